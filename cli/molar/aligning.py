@@ -1,6 +1,6 @@
 """Aligning: the log prepared, the network trained, a generation published, and pushed where a server is named."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.manifest import PRIVATE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from molar_indexes.server.push import PushReport
     from molar_retrieval.alignment.align import AlignReport
     from molar_retrieval.alignment.training import EpochScore
@@ -82,12 +84,13 @@ def align(
     *,
     restart: bool = False,
     where: str | None = None,
+    others: "Sequence[Path] | None" = None,
     on_epoch: "Callable[[EpochScore], None] | None" = None,
 ) -> Aligned | None:
     """Train and publish; of several processes the first one does all but the training, and the others return None.
 
-    With ``[privacy] epsilon`` it is made of statistics with noise instead. ``on_epoch`` is told of each epoch; None: a
-    note of the progress.
+    With ``[privacy] epsilon`` it is made of statistics with noise instead, the workspace's own and those in files of
+    ``others``; None: as the live ones have them. ``on_epoch`` is told of each epoch; None: a note of the progress.
     """
     from molar_retrieval.alignment.align import align as train
     from molar_retrieval.alignment.align import help_to_align
@@ -108,7 +111,7 @@ def align(
         prepare_catalogue(workspace.catalogue, workspace, progress, where=where)
         embed(workspace, settings.embed, progress=progress)
     if settings.privacy.with_noise:
-        return _align_privately(workspace, settings, progress)
+        return _align_privately(workspace, settings, progress, others)
     _refuse_to_break_a_promise(workspace, settings)
     prepare_log(workspace, settings, progress, choose=True)
     with pin(workspace, "catalogue", "content", "interactions", work="molar align") as read:  # one state, to the end
@@ -125,20 +128,25 @@ def align(
         return _published(read, settings, progress, report)
 
 
-def _align_privately(workspace: "Workspace", settings: "MolarSettings", progress: "Progress") -> Aligned:
-    """Release statistics with noise, unless they were, and publish what they give."""
+def _align_privately(
+    workspace: "Workspace", settings: "MolarSettings", progress: "Progress", others: "Sequence[Path] | None"
+) -> Aligned:
+    """Release statistics with noise, unless they were, and publish what they give together with those of others."""
     from molar_indexes.encoder import has_noise
     from molar_retrieval.alignment.align import AlignReport
     from molar_retrieval.alignment.private import align_on_statistics
     from molar_retrieval.pinned import pin
     from molar_retrieval.statistics.ledger import PrivacyLedger
     from molar_retrieval.statistics.releasing import release_statistics
+    from molar_retrieval.statistics.sharing import beside_others, kept_others, open_others, terms_of
 
     work, dims = "molar align --privacy", settings.align.content_dims
     prepare_log(workspace, settings, progress, fixed=True)
     with pin(workspace, "catalogue", "content", "interactions", work=work) as read:  # one state, to the end
-        folder, manifest, released = release_statistics(read, settings.privacy, dims, progress)
-        read.take("statistics", (folder, manifest))
+        files = open_others(read, kept_others(read) if others is None else others)
+        like, shops = terms_of(read, files), len(files) + 1
+        folder, _, released = release_statistics(read, settings.privacy, dims, progress, like=like, shops=shops)
+        read.take("statistics", beside_others(read, folder, files))
         folder, made, anew = align_on_statistics(read, settings.align, work)
         report = AlignReport(folder, made.fingerprint, not anew, {}, dict(made.facts))
         done = _published(read, settings, progress, report)
@@ -165,8 +173,13 @@ def _published(read: "Pinned", settings: "MolarSettings", progress: "Progress", 
     return Aligned(report, name, pushed, exploration, staged)
 
 
-def refuse_idle(settings: "MolarSettings", flags: Mapping[str, Any]) -> None:
-    """Refuse options of a training that there will not be."""
+def refuse_idle(settings: "MolarSettings", flags: Mapping[str, Any], others: bool = False) -> None:
+    """Refuse options of a training that there will not be, and statistics of ``others`` that nothing is added to."""
+    if others and not settings.privacy.with_noise:
+        raise SettingsError(
+            "statistics of other shops are added to statistics with noise, and this alignment would be without",
+            "name --privacy EPSILON, or [privacy] epsilon",
+        )
     if settings.privacy.with_noise:
         refuse(flags, "statistics with noise are all that is read", "leave it out, or align without privacy")
     elif not settings.align.towers:

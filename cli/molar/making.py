@@ -197,6 +197,7 @@ class Making(Foretelling):
         device: str | None = None,
         seed: int | None = None,
         privacy: float | None = None,
+        others: Sequence[str | Path] | None = None,
         resume: bool = True,
         where: str | None = None,
         stage: bool = False,
@@ -218,6 +219,8 @@ class Making(Foretelling):
             seed: Another seed, another run.
             privacy: ε of differential privacy: learn of people by one release of statistics with noise, which the
                 ledger counts; 0: without; None: as the settings say, by default without.
+            others: Files that other shops wrote with :meth:`.Privacy.share`, whose statistics are added; empty: none;
+                None: those that the live alignment has. They cost this shop nothing.
             resume: Go on with an interrupted run; False forgets it.
             where: Only items that fulfil this condition.
             stage: Leave what is live as it is, so that :meth:`diff` says first what the new generation changes;
@@ -234,11 +237,12 @@ class Making(Foretelling):
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
         flags |= {"threads": threads, "device": device, "seed": seed}
         chosen = self._encoding(trust=trust_remote_code, index=index, align=flags, privacy={"epsilon": privacy})
-        refuse_idle(chosen, flags)
+        files = None if others is None else [Path(one) for one in others]
+        refuse_idle(chosen, flags, bool(files))
         chosen = self._staging(chosen) if stage else chosen
         place = self.ready()
         with self.progress() as progress, at_work(place, "align", chosen, progress):
-            return align(place, chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)
+            return align(place, chosen, progress, restart=not resume, where=where, others=files, on_epoch=on_epoch)
 
     def evaluate(
         self,

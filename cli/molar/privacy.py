@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from molar.base import ShopBase
 from molar.rotating import Rotating
+from molar.sharing import Sharing
 from molar_retrieval import bounds
 from molar_retrieval.errors import DataError, MissingArtefactError, MolarError, RequestError, SettingsError
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
@@ -34,7 +35,7 @@ _PATIENT = 60.0
 
 
 @dataclass(frozen=True)
-class Privacy(Rotating):
+class Privacy(Rotating, Sharing):
     """Where a person lies, and what is stored on them."""
 
     shop: ShopBase

@@ -27,6 +27,7 @@ from molar_cli.commands.privacy import app as privacy
 from molar_cli.commands.query import query
 from molar_cli.commands.recommend import recommend
 from molar_cli.commands.serve import serve
+from molar_cli.commands.share import share
 from molar_cli.commands.update import update
 from molar_cli.commands.workspace import app as workspace
 from molar_cli.console import Console
@@ -50,6 +51,7 @@ app.add_typer(index, name="index")
 app.add_typer(events, name="events")
 app.add_typer(experiment, name="experiment")
 app.add_typer(keys, name="keys")
+privacy.command()(share)
 app.add_typer(privacy, name="privacy")
 app.add_typer(workspace, name="workspace")
 

@@ -89,14 +89,14 @@ def align_on_statistics(workspace: Workspace, settings: AlignSettings, work: str
 def model_of(
     statistics: PublishedStatistics, catalogue: Catalogue, content: ContentVectors, settings: AlignSettings
 ) -> AlignedModel:
-    """The model that statistics give over a catalogue, which may have other items than they are of."""
-    features = statistics.conditioner(content.vectors, hashed_attributes(catalogue))
-    rows = catalogue.ids.rows(statistics.items.array).astype(np.int64)
-    released = statistics.released.moved(rows, len(catalogue))
-    experts = experts_of(released, compressed(features, statistics.axes), settings.partners)
+    """The model that statistics, and other shops' beside them, give over a catalogue, which may have other items."""
+    terms = statistics.terms
+    features = terms.conditioner(content.vectors, hashed_attributes(catalogue))
+    released, told = statistics.over(catalogue.ids)
+    experts = experts_of(released, compressed(features, terms.axes), settings.partners, told)
     return AlignedModel(
         network=PostAlignment({}, len(catalogue), torch.from_numpy(features), 0).eval(),
-        conditioner=statistics.conditioner,
+        conditioner=terms.conditioner,
         features=features,
         known=np.ones(len(catalogue), bool),
         item_item=experts.item_item,
@@ -106,7 +106,7 @@ def model_of(
         weights=dict(experts.weights),
         trend=experts.trend,
         demand=experts.trend.total(),
-        taste_axes=statistics.axes,
+        taste_axes=terms.axes,
     )
 
 
@@ -130,7 +130,7 @@ def _facts(
     statistics: PublishedStatistics, model: AlignedModel, former: Manifest | None, read: Pinned
 ) -> dict[str, Any]:
     told = statistics.manifest
-    same = former is not None and former.facts.get(PRIVATE, {}).get("ledger") == told.facts["ledger"]
+    same = former is not None and former.facts.get("derived", {}).get("trained") == told.fingerprint
     before: Mapping[str, Any] = former.facts["derived"] if same and former is not None else {"updates": -1}
     origin = {"trained": told.fingerprint, "trained_at": told.created, "updates": before["updates"] + 1}
     rows = statistics.items.rows(Catalogue.open(read["catalogue"].require()[0]).ids.array)
@@ -144,7 +144,13 @@ def _facts(
         "experts": {},
         "curve": [],
         "best_epoch": 0,
-        PRIVATE: {**told.settings, "ledger": told.facts["ledger"], "released_at": told.created, "off": _LEFT_OUT},
+        PRIVATE: {
+            **told.settings,
+            "ledger": told.facts["ledger"],
+            "released_at": told.facts.get("released_at", told.created),
+            "others": told.facts.get("others", []),
+            "off": _LEFT_OUT,
+        },
         "derived": origin,
         **described(model),
     }

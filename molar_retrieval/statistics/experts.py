@@ -38,16 +38,20 @@ class PrivateExperts:
     weights: dict[str, float]
 
 
-def experts_of(released: Released, features: Matrix, partners: int = 200) -> PrivateExperts:
+def experts_of(
+    released: Released, features: Matrix, partners: int = 200, told: Released | None = None
+) -> PrivateExperts:
     """Made of noised statistics and the conditioned content that they were released with, shape (n_items, f).
 
     Pairs keep the ``partners`` strongest of each item. Nothing is chosen by looking at people: settings and weights are
-    fixed, by the noised number of people over the noise where they depend on it.
+    fixed, by the noised number of people over the noise where they depend on it. Content transitions are read off
+    ``told`` where fewer shops tell them than add to ``released``.
     """
     axes, counts, weights, targets = compressed(features), _counts(released), dict(WEIGHTS), None
-    if released.transitions.shape[1]:
-        looks = np.clip(LOOKS * released.mechanism.sigma / max(released.people, 1.0), LEAST_LOOKS, MOST_LOOKS)
-        targets = _transitions(released, counts, axes) + np.float32(looks) * axes
+    told = released if told is None else told
+    if told.transitions.shape[1]:
+        looks = np.clip(LOOKS * told.mechanism.sigma / max(told.people, 1.0), LEAST_LOOKS, MOST_LOOKS)
+        targets = _transitions(told, _counts(told), axes) + np.float32(looks) * axes
     else:
         weights[TREND] = POPULAR
     knn = ContentNeighbours(axes, DECAY, LAST, targets)

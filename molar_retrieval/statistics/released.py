@@ -1,6 +1,7 @@
 """Noised statistics of a log, and how they lie on disk: nothing in them is of one person."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -9,11 +10,13 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.arrays import Matrix, Rows
+from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts.item_item import moved
 from molar_retrieval.statistics.mechanism import Mechanism
 
 PEOPLE, POPULARITY, TRANSITIONS, PAIRS = "people", "popularity", "transitions", "pairs"
+THRESHOLD = 4.0
+"""Pairs whose noised sum is so many standard deviations of the noise are read."""
 _TENSORS, _FACTS = "statistics.safetensors", "statistics.json"
 
 
@@ -66,6 +69,11 @@ class Released:
 
     def save(self, folder: Path) -> None:
         """Write two files into a folder that is there."""
+        save_file(self.tensors(), folder / _TENSORS)
+        (folder / _FACTS).write_text(json.dumps(self.facts(), indent=2) + "\n", "utf-8")
+
+    def tensors(self) -> dict[str, Array]:
+        """Its sums as arrays, by name."""
         tensors = {
             POPULARITY: self.popularity,
             TRANSITIONS: self.transitions,
@@ -73,13 +81,16 @@ class Released:
             f"{PAIRS}.indices": self.pairs.indices.astype(np.int32),
             f"{PAIRS}.indptr": self.pairs.indptr.astype(np.int64),
         }
-        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / _TENSORS)
-        (folder / _FACTS).write_text(json.dumps(self.facts(), indent=2) + "\n", "utf-8")
+        return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """The inverse of :meth:`save`."""
-        facts, tensors = json.loads((folder / _FACTS).read_text("utf-8")), load_file(folder / _TENSORS)
+        return cls.of(json.loads((folder / _FACTS).read_text("utf-8")), load_file(folder / _TENSORS))
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> Self:
+        """The inverse of :meth:`facts` and :meth:`tensors`."""
         n_items = len(tensors[POPULARITY])
         arrays = tuple(tensors[f"{PAIRS}.{part}"] for part in ("data", "indices", "indptr"))
         return cls(

@@ -5,13 +5,14 @@ same ε and δ is found again, and costs nothing.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from molar_retrieval import fingerprint
-from molar_retrieval.alignment.conditioning import Conditioner, fit
+from molar_retrieval.alignment.conditioning import fit
 from molar_retrieval.arrays import Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_attributes
@@ -31,11 +32,11 @@ from molar_retrieval.statistics.audit import PrivacyAudit, audit
 from molar_retrieval.statistics.ledger import PrivacyLedger
 from molar_retrieval.statistics.mechanism import Mechanism
 from molar_retrieval.statistics.release import release
+from molar_retrieval.statistics.terms import ContentTerms
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_WORK = "molar align --privacy"
-_KEPT = 8
+KEPT = 8
 """Older releases that stay: each was paid for, and is found again where its log is."""
 _FEATURES = 1024
 _FAR_BELOW = 0.1
@@ -43,11 +44,30 @@ _FAR_BELOW = 0.1
 
 
 def release_statistics(
-    workspace: Workspace, settings: PrivacySettings, content_dims: int, progress: Progress = SILENT
+    workspace: Workspace,
+    settings: PrivacySettings,
+    content_dims: int,
+    progress: Progress = SILENT,
+    *,
+    like: ContentTerms | None = None,
+    shops: int | None = None,
+    exactly: bool = False,
+    work: str = "molar align --privacy",
 ) -> tuple[Path, Manifest, bool]:
-    """Make statistics of the workspace's log live, at the settings' ε and δ: those that were released, or new ones.
+    """Statistics of the workspace's log at the settings' ε and δ: those that were released, or new ones.
 
-    ``content_dims`` as of ``[align]``. The last of what is returned says whether something was released.
+    The last of what is returned says whether something was released. What is live stays so, until
+    :func:`molar_retrieval.statistics.sharing.beside_others` makes these live with all that is to be added to them.
+
+    Args:
+        workspace: Whose.
+        settings: With ε, δ and the year's budget.
+        content_dims: As of ``[align]``.
+        progress: Told of the steps.
+        like: In which terms a new release tells content; None: in those of the workspace's own catalogue.
+        shops: How many shops add up what they release; None: one.
+        exactly: Whether what was released before must be in these terms, and for so many shops, where they are named.
+        work: The command, for people and the ledger.
 
     Raises:
         MissingArtefactError: If content vectors or prepared interactions are missing.
@@ -57,7 +77,7 @@ def release_statistics(
         DiskError: If the disk is too small.
     """
     with (
-        pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read,
+        pin(workspace, "catalogue", "content", "interactions", work=work) as read,
         workspace.lock(KIND, f"releasing statistics of {workspace.root}"),
     ):
         store, ledger = workspace[KIND], PrivacyLedger(workspace.root)
@@ -66,25 +86,30 @@ def release_statistics(
         if not len(log):
             raise DataError("no interactions are there to be counted", "bring a log")
         digest = log_digest(log)
-        if (found := _released_before(read, ledger, settings, digest, encoder)) is not None:
-            store.switch(found.name)
+        wanted = (like.digest if like and exactly else None, shops if exactly else None)
+        if (found := _released_before(read, ledger, settings, digest, encoder, wanted)) is not None:
             return found, Manifest.read(found), False
+        if like is not None and like.encoder["fingerprint"] != encoder["fingerprint"]:
+            raise DataError(
+                f"looks are told there by {like.encoder['name']}, and the vectors here are by {encoder['name']}",
+                "embed with the same encoder, or release in terms of your own",
+            )
         ledger.check(settings)
         if settings.delta * log.n_users > _FAR_BELOW:
             progress.note(f"δ = {settings.delta:g} is not far below one in as many people: set [privacy] delta")
         require(store.root, 4 * _FEATURES * log.n_items, "statistics take about")
-        conditioner, axes, features = _terms(read, content_dims)
+        terms, features = _terms(read, content_dims, encoder, like)
         mechanism = Mechanism.of(settings.epsilon or 0.0, settings.delta)
-        released = release(log, features, mechanism, progress)
+        released = release(log, features, mechanism, progress, shops=shops or 1)
         read.confirm()
-        entry = ledger.spend(settings, mechanism.sigma, digest, _WORK)  # from here on it may be seen
+        entry = ledger.spend(settings, mechanism.sigma, digest, work)  # from here on it may be seen
         partial = store.partial(entry.name)
-        facts = save_statistics(partial, released, log.items, conditioner, axes)
-        facts |= {"encoder": encoder, "ledger": entry.name, **released.facts()}
+        facts = save_statistics(partial, released, log.items, terms)
+        facts |= {"ledger": entry.name, "terms": terms.digest, "shops": shops or 1, **released.facts()}
         chosen = {"epsilon": entry.epsilon, "delta": entry.delta}
         versions = library_versions("numpy", "scipy", "dp-accounting")
         manifest = Manifest(KIND, entry.name, settings=chosen, facts=facts, versions=versions)
-        folder = store.publish(partial, manifest, keep=_KEPT)
+        folder = store.publish(partial, manifest, keep=KEPT, live=False)
     return folder, Manifest.read(folder), True
 
 
@@ -104,18 +129,22 @@ def audit_releases(
         DataError: If there are too few items for an audit.
     """
     with pin(workspace, "catalogue", "content", "interactions", work="molar privacy audit") as read:
-        _, _, features = _terms(read, content_dims)
+        _, features = _terms(read, content_dims, {})
         return audit(open_log(read), features, mechanism, runs=runs, planted=planted, progress=progress)
 
 
-def _terms(read: Workspace, content_dims: int) -> tuple[Conditioner, Matrix, Matrix]:
-    """In which terms content is told: the map of an encoder's vectors, axes of what it gives, and all items so."""
+def _terms(
+    read: Workspace, content_dims: int, encoder: dict[str, Any], like: ContentTerms | None = None
+) -> tuple[ContentTerms, Matrix]:
+    """In which terms content is told, the catalogue's unless others are given; and all items in them, (n_items, d)."""
     content = ContentVectors.open(read["content"].require()[0])
     attributes = hashed_attributes(Catalogue.open(read["catalogue"].require()[0]))
+    if like is not None:
+        return replace(like, encoder=encoder), compressed(like.conditioner(content.vectors, attributes), like.axes)
     conditioner = fit(content.vectors, content.blocks, content_dims, attributes, ready=content.conditioned)
     features = conditioner(content.vectors, attributes)
     axes = principal(features)
-    return conditioner, axes, compressed(features, axes)
+    return ContentTerms(encoder, conditioner, axes), compressed(features, axes)
 
 
 def log_digest(log: InteractionLog) -> str:
@@ -126,9 +155,17 @@ def log_digest(log: InteractionLog) -> str:
 
 
 def _released_before(
-    read: Pinned, ledger: PrivacyLedger, settings: PrivacySettings, digest: str, encoder: Mapping[str, Any]
+    read: Pinned,
+    ledger: PrivacyLedger,
+    settings: PrivacySettings,
+    digest: str,
+    encoder: Mapping[str, Any],
+    wanted: tuple[str | None, int | None],
 ) -> Path | None:
-    """The version of a release of this log at this ε and δ, in terms of the same encoder; None where there is none."""
+    """The version of a release of this log at this ε and δ, in terms of the same encoder; None where there is none.
+
+    It is in the terms, and for the number of shops, that are ``wanted``, where these are not None.
+    """
     names = {
         entry.name
         for entry in ledger.entries()
@@ -139,7 +176,9 @@ def _released_before(
             facts = Manifest.read(folder).facts
         except StaleArtefactError:  # it is damaged, and another one is paid for
             continue
-        if facts.get("ledger") in names and facts.get("encoder") == encoder:
+        own = (facts.get("terms"), facts.get("shops", 1))
+        fits = all(one is None or one == other for one, other in zip(wanted, own, strict=True))
+        if fits and facts.get("ledger") in names and facts.get("encoder") == encoder:
             return folder
     return None
 

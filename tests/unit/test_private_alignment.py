@@ -1,4 +1,7 @@
-"""An alignment on statistics with noise: what is told of items follows from these alone, and the ledger counts."""
+"""An alignment on statistics with noise: what is told of items follows from these alone, and the ledger counts.
+
+Of shops that add up: one shares, another adds it at no cost, and goes on with it until it says otherwise.
+"""
 
 import json
 import shutil
@@ -16,10 +19,19 @@ import molar
 from molar.due import due
 from molar_cli.app import app
 from molar_indexes.generations import open_generation
+from molar_indexes.privacy.known import needles_of
+from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.private import align_on_statistics
 from molar_retrieval.config import AlignSettings
-from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.errors import DataError, RequestError, SettingsError
+from molar_retrieval.ids import IdMap
+from molar_retrieval.pinned import pin
+from molar_retrieval.privacy.scan import scan
 from molar_retrieval.statistics import releasing
+from molar_retrieval.statistics.artefact import open_statistics
+from molar_retrieval.statistics.releasing import release_statistics
+from molar_retrieval.statistics.shared import open_shared, write_shared
+from molar_retrieval.statistics.sharing import beside_others, kept_others, open_others
 from molar_retrieval.workspace import Manifest, Workspace
 
 FILES = ("table.safetensors", "popular.json", "encoder/model.safetensors")
@@ -284,3 +296,158 @@ def test_forecast_and_audit_are_asked_of_the_shop_and_spend_nothing(private):
     assert facts["measures"]["epsilon_spent"]["value"] == "4.00 / 5"
     with pytest.raises(SettingsError, match="no ε is named"):
         private.shop.privacy.audit()
+
+
+@pytest.fixture(scope="module")
+def other(private, tmp_path_factory):
+    """Another shop with the same items and half of the people, which has released nothing yet."""
+    shop = copied(private, tmp_path_factory.mktemp("other"))
+    (shop.workspace.root / "privacy_ledger.jsonl").unlink()
+    shutil.rmtree(shop.workspace.root / "statistics")
+    shop.log(lambda table: table[table["user_id"].isin(table["user_id"].drop_duplicates()[::2])])
+    return shop
+
+
+@pytest.fixture(scope="module")
+def theirs(other, tmp_path_factory):
+    """What the other shop shares, at ε = 2."""
+    return other.shop.privacy.share(tmp_path_factory.mktemp("shared") / "theirs.statistics", epsilon=2)
+
+
+@pytest.fixture(scope="module")
+def ours(private, tmp_path_factory):
+    return copied(private, tmp_path_factory.mktemp("ours"))
+
+
+def said(*words, shop, code=0):
+    """What a command says, in one line."""
+    run = CliRunner().invoke(app, [*words, "--workspace", str(shop.workspace.root)])
+    assert run.exit_code == code, run.output
+    return " ".join(run.output.split())
+
+
+def beside(shop, *paths, release=None):
+    """The manifest of the shop's statistics with these files beside them."""
+    folder = shop.workspace["statistics"].require()[0] if release is None else release
+    return beside_others(shop.workspace, folder, open_others(shop.workspace, paths))[1]
+
+
+def shared_model(shop):
+    folder, manifest = shop.workspace["alignment"].require()
+    return (folder / "model.safetensors").read_bytes(), manifest.facts["private"]["others"]
+
+
+def test_a_release_is_shared_once_and_found_again(other, theirs, tmp_path):
+    assert (theirs.released, theirs.epsilon, theirs.items, theirs.absent) == (True, 2, 100, 0)
+    assert other.workspace["statistics"].current is None  # what is live stays as it is
+    (entry,) = other.shop.privacy.ledger().entries
+    assert (entry.epsilon, entry.purpose) == (2, "molar privacy share")
+    again = other.shop.privacy.share(tmp_path / "again", epsilon=2, like=theirs.path, shops=1)
+    assert not again.released
+    assert (tmp_path / "again").read_bytes() == theirs.path.read_bytes()
+    few = other.shop.privacy.share(tmp_path / "few", epsilon=2, items=["SKU-0002", "SKU-0001", "unknown"])
+    assert (few.released, few.items, few.absent) == (False, 2, 1)
+    whole, part = open_shared(theirs.path), open_shared(tmp_path / "few")
+    rows = whole.items.rows(part.items.array)
+    np.testing.assert_array_equal(part.released.popularity, whole.released.popularity[rows])
+    assert len(other.shop.privacy.ledger().entries) == 1
+    with pytest.raises(SettingsError, match="nothing is shared without noise"):
+        other.shop.privacy.share(tmp_path / "none")
+    with pytest.raises(DataError, match="none of the items"):
+        other.shop.privacy.share(tmp_path / "none", epsilon=2, items=["unknown"])
+    with pytest.raises(RequestError, match="no item"):
+        other.shop.privacy.share(tmp_path / "none", epsilon=2, items=[])
+
+
+def test_a_file_has_nobody_in_it(other, theirs):
+    """The same search that finds a person in every place of a workspace."""
+    user = trained_user(other)
+    needles, _ = needles_of(other.workspace, user)
+    log = scan([other.folder], needles)
+    assert any(one.findings for one in log)
+    (file,) = scan([theirs.path], needles)
+    assert not file.findings
+    assert user.encode() not in theirs.path.read_bytes()
+
+
+def test_others_are_added_at_no_cost_and_stay_until_they_are_left_out(ours, theirs):
+    alone, none = shared_model(ours)
+    assert none == []
+    words = said("align", "--privacy", "4", "--with", str(theirs.path), shop=ours)
+    assert "of the same log" in words
+    assert "added of another shop, ε = 2 for its people: popularity of 100 items that both have" in words
+    assert len(ours.shop.privacy.ledger().entries) == 1
+    both, (told,) = shared_model(ours)
+    assert (told["digest"], told["epsilon"], told["items"], told["same_terms"]) == (theirs.digest, 2, 100, True)
+    assert both != alone
+    statistics = open_statistics(ours.workspace["statistics"].require()[0])
+    total = statistics.released.popularity + open_shared(theirs.path).released.popularity
+    np.testing.assert_allclose(statistics.over(statistics.items)[0].popularity, total, rtol=1e-5)
+    assert ours.shop.align(privacy=4).report.up_to_date
+    assert shared_model(ours) == (both, [told])
+    assert ours.shop.verify().problems == ()
+    assert [path.name for path in kept_others(ours.workspace)] == [theirs.digest]
+    with pin(ours.workspace, "catalogue", "content", "interactions", work="molar align") as read:
+        one = ours.shop._settings(privacy={"epsilon": 1.0}).privacy
+        assert release_statistics(read, one, 128)[2]  # killed here, others are kept all the same
+    assert [path.name for path in kept_others(ours.workspace)] == [theirs.digest]
+    settings = AlignSettings(**private_manifest(ours).settings["align"])
+    beside(ours)
+    align_on_statistics(ours.workspace, settings, "molar align")
+    assert shared_model(ours) == (alone, [])
+    beside(ours, theirs.path)
+    align_on_statistics(ours.workspace, settings, "molar align")
+    ours.items(lambda table: molar_concat(table.iloc[[0]].assign(item_id="SKU-NEW", title="throw pillow"), table))
+    ours.shop.embed()
+    derive(ours.workspace)
+    assert len(load_file(model_file(ours))["demand"]) == 101
+    assert shared_model(ours)[1] == [told]
+
+
+def test_files_that_cannot_be_added_are_refused(ours, theirs, tmp_path):
+    own = ours.shop.privacy.share(tmp_path / "own", epsilon=4)
+    assert not own.released
+    align = ours.shop.align
+    with pytest.raises(RequestError, match="of this shop itself"):
+        align(privacy=4, others=[own.path])
+    with pytest.raises(RequestError, match="of the same shop"):
+        align(privacy=4, others=[theirs.path, theirs.path])
+    foreign = open_shared(theirs.path)
+    write_shared(replace(foreign, items=IdMap([f"X{n}" for n in range(len(foreign.items))])), tmp_path / "foreign")
+    with pytest.raises(DataError, match="no item of this catalogue"):
+        align(privacy=4, others=[tmp_path / "foreign"])
+    with pytest.raises(SettingsError, match="would be without"):
+        align(privacy=0, others=[theirs.path])
+
+
+def test_looks_are_told_in_the_terms_of_another_file(ours, theirs, tmp_path):
+    foreign = open_shared(theirs.path)
+    turned = replace(foreign, terms=replace(foreign.terms, axes=foreign.terms.axes[:, ::-1].copy()))
+    write_shared(turned, tmp_path / "turned")
+    assert beside(ours, tmp_path / "turned").facts["others"][0]["same_terms"] is False
+    share = ours.shop.privacy.share
+    with pytest.raises(DataError, match="budget"):
+        share(tmp_path / "own", epsilon=4, like=tmp_path / "turned")
+    own = share(tmp_path / "own", epsilon=1, like=tmp_path / "turned", shops=2)
+    assert own.released
+    assert own.terms == turned.terms.digest
+    released = ours.workspace["statistics"].versions()[-1]
+    assert beside(ours, tmp_path / "turned", release=released).facts["others"][0]["same_terms"] is True
+    other_encoder = replace(turned, terms=replace(turned.terms, encoder={"name": "other", "fingerprint": "o"}))
+    write_shared(other_encoder, tmp_path / "encoder")
+    with pytest.raises(DataError, match="told there by other"):
+        share(tmp_path / "own", epsilon=1, like=tmp_path / "encoder")
+
+
+def test_the_commands_say_what_was_shared_and_refuse_both(other, ours, theirs, tmp_path):
+    (tmp_path / "items.txt").write_text("SKU-0001\nSKU-0003\nnone\n", "utf-8")
+    words = said(
+        *("privacy", "share", str(tmp_path / "out"), "--epsilon", "2", "--items", str(tmp_path / "items.txt")),
+        shop=other,
+    )
+    assert "2 items, ε = 2" in words
+    assert "no cost" in words
+    assert "1 items of" in words
+    told = json.loads(said("privacy", "share", str(tmp_path / "out"), "--epsilon", "2", "--json", shop=other))
+    assert (told["items"], told["digest"], told["released"]) == (100, theirs.digest, False)
+    said("align", "--privacy", "4", "--alone", "--with", str(theirs.path), shop=ours, code=2)

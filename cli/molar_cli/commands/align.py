@@ -1,5 +1,6 @@
 """`molar align`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +30,11 @@ def align(
     privacy: Annotated[
         float | None, option("Learn of people by one release with noise alone, at this epsilon.", metavar="EPSILON")
     ] = None,
+    others: Annotated[
+        list[Path] | None,
+        option("Add another shop's statistics, as `molar privacy share` wrote them.", "--with", metavar="FILE"),
+    ] = None,
+    alone: Annotated[bool, option("Add no other shop's statistics, also if the live ones do.", "--alone")] = False,
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Continue an interrupted training run, or forget it.")
     ] = True,
@@ -46,11 +52,13 @@ def align(
 
     Example, with differential privacy at ε = 4: [bold]molar align --privacy 4[/]
 
+    Example, with what another shop has released: [bold]molar align --privacy 4 --with theirs.statistics[/]
+
     Example, on two GPUs: [bold]accelerate launch --multi_gpu --num_processes 2 $(which molar) align[/]
     """
     if dry_run:
-        if where or index or stage or trust_remote_code or seed is not None or not resume:
-            kept = "--where, --index, --stage, --seed, --restart and --trust-remote-code"
+        if where or index or stage or others or alone or trust_remote_code or seed is not None or not resume:
+            kept = "--where, --index, --stage, --with, --alone, --seed, --restart and --trust-remote-code"
             raise SettingsError(
                 f"--dry-run predicts a run on what the workspace has, {kept} say more", "leave these out"
             )
@@ -59,9 +67,12 @@ def align(
         if not run.document(predicted.to_dict()):
             run.console.line(*predicted.lines())
         return
+    if others and alone:
+        raise SettingsError("--with adds statistics of others, --alone adds none", "leave one out")
     done = run.shop(settings=settings).align(
         preset=preset, epochs=epochs, dim=dim, align_weight=align_weight, threads=threads, device=device, seed=seed,
-        privacy=privacy, resume=resume, where=where, stage=stage, index=index, trust_remote_code=trust_remote_code,
+        privacy=privacy, others=[] if alone else others, resume=resume, where=where, stage=stage,
+        index=index, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     print_aligned(run, done)
 
@@ -91,6 +102,7 @@ def _print_private(run: Session, done: "Aligned", private: "PrivateOutcome") -> 
     run.console.line(
         f"statistics with noise, ε = {facts['epsilon']:g}, δ = {facts['delta']:g} for each person, {released}",
         f"365 days took ε = {standing.spent:.2f} of {standing.yearly:g}; another release may take {standing.left:.2f}",
+        *(_of_other(one) for one in facts["others"]),
         "left out:",
         *(f"  {what}: {why}" for what, why in facts["off"].items()),
         "new interactions count for their own people at once, for others with the next release",
@@ -98,6 +110,19 @@ def _print_private(run: Session, done: "Aligned", private: "PrivateOutcome") -> 
     if private.without:
         kept = ", ".join(private.without)
         run.console.line(f"still kept, and made without noise: {kept}; [index] keep says how many stay")
+
+
+def _of_other(one: "Mapping[str, Any]") -> str:
+    """What another shop's statistics add."""
+    looks = "what is taken after what looks like what"
+    if not one["transitions"]:
+        looks = "nothing of looks, of which too few people tell"
+    elif not one["same_terms"]:
+        looks = "nothing of looks, which it tells in other terms: let one of you share `--like` the other's file"
+    return (
+        f"added of another shop, ε = {one['epsilon']:g} for its people: popularity of {one['items']:,} items that both"
+        f" have, {one['pairs']:,} pairs, {looks}"
+    )
 
 
 def _print_trained(run: Session, done: "Aligned") -> None:

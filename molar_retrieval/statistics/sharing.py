@@ -1,0 +1,216 @@
+"""Shops that add up what they release: a file of the own statistics for others, and files of others beside the own.
+
+What is in such a file was released by its shop before, at the cost that its ledger tells; giving it away, and reading
+it, costs nobody anything more.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molar_retrieval import fingerprint
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.durable import link_or_copy
+from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.ids import IdMap
+from molar_retrieval.inventory import NAME as INVENTORY
+from molar_retrieval.manifest import MANIFEST, Manifest
+from molar_retrieval.privacy_settings import PrivacySettings
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.statistics.artefact import KIND, OTHERS, open_statistics
+from molar_retrieval.statistics.ledger import PrivacyLedger
+from molar_retrieval.statistics.releasing import KEPT, release_statistics
+from molar_retrieval.statistics.shared import SharedStatistics, open_shared, write_shared
+from molar_retrieval.statistics.terms import ContentTerms
+from molar_retrieval.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class SharedFile:
+    """A file of a shop's statistics that was written.
+
+    Attributes:
+        path: Where.
+        digest: Of its bytes, as the shops that add it have on record.
+        released: Whether statistics were released for it; else those of the same log were found again, at no cost.
+        epsilon: ε for each of the shop's people.
+        delta: δ.
+        items: How many items it tells of.
+        absent: Items that were asked for, and that the release knows nothing of.
+        transitions: Whether it tells what is taken after what looks like what; too few people tell nothing of it.
+        pairs: Pairs of items in it.
+        terms: In which terms looks are told: shops add these where they are the same.
+    """
+
+    path: Path
+    digest: str
+    released: bool
+    epsilon: float
+    delta: float
+    items: int
+    absent: int
+    transitions: bool
+    pairs: int
+    terms: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+def share_statistics(
+    workspace: Workspace,
+    settings: PrivacySettings,
+    content_dims: int,
+    path: Path,
+    *,
+    items: Sequence[str] | None = None,
+    like: SharedStatistics | None = None,
+    shops: int | None = None,
+    progress: Progress = SILENT,
+) -> SharedFile:
+    """Write the workspace's statistics as a file for other shops, released where they were not yet.
+
+    Args:
+        workspace: Whose.
+        settings: With ε, δ and the year's budget.
+        content_dims: As of ``[align]``.
+        path: Where the file goes.
+        items: Ids of the items that it may tell of; None: all.
+        like: A file in whose terms looks are told; None: as they were, or in those of the workspace's catalogue.
+        shops: How many shops add up; None: as released, else one.
+        progress: Told of the steps.
+
+    Raises:
+        DataError: If the release knows none of the items, the file cannot be written, or as :func:`release_statistics`.
+    """
+    told = None if like is None else like.terms
+    folder, manifest, released = release_statistics(
+        workspace,
+        settings,
+        content_dims,
+        progress,
+        like=told,
+        shops=shops,
+        exactly=True,
+        work="molar privacy share",
+    )
+    own, ledger = open_statistics(folder), PrivacyLedger(workspace.root)
+    shared = SharedStatistics(own.released, own.items, own.terms, manifest.facts["ledger"], ledger.entries()[0].name)
+    if items is not None:
+        shared = _narrowed(shared, items)
+    digest = write_shared(shared, path)
+    what = shared.released
+    return SharedFile(
+        path,
+        digest,
+        released,
+        what.mechanism.epsilon,
+        what.mechanism.delta,
+        what.n_items,
+        0 if items is None else len(set(items)) - what.n_items,
+        bool(what.transitions.shape[1]),
+        int(what.pairs.nnz),
+        shared.terms.digest,
+    )
+
+
+def _narrowed(shared: SharedStatistics, items: Sequence[str]) -> SharedStatistics:
+    """Of some items alone."""
+    asked = set(items)
+    chosen = np.array([one in asked for one in shared.items.array.to_pylist()])
+    if not chosen.any():
+        raise DataError("none of the items that may be shared is in the statistics", "name items by the shop's ids")
+    rows = np.where(chosen, np.cumsum(chosen) - 1, -1)
+    kept = IdMap(shared.items.array.filter(chosen))
+    return replace(shared, released=shared.released.moved(rows, len(kept)), items=kept)
+
+
+def open_others(workspace: Workspace, paths: Sequence[Path]) -> list[SharedStatistics]:
+    """Files of other shops, which can be added to the workspace's statistics.
+
+    Raises:
+        RequestError: If one is not there, is the workspace's own, or two are of the same shop.
+        DataError: If one cannot be read, or has no item of the workspace's catalogue.
+    """
+    catalogue = Catalogue.open(workspace["catalogue"].require()[0])
+    seen: dict[str, Path | None] = {entry.name: None for entry in PrivacyLedger(workspace.root).entries()[:1]}
+    others = []
+    for path in paths:
+        shared = open_shared(path)
+        if shared.shop in seen:
+            whose = seen[shared.shop]
+            of = "of this shop itself" if whose is None else f"of the same shop as {whose}"
+            raise RequestError(f"{path} is {of}: its people would count twice", "name one file of each other shop")
+        if not (catalogue.ids.rows(shared.items.array) >= 0).any():
+            raise DataError(
+                f"{path} has no item of this catalogue",
+                "shops add up items of the same ids: agree on GTIN, for example",
+            )
+        seen[shared.shop] = path
+        others.append(shared)
+    return others
+
+
+def terms_of(workspace: Workspace, others: Sequence[SharedStatistics]) -> ContentTerms | None:
+    """The terms of the first of others whose encoder made the workspace's vectors; None where there is none."""
+    encoder = workspace["content"].require()[1].settings["encoder"]["fingerprint"]
+    return next((one.terms for one in others if one.terms.encoder["fingerprint"] == encoder), None)
+
+
+def kept_others(workspace: Workspace) -> list[Path]:
+    """Files of other shops that the live statistics have."""
+    live = workspace[KIND].current
+    return [] if live is None else sorted((live / OTHERS).glob("*"))
+
+
+def beside_others(workspace: Workspace, folder: Path, others: Sequence[SharedStatistics]) -> tuple[Path, Manifest]:
+    """Make a version live that has the release of ``folder``, and files of others beside it: these and no more."""
+    with workspace.lock(KIND):
+        store, own = workspace[KIND], open_statistics(folder)
+        if [one.digest for one in own.others] == sorted(one.digest for one in others):
+            store.switch(folder.name)
+            return folder, own.manifest
+        ledger, digests = own.manifest.facts["ledger"], sorted(one.digest for one in others)
+        name = fingerprint.of_json([ledger, digests]) if digests else ledger
+        shutil.rmtree(store.partial(name[:16]))
+        partial = store.partial(name[:16])
+        for file in folder.iterdir():
+            if file.is_file() and file.name not in (MANIFEST, INVENTORY):
+                link_or_copy(file, partial / file.name)
+        _copy(partial / OTHERS, others)
+        facts = {key: value for key, value in own.manifest.facts.items() if key != OTHERS}
+        facts |= {"released_at": facts.get("released_at", own.manifest.created)}
+        catalogue = Catalogue.open(workspace["catalogue"].require()[0])
+        facts |= {OTHERS: [_told(one, own.terms.digest, catalogue.ids) for one in others]}
+        made = Manifest(KIND, name, settings=own.manifest.settings, facts=facts, versions=own.manifest.versions)
+        there = store.publish(partial, made, keep=KEPT)
+        return there, Manifest.read(there)
+
+
+def _copy(folder: Path, others: Sequence[SharedStatistics]) -> None:
+    if others:
+        folder.mkdir()
+    for one in others:
+        copied = Path(shutil.copyfile(one.path, folder / one.digest))
+        if fingerprint.of_file(copied) != one.digest:
+            raise DataError(f"{one.path} was written anew while it was read", "run the command again")
+
+
+def _told(one: SharedStatistics, terms: str, items: IdMap) -> dict[str, Any]:
+    """What a manifest says of another shop's file."""
+    return {
+        "digest": one.digest,
+        "release": one.release,
+        "shop": one.shop,
+        "epsilon": one.released.mechanism.epsilon,
+        "delta": one.released.mechanism.delta,
+        "items": int((items.rows(one.items.array) >= 0).sum()),
+        "same_terms": one.terms.digest == terms,
+        "transitions": bool(one.released.transitions.shape[1]),
+        "pairs": int(one.released.pairs.nnz),
+    }
