@@ -20,7 +20,7 @@ import numpy as np
 from molar_eval.splits import make_split
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
-from molar_retrieval.arrays import Matrix
+from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_attributes
 from molar_retrieval.config import AlignSettings
@@ -48,15 +48,16 @@ def opened(workspace: Workspace) -> tuple[InteractionLog, Matrix]:
     return log, conditioner(content.vectors, attributes)
 
 
-def cases_of(split_name: str, log: InteractionLog) -> tuple[InteractionLog, ValidationCases]:
-    """What is released, and what is asked: each right item with the history before it."""
+def cases_of(split_name: str, log: InteractionLog) -> tuple[InteractionLog, ValidationCases, Rows]:
+    """What is released, what is asked, each right item with the history before it, and of which row of the log."""
     split = make_split(split_name, log, {})
     (test,) = split.tests.values()
     which = np.repeat(np.arange(len(test.user)), np.diff(test.offsets))
     start, length = test.history.offsets[test.user[which]], np.asarray(test.length, np.int64)[which]
     asked = test.history.before(start + length)
     targets, every = test.targets.astype(np.int64), np.ones(log.n_items, bool)
-    return split.training, ValidationCases(asked, np.arange(len(which)), targets, every, asked.asked_at)
+    cases = ValidationCases(asked, np.arange(len(which)), targets, every, asked.asked_at)
+    return split.training, cases, np.asarray(test.user, np.int64)[which]
 
 
 def scoring(experts: PrivateExperts) -> Iterator[tuple[str, Scoring]]:
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     said = parser.parse_args()
     log, features = opened(Workspace(said.workspace))
-    training, cases = cases_of(said.split, log)
+    training, cases, _ = cases_of(said.split, log)
     people = int(np.count_nonzero(np.diff(training.offsets)))
     print(f"{people:,} people, {len(cases):,} cases\n")
     print("| ε | people | people / σ | NDCG@10 | ± sd | 95 % | of ∞ | Recall@10 | pairs | popularity | looks |")
