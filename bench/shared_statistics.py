@@ -1,6 +1,6 @@
 """What shops gain by adding up statistics with noise, against each alone and against all people noised once.
 
-    python bench/shared_statistics.py CATALOGUE WORKSPACE [--shops 2,5,20] [--epsilon 4] [--runs 2] [--alone 5]
+    python bench/shared_statistics.py CATALOGUE WORKSPACE [--shops 2,5,20] [--runs 2] [--alone 5] [--unplanned]
 
 The workspace has content vectors and interactions; nothing in it is changed. Its people are dealt out at random to so
 many shops, which have all items, and content in the same terms. Leave-one-out as in bench/private_statistics.py: a shop
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--delta", type=float, default=1e-6)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--alone", type=int, default=5, help="most shops that are asked alone in a run")
+    parser.add_argument("--unplanned", action="store_true", help="release as without `molar privacy share --shops`")
     said = parser.parse_args()
     log, features = opened(Workspace(said.workspace))
     training, cases, owner = cases_of(said.split, log)
@@ -58,7 +59,7 @@ def main() -> None:
         for run in range(said.runs):
             dealt = np.random.default_rng(run).permutation(training.n_users) % count
             logs = [training.of_users(np.flatnonzero(dealt == shop)) for shop in range(count)]
-            parts = [release(own, features, mechanism, shops=count) for own in logs]
+            parts = [release(own, features, mechanism, shops=1 if said.unplanned else count) for own in logs]
             adding.append(quality(parts, features, cases))
             for shop, own in enumerate(logs[: said.alone]):
                 asked = cases.select(np.flatnonzero(dealt[owner] == shop))
