@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from molar_retrieval.events.event import lines_of
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.tables import insert
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace import Workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,7 +49,7 @@ def play(workspace: Workspace, what: str, numbers: list[int]) -> None:
         elif what == "_write":  # after the event with the highest number, in the middle of a transaction
             with log._transaction() as connection:
                 for n in numbers:
-                    insert(connection, lines_of(event(n), 2**60), 0)
+                    insert(connection, lines_of(event(n), 2**60), 0, Pseudonymiser())
                 raise Killed
         else:
             with mock.patch(f"molar_retrieval.events.log.{what}", end):
