@@ -36,6 +36,7 @@ ALONE |= {"events append": ["events.csv"], "events export": ["events.csv"]}
 ALONE |= {"experiment start": ["one"], "experiment stop": ["one"], "experiment export": ["one", "tables"]}
 ALONE |= {"experiment assign": ["one", "flags.csv"], "experiment advance": ["one"], "experiment report": ["one"]}
 ALONE |= {"demo": ["--serve"]}
+ALONE |= {"privacy share": ["sums.safetensors"]}
 ALONE |= {"privacy forget": ["u1"], "privacy object": ["u1"], "privacy pseudonym": ["u1"]}
 ALONE |= {"privacy scan": ["u1"], "privacy export": ["u1"], "keys add": ["shop"], "keys revoke": ["shop"]}
 
