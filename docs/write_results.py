@@ -30,7 +30,7 @@ split and the first models of its leaderboard: means, half of their 95 % interva
 seeds, the best of a column bold, the second underlined. Its name leads to all of it: every model, metric, slice, test,
 ablation and setting. p is that of a paired permutation test, corrected after Holm over all that was tested on a split.
 """
-_FIRST = 6
+_FIRST = 5
 """How many models of a leaderboard are shown."""
 STALE = "Stale: models, splits, metrics or statistics have changed since."
 UNKNOWN = "Stale, maybe: made before reports knew their commit and code."
