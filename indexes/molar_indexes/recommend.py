@@ -1,6 +1,6 @@
 """`molar recommend`: the lists of all users, or of some, as one Parquet file.
 
-Users are taken in shards of a few hundred, each of which a process writes as a file of its own. A run that was killed
+Users are taken in shards of a few hundred, each a file of its own, which a :class:`Runner` makes. A run that was killed
 goes on with the shards that are missing; at last they are joined, and only then the result appears.
 
 Unfinished work lies in a folder named by everything that shapes a list, with the rules as they were and the moment from
@@ -13,11 +13,9 @@ which freshness counts. Work of another request is thrown away, as is work that 
 """
 
 import json
-import os
 import shutil
-from collections.abc import Collection, Generator, Mapping, Sequence
-from concurrent.futures import as_completed
-from contextlib import closing, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +23,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from threadpoolctl import threadpool_limits
 
 from molar_indexes.recommender import RULES_FILE, Recommender
 from molar_indexes.server.config import ServerConfig
@@ -40,12 +37,11 @@ from molar_retrieval.filter_language import parse
 from molar_retrieval.interactions.given import given_ids
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.locks import lock_beside
-from molar_retrieval.native import keep_freed_memory
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.query import Query, Seen
 from molar_retrieval.ranking.request import LIFT, RERANK, RULES, Listing
+from molar_retrieval.runner import InProcesses, Runner, Shard, ShardWork, appearing
 from molar_retrieval.table_writer import TableWriter, ending_of
-from molar_retrieval.workers import Workers
 from molar_retrieval.workspace import write_atomically
 
 _SHARD = 500
@@ -67,6 +63,8 @@ class RecommendReport:
         rows: Recommended items.
         short: Users with fewer items than were asked for.
         notes: About where the answers come from.
+        shards: Of which the work was made up.
+        made: How many of these this run made; a run that was interrupted had left the others.
     """
 
     path: Path
@@ -76,6 +74,8 @@ class RecommendReport:
     rows: int
     short: int
     notes: tuple[str, ...] = ()
+    shards: int = 0
+    made: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
@@ -92,9 +92,29 @@ class _ListsJob:
     segment: Expression | None
     server: ServerConfig | None
     now: datetime
+    task: str = "recommending"
+    gpu: bool = False
 
     def path(self, shard: int) -> Path:
         return self.folder / f"{shard:08d}.parquet"
+
+    def is_whole(self, shard: int) -> bool:
+        try:
+            pq.read_metadata(self.path(shard))
+        except (OSError, pa.ArrowInvalid):
+            return False
+        return True
+
+    @contextmanager
+    def opened(self) -> Iterator[ShardWork]:
+        with Recommender.open(self.workspace, self.generation, rules=self.rules, server=self.server) as recommender:
+            recommender.now = self.now
+
+            def work(shard: Shard) -> Sequence[str]:
+                _write(recommender, self, shard.number, shard.given)
+                return recommender.generation.notes
+
+            yield work
 
 
 def recommend(
@@ -116,6 +136,7 @@ def recommend(
     explore: bool = True,
     rules_file: Path | None = None,
     processes: int = 1,
+    runner: Runner | None = None,
     server: ServerConfig | None = None,
     progress: Progress = SILENT,
 ) -> RecommendReport:
@@ -124,7 +145,8 @@ def recommend(
     The file, .parquet, .csv or .jsonl, has the columns ``user_id``, ``rank``, ``item_id``, ``score``, ``parts`` (a
     struct of the addends, in CSV columns ``parts.NAME``), ``rule`` and ``propensity``; users come in the order of the
     store or as they are named, ranks ascend. ``target`` is overwritten; ``segment`` is a condition on people's
-    attributes; ``rules_file`` and ``server`` are those of :meth:`Recommender.open`.
+    attributes; ``rules_file`` and ``server`` are those of :meth:`Recommender.open`. The ``runner`` does the work; None:
+    that many ``processes`` of this machine.
 
     Raises:
         MissingArtefactError: If there is no generation.
@@ -163,42 +185,22 @@ def recommend(
         folder, now = _partial(target, wanted, ruled)
         pinned = None if ruled is None else folder / RULES_FILE
         own = replace(query, rules=pinned is not None, longest=bounds.LISTED)  # none that turn up meanwhile
-        job = _ListsJob(workspace, name, pinned, folder, own, condition, asked, now)
-        notes = _made(job, whose, total, processes, progress, notes)
+        job = _ListsJob(workspace.absolute(), name, pinned, folder, own, condition, asked, now)
+        made = (runner or InProcesses(processes)).run(job, _shards(whose, total), progress)
+        notes = tuple(dict.fromkeys((*notes, *made.notes)))
         ids = given_ids(recommender.workspace) if whose is None else dict(zip(whose, users or (), strict=True))
         report = _join(job, target, schema, total, ending, ids if names.keys else {})
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
             folder.parent.rmdir()
-    return replace(report, notes=(*notes, *report.notes))
+    return replace(report, notes=(*notes, *report.notes), shards=made.shards, made=made.made)
 
 
-def _made(
-    job: _ListsJob, whose: list[str] | None, total: int, processes: int, progress: Progress, notes: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Make the shards that are missing; returns the notes about where answers come from."""
-    named = {n: None if whose is None else whose[n * _SHARD : (n + 1) * _SHARD] for n in _shards(total)}
-    missing = {n: ids for n, ids in named.items() if not _is_whole(job.path(n))}
-    progress.start("recommending", total)
-    progress.advance(sum(min(_SHARD, total - n * _SHARD) for n in named if n not in missing))
-    with closing(_worked(job, missing, processes)) as done:
-        for shard, more in done:
-            notes = tuple(dict.fromkeys((*notes, *more)))
-            progress.advance(min(_SHARD, total - shard * _SHARD))
-    progress.finish()
-    return notes
-
-
-def _shards(total: int) -> range:
-    return range(-(-total // _SHARD))
-
-
-def _is_whole(shard: Path) -> bool:
-    try:
-        pq.read_metadata(shard)
-    except (OSError, pa.ArrowInvalid):
-        return False
-    return True
+def _shards(whose: Sequence[str] | None, total: int) -> list[Shard]:
+    """Places of people in the store, or the people who were named."""
+    starts = range(0, total, _SHARD)
+    given = [range(begin, begin + _SHARD) if whose is None else whose[begin : begin + _SHARD] for begin in starts]
+    return [Shard(n, min(_SHARD, total - n * _SHARD), one) for n, one in enumerate(given)]
 
 
 def _rules(workspace: Path, rules: Path | None, query: Query) -> bytes | None:
@@ -236,7 +238,7 @@ def _condition(recommender: Recommender, segment: str) -> Expression:
 
 def _partial(target: Path, wanted: str, rules: bytes | None) -> tuple[Path, datetime]:
     """The folder of a request's unfinished work, and when that was begun; what others have left is removed."""
-    root = target.with_name(f"{target.name}.partial")
+    root = target.absolute().with_name(f"{target.name}.partial")
     folder = root / wanted
     try:
         for other in root.iterdir() if root.exists() else ():
@@ -266,59 +268,20 @@ def _begun(folder: Path) -> datetime | None:
     return begun if timedelta() <= datetime.now(UTC) - begun < _RESUMED else None
 
 
-def _worked(
-    job: _ListsJob, missing: Mapping[int, list[str] | None], processes: int
-) -> Generator[tuple[int, Sequence[str]]]:
-    """Make shards; yields each that is done, with notes about where its answers come from."""
-    if processes <= 1 or len(missing) <= 1:
-        with _opened(job) as recommender:
-            for shard, named in missing.items():
-                _write(recommender, job, shard, named)
-                yield shard, recommender.generation.notes
-        return
-    with Workers(min(processes, len(missing)), _open, job) as pool:
-        yield from (done.result() for done in as_completed(pool.submit(_shard, n, ids) for n, ids in missing.items()))
-
-
-_worker: tuple[Recommender, _ListsJob] | None = None
-"""Of a process of the pool: opened once, used for all of its shards."""
-
-
-def _open(job: _ListsJob) -> None:
-    global _worker
-    keep_freed_memory()
-    threadpool_limits(1)  # as many processes as cores work already
-    _worker = _opened(job), job
-
-
-def _opened(job: _ListsJob) -> Recommender:
-    recommender = Recommender.open(job.workspace, job.generation, rules=job.rules, server=job.server)
-    recommender.now = job.now
-    return recommender
-
-
-def _shard(shard: int, named: list[str] | None) -> tuple[int, Sequence[str]]:
-    assert _worker is not None
-    recommender, job = _worker
-    _write(recommender, job, shard, named)
-    return shard, recommender.generation.notes
-
-
-def _write(recommender: Recommender, job: _ListsJob, shard: int, named: list[str] | None) -> None:
+def _write(recommender: Recommender, job: _ListsJob, shard: int, whose: range | Sequence[str]) -> None:
     store = recommender.generation.users
-    if named is None:
-        found = store.between(shard * _SHARD, (shard + 1) * _SHARD)
+    if isinstance(whose, range):
+        found = store.between(whose.start, whose.stop)
     else:
-        found = [user for user in map(store.keyed, named) if user is not None]
+        found = [user for user in map(store.keyed, whose) if user is not None]
     chosen = job.segment
     users = [u for u in found if len(u.history) and (chosen is None or matches(chosen, u.attributes))]
-    partial = job.path(shard).with_suffix(f".{os.getpid()}")
     size = max(1, _ROWS // job.query.k)
-    with pq.ParquetWriter(partial, _schema(recommender), compression="zstd") as writer:
-        for some in (users[begin : begin + size] for begin in range(0, len(users), size)):
-            writer.write_table(_table(recommender, some, list(recommender.rank_many(some, job.query))))
-    for_owner(partial)
-    partial.replace(job.path(shard))
+    with appearing(job.path(shard)) as partial:
+        with pq.ParquetWriter(partial, _schema(recommender), compression="zstd") as writer:
+            for some in (users[begin : begin + size] for begin in range(0, len(users), size)):
+                writer.write_table(_table(recommender, some, list(recommender.rank_many(some, job.query))))
+        for_owner(partial)
 
 
 def _table(recommender: Recommender, users: Sequence[UserRecord], lists: Sequence[Listing]) -> pa.Table:
@@ -353,7 +316,7 @@ def _join(
     """All lists in one file, people by the ids that the shop gives them: ``ids`` has them by key, where they differ."""
     partial, users, rows, short, unnamed = job.folder / "joined.tmp", 0, 0, 0, 0
     with TableWriter(partial, schema, ending) as writer:
-        for shard in _shards(total):
+        for shard in range(-(-total // _SHARD)):
             with pq.ParquetFile(job.path(shard)) as file:
                 for table in map(file.read_row_group, range(file.num_row_groups)):  # a user is in one of them
                     counts = table.group_by("user_id").aggregate([("rank", "count")])

@@ -35,6 +35,7 @@ from molar_retrieval.errors import DataError, MolarError, RequestError, Settings
 from molar_retrieval.expressions import Equals, Not
 from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.query import Query
+from molar_retrieval.runner import InProcesses
 from molar_retrieval.workspace import Workspace
 
 FULL = os.environ.get("MOLAR_TEST_ATTACKS") == "full"
@@ -343,7 +344,7 @@ def test_rules_that_change_meanwhile(
     changing: Any, monkeypatch: pytest.MonkeyPatch, rounds: Callable[[int, int], int]
 ) -> None:
     """All lists of a file are made by the rules as they were when its run began."""
-    work = recommending._worked
+    work = InProcesses._made
     for processes in range(1, 1 + rounds(1, 3)):
         for before, after in CHANGES:
 
@@ -352,7 +353,7 @@ def test_rules_that_change_meanwhile(
                 return work(*arguments)
 
             changing.set(before)
-            monkeypatch.setattr(recommending, "_worked", late)
+            monkeypatch.setattr(InProcesses, "_made", late)
             changing.write(processes=processes)
             assert table(changing.target) == changing.lists[before]
 

@@ -226,9 +226,10 @@ def test_recommend_goes_on_where_it_was_killed(trained: Any, tmp_path: Path, mon
     assert not target.exists()
     again: list[int] = []
     monkeypatch.setattr(recommending, "_write", lambda r, j, s, n: (again.append(s), write(r, j, s, n)))
-    recommend(trained.workspace, target, 3)
+    report = recommend(trained.workspace, target, 3)
     assert set(again).isdisjoint(made)
-    assert read(target) == read(whole)
+    assert (report.shards, report.made) == (len(made) + len(again), len(again))
+    assert target.read_bytes() == whole.read_bytes()
     assert not target.with_name("some.parquet.partial").exists()
 
 

@@ -1,0 +1,172 @@
+"""Work that is cut into shards, and who does it: this process, or several beside it.
+
+A shard is a pure function of files and settings that writes one file, which appears under its name when it is whole. So
+it does not matter who wrote which, and a run that was killed anywhere goes on with the shards that are missing.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from uuid import uuid4
+
+from molar_retrieval.errors import BackendError
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workers import Workers
+
+
+class Shard(NamedTuple):
+    """One piece of a work; ``size`` is in units of its progress, ``given`` is small and what it alone needs."""
+
+    number: int
+    size: int = 1
+    given: Any = None
+
+
+ShardWork = Callable[[Shard], Sequence[str]]
+"""Writes the file of a shard, by :func:`appearing`; returns notes for whoever reads the result."""
+
+
+class ShardJob(Protocol):
+    """What the shards of a work have in common. It is frozen, it is pickled, and its paths are absolute."""
+
+    @property
+    def task(self) -> str:
+        """What the progress calls it."""
+
+    @property
+    def gpu(self) -> bool:
+        """Whether a worker takes a GPU, where there are any."""
+
+    def path(self, shard: int) -> Path:
+        """The file of a shard."""
+
+    def is_whole(self, shard: int) -> bool:
+        """Whether the file of a shard is there, and can be read."""
+
+    def opened(self) -> AbstractContextManager[ShardWork]:
+        """What a worker needs, opened once for all of its shards."""
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """How a work was done: in how many shards, how many of which were made now, and the notes of these."""
+
+    shards: int
+    made: int
+    notes: tuple[str, ...] = ()
+
+
+class Runner(ABC):
+    """Who does the shards of a work."""
+
+    def run(self, job: ShardJob, shards: Sequence[Shard], progress: Progress = SILENT) -> ShardReport:
+        """Make the shards that are missing; an error of a shard ends the run, and keeps those that are done."""
+        missing = [shard for shard in shards if not job.is_whole(shard.number)]
+        notes: dict[str, None] = {}
+        if missing and (kept := len(shards) - len(missing)):
+            progress.note(f"going on with an interrupted run: {kept:,} of {len(shards):,} shards are there")
+        progress.start(job.task, sum(shard.size for shard in shards))
+        progress.advance(sum(shard.size for shard in shards) - sum(shard.size for shard in missing))
+        if missing:
+            with closing(self._made(job, missing, progress)) as made:
+                for shard, told in made:
+                    notes |= dict.fromkeys(told)
+                    progress.advance(shard.size)
+        progress.finish()
+        return ShardReport(len(shards), len(missing), tuple(notes))
+
+    @abstractmethod
+    def _made(
+        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
+    ) -> Generator[tuple[Shard, Sequence[str]]]:
+        """Make some shards; yields each that is done, in any order, with its notes."""
+
+
+class InThisProcess(Runner):
+    """One shard after the other."""
+
+    def _made(
+        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
+    ) -> Generator[tuple[Shard, Sequence[str]]]:
+        with job.opened() as work:
+            for shard in missing:
+                yield shard, work(shard)
+
+
+class InProcesses(Runner):
+    """Processes of this machine, at most ``count``, each with one thread; one shard, or one process, needs none.
+
+    Where one of them is killed, the others end too, and new ones do what is left, as long as any shard comes of it.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def _made(
+        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
+    ) -> Generator[tuple[Shard, Sequence[str]]]:
+        if self._count <= 1 or len(missing) <= 1:
+            yield from InThisProcess()._made(job, missing, progress)
+            return
+        left = {shard.number: shard for shard in missing}
+        while left:
+            before = len(left)
+            try:
+                with Workers(min(self._count, before), _begin, job) as pool:
+                    for future in as_completed([pool.submit(_work, shard) for shard in left.values()]):
+                        shard, notes = future.result()
+                        del left[shard.number]
+                        yield shard, notes
+            except BrokenProcessPool as error:
+                if len(left) == before:
+                    raise ended_at(job, left) from error
+
+
+def ended_at(job: ShardJob, left: Collection[int]) -> BackendError:
+    """The error that workers end, one after the other, without a shard being made."""
+    return BackendError(
+        f"{job.task}: workers are killed before they have made any of the shards that are left ({len(left):,})",
+        "often memory is short: use fewer processes, then run the same command again; what is done is kept",
+    )
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A file to write, which gets the name ``path`` where the block ends well; nobody else writes this one."""
+    partial = path.with_name(f"{path.name}.{uuid4().hex}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class WorkingProcess:
+    """A process that works at one job, beside others of its kind; what the job has opened is closed by its end."""
+
+    def __init__(self, job: ShardJob) -> None:
+        from threadpoolctl import threadpool_limits
+
+        from molar_retrieval.native import keep_freed_memory
+
+        keep_freed_memory()
+        threadpool_limits(1)  # as many processes as cores work already
+        self._open = ExitStack()
+        self.work = self._open.enter_context(job.opened())
+
+
+_this: list[WorkingProcess] = []
+"""What this process is, if it is one of a pool."""
+
+
+def _begin(job: ShardJob) -> None:
+    _this.append(WorkingProcess(job))
+
+
+def _work(shard: Shard) -> tuple[Shard, Sequence[str]]:
+    return shard, _this[-1].work(shard)

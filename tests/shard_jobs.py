@@ -1,0 +1,66 @@
+"""Work in shards for tests: squares of numbers, by workers that can be slow, fail and die."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from molar_retrieval.errors import DataError
+from molar_retrieval.runner import Shard, ShardWork, appearing
+
+
+@dataclass(frozen=True)
+class SquaresJob:
+    """Squares; ``bad`` is refused, ``deadly`` kills its worker so many ``times``, and each takes ``seconds``."""
+
+    folder: Path
+    bad: int | None = None
+    deadly: int | None = None
+    times: int = 1
+    seconds: float = 0.0
+    task: str = "squaring"
+    gpu: bool = False
+
+    def path(self, shard: int) -> Path:
+        return self.folder / f"{shard}.txt"
+
+    def is_whole(self, shard: int) -> bool:
+        return self.path(shard).exists()
+
+    @contextmanager
+    def opened(self) -> Iterator[ShardWork]:
+        with (self.folder / "opened").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        standing = [True]
+        try:
+            yield lambda shard: self.work(shard, standing)
+        finally:
+            standing.clear()
+
+    def work(self, shard: Shard, standing: list[bool]) -> Sequence[str]:
+        assert standing, "it was closed"
+        if shard.number == self.bad:
+            raise DataError("this one cannot be done", "leave it out")
+        died = len(list(self.folder.glob("died*")))
+        if shard.number == self.deadly and died < self.times:
+            (self.folder / f"died{died}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds)
+        with appearing(self.path(shard.number)) as partial:
+            partial.write_text(str(shard.given**2))
+        return ["some are small"]
+
+
+def shards(count: int) -> list[Shard]:
+    return [Shard(n, 2, n * 10) for n in range(count)]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.glob("*.txt*")}
+
+
+def squares(count: int) -> dict[str, str]:
+    return {f"{n}.txt": str((n * 10) ** 2) for n in range(count)}

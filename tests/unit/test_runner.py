@@ -1,0 +1,63 @@
+"""Work in shards: whoever does it writes the same files, and a run goes on where one was killed."""
+
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from shard_jobs import SquaresJob, contents, shards, squares
+
+from molar_retrieval.errors import BackendError, DataError
+from molar_retrieval.runner import InProcesses, InThisProcess, Runner, appearing
+
+SHARDS = shards(5)
+RUNNERS = [InThisProcess(), InProcesses(1), InProcesses(2)]
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_only_what_is_missing_is_made(runner: Runner, tmp_path: Path) -> None:
+    job, progress = SquaresJob(tmp_path), Mock()
+    job.path(3).write_text("as it was")
+    report = runner.run(job, SHARDS, progress)
+    assert contents(tmp_path) == squares(5) | {"3.txt": "as it was"}
+    assert (report.shards, report.made, report.notes) == (5, 4, ("some are small",))
+    progress.start.assert_called_once_with("squaring", 10)
+    assert [call.args[0] for call in progress.advance.call_args_list] == [2] * 5
+    progress.note.assert_called_once_with("going on with an interrupted run: 1 of 5 shards are there")
+    assert len((tmp_path / "opened").read_text().split()) == (2 if runner is RUNNERS[2] else 1)
+    again = runner.run(job, SHARDS)
+    assert (again.shards, again.made, again.notes) == (5, 0, ())
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_an_error_ends_the_run_and_keeps_what_is_done(runner: Runner, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="this one cannot be done"):
+        runner.run(SquaresJob(tmp_path, bad=4), SHARDS)
+    kept = contents(tmp_path)
+    assert kept.items() <= squares(4).items()
+    assert runner.run(SquaresJob(tmp_path), SHARDS).made == 5 - len(kept)
+
+
+def test_where_a_process_is_killed_the_run_ends_all_the_same(tmp_path: Path) -> None:
+    assert InProcesses(2).run(SquaresJob(tmp_path, deadly=2), SHARDS).made == 5
+    assert contents(tmp_path) == squares(5)
+
+
+def test_a_shard_that_always_kills_is_an_error_at_last(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="killed before they have made any of the shards that are left"):
+        InProcesses(2).run(SquaresJob(tmp_path, deadly=2, times=99), SHARDS)
+    kept = contents(tmp_path)
+    assert "2.txt" not in kept
+    assert kept.items() <= squares(5).items()
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    with appearing(path) as mine, appearing(path) as other:
+        assert mine != other
+        mine.write_text("mine")
+        other.write_text("other")
+        assert not path.exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["x.parquet"]
+    with pytest.raises(ZeroDivisionError), appearing(path) as mine:
+        mine.write_text(str(1 // 0))
+    assert [file.name for file in tmp_path.iterdir()] == ["x.parquet"]
