@@ -1,7 +1,8 @@
 """A Qdrant server by REST for tests: qdrant-client's in-process mode behind HTTP, with faults in front of it.
 
 It answers as a server does where that differs from the mode in process: numbers of vectors and scores have 32 bits and
-are printed with as few digits as tell them apart, and a request has its limits.
+are printed with as few digits as tell them apart, what a server refuses is refused (:mod:`qdrant_limits`), and head and
+body of an answer are packets of their own, of which the second waits until the first was acknowledged.
 
 It records what it was asked. Faults are taken in turn: each waits for the request that it is of, strikes so many times,
 and is gone.
@@ -15,14 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 from qdrant_client import QdrantClient, models
-
-LARGEST = 32 << 20
-"""Bytes of the largest request that a server takes."""
+from qdrant_limits import MET, refusal, too_large
 
 
 @dataclass(frozen=True)
@@ -77,17 +75,19 @@ class FakeQdrant:
         version: That it says it has.
         statuses: Of collections, one after the other, the last one for good.
         misses: Searches with fewer candidates miss the best item, as graphs may; 0: there are no graphs.
+        indexes: By collection, the kinds of its payload fields that have an index.
     """
 
-    def __init__(self, client: QdrantClient) -> None:
+    def __init__(self, client: QdrantClient, version: str) -> None:
         self.client = client
         self.asked: list[Asked] = []
         self.faults: list[Fault] = []
         self.key: str | None = None
-        self.version = metadata.version("qdrant-client")
+        self.version = version
         self.url = ""
         self.statuses = ["green"]
         self.misses = 0
+        self.indexes: dict[str, dict[str, str]] = {}
         self._lock = threading.Lock()
 
     def of(self, pattern: str) -> list[Asked]:
@@ -115,14 +115,13 @@ class FakeQdrant:
             return 200, {"title": "qdrant - vector search engine", "version": self.version, "commit": "0" * 40}
         if self.key is not None and asked.key != self.key:
             return 401, _error("Must provide an API key or an Authorization bearer token")
-        if asked.size > LARGEST:
-            return 413, _error(f"Payload error: JSON payload ({asked.size} bytes) is larger than allowed ({LARGEST}).")
-        if isinstance(asked.body, dict) and asked.body.get("limit") == 0:
-            said = "Validation error in JSON body: [limit: value 0 invalid, must be 1 or larger]"
-            return 422, _error(said)
+        if said := too_large(asked.size):
+            return 413, _error(said)
+        parts = asked.path.strip("/").split("/")
+        if refused := refusal(asked.body, self.version, self.indexes.get(parts[1] if len(parts) > 1 else "", {})):
+            return refused[0], _error(refused[1])
         try:
             with self._lock:
-                parts = asked.path.strip("/").split("/")
                 result = (self._points if "points" in parts else self._collections)(asked, parts)
         except ValueError as error:
             return (404 if "not found" in str(error) else 409 if "exists" in str(error) else 400), _error(str(error))
@@ -156,6 +155,7 @@ class FakeQdrant:
                 return client.list_snapshots(name)
             case ["PUT", "collections", name, "index"]:
                 index = models.CreateFieldIndex(**body)
+                self.indexes.setdefault(name, {})[index.field_name] = str(body["field_schema"])
                 return _json(client.create_payload_index(name, index.field_name, index.field_schema))
         raise ValueError(f"the fake knows no {asked.method} {asked.path}")
 
@@ -204,7 +204,6 @@ class FakeQdrant:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
     fake: FakeQdrant
 
     def _serve(self) -> None:
@@ -283,9 +282,9 @@ def _error(said: str) -> dict[str, Any]:
 
 
 @contextmanager
-def fake_qdrant() -> Iterator[FakeQdrant]:
+def fake_qdrant(version: str = MET) -> Iterator[FakeQdrant]:
     """A server of its own, closed in the end."""
-    fake = FakeQdrant(QdrantClient(":memory:"))
+    fake = FakeQdrant(QdrantClient(":memory:"), version)
     handler = type("Handler", (_Handler,), {"fake": fake})
     server = _Listener(("127.0.0.1", 0), handler)
     fake.url = f"http://127.0.0.1:{server.server_port}"

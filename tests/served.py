@@ -21,6 +21,8 @@ from molar_retrieval.progress import SILENT
 
 URL = os.environ.get("MOLAR_TEST_QDRANT_URL")
 FAKE, REAL = "server, fake", "server"
+CONTAINS = "1.20.0"
+"""The first version with all conditions, which the fake has here."""
 SERVERS = [FAKE, *([REAL] if URL else [])]
 
 
@@ -59,7 +61,7 @@ class _Kept(ServerIndex):
 def shelf(kind: str) -> Iterator[Shelf]:
     """Collections on a kind of server."""
     with ExitStack() as stack:
-        url = URL if kind == REAL and URL else stack.enter_context(fake_qdrant()).url
+        url = URL if kind == REAL and URL else stack.enter_context(fake_qdrant(CONTAINS)).url
         connection = connect(ServerConfig(url, timeout=60.0))
         opened = Shelf(connection)
         yield opened

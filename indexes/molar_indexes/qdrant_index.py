@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from molar_indexes import equal_lengths
 from molar_indexes.filters import FilterConstructors
@@ -21,7 +21,7 @@ class QdrantIndex(ABC):
     Those of the vectors named by ``graph`` use one, which may run dry before all that fits is found.
     """
 
-    constructors: ClassVar[FilterConstructors]  # of the engine's client
+    constructors: FilterConstructors  # of the engine's client
 
     def __init__(self, spec: IndexSpec, count: int, graph: Collection[str]) -> None:
         self._spec, self._count, self._graph = spec, count, graph

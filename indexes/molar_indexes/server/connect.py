@@ -23,10 +23,11 @@ GREETING = 5.0
 
 @dataclass(frozen=True)
 class Connection:
-    """A client, and the server that it asks; what fails is said in words, as :class:`ServerError`."""
+    """A client, and the server that it asks, of a version; what fails is said in words, as :class:`ServerError`."""
 
     client: QdrantClient
     server: ServerConfig
+    version: str = ""  # as it says it is; empty: nobody asked
 
     def ask(self, request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """The answer to one request, a method of the client."""
@@ -63,9 +64,9 @@ def connect(server: ServerConfig) -> Connection:
         greeting.close()
         raise
     if greeted == server:
-        return Connection(greeting, server)
+        return Connection(greeting, server, version)
     greeting.close()
-    return Connection(client_of(server), server)
+    return Connection(client_of(server), server, version)
 
 
 @contextmanager

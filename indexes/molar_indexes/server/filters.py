@@ -1,17 +1,23 @@
 """Payloads and conditions of a collection, made by qdrant-client."""
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from sys import float_info
-from typing import Any
+from typing import Any, NoReturn
 
 from qdrant_client import models
 
 from molar_indexes.filters import FilterConstructors, field_of, key_of, quoted
 from molar_indexes.records import ITEM_ID
+from molar_retrieval.errors import RequestError
 
 ROW = "%row"
 """The payload key that holds an item's row; no field's key is like it."""
 ROW_PATH = f'"{ROW}"'
+
+_SUBSTRINGS = (1, 20)
+"""The version from which on a server finds parts of texts."""
 
 
 def to_payload(row: int, item_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,3 +58,19 @@ SERVED = FilterConstructors(
     largest=float_info.max,  # JSON has no infinities
 )
 """Conditions of qdrant-client."""
+
+
+def understood(version: str) -> FilterConstructors:
+    """The conditions that a server of a version takes: RequestError comes of one that is newer than it."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) >= _SUBSTRINGS:
+        return SERVED
+
+    def refused(field: str, part: str) -> NoReturn:
+        needed = ".".join(map(str, _SUBSTRINGS))
+        raise RequestError(
+            f"the condition `contains`, here on {field!r}, needs a Qdrant server of {needed}; this one is of {version}",
+            "update the server, or ask the workspace: --index local",
+        )
+
+    return replace(SERVED, contains=refused)

@@ -12,7 +12,7 @@ from qdrant_client import models
 from molar_indexes.qdrant_index import Found, QdrantIndex
 from molar_indexes.records import BATCH, ITEM_ID, check_stored
 from molar_indexes.server.connect import Connection
-from molar_indexes.server.filters import ROW, ROW_PATH, SERVED, among
+from molar_indexes.server.filters import ROW, ROW_PATH, among, understood
 from molar_indexes.server.layout import Layout, searched
 from molar_indexes.server.points import float32, to_item
 from molar_retrieval.index import IndexSpec, SparseVector, StoredItem
@@ -25,8 +25,6 @@ class ServerIndex(QdrantIndex):
     Without ``graph`` all vectors are scanned; a graph may run dry before all that fits is found.
     """
 
-    constructors = SERVED
-
     def __init__(
         self,
         connection: Connection,
@@ -38,6 +36,7 @@ class ServerIndex(QdrantIndex):
         graph: bool = True,
     ) -> None:
         super().__init__(spec, count, searched(spec) if graph else ())
+        self.constructors = understood(connection.version)
         self._connection, self._ask, self._client = connection, connection.ask, connection.client
         self._collection, self._layout = collection, layout
 
