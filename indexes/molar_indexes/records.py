@@ -4,11 +4,15 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from molar_indexes.sparse import FLOAT32_MAX, clean_sparse, float32, sparse_problem
+from molar_indexes.sparse import FLOAT32_MAX, float32, joined, sparse_problem
 from molar_retrieval.errors import DataError, RequestError, suggestion
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, Vector
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 ITEM_ID = "item_id"  # the payload key that holds the id inside an index; filters may use it like any other field
 BATCH = 1000
@@ -109,7 +113,6 @@ def batches(spec: IndexSpec, items: Iterable[IndexItem], size: int = BATCH) -> I
     previous = -1
     stream = iter(items)
     while chunk := list(islice(stream, size)):
-        ready = []
         for item in chunk:
             if item.row <= previous:
                 raise DataError(
@@ -117,34 +120,57 @@ def batches(spec: IndexSpec, items: Iterable[IndexItem], size: int = BATCH) -> I
                     "give the items in ascending order of distinct rows",
                 )
             previous = item.row
-            vectors = {name: _vector(spec, item, name, vector) for name, vector in item.vectors.items()}
-            payload = clean_payload(item.item_id, item.payload)
-            ready.append(IndexItem(item.row, item.item_id, vectors, payload, _sparse(spec, item)))
-        yield ready
+        dense, sparse = _dense(spec, chunk), _sparse(spec, chunk)
+        yield [
+            IndexItem(item.row, item.item_id, vectors, clean_payload(item.item_id, item.payload), own)
+            for item, vectors, own in zip(chunk, dense, sparse, strict=True)
+        ]
 
 
-def _sparse(spec: IndexSpec, item: IndexItem) -> dict[str, SparseVector]:
-    for name in item.sparse:
-        if name not in spec.sparse:
-            known = f"the index has {', '.join(spec.sparse)}" if spec.sparse else "the index has none"
-            raise DataError(f"item {item.item_id!r} has a sparse vector {name!r}", known)
-    ready = {name: clean_sparse(f"item {item.item_id!r}, {name!r}", vector) for name, vector in item.sparse.items()}
-    return {name: vector for name, vector in ready.items() if vector.indices}
-
-
-def _vector(spec: IndexSpec, item: IndexItem, name: str, vector: Vector) -> list[float]:
+def _dense(spec: IndexSpec, items: Sequence[IndexItem]) -> list[dict[str, Vector]]:
+    """The vectors of each item, by name."""
     import numpy as np
 
+    ready: list[dict[str, Vector]] = [{} for _ in items]
+    for name in dict.fromkeys(name for item in items for name in item.vectors):
+        places = [place for place, item in enumerate(items) if name in item.vectors]
+        rows = [_vector(spec, items[place], name) for place in places]
+        matrix = np.stack(rows)
+        if not (finite := np.isfinite(matrix).all(axis=1)).all():
+            item = items[places[int(np.argmin(finite))]]
+            problem = f"item {item.item_id!r}: the vector {name!r} contains a number that is not finite"
+            raise DataError(problem, "make it again")
+        for place, vector in zip(places, matrix.tolist(), strict=True):
+            ready[place][name] = vector
+    return ready
+
+
+def _vector(spec: IndexSpec, item: IndexItem, name: str) -> "npt.NDArray[np.float32]":
     if name not in spec.dims:
         raise DataError(f"item {item.item_id!r} has a vector {name!r}", f"the index has {', '.join(spec.dims)}")
-    values = float32(vector)
+    values = float32(item.vectors[name])
     if values.shape != (spec.dims[name],):
         raise DataError(
             f"item {item.item_id!r}: the vector {name!r} has shape {values.shape}, not ({spec.dims[name]},)",
             "make the vectors again",
         )
-    if not np.isfinite(values).all():
-        raise DataError(
-            f"item {item.item_id!r}: the vector {name!r} contains a number that is not finite", "make it again"
-        )
-    return values.tolist()  # type: ignore[no-any-return]
+    return values
+
+
+def _sparse(spec: IndexSpec, items: Sequence[IndexItem]) -> list[dict[str, SparseVector]]:
+    """The sparse vectors of each item, by name."""
+    ready: list[dict[str, SparseVector]] = [{} for _ in items]
+    for name in dict.fromkeys(name for item in items for name in item.sparse):
+        places = [place for place, item in enumerate(items) if name in item.sparse]
+        if name not in spec.sparse:
+            known = f"the index has {', '.join(spec.sparse)}" if spec.sparse else "the index has none"
+            raise DataError(f"item {items[places[0]].item_id!r} has a sparse vector {name!r}", known)
+        owners = [f"item {items[place].item_id!r}, {name!r}" for place in places]
+        sizes, indices, values = joined([items[place].sparse[name] for place in places], owners.__getitem__)
+        dimensions, numbers, begin = indices.tolist(), values.tolist(), 0
+        for place, length in zip(places, sizes, strict=True):
+            if length:
+                own = slice(begin, begin + length)
+                ready[place][name] = SparseVector(dimensions[own], numbers[own])
+            begin += length
+    return ready

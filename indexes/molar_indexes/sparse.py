@@ -1,6 +1,6 @@
 """Sparse vectors: what indexes, searches and the users' file demand of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,40 @@ def checked(owner: str, vector: SparseVector) -> "tuple[npt.NDArray[np.int64], n
     return indices[kept], values[kept]
 
 
+def joined(
+    vectors: Sequence[SparseVector], owner: Callable[[int], str]
+) -> "tuple[list[int], npt.NDArray[np.int64], npt.NDArray[np.float32]]":
+    """Sparse vectors one after the other, each as of :func:`checked`: how many numbers each has, dimensions, numbers.
+
+    ``owner`` names that of a place, for the message of a DataError.
+    """
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        kept = [(np.asarray(v.indices, np.int64), np.asarray(v.values, np.float32)) for v in vectors]
+    if not _are_clean(kept):
+        kept = [checked(owner(place), vector) for place, vector in enumerate(vectors)]
+    indices = np.concatenate([np.zeros(0, np.int64), *(own for own, _ in kept)])
+    values = np.concatenate([np.zeros(0, np.float32), *(own for _, own in kept)])
+    return [len(own) for own, _ in kept], indices, values
+
+
+def _are_clean(vectors: "Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]") -> bool:
+    """Whether all of them are as they should be, without a zero."""
+    import numpy as np
+
+    sizes = [len(indices) for indices, _ in vectors]
+    if sizes != [len(values) for _, values in vectors] or not any(sizes):
+        return False
+    indices = np.concatenate([own for own, _ in vectors])
+    values = np.concatenate([own for _, own in vectors])
+    rising = indices[1:] > indices[:-1]
+    borders = np.cumsum(sizes)[:-1]
+    rising[borders[(borders > 0) & (borders < len(indices))] - 1] = True  # from one vector to the next
+    within = indices.min() >= 0 and indices.max() <= _LARGEST_DIMENSION
+    return bool(rising.all() and within and values.all() and np.isfinite(values).all())
+
+
 def float32(numbers: "Sequence[float] | npt.NDArray[np.floating]") -> "npt.NDArray[np.float32]":
     """The numbers as float32; what is too large for it is infinite, without a warning."""
     import numpy as np
@@ -67,6 +101,6 @@ def sparse_problem(indices: Sequence[int], values: Sequence[float]) -> str | Non
 
 def sparse_rows(matrix: "csr_matrix") -> Iterator[SparseVector]:
     """The rows of a matrix, one by one."""
-    ordered = matrix.sorted_indices()
+    ordered = matrix if matrix.has_sorted_indices else matrix.sorted_indices()  # which copies all of it
     for start, stop in pairwise(ordered.indptr.tolist()):
         yield SparseVector(ordered.indices[start:stop], ordered.data[start:stop])

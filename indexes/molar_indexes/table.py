@@ -5,18 +5,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from molar_indexes.sparse import checked
+from molar_indexes.by_dimension import ByDimension
+from molar_indexes.sparse import joined
 from molar_retrieval import columns
 from molar_retrieval.arrays import Array
 from molar_retrieval.availability import ALWAYS, Availability
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
 from molar_retrieval.ranking.item_store import Emerging, ItemStore
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from molar_indexes.query_maps import QueryMaps
 
 _MAP, _RERANK, _QUERY, _SHOWN_FROM = "map.", "rerank.", "query.", "shown_from"
+_BLOCK = 1024  # rows that are appended together
 _COPIED = (columns.CONTENT, columns.CF)  # vectors of the index that the table has under the same name
 
 
@@ -133,37 +136,76 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
         DataError: If a sparse vector is damaged.
         ValueError: If the extras are of other numbers of items or partner weights.
     """
-    dims = {"dense": spec.dims[columns.ALIGNED]} | {name: spec.dims.get(name, 0) for name in _COPIED}
-    count, entries, ids, ends, shown_from = 0, _Sparse(), bytearray(), array("q", [0]), array("q")
-    kinds = {"known": (columns.ALIGNED, bytearray()), "newcomer": (columns.COLD_START, bytearray())}
-    with TensorsWriter(path) as tensors:
-        for name, dim in dims.items():
-            tensors.append(name, np.zeros((0, dim), np.float32))
+    with TensorsWriter(path) as tensors, TemporaryFile(dir=path.parent) as spool:
+        rows = _ItemRows(tensors, spec, extras.availability, ByDimension(spool))
         for item in items:
-            dense = item.vectors.get(columns.ALIGNED, item.vectors.get(columns.COLD_START))
-            vectors = {"dense": dense} | {name: item.vectors.get(name) for name in _COPIED}
-            for name, dim in dims.items():
-                rows = np.zeros((max(1, item.row - count + 1), dim), np.float32)  # the index checks the order
-                rows[-1] = 0 if (vector := vectors[name]) is None else vector
-                tensors.append(name, rows)
-            if columns.ITEM_WEIGHTS in item.sparse:
-                entries.add(item.row, *checked(f"item {item.item_id!r}", item.sparse[columns.ITEM_WEIGHTS]))
-            shown_from.extend([ALWAYS] * (item.row - count))
-            shown_from.append(extras.availability.shown_from(item.payload))
-            ids += item.item_id.encode()
-            ends.extend([ends[-1]] * (item.row - count))
-            ends.append(len(ids))
-            for name, marks in kinds.values():
-                marks += bytes(max(0, item.row - count)) + bytes([name in item.vectors])
-            count = item.row + 1
+            rows.add(item)
             yield item
-        arrays = entries.by_dimension()
-        arrays |= {"ids.bytes": np.frombuffer(ids, np.uint8), "ids.ends": np.array(ends, np.int64)}
-        arrays |= {name: np.frombuffer(marks, np.uint8) for name, (_, marks) in kinds.items()}
-        if any(shown_from):
-            arrays[_SHOWN_FROM] = np.array(shown_from, np.int64)
-        for name, values in (arrays | extras.tensors(count, len(arrays["partners.items"]))).items():
+        entries = rows.finish()
+        for name, values in extras.tensors(rows.count, entries).items():
             tensors.append(name, values)
+
+
+class _ItemRows:
+    """What a table has of each item, appended to it in blocks."""
+
+    def __init__(
+        self, tensors: TensorsWriter, spec: IndexSpec, availability: Availability, entries: ByDimension
+    ) -> None:
+        self._tensors, self._availability = tensors, availability
+        dims = {"dense": spec.dims[columns.ALIGNED]} | {name: spec.dims.get(name, 0) for name in _COPIED}
+        self._nothing = {name: np.zeros(dim, np.float32) for name, dim in dims.items()}
+        self._dense: dict[str, list[Any]] = {name: [] for name in dims}
+        self._sparse: list[tuple[IndexItem, SparseVector]] = []
+        self._entries = entries
+        self._ids, self._ends, self._shown_from = bytearray(), array("q", [0]), array("q")
+        self._kinds = {"known": (columns.ALIGNED, bytearray()), "newcomer": (columns.COLD_START, bytearray())}
+        self.count = 0  # of the rows so far
+        self._append()
+
+    def add(self, item: IndexItem) -> None:
+        """Take the next item; the index checks the order."""
+        gap = max(0, item.row - self.count)
+        dense = item.vectors.get(columns.ALIGNED, item.vectors.get(columns.COLD_START))
+        vectors = {"dense": dense} | {name: item.vectors.get(name) for name in _COPIED}
+        for name, rows in self._dense.items():
+            nothing = self._nothing[name]
+            rows += [nothing] * gap + [nothing if (vector := vectors[name]) is None else vector]
+        if columns.ITEM_WEIGHTS in item.sparse:
+            self._sparse.append((item, item.sparse[columns.ITEM_WEIGHTS]))
+        self._shown_from.extend([ALWAYS] * gap)
+        self._shown_from.append(self._availability.shown_from(item.payload))
+        self._ids += item.item_id.encode()
+        self._ends.extend([self._ends[-1]] * gap)
+        self._ends.append(len(self._ids))
+        for name, marks in self._kinds.values():
+            marks += bytes(gap) + bytes([name in item.vectors])
+        self.count = item.row + 1
+        if len(self._dense["dense"]) >= _BLOCK:
+            self._append()
+
+    def finish(self) -> int:
+        """Append all that is left; returns how many partner weights there are."""
+        self._append()
+        entries = self._entries.append_to(self._tensors)
+        arrays: dict[str, npt.NDArray[Any]] = {"ids.bytes": np.frombuffer(self._ids, np.uint8)}
+        arrays |= {"ids.ends": np.array(self._ends, np.int64)}
+        arrays |= {name: np.frombuffer(marks, np.uint8) for name, (_, marks) in self._kinds.items()}
+        if any(self._shown_from):
+            arrays[_SHOWN_FROM] = np.array(self._shown_from, np.int64)
+        for name, values in arrays.items():
+            self._tensors.append(name, values)
+        return entries
+
+    def _append(self) -> None:
+        for name, rows in self._dense.items():
+            self._tensors.append(name, np.array(rows, np.float32).reshape(len(rows), len(self._nothing[name])))
+            rows.clear()
+        items = [item for item, _ in self._sparse]
+        vectors = [own for _, own in self._sparse]
+        sizes, dimensions, values = joined(vectors, lambda n: f"item {items[n].item_id!r}")
+        self._entries.add(np.repeat([item.row for item in items], sizes), dimensions, values)
+        self._sparse.clear()
 
 
 def restated(path: Path, former: Path, numbers: Array | None, shown_from: Mapping[int, int]) -> None:
@@ -185,26 +227,6 @@ def restated(path: Path, former: Path, numbers: Array | None, shown_from: Mappin
     with TensorsWriter(path) as tensors:
         for name, values in (kept | anew).items():
             tensors.append(name, values)
-
-
-class _Sparse:
-    def __init__(self) -> None:
-        self._items, self._dimensions, self._values = array("i"), array("i"), array("f")
-
-    def add(self, row: int, dimensions: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> None:
-        self._items.frombytes(np.full(len(values), row, np.int32).tobytes())
-        self._dimensions.frombytes(dimensions.astype(np.int32).tobytes())
-        self._values.frombytes(values.tobytes())
-
-    def by_dimension(self) -> dict[str, npt.NDArray[Any]]:
-        dimensions = np.array(self._dimensions, np.int32)
-        order = np.argsort(dimensions, kind="stable")
-        counts = np.bincount(dimensions) if len(dimensions) else np.zeros(0, np.int64)
-        return {
-            "partners.starts": np.concatenate([[0], np.cumsum(counts)]),
-            "partners.items": np.array(self._items, np.int32)[order],
-            "partners.values": np.array(self._values, np.float32)[order],
-        }
 
 
 def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping[str, Any]) -> OpenItemStore:

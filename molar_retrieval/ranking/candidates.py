@@ -3,11 +3,13 @@
 The sparse products are those of the item store. The dense ones are too where they cost less than a search would: the
 sums are then ranked as they are. Else, and under a condition on items, the index ranks by one vector at a time, and its
 lists are read as far as it takes to prove the first places of the sum (the threshold algorithm: Fagin, Lotem and Naor
-2001, doi:10.1145/375551.375567), in blocks that grow, as a search engine starts anew for a longer one.
+2001, doi:10.1145/375551.375567), in blocks that grow, as a search engine starts anew for a longer one. Without a
+condition no list is needed of the sparse products, which are there: the items that have one are scored whole, and those
+that have none are in the order of their dense products.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from math import inf
@@ -27,7 +29,10 @@ Array = npt.NDArray[Any]
 DEPTH = 200
 """How much of each list is read at first: enough to settle ten of 3,883 items in one round even where the lists have
 nothing to do with each other."""
-_AHEAD = 2  # of each list so many times the candidates are read: that finds 99 of 100 of the best sums
+_AHEAD = 2  # of two lists so many times the candidates are read: that finds 99 of 100 of the best sums
+_BESIDE = 1 << 12
+"""So many items with the best sparse products are scored whole, in a millisecond; what the others may have is added to
+the bound."""
 _GROWTH = 4
 MOST_SCANNED = 1 << 22
 """Numbers in the items' dense vectors up to which one product with all of them costs less than a search."""
@@ -232,40 +237,41 @@ class _Search(CandidateSource):
         self._top = partial(index.top, exclude=request.hidden, where=request.where)
 
     def known(self, k: int, size: int) -> Candidates:
-        depth = max(DEPTH, _AHEAD * size)
+        depth = max(DEPTH, size if self._where is None else _AHEAD * size)
         while True:
             depth = min(depth, self._count + 1)
             dense = self._top(columns.ALIGNED, self._user.vector, depth)
             beside, most = self._by_sparse(depth)
             bound = dense[-1][1] + max(most, 0.0) if len(dense) == depth else -inf
-            best = self._of({row for row, _ in dense}.union(beside), cold=False)
+            best = self._scored(np.union1d(_rows(dense), beside), cold=False)
             if bound == -inf or (len(best) >= k and best.scores[k - 1] > bound):
                 return best.take(slice(size))
             depth *= _GROWTH
 
     def cold(self, size: int) -> Candidates:
         found = self._top(columns.COLD_START, self._user.vector, size)
-        return self._of([row for row, _ in found], cold=True)
+        return self._scored(_rows(found), cold=True)
 
     def _guessed(self, size: int) -> list[tuple[int, float]]:
         names = [name for name in (columns.COLD_START, columns.EMERGING) if name in self._dims]
         return [found for name in names for found in self._top(name, self._user.vector, size)]
 
-    def _by_sparse(self, depth: int) -> tuple[list[int], float]:
-        """The best rows by their sparse products, and what those that are left out have at most."""
+    def _by_sparse(self, depth: int) -> tuple[Array, float]:
+        """Rows with sparse products, those of the best at least, and what those that are left out have at most."""
         rows = self._sums.rows
         if not len(rows):
-            return [], 0.0
+            return rows, 0.0
         if self._where is not None:  # only the index can judge that
             found = self._top(columns.ITEM_WEIGHTS, self._user.sparse, depth)
-            return [row for row, _ in found], found[-1][1] if len(found) == depth else 0.0
-        totals = self._sums.parts.sum(axis=0)
+            return _rows(found), found[-1][1] if len(found) == depth else 0.0
+        totals, depth = self._sums.parts.sum(axis=0), max(depth, _BESIDE)
         shown = ~np.isin(rows, np.fromiter(self._hidden, np.int64, len(self._hidden)))
         rows, totals = rows[shown], totals[shown]
         if len(rows) <= depth:
-            return rows.tolist(), 0.0
+            return rows, 0.0
         places = np.argpartition(-totals, depth - 1)[:depth]
-        return rows[places].tolist(), float(totals[places[-1]])
+        return rows[places], float(totals[places[-1]])
 
-    def _of(self, rows: Iterable[int], cold: bool) -> Candidates:
-        return self._scored(np.fromiter(rows, np.int64), cold)
+
+def _rows(found: Sequence[tuple[int, float]]) -> Array:
+    return np.fromiter((row for row, _ in found), np.int64, len(found))

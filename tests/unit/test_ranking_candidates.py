@@ -143,19 +143,25 @@ def test_unrelated_lists_are_read_further(monkeypatch: pytest.MonkeyPatch) -> No
     index = made(20_000, 0.0)
     dense, partners = (index.lists[name] for name in ("aligned", "partners"))
     sums = {row: dense[row] + partners[row] for row in dense}
-    best = found(index, 10, 10)
+    best = found(index, 10, 10, where=EVERYTHING)
     assert [row for row, _ in best] == sorted(sums, key=lambda row: (-sums[row], row))[:10]
     assert index.depths["aligned"] == [20, 80, 320, 1280][: len(index.depths["aligned"])]
     assert 1 < len(index.depths["aligned"]) < 5
 
 
-def test_nearly_all_of_the_candidates_are_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("where", "beside", "least"), [(None, 5_000, 200), (None, 500, 150), (EVERYTHING, 500, 150)])
+def test_what_has_a_sparse_product_is_scored_whole(
+    monkeypatch: pytest.MonkeyPatch, where: Expression | None, beside: int, least: int
+) -> None:
+    """Then all of the candidates are the best; nearly all, where that is too much work or the index judges."""
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
+    monkeypatch.setattr(candidates, "_BESIDE", beside)
     index = made(5_000, 0.3)
     wanted = oracle(list(index.lists["aligned"].values()), list(index.lists["partners"].values()))[:200]
-    best = found(index, 10, 200)
+    best = found(index, 10, 200, where=where)
     assert len(best) == 200
-    assert len(set(row for row, _ in best) & set(row for row, _ in wanted)) >= 150
+    assert len(set(row for row, _ in best) & set(row for row, _ in wanted)) >= least
+    assert index.depths["aligned"][0] == (200 if where is None else 400)
 
 
 def test_newcomers_are_merged_in_and_marked() -> None:
