@@ -3,9 +3,9 @@
     python bench/scale.py [--items 100000] [--dim 128] [--users 1000] [--samples 500] [--folder .work/bench/scale]
 
 Items have vectors as `molar align` makes them: two parts of one length, in clusters, their spectra falling off as those
-of factors do, and one number for popularity; twenty partners each; a title, a brand, a category, a price and a year.
-People like a few clusters. Everything is published as `molar align` would publish it, with a second stage of random
-weights, which costs what a trained one does. A generation that is there already is used again.
+of factors do, and one number for popularity; twenty partners each; a title of eight words, a brand, a category, a price
+and a year. People like a few clusters. Everything is published as `molar align` would publish it, with a second stage
+of random weights, which costs what a trained one does. A generation that is there already is used again.
 """
 
 import argparse
@@ -23,14 +23,18 @@ import numpy as np
 import query
 from rich.console import Console
 from rich.table import Table
+from scipy.sparse import csr_matrix
+from stages import Stages
 
 from molar_indexes.equal_lengths import longest
 from molar_indexes.generations import KIND, publish
 from molar_indexes.recommender import Recommender
+from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
 from molar_indexes.what_if import Variation, WhatIf
 from molar_retrieval import columns, rng
+from molar_retrieval.catalog.words import bm25
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
@@ -81,17 +85,18 @@ def made(items: int, dim: int, users: int) -> Made:
     return Made(vectors, content, people, histories)
 
 
-def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspace, float]:
-    """The catalogue as a published generation, and how many seconds that took."""
+def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspace, Stages]:
+    """The catalogue as a published generation, and what that took."""
     count, dim = made.items.shape
+    folder.mkdir(parents=True, exist_ok=True)
     workspace = Workspace.for_catalogue(folder, folder)
     noted = folder / "seconds.json"
     if workspace[KIND].current is not None and noted.exists():
-        return workspace, json.loads(noted.read_text("utf-8"))
+        return workspace, Stages.of(json.loads(noted.read_text("utf-8")))
     spec = IndexSpec(
         {columns.ALIGNED: dim, columns.CONTENT: _CONTENT, columns.CF: _CF},
         {"title": "keyword", "brand": "keyword", "category": "keyword", "price": "float", "year": "integer"},
-        sparse=(columns.ITEM_WEIGHTS,),
+        sparse=(columns.ITEM_WEIGHTS, columns.WORDS),
         lengths={columns.ALIGNED: longest(made.items)},
         **graph,
     )
@@ -105,22 +110,34 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
         numbers=numbers,
         reranker=_second_stage(spec, parts, sparse_parts),
     )
-    began = time.perf_counter()
+    stages = Stages()
+    stages.start("words", None)
+    words = bm25(_titles(count))
+    stages.finish()
     publish(
         workspace,
         backend="edge",
         spec=spec,
-        items=_items(made, numbers),
+        items=_items(made, numbers, words),
         users=_users(made),
         popular=[(row, 1) for row in range(10)],
         inputs={},
         parts=parts,
         sparse_parts=sparse_parts,
         extras=extras,
+        progress=stages,
     ).close()
-    seconds = time.perf_counter() - began
-    noted.write_text(json.dumps(seconds), "utf-8")
-    return workspace, seconds
+    stages.finish()
+    noted.write_text(json.dumps(stages.noted()), "utf-8")
+    return workspace, stages
+
+
+def _titles(count: int) -> Iterator[str]:
+    """Of eight words each, some of which many have and most few."""
+    random = rng.generator(0, "scale", "titles", count)
+    for _ in range(0, count, _CLUSTER):
+        for ranks in np.minimum(random.pareto(0.7, (_CLUSTER, 8)), 1e6).astype(np.int64).tolist():
+            yield " ".join(f"word{rank}" for rank in ranks)
 
 
 def _second_stage(spec: IndexSpec, parts: Spans, sparse_parts: Spans) -> Reranker:
@@ -136,17 +153,17 @@ def _second_stage(spec: IndexSpec, parts: Spans, sparse_parts: Spans) -> Reranke
     return Reranker(features, _NUMBERS, 0 * one, one, *weights.values(), np.ones(4, np.float32))
 
 
-def _items(made: Made, numbers: np.ndarray) -> Iterator[IndexItem]:
+def _items(made: Made, numbers: np.ndarray, words: csr_matrix) -> Iterator[IndexItem]:
     count = len(made.items)
     random = rng.generator(0, "scale", "items", count)
-    for row in range(count):
+    for row, own_words in zip(range(count), sparse_rows(words), strict=False):
         first = row - row % _CLUSTER
         partners = np.unique(random.integers(first, min(first + _CLUSTER, count), 2 * _PARTNERS))[:_PARTNERS]
         weights = random.random(len(partners)).astype(np.float32)
         vectors = {
-            columns.ALIGNED: made.items[row].tolist(),
-            columns.CONTENT: made.content[row].tolist(),
-            columns.CF: made.items[row, :_CF].tolist(),
+            columns.ALIGNED: made.items[row],
+            columns.CONTENT: made.content[row],
+            columns.CF: made.items[row, :_CF],
         }
         payload = {
             "title": f"Item number {row}",
@@ -155,8 +172,8 @@ def _items(made: Made, numbers: np.ndarray) -> Iterator[IndexItem]:
             "price": 50 + 20 * float(numbers[row, 0]),
             "year": int(2015 + 5 * numbers[row, 1]),
         }
-        sparse = SparseVector(partners.tolist(), weights.tolist())
-        yield IndexItem(row, f"item-{row}", vectors, payload, {columns.ITEM_WEIGHTS: sparse})
+        sparse = {columns.ITEM_WEIGHTS: SparseVector(partners, weights), columns.WORDS: own_words}
+        yield IndexItem(row, f"item-{row}", vectors, payload, sparse)
 
 
 def _users(made: Made) -> Iterator[UserRecord]:
@@ -309,7 +326,10 @@ def main() -> None:
     data = made(arguments.items, arguments.dim, arguments.users)
     graph = {"m": arguments.m, "ef_construct": arguments.ef_construct}
     folder = arguments.folder / "-".join(map(str, (arguments.items, arguments.dim, *graph.values())))
-    workspace, seconds = generation(folder, data, graph)
+    workspace, stages = generation(folder, data, graph)
+    console = Console(highlight=False, width=110)
+    console.print(stages.table("publishing", arguments.items))
+    seconds = sum(took.seconds for took in stages.took.values())
     title = f"{arguments.items:,} items of {arguments.dim} dimensions, {os.cpu_count()} cores; "
     title += f"published in {seconds:.0f} s, {size(folder):,.0f} MB on disk"
     samples = min(arguments.samples, arguments.users)
@@ -324,14 +344,14 @@ def main() -> None:
     whole = query.processes(folder, "user-0", 7)
     for name, (taken, used) in whole.items():
         answers.add_row(f"{name}, process, {used:.0f} MB", f"{1000 * taken:.0f}", "")
-    Console(highlight=False, width=110).print(answers)
+    console.print(answers)
     if not arguments.queries_only:
         table = Table(title=f"200 candidates by the dense vector, {title}", title_justify="left", box=None)
         for column in ("engine", "recall", "p50 ms", "p99 ms", "built in s"):
             table.add_column(column, justify="left" if column == "engine" else "right")
         for line in engines(data, workspace, samples, arguments.client):
             table.add_row(*line)
-        Console(highlight=False, width=110).print(table)
+        console.print(table)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 import qdrant_edge as engine
 
 from molar_indexes import equal_lengths
-from molar_indexes.edge_layout import SHARD, config, path, to_payload
+from molar_indexes.edge_layout import SHARD, config, graphs, path, to_payload
 from molar_indexes.edge_search import EdgeIndex
 from molar_indexes.edge_view import copied, workshop
 from molar_indexes.records import BATCH, ITEM_ID, batches
@@ -65,6 +65,9 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
         count, size = _insert(place, spec, chain([first] if first else [], stream), progress)
         reserve(place, 2 * size, "the index takes another")
         # Only now it is known which vectors deserve a graph.
+        if graphs(spec, count):
+            progress.finish()
+            progress.start("graphs", None)
         with _named(target):
             shard = engine.EdgeShard.load(str(place), config(spec, count))
             try:
