@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,7 +13,7 @@ from molar_retrieval.experiments.settings import ExperimentSettings
 from molar_retrieval.presets import PRESETS, Preset
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.serve_settings import ServeSettings
-from molar_retrieval.settings import LISTED, Settings, validated
+from molar_retrieval.settings import LISTED, Addresses, Settings, validated
 from molar_retrieval.toml import read_toml
 
 FILE_NAME = "molar.toml"
@@ -234,7 +233,11 @@ class IndexSettings(Settings):
     m: int = Field(32, ge=2, le=1024, description="HNSW edges per node")
     ef_construct: int = Field(256, ge=4, le=100_000, description="HNSW candidate list while building")
     ef: int = Field(512, ge=1, le=100_000, description="HNSW candidate list while searching, at least")
-    url: str | None = Field(None, description="a Qdrant server that answers instead of the workspace's own index")
+    url: Addresses = Field(
+        None,
+        description="a Qdrant server that answers instead of the workspace's own index; several addresses are nodes of"
+        " one cluster",
+    )
     collection: str = Field("molar", pattern=r"^[A-Za-z0-9_.-]+$", description="the alias that is asked there")
     grpc_port: int | None = Field(None, ge=1, le=65535, description="ask by gRPC at this port; None: REST")
     timeout: float = Field(2.0, gt=0, le=86_400, description="seconds that one request of a query may take")
@@ -251,19 +254,6 @@ class IndexSettings(Settings):
     def of_generation(self) -> dict[str, Any]:
         """What shapes a generation, wherever it is served from."""
         return self.model_dump(mode="json", include={"backend", "keep", "segments", "m", "ef_construct", "ef"})
-
-    @field_validator("url")
-    @classmethod
-    def _address(cls, value: str | None) -> str | None:
-        """An address without a login, which would be written down with the settings."""
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an address such as http://host:6333 is due")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise ValueError("the address holds more than a host; a key belongs into the environment: QDRANT_API_KEY")
-        return value.rstrip("/")
 
 
 class EventSettings(Settings):

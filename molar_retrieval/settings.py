@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 
 from molar_retrieval import fingerprint
 from molar_retrieval.errors import SettingsError, suggestion
@@ -21,8 +22,29 @@ def _split(value: Any) -> Any:
     return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
+def _joined(value: Any) -> Any:
+    """Texts of a list, separated by commas."""
+    return ",".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
+
+
+def _addresses(value: str | None) -> str | None:
+    """Addresses, each once and without a login, which would be written down with the settings."""
+    return None if value is None else ",".join(dict.fromkeys(_address(one.strip()) for one in value.split(",")))
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address such as http://host:6333 is due")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("the address holds more than a host; a key belongs into the environment: QDRANT_API_KEY")
+    return value.rstrip("/")
+
+
 LISTED = BeforeValidator(_split)
 """Marks a field of several names, which an environment variable gives in one string."""
+Addresses = Annotated[str | None, BeforeValidator(_joined), AfterValidator(_addresses)]
+"""The address of a server, or several of a cluster, which people give as a list or separated by commas."""
 
 
 class Settings(BaseModel):

@@ -25,7 +25,8 @@ class Asking(ShopBase):
         """The Qdrant server that answers, or None: the workspace does.
 
         Args:
-            index: Its address; ``local``: none; None: as the settings say.
+            index: Its address, or those of several nodes, separated by commas; ``local``: none; None: as the settings
+                say.
             index_fallback: What answers where it does not: nothing, or the workspace; None: as the settings say.
         """
         return server_of(self.workspace, self.settings_file, index, index_fallback)

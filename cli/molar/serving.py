@@ -91,7 +91,8 @@ class Serving(ShopBase):
         """The shop's collections on a server, items and users; none where no server is named.
 
         Args:
-            index: Address of the server; ``local``: none; None: as the settings say.
+            index: Address of the server, or of several nodes, separated by commas; ``local``: none; None: as the
+                settings say.
 
         Raises:
             ServerError: If the server does not answer.
@@ -189,7 +190,7 @@ class Serving(ShopBase):
 
         Args:
             generation: Its name; None: the live one.
-            to: Address of the server; None: as the settings say.
+            to: Address of the server, or of several nodes, separated by commas; None: as the settings say.
             replace: Take the place of what is live even if it has none of these items.
 
         Raises:

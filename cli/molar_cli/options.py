@@ -70,9 +70,10 @@ StageOption = Annotated[
 IndexOption = Annotated[
     str | None,
     option(
-        "Ask this Qdrant server; local: the workspace, whatever the settings say. Default: index.url.",
+        "Ask this Qdrant server, or the first node of a cluster that answers; local: the workspace, whatever the"
+        " settings say. Default: index.url.",
         "--index",
-        metavar="URL",
+        metavar="URL,URL",
     ),
 ]
 IndexFallbackOption = Annotated[

@@ -35,7 +35,8 @@ def shop(trained: Any, tmp_path: Path) -> Path:
 
 
 def test_one_setting_and_every_command_goes_on(molar: Any, trained: Any, shop: Path, fake: FakeQdrant) -> None:
-    fake.key = SECRET
+    """The server has two addresses, at the first of which nobody listens."""
+    fake.key, dead = SECRET, "http://127.0.0.1:1"
     environment = {**os.environ, "QDRANT_API_KEY": SECRET, "OMP_NUM_THREADS": "1"}
 
     def run(*arguments: object) -> Any:
@@ -50,9 +51,9 @@ def test_one_setting_and_every_command_goes_on(molar: Any, trained: Any, shop: P
     asked = ["query", "--user", trained.user, "--where", "price < 50", "-k", 5, "--json"]
     own = json.loads(run(*asked).stdout)
     assert not fake.asked
-    pushed = json.loads(run("index", "push", "--to", fake.url, "--json").stdout)
+    pushed = json.loads(run("index", "push", "--to", f"{dead},{fake.url}", "--json").stdout)
     assert (pushed["items"], pushed["users"], pushed["up_to_date"]) == (trained.items, None, False)
-    (shop / "molar.toml").write_text(f'[index]\nurl = "{fake.url}"\n', "utf-8")
+    (shop / "molar.toml").write_text(f'[index]\nurl = ["{dead}", "{fake.url}"]\n', "utf-8")
     before = len(fake.asked)
     there = json.loads(run(*asked).stdout)
     assert len(fake.asked) > before
@@ -65,12 +66,13 @@ def test_one_setting_and_every_command_goes_on(molar: Any, trained: Any, shop: P
     run("recommend", "--out", "own.parquet", "-k", 3, "--index", "local")
     assert pq.read_table(shop / "there.parquet").equals(pq.read_table(shop / "own.parquet"))
     assert "up to date" in run("index", "push").stdout
-    assert f"at {fake.url} as well" in run("index", "verify").stdout
+    assert f"at {dead},{fake.url} as well" in run("index", "verify").stdout
     listed = json.loads(run("index", "list", "--json").stdout)["server"]["collections"]
     assert [(one["collection"], one["live"]) for one in listed] == [(pushed["collection"], True)]
     assert "nothing to remove" in run("index", "prune").stdout
     health = json.loads(run("doctor", "--json").stdout)
-    assert health["sections"]["server"]["drift"]["state"] == "fine"
+    states = {name: one["state"] for name, one in health["sections"]["server"].items()}
+    assert states == {"address 1": "warning", "address 2": "fine", "live items": "fine", "drift": "fine"}
     assert SECRET not in "".join(p.read_text("utf-8", "ignore") for p in shop.rglob("*.json"))
 
 
@@ -112,7 +114,7 @@ def test_a_dead_server_says_so_in_time_and_falls_back_only_when_told(
         (["index", "push"], 2, "no server is named"),
         (["index", "prune", "--keep", "1"], 2, "no server is named"),
         (["index", "push", "--to", "db:6333"], 2, "http://host:6333"),
-        (["index", "push", "--to", "http://me:hidden@db:6333"], 2, "QDRANT_API_KEY"),
+        (["index", "push", "--to", "http://db:6333,http://me:hidden@db2:6333"], 2, "QDRANT_API_KEY"),
         (["index", "push", "--to", "http://127.0.0.1:1"], 4, "nothing answers at http://127.0.0.1:1"),
         (["recommend", "--index", "http://127.0.0.1:1"], 4, "nothing answers"),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from copies import copy_workspace
+from qdrant_cluster import address_of, fake_cluster
 from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 from starlette.testclient import TestClient
 from web_server import client_of
@@ -25,12 +26,13 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
 
 
-def _pushed(trained: Any, folder: Path, fake: FakeQdrant, fallback: str, timeout: float = SLOWEST) -> Path:
-    """A shop whose items are on the server; its settings name the server."""
+def _pushed(trained: Any, folder: Path, fake: FakeQdrant | str, fallback: str, timeout: float = SLOWEST) -> Path:
+    """A shop whose items are on the server, or at an address; its settings name that."""
+    url = fake if isinstance(fake, str) else fake.url
     workspace = copy_workspace(trained.workspace, folder / ".molar")
     settings = folder / "molar.toml"
     settings.write_text(
-        f'[index]\nurl = "{fake.url}"\nfallback = "{fallback}"\ntimeout = {timeout}\n[serve]\ndeadline = {DEADLINE}\n',
+        f'[index]\nurl = "{url}"\nfallback = "{fallback}"\ntimeout = {timeout}\n[serve]\ndeadline = {DEADLINE}\n',
         "utf-8",
     )
     molar.Shop(None, workspace, settings).push()
@@ -103,3 +105,14 @@ def test_without_a_fallback_it_says_so_and_answers_again_once_the_server_does(tr
             fake.faults.clear()
             reply, listed = _ids(client, trained.user)
             assert (reply.status_code, listed) == (200, expected)
+
+
+def test_a_dead_node_is_not_felt(trained: Any, tmp_path: Path) -> None:
+    with fake_cluster(2) as cluster:
+        workspace = _pushed(trained, tmp_path, address_of(cluster), "none")
+        with client_of(workspace, tmp_path / "molar.toml") as client:
+            _, expected = _ids(client, trained.user)
+            cluster[0].kill()
+            reply, listed = _ids(client, trained.user)
+            assert (reply.status_code, listed, reply.json()["notes"]) == (200, expected, [])
+            assert cluster[1].fake.asked

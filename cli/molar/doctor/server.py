@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,13 +49,25 @@ def server(root: Path) -> Iterator[Entry]:
 
 def served(config: ServerConfig, root: Path) -> Iterator[Entry]:
     """Look at a server and what is live there."""
-    found = address(config.url)
-    yield found
+    found = _addresses(config)
+    yield from found
     if config.exposes_the_key:
         problem = f"the key in {KEY} travels unencrypted to {config.url}"
         yield entry("key", "unencrypted", Fault(problem, "use https://, or a network of your own"))
-    if found.state is not HealthState.BROKEN:
+    if any(one.state is not HealthState.BROKEN for one in found):
         yield from _collections(config, root)
+
+
+def _addresses(config: ServerConfig) -> list[Entry]:
+    """Ask each node who it is; as long as one answers, those that do not are no more than a warning."""
+    found = [address(node.url) for node in config.nodes]
+    if len(found) == 1:
+        return found
+    milder = HealthState.BROKEN if all(one.state is HealthState.BROKEN for one in found) else HealthState.WARNING
+    return [
+        replace(one, name=f"address {number}", state=one.state if one.state is HealthState.FINE else milder)
+        for number, one in enumerate(found, 1)
+    ]
 
 
 def address(url: str) -> Entry:

@@ -157,7 +157,8 @@ def push(
     run: Session,
     generation: GenerationArgument = None,
     to: Annotated[
-        str | None, option("The server; default: index.url of molar.toml.", "--to", "--index", metavar="URL")
+        str | None,
+        option("Server, or nodes of a cluster; default: index.url.", "--to", "--index", metavar="URL,URL"),
     ] = None,
     replace: Annotated[
         bool, option("Take the place of what is live even if it has none of these items.", "--replace")

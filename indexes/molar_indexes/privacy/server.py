@@ -28,7 +28,7 @@ def scan_server(connection: Connection, known: KnownPerson) -> list[FileFindings
 
 def _look(connection: Connection, name: str, known: KnownPerson) -> FileFindings:
     server, client = connection.server, connection.client
-    found = FileFindings(f"{server.url}/collections/{name}", "collection")
+    found = FileFindings(f"{server.nodes[0].url}/collections/{name}", "collection")
     points: list[Any] = [point_id(key) for key in known.keys]
     if name.startswith(server.people) or not known.items:
         for record in connection.ask(client.retrieve, name, points, with_payload=True):

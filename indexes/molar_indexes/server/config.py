@@ -11,14 +11,15 @@ from molar_retrieval.errors import SettingsError
 
 KEY = "QDRANT_API_KEY"
 """The environment variable that holds the key."""
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
 class ServerConfig:
     """A Qdrant server as it is asked for one shop: by a URL without a login, ``timeout`` in seconds for each request.
 
-    The alias ``collection`` names what is live; without a ``grpc_port`` it is asked by REST; ``fallback`` answers where
-    it does not.
+    Several addresses, separated by commas in ``url``, are those of nodes of one cluster. The alias ``collection`` names
+    what is live; without a ``grpc_port`` it is asked by REST; ``fallback`` answers where it does not.
     """
 
     url: str
@@ -51,13 +52,23 @@ class ServerConfig:
     @property
     def name(self) -> str:
         """How messages call it."""
-        return f"the Qdrant server at {self.url}"
+        addresses = self.url.split(",")
+        return f"the Qdrant {'server' if len(addresses) == 1 else 'cluster'} at {', '.join(addresses)}"
+
+    @property
+    def nodes(self) -> tuple["ServerConfig", ...]:
+        """One for each address. Of several, each may take half of a request's time, which leaves some for another."""
+        addresses = self.url.split(",")
+        if len(addresses) == 1:
+            return (self,)
+        return tuple(replace(self, url=address, timeout=self.timeout / 2) for address in addresses)
 
     @property
     def exposes_the_key(self) -> bool:
-        """Whether a key would travel unencrypted over a network."""
-        address = urlsplit(self.url)
-        return address.scheme == "http" and address.hostname not in ("localhost", "127.0.0.1", "::1") and bool(key())
+        """Whether a key would travel unencrypted over a network, to any of the addresses."""
+        addresses = [urlsplit(node.url) for node in self.nodes]
+        open_ones = [one for one in addresses if one.scheme == "http" and one.hostname not in _THIS_MACHINE]
+        return bool(open_ones) and bool(key())
 
     def patient(self, seconds: float) -> "ServerConfig":
         """The same with at least so much time for each request."""

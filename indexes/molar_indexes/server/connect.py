@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from math import ceil
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from qdrant_client import QdrantClient
 
 from molar_indexes.server.config import ServerConfig, go_together, key
 from molar_indexes.server.faults import ServerError, asking, persistently
+from molar_indexes.server.nodes import FirstThatAnswers
 from molar_indexes.server.transport import DeadlineTransport
 
 P = ParamSpec("P")
@@ -80,7 +81,13 @@ def connected(server: ServerConfig) -> Iterator[Connection]:
 
 
 def client_of(server: ServerConfig) -> QdrantClient:
-    """A client that has not asked anything yet."""
+    """A client that has not asked anything yet; with several addresses, what stands for one."""
+    if len(server.nodes) > 1:
+        return cast(QdrantClient, FirstThatAnswers(server, _client_of_one))
+    return _client_of_one(server)
+
+
+def _client_of_one(server: ServerConfig) -> QdrantClient:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a key over http, which `molar doctor` says
         return QdrantClient(

@@ -32,12 +32,15 @@ T = TypeVar("T")
 class ServerError(BackendError):
     """A server does not do what it is asked.
 
-    ``again``: whether the same request may succeed later, after ``wait`` seconds where the server asks for that.
+    ``again``: whether the same request may succeed later, after ``wait`` seconds where the server asks for that;
+    ``down``: whether another node of its cluster may do what it is asked now.
     """
 
-    def __init__(self, message: str, hint: str, *, again: bool = False, wait: float | None = None) -> None:
+    def __init__(
+        self, message: str, hint: str, *, again: bool = False, wait: float | None = None, down: bool = False
+    ) -> None:
         super().__init__(redacted(message), redacted(hint))
-        self.again, self.wait = again, wait
+        self.again, self.wait, self.down = again, wait, down
 
 
 def _shown(said: str) -> str:
@@ -101,13 +104,13 @@ def fault_of(server: ServerConfig, error: Exception) -> ServerError:
         return _called(server, error)
     source = error.source if isinstance(error, ResponseHandlingException) else error
     if isinstance(source, httpx.ConnectError):
-        return ServerError(f"nothing answers at {server.url}: {source}", _START, again=True)
+        return ServerError(f"nothing answers at {server.url}: {source}", _START, again=True, down=True)
     if isinstance(source, httpx.TimeoutException):
         return _late(server)
     if isinstance(source, httpx.TransportError):
-        return ServerError(f"{server.name} broke off its answer: {source}", _LOG, again=True)
+        return ServerError(f"{server.name} broke off its answer: {source}", _LOG, again=True, down=True)
     if isinstance(error, json.JSONDecodeError) and error.doc.lstrip().startswith(("{", "[")):
-        return ServerError(f"{server.name} broke off its answer", _LOG, again=True)
+        return ServerError(f"{server.name} broke off its answer", _LOG, again=True, down=True)
     said = str(source).strip() or type(source).__name__
     return ServerError(f"{server.name} answers otherwise than Qdrant does: {_shown(said)}", _ANOTHER)
 
@@ -124,7 +127,7 @@ def _called(server: ServerConfig, error: Any) -> ServerError:
     said = _shown((error.details() if isinstance(error, grpc.Call) else None) or str(error))
     if code == grpc.StatusCode.UNAVAILABLE:
         what = f"nothing answers by gRPC at {server.url}, port {server.grpc_port}: {said}"
-        return ServerError(what, _START, again=True)
+        return ServerError(what, _START, again=True, down=True)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return _late(server)
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -134,7 +137,7 @@ def _called(server: ServerConfig, error: Any) -> ServerError:
 
 def _late(server: ServerConfig) -> ServerError:
     hint = "look at its load and log, or give it more time: [index] timeout"
-    return ServerError(f"{server.name} did not answer within {server.timeout:g} s", hint, again=True)
+    return ServerError(f"{server.name} did not answer within {server.timeout:g} s", hint, again=True, down=True)
 
 
 def _refused(server: ServerConfig, said: str, status: int | None, wait: float | None = None) -> ServerError:
@@ -152,7 +155,7 @@ def _refused(server: ServerConfig, said: str, status: int | None, wait: float | 
             wait=wait,
         )
     if status is not None and status >= 500:
-        return ServerError(f"{server.name} failed ({status}): {said}", _LOG, again=True, wait=wait)
+        return ServerError(f"{server.name} failed ({status}): {said}", _LOG, again=True, wait=wait, down=True)
     what = f"refuses the request{f' ({status})' if status else ''}"
     return ServerError(f"{server.name} {what}: {said}", _ANOTHER, wait=wait)
 
