@@ -1,7 +1,8 @@
 """Ids are strings outside and dense row numbers inside, which never leave their artefact; a map stands between."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -10,28 +11,38 @@ import pyarrow.compute as pc
 
 from molar_retrieval import fingerprint
 from molar_retrieval.errors import DataError
+from molar_retrieval.id_table import IdTable
+
+_AT_ONCE = 1 << 16  # ids that are Python objects at a time
 
 
 class IdMap:
-    """A frozen, ordered set of string ids: id → row and row → id; a DataError names one that occurs twice."""
+    """A frozen, ordered set of string ids: id → row and row → id; a DataError names one that occurs twice.
+
+    It takes 20 bytes an id and the id itself.
+    """
 
     def __init__(self, ids: Iterable[str] | pa.Array | pa.ChunkedArray) -> None:
-        if isinstance(ids, pa.ChunkedArray):
-            ids = ids.combine_chunks()
-        array = ids if isinstance(ids, pa.Array) else pa.array(list(ids), pa.large_string())
-        self._ids: pa.Array = array.cast(pa.large_string())
+        self._ids: pa.Array = _strings(ids if isinstance(ids, pa.Array | pa.ChunkedArray) else list(ids))
         if self._ids.null_count:
             raise DataError("an id is missing", "give every row an id")
-        if pc.count_distinct(self._ids).as_py() != len(self._ids):
+        if self._table.repeated:
             counts = pc.value_counts(self._ids)
             twice = counts.filter(pc.greater(counts.field("counts"), 1))[0].as_py()["values"]
             raise DataError(f"the id {twice!r} occurs more than once", "make the ids unique")
+
+    @classmethod
+    def numbered(cls, count: int) -> Self:
+        """So many ids that are their rows as decimal numbers."""
+        made = cls.__new__(cls)
+        made._ids = pa.array(np.arange(count)).cast(pa.large_string())
+        return made
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __contains__(self, item: str) -> bool:
-        return item in self._rows
+        return self.row(item) is not None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, IdMap) and bool(self._ids.equals(other._ids))
@@ -46,24 +57,24 @@ class IdMap:
     @cached_property
     def digest(self) -> str:
         """A fingerprint of the ids in their order."""
-        return fingerprint.of_bytes(id_.encode() for id_ in self._ids.to_pylist())
+        return fingerprint.of_bytes(self._bytes())
+
+    def _bytes(self) -> Iterator[bytes]:
+        for begin in range(0, len(self), _AT_ONCE):
+            yield from self._ids.slice(begin, _AT_ONCE).cast(pa.large_binary()).to_pylist()
 
     @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {id_: row for row, id_ in enumerate(self._ids.to_pylist())}
+    def _table(self) -> IdTable:
+        return IdTable(self._ids)
 
     def row(self, id_: str) -> int | None:
         """The row of one id, or None where it is unknown."""
-        return self._rows.get(id_)
+        row = int(self.rows([id_])[0])
+        return None if row < 0 else row
 
     def rows(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
         """The row of each id, -1 for an unknown or missing one (shape: as many as ids)."""
-        values = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.large_string())
-        found = pc.index_in(values.cast(pa.large_string()), value_set=self._ids)
-        filled = pc.fill_null(found, -1)
-        if isinstance(filled, pa.ChunkedArray):
-            filled = filled.combine_chunks()
-        return np.asarray(filled, dtype=np.int32)
+        return self._table.places(_strings(ids))
 
     def id(self, row: int) -> str:
         """The id of one row."""
@@ -72,3 +83,11 @@ class IdMap:
     def ids(self, rows: Iterable[int] | npt.NDArray[np.integer]) -> list[str]:
         """The ids of several rows, in their order."""
         return list(self._ids.take(pa.array(np.asarray(list(rows), dtype=np.int64))).to_pylist())
+
+
+def _strings(ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
+    """One array of Arrow's large_string, as 2 GiB of ids are too many for its string."""
+    if not isinstance(ids, pa.Array | pa.ChunkedArray):
+        return pa.array(ids, pa.large_string())
+    whole = ids.cast(pa.large_string())
+    return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole

@@ -112,7 +112,7 @@ class Joined:
         there = set(np.unique(self.happened.kind).tolist())
         return [kind for kind in weights if KINDS.index(kind) in there]
 
-    def log(self, weights: Mapping[str, float]) -> tuple[RawLog, list[str]]:
+    def log(self, weights: Mapping[str, float]) -> tuple[RawLog, pa.Array]:
         """The ordered log of the kinds that have a weight, and its users' keys by row; ``event`` is the kind."""
         own = np.array([weights.get(kind, 0.0) for kind in KINDS])
         both = self.happened
@@ -141,7 +141,7 @@ class Joined:
             event=both.kind.astype(np.int32),
             strength=None if (strength == 1).all() else strength.astype(np.float32),
         )
-        return ordered(raw), [self.people[number] for number in who.tolist()]
+        return ordered(raw), pa.array([self.people[number] for number in who.tolist()], pa.large_string())
 
 
 def with_events(

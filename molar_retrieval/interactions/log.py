@@ -98,7 +98,7 @@ class InteractionLog:
     ) -> "InteractionLog":
         offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
         places = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)
-        users = IdMap([str(number) for number in range(len(start))])
+        users = IdMap.numbered(len(start))
         return self._at(places, users=users, offsets=offsets, asked_at=asked_at)
 
     def without_last(self, user_rows: npt.NDArray[np.integer]) -> "InteractionLog":

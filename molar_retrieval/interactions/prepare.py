@@ -156,15 +156,15 @@ def _write(
     folder, catalogue, state, suppressed = source.folder, source.catalogue, source.events, source.suppressed
     settings = CatalogueSettings.read(folder)
     file = _read_file(source, settings, rejects, progress)
-    names, zone = user_keys(source.names.users(file.user_ids)).to_pylist(), settings.interactions.time_zone
+    people, zone = user_keys(source.names.users(file.user_ids)), settings.interactions.time_zone
     joined = None
     if state is not None:
         every = {**DEFAULT, **kinds.weights} if choose else kinds.weights
-        joined = with_events(file.log, file.kinds, names, catalogue.ids, state, every, zone, suppressed)
+        joined = with_events(file.log, file.kinds, people.to_pylist(), catalogue.ids, state, every, zone, suppressed)
     if joined is not None and state is not None and (len(joined.happened) or file.log is not None):
         if choose is not None:
             kinds = replace(_choice(joined, catalogue.ids, choose, source.kept) or kinds, at=state.last)
-        log, names = joined.log(kinds.weights)
+        log, people = joined.log(kinds.weights)
         file.facts |= {**kinds.facts, "of_events": asdict(joined.counts)}
         file.facts |= {"removed_events": state.removed} if state.removed else {}
     elif file.log is None:
@@ -175,9 +175,9 @@ def _write(
         )
     else:
         log, file.facts = file.log, with_later(file.facts, kinds)
-    log, people, kept = source.kept.kept(log, names)
+    log, people, kept = source.kept.kept(log, people)
     file.facts |= kept
-    final = log.grouped(IdMap(pa.array(people, pa.string())), catalogue.ids)
+    final = log.grouped(IdMap(people), catalogue.ids)
     facts: dict[str, Any] = {"rows": file.rows, **log_facts(final), "duplicates": file.duplicates}
     facts["users_file"] = check_users(folder, settings.users, file.user_ids, rejects, suppressed)
     facts |= {**rejects.facts, **file.facts}
@@ -195,8 +195,8 @@ def _choice(joined: Joined, items: IdMap, choose: Choice, kept: Retention) -> Ki
     there = joined.kinds(DEFAULT)
     if len(there) < 2:
         return None
-    raw, names, _ = kept.kept(*joined.log(DEFAULT))
-    return None if raw.event is None else choose(raw.grouped(IdMap(names), items), raw.event, there)
+    raw, people, _ = kept.kept(*joined.log(DEFAULT))
+    return None if raw.event is None else choose(raw.grouped(IdMap(people), items), raw.event, there)
 
 
 @dataclass
@@ -204,7 +204,7 @@ class _File:
     """What the interactions file says, with ids as the shop gives them; ``log`` is None where there is none."""
 
     log: RawLog | None = None
-    user_ids: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
+    user_ids: pa.Array = field(default_factory=lambda: pa.array([], pa.large_string()))
     kinds: list[str] = field(default_factory=list)
     rows: int = 0
     duplicates: int = 0

@@ -102,7 +102,8 @@ class Pseudonymiser:
 
         encoded = names.dictionary_encode()  # who comes in many rows is hashed once
         found = [self._name(name, person) for name in encoded.dictionary.to_pylist()]
-        return pa.array(found, pa.string()).take(encoded.indices)
+        kind = names.type if pa.types.is_large_string(names.type) else pa.string()
+        return pa.array(found, kind).take(encoded.indices)
 
 
 _PLAIN = Pseudonymiser()

@@ -221,7 +221,7 @@ class LogReader(LogBatches):
             joined[field.name] = np.concatenate(arrays) if arrays else None
         if not batches:
             joined["user"] = joined["item"] = np.zeros(0, np.int32)
-        log, users = RawLog(**joined), pa.array(self._users.rows, pa.string())
+        log, users = RawLog(**joined), pa.array(self._users.rows, pa.large_string())
         numbers = np.concatenate(wrong)
         return self._possible(log, users, numbers) if len(numbers) and self.dates else (log, users)
 

@@ -5,12 +5,13 @@ therefore what it was until its oldest interaction is too old, and then another 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions.read import RawLog
@@ -46,7 +47,7 @@ class Retention:
                 "bring a column of times, or leave keep_days out and cut the file yourself",
             )
 
-    def kept(self, log: RawLog, users: Sequence[str]) -> tuple[RawLog, Sequence[str], dict[str, Any]]:
+    def kept(self, log: RawLog, users: pa.Array) -> tuple[RawLog, pa.Array, dict[str, Any]]:
         """A log without what is too old, the users who have anything left, by row, and facts for the manifest.
 
         A DataError says that nothing is left.
@@ -62,6 +63,5 @@ class Retention:
         log = log.take(young)
         left = np.bincount(log.user, minlength=len(users)) > 0
         rows: npt.NDArray[np.int32] = (np.cumsum(left) - 1).astype(np.int32)
-        names = [name for name, stays in zip(users, left.tolist(), strict=True) if stays]
         facts = {"kept": {"days": self.days, "since": self.since, "oldest": oldest, "too_old": dropped}}
-        return replace(log, user=rows[log.user]), names, facts
+        return replace(log, user=rows[log.user]), users.filter(pa.array(left)), facts

@@ -41,7 +41,7 @@ def user_keys(names: "pa.Array") -> "pa.Array":
     taken = pc.match_substring_regex(names, f"^({_USER}|{_SESSION})")
     if not pc.any(taken, min_count=0).as_py():
         return names
-    return pa.array([None if one is None else user_key(one) for one in names.to_pylist()], pa.string())
+    return pa.array([None if one is None else user_key(one) for one in names.to_pylist()], names.type)
 
 
 def person_keys(

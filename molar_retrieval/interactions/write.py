@@ -63,7 +63,7 @@ def read_validation(version_folder: Path, training: InteractionLog) -> Holdout |
 
 
 def write_tables(log: InteractionLog, folder: Path) -> None:
-    """Write ``interactions.parquet`` and ``users.parquet``."""
+    """Write ``interactions.parquet`` and ``users.parquet``, whose ids are Arrow's large_string: they may be above 2 GiB."""
     arrays = {USER: log.user, ITEM: log.item, TIMESTAMP: log.timestamp}
     if log.weight is not None:
         arrays[WEIGHT] = log.weight
@@ -71,7 +71,7 @@ def write_tables(log: InteractionLog, folder: Path) -> None:
         arrays[STRENGTH] = log.strength
     table = pa.table({name: pa.array(values) for name, values in arrays.items()})
     pq.write_table(table, folder / LOG_FILE, compression="zstd", row_group_size=_ROW_GROUP)
-    pq.write_table(pa.table({USER_ID: log.users.array.cast(pa.string())}), folder / USERS_FILE, compression="zstd")
+    pq.write_table(pa.table({USER_ID: log.users.array}), folder / USERS_FILE, compression="zstd")
 
 
 def log_facts(log: InteractionLog) -> dict[str, Any]:

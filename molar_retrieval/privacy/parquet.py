@@ -24,7 +24,8 @@ def look_at_parquet(path: Path, needles: Needles, found: FileFindings, home: Pat
     try:
         with pq.ParquetFile(path) as file:
             _look_at_metadata(file.metadata, needles, found)
-            words = [one.name for one in file.schema_arrow if pa.types.is_string(one.type)]
+            plain = (pa.types.is_string, pa.types.is_large_string)
+            words = [one.name for one in file.schema_arrow if any(kind(one.type) for kind in plain)]
         with pq.ParquetFile(path, read_dictionary=words) as file:
             for name in file.schema_arrow.names:
                 _look_at_column(file, name, needles, found, home)

@@ -243,6 +243,16 @@ def test_users_file_is_checked_and_not_stored(folder, workspace):
     assert stored.to_pydict() == {"user_id": ["u", "v"]}
 
 
+def test_user_ids_may_be_above_two_gigabytes_and_were_not_once(folder, workspace):
+    _write(folder, [("u", "a", 1), ("v", "b", 2)])
+    prepare_interactions(folder, workspace)
+    log, path = _open(workspace), workspace["interactions"].require()[0] / "users.parquet"
+    assert pq.read_schema(path).field("user_id").type == pa.large_string()
+    pq.write_table(pa.table({"user_id": pa.array(["u", "v"], pa.string())}), path)  # as earlier versions wrote it
+    assert _open(workspace).users == log.users
+    assert prepare_interactions(folder, workspace).facts["people"] == log.users.digest
+
+
 def test_user_ids_pass_through_one_place(folder, workspace, monkeypatch):
     monkeypatch.setattr(
         "molar_retrieval.interactions.prepare.user_keys", lambda ids: pa.array([f"#{i}" for i in range(len(ids))])
