@@ -15,7 +15,8 @@ from molar_retrieval.events.kinds import TAKES_OUT, matter
 from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.events.undoing import Deed, taken_back
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.read import Codes, RawLog, ordered
+from molar_retrieval.interactions.raw import RawLog, ordered
+from molar_retrieval.interactions.read import Codes
 from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import StoredName, person_keys
 
@@ -23,6 +24,7 @@ Ints = npt.NDArray[np.int64]
 _COLUMNS = ("event", "user_id", "session_id", "item_id", "timestamp", "transaction_id", "request_id", "seq")
 _DAY, _SECOND = 86_400_000_000, 1_000_000  # microseconds
 _MISSING, _UNKNOWN = -1, -2
+_BLOCK = 1 << 20  # times that are looked at at a time
 _PURCHASE, _RATING = KINDS.index("purchase"), KINDS.index("rating")
 _TAKERS = tuple(KINDS.index(kind) for kind in TAKES_OUT)
 
@@ -254,7 +256,8 @@ def _once(both: Happened, zone: str | None, counts: EventCounts) -> Happened:
 
 def are_days(micros: Ints, zone: str | None) -> bool:
     """Whether a file writes days: all of its times are midnights of a zone, by default UTC."""
-    return bool((_midnights(micros, zone) == micros).all())
+    parts = (micros[begin : begin + _BLOCK] for begin in range(0, len(micros), _BLOCK))
+    return all((_midnights(part, zone) == part).all() for part in parts)
 
 
 def _midnights(micros: Ints, zone: str | None) -> Ints:

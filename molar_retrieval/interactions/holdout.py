@@ -46,11 +46,16 @@ def holdout_last(log: InteractionLog, max_users: int, seed: int) -> Holdout:
     rows = np.flatnonzero(lengths >= LEAST)
     last = np.full(log.n_users, -1, np.int32)
     last[rows] = log.item[log.offsets[rows + 1] - 1]
-    user = log.user
-    times_taken = np.bincount(user[log.item == last[user]], minlength=log.n_users)
+    times_taken = _times_taken(log, last)
     rows = _drawn(rows[times_taken[rows] == 1], max_users, seed)
     times = log.timestamp[log.offsets[rows + 1] - 1]
     return Holdout(log.without_last(rows), rows.astype(np.int32), last[rows], times)
+
+
+def _times_taken(log: InteractionLog, item: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """How often each user took an item of theirs, shape (n_users,)."""
+    user = log.user
+    return np.bincount(user[log.item == item[user]], minlength=log.n_users)
 
 
 def _holdout_strongest(log: InteractionLog, strength: npt.NDArray[np.float32], max_users: int, seed: int) -> Holdout:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LOG_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
 USER, ITEM, STRENGTH = "user", "item", "strength"
+_BLOCK = 1 << 20  # interactions that are looked at at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +70,9 @@ class InteractionLog:
 
     def select(self, keep: npt.NDArray[np.bool_]) -> "InteractionLog":
         """The interactions of a mask, shape (n,); users and items keep their rows, a user may be left with nothing."""
-        before = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
-        return self._at(keep, offsets=before[self.offsets])
+        most = 2 * np.count_nonzero(keep) > len(keep)
+        before = np.searchsorted(np.flatnonzero(~keep if most else keep), self.offsets)
+        return self._at(keep, offsets=self.offsets - before if most else before)
 
     @property
     def strongest(self) -> "InteractionLog":
@@ -111,20 +113,41 @@ class InteractionLog:
     def open(cls, version_folder: Path, items: IdMap) -> Self:
         """Open a version of the ``interactions`` artefact; a StaleArtefactError if it is not of these ``items``."""
         users = IdMap(pq.read_table(version_folder / USERS_FILE, use_threads=False)[USER_ID])
-        table = pq.read_table(version_folder / LOG_FILE, use_threads=False)
-        item = table[ITEM].to_numpy()
+        with pq.ParquetFile(version_folder / LOG_FILE) as file:
+            there = set(file.schema_arrow.names)
+            item, timestamp = _column(file, ITEM), _column(file, TIMESTAMP)
+            weight, strength = (_column(file, name) if name in there else None for name in (WEIGHT, STRENGTH))
+            of_user = counts(_column(file, USER), len(users))
         if len(item) and int(item.max()) >= len(items):
             raise StaleArtefactError(f"{version_folder} was made for another catalogue", "run `molar embed CATALOG`")
-        counts = np.bincount(table[USER].to_numpy(), minlength=len(users))
         return cls(
             users=users,
             items=items,
-            offsets=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+            offsets=np.concatenate([[0], np.cumsum(of_user)]),
             item=item,
-            timestamp=table[TIMESTAMP].to_numpy(),
-            weight=table[WEIGHT].to_numpy() if WEIGHT in table.column_names else None,
-            strength=table[STRENGTH].to_numpy() if STRENGTH in table.column_names else None,
+            timestamp=timestamp,
+            weight=weight,
+            strength=strength,
         )
+
+
+def counts(rows: npt.NDArray[np.integer], length: int) -> npt.NDArray[np.int64]:
+    """How often each of the numbers below ``length`` comes, shape (length,)."""
+    found = np.zeros(length, np.int64)
+    block = max(_BLOCK, length)
+    for begin in range(0, len(rows), block):  # NumPy counts in 64 bits, and makes a copy of other numbers
+        found += np.bincount(rows[begin : begin + block], minlength=length)
+    return found
+
+
+def _column(file: pq.ParquetFile, name: str) -> npt.NDArray[Any]:
+    """A column of numbers, none of them missing, as one array: read in pieces."""
+    values = np.empty(file.metadata.num_rows, file.schema_arrow.field(name).type.to_pandas_dtype())
+    there = 0
+    for batch in file.iter_batches(_BLOCK, columns=[name], use_threads=False):
+        values[there : there + len(batch)] = batch.column(0)
+        there += len(batch)
+    return values
 
 
 def to_csr(log: InteractionLog) -> "csr_matrix":

@@ -26,7 +26,8 @@ from molar_retrieval.interactions.events import EventCounts, Joined, are_days, w
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.interactions.people import check_users
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.read import LogReader, RawLog, ordered, without_duplicates
+from molar_retrieval.interactions.raw import RawLog, ordered, without_duplicates
+from molar_retrieval.interactions.read import LogReader
 from molar_retrieval.interactions.retention import Retention
 from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
@@ -178,6 +179,8 @@ def _write(
     log, people, kept = source.kept.kept(log, people)
     file.facts |= kept
     final = log.grouped(IdMap(people), catalogue.ids)
+    file.log = joined = None  # what was sorted may take most of the memory
+    del log, people
     facts: dict[str, Any] = {"rows": file.rows, **log_facts(final), "duplicates": file.duplicates}
     facts["users_file"] = check_users(folder, settings.users, file.user_ids, rejects, suppressed)
     facts |= {**rejects.facts, **file.facts}
@@ -232,9 +235,7 @@ def _read_file(source: _Source, settings: CatalogueSettings, rejects: Rejects, p
         remedy = "check that the item ids are those of the items file, or name the columns in catalog.toml"
         raise rejects.unusable(path, reader.rows, nothing="put at least one interaction into it", remedy=remedy)
     source.kept.require_times(raw.micros is not None and reader.dates, path.name)
-    count, log = len(raw), ordered(raw)
-    del raw
-    log = without_duplicates(log)
+    count, log = len(raw), without_duplicates(ordered(raw))
     facts = {"columns": vars(columns), "times": times.read_as, "others": reader.others}
     facts["days"] = log.micros is not None and are_days(log.micros, asked.time_zone)
     return _File(log, user_ids, reader.kinds, reader.rows, count - len(log), facts)

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from molar_retrieval.catalog.values import as_written, doubles, is_string
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.log import counts
+from molar_retrieval.interactions.raw import RawLog
 from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import EARLIEST, TimeParser, impossible, written
 from molar_retrieval.progress import Progress
@@ -29,44 +30,6 @@ LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9  # factors of 32 bits hold what is between
 _THOUSANDS = r"^[1-9][0-9]{0,2}(\.[0-9]{3})+$"
 NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
-
-
-@dataclass(frozen=True)
-class RawLog:
-    """Interactions as arrays of one length, in the order of the file; None for what the log does not have.
-
-    Users and items are row numbers, times are microseconds since 1970, positions (NaN where missing) are the order
-    within one time, and events are codes of their kinds. How strong a kind is, says :class:`InteractionLog`.
-    """
-
-    user: npt.NDArray[np.int32]
-    item: npt.NDArray[np.int32]
-    micros: npt.NDArray[np.int64] | None
-    position: npt.NDArray[np.float64] | None
-    weight: npt.NDArray[np.float32] | None
-    event: npt.NDArray[np.int32] | None
-    strength: npt.NDArray[np.float32] | None = None
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    def take(self, rows: Any) -> "RawLog":
-        """Some rows, by index or mask, in the order given."""
-        present = {f.name: values for f in fields(self) if (values := getattr(self, f.name)) is not None}
-        return replace(self, **{name: values[rows] for name, values in present.items()})
-
-    def grouped(self, users: IdMap, items: IdMap) -> InteractionLog:
-        """An ordered log, ready for use: times in seconds."""
-        counts = np.bincount(self.user, minlength=len(users))
-        return InteractionLog(
-            users=users,
-            items=items,
-            offsets=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
-            item=self.item,
-            timestamp=np.zeros(len(self), np.int64) if self.micros is None else self.micros // 1_000_000,
-            weight=self.weight,
-            strength=self.strength,
-        )
 
 
 class LogBatches(ABC):
@@ -234,8 +197,8 @@ class LogReader(LogBatches):
             reason = next(reason for reason, mask in reasons.items() if mask[n])
             item_id = self._known.id(int(log.item[place]))
             self._rejects.add(self._source.path.name, number, item_id, reason, written(int(log.micros[place])))
-        log = log.take(np.delete(np.arange(len(log)), bad))
-        left = np.bincount(log.user, minlength=len(users)) > 0
+        log = log.without(bad)
+        left = counts(log.user, len(users)) > 0
         renumbered = (np.cumsum(left) - 1).astype(np.int32)
         return replace(log, user=renumbered[log.user]), users.filter(pa.array(left))
 
@@ -298,35 +261,3 @@ def _number(text: str | None) -> float:
         return np.nan if text is None else float(text)
     except ValueError:
         return np.nan
-
-
-def ordered(raw: RawLog) -> RawLog:
-    """By user, then time, then position, then order in the file; a missing position comes after the given ones."""
-    keys = [key for key in (raw.position, raw.micros, raw.user) if key is not None]
-    return raw.take(np.lexsort(keys))
-
-
-def without_duplicates(log: RawLog) -> RawLog:
-    """An ordered log without exact repetitions: same user, item, time and event; the first one stays.
-
-    A log without times has no repetitions in this sense: only its order tells its interactions apart.
-    """
-    repeated = repetitions(log)
-    return log.take(np.delete(np.arange(len(log)), repeated)) if len(repeated) else log
-
-
-def repetitions(log: RawLog) -> npt.NDArray[np.int64]:
-    """Which rows of an ordered log repeat an earlier one exactly: same user, item, time and event."""
-    if log.micros is None or not len(log):
-        return np.zeros(0, np.int64)
-    border = np.append(True, (log.user[1:] != log.user[:-1]) | (log.micros[1:] != log.micros[:-1]))
-    moment = np.cumsum(border)
-    tied = np.flatnonzero(~(border & np.append(border[1:], True)))
-    keys = [values[tied] for values in (moment, log.item, log.event) if values is not None]
-    order = np.lexsort(keys[::-1])  # stable: equal rows stay in their order
-    same = np.ones(max(len(order) - 1, 0), bool)
-    for key in keys:
-        same &= key[order][1:] == key[order][:-1]
-    repeated = np.zeros(len(order), bool)
-    repeated[order[1:][same]] = True
-    return tied[repeated]

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.interactions.read import RawLog
+from molar_retrieval.interactions.log import counts
+from molar_retrieval.interactions.raw import RawLog
 
 DAY = 86_400
 _SECOND = 1_000_000
@@ -61,7 +62,7 @@ class Retention:
             raise DataError(words, "bring a newer log, or raise keep_days")
         oldest, dropped = int(log.micros[young].min() // _SECOND), int((~young).sum())
         log = log.take(young)
-        left = np.bincount(log.user, minlength=len(users)) > 0
+        left = counts(log.user, len(users)) > 0
         rows: npt.NDArray[np.int32] = (np.cumsum(left) - 1).astype(np.int32)
         facts = {"kept": {"days": self.days, "since": self.since, "oldest": oldest, "too_old": dropped}}
         return replace(log, user=rows[log.user]), users.filter(pa.array(left)), facts

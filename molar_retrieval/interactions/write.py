@@ -14,7 +14,7 @@ from molar_retrieval.catalog.prepare import empty_partial, publish
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
 from molar_retrieval.interactions.holdout import Holdout
-from molar_retrieval.interactions.log import ITEM, LOG_FILE, STRENGTH, USER, USERS_FILE, InteractionLog
+from molar_retrieval.interactions.log import ITEM, LOG_FILE, STRENGTH, USER, USERS_FILE, InteractionLog, counts
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
@@ -63,7 +63,7 @@ def read_validation(version_folder: Path, training: InteractionLog) -> Holdout |
 
 
 def write_tables(log: InteractionLog, folder: Path) -> None:
-    """Write ``interactions.parquet`` and ``users.parquet``, whose ids are Arrow's large_string: they may be above 2 GiB."""
+    """Write ``interactions.parquet`` and ``users.parquet``, whose ids are large_string: they may be above 2 GiB."""
     arrays = {USER: log.user, ITEM: log.item, TIMESTAMP: log.timestamp}
     if log.weight is not None:
         arrays[WEIGHT] = log.weight
@@ -77,11 +77,11 @@ def write_tables(log: InteractionLog, folder: Path) -> None:
 def log_facts(log: InteractionLog) -> dict[str, Any]:
     """Counts, a fingerprint of the content, and one of the names of the people in it (``people``)."""
     arrays = [log.offsets, log.item, log.timestamp, log.weight, *([] if log.strength is None else [log.strength])]
-    contents = (b"" if values is None else np.ascontiguousarray(values).tobytes() for values in arrays)
+    contents = (b"" if values is None else np.ascontiguousarray(values).view(np.uint8).data for values in arrays)
     return {
         "interactions": len(log),
         "users": log.n_users,
-        "items": int(np.count_nonzero(np.bincount(log.item))),
+        "items": int(np.count_nonzero(counts(log.item, log.n_items))),
         "content": fingerprint.of_bytes(contents),
         "people": log.users.digest,
     }

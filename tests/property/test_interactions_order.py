@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import holdout_last, to_csr
-from molar_retrieval.interactions.read import RawLog, ordered, without_duplicates
+from molar_retrieval.interactions.raw import RawLog, ordered, without_duplicates
 
 SMALL = st.integers(0, 3)
 ROWS = st.lists(st.tuples(SMALL, SMALL, SMALL, st.none() | SMALL, st.integers(0, 1)), max_size=40)

@@ -27,7 +27,8 @@ from molar_retrieval.events.tables import DAY
 from molar_retrieval.interactions.columns import LogColumns, log_columns
 from molar_retrieval.interactions.events import Happened, with_events
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.read import Codes, LogReader, RawLog, as_floats, ordered, repetitions
+from molar_retrieval.interactions.raw import RawLog, ordered, repetitions
+from molar_retrieval.interactions.read import Codes, LogReader, as_floats
 from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.users import person_keys, user_keys
@@ -184,7 +185,7 @@ def _read(
         raw, ids = reader.read(progress)
         progress.finish()
     log = ordered(raw)
-    log = log.take(np.delete(np.arange(len(log)), repetitions(log)))
+    log = log.without(repetitions(log))
     assert log.position is not None
     place = log.position.astype(np.int64)
     price, quantity = (np.concatenate([np.zeros(0), *kept])[place] for kept in reader.money)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.interactions.read import RawLog, repetitions
+from molar_retrieval.interactions.raw import RawLog, counting_sort, repetitions, whole_users
 
 BLOCK = 1 << 22  # About how many interactions are looked at together
 
@@ -62,7 +62,7 @@ class LogRows:
         if self.micros is not None and not _ascending(self.micros):
             self.keep(np.argsort(self.micros, kind="stable").astype(np.int32))
         if not _ascending(self.user):
-            self.keep(_counting_sort(self.user, users))
+            self.keep(counting_sort(self.user, users))
         if self.position is not None and len(self):
             self.keep(_by_position(self, self.position))
         return offsets
@@ -102,12 +102,8 @@ class UserBlock:
 
 def blocks(log: LogRows, offsets: Ints, size: int = BLOCK) -> Iterator[LogRows]:
     """Pieces of an ordered log with all of their users' interactions, about ``size`` of them."""
-    first, users = 0, len(offsets) - 1
-    while first < users:
-        end = int(np.searchsorted(offsets, offsets[first] + size, side="right")) - 1
-        end = min(max(end, first + 1), users)
-        yield log.chosen(slice(offsets[first], offsets[end]))
-        first = end
+    for begin, end in whole_users(offsets, size):
+        yield log.chosen(slice(begin, end))
 
 
 def _changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -118,15 +114,6 @@ def _changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 def _ascending(values: npt.NDArray[Any]) -> bool:
     steps = range(0, len(values), BLOCK)
     return all(bool((np.diff(values[start : start + BLOCK + 1].astype(np.int64)) >= 0).all()) for start in steps)
-
-
-def _counting_sort(user: npt.NDArray[np.int32], users: int) -> npt.NDArray[np.int32]:
-    """The order by user that keeps equal ones in their order; a sparse matrix is made row by row in just this way."""
-    from scipy import sparse
-
-    n = len(user)
-    cells = (np.ones(n, np.int8), (user, np.arange(n, dtype=np.int32)))
-    return np.asarray(sparse.coo_array(cells, shape=(users, n)).tocsr().indices)
 
 
 def _by_position(log: LogRows, position: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
