@@ -36,16 +36,14 @@ def training_windows(log: InteractionLog, history: int) -> Windows:
     A window has up to ``history`` inputs and one more row, the target of its last input; windows share that border
     row.
     """
-    found: list[tuple[int, int, int, int]] = []
-    for row in np.flatnonzero(np.diff(log.offsets) >= 2):
-        low, high = int(log.offsets[row]), int(log.offsets[row + 1])
-        end = high
-        while end - low >= 2:
-            begin = max(low, end - history - 1)
-            found.append((begin, end - begin, int(row), end == high))
-            end = begin + 1
-    start, length, user, last = np.array(found, np.int64).reshape(-1, 4).T
-    return Windows(start, length, user, last.astype(bool))
+    length = np.diff(log.offsets)
+    users = np.flatnonzero(length >= 2)
+    pieces = -(-(length[users] - 1) // history)
+    user = np.repeat(users, pieces)
+    number = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)  # from the end of each history
+    end = log.offsets[user + 1] - number * history
+    start = np.maximum(log.offsets[user], end - history - 1)
+    return Windows(start, end - start, user, number == 0)
 
 
 def latest_windows(log: InteractionLog, users: Sequence[int] | Rows, history: int) -> Windows:

@@ -12,6 +12,7 @@ alike, and as long as an average block.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +57,16 @@ class Conditioner:
         """Condition content vectors: (n, dim of the encoder) → (n, :attr:`dim`), rows of length 1 or 0.
 
         A missing block (all zeros) stays zero: it says nothing, which is not the same as saying the average. Attributes
-        have shape (n, width); None: no item has any.
+        have shape (n, width); None: no item has any. Vectors are read in chunks, a memory map will do.
         """
+        found = np.empty((len(vectors), self.dim), np.float32)
+        # No chunk is a short one: a product of few rows rounds in another way than one of many.
+        for begin, end in pairwise([*range(0, max(1, len(vectors) - _CHUNK + 1), _CHUNK), len(vectors)]):
+            part = slice(begin, end)
+            found[part] = self._conditioned(vectors[part], None if attributes is None else attributes[part])
+        return found
+
+    def _conditioned(self, vectors: Matrix, attributes: csr_matrix | None) -> Matrix:
         encoded: list[Matrix] = []
         own = np.zeros((len(vectors), 0), np.float32)
         for block, mean, matrix in zip(self.blocks, self.means, self.maps, strict=True):

@@ -1,19 +1,21 @@
 """An expert in the form that an index can hold: each item's strongest weights, and how a history is read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags_array
 
-from molar_retrieval.arrays import Array, Matrix, Rows
+from molar_retrieval.arrays import Array, Mask, Matrix, Rows
 from molar_retrieval.experts.histories import binary, decayed
 from molar_retrieval.interactions.log import InteractionLog
 
 _BLOCK = 256
 """Columns of a dense matrix that are copied at a time, as reading one alone would touch all of its memory."""
+
+_CELLS = 1 << 20
+"""Weights of columns of a sparse matrix that are looked at at a time, filled up to the longest of these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,34 +79,57 @@ def strongest(weights: csr_matrix | Matrix, count: int) -> csr_matrix:
 
     Negative weights say what speaks against an item; without them a linear model ranks worse.
     """
-    kept = [_largest(rows, values, count) for rows, values in _stored(weights)]
-    borders = np.concatenate([[0], np.cumsum([len(rows) for rows, _ in kept], dtype=np.int64)])
-    rows = np.concatenate([np.zeros(0, np.int32), *(rows for rows, _ in kept)])
-    values = np.concatenate([np.zeros(0, np.float32), *(values for _, values in kept)])
+    rows, values, lengths = _of_dense(weights, count) if isinstance(weights, np.ndarray) else _of_sparse(weights, count)
+    borders = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     # The columns of a matrix are the rows of its transpose.
     by_column = csr_matrix((values.astype(np.float32), rows, borders), shape=weights.shape[::-1])
     return csr_matrix(by_column.T)
 
 
-def _stored(weights: csr_matrix | Matrix) -> Iterator[tuple[Array, Array]]:
-    """Rows, ascending, and values of each column's weights but for zeros."""
-    if isinstance(weights, np.ndarray):
-        for begin in range(0, weights.shape[1], _BLOCK):
-            for column in np.ascontiguousarray(weights[:, begin : begin + _BLOCK].T):
-                rows = np.flatnonzero(column)
-                yield rows, column[rows]
-    else:
-        columns = weights.tocsc()
-        for begin, end in pairwise(columns.indptr):
-            values = columns.data[begin:end]
-            yield columns.indices[begin:end][values != 0], values[values != 0]
+def _of_dense(weights: Matrix, count: int) -> tuple[Rows, Array, Rows]:
+    """Rows and values of what is kept of each column, one after the other, and of how many each."""
+    rows, values, lengths = [np.zeros(0, np.int64)], [np.zeros(0, weights.dtype)], [np.zeros(0, np.int64)]
+    for begin in range(0, weights.shape[1], _BLOCK):
+        block = np.ascontiguousarray(weights[:, begin : begin + _BLOCK].T)
+        keep = _largest(np.abs(block), count)
+        rows.append(np.nonzero(keep)[1])
+        values.append(block[keep])
+        lengths.append(np.count_nonzero(keep, axis=1))
+    return np.concatenate(rows), np.concatenate(values), np.concatenate(lengths)
 
 
-def _largest(rows: Array, values: Array, count: int) -> tuple[Array, Array]:
-    if len(values) <= count:
-        return rows, values
-    far = np.abs(values)
-    least = np.partition(far, -count)[-count]
-    keep = far > least
-    keep[np.flatnonzero(far == least)[: count - np.count_nonzero(keep)]] = True
-    return rows[keep], values[keep]
+def _of_sparse(weights: csr_matrix, count: int) -> tuple[Rows, Array, Rows]:
+    columns = weights.tocsc()
+    if not columns.data.all():
+        columns = columns.copy()
+        columns.eliminate_zeros()
+    lengths = np.diff(columns.indptr)
+    keep = np.ones(columns.nnz, bool)
+    longer = np.flatnonzero(lengths > count)
+    longer = longer[np.argsort(lengths[longer], kind="stable")]
+    while len(longer):
+        chosen = longer[: max(1, _CELLS // int(lengths[longer[0]]))]
+        cells = np.arange(1, len(chosen) + 1) * lengths[chosen]
+        chosen = chosen[: max(1, int(np.searchsorted(cells, _CELLS, side="right")))]
+        place = np.arange(lengths[chosen[-1]])
+        there = place < lengths[chosen, None]
+        places = (columns.indptr[chosen, None] + place)[there]
+        far = np.full(there.shape, -1, columns.dtype)  # beyond the end of a column: further from being kept than zero
+        far[there] = np.abs(columns.data[places])
+        keep[places] = _largest(far, count)[there]
+        longer = longer[len(chosen) :]
+    return columns.indices[keep], columns.data[keep], np.minimum(lengths, count)
+
+
+def _largest(far: Matrix, count: int) -> Mask:
+    """Of each row the ``count`` largest, of equal ones the first, and none that is zero or less."""
+    if far.shape[1] <= count:
+        return np.asarray(far > 0)
+    least = np.partition(far, -count, axis=1)[:, -count, None]
+    keep = np.asarray(far > np.maximum(least, 0))
+    equal = (far == least) & (least > 0)
+    left = count - np.count_nonzero(keep, axis=1)
+    many = np.count_nonzero(equal, axis=1) > left
+    equal[many] &= np.cumsum(equal[many], axis=1, dtype=np.int32) <= left[many, None]
+    keep |= equal
+    return keep

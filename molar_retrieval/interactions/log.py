@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LOG_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
 USER, ITEM, STRENGTH = "user", "item", "strength"
-_BLOCK = 1 << 20  # interactions that are looked at at a time
+_BLOCK, _PIECE = 1 << 20, 1 << 16  # interactions that are looked at, and read, at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +144,10 @@ def _column(file: pq.ParquetFile, name: str) -> npt.NDArray[Any]:
     """A column of numbers, none of them missing, as one array: read in pieces."""
     values = np.empty(file.metadata.num_rows, file.schema_arrow.field(name).type.to_pandas_dtype())
     there = 0
-    for batch in file.iter_batches(_BLOCK, columns=[name], use_threads=False):
-        values[there : there + len(batch)] = batch.column(0)
-        there += len(batch)
+    for group in range(file.num_row_groups):  # asked for all of them, Arrow reads ahead
+        for batch in file.iter_batches(_PIECE, row_groups=[group], columns=[name], use_threads=False):
+            values[there : there + len(batch)] = batch.column(0)
+            there += len(batch)
     return values
 
 

@@ -103,16 +103,16 @@ def without_duplicates(log: RawLog) -> RawLog:
     return log.take(slice(np.count_nonzero(keep)))
 
 
-def repetitions(log: RawLog) -> Places:
+def repetitions(log: RawLog) -> npt.NDArray[np.int64]:
     """Which rows of an ordered log repeat an earlier one exactly: same user, item, time and event."""
-    found = [np.zeros(0, np.int64)]
+    found: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
     if log.micros is not None and len(log):
         borders = np.concatenate([[0], np.flatnonzero(log.user[1:] != log.user[:-1]) + 1, [len(log)]])
         found += [begin + _repetitions(log.take(slice(begin, end))) for begin, end in whole_users(borders)]
     return np.concatenate(found)
 
 
-def _repetitions(log: RawLog) -> Places:
+def _repetitions(log: RawLog) -> npt.NDArray[np.int64]:
     assert log.micros is not None
     border = np.append(True, (log.user[1:] != log.user[:-1]) | (log.micros[1:] != log.micros[:-1]))
     moment = np.cumsum(border)

@@ -1,5 +1,7 @@
 """Windows cover every transition once; batches keep to their size."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -82,3 +84,19 @@ def test_padded_rows_repeat_the_last_one():
     rows, valid = padded_rows(np.array([3, 10]), np.array([1, 3]), 3)
     assert rows.tolist() == [[3, 3, 3], [10, 11, 12]]
     assert valid.tolist() == [[True, False, False], [True, True, True]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=12), history=st.integers(1, 15))
+def test_windows_are_cut_from_the_end_of_one_history_after_the_other(lengths, history):
+    log, expected = log_of(lengths), []
+    for user, (low, high) in enumerate(pairwise(log.offsets.tolist())):
+        end = high
+        while end - low >= 2:
+            begin = max(low, end - history - 1)
+            expected.append((begin, end - begin, user, end == high))
+            end = begin + 1
+    windows = training_windows(log, history)
+    columns = (windows.start, windows.length, windows.user, windows.last)
+    assert [*zip(*(column.tolist() for column in columns), strict=True)] == expected
+    assert [column.dtype for column in columns] == [np.int64, np.int64, np.int64, np.bool_]

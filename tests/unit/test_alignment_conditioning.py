@@ -105,3 +105,12 @@ def test_no_attributes_at_all_change_nothing(vectors):
     assert np.array_equal(fitted(vectors, nothing), conditioning.fit(vectors, BLOCKS, 8)(vectors))
     known = conditioning.fit(vectors, BLOCKS, 8, hashed(200))
     assert np.array_equal(known(vectors)[:, :16], conditioning.fit(vectors, BLOCKS, 8)(vectors))
+
+
+@pytest.mark.parametrize("count", [0, 40, 100, 149, 200])
+def test_vectors_in_chunks_come_out_as_all_at_once(vectors, monkeypatch, count):
+    attributes = hashed(200)
+    fitted = conditioning.fit(vectors, BLOCKS, 8, attributes)
+    whole = fitted(vectors[:count], attributes[:count])
+    monkeypatch.setattr(conditioning, "_CHUNK", 50)
+    assert np.array_equal(fitted(vectors[:count], attributes[:count]), whole)
