@@ -14,14 +14,17 @@ from safetensors.numpy import load_file, save_file
 
 from molar_retrieval.arrays import Rows
 from molar_retrieval.experts import linear
+from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.fit import (
+    BLOCK_EASE,
     EASE,
     ITEM_KNN,
     LINEAR,
     REGRESSION,
     SEQUENCE,
     Setting,
+    block_ease,
     ease,
     item_neighbours,
     sequence,
@@ -30,6 +33,7 @@ from molar_retrieval.experts.histories import countable, known_items
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.sums import PairSums, changed_users
+from molar_retrieval.experts.taken import Taken
 from molar_retrieval.interactions.log import InteractionLog
 
 SUMS = "sums.safetensors"
@@ -81,6 +85,9 @@ def recount(
         elif setting["model"] == EASE and sums.together is not None:
             counts = EASECounts.of_sums(sums.together, known_items(log))
             item_item.append(ease(counts, setting, partners, log.n_items, few))
+        elif setting["model"] == BLOCK_EASE:
+            blocks = BlockEASE.of(Taken.of(countable(log)), setting["neighbours"])
+            item_item.append(block_ease(blocks, setting, partners, least))
         else:
             item_item.append(item_neighbours(countable(log), setting, partners, few))
     return Recounted(tuple(item_item), sums, changed, left)

@@ -10,11 +10,13 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts import linear
+from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.histories import countable, known_items, reach
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 from molar_retrieval.experts.order import NextItem, cooccurrence, followers
+from molar_retrieval.experts.taken import Taken
 from molar_retrieval.experts.trend import HALF_LIVES, Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
@@ -27,7 +29,7 @@ Expert = ItemItemWeights | ContentNeighbours | Trend
 _Grid = tuple[Sequence[tuple[Setting, Callable[[], Expert]]], str | None]
 """Settings with what fits them, and what was left out, in words."""
 
-COOCCURRENCE, REGRESSION, EASE, ITEM_KNN = "co-occurrence", "regression", "EASE", "item-kNN"
+COOCCURRENCE, REGRESSION, EASE, BLOCK_EASE, ITEM_KNN = "co-occurrence", "regression", "EASE", "block EASE", "item-kNN"
 """Models of the counting experts, by which a setting names them."""
 SEQUENCE, LINEAR, CONTENT, TREND = NAMES = ("sequence", "linear", "neighbours", "trend")
 COUNTS: tuple[Setting, ...] = (
@@ -41,6 +43,15 @@ REGRESSIONS: tuple[Setting, ...] = (
     {"window": 30, "decay": 0.9, "regularisation": 1000, "damping": 0.0},
 )
 REGULARISATIONS = (500, 100, 2000)
+BLOCKS: tuple[Setting, ...] = (
+    {"regularisation": 500, "neighbours": 1000},
+    {"regularisation": 100, "neighbours": 1000},
+    {"regularisation": 2000, "neighbours": 1000},
+    {"regularisation": 500, "neighbours": 500},
+)
+"""Of EASE in blocks, where there are too many items for one matrix …"""
+MANY_ITEMS = 100_000
+"""… the first one alone from so many items, as each takes minutes."""
 NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "neighbours": 200}
 
 
@@ -160,21 +171,30 @@ def sequence(
 
 
 def _linear(log: InteractionLog, count: int, few: FewPairs | None) -> _Grid:
-    """EASE where it can be had, all regularisations with the same counts, and neighbours."""
+    """EASE where it can be had, whole or in blocks, all settings with the same counts; and neighbours."""
     log = countable(log)
     gram = lru_cache(maxsize=1)(partial(linear.EASECounts.of, log))
+    taken = lru_cache(maxsize=1)(partial(Taken.of, log))
+    grouped = lru_cache(maxsize=1)(lambda neighbours: BlockEASE.of(taken(), neighbours))
 
     def fitted(setting: Setting) -> ItemItemWeights:
+        if setting["model"] == BLOCK_EASE:
+            return block_ease(grouped(setting["neighbours"]), setting, count, 1 if few is None else few.least)
         return ease(gram(), setting, count, log.n_items, few)
 
     def neighbours() -> ItemItemWeights:
         return item_neighbours(log, NEIGHBOURS, count, few)
 
     nearest: Setting = {"model": ITEM_KNN, **NEIGHBOURS}
-    if note := too_many(EASE, log):
-        return [(nearest, neighbours)], note
     settings: list[Setting] = [{"model": EASE, "regularisation": value} for value in REGULARISATIONS]
-    return [*((setting, partial(fitted, setting)) for setting in settings), (nearest, neighbours)], None
+    note = too_many(EASE, log)
+    if in_blocks(log):
+        known = int(known_items(log).sum())
+        settings = [{"model": BLOCK_EASE, **setting} for setting in BLOCKS[: 1 if known >= MANY_ITEMS else None]]
+        note = f"EASE is made in blocks: as one matrix it takes {linear.MAX_ITEMS:,} items at most, {known:,} are known"
+    elif note:
+        settings = []
+    return [*((setting, partial(fitted, setting)) for setting in settings), (nearest, neighbours)], note
 
 
 def ease(
@@ -184,6 +204,11 @@ def ease(
     weights = counts.weights(setting["regularisation"])
     own = strongest(weights if few is None else few.cleared(weights, counts.columns), partners)
     return ItemItemWeights(LINEAR, _spread(own, counts.columns, n_items))
+
+
+def block_ease(blocks: BlockEASE, setting: Setting, partners: int, least: int = 1) -> ItemItemWeights:
+    """The same by many small inverses, without pairs that fewer than ``least`` people had."""
+    return ItemItemWeights(LINEAR, blocks.weights(setting["regularisation"], partners, least))
 
 
 def item_neighbours(
@@ -196,15 +221,29 @@ def item_neighbours(
 
 def too_many(model: str, log: InteractionLog) -> str | None:
     """What to say where a matrix of all items would have to be inverted, but is too large, or for too few users."""
-    known, users = int(known_items(log).sum()), int(np.count_nonzero(np.diff(log.offsets)))
+    known, users = _known_and_users(log)
     if known > linear.MAX_ITEMS:
         return f"{model} was not tried: it takes {linear.MAX_ITEMS:,} items at most, {known:,} have interactions"
-    if known > max(linear.SMALL, linear.ITEMS_PER_USER * users):
+    if _dear(known, users):
         return (
             f"{model} was not tried: with {known:,} items it takes {known // linear.ITEMS_PER_USER:,} users or more "
             f"to be worth its price, {users:,} have interactions"
         )
     return None
+
+
+def in_blocks(log: InteractionLog) -> bool:
+    """Whether there are too many items for EASE as one matrix, and users enough for EASE in blocks."""
+    known, users = _known_and_users(log)
+    return known > linear.MAX_ITEMS and not _dear(known, users)
+
+
+def _known_and_users(log: InteractionLog) -> tuple[int, int]:
+    return int(known_items(log).sum()), int(np.count_nonzero(np.diff(log.offsets)))
+
+
+def _dear(known: int, users: int) -> bool:
+    return known > max(linear.SMALL, linear.ITEMS_PER_USER * users)
 
 
 def _shared(weights: csr_matrix, few: FewPairs | None) -> csr_matrix:

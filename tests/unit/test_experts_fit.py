@@ -7,11 +7,13 @@ import pytest
 from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 
 from molar_eval.models.tuning import Fitted, validation_ndcg
-from molar_retrieval.experts import linear
-from molar_retrieval.experts.fit import COUNTS, NEIGHBOURS, REGRESSIONS, REGULARISATIONS, choose, fit_experts
+from molar_retrieval.experts import fit, linear
+from molar_retrieval.experts.block_ease import BlockEASE
+from molar_retrieval.experts.fit import BLOCKS, COUNTS, NEIGHBOURS, REGRESSIONS, REGULARISATIONS, choose, fit_experts
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.order import NextItem, cooccurrence, followers
+from molar_retrieval.experts.taken import Taken
 
 
 class Listener:
@@ -129,14 +131,31 @@ def test_ease_is_spread_over_the_catalogue():
     assert expert.memory is None
 
 
-def test_beyond_the_limit_neighbours_take_the_place_of_ease_and_the_report_says_so(task, judge, monkeypatch):
+def test_beyond_the_limit_ease_is_made_in_blocks_and_the_report_says_so(task, judge, monkeypatch):
     monkeypatch.setattr(linear, "MAX_ITEMS", 27)
     listener = Listener()
     (expert,), report = fit_experts(task.training, judge, 5, ["linear"], listener)
-    assert report["linear"]["chosen"]["model"] == "item-kNN"
-    assert len(report["linear"]["tried"]) == 1
-    assert "28 have interactions" in report["linear"]["note"]
-    assert listener.told == [["linear expert", 1, 1, "finished"], report["linear"]["note"]]
+    settings = [{"model": "block EASE", **setting} for setting in BLOCKS] + [{"model": "item-kNN", **NEIGHBOURS}]
+    assert [row["setting"] for row in report["linear"]["tried"]] == settings
+    assert "20,000" not in report["linear"]["note"]
+    assert "28 are known" in report["linear"]["note"]
+    assert listener.told == [["linear expert", 5, 5, "finished"], report["linear"]["note"]]
+    assert report["linear"]["chosen"]["model"] == "block EASE"
+    regularisation, neighbours = (report["linear"]["chosen"][name] for name in ("regularisation", "neighbours"))
+    whole = BlockEASE.of(Taken.of(task.training), neighbours).weights(regularisation, 5)
+    assert (expert.weights != whole).nnz == 0
+    monkeypatch.setattr(fit, "MANY_ITEMS", 28)
+    (_,), report = fit_experts(task.training, judge, 5, ["linear"])
+    assert [row["setting"] for row in report["linear"]["tried"]] == [settings[0], settings[-1]]
+
+
+def test_blocks_are_not_worth_their_price_with_few_users_either(task, judge, monkeypatch):
+    monkeypatch.setattr(linear, "MAX_ITEMS", 27)
+    monkeypatch.setattr(linear, "SMALL", 0)
+    monkeypatch.setattr(linear, "ITEMS_PER_USER", 0)
+    (expert,), report = fit_experts(task.training, judge, 5, ["linear"])
+    assert [row["setting"]["model"] for row in report["linear"]["tried"]] == ["item-kNN"]
+    assert "was not tried" in report["linear"]["note"]
     whole = linear.item_knn(task.training, **NEIGHBOURS)
     assert (expert.weights != strongest(whole, 5)).nnz == 0
 

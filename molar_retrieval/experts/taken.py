@@ -1,0 +1,92 @@
+"""Who took what, both ways, from which pairs of items are counted where they are asked for."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from molar_retrieval.arrays import Matrix, Rows
+from molar_retrieval.experts.histories import binary
+from molar_retrieval.interactions.log import InteractionLog
+
+CORE = 8192
+"""Most popular items whose pairs are all counted beforehand, as a matrix; nearly every neighbourhood has some."""
+PAIRS_OF_BLOCK = 1 << 23
+"""Pairs of interactions that a block of items has, about."""
+_BLOCK = 1024
+
+
+def ranges(sizes: npt.NDArray[np.integer], most: int = PAIRS_OF_BLOCK) -> list[slice]:
+    """Neighbouring rows, each with a size, shape (n,), in ranges of about ``most`` in all."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    numbers = (np.maximum(ends, 1) - 1) // most
+    borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(sizes)]
+    return [slice(begin, end) for begin, end in pairwise(borders) if begin < end]
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """Ones, float32, where a user took an item: ``of_users``, shape (n_users, n_items), and the transpose of it."""
+
+    of_users: csr_matrix
+    of_items: csr_matrix
+
+    @classmethod
+    def of(cls, log: InteractionLog) -> Self:
+        """Of a log, repetitions counting once."""
+        taken = binary(log)
+        return cls(taken, csr_matrix(taken.T))
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How many users took each item, shape (n_items,)."""
+        counts: npt.NDArray[np.int64] = np.diff(self.of_items.indptr).astype(np.int64)
+        return counts
+
+    @cached_property
+    def blocks(self) -> list[slice]:
+        """Ranges of items that have about as many pairs with others each."""
+        return ranges((self.of_items @ np.diff(self.of_users.indptr).astype(np.float64)).astype(np.int64))
+
+    def together(self, items: slice | Rows) -> csr_matrix:
+        """How many users took one of ``items``, and another or the same one, shape (len(items), n_items), float32."""
+        return csr_matrix(self.of_items[items] @ self.of_users)
+
+    def among(self, items: Rows) -> Matrix:
+        """How many users took two of some items, shape (m, m): what EASE's matrix has of these."""
+        place = self._places[items]
+        popular, rare = np.flatnonzero(place >= 0), np.flatnonzero(place < 0)
+        if not len(rare):
+            core: Matrix = self._core[np.ix_(place, place)]
+            return core
+        found = np.zeros((len(items),) * 2, np.float32)
+        found[np.ix_(popular, popular)] = self._core[np.ix_(place[popular], place[popular])]
+        users = np.unique(self.of_items[items[rare]].indices)
+        own = self.of_users[users][:, items]
+        pairs = (own[:, rare].T @ own).toarray()
+        found[rare] = pairs
+        found[:, rare] = pairs.T
+        return found
+
+    @cached_property
+    def _popular(self) -> Rows:
+        most = np.argsort(-self.counts, kind="stable")[:CORE]
+        return np.sort(most[self.counts[most] > 0])
+
+    @cached_property
+    def _places(self) -> npt.NDArray[np.int32]:
+        places = np.full(len(self.counts), -1, np.int32)
+        places[self._popular] = np.arange(len(self._popular))
+        return places
+
+    @cached_property
+    def _core(self) -> Matrix:
+        own = self.of_users[:, self._popular].tocsc()
+        core = np.empty((own.shape[1],) * 2, np.float32)
+        for begin in range(0, own.shape[1], _BLOCK):  # as a sparse matrix it would take three times the memory
+            core[:, begin : begin + _BLOCK] = (own.T @ own[:, begin : begin + _BLOCK]).toarray()
+        return core
