@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from molar_retrieval.cluster_settings import ClusterSettings
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.events.kinds import DEFAULT as DEFAULT_WEIGHTS
 from molar_retrieval.experiments.settings import ExperimentSettings
@@ -328,6 +329,7 @@ class MolarSettings(Settings):
     experiments: ExperimentSettings = ExperimentSettings()
     privacy: PrivacySettings = PrivacySettings()
     serve: ServeSettings = ServeSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
     @classmethod
     def load(

@@ -5,7 +5,7 @@ it does not matter who wrote which, and a run that was killed anywhere goes on w
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence, Sized
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -127,7 +127,7 @@ class InProcesses(Runner):
                     raise ended_at(job, left) from error
 
 
-def ended_at(job: ShardJob, left: Collection[int]) -> BackendError:
+def ended_at(job: ShardJob, left: Sized) -> BackendError:
     """The error that workers end, one after the other, without a shard being made."""
     return BackendError(
         f"{job.task}: workers are killed before they have made any of the shards that are left ({len(left):,})",

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.answer import Answer
 
 
+_MANY_LISTS = 200_000
+"""Lists from which a cluster pays: fewer are done here in a minute or two, of which it takes a third to begin."""
+
+
 class Asking(ShopBase):
     """Answers from the live generation."""
 
@@ -192,6 +196,7 @@ class Asking(ShopBase):
         rules_file: str | Path | None = None,
         index: str | None = None,
         index_fallback: IndexFallback | None = None,
+        on: str = "auto",
     ) -> "RecommendReport":
         """Write the lists of all users, or of some, to a file; a run that was killed goes on where it was.
 
@@ -214,19 +219,25 @@ class Asking(ShopBase):
             rules_file: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
             index: See :meth:`server`.
             index_fallback: See :meth:`server`.
+            on: Who does the work: ``local``: this machine; ``cluster``: the machines of the settings or the workspace;
+                ``ray://HOST:PORT``: those; ``auto``: these where they are several and there is enough to do.
         """
         import os
 
+        from molar.clustering import runner_of
         from molar_indexes.recommend import recommend
         from molar_retrieval import bounds
         from molar_retrieval.native import keep_freed_memory
+        from molar_retrieval.runner import InProcesses
 
         keep_freed_memory()
+        count = processes or min(bounds.PROCESSES, os.cpu_count() or 1)
+        bounds.whole("processes", count, bounds.PROCESSES)
         with self.progress() as progress:
             return recommend(
                 self.workspace, Path(out), k, users=users, segment=segment, where=where, exclude=exclude, only=only,
                 rules=rules, seen=seen, diversity=diversity, calibrate=calibrate, calibration=calibration,
                 rerank=rerank, explore=explore, rules_file=None if rules_file is None else Path(rules_file),
-                processes=processes or min(bounds.PROCESSES, os.cpu_count() or 1),
+                runner=runner_of(self, on, InProcesses(count), _MANY_LISTS),
                 server=self.server(index, index_fallback), progress=progress,
             )  # fmt: skip

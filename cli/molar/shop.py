@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from molar.clustering import Cluster
 from molar.events import Events
 from molar.experiments import Experiments
 from molar.exporting import Exporting
@@ -35,6 +36,11 @@ class Shop(Making, Updating, Serving, Exporting):
     def experiments(self) -> Experiments:
         """Experiments with the shop's people."""
         return Experiments(self)
+
+    @property
+    def cluster(self) -> Cluster:
+        """Several machines for work that one would be long at."""
+        return Cluster(self)
 
     @property
     def privacy(self) -> Privacy:

@@ -11,6 +11,7 @@ import typer
 from molar_cli.commands.align import align
 from molar_cli.commands.cf import cf
 from molar_cli.commands.check import check
+from molar_cli.commands.cluster import app as cluster
 from molar_cli.commands.demo import demo
 from molar_cli.commands.doctor import doctor
 from molar_cli.commands.embed import embed
@@ -51,6 +52,7 @@ app.add_typer(index, name="index")
 app.add_typer(events, name="events")
 app.add_typer(experiment, name="experiment")
 app.add_typer(keys, name="keys")
+app.add_typer(cluster, name="cluster")
 privacy.command()(share)
 app.add_typer(privacy, name="privacy")
 app.add_typer(workspace, name="workspace")

@@ -82,6 +82,14 @@ IndexFallbackOption = Annotated[
 TrustOption = Annotated[
     bool, option("Let a model run code of its own: that of its folder or hub page.", "--trust-remote-code")
 ]
+OnOption = Annotated[
+    str,
+    typer.Option(
+        "--on", metavar="WHERE",
+        help="Who does the work: local: this machine; cluster: that of molar.toml or of molar cluster up; ray://HOST:10001;"
+        " auto: by how much there is to do.",
+    ),
+]  # fmt: skip
 NoRulesOption = Annotated[bool, option("Leave the shop's rules aside.", "--no-rules")]
 RevisionOption = Annotated[str | None, option("Commit or tag of a hub model.")]
 DeviceOption = Annotated[str | None, option("cpu, cuda, cuda:1, mps.")]

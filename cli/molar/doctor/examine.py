@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from molar.doctor.cluster import cluster
 from molar.doctor.health import Entry, Health, Section
 from molar.doctor.machine import machine
 from molar.doctor.people import people
@@ -21,6 +22,7 @@ CHECKS: dict[tuple[str, str], Callable[[Path, bool], Iterator[Entry]]] = {
     ("privacy", "Privacy"): lambda root, deep: privacy(root),
     ("people", "People"): lambda root, deep: people(root),
     ("server", "Qdrant server"): lambda root, deep: server(root),
+    ("cluster", "Cluster"): lambda root, deep: cluster(root),
 }
 """What is looked at, by the name and the title of its section; what has no entries, as there is none, is not told."""
 

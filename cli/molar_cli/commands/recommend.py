@@ -39,6 +39,7 @@ def recommend(
     processes: Annotated[int | None, option("How many work at once; default: one per core.", min=1)] = None,
     index: options.IndexOption = None,
     index_fallback: options.IndexFallbackOption = None,
+    on: options.OnOption = "auto",
 ) -> None:
     """Write the lists of all users to a file, the same that `molar query` gives each of them.
 
@@ -52,7 +53,7 @@ def recommend(
         out, k, users=None if users is None else _lines(users), segment=segment, where=where,
         exclude=names(exclude) or (), only=names(only), rules=not no_rules, seen=seen, diversity=diversity,
         calibrate=calibrate, rerank=rerank, explore=explore, processes=processes, rules_file=rules, index=index,
-        index_fallback=index_fallback,
+        index_fallback=index_fallback, on=on,
     )  # fmt: skip
     if run.document(report.to_dict()):
         return

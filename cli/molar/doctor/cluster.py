@@ -1,0 +1,48 @@
+"""A Ray cluster: whether it answers, whom it lets in, and whether what is needed to use it is here."""
+
+import stat
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from molar.doctor.health import Entry, Fault, HealthState, broken, entry
+from molar_retrieval.binding import file_beside
+from molar_retrieval.cluster import local
+from molar_retrieval.cluster.address import ClusterAddress, Doorkeeper
+from molar_retrieval.config import FILE_NAME, MolarSettings
+from molar_retrieval.errors import BackendError, MolarError
+
+
+def cluster(root: Path) -> Iterator[Entry]:
+    """Look at the cluster that the settings name, or that was begun for the workspace; nothing where there is none."""
+    try:
+        settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name).cluster
+    except MolarError:
+        return  # said by the section on places
+    own = local.address_of(root)
+    found = own if settings.address is None else ClusterAddress(settings.address, settings.token_file)
+    if found is None:
+        return
+    if find_spec("ray") is None:
+        yield entry("ray", "missing", broken("a cluster needs Ray", "`pip install 'molar-retrieval[cluster]'`"))
+    yield _answer(found)
+    if found.token is not None and found.token.exists():
+        shared = stat.S_IMODE(found.token.stat().st_mode) & 0o077
+        problem = f"the token of the cluster can be read by others: {found.token}"
+        yield entry("token", str(found.token), Fault(problem, f"chmod 600 {found.token}") if shared else None)
+
+
+def _answer(found: ClusterAddress) -> Entry:
+    """Knock without a token, then with it."""
+    knocked = found.doorkeeper()
+    problem = f"the cluster at {found.url} asks for no token: whoever reaches its ports can run any program on it"
+    if knocked is Doorkeeper.LETS_IN:
+        return entry(
+            "address", found.url, Fault(problem, "start it with RAY_AUTH_MODE=token, on a network of your own")
+        )
+    try:
+        found.require()
+    except BackendError as error:
+        state = HealthState.WARNING if knocked is Doorkeeper.SILENT else HealthState.BROKEN
+        return entry("address", found.url, Fault(error.message, error.hint, state))
+    return entry("address", f"{found.url}, asks for a token")

@@ -1,0 +1,112 @@
+"""Who does the shards of a work where there is a cluster: its machines, or this one, by how much there is to do."""
+
+import os
+from collections.abc import Generator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from threading import current_thread, main_thread
+from typing import Any
+
+from molar_retrieval.cluster.address import ClusterAddress, require_ray
+from molar_retrieval.errors import BackendError
+from molar_retrieval.progress import Progress
+from molar_retrieval.runner import Runner, Shard, ShardJob
+from molar_retrieval.workers import Workers, begin_watching, packed
+
+_LEAVE = 15.0  # seconds that the process in between has to take its leave of the cluster
+
+
+class OnCluster(Runner):
+    """Workers on the machines of a Ray cluster, at most so many at once; None: one per CPU.
+
+    A process in between speaks to the cluster, as Ray may end the one that does where the cluster's head goes.
+    """
+
+    def __init__(self, address: ClusterAddress, workers: int | None = None) -> None:
+        require_ray()
+        self._address, self._workers = address, workers
+
+    def _made(
+        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
+    ) -> Generator[tuple[Shard, Sequence[str]]]:
+        self._address.require()
+        shards = {shard.number: shard for shard in missing}
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        work = packed(_drive, self._address, job, missing, self._workers)
+        by_main = current_thread() is main_thread()
+        process = context.Process(target=begin_watching, args=(work, by_main, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        try:
+            while (told := self._next(ours)) is not None:
+                if isinstance(told, Exception):
+                    raise told
+                if isinstance(told, str):
+                    progress.note(told)
+                else:
+                    yield shards[told[0]], told[1]
+        finally:
+            ours.close()
+            process.join(_LEAVE)
+            process.kill()
+
+    def _next(self, ours: Connection) -> Exception | str | tuple[int, Sequence[str]] | None:
+        try:
+            told: Exception | str | tuple[int, Sequence[str]] | None = ours.recv()
+        except (EOFError, ConnectionError) as error:
+            raise BackendError(
+                f"the connection to the cluster at {self._address.url} ended",
+                "see `molar cluster status`; then run the same command again, what is done is kept",
+            ) from error
+        return told
+
+
+class BySize(Runner):
+    """A cluster for work of at least so many units, else what is here; the progress is told which, and why."""
+
+    def __init__(self, here: Runner, cluster: Runner, least: int) -> None:
+        self._here, self._cluster, self._least = here, cluster, least
+
+    def _made(
+        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
+    ) -> Generator[tuple[Shard, Sequence[str]]]:
+        work = sum(shard.size for shard in missing)
+        large = work >= self._least
+        where = "the cluster does it" if large else "this machine does it, without the cluster"
+        progress.note(f"{job.task}: {work:,} to do, a cluster pays from {self._least:,}: {where}")
+        yield from (self._cluster if large else self._here)._made(job, missing, progress)
+
+
+def _drive(
+    address: ClusterAddress, job: ShardJob, shards: Sequence[Shard], workers: int | None, wanted: Connection
+) -> None:
+    _enter(address)
+    from molar_retrieval.cluster.engine import drive
+
+    drive(job, shards, address.url, workers, wanted)
+
+
+def _enter(address: ClusterAddress) -> None:
+    """Let this process be one that uses the cluster; before ray is imported."""
+    os.environ.update(address.environment())
+
+
+def nodes_of(address: ClusterAddress, timeout: float) -> list[dict[str, Any]]:
+    """The machines of a cluster, as :func:`molar_retrieval.cluster.engine.nodes` tells them."""
+    address.require()
+    with Workers(1, _enter, address) as asking:
+        try:
+            return asking.submit(_nodes, address.url).result(timeout)
+        except (TimeoutError, BrokenProcessPool) as error:
+            raise BackendError(
+                f"the cluster at {address.url} answers, but does not say which machines it has",
+                "wait a moment, or look at its log",
+            ) from error
+
+
+def _nodes(url: str) -> list[dict[str, Any]]:
+    from molar_retrieval.cluster.engine import nodes
+
+    return nodes(url)

@@ -1,0 +1,103 @@
+"""What tests/unit/test_cluster_ray.py does in a namespace of a network of its own, where Ray keeps to the loopback.
+
+cluster_child.py hold             makes the namespace, with the loopback up, and waits for the end of standard input
+cluster_child.py run NAME JSON    calls a function of this module, whose result it prints as JSON
+"""
+
+import fcntl
+import json
+import socket
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from shard_jobs import SquaresJob, shards
+
+from molar_retrieval.cluster import local
+from molar_retrieval.cluster.address import ClusterAddress
+from molar_retrieval.cluster.runner import OnCluster, nodes_of
+from molar_retrieval.errors import MolarError
+from molar_retrieval.progress import Progress
+
+_SET_FLAGS, _UP, _RUNNING = 0x8914, 0x1, 0x40
+
+
+class Notes:
+    """A progress that remembers notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def start(self, task: str, total: int | None) -> None: ...
+    def advance(self, n: int = 1) -> None: ...
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def finish(self) -> None: ...
+
+
+def up(workspace: str, name: str, join: bool) -> bool:
+    return local.up(Path(workspace), join=join, name=name, cpus=2)[1]
+
+
+def down(workspace: str, name: str) -> bool:
+    return local.down(Path(workspace), name) is not None
+
+
+def nodes(workspace: str) -> list[dict[str, Any]]:
+    return nodes_of(_address(workspace), 60)
+
+
+def knock(workspace: str, token: str | None) -> dict[str, Any]:
+    """What the cluster says to somebody with another token, or with none."""
+    address = _address(workspace)
+    told: dict[str, Any] = {"doorkeeper": address.doorkeeper()}
+    if token is not None:
+        wrong = Path(workspace, "wrong")
+        wrong.write_text(token)
+        try:
+            told["nodes"] = nodes_of(ClusterAddress(address.url, wrong), 60)
+        except MolarError as error:
+            told["error"] = error.message
+    return told
+
+
+def squared(workspace: str, folder: str, count: int, workers: int | None, **job: Any) -> dict[str, Any]:
+    progress: Any = Notes()
+    listener: Progress = progress
+    try:
+        report = OnCluster(_address(workspace), workers).run(SquaresJob(Path(folder), **job), shards(count), listener)
+    except MolarError as error:
+        return {"error": error.message, "kind": type(error).__name__, "notes": progress.notes}
+    return {"made": report.made, "notes": progress.notes, "told": report.notes}
+
+
+def recommended(workspace: str, shop: str, folder: str, size: int) -> dict[str, Any]:
+    """Lists by this process, and by one, two and four workers of the cluster."""
+    from molar_indexes import recommend as recommending
+
+    recommending._SHARD = size
+    told = {}
+    for workers in (0, 1, 2, 4):
+        runner = OnCluster(_address(workspace), workers) if workers else None
+        report = recommending.recommend(Path(shop), Path(folder, f"{workers}.parquet"), 5, runner=runner)
+        told[workers] = {"shards": report.shards, "made": report.made, "users": report.users}
+    return told
+
+
+def _address(workspace: str) -> ClusterAddress:
+    found = local.address_of(Path(workspace))
+    assert found is not None
+    return found
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "hold":
+        with socket.socket() as any_one:
+            fcntl.ioctl(any_one, _SET_FLAGS, struct.pack("16sh", b"lo", _UP | _RUNNING))
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+    else:
+        sys.stdout.write(json.dumps(globals()[sys.argv[2]](**json.loads(sys.argv[3]))))

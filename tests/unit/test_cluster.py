@@ -1,0 +1,201 @@
+"""Which cluster is meant, who does the work, and what is said where there is none; none of it needs Ray."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import grpc
+import pytest
+from shard_jobs import SquaresJob, contents, shards, squares
+
+import molar
+from molar.clustering import address_of, runner_of
+from molar.doctor.cluster import cluster
+from molar.doctor.health import HealthState
+from molar_retrieval.cluster import local, runner
+from molar_retrieval.cluster.address import ClusterAddress, Doorkeeper
+from molar_retrieval.cluster.local import Member
+from molar_retrieval.cluster.runner import BySize, OnCluster
+from molar_retrieval.cluster_settings import ClusterSettings
+from molar_retrieval.errors import BackendError, MissingArtefactError, SettingsError
+from molar_retrieval.runner import InThisProcess
+
+TOKEN = "0123"
+
+
+@pytest.fixture(scope="module")
+def ports() -> Iterator[dict[str, int]]:
+    """Where something answers as a cluster does that asks for a token, and one that asks for none."""
+
+    def door(asks: bool) -> Callable[[bytes, Any], bytes]:
+        def answered(_: bytes, context: Any) -> bytes:
+            if asks and ("authorization", f"Bearer {TOKEN}") not in context.invocation_metadata():
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "a token is due")
+            return b""
+
+        return answered
+
+    servers, found = [], {}
+    for name, asks in (("guarded", True), ("open", False)):
+        server = grpc.server(futures.ThreadPoolExecutor(2))
+        handler = grpc.unary_unary_rpc_method_handler(door(asks))
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("ray.rpc.RayletDriver", {"ClusterInfo": handler})]
+        )
+        found[name] = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        servers.append(server)
+    yield found
+    for server in servers:
+        server.stop(None)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> molar.Shop:
+    (tmp_path / ".molar").mkdir()
+    return molar.Shop(workspace=tmp_path / ".molar", catalogue=None)
+
+
+def begun(workspace: Path, port: int = 10001, *names: str) -> None:
+    folder = workspace / "cluster"
+    folder.mkdir(exist_ok=True)
+    for name in names or ("first",):
+        one = Member(name, name == "first", f"ray://127.0.0.1:{port}", "127.0.0.1:6379", "mark", "mark", "/nowhere")
+        (folder / f"{name}.json").write_text(json.dumps(vars(one)))
+    (folder / "token").write_text(TOKEN)
+    (folder / "token").chmod(0o600)
+
+
+def test_a_door_is_open_guarded_or_not_there(ports: dict[str, int], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    guarded, opened = (ClusterAddress(f"ray://127.0.0.1:{ports[name]}") for name in ("guarded", "open"))
+    assert (guarded.doorkeeper(), opened.doorkeeper()) == (Doorkeeper.REFUSES, Doorkeeper.LETS_IN)
+    assert ClusterAddress("ray://127.0.0.1:1").doorkeeper() is Doorkeeper.SILENT
+    ClusterAddress(guarded.url, tmp_path / "token").require()
+    opened.require()
+    with pytest.raises(BackendError, match="asks for a token"):
+        guarded.require()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "other")
+    with pytest.raises(BackendError, match="refuses this token"):
+        guarded.require()
+    with pytest.raises(BackendError, match="does not answer"):
+        ClusterAddress("ray://127.0.0.1:1").require()
+    assert ClusterAddress("ray://[::1]").netloc == "[::1]:10001"
+
+
+@pytest.mark.parametrize("wrong", ["http://host:10001", "host:10001", "ray://", "ray://me:secret@host"])
+def test_an_address_is_one_of_ray(shop: molar.Shop, wrong: str) -> None:
+    with pytest.raises(SettingsError, match="ray://host:10001 is due"):
+        address_of(shop, wrong)
+    with pytest.raises(ValueError, match="ray://host:10001 is due"):
+        ClusterSettings(address=wrong)
+
+
+def test_which_cluster_is_meant(shop: molar.Shop) -> None:
+    assert address_of(shop) is None
+    begun(shop.workspace)
+    own = ClusterAddress("ray://127.0.0.1:10001", shop.workspace / "cluster" / "token")
+    assert [address_of(shop, on) for on in ("auto", "cluster", "ray://127.0.0.1:10001")] == [own] * 3
+    assert address_of(shop, "ray://b:10001") == ClusterAddress("ray://b:10001")
+    settings = shop.workspace.parent / "molar.toml"
+    settings.write_text('[cluster]\naddress = "ray://c:10001/"\ntoken_file = "t"\n')
+    assert address_of(shop, "cluster") == ClusterAddress("ray://c:10001", Path("t"))
+
+
+def test_a_cluster_is_used_where_it_is_asked_for_or_pays(shop: molar.Shop, monkeypatch: Any) -> None:
+    monkeypatch.setattr(runner, "require_ray", lambda: None)
+    here = InThisProcess()
+    with pytest.raises(MissingArtefactError, match="this workspace has no cluster"):
+        runner_of(shop, "cluster", here, 10)
+    assert runner_of(shop, "auto", here, 10) is here
+    begun(shop.workspace)
+    assert runner_of(shop, "auto", here, 10) is here  # one machine does it as well without
+    begun(shop.workspace, 10001, "first", "second")
+    chosen = [runner_of(shop, on, here, 10) for on in ("auto", "cluster", "local")]
+    assert [type(one) for one in chosen] == [BySize, OnCluster, InThisProcess]
+
+
+def test_by_size_it_says_where(tmp_path: Path) -> None:
+    cluster = Mock(_made=Mock(side_effect=lambda *_: iter([])))
+    progress = Mock()
+    BySize(InThisProcess(), cluster, 11).run(SquaresJob(tmp_path), shards(5), progress)
+    assert contents(tmp_path) == squares(5)
+    progress.note.assert_called_with(
+        "squaring: 10 to do, a cluster pays from 11: this machine does it, without the cluster"
+    )
+    BySize(InThisProcess(), cluster, 12).run(SquaresJob(tmp_path), shards(11), progress)
+    assert cluster._made.call_count == 1
+    progress.note.assert_called_with("squaring: 12 to do, a cluster pays from 12: the cluster does it")
+
+
+def test_without_ray_the_error_names_the_extra(shop: molar.Shop, monkeypatch: Any) -> None:
+    monkeypatch.setattr("molar_retrieval.cluster.address.find_spec", lambda name: None)
+    begun(shop.workspace)
+    for attempt in (lambda: runner_of(shop, "cluster", InThisProcess(), 1), lambda: local.up(shop.workspace)):
+        with pytest.raises(MissingArtefactError, match="Ray, which is not installed") as caught:
+            attempt()
+        assert "pip install 'molar-retrieval[cluster]'" in caught.value.hint
+
+
+def test_ray_is_imported_by_nobody_else() -> None:
+    code = "import sys, molar.clustering, molar_cli.app, molar_retrieval.cluster.runner; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_roles_that_contradict_the_record(shop: molar.Shop, monkeypatch: Any) -> None:
+    monkeypatch.setattr(local, "require_ray", lambda: None)
+    with pytest.raises(MissingArtefactError, match="no machine is the head"):
+        local.up(shop.workspace, join=True, name="second")
+    begun(shop.workspace)
+    with pytest.raises(SettingsError, match="first is the head"):
+        local.up(shop.workspace, name="second")
+    assert [one.name for one in local.members(shop.workspace)] == ["first"]
+    (shop.workspace / "cluster" / "torn.json").write_text("{")
+    assert [one.name for one in local.members(shop.workspace)] == ["first"]
+
+
+def test_only_marked_processes_are_found() -> None:
+    one = Member("first", True, "ray://a", "a:1", "0f0f", "0f0f", "/nowhere")
+    sleeping = [sys.executable, "-c", "import time; time.sleep(60)", "RAY_OF_MOLAR=0f0f"]
+    with (
+        subprocess.Popen(sleeping, env={**os.environ, "RAY_OF_MOLAR": "0f0f"}) as marked,
+        subprocess.Popen(sleeping, env={**os.environ, "RAY_OF_MOLAR": "0f0f0"}) as other,
+    ):
+        try:
+            end = time.monotonic() + 10
+            while not one.processes and time.monotonic() < end:  # until the interpreter is there
+                time.sleep(0.01)
+            assert one.processes == [marked.pid]
+        finally:
+            marked.kill()
+            other.kill()
+
+
+@pytest.mark.parametrize(
+    ("door", "state", "said"),
+    [
+        ("guarded", HealthState.FINE, None),
+        ("open", HealthState.WARNING, "asks for no token"),
+        (None, HealthState.WARNING, "does not answer"),
+    ],
+)
+def test_the_doctor_knocks(
+    shop: molar.Shop, ports: dict[str, int], door: str | None, state: HealthState, said: str | None
+) -> None:
+    assert list(cluster(shop.workspace)) == []
+    begun(shop.workspace, 1 if door is None else ports[door])
+    found = {one.name: one for one in cluster(shop.workspace)}
+    assert found["address"].state is state
+    assert said is None or said in str(found["address"].problem)
+    assert found["token"].state is HealthState.FINE
+    (shop.workspace / "cluster" / "token").chmod(0o644)
+    assert {one.name: one.state for one in cluster(shop.workspace)}["token"] is HealthState.WARNING

@@ -1,0 +1,200 @@
+"""A Ray cluster of two machines, in a namespace whose network is the loopback alone, and what is killed in it."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shard_jobs import contents, squares
+
+from molar_retrieval.cluster.local import Member, members
+
+CHILD = Path(__file__).resolve().parents[1] / "cluster_child.py"
+UNSHARE = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+
+
+class Namespace:
+    """Runs functions of tests/cluster_child.py within it; it is gone with the process that holds it."""
+
+    def __init__(self) -> None:
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHILD.parent), *sys.path])}
+        self._holder = subprocess.Popen(
+            [*UNSHARE, sys.executable, CHILD, "hold"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment, text=True,
+        )  # fmt: skip
+        assert self._holder.stdout is not None
+        self.ready = self._holder.stdout.readline() == "ready\n"
+
+    def begin(self, function: str, **arguments: Any) -> "subprocess.Popen[str]":
+        inside = ["nsenter", f"--target={self._holder.pid}", "--net", *([] if os.geteuid() == 0 else ["--user"])]
+        return subprocess.Popen(
+            [*inside, sys.executable, CHILD, "run", function, json.dumps(arguments)],
+            stdout=subprocess.PIPE, env=self.environment, text=True,
+        )  # fmt: skip
+
+    def run(self, function: str, **arguments: Any) -> Any:
+        running = self.begin(function, **arguments)
+        said, _ = running.communicate(timeout=120)
+        assert running.returncode == 0
+        return json.loads(said.splitlines()[-1])
+
+    def close(self) -> None:
+        self._holder.communicate("", timeout=30)
+
+
+@pytest.fixture(scope="module")
+def space() -> Iterator[Namespace]:
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed: the extra `cluster`")
+    if sys.platform != "linux" or shutil.which("unshare") is None or shutil.which("nsenter") is None:
+        pytest.skip("there are no network namespaces here: Ray would listen on the network")
+    space = Namespace()
+    if not space.ready:
+        pytest.skip("unshare -n is not allowed here: Ray would listen on the network")
+    yield space
+    space.close()
+
+
+@pytest.fixture(scope="module")
+def workspace(space: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("clustered") / ".molar"
+    assert space.run("up", workspace=str(folder), name="first", join=False)
+    assert space.run("up", workspace=str(folder), name="second", join=True)
+    yield folder
+    for name in ("second", "first"):
+        space.run("down", workspace=str(folder), name=name)
+
+
+@pytest.fixture
+def squared(space: Namespace, workspace: Path, tmp_path: Path) -> Callable[..., Any]:
+    def run(count: int = 8, workers: int | None = None, *, begun: bool = False, **job: Any) -> Any:
+        arguments = {"workspace": str(workspace), "folder": str(tmp_path), "count": count, "workers": workers, **job}
+        return (space.begin if begun else space.run)("squared", **arguments)
+
+    return run
+
+
+def member(workspace: Path, name: str) -> Member:
+    return next(one for one in members(workspace) if one.name == name)
+
+
+def raylet(one: Member) -> int:
+    (found,) = [pid for pid in one.processes if b"raylet/raylet" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return found
+
+
+def until(done: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_machines_are_on_record_and_ask_for_a_token(space: Namespace, workspace: Path) -> None:
+    token = workspace / "cluster" / "token"
+    for path in (token, *(workspace / "cluster").glob("*.json")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not space.run("up", workspace=str(workspace), name="first", join=False)  # it is there
+    found = space.run("nodes", workspace=str(workspace))
+    assert [(node["alive"], node["cpus"], node["address"]) for node in found] == [(True, 2, "127.0.0.1")] * 2
+    assert space.run("knock", workspace=str(workspace), token=None) == {"doorkeeper": "refuses"}
+    wrong = space.run("knock", workspace=str(workspace), token="0" * 64)
+    assert "refuses this token" in wrong["error"]
+
+
+def test_a_killed_worker_is_replaced(squared: Callable[..., Any], tmp_path: Path) -> None:
+    report = squared(deadly=3)
+    assert report["made"] == 8
+    assert contents(tmp_path) == squares(8)
+    assert "a worker of the cluster was lost: shard 3 is made again" in report["notes"]
+    assert len(set((tmp_path / "opened").read_text().split())) <= 5  # four, and one in the place of another
+
+
+def test_errors_and_deadly_shards_end_the_run(squared: Callable[..., Any], tmp_path: Path) -> None:
+    refused = squared(bad=0, workers=1)
+    assert (refused["kind"], refused["error"]) == ("DataError", "this one cannot be done")
+    hopeless = squared(count=3, deadly=1, times=99, workers=1)
+    assert hopeless["kind"] == "BackendError"
+    assert "workers are killed" in hopeless["error"]
+
+
+def test_lists_are_the_same_from_any_number_of_workers(
+    space: Namespace, workspace: Path, trained: Any, tmp_path: Path
+) -> None:
+    told = space.run(
+        "recommended", workspace=str(workspace), shop=str(trained.workspace), folder=str(tmp_path), size=20
+    )
+    alone, *others = told.values()
+    assert others == [alone] * 3
+    assert alone["made"] == alone["shards"] > 4
+    written = {path.read_bytes() for path in tmp_path.glob("*.parquet")}
+    assert (len(told), len(written)) == (4, 1)
+
+
+def test_a_raylet_that_is_killed_costs_what_it_had_in_hand(
+    space: Namespace, workspace: Path, squared: Callable[..., Any], tmp_path: Path
+) -> None:
+    running = squared(count=16, seconds=0.5, begun=True)
+    until(lambda: len(contents(tmp_path)) >= 4)
+    os.kill(raylet(member(workspace, "second")), signal.SIGKILL)
+    report = json.loads(running.communicate(timeout=120)[0].splitlines()[-1])
+    assert report["made"] == 16
+    assert contents(tmp_path) == squares(16)
+    assert space.run("up", workspace=str(workspace), name="second", join=True)  # again
+
+
+def test_after_a_killed_program_only_what_is_missing_is_made(squared: Callable[..., Any], tmp_path: Path) -> None:
+    running = squared(count=12, seconds=0.5, begun=True)
+    until(lambda: len(contents(tmp_path)) >= 4)
+    running.kill()
+    running.wait()
+    time.sleep(1)  # what is in hand may still come
+    left = 12 - len([name for name in contents(tmp_path) if name.endswith(".txt")])
+    report = squared(count=12)
+    assert 0 < report["made"] <= left
+    assert any(note.startswith("going on with an interrupted run") for note in report["notes"])
+    assert contents(tmp_path) == squares(12)
+
+
+def test_after_a_killed_head_only_what_is_missing_is_made(
+    space: Namespace, workspace: Path, squared: Callable[..., Any], tmp_path: Path
+) -> None:
+    running = squared(count=12, seconds=0.5, begun=True)
+    until(lambda: len(contents(tmp_path)) >= 4)
+    first = member(workspace, "first")
+    for pid in first.processes:
+        os.kill(pid, signal.SIGKILL)
+    report = json.loads(running.communicate(timeout=120)[0].splitlines()[-1])
+    assert report["kind"] == "BackendError"
+    assert "cluster" in report["error"]
+    assert space.run("up", workspace=str(workspace), name="first", join=False)  # a head again
+    assert space.run("up", workspace=str(workspace), name="second", join=True)
+    left = 12 - len([name for name in contents(tmp_path) if name.endswith(".txt")])
+    again = squared(count=12)
+    assert again["made"] == left
+    assert contents(tmp_path) == squares(12)
+
+
+def test_down_ends_its_own_processes_and_no_others(space: Namespace, workspace: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "raylet"])
+    second, first = member(workspace, "second"), member(workspace, "first")
+    assert space.run("down", workspace=str(workspace), name="second")
+    assert not second.processes
+    assert not Path(second.scratch).exists()
+    assert first.processes
+    assert space.run("down", workspace=str(workspace), name="first")
+    assert not first.processes
+    assert not space.run("down", workspace=str(workspace), name="first")
+    assert members(workspace) == []
+    assert other.poll() is None
+    other.kill()
+    other.wait()
