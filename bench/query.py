@@ -21,7 +21,7 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns, rng
 from molar_retrieval.native import keep_freed_memory
-from molar_retrieval.ranking.candidates import find, products
+from molar_retrieval.ranking.candidates import find, products, source_of
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.reranker import CANDIDATES
@@ -134,7 +134,8 @@ def candidate_recall(workspace: Path, samples: int) -> float:
             sums = table.split(user.vector, user.sparse, rest).sum(axis=1)
             request = RankingRequest(Query(), user, hidden=frozenset(user.history))
             (dense,) = products(table, [request])
-            got = find(generation.index, table, 0, request, CANDIDATES, dense)
+            source = source_of(generation.index, table, request, dense)
+            got = find(generation.index, 0, source, request, CANDIDATES)
             others = set(got.rows[~got.cold].tolist())
             best = set(rest[np.argsort(-sums, kind="stable")[: len(others)]].tolist())
             found.append(len(best & others) / max(1, len(best)))

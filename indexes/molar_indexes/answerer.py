@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from molar_indexes.explain import Explained
     from molar_indexes.search import Searcher
+    from molar_retrieval.ranking.ranked import RankedList
     from molar_retrieval.ranking.ranker import Ranker
     from molar_retrieval.ranking.remembered import Remembered
     from molar_retrieval.ranking.sentences import Speaker
@@ -212,13 +213,18 @@ class Answerer:
         other._ruled = RuledConstraints(self.generation, rules, needed=rules is not None)
         return other
 
-    def rank_many(self, users: Sequence[UserRecord], query: Query, now: datetime | None) -> Iterator[Listing]:
-        """The lists of several users of the generation; what is wrong with the query comes up at once."""
+    def rank_many(
+        self, users: Sequence[UserRecord], query: Query, now: datetime | None
+    ) -> "Iterator[RankedList | None]":
+        """The lists of several users of the generation, as columns; None: there is nothing to make one of.
+
+        What is wrong with the query comes up at once.
+        """
         asked = self._asked(query, now)
         asked.of(None)
         present = self._overlay.people(asked.state, users)
-        ranked = self._ranker(asked.state.items).rank([asked.of(user) for user in present if user is not None])
-        return (Listing(()) if user is None else next(ranked) for user in present)
+        ranked = self._ranker(asked.state.items).ranked([asked.of(user) for user in present if user is not None])
+        return (None if user is None else next(ranked) for user in present)
 
     def parts_of(
         self, users: Sequence[UserRecord], rows: Sequence[Sequence[int]], query: Query, now: datetime | None

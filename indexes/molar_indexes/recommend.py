@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from molar_indexes.listed import schema_of, table_of
 from molar_indexes.recommender import RULES_FILE, Recommender
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.users import UserRecord
 from molar_retrieval import __version__, bounds, fingerprint
 from molar_retrieval.binding import file_beside
 from molar_retrieval.disk import require
@@ -39,7 +40,6 @@ from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.locks import lock_beside
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.query import Query, Seen
-from molar_retrieval.ranking.request import LIFT, RERANK, RULES, Listing
 from molar_retrieval.runner import InProcesses, Runner, Shard, ShardWork, appearing
 from molar_retrieval.table_writer import TableWriter, ending_of
 from molar_retrieval.workspace import write_atomically
@@ -173,7 +173,7 @@ def recommend(
         name, count = recommender.generation.name, len(recommender.generation.users)
         total = count if users is None else len(users)
         require(target.absolute().parent, total * k * _OF_LINE, "the lists take about")
-        schema = _schema(recommender)
+        schema = schema_of(recommender.ranker.store.names)
         condition = None if segment is None else _condition(recommender, segment)
         asked = None if notes else server  # of a run, all lists come from one place
     names = Pseudonymiser.of(workspace)
@@ -277,37 +277,15 @@ def _write(recommender: Recommender, job: _ListsJob, shard: int, whose: range | 
     chosen = job.segment
     users = [u for u in found if len(u.history) and (chosen is None or matches(chosen, u.attributes))]
     size = max(1, _ROWS // job.query.k)
+    opened = recommender.generation.table
     with appearing(job.path(shard)) as partial:
-        with pq.ParquetWriter(partial, _schema(recommender), compression="zstd") as writer:
+        with pq.ParquetWriter(partial, schema_of(opened.items.names), compression="zstd") as writer:
             for some in (users[begin : begin + size] for begin in range(0, len(users), size)):
-                writer.write_table(_table(recommender, some, list(recommender.rank_many(some, job.query))))
+                with recommender.answering() as answerer:
+                    lists = list(answerer.rank_many(some, job.query, recommender.now))
+                listed = [(user.user_id, one) for user, one in zip(some, lists, strict=True) if one is not None]
+                writer.write_table(table_of(opened, [user_id for user_id, _ in listed], [one for _, one in listed]))
         for_owner(partial)
-
-
-def _table(recommender: Recommender, users: Sequence[UserRecord], lists: Sequence[Listing]) -> pa.Table:
-    schema, opened = _schema(recommender), recommender.generation.table
-    places = [placed for listing in lists for placed in listing.places]
-    names = [field.name for field in schema.field("parts").type]
-    parts = [pa.array([placed.parts.get(name, 0.0) for placed in places], pa.float32()) for name in names]
-    return pa.table(
-        [
-            pa.array([user.user_id for user, one in zip(users, lists, strict=True) for _ in one.places], pa.string()),
-            pa.array([rank for one in lists for rank, _ in enumerate(one.places, 1)], pa.int32()),
-            pa.array([opened.item_id(placed.row) for placed in places], pa.string()),
-            pa.array([placed.score for placed in places], pa.float32()),
-            pa.StructArray.from_arrays(parts, names),
-            pa.array([", ".join(placed.causes) or None for placed in places], pa.string()),
-            pa.array([placed.propensity for placed in places], pa.float64()),
-        ],
-        schema=schema,
-    )
-
-
-def _schema(recommender: Recommender) -> pa.Schema:
-    names = [*recommender.ranker.store.names, LIFT, RERANK, RULES]
-    last = {"rule": pa.string(), "propensity": pa.float64()}
-    first = {"user_id": pa.string(), "rank": pa.int32(), "item_id": pa.string(), "score": pa.float32()}
-    return pa.schema({**first, "parts": pa.struct([(name, pa.float32()) for name in names]), **last})
 
 
 def _join(
@@ -319,10 +297,11 @@ def _join(
         for shard in range(-(-total // _SHARD)):
             with pq.ParquetFile(job.path(shard)) as file:
                 for table in map(file.read_row_group, range(file.num_row_groups)):  # a user is in one of them
-                    counts = table.group_by("user_id").aggregate([("rank", "count")])
-                    users, rows = users + len(counts), rows + len(table)
-                    unnamed += sum(key not in ids for key in counts["user_id"].to_pylist())
-                    short += sum(count < job.query.k for count in counts["rank_count"].to_pylist())
+                    first, full = (pc.equal(table["rank"], rank) for rank in (1, job.query.k))
+                    keys = table["user_id"].filter(first).to_pylist()
+                    users, rows = users + len(keys), rows + len(table)
+                    unnamed += sum(key not in ids for key in keys)
+                    short += len(keys) - (pc.sum(full).as_py() or 0)
                     writer.write(_with_ids(table, ids))
     for_owner(partial)
     partial.replace(target)

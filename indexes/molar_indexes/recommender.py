@@ -395,6 +395,6 @@ class Recommender:
     def _lent(self, users: Sequence[UserRecord], query: Query) -> Iterator[Listing]:
         """The lists, after an empty one as soon as the generation is lent, which it is until they are through."""
         with self._following.lent() as answerer:
-            listings = answerer.rank_many(users, query, self.now)
+            ranked = answerer.rank_many(users, query, self.now)
             yield Listing(())
-            yield from listings
+            yield from (Listing(()) if one is None else one.listing() for one in ranked)

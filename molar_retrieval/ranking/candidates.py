@@ -9,9 +9,9 @@ that have none are in the order of their dense products.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from math import inf
 from typing import Any
 
@@ -26,6 +26,7 @@ from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.sparse_index import Sums
 
 Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.int64]
 DEPTH = 200
 """How much of each list is read at first: enough to settle ten of 3,883 items in one round even where the lists have
 nothing to do with each other."""
@@ -64,7 +65,14 @@ class Candidates:
 
     def take(self, places: Array | slice) -> "Candidates":
         """Some of them, in the order of ``places``."""
-        return Candidates(*(getattr(self, field.name)[places] for field in fields(self)))
+        return Candidates(
+            self.rows[places],
+            self.parts[places],
+            self.lift[places],
+            self.cold[places],
+            self.moved[places],
+            self.propensity[places],
+        )
 
     def reranked(self, moved: Array) -> "Candidates":
         """In the order of a second stage, which adds ``moved`` to the first ones; see :func:`descent` for the rest."""
@@ -97,24 +105,13 @@ def products(store: ItemStore, requests: Sequence[RankingRequest], *, conditions
     return found
 
 
-def find(
-    index: Index,
-    store: ItemStore,
-    slots: int,
-    request: RankingRequest,
-    size: int,
-    dense: Array | None = None,
-    sums: Sums | None = None,
-    fulfilling: Array | None = None,
-) -> Candidates:
-    """At most ``size`` best items for a user, cold ones in their places: ``slots`` of the first ten.
+def find(index: Index, slots: int, source: "CandidateSource", request: RankingRequest, size: int) -> Candidates:
+    """At most ``size`` best items for the user of a request, cold ones in their places: ``slots`` of the first ten.
 
     So many places as the request asks for are exactly those of a full scan, as far as the index itself is exact; those
-    behind are the best that the lists showed. Without ``dense``, the user's :func:`products`, the index is searched;
-    ``sums`` are those of the user's sparse vector, where they are known; ``fulfilling``, shape (n,), is needed where
-    there are dense products and a condition.
+    behind are the best that the lists of the ``source`` showed.
     """
-    wanted, source = max(request.query.k, TOP), source_of(index, store, request, dense, sums, fulfilling)
+    wanted = max(request.query.k, TOP)
     known = source.known(wanted, max(size, wanted))
     if columns.COLD_START not in index.spec.dims:
         return known.take(slice(size))
@@ -129,16 +126,28 @@ def source_of(
     store: ItemStore,
     request: RankingRequest,
     dense: Array | None = None,
-    sums: Sums | None = None,
-    fulfilling: Array | None = None,
+    *,
+    emerging: Array | None = None,
+    sums: Callable[[], Sums] | None = None,
+    fulfilling: Callable[[], Array] | None = None,
 ) -> "CandidateSource":
-    """Where the candidates of a request come from: the user's ``dense`` products, or the index where there are none."""
+    """Where the candidates of a request come from: the user's ``dense`` products, or the index where there are none.
+
+    Args:
+        index: The index, which is searched without products.
+        store: The items.
+        request: The request, which has a user.
+        dense: The user's :func:`products`.
+        emerging: Those with the emerging items, where they are known.
+        sums: Gives those of the user's sparse vector, where they are known.
+        fulfilling: Says which items fulfil the request's condition, shape (n,); needed for products under a condition.
+    """
     assert request.user is not None
-    known = store.sums(request.user.sparse) if sums is None else sums
+    made = partial(store.sums, request.user.sparse) if sums is None else sums
     if dense is not None:
-        return _Scan(store, request, known, dense, fulfilling)
+        return _Scan(store, request, made, dense, emerging, fulfilling)
     assert index is not None
-    return _Search(index, store, request, known)
+    return _Search(index, store, request, made)
 
 
 def joined(*found: Candidates) -> Candidates:
@@ -149,17 +158,23 @@ def joined(*found: Candidates) -> Candidates:
 
 def scored(store: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.int64], cold: bool = False) -> Candidates:
     """Some rows, the best first, equal scores by row."""
+    rows = np.sort(rows)
     parts, nothing = store.addends(vector, sums, rows), np.zeros(len(rows))
-    order = np.lexsort((rows, -parts.sum(axis=1)))
+    order = np.argsort(-parts.sum(axis=1), kind="stable")
     return Candidates(rows[order], parts[order], nothing, np.full(len(rows), cold), nothing, nothing + 1)
 
 
 class CandidateSource(ABC):
-    """Where the candidates of one request come from; a user's sparse products are taken once."""
+    """Where the candidates of one request come from; what they are made of is made when it is first asked for."""
 
-    def __init__(self, store: ItemStore, request: RankingRequest, sums: Sums) -> None:
+    def __init__(self, store: ItemStore, request: RankingRequest, sums: Callable[[], Sums]) -> None:
         assert request.user is not None
-        self._store, self._user, self._sums = store, request.user, sums
+        self._store, self._user, self._made = store, request.user, sums
+
+    @cached_property
+    def sums(self) -> Sums:
+        """The sparse products of the user."""
+        return self._made()
 
     @abstractmethod
     def known(self, k: int, size: int) -> Candidates:
@@ -170,36 +185,57 @@ class CandidateSource(ABC):
         """The best ``size`` of the others."""
 
     @abstractmethod
-    def _guessed(self, size: int) -> list[tuple[int, float]]:
-        """The best newcomers and emerging items with their guesses, up to ``size`` of each."""
+    def _new(self, size: int) -> tuple[Rows, Rows]:
+        """Rows of newcomers, and places among the emerging items: at least the best ``size`` guesses of both."""
 
     def new(self, size: int) -> Candidates:
         """At most ``size`` newcomers and emerging items, the best guesses first.
 
         Their parts are those that they have elsewhere; ``lift`` is what the guess differs by from their sum.
         """
-        found = self._guessed(size)
-        rows, guesses = np.array([row for row, _ in found], np.int64), np.array([guess for _, guess in found])
+        cold, places = self._new(size)
+        rows, emerging = cold, self._store.emerging
+        if emerging is not None:
+            rows = np.concatenate([cold, emerging.rows[places]])
+        parts = self._store.addends(self._user.vector, self.sums, rows)
+        guesses = parts.sum(axis=1)
+        if emerging is not None:
+            guesses[len(cold) :] = emerging.guesses(self._user.vector, places)
         best = np.lexsort((rows, -guesses))[:size]
-        rows, guesses, nothing = rows[best], guesses[best], np.zeros(len(best))
-        parts = self._store.addends(self._user.vector, self._sums, rows)
-        return Candidates(rows, parts, guesses - parts.sum(axis=1), self._store.cold[rows], nothing, nothing + 1)
+        rows, parts, nothing = rows[best], parts[best], np.zeros(len(best))
+        lift = guesses[best] - parts.sum(axis=1)
+        return Candidates(rows, parts, lift, self._store.cold[rows], nothing, nothing + 1)
 
     def _scored(self, rows: npt.NDArray[np.int64], cold: bool) -> Candidates:
-        return scored(self._store, self._user.vector, self._sums, rows, cold)
+        return scored(self._store, self._user.vector, self.sums, rows, cold)
 
 
 class _Scan(CandidateSource):
     def __init__(
-        self, store: ItemStore, request: RankingRequest, sums: Sums, dense: Array, fulfilling: Array | None
+        self,
+        store: ItemStore,
+        request: RankingRequest,
+        sums: Callable[[], Sums],
+        dense: Array,
+        emerging: Array | None,
+        fulfilling: Callable[[], Array] | None,
     ) -> None:
         super().__init__(store, request, sums)
         assert request.where is None or fulfilling is not None
-        rows = np.fromiter(request.hidden, np.int64, len(request.hidden))
-        self._shown = np.ones(len(store), bool) if fulfilling is None else fulfilling.copy()
-        self._shown[rows[rows < len(store)]] = False
-        self._scores = dense.astype(np.float64)
-        self._scores[self._sums.rows] += self._sums.parts.sum(axis=0)
+        self._hidden, self._dense, self._emerging, self._fulfilling = request.hidden, dense, emerging, fulfilling
+
+    @cached_property
+    def _shown(self) -> npt.NDArray[np.bool_]:
+        rows = np.fromiter(self._hidden, np.int64, len(self._hidden))
+        shown = np.ones(len(self._store), bool) if self._fulfilling is None else self._fulfilling().copy()
+        shown[rows[rows < len(shown)]] = False
+        return shown
+
+    @cached_property
+    def _scores(self) -> Array:
+        scores = self._dense.astype(np.float64)
+        self.sums.add_to(scores)
+        return scores
 
     def known(self, k: int, size: int) -> Candidates:
         return self._best(self._store.known, size, cold=False)
@@ -207,30 +243,24 @@ class _Scan(CandidateSource):
     def cold(self, size: int) -> Candidates:
         return self._best(self._store.cold, size, cold=True)
 
-    def _guessed(self, size: int) -> list[tuple[int, float]]:
-        found: list[tuple[int, float]] = []
+    def _new(self, size: int) -> tuple[Rows, Rows]:
         rows = np.flatnonzero(self._store.cold & self._shown)
-        kinds: list[tuple[Array, Array]] = [(rows, self._scores[rows])]
-        if (emerging := self._store.emerging) is not None:
+        emerging, guesses, shown = self._store.emerging, self._scores[rows], rows[:0]
+        if emerging is not None:
+            own = emerging.products([self._user.vector])[0] if self._emerging is None else self._emerging
             shown = np.flatnonzero(self._shown[emerging.rows])
-            guesses = emerging.dense[shown] @ np.asarray(self._user.vector, np.float32)
-            kinds.append((emerging.rows[shown], guesses))
-        for rows, guesses in kinds:
-            best = np.lexsort((rows, -guesses))[:size]
-            found += zip(rows[best].tolist(), guesses[best].tolist(), strict=True)
-        return found
+            guesses = np.concatenate([guesses, own[shown]])
+        best = _best(guesses, size)
+        cold = best < len(rows)
+        return rows[best[cold]], shown[best[~cold] - len(rows)]
 
     def _best(self, among: Array, size: int, cold: bool) -> Candidates:
         rows = np.flatnonzero(among & self._shown)
-        if len(rows) > size:
-            scores = self._scores[rows]
-            least = np.partition(scores, len(rows) - size)[len(rows) - size]
-            rows = rows[scores >= least - _ROUNDING * max(1.0, abs(least))]  # of equal ones the lowest rows come
-        return self._scored(rows, cold).take(slice(size))
+        return self._scored(rows[_best(self._scores[rows], size)], cold).take(slice(size))
 
 
 class _Search(CandidateSource):
-    def __init__(self, index: Index, store: ItemStore, request: RankingRequest, sums: Sums) -> None:
+    def __init__(self, index: Index, store: ItemStore, request: RankingRequest, sums: Callable[[], Sums]) -> None:
         super().__init__(store, request, sums)
         self._count, self._dims = len(index), index.spec.dims
         self._hidden, self._where = request.hidden, request.where
@@ -252,19 +282,22 @@ class _Search(CandidateSource):
         found = self._top(columns.COLD_START, self._user.vector, size)
         return self._scored(_rows(found), cold=True)
 
-    def _guessed(self, size: int) -> list[tuple[int, float]]:
-        names = [name for name in (columns.COLD_START, columns.EMERGING) if name in self._dims]
-        return [found for name in names for found in self._top(name, self._user.vector, size)]
+    def _new(self, size: int) -> tuple[Rows, Rows]:  # of each kind so many
+        names = [name if name in self._dims else None for name in (columns.COLD_START, columns.EMERGING)]
+        found = ([] if name is None else self._top(name, self._user.vector, size) for name in names)
+        cold, rows = map(_rows, found)
+        emerging = self._store.emerging
+        return cold, rows[:0] if emerging is None else np.searchsorted(emerging.rows, rows)
 
-    def _by_sparse(self, depth: int) -> tuple[Array, float]:
+    def _by_sparse(self, depth: int) -> tuple[Rows, float]:
         """Rows with sparse products, those of the best at least, and what those that are left out have at most."""
-        rows = self._sums.rows
+        rows, totals = self.sums.without_zeros()
         if not len(rows):
             return rows, 0.0
         if self._where is not None:  # only the index can judge that
             found = self._top(columns.ITEM_WEIGHTS, self._user.sparse, depth)
             return _rows(found), found[-1][1] if len(found) == depth else 0.0
-        totals, depth = self._sums.parts.sum(axis=0), max(depth, _BESIDE)
+        depth = max(depth, _BESIDE)
         shown = ~np.isin(rows, np.fromiter(self._hidden, np.int64, len(self._hidden)))
         rows, totals = rows[shown], totals[shown]
         if len(rows) <= depth:
@@ -273,5 +306,13 @@ class _Search(CandidateSource):
         return rows[places], float(totals[places[-1]])
 
 
-def _rows(found: Sequence[tuple[int, float]]) -> Array:
+def _rows(found: Sequence[tuple[int, float]]) -> Rows:
     return np.fromiter((row for row, _ in found), np.int64, len(found))
+
+
+def _best(scores: Array, size: int) -> Rows:
+    """Places of the best ``size`` scores, ascending, and of those that may be as good: products are rounded."""
+    if len(scores) <= size:
+        return np.arange(len(scores))
+    least = np.partition(scores, len(scores) - size)[len(scores) - size]
+    return np.flatnonzero(scores >= least - _ROUNDING * max(1.0, abs(least)))

@@ -4,7 +4,7 @@ All are numbers of one candidate among the others of a list: addends of its scor
 likeness to the last items in three spaces, and how far its numbers (price, year) are from the usual.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ _TOGETHER = 32
 
 def names(table: ItemStore, numbers: Sequence[str]) -> tuple[str, ...]:
     """Names of the features, in the order of :func:`features`; ``numbers`` names the table's numbers."""
-    spaces = [name for name, _ in _spaces(table, np.zeros(0, np.int64))]
+    spaces = ("content", "cf", *(name for name in (COLLABORATIVE,) if name in table.parts))
     return (
         "place",
         *(f"{part} {what}" for part in table.names for what in ("score", "place")),
@@ -35,64 +35,67 @@ def names(table: ItemStore, numbers: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def features(table: ItemStore, lists: Sequence[Candidates], histories: Sequence[Rows]) -> npt.NDArray[np.float32]:
-    """Features of the candidates of some lists, one list after the other, shape (sum of the lists' lengths, F).
+def features(
+    table: ItemStore, rows: npt.NDArray[np.int64], parts: Array, histories: Sequence[Rows]
+) -> npt.NDArray[np.float32]:
+    """Features of the candidates of U lists of C items each, shape (U, C, F).
 
-    Candidates are known items, best first, none of the lists is empty; histories are item rows, oldest first.
+    Candidates are known items, best first: ``rows`` of shape (U, C), with the addends of their scores, shape (U, C, P).
+    Histories are item rows, oldest first. What is made of a list does not depend on the others.
     """
-    sizes = np.array([len(found) for found in lists])
-    starts = np.cumsum(sizes) - sizes
-    owner = np.repeat(np.arange(len(lists)), sizes)
-    place = np.arange(len(owner)) - starts[owner]
-    rows, parts = (np.concatenate([getattr(found, name) for found in lists]) for name in ("rows", "parts"))
+    users, count = rows.shape
     had = [np.asarray(history, np.int64) for history in histories]
     recent = [history[-_RECENT:] for history in had]
-    given = np.zeros((len(names(table, [""] * table.numbers.shape[1])), len(owner)), np.float32)
+    given = np.zeros((len(names(table, [""] * table.numbers.shape[1])), users, count), np.float32)
     columns = iter(given)
-    next(columns)[:] = np.log1p(place)
-    for number in range(parts.shape[1]):
-        own = parts[:, number]
-        next(columns)[:] = own - (np.add.reduceat(own, starts) / sizes)[owner]
-        by_part = np.empty(len(own), np.int64)
-        by_part[np.lexsort((-own, owner))] = place
-        next(columns)[:] = np.log1p(by_part)
-    latest = np.concatenate(recent)
-    for (_, candidates), (_, others) in zip(_spaces(table, rows), _spaces(table, latest), strict=True):
+    place = np.log1p(np.arange(count)).astype(np.float32)
+    next(columns)[:] = place
+    by_part = np.ascontiguousarray(parts.transpose(2, 0, 1))
+    means, orders = by_part.mean(axis=2, keepdims=True), np.argsort(-by_part, axis=2, kind="stable")
+    for own, mean, order in zip(by_part, means, orders, strict=True):
+        next(columns)[:] = own - mean
+        np.put_along_axis(next(columns), order, place[None], axis=1)
+    latest, ends = np.concatenate(recent), np.cumsum([len(some) for some in recent]).tolist()
+    for space in _spaces(table):
         last, nearest, mean = next(columns), next(columns), next(columns)
-        end = 0
-        for start, size, items in zip(starts.tolist(), sizes.tolist(), recent, strict=True):
-            begin, end = end, end + len(items)
-            if not len(items):
-                continue
-            of, likeness = slice(start, start + size), candidates[start : start + size] @ others[begin:end].T
-            last[of], nearest[of], mean[of] = likeness[:, -1], likeness.max(axis=1), likeness.mean(axis=1)
+        others = space(latest)
+        for user, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            if begin < end:  # one by one, as their vectors stay in the processor's cache
+                likeness = others[begin:end] @ space(rows[user]).T
+                last[user] = likeness[-1]
+                np.maximum.reduce(likeness, axis=0, out=nearest[user])
+                np.divide(np.add.reduce(likeness, axis=0), end - begin, out=mean[user])
     usual = [np.stack([_mean(table.numbers, past) for past in pasts]) for pasts in (had, recent)]
     for number in range(table.numbers.shape[1]):
         values = table.numbers[rows, number]
         next(columns)[:] = values
         for means in usual:
-            next(columns)[:] = np.abs(values - means[owner, number])
-    next(columns)[:] = np.log1p([len(history) for history in had])[owner]
-    return given.T
+            next(columns)[:] = np.abs(values - means[:, number, None])
+    next(columns)[:] = np.log1p([len(history) for history in had])[:, None]
+    return given.transpose(1, 2, 0)
 
 
 def moves(
     table: ItemStore, reranker: Reranker, lists: Sequence[Candidates], histories: Sequence[Rows]
 ) -> list[npt.NDArray[np.floating]]:
-    """What the second stage adds to each candidate of some lists, some lists at a time.
+    """What the second stage adds to each candidate of some lists, those of one length together.
 
     Candidates are best first, histories oldest first. Known items change places among themselves, cold items keep
     theirs.
     """
-    known = [one.take(np.flatnonzero(~one.cold)) for one in lists]
+    known = [one.take(np.flatnonzero(~one.cold)) if one.cold.any() else one for one in lists]
     moved = [np.zeros(0)] * len(lists)
-    some = [number for number, one in enumerate(known) if len(one)]
-    for begin in range(0, len(some), _TOGETHER):
-        numbers = some[begin : begin + _TOGETHER]
-        chosen, sizes = [known[number] for number in numbers], [len(known[number]) for number in numbers]
-        together = reranker(features(table, chosen, [histories[number] for number in numbers]), sizes)
-        for number, own in zip(numbers, np.split(together, np.cumsum(sizes)[:-1]), strict=True):
-            moved[number] = own
+    of_length: dict[int, list[int]] = {}
+    for number, one in enumerate(known):
+        of_length.setdefault(len(one), []).append(number)
+    of_length.pop(0, None)
+    for every in of_length.values():
+        for begin in range(0, len(every), _TOGETHER):
+            some = every[begin : begin + _TOGETHER]
+            rows, parts = (np.stack([getattr(known[number], name) for number in some]) for name in ("rows", "parts"))
+            together = reranker(features(table, rows, parts, [histories[number] for number in some]))
+            for number, own in zip(some, together, strict=True):
+                moved[number] = own
     return [kept(one.scores, own, one.cold) for one, own in zip(lists, moved, strict=True)]
 
 
@@ -102,12 +105,12 @@ def _mean(numbers: Array, rows: Array) -> Array:
     return mean
 
 
-def _spaces(table: ItemStore, rows: Array) -> list[tuple[str, Array]]:
-    """Vectors of length 1 or 0 of some items, by space."""
-    spaces = [("content", table.content[rows]), ("cf", _unit(table.cf[rows]))]
+def _spaces(table: ItemStore) -> list[Callable[[Array], Array]]:
+    """Of each space in :func:`names` what gives the vectors of some items, of length 1 or 0."""
+    spaces: list[Callable[[Array], Array]] = [lambda rows: table.content[rows], lambda rows: _unit(table.cf[rows])]
     if COLLABORATIVE in table.parts:
         start, stop = table.parts[COLLABORATIVE]
-        spaces.append((COLLABORATIVE, _unit(table.dense[rows, start:stop])))
+        spaces.append(lambda rows: _unit(table.dense[rows, start:stop]))
     return spaces
 
 

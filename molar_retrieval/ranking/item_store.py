@@ -27,6 +27,15 @@ class Emerging:
     rows: Rows
     dense: Matrix
 
+    def products(self, users: Sequence[Vector]) -> Matrix:
+        """About what is guessed of all of them for some users, shape (users, E)."""
+        return _products(users, self.dense)
+
+    def guesses(self, user: Vector, places: Rows) -> Matrix:
+        """What is guessed of some of them, exactly so for a user whoever else is asked about, shape (len(places),)."""
+        guesses: Matrix = np.einsum("nd,d->n", self.dense[places], np.asarray(user, np.float32))
+        return guesses
+
 
 @dataclass(frozen=True, eq=False)
 class ItemStore:
@@ -59,19 +68,23 @@ class ItemStore:
         """What the sparse vectors of all items say to a user."""
         return self.sparse.sums(sparse, self.sparse_parts.values(), len(self))
 
+    def sums_of(self, users: Sequence[SparseVector]) -> list[Sums]:
+        """The same for several users at once."""
+        return self.sparse.sums_of(users, self.sparse_parts.values(), len(self))
+
     def products(self, users: Sequence[Vector] | Matrix) -> Matrix:
         """The dense products of all items with some users, shape (users, n)."""
-        # One by one, as NumPy reads an array of Python at once, and a list of them number by number.
-        rows = users if isinstance(users, np.ndarray) else np.array([np.asarray(user, np.float32) for user in users])
-        products: Matrix = rows @ self.dense.T
-        return products
+        return _products(users, self.dense)
 
     def addends(self, vector: Vector, sums: Sums, rows: Rows) -> Array:
         """See :meth:`split`, for a user whose :meth:`sums` are known."""
         user, own = np.asarray(vector, np.float32), self.dense[rows]
+        addends = np.empty((len(rows), len(self.names)))
         # Row by row: a product by BLAS may score equal rows differently, and such items are to come by their rows.
-        columns = [np.einsum("nd,d->n", own[:, start:stop], user[start:stop]) for start, stop in self.parts.values()]
-        return np.stack([*columns, *sums.of(rows)], axis=1, dtype=np.float64)
+        for number, (start, stop) in enumerate(self.parts.values()):
+            addends[:, number] = np.einsum("nd,d->n", own[:, start:stop], user[start:stop])
+        addends[:, len(self.parts) :] = sums.of(rows).T
+        return addends
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], parts: Spans, sparse_parts: Spans) -> Self:
@@ -82,3 +95,10 @@ class ItemStore:
         rows = tensors.get("emerging.rows")
         emerging = None if rows is None else Emerging(rows, tensors["emerging.dense"])
         return cls(tensors["dense"], known, cold, sparse, content, cf, numbers, parts, sparse_parts, emerging)
+
+
+def _products(users: Sequence[Vector] | Matrix, items: Matrix) -> Matrix:
+    # One by one, as NumPy reads an array of Python at once, and a list of them number by number.
+    rows = users if isinstance(users, np.ndarray) else np.array([np.asarray(user, np.float32) for user in users])
+    products: Matrix = rows @ items.T
+    return products

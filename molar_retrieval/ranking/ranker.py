@@ -1,8 +1,8 @@
 """From users' vectors to the lists that are shown: candidates, the second stage, rules that weigh, composition."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import isnan
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from molar_retrieval.ranking.compose import compose
 from molar_retrieval.ranking.exploration import POOL, explored
 from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.ranked import RankedList
 from molar_retrieval.ranking.remembered import Remembered
-from molar_retrieval.ranking.request import LIFT, RERANK, RULES, Exploration, Listing, Placed, RankingRequest, Rows
+from molar_retrieval.ranking.request import Exploration, Listing, RankingRequest, Rows
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
+from molar_retrieval.ranking.sparse_index import Sums
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import ActiveRule
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 _PER_PLACE = 20  # candidates for each place of a long list
 _GROWTH = 4
+_TOGETHER = 32  # requests whose sums with all items are held at a time
 _TOLD = 100  # items of a rule of which is told that they cannot be pinned; so many are enough to see that it is wrong
 _REMEMBERED = 16_384  # items whose attributes are kept in memory at most
 _MOST_PRODUCTS = 1 << 24  # products of items with users that are held at a time
@@ -40,9 +43,8 @@ class _List:
 
     request: RankingRequest
     size: int
-    dense: Array | None
-    source: CandidateSource | None
-    judged: bool  # conditions are judged here, not by the index
+    source: CandidateSource
+    dense: Array | None  # products, where conditions are judged here, not by the index
     remembered: Remembered | None
 
 
@@ -71,6 +73,10 @@ class Ranker:
 
         What is ``remembered`` is not made again; the lists are the same without it.
         """
+        return (one.listing() for one in self.ranked(requests, remembered))
+
+    def ranked(self, requests: Sequence[RankingRequest], remembered: Remembered | None = None) -> Iterator[RankedList]:
+        """The same lists as columns."""
         size = max(1, _MOST_PRODUCTS // max(1, len(self.store)))
         for begin in range(0, len(requests), size):
             yield from self._ranked(requests[begin : begin + size], remembered)
@@ -81,31 +87,32 @@ class Ranker:
         Of each request they are by row, and what cannot come for its user is left out. An item that is not among the
         candidates stands behind them: a cold one is lowered to the last of these.
         """
-        size = max(1, _MOST_PRODUCTS // max(1, len(self.store)))
-        for begin in range(0, len(requests), size):
-            yield from self._parts(requests[begin : begin + size], rows[begin : begin + size])
+        for begin in range(0, len(requests), _TOGETHER):
+            yield from self._parts(requests[begin : begin + _TOGETHER], rows[begin : begin + _TOGETHER])
 
     def _parts(self, requests: Sequence[RankingRequest], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
         requests = [replace(request, draw=None) for request in requests]
+        lists = self._lists(requests, products(self.store, requests), None, judged=False)
         found = [
-            self._with_others(request, self._find(request, CANDIDATES, dense, None), some)
-            for request, dense, some in zip(requests, products(self.store, requests), rows, strict=True)
+            self._with_others(one, self._found(one, CANDIDATES), some) for one, some in zip(lists, rows, strict=True)
         ]
         for request, own, some in zip(requests, self._reranked(requests, found), rows, strict=True):
             rules = request.weighing
             boosts = shaping.boosts(rules, own.rows, self, own.scores, request.now).sum(axis=1)
             places = {int(row): place for place, row in enumerate(own.rows)}
-            there = [places[int(row)] for row in some if int(row) in places]
-            yield {int(own.rows[at]): dict(self._placed(own, at, at, boosts[at]).parts) for at in there}
+            there = np.array([places[int(row)] for row in some if int(row) in places], np.int64)
+            listing = RankedList.of(self.store.names, own.take(there), there, boosts[there]).listing()
+            yield {placed.row: dict(placed.parts) for placed in listing.places}
 
-    def _with_others(self, request: RankingRequest, found: Candidates, rows: Rows) -> Candidates:
+    def _with_others(self, one: _List, found: Candidates, rows: Rows) -> Candidates:
         """The candidates, and behind them those of some rows that are not among them but may come."""
+        request = one.request
         missing = [int(row) for row in rows if row not in request.hidden and row not in found.rows]
         if request.where is not None:
-            missing = [one.row for one in self.stored(missing) if one.fulfils(request.where)]
+            missing = [item.row for item in self.stored(missing) if item.fulfils(request.where)]
         if not missing or request.user is None:
             return found
-        sums, behind = self.store.sums(request.user.sparse), found.scores.min(initial=np.inf)
+        sums, behind = one.source.sums, found.scores.min(initial=np.inf)
         for cold in (False, True):
             some = np.array([row for row in missing if bool(self.store.cold[row]) is cold], np.int64)
             others = scored(self.store, request.user.vector, sums, some, cold)
@@ -138,21 +145,56 @@ class Ranker:
             known[some] = [item.fulfils(condition) for item in self.stored(some)]
         return known[wanted] > 0
 
-    def _ranked(self, requests: Sequence[RankingRequest], remembered: Remembered | None) -> Iterator[Listing]:
+    def _ranked(self, requests: Sequence[RankingRequest], remembered: Remembered | None) -> Iterator[RankedList]:
         # To judge all items once is less than a search for each person, where these are many.
         judged = remembered is not None and len(self.store) <= _JUDGED * len(requests)
-        shared = remembered is not None
-        lists = [
-            _List(request, self._first(request, shared), own, self._source(request, own), judged, remembered)
-            for request, own in zip(requests, products(self.store, requests, conditions=judged), strict=True)
+        dense = products(self.store, requests, conditions=judged)
+        for begin in range(0, len(requests), _TOGETHER):
+            some = slice(begin, begin + _TOGETHER)
+            lists = self._lists(requests[some], dense[some], remembered, judged=judged)
+            for one, ordered in zip(lists, self._ordered(lists, remembered), strict=True):
+                yield self._shaped(one, ordered) if one.request.shaped else self._plain(one, ordered)
+
+    def _lists(
+        self,
+        requests: Sequence[RankingRequest],
+        dense: Sequence[Array | None],
+        remembered: Remembered | None,
+        *,
+        judged: bool,
+    ) -> list[_List]:
+        """Some requests with what their candidates come from, as far as that is made for all of them at once."""
+        users = [user for request in requests if (user := request.user) is not None]
+        emerging: Sequence[Array | None] = [None] * len(requests)
+        if self.store.emerging is not None and any(map(self._draws, requests)):
+            emerging = list(self.store.emerging.products([user.vector for user in users]))
+        sums: list[Callable[[], Sums]]
+        if remembered is not None:
+            sums = [partial(remembered.sums, user, self.store.sums) for user in users]
+        elif len(users) > 1:
+            sums = [partial(_itself, one) for one in self.store.sums_of([user.sparse for user in users])]
+        else:
+            sums = [partial(self.store.sums, user.sparse) for user in users]
+        return [
+            _List(
+                request,
+                self._first(request, remembered is not None),
+                self._source(request, own, fresh, read),
+                own if judged else None,
+                remembered,
+            )
+            for request, own, fresh, read in zip(requests, dense, emerging, sums, strict=True)
         ]
-        for one, ordered in zip(lists, self._ordered(lists, remembered), strict=True):
-            if one.request.shaped:
-                yield self._shaped(one, ordered)
-            else:
-                k = one.request.query.k
-                own = self._explored(one, ordered, k)
-                yield Listing([self._placed(own, place, place) for place in range(min(k, len(own)))])
+
+    def _source(
+        self, request: RankingRequest, dense: Array | None, emerging: Array | None, sums: Callable[[], Sums]
+    ) -> CandidateSource:
+        judged = None if request.where is None else partial(self._judged, request.where)
+        return source_of(self.index, self.store, request, dense, emerging=emerging, sums=sums, fulfilling=judged)
+
+    def _draws(self, request: RankingRequest) -> bool:
+        """Whether new items are tried in a list."""
+        return request.draw is not None and self.exploration is not None
 
     def _first(self, request: RankingRequest, shared: bool) -> int:
         """How many candidates are looked at first: of plain lists fewer, unless others are to share theirs."""
@@ -175,37 +217,23 @@ class Ranker:
         return [known[key] for key in keys]
 
     def _found(self, one: _List, size: int) -> Candidates:
-        """The candidates; known items alone where new ones are to be drawn from a source."""
-        if one.source is None:
-            return self._find(one.request, size, one.dense, one.remembered)
+        """The candidates; known items alone where new ones are to be drawn."""
+        if not self._draws(one.request):
+            return find(self.index, self.slots, one.source, one.request, size)
         first = max(one.request.query.k, TOP) + TOP  # what is drawn may be among them, and is taken out
         return one.source.known(first, max(first, size))
 
-    def _find(
-        self, request: RankingRequest, size: int, dense: Array | None, remembered: Remembered | None
-    ) -> Candidates:
-        sums = remembered.sums(request.user, self.store.sums) if remembered and request.user else None
-        return find(self.index, self.store, self.slots, request, size, dense, sums, self._judged(request, dense))
-
-    def _judged(self, request: RankingRequest, dense: Array | None) -> Array | None:
-        """Which items fulfil a request's condition, where the index is not asked."""
-        if dense is None or request.where is None:
-            return None
+    def _judged(self, condition: Expression) -> Array:
+        """Which items fulfil a condition, where the index is not asked, shape (n,)."""
         rows = np.flatnonzero(self.store.known | self.store.cold)
         found = np.zeros(len(self.store), bool)
-        found[rows] = self.fulfilling(request.where, rows)
+        found[rows] = self.fulfilling(condition, rows)
         return found
 
-    def _source(self, request: RankingRequest, dense: Array | None) -> CandidateSource | None:
-        """Of a request that names a draw; None: nothing is drawn."""
-        if request.draw is None or self.exploration is None:
-            return None
-        return source_of(self.index, self.store, request, dense, fulfilling=self._judged(request, dense))
-
     def _explored(self, one: _List, found: Candidates, size: int) -> Candidates:
-        """The candidates with new items, of which ``size`` may be needed, where there is a source of these."""
+        """The candidates with new items, of which ``size`` may be needed, where these are drawn."""
         draw = one.request.draw
-        if one.source is None or self.exploration is None or draw is None:
+        if draw is None or self.exploration is None:
             return found
         return explored(found, one.source.new(max(POOL, size)), self.exploration, draw, one.request.query.k)
 
@@ -220,21 +248,27 @@ class Ranker:
             changed[number] = found[number].reranked(moved)
         return changed
 
-    def _shaped(self, one: _List, ordered: Candidates) -> Listing:
+    def _plain(self, one: _List, ordered: Candidates) -> RankedList:
+        """The best of what may come; what is drawn may be among the first candidates, and is taken out."""
+        k = one.request.query.k
+        found = self._explored(one, ordered.take(slice(max(k, TOP) + TOP)), k).take(slice(k))
+        return RankedList.of(self.store.names, found, np.arange(len(found)))
+
+    def _shaped(self, one: _List, ordered: Candidates) -> RankedList:
         """The list that rules, diversity or calibration shape, from more and more candidates until it is full."""
         size = one.size
         while True:
-            listing = self._composed(one, self._explored(one, ordered, size))
-            if len(listing.places) == one.request.query.k or len(ordered) < size:
-                return listing
+            composed = self._composed(one, self._explored(one, ordered, size))
+            if len(composed) == one.request.query.k or len(ordered) < size:
+                return composed
             size *= _GROWTH
             (ordered,) = self._reranked([one.request], [self._found(one, size)])
 
-    def _composed(self, one: _List, found: Candidates) -> Listing:
+    def _composed(self, one: _List, found: Candidates) -> RankedList:
         request = one.request
         k, rules = request.query.k, request.weighing
         found, pinned, notes = self._with_wanted(one, found)
-        if request.draw is not None and self.exploration is not None:  # what else is listed depends on what is drawn
+        if self._draws(request):  # what else is listed depends on what is drawn
             found = replace(found, propensity=np.full(len(found), np.nan))
         boosts = shaping.boosts(rules, found.rows, self, found.scores, request.now)
         by_score = np.argsort(np.lexsort((found.rows, -found.scores)))
@@ -245,14 +279,14 @@ class Ranker:
         composition = shaping.composition(request, found.rows, pins, self)
         vectors = np.asarray(self.store.content[found.rows], np.float32) if request.query.diversity else None
         choices = compose(found.scores + boosts.sum(axis=1), k, composition, vectors)
-        placed = []
-        for choice in choices:
-            own = boosts[choice.candidate]
-            causes = [rules[n].rule.title for n in np.flatnonzero(own)]
-            causes += [cause for cause in choice.causes if cause not in causes]
-            place = int(by_score[choice.candidate])
-            placed.append(self._placed(found, choice.candidate, place, own.sum(), causes))
-        return Listing(placed, notes + shaping.unmet(composition, choices))
+        chosen = np.array([choice.candidate for choice in choices], np.int64)
+        causes = []
+        for own, choice in zip(boosts[chosen], choices, strict=True):
+            titles = [rules[n].rule.title for n in np.flatnonzero(own)]
+            causes.append((*titles, *(cause for cause in choice.causes if cause not in titles)))
+        notes += shaping.unmet(composition, choices)
+        added = boosts[chosen].sum(axis=1)
+        return RankedList.of(self.store.names, found.take(chosen), by_score[chosen], added, causes, notes)
 
     def _with_wanted(self, one: _List, found: Candidates) -> tuple[Candidates, dict[int, tuple[int, str]], list[str]]:
         """The candidates with those that rules want and that did not come by themselves; the pinned rows by place."""
@@ -271,7 +305,7 @@ class Ranker:
             pinned |= {place: (row, active.rule.title) for place, row in zip(free, rows, strict=False)}
         if pinned and request.user is not None:
             rows_ = np.array([row for row, _ in pinned.values()])
-            extra.append(scored(self.store, request.user.vector, self.store.sums(request.user.sparse), rows_))
+            extra.append(scored(self.store, request.user.vector, one.source.sums, rows_))
         if not extra:
             return found, pinned, notes
         every = joined(found, *extra)
@@ -280,12 +314,13 @@ class Ranker:
 
     def _wanted(self, one: _List, request: RankingRequest, size: int) -> Candidates:
         """The best of what a rule wants, by a request that says so."""
+        source = self._source(request, one.dense, None, partial(getattr, one.source, "sums"))
         if (remembered := one.remembered) is None:
-            return self._find(request, size, None, None)
+            return find(self.index, self.slots, source, request, size)
         key = remembered.key("wanted", request, size)
         known = remembered.get(key)
         if known is None:
-            known = self._find(request, size, one.dense if one.judged else None, remembered)
+            known = find(self.index, self.slots, source, request, size)
             remembered.keep(key, request, known)
         return known
 
@@ -316,16 +351,6 @@ class Ranker:
             self._named |= dict(zip(missing, self.index.rows(missing), strict=True))
         return [self._named[item_id] for item_id in item_ids]
 
-    def _placed(
-        self, found: Candidates, number: int, by_score: int, boost: float = 0.0, causes: Sequence[str] = ()
-    ) -> Placed:
-        parts = dict(zip(self.store.names, found.parts[number].tolist(), strict=True))
-        if found.cold[number]:
-            parts[LIFT] = float(found.lift[number])
-        if found.moved[number]:
-            parts[RERANK] = float(found.moved[number])
-        if boost:
-            parts[RULES] = float(boost)
-        chance = float(found.propensity[number])
-        told = None if isnan(chance) else chance
-        return Placed(int(found.rows[number]), sum(parts.values()), parts, by_score + 1, tuple(causes), told)
+
+def _itself(sums: Sums) -> Sums:
+    return sums

@@ -31,19 +31,18 @@ class Reranker:
     skip: Array  # of the linear map, shape (E, F)
     scale: Array  # logits per unit of score, shape (E,)
 
-    def __call__(self, features: Array, sizes: Sequence[int]) -> Array:
-        """What is added to the score of each candidate, shape (C,); 0 is the mean of the first ten of its list.
+    def __call__(self, features: Array) -> Array:
+        """What is added to the score of each candidate, shape (U, C); 0 is the mean of the first ten of its list.
 
-        Features are of some lists, best first, one after the other, shape (C, F); sizes are their lengths, none is 0.
+        Features are of U lists of C candidates each, best first, shape (U, C, F). Products are taken list by list, so
+        that what is added does not depend on how many they are.
         """
-        given = standardised(features, self.mean, self.deviation)
-        side_by_side = self.hidden.swapaxes(0, 1).reshape(features.shape[1], -1)
-        inner = np.maximum(given @ side_by_side + self.bias.ravel(), 0)
-        moved: Array = (inner @ self.out.ravel() + given @ self.skip.sum(axis=0)) / self.scale.sum()
-        starts = np.cumsum(sizes) - sizes
-        middle = [moved[start : start + min(size, _FIRST)].mean() for start, size in zip(starts, sizes, strict=True)]
-        moved -= np.repeat(middle, sizes)
-        return moved
+        given = standardised(features, self.mean, self.deviation).swapaxes(1, 2)
+        side_by_side = self.hidden.swapaxes(1, 2).reshape(-1, features.shape[2])
+        inner = np.maximum(side_by_side @ given + self.bias.reshape(-1, 1), 0)
+        moved = (self.out.reshape(1, -1) @ inner + self.skip.sum(axis=0)[None] @ given)[:, 0] / self.scale.sum()
+        moved -= moved[:, :_FIRST].mean(axis=1, keepdims=True)
+        return np.asarray(moved)
 
     def to_tensors(self) -> dict[str, Array]:
         """The arrays by name."""

@@ -39,7 +39,7 @@ def test_a_signal_is_learned_and_borne_out_by_users_not_seen() -> None:
     reranker, judged, gain = fitted(lists)
     assert ndcg(judged) > 1.2 * ndcg(lists.ranks(lists.scores))
     assert gain.mean() > 10 * gain.std() / np.sqrt(len(gain))
-    moved = reranker(lists.features.reshape(-1, WIDTH), [C] * len(lists.scores)).reshape(-1, C)
+    moved = reranker(lists.features)
     assert np.corrcoef(moved.ravel(), lists.features[:, :, 2].ravel())[0, 1] > 0.9
     assert ndcg(lists.ranks(lists.scores + moved)) > 1.2 * ndcg(lists.ranks(lists.scores))
 
@@ -88,16 +88,14 @@ def test_shorter_lists_are_padded_without_effect() -> None:
 def test_arrays_and_facts_are_the_whole_of_it() -> None:
     reranker = fitted(made(1.0, 300))[0]
     again = Reranker.of(reranker.described(), reranker.to_tensors())
-    given = made(1.0, 300).features[7]
-    assert np.array_equal(reranker(given, [C]), again(given, [C]))
-    assert reranker(given, [C])[:10].mean() == pytest.approx(0, abs=1e-6)
+    given = made(1.0, 300).features[7:8]
+    assert np.array_equal(reranker(given), again(given))
+    assert reranker(given)[0, :10].mean() == pytest.approx(0, abs=1e-6)
 
 
 def test_several_lists_at_once_are_each_of_them() -> None:
     reranker, lists = fitted(made(1.0, 300))[0], made(1.0, 300).features[:3]
-    given = [lists[0], lists[1][:4], lists[2]]
-    together = reranker(np.concatenate(given), [C, 4, C])
-    assert together == pytest.approx(np.concatenate([reranker(one, [len(one)]) for one in given]), abs=1e-6)
+    assert np.array_equal(reranker(lists), np.concatenate([reranker(one[None]) for one in lists]))
 
 
 def test_ranks_count_the_newcomers_between() -> None:
@@ -176,7 +174,7 @@ def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) ->
     for user, candidates in enumerate(found):
         rows = candidates.rows
         known = candidates.take(np.flatnonzero(~candidates.cold))
-        moved = second(features(model.table, [known], [log.history(user)]), [len(known)])
+        (moved,) = second(features(model.table, known.rows[None], known.parts[None], [log.history(user)]))
         assert candidates.parts.sum(axis=1) + candidates.lift == pytest.approx(before[user, rows], abs=1e-5)
         assert after[user, known.rows] == pytest.approx(before[user, known.rows] + moved, abs=1e-4)
         order = rows[np.argsort(-after[user, rows], kind="stable")]

@@ -12,7 +12,7 @@ from molar_indexes.users import UserRecord
 from molar_retrieval.expressions import Exists, Expression
 from molar_retrieval.index import IndexSpec, SparseVector
 from molar_retrieval.ranking import candidates, sparse_index
-from molar_retrieval.ranking.candidates import Candidates, find, products
+from molar_retrieval.ranking.candidates import Candidates, find, products, source_of
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
@@ -63,7 +63,8 @@ class Lists:
 def asked(index: Lists, k: int, size: int, slots: int, user: UserRecord = USER, **limits: Any) -> Candidates:
     request = RankingRequest(Query(k=k), user, **limits)
     (dense,) = products(index.table, [request])
-    return find(index, index.table, slots, request, size, dense)  # type: ignore[arg-type]
+    source = source_of(index, index.table, request, dense)  # type: ignore[arg-type]
+    return find(index, slots, source, request, size)  # type: ignore[arg-type]
 
 
 def found(
@@ -230,5 +231,6 @@ def test_equal_items_come_by_row_wherever_they_are_cut_off() -> None:
             request = RankingRequest(Query(k=k), UserRecord("", vector.tolist(), [], SparseVector((), ())))
             (scores,) = products(store, [request])
             scores *= 1 + 1e-7 * random.normal(size=503).astype(np.float32)  # as another processor may round them
-            rows = find(Lists([1.0], [0.0]), store, 0, request, k, scores).rows  # type: ignore[arg-type]
+            source = source_of(None, store, request, scores)
+            rows = find(Lists([1.0], [0.0]), 0, source, request, k).rows  # type: ignore[arg-type]
             assert rows.tolist() == twins[:k].tolist()

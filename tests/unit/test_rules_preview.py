@@ -48,7 +48,7 @@ def test_lists_by_several_rules_are_those_that_each_person_gets(shop: Any) -> No
                     full = side.query("nobody knows her", None, query, "popular", None, now)
                     assert [item.item_id for item in one.items] == [item.item_id for item in full.items]
                 else:
-                    (listing,) = side.rank_many([user], query, now)
+                    (listing,) = (ranked.listing() for ranked in side.rank_many([user], query, now))
                     assert [item.row for item in one.items] == [place.row for place in listing.places]
                     assert list(one.notes) == list(listing.notes)
 
