@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from molar_retrieval.arrays import Rows
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.block_ease import BlockEASE
+from molar_retrieval.experts.column_blocks import FollowedInBlocks
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.fit import (
     BLOCK_EASE,
@@ -33,7 +34,7 @@ from molar_retrieval.experts.histories import countable, known_items
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.sums import PairSums, changed_users
-from molar_retrieval.experts.taken import Taken
+from molar_retrieval.experts.taken import Taken, many_pairs
 from molar_retrieval.interactions.log import InteractionLog
 
 SUMS = "sums.safetensors"
@@ -46,6 +47,7 @@ class Recounted:
     """Item-item experts over a log, what they were counted from, and whether by changes alone.
 
     ``left`` names those that stay as they were, with the reason, because the log is too large for their model by now.
+    Where there may be too many pairs of items to have all of them in memory, there are no ``sums``: all is counted.
     """
 
     item_item: tuple[ItemItemWeights, ...]
@@ -80,11 +82,15 @@ def recount(
         setting = chosen[one.name]
         if one.name in left:
             item_item.append(one.moved(rows, log.n_items))
-        elif one.name == SEQUENCE and sums.followed is not None:
-            item_item.append(sequence(log, sums.followed, setting, partners, few))
-        elif setting["model"] == EASE and sums.together is not None:
-            counts = EASECounts.of_sums(sums.together, known_items(log))
-            item_item.append(ease(counts, setting, partners, log.n_items, few))
+        elif one.name == SEQUENCE:
+            counted = sums.followed
+            if counted is None:
+                counted = FollowedInBlocks(log, setting["window"], setting["decay"])
+            item_item.append(sequence(log, counted, setting, partners, few))
+        elif setting["model"] == EASE:
+            pairs = sums.together
+            whole = EASECounts.of(countable(log)) if pairs is None else EASECounts.of_sums(pairs, known_items(log))
+            item_item.append(ease(whole, setting, partners, log.n_items, few))
         elif setting["model"] == BLOCK_EASE:
             blocks = BlockEASE.of(Taken.of(countable(log)), setting["neighbours"])
             item_item.append(block_ease(blocks, setting, partners, least))
@@ -138,6 +144,8 @@ def _summed(
     order: Mapping[str, Any] = chosen.get(SEQUENCE, {"window": 0, "decay": 0.0})
     together = together or (LINEAR in chosen and chosen[LINEAR]["model"] == EASE)
     window, decay = int(order["window"]), float(order["decay"])
+    if (window and many_pairs(log, window)) or (together and many_pairs(log)):
+        return PairSums(), None
     if base is not None:
         sums, before = base
         asked = (window, decay, bool(window), together)

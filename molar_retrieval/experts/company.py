@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, hstack, triu
 
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.experts.sums import PairSums
+from molar_retrieval.experts.taken import Taken, many_pairs
 from molar_retrieval.interactions.log import InteractionLog
+
+_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +21,12 @@ class FewPairs:
     Attributes:
         least: How many.
         pairs: 1 for each pair, both ways, shape (n_items, n_items); an item that so few had is a pair with itself.
+            Where there may be too many to be in memory: who took what, by which they are counted when asked for.
         share: Of all pairs that anybody had.
     """
 
     least: int
-    pairs: csr_matrix
+    pairs: csr_matrix | Taken
     share: float
 
     @classmethod
@@ -31,27 +35,47 @@ class FewPairs:
         if least <= 1:
             return None
         together = None if sums is None else sums.together
+        if together is None and many_pairs(log):
+            taken = Taken.of(log)
+            upper = (triu(taken.together(block), block.start, "csr") for block in taken.blocks)
+            few, every = (sum(part) for part in zip(*((_few(had, least).nnz, had.nnz) for had in upper), strict=True))
+            return cls(least, taken, few / max(1, every))
         counted = PairSums.of(log, together=True).together if together is None else together
         assert counted is not None
-        few = counted.copy()
-        few.data = ((few.data > 0) & (few.data < least)).astype(np.float32)
-        few.eliminate_zeros()
-        return cls(least, csr_matrix(few.maximum(few.T)), few.nnz / max(1, counted.count_nonzero()))
+        found = _few(counted, least)
+        return cls(least, csr_matrix(found.maximum(found.T)), found.nnz / max(1, counted.count_nonzero()))
 
-    def taken_from(self, weights: csr_matrix) -> csr_matrix:
-        """Weights between all items without those of these pairs."""
-        rest = csr_matrix(weights - weights.multiply(self.pairs))
+    def taken_from(self, weights: csr_matrix | csc_matrix, items: slice = slice(None)) -> csr_matrix | csc_matrix:
+        """Weights from all items to those of a range (columns), without those of these pairs."""
+        if isinstance(self.pairs, Taken) and items == slice(None):
+            columns = weights.tocsc()
+            return csr_matrix(hstack([self.taken_from(columns[:, block], block) for block in self.pairs.blocks]))
+        rest = weights - weights.multiply(self._columns(items))
         rest.eliminate_zeros()
-        return rest
+        return rest.asformat(weights.format)
 
     def cleared(self, weights: Matrix, columns: Rows) -> Matrix:
         """The same, in place, of a dense matrix between the items at the ascending rows ``columns``.
 
         Pairs that nobody had stay: an inverse gives them a weight that says nothing of anybody who had both.
         """
-        few = csr_matrix(self.pairs[columns][:, columns])
-        weights[np.repeat(np.arange(len(columns)), np.diff(few.indptr)), few.indices] = 0
+        for begin in range(0, len(columns), _BLOCK):
+            few = self._columns(columns[begin : begin + _BLOCK])[columns].tocoo()
+            weights[few.row, begin + few.col] = 0
         return weights
+
+    def _columns(self, items: slice | Rows) -> csr_matrix:
+        if isinstance(self.pairs, Taken):
+            return csr_matrix(_few(self.pairs.together(items), self.least).T)
+        return csr_matrix(self.pairs[:, items])
+
+
+def _few(together: csr_matrix, least: int) -> csr_matrix:
+    """1 where some, but fewer than ``least`` people had two items."""
+    few = together.copy()
+    few.data = ((few.data > 0) & (few.data < least)).astype(np.float32)
+    few.eliminate_zeros()
+    return few
 
 
 def had_by_few(log: InteractionLog, least: int) -> Mask:

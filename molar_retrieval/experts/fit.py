@@ -11,12 +11,13 @@ from scipy.sparse import csr_matrix
 from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.block_ease import BlockEASE
+from molar_retrieval.experts.column_blocks import FollowedInBlocks, followed
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.histories import countable, known_items, reach
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
-from molar_retrieval.experts.order import NextItem, cooccurrence, followers
-from molar_retrieval.experts.taken import Taken
+from molar_retrieval.experts.order import NextItem, cooccurrence
+from molar_retrieval.experts.taken import MOST_PAIRS, Taken, many_pairs
 from molar_retrieval.experts.trend import HALF_LIVES, Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
@@ -141,28 +142,40 @@ def _trend(log: InteractionLog, least: int) -> _Grid:
 
 def _sequences(log: InteractionLog, count: int, few: FewPairs | None) -> _Grid:
     """The regression where it can be had, with the counts that it does not know: of either order; else all counts."""
-    followed = lru_cache(maxsize=1)(partial(followers, log))
+    counted = lru_cache(maxsize=1)(partial(followed, log))
 
     def fitted(setting: Setting) -> ItemItemWeights:
-        return sequence(log, followed(setting["window"], setting["decay"]), setting, count, few)
+        return sequence(log, counted(setting["window"], setting["decay"]), setting, count, few)
 
     counts: list[Setting] = [{"model": COOCCURRENCE, **setting} for setting in COUNTS]
     regressions: list[Setting] = [{"model": REGRESSION, **setting} for setting in REGRESSIONS]
     note = too_many("the regression", log)
     chosen = counts if note else [*regressions, counts[-1]]
+    if many_pairs(log, max(setting["window"] for setting in chosen)):
+        note = _and(note, f"pairs are counted in blocks of items: there may be more than {MOST_PAIRS:,}")
     return [(setting, partial(fitted, setting)) for setting in chosen], note
 
 
 def sequence(
-    log: InteractionLog, followed: csr_matrix, setting: Setting, count: int, few: FewPairs | None = None
+    log: InteractionLog,
+    followed: csr_matrix | FollowedInBlocks,
+    setting: Setting,
+    count: int,
+    few: FewPairs | None = None,
 ) -> ItemItemWeights:
     """What is taken after what, by :func:`followers` of the log with the setting's window and decay.
 
     Pairs of ``few`` are left out.
     """
     if setting["model"] == COOCCURRENCE:
-        weights = _shared(cooccurrence(log, followed, setting["shrink"], setting["ordered"]), few)
-        return ItemItemWeights(SEQUENCE, strongest(weights, count), setting["memory"], reach(setting["memory"]))
+        shrink, ordered, memory = setting["shrink"], setting["ordered"], setting["memory"]
+        if isinstance(followed, FollowedInBlocks):
+            own = followed.strongest(shrink, ordered, count, few)
+        else:
+            own = strongest(_shared(cooccurrence(log, followed, shrink, ordered), few), count)
+        return ItemItemWeights(SEQUENCE, own, memory, reach(memory))
+    if isinstance(followed, FollowedInBlocks):
+        followed = followed.between(np.flatnonzero(known_items(log)))
     decay = setting["decay"]
     model = NextItem.of(log, followed, decay)
     weights = model.weights(setting["regularisation"], setting["damping"])
@@ -194,6 +207,8 @@ def _linear(log: InteractionLog, count: int, few: FewPairs | None) -> _Grid:
         note = f"EASE is made in blocks: as one matrix it takes {linear.MAX_ITEMS:,} items at most, {known:,} are known"
     elif note:
         settings = []
+    if many_pairs(log):
+        note = _and(note, f"neighbours are counted in blocks of items: there may be more than {MOST_PAIRS:,} pairs")
     return [*((setting, partial(fitted, setting)) for setting in settings), (nearest, neighbours)], note
 
 
@@ -236,6 +251,10 @@ def in_blocks(log: InteractionLog) -> bool:
     """Whether there are too many items for EASE as one matrix, and users enough for EASE in blocks."""
     known, users = _known_and_users(log)
     return known > linear.MAX_ITEMS and not _dear(known, users)
+
+
+def _and(note: str | None, another: str) -> str:
+    return another if note is None else f"{note}; {another}"
 
 
 def _known_and_users(log: InteractionLog) -> tuple[int, int]:

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csc_matrix, csr_matrix, diags_array, hstack
 
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import binary, known_items
+from molar_retrieval.experts.item_item import strongest
+from molar_retrieval.experts.taken import many_pairs, ranges
 from molar_retrieval.interactions.log import InteractionLog, to_csr
 
 MAX_ITEMS = 20_000
@@ -122,16 +124,34 @@ def item_knn(log: InteractionLog, weighting: str, shrink: float, neighbours: int
     same person are not taken for twins; with a shrink of 0 they and ``bm25`` are `implicit`'s recommenders of these
     names. Interactions count with their weights. The result has shape (n_items, n_items), float32.
     """
-    from implicit.nearest_neighbours import all_pairs_knn, bm25_weight, tfidf_weight
+    from implicit.nearest_neighbours import all_pairs_knn
+
+    weighted = _weighted(log, weighting, shrink)
+    if many_pairs(log):
+        return _knn_in_blocks(weighted, neighbours)
+    return csr_matrix(all_pairs_knn(weighted, neighbours, show_progress=False), dtype=np.float32)
+
+
+def _weighted(log: InteractionLog, weighting: str, shrink: float) -> csr_matrix:
+    """Users × items, of which the products of two columns are similarities."""
+    from implicit.nearest_neighbours import bm25_weight, tfidf_weight
 
     counts = to_csr(log).astype(np.float64)
     if weighting == "bm25":
-        weighted = csr_matrix(bm25_weight(counts.T, K1=1.2, B=0.75).T)
-    else:
-        weighted = csr_matrix(tfidf_weight(counts.T).T) if weighting == "tfidf" else counts
-        squares = weighted.power(2)
-        lengths = np.sqrt(squares.sum(axis=0).A1 + shrink * squares.data.mean())
-        weighted = csr_matrix(
-            weighted @ diags_array(np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0))
-        )
-    return csr_matrix(all_pairs_knn(weighted, neighbours, show_progress=False), dtype=np.float32)
+        return csr_matrix(bm25_weight(counts.T, K1=1.2, B=0.75).T)
+    weighted = csr_matrix(tfidf_weight(counts.T).T) if weighting == "tfidf" else counts
+    squares = weighted.power(2)
+    lengths = np.sqrt(squares.sum(axis=0).A1 + shrink * squares.data.mean())
+    return csr_matrix(weighted @ diags_array(np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)))
+
+
+def _knn_in_blocks(weighted: csr_matrix, neighbours: int) -> csr_matrix:
+    """The same sums as the library's; of equally similar items the first ones stay, where it keeps any of them."""
+    of_items = csr_matrix(weighted.T)
+    pairs = (of_items != 0).astype(np.float64) @ np.diff(weighted.indptr)
+    kept = []
+    for block in ranges(pairs.astype(np.int64)):
+        similar = csr_matrix(of_items[block] @ weighted)
+        similar.sort_indices()
+        kept.append(csc_matrix(strongest(similar.T, neighbours)))
+    return csr_matrix(hstack(kept).T)

@@ -34,9 +34,14 @@ def followers(log: InteractionLog, window: int, decay: float, *, exact: bool = F
         if log.strength is not None:
             values *= log.strength[:-distance][same] * log.strength[distance:][same]
         if exact:
-            values = np.rint(values * _UNIT) / _UNIT
+            values = rounded(values)
         total = total + csr_matrix((values, pairs), shape=shape)
     return total
+
+
+def rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """To multiples of 2⁻³⁰, of which sums in float64 are exact."""
+    return np.rint(values * _UNIT) / _UNIT
 
 
 def _counts(log: InteractionLog) -> npt.NDArray[np.number]:
@@ -50,9 +55,14 @@ def cooccurrence(log: InteractionLog, followed: csr_matrix, shrink: float, order
     F is :func:`followers` of the same log, or ``F + Fᵀ`` where not only what came after i counts for i. The ``shrink``,
     > 0, keeps rare items from winning by one coincidence. Shape (n_items, n_items), float32; row i is of item i.
     """
-    counts = _counts(log)
-    scale = diags_array((1 / np.sqrt(counts + shrink)).astype(np.float32))
+    scale = diags_array(scales(log, shrink))
     return csr_matrix(scale @ (followed if ordered else followed + followed.T) @ scale)
+
+
+def scales(log: InteractionLog, shrink: float) -> npt.NDArray[np.float32]:
+    """``1 / √(n_i + shrink)`` of each item, shape (n_items,)."""
+    found: npt.NDArray[np.float32] = (1 / np.sqrt(_counts(log) + shrink)).astype(np.float32)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +83,16 @@ class NextItem:
     decay: float
 
     @classmethod
-    def of(cls, log: InteractionLog, followed: csr_matrix, decay: float) -> Self:
-        """From :func:`followers` of the same log, with this decay.
+    def of(cls, log: InteractionLog, followed: csr_matrix | Matrix, decay: float) -> Self:
+        """From :func:`followers` of the same log, with this decay; a dense matrix is between known items alone.
 
         Its window w must hold nearly all of the weight, ``2 · decay ** (w + 1) < 1 − decay``: the matrix to be
         inverted, which is made of the same counts, is surely positive definite only then.
         """
         columns = np.flatnonzero(known_items(log))
         counts = _counts(log)[columns]
-        return cls(columns, counts, followed[columns][:, columns].toarray(), decay)
+        dense = followed if isinstance(followed, np.ndarray) else followed[columns][:, columns].toarray()
+        return cls(columns, counts, dense, decay)
 
     def weights(self, regularisation: float, damping: float) -> Matrix:
         """W, from items that were taken (rows) to the one that comes next (columns), shape (m, m).

@@ -10,22 +10,32 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.arrays import Matrix, Rows
-from molar_retrieval.experts.histories import binary
+from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.interactions.log import InteractionLog
 
 CORE = 8192
 """Most popular items whose pairs are all counted beforehand, as a matrix; nearly every neighbourhood has some."""
+MOST_PAIRS = 1 << 26
+"""Pairs of items that are counted all at once, which takes 2 GB; where there may be more, it is done in blocks."""
 PAIRS_OF_BLOCK = 1 << 23
 """Pairs of interactions that a block of items has, about."""
 _BLOCK = 1024
 
 
-def ranges(sizes: npt.NDArray[np.integer], most: int = PAIRS_OF_BLOCK) -> list[slice]:
-    """Neighbouring rows, each with a size, shape (n,), in ranges of about ``most`` in all."""
-    ends = np.cumsum(sizes, dtype=np.int64)
-    numbers = (np.maximum(ends, 1) - 1) // most
-    borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(sizes)]
+def ranges(pairs: npt.NDArray[np.integer]) -> list[slice]:
+    """Neighbouring items in blocks of about 8 million pairs; how many an item has, shape (n_items,)."""
+    ends = np.cumsum(pairs, dtype=np.int64)
+    numbers = (np.maximum(ends, 1) - 1) // PAIRS_OF_BLOCK
+    borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(pairs)]
     return [slice(begin, end) for begin, end in pairwise(borders) if begin < end]
+
+
+def many_pairs(log: InteractionLog, window: int | None = None) -> bool:
+    """Whether there may be too many pairs of items, up to ``window`` places apart, to have all of them in memory."""
+    lengths = np.diff(log.offsets)
+    reach = np.maximum(lengths - 1, 0) if window is None else np.clip(lengths - 1, 0, window)
+    pairs = int((reach * lengths - reach * (reach + 1) // 2).sum())
+    return min(pairs, int(np.count_nonzero(known_items(log))) ** 2) > MOST_PAIRS
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,177 @@
+"""Counts in blocks of items are those of all pairs at once, bit by bit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from eval_model_tasks import log_of
+from scipy.sparse import csr_matrix, hstack
+
+from molar_retrieval.alignment.recount import recount
+from molar_retrieval.experts import linear, taken
+from molar_retrieval.experts.column_blocks import FollowedInBlocks, followed
+from molar_retrieval.experts.company import FewPairs
+from molar_retrieval.experts.fit import (
+    COOCCURRENCE,
+    COUNTS,
+    EASE,
+    ITEM_KNN,
+    LINEAR,
+    NEIGHBOURS,
+    REGRESSION,
+    REGRESSIONS,
+    SEQUENCE,
+    Setting,
+    fit_experts,
+    item_neighbours,
+    sequence,
+)
+from molar_retrieval.experts.item_item import ItemItemWeights, strongest
+from molar_retrieval.experts.order import followers
+from molar_retrieval.experts.sums import PairSums
+from molar_retrieval.experts.taken import many_pairs
+from molar_retrieval.interactions.log import InteractionLog
+
+ITEMS = 40
+SETTINGS = [{"model": COOCCURRENCE, **one} for one in COUNTS] + [{"model": REGRESSION, **one} for one in REGRESSIONS]
+
+
+def made_up(weighted: bool) -> InteractionLog:
+    random = np.random.default_rng(3)
+    histories = [(ITEMS * random.random(n) ** 2).astype(int).tolist() for n in random.integers(0, 25, 120)]
+    log = log_of(histories, ITEMS)
+    some = random.random(len(log)).astype(np.float32)
+    return replace(log, strength=some, weight=some) if weighted else log
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "weighted"])
+def log(request: pytest.FixtureRequest) -> InteractionLog:
+    return made_up(request.param)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a hundred pairs are too many, a block has some 500."""
+    monkeypatch.setattr(taken, "MOST_PAIRS", 100)
+    monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 500)
+
+
+def same(one: csr_matrix, other: csr_matrix) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and (one != other).nnz == 0
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("window", [1, 7, 60])
+def test_columns_are_those_of_all_followers(log: InteractionLog, window: int) -> None:
+    whole, blocks = followers(log, window, 0.83, exact=True), FollowedInBlocks(log, window, 0.83)
+    assert len(blocks.blocks) > 5 or window == 1
+    assert same(csr_matrix(hstack([blocks.columns(block) for block in blocks.blocks])), whole)
+    both = hstack([blocks.columns(block, ordered=False) for block in blocks.blocks])
+    assert same(csr_matrix(both), csr_matrix(whole + whole.T))
+    items = np.array([0, 3, 4, 17, 38])
+    assert np.array_equal(blocks.between(items), whole[items][:, items].toarray().astype(np.float32))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("least", [1, 3])
+@pytest.mark.parametrize(
+    "setting",
+    [{"model": COOCCURRENCE, **one} for one in COUNTS] + [{"model": REGRESSION, **one} for one in REGRESSIONS],
+)
+def test_the_sequence_expert_is_the_same(
+    log: InteractionLog, setting: Setting, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, decay = setting["window"], setting["decay"]
+    blocks = followed(log, window, decay)
+    assert isinstance(blocks, FollowedInBlocks)
+    few = FewPairs.of(log, least)
+    assert few is None or isinstance(few.pairs, taken.Taken)
+    got = sequence(log, blocks, setting, 6, few)
+    monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
+    assert not isinstance(followed(log, window, decay), FollowedInBlocks)
+    every = FewPairs.of(log, least)
+    assert every is None or isinstance(every.pairs, csr_matrix)
+    sums = followers(log, window, decay, exact=True)
+    want = sequence(log, sums if setting["model"] == COOCCURRENCE else sums.astype(np.float32), setting, 6, every)
+    assert same(got.weights, want.weights)
+    assert (got.memory, got.last) == (want.memory, want.last)
+
+
+@pytest.mark.usefixtures("small")
+def test_pairs_of_few_people_are_the_same(log: InteractionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = FewPairs.of(log, 3)
+    monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
+    whole = FewPairs.of(log, 3)
+    assert blocks is not None
+    assert whole is not None
+    assert blocks.share == whole.share
+    weights = csr_matrix(np.random.default_rng(0).random((ITEMS, ITEMS)).astype(np.float32))
+    assert same(blocks.taken_from(weights), whole.taken_from(weights))
+    columns = np.arange(0, ITEMS, 3)
+    dense = weights.toarray()[np.ix_(columns, columns)]
+    assert np.array_equal(blocks.cleared(dense.copy(), columns), whole.cleared(dense.copy(), columns))
+    assert not np.array_equal(whole.cleared(dense.copy(), columns), dense)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("weighting", ["cosine", "tfidf", "bm25"])
+def test_item_neighbours_are_the_same(weighting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = made_up(True)  # similarities of a weighted log are never equal
+    got = linear.item_knn(log, weighting, 20, 5)
+    monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
+    assert same(got, linear.item_knn(log, weighting, 20, 5))
+
+
+def test_of_equal_neighbours_the_first_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taken, "MOST_PAIRS", 30)
+    log = log_of([[0, item] for item in range(1, ITEMS)], ITEMS)
+    got = linear.item_knn(log, "cosine", 20, 4)
+    assert got[0].indices.tolist() == [0, 1, 2, 3]
+    assert same(strongest(got, 2), strongest(got.toarray(), 2))
+
+
+@pytest.mark.usefixtures("small")
+def test_an_update_of_a_large_log_counts_all_of_it_and_keeps_no_sums(
+    log: InteractionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, before = np.arange(ITEMS), log.of_users(np.arange(100))
+    settings: list[dict[str, Setting]] = [
+        {SEQUENCE: {"model": COOCCURRENCE, **COUNTS[2]}, LINEAR: {"model": EASE, "regularisation": 9.0}},
+        {SEQUENCE: {"model": REGRESSION, **REGRESSIONS[0]}, LINEAR: {"model": ITEM_KNN, **NEIGHBOURS}},
+    ]
+    for chosen in settings:
+        former = [ItemItemWeights(name, csr_matrix((ITEMS, ITEMS), dtype=np.float32)) for name in chosen]
+        order = chosen[SEQUENCE]
+        monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
+        sums = PairSums.of(before, window=order["window"], decay=order["decay"], together=LINEAR in chosen)
+        whole = recount(log, chosen, 6, former, None, rows)
+        monkeypatch.setattr(taken, "MOST_PAIRS", 100)
+        for base in (None, (sums, before), (PairSums(), before)):
+            got = recount(log, chosen, 6, former, base, rows)
+            assert got.sums.followed is got.sums.together is None
+            assert got.changed is None
+            for one, other in zip(got.item_item, whole.item_item, strict=True):
+                if chosen[one.name]["model"] == COOCCURRENCE:
+                    assert same(one.weights, other.weights)
+                else:  # of equal neighbours others are kept; one matrix is inverted in another way, or rounded before
+                    np.testing.assert_allclose(abs(one.weights).sum(0), abs(other.weights).sum(0), rtol=2e-3, atol=1e-5)
+        assert recount(log, chosen, 6, got.item_item, (got.sums, log), rows).item_item == got.item_item
+
+
+@pytest.mark.usefixtures("small")
+def test_what_is_counted_in_blocks_is_said(log: InteractionLog) -> None:
+    experts, report = fit_experts(log, lambda scoring: 0.0, 6, (SEQUENCE, LINEAR))
+    assert all("in blocks of items" in report[name]["note"] for name in (SEQUENCE, LINEAR))
+    assert all(expert.weights.nnz for expert in experts if isinstance(expert, ItemItemWeights))
+    want = item_neighbours(log, NEIGHBOURS, 6)
+    assert want.weights.nnz
+
+
+def test_pairs_are_estimated_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_of([[0, 1, 2, 3, 4], [5, 6], [7], []], 20)
+    for window, pairs in ((1, 5), (2, 8), (None, 11)):
+        for most in (pairs - 1, pairs):
+            monkeypatch.setattr(taken, "MOST_PAIRS", most)
+            assert many_pairs(log, window) is (most < pairs)
+    monkeypatch.setattr(taken, "MOST_PAIRS", 8)
+    assert not many_pairs(log_of([[0, 1] * 50], 2))  # two items have no more than four pairs
