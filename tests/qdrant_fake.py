@@ -75,6 +75,7 @@ class FakeQdrant:
         version: That it says it has.
         statuses: Of collections, one after the other, the last one for good.
         misses: Searches with fewer candidates miss the best item, as graphs may; 0: there are no graphs.
+        topology: What it says of nodes and of copies of collections on them, by path; None: it knows no such path.
         indexes: By collection, the kinds of its payload fields that have an index.
     """
 
@@ -88,6 +89,7 @@ class FakeQdrant:
         self.statuses = ["green"]
         self.misses = 0
         self.indexes: dict[str, dict[str, str]] = {}
+        self.topology: Callable[[str], Any] = {"/cluster": {"status": "disabled"}}.get
         self._lock = threading.Lock()
 
     def of(self, pattern: str) -> list[Asked]:
@@ -117,6 +119,8 @@ class FakeQdrant:
             return 401, _error("Must provide an API key or an Authorization bearer token")
         if said := too_large(asked.size):
             return 413, _error(said)
+        if asked.method == "GET" and (told := self.topology(asked.path)) is not None:
+            return 200, {"result": told, "status": "ok", "time": 0.0}
         parts = asked.path.strip("/").split("/")
         if refused := refusal(asked.body, self.version, self.indexes.get(parts[1] if len(parts) > 1 else "", {})):
             return refused[0], _error(refused[1])

@@ -1,11 +1,12 @@
 """The generations of the index, here and on a Qdrant server: listed, verified, rolled back, pushed, removed, sized."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.choosing import refuse, server_of
+from molar_retrieval.binding import is_workspace
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace import Workspace
 
@@ -50,11 +51,14 @@ class Verification:
         generation: Its name.
         problems: What is wrong, as sentences; empty where nothing is.
         url: The server that was asked as well, or None.
+        warnings: What is wrong with nothing of it, but with the server: nodes of a cluster and copies that do not
+            answer, or another generation that is live here, as sentences.
     """
 
     generation: str
     problems: tuple[str, ...]
     url: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,17 +122,12 @@ class Serving(ShopBase):
         from molar_indexes.verify import bytes_changed, verify
 
         server, workspace = server_of(self.workspace, self.settings_file, index), self.opened()
-        if server is None:
-            if deep and (damage := bytes_changed(workspace, generation)):
-                return Verification(generation or workspace["generations"].require()[0].name, tuple(damage))
-            opened = open_generation(workspace, generation)
-        else:
-            from molar_indexes.server.opening import open_served
-
-            opened = open_served(workspace, server, generation)
-        with opened:
-            problems = verify(opened, workspace, deep=deep, read=server is None)
-            return Verification(opened.name, tuple(problems), None if server is None else server.url)
+        if server is not None:
+            return _verified_there(workspace, server, generation, deep=deep)
+        if deep and (damage := bytes_changed(workspace, generation)):
+            return Verification(generation or workspace["generations"].require()[0].name, tuple(damage))
+        with open_generation(workspace, generation) as opened:
+            return Verification(opened.name, tuple(verify(opened, workspace, deep=deep, read=True)))
 
     def rollback(self, generation: str | None = None, *, index: str | None = None) -> LiveGeneration:
         """Make an older generation the live one: on the server where one is named, else in the workspace.
@@ -146,12 +145,15 @@ class Serving(ShopBase):
 
             return LiveGeneration(rollback(self.opened(), generation).name)
         from molar_indexes.server.connect import connected
+        from molar_indexes.server.last_live import remember
         from molar_indexes.server.published import rollback as roll_the_server
 
         with connected(server.patient(_PATIENT)) as connection:
             live = roll_the_server(connection, generation)
-        name = live.metadata.generation
-        kept = (Workspace(self.workspace)["generations"].root / name).exists()
+        workspace, name = Workspace(self.workspace), live.metadata.generation
+        if is_workspace(self.workspace):
+            remember(workspace, server, name)
+        kept = (workspace["generations"].root / name).exists()
         return LiveGeneration(name, server.url, server.collection, live.name, kept)
 
     def diff(self, before: str | None = None, after: str | None = None, *, users: int = 500) -> GenerationDiff:
@@ -257,6 +259,23 @@ class Serving(ShopBase):
             raise SettingsError(f"sizes of {list(counts)} items were asked for", "name numbers of items from 1")
         with open_generation(self.opened(), generation) as opened:
             return SizeForecast(footprint_of(opened), counts)
+
+
+def _verified_there(workspace: Workspace, server: "ServerConfig", name: str | None, *, deep: bool) -> Verification:
+    """A generation as a server answers from it; one to which it was rolled back is older than the artefacts here."""
+    from molar_indexes.server.connect import connected
+    from molar_indexes.server.opening import open_served
+    from molar_indexes.server.topology import weaknesses
+    from molar_indexes.verify import verify
+
+    store = workspace["generations"]
+    with open_served(workspace, replace(server, fallback="none"), name) as opened, connected(server) as connection:
+        own = store.current is not None and store.current.name == opened.name
+        problems = verify(opened, workspace if own else None, deep=deep)
+        warnings = list(weaknesses(connection, opened.name))
+    if name is None and not own and store.current is not None:
+        warnings.append(f"live there is {opened.name}, and here {store.current.name}, of which the artefacts are")
+    return Verification(opened.name, tuple(problems), server.url, tuple(warnings))
 
 
 def _server_of(settings: "IndexSettings", remedy: str) -> "ServerConfig":

@@ -22,6 +22,7 @@ from molar_indexes.server.faults import ServerError, asking, fault_of, persisten
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.published import published, target
 from molar_retrieval.errors import BackendError
+from molar_retrieval.expressions import Between
 from molar_retrieval.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -267,6 +268,17 @@ def test_a_version_too_far_away(workspace: Workspace, fake: FakeQdrant) -> None:
         send(workspace, fake)
     assert "update the older" in error.value.hint
     assert not fake.of("PUT|POST|PATCH|DELETE")
+
+
+@pytest.mark.parametrize("version", ["1.16.0", "1.31.2"])
+def test_versions_that_go_together(workspace: Workspace, fake: FakeQdrant, version: str) -> None:
+    """The fake refuses what a server of its version does not know."""
+    fake.version = version
+    send(workspace, fake, users="server", quantisation="scalar")
+    with open_served(workspace, place(fake, users="server")) as generation:
+        found = generation.index.top("aligned", QUERY, 3, exclude=[1], where=Between("mark", gte=0.5))
+        assert len(found) == 3
+        assert generation.users.get("user 3") is not None
 
 
 def test_something_else_answers(workspace: Workspace, fake: FakeQdrant) -> None:

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from qdrant_cluster import Node, address_of, fake_cluster
+from qdrant_cluster import Node, address_of, fake_cluster, spread
 from qdrant_fake import Fault
 from test_indexes_generations import N, release
 from test_server_push import asked, place, send
 
-from molar.doctor.health import HealthState
-from molar.doctor.server import served
+import molar
+from molar.doctor.health import Entry, HealthState
+from molar.doctor.server import served as examined
 from molar_indexes.generations import open_generation
 from molar_indexes.server import faults, finalise, nodes
 from molar_indexes.server import upload as uploading
@@ -251,18 +252,72 @@ def test_the_workspace_answers_only_where_no_node_does(workspace: Workspace, clu
         assert all(node.url in note for node in cluster)
 
 
-def test_doctor_says_which_addresses_are_down(workspace: Workspace, cluster: list[Node]) -> None:
+def looked_at(cluster: list[Node], workspace: Workspace) -> dict[str, Entry]:
+    return {one.name: one for one in examined(place(at(cluster)), workspace.root)}
+
+
+def test_doctor_says_which_nodes_are_down(workspace: Workspace, cluster: list[Node]) -> None:
     send(workspace, at(cluster))
+    found = looked_at(cluster, workspace)
+    assert {one.state for one in found.values()} == {HealthState.FINE}
+    assert found["nodes"].value == "3, of which 3 answer"
+    assert found["copies of items"].value == "3 shards in 6 copies, of which 6 are active"
     cluster[1].kill()
-    found = {one.name: one for one in served(place(at(cluster)), workspace.root)}
+    found = looked_at(cluster, workspace)
     assert [found[f"address {n}"].state for n in (1, 2, 3)] == [HealthState.FINE, HealthState.WARNING, HealthState.FINE]
     assert cluster[1].url in str(found["address 2"].problem)
+    assert found["nodes"].problem == "1 of 3 nodes of the cluster does not answer: http://127.0.0.1:6345"
+    assert "2 of 6 copies of shards" in str(found["copies of items"].problem)
+    assert "shard 0 at http://127.0.0.1:6345 is unreachable" in str(found["copies of items"].problem)
+    assert found["copies of items"].state is HealthState.WARNING
     assert found["live items"].state is found["drift"].state is HealthState.FINE
     cluster[0].kill()
+    found = looked_at(cluster, workspace)
+    assert found["copies of items"].state is HealthState.BROKEN
+    assert "no copy answers for shard 0" in str(found["copies of items"].problem)
     cluster[2].kill()
-    found = {one.name: one for one in served(place(at(cluster)), workspace.root)}
+    found = looked_at(cluster, workspace)
     assert {name: one.state for name, one in found.items()} == dict.fromkeys(found, HealthState.BROKEN)
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("asking", [True, False], ids=["1.17", "1.16"])
+def test_one_address_tells_of_the_other_nodes(workspace: Workspace, cluster: list[Node], asking: bool) -> None:
+    """From 1.17 on any node; before, the leader."""
+    spread(cluster).asking = asking
+    send(workspace, at(cluster))
+    cluster[0 if asking else 2].kill()
+    found = looked_at([cluster[1 if asking else 0]], workspace)
+    assert "1 of 3 nodes of the cluster does not answer" in str(found["nodes"].problem)
+    assert found["address"].state is HealthState.FINE
+
+
+def test_copies_that_are_not_active_are_told_of(workspace: Workspace, cluster: list[Node]) -> None:
+    topology = spread(cluster)
+    assert send(workspace, at(cluster)).warnings == ()
+    topology.states = {(0, 0): "Dead", (2, 2): "Partial"}
+    release(workspace, 2).close()
+    report = send(workspace, at(cluster))
+    (said,) = report.warnings
+    assert said == (
+        f"2 of 6 copies of shards of {report.collection!r} are not active: shard 0 at http://127.0.0.1:6335 is dead,"
+        " shard 2 at http://127.0.0.1:6355 is partial"
+    )
+    shop = molar.Shop(None, workspace.root)
+    found = shop.verify(index=address_of(cluster))
+    assert (found.problems, found.warnings) == ((), (said,))
+    topology.states |= {(0, 1): "Recovery"}
+    assert "no copy answers for shard 0" in send(workspace, at(cluster)).warnings[0]
+
+
+def test_a_key_for_collections_alone_is_enough(workspace: Workspace, cluster: list[Node]) -> None:
+    for node in cluster:
+        node.fake.faults.append(Fault("GET /cluster$", times=99, status=403, error="Global access is required"))
+    report = send(workspace, at(cluster))
+    assert "Global access is required" in report.warnings[0]
+    found = looked_at(cluster, workspace)
+    assert found["nodes"].state is HealthState.WARNING
+    assert found["live items"].state is HealthState.FINE
 
 
 def test_closing_closes_all_of_them(cluster: list[Node]) -> None:

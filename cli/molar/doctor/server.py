@@ -1,7 +1,7 @@
 """A Qdrant server: whether it can be reached and understood, how its collections are, how far they are from here."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from molar.doctor.health import Entry, Fault, HealthState, broken, entry
-from molar_indexes.server.config import KEY, ServerConfig, go_together
+from molar_indexes.server.config import KEY, ServerConfig, apart, go_together
 from molar_retrieval.binding import file_beside
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
@@ -20,6 +20,7 @@ from molar_retrieval.workspace import Workspace
 if TYPE_CHECKING:
     from molar_indexes.server.connect import Connection
     from molar_indexes.server.published import PublishedCollection
+    from molar_indexes.server.topology import ClusterNodes
 
 TIMEOUT = 3.0
 _STATUS = {
@@ -28,6 +29,7 @@ _STATUS = {
     "red": (HealthState.BROKEN, "has operations that failed"),
 }
 _UNKNOWN = (HealthState.WARNING, "is in an unknown state")
+_START = "start the nodes again, and look at their logs; copies become active by themselves"
 _PUSH = "run `molar index push`"
 _PUSH_OR_BACK = f"{_PUSH}, or `molar index rollback`"
 
@@ -83,7 +85,7 @@ def address(url: str) -> Entry:
         problem = f"the Qdrant server at {url} does not answer as one: {reason}"
         return entry("address", url, broken(problem, "start it, or correct its address in molar.toml"))
     client = metadata.version("qdrant-client")
-    problem = f"qdrant-client {client} and the server's version {version} are more than one minor version apart"
+    problem = f"the Qdrant server at {url}: {apart(client, version)}"
     return entry(
         "address",
         f"{url}, version {version}, client {client}",
@@ -92,18 +94,51 @@ def address(url: str) -> Entry:
     )
 
 
-def _collections(config: ServerConfig, root: Path) -> list[Entry]:
+def _collections(config: ServerConfig, root: Path) -> Iterator[Entry]:
     from molar_indexes.server.connect import connected
     from molar_indexes.server.published import live
 
     aliases = [config.collection, *([config.people] if config.users == "server" else [])]
     try:
         with connected(config.patient(TIMEOUT)) as connection:
+            cluster = yield from _nodes(connection)
             found = [live(connection, alias) for alias in aliases]
+            if cluster is not None:
+                yield from [_copies(connection, one, cluster) for one in found]
             entries = [_health(connection, one) for one in found]
-            return [*entries, *_older(connection), _drift(found[0], root)]
+            yield from [*entries, *_older(connection), _drift(found[0], root)]
     except MolarError as error:
-        return [entry("collections", "not as they should be", broken(error.message, error.hint))]
+        yield entry("collections", "not as they should be", broken(error.message, error.hint))
+
+
+def _nodes(connection: "Connection") -> Generator[Entry, None, "ClusterNodes | None"]:
+    """The nodes of a cluster, as those that are reached know of each other; a key may be for collections alone."""
+    from molar_indexes.server.faults import ServerError
+    from molar_indexes.server.topology import cluster_nodes
+
+    try:
+        cluster = cluster_nodes(connection)
+    except ServerError as error:
+        problem = f"whether all nodes of the cluster answer is not known: {error.message}"
+        yield entry("nodes", "unknown", Fault(problem, error.hint))
+        return None
+    if cluster is not None:
+        faults = [Fault(problem, _START) for problem in cluster.problems()]
+        value = f"{len(cluster.nodes)}, of which {len(cluster.nodes) - len(cluster.down)} answer"
+        yield entry("nodes", value, *faults, data={"nodes": len(cluster.nodes), "down": list(cluster.down)})
+    return cluster
+
+
+def _copies(connection: "Connection", one: "PublishedCollection", cluster: "ClusterNodes") -> Entry:
+    from molar_indexes.server.topology import copies_of
+
+    copies = copies_of(connection, one.name, cluster)
+    state = HealthState.BROKEN if copies.lost else HealthState.WARNING
+    faults = [Fault(problem, _START, state) for problem in copies.problems()]
+    shards, active = len({copy.shard for copy in copies.copies}), len(copies.copies) - len(copies.weak)
+    value = f"{shards} shards in {len(copies.copies)} copies, of which {active} are active"
+    data = {"shards": shards, "copies": len(copies.copies), "active": active, "lost": copies.lost}
+    return entry(f"copies of {one.metadata.holds}", value, *faults, data=data)
 
 
 def _health(connection: "Connection", one: "PublishedCollection") -> Entry:

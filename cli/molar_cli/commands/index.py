@@ -65,7 +65,10 @@ def verify(
     Example: [bold]molar index verify --deep[/]
     """
     found = run.shop().verify(generation, deep=deep, index=index)
-    told = run.document({"generation": found.generation, "problems": list(found.problems)})
+    about = {"generation": found.generation, "problems": list(found.problems), "warnings": list(found.warnings)}
+    told = run.document(about)
+    for warning in found.warnings:
+        run.console.note(warning)
     if not told and not found.problems:
         run.console.line(f"generation {found.generation} is whole{f', at {found.url} as well' if found.url else ''}")
     if found.problems:

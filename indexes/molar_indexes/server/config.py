@@ -11,6 +11,8 @@ from molar_retrieval.errors import SettingsError
 
 KEY = "QDRANT_API_KEY"
 """The environment variable that holds the key."""
+LEAST = (1, 16)
+"""Major and minor version of the oldest server that has all that is asked of it."""
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -83,17 +85,33 @@ def key() -> str | None:
     found = os.environ.get(KEY, "").strip()
     if not all(" " <= character <= "~" for character in found):
         raise SettingsError(
-            f"the key in the environment variable {KEY} holds characters that no key has: only printable ASCII can be"
-            " sent",
+            f"the key in the environment variable {KEY} is malformed: it holds {_named(found)}, and only printable"
+            " ASCII can be sent",
             "set it to the key alone, without line breaks, typographic quotes or a byte order mark",
         )
     return found or None
 
 
+def _named(found: str) -> str:
+    """What a malformed key holds, without a character of it."""
+    return "a line break" if any(character in found for character in "\r\n") else "characters that no key has"
+
+
 def go_together(client: str, server: str) -> bool:
-    """Whether Qdrant promises that two versions understand each other: one minor version apart at most."""
+    """Whether a server has all that is asked of it: from :data:`LEAST` on, of the client's major version.
+
+    Qdrant itself promises no more than one minor version between the two. What is asked is older than :data:`LEAST`,
+    but for the condition ``contains``.
+    """
     versions = [re.match(r"(\d+)\.(\d+)", version) for version in (client, server)]
     if any(found is None for found in versions):
         return True
-    (major, minor), (other_major, other_minor) = ((int(v[1]), int(v[2])) for v in versions if v is not None)
-    return major == other_major and abs(minor - other_minor) <= 1
+    (major, _), (other_major, other_minor) = ((int(v[1]), int(v[2])) for v in versions if v is not None)
+    return major == other_major and (other_major, other_minor) >= LEAST
+
+
+def apart(client: str, server: str) -> str:
+    """Why two versions do not go together."""
+    least = ".".join(map(str, LEAST))
+    asked = f"from {least} on and below {LEAST[0] + 1} is what is spoken here"
+    return f"version {server} does not go together with qdrant-client {client}: {asked}"

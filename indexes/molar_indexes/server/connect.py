@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar, cast
 
 from qdrant_client import QdrantClient
 
-from molar_indexes.server.config import ServerConfig, go_together, key
+from molar_indexes.server.config import ServerConfig, apart, go_together, key
 from molar_indexes.server.faults import ServerError, asking, persistently
 from molar_indexes.server.nodes import FirstThatAnswers
 from molar_indexes.server.transport import DeadlineTransport
@@ -57,10 +57,7 @@ def connect(server: ServerConfig) -> Connection:
             version = greeting.info().version
         mine = metadata.version("qdrant-client")
         if not go_together(mine, version):
-            raise ServerError(
-                f"{server.name} has version {version}, qdrant-client {mine}: more than one minor version apart",
-                "update the older of the two",
-            )
+            raise ServerError(f"{server.name}: {apart(mine, version)}", "update the older of the two")
     except BaseException:
         greeting.close()
         raise

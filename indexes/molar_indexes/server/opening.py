@@ -9,6 +9,7 @@ from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.fallback import FallingIndex, FallingUsers
 from molar_indexes.server.faults import ServerError
 from molar_indexes.server.index import ServerIndex
+from molar_indexes.server.last_live import LastLive, last_live
 from molar_indexes.server.metadata import CollectionMetadata, refuse_other
 from molar_indexes.server.published import PublishedCollection, live, published
 from molar_indexes.server.users import ServerUsers
@@ -21,7 +22,8 @@ from molar_retrieval.workspace import Workspace
 def open_served(workspace: Workspace, server: ServerConfig, name: str | None = None) -> Generation:
     """Open what is live on a server, or the generation called ``name``.
 
-    Where the server does not answer and the workspace may, its own live generation is opened, with a note.
+    Where the server does not answer and the workspace may, that generation is opened from there, with a note; as far as
+    the workspace does not know or have what is live on the server, its own live one.
 
     Raises:
         ServerError: If the server does not answer, refuses, or is of another version.
@@ -38,8 +40,9 @@ def open_served(workspace: Workspace, server: ServerConfig, name: str | None = N
     except ServerError as error:
         if server.fallback == "none":
             raise
-        note = f"{error.message}; the workspace's own generation answers instead"
-        return replace(open_generation(workspace, name), notes=[note])
+        known = last_live(workspace, server) if name is None else LastLive(name, name)
+        note = f"{error.message}; the workspace's own generation answers instead: {known.why}"
+        return replace(open_generation(workspace, known.generation), notes=[note])
 
 
 def served(connection: Connection, workspace: Workspace, name: str | None = None) -> Generation:

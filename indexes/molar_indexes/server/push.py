@@ -21,11 +21,13 @@ from molar_indexes.server.faults import ServerError
 from molar_indexes.server.filters import ROW_PATH
 from molar_indexes.server.finalise import build_graphs, prove, wait_for_green
 from molar_indexes.server.index import ServerIndex
+from molar_indexes.server.last_live import remember
 from molar_indexes.server.layout import Layout, payload_indexes
 from molar_indexes.server.metadata import CollectionMetadata, refuse_other
 from molar_indexes.server.ownership import refuse_other_shop
 from molar_indexes.server.points import to_point
 from molar_indexes.server.published import look, name_of, switch, target
+from molar_indexes.server.topology import weaknesses
 from molar_indexes.server.upload import Read, upload
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.progress import SILENT, Progress
@@ -52,6 +54,7 @@ class PushReport:
         sent: Points that this run sent.
         seconds: That sending them took.
         up_to_date: Whether it was live already.
+        warnings: Nodes of a cluster and copies of these collections that do not answer, as sentences.
     """
 
     url: str
@@ -64,6 +67,7 @@ class PushReport:
     sent: int
     seconds: float
     up_to_date: bool
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
@@ -107,7 +111,12 @@ def push(
         raise ValueError("the settings name no server")
     server = server.patient(REQUEST_SECONDS)
     with workspace.lock("push"), open_generation(workspace, generation) as opened, connected(server) as connection:
-        return publish(connection, opened, settings, replace=replace, progress=progress)
+        report = publish(connection, opened, settings, replace=replace, progress=progress)
+        remember(workspace, server, report.generation)
+        warnings = tuple(weaknesses(connection, report.generation))
+    for warning in warnings:
+        progress.note(warning)
+    return replaced(report, warnings=warnings)
 
 
 def publish(
