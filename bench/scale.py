@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,12 @@ from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
 from molar_indexes.what_if import Variation, WhatIf
+from molar_indexes.whitening import SAMPLE, Whitened
 from molar_retrieval import columns, rng
 from molar_retrieval.catalog.words import bm25
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
+from molar_retrieval.ranking.candidates import MOST_SCANNED
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.ranking.features import names
 from molar_retrieval.ranking.item_store import ItemStore
@@ -93,11 +96,16 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
     noted = folder / "seconds.json"
     if workspace[KIND].current is not None and noted.exists():
         return workspace, Stages.of(json.loads(noted.read_text("utf-8")))
+    stages = Stages()
+    stages.start("whitening", None)
+    turned = Whitened.of(made.items, made.users[:SAMPLE]) if made.items.size > MOST_SCANNED else None
+    beside = {} if turned is None else {columns.WHITENED: turned.longest}
+    stages.finish()
     spec = IndexSpec(
-        {columns.ALIGNED: dim, columns.CONTENT: _CONTENT, columns.CF: _CF},
+        {columns.ALIGNED: dim, columns.CONTENT: _CONTENT, columns.CF: _CF, **dict.fromkeys(beside, dim)},
         {"title": "keyword", "brand": "keyword", "category": "keyword", "price": "float", "year": "integer"},
         sparse=(columns.ITEM_WEIGHTS, columns.WORDS),
-        lengths={columns.ALIGNED: longest(made.items)},
+        lengths={columns.ALIGNED: longest(made.items), **beside},
         **graph,
     )
     parts = {"collaborative": (0, dim // 2), "neighbours": (dim // 2, dim - 1), "trend": (dim - 1, dim)}
@@ -109,8 +117,8 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
         support=np.full(count * _PARTNERS, 9, np.int32),
         numbers=numbers,
         reranker=_second_stage(spec, parts, sparse_parts),
+        whitening=None if turned is None else turned.users,
     )
-    stages = Stages()
     stages.start("words", None)
     words = bm25(_titles(count))
     stages.finish()
@@ -118,7 +126,7 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
         workspace,
         backend="edge",
         spec=spec,
-        items=_items(made, numbers, words),
+        items=_items(made, numbers, words, turned),
         users=_users(made),
         popular=[(row, 1) for row in range(10)],
         inputs={},
@@ -153,10 +161,11 @@ def _second_stage(spec: IndexSpec, parts: Spans, sparse_parts: Spans) -> Reranke
     return Reranker(features, _NUMBERS, 0 * one, one, *weights.values(), np.ones(4, np.float32))
 
 
-def _items(made: Made, numbers: np.ndarray, words: csr_matrix) -> Iterator[IndexItem]:
+def _items(made: Made, numbers: np.ndarray, words: csr_matrix, turned: Whitened | None) -> Iterator[IndexItem]:
     count = len(made.items)
     random = rng.generator(0, "scale", "items", count)
-    for row, own_words in zip(range(count), sparse_rows(words), strict=False):
+    whitened = repeat(None) if turned is None else turned.rows()
+    for row, own_words, near in zip(range(count), sparse_rows(words), whitened, strict=False):
         first = row - row % _CLUSTER
         partners = np.unique(random.integers(first, min(first + _CLUSTER, count), 2 * _PARTNERS))[:_PARTNERS]
         weights = random.random(len(partners)).astype(np.float32)
@@ -164,6 +173,7 @@ def _items(made: Made, numbers: np.ndarray, words: csr_matrix) -> Iterator[Index
             columns.ALIGNED: made.items[row],
             columns.CONTENT: made.content[row],
             columns.CF: made.items[row, :_CF],
+            **({} if near is None else {columns.WHITENED: near}),
         }
         payload = {
             "title": f"Item number {row}",
@@ -283,12 +293,10 @@ def engines(made: Made, workspace: Workspace, samples: int, most_in_client: int)
         print(*lines[-1], sep="  ", flush=True)
 
     with Recommender.open(workspace.root) as recommender:
-        index = recommender.generation.index
+        index, table = recommender.generation.index, recommender.generation.table.items
         told(
             "molar's index (embedded Qdrant)",
-            lambda vector, hidden: [
-                r for r, _ in index.top(columns.ALIGNED, vector.tolist(), CANDIDATES, exclude=hidden)
-            ],
+            lambda vector, hidden: [r for r, _ in index.top(*table.asked(vector.tolist()), CANDIDATES, exclude=hidden)],
             None,
         )
     told("exact scan (NumPy)", scan(made), None)

@@ -15,11 +15,13 @@ VECTOR = "vector"
 ALIGNED = "aligned"
 COLD_START = "newcomers"
 EMERGING = "emerging"
+WHITENED = "whitened"
 ITEM_WEIGHTS = "partners"
 CONTENT = "content"
 CF = "cf"
 IMAGE_FEATURES = "look"
 WORDS = "words"
 """Names of an item's vectors in an index: ``aligned`` of an item with training interactions, ``newcomers`` of one
-without, ``emerging`` beside the former where these are few, the sparse ``partners``, what it is (``content``), who
+without, ``emerging`` beside the former where these are few, ``whitened`` beside it in large catalogues (the same turned
+towards users, :mod:`molar_indexes.whitening`), the sparse ``partners``, what it is (``content``), who
 takes it (``cf``), what its photo looks like (``look``), and the sparse ``words`` of its text."""

@@ -231,8 +231,8 @@ class IndexSettings(Settings):
         max_length=100,
         description="columns of users.* by which rules and `molar recommend` may choose people; no others are kept",
     )
-    m: int = Field(32, ge=2, le=1024, description="HNSW edges per node")
-    ef_construct: int = Field(256, ge=4, le=100_000, description="HNSW candidate list while building")
+    m: int = Field(16, ge=2, le=1024, description="HNSW edges per node")
+    ef_construct: int = Field(128, ge=4, le=100_000, description="HNSW candidate list while building")
     ef: int = Field(512, ge=1, le=100_000, description="HNSW candidate list while searching, at least")
     url: Addresses = Field(
         None,

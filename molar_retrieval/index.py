@@ -89,12 +89,18 @@ class IndexSpec:
 
     dims: Mapping[str, int]
     fields: Mapping[str, str] = field(default_factory=dict)
-    m: int = 32
-    ef_construct: int = 256
+    m: int = 16
+    ef_construct: int = 128
     ef: int = 512
     sparse: tuple[str, ...] = ()
     lengths: Mapping[str, float] = field(default_factory=dict)
     efs: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def searched(self) -> set[str]:
+        """Names of the dense vectors that are searched often: not ``cf``, nor ``aligned`` where ``whitened`` is."""
+        instead = {columns.ALIGNED} if columns.WHITENED in self.dims else set()
+        return set(self.dims) - {columns.CF} - instead
 
     def candidates(self, name: str, wanted: int) -> int:
         """The candidate list for a search of ``wanted`` items; :data:`SCAN`: the graph of that name is not used."""

@@ -1,6 +1,7 @@
 """A generation made of the workspace's artefacts, with nothing of a former one but vectors of users."""
 
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from molar_indexes.item_sides import ItemSides
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
+from molar_indexes.whitening import SAMPLE, Whitened
 from molar_retrieval import columns
 from molar_retrieval.alignment import seen
 from molar_retrieval.alignment.emerging import exploration
@@ -36,6 +38,7 @@ from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.people import Segments
 from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import Progress
+from molar_retrieval.ranking.candidates import MOST_SCANNED
 from molar_retrieval.ranking.item_store import Emerging
 from molar_retrieval.workspace import Manifest, Workspace
 
@@ -70,13 +73,14 @@ def publish_anew(
     others = {columns.CONTENT: model.features} | ({} if model.cf is None else {columns.CF: model.cf})
     queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
     others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
+    turned = _whitened(model, sides.vectors, log)
     words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
     former = FormerUsers.of(workspace, model, catalogue.ids)
     return publish(
         workspace,
         backend=settings.backend,
-        spec=_spec(settings, catalogue, sides.vectors, sides.emerging, others),
-        items=_items(catalogue, sides.vectors, sides.emerging, others, words),
+        spec=_spec(settings, catalogue, sides.vectors, sides.emerging, others, turned),
+        items=_items(catalogue, sides.vectors, sides.emerging, others, words, turned),
         users=_users(model, log, segments, former, progress),
         popular=sides.popular,
         parts=spans(model.dense_parts),
@@ -90,6 +94,7 @@ def publish_anew(
             queries=queries,
             availability=catalogue.availability,
             emerging=sides.emerging,
+            whitening=None if turned is None else turned.users,
         ),
         encoder=alignment,
         inputs=inputs,
@@ -128,11 +133,14 @@ def _spec(
     vectors: ItemVectors,
     emerging: Emerging | None,
     others: dict[str, Matrix],
+    turned: Whitened | None,
 ) -> IndexSpec:
     aligned = [columns.ALIGNED, *([columns.COLD_START] if vectors.newcomer.any() else [])]
     lengths = dict.fromkeys(aligned, longest(vectors.dense))
     if emerging is not None:
         lengths[columns.EMERGING] = longest(emerging.dense)
+    if turned is not None:
+        lengths[columns.WHITENED] = turned.longest
     return IndexSpec(
         dims=dict.fromkeys(lengths, vectors.dense.shape[1]) | {name: m.shape[1] for name, m in others.items()},
         fields=catalogue.fields,
@@ -150,19 +158,34 @@ def _items(
     emerging: Emerging | None,
     others: dict[str, Matrix],
     words: csr_matrix,
+    turned: Whitened | None,
 ) -> Iterator[IndexItem]:
     """Every item; of the ``others`` a vector of zeros is left out, while it is a score in the first ones."""
     few = {} if emerging is None else dict(zip(emerging.rows.tolist(), emerging.dense, strict=True))
     sparse_ones = zip(sparse_rows(vectors.sparse), sparse_rows(words), strict=True)
-    told = zip(payloads(catalogue), sparse_ones, strict=True)
-    for row, ((item_id, payload), (partners, own_words)) in enumerate(told):
+    whitened = repeat(None) if turned is None else turned.rows()
+    told = zip(payloads(catalogue), sparse_ones, whitened, strict=turned is not None)
+    for row, ((item_id, payload), (partners, own_words), near) in enumerate(told):
         own = {columns.COLD_START if vectors.newcomer[row] else columns.ALIGNED: vectors.dense[row]}
+        if near is not None and columns.ALIGNED in own:
+            own[columns.WHITENED] = near
         if row in few:
             own[columns.EMERGING] = few[row]
         own |= {name: matrix[row] for name, matrix in others.items() if matrix[row].any()}
         named = {columns.ITEM_WEIGHTS: partners, columns.WORDS: own_words}
         sparse = {name: vector for name, vector in named.items() if len(vector.indices)}
         yield IndexItem(row, item_id, own, payload, sparse)
+
+
+def _whitened(model: AlignedModel, vectors: ItemVectors, log: InteractionLog) -> Whitened | None:
+    """The items' vectors turned towards users, where they are too many to be scanned; None: they are not.
+
+    Nor are those of statistics with noise, as the turn is told by people's own vectors.
+    """
+    if vectors.dense.size <= MOST_SCANNED or not log.n_users or model.demand is not None:
+        return None
+    sample = np.unique(np.linspace(0, log.n_users - 1, SAMPLE).astype(np.int64))
+    return Whitened.of(vectors.dense, model.dense_users(log, sample))
 
 
 def _users(

@@ -13,7 +13,6 @@ import qdrant_edge as engine
 from molar_indexes import equal_lengths
 from molar_indexes.filters import FilterConstructors, field_of, key_of, quoted
 from molar_indexes.records import ITEM_ID
-from molar_retrieval import columns
 from molar_retrieval.index import IndexSpec
 
 SHARD = "shard"  # the shard's place in an index folder
@@ -75,9 +74,9 @@ EMBEDDED = FilterConstructors(
 
 
 def graphs(spec: IndexSpec, count: int) -> set[str]:
-    """Names of the vectors that are too many to be scanned for every query; nobody searches ``cf`` often."""
-    searched = {name: dim for name, dim in equal_lengths.dims(spec).items() if name != columns.CF}
-    return {name for name, dim in searched.items() if count * dim * 4 > FULL_SCAN_KB * 1024}
+    """Names of the vectors that are too many to be scanned for every query, of those that are searched often."""
+    dims = equal_lengths.dims(spec)
+    return {name for name in spec.searched if count * dims[name] * 4 > FULL_SCAN_KB * 1024}
 
 
 def config(spec: IndexSpec, count: int) -> engine.EdgeConfig:

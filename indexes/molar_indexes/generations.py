@@ -270,7 +270,7 @@ def publish(
         counts = [[int(row), int(times)] for row, times in popular[:_MOST_POPULAR]]
         (folder / POPULAR).write_text(json.dumps(counts), "utf-8")
         known: dict[str, Any] = {"items": proof.items, "newcomers": proof.cold_items, "users": count}
-        known |= proof.check(folder / INDEX, folder / USERS, backend, progress)
+        known |= proof.check(folder / INDEX, folder / USERS, folder / TABLE, backend, progress)
         known |= {"format": FORMAT, "backend": backend, "slots": slots, **beside.described()}
         known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
         return {**(facts or {}), **known}

@@ -18,6 +18,7 @@ from molar_retrieval import columns
 from molar_retrieval.errors import BackendError
 from molar_retrieval.index import Index, IndexItem, IndexSpec, SparseVector, StoredItem, Vector
 from molar_retrieval.progress import Progress
+from molar_retrieval.tensors import mapped
 
 _T = TypeVar("_T")
 _SAMPLE = 32
@@ -69,8 +70,10 @@ class Proof:
         elif (place := self._random.randrange(seen + 1)) < _SAMPLE:
             kept[place] = new
 
-    def check(self, index_folder: Path, users_file: Path, backend: str, progress: Progress) -> dict[str, Any]:
-        """Open both, read the sample back and search with it; BackendError if something else comes back.
+    def check(
+        self, index_folder: Path, users_file: Path, table_file: Path, backend: str, progress: Progress
+    ) -> dict[str, Any]:
+        """Open index and users, read the sample back and search with it; BackendError if something else comes back.
 
         The facts for the manifest are the spec with the candidate lists that searches need, and what graphs find.
         """
@@ -84,7 +87,7 @@ class Proof:
                         f"the new index does not give back what was put in: {problems[0]}",
                         "run `molar align` again; the live generation was not touched",
                     )
-                queries = sample(index, users) if index.graphs else {}
+                queries = sample(index, users, mapped(table_file).get("whitening")) if index.graphs else {}
                 reached = widened(index, scanning(index), queries, progress.note)
         finally:
             index.close()

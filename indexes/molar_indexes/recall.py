@@ -13,13 +13,18 @@ from statistics import median
 
 from molar_indexes.users import Users
 from molar_retrieval import columns
+from molar_retrieval.arrays import Array
 from molar_retrieval.index import SCAN, Index, IndexSpec, SparseVector, Vector
+from molar_retrieval.ranking.item_store import whitened
 
 LEAST = 0.95
 """Share of the best ten that a graph finds, on average, at least. Catalogues of real shops are at .98 to 1; measured
 there, lists of graphs at .96 have an NDCG@10 .0004 below those of a scan, at .94 .0011 (docs/results.md)."""
 WORSE = 0.05  # by so much less than :data:`LEAST` later measurements may find: other items and users are asked for
 BEST = 10  # so many of the best are looked for
+_OF_CANDIDATES = 200, 0.98, 1.5
+"""Of ``whitened``, whose lists are candidates: how many of the best are looked for, the share that is found at least,
+by how much lists grow. Other candidates come from sparse products, of which none is missed."""
 TOLERANCE = 1e-4
 """Scores that differ by less, relative to their size, are equal: they are sums in 32 bits, in any order."""
 _SAMPLE = 32
@@ -31,13 +36,16 @@ Queries = Mapping[str, Sequence[Vector | SparseVector]]
 class Reach:
     """How a vector that has a graph is searched."""
 
-    found: float  # share of the best ten, 0 to 1
+    found: float  # share of the best ten, of candidates of the best 200; 0 to 1
     ef: int  # candidate list; :data:`molar_retrieval.index.SCAN`: everything is scanned
     milliseconds: float  # that a search takes, the median
 
 
-def sample(index: Index, users: Users) -> Queries:
-    """What is searched with, by the name of the vector: vectors of items and, where people are, of users."""
+def sample(index: Index, users: Users, whitening: Array | None) -> Queries:
+    """What is searched with, by the name of the vector: vectors of items and, where people are, of users.
+
+    ``whitening`` is that of the generation's item store.
+    """
     names = [*index.spec.dims, *index.spec.sparse]
     items = index.fetch(_spread(len(index)), vectors=names)
     found: dict[str, list[Vector | SparseVector]] = {
@@ -48,6 +56,8 @@ def sample(index: Index, users: Users) -> Queries:
     for name in (columns.ALIGNED, columns.COLD_START, columns.EMERGING):
         if name in index.spec.dims:
             found[name] += people
+    if whitening is not None:  # no item is ever searched with
+        found[columns.WHITENED] = [whitened(user, whitening) for user in people]
     return {name: [one for one in asked if isinstance(one, SparseVector) or any(one)] for name, asked in found.items()}
 
 
@@ -60,8 +70,13 @@ def scanning(index: Index) -> Index:
     return index.searching(dict.fromkeys(index.graphs, SCAN))
 
 
+def enough(name: str) -> tuple[int, float]:
+    """How many of the best are looked for by a vector, and the share of them that is found at least."""
+    return _OF_CANDIDATES[:2] if name == columns.WHITENED else (BEST, LEAST)
+
+
 def widened(index: Index, truth: Index, queries: Queries, tell: Callable[[str], None]) -> dict[str, Reach]:
-    """How each vector with a graph has to be searched so that :data:`LEAST` is reached; scanning always is enough.
+    """How each vector with a graph has to be searched so that it finds :func:`enough`; scanning always is enough.
 
     ``truth`` finds exactly what is best; queries are those of :func:`sample`; ``tell`` is told of every vector for
     which the settings were not enough.
@@ -75,7 +90,7 @@ def widened(index: Index, truth: Index, queries: Queries, tell: Callable[[str], 
         tried = []
         for ef in _steps(index.spec, name, len(index)):
             tried.append(_measured(index.searching({name: ef}), name, asked, bars, ef))
-            if tried[-1].found >= LEAST:
+            if tried[-1].found >= enough(name)[1]:
                 break
         chosen[name] = tried[-1]
         if len(tried) > 1:
@@ -84,7 +99,7 @@ def widened(index: Index, truth: Index, queries: Queries, tell: Callable[[str], 
 
 
 def share(index: Index, truth: Index, name: str, queries: Sequence[Vector | SparseVector]) -> float:
-    """Share of the best ten that an index finds, 0 to 1; of equal scores any."""
+    """Share of the best that an index finds, of so many as :func:`enough` says, 0 to 1; of equal scores any."""
     bars = [_bar(truth, name, query) for query in queries]
     return _measured(index, name, queries, bars, SCAN).found
 
@@ -92,16 +107,17 @@ def share(index: Index, truth: Index, name: str, queries: Sequence[Vector | Spar
 def _steps(spec: IndexSpec, name: str, count: int) -> Iterator[int]:
     """The candidate lists to try: a list is good for twice ``m`` items a place, and a scan looks at all one by one."""
     ef = spec.efs.get(name, spec.ef)
+    growth = _OF_CANDIDATES[2] if name == columns.WHITENED else 2
     if ef != SCAN:
         yield ef
-        while 2 * spec.m * (ef := 2 * ef) <= count:
+        while 2 * spec.m * (ef := int(growth * ef)) <= count:
             yield ef
     yield SCAN
 
 
 def _bar(truth: Index, name: str, query: Vector | SparseVector) -> tuple[int, float]:
     """How many there are to be found, and the score from which on an item is one of them."""
-    scores = [score for _, score in truth.top(name, query, BEST)]
+    scores = [score for _, score in truth.top(name, query, enough(name)[0])]
     size = max(map(abs, scores), default=0.0)
     return len(scores), min(scores, default=0.0) - TOLERANCE * size
 
@@ -112,7 +128,7 @@ def _measured(
     found, wanted, seconds = 0, 0, []
     for query, (count, least) in zip(queries, bars, strict=True):
         began = time.perf_counter()
-        best = index.top(name, query, BEST)
+        best = index.top(name, query, enough(name)[0])
         seconds.append(time.perf_counter() - began)
         found += sum(score >= least for _, score in best)
         wanted += count
@@ -120,7 +136,7 @@ def _measured(
 
 
 def _sentence(name: str, first: Reach, last: Reach, count: int) -> str:
-    missed = f"with {first.ef:,} candidates the graph of {name!r} finds {first.found:.1%} of the best {BEST}"
+    missed = f"with {first.ef:,} candidates the graph of {name!r} finds {first.found:.1%} of the best {enough(name)[0]}"
     cost = f"{last.milliseconds:.1f} ms a search instead of {first.milliseconds:.1f}"
     if last.ef == SCAN:
         return f"{missed}; searches scan all {count:,} items instead: {cost}"

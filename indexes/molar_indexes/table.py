@@ -47,6 +47,7 @@ class Extras:
     reranker: Reranker | None = None
     queries: "QueryMaps | None" = None  # how texts and photos are brought into the items' spaces
     availability: Availability = field(default_factory=Availability)  # which fields say from when an item may be shown
+    whitening: npt.NDArray[np.float32] | None = None  # of users, where there are vectors ``whitened``, shape (d, d)
     emerging: Emerging | None = None  # items with few interactions, as they are ranked among newcomers
 
     def described(self) -> dict[str, Any]:
@@ -68,6 +69,8 @@ class Extras:
             found |= {_RERANK + name: array for name, array in self.reranker.to_tensors().items()}
         if self.emerging is not None:
             found |= {"emerging.rows": self.emerging.rows, "emerging.dense": self.emerging.dense}
+        if self.whitening is not None:
+            found["whitening"] = self.whitening
         if self.queries is not None:
             found |= {_QUERY + name: array for name, array in self.queries.to_tensors().items()}
         return found

@@ -270,7 +270,7 @@ class _Search(CandidateSource):
         depth = max(DEPTH, size if self._where is None else _AHEAD * size)
         while True:
             depth = min(depth, self._count + 1)
-            dense = self._top(columns.ALIGNED, self._user.vector, depth)
+            dense = self._top(*self._store.asked(self._user.vector), depth)
             beside, most = self._by_sparse(depth)
             bound = dense[-1][1] + max(most, 0.0) if len(dense) == depth else -inf
             best = self._scored(np.union1d(_rows(dense), beside), cold=False)

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval import columns
 from molar_retrieval.index import SparseVector, Vector
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.sparse_index import SparseItemIndex, Sums
@@ -51,6 +52,7 @@ class ItemStore:
     parts: Spans  # of each addend of a score within the dense vectors
     sparse_parts: Spans  # the same within the sparse ones
     emerging: Emerging | None = None  # None: there are none
+    whitening: Matrix | None = None  # what users are multiplied by to search ``whitened``, shape (d, d); None: no such
 
     def __len__(self) -> int:
         return len(self.dense)
@@ -76,6 +78,12 @@ class ItemStore:
         """The dense products of all items with some users, shape (users, n)."""
         return _products(users, self.dense)
 
+    def asked(self, vector: Vector) -> tuple[str, Vector]:
+        """Which vectors an index is to search, and by which, for the best dense products with a user."""
+        if self.whitening is None:
+            return columns.ALIGNED, vector
+        return columns.WHITENED, whitened(vector, self.whitening)
+
     def addends(self, vector: Vector, sums: Sums, rows: Rows) -> Array:
         """See :meth:`split`, for a user whose :meth:`sums` are known."""
         user, own = np.asarray(vector, np.float32), self.dense[rows]
@@ -94,7 +102,14 @@ class ItemStore:
         known, cold = (tensors[name] > 0 for name in ("known", "newcomer"))
         rows = tensors.get("emerging.rows")
         emerging = None if rows is None else Emerging(rows, tensors["emerging.dense"])
-        return cls(tensors["dense"], known, cold, sparse, content, cf, numbers, parts, sparse_parts, emerging)
+        own = tensors["dense"], known, cold, sparse, content, cf, numbers, parts, sparse_parts
+        return cls(*own, emerging, tensors.get("whitening"))
+
+
+def whitened(vector: Vector, whitening: Matrix) -> list[float]:
+    """A user's vector for a search of ``whitened``."""
+    turned: list[float] = (np.asarray(vector, np.float32) @ whitening).tolist()
+    return turned
 
 
 def _products(users: Sequence[Vector] | Matrix, items: Matrix) -> Matrix:

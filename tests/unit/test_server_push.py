@@ -134,7 +134,7 @@ def test_the_collection_is_laid_out_as_the_settings_say(workspace: Workspace, fa
     built = next(n for n, a in enumerate(fake.asked) if a.method == "PATCH" and "vectors" in a.body)
     assert built > max(n for n, what in enumerate(order) if what == "PUT points")
     assert order.index("POST aliases") > built
-    assert {v["hnsw_config"]["m"] for v in fake.asked[built].body["vectors"].values()} == {32}
+    assert {v["hnsw_config"]["m"] for v in fake.asked[built].body["vectors"].values()} == {16}
     other = send(workspace, fake, **{**chosen, "shards": 4})
     assert other.collection != report.collection
     assert other.before == report.collection

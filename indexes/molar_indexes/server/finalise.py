@@ -62,7 +62,10 @@ def prove(
     Returns the candidate lists that its graphs need, where the settings' own is not enough; raises
     :class:`ServerError` if something else comes back.
     """
-    truth, queries = scanning(generation.index), sample(generation.index, generation.users)
+    truth, queries = (
+        scanning(generation.index),
+        sample(generation.index, generation.users, generation.table.items.whitening),
+    )
     reached = {}
     problem = next(_problems(index, generation.index), None)
     if problem is None:

@@ -10,7 +10,7 @@ from molar_indexes import equal_lengths
 from molar_indexes.filters import quoted
 from molar_indexes.records import ITEM_ID
 from molar_indexes.server.filters import ROW_PATH
-from molar_retrieval import columns, fingerprint
+from molar_retrieval import fingerprint
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.index import SCAN, IndexSpec
 
@@ -91,8 +91,8 @@ class Layout:
 
 
 def searched(spec: IndexSpec) -> set[str]:
-    """Names of the dense vectors that deserve a graph; nobody searches ``cf`` often."""
-    return set(spec.dims) - {columns.CF}
+    """Names of the dense vectors that deserve a graph."""
+    return spec.searched
 
 
 def graphs(spec: IndexSpec) -> dict[str, models.VectorParamsDiff]:

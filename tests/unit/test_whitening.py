@@ -1,0 +1,125 @@
+"""Items turned towards users: products are the same, graphs of them find more, and candidates are searched there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from molar_indexes import edge_layout, equal_lengths
+from molar_indexes.edge_search import EdgeIndex
+from molar_indexes.generations import Generation, open_generation, publish
+from molar_indexes.table import Extras
+from molar_indexes.users import UserRecord
+from molar_indexes.verify import verify
+from molar_indexes.whitening import Whitened
+from molar_retrieval.expressions import Exists
+from molar_retrieval.index import SCAN, IndexItem, IndexSpec, SparseVector
+from molar_retrieval.ranking import candidates
+from molar_retrieval.ranking.candidates import find, products
+from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.request import RankingRequest
+from molar_retrieval.rng import generator
+from molar_retrieval.workspace import Workspace
+
+DIM, N, NEW = 32, 2000, 50
+
+
+def shop() -> tuple[np.ndarray, np.ndarray]:
+    """Items along all directions, and people who differ along few."""
+    random = generator(0, "whitening")
+    few = 1.0 / np.arange(1, DIM + 1)
+    people = few * random.normal(size=(64, DIM))
+    return random.normal(size=(N, DIM)).astype(np.float32), people.astype(np.float32)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
+    monkeypatch.setattr(edge_layout, "FULL_SCAN_KB", 10)
+    (tmp_path / "shop").mkdir()
+    return Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
+
+
+def released(workspace: Workspace, items: np.ndarray, people: np.ndarray, turned: Whitened | None) -> Generation:
+    """Items whose partner is the one before them; nobody had the last ones."""
+    near = None if turned is None else list(turned.rows())
+
+    def made(row: int) -> IndexItem:
+        if row >= N - NEW:
+            return IndexItem(row, f"item {row}", {"newcomers": items[row]}, {})
+        own = {"aligned": items[row]} | ({} if near is None else {"whitened": near[row]})
+        sparse = {"partners": SparseVector([row - 1], [0.5])} if row else {}
+        return IndexItem(row, f"item {row}", own, {}, sparse)
+
+    dims = dict.fromkeys(["aligned", "newcomers", *(["whitened"] if turned else [])], DIM)
+    lengths = {"aligned": equal_lengths.longest(items)} | ({"whitened": turned.longest} if turned else {})
+    return publish(
+        workspace, backend="edge", items=map(made, range(N)), popular=[], inputs={}, parts={"dense": (0, DIM)},
+        spec=IndexSpec(dims, m=8, ef_construct=32, ef=64, sparse=("partners",), lengths=lengths),
+        users=[UserRecord(f"user {n}", u, [n], SparseVector([n], [1.0]), times=[0]) for n, u in enumerate(people)],
+        sparse_parts={"partners": (0, N)}, extras=Extras(whitening=None if turned is None else turned.users),
+    )  # fmt: skip
+
+
+def found(generation: Generation, number: int, **limits: object) -> set[int]:
+    """The known ones among 100 candidates of somebody."""
+    store, user = generation.table.items, generation.users.keyed(f"user {number}")
+    request = RankingRequest(Query(), user, hidden=frozenset({number, 7}), **limits)  # type: ignore[arg-type]
+    (dense,) = products(store, [request])
+    rows = find(generation.index, store, 0, request, 100, dense).rows
+    return set(rows[rows < N - NEW].tolist())
+
+
+def share(generation: Generation, items: np.ndarray, people: np.ndarray) -> float:
+    """Of the best sums that are among the candidates."""
+    shares = []
+    for number, user in enumerate(people):
+        sums = items @ user
+        sums[number + 1] += 0.5
+        sums[[number, 7, *range(N - NEW, N)]] = -np.inf
+        best = found(generation, number)
+        shares.append(len(best & set(np.argsort(-sums)[: len(best)].tolist())) / len(best))
+    return float(np.mean(shares))
+
+
+def test_products_stay_what_they_are() -> None:
+    items, people = shop()
+    turned = Whitened.of(items, people)
+    assert turned is not None
+    near = np.array(list(turned.rows()))
+    assert (people @ turned.users) @ near.T == pytest.approx(people @ items.T, abs=1e-4)
+    assert turned.longest == pytest.approx(np.linalg.norm(near, axis=1).max())
+    before, after = (np.linalg.eigvalsh(asked.T @ asked) for asked in (people, people @ turned.users))
+    assert before.max() > 1000 * before.min()
+    assert after.max() < 10 * after.min()
+    assert Whitened.of(items, 0 * people) is None
+
+
+def test_candidates_are_searched_among_whitened_vectors(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    items, people = shop()
+    released(workspace, items, people, Whitened.of(items, people)).close()
+    asked, top = [], EdgeIndex.top
+
+    def told(self: EdgeIndex, name: str, *more: object, **rest: object) -> list[tuple[int, float]]:
+        asked.append(name)
+        return top(self, name, *more, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EdgeIndex, "top", told)
+    with open_generation(workspace) as generation:
+        assert generation.index.graphs == {"whitened", "newcomers"}
+        reach = generation.manifest.facts["graphs"]["whitened"]
+        assert reach["found"] >= 0.98
+        assert reach["ef"] != SCAN
+        assert share(generation, items, people) >= 0.98
+        assert set(asked) == {"whitened", "newcomers"}
+        assert found(generation, 3, where=Exists("item_id"))
+        assert set(asked) == {"whitened", "newcomers", "partners"}
+        assert verify(generation, deep=True) == []
+
+
+def test_a_generation_of_before_is_searched_as_it_was(workspace: Workspace) -> None:
+    items, people = shop()
+    with released(workspace, items, people, None) as generation:
+        assert generation.table.items.whitening is None
+        assert "aligned" in generation.manifest.facts["graphs"]
+        assert share(generation, items, people) >= 0.8
