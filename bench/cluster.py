@@ -82,5 +82,6 @@ if __name__ == "__main__":
         with_loopback()
         main(Path(sys.argv[2]))
     else:
-        way = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+        way = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--net", "--pid", "--fork"]
+        way += ["--kill-child", "--mount-proc"]  # whatever ends this, nothing of it stays
         os.execvp("unshare", [*way, sys.executable, __file__, "--inside", *sys.argv[1:]])

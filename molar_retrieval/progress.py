@@ -26,4 +26,15 @@ class _Silent:
     def finish(self) -> None: ...
 
 
+class Notes(_Silent):
+    """A listener that keeps what is worth telling."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        """Keep a sentence."""
+        self.notes.append(message)
+
+
 SILENT: Progress = _Silent()  # the listener that does nothing

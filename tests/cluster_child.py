@@ -12,29 +12,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from embedding_fakes import FakePlanner
 from shard_jobs import SquaresJob, shards
 
 from molar_retrieval.cluster import local
 from molar_retrieval.cluster.address import ClusterAddress
 from molar_retrieval.cluster.runner import OnCluster, nodes_of
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.embedding import embed, job
 from molar_retrieval.errors import MolarError
-from molar_retrieval.progress import Progress
+from molar_retrieval.progress import Notes
+from molar_retrieval.workspace import Workspace
 
 _SET_FLAGS, _UP, _RUNNING = 0x8914, 0x1, 0x40
-
-
-class Notes:
-    """A progress that remembers notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def start(self, task: str, total: int | None) -> None: ...
-    def advance(self, n: int = 1) -> None: ...
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def finish(self) -> None: ...
 
 
 def up(workspace: str, name: str, join: bool) -> bool:
@@ -64,10 +54,9 @@ def knock(workspace: str, token: str | None) -> dict[str, Any]:
 
 
 def squared(workspace: str, folder: str, count: int, workers: int | None, **job: Any) -> dict[str, Any]:
-    progress: Any = Notes()
-    listener: Progress = progress
+    progress = Notes()
     try:
-        report = OnCluster(_address(workspace), workers).run(SquaresJob(Path(folder), **job), shards(count), listener)
+        report = OnCluster(_address(workspace), workers).run(SquaresJob(Path(folder), **job), shards(count), progress)
     except MolarError as error:
         return {"error": error.message, "kind": type(error).__name__, "notes": progress.notes}
     return {"made": report.made, "notes": progress.notes, "told": report.notes}
@@ -84,6 +73,18 @@ def recommended(workspace: str, shop: str, folder: str, size: int) -> dict[str, 
         report = recommending.recommend(Path(shop), Path(folder, f"{workers}.parquet"), 5, runner=runner)
         told[workers] = {"shards": report.shards, "made": report.made, "users": report.users}
     return told
+
+
+def embedded(workspace: str, shop: str, folder: str) -> dict[str, Any]:
+    """Vectors by the cluster, of a catalogue that is prepared, after a worker was killed over them."""
+    job._BATCHES = 1
+    planner = FakePlanner(died=Path(folder, "died"))
+    progress = Notes()
+    report = embed(
+        Workspace(Path(shop)), EmbedSettings(batch_size=4), planner=planner, runner=OnCluster(_address(workspace)),
+        progress=progress,
+    )  # fmt: skip
+    return {"encoded": report.encoded, "notes": progress.notes}
 
 
 def _address(workspace: str) -> ClusterAddress:

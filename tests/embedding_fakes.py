@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -124,6 +125,23 @@ class Shop:
 
 def planned(encoder: FakeEncoder) -> Planner:
     return lambda _: EncoderPlan(encoder.info, lambda: encoder)
+
+
+@dataclass(frozen=True)
+class FakePlanner:
+    """Plans that travel to other processes; an item with the word ``deadly`` in its title kills the first of them."""
+
+    log: Path | None = None
+    died: Path | None = None
+
+    def __call__(self, settings: EmbedSettings) -> EncoderPlan:
+        return EncoderPlan(info(), lambda: FakeEncoder(log=self.log, before=self._before))
+
+    def _before(self, items: Sequence[EncoderInput]) -> None:
+        deadly = any("deadly" in (item.text or "") for item in items)
+        if deadly and self.died is not None and not self.died.exists():
+            self.died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run(workspace: Workspace, encoder: FakeEncoder, *, batch_size: int = 4, **options: Any) -> EmbedReport:

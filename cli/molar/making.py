@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from molar_retrieval.quality.report import CheckReport
 
 
+_MANY_ITEMS = 5_000
+"""Items to be encoded from which a cluster pays: fewer are done here in a few minutes, by the built-in encoder."""
+
+
 class Making(Foretelling):
     """Makes the workspace; every method does what the command of its name does."""
 
@@ -83,6 +87,7 @@ class Making(Foretelling):
         where: str | None = None,
         vectors: str | Path | None = None,
         trust_remote_code: bool = False,
+        on: str = "auto",
     ) -> "EmbedReport":
         """Turn each item's photo and words into a vector; only new and changed items are encoded.
 
@@ -96,9 +101,12 @@ class Making(Foretelling):
             where: Only items that fulfil this condition.
             vectors: Vectors made elsewhere: Parquet with ``item_id`` and ``vector``.
             trust_remote_code: Let the model run code that it brings.
+            on: Who encodes; see :meth:`recommend`.
         """
+        from molar.clustering import runner_of
         from molar_retrieval.catalog import prepare_catalogue
         from molar_retrieval.embedding import embed
+        from molar_retrieval.runner import InThisProcess
 
         flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
         flags |= {"offline": offline}
@@ -113,7 +121,9 @@ class Making(Foretelling):
             if told := self._encoder_named(chosen, model):
                 progress.note(told)
             facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
-            done = embed(place, chosen, progress=progress, vectors=None if vectors is None else Path(vectors))
+            runner = runner_of(self, on, InThisProcess(), _MANY_ITEMS)
+            brought = None if vectors is None else Path(vectors)
+            done = embed(place, chosen, progress=progress, vectors=brought, runner=runner)
             work.outcome = f"{done.encoded:,} items encoded, {done.reused:,} as they were"
             return replace(done, catalogue=dict(facts))
 

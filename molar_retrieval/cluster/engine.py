@@ -178,14 +178,19 @@ class Pool:
 
 
 def _connect(url: str) -> None:
-    try:
-        ray.init(url, log_to_driver=False, logging_level=logging.CRITICAL, namespace="molar")
-    except Exception as error:
-        raise _gone(url, error) from error
+    """Connect, at the second attempt too: Ray gives a busy head 30 seconds to start a process for a program."""
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # what it has to say comes as an error
+    for last in (False, True):
+        try:
+            ray.init(url, log_to_driver=False, logging_level=logging.CRITICAL, namespace="molar")
+            return
+        except Exception as error:
+            if last:
+                raise _gone(url, error) from error
 
 
 def _gone(url: str, error: Exception) -> BackendError:
-    said = str(error).strip().splitlines()[:1] or [type(error).__name__]
+    said = str(error).strip().splitlines()[-1:] or [type(error).__name__]  # before that there may be a traceback
     return BackendError(
         f"the cluster at {url} does not answer, or no longer: {said[0]}",
         "see `molar cluster status`; then run the same command again, what is done is kept",

@@ -69,14 +69,18 @@ class BySize(Runner):
     def __init__(self, here: Runner, cluster: Runner, least: int) -> None:
         self._here, self._cluster, self._least = here, cluster, least
 
+    def for_work(self, task: str, units: int, progress: Progress) -> Runner:
+        """Choose, and say why."""
+        large = units >= self._least
+        where = "the cluster does it" if large else "this machine does it, without the cluster"
+        if units:
+            progress.note(f"{task}: {units:,} to do, a cluster pays from {self._least:,}: {where}")
+        return self._cluster if large else self._here
+
     def _made(
         self, job: ShardJob, missing: Sequence[Shard], progress: Progress
     ) -> Generator[tuple[Shard, Sequence[str]]]:
-        work = sum(shard.size for shard in missing)
-        large = work >= self._least
-        where = "the cluster does it" if large else "this machine does it, without the cluster"
-        progress.note(f"{job.task}: {work:,} to do, a cluster pays from {self._least:,}: {where}")
-        yield from (self._cluster if large else self._here)._made(job, missing, progress)
+        yield from self.for_work(job.task, sum(shard.size for shard in missing), progress)._made(job, missing, progress)
 
 
 def _drive(

@@ -4,10 +4,11 @@ A run that was killed makes the same batches again, so its vectors equal those o
 """
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Self
+from tempfile import NamedTemporaryFile, TemporaryFile
+from typing import IO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,19 +29,11 @@ def batches_of(scan: ContentScan, pending: npt.NDArray[np.bool_], batch_size: in
     return [np.sort(rows[order[first : first + batch_size]]) for first in range(0, len(rows), batch_size)]
 
 
-class PendingTexts:
-    """What the encoder has to read, in a file of its own, so that any row can be fetched; used in a ``with`` block."""
+class Texts:
+    """What the encoder has to read, a line of a file for each row; used in a ``with`` block."""
 
-    def __init__(self, folder: Path, count: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = TemporaryFile(dir=folder)  # noqa: SIM115 (this is one)
-        self._starts = np.zeros(count, np.int64)
-
-    def add(self, row: int, text: str | None, image: str | None) -> None:
-        """The text and photo path of a row."""
-        self._starts[row] = self._file.tell()
-        line = json.dumps([text, image], ensure_ascii=False)
-        self._file.write(line.encode("utf-8", "surrogatepass") + b"\n")
+    def __init__(self, file: IO[bytes], starts: Mapping[int, int] | npt.NDArray[np.int64]) -> None:
+        self._file, self._starts = file, starts
 
     def fetch(self, rows: Iterable[int]) -> Iterator[tuple[str | None, str | None]]:
         """(text, photo path) of each row."""
@@ -54,3 +47,36 @@ class PendingTexts:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+class SharedTexts(Texts):
+    """Some rows of a file that another process keeps."""
+
+    def __init__(self, path: Path, starts: Mapping[int, int]) -> None:
+        super().__init__(path.open("rb"), starts)
+
+
+class PendingTexts(Texts):
+    """A file to which rows are added, and which is gone after the block; it has a name where it is to be ``shared``."""
+
+    def __init__(self, folder: Path, count: int, *, shared: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._rows = np.zeros(count, np.int64)
+        super().__init__((NamedTemporaryFile if shared else TemporaryFile)(dir=folder), self._rows)
+
+    def share(self) -> Path:
+        """The file, with all that was added up to now, as other machines see it."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return Path(self._file.name)
+
+    def starts(self, rows: Rows) -> list[int]:
+        """Where the lines of some rows begin."""
+        found: list[int] = self._rows[rows].tolist()
+        return found
+
+    def add(self, row: int, text: str | None, image: str | None) -> None:
+        """The text and photo path of a row."""
+        self._rows[row] = self._file.tell()
+        line = json.dumps([text, image], ensure_ascii=False)
+        self._file.write(line.encode("utf-8", "surrogatepass") + b"\n")

@@ -13,7 +13,7 @@ from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.reader import InputBatch, Reader
 from molar_retrieval.embedding.report import Clock
 from molar_retrieval.embedding.shards import ShardWriter
-from molar_retrieval.encoders.base import Encoder
+from molar_retrieval.encoders.base import Encoder, EncoderPlan
 from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import Progress
 
@@ -46,6 +46,26 @@ def run(
                 shard.append(work, number, batch.items, vectors)
             progress.advance(len(batch.rows))
     progress.finish()
+
+
+def loaded(plan: EncoderPlan, fingerprint: str) -> Encoder:
+    """The encoder of a plan; a BackendError says that it is not the one with this fingerprint."""
+    encoder = plan.load()
+    if encoder.info.fingerprint != fingerprint:
+        raise BackendError(
+            f"the model {encoder.info.name} is not the one that was described a moment ago",
+            "run again; if it stays so, name a fixed revision",
+        )
+    return encoder
+
+
+def require_dim(encoder: Encoder, dim: int | None) -> None:
+    """Raise a BackendError where vectors that are there have another length than the encoder's; None: none are."""
+    if dim not in (None, encoder.dim):
+        raise BackendError(
+            f"the encoder {encoder.info.name} makes {encoder.dim} numbers now and made {dim} before",
+            "its adapter must change its fingerprint with the dimension; report it to the author",
+        )
 
 
 class PatientEncoder:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from PIL import Image
 
 from molar_retrieval.catalog.images import ImageError, open_image
-from molar_retrieval.embedding.batches import PendingTexts
+from molar_retrieval.embedding.batches import Texts
 from molar_retrieval.embedding.catalogue import NO_FILE, stat_image
 from molar_retrieval.embedding.keys import FIELDS, NO_HASH, Rows, item_key
 from molar_retrieval.embedding.resolve import hash_image
@@ -59,7 +59,7 @@ class Photo:
 class Reader:
     """Loads batches in a few threads; use it in a ``with`` block, which ends the threads."""
 
-    def __init__(self, texts: PendingTexts, folder: Path, encoder: str) -> None:
+    def __init__(self, texts: Texts, folder: Path, encoder: str) -> None:
         self._texts = texts
         self._folder = folder
         self._encoder = encoder

@@ -15,9 +15,10 @@ from molar_retrieval.embedding.batches import PendingTexts, batches_of
 from molar_retrieval.embedding.catalogue import scan
 from molar_retrieval.embedding.contents import KIND, damaged_rows
 from molar_retrieval.embedding.external import as_brought, import_vectors
+from molar_retrieval.embedding.job import EncodeJob, anywhere, new_run, shards_of
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.known import KnownVectors
-from molar_retrieval.embedding.pipeline import run
+from molar_retrieval.embedding.pipeline import loaded, require_dim, run
 from molar_retrieval.embedding.publish import Origin, assemble, check_disk, publish, staging
 from molar_retrieval.embedding.reader import Reader
 from molar_retrieval.embedding.report import Clock, EmbedReport
@@ -27,9 +28,9 @@ from molar_retrieval.embedding.tuned import move_vectors
 from molar_retrieval.encoders import fused, registry
 from molar_retrieval.encoders.base import Encoder, Planner, language_note
 from molar_retrieval.encoders.head import FAMILY
-from molar_retrieval.errors import BackendError
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.runner import InThisProcess, Runner
 from molar_retrieval.workspace import Workspace
 
 _SHOWN = 16
@@ -42,12 +43,14 @@ def embed(
     progress: Progress = SILENT,
     vectors: Path | None = None,
     planner: Planner | None = None,
+    runner: Runner | None = None,
 ) -> EmbedReport:
     """Bring the workspace's content vectors up to date with its prepared catalogue.
 
     Only items whose text, photo, template or encoder changed are encoded; where nothing changed the encoder is not
     even loaded. Interrupted at any moment, it goes on from there when called again. A Parquet file (item_id, vector) of
-    ``vectors`` made elsewhere is taken instead of encoding; the planner is the registry by default.
+    ``vectors`` made elsewhere is taken instead of encoding; the planner is the registry by default. The ``runner``
+    encodes; None: this process.
 
     Raises:
         MissingArtefactError: If no catalogue was prepared.
@@ -61,19 +64,27 @@ def embed(
             return import_vectors(inputs, vectors, settings, progress)
         if (report := as_brought(inputs, settings)) is not None:
             return report
-        return EmbeddingRun(inputs, settings, planner, progress)()
+        return EmbeddingRun(inputs, settings, planner, progress, runner)()
 
 
 def digests_of(workspace: Workspace) -> Path:
     """The file that remembers digests of local weights, so that gigabytes are read once."""
-    return workspace.root / "weights.json"
+    return workspace.root.absolute() / "weights.json"
 
 
 class EmbeddingRun:
     """One run: what it starts from, what it would do, and the doing."""
 
-    def __init__(self, inputs: Pinned, settings: EmbedSettings, planner: Planner | None, progress: Progress) -> None:
+    def __init__(
+        self,
+        inputs: Pinned,
+        settings: EmbedSettings,
+        planner: Planner | None,
+        progress: Progress,
+        runner: Runner | None = None,
+    ) -> None:
         self._planner = planner or partial(registry.plan, cache=digests_of(inputs))
+        self._runner = runner or InThisProcess()
         self._inputs, self._settings, self._progress = inputs, settings, progress
         self._artefacts = inputs[KIND]
         self.live = self._artefacts.live
@@ -96,7 +107,8 @@ class EmbeddingRun:
                 under = registry.describe(beneath)
                 move_vectors(self._artefacts, self.catalogue, self.info, under, head, self._progress)
         folder = shard_folder(self._artefacts, self.info.fingerprint)
-        with PendingTexts(folder, len(self.catalogue)) as texts:
+        shared = not isinstance(self._runner, InThisProcess)
+        with PendingTexts(folder, len(self.catalogue), shared=shared) as texts:
             known, items, batches = self.planned(texts)
             todo = {number: rows for number, rows in enumerate(batches) if number not in known.own}
             if (change := self.change(sum(map(len, todo.values())))) is not None:
@@ -173,29 +185,30 @@ class EmbeddingRun:
         """Loaded when it is first needed."""
         self._progress.start(f"loading the encoder {self.info.name}", None)
         with self.clock("load"):
-            encoder = self._planner(self._settings).load()
+            encoder = loaded(self._planner(self._settings), self.info.fingerprint)
         self._progress.finish()
-        if encoder.info.fingerprint != self.info.fingerprint:
-            raise BackendError(
-                f"the model {self.info.name} is not the one that was described a moment ago",
-                "run again; if it stays so, name a fixed revision",
-            )
         return encoder
 
     def _encode(self, known: KnownVectors, todo: Mapping[int, Rows], folder: Path, texts: PendingTexts) -> None:
         missing, count = sum(map(len, todo.values())), len(self.catalogue)
         if known.own:
             self._progress.note(f"going on with an interrupted run: {missing} of {count} items are left")
-        encoder, info = self.encoder, self.info
-        if known.dim not in (None, encoder.dim):
-            raise BackendError(
-                f"the encoder {info.name} makes {encoder.dim} numbers now and made {known.dim} before",
-                "its adapter must change its fingerprint with the dimension; report it to the author",
-            )
-        check_disk(folder, count, encoder.dim, missing)
-        reader = Reader(texts, self.catalogue.folder, info.fingerprint)
-        with ShardWriter(folder, encoder.blocks, encoder.dim) as shard:
-            run(reader, encoder, shard, known.work, todo, self.clock, self._progress)
+        runner = self._runner.for_work("embed", missing, self._progress)
+        if isinstance(runner, InThisProcess):
+            require_dim(self.encoder, known.dim)
+            check_disk(folder, count, self.encoder.dim, missing)
+            reader = Reader(texts, self.catalogue.folder, self.info.fingerprint)
+            with ShardWriter(folder, self.encoder.blocks, self.encoder.dim) as shard:
+                run(reader, self.encoder, shard, known.work, todo, self.clock, self._progress)
+        else:
+            job = EncodeJob(
+                folder.absolute(), texts.share().absolute(), self.catalogue.folder.absolute(), anywhere(self._settings),
+                self._planner, self.info.fingerprint, known.work, known.dim, (count, missing), new_run(),
+            )  # fmt: skip
+            with self.clock("encode"):
+                made = runner.run(job, shards_of(todo, texts), self._progress)
+            for note in made.notes:
+                self._progress.note(note)
         with self.clock("write"):
             known.refresh()
 

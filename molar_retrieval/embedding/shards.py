@@ -56,11 +56,22 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 class ShardWriter:
-    """Appends batches to a new shard; use it in a ``with`` block. A shard without a name gets the next number."""
+    """Appends batches to a new shard; use it in a ``with`` block.
 
-    def __init__(self, folder: Path, blocks: Sequence[VectorBlock], dim: int, name: str | None = None) -> None:
+    A shard without a name gets the next number; one at a ``path`` is none until it is renamed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        blocks: Sequence[VectorBlock],
+        dim: int,
+        name: str | None = None,
+        *,
+        path: Path | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{name or f'{len(shard_paths(folder)) + 1:06}'}{_SUFFIX}"
+        self.path = path or folder / f"{name or f'{len(shard_paths(folder)) + 1:06}'}{_SUFFIX}"
         vector = pa.field(_VECTOR, pa.list_(pa.float32(), dim), nullable=False)
         described = {"blocks": json.dumps([asdict(block) for block in blocks])}
         self._schema = pa.schema([*FIELDS, vector], described)

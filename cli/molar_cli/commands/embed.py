@@ -29,6 +29,7 @@ def embed(
     ] = None,
     dry_run: Annotated[bool, option("Predict time and disk, write nothing.", "--dry-run")] = False,
     settings: options.SettingsOption = None,
+    on: options.OnOption = "auto",
 ) -> None:
     """Turn each item's photo and words into a vector; only new and changed items are encoded.
 
@@ -43,7 +44,7 @@ def embed(
     said: dict[str, Any] = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size}
     said |= {"device": device, "offline": offline, "where": where, "trust_remote_code": trust_remote_code}
     shop = run.shop(catalog, settings)
-    print_embedded(run, shop.forecast(**said) if dry_run else shop.embed(**said, vectors=vectors))
+    print_embedded(run, shop.forecast(**said) if dry_run else shop.embed(**said, vectors=vectors, on=on))
 
 
 def print_embedded(run: Session, outcome: "EmbedForecast | EmbedReport") -> None:
