@@ -97,11 +97,9 @@ def align(
     from molar_retrieval.alignment.derive import derive
     from molar_retrieval.catalog import prepare_catalogue
     from molar_retrieval.embedding import embed
-    from molar_retrieval.native import keep_freed_memory
     from molar_retrieval.pinned import pin
     from molar_retrieval.training.processes import Processes
 
-    keep_freed_memory()
     processes = Processes.of_launcher()
     if not processes.first:
         if not settings.privacy.with_noise:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval import fingerprint
+from molar_retrieval import fingerprint, memory
 from molar_retrieval.alignment import conditioning, seen
 from molar_retrieval.alignment.cold_start import with_newcomers
 from molar_retrieval.alignment.components import Dense
@@ -95,14 +95,16 @@ def align(
     """
     with pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read:
         inputs = _inputs(read)
+        _forecast(read, settings, progress)
         cf = factorise(read, settings.cf, settings.split, progress)
         inputs |= {"cf": cf.fingerprint}
         log = held_out(read, settings.split).training
-        options = sized(settings.align, log)
+        options, sizes = sized(settings.align, log), (log.n_items, log.n_users, len(log))
         chosen = {"align": options.model_dump(mode="json"), "split": settings.split.model_dump()}
         shaping = {k: v for k, v in chosen["align"].items() if k not in _NO_EFFECT}
         precision = pick_precision(settings.align.precision, pick_device(settings.align.device))
         least = settings.privacy.fewest(int(np.count_nonzero(np.diff(log.offsets))))
+        del log  # each step opens its own, and closes it
         small = {"least": least} if least > 1 else {}
         run = fingerprint.of_json([inputs, shaping | small, chosen["split"], precision, _VERSION])
         store = workspace["alignment"]
@@ -122,8 +124,7 @@ def align(
             on_epoch(score)
 
         with workspace.lock("alignment"):
-            need = of_generation(log.n_items, log.n_users, len(log.item))
-            require(store.root, need, "an alignment and its generation take about")
+            require(store.root, of_generation(*sizes), "an alignment and its generation take about")
             partial = store.partial(run[:16])
             if restart:
                 shutil.rmtree(partial)
@@ -265,6 +266,14 @@ def _inputs(workspace: Pinned) -> dict[str, str]:
         )
     attributes = attributes_digest(hashed_attributes(Catalogue.open(version)))
     return {"content": content.fingerprint, "attributes": attributes, "interactions": interactions.fingerprint}
+
+
+def _forecast(read: Pinned, settings: MolarSettings, progress: Progress) -> None:
+    """Say before anything begins that it takes more memory than there is."""
+    log, catalogue = (read[kind].require()[1].facts for kind in ("interactions", "catalogue"))
+    sizes = memory.Sizes.of(settings, log["interactions"], log["users"], catalogue["items"])
+    if note := memory.warning(sizes, memory.of_machine()[0]):
+        progress.note(note)
 
 
 def _trained_as(manifest: Manifest, inputs: Mapping[str, str]) -> str:

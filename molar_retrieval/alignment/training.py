@@ -22,6 +22,7 @@ from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.native import keep_freed_memory
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import autocast, pick_device, pick_precision, threads
 from molar_retrieval.training.losses import info_nce, sampled_softmax
@@ -124,6 +125,7 @@ def train(
     """
     if not settings.towers:
         return build_network(data, settings).eval(), TrainingState(run)
+    keep_freed_memory()  # not before: of the large arrays of a log, pieces would be kept that nothing fits into
     with threads(settings.threads), torch.random.fork_rng():
         trainer = TowerTrainer(data, settings, run, processes, onwards)
         trainer.train(folder, progress, on_epoch)

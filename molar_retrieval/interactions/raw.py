@@ -83,6 +83,7 @@ def ordered(raw: RawLog) -> RawLog:
         for begin in range(0, len(column), _BLOCK):
             moved[begin : begin + _BLOCK] = column[places[begin : begin + _BLOCK]]
         column[:] = moved
+        del moved  # before there is the next one
     return raw
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar.doctor.software import torch_build
+from molar_retrieval.memory import of_machine
 
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -54,14 +55,7 @@ def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> float:
 
 
 def _memory(proc: Path, groups: Path) -> Entry:
-    facts = _fields(_read(proc / "meminfo"))
-    total, free = (1024 * int(facts[name].split()[0]) if name in facts else 0 for name in ("memtotal", "memavailable"))
-    if not total and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = _read(groups / "memory.max").strip()
-    if limit.isdigit() and 0 < int(limit) < total:
-        used = _read(groups / "memory.current").strip()
-        total, free = int(limit), min(free, int(limit) - int(used)) if used.isdigit() else free
+    total, free = of_machine(proc, groups)
     problem = f"only {free / GIB:.1f} GB of memory are free; the encoder and its libraries take about 2 GB"
     return entry(
         "memory",

@@ -1,0 +1,73 @@
+"""Forecasts of memory: what one more interaction takes, against processes that are measured; what is said of it."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from molar_retrieval import memory
+from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.memory import Sizes
+from molar_retrieval.workspace import Workspace
+
+CHILD = Path(__file__).parents[1] / "memory_child.py"
+FEW, MANY = 300_000, 1_500_000
+PEOPLE, ITEMS = 5_000, 2_000
+
+
+def catalogue(folder, count):
+    random = np.random.default_rng(0)
+    ids, people = ([f"{kind} {number}" for number in range(n)] for kind, n in (("item", ITEMS), ("person", PEOPLE)))
+    columns = {
+        "user_id": pa.array(people).take(pa.array(random.integers(0, PEOPLE, count))),
+        "item_id": pa.array(ids).take(pa.array(random.integers(0, ITEMS, count))),
+        "timestamp": random.integers(1_000_000_000, 1_500_000_000, count),
+    }
+    folder.mkdir()
+    pq.write_table(pa.table(columns), folder / "interactions.parquet", row_group_size=1 << 15)
+    pq.write_table(pa.table({"item_id": ids, "title": ids}), folder / "items.parquet")
+    workspace = Workspace.for_catalogue(folder / ".molar", folder)
+    prepare_catalogue(folder, workspace)
+    return folder
+
+
+def peak(stage, folder):
+    # Arrays are given back at once, as large ones always are.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, CHILD, stage, folder]
+    return int(subprocess.run(command, check=True, capture_output=True, env=environment).stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_one_more_interaction_takes_as_much_as_is_forecast(tmp_path):
+    small, large = catalogue(tmp_path / "small", FEW), catalogue(tmp_path / "large", MANY)
+    for stage, name in (("log", memory.LOG), ("factors", memory.FACTORS)):
+        least, most = (peak(stage, folder) for folder in (small, large))
+        few, many = (memory.peaks(Sizes(count, PEOPLE, ITEMS))[name] for count in (FEW, MANY))
+        assert (most - least) / (MANY - FEW) == pytest.approx((many - few) / (MANY - FEW), rel=0.25), name
+
+
+def test_sizes_follow_from_the_settings():
+    small, large = (Sizes.of(MolarSettings(), count, 10, 20) for count in (1000, 10_000_000))
+    assert (small.width, large.width, large.factors, large.features) == (64, 128, 64, 768)
+    counted = MolarSettings.model_validate({"align": {"preset": "instant"}, "cf": {"factors": 32}})
+    assert memory.TOWERS not in memory.peaks(Sizes.of(counted, 10, 10, 10))
+    assert Sizes.of(counted, 10, 10, 10).factors == 32
+
+
+def test_what_is_beyond_the_machine_is_said_with_the_stage():
+    sizes = Sizes(1_000_000_000, 10_000_000, 1_000_000)
+    taken = max(memory.peaks(sizes).values())
+    assert memory.warning(sizes, taken) is None
+    assert memory.warning(sizes, 0) is None, "where nobody knows how much there is"
+    name = max(memory.peaks(sizes), key=memory.peaks(sizes).get)
+    assert memory.warning(sizes, 8_000_000_000).startswith(f"{name} takes about ")
+    assert "this machine has 8.0 GB" in memory.sentence(sizes, 8_000_000_000)
+    assert "this machine" not in memory.sentence(replace(sizes, interactions=1), 0)
