@@ -15,7 +15,7 @@ from molar_indexes.whitening import Whitened
 from molar_retrieval.expressions import Exists
 from molar_retrieval.index import SCAN, IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking import candidates
-from molar_retrieval.ranking.candidates import find, products
+from molar_retrieval.ranking.candidates import find, products, source_of
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.rng import generator
@@ -66,7 +66,7 @@ def found(generation: Generation, number: int, **limits: object) -> set[int]:
     store, user = generation.table.items, generation.users.keyed(f"user {number}")
     request = RankingRequest(Query(), user, hidden=frozenset({number, 7}), **limits)  # type: ignore[arg-type]
     (dense,) = products(store, [request])
-    rows = find(generation.index, store, 0, request, 100, dense).rows
+    rows = find(generation.index, 0, source_of(generation.index, store, request, dense), request, 100).rows
     return set(rows[rows < N - NEW].tolist())
 
 
