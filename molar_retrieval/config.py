@@ -240,7 +240,12 @@ class IndexSettings(Settings):
         " one cluster",
     )
     collection: str = Field("molar", pattern=r"^[A-Za-z0-9_.-]+$", description="the alias that is asked there")
-    grpc_port: int | None = Field(None, ge=1, le=65535, description="ask by gRPC at this port; None: REST")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="ask by gRPC at this port, 0: never; None: at the one after REST's if it answers",
+    )
     timeout: float = Field(2.0, gt=0, le=86_400, description="seconds that one request of a query may take")
     fallback: Literal["none", "local"] = Field("none", description="what answers where the server does not")
     users: Literal["local", "server"] = Field("local", description="where vectors and histories of people are")

@@ -27,6 +27,14 @@ class SparseVector(NamedTuple):
     values: Sequence[float]
 
 
+class Search(NamedTuple):
+    """What :meth:`Index.top` is asked for: the name of a vector, a query for it, and how many are wanted."""
+
+    name: str
+    query: Vector | SparseVector
+    k: int
+
+
 @dataclass(frozen=True, slots=True)
 class IndexItem:
     """One item on its way into an index.
@@ -148,6 +156,11 @@ class Index(Protocol):
         Raises:
             RequestError: If the name or the query does not fit, a number in it is not finite, or k < 1.
         """
+
+    def tops(
+        self, searches: Sequence[Search], *, exclude: Iterable[int] = (), where: Expression | None = None
+    ) -> list[list[tuple[int, float]]]:
+        """The answers of :meth:`top` to several searches, which an index on a server is asked for at once."""
 
     def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""

@@ -77,6 +77,9 @@ class FakeQdrant:
         misses: Searches with fewer candidates miss the best item, as graphs may; 0: there are no graphs.
         topology: What it says of nodes and of copies of collections on them, by path; None: it knows no such path.
         indexes: By collection, the kinds of its payload fields that have an index.
+        answered: Bytes of all answers.
+        grpc: The server for gRPC, where there is one; see :mod:`qdrant_grpc_fake`.
+        lock: Held while one request is answered: the mode in process takes one writer at a time.
     """
 
     def __init__(self, client: QdrantClient, version: str) -> None:
@@ -90,15 +93,21 @@ class FakeQdrant:
         self.misses = 0
         self.indexes: dict[str, dict[str, str]] = {}
         self.topology: Callable[[str], Any] = {"/cluster": {"status": "disabled"}}.get
-        self._lock = threading.Lock()
+        self.answered = 0
+        self.grpc: Any = None
+        self.lock = threading.Lock()
 
     def of(self, pattern: str) -> list[Asked]:
         """The requests whose ``METHOD path`` matches."""
         return [one for one in self.asked if re.search(pattern, f"{one.method} {one.path}")]
 
+    def sent(self, size: int) -> None:
+        """Count the bytes of an answer."""
+        self.answered += size
+
     def striking(self, asked: Asked) -> Fault | None:
         """Note a request; the fault that it meets."""
-        with self._lock:
+        with self.lock:
             self.asked.append(asked)
             for fault in self.faults:
                 if re.search(fault.of, f"{asked.method} {asked.path}"):
@@ -125,7 +134,7 @@ class FakeQdrant:
         if refused := refusal(asked.body, self.version, self.indexes.get(parts[1] if len(parts) > 1 else "", {})):
             return refused[0], _error(refused[1])
         try:
-            with self._lock:
+            with self.lock:
                 result = (self._points if "points" in parts else self._collections)(asked, parts)
         except ValueError as error:
             return (404 if "not found" in str(error) else 409 if "exists" in str(error) else 400), _error(str(error))
@@ -191,19 +200,23 @@ class FakeQdrant:
                 count = models.CountRequest(**body)
                 return _json(client.count(name, count_filter=count.filter))
             case ["POST", "collections", name, "points", "query"]:
-                query = models.QueryRequest(**body)
-                params = query.params or models.SearchParams(exact=True)
-                missed = int(not params.exact and (params.hnsw_ef or 0) < self.misses)
-                found = client.query_points(
-                    name,
-                    query=query.query.nearest if isinstance(query.query, models.NearestQuery) else query.query,
-                    using=query.using,
-                    query_filter=query.filter,
-                    limit=query.limit + missed,
-                    with_payload=query.with_payload,
-                )
-                return {"points": [_printed(point) for point in found.points[missed:]]}
+                return self._queried(name, models.QueryRequest(**body))
+            case ["POST", "collections", name, "points", "query", "batch"]:
+                return [self._queried(name, one) for one in models.QueryRequestBatch(**body).searches]
         raise ValueError(f"the fake knows no {asked.method} {asked.path}")
+
+    def _queried(self, name: str, query: models.QueryRequest) -> dict[str, Any]:
+        params = query.params or models.SearchParams(exact=True)
+        missed = int(not params.exact and (params.hnsw_ef or 0) < self.misses)
+        found = self.client.query_points(
+            name,
+            query=query.query.nearest if isinstance(query.query, models.NearestQuery) else query.query,
+            using=query.using,
+            query_filter=query.filter,
+            limit=query.limit + missed,
+            with_payload=query.with_payload,
+        )
+        return {"points": [_printed(point) for point in found.points[missed:]]}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -228,7 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 (the names that http.server looks for)
 
     def _send(self, status: int, document: Any, headers: dict[str, str], fault: Fault | None = None) -> None:
-        content = json.dumps(document).encode()
+        content = json.dumps(document, separators=(",", ":")).encode()
+        self.fake.sent(len(content))
         try:
             self.send_response(status)
             for name, value in {**headers, "Content-Type": "application/json"}.items():

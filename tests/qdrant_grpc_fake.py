@@ -1,9 +1,13 @@
-"""The gRPC side of :mod:`qdrant_fake`: qdrant-client's in-process mode behind gRPC, by the client's own conversions."""
+"""The gRPC side of :mod:`qdrant_fake`: qdrant-client's in-process mode behind gRPC, by the client's own conversions.
 
+Requests are recorded as ``GRPC Method``, and meet faults under that name: their acts, delays and refusals.
+"""
+
+import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from importlib import metadata
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import grpc as g
@@ -11,13 +15,16 @@ from qdrant_client import QdrantClient
 from qdrant_client import grpc as pb
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_grpc, qdrant_pb2_grpc
+from qdrant_fake import Asked, FakeQdrant, fake_qdrant
+from qdrant_limits import MET
 
 DONE = pb.UpdateResult(operation_id=0, status=pb.UpdateStatus.Completed)
+_CODES = {401: g.StatusCode.UNAUTHENTICATED, 403: g.StatusCode.PERMISSION_DENIED, 429: g.StatusCode.RESOURCE_EXHAUSTED}
 
 
-class _Root(qdrant_pb2_grpc.QdrantServicer):
-    def HealthCheck(self, request: Any, context: Any) -> Any:  # noqa: N802 (gRPC's names)
-        return pb.HealthCheckReply(title="qdrant - vector search engine", version=metadata.version("qdrant-client"))
+def _root(fake: FakeQdrant) -> dict[str, Callable[[Any], Any]]:
+    title = "qdrant - vector search engine"
+    return {"HealthCheck": lambda _: pb.HealthCheckReply(title=title, version=fake.version)}
 
 
 def _collections(client: QdrantClient) -> dict[str, Callable[[Any], Any]]:
@@ -76,7 +83,7 @@ def _points(client: QdrantClient) -> dict[str, Callable[[Any], Any]]:
     def get(request: Any) -> Any:
         ids = [GrpcToRest.convert_point_id(one) for one in request.ids]
         found = client.retrieve(request.collection_name, ids, **selected(request))
-        return pb.GetResponse(result=[RestToGrpc.convert_retrieved_point(record) for record in found])
+        return pb.GetResponse(result=_retrieved(found))
 
     def scroll(request: Any) -> Any:
         found, _ = client.scroll(
@@ -86,13 +93,13 @@ def _points(client: QdrantClient) -> dict[str, Callable[[Any], Any]]:
             limit=request.limit,
             **selected(request),
         )
-        return pb.ScrollResponse(result=[RestToGrpc.convert_retrieved_point(record) for record in found])
+        return pb.ScrollResponse(result=_retrieved(found))
 
     def count(request: Any) -> Any:
         found = client.count(request.collection_name, optional(request, "filter", GrpcToRest.convert_filter))
         return pb.CountResponse(result=pb.CountResult(count=found.count))
 
-    def query(request: Any) -> Any:
+    def queried(request: Any) -> list[Any]:
         found = client.query_points(
             request.collection_name,
             query=GrpcToRest.convert_query(request.query).nearest,
@@ -102,7 +109,7 @@ def _points(client: QdrantClient) -> dict[str, Callable[[Any], Any]]:
             limit=request.limit,
             with_payload=GrpcToRest.convert_with_payload_selector(request.with_payload),
         )
-        return pb.QueryResponse(result=[RestToGrpc.convert_scored_point(point) for point in found.points])
+        return [RestToGrpc.convert_scored_point(_whole(point)) for point in found.points]
 
     return {
         "Upsert": upsert,
@@ -110,15 +117,39 @@ def _points(client: QdrantClient) -> dict[str, Callable[[Any], Any]]:
         "Get": get,
         "Scroll": scroll,
         "Count": count,
-        "Query": query,
+        "Query": lambda r: pb.QueryResponse(result=queried(r)),
+        "QueryBatch": lambda r: pb.QueryBatchResponse(
+            result=[pb.BatchResult(result=queried(one)) for one in r.query_points]
+        ),
     }
 
 
-def _servicer(base: type, answers: dict[str, Callable[[Any], Any]], asked: list[str]) -> Any:
+def _retrieved(found: list[Any]) -> list[Any]:
+    return [RestToGrpc.convert_retrieved_point(_whole(record)) for record in found]
+
+
+def _whole(point: Any) -> Any:
+    """The client's conversion wants a payload."""
+    return point.model_copy(update={"payload": point.payload or {}})
+
+
+def _servicer(base: type, answers: dict[str, Callable[[Any], Any]], fake: FakeQdrant) -> Any:
     def method(name: str, answer: Callable[[Any], Any]) -> Callable[[Any, Any, Any], Any]:
         def called(self: Any, request: Any, context: Any) -> Any:
-            asked.append(name)
-            return answer(request)
+            key = dict(context.invocation_metadata()).get("api-key")
+            fault = fake.striking(Asked("GRPC", name, request.ByteSize(), key, request))
+            if fault is not None and fault.act is not None:
+                fault.act()
+            if fault is not None:
+                time.sleep(fault.delay)
+            if fault is not None and fault.status is not None:
+                context.abort(_CODES.get(fault.status, g.StatusCode.INTERNAL), fault.error)
+            if fake.key is not None and key != fake.key and name != "HealthCheck":
+                context.abort(g.StatusCode.UNAUTHENTICATED, "Must provide an API key")
+            with fake.lock:
+                reply = answer(request)
+            fake.sent(reply.ByteSize())
+            return reply
 
         return called
 
@@ -126,19 +157,24 @@ def _servicer(base: type, answers: dict[str, Callable[[Any], Any]], asked: list[
 
 
 @contextmanager
-def fake_grpc() -> Iterator[tuple[int, QdrantClient, list[str]]]:
-    """A server of its own: its port, what is behind it, and the names of the methods that were called."""
-    client, asked = QdrantClient(":memory:"), []
-    server = g.server(ThreadPoolExecutor(1))  # the in-process mode takes one writer at a time
-    qdrant_pb2_grpc.add_QdrantServicer_to_server(_Root(), server)
-    collections = _servicer(collections_service_pb2_grpc.CollectionsServicer, _collections(client), asked)
-    collections_service_pb2_grpc.add_CollectionsServicer_to_server(collections, server)
-    points = _servicer(points_service_pb2_grpc.PointsServicer, _points(client), asked)
-    points_service_pb2_grpc.add_PointsServicer_to_server(points, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield port, client, asked
-    finally:
+def fake_both(version: str = MET) -> Iterator[FakeQdrant]:
+    """A server of its own that is asked by REST, and by gRPC at the port after that."""
+    with ExitStack() as stack:
+        for _ in range(100):
+            fake = stack.enter_context(fake_qdrant(version))
+            port = int(fake.url.rsplit(":", 1)[1]) + 1
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", port)):
+                    break
+        server = g.server(ThreadPoolExecutor(4))
+        root = _servicer(qdrant_pb2_grpc.QdrantServicer, _root(fake), fake)
+        qdrant_pb2_grpc.add_QdrantServicer_to_server(root, server)
+        collections = _servicer(collections_service_pb2_grpc.CollectionsServicer, _collections(fake.client), fake)
+        collections_service_pb2_grpc.add_CollectionsServicer_to_server(collections, server)
+        points = _servicer(points_service_pb2_grpc.PointsServicer, _points(fake.client), fake)
+        points_service_pb2_grpc.add_PointsServicer_to_server(points, server)
+        server.add_insecure_port(f"127.0.0.1:{port}")
+        server.start()
+        fake.grpc = server
+        yield fake
         server.stop(None)
-        client.close()

@@ -7,10 +7,12 @@ from contextlib import ExitStack, contextmanager
 
 from qdrant_client import models
 from qdrant_fake import fake_qdrant
+from qdrant_grpc_fake import fake_both
 
 from molar_indexes.records import batches
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import Connection, connect
+from molar_indexes.server.filters import items_between
 from molar_indexes.server.finalise import build_graphs
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.layout import Layout, payload_indexes
@@ -20,10 +22,11 @@ from molar_retrieval.index import IndexItem, IndexSpec, StoredItem
 from molar_retrieval.progress import SILENT
 
 URL = os.environ.get("MOLAR_TEST_QDRANT_URL")
-FAKE, REAL = "server, fake", "server"
+FAKE, SPOKEN, REAL, WRITTEN = "server, fake", "server, fake, gRPC", "server", "server, REST"
 CONTAINS = "1.20.0"
 """The first version with all conditions, which the fake has here."""
-SERVERS = [FAKE, *([REAL] if URL else [])]
+SERVERS = [FAKE, SPOKEN, *([REAL, WRITTEN] if URL else [])]
+"""A real one is asked by gRPC where it answers, and by REST."""
 
 
 class Shelf:
@@ -47,7 +50,9 @@ class Shelf:
             return [to_point(spec, item) for item in stored[first:last]]
 
         count = len(stored)
-        upload(self.connection, name, count, read, resumed=False, at_once=1, progress=SILENT, task="items")
+        upload(
+            self.connection, name, count, read, items_between, resumed=False, at_once=1, progress=SILENT, task="items"
+        )
         build_graphs(self.connection, name, spec, SILENT)
         return _Kept(self.connection, name, spec, count, layout)
 
@@ -61,8 +66,9 @@ class _Kept(ServerIndex):
 def shelf(kind: str) -> Iterator[Shelf]:
     """Collections on a kind of server."""
     with ExitStack() as stack:
-        url = URL if kind == REAL and URL else stack.enter_context(fake_qdrant(CONTAINS)).url
-        connection = connect(ServerConfig(url, timeout=60.0))
+        stand_in = {FAKE: fake_qdrant, SPOKEN: fake_both}.get(kind)
+        url = URL if stand_in is None and URL else stack.enter_context((stand_in or fake_qdrant)(CONTAINS)).url
+        connection = connect(ServerConfig(url, timeout=60.0, grpc_port=0 if kind == WRITTEN else None))
         opened = Shelf(connection)
         yield opened
         for name in opened.made:

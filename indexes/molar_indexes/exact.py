@@ -12,7 +12,7 @@ from molar_indexes.records import ITEM_ID, batches, check_stored, checked_query
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.expressions import Expression, matches
-from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, StoredItem, Vector
+from molar_retrieval.index import IndexItem, IndexSpec, Search, SparseVector, StoredItem, Vector
 from molar_retrieval.progress import Progress
 from molar_retrieval.tensors import TensorsWriter, mapped
 
@@ -132,6 +132,13 @@ class ExactIndex:
         order = np.argsort(-scores, kind="stable")[:k]
         rows = [self._items[slot][0] for slot in slots[order].tolist()]
         return list(zip(rows, scores[order].tolist(), strict=True))
+
+    def tops(
+        self, searches: Sequence[Search], *, exclude: Iterable[int] = (), where: Expression | None = None
+    ) -> list[list[tuple[int, float]]]:
+        """The answers to several searches, one after the other."""
+        hidden = list(exclude)
+        return [self.top(*search, exclude=hidden, where=where) for search in searches]
 
     def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from molar_retrieval import columns
 from molar_retrieval.availability import Availability
 from molar_retrieval.expressions import Expression, OneOf, Or, fields_of
-from molar_retrieval.index import Index, IndexSpec, SparseVector, StoredItem, Vector
+from molar_retrieval.index import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.item_store import ItemStore, Matrix
@@ -106,12 +106,15 @@ class LiveIndex(Index):
         where: Expression | None = None,
     ) -> list[tuple[int, float]]:
         """Rows and scores of the best; see :class:`molar_retrieval.index.Index`."""
-        if where is not None and self.concerns(where):
-            turned = self.turned(where)
-            exclude = {*exclude, *turned.out} if turned.out else exclude
-            if turned.into:
-                where = Or((where, OneOf(columns.ITEM_ID, tuple(turned.into.values()))))
+        exclude, where = self._present(exclude, where)
         return self.index.top(name, query, k, exclude=exclude, where=where)
+
+    def tops(
+        self, searches: Sequence[Search], *, exclude: Iterable[int] = (), where: Expression | None = None
+    ) -> list[list[tuple[int, float]]]:
+        """The answers to several searches."""
+        exclude, where = self._present(exclude, where)
+        return self.index.tops(searches, exclude=exclude, where=where)
 
     def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
         """The items at ``rows`` with their payloads of now, in that order; unknown rows are left out."""
@@ -174,6 +177,16 @@ class LiveIndex(Index):
                 numbers[row, places[name]] = standard(value, *standards[name])
             self._shared.numbers = _Numbers(self.changes, numbers)
         return replace(published, numbers=numbers)
+
+    def _present(self, exclude: Iterable[int], where: Expression | None) -> tuple[Iterable[int], Expression | None]:
+        """What to leave out and a condition, as the payloads that are stored answer it, for those of now."""
+        if where is None or not self.concerns(where):
+            return exclude, where
+        turned = self.turned(where)
+        exclude = {*exclude, *turned.out} if turned.out else exclude
+        if turned.into:
+            where = Or((where, OneOf(columns.ITEM_ID, tuple(turned.into.values()))))
+        return exclude, where
 
     def _turned(self, where: Expression, former: Turned, rows: Iterable[int]) -> Turned:
         """The same, from what was known before some rows changed."""

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import columns
-from molar_retrieval.index import Index, Vector
+from molar_retrieval.index import Index, Search, Vector
 from molar_retrieval.ranking.cold_start import TOP, merge
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.request import RankingRequest
@@ -111,9 +111,9 @@ def find(index: Index, slots: int, source: "CandidateSource", request: RankingRe
     So many places as the request asks for are exactly those of a full scan, as far as the index itself is exact; those
     behind are the best that the lists of the ``source`` showed.
     """
-    wanted = max(request.query.k, TOP)
-    known = source.known(wanted, max(size, wanted))
-    if columns.COLD_START not in index.spec.dims:
+    wanted, has_cold = max(request.query.k, TOP), columns.COLD_START in index.spec.dims
+    known = source.known(wanted, max(size, wanted), wanted if has_cold else 0)
+    if not has_cold:
         return known.take(slice(size))
     cold = source.cold(wanted if len(known) >= size else max(size, wanted))
     order, lift = merge(known.scores, cold.scores, slots)
@@ -177,8 +177,11 @@ class CandidateSource(ABC):
         return self._made()
 
     @abstractmethod
-    def known(self, k: int, size: int) -> Candidates:
-        """Good ``size`` items that had training interactions; the first ``k`` of them are exactly the best."""
+    def known(self, k: int, size: int, ahead: int = 0) -> Candidates:
+        """Good ``size`` items that had training interactions; the first ``k`` of them are exactly the best.
+
+        So many of :meth:`cold` are looked for along with them as ``ahead`` says.
+        """
 
     @abstractmethod
     def cold(self, size: int) -> Candidates:
@@ -237,7 +240,7 @@ class _Scan(CandidateSource):
         self.sums.add_to(scores)
         return scores
 
-    def known(self, k: int, size: int) -> Candidates:
+    def known(self, k: int, size: int, ahead: int = 0) -> Candidates:
         return self._best(self._store.known, size, cold=False)
 
     def cold(self, size: int) -> Candidates:
@@ -264,38 +267,54 @@ class _Search(CandidateSource):
         super().__init__(store, request, sums)
         self._count, self._dims = len(index), index.spec.dims
         self._hidden, self._where = request.hidden, request.where
-        self._top = partial(index.top, exclude=request.hidden, where=request.where)
+        self._tops = partial(index.tops, exclude=request.hidden, where=request.where)
+        self._ahead: tuple[int, list[tuple[int, float]]] = 0, []  # so many cold items are known already
 
-    def known(self, k: int, size: int) -> Candidates:
+    def known(self, k: int, size: int, ahead: int = 0) -> Candidates:
         depth = max(DEPTH, size if self._where is None else _AHEAD * size)
         while True:
             depth = min(depth, self._count + 1)
-            dense = self._top(*self._store.asked(self._user.vector), depth)
-            beside, most = self._by_sparse(depth)
+            dense, sparse = self._lists(depth, ahead)
+            beside, most = self._by_sparse(depth, sparse)
             bound = dense[-1][1] + max(most, 0.0) if len(dense) == depth else -inf
             best = self._scored(np.union1d(_rows(dense), beside), cold=False)
             if bound == -inf or (len(best) >= k and best.scores[k - 1] > bound):
                 return best.take(slice(size))
-            depth *= _GROWTH
+            depth, ahead = depth * _GROWTH, 0
 
     def cold(self, size: int) -> Candidates:
-        found = self._top(columns.COLD_START, self._user.vector, size)
-        return self._scored(_rows(found), cold=True)
+        asked, found = self._ahead
+        if size > asked:
+            (found,) = self._tops([Search(columns.COLD_START, self._user.vector, size)])
+        return self._scored(_rows(found[:size]), cold=True)
 
     def _new(self, size: int) -> tuple[Rows, Rows]:  # of each kind so many
-        names = [name if name in self._dims else None for name in (columns.COLD_START, columns.EMERGING)]
-        found = ([] if name is None else self._top(name, self._user.vector, size) for name in names)
-        cold, rows = map(_rows, found)
+        names = [name for name in (columns.COLD_START, columns.EMERGING) if name in self._dims]
+        found = dict(zip(names, self._tops([Search(name, self._user.vector, size) for name in names]), strict=True))
+        cold, rows = (_rows(found.get(name, [])) for name in (columns.COLD_START, columns.EMERGING))
         emerging = self._store.emerging
         return cold, rows[:0] if emerging is None else np.searchsorted(emerging.rows, rows)
 
-    def _by_sparse(self, depth: int) -> tuple[Rows, float]:
-        """Rows with sparse products, those of the best at least, and what those that are left out have at most."""
+    def _lists(self, depth: int, ahead: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+        """The best by dense and by sparse products; the latter only where nobody but the index can judge them."""
+        searches = [Search(*self._store.asked(self._user.vector), depth)]
+        if self._where is not None and len(self.sums.without_zeros()[0]):
+            searches.append(Search(columns.ITEM_WEIGHTS, self._user.sparse, depth))
+        cold = [Search(columns.COLD_START, self._user.vector, ahead)] if ahead else []
+        dense, *others = self._tops([*searches, *cold])
+        if cold:
+            self._ahead = ahead, others.pop()
+        return dense, others[0] if others else []
+
+    def _by_sparse(self, depth: int, found: list[tuple[int, float]]) -> tuple[Rows, float]:
+        """Rows with sparse products, those of the best at least, and what those that are left out have at most.
+
+        Under a condition they are ``found`` by a search for ``depth`` of them.
+        """
         rows, totals = self.sums.without_zeros()
         if not len(rows):
             return rows, 0.0
-        if self._where is not None:  # only the index can judge that
-            found = self._top(columns.ITEM_WEIGHTS, self._user.sparse, depth)
+        if self._where is not None:
             return _rows(found), found[-1][1] if len(found) == depth else 0.0
         depth = max(depth, _BESIDE)
         shown = ~np.isin(rows, np.fromiter(self._hidden, np.int64, len(self._hidden)))

@@ -168,7 +168,9 @@ class _State:
         self.free[candidate] = False
         self.taken += 1
         if self.wanted.diversity and self.vectors is not None:
-            self.likeness = np.maximum(self.likeness, self.vectors @ self.vectors[candidate])
+            # Row by row: a product by BLAS differs in the last digit with the place that a candidate has among others.
+            alike = np.einsum("nd,d->n", self.vectors, self.vectors[candidate])
+            self.likeness = np.maximum(self.likeness, alike)
         if not self.reserved[candidate]:
             self._count(candidate)
         for number, quota in enumerate(self.wanted.quotas):

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from qdrant_client import QdrantClient
 from typer.testing import CliRunner
 
 from molar_cli.app import app
@@ -26,6 +25,7 @@ from molar_indexes import recommend as recommending
 from molar_indexes.generations import open_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.client import Client
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import Connection
 from molar_indexes.server.opening import served
@@ -392,7 +392,7 @@ def crowd(trained: Any, request: pytest.FixtureRequest) -> Iterator[Recommender]
     kept = IndexSettings(url="http://in-process", collection="molar-attack", users="server", timeout=60, uploads=1)
     server = ServerConfig.of(kept)
     assert server is not None
-    connection = Connection(QdrantClient(":memory:"), server)
+    connection = Connection(Client(":memory:"), server)
     with open_generation(workspace) as generation:
         publish(connection, generation, kept)
     with Recommender(workspace, served(connection, workspace)) as opened:

@@ -53,7 +53,7 @@ def test_one_setting_and_every_command_goes_on(molar: Any, trained: Any, shop: P
     assert not fake.asked
     pushed = json.loads(run("index", "push", "--to", f"{dead},{fake.url}", "--json").stdout)
     assert (pushed["items"], pushed["users"], pushed["up_to_date"]) == (trained.items, None, False)
-    (shop / "molar.toml").write_text(f'[index]\nurl = ["{dead}", "{fake.url}"]\n', "utf-8")
+    (shop / "molar.toml").write_text(f'[index]\nurl = ["{dead}", "{fake.url}"]\ntimeout = 30\n', "utf-8")
     before = len(fake.asked)
     there = json.loads(run(*asked).stdout)
     assert len(fake.asked) > before
@@ -72,7 +72,13 @@ def test_one_setting_and_every_command_goes_on(molar: Any, trained: Any, shop: P
     assert "nothing to remove" in run("index", "prune").stdout
     health = json.loads(run("doctor", "--json").stdout)
     states = {name: one["state"] for name, one in health["sections"]["server"].items()}
-    assert states == {"address 1": "warning", "address 2": "fine", "live items": "fine", "drift": "fine"}
+    assert states == {
+        "address 1": "warning",
+        "address 2": "fine",
+        "protocol": "fine",
+        "live items": "fine",
+        "drift": "fine",
+    }
     assert SECRET not in "".join(p.read_text("utf-8", "ignore") for p in shop.rglob("*.json"))
 
 

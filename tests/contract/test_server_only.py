@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from served import REAL, URL, Shelf, shelf
 
-from molar_indexes.server.filters import ROW_PATH
+from molar_indexes.recall import LEAST, WORSE, scanning, widened
 from molar_indexes.server.finalise import wait_for_green
 from molar_indexes.server.layout import Layout
 from molar_retrieval.expressions import Equals
@@ -44,12 +44,21 @@ def items(vectors: np.ndarray) -> Iterator[IndexItem]:
 
 
 @pytest.mark.parametrize("quantisation", ["none", "scalar"])
-def test_graphs_and_short_copies_find_the_best(real: Shelf, vectors: np.ndarray, quantisation: str) -> None:
+def test_graphs_and_short_copies_find_what_a_push_promises(real: Shelf, vectors: np.ndarray, quantisation: str) -> None:
+    """Of vectors at random the graphs of a 1.19.0 found 897 of 1,000, with 8 bits 869: a push widens such searches.
+
+    It promises what it measures, for queries of its own and the whole catalogue. Of others, and under a condition, a
+    graph may find somewhat less.
+    """
     index = real.index(SPEC, items(vectors), Layout(quantisation=quantisation))  # type: ignore[arg-type]
+    asked = [generator(seed, "a push asks").normal(size=DIM).astype(np.float32).tolist() for seed in range(32)]
+    reach = widened(index, scanning(index), {"aligned": asked}, print)["aligned"]
+    assert reach.found >= LEAST
+    index = index.searching({"aligned": reach.ef})
     info = real.client.get_collection(real.made[-1])
     assert info.indexed_vectors_count
     assert (info.config.params.vectors["aligned"].quantization_config is None) == (quantisation == "none")
-    found = 0
+    found = {None: 0, "blue": 0}
     for seed in range(50):
         query = generator(seed, "server query").normal(size=DIM).astype(np.float32)
         for where in (None, Equals("colour", "blue")):
@@ -58,14 +67,15 @@ def test_graphs_and_short_copies_find_the_best(real: Shelf, vectors: np.ndarray,
                 scores[np.arange(N) % 3 != 0] = -np.inf
             best = index.top("aligned", query.tolist(), 10, where=where)
             assert [score for _, score in best] == pytest.approx(scores[[row for row, _ in best]].tolist(), abs=1e-4)
-            found += len({row for row, _ in best} & set(np.argsort(-scores)[:10].tolist()))
-    assert found >= 0.95 * 50 * 2 * 10
+            best_rows = set(np.argsort(-scores)[:10].tolist())
+            found["blue" if where else None] += len({row for row, _ in best} & best_rows)
+    assert min(found.values()) >= (LEAST - WORSE) * 50 * 10, found
 
 
 def test_payload_indexes_shards_and_copies(real: Shelf) -> None:
     real.index(SPEC, [], Layout(shards=2, on_disk=True))
     info = real.client.get_collection(real.made[-1])
-    assert {ROW_PATH.strip('"'), "colour", "item_id"} <= {key.strip('"') for key in info.payload_schema}
+    assert {"colour", "item_id"} <= {key.strip('"') for key in info.payload_schema}
     assert info.config.params.shard_number == 2
     assert info.config.params.vectors["aligned"].on_disk
     assert info.config.params.vectors["aligned"].hnsw_config.m == SPEC.m

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from served import SERVERS, shelf
 
 from molar_indexes.backends import build_index, open_index
+from molar_retrieval.errors import RequestError
 from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, matches
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 
@@ -101,5 +102,10 @@ def test_like_brute_force(
         for item in items
         if item.vectors and item.row not in hidden and (where is None or matches(where, item.payload))
     ]
-    hits = index.top("v", query, k, exclude=hidden, where=where)
+    try:
+        hits = index.top("v", query, k, exclude=hidden, where=where)
+    except RequestError as refused:
+        if "needs a Qdrant server of" not in refused.message:  # a real one may be older
+            raise
+        reject()
     assert [(-score, row) for row, score in hits] == sorted(scored)[:k]

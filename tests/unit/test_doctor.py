@@ -24,7 +24,6 @@ from molar_indexes.server.config import ServerConfig, go_together
 from molar_indexes.server.push import push
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.pages.words import size
-from molar_retrieval.point_ids import point_id
 from molar_retrieval.workspace import Workspace
 
 HOME = Path("/home/ada")
@@ -239,7 +238,8 @@ def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
         assert "molar index push" in found["collections"].remedy
         first = push(workspace, settings)
         found = entries(place, workspace.root)
-        assert set(found) == {"address", "live items", "live users", "drift"}
+        assert set(found) == {"address", "protocol", "live items", "live users", "drift"}
+        assert found["protocol"].value.startswith("REST: by gRPC, which is faster, Qdrant does not answer at port")
         assert {entry.state for entry in found.values()} == {HealthState.FINE}
         assert found["live items"].data["points"] == 60
         assert found["live users"].data["points"] == 40
@@ -252,7 +252,7 @@ def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
         assert "2" in entries(place, workspace.root)["older collections"].value
         release(workspace, 3, keep=0).close()
         assert entries(place, workspace.root)["drift"].state is HealthState.BROKEN
-        fake.client.delete(push(workspace, settings).collection, [point_id("item 3")])
+        fake.client.delete(push(workspace, settings).collection, [3])
         assert "59 points instead of 60" in entries(place, workspace.root)["live items"].problem
         fake.key = "needed"
         assert "refuses a request without a key" in entries(place, workspace.root)["collections"].problem

@@ -1,6 +1,6 @@
 """Candidates from two lists: the first places are those of a full scan, and no list is read further than needed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,9 @@ class Lists:
         self.depths[name].append(k)
         left = [(row, score) for row, score in self.lists[name].items() if row not in exclude]
         return sorted(left, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+    def tops(self, searches: Sequence[Any], **limits: Any) -> list[list[tuple[int, float]]]:
+        return [self.top(*search, **limits) for search in searches]
 
 
 def asked(index: Lists, k: int, size: int, slots: int, user: UserRecord = USER, **limits: Any) -> Candidates:

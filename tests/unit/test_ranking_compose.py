@@ -79,6 +79,17 @@ def test_more_diversity_makes_a_list_less_alike() -> None:
     assert alike(0.0) > alike(0.3) > alike(0.9)
 
 
+@pytest.mark.parametrize(("count", "width"), [(203, 256), (57, 255), (101, 33)])
+def test_what_is_equal_is_passed_over_for_nothing(count: int, width: int) -> None:
+    """Nothing varies a list of equals, whatever the last digits of a product of matrices make of their places."""
+    for seed in range(20):
+        vectors = generator(seed, "alike").normal(size=(2, width)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        found = compose(np.ones(count), 20, Composition(diversity=0.5), vectors[[0, *[1] * (count - 1)]])
+        assert [choice.candidate for choice in found] == list(range(20))
+        assert not any(choice.causes for choice in found)
+
+
 def test_calibration_brings_the_list_near_the_history() -> None:
     members = np.array([[1.0, 0.0]] * 20 + [[0.0, 1.0]] * 20)
     mix = Mix(np.array([0.7, 0.3]), members)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from qdrant_client import QdrantClient
 from qdrant_fake import Fault, fake_qdrant
-from served import FAKE, REAL, SERVERS, URL
+from served import FAKE, SERVERS, SPOKEN, URL, WRITTEN
 
 from molar_indexes.backends import build_index, open_index
 from molar_indexes.generations import open_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.client import Client
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.opening import served
@@ -58,7 +58,7 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=["exact", *SERVERS])
+@pytest.fixture(scope="module", params=["exact", *(kind for kind in SERVERS if kind != SPOKEN)])
 def other(
     trained: Any, rules: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Recommender]:
@@ -75,10 +75,16 @@ def other(
         with Recommender(workspace, opened, rules) as recommender:
             yield recommender
         return
-    settings = IndexSettings(url=URL or "http://in-process", collection="molar-test-shop", users="server", timeout=60)
+    settings = IndexSettings(
+        url=URL or "http://in-process",
+        collection="molar-test-shop",
+        users="server",
+        timeout=60,
+        grpc_port=0 if request.param == WRITTEN else None,
+    )
     server = ServerConfig.of(settings)
     assert server is not None
-    connection = connect(server) if request.param == REAL else Connection(QdrantClient(":memory:"), server)
+    connection = Connection(Client(":memory:"), server) if request.param == FAKE else connect(server)
     with open_generation(workspace) as generation:
         publish(connection, generation, settings.model_copy(update={"uploads": 1}))
     with Recommender(workspace, served(connection, workspace), rules) as recommender:
@@ -167,8 +173,8 @@ def test_everybodys_lists_from_a_server(trained: Any, tmp_path: Path) -> None:
             report = recommend(trained.workspace, path, 5, where=WHERE, server=server, processes=processes)
             assert report.notes == ()
             assert pq.read_table(path).equals(pq.read_table(tmp_path / "own.parquet"))
-        assert fake.of("/query$")
-        fake.faults = [Fault("/(query|scroll)$", after=20, times=10**6, status=500)]
+        assert fake.of("/query/batch$")
+        fake.faults = [Fault("/(batch|scroll|points)$", after=20, times=10**6, status=500)]
         report = recommend(trained.workspace, tmp_path / "fell.parquet", 5, where=WHERE, server=server)
         assert any("answers instead" in note for note in report.notes)
         assert pq.read_table(tmp_path / "fell.parquet").equals(pq.read_table(tmp_path / "own.parquet"))

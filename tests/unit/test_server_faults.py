@@ -176,9 +176,9 @@ def test_nothing_listens(workspace: Workspace, nobody: str) -> None:
 def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", "db.inside")
-    assert transport._proxy("http://db.example:6333") == "http://proxy.example:3128"
-    assert transport._proxy("http://db.inside:6333") is None
-    assert transport._proxy("http://127.0.0.1:6333") is None
+    assert transport.proxy_of("http://db.example:6333") == "http://proxy.example:3128"
+    assert transport.proxy_of("http://db.inside:6333") is None
+    assert transport.proxy_of("http://127.0.0.1:6333") is None
 
 
 def test_nothing_listens_by_grpc(nobody: str) -> None:
@@ -221,13 +221,17 @@ def test_a_server_that_dies_between_two_questions(workspace: Workspace, fake: Fa
     send(workspace, fake)
     with open_served(workspace, place(fake, timeout=0.4)) as generation:
         assert generation.index.top("aligned", QUERY, 3)
-        for fault in (Fault("/query$", status=500), Fault("/query$", cut=True), Fault("/query$", delay=3.0)):
+        for fault in (
+            Fault("/query/batch$", status=500),
+            Fault("/query/batch$", cut=True),
+            Fault("/query/batch$", delay=3.0),
+        ):
             fake.faults = [fault]
             began = time.monotonic()
             with pytest.raises(BackendError):
                 generation.index.top("aligned", QUERY, 3)
             assert time.monotonic() - began < 1.5  # a query is not tried again: somebody waits for it
-        fake.faults = [Fault("/query$", status=429, headers={"Retry-After": "7"})]
+        fake.faults = [Fault("/query/batch$", status=429, headers={"Retry-After": "7"})]
         with pytest.raises(BackendError, match="7 s"):
             generation.index.top("aligned", QUERY, 3)
 

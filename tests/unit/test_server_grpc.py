@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from qdrant_grpc_fake import fake_grpc
+from qdrant_grpc_fake import fake_both
+from served import CONTAINS
 from test_indexes_generations import N, release
 
 from molar_indexes.generations import open_generation
@@ -44,13 +45,14 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def test_by_grpc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finalise, "POLL", 0.01)
-    with fake_grpc() as (port, client, asked):
-        settings = IndexSettings(url="http://127.0.0.1:1", grpc_port=port, users="server", quantisation="scalar")
+    with fake_both(CONTAINS) as fake:
+        settings = IndexSettings(url=fake.url, users="server", quantisation="scalar")
         server = ServerConfig.of(settings)
         assert server is not None
-        report = push(workspace, settings)  # nothing listens for REST at port 1
-        assert (report.items, report.users, client.count(report.collection).count) == (N, 40, N)
-        assert {"Create", "Update", "Upsert", "CreateFieldIndex", "UpdateAliases"} <= set(asked)
+        report = push(workspace, settings)
+        assert (report.items, report.users, fake.client.count(report.collection).count) == (N, 40, N)
+        assert {"Create", "Update", "Upsert", "CreateFieldIndex", "UpdateAliases"} <= {one.path for one in fake.asked}
+        assert {one.path for one in fake.asked if one.method != "GRPC"} <= {"/cluster"}  # which gRPC does not have
         with open_generation(workspace) as own, open_served(workspace, server) as served:
             names = [*own.spec.dims, *own.spec.sparse]
             assert served.index.fetch(range(N), vectors=names) == own.index.fetch(range(N), vectors=names)

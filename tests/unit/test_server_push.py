@@ -16,14 +16,14 @@ from molar_indexes.server import finalise
 from molar_indexes.server import upload as uploading
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import Connection, connect
+from molar_indexes.server.layout import Layout
 from molar_indexes.server.metadata import KEY
 from molar_indexes.server.opening import open_served
-from molar_indexes.server.published import live, prune, published, rollback, target
+from molar_indexes.server.published import live, prune, published, remove_others, rollback, target
 from molar_indexes.server.push import PushReport, push
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import SCAN
-from molar_retrieval.point_ids import point_id
 from molar_retrieval.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -110,11 +110,34 @@ def test_a_push_goes_live_and_answers_as_the_workspace(workspace: Workspace, fak
     assert not fake.of("users")  # histories stay in the house
 
 
-def test_points_have_uuids_of_their_ids_and_the_ids_as_payload(workspace: Workspace, fake: FakeQdrant) -> None:
+def test_points_have_rows_as_ids_and_their_own_ids_as_payload(workspace: Workspace, fake: FakeQdrant) -> None:
     report = send(workspace, fake)
-    (record,) = fake.client.retrieve(report.collection, [point_id("item 7")])
-    assert record.id == "60ba7cbb-b821-5ede-8f11-090a11f530de" == point_id("item 7")
+    (record,) = fake.client.retrieve(report.collection, [7])
     assert record.payload["item_id"] == "item 7"
+    assert not any(key.startswith("%") for key in record.payload)
+
+
+def test_a_collection_of_an_earlier_format_is_listed_pushed_anew_and_removed(
+    workspace: Workspace, fake: FakeQdrant
+) -> None:
+    report, server = send(workspace, fake), place(fake)
+    metadata = fake.client.get_collection(report.collection).config.metadata[KEY]
+    earlier = {name: value for name, value in metadata.items() if name != "format"} | {"format": 1}
+    layout = Layout(**metadata["layout"])
+    name = f"molar-{report.generation}-{layout.mark}"
+    fake.client.create_collection(name, {}, metadata={KEY: earlier})
+    alias = models.CreateAlias(collection_name=name, alias_name="molar")
+    fake.client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
+    connection = connect(server)
+    assert {one.name: one.live for one in published(connection, "molar")} == {name: True, report.collection: False}
+    with pytest.raises(StaleArtefactError, match="points of format 1 there, 2 here") as refused:
+        open_served(workspace, server)
+    assert "molar index push" in refused.value.hint
+    fake.client.upsert(name, [models.PointStruct(id=0, vector={}, payload={"item_id": "item 0"})])
+    assert send(workspace, fake).before == name  # it has an item of this shop, so it may be replaced
+    with pytest.raises(MissingArtefactError, match="no whole generation"):
+        rollback(connection, report.generation)
+    assert remove_others(connection, "molar") == [name]
 
 
 def test_the_collection_is_laid_out_as_the_settings_say(workspace: Workspace, fake: FakeQdrant) -> None:
@@ -129,7 +152,7 @@ def test_the_collection_is_laid_out_as_the_settings_say(workspace: Workspace, fa
     assert all(v.hnsw_config.m == 0 for v in body.vectors.values())  # graphs come once all points are there
     assert {name for name, v in body.vectors.items() if v.quantization_config} == {"aligned", "newcomers", "content"}
     kinds = {i.body["field_name"]: i.body["field_schema"] for i in fake.of("PUT .*/index$")}
-    assert kinds == {'"%row"': "integer", '"item_id"': "keyword", '"brand"': "keyword", '"new"': "bool"}
+    assert kinds == {'"item_id"': "keyword", '"brand"': "keyword", '"new"': "bool"}
     order = [f"{a.method} {a.path.rsplit('/', 1)[-1]}" for a in fake.asked]
     built = next(n for n, a in enumerate(fake.asked) if a.method == "PATCH" and "vectors" in a.body)
     assert built > max(n for n, what in enumerate(order) if what == "PUT points")
@@ -271,7 +294,7 @@ def test_a_collection_that_lost_points_is_not_rolled_back_to(workspace: Workspac
     first = send(workspace, fake)
     release(workspace, 2).close()
     now = send(workspace, fake)
-    fake.client.delete(first.collection, [point_id("item 3")])
+    fake.client.delete(first.collection, [3])
     with pytest.raises(BackendError, match="59 points instead of 60"):
         rollback(connect(place(fake)))
     assert target(Connection(fake.client, place(fake)), "molar") == now.collection
@@ -360,7 +383,7 @@ def test_a_damaged_point_is_noticed_before_anything_goes_live(
     def damaged(points: list[models.PointStruct]) -> Iterator[list[models.PointStruct]]:
         for batch in real(points):
             for point in batch:
-                if point.payload["%row"] == 30:
+                if point.id == 30:
                     point.vector["aligned"][0] += 0.5
             yield batch
 
@@ -387,7 +410,7 @@ def test_graphs_of_the_server_that_miss_items_are_not_used(workspace: Workspace,
         assert [r for r, _ in served.index.top("aligned", query, 5)] == [
             r for r, _ in own.index.top("aligned", query, 5)
         ]
-    assert fake.of(f"{report.collection}/points/query")[-1].body["params"]["exact"]
+    assert fake.of(f"{report.collection}/points/query")[-1].body["searches"][0]["params"]["exact"]
     assert send(workspace, fake).up_to_date
 
 
@@ -400,7 +423,7 @@ def test_graphs_of_the_server_get_as_many_candidates_as_they_need(
     with open_served(workspace, place(fake)) as served:
         assert served.index.spec.efs["aligned"] == 1024
         served.index.top("aligned", [0.3, -1.0, 0.5, 2.0], 5)
-    assert fake.of(f"{report.collection}/points/query")[-1].body["params"]["hnsw_ef"] == 1024
+    assert fake.of(f"{report.collection}/points/query")[-1].body["searches"][0]["params"]["hnsw_ef"] == 1024
 
 
 def test_collections_of_an_earlier_version_are_read(workspace: Workspace, fake: FakeQdrant) -> None:

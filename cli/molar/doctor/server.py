@@ -105,7 +105,7 @@ def _collections(config: ServerConfig, root: Path) -> Iterator[Entry]:
             found = [live(connection, alias) for alias in aliases]
             if cluster is not None:
                 yield from [_copies(connection, one, cluster) for one in found]
-            entries = [_health(connection, one) for one in found]
+            entries = [_protocol(connection), *(_health(connection, one) for one in found)]
             yield from [*entries, *_older(connection), _drift(found[0], root)]
     except MolarError as error:
         yield entry("collections", "not as they should be", broken(error.message, error.hint))
@@ -139,6 +139,11 @@ def _copies(connection: "Connection", one: "PublishedCollection", cluster: "Clus
     value = f"{shards} shards in {len(copies.copies)} copies, of which {active} are active"
     data = {"shards": shards, "copies": len(copies.copies), "active": active, "lost": copies.lost}
     return entry(f"copies of {one.metadata.holds}", value, *faults, data=data)
+
+
+def _protocol(connection: "Connection") -> Entry:
+    spoken = connection.spoken
+    return entry("protocol", str(spoken), data={"grpc_port": spoken.grpc_port, "why_not": spoken.why})
 
 
 def _health(connection: "Connection", one: "PublishedCollection") -> Entry:

@@ -8,7 +8,7 @@ from qdrant_client import models
 
 from molar_indexes.privacy.known import KnownPerson
 from molar_indexes.server.connect import Connection
-from molar_indexes.server.filters import ROW, between_rows
+from molar_indexes.server.filters import ROW, users_between
 from molar_indexes.server.published import PublishedCollection, published
 from molar_retrieval.columns import USER_ID
 from molar_retrieval.point_ids import point_id
@@ -63,7 +63,7 @@ def _without(connection: Connection, one: PublishedCollection, points: list[Any]
         return len(gone)
     for record in sorted(gone, key=_row, reverse=True):
         left -= 1
-        last, _ = ask(client.scroll, name, between_rows(left, left + 1), limit=1, with_payload=False)
+        last, _ = ask(client.scroll, name, users_between(left, left + 1), limit=1, with_payload=False)
         if last and last[0].id != record.id:  # else this is the last one, or its place was taken before a kill
             ask(client.set_payload, name, {ROW: _row(record)}, points=[last[0].id], wait=True)
         ask(client.delete, name, models.PointIdsList(points=[record.id]), wait=True)

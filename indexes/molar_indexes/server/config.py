@@ -21,7 +21,8 @@ class ServerConfig:
     """A Qdrant server as it is asked for one shop: by a URL without a login, ``timeout`` in seconds for each request.
 
     Several addresses, separated by commas in ``url``, are those of nodes of one cluster. The alias ``collection`` names
-    what is live; without a ``grpc_port`` it is asked by REST; ``fallback`` answers where it does not.
+    what is live; ``grpc_port`` is 0 where it is to be asked by REST, None where that is found out; ``fallback`` answers
+    where it does not.
     """
 
     url: str

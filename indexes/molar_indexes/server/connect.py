@@ -6,15 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
-from math import ceil
 from typing import ParamSpec, TypeVar, cast
 
-from qdrant_client import QdrantClient
-
-from molar_indexes.server.config import ServerConfig, apart, go_together, key
+from molar_indexes.server.client import Client, Spoken
+from molar_indexes.server.config import ServerConfig, apart, go_together
 from molar_indexes.server.faults import ServerError, asking, persistently
 from molar_indexes.server.nodes import FirstThatAnswers
-from molar_indexes.server.transport import DeadlineTransport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,7 +23,7 @@ GREETING = 5.0
 class Connection:
     """A client, and the server that it asks, of a version; what fails is said in words, as :class:`ServerError`."""
 
-    client: QdrantClient
+    client: Client
     server: ServerConfig
     version: str = ""  # as it says it is; empty: nobody asked
 
@@ -38,6 +35,11 @@ class Connection:
     def insist(self, tell: Callable[[str], None], request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """The same of a request that may be sent again, see :func:`molar_indexes.server.faults.persistently`."""
         return persistently(self.server, partial(request, *arguments, **named), tell)
+
+    @property
+    def spoken(self) -> Spoken:
+        """By which protocol it is asked, and why not by gRPC."""
+        return self.client.spoken()
 
     def close(self) -> None:
         """Close the client."""
@@ -77,22 +79,14 @@ def connected(server: ServerConfig) -> Iterator[Connection]:
         connection.close()
 
 
-def client_of(server: ServerConfig) -> QdrantClient:
+def client_of(server: ServerConfig) -> Client:
     """A client that has not asked anything yet; with several addresses, what stands for one."""
     if len(server.nodes) > 1:
-        return cast(QdrantClient, FirstThatAnswers(server, _client_of_one))
+        return cast(Client, FirstThatAnswers(server, _client_of_one))
     return _client_of_one(server)
 
 
-def _client_of_one(server: ServerConfig) -> QdrantClient:
+def _client_of_one(server: ServerConfig) -> Client:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a key over http, which `molar doctor` says
-        return QdrantClient(
-            url=server.url,
-            api_key=key(),
-            prefer_grpc=server.grpc_port is not None,
-            grpc_port=server.grpc_port or 6334,
-            timeout=ceil(server.timeout),
-            check_compatibility=False,
-            transport=DeadlineTransport(server.url, server.timeout),
-        )
+        return Client.of(server)

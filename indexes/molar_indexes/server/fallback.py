@@ -8,7 +8,7 @@ from typing import Generic, Protocol, Self, TypeVar
 from molar_indexes.server.faults import ServerError
 from molar_indexes.users import UserRecord, Users
 from molar_retrieval.expressions import Expression
-from molar_retrieval.index import Index, IndexSpec, SparseVector, StoredItem, Vector
+from molar_retrieval.index import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
 
 
 class _Closable(Protocol):
@@ -109,6 +109,13 @@ class FallingIndex(_Falling[Index]):
         """Rows and scores of the best."""
         hidden = list(exclude)
         return self._ask(lambda index: index.top(name, query, k, exclude=hidden, where=where))
+
+    def tops(
+        self, searches: Sequence[Search], *, exclude: Iterable[int] = (), where: Expression | None = None
+    ) -> list[list[tuple[int, float]]]:
+        """The answers to several searches."""
+        hidden = list(exclude)
+        return self._ask(lambda index: index.tops(searches, exclude=hidden, where=where))
 
     def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""

@@ -126,7 +126,8 @@ def _called(server: ServerConfig, error: Any) -> ServerError:
     code = error.code() if isinstance(error, grpc.Call) else None
     said = _shown((error.details() if isinstance(error, grpc.Call) else None) or str(error))
     if code == grpc.StatusCode.UNAVAILABLE:
-        what = f"nothing answers by gRPC at {server.url}, port {server.grpc_port}: {said}"
+        port = f", port {server.grpc_port}" if server.grpc_port else ""
+        what = f"nothing answers by gRPC at {server.url}{port}: {said}"
         return ServerError(what, _START, again=True, down=True)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return _late(server)

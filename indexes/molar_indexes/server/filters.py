@@ -1,7 +1,7 @@
 """Payloads and conditions of a collection, made by qdrant-client."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from sys import float_info
 from typing import Any, NoReturn
@@ -13,34 +13,45 @@ from molar_indexes.records import ITEM_ID
 from molar_retrieval.errors import RequestError
 
 ROW = "%row"
-"""The payload key that holds an item's row; no field's key is like it."""
+"""The payload key that holds a user's number; no field's key is like it."""
 ROW_PATH = f'"{ROW}"'
+ITEM_ID_PATH = quoted(ITEM_ID)
 
 _SUBSTRINGS = (1, 20)
 """The version from which on a server finds parts of texts."""
 
 
-def to_payload(row: int, item_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+def to_payload(item_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     """What is stored for a cleaned payload."""
-    return {ROW: row, ITEM_ID: item_id, **{key_of(field): value for field, value in payload.items()}}
+    return {ITEM_ID: item_id, **{key_of(field): value for field, value in payload.items()}}
 
 
-def from_payload(stored: Mapping[str, Any]) -> tuple[int, str, dict[str, Any]]:
-    """The item's row, its id and its payload, as they were given."""
+def from_payload(stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The item's id and its payload, as they were given."""
     fields = dict(stored)
-    row, item_id = fields.pop(ROW), fields.pop(ITEM_ID)
-    return row, item_id, {field_of(key): value for key, value in fields.items()}
+    item_id = fields.pop(ITEM_ID)
+    return item_id, {field_of(key): value for key, value in fields.items()}
 
 
-def among(wanted: Iterable[int]) -> models.FieldCondition:
-    """One of some rows."""
-    return models.FieldCondition(key=ROW_PATH, match=models.MatchAny(any=sorted(wanted)))
+def among(wanted: Iterable[int]) -> models.HasIdCondition:
+    """One of the items at some rows."""
+    return models.HasIdCondition(has_id=sorted(wanted))
 
 
-def between_rows(first: int, last: int) -> models.Filter:
-    """Rows from one up to another."""
+def items_between(first: int, last: int) -> models.Filter:
+    """Items at rows from one up to another."""
+    return models.Filter(must=[among(range(first, last))])
+
+
+def users_between(first: int, last: int) -> models.Filter:
+    """Users with numbers from one up to another."""
     within = models.FieldCondition(key=ROW_PATH, range=models.Range(gte=first, lt=last))
     return models.Filter(must=[within])
+
+
+def named(item_ids: Sequence[str]) -> models.Filter:
+    """Items with one of some ids."""
+    return models.Filter(must=[models.FieldCondition(key=ITEM_ID_PATH, match=models.MatchAny(any=list(item_ids)))])
 
 
 def _field(field: str, **condition: Any) -> models.FieldCondition:

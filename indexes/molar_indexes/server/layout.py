@@ -9,7 +9,6 @@ from qdrant_client import models
 from molar_indexes import equal_lengths
 from molar_indexes.filters import quoted
 from molar_indexes.records import ITEM_ID
-from molar_indexes.server.filters import ROW_PATH
 from molar_retrieval import fingerprint
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.index import SCAN, IndexSpec
@@ -102,6 +101,5 @@ def graphs(spec: IndexSpec) -> dict[str, models.VectorParamsDiff]:
 
 
 def payload_indexes(spec: IndexSpec) -> dict[str, models.PayloadSchemaType]:
-    """Kind of the index of each payload path; of the rows as well, by which items are hidden and fetched."""
-    fields = {quoted(field): _KINDS[kind] for field, kind in {ITEM_ID: "keyword", **spec.fields}.items()}
-    return {ROW_PATH: models.PayloadSchemaType.INTEGER, **fields}
+    """Kind of the index of each payload path; of the ids as well, by which items are looked up."""
+    return {quoted(field): _KINDS[kind] for field, kind in {ITEM_ID: "keyword", **spec.fields}.items()}

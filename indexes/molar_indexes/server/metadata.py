@@ -14,7 +14,8 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexSpec
 
 KEY = "molar"
-FORMAT = 1
+FORMAT = 2
+"""Items' points have rows as ids. In the first one they had UUIDs, and their rows were payload; it can be listed."""
 _PEOPLE = "people"
 _KINDS = {"content": "encoder and its vectors", "catalogue": "catalogue", _PEOPLE: "names of people"}
 """How inputs of a generation are called to people, where not by their kind."""
@@ -31,6 +32,7 @@ class CollectionMetadata:
         begun: When the collection was made, in seconds since 1970.
         whole: Whether it was verified; only such collections are ever live.
         efs: Candidate lists that its own graphs need, see :attr:`molar_retrieval.index.IndexSpec.efs`.
+        format: How its points are stored, up to :data:`FORMAT`.
     """
 
     generation: str
@@ -43,6 +45,7 @@ class CollectionMetadata:
     begun: float = 0.0
     whole: bool = False
     efs: Mapping[str, int] = field(default_factory=dict)
+    format: int = FORMAT
 
     @classmethod
     def of(cls, generation: Generation, layout: Layout, holds: str) -> Self:
@@ -59,20 +62,29 @@ class CollectionMetadata:
         """The metadata in a collection's metadata; None where it is not one of ours."""
         found = (stored or {}).get(KEY)
         try:
-            if found is None or found["format"] != FORMAT:
+            if found is None or not 1 <= found["format"] <= FORMAT:
                 return None
-            fields = {name: value for name, value in found.items() if name != "format"}
-            return cls(**{**fields, "layout": Layout(**fields["layout"])})
+            return cls(**{**found, "layout": Layout(**found["layout"])})
         except (TypeError, KeyError):
             return None
 
     def as_metadata(self) -> dict[str, Any]:
         """As a collection's metadata."""
-        return {KEY: {**asdict(self), "format": FORMAT}}
+        return {KEY: asdict(self)}
 
     def verified(self, efs: Mapping[str, int]) -> Self:
         """The same of a collection that was verified, and is searched so."""
         return replace(self, whole=True, efs=efs)
+
+    @property
+    def present(self) -> bool:
+        """Whether this version asks such points; those of earlier ones can only be listed and removed."""
+        return self.format == FORMAT
+
+    @property
+    def mark(self) -> str:
+        """Eight characters that differ between layouts and formats."""
+        return self.layout.mark if self.format == 1 else fingerprint.of_json([asdict(self.layout), self.format])[:8]
 
     @property
     def people(self) -> str | None:
@@ -98,6 +110,8 @@ class CollectionMetadata:
             for kind in kinds
             if self.inputs.get(kind) != other.inputs.get(kind)
         ]
+        if self.format != other.format:
+            found.append(f"points of format {self.format} there, {other.format} here")
         if self.ids != other.ids:
             found.append(f"the items' ids {_short(self.ids)} there, {_short(other.ids)} here")
         if self.spec != other.spec:

@@ -1,13 +1,9 @@
 """Whose is what an alias names? A push under another shop's name would take that shop off the air."""
 
-from typing import Any
-
-from qdrant_client import models
-
 from molar_indexes.server.connect import Connection
+from molar_indexes.server.filters import named
 from molar_retrieval.errors import DataError
 from molar_retrieval.index import Index
-from molar_retrieval.point_ids import point_id
 
 _SAMPLE = 100
 
@@ -19,9 +15,8 @@ def refuse_other_shop(connection: Connection, live: str, index: Index, count: in
     once has to say so. Raises :class:`DataError`.
     """
     rows = range(0, count, max(1, -(-count // _SAMPLE)))
-    ids: list[Any] = [point_id(item.item_id) for item in index.fetch(rows)]
-    own = models.Filter(must=[models.HasIdCondition(has_id=ids)])
-    if ids and not connection.ask(connection.client.count, live, own, exact=True).count:
+    ids = [item.item_id for item in index.fetch(rows)]
+    if ids and not connection.ask(connection.client.count, live, named(ids), exact=True).count:
         raise DataError(
             f"{live!r}, which is live at {connection.server.name}, has none of {len(ids)} items of this catalogue:"
             " another shop?",

@@ -13,7 +13,6 @@ from qdrant_client import models
 from molar_indexes import equal_lengths
 from molar_indexes.server.filters import from_payload, to_payload
 from molar_retrieval.index import IndexSpec, SparseVector, StoredItem, Vector
-from molar_retrieval.point_ids import point_id
 
 _NUMBER = 25
 """Most bytes of a float32 in JSON, with its comma."""
@@ -25,8 +24,8 @@ _AROUND = 200
 def to_point(spec: IndexSpec, item: StoredItem) -> models.PointStruct:
     """The point of an item whose payload is clean."""
     dense = {name: equal_lengths.stored(spec, name, vector) for name, vector in item.vectors.items()}
-    payload = to_payload(item.row, item.item_id, item.payload)
-    return models.PointStruct(id=point_id(item.item_id), vector=vectors(dense, item.sparse), payload=payload)
+    payload = to_payload(item.item_id, item.payload)
+    return models.PointStruct(id=item.row, vector=vectors(dense, item.sparse), payload=payload)
 
 
 def vectors(dense: Mapping[str, Vector], sparse: Mapping[str, SparseVector]) -> dict[str, Any]:
@@ -39,10 +38,10 @@ def vectors(dense: Mapping[str, Vector], sparse: Mapping[str, SparseVector]) -> 
 
 def to_item(spec: IndexSpec, record: models.Record) -> StoredItem:
     """The item of a point."""
-    row, item_id, payload = from_payload(record.payload or {})
+    item_id, payload = from_payload(record.payload or {})
     dense, sparse = split(record)
     given = {name: equal_lengths.given(spec, name, vector) for name, vector in dense.items()}
-    return StoredItem(row, item_id, payload, given, sparse)
+    return StoredItem(int(record.id), item_id, payload, given, sparse)
 
 
 def split(record: models.Record) -> tuple[dict[str, list[float]], dict[str, SparseVector]]:

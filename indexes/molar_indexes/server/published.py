@@ -34,7 +34,7 @@ class PublishedCollection:
 def name_of(alias: str, metadata: CollectionMetadata) -> str:
     """The collection of a generation; the same for the same content in the same layout, of people of the same names."""
     named = f"-{metadata.people[:8]}" if metadata.people else ""
-    return f"{alias}-{metadata.generation}-{metadata.layout.mark}{named}"
+    return f"{alias}-{metadata.generation}-{metadata.mark}{named}"
 
 
 def target(connection: Connection, alias: str) -> str | None:
@@ -121,7 +121,7 @@ def rollback(connection: Connection, generation: str | None = None) -> Published
     """
     server = connection.server
     now = live(connection, server.collection)
-    known = [one for one in published(connection, server.collection) if one.metadata.whole]
+    known = [one for one in published(connection, server.collection) if one.metadata.whole and one.metadata.present]
     if generation is None:
         found = [one for one in known if one.metadata.age < now.metadata.age]
     else:

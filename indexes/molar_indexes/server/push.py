@@ -18,7 +18,7 @@ from molar_indexes.server import users as people
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import Connection, connected
 from molar_indexes.server.faults import ServerError
-from molar_indexes.server.filters import ROW_PATH
+from molar_indexes.server.filters import ROW_PATH, items_between, users_between
 from molar_indexes.server.finalise import build_graphs, prove, wait_for_green
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.last_live import remember
@@ -28,7 +28,7 @@ from molar_indexes.server.ownership import refuse_other_shop
 from molar_indexes.server.points import to_point
 from molar_indexes.server.published import look, name_of, switch, target
 from molar_indexes.server.topology import weaknesses
-from molar_indexes.server.upload import Read, upload
+from molar_indexes.server.upload import Between, Read, upload
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
@@ -83,6 +83,7 @@ class _Upload:
     create: Callable[[dict[str, Any]], dict[str, Any]]
     indexes: dict[str, models.PayloadSchemaType]
     read: Read
+    between: Between
 
     @property
     def name(self) -> str:
@@ -128,6 +129,8 @@ def publish(
     progress: Progress = SILENT,
 ) -> PushReport:
     """Publish an open generation over a connection; see :func:`push`."""
+    if connection.spoken.missed:
+        progress.note(f"the server is asked by {connection.spoken}")
     run = _Push(connection, generation, progress)
     uploads = run.uploads(Layout.of(settings))
     items = uploads[0]
@@ -173,13 +176,14 @@ class _Push:
             return [to_point(spec, item) for item in generation.index.fetch(range(first, last), vectors=names)]
 
         own = CollectionMetadata.of(generation, layout, "items")
-        items = _Upload(server.collection, own, partial(layout.collection, spec), payload_indexes(spec), read)
+        create = partial(layout.collection, spec)
+        items = _Upload(server.collection, own, create, payload_indexes(spec), read, items_between)
         if server.users != "server":
             return [items]
         own = CollectionMetadata.of(generation, layout, "users")
         create, read_users = partial(people.collection, spec, layout), partial(people.read, generation.users)
         rows = {ROW_PATH: models.PayloadSchemaType.INTEGER}
-        return [items, _Upload(server.people, own, create, rows, read_users)]
+        return [items, _Upload(server.people, own, create, rows, read_users, users_between)]
 
     def is_whole(self, one: _Upload) -> bool:
         """Whether an earlier push finished this collection, and it still has all its points."""
@@ -197,6 +201,7 @@ class _Push:
             one.name,
             one.metadata.count,
             one.read,
+            one.between,
             resumed=self._made_before(one),
             at_once=at_once,
             progress=self.progress,

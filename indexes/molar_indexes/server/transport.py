@@ -26,7 +26,7 @@ class DeadlineTransport(httpx.BaseTransport):
 
     def __init__(self, url: str, seconds: float) -> None:
         self._seconds = seconds
-        self._sender = httpx.HTTPTransport(verify=url.startswith("https:"), proxy=_proxy(url))
+        self._sender = httpx.HTTPTransport(verify=url.startswith("https:"), proxy=proxy_of(url))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; its answer raises ``httpx.ReadTimeout`` where it is late."""
@@ -69,7 +69,7 @@ def _acknowledge(stream: Any) -> None:
             connected.setsockopt(socket.IPPROTO_TCP, _AT_ONCE, 1)
 
 
-def _proxy(url: str) -> str | None:
+def proxy_of(url: str) -> str | None:
     """The proxy that the environment names for an address; a transport of one's own hides it from the client."""
     address = urlsplit(url)
     host = address.hostname or ""

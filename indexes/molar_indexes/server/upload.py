@@ -12,7 +12,6 @@ from qdrant_client import models
 
 from molar_indexes.server.connect import Connection
 from molar_indexes.server.faults import persistently
-from molar_indexes.server.filters import between_rows
 from molar_indexes.server.points import size
 from molar_retrieval.progress import Progress
 
@@ -24,6 +23,7 @@ _AHEAD = 2
 """Batches in memory for each that is being sent."""
 
 Read = Callable[[int, int], Sequence[models.PointStruct]]
+Between = Callable[[int, int], models.Filter]
 
 
 def upload(
@@ -31,6 +31,7 @@ def upload(
     collection: str,
     count: int,
     read: Read,
+    between: Between,
     *,
     resumed: bool,
     at_once: int,
@@ -39,13 +40,14 @@ def upload(
 ) -> int:
     """Send all points that a collection lacks, ``at_once`` batches at the same time; returns how many were sent.
 
-    ``read`` gives the points of the rows from one up to another, of 0, 1, … ``count``; where work is ``resumed``, some
-    may be there already. Raises :class:`ServerError` if a batch fails for good; those before it stay.
+    ``read`` gives the points of the rows from one up to another, of 0, 1, … ``count``, ``between`` the condition that
+    they alone fulfil; where work is ``resumed``, some may be there already. Raises :class:`ServerError` if a batch
+    fails for good; those before it stay.
     """
     progress.start(task, count)
 
     def present(first: int, last: int) -> int:
-        rows, count = between_rows(first, last), connection.client.count
+        rows, count = between(first, last), connection.client.count
         return connection.insist(progress.note, count, collection, count_filter=rows, exact=True).count
 
     def missing() -> Iterator[Sequence[models.PointStruct]]:

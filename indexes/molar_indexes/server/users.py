@@ -8,7 +8,7 @@ from typing import Any
 from qdrant_client import models
 
 from molar_indexes.server.connect import Connection
-from molar_indexes.server.filters import ROW, ROW_PATH, between_rows
+from molar_indexes.server.filters import ROW, ROW_PATH, users_between
 from molar_indexes.server.layout import Layout
 from molar_indexes.server.points import split, vectors
 from molar_indexes.users import UserRecord, Users
@@ -79,7 +79,7 @@ class ServerUsers(Users):
         records, _ = self._ask(
             self._client.scroll,
             self._collection,
-            scroll_filter=between_rows(first, last),
+            scroll_filter=users_between(first, last),
             order_by=models.OrderBy(key=ROW_PATH),
             limit=last - first,
             with_payload=True,
