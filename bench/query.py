@@ -2,9 +2,12 @@
 
 The bare script imports what any command-line tool of this kind imports (typer, rich), opens the very same shard and
 asks it once; the ratio says what everything else costs.
+
+``python bench/query.py path/to/.molar`` tells how many users a second `molar recommend` makes lists for.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -151,13 +154,25 @@ def _scan(user: UserRecord, dense: npt.NDArray[np.float32]) -> npt.NDArray[np.in
 
 def throughput(workspace: Path) -> float:
     """Users a second of `molar recommend` on all cores, without what starting costs."""
+    return recommended(workspace)[0]
+
+
+def recommended(workspace: Path) -> tuple[float, float]:
+    """The same, and milliseconds of the processors for each user, with what starting costs."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "all.parquet"
         command = [str(Path(sys.executable).with_name("molar")), "recommend", "-o", str(target), "-w", str(workspace)]
         started = time.perf_counter()
         subprocess.run([*command, "--help"], check=True, capture_output=True)
         bare = time.perf_counter() - started
-        started = time.perf_counter()
+        started, before = time.perf_counter(), os.times()
         done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
+        took, after = time.perf_counter() - started, os.times()
         users: int = json.loads(done.stdout)["users"]
-        return users / (time.perf_counter() - started - bare)
+        spent = after.children_user + after.children_system - before.children_user - before.children_system
+        return users / (took - bare), 1000 * spent / users
+
+
+if __name__ == "__main__":
+    rate, milliseconds = recommended(Path(sys.argv[1]))
+    print(f"molar recommend: {rate:,.0f} users/s, {milliseconds:.2f} ms of the processors for each")

@@ -358,9 +358,11 @@ class Answerer:
         began = time.perf_counter()
         request, ranker = asked.of(user), self._ranker(asked.state.items)
         gone = asked.seen_since.difference(request.hidden)
-        longer = replace(request.query, k=request.query.k + len(gone), longest=bounds.LISTED) if gone else request.query
-        (listing,) = ranker.rank([replace(request, query=longer)])
-        if gone:
+        if not gone:
+            (listing,) = ranker.rank([request])
+        else:
+            longer = replace(request.query, k=request.query.k + len(gone), longest=bounds.LISTED)
+            (listing,) = ranker.rank([replace(request, query=longer)])
             places = [placed for placed in listing.places if placed.row not in gone]
             listing = replace(listing, places=places[: request.query.k])
         stored = ranker.stored([placed.row for placed in listing.places])

@@ -28,7 +28,8 @@ class Posed:
 
     def noting(self, notes: Iterable[str]) -> Self:
         """The same with some more notes for the answer."""
-        return replace(self, request=self.request.noting(*notes))
+        request = self.request.noting(*notes)
+        return self if request is self.request else replace(self, request=request)
 
     def of(self, user: UserRecord | None) -> RankingRequest:
         """The request for somebody, or for nobody."""

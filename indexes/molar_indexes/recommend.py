@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,22 +27,22 @@ import pyarrow.parquet as pq
 
 from molar_indexes.listed import schema_of, table_of
 from molar_indexes.recommender import RULES_FILE, Recommender
-from molar_indexes.server.config import ServerConfig
 from molar_retrieval import __version__, bounds, fingerprint
 from molar_retrieval.binding import file_beside
 from molar_retrieval.disk import require
 from molar_retrieval.durable import for_owner
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.expressions import Expression, matches
-from molar_retrieval.filter_language import parse
-from molar_retrieval.interactions.given import given_ids
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.locks import lock_beside
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.query import Query, Seen
 from molar_retrieval.runner import InProcesses, Runner, Shard, ShardWork, appearing
 from molar_retrieval.table_writer import TableWriter, ending_of
-from molar_retrieval.workspace import write_atomically
+from molar_retrieval.workspace import Workspace, write_atomically
+
+if TYPE_CHECKING:
+    from molar_indexes.server.config import ServerConfig
 
 _SHARD = 500
 _ROWS = 100_000  # recommended items that are held at a time
@@ -90,7 +90,7 @@ class _ListsJob:
     folder: Path
     query: Query
     segment: Expression | None
-    server: ServerConfig | None
+    server: "ServerConfig | None"
     now: datetime
     task: str = "recommending"
     gpu: bool = False
@@ -137,7 +137,7 @@ def recommend(
     rules_file: Path | None = None,
     processes: int = 1,
     runner: Runner | None = None,
-    server: ServerConfig | None = None,
+    server: "ServerConfig | None" = None,
     progress: Progress = SILENT,
 ) -> RecommendReport:
     """Write the lists of many users; their options are those of :meth:`Recommender.query`, but ``k`` is at most 10,000.
@@ -188,8 +188,8 @@ def recommend(
         job = _ListsJob(workspace.absolute(), name, pinned, folder, own, condition, asked, now)
         made = (runner or InProcesses(processes)).run(job, _shards(whose, total), progress)
         notes = tuple(dict.fromkeys((*notes, *made.notes)))
-        ids = given_ids(recommender.workspace) if whose is None else dict(zip(whose, users or (), strict=True))
-        report = _join(job, target, schema, total, ending, ids if names.keys else {})
+        ids = _given(recommender.workspace, whose, users) if names.keys else {}
+        report = _join(job, target, schema, total, ending, ids)
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
             folder.parent.rmdir()
@@ -233,6 +233,8 @@ def _condition(recommender: Recommender, segment: str) -> Expression:
             "nothing is known of the users to choose by",
             'name columns of the users file in molar.toml, [index] segments = ["country"], and run `molar align`',
         )
+    from molar_retrieval.filter_language import parse  # loads a parser, which most runs do without
+
     return parse(segment, known)
 
 
@@ -286,6 +288,13 @@ def _write(recommender: Recommender, job: _ListsJob, shard: int, whose: range | 
                 listed = [(user.user_id, one) for user, one in zip(some, lists, strict=True) if one is not None]
                 writer.write_table(table_of(opened, [user_id for user_id, _ in listed], [one for _, one in listed]))
         for_owner(partial)
+
+
+def _given(workspace: Workspace, whose: Sequence[str] | None, users: Sequence[str] | None) -> dict[str, str]:
+    """The ids that the shop gives people, by key."""
+    from molar_retrieval.interactions.given import given_ids  # reads tables of every kind
+
+    return given_ids(workspace) if whose is None else dict(zip(whose, users or (), strict=True))
 
 
 def _join(

@@ -76,9 +76,10 @@ class Candidates:
 
     def reranked(self, moved: Array) -> "Candidates":
         """In the order of a second stage, which adds ``moved`` to the first ones; see :func:`descent` for the rest."""
-        down = np.full(len(self) - len(moved), -descent(self.scores, moved))
-        every = np.concatenate([moved, down])
-        return replace(self, moved=every).take(np.argsort(-(self.scores + every), kind="stable"))
+        scores = self.scores
+        if len(moved) < len(self):
+            moved = np.concatenate([moved, np.full(len(self) - len(moved), -descent(scores, moved))])
+        return replace(self, moved=moved).take(np.argsort(-(scores + moved), kind="stable"))
 
 
 def descent(scores: Array, moved: Array) -> float:
@@ -247,18 +248,18 @@ class _Scan(CandidateSource):
         return self._best(self._store.cold, size, cold=True)
 
     def _new(self, size: int) -> tuple[Rows, Rows]:
-        rows = np.flatnonzero(self._store.cold & self._shown)
+        rows = (self._store.cold & self._shown).nonzero()[0]
         emerging, guesses, shown = self._store.emerging, self._scores[rows], rows[:0]
         if emerging is not None:
             own = emerging.products([self._user.vector])[0] if self._emerging is None else self._emerging
-            shown = np.flatnonzero(self._shown[emerging.rows])
+            shown = self._shown[emerging.rows].nonzero()[0]
             guesses = np.concatenate([guesses, own[shown]])
         best = _best(guesses, size)
         cold = best < len(rows)
         return rows[best[cold]], shown[best[~cold] - len(rows)]
 
     def _best(self, among: Array, size: int, cold: bool) -> Candidates:
-        rows = np.flatnonzero(among & self._shown)
+        rows = (among & self._shown).nonzero()[0]
         return self._scored(rows[_best(self._scores[rows], size)], cold).take(slice(size))
 
 
@@ -334,4 +335,5 @@ def _best(scores: Array, size: int) -> Rows:
     if len(scores) <= size:
         return np.arange(len(scores))
     least = np.partition(scores, len(scores) - size)[len(scores) - size]
-    return np.flatnonzero(scores >= least - _ROUNDING * max(1.0, abs(least)))
+    found: Rows = (scores >= least - _ROUNDING * max(1.0, abs(least))).nonzero()[0]
+    return found

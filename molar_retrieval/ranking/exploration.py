@@ -44,22 +44,24 @@ def explored(known: Candidates, new: Candidates, plan: Exploration, draw: str, k
     sum of their parts.
     """
     certain = known.rows[: TOP - plan.places]
-    new = new.take(np.flatnonzero(~(new.rows[:, None] == certain).any(axis=1)))
-    if not plan.places or not len(new):
+    places = (~(new.rows[:, None] == certain).any(axis=1)).nonzero()[0]
+    if not plan.places or not len(places):
         return known
-    guesses = new.scores
+    guesses = new.scores[places]
     logits = guesses[:POOL] / plan.scale
     keys = guesses.copy()
-    keys[:POOL] += plan.scale * gumbel(draw, new.rows[:POOL])
+    keys[:POOL] += plan.scale * gumbel(draw, new.rows[places[:POOL]])
     last = keys[:POOL].min(initial=np.inf)
-    keys[POOL:] = np.minimum(keys[POOL:] - max(0.0, guesses[POOL:].max(initial=-np.inf) - last), last)
+    if len(keys) > POOL:
+        keys[POOL:] = np.minimum(keys[POOL:] - max(0.0, guesses[POOL:].max() - last), last)
     order = np.argsort(-keys, kind="stable")
-    new, keys = new.take(order), keys[order]
-    first = min(plan.places, len(new))
-    known = known.take(np.flatnonzero(~(known.rows[:, None] == new.rows[:first]).any(axis=1)))
+    first = min(plan.places, len(order))
+    there = (known.rows[:, None] == new.rows[places[order[:first]]]).any(axis=1)
+    if there.any():
+        known = known.take((~there).nonzero()[0])
     # Of the others newcomers come later; emerging ones stand among the known items, or did not come that far.
-    stays = np.flatnonzero((np.arange(len(new)) < first) | new.cold)
-    new, keys, order = new.take(stays), keys[stays], order[stays]
+    order = order[(np.arange(len(order)) < first) | new.cold[places[order]]]
+    new, keys = new.take(places[order]), keys[order]
     merged, lift = merge(known.scores, keys, plan.places)
     told = min(k, TOP) - min(TOP - first, len(known))
     chances = np.full(len(new), np.nan)

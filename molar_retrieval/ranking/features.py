@@ -61,7 +61,7 @@ def features(
         others = space(latest)
         for user, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
             if begin < end:  # one by one, as their vectors stay in the processor's cache
-                likeness = others[begin:end] @ space(rows[user]).T
+                likeness = np.ascontiguousarray((space(rows[user]) @ others[begin:end].T).T)
                 last[user] = likeness[-1]
                 np.maximum.reduce(likeness, axis=0, out=nearest[user])
                 np.divide(np.add.reduce(likeness, axis=0), end - begin, out=mean[user])
@@ -93,10 +93,14 @@ def moves(
         for begin in range(0, len(every), _TOGETHER):
             some = every[begin : begin + _TOGETHER]
             rows, parts = (np.stack([getattr(known[number], name) for number in some]) for name in ("rows", "parts"))
-            together = reranker(features(table, rows, parts, [histories[number] for number in some]))
+            given = features(table, rows, parts, [histories[number] for number in some])
+            together = reranker(given).astype(np.float64)
             for number, own in zip(some, together, strict=True):
                 moved[number] = own
-    return [kept(one.scores, own, one.cold) for one, own in zip(lists, moved, strict=True)]
+    return [
+        own if one is alone else kept(one.scores, own, one.cold)
+        for one, alone, own in zip(lists, known, moved, strict=True)
+    ]
 
 
 def _mean(numbers: Array, rows: Array) -> Array:

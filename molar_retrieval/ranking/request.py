@@ -92,11 +92,11 @@ class RankingRequest:
 
     def hiding(self, rows: Collection[int]) -> Self:
         """The same without some more rows."""
-        return replace(self, hidden=self.hidden.union(rows))
+        return replace(self, hidden=self.hidden.union(rows)) if rows else self
 
     def noting(self, *notes: str) -> Self:
         """The same with some more notes."""
-        return replace(self, notes=(*self.notes, *notes))
+        return replace(self, notes=(*self.notes, *notes)) if notes else self
 
 
 @dataclass(frozen=True, eq=False)
