@@ -1,6 +1,6 @@
 """The events of a workspace's log as interactions, beside those of the file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
@@ -65,19 +65,15 @@ class Happened:
         return Happened(**{name: np.concatenate([nothing, *(getattr(p, name) for p in parts)]) for name in names})
 
     @classmethod
-    def of_raw(cls, log: RawLog, kinds: Sequence[str]) -> "Happened":
-        """An ordered log of the file; ``kinds`` are the names of its events' codes."""
-        n = len(log)
-        kind = np.full(n, _PURCHASE)
-        if log.event is not None:
-            names = [kind_named(name) for name in kinds]
-            places = [_UNKNOWN - code if name is None else KINDS.index(name) for code, name in enumerate(names)]
-            kind = np.array(places, np.int64)[log.event]
-        missing = np.full(n, _MISSING)
-        micros = np.zeros(n, np.int64) if log.micros is None else log.micros
-        return cls(
-            log.user.astype(np.int64), log.item.astype(np.int64), micros, kind, missing, missing, np.arange(-n, 0)
-        )
+    def of_raw(cls, log: RawLog, kinds: Sequence[str], rows: Mask | None = None) -> "Happened":
+        """An ordered log of the file, or the rows of a mask; ``kinds`` are the names of its events' codes."""
+        seq = np.arange(-len(log), 0)
+        if rows is not None:
+            log, seq = log.take(rows), seq[rows]
+        missing = np.full(len(log), _MISSING)
+        micros = np.zeros(len(log), np.int64) if log.micros is None else log.micros
+        kind = _kinds_of(log, kinds)
+        return cls(log.user.astype(np.int64), log.item.astype(np.int64), micros, kind, missing, missing, seq)
 
 
 @dataclass
@@ -100,18 +96,31 @@ class EventCounts:
 class Joined:
     """What happened by file and events, once and without what was taken back, and what became of the events.
 
-    ``people`` are keys by number, those of the file first.
+    Of the file, which may be large, only what people did of whom there are events is in ``happened``; the other rows
+    are those of the mask ``alone``, shape (rows of the file,). ``people`` are keys by number, those of the file first.
     """
 
     happened: Happened
     file: RawLog | None
+    file_kinds: Sequence[str]
+    alone: Mask
     people: list[str]
     of_file: int
     counts: EventCounts
 
+    @property
+    def whole(self) -> Happened:
+        """All that happened: the rows of the file in their order, then the events as they came."""
+        if self.file is None:
+            return self.happened
+        both = Happened.joined([Happened.of_raw(self.file, self.file_kinds, self.alone), self.happened])
+        return both.take(np.argsort(both.seq))
+
     def kinds(self, weights: Mapping[str, float]) -> list[str]:
         """The kinds of a weighting that occur; the file's interactions are purchases unless it says otherwise."""
         there = set(np.unique(self.happened.kind).tolist())
+        if self.file is not None:
+            there |= set(np.unique(_kinds_of(self.file.take(self.alone), self.file_kinds)).tolist())
         return [kind for kind in weights if KINDS.index(kind) in there]
 
     def log(self, weights: Mapping[str, float]) -> tuple[RawLog, pa.Array]:
@@ -122,28 +131,54 @@ class Joined:
         of_file = both.of_file
         self.counts.counted = int((~of_file).sum())
         strength = np.where(of_file, own.max(), own[both.kind])
-        strength /= strength.max(initial=0.0) or 1.0
-        position, weight = None, strength.copy()
+        strength /= (own.max() if self.alone.any() else strength.max(initial=0.0)) or 1.0
+        position, weight = np.full(len(both), np.nan), strength.copy()
+        nobody = np.zeros(0, np.int32)
+        others = RawLog(nobody, nobody, None, None, None, None)
         if self.file is not None:
-            rows = both.seq[of_file] + len(self.file)
-            position = np.full(len(both), np.nan)
+            rows, others = both.seq[of_file] + len(self.file), self.file.take(self.alone)
             position[of_file] = np.nan if self.file.position is None else self.file.position[rows]
             weight[of_file] *= 1.0 if self.file.weight is None else self.file.weight[rows]
-        # Users of the file keep their order, those of the events follow as they came, wherever their events lie.
-        numbers, first = np.unique(both.user[np.argsort(both.seq, kind="stable")], return_index=True)
-        who = numbers[np.lexsort((np.where(numbers < self.of_file, numbers, first), numbers >= self.of_file))]
-        place = np.empty(len(self.people), np.int64)
+        who = self._who(both, others.user)
+        place = np.empty(len(self.people), np.int32)
         place[who] = np.arange(len(who))
+        micros = np.zeros(len(others), np.int64) if others.micros is None else others.micros
         raw = RawLog(
-            user=place[both.user].astype(np.int32),
-            item=both.item.astype(np.int32),
-            micros=both.micros,
-            position=position,
-            weight=None if (weight == 1).all() else weight.astype(np.float32),
-            event=both.kind.astype(np.int32),
-            strength=None if (strength == 1).all() else strength.astype(np.float32),
+            user=place[np.concatenate([others.user, both.user.astype(np.int32)])],
+            item=np.concatenate([others.item, both.item.astype(np.int32)]),
+            micros=np.concatenate([micros, both.micros]),
+            position=None if others.position is None else np.concatenate([others.position, position]),
+            weight=_unless_one(others.weight, weight, len(others)),
+            event=np.concatenate([_kinds_of(others, self.file_kinds), both.kind], dtype=np.int32, casting="same_kind"),
+            strength=_unless_one(None, strength, len(others)),
         )
+        del others, micros
         return ordered(raw), pa.array([self.people[number] for number in who.tolist()], pa.large_string())
+
+    def _who(self, both: Happened, others: npt.NDArray[np.int32]) -> Ints:
+        """Numbers of the users: those of the file keep their order, others follow as they came."""
+        numbers, first = np.unique(both.user[np.argsort(both.seq, kind="stable")], return_index=True)
+        came = numbers >= self.of_file
+        of_file = np.union1d(numbers[~came], np.flatnonzero(_there(others, self.of_file)))
+        return np.concatenate([of_file, numbers[came][np.argsort(first[came])]])
+
+
+def _unless_one(
+    others: npt.NDArray[np.float32] | None, own: npt.NDArray[np.float64], count: int
+) -> npt.NDArray[np.float32] | None:
+    """Weights of the file's other rows (so many; None: all 1), then those of some more; None where all are 1."""
+    if (others is None or (others == 1).all()) and (own == 1).all():
+        return None
+    return np.concatenate([np.ones(count, np.float32) if others is None else others, own.astype(np.float32)])
+
+
+def _kinds_of(log: RawLog, kinds: Sequence[str]) -> Ints:
+    """What each row of a file is, as :class:`Happened` has it; ``kinds`` are the names of its events' codes."""
+    if log.event is None:
+        return np.full(len(log), _PURCHASE)
+    names = [kind_named(name) for name in kinds]
+    places = [_UNKNOWN - code if name is None else KINDS.index(name) for code, name in enumerate(names)]
+    return np.array(places, np.int64)[log.event]
 
 
 def with_events(
@@ -182,13 +217,28 @@ def with_events(
     first = _firsts(events.user, events.item, events.micros, events.kind, events.order * _is_taker(events))
     counts.repeated = int((first != np.arange(len(events))).sum())
     events = events.take(first == np.arange(len(events)))
-    both = events
+    both, alone = events, np.zeros(0, bool)
     if file is not None:
-        both = Happened.joined([Happened.of_raw(file, kinds), events])
+        alone = _untouched(file.user, events.user, len(people.rows))
+        both = Happened.joined([Happened.of_raw(file, kinds, ~alone), events])
         if file.micros is not None:
-            both = _once(both, zone, counts)
+            both = _once(both, _rounding(file.micros, zone), counts)
     both = _without_taken_back(both, counts)
-    return Joined(both, file, list(people.rows), len(keys), counts)
+    return Joined(both, file, kinds, alone, list(people.rows), len(keys), counts)
+
+
+def _untouched(user: npt.NDArray[np.int32], of_events: Ints, people: int) -> Mask:
+    """Which rows of a file are of people of whom there is no event: nothing of theirs is repeated or taken back."""
+    there = _there(of_events, people)
+    return np.concatenate([np.zeros(0, bool), *(~there[part] for part in _parts(user))])
+
+
+def _there(numbers: npt.NDArray[np.integer], count: int) -> Mask:
+    """Which of the numbers below ``count`` come, shape (count,)."""
+    there = np.zeros(count, bool)
+    for part in _parts(numbers):
+        there[part] = True
+    return there
 
 
 def _without(table: pa.Table, suppressed: SuppressedPeople) -> pa.Table:
@@ -243,10 +293,10 @@ def _firsts(*keys: Ints) -> Ints:
     return found
 
 
-def _once(both: Happened, zone: str | None, counts: EventCounts) -> Happened:
+def _once(both: Happened, rounded: Callable[[Ints], Ints], counts: EventCounts) -> Happened:
     """Without events that the file has: same user, item, kind and time, as exactly as the file says times."""
     kind = np.where(both.kind == _RATING, _PURCHASE, both.kind)
-    first = _firsts(both.user, both.item, _rounded(both.micros, both.of_file, zone), kind)
+    first = _firsts(both.user, both.item, rounded(both.micros), kind)
     again = np.flatnonzero(~both.of_file & both.of_file[first])
     counts.in_file = len(again)
     order, request = both.order.copy(), both.request.copy()
@@ -256,8 +306,7 @@ def _once(both: Happened, zone: str | None, counts: EventCounts) -> Happened:
 
 def are_days(micros: Ints, zone: str | None) -> bool:
     """Whether a file writes days: all of its times are midnights of a zone, by default UTC."""
-    parts = (micros[begin : begin + _BLOCK] for begin in range(0, len(micros), _BLOCK))
-    return all((_midnights(part, zone) == part).all() for part in parts)
+    return all((_midnights(part, zone) == part).all() for part in _parts(micros))
 
 
 def _midnights(micros: Ints, zone: str | None) -> Ints:
@@ -265,10 +314,17 @@ def _midnights(micros: Ints, zone: str | None) -> Ints:
     return np.asarray(pc.floor_temporal(moments, unit="day").cast(pa.int64()))
 
 
-def _rounded(micros: Ints, of_file: Mask, zone: str | None) -> Ints:
-    if are_days(micros[of_file], zone):
-        return _midnights(micros, zone)
-    return micros // _SECOND if not (micros[of_file] % _SECOND).any() else micros
+def _rounding(micros: Ints, zone: str | None) -> Callable[[Ints], Ints]:
+    """How exactly a file says its times, as what makes others as exact."""
+    if are_days(micros, zone):
+        return lambda others: _midnights(others, zone)
+    if not any((part % _SECOND).any() for part in _parts(micros)):
+        return lambda others: others // _SECOND
+    return lambda others: others
+
+
+def _parts(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    return (values[begin : begin + _BLOCK] for begin in range(0, len(values), _BLOCK))
 
 
 def _without_taken_back(both: Happened, counts: EventCounts) -> Happened:

@@ -6,11 +6,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.kinds import DEFAULT, Kinds, told_by
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions import InteractionLog, holdout_last, is_current, prepare_interactions
+from molar_retrieval.events.snapshot import opened as opened_events
+from molar_retrieval.interactions import (
+    InteractionLog,
+    events,
+    holdout_last,
+    is_current,
+    prepare,
+    prepare_interactions,
+)
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.interactions.retention import Retention
+from molar_retrieval.interactions.suppressed import NOBODY
 from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.progress import SILENT
 from molar_retrieval.workspace import Workspace
 
 DAY = 86_400
@@ -283,3 +297,38 @@ def test_validation_asks_for_purchases_before_their_item_was_looked_at(folder, w
     assert "".join(log.items.ids(split.training.history(user))) == "abc"
     assert len(split.training.strength) == len(split.training) == len(log) - 3
     assert len(holdout_last(log, 0, 0)) == 0
+
+
+@pytest.mark.parametrize("more", [(), ("weight", "position", "event")])
+@pytest.mark.parametrize("unit", [1, DAY])
+def test_rows_of_people_without_events_come_out_as_if_all_were_looked_at(
+    folder, workspace, add, monkeypatch, more, unit
+):
+    random = np.random.default_rng(len(more) + unit)
+    rows = [(f"u{u}", "abcde"[i], START + unit * t) for u, i, t in random.integers(0, [12, 5, 9], (80, 3)).tolist()]
+    columns = {
+        "weight": random.choice([0.5, 1, 3], 80),
+        "position": random.permutation(80),
+        "event": random.choice(["purchase", "view", "gift", "rating"], 80),
+    }
+    file(folder, rows, **{name: columns[name] for name in more})
+    for kind in ("view", "purchase", "add_to_cart", "remove_from_cart", "return", "purchase"):
+        for user, item, time in random.integers(0, [5, 5, 9], (5, 3)).tolist():
+            add(kind, f"u{3 * user + 1}", "abcde"[item], unit * time)
+    ids, weights = Catalogue.open(workspace["catalogue"].require()[0]).ids, dict(DEFAULT)
+
+    def made():
+        _file = prepare._read_file(source, CatalogueSettings.read(folder), Rejects(folder / "rejects"), SILENT)
+        joined = events.with_events(_file.log, _file.kinds, _file.user_ids.to_pylist(), ids, state, weights)
+        log, people = joined.log(weights)
+        whole = vars(joined.whole), vars(joined.counts)
+        return joined.alone.sum(), log.columns, people.to_pylist(), joined.kinds(weights), whole
+
+    with opened_events(workspace) as state:
+        catalogue = Catalogue(*workspace["catalogue"].require())
+        source = prepare._Source(folder, catalogue, state, Pseudonymiser(), NOBODY, Retention())
+        parted = made()
+        monkeypatch.setattr(events, "_untouched", lambda user, *_: np.zeros(len(user), bool))
+        whole = made()
+    assert parted[0] > whole[0] == 0
+    np.testing.assert_equal(parted[1:], whole[1:])

@@ -99,7 +99,7 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
         if joined is None:
             happened = None if raw is None else Happened.of_raw(raw, kinds)
         else:
-            happened, keys = joined.happened, joined.people
+            happened, keys = joined.whole, joined.people
         if happened is None or not len(happened):
             raise _nothing(catalogue)
         value = _values(happened, file, state, prices)
