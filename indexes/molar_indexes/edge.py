@@ -44,7 +44,7 @@ _FIELD_INDEXES = {
 
 
 def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> None:
-    """Build the shard in ``folder``: points, payload indexes, then the graph.
+    """Build the shard in ``folder``: points, then the graph, then payload indexes.
 
     A map that is written to on a full disk ends the process without a word, so there must be room before every step.
 
@@ -72,6 +72,7 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
             shard = engine.EdgeShard.load(str(place), config(spec, count))
             try:
                 shard.optimize()
+                _index_fields(shard, spec)
                 shard.flush()
             finally:
                 shard.close()
@@ -146,15 +147,11 @@ def _named(target: Path) -> Iterator[None]:
 
 
 def _insert(target: Path, spec: IndexSpec, stream: Iterable[list[IndexItem]], progress: Progress) -> tuple[int, int]:
-    """Create the shard with its payload indexes and insert the items; returns how many they are, and their bytes."""
+    """Create the shard and insert the items; returns how many they are, and their bytes."""
     count = size = 0
     with _named(target):
         shard = engine.EdgeShard.create(str(target), config(spec, count))
     try:
-        for field, kind in {ITEM_ID: "keyword", **spec.fields}.items():
-            schema = _FIELD_INDEXES[kind](memory=engine.Memory.Cold)
-            with _named(target):
-                shard.update(engine.UpdateOperation.create_field_index(path(field, kind), schema))
         progress.start("index", None)
         for batch in stream:
             own = sum(map(_bytes, batch))
@@ -170,6 +167,13 @@ def _insert(target: Path, spec: IndexSpec, stream: Iterable[list[IndexItem]], pr
         with _named(target):
             shard.close()
     return count, size
+
+
+def _index_fields(shard: engine.EdgeShard, spec: IndexSpec) -> None:
+    """Index the payloads, once all points are where they stay: before, each is indexed in memory, and then again."""
+    for field, kind in {ITEM_ID: "keyword", **spec.fields}.items():
+        schema = _FIELD_INDEXES[kind](memory=engine.Memory.Cold)
+        shard.update(engine.UpdateOperation.create_field_index(path(field, kind), schema))
 
 
 def _bytes(item: IndexItem) -> int:
