@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from molar_cli.console import Console
-from molar_cli.options import DebugOption, JsonOption, QuietOption, WorkspaceOption
+from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
 from molar_retrieval.binding import DEFAULT_NAME, is_workspace, nearest_workspace, workspace_for
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import MolarError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 INTERRUPTED, TERMINATED = 130, 143
 _SHARED: dict[str, tuple[Any, Any]] = {
     "workspace": (WorkspaceOption, None),
+    "settings": (SettingsOption, None),
     "json": (JsonOption, False),
     "quiet": (QuietOption, False),
     "debug": (DebugOption, False),
@@ -43,12 +44,13 @@ class Session:
 
     root: Path
     console: Console
+    settings: Path | None = None
 
-    def shop(self, catalogue: Path | None = None, settings: Path | None = None) -> "Shop":
+    def shop(self, catalogue: Path | None = None) -> "Shop":
         """The shop of the workspace or of a catalogue, through the front door."""
         from molar.shop import Shop
 
-        return Shop(catalogue, self.root, settings, self.console.progress)
+        return Shop(catalogue, self.root, self.settings, self.console.progress)
 
     def document(self, result: Mapping[str, Any]) -> bool:
         """Write the result for programs, if one asks, and say whether."""
@@ -85,6 +87,7 @@ def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
 @contextmanager
 def session(
     workspace: Path | None = None,
+    settings: Path | None = None,
     *,
     json: bool = False,
     quiet: bool = False,
@@ -107,7 +110,7 @@ def session(
         elif found:
             root = _found(catalogue, console)
         with _terminable():
-            yield Session(checked(root), console)
+            yield Session(checked(root), console, settings)
     except KeyboardInterrupt as error:
         ended = isinstance(error, Terminated)
         said = "terminated" if ended else "interrupted"

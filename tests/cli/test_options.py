@@ -11,7 +11,12 @@ import molar
 from molar_cli.app import _run, app
 from molar_retrieval.errors import SettingsError
 
-EVERYWHERE = {"--workspace", "--json", "--quiet", "--debug"}
+EVERYWHERE = {"--workspace", "--settings", "--json", "--quiet", "--debug"}
+ASK_A_SERVER = {"query", "recommend", "evaluate", "align", "update", "doctor"}
+ASK_A_SERVER |= {"index list", "index verify", "index rollback", "index push", "index prune"}
+"""Whose answer depends on a Qdrant server, which one run may name. Others follow the settings alone: what they change
+must not be done on one server and asked of another."""
+MAY_FALL_BACK = {"query", "recommend"}
 
 
 def commands(command, path=()):
@@ -26,7 +31,27 @@ def test_every_command_has_the_same_options_beside_its_own():
     found = dict(commands(typer.main.get_command(app)))
     assert len(found) > 40
     lacking = {name: EVERYWHERE - options for name, options in found.items() if EVERYWHERE - options}
-    assert lacking == {"demo": {"--workspace"}, "import": {"--workspace"}, "init": {"--workspace"}}
+    assert lacking == {name: {"--workspace", "--settings"} for name in ("demo", "import", "init")}
+
+
+def test_a_server_can_be_named_wherever_one_is_asked():
+    found = dict(commands(typer.main.get_command(app)))
+    assert {name for name, options in found.items() if "--index" in options} == ASK_A_SERVER
+    assert {name for name, options in found.items() if "--index-fallback" in options} == MAY_FALL_BACK
+
+
+def test_settings_of_another_file_hold_for_the_whole_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.toml").write_text('[index]\nurl = "http://127.0.0.1:1"\n')
+    done = CliRunner().invoke(app, ["doctor", "--settings", "other.toml", "--json"])
+    said = json.loads(done.stdout)["sections"]
+    assert said["places"]["settings"]["value"] == {"file": "other.toml", "given": ["index"]}
+    assert said["server"]["address"]["state"] == "broken"
+    for more in (["--index", "local"], []):
+        done = CliRunner().invoke(app, ["doctor", *(["--settings", "other.toml", *more] if more else []), "--json"])
+        assert "server" not in json.loads(done.stdout)["sections"]
+    done = CliRunner().invoke(app, ["doctor", "--settings", "none.toml", "--quiet"])
+    assert "there is no settings file none.toml" in done.stdout
 
 
 WITH_JSON = {name: options for name, options in commands(typer.main.get_command(app)) if "--json" in options}

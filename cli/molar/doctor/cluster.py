@@ -13,10 +13,10 @@ from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import BackendError, MolarError
 
 
-def cluster(root: Path) -> Iterator[Entry]:
+def cluster(root: Path, file: Path | None = None) -> Iterator[Entry]:
     """Look at the cluster that the settings name, or that was begun for the workspace; nothing where there is none."""
     try:
-        settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name).cluster
+        settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name, file=file).cluster
     except MolarError:
         return  # said by the section on places
     own = local.address_of(root)

@@ -14,12 +14,12 @@ from molar_retrieval.privacy.copies import copies, older_than
 from molar_retrieval.workspace import Workspace
 
 
-def people(root: Path) -> Iterator[Entry]:
+def people(root: Path, file: Path | None = None) -> Iterator[Entry]:
     """Interactions and copies of them, and whether some are overdue; nothing is told where there is no workspace."""
     if not (root / "workspace.json").exists():
         return
     try:
-        settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name)
+        settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name, file=file)
         yield from _interactions(Workspace(root), settings.privacy.keep_days)
         yield _copies(Workspace(root), settings.privacy.keep_copies_days)
     except MolarError:

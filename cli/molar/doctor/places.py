@@ -19,7 +19,7 @@ PATIENCE = 2.0  # Seconds after which a folder's size is given as far as it is k
 LITTLE_ROOM = 1 << 30
 
 
-def places(root: Path, deep: bool) -> Iterator[Entry]:
+def places(root: Path, deep: bool, file: Path | None = None) -> Iterator[Entry]:
     """Workspace, which may not exist, caches and settings; ``deep`` measures folders to their end."""
     if root.exists():
         yield _folder("workspace", root, deep)
@@ -29,7 +29,7 @@ def places(root: Path, deep: bool) -> Iterator[Entry]:
     if offline_by_environment():
         yield entry("hub", "not asked: the environment says offline")
     yield _folder("temporary files", Path(tempfile.gettempdir()), deep=False, measured=False)
-    yield _settings(root)
+    yield _settings(root, file)
     names = sorted(name for name in os.environ if name.startswith("MOLAR_") or name in SECRETS)
     yield entry("environment", f"sets {', '.join(names)}" if names else "sets nothing", data=names)
 
@@ -52,10 +52,10 @@ def _folder(name: str, folder: Path, deep: bool, *, measured: bool = True) -> En
     )
 
 
-def _settings(root: Path) -> Entry:
-    path = file_beside(root, FILE_NAME)
+def _settings(root: Path, named: Path | None) -> Entry:
+    path = named or file_beside(root, FILE_NAME)
     try:
-        settings = MolarSettings.load(root.parent, name=path.name)
+        settings = MolarSettings.load(root.parent, name=path.name, file=named)
     except MolarError as error:
         # The message may quote a value, also one of the environment; where it is wrong must do.
         wrong = error.message.partition(" = ")[0]

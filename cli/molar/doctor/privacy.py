@@ -18,10 +18,11 @@ from molar_retrieval.statistics.ledger import PrivacyLedger
 from molar_retrieval.workspace import Workspace
 
 
-def privacy(root: Path) -> Iterator[Entry]:
+def privacy(root: Path, file: Path | None = None) -> Iterator[Entry]:
     """What people are called, the ledger, and who is left out; nothing is told where there is nothing of the kind."""
-    yield from _names(root)
-    yield from _ledger(root)
+    settings = _settings(root, file)
+    yield from _names(root, settings.ids)
+    yield from _ledger(root, settings)
     yield from _suppressed(root)
     yield from _certificates(root)
 
@@ -35,14 +36,13 @@ def _certificates(root: Path) -> Iterator[Entry]:
         yield entry("certificates", f"{len(found):,} of people left out", fault, data={"certificates": len(found)})
 
 
-def _settings(root: Path) -> PrivacySettings:
+def _settings(root: Path, file: Path | None) -> PrivacySettings:
     with suppress(MolarError):  # said by the section on places
-        return MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name).privacy
+        return MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name, file=file).privacy
     return PrivacySettings()
 
 
-def _names(root: Path) -> Iterator[Entry]:
-    wanted = _settings(root).ids
+def _names(root: Path, wanted: str) -> Iterator[Entry]:
     try:
         keys = len(Pseudonymiser.of(root).keys)
     except MolarError as error:
@@ -57,8 +57,7 @@ def _names(root: Path) -> Iterator[Entry]:
         yield entry("ids", "as the shop has them", Fault(what, "run `molar privacy rotate`"), data={"keys": 0})
 
 
-def _ledger(root: Path) -> Iterator[Entry]:
-    settings = _settings(root)
+def _ledger(root: Path, settings: PrivacySettings) -> Iterator[Entry]:
     ledger = PrivacyLedger(root)
     try:
         if not ledger.entries():

@@ -10,10 +10,9 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from molar.choosing import settings_of
 from molar.doctor.health import Entry, Fault, HealthState, broken, entry
 from molar_indexes.server.config import KEY, ServerConfig, apart, go_together
-from molar_retrieval.binding import file_beside
-from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace import Workspace
 
@@ -34,11 +33,13 @@ _PUSH = "run `molar index push`"
 _PUSH_OR_BACK = f"{_PUSH}, or `molar index rollback`"
 
 
-def server(root: Path) -> Iterator[Entry]:
+def server(root: Path, file: Path | None = None, index: str | None = None) -> Iterator[Entry]:
     """Look at the server that the settings name, if they name one; the workspace may not exist."""
     try:
-        settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name)
+        settings = settings_of(root, file, index=index)
     except MolarError:
+        if index is not None:
+            raise
         return  # said by the section on places
     try:
         config = ServerConfig.of(settings.index)

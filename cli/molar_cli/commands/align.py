@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molar_cli.options import ConditionOption, IndexOption, SettingsOption, StageOption, TrustOption, option
+from molar_cli.options import ConditionOption, IndexOption, StageOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.presets import Preset
@@ -42,7 +42,6 @@ def align(
     index: IndexOption = None,
     dry_run: Annotated[bool, option("Predict time and money by parts of it, write nothing.", "--dry-run")] = False,
     trust_remote_code: TrustOption = False,
-    settings: SettingsOption = None,
 ) -> None:
     """Train the post-alignment network and publish a generation, so that `molar query` works next.
 
@@ -63,13 +62,13 @@ def align(
                 f"--dry-run predicts a run on what the workspace has, {kept} say more", "leave these out"
             )
         sized: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
-        predicted = run.shop(settings=settings).align_forecast(**sized, threads=threads, device=device, privacy=privacy)
+        predicted = run.shop().align_forecast(**sized, threads=threads, device=device, privacy=privacy)
         if not run.document(predicted.to_dict()):
             run.console.line(*predicted.lines())
         return
     if others and alone:
         raise SettingsError("--with adds statistics of others, --alone adds none", "leave one out")
-    done = run.shop(settings=settings).align(
+    done = run.shop().align(
         preset=preset, epochs=epochs, dim=dim, align_weight=align_weight, threads=threads, device=device, seed=seed,
         privacy=privacy, others=[] if alone else others, resume=resume, where=where, stage=stage,
         index=index, trust_remote_code=trust_remote_code,

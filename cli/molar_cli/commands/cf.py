@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from molar_cli.options import SettingsOption, option
+from molar_cli.options import option
 from molar_cli.session import Session, command
 
 
@@ -12,7 +12,6 @@ def cf(
     factors: Annotated[int | None, option("Length of a factor.")] = None,
     regularization: Annotated[float | None, option("L2 penalty.")] = None,
     iterations: Annotated[int | None, option("ALS sweeps.")] = None,
-    settings: SettingsOption = None,
 ) -> None:
     """Learn collaborative factors from the interaction log by implicit ALS.
 
@@ -20,9 +19,7 @@ def cf(
 
     Example: [bold]molar cf --factors 128[/]
     """
-    report = run.shop(settings=settings).factorise(
-        factors=factors, regularization=regularization, iterations=iterations
-    )
+    report = run.shop().factorise(factors=factors, regularization=regularization, iterations=iterations)
     if run.document(report.to_dict()):
         return
     done = "up to date" if report.up_to_date else "done"

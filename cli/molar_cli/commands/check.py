@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import CatalogueArgument, SettingsOption, TrustOption, option
+from molar_cli.options import CatalogueArgument, TrustOption, option
 from molar_cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ def check(
     ] = None,
     strict: Annotated[bool, option("Exit 1 on errors and warnings too.", "--strict")] = False,
     trust_remote_code: TrustOption = False,
-    settings: SettingsOption = None,
 ) -> None:
     """Say what is wrong with the data, how much it matters and what to do, before money is spent on them.
 
@@ -43,7 +42,7 @@ def check(
     from molar.findings import CHECK_PAGE
     from molar_retrieval.quality.findings import Severity
 
-    report = run.shop(catalog, settings).check(
+    report = run.shop(catalog).check(
         deep=deep, photos=photos, forecast=forecast, fix_list=fix_list, page=page, trust_remote_code=trust_remote_code
     )
     written = page or run.root / CHECK_PAGE

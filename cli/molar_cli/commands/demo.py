@@ -28,7 +28,7 @@ _INTRODUCTION = 60  # days that a whole introduction takes
 _FACTS = ("seed", "items", "users", "interactions", "example_user", "new_user")
 
 
-@command("workspace")
+@command("workspace", "settings")
 def demo(
     run: Session,
     folder: Annotated[Path, typer.Argument(help="Where the demo goes; made where it does not exist.")] = Path(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import option
+from molar_cli.options import IndexOption, option
 from molar_cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ _MARKS = {"fine": "", "warning": "!", "broken": "✗"}
 def doctor(
     run: Session,
     deep: Annotated[bool, option("Read every byte of the workspace, import and try the libraries.", "--deep")] = False,
+    index: IndexOption = None,
 ) -> None:
     """Say what this installation, machine and workspace are like, and what is wrong with them.
 
@@ -28,7 +29,7 @@ def doctor(
 
     Example: [bold]molar doctor --deep --json[/]
     """
-    health = run.shop().doctor(deep=deep)
+    health = run.shop().doctor(deep=deep, index=index)
     if not run.document(health.to_dict()):
         _print(run.console, health)
     if health.broken:

@@ -28,7 +28,6 @@ def embed(
         Path | None, option("Vectors made elsewhere: Parquet with item_id and vector.", metavar="FILE")
     ] = None,
     dry_run: Annotated[bool, option("Predict time and disk, write nothing.", "--dry-run")] = False,
-    settings: options.SettingsOption = None,
     on: options.OnOption = "auto",
 ) -> None:
     """Turn each item's photo and words into a vector; only new and changed items are encoded.
@@ -43,7 +42,7 @@ def embed(
         raise SettingsError("--dry-run predicts encoding, and --vectors brings what is encoded", "leave one out")
     said: dict[str, Any] = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size}
     said |= {"device": device, "offline": offline, "where": where, "trust_remote_code": trust_remote_code}
-    shop = run.shop(catalog, settings)
+    shop = run.shop(catalog)
     print_embedded(run, shop.forecast(**said) if dry_run else shop.embed(**said, vectors=vectors, on=on))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molar_cli.options import ConditionOption, IndexOption, SettingsOption, TrustOption, option
+from molar_cli.options import ConditionOption, IndexOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 
@@ -52,7 +52,6 @@ def evaluate(
     memory: Annotated[int, typer.Option(metavar="MIB", help="Memory for scores in ranking.")] = 256,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
-    settings: SettingsOption = None,
 ) -> None:
     """Measure how good the recommendations are, against tuned baselines, on splits that training never sees.
 
@@ -74,7 +73,7 @@ def evaluate(
         raise SettingsError("--clip bounds the weights of --impressions", "name a log of what was shown")
     if impressions is not None and (given := [name for name, value in others.items() if value]):
         raise SettingsError(f"--impressions values molar's lists alone, without {', '.join(given)}", "leave them out")
-    shop = run.shop(demo_beside(run.root) if demo else catalogue, settings)
+    shop = run.shop(demo_beside(run.root) if demo else catalogue)
     if impressions is not None:
         _print_value(run, shop.value_shown(impressions, clip=clip, where=where), impressions)
         return

@@ -39,7 +39,6 @@ def finetune(
     seed: Annotated[int | None, option("Of what is drawn at random.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--restart", help="Go on from an earlier run, or forget it.")] = True,
     dry_run: Annotated[bool, option("Predict parameters, memory and time, write nothing.", "--dry-run")] = False,
-    settings: options.SettingsOption = None,
 ) -> None:
     """Let an encoder learn from the shop which photos, words and attributes go together, and who takes what.
 
@@ -56,7 +55,7 @@ def finetune(
     said: dict[str, Any] = {"model": model, "revision": revision, "image_text": image_text, "attributes": attributes}
     said |= {"behaviour": behaviour, "examples": examples, "device": device, "offline": offline, "seed": seed}
     said |= {"where": where, "trust_remote_code": trust_remote_code}
-    shop = run.shop(catalog, settings)
+    shop = run.shop(catalog)
     if dry_run:
         _print_forecast(run, shop.finetune_forecast(**said))
         return

@@ -9,7 +9,7 @@ from molar_cli.options import option
 from molar_cli.session import Session, command
 
 
-@command("workspace")
+@command("workspace", "settings")
 def import_(
     run: Session,
     format: Annotated[

@@ -23,7 +23,7 @@ _ROWS, _MORE = 10, 3  # rows that are shown, and columns beside id and title
 _TITLE, _CELL = 30, 16  # terminal cells of a title, and of another value
 
 
-@command("workspace")
+@command("workspace", "settings")
 def init(
     run: Session,
     files: Annotated[

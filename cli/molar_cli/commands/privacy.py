@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from molar_cli import options
-from molar_cli.options import SettingsOption, option
+from molar_cli.options import option
 from molar_cli.session import Session, command
 from molar_retrieval.pages.words import size
 
@@ -98,7 +98,6 @@ def forget(
     people: _People,
     reason: _Reason = "",
     later: _Later = False,
-    settings: SettingsOption = None,
 ) -> None:
     """Forget people: all of theirs up to now, wherever it comes from; what comes later counts again.
 
@@ -111,7 +110,7 @@ def forget(
 
     Example: [bold]molar privacy forget --later - < ids.txt[/]
     """
-    privacy = run.shop(settings=settings).privacy
+    privacy = run.shop().privacy
     _heeded(run, privacy.forget(options.said_of_many(people), reason=reason, later=later))
 
 
@@ -123,7 +122,6 @@ def object_(
     withdraw: Annotated[bool, option("The objection ends.", "--withdraw")] = False,
     reason: _Reason = "",
     later: _Later = False,
-    settings: SettingsOption = None,
 ) -> None:
     """Heed objections: nothing of these people is read, kept or learnt, whenever it comes, until they withdraw.
 
@@ -133,7 +131,7 @@ def object_(
 
     Example: [bold]molar privacy object u0500 --withdraw[/]
     """
-    ids, privacy = options.said_of_many(people), run.shop(settings=settings).privacy
+    ids, privacy = options.said_of_many(people), run.shop().privacy
     if not withdraw:
         _heeded(run, privacy.object(ids, reason=reason, later=later))
         return
@@ -182,12 +180,12 @@ def report(
 
 @app.command()
 @command()
-def ledger(run: Session, settings: SettingsOption = None) -> None:
+def ledger(run: Session) -> None:
     """List every release of statistics with noise, and what is left of the budget of 365 days.
 
     Example: [bold]molar privacy ledger[/]
     """
-    standing = run.shop(settings=settings).privacy.ledger()
+    standing = run.shop().privacy.ledger()
     if run.document(standing.to_dict()):
         return
     rows = [
@@ -209,7 +207,6 @@ def ledger(run: Session, settings: SettingsOption = None) -> None:
 def prune(
     run: Session,
     dry_run: Annotated[bool, option("Only say what would go.", "--dry-run")] = False,
-    settings: SettingsOption = None,
 ) -> None:
     """Remove copies of what people did that are older than [privacy] keep_copies_days.
 
@@ -217,7 +214,7 @@ def prune(
 
     Example: [bold]molar privacy prune --dry-run[/]
     """
-    gone = run.shop(settings=settings).privacy.prune(dry_run=dry_run)
+    gone = run.shop().privacy.prune(dry_run=dry_run)
     if run.document({"dry_run": dry_run, "copies": [one.to_dict() for one in gone]}):
         return
     rows = [(one.what, str(one.path), f"{one.days():,.0f}", size(one.bytes)) for one in gone]
@@ -310,13 +307,12 @@ def forecast(
     run: Session,
     people: Annotated[int | None, option("How many people; default: those of the shop's log.", min=1)] = None,
     epsilon: Annotated[float | None, option("Of a release; default: some usual ones.")] = None,
-    settings: SettingsOption = None,
 ) -> None:
     """Say what can be expected of differential privacy, before anything is spent.
 
     Example: [bold]molar privacy forecast --people 50000[/]
     """
-    found = run.shop(settings=settings).privacy.forecast(people=people, epsilon=epsilon)
+    found = run.shop().privacy.forecast(people=people, epsilon=epsilon)
     if run.document(found.to_dict()):
         return
     columns = [">ε of a release", ">noise σ", ">people / σ", ">quality left"]
@@ -350,7 +346,6 @@ def audit(
     epsilon: Annotated[float | None, option("That is to hold; default: privacy.epsilon.")] = None,
     runs: Annotated[int, option("Releases that are attacked.", min=1)] = 1,
     planted: Annotated[int | None, option("Made-up people; default: one for every two items.", min=1)] = None,
-    settings: SettingsOption = None,
 ) -> None:
     """Attack releases of the log, with made-up people planted in a copy of it; nothing is published, or spent.
 
@@ -358,7 +353,7 @@ def audit(
 
     Example: [bold]molar privacy audit --epsilon 4 --runs 20[/]
     """
-    found = run.shop(settings=settings).privacy.audit(epsilon=epsilon, runs=runs, planted=planted)
+    found = run.shop().privacy.audit(epsilon=epsilon, runs=runs, planted=planted)
     if not run.document(found.to_dict()):
         rows = [
             (str(number), f"{one.right:,} of {one.guesses:,}", f"{one.epsilon:.2f}")

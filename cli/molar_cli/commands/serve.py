@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from molar_cli.options import SettingsOption, option
+from molar_cli.options import option
 from molar_cli.session import Session, command
 
 
@@ -14,7 +14,6 @@ def serve(
     workers: Annotated[
         int | None, option("Processes that answer; default: 1, about one for each core is best.", metavar="N")
     ] = None,
-    settings: SettingsOption = None,
 ) -> None:
     """Answer over HTTP: recommendations, searches and events, from the live generation and all that happened since.
 
@@ -29,7 +28,7 @@ def serve(
     """
     from molar_serving.run import serve as listen
 
-    shop = run.shop(settings=settings)
+    shop = run.shop()
 
     def listening(address: str) -> None:
         studio = f"{address}/studio" if shop.settings.serve.studio else None

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from molar_cli.options import SettingsOption, option
+from molar_cli.options import option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import DataError
 
@@ -22,7 +22,6 @@ def share(
         Path | None, option("Tell what items look like in the terms of another shop's file.", metavar="FILE")
     ] = None,
     shops: Annotated[int | None, option("How many shops of about this size add up.", min=1)] = None,
-    settings: SettingsOption = None,
 ) -> None:
     """Write statistics with noise as a file for other shops, who add them up with `molar align --with`.
 
@@ -34,7 +33,7 @@ def share(
     Example: [bold]molar privacy share ours.statistics --items joint.txt --like theirs.statistics[/]
     """
     chosen = None if items is None else _lines(items)
-    done = run.shop(settings=settings).privacy.share(out, epsilon=epsilon, items=chosen, like=like, shops=shops)
+    done = run.shop().privacy.share(out, epsilon=epsilon, items=chosen, like=like, shops=shops)
     if run.document(done.to_dict()):
         return
     cost = "released now" if done.released else "as it was released before: no cost"

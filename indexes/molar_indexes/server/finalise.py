@@ -3,13 +3,15 @@
 import time
 from collections.abc import Callable, Iterator
 
+from qdrant_client import models
+
 from molar_indexes.generations import Generation
 from molar_indexes.proof import search_problems
 from molar_indexes.recall import LEAST, sample, scanning, share, widened
 from molar_indexes.server.connect import Connection
 from molar_indexes.server.faults import ServerError
 from molar_indexes.server.index import ServerIndex
-from molar_indexes.server.layout import graphs
+from molar_indexes.server.layout import graphs, searched
 from molar_retrieval.index import Index, IndexSpec, StoredItem
 from molar_retrieval.progress import Progress
 
@@ -24,21 +26,49 @@ _SEARCHES = 4
 
 
 def build_graphs(connection: Connection, collection: str, spec: IndexSpec, progress: Progress) -> None:
-    """Let the server build its graphs, and wait until it has, see :func:`wait_for_green`."""
-    connection.insist(progress.note, connection.client.update_collection, collection, vectors_config=graphs(spec))
-    progress.start("graphs on the server", None)
-    wait_for_green(connection, collection, progress.note)
+    """Let the server build its graphs, and wait until it has, see :func:`wait_for_green`.
+
+    The progress is that of vectors in graphs; the server counts them roughly, sparse ones with them, and leaves small
+    segments without a graph, so the last step may be a long one.
+    """
+    insist, client, tell = connection.insist, connection.client, progress.note
+    due = 0
+    for name in searched(spec):
+        due += insist(tell, client.count, collection, count_filter=_with(name), exact=True).count
+    before, done = insist(tell, client.get_collection, collection).indexed_vectors_count or 0, 0
+
+    def looked(info: models.CollectionInfo) -> None:
+        nonlocal done
+        built = max(done, min((info.indexed_vectors_count or 0) - before, due))
+        progress.advance(built - done)
+        done = built
+
+    insist(tell, client.update_collection, collection, vectors_config=graphs(spec))
+    progress.start("vectors into graphs on the server", due)
+    wait_for_green(connection, collection, tell, looked)
+    progress.advance(due - done)
     progress.finish()
 
 
-def wait_for_green(connection: Connection, collection: str, tell: Callable[[str], None]) -> None:
-    """Wait until a collection is green and stays so.
+def _with(name: str) -> models.Filter:
+    """Points that have a vector."""
+    return models.Filter(must=[models.HasVectorCondition(has_vector=name)])
+
+
+def wait_for_green(
+    connection: Connection,
+    collection: str,
+    tell: Callable[[str], None],
+    looked: Callable[[models.CollectionInfo], None] = lambda info: None,
+) -> None:
+    """Wait until a collection is green and stays so; ``looked`` is called with each state of it.
 
     Raises :class:`ServerError` if it turns red, or nothing changes for :data:`STALLED` seconds.
     """
     green, seen, since = 0, None, time.monotonic()
     while True:
         info = connection.insist(tell, connection.client.get_collection, collection)
+        looked(info)
         status = info.status.value
         green = green + 1 if status == "green" else 0
         if green == SETTLED:
