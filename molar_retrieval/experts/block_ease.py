@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, hstack
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts.item_item import strongest
-from molar_retrieval.experts.taken import Taken
+from molar_retrieval.experts.taken import Taken, side_by_side
 
 OWN = 125
 """Neighbours that an item has at least: a block of 1,000 is that of eight items."""
@@ -51,17 +51,12 @@ class BlockEASE:
         P is the inverse of ``G + λI`` over the block of item j, λ being the ``regularisation``. Pairs that some, but
         fewer than ``least`` users had are left out. Shape (n_items, n_items).
         """
-        n_items = len(self.taken.counts)
-        parts = list(self._parts(regularisation, partners, least))
-        nothing = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
-        rows, columns, values = (np.concatenate(part) for part in zip(nothing, *parts, strict=True))
-        del parts
-        return csr_matrix((values, (rows, columns)), shape=(n_items, n_items))
+        return side_by_side(self._parts(regularisation, partners, least), len(self.taken.counts))
 
     def solved(self, items: Rows, regularisation: float, partners: int, least: int = 1) -> csc_matrix:
         """The same for the items of one group, shape (n_items, len(items))."""
         together = self.taken.together(items)
-        block = neighbourhood(together, items, self.taken.counts + regularisation, self.neighbours)
+        block = neighbourhood(together, items, self.taken.counts, regularisation, self.neighbours)
         weights = _solve(self.taken.among(block), np.searchsorted(block, items), regularisation)
         if least > 1:
             had = together[:, block].toarray().T
@@ -70,51 +65,47 @@ class BlockEASE:
         shape = (together.shape[1], len(items))
         return csc_matrix((own.data, block[own.indices].astype(np.int32), own.indptr), shape=shape)
 
-    def _parts(
-        self, regularisation: float, partners: int, least: int
-    ) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]]:
-        def solved(first: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    def _parts(self, regularisation: float, partners: int, least: int) -> Iterator[tuple[Rows, csc_matrix]]:
+        def solved(first: int) -> tuple[Rows, csc_matrix]:
             groups = self.groups[first : first + _AT_ONCE]
             made = [self.solved(items, regularisation, partners, least) for items in groups]
-            lengths = np.concatenate([np.diff(one.indptr) for one in made])
-            columns = np.repeat(np.concatenate(groups).astype(np.int32), lengths)
-            return np.concatenate([m.indices for m in made]), columns, np.concatenate([m.data for m in made])
+            return np.concatenate(groups), csc_matrix(hstack(made))
 
         threads = max([1, *(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")])
-        _ = self.taken.among(self.groups[0]) if self.groups else None  # counted once, before there are threads
+        if self.groups:
+            self.taken.among(self.groups[0])  # what is counted once is, before there are threads
         with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
             yield from pool.map(solved, range(0, len(self.groups), _AT_ONCE))
 
 
 def neighbourhood(
-    together: csr_matrix, items: Rows, scale: npt.NDArray[np.floating], most: int
+    together: csr_matrix, items: Rows, counts: npt.NDArray[np.int64], regularisation: float, most: int
 ) -> npt.NDArray[np.int64]:
     """Which items say most about some ``items``, these among them, ascending, at most ``most``.
 
     By how much of the squares of an item's column another one explains alone, ``G_ij² / (G_jj + λ)``: ``together`` are
-    the items' counts with all others, shape (len(items), n_items), and ``scale`` is the divisor of each of these. The
+    the items' counts with all others, shape (len(items), n_items), ``counts`` those of all items by themselves. The
     items take turns: first the best one of each, then the second best, until there are enough.
     """
-    best = [_strongest_first(together, row, item, scale, most) for row, item in enumerate(items)]
+    best = []
+    for row, item in enumerate(items):
+        others, had = (
+            part[together.indptr[row] : together.indptr[row + 1]] for part in (together.indices, together.data)
+        )
+        strength = had**2 / (counts[others] + regularisation)
+        strength[others == item] = np.inf
+        best.append(_strongest_first(others, strength, most))
     turns = np.concatenate([np.arange(len(own)) for own in best])
     others = np.concatenate(best)[np.argsort(turns, kind="stable")]
     unique, first = np.unique(others, return_index=True)
     return (unique if len(unique) <= most else np.sort(others[np.sort(first)[:most]])).astype(np.int64)
 
 
-def _strongest_first(
-    together: csr_matrix, row: int, item: int, scale: npt.NDArray[np.floating], most: int
-) -> npt.NDArray[np.int32]:
-    """The item itself, and those that say most about it."""
-    begin, end = together.indptr[row : row + 2]
-    others, counts = together.indices[begin:end], together.data[begin:end]
-    strength = counts**2 / scale[others]
-    strength[others == item] = np.inf
+def _strongest_first(others: Rows, strength: npt.NDArray[np.floating], most: int) -> Rows:
     if len(others) > most:
         keep = np.argpartition(-strength, most - 1)[:most]
         others, strength = others[keep], strength[keep]
-    found: npt.NDArray[np.int32] = others[np.lexsort((others, -strength))]
-    return found
+    return others[np.lexsort((others, -strength))]
 
 
 def _solve(gram: Matrix, own: Rows, regularisation: float) -> Matrix:

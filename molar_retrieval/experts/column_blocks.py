@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import csc_matrix, csr_matrix, hstack
+from scipy.sparse import csc_matrix, csr_matrix
 
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts import taken
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.order import followers, rounded, scales
-from molar_retrieval.experts.taken import many_pairs, ranges
+from molar_retrieval.experts.taken import many_pairs, ranges, side_by_side
 from molar_retrieval.interactions.log import InteractionLog
 
 
@@ -42,15 +42,16 @@ class FollowedInBlocks:
     def columns(self, block: slice, *, ordered: bool = True) -> csc_matrix:
         """F from all items to those of a range, float64, shape (n_items, size of the range); or F + Fᵀ."""
         items, shape = self.log.item, (self.log.n_items, block.stop - block.start)
-        total = csc_matrix(shape, dtype=np.float64)
+        total: csc_matrix | None = None
         places = np.flatnonzero((items >= block.start) & (items < block.stop))
-        step = max(1, taken.PAIRS_OF_BLOCK // self.window)
-        nothing = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+        step = max(1, taken.PAIRS_OF_BLOCK // (self.window if ordered else 2 * self.window))
+        nothing = items[:0], items[:0], np.zeros(0)
         for begin in range(0, len(places), step):
             pairs = zip(nothing, *self._pairs(places[begin : begin + step], ordered), strict=True)
-            own, other, values = (np.concatenate(part) for part in pairs)
-            total = total + csc_matrix((values, (items[other], items[own] - block.start)), shape=shape)
-        return csc_matrix(total)
+            first, second, values = (np.concatenate(part) for part in pairs)
+            found = csc_matrix((values, (first, second - block.start)), shape=shape)
+            total = found if total is None else total + found
+        return csc_matrix(shape, dtype=np.float64) if total is None else total
 
     def cooccurrence(
         self, block: slice, shrink: float, ordered: bool, count: int, few: FewPairs | None = None
@@ -69,7 +70,9 @@ class FollowedInBlocks:
 
     def strongest(self, shrink: float, ordered: bool, count: int, few: FewPairs | None = None) -> csr_matrix:
         """All columns, shape (n_items, n_items)."""
-        return csr_matrix(hstack([self.cooccurrence(block, shrink, ordered, count, few) for block in self.blocks]))
+        rows = np.arange(self.log.n_items)
+        parts = ((rows[block], self.cooccurrence(block, shrink, ordered, count, few)) for block in self.blocks)
+        return side_by_side(parts, self.log.n_items)
 
     def between(self, items: Rows) -> Matrix:
         """F between some items, ascending, shape (m, m), float32."""
@@ -79,8 +82,8 @@ class FollowedInBlocks:
             found[:, first:end] = self.columns(block)[:, items[first:end] - block.start][items].toarray()
         return found
 
-    def _pairs(self, places: Rows, ordered: bool) -> Iterator[tuple[Rows, Rows, Array]]:
-        """Interactions that have another one at a distance, where that one is, and how much the two count."""
+    def _pairs(self, places: Rows, ordered: bool) -> Iterator[tuple[Array, Array, Array]]:
+        """By distance: items that are so far from interactions at some places, items of these, how much they count."""
         log = self.log
         user = np.searchsorted(log.offsets, places, "right") - 1
         before, after = places - log.offsets[user], log.offsets[user + 1] - 1 - places
@@ -93,7 +96,7 @@ class FollowedInBlocks:
                 values = np.full(len(own), self.decay ** (distance - 1))
                 if log.strength is not None:
                     values *= log.strength[other] * log.strength[own]
-                yield own, other, rounded(values)
+                yield log.item[other], log.item[own], rounded(values)
 
 
 def followed(log: InteractionLog, window: int, decay: float) -> csr_matrix | FollowedInBlocks:

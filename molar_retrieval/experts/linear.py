@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.sparse import csc_matrix, csr_matrix, diags_array, hstack
+from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.experts.item_item import strongest
-from molar_retrieval.experts.taken import many_pairs, ranges
+from molar_retrieval.experts.taken import many_pairs, ranges, side_by_side
 from molar_retrieval.interactions.log import InteractionLog, to_csr
 
 MAX_ITEMS = 20_000
@@ -149,9 +149,12 @@ def _knn_in_blocks(weighted: csr_matrix, neighbours: int) -> csr_matrix:
     """The same sums as the library's; of equally similar items the first ones stay, where it keeps any of them."""
     of_items = csr_matrix(weighted.T)
     pairs = (of_items != 0).astype(np.float64) @ np.diff(weighted.indptr)
-    kept = []
-    for block in ranges(pairs.astype(np.int64)):
+
+    def nearest(block: slice) -> csc_matrix:
         similar = csr_matrix(of_items[block] @ weighted)
         similar.sort_indices()
-        kept.append(csc_matrix(strongest(similar.T, neighbours)))
-    return csr_matrix(hstack(kept).T)
+        return csc_matrix(strongest(similar.T, neighbours))
+
+    rows = np.arange(weighted.shape[1])
+    parts = ((rows[block], nearest(block)) for block in ranges(pairs.astype(np.int64)))
+    return csr_matrix(side_by_side(parts, len(rows)).T)

@@ -1,5 +1,6 @@
 """Who took what, both ways, from which pairs of items are counted where they are asked for."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -7,7 +8,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 
 from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts.histories import binary, known_items
@@ -17,13 +18,13 @@ CORE = 8192
 """Most popular items whose pairs are all counted beforehand, as a matrix; nearly every neighbourhood has some."""
 MOST_PAIRS = 1 << 26
 """Pairs of items that are counted all at once, which takes 2 GB; where there may be more, it is done in blocks."""
-PAIRS_OF_BLOCK = 1 << 23
+PAIRS_OF_BLOCK = 1 << 22
 """Pairs of interactions that a block of items has, about."""
 _BLOCK = 1024
 
 
 def ranges(pairs: npt.NDArray[np.integer]) -> list[slice]:
-    """Neighbouring items in blocks of about 8 million pairs; how many an item has, shape (n_items,)."""
+    """Neighbouring items in blocks of about 4 million pairs; how many an item has, shape (n_items,)."""
     ends = np.cumsum(pairs, dtype=np.int64)
     numbers = (np.maximum(ends, 1) - 1) // PAIRS_OF_BLOCK
     borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(pairs)]
@@ -36,6 +37,21 @@ def many_pairs(log: InteractionLog, window: int | None = None) -> bool:
     reach = np.maximum(lengths - 1, 0) if window is None else np.clip(lengths - 1, 0, window)
     pairs = int((reach * lengths - reach * (reach + 1) // 2).sum())
     return min(pairs, int(np.count_nonzero(known_items(log))) ** 2) > MOST_PAIRS
+
+
+def side_by_side(parts: Iterable[tuple[Rows, csc_matrix]], n_items: int) -> csr_matrix:
+    """Columns of some items each, with the rows of these items, as one matrix of (n_items, n_items), float32."""
+    kept = [(items, part.indices.astype(np.int32), part.data, np.diff(part.indptr)) for items, part in parts]
+    lengths = np.zeros(n_items, np.int64)
+    for items, _, _, own in kept:
+        lengths[items] = own
+    borders = np.concatenate([[0], np.cumsum(lengths)])
+    rows, values = np.empty(borders[-1], np.int32), np.empty(borders[-1], np.float32)
+    while kept:  # each is given up as soon as it is copied: together they are most of the memory that this takes
+        items, own_rows, own_values, own = kept.pop()
+        places = np.repeat(borders[items] - (np.cumsum(own) - own), own) + np.arange(len(own_rows))
+        rows[places], values[places] = own_rows, own_values
+    return csr_matrix(csc_matrix((values, rows, borders), shape=(n_items, n_items)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,7 @@ def test_over_all_items_it_is_the_whole(log: InteractionLog, taken: Taken) -> No
 @pytest.mark.parametrize("regularisation", [1.0, 100.0])
 def test_a_column_is_the_regression_on_its_block(log: InteractionLog, taken: Taken, regularisation: float) -> None:
     items = np.array([3, 11])
-    block = neighbourhood(taken.together(items), items, taken.counts + regularisation, 9)
+    block = neighbourhood(taken.together(items), items, taken.counts, regularisation, 9)
     assert len(block) == 9
     assert {*items} <= {*block}
     got = BlockEASE(taken, 9, [items]).solved(items, regularisation, 60).toarray()
@@ -76,8 +76,8 @@ def test_an_item_takes_its_best_neighbours_and_the_items_take_turns() -> None:
     together = Taken.of(log_of([[0, 1]] * 3 + [[0, 2]] * 2 + [[0, 3], [4, 5]] + [[4, 6]] * 4, 8)).together(
         np.array([0, 4])
     )
-    scale = np.full(8, 10.0)
-    found = [neighbourhood(together, np.array([0, 4]), scale, most).tolist() for most in (2, 3, 4, 5, 7)]
+    counts = np.full(8, 10)
+    found = [neighbourhood(together, np.array([0, 4]), counts, 1.0, most).tolist() for most in (2, 3, 4, 5, 7)]
     assert found == [[0, 4], [0, 1, 4], [0, 1, 4, 6], [0, 1, 2, 4, 6], [0, 1, 2, 3, 4, 5, 6]]
 
 
