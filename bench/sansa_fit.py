@@ -7,7 +7,6 @@ Reads who took what (`taken.npz`) and settings, writes the two factors of its we
 
 import json
 import os
-import resource
 import sys
 from pathlib import Path
 
@@ -33,7 +32,6 @@ def main(folder: Path) -> None:
     took = {
         "seconds": after.elapsed - before.elapsed,
         "processor": after.user + after.system - before.user - before.system,
-        "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
     (folder / "took.json").write_text(json.dumps(took), "utf-8")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csr_matrix
 
 from molar_indexes.attributes import ordinary
 from molar_indexes.query_maps import QueryMaps
@@ -14,14 +14,14 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.composite import image_block
-from molar_retrieval.experts.histories import binary, countable
+from molar_retrieval.experts.histories import countable
 from molar_retrieval.experts.sums import PairSums
+from molar_retrieval.experts.taken import Taken
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.workspace import Manifest
 
 _IMAGE = 256  # dimensions by which photos are searched for
-_BLOCK = 512  # items whose company is counted at a time
 
 
 def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
@@ -41,20 +41,21 @@ def support(log: InteractionLog, partners: csr_matrix, sums: PairSums | None = N
     """
     weights = partners.tocsc()
     weights.eliminate_zeros()
-    items, dimensions = weights.indices, np.repeat(np.arange(weights.shape[1]), np.diff(weights.indptr))
+    items, borders = weights.indices, weights.indptr
     if not len(items):  # of nothing, scipy gives a matrix
         return np.zeros(0, np.int32)
     if sums is not None and sums.together is not None and len(countable(log)) == len(log):
+        dimensions = np.repeat(np.arange(weights.shape[1]), np.diff(borders))
         others, together = dimensions % log.n_items, sums.together.sorted_indices()
         return np.asarray(together[np.minimum(items, others), np.maximum(items, others)], np.int32).ravel()
-    taken = csc_matrix(binary(log))
-    support = np.zeros(len(items), np.int32)
-    for begin in range(0, log.n_items, _BLOCK):
-        both = (taken[:, begin : begin + _BLOCK].T @ taken).tocsr()
+    taken, support = Taken.of(log), np.zeros(len(items), np.int32)
+    for block in taken.blocks:
+        both = taken.together(block)
         both.sort_indices()  # so that each pair is looked up by bisection
-        own = np.flatnonzero((dimensions % log.n_items) // _BLOCK == begin // _BLOCK)
-        rows = dimensions[own] % log.n_items - begin
-        support[own] = np.asarray(both[rows, items[own]]).ravel()
+        for first in range(0, weights.shape[1], log.n_items):
+            own = borders[first + block.start : first + block.stop + 1]
+            rows = np.repeat(np.arange(len(own) - 1), np.diff(own))
+            support[own[0] : own[-1]] = np.asarray(both[rows, items[own[0] : own[-1]]]).ravel()
     return support
 
 

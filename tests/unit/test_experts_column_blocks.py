@@ -7,6 +7,7 @@ import pytest
 from eval_model_tasks import log_of
 from scipy.sparse import csr_matrix, hstack
 
+from molar_indexes.background import support
 from molar_retrieval.alignment.recount import recount
 from molar_retrieval.experts import linear, taken
 from molar_retrieval.experts.column_blocks import FollowedInBlocks, followed
@@ -175,3 +176,15 @@ def test_pairs_are_estimated_beforehand(monkeypatch: pytest.MonkeyPatch) -> None
             assert many_pairs(log, window) is (most < pairs)
     monkeypatch.setattr(taken, "MOST_PAIRS", 8)
     assert not many_pairs(log_of([[0, 1] * 50], 2))  # two items have no more than four pairs
+
+
+def test_how_many_had_both_is_counted_in_blocks(log: InteractionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    partners = csr_matrix(np.where(random.random((ITEMS, 3 * ITEMS)) < 0.2, 1, 0).astype(np.float32))
+    whole = support(log, partners)
+    had = taken.Taken.of(log).of_users.toarray()
+    dimensions, items = partners.T.nonzero()
+    assert whole.tolist() == (had.T @ had)[items, dimensions % ITEMS].tolist()
+    monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 500)
+    assert len(taken.Taken.of(log).blocks) > 5
+    assert support(log, partners).tolist() == whole.tolist()
