@@ -46,11 +46,13 @@ def count(
     settings: AlignSettings,
     progress: Progress = SILENT,
     least: int = 1,
+    *,
+    blocks: bool = True,
 ) -> Experts:
     """Fit the experts that the settings name; a sample of the validation cases chooses each one's own settings.
 
     ``log`` holds training interactions, ``features`` conditioned content of all items, shape (n_items, f);
-    what rests on fewer people than ``least`` is left out.
+    what rests on fewer people than ``least`` is left out. Without ``blocks`` nothing is tried that takes minutes.
     """
     few = sample(cases, _JUDGED, rng.generator(settings.seed, "expert cases"))
 
@@ -58,7 +60,7 @@ def count(
         return ndcg(ranks(few, lambda block: scoring(few.histories(block))))
 
     names = [name for name in NAMES if name in settings.experts]
-    fitted, report = fit_experts(log, judge, settings.partners, names, progress, features, least)
+    fitted, report = fit_experts(log, judge, settings.partners, names, progress, features, least, blocks=blocks)
     item_item = tuple(expert for expert in fitted if isinstance(expert, ItemItemWeights))
     content_knn = next((expert for expert in fitted if isinstance(expert, ContentNeighbours)), None)
     return Experts(item_item, content_knn, next((e for e in fitted if isinstance(e, Trend)), None), report)

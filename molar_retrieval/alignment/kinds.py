@@ -84,7 +84,7 @@ def choose_kinds(
 def _score(log: InteractionLog, cases: ValidationCases, settings: AlignSettings) -> float:
     if not len(log):
         return 0.0
-    parts = count(log, cases, np.zeros((log.n_items, 1), np.float32), settings).parts(cases)
+    parts = count(log, cases, np.zeros((log.n_items, 1), np.float32), settings, blocks=False).parts(cases)
     return ndcg(fuse(cases, parts, settings.seed).ranks)
 
 

@@ -88,14 +88,17 @@ def fit_experts(
     progress: Progress = SILENT,
     features: Matrix | None = None,
     least: int = 1,
+    *,
+    blocks: bool = True,
 ) -> tuple[tuple[Expert, ...], dict[str, dict[str, Any]]]:
     """Fit the named experts on at least one interaction, each with the settings that rank validation best.
 
     ``judge`` gives the validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
     Item-item weights are judged with as few entries per item, ``count``, as will be kept: by what ships. Content
     neighbours need conditioned content of all items, shape (n_items, f). No pair and no item's popularity rests on
-    fewer people than ``least``. The experts come in the order of ``names``, and with them, by name, what was ``chosen``
-    and ``tried``, with a ``note`` where something was left out.
+    fewer people than ``least``. Without ``blocks`` EASE is left out where it would be made in blocks, which takes
+    minutes. The experts come in the order of ``names``, and with them, by name, what was ``chosen`` and ``tried``, with
+    a ``note`` where something was left out.
     """
     few = FewPairs.of(countable(log), least) if {SEQUENCE, LINEAR} & {*names} else None
     if few is not None:
@@ -104,7 +107,7 @@ def fit_experts(
         )
     grids: dict[str, Callable[[], _Grid]] = {
         SEQUENCE: lambda: _sequences(log, count, few),
-        LINEAR: lambda: _linear(log, count, few),
+        LINEAR: lambda: _linear(log, count, few, blocks),
         CONTENT: lambda: _content(features),
         TREND: lambda: _trend(log, least),
     }
@@ -183,7 +186,7 @@ def sequence(
     return ItemItemWeights(SEQUENCE, _spread(own, model.columns, log.n_items), decay, reach(decay))
 
 
-def _linear(log: InteractionLog, count: int, few: FewPairs | None) -> _Grid:
+def _linear(log: InteractionLog, count: int, few: FewPairs | None, blocks: bool) -> _Grid:
     """EASE where it can be had, whole or in blocks, all settings with the same counts; and neighbours."""
     log = countable(log)
     gram = lru_cache(maxsize=1)(partial(linear.EASECounts.of, log))
@@ -201,7 +204,7 @@ def _linear(log: InteractionLog, count: int, few: FewPairs | None) -> _Grid:
     nearest: Setting = {"model": ITEM_KNN, **NEIGHBOURS}
     settings: list[Setting] = [{"model": EASE, "regularisation": value} for value in REGULARISATIONS]
     note = too_many(EASE, log)
-    if in_blocks(log):
+    if blocks and in_blocks(log):
         known = int(known_items(log).sum())
         settings = [{"model": BLOCK_EASE, **setting} for setting in BLOCKS[: 1 if known >= MANY_ITEMS else None]]
         note = f"EASE is made in blocks: as one matrix it takes {linear.MAX_ITEMS:,} items at most, {known:,} are known"

@@ -147,6 +147,8 @@ def test_beyond_the_limit_ease_is_made_in_blocks_and_the_report_says_so(task, ju
     monkeypatch.setattr(fit, "MANY_ITEMS", 28)
     (_,), report = fit_experts(task.training, judge, 5, ["linear"])
     assert [row["setting"] for row in report["linear"]["tried"]] == [settings[0], settings[-1]]
+    (_,), report = fit_experts(task.training, judge, 5, ["linear"], blocks=False)
+    assert [row["setting"] for row in report["linear"]["tried"]] == settings[-1:]
 
 
 def test_blocks_are_not_worth_their_price_with_few_users_either(task, judge, monkeypatch):
