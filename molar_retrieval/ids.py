@@ -68,7 +68,7 @@ class IdMap:
         return IdTable(self._ids)
 
     def row(self, id_: str) -> int | None:
-        """The row of one id, or None where it is unknown."""
+        """The row of one id, or None where it is unknown; many of them at once are asked of :meth:`rows`."""
         row = int(self.rows([id_])[0])
         return None if row < 0 else row
 

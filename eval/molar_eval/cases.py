@@ -116,7 +116,7 @@ class Cases:
             rows = rows[keep]
         weight = self.history.weight
         return InteractionLog(
-            users=IdMap([str(number) for number in range(len(length))]),
+            users=IdMap.numbered(len(length)),
             items=self.history.items,
             offsets=offsets,
             item=self.history.item[rows],

@@ -157,7 +157,7 @@ def among(cases: ValidationCases, items: Mask) -> ValidationCases:
     """The cases of a catalogue of only some ``items``, shape (n_items,), all targets among them, in their order."""
     histories, place, count = cases.histories(), np.cumsum(items) - 1, int(items.sum())
     had = histories.select(items[histories.item])
-    log = replace(had, items=IdMap([str(n) for n in range(count)]), item=place[had.item].astype(np.int32))
+    log = replace(had, items=IdMap.numbered(count), item=place[had.item].astype(np.int32))
     return ValidationCases(log, np.arange(len(cases)), place[cases.targets], np.ones(count, bool), cases.times)
 
 

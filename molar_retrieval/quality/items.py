@@ -101,11 +101,9 @@ def read_items(catalogue: Catalogue, spec: CatalogueSpec, folder: Path) -> Items
     for batch in catalogue.batches([IMAGE], BATCH):
         photos += batch[IMAGE].to_pylist()
     bad = np.zeros(len(catalogue), bool)
-    for _, _, item_id, reason in _rejects(catalogue):
-        if reason.startswith(_PHOTO_REJECT) and item_id is not None:
-            row = catalogue.ids.row(item_id)
-            if row is not None:
-                bad[row] = True
+    refused = (item_id for _, _, item_id, reason in _rejects(catalogue) if reason.startswith(_PHOTO_REJECT))
+    rows = catalogue.ids.rows([item_id for item_id in refused if item_id is not None])
+    bad[rows[rows >= 0]] = True
     n = len(catalogue)
     return Items(
         ids=catalogue.ids,

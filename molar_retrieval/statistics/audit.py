@@ -199,7 +199,7 @@ def _with(log: InteractionLog, others: InteractionLog) -> InteractionLog:
     strength = None if log.strength is None or others.strength is None else [log.strength, others.strength]
     return replace(
         others,
-        users=IdMap([str(number) for number in range(log.n_users + others.n_users)]),
+        users=IdMap.numbered(log.n_users + others.n_users),
         offsets=np.concatenate([log.offsets, log.offsets[-1] + others.offsets[1:]]),
         item=np.concatenate([log.item, others.item]),
         timestamp=np.concatenate([log.timestamp, others.timestamp]),
