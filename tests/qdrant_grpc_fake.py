@@ -3,11 +3,10 @@
 Requests are recorded as ``GRPC Method``, and meet faults under that name: their acts, delays and refusals.
 """
 
-import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import grpc as g
@@ -156,25 +155,28 @@ def _servicer(base: type, answers: dict[str, Callable[[Any], Any]], fake: FakeQd
     return type("Servicer", (base,), {name: method(name, answer) for name, answer in answers.items()})()
 
 
+def start(fake: FakeQdrant) -> None:
+    """Let a server answer by gRPC at the port after that of REST, again where it was stopped."""
+    server = g.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    root = _servicer(qdrant_pb2_grpc.QdrantServicer, _root(fake), fake)
+    qdrant_pb2_grpc.add_QdrantServicer_to_server(root, server)
+    collections = _servicer(collections_service_pb2_grpc.CollectionsServicer, _collections(fake.client), fake)
+    collections_service_pb2_grpc.add_CollectionsServicer_to_server(collections, server)
+    points = _servicer(points_service_pb2_grpc.PointsServicer, _points(fake.client), fake)
+    points_service_pb2_grpc.add_PointsServicer_to_server(points, server)
+    server.add_insecure_port(f"127.0.0.1:{int(fake.url.rsplit(':', 1)[1]) + 1}")
+    server.start()
+    fake.grpc = server
+
+
 @contextmanager
 def fake_both(version: str = MET) -> Iterator[FakeQdrant]:
     """A server of its own that is asked by REST, and by gRPC at the port after that."""
     with ExitStack() as stack:
         for _ in range(100):
             fake = stack.enter_context(fake_qdrant(version))
-            port = int(fake.url.rsplit(":", 1)[1]) + 1
-            with socket.socket() as trial:
-                if trial.connect_ex(("127.0.0.1", port)):
-                    break
-        server = g.server(ThreadPoolExecutor(4))
-        root = _servicer(qdrant_pb2_grpc.QdrantServicer, _root(fake), fake)
-        qdrant_pb2_grpc.add_QdrantServicer_to_server(root, server)
-        collections = _servicer(collections_service_pb2_grpc.CollectionsServicer, _collections(fake.client), fake)
-        collections_service_pb2_grpc.add_CollectionsServicer_to_server(collections, server)
-        points = _servicer(points_service_pb2_grpc.PointsServicer, _points(fake.client), fake)
-        points_service_pb2_grpc.add_PointsServicer_to_server(points, server)
-        server.add_insecure_port(f"127.0.0.1:{port}")
-        server.start()
-        fake.grpc = server
+            with suppress(RuntimeError):  # somebody has that port
+                start(fake)
+                break
         yield fake
-        server.stop(None)
+        fake.grpc.stop(None)

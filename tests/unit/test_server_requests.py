@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from qdrant_fake import FakeQdrant, Fault, fake_qdrant
-from qdrant_grpc_fake import fake_both
+from qdrant_grpc_fake import fake_both, start
 
 from molar_indexes.recommender import Recommender
 from molar_indexes.server import client as clients
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connect
+from molar_indexes.server.faults import ServerError
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.push import push
 from molar_retrieval.config import IndexSettings
@@ -86,17 +87,47 @@ def test_grpc_is_spoken_where_it_answers_and_else_rest_which_is_said(monkeypatch
         monkeypatch.setenv("QDRANT_API_KEY", both.key)
         connection = connect(ServerConfig(both.url))
         assert str(connection.spoken) == f"gRPC, port {port}"
-        assert both.asked[0].key is None  # nobody has said yet that it is Qdrant
         connection.ask(connection.client.get_collections)
-        assert [one.path for one in both.asked] == ["HealthCheck", "HealthCheck", "List"]
+        asked = [(one.path, one.key is not None) for one in both.asked]
+        assert asked == [
+            ("HealthCheck", False),
+            ("HealthCheck", True),
+            ("List", True),
+        ]  # no key before it said its name
         connection.close()
         connection = connect(ServerConfig(both.url, grpc_port=0))
         assert str(connection.spoken) == "REST: [index] grpc_port is 0"
         connection.close()
-        connect(ServerConfig(both.url)).close()
-        assert [one.path for one in both.asked if one.key is None] == ["HealthCheck"]  # asked once
         connection = connect(ServerConfig(rest.url))
         assert str(connection.spoken).startswith("REST: by gRPC, which is faster, Qdrant does not answer at port")
+        connection.close()
+
+
+def test_where_the_port_for_grpc_dies_the_next_connection_speaks_rest() -> None:
+    with fake_both() as fake:
+        connection = connect(ServerConfig(fake.url))
+        fake.grpc.stop(None).wait()
+        with pytest.raises(ServerError, match="by gRPC at"):
+            connection.ask(connection.client.get_collections)
+        connection.close()
+        connection = connect(ServerConfig(fake.url))
+        assert connection.spoken.missed
+        assert connection.ask(connection.client.get_collections).collections == []
+        connection.close()
+
+
+def test_a_server_that_comes_back_answers_soon() -> None:
+    with fake_both() as fake:
+        connection = connect(ServerConfig(fake.url))
+        fake.grpc.stop(None).wait()
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            with pytest.raises(ServerError):
+                connection.ask(connection.client.get_collections)
+            time.sleep(0.1)
+        start(fake)
+        connection.insist(lambda _: None, connection.client.get_collections)
+        assert time.monotonic() - until < 10
         connection.close()
 
 

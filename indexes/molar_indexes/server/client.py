@@ -25,7 +25,9 @@ from molar_indexes.server.transport import DeadlineTransport, proxy_of
 PATIENCE = 0.5
 """Seconds in which a port has to answer."""
 AGAIN = 60.0
-"""Seconds for which that is remembered; then who connects anew finds out anew."""
+"""Seconds until who connects anew asks anew for what was not there."""
+_BACK = 2000
+"""Milliseconds after which a server that was gone is looked for again, at most."""
 _REST = 6333
 _OWN = 1024
 """Ports below belong to proxies in front of a server, which have none for gRPC beside them."""
@@ -46,8 +48,8 @@ class Spoken:
 _NOT_THERE = (
     "by gRPC, which is faster, Qdrant does not answer at port {} ([index] grpc_port: another one, or 0 for REST)"
 )
-_KNOWN: dict[str, tuple[Spoken, float]] = {}
-"""By address, what was found and until when that holds."""
+_MISSED: dict[str, float] = {}
+"""Until when addresses without gRPC are not asked for it again: that may cost half a second."""
 _FINDING = Lock()
 
 
@@ -60,12 +62,11 @@ def spoken(server: ServerConfig) -> Spoken:
     if port <= _OWN or address.path:
         return Spoken(why="there is a proxy in front; [index] grpc_port names a port for gRPC")
     with _FINDING:
-        known, until = _KNOWN.get(server.url, (Spoken(), 0.0))
-        if time.monotonic() >= until:
-            found = _is_qdrant(server.url, address.hostname or "", port, min(PATIENCE, server.timeout))
-            known = Spoken(port) if found else Spoken(why=_NOT_THERE.format(port), missed=True)
-            _KNOWN[server.url] = known, time.monotonic() + AGAIN
-    return known
+        if time.monotonic() >= _MISSED.get(server.url, 0.0):
+            if _is_qdrant(server.url, address.hostname or "", port, min(PATIENCE, server.timeout)):
+                return Spoken(port)
+            _MISSED[server.url] = time.monotonic() + AGAIN
+    return Spoken(why=_NOT_THERE.format(port), missed=True)
 
 
 def _is_qdrant(url: str, host: str, port: int, seconds: float) -> bool:
@@ -85,8 +86,8 @@ def _is_qdrant(url: str, host: str, port: int, seconds: float) -> bool:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """A proxy of the environment would be asked for this machine too."""
-    return {} if proxy_of(url) else {"grpc.enable_http_proxy": 0}
+    """A proxy of the environment would be asked for this machine too; what came back would be found in two minutes."""
+    return {"grpc.max_reconnect_backoff_ms": _BACK} | ({} if proxy_of(url) else {"grpc.enable_http_proxy": 0})
 
 
 class Nearest(NamedTuple):
