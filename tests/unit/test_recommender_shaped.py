@@ -177,13 +177,47 @@ def test_misspelled_options_are_a_mistake(trained: Any, recommender: Recommender
         recommender.query(trained.user, K, divresity=0.5)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("options", [{}, {"diversity": 0.4}, {"where": "category = Shoes", "seen": "show"}])
-def test_many_lists_are_those_of_single_queries(recommender: Recommender, options: Any) -> None:
-    users = [user for batch in recommender.generation.users.batches(40) for user in batch if len(user.history)][:60]
-    for user, listing in zip(users, recommender.rank_many(users, Query(**options)), strict=True):
-        answer = recommender.query(user.user_id, K, **options)
-        assert [recommender.generation.table.item_id(p.row) for p in listing.places] == ids(answer)
-        assert [p.score for p in listing.places] == pytest.approx([i.score for i in answer.items], abs=1e-5)
+WEIGHING = """
+[[rule]]
+boost = "category = Shoes"
+by = 0.4
+[[rule]]
+at_least = 2
+of = "category = Bags"
+[[rule]]
+at_most = 3
+per = "category"
+[[rule]]
+fresh = "released"
+by = 0.2
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"k": 35, "seen": "show"},
+        {"rerank": False, "explore": False},
+        {"diversity": 0.4},
+        {"calibrate": "category", "explore": False},
+        {"where": "category = Shoes", "seen": "show"},
+        {"k": 200},
+    ],
+)
+@pytest.mark.parametrize("rules", ["", WEIGHING])
+def test_many_lists_are_in_every_bit_those_of_single_queries(ruled: Any, options: Any, rules: str) -> None:
+    shop = ruled(rules)
+    shop.now = datetime(2026, 3, 1, tzinfo=UTC)
+    users = [user for user in shop.generation.users.between(0, 200) if len(user.history)][::12]
+    for user, listing in zip(users, shop.rank_many(users, Query(**options)), strict=True):
+        answer = shop.query(user.user_id, **options)
+        for place, item in zip(listing.places, answer.items, strict=True):
+            assert shop.generation.table.item_id(place.row) == item.item_id
+            assert (place.score, place.parts) == (item.score, item.parts)
+            assert (place.by_score, place.propensity) == (item.rank_by_score, item.propensity)
+            assert (", ".join(place.causes) or None) == item.rule
+        assert list(listing.notes) == answer.notes
 
 
 def read(path: Path) -> list[dict[str, Any]]:
