@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from qdrant_cluster import Node, address_of, fake_cluster, spread
 from qdrant_fake import Fault
+from qdrant_grpc_fake import fake_both
 from test_indexes_generations import N, release
 from test_server_push import asked, place, send
 
@@ -252,6 +253,28 @@ def test_the_workspace_answers_only_where_no_node_does(workspace: Workspace, clu
         assert all(node.url in note for node in cluster)
 
 
+def test_by_grpc_as_well(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each address is asked at the port for gRPC that is beside its own."""
+    with fake_both() as first, fake_both() as second:
+        for fake in (first, second):
+            send(workspace, fake)
+        server = ServerConfig(f"{first.url},{second.url}", timeout=2.0)
+        with open_served(workspace, server) as generation:
+            wanted = generation.index.top("aligned", QUERY, 5)
+            before = len(second.of("^GRPC"))
+            first.faults = [Fault("", times=10**9, delay=3.0)]
+            began = time.monotonic()
+            assert generation.index.top("aligned", QUERY, 5) == wanted
+            assert 1.0 <= time.monotonic() - began < 2.0
+            first.faults.clear()
+            monkeypatch.setattr(nodes, "_KNOWN", {})
+            first.grpc.stop(None).wait()
+            for _ in range(2):
+                assert generation.index.top("aligned", QUERY, 5) == wanted
+            assert len(second.of("^GRPC")) >= before + 3
+        assert not second.of("query")  # searches went by gRPC alone
+
+
 def looked_at(cluster: list[Node], workspace: Workspace) -> dict[str, Entry]:
     return {one.name: one for one in examined(place(at(cluster)), workspace.root)}
 
@@ -308,6 +331,9 @@ def test_copies_that_are_not_active_are_told_of(workspace: Workspace, cluster: l
     assert (found.problems, found.warnings) == ((), (said,))
     topology.states |= {(0, 1): "Recovery"}
     assert "no copy answers for shard 0" in send(workspace, at(cluster)).warnings[0]
+    topology.states.clear()  # the nodes are back
+    found = shop.verify(index=address_of(cluster), deep=True)
+    assert found.problems == found.warnings == ()
 
 
 def test_a_key_for_collections_alone_is_enough(workspace: Workspace, cluster: list[Node]) -> None:
