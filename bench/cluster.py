@@ -1,14 +1,15 @@
 """What a Ray cluster of this machine costs and brings, in a namespace whose network is the loopback alone.
 
-Run as `python bench/cluster.py WORKSPACE`, on an idle machine, as root or where `unshare -rn` is allowed: a copy of the
-workspace of a trained shop gets a cluster of two machines of one CPU each. Lists of all users, three times each in
-turn: by processes of this machine and by the cluster, one and two at once. The fixed cost is what a run takes of which
-every shard is there but one.
+Run as `python bench/cluster.py WORKSPACE`, on an idle machine, as root or where `unshare --map-root-user` is allowed: a
+copy of the workspace of a trained shop gets a cluster of two machines of one CPU each. Vectors of all items and lists
+of all users are made by processes of this machine and by workers of the cluster, one and two, in turn. The fixed cost
+is what a run with one shard of nobody takes. ROUNDS and ONLY=embed|recommend in the environment shorten it.
 """
 
 import fcntl
 import json
 import os
+import shutil
 import socket
 import statistics
 import struct
@@ -16,15 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from molar_indexes.recommend import recommend
 from molar_retrieval.cluster import local
 from molar_retrieval.cluster.runner import OnCluster
-from molar_retrieval.runner import InProcesses
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.embedding import embed
+from molar_retrieval.embedding.remembered import remembered
+from molar_retrieval.runner import InProcesses, Runner
+from molar_retrieval.workspace import Workspace
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
+ONLY = os.environ.get("ONLY", "embed recommend").split()
 
 
 def main(workspace: Path) -> None:
@@ -35,40 +41,58 @@ def main(workspace: Path) -> None:
         for name in ("first", "second"):
             local.up(place, name=name, join=name == "second", cpus=1)
         told: dict[str, object] = {"two machines up, s": round(time.perf_counter() - begun, 1)}
-        try:
-            told |= measured(place, Path(scratch))
-        finally:
-            for name in ("second", "first"):
-                local.down(place, name)
+        address = local.address_of(place)
+        assert address is not None
+        ways: dict[str, Runner] = {
+            "1 process": InProcesses(1), "2 processes": InProcesses(2),
+            "1 worker": OnCluster(address, 1), "2 workers": OnCluster(address, 2),
+        }  # fmt: skip
+        begun = time.perf_counter()
+        recommend(place, Path(scratch, "nobody.parquet"), users=["nobody"], runner=ways["1 worker"])
+        told["fixed cost, s"] = round(time.perf_counter() - begun, 1)
+        works: dict[str, Callable[[Runner], bytes]] = {
+            "recommend": lambda runner: lists(place, Path(scratch, "lists.parquet"), runner),
+            "embed": lambda runner: vectors(place, runner),
+        }
+        told |= {name: compared(works[name], ways) for name in ONLY}
+        for name in ("second", "first"):
+            local.down(place, name)
     print(json.dumps(told, indent=1))
 
 
-def measured(workspace: Path, scratch: Path) -> dict[str, object]:
-    address = local.address_of(workspace)
-    assert address is not None
-    ways = {f"{n} {what}": (what, n) for n in (1, 2) for what in ("processes", "workers of the cluster")}
-    took, files, users = defaultdict(list), set(), 0
+def compared(work: Callable[[Runner], bytes], ways: dict[str, Runner]) -> dict[str, object]:
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    files = set()
     for _ in range(ROUNDS):
-        for name, (what, n) in ways.items():
-            out = scratch / "lists.parquet"
-            runner = InProcesses(n) if what == "processes" else OnCluster(address, n)
+        for name, runner in ways.items():
             begun = time.perf_counter()
-            users = recommend(workspace, out, 10, runner=runner).users
+            files.add(work(runner))
             took[name].append(time.perf_counter() - begun)
-            files.add(out.read_bytes())
-    begun = time.perf_counter()
-    (some,) = [recommend(workspace, scratch / "one.parquet", 10, users=["nobody"], runner=OnCluster(address, 1))]
-    fixed = time.perf_counter() - begun
     middle = {name: statistics.median(values) for name, values in took.items()}
     return {
-        "users": users,
         "different files": len(files),
         "seconds": {name: round(value, 1) for name, value in middle.items()},
-        "two workers are so many times one": round(
-            (middle["1 workers of the cluster"] - fixed) / (middle["2 workers of the cluster"] - fixed), 2
-        ),
-        f"fixed cost, s ({some.skipped} without a list)": round(fixed, 1),
+        "two workers are so many times one": round(middle["1 worker"] / middle["2 workers"], 2),
+        "workers have so much of the speed of processes": round(middle["2 processes"] / middle["2 workers"], 2),
     }
+
+
+def lists(workspace: Path, out: Path, runner: Runner) -> bytes:
+    recommend(workspace, out, 10, runner=runner)
+    return out.read_bytes()
+
+
+def vectors(workspace: Path, runner: Runner) -> bytes:
+    """Made anew, by the encoder that made those that are there."""
+    place = Workspace(workspace)
+    settings = remembered(EmbedSettings(), place)
+    shutil.move(place["content"].root, workspace.with_name("former"))
+    try:
+        folder = embed(place, settings, runner=runner).folder
+        return (folder / "vectors.safetensors").read_bytes()
+    finally:
+        shutil.rmtree(place["content"].root)
+        shutil.move(workspace.with_name("former"), place["content"].root)
 
 
 def with_loopback() -> None:

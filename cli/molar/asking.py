@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molar.base import ShopBase
-from molar.choosing import IndexFallback, server_of
+from molar.choosing import IndexFallback, refuse, server_of
+from molar.clustering import AUTO, LOCAL
 from molar_retrieval.ranking.query import Fallback, Seen, honest
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ class Asking(ShopBase):
             calibration: See :meth:`query`.
             rerank: See :meth:`query`.
             explore: See :meth:`query`.
-            processes: How many work at once; None: one per core.
+            processes: How many of this machine work at once; None: one per core.
             rules_file: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
             index: See :meth:`server`.
             index_fallback: See :meth:`server`.
@@ -230,6 +231,8 @@ class Asking(ShopBase):
         from molar_retrieval.native import keep_freed_memory
         from molar_retrieval.runner import InProcesses
 
+        if on not in (AUTO, LOCAL):
+            refuse({"processes": processes}, "a cluster does the work", "[cluster] workers in molar.toml limits that")
         keep_freed_memory()
         count = processes or min(bounds.PROCESSES, os.cpu_count() or 1)
         bounds.whole("processes", count, bounds.PROCESSES)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.bill import billed
 from molar.choosing import refuse
+from molar.clustering import AUTO, LOCAL
 from molar.findings import keep_check
 from molar.foretelling import Foretelling
 from molar.retaining import at_work
@@ -112,6 +113,7 @@ class Making(Foretelling):
         flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
         flags |= {"offline": offline}
         if vectors is not None:
+            flags |= {"on": None if on in (AUTO, LOCAL) else on}
             refuse(flags, "vectors made elsewhere are taken as they are", "leave out the vectors, or these")
         chosen = self._encoding(trust=trust_remote_code, embed=flags).embed
         with (

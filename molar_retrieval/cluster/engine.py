@@ -19,9 +19,11 @@ from ray.exceptions import RayActorError, RayError
 
 from molar_retrieval import __version__
 from molar_retrieval.errors import BackendError, DataError, MolarError
+from molar_retrieval.pages.words import plural
 from molar_retrieval.runner import Shard, ShardJob, WorkingProcess, ended_at
 
 _PATIENCE = 300.0  # seconds without a worker after which a run ends: the cluster has no room
+_BEGINS, _OPENS = "begins", "opens"
 _LOOK = 1.0  # seconds between two looks whether somebody still wants the result
 
 
@@ -34,6 +36,9 @@ class ShardWorker:
 
     def __init__(self) -> None:
         self._process: WorkingProcess | None = None
+
+    def begin(self) -> None:
+        """Be there: how long it takes to open a job says nothing of whether the cluster has room."""
 
     def open(self, packed: bytes, folder: str, version: str) -> Exception | None:
         """Unpack and open the job, on a machine that must have the same molar, and the folder of the result."""
@@ -108,7 +113,7 @@ class Pool:
         self._waiting, self._count, self._wanted = deque(shards), len(shards), wanted
         self._opening = pickle.dumps(job), str(job.path(shards[0].number).parent), __version__
         self._job, self._deaths = job, 0
-        self._busy: dict[Any, tuple[Any, Shard | None]] = {}  # by reference of what comes of it; None: it opens the job
+        self._busy: dict[Any, tuple[Any, Shard | str]] = {}  # actors and what they are at, by what comes of it
         unit = "GPU" if job.gpu and ray.cluster_resources().get("GPU") else "CPU"
         self._actor = ray.remote(**{f"num_{unit.lower()}s": 1}, max_restarts=0)(ShardWorker)
         self._size = min(workers or max(1, int(ray.cluster_resources().get(unit, 0))), len(shards))
@@ -116,51 +121,54 @@ class Pool:
     def made(self) -> Iterator[tuple[int, Sequence[str]] | str]:
         """(number, notes) of every shard that is made, and sentences about what happens."""
         left = self._count
-        yield f"{self._job.task}: {left:,} shards for up to {self._size} workers of the cluster"
+        yield f"{self._job.task}: {plural(left, 'shard')} for up to {plural(self._size, 'worker')} of the cluster"
         for _ in range(self._size):
             self._begin()
         seen = monotonic()
         while left:
             done, _ = ray.wait(list(self._busy), num_returns=1, timeout=_LOOK)
             self._heed()
-            if not done and monotonic() - seen > _PATIENCE and all(shard is None for _, shard in self._busy.values()):
+            if not done and monotonic() - seen > _PATIENCE and all(task == _BEGINS for _, task in self._busy.values()):
                 raise BackendError(
                     f"no worker could begin for {_PATIENCE:.0f} seconds: the cluster has no free CPU",
                     "see `molar cluster status`; run the same command again, what is done is kept",
                 )
             for reference in done:
                 seen = monotonic()
-                actor, shard = self._busy.pop(reference)
+                actor, task = self._busy.pop(reference)
                 try:
                     notes = self._taken(ray.get(reference))
                 except RayActorError:
-                    yield self._replace(shard)
+                    yield self._replace(task)
                     continue
-                if shard is not None:
+                if isinstance(task, Shard):
                     left, self._deaths = left - 1, 0
-                    yield shard.number, notes
-                self._hand(actor)
+                    yield task.number, notes
+                self._hand(actor, task)
 
     def _begin(self) -> None:
         actor = self._actor.remote()
-        self._busy[actor.open.remote(*self._opening)] = actor, None
+        self._busy[actor.begin.remote()] = actor, _BEGINS
 
-    def _hand(self, actor: Any) -> None:
-        """Give an actor the next shard, or its leave."""
-        if self._waiting:
+    def _hand(self, actor: Any, done: Shard | str) -> None:
+        """Give an actor what comes next: the job, a shard, or its leave."""
+        if done == _BEGINS:
+            self._busy[actor.open.remote(*self._opening)] = actor, _OPENS
+        elif self._waiting:
             shard = self._waiting.popleft()
             self._busy[actor.make.remote(shard)] = actor, shard
         else:
             ray.kill(actor)
 
-    def _replace(self, shard: Shard | None) -> str:
+    def _replace(self, task: Shard | str) -> str:
         self._deaths += 1
-        if shard is not None:
-            self._waiting.append(shard)
+        if isinstance(task, Shard):
+            self._waiting.append(task)
         if self._deaths > 2 * self._size + 2:
             raise ended_at(self._job, self._waiting)
         self._begin()
-        return "a worker of the cluster was lost" + ("" if shard is None else f": shard {shard.number} is made again")
+        again = f": shard {task.number} is made again" if isinstance(task, Shard) else ""
+        return f"a worker of the cluster was lost{again}"
 
     @staticmethod
     def _taken(outcome: Any) -> Sequence[str]:

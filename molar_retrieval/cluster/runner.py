@@ -94,7 +94,7 @@ def _drive(
 
 def _enter(address: ClusterAddress) -> None:
     """Let this process be one that uses the cluster; before ray is imported."""
-    os.environ.update(address.environment())
+    os.environ.update({"RAY_BACKEND_LOG_LEVEL": "error", **address.environment()})
 
 
 def nodes_of(address: ClusterAddress, timeout: float) -> list[dict[str, Any]]:

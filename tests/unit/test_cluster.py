@@ -123,6 +123,17 @@ def test_a_cluster_is_used_where_it_is_asked_for_or_pays(shop: molar.Shop, monke
     assert [type(one) for one in chosen] == [BySize, OnCluster, InThisProcess]
 
 
+def test_calls_that_name_a_cluster(trained: Any, tmp_path: Path) -> None:
+    shop = molar.Shop(trained.shop, trained.workspace)
+    with pytest.raises(MissingArtefactError, match="this workspace has no cluster"):
+        shop.recommend(tmp_path / "lists.parquet", on="cluster")
+    with pytest.raises(SettingsError, match="processes would change nothing"):
+        shop.recommend(tmp_path / "lists.parquet", processes=2, on="cluster")
+    with pytest.raises(SettingsError, match="on would change nothing"):
+        shop.embed(vectors=tmp_path / "vectors.parquet", on="cluster")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_by_size_it_says_where(tmp_path: Path) -> None:
     cluster = Mock(_made=Mock(side_effect=lambda *_: (nothing for nothing in ())))
     progress = Mock()

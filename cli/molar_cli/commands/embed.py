@@ -40,6 +40,8 @@ def embed(
     """
     if dry_run and vectors is not None:
         raise SettingsError("--dry-run predicts encoding, and --vectors brings what is encoded", "leave one out")
+    if dry_run and on != "auto":
+        raise SettingsError("--dry-run predicts what this machine does, and --on says who does it", "leave one out")
     said: dict[str, Any] = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size}
     said |= {"device": device, "offline": offline, "where": where, "trust_remote_code": trust_remote_code}
     shop = run.shop(catalog)

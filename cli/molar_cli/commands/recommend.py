@@ -36,7 +36,9 @@ def recommend(
     explore: options.ExploreOption = True,
     rules: options.RulesOption = None,
     no_rules: options.NoRulesOption = False,
-    processes: Annotated[int | None, option("How many work at once; default: one per core.", min=1)] = None,
+    processes: Annotated[
+        int | None, option("How many of this machine work at once; default: one per core.", min=1)
+    ] = None,
     index: options.IndexOption = None,
     index_fallback: options.IndexFallbackOption = None,
     on: options.OnOption = "auto",
