@@ -22,7 +22,7 @@ from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
 from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_attributes
+from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.content_knn import ContentNeighbours
@@ -41,7 +41,7 @@ def opened(workspace: Workspace) -> tuple[InteractionLog, Matrix]:
     """The log, and the features of all items."""
     folder, manifest = workspace["catalogue"].require()
     content = ContentVectors.open(workspace["content"].require()[0])
-    attributes = hashed_attributes(Catalogue.open(folder))
+    attributes = hashed_sayings(Catalogue.open(folder))
     keep = AlignSettings().content_dims
     conditioner = conditioning.fit(content.vectors, content.blocks, keep, attributes, ready=content.conditioned)
     log = InteractionLog.open(workspace["interactions"].require()[0], Catalogue(folder, manifest).ids)

@@ -121,8 +121,8 @@ def swap(path: Path, count: int, seed: int = 0) -> dict[str, float]:
             rows = [placed.row for placed in listing.places]
             found = gather(table, origins, user.vector, user.sparse, user.history, rows)
             for row, evidence in zip(rows, found, strict=True):
-                claimed = named_source(evidence.sources)
-                if claimed in right:
+                claimed = {"photo": "image", "text": "text"}.get(named_source(evidence.sources) or "")
+                if claimed is not None:
                     other = int(random.integers(len(table)))
                     falls = {name: _fall(table, origins, user.vector, row, other, name) for name in right}
                     right[claimed].append(falls[claimed] > falls["text" if claimed == "image" else "image"])
@@ -135,10 +135,11 @@ def swap(path: Path, count: int, seed: int = 0) -> dict[str, float]:
 
 def _fall(table: ItemStore, origins: Origins, user: Sequence[float], row: int, other: int, source: str) -> float:
     """How far the content parts of an item's score fall with another item's photo or words."""
-    start, stop = origins.blocks[source]
     before = np.asarray(table.content[row], np.float64)
     after = before.copy()
-    after[start:stop] = table.content[other, start:stop]
+    for block in ("text", "words") if source == "text" else (source,):
+        start, stop = origins.blocks.get(block, (0, 0))
+        after[start:stop] = table.content[other, start:stop]
     fall = 0.0
     for part, matrix in origins.maps.items():
         first, last = table.parts[part]

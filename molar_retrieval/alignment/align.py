@@ -22,7 +22,7 @@ from molar_retrieval.alignment.training import EpochScore, TrainingData, learned
 from molar_retrieval.alignment.validation import ValidationCases, means, ranks
 from molar_retrieval.arrays import Ranks
 from molar_retrieval.catalog import Catalogue, is_current
-from molar_retrieval.catalog.features import attributes_digest, hashed_attributes, numeric_attributes
+from molar_retrieval.catalog.features import hashed_sayings, numeric_attributes, sayings_digest
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import drop_people, factorise, held_out, open_factors
 from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
@@ -38,7 +38,7 @@ from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 5
+_VERSION = 6
 """Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
 _NO_EFFECT = {"threads", "device", "preset"}
 _WORK = "molar align"
@@ -230,7 +230,7 @@ def training_data(
     if not len(holdout.training.item):
         raise DataError("no interactions are left for training", "bring a longer log")
     content = ContentVectors.open(workspace["content"].require()[0])
-    attributes = hashed_attributes(Catalogue.open(workspace["catalogue"].require()[0]))
+    attributes = hashed_sayings(Catalogue.open(workspace["catalogue"].require()[0]))
     conditioner = conditioning.fit(
         content.vectors, content.blocks, settings.content_dims, attributes, ready=content.conditioned
     )
@@ -264,7 +264,7 @@ def _inputs(workspace: Pinned) -> dict[str, str]:
             "the catalogue has changed since its content vectors were made",
             f"run `molar embed {workspace.catalogue}` again",
         )
-    attributes = attributes_digest(hashed_attributes(Catalogue.open(version)))
+    attributes = sayings_digest(Catalogue.open(version))
     return {"content": content.fingerprint, "attributes": attributes, "interactions": interactions.fingerprint}
 
 

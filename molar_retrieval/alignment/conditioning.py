@@ -6,8 +6,10 @@ along an axis and λ̄ the mean variance of the kept ones: strong axes come out 
 between plain PCA and whitening (ACE, arXiv 2605.29322; WhitenRec, arXiv 2402.10602). It is one affine map per block,
 so new items go through it as well.
 
-Attributes, which an encoder reads as a few words among many, are a block of their own beside it: hashed, conditioned
-alike, and as long as an average block.
+What is said of an item is a block of its own beside them, as long as they are together: an encoder blurs what words
+literally say, names of people, of series, of cuts, and reads attributes as a few words among many. Both are hashed,
+rare words weigh more, and their common principal axes are kept (latent semantic analysis, Deerwester et al. 1990) and
+shrunk alike.
 """
 
 from collections.abc import Sequence
@@ -16,22 +18,33 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse.linalg import svds
 
+from molar_retrieval import rng
 from molar_retrieval.arrays import Matrix
+from molar_retrieval.catalog.features import WIDTH as ATTRIBUTE_PLACES
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
 
 Moments = npt.NDArray[np.float64]
-ATTRIBUTES = "attributes"
+ATTRIBUTES, WORDS = "attributes", "words"
+"""Names of the block of what is said: attributes alone, which it has beside vectors that know the words, and both."""
+_SAID = (ATTRIBUTES, WORDS)
 _CHUNK = 8192
+_ATTRIBUTES = 0.7
+"""How long an item's attributes are beside its words."""
+_FEWEST = 2
+"""Items that must share a word before it says anything of likeness."""
+_FAINTEST = 1e-4
+"""Strength of an axis, as a share of the strongest one, below which there is nothing on it."""
 
 
 @dataclass(frozen=True)
 class Conditioner:
     """The affine map of each block, fitted on one catalogue: a mean (width,) and a map (width, kept).
 
-    The attributes' block, where there is one, comes after those of the content vectors.
+    The block of what is said, where there is one, comes after those of the content vectors.
     """
 
     blocks: tuple[VectorBlock, ...]
@@ -46,64 +59,105 @@ class Conditioner:
     @property
     def width(self) -> int:
         """Length of an encoder's vector."""
-        return max((block.stop for block in self.blocks if block.name != ATTRIBUTES), default=0)
+        return max((block.stop for block in self.blocks if block.name not in _SAID), default=0)
 
     @property
     def output_blocks(self) -> tuple[VectorBlock, ...]:
         """How the conditioned dimensions divide by source."""
         return VectorBlock.side_by_side((b.name, m.shape[1]) for b, m in zip(self.blocks, self.maps, strict=True))
 
-    def __call__(self, vectors: Matrix, attributes: csr_matrix | None = None) -> Matrix:
+    def __call__(self, vectors: Matrix, said: csr_matrix | None = None) -> Matrix:
         """Condition content vectors: (n, dim of the encoder) → (n, :attr:`dim`), rows of length 1 or 0.
 
-        A missing block (all zeros) stays zero: it says nothing, which is not the same as saying the average. Attributes
-        have shape (n, width); None: no item has any. Vectors are read in chunks, a memory map will do.
+        A missing block (all zeros) stays zero: it says nothing, which is not the same as saying the average. What is
+        ``said``, :func:`molar_retrieval.catalog.features.hashed_sayings`, has shape (n, 5120); None: nothing is.
+        Vectors are read in chunks, a memory map will do.
         """
         found = np.empty((len(vectors), self.dim), np.float32)
         # No chunk is a short one: a product of few rows rounds in another way than one of many.
         for begin, end in pairwise([*range(0, max(1, len(vectors) - _CHUNK + 1), _CHUNK), len(vectors)]):
             part = slice(begin, end)
-            found[part] = self._conditioned(vectors[part], None if attributes is None else attributes[part])
+            found[part] = self._conditioned(vectors[part], None if said is None else said[part])
         return found
 
-    def _conditioned(self, vectors: Matrix, attributes: csr_matrix | None) -> Matrix:
+    def _conditioned(self, vectors: Matrix, said: csr_matrix | None) -> Matrix:
         encoded: list[Matrix] = []
         own = np.zeros((len(vectors), 0), np.float32)
         for block, mean, matrix in zip(self.blocks, self.means, self.maps, strict=True):
-            if block.name == ATTRIBUTES:
-                given = csr_matrix((len(vectors), len(mean)), dtype=np.float32) if attributes is None else attributes
+            if block.name in _SAID:
+                width = len(mean)
+                given = csr_matrix((len(vectors), width), dtype=np.float32) if said is None else said[:, :width]
                 present = np.diff(given.indptr)[:, None] > 0
                 own = unit(np.where(present, given @ matrix - mean @ matrix, np.float32(0)))
+                if block.name == ATTRIBUTES:
+                    own *= np.float32(max(1, len(encoded)) ** -0.5)
             else:
                 part = np.asarray(vectors[:, block.start : block.stop], np.float32)
                 present = part.any(axis=1, keepdims=True)
                 encoded.append(np.where(present, (part - mean) @ matrix, np.float32(0)))
-        share = np.float32(max(1, len(encoded)) ** -0.5)
-        return unit(np.concatenate([unit(np.concatenate(encoded, axis=1)), share * own], axis=1))
+        return unit(np.concatenate([unit(np.concatenate(encoded, axis=1)), own], axis=1))
 
 
 def fit(
     vectors: Matrix,
     blocks: Sequence[VectorBlock],
     keep: int,
-    attributes: csr_matrix | None = None,
+    said: csr_matrix | None = None,
     *,
     ready: bool = False,
 ) -> Conditioner:
     """Fit the map of each block on the items that have it, with ``keep`` axes at most.
 
-    Vectors (n, dim) are read in chunks, a memory map will do. Attributes (n, width) are those of
-    :func:`molar_retrieval.catalog.features.hashed_attributes`; None or empty: there is no such block. Vectors that are
-    ``ready``, conditioned and weighed as those of a fine-tuned encoder are, stay as they are.
+    Vectors (n, dim) are read in chunks, a memory map will do. What is ``said`` (n, 5120) is
+    :func:`molar_retrieval.catalog.features.hashed_sayings`; None or empty: there is no such block. Vectors that are
+    ``ready``, conditioned and weighed as those of a fine-tuned encoder are, stay as they are; as they know the words,
+    attributes alone stand beside them.
     """
     fitted = [_fit_block(vectors, block, keep, ready) for block in blocks]
-    if attributes is not None and attributes.nnz:
+    if said is not None and ready:
+        said = said[:, :ATTRIBUTE_PLACES]
+    if said is not None and said.nnz:
         dim = vectors.shape[1]
-        blocks = [*blocks, VectorBlock(ATTRIBUTES, dim, dim + attributes.shape[1])]
-        given = attributes[np.diff(attributes.indptr) > 0]
-        second = (given.T @ given).toarray().astype(np.float64)
-        fitted.append(_map(given.shape[0], np.asarray(given.sum(axis=0), np.float64).ravel(), second, keep))
+        blocks = [*blocks, VectorBlock(ATTRIBUTES if ready else WORDS, dim, dim + said.shape[1])]
+        given = said[np.diff(said.indptr) > 0]
+        fitted.append(_fit_attributes(given, keep) if ready else _fit_words(given, keep))
     return Conditioner(tuple(blocks), tuple(mean for mean, _ in fitted), tuple(matrix for _, matrix in fitted))
+
+
+def _fit_attributes(given: csr_matrix, keep: int) -> tuple[Matrix, Matrix]:
+    second = (given.T @ given).toarray().astype(np.float64)
+    return _map(given.shape[0], np.asarray(given.sum(axis=0), np.float64).ravel(), second, keep)
+
+
+def _fit_words(given: csr_matrix, keep: int) -> tuple[Matrix, Matrix]:
+    """Mean and map of attributes with words, by their strongest axes; shapes (5120,) and (5120, kept)."""
+    count, width = given.shape
+    weights = _weights(given)
+    weighted = csr_matrix(given @ diags_array(weights))
+    most = min(keep, count - 1)
+    if most < 1 or not weighted.data.any():
+        return np.zeros(width, np.float32), np.zeros((width, 1), np.float32)
+    start = rng.generator(0, "words").random(min(weighted.shape)).astype(np.float32)
+    _, strength, turned = svds(weighted, k=most, v0=start, return_singular_vectors="vh")
+    found = np.flatnonzero(strength > _FAINTEST * strength.max())[::-1]
+    strength, axes = strength[found].astype(np.float64), turned[found].T
+    axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(len(found))] < 0, -1, 1)  # the sign is arbitrary
+    mean = np.asarray(given.mean(axis=0), np.float64).ravel()
+    variances = np.maximum(strength**2 / count - ((mean * weights) @ axes) ** 2, 0)
+    matrix = weights[:, None] * axes / np.sqrt((variances + variances.mean() + 1e-12) * len(found))
+    return mean.astype(np.float32), matrix.astype(np.float32)
+
+
+def _weights(given: csr_matrix) -> Matrix:
+    """Of each place: rare words weigh more; all attributes of an item come to .7 of its words, on average."""
+    count, held = given.shape[0], np.bincount(given.indices, minlength=given.shape[1])
+    weights = np.where(held >= _FEWEST, np.log(count / np.maximum(held, 1)), 0.0)
+    weights[:ATTRIBUTE_PLACES] = 1.0
+    squares = np.asarray(given.multiply(given).sum(axis=0), np.float64).ravel() * weights**2 / count
+    for places, share in ((slice(ATTRIBUTE_PLACES), _ATTRIBUTES), (slice(ATTRIBUTE_PLACES, None), 1.0)):
+        if (length := np.sqrt(squares[places].sum())) > 0:
+            weights[places] *= share / length
+    return weights.astype(np.float32)
 
 
 def _fit_block(vectors: Matrix, block: VectorBlock, keep: int, ready: bool) -> tuple[Matrix, Matrix]:

@@ -21,7 +21,7 @@ from molar_retrieval.alignment import seen
 from molar_retrieval.alignment.recount import SUMS
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import attributes_digest, hashed_attributes, numeric_attributes
+from molar_retrieval.catalog.features import numeric_attributes, sayings_digest
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.embedding.contents import VECTORS
@@ -135,7 +135,7 @@ def cannot_be_derived(read: Workspace, alignment: Manifest) -> str | None:
 def _inputs(read: Workspace) -> dict[str, str]:
     """Fingerprints of what a derived alignment is of, by kind."""
     folder, catalogue = read["catalogue"].require()
-    attributes = attributes_digest(hashed_attributes(Catalogue.open(folder)))
+    attributes = sayings_digest(Catalogue.open(folder))
     others = {kind: read[kind].require()[1].fingerprint for kind in ("content", "interactions")}
     return {**others, "attributes": attributes, "catalogue": catalogue.fingerprint}
 

@@ -14,7 +14,7 @@ from molar_retrieval.alignment.recount import Recounted, open_sums, recount, sav
 from molar_retrieval.alignment.store import described, open_model, save
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_attributes, numeric_attributes
+from molar_retrieval.catalog.features import hashed_sayings, numeric_attributes
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.content_knn import DIM, compressed, principal
@@ -59,7 +59,7 @@ def bring(folder: Path, manifest: Manifest, read: Workspace, before: Interaction
     base = None if sums is None else (sums, before)
     counted = recount(log, chosen, manifest.settings["align"]["partners"], model.item_item, base, moved_to, model.least)
     content = ContentVectors.open(read["content"].require()[0])
-    features = model.conditioner(content.vectors, hashed_attributes(catalogue))
+    features = model.conditioner(content.vectors, hashed_sayings(catalogue))
     moved = _with_items(model, features, rows, None if "derived" in manifest.facts else model.known)
     standards = {} if model.reranker is None else model.reranker.numbers
     numbers = reranker.matrix(numeric_attributes(catalogue), standards, len(features))

@@ -21,7 +21,7 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.store import described, save
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import attributes_digest, hashed_attributes
+from molar_retrieval.catalog.features import hashed_sayings, sayings_digest
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import StaleArtefactError
@@ -60,7 +60,7 @@ def align_on_statistics(workspace: Workspace, settings: AlignSettings, work: str
         content, embedded = read["content"].require()
         statistics = open_statistics(read[KIND].require()[0])
         _refuse_other_encoder(statistics.manifest, embedded)
-        attributes = attributes_digest(hashed_attributes(Catalogue.open(folder)))
+        attributes = sayings_digest(Catalogue.open(folder))
         inputs = {kind: read[kind].require()[1].fingerprint for kind in ("catalogue", "content", KIND)}
         inputs |= {"attributes": attributes}
         chosen = _fixed(settings)
@@ -91,7 +91,7 @@ def model_of(
 ) -> AlignedModel:
     """The model that statistics, and other shops' beside them, give over a catalogue, which may have other items."""
     terms = statistics.terms
-    features = terms.conditioner(content.vectors, hashed_attributes(catalogue))
+    features = terms.conditioner(content.vectors, hashed_sayings(catalogue))
     released, told = statistics.over(catalogue.ids)
     experts = experts_of(released, compressed(features, terms.axes), settings.partners, told)
     return AlignedModel(

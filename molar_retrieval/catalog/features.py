@@ -1,4 +1,4 @@
-"""An item's attributes as numbers, without a vocabulary: each value of each column has a place and a sign by its hash.
+"""What is said of an item as numbers, without a vocabulary: attributes and words have places by their hashes.
 
 Feature hashing (Weinberger et al. 2009, arXiv 0902.2206) keeps dot products in expectation, and an item that comes
 tomorrow with a value never seen before has its features at once.
@@ -11,14 +11,43 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 
 from molar_retrieval import fingerprint
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.values import as_written, doubles, is_list
+from molar_retrieval.catalog.words import counted
 
 WIDTH = 1024
+"""Places of attributes."""
+WORDS = 4096
+"""Places of words."""
 _BATCH = 65_536
+_TEXT = "text"
+
+
+def hashed_sayings(catalogue: Catalogue) -> csr_matrix:
+    """All that is said of each item: :func:`hashed_attributes`, then :func:`hashed_words`, shape (n_items, 5120)."""
+    return csr_matrix(hstack([hashed_attributes(catalogue), hashed_words(catalogue)], format="csr"))
+
+
+def sayings_digest(catalogue: Catalogue) -> str:
+    """The fingerprint of what is said of all items."""
+    hashed = hashed_attributes(catalogue)
+    arrays = [array.tobytes() for array in (hashed.indptr, hashed.indices, hashed.data)]
+    return fingerprint.of_bytes([*arrays, *((text or "").encode() for text in _texts(catalogue))])
+
+
+def hashed_words(catalogue: Catalogue) -> csr_matrix:
+    """The words of each item's text, ``1 + log n`` for n times, rows of length 1 or 0, shape (n_items, 4096), float32.
+
+    Of a language without blanks they are pairs of characters.
+    """
+    found = counted(_texts(catalogue), WORDS)
+    found.data = 1 + np.log(found.data)
+    length = np.sqrt(np.asarray(found.multiply(found).sum(axis=1)).ravel())
+    found.data /= np.repeat(length, np.diff(found.indptr)).astype(np.float32)
+    return found
 
 
 def hashed_attributes(catalogue: Catalogue) -> csr_matrix:
@@ -44,11 +73,6 @@ def hashed_attributes(catalogue: Catalogue) -> csr_matrix:
     return csr_matrix((np.concatenate(values), coordinates), shape=(len(catalogue), WIDTH))
 
 
-def attributes_digest(hashed: csr_matrix) -> str:
-    """The fingerprint of hashed attributes."""
-    return fingerprint.of_bytes(array.tobytes() for array in (hashed.indptr, hashed.indices, hashed.data))
-
-
 def numeric_attributes(catalogue: Catalogue) -> dict[str, npt.NDArray[np.float64]]:
     """The numbers of all items by field, NaN where there is none, shape (n_items,); of several values the mean."""
     fields = [name for name, kind in catalogue.fields.items() if kind in ("integer", "float")]
@@ -61,6 +85,11 @@ def numeric_attributes(catalogue: Catalogue) -> dict[str, npt.NDArray[np.float64
         sums = np.bincount(rows, numbers, minlength=n)
         whole[name][own] = np.divide(sums, counts, out=whole[name][own], where=counts > 0)
     return whole
+
+
+def _texts(catalogue: Catalogue) -> Iterator[str | None]:
+    for batch in catalogue.batches([_TEXT], _BATCH):
+        yield from batch.column(0).to_pylist()
 
 
 def _flat(

@@ -23,7 +23,7 @@ FILE_NAME = "reasons.toml"
 _NAMING = ("together", "photo", "text", "attributes", "alike")
 _FIELDS = {"quote": {""}, "shared": {"values"}, "rule": {"rule"}, **{name: {"items"} for name in _NAMING}}
 """Gaps of the templates that have any."""
-_TEMPLATE = {"image": "photo", "text": "text", "attributes": "attributes"}
+_TEMPLATE = {"image": "photo", "text": "text", "words": "text", "attributes": "attributes"}
 """What is said of a source that is named alone."""
 _CLEAR = 0.6  # share of the content score from which a source is named alone
 _NAMED = 2
@@ -102,7 +102,7 @@ class Speaker:
         if together > 0 and together >= alike:
             return self._named("together", evidence.together, titles)
         if alike > 0:
-            return self._named(_TEMPLATE.get(named_source(evidence.sources) or "", "alike"), evidence.alike, titles)
+            return self._named(named_source(evidence.sources) or "alike", evidence.alike, titles)
         if any(parts.get(name, 0.0) > 0 for name in ("collaborative", "content", "neighbours")):
             return self._templates["taste"]
         return self._templates["trend" if parts.get("trend", 0.0) > 0 else "chosen"]
@@ -131,10 +131,13 @@ def traits(
 
 
 def named_source(sources: Mapping[str, float]) -> str | None:
-    """The source that has most of the likeness, so that it is named alone; None where there is no such."""
-    positive = {name: max(0.0, amount) for name, amount in sources.items()}
-    total = sum(positive.values())
-    return next((name for name in _TEMPLATE if total > 0 and positive.get(name, 0.0) >= _CLEAR * total), None)
+    """The template of the source that has most of the likeness, so that it is named alone; None: there is no such."""
+    total, amounts = 0.0, dict.fromkeys(_TEMPLATE.values(), 0.0)
+    for name, amount in sources.items():
+        total += max(0.0, amount)
+        if name in _TEMPLATE:
+            amounts[_TEMPLATE[name]] += max(0.0, amount)
+    return next((name for name, amount in amounts.items() if total > 0 and amount >= _CLEAR * total), None)
 
 
 def _folder() -> Any:

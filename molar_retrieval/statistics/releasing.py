@@ -15,7 +15,7 @@ from molar_retrieval import fingerprint
 from molar_retrieval.alignment.conditioning import fit
 from molar_retrieval.arrays import Matrix
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_attributes
+from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.disk import require
 from molar_retrieval.embedding import ContentVectors
@@ -138,7 +138,7 @@ def _terms(
 ) -> tuple[ContentTerms, Matrix]:
     """In which terms content is told, the catalogue's unless others are given; and all items in them, (n_items, d)."""
     content = ContentVectors.open(read["content"].require()[0])
-    attributes = hashed_attributes(Catalogue.open(read["catalogue"].require()[0]))
+    attributes = hashed_sayings(Catalogue.open(read["catalogue"].require()[0]))
     if like is not None:
         return replace(like, encoder=encoder), compressed(like.conditioner(content.vectors, attributes), like.axes)
     conditioner = fit(content.vectors, content.blocks, content_dims, attributes, ready=content.conditioned)

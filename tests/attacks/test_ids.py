@@ -44,7 +44,7 @@ STEPS = [
     "molar_retrieval.collaborative.factors.fit",
     f"{_ALIGN}.sized",
     f"{_ALIGN}.training_data",
-    f"{_ALIGN}.hashed_attributes",
+    f"{_ALIGN}.hashed_sayings",
     f"{_ALIGN}.count",
     f"{_ALIGN}.numeric_attributes",
     f"{_ALIGN}.save",

@@ -5,6 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment import conditioning
+from molar_retrieval.catalog.features import WIDTH, WORDS
 from molar_retrieval.encoders.base import VectorBlock
 
 BLOCKS = (VectorBlock("content_text", 0, 12), VectorBlock("content_image", 12, 30))
@@ -65,51 +66,90 @@ def test_fitting_is_deterministic_and_few_items_are_enough(vectors):
     assert not conditioning.fit(vectors[:1], BLOCKS, 8)(vectors[:1]).any()
 
 
-def hashed(count, seed=1):
-    """Attributes of three columns with few values; none for the first five items."""
+def said(count, seed=1):
+    """Attributes of three columns with few values, and three words of sixty; neither for the first five items."""
     random = np.random.default_rng(seed)
-    made = np.zeros((count, 40), np.float32)
+    made = np.zeros((count, WIDTH + WORDS), np.float32)
     for column in range(3):
         made[np.arange(count), 12 * column + random.integers(0, 6, count)] = random.choice([-1, 1])
+    for item, places in enumerate(random.integers(0, 60, (count, 3))):
+        made[item, WIDTH + places] = np.sqrt(1 / 3)
     made[:5] = 0
     return csr_matrix(made)
 
 
-def test_attributes_are_a_block_of_their_own_as_long_as_an_average_one(vectors):
-    attributes = hashed(200)
-    fitted = conditioning.fit(vectors, BLOCKS, 8, attributes)
-    out = fitted(vectors, attributes)
-    assert [b.name for b in fitted.output_blocks] == ["content_text", "content_image", conditioning.ATTRIBUTES]
+def test_what_is_said_is_a_block_of_its_own_as_long_as_all_others(vectors):
+    words = said(200)
+    fitted = conditioning.fit(vectors, BLOCKS, 8, words)
+    out = fitted(vectors, words)
+    assert [b.name for b in fitted.output_blocks] == ["content_text", "content_image", conditioning.WORDS]
     assert out.shape == (200, fitted.dim)
+    assert fitted.width == vectors.shape[1]
     own = np.linalg.norm(out[:, 16:], axis=1)
-    assert np.allclose(own[30:], np.sqrt(1 / 3), atol=1e-5)  # beside two blocks of the encoder
-    assert not own[:5].any(), "who has none says nothing"
+    assert np.allclose(own[30:], np.sqrt(1 / 2), atol=1e-5)
+    assert not own[:5].any(), "of whom nothing is said"
     assert np.allclose(np.linalg.norm(out, axis=1)[20:], 1, atol=1e-5)
-    assert np.allclose(own[10:20], 1, atol=1e-5), "attributes alone, where the encoder saw nothing"
+    assert np.allclose(own[10:20], 1, atol=1e-5), "words alone, where the encoder saw nothing"
     plain = conditioning.fit(vectors, BLOCKS, 8)(vectors)
-    assert np.allclose(out[30:, :16], plain[30:] * np.sqrt(2 / 3), atol=1e-5)
+    assert np.allclose(out[30:, :16], plain[30:] * np.sqrt(1 / 2), atol=1e-5)
 
 
-def test_items_of_like_attributes_are_near(vectors):
-    attributes = hashed(200)
-    out = conditioning.fit(vectors, BLOCKS, 8, attributes)(vectors, attributes)[:, 16:]
-    shared = ((attributes @ attributes.T).toarray() / 3)[np.triu_indices(200, 1)]
+def test_beside_vectors_that_know_the_words_attributes_stand_alone(vectors):
+    words = said(200)
+    fitted = conditioning.fit(vectors, BLOCKS, 8, words, ready=True)
+    out = fitted(vectors, words)
+    assert [b.name for b in fitted.output_blocks][-1] == conditioning.ATTRIBUTES
+    own = np.linalg.norm(out[30:, fitted.output_blocks[-1].start :], axis=1)
+    assert np.allclose(own, np.sqrt(1 / 3), atol=1e-5), "as long as an average block"
+    others = words.copy().tolil()
+    others[:, WIDTH:] = 1
+    assert np.array_equal(fitted(vectors, csr_matrix(others)), out), "other words change nothing"
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_items_of_like_attributes_are_near(vectors, ready):
+    words = said(200)
+    words = csr_matrix(words.multiply(np.arange(WIDTH + WORDS) < WIDTH))
+    fitted = conditioning.fit(vectors, BLOCKS, 8, words, ready=ready)
+    out = fitted(vectors, words)[:, fitted.output_blocks[-1].start :]
+    shared = ((words @ words.T).toarray() / 3)[np.triu_indices(200, 1)]
     near = cosines(out)
     assert near[shared > 0.9].mean() > 0.9
     assert near[shared > 0.9].min() > near[shared < 0.1].mean()
 
 
-def test_no_attributes_at_all_change_nothing(vectors):
-    nothing = csr_matrix((200, 40), dtype=np.float32)
+def test_a_rare_word_in_common_says_more_than_a_usual_one():
+    made = np.zeros((200, WIDTH + WORDS), np.float32)
+    made[:, WIDTH] = 1  # all of them
+    made[::2, WIDTH + 1] = 1
+    made[:2, WIDTH + 2] = made[2:4, WIDTH + 3] = made[100, WIDTH + 4] = 1
+    words = csr_matrix(made / np.linalg.norm(made, axis=1, keepdims=True))
+    nothing = np.zeros((200, BLOCKS[-1].stop), np.float32)
+    fitted = conditioning.fit(nothing, BLOCKS, 8, words)
+    likeness = (out := fitted(nothing, words)) @ out.T
+    assert likeness[0, 1] > 0.5, "one of the two is even, and yet"
+    assert likeness[0, 1] > likeness[0, 100], "a word that one item alone has says nothing"
+    assert likeness[100, 4:100:2].min() > 0.99
+
+
+def test_where_nothing_is_said_nothing_changes(vectors):
+    nothing = csr_matrix((200, WIDTH + WORDS), dtype=np.float32)
     fitted = conditioning.fit(vectors, BLOCKS, 8, nothing)
     assert np.array_equal(fitted(vectors, nothing), conditioning.fit(vectors, BLOCKS, 8)(vectors))
-    known = conditioning.fit(vectors, BLOCKS, 8, hashed(200))
+    known = conditioning.fit(vectors, BLOCKS, 8, said(200))
     assert np.array_equal(known(vectors)[:, :16], conditioning.fit(vectors, BLOCKS, 8)(vectors))
+
+
+def test_few_items_are_enough_for_words(vectors):
+    for count in (1, 2, 3):
+        words = said(8)[5 : 5 + count]
+        out = conditioning.fit(vectors[40 : 40 + count], BLOCKS, 8, words)(vectors[40 : 40 + count], words)
+        assert np.isfinite(out).all()
 
 
 @pytest.mark.parametrize("count", [0, 40, 100, 149, 200])
 def test_vectors_in_chunks_come_out_as_all_at_once(vectors, monkeypatch, count):
-    attributes = hashed(200)
+    attributes = said(200)
     fitted = conditioning.fit(vectors, BLOCKS, 8, attributes)
     whole = fitted(vectors[:count], attributes[:count])
     monkeypatch.setattr(conditioning, "_CHUNK", 50)
