@@ -132,8 +132,7 @@ class Evaluator:
     users: list[ExampleUser] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.root = self.workspace.root / "evaluation"
-        self.kept = 0.0
+        self.root, self.kept = self.workspace.root / "evaluation", 0.0
         now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         self.out = self.folder or self.root / "runs" / f"{self.suite.name}-{now}"
         self.inputs = pin(self.workspace, "catalogue", "content", "interactions", work="molar evaluate")
@@ -147,6 +146,7 @@ class Evaluator:
         content = ContentVectors.open(self.workspace["content"].require()[0])
         dims, ready = self.settings.align.content_dims, content.conditioned
         self.content = conditioning.fit(content.vectors, content.blocks, dims, ready=ready)(content.vectors)
+        self.words = conditioning.words_alone(self.catalogue, dims)
         fast = with_changes(with_preset(self.settings, "fast"), self.suite.fast, f"suite {self.suite.name}: fast")
         self.roster = Roster(self.workspace, self.root / "content", self.settings, fast)
         log_columns = self.workspace["interactions"].require()[1].settings.get("columns", {})
@@ -251,6 +251,7 @@ class Evaluator:
             validation=split.validation,
             candidates=self._candidates(),
             content=self.content,
+            words=self.words,
             seen=seen,
             folder=self.root / "models" / name,
         )

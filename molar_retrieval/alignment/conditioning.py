@@ -23,7 +23,9 @@ from scipy.sparse.linalg import svds
 
 from molar_retrieval import rng
 from molar_retrieval.arrays import Matrix
+from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import WIDTH as ATTRIBUTE_PLACES
+from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
 
@@ -81,7 +83,7 @@ class Conditioner:
         return found
 
     def _conditioned(self, vectors: Matrix, said: csr_matrix | None) -> Matrix:
-        encoded: list[Matrix] = []
+        encoded = [np.zeros((len(vectors), 0), np.float32)]
         own = np.zeros((len(vectors), 0), np.float32)
         for block, mean, matrix in zip(self.blocks, self.means, self.maps, strict=True):
             if block.name in _SAID:
@@ -90,7 +92,7 @@ class Conditioner:
                 present = np.diff(given.indptr)[:, None] > 0
                 own = unit(np.where(present, given @ matrix - mean @ matrix, np.float32(0)))
                 if block.name == ATTRIBUTES:
-                    own *= np.float32(max(1, len(encoded)) ** -0.5)
+                    own *= np.float32(max(1, len(encoded) - 1) ** -0.5)
             else:
                 part = np.asarray(vectors[:, block.start : block.stop], np.float32)
                 present = part.any(axis=1, keepdims=True)
@@ -158,6 +160,12 @@ def _weights(given: csr_matrix) -> Matrix:
         if (length := np.sqrt(squares[places].sum())) > 0:
             weights[places] *= share / length
     return weights.astype(np.float32)
+
+
+def words_alone(catalogue: Catalogue, keep: int) -> Matrix:
+    """What is said of all items, without an encoder, shape (n_items, kept), rows of length 1 or 0."""
+    said, nothing = hashed_sayings(catalogue), np.zeros((len(catalogue), 0), np.float32)
+    return fit(nothing, (), keep, said)(nothing, said)
 
 
 def _fit_block(vectors: Matrix, block: VectorBlock, keep: int, ready: bool) -> tuple[Matrix, Matrix]:

@@ -14,6 +14,7 @@ from molar_eval.ranking import rank
 from molar_retrieval.errors import DataError
 
 NAMES = list(baselines())
+BY_CONTENT = {"content kNN", "TF-IDF kNN"}
 QUICK = {
     "ALS": lambda: ALS(ALS.GRID[:2]),
     "BPR": lambda: BPR(BPR.GRID[3:5]),
@@ -66,7 +67,7 @@ def test_scores_are_a_fresh_float_table(fitted, data):
 
 def test_what_cannot_be_scored_is_minus_infinity_for_everybody(name, fitted, data):
     impossible = np.isneginf(fitted.scores(data[1].inputs()))
-    expected = {NO_CONTENT} if name == "content kNN" else set(COLD)
+    expected = {NO_CONTENT} if name in BY_CONTENT else set(COLD)
     assert set(np.flatnonzero(impossible.all(axis=0))) == expected
     assert set(np.flatnonzero(impossible.any(axis=0))) == expected
 
@@ -92,7 +93,7 @@ def test_items_unknown_to_training_do_no_harm(name, fitted):
     with_cold, without = fitted.scores(log_of([[3, COLD[0], 4], [3, 4]]))
     only_cold = fitted.scores(log_of([[COLD[0]]]))
     assert not np.isnan(only_cold).any()
-    if name not in {"content kNN", "co-occurrence"}:  # where places or the item's content count
+    if name not in {*BY_CONTENT, "co-occurrence"}:  # where places or the item's content count
         np.testing.assert_allclose(with_cold, without, rtol=1e-5, atol=1e-6)
 
 

@@ -27,6 +27,8 @@ class Task:
             suite has no content. They are made from the catalogue alone.
         seen: Whether items that a user had are hidden from the ranking.
         folder: For files of the model's own, kept between runs: work that a killed run left is found here again.
+        words: What is said of all items without an encoder, their words and attributes, shape (n_items, w), rows of
+            length 1 or 0; None where the suite has no content.
     """
 
     training: InteractionLog
@@ -35,6 +37,7 @@ class Task:
     content: Scores | None
     seen: Seen
     folder: Path
+    words: Scores | None = None
 
 
 class Scorer(Protocol):

@@ -265,7 +265,21 @@ class ContentKNN(Baseline):
         return task.content
 
 
-_MODELS = (Popularity, RecentPopularity, ItemKNN, OrderedCooccurrence, ALS, BPR, EASE, ContentKNN, SASRec)
+class LexicalKNN(ContentKNN):
+    """The same with TF-IDF of titles, descriptions and attributes along its principal axes: no encoder at all.
+
+    Latent semantic analysis (Deerwester et al. 1990), which any encoder of texts has to beat.
+    """
+
+    name = "TF-IDF kNN"
+
+    def _vectors(self, task: Task) -> Scores:
+        if task.words is None:
+            raise DataError("TF-IDF kNN needs the catalogue's words, and there are none", "run `molar embed CATALOG`")
+        return task.words
+
+
+_MODELS = (Popularity, RecentPopularity, ItemKNN, OrderedCooccurrence, ALS, BPR, EASE, ContentKNN, LexicalKNN, SASRec)
 
 
 def baselines() -> dict[str, Callable[[], Model]]:

@@ -2,8 +2,8 @@
 
 Every variant is a workspace with a catalogue and content vectors of its own. Where the encoder keeps image and text in
 blocks of their own, leaving one out is leaving out its dimensions, as the encoder itself would; otherwise, and for
-attributes, the items are embedded again with less to say. Attributes, which are read beside the encoder too, go with
-the text, and are shuffled with the vectors.
+attributes, the items are embedded again with less to say. Words and attributes, which are read beside the encoder too,
+are shuffled with the vectors, and are taken away with the text or where vectors are random.
 """
 
 from collections.abc import Mapping
@@ -33,6 +33,8 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 _TEXT = "text"
 _BLOCK = {"no image": "content_image", "no text": "content_text"}
 _SEED = 0
+_VERSION = 2
+"""Raised with every change of what a variant is."""
 
 
 def content_workspace(
@@ -45,7 +47,7 @@ def content_workspace(
     if variant == "full":
         return base
     folder, manifest = base["content"].require()
-    name = f"{variant.replace(' ', '-')}-{manifest.fingerprint[:16]}"
+    name = f"{variant.replace(' ', '-')}-{fingerprint.of_json([manifest.fingerprint, _VERSION])[:16]}"
     workspace = Workspace.for_catalogue(root / name, base.catalogue)
     if workspace["content"].current is not None:
         return workspace
@@ -120,13 +122,13 @@ def _write_catalogue(base: Workspace, workspace: Workspace, variant: Variant) ->
     attributes = list(Catalogue(version, manifest).attribute_fields)
     if variant == "no image":
         table = _with(table, columns.IMAGE, pa.nulls(len(table), pa.string()))
-    elif variant == "no text":
+    elif variant in ("no text", "random content"):
         table = _with(table, _TEXT, pa.nulls(len(table), pa.string()))
     elif variant == "no attributes":
         parts = [table[name].combine_chunks() for name in (columns.TITLE, columns.DESCRIPTION)]
         table = _with(table, _TEXT, join_present(parts, "\n"))
     elif variant == "shuffled content":
-        for name in attributes:
+        for name in (*attributes, _TEXT):
             table = _with(table, name, table[name].take(pa.array(_shuffle(len(table)))))
     facts = dict(manifest.facts)
     if variant in ("no text", "no attributes", "random content"):

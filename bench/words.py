@@ -1,0 +1,79 @@
+"""What words add to an encoder: content neighbours alone, on items that play newcomers.
+
+    python bench/words.py CATALOGUE WORKSPACE
+
+Nothing but training interactions is read. Three times a tenth of the known items is withheld; people's first
+interactions with these are to be foretold among the withheld ones from what they had before, by the cosine with the
+decayed mean of their items. Ways to read a history are those of `molar align`, the best for each row. The workspace
+needs content vectors and prepared interactions (`molar align`), and stays as it is.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from molar_retrieval.alignment import conditioning
+from molar_retrieval.alignment.cold_start import among, taken
+from molar_retrieval.alignment.validation import means, ranks, withheld_items
+from molar_retrieval.arrays import Mask, Matrix
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.features import hashed_attributes, hashed_sayings
+from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.config import AlignSettings, SplitSettings
+from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.experts.content_knn import GRID, ContentNeighbours
+from molar_retrieval.experts.histories import known_items
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace import Workspace
+
+_SEEDS = range(3)
+
+
+def views(workspace: Workspace) -> Iterator[tuple[str, Matrix]]:
+    """What content neighbours read, by what it is made of, each of shape (n_items, f)."""
+    catalogue = Catalogue.open(workspace["catalogue"].require()[0])
+    content = ContentVectors.open(workspace["content"].require()[0])
+    keep, nothing = AlignSettings().content_dims, np.zeros((len(catalogue), 0), np.float32)
+    encoder = conditioning.fit(content.vectors, content.blocks, keep, ready=content.conditioned)(content.vectors)
+    attributes, said = hashed_attributes(catalogue), hashed_sayings(catalogue)
+    told = conditioning.fit(nothing, (), keep, attributes, ready=True)(nothing, attributes)
+    yield "the encoder", encoder
+    yield "attributes", told
+    yield "words and attributes", conditioning.words_alone(catalogue, keep)
+    yield "the encoder and attributes", unit(np.concatenate([encoder, told * np.float32(0.5**0.5)], axis=1))
+    whole = conditioning.fit(content.vectors, content.blocks, keep, said, ready=content.conditioned)
+    yield "all of them, as `molar align` reads them", whole(content.vectors, said)
+
+
+def measured(features: Matrix, log: InteractionLog, withheld: Mask, seed: int) -> dict[str, float]:
+    """Metrics of the best way to read a history."""
+    asked = taken(log, withheld, seed)
+    told, found = among(asked, withheld), []
+    for way in GRID:
+        neighbours = ContentNeighbours.of(features, way["decay"], way["last"])
+        users, items = neighbours.users(asked.histories()), neighbours.items[withheld]
+        found.append(means(ranks(told, lambda block, users=users, items=items: users[block] @ items.T)))
+    return max(found, key=lambda one: one["ndcg@10"])
+
+
+def main() -> None:
+    """Print a line for each view."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("workspace", type=Path)
+    asked = parser.parse_args()
+    workspace = Workspace.for_catalogue(asked.workspace, asked.catalogue)
+    log = held_out(workspace, SplitSettings()).training
+    print("| content neighbours of | NDCG@10 | Recall@10 |\n|---|---:|---:|")
+    for name, features in views(workspace):
+        runs = [measured(features, log, withheld_items(known_items(log), seed), seed) for seed in _SEEDS]
+        ndcg, recall = (np.array([run[metric] for run in runs]) for metric in ("ndcg@10", "recall@10"))
+        told = " | ".join(f"{found.mean():.4f} ± {found.std():.4f}" for found in (ndcg, recall))
+        print(f"| {name} | {told} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
