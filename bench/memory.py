@@ -1,6 +1,6 @@
 """How much memory each stage takes at its peak: bytes per interaction, person and item, beside what is forecast.
 
-    python bench/memory.py [--stages log,factors,features,towers] [--size 1.0] [--folder .work/bench/memory]
+    python bench/memory.py [--stages log,factors,features,towers,counting] [--size 1.0] [--folder .work/bench/memory]
     python bench/memory.py --ends
 
 Each figure is the slope between two runs, each a process of its own, on made-up logs that differ in one number alone:
@@ -123,6 +123,17 @@ def towers(folder: Path, sizes: Sizes) -> None:
         train(data, sized(settings, holdout.training), Path(checkpoints), "bench")
 
 
+def counting(folder: Path, sizes: Sizes) -> None:
+    """What is taken after what, with all settings that are tried."""
+    from molar_retrieval.alignment.counting import count
+    from molar_retrieval.alignment.validation import ValidationCases
+    from molar_retrieval.config import AlignSettings
+
+    holdout = _held_out(folder)
+    settings = AlignSettings(preset="instant", experts=("sequence",))
+    count(holdout.training, ValidationCases.of(holdout), np.zeros((sizes.items, 1), np.float32), settings)
+
+
 def _workspace(folder: Path) -> Workspace:
     return Workspace.for_catalogue(folder / ".molar", folder)
 
@@ -136,11 +147,12 @@ STAGES: dict[str, Callable[[Path, Sizes], None]] = {
     "factors": factors,
     "features": features,
     "towers": towers,
+    "counting": counting,
 }
 
 
 TOLD = {"log": memory.LOG, "factors": memory.FACTORS, "features": memory.FEATURES, "towers": memory.TOWERS}
-"""Under which names they are forecast."""
+"""Under which names they are forecast, as far as they are."""
 
 
 def measured(stage: str, folder: Path, sizes: Sizes) -> tuple[int, float]:
@@ -218,7 +230,7 @@ def main() -> None:
             large = replace(small, **{unit: int(asked.size * number)})
             (least, _), (most, seconds) = (_fresh(stage, asked.folder, sizes) for sizes in (small, large))
             units = getattr(large, unit) - getattr(small, unit)
-            least_told, told = (memory.peaks(sizes)[TOLD[stage]] for sizes in (small, large))
+            least_told, told = (memory.peaks(sizes).get(TOLD.get(stage, ""), 0) for sizes in (small, large))
             row = [stage, unit, f"{getattr(small, unit):,}", f"{getattr(large, unit):,}", f"{most / 2**20:,.0f} MiB"]
             row += [f"{seconds:.0f}", f"{(most - least) / units:,.1f}", f"{(told - least_told) / units:,.1f}"]
             table.add_row(*row, f"{told / 2**20:,.0f} MiB")
