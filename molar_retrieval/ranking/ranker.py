@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 _PER_PLACE = 20  # candidates for each place of a long list
 _GROWTH = 4
-_TOGETHER = 32  # requests whose sums with all items are held at a time
+_TOGETHER = 32  # requests whose sums with all items are held at a time, at most
+_MOST_SUMS = 1 << 22  # sums of items with users that are held at a time
 _TOLD = 100  # items of a rule of which is told that they cannot be pinned; so many are enough to see that it is wrong
 _REMEMBERED = 16_384  # items whose attributes are kept in memory at most
 _MOST_PRODUCTS = 1 << 24  # products of items with users that are held at a time
@@ -87,8 +88,8 @@ class Ranker:
         Of each request they are by row, and what cannot come for its user is left out. An item that is not among the
         candidates stands behind them: a cold one is lowered to the last of these.
         """
-        for begin in range(0, len(requests), _TOGETHER):
-            yield from self._parts(requests[begin : begin + _TOGETHER], rows[begin : begin + _TOGETHER])
+        for some in self._blocks(len(requests)):
+            yield from self._parts(requests[some], rows[some])
 
     def _parts(self, requests: Sequence[RankingRequest], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
         requests = [replace(request, draw=None) for request in requests]
@@ -149,11 +150,15 @@ class Ranker:
         # To judge all items once is less than a search for each person, where these are many.
         judged = remembered is not None and len(self.store) <= _JUDGED * len(requests)
         dense = products(self.store, requests, conditions=judged)
-        for begin in range(0, len(requests), _TOGETHER):
-            some = slice(begin, begin + _TOGETHER)
+        for some in self._blocks(len(requests)):
             lists = self._lists(requests[some], dense[some], remembered, judged=judged)
             for one, ordered in zip(lists, self._ordered(lists, remembered), strict=True):
                 yield self._shaped(one, ordered) if one.request.shaped else self._plain(one, ordered)
+
+    def _blocks(self, count: int) -> Iterator[slice]:
+        """So many requests, some at a time: of a large catalogue fewer."""
+        size = max(1, min(_TOGETHER, _MOST_SUMS // max(1, len(self.store))))
+        return (slice(begin, begin + size) for begin in range(0, count, size))
 
     def _lists(
         self,

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_indexes.users import UserRecord
 from molar_retrieval.index import IndexSpec, SparseVector
+from molar_retrieval.ranking import ranker as ranking
 from molar_retrieval.ranking.features import names
 from molar_retrieval.ranking.item_store import Emerging, ItemStore
 from molar_retrieval.ranking.query import Query
@@ -104,6 +106,7 @@ def same(one: RankedList, other: RankedList) -> bool:
     hiding=st.booleans(),
     emerging=st.booleans(),
     coarse=st.booleans(),
+    held=st.sampled_from([1 << 22, 1000]),
 )
 def test_lists_of_many_are_those_of_each(
     seed: int,
@@ -116,6 +119,7 @@ def test_lists_of_many_are_those_of_each(
     hiding: bool,
     emerging: bool,
     coarse: bool,
+    held: int,
 ) -> None:
     random = generator(seed, "lists at once")
     store = store_of(random, count, cold, emerging, coarse)
@@ -131,7 +135,9 @@ def test_lists_of_many_are_those_of_each(
         )
         for user in people(random, store, 12)
     ]
-    together = list(ranker.ranked(requests))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_MOST_SUMS", held)
+        together = list(ranker.ranked(requests))
     assert len(together) == len(requests)
     for request, found in zip(requests, together, strict=True):
         (alone,) = ranker.ranked([request])
