@@ -1,6 +1,6 @@
 """What counting takes for a log of any length: seconds of the processor and bytes an interaction, each step by itself.
 
-    python bench/counting.py [--interactions 5000000 --items 200000 --mean 50] [--steps co-occurrence,item-kNN]
+    python bench/counting.py [--interactions 7000000 --items 200000 --mean 50] [--steps co-occurrence,item-kNN]
 
 The log is made up (`block_ease.py`). Each step runs in a process of its own, so that its peak is its own; the log is in
 it too, with some 30 bytes an interaction, and told first. 50 million interactions of a million items:
@@ -71,7 +71,7 @@ def _peak() -> int:
 def main() -> None:
     """Make the log up and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--interactions", type=int, default=5_000_000)
+    parser.add_argument("--interactions", type=int, default=7_000_000)
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--mean", type=float, default=50, help="interactions of a user, about")
     parser.add_argument("--steps", default=",".join(STEPS))
@@ -81,7 +81,7 @@ def main() -> None:
         step(Path(asked.of[0]), asked.of[1])
         return
     with tempfile.TemporaryDirectory() as folder:
-        # A quarter of what is drawn is there twice, and left out.
+        # What a user takes twice is left out: a seventh of it.
         log = made_up(int(1.3 * asked.interactions / asked.mean), asked.items, asked.mean)
         np.save(Path(folder) / "offsets.npy", log.offsets)
         np.save(Path(folder) / "item.npy", log.item)
