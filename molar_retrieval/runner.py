@@ -18,6 +18,9 @@ from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workers import Workers
 
+_BARREN = 3
+"""Times in a row that processes are killed before a shard is made: then it is no accident."""
+
 
 class Shard(NamedTuple):
     """One piece of a work; ``size`` is in units of its progress, ``given`` is small and what it alone needs."""
@@ -106,7 +109,8 @@ class InThisProcess(Runner):
 class InProcesses(Runner):
     """Processes of this machine, at most ``count``, each with one thread; one shard, or one process, needs none.
 
-    Where one of them is killed, the others end too, and new ones do what is left, as long as any shard comes of it.
+    Where one of them is killed, the others end too, and new ones do what is left, until nothing comes of it three times
+    in a row.
     """
 
     def __init__(self, count: int) -> None:
@@ -119,6 +123,7 @@ class InProcesses(Runner):
             yield from InThisProcess()._made(job, missing, progress)
             return
         left = {shard.number: shard for shard in missing}
+        barren = 0
         while left:
             before = len(left)
             try:
@@ -128,7 +133,8 @@ class InProcesses(Runner):
                         del left[shard.number]
                         yield shard, notes
             except BrokenProcessPool as error:
-                if len(left) == before:
+                barren = barren + 1 if len(left) == before else 0
+                if barren == _BARREN:
                     raise ended_at(job, left) from error
 
 
