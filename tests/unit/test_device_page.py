@@ -102,6 +102,7 @@ def opened(trained, rules):
     table = recommender.generation.table
     store, second = second_stage(table.items)
     vars(recommender.generation)["table"] = replace(table, items=with_twins(store), reranker=second)
+    vars(recommender.generation)["slots"] = 1  # whatever validation bears, a newcomer has a place
     recommender.now = NOW
     return recommender
 
@@ -241,17 +242,17 @@ def test_with_times_they_are_those_of_the_same_history_on_the_server(recommender
         for user in users:
             times = np.cumsum(random.integers(0, 10**6, len(user.history))) + 1_700_000_000
             record = answerer.read(user.history, times)
-            query = Query(explore=False)
+            query = Query(k=30, explore=False)
             request = constraints.for_user(constraints.request(query, state.items, NOW), state.items, record)
             right += answerer.ranker.rank([request])
             asked.append([{"item_id": ids[r], "time": int(t)} for r, t in zip(user.history, times, strict=True)])
             untimed.append([ids[row] for row in user.history])
     answers = reader.page.evaluate(
-        ASKED, ["limited", [one[::-1] for one in asked], {}]
+        ASKED, ["limited", [one[::-1] for one in asked], {"k": 30}]
     )  # in whatever order they are named
     lists = [[item["item_id"] for item in answer["items"]] for answer in answers]
     assert lists == [[ids[placed.row] for placed in own.places] for own in right]
-    others = reader.page.evaluate(ASKED, ["limited", untimed, {}])
+    others = reader.page.evaluate(ASKED, ["limited", untimed, {"k": 30}])
     assert lists != [[item["item_id"] for item in answer["items"]] for answer in others]
 
 

@@ -119,7 +119,10 @@ def test_what_is_counted_is_what_the_files_hold(out, shop):
     done = [json.loads(line) for line in (shop.workspace / "work/log.jsonl").read_text("utf-8").splitlines()]
     assert facts["costs.took_all"] == pytest.approx(sum(one["seconds"] for one in done))
     assert facts["costs.money_all"] == pytest.approx(facts["costs.took_all"] / 100, abs=1e-4)
-    assert facts["ranking.part/" + "content"] == max(one for key, one in facts.items() if ".part/" in key)
+    folder = shop.workspace / "alignment" / (shop.workspace / "alignment" / "current").read_text("utf-8").strip()
+    shares = json.loads((folder / "manifest.json").read_text("utf-8"))["facts"]["shares"]
+    told = {key.removeprefix("ranking.part/"): one for key, one in facts.items() if ".part/" in key}
+    assert told == {name: share for name, share in shares.items() if share}
 
 
 def measured_by_loops(histories, least):
