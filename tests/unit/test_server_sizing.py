@@ -47,6 +47,13 @@ def test_a_collection_is_the_sum_of_its_items():
     assert size_of(SHAPE, 1000, "none").memory(on_disk=True) == size.graphs
 
 
+def test_of_many_items_the_turned_vectors_are_searched_and_lie_beside_the_others():
+    few, many = size_of(SHAPE, 32_000, "scalar"), size_of(SHAPE, 64_000, "scalar")
+    assert many.vectors - 2 * few.vectors == 64_000 * 4 * 129 * 0.5
+    assert (many.short, many.graphs) == (2 * few.short, 2 * few.graphs)
+    assert SHAPE.among(64_000).searched == {"whitened": 0.5}
+
+
 def test_tables():
     rows = {row[0]: row for row in per_item(SHAPE)}
     assert rows["aligned"] == ["aligned", "50%", "129", "516", "148", "32", f"{graph_bytes(32):,.0f}"]

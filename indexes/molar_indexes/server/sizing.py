@@ -7,12 +7,13 @@ payload indexes and segments that are being rebuilt come on top; Qdrant advises 
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from molar_indexes import equal_lengths
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
+from molar_retrieval.ranking.candidates import MOST_SCANNED
 
 Quantisation = Literal["none", "scalar", "binary"]
 QUANTISATIONS: tuple[Quantisation, ...] = ("none", "scalar", "binary")
@@ -40,6 +41,20 @@ class ItemFootprint:
     sparse: Mapping[str, float]
     payload: float
     m: int
+
+    def among(self, items: int) -> "ItemFootprint":
+        """The same in a collection of so many items: of many, ``whitened`` are searched in place of ``aligned``."""
+        own = self.dims.get(columns.ALIGNED, 0)
+        if columns.WHITENED in self.dims or items * own <= MOST_SCANNED:
+            return self
+        dims = {**self.dims, columns.WHITENED: own}
+        return replace(self, dims=dims, share={**self.share, columns.WHITENED: self.share[columns.ALIGNED]})
+
+    @property
+    def searched(self) -> dict[str, float]:
+        """Vectors that have graphs and short copies, with the share of the items that have them."""
+        instead = {columns.ALIGNED} if columns.WHITENED in self.dims else set()
+        return {name: share for name, share in self.share.items() if name not in {columns.CF} | instead}
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,8 @@ def graph_bytes(m: int) -> float:
 
 def size_of(footprint: ItemFootprint, items: int, quantisation: Quantisation) -> CollectionSize:
     """The size of a collection of so many items."""
-    dims, with_graph = footprint.dims, {name: share for name, share in footprint.share.items() if name != columns.CF}
+    footprint = footprint.among(items)
+    dims, with_graph = footprint.dims, footprint.searched
     return CollectionSize(
         vectors=items * sum(4 * dims[name] * share for name, share in footprint.share.items()),
         short=items * sum(short_bytes(dims[name], quantisation) * share for name, share in with_graph.items()),
@@ -123,7 +139,7 @@ def per_item(footprint: ItemFootprint) -> list[list[str]]:
     """Rows of a table: vector, share of the items, numbers, bytes in float32, 8 bits and 1 bit, bytes of the graph."""
     rows = []
     for name, dim in footprint.dims.items():
-        searched = name != columns.CF
+        searched = name in footprint.searched
         short = [f"{short_bytes(dim, q):,}" if searched else "–" for q in ("scalar", "binary")]
         graph = f"{graph_bytes(footprint.m):,.0f}" if searched else "–"
         rows.append([name, f"{footprint.share[name]:.0%}", f"{dim:,}", f"{4 * dim:,}", *short, graph])
