@@ -61,6 +61,14 @@ def release(workspace: Workspace, mark: int = 1, backend: str = "edge", **more: 
     return publish(workspace, backend=backend, spec=SPEC, **(arguments | more))
 
 
+def released(folder: Path) -> Workspace:
+    """The workspace of a shop below a folder, with its first generation."""
+    (folder / "shop").mkdir()
+    workspace = Workspace.for_catalogue(folder / ".molar", folder / "shop")
+    release(workspace, 1).close()
+    return workspace
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     (tmp_path / "shop").mkdir()

@@ -10,7 +10,7 @@ import pytest
 from qdrant_client import models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_fake import FakeQdrant, Fault, fake_qdrant
-from test_indexes_generations import N, release
+from test_indexes_generations import N, release, released
 from test_server_push import place, send
 
 from molar_indexes.server import connect as connecting
@@ -33,10 +33,7 @@ POINTS = "^PUT .*/points$"
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    (tmp_path / "shop").mkdir()
-    opened = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
-    release(opened, 1).close()
-    return opened
+    return released(tmp_path)
 
 
 @pytest.fixture

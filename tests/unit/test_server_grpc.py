@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from qdrant_grpc_fake import fake_both
 from served import CONTAINS
-from test_indexes_generations import N, release
+from test_indexes_generations import N, release, released
 
 from molar_indexes.generations import open_generation
 from molar_indexes.server import finalise
@@ -37,10 +37,7 @@ CONDITIONS = [
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    (tmp_path / "shop").mkdir()
-    opened = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
-    release(opened, 1).close()
-    return opened
+    return released(tmp_path)
 
 
 def test_by_grpc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from qdrant_cluster import Node, address_of, fake_cluster, spread
 from qdrant_fake import Fault
 from qdrant_grpc_fake import fake_both
-from test_indexes_generations import N, release
+from test_indexes_generations import N, release, released
 from test_server_push import asked, place, send
 
 import molar
@@ -37,10 +37,7 @@ WRITES = "^(PUT|PATCH|DELETE) |POST /collections/aliases"
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    (tmp_path / "shop").mkdir()
-    opened = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
-    release(opened, 1).close()
-    return opened
+    return released(tmp_path)
 
 
 @pytest.fixture

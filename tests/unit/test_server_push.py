@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 from qdrant_fake import FakeQdrant, Fault, fake_qdrant
-from test_indexes_generations import N, items, release, users
+from test_indexes_generations import N, items, release, released, users
 
 from molar_indexes import recall
 from molar_indexes.generations import open_generation
@@ -31,10 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    (tmp_path / "shop").mkdir()
-    place = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
-    release(place, 1).close()
-    return place
+    return released(tmp_path)
 
 
 @pytest.fixture
