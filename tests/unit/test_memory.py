@@ -1,6 +1,7 @@
 """Forecasts of memory: what one more interaction takes, against processes that are measured; what is said of it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,7 @@ from molar_retrieval.memory import Sizes
 from molar_retrieval.workspace import Workspace
 
 CHILD = Path(__file__).parents[1] / "memory_child.py"
-FEW, MANY = 300_000, 1_500_000
+FEW, MANY = 300_000, 2_500_000
 PEOPLE, ITEMS = 5_000, 2_000
 
 
@@ -45,13 +46,31 @@ def peak(stage, folder):
     return int(subprocess.run(command, check=True, capture_output=True, env=environment).stdout)
 
 
+def peak_of_log(folder):
+    """The lower one of two runs, as readers that are ahead by chance take more, and nothing takes less."""
+    peaks = []
+    for _ in range(2):
+        shutil.rmtree(folder / ".molar" / "interactions", ignore_errors=True)
+        peaks.append(peak("log", folder))
+    return min(peaks)
+
+
+def forecast(stage):
+    return (memory.peaks(Sizes(count, PEOPLE, ITEMS))[stage] for count in (FEW, MANY))
+
+
+def more(least, most):
+    """Bytes of one more interaction."""
+    return (most - least) / (MANY - FEW)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_one_more_interaction_takes_as_much_as_is_forecast(tmp_path):
-    small, large = catalogue(tmp_path / "small", FEW), catalogue(tmp_path / "large", MANY)
-    for stage, name in (("log", memory.LOG), ("factors", memory.FACTORS)):
-        least, most = (peak(stage, folder) for folder in (small, large))
-        few, many = (memory.peaks(Sizes(count, PEOPLE, ITEMS))[name] for count in (FEW, MANY))
-        assert (most - least) / (MANY - FEW) == pytest.approx((many - few) / (MANY - FEW), rel=0.25), name
+    folders = catalogue(tmp_path / "small", FEW), catalogue(tmp_path / "large", MANY)
+    least, most = map(peak_of_log, folders)
+    assert more(least, most) == pytest.approx(more(*forecast(memory.LOG)), rel=0.25)
+    least, most = (peak("factors", folder) for folder in folders)
+    assert more(least, most) == pytest.approx(more(*forecast(memory.FACTORS)), rel=0.25)
 
 
 def test_sizes_follow_from_the_settings():
