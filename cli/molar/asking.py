@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from molar.base import ShopBase
 from molar.choosing import IndexFallback, refuse, server_of
 from molar.clustering import AUTO, LOCAL
-from molar_retrieval.ranking.query import Fallback, Seen, honest
+from molar_retrieval.ranking.aims import Seen
+from molar_retrieval.ranking.query import Fallback, honest
 
 if TYPE_CHECKING:
     from PIL.Image import Image

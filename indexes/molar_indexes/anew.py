@@ -24,7 +24,7 @@ from molar_retrieval.alignment.emerging import exploration
 from molar_retrieval.alignment.exploring import cost
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.recount import open_sums
-from molar_retrieval.alignment.store import open_model
+from molar_retrieval.alignment.store import asked_for, open_model
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.catalog import Catalogue
@@ -99,7 +99,7 @@ def publish_anew(
         encoder=alignment,
         inputs=inputs,
         settings=chosen,
-        facts={**facts, "exploration": told},
+        facts={**facts, "exploration": told, **asked_for(model)},
         keep=settings.keep,
         activate=settings.activate,
         confirm=read.confirm,

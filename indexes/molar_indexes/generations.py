@@ -35,6 +35,7 @@ from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 from molar_retrieval.locks import hold
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.aims import Aims, Horizon
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
@@ -65,6 +66,10 @@ class Generation:
     cold_items: int = 0  # items without training interactions
     slots: int = 0  # of the first ten places of an answer they get so many
     exploration: Exploration | None = None  # how new items are tried instead; None: they are not
+    aims: Aims = field(
+        default_factory=dict
+    )  # what vectors of users are multiplied by, see molar_retrieval.ranking.aims
+    horizon: Horizon = "next"  # what is asked for where nothing is said
     notes: Sequence[str] = ()  # what whoever gets an answer should know about where it comes from
     held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
@@ -203,6 +208,7 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
             numbers = int(facts.get("newcomers", 0)), int(facts.get("slots", 0))
             plan = facts.get("exploration")
             exploration = None if plan is None else Exploration(int(plan["places"]), float(plan["scale"]))
+            aims = {name: {part: float(f) for part, f in own.items()} for name, own in facts.get("aims", {}).items()}
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise StaleArtefactError(
                 f"the manifest of generation {folder.name} is damaged: {error!r}",
@@ -213,7 +219,7 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
         index = indexed(folder, facts["backend"], spec)
         opened.pop_all()
         about = folder, manifest, facts["backend"], index, users, popular
-        return Generation(*about, *spans, *numbers, exploration, held=held)
+        return Generation(*about, *spans, *numbers, exploration, aims, facts.get("horizon", "next"), held=held)
 
 
 def _spans(facts: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:

@@ -36,7 +36,8 @@ from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.locks import lock_beside
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.query import Query, Seen
+from molar_retrieval.ranking.aims import Seen
+from molar_retrieval.ranking.query import Query
 from molar_retrieval.runner import InProcesses, Runner, Shard, ShardWork, appearing
 from molar_retrieval.table_writer import TableWriter, ending_of
 from molar_retrieval.workspace import Workspace, write_atomically

@@ -6,22 +6,22 @@ This module is the list of what may be asked, with explicit options; :mod:`molar
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from molar_indexes.answerer import Answerer
 from molar_indexes.constraints import RulesSource
-from molar_indexes.following import Following, Source
-from molar_indexes.generations import KIND, Generation, open_generation
+from molar_indexes.following import Following
+from molar_indexes.generations import Generation
+from molar_indexes.opening import answering
 from molar_indexes.users import UserRecord
 from molar_retrieval import bounds
 from molar_retrieval.binding import file_beside
 from molar_retrieval.errors import RequestError
 from molar_retrieval.expressions import Expression
-from molar_retrieval.marks import mark_of
+from molar_retrieval.ranking.aims import Seen
 from molar_retrieval.ranking.answer import Answer
-from molar_retrieval.ranking.query import Fallback, Query, Seen, check_subjects, honest
+from molar_retrieval.ranking.query import Fallback, Query, check_subjects, honest
 from molar_retrieval.ranking.request import Listing
 from molar_retrieval.workspace import Workspace
 
@@ -95,19 +95,11 @@ class Recommender:
             bounds.path("the path", path)
         place = Workspace.open(Path(workspace))
         file = Path(rules) if rules is not None else file_beside(place.root, RULES_FILE)
-
-        def answerer() -> Answerer:
-            if server is None:
-                opened = open_generation(place, generation)
-            else:
-                from molar_indexes.server.opening import open_served  # brings qdrant-client
-
-                opened = open_served(place, server, generation)
-            return Answerer(place, opened, file, rules_needed=rules is not None, trust=trust_remote_code)
-
-        if not follow or generation is not None:
-            return cls(place, Following(answerer()))
-        return cls(place, Following.of(Source(answerer, partial(mark_of, place[KIND].root / "current"))))
+        following = answering(
+            place, generation, file, rules_needed=rules is not None, follow=follow, server=server,
+            trust=trust_remote_code,
+        )  # fmt: skip
+        return cls(place, following)
 
     def __enter__(self) -> Self:
         return self

@@ -40,7 +40,10 @@ from molar_retrieval.workspace import Workspace
 
 _PEOPLE = "people"  # in settings: the digest of attributes of people
 _NUMBERS = "numbers"  # the one tensor of an alignment that is made of attributes
-_MODEL = ("weights", "newcomer_weights", "slots", "reranker", "content_blocks", "partners", "taste", "half_life")
+_MODEL = (
+    "weights", "newcomer_weights", "aims", "horizon", "slots", "reranker", "content_blocks", "partners", "taste",
+    "half_life",
+)  # fmt: skip
 _MOST = 0.1
 """Share of the items that are restated since their index was built; they are not in its graphs."""
 _SAMPLE = 32
@@ -54,7 +57,7 @@ def materials(read: Workspace) -> dict[str, str]:
     known, model = catalogue.manifest.facts, mapped(alignment / FILE)
     texts = [text for batch in catalogue.batches([TEXT], BATCH) for text in batch[TEXT].to_pylist()]
     arrays = [part for name in sorted(model) if name != _NUMBERS for part in (name.encode(), model[name].tobytes())]
-    said = {"settings": manifest.settings, **{name: manifest.facts[name] for name in _MODEL}}
+    said = {"settings": manifest.settings, **{name: manifest.facts[name] for name in _MODEL if name in manifest.facts}}
     return {
         "items": fingerprint.of_json([known["ids"], catalogue.fields, known.get("availability")]),
         "texts": fingerprint.of_json(texts),

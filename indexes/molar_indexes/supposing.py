@@ -183,7 +183,7 @@ def _origins(answerer: Answerer, user: UserRecord, rows: "Rows") -> Iterator[Sco
 def _addends(answerer: Answerer, user: UserRecord, rows: "Rows") -> tuple[list[dict[int, float]], list[float]]:
     """What the counting parts add for each item of the history, by listed item, and what is not told of it."""
     store = answerer.generation.table.items
-    found = store.sparse.products(user.sparse, rows, len(store))
+    found = store.sparse_products(user.sparse, rows)
     addends: list[dict[int, float]] = [{} for _ in rows]
     untold = [0.0] * len(rows)
     for dimension, place, value, support in zip(*(column.tolist() for column in found), strict=True):

@@ -19,6 +19,7 @@ from molar_retrieval.availability import ALWAYS, Availability
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
+from molar_retrieval.ranking.aims import NEXT
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
 from molar_retrieval.ranking.item_store import Emerging, ItemStore
@@ -246,7 +247,9 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
         ids = tensors["ids.bytes"], tensors["ids.ends"]
         asked = described.get("queries")
         queries = None if asked is None else (asked, under(tensors, _QUERY))
-        items = ItemStore.from_tensors(tensors, parts, sparse_parts)
+        items = ItemStore.from_tensors(tensors, parts, sparse_parts).for_aim(
+            described.get("aims", {}).get(NEXT.name, {})
+        )
         availability = Availability(**described.get("availability", {}))
         return OpenItemStore(items, origins, second, ids, tensors.get(_SHOWN_FROM), availability, queries)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-from scipy.sparse import csr_matrix, hstack
+from scipy.sparse import csr_matrix, diags, hstack
 
 from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
@@ -20,6 +20,7 @@ from molar_retrieval.experts.trend import Trend
 from molar_retrieval.index import SparseVector
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.aims import NEXT, Aim, Aims, Factors, Horizon, served
 from molar_retrieval.ranking.candidates import Candidates, descent
 from molar_retrieval.ranking.cold_start import lifted
 from molar_retrieval.ranking.features import moves
@@ -35,7 +36,8 @@ class AlignedModel:
     A user's dense vector joins that of each tower, the content of what the user had, and the number 1; an item's
     joins its side of each tower, its own content and its popularity, each times the weight of that part. A user's
     sparse vector holds the history once per counting expert, an item's its partners. The sum of both dot products is
-    the score; ranges of dimensions are its parts.
+    the score; ranges of dimensions are its parts. Vectors of users are the same for all aims: what an aim weights
+    otherwise is multiplied into them when they are asked.
     """
 
     network: PostAlignment  # in evaluation mode; without towers where only counting was asked for
@@ -46,7 +48,7 @@ class AlignedModel:
     content_knn: ContentNeighbours | None  # None: they are left out
     half_life: float | None  # of the trend, in days; None: it is left out
     precision: str
-    weights: Mapping[str, float] = field(default_factory=dict)  # of each part of the score of a known item
+    weights: Mapping[str, float] = field(default_factory=dict)  # of each part of the vector of a known item
     newcomer_weights: Mapping[str, float] = field(default_factory=dict)  # of that of any other item
     predictors: Mapping[str, Predictor] = field(default_factory=dict)  # of newcomers' blocks from content, by part
     slots: int = 0  # how many of the first ten places newcomers get
@@ -57,6 +59,8 @@ class AlignedModel:
     least: int = 1  # people without whom a pair of items, or an item's popularity, is left out
     demand: Matrix | None = None  # takers of each item by statistics with noise, (n_items,); None: a log tells them
     taste_axes: Matrix | None = None  # by which features became those of the content neighbours; None: these items' own
+    aims: Aims = field(default_factory=dict)  # what users' vectors are multiplied by, for every aim with own weights
+    horizon: Horizon = "next"  # what is asked for where nothing is said
 
     def seeing(self, log: InteractionLog) -> Self:
         """The model with the popularity of all items over the time of ``log``, unless statistics tell it."""
@@ -146,31 +150,51 @@ class AlignedModel:
     def _timeless(self) -> ItemVectors:
         return self._items(np.zeros((len(self.known), 1), np.float32))
 
-    def scores(self, log: InteractionLog) -> Matrix:
+    def factors(self, aim: Aim) -> Factors:
+        """What users' vectors are multiplied by for an aim; RequestError if no weights were chosen for its horizon."""
+        return self.aims.get(served(self.aims, aim).name, {})
+
+    def weights_for(self, aim: Aim) -> dict[str, float]:
+        """The weight of each part of the score of a known item; a RequestError as of :meth:`factors`."""
+        factors = self.factors(aim)
+        return {part: weight * factors.get(part, 1.0) for part, weight in self.weights.items()}
+
+    def scores(self, log: InteractionLog, aim: Aim = NEXT) -> Matrix:
         """Scores of all items for each history, shape (n_users, n_items), before newcomers are :meth:`lifted`.
 
         Popularity is that at ``log.asked_at`` where the model has seen a log, see :meth:`seeing`.
         """
-        return self.scores_of(self.users(log, np.arange(log.n_users)), log)
+        return self.scores_of(self.users(log, np.arange(log.n_users)), log, aim)
 
-    def scores_of(self, users: UserVectors, log: InteractionLog) -> Matrix:
+    def scores_of(self, users: UserVectors, log: InteractionLog, aim: Aim = NEXT) -> Matrix:
         """The same for vectors that were made before, of the histories in ``log``."""
-        scores = self.table.products(users.dense)
+        factors = self.factors(aim)
+        scores = self.table.for_aim(factors).products(users.dense)
         if self.sparse_parts:
-            scores += (users.sparse @ self._timeless.sparse.T).toarray()
-        return scores + self._demand(log)
+            scores += (self._asked(users.sparse, factors) @ self._timeless.sparse.T).toarray()
+        return scores + self._demand(log, factors)
 
-    def _demand(self, log: InteractionLog) -> Matrix:
+    def _asked(self, sparse: csr_matrix, factors: Factors) -> csr_matrix:
+        """Sparse vectors of users, times the factor of each part."""
+        scale = [factors.get(part.name, 1.0) for part in self.sparse_parts]
+        if all(factor == 1.0 for factor in scale):
+            return sparse
+        asked = csr_matrix(sparse @ diags(np.repeat(np.array(scale, np.float32), len(self.known))))
+        asked.eliminate_zeros()
+        return asked
+
+    def _demand(self, log: InteractionLog, factors: Factors) -> Matrix:
         """The trend's part of the scores of all items, shape (n_users or 1, n_items)."""
-        if self.trend is None or not self.weights.get(TREND):
+        weight = self.weights.get(TREND, 0.0) * factors.get(TREND, 1.0)
+        if self.trend is None or not weight:
             return np.zeros((1, len(self.known)), np.float32)
         now = self.trend.now()[None] if log.asked_at is None else self.trend.log_scores(log.asked_at)
-        demand: Matrix = np.float32(self.weights[TREND]) * np.where(self.known, now, np.float32(0))
+        demand: Matrix = np.float32(weight) * np.where(self.known, now, np.float32(0))
         return demand
 
     @cached_property
     def table(self) -> ItemStore:
-        """All items as ranking sees them, but for their popularity, which changes."""
+        """All items as ranking sees them for the default aim, but for their popularity, which changes."""
         items, count = self._timeless, len(self.known)
         weights = items.sparse.tocsc()
         nothing = np.zeros((count, 0), np.float32)
@@ -184,6 +208,7 @@ class AlignedModel:
             nothing if self.numbers is None else self.numbers,
             {part.name: (part.start, part.stop) for part in self.dense_parts},
             {part.name: (part.start, part.stop) for part in self.sparse_parts},
+            factors=self.factors(NEXT),
         )
 
     def candidates(
@@ -193,7 +218,7 @@ class AlignedModel:
 
         Scores, with newcomers lifted, and whether an item may be shown have shape (n_users, n_items).
         """
-        table, demand = self.table, self._demand(log)
+        table, demand = self.table, self._demand(log, self.factors(NEXT))
         trend, reads = table.names.index(TREND), users.sparse.sorted_indices()
         for user in range(len(scores)):
             rows = np.flatnonzero(allowed[user])
@@ -210,7 +235,8 @@ class AlignedModel:
     def reranked(self, scores: Matrix, allowed: Mask, users: UserVectors, log: InteractionLog) -> Matrix:
         """The scores, overwritten: the first candidates moved by the second stage, all others behind them.
 
-        They stay as they are without a second stage; arguments as of :meth:`candidates`.
+        It has learned from scores of the default aim, and is for no others. They stay as they are without a second
+        stage; arguments as of :meth:`candidates`.
         """
         if self.reranker is None:
             return scores

@@ -59,7 +59,15 @@ def described(model: AlignedModel) -> dict[str, Any]:
         "taste": None if content_knn is None else {"decay": content_knn.decay, "last": content_knn.last},
         "half_life": None if model.half_life is None else str(model.half_life),
         "least": model.least,
+        **asked_for(model),
     }
+
+
+def asked_for(model: AlignedModel) -> dict[str, Any]:
+    """What the model can be asked for, as facts; nothing where that is the default aim alone."""
+    if not model.aims:
+        return {}
+    return {"aims": {name: dict(factors) for name, factors in model.aims.items()}, "horizon": model.horizon}
 
 
 def open_model(folder: Path) -> AlignedModel:
@@ -91,6 +99,8 @@ def open_model(folder: Path) -> AlignedModel:
         weights=facts["weights"],
         least=facts.get("least", 1),
         newcomer_weights=facts["newcomer_weights"],
+        aims=facts.get("aims", {}),
+        horizon=facts.get("horizon", "next"),
         predictors={
             name: Predictor(tensors[f"predictor.{name}.matrix"], tensors[f"predictor.{name}.mean"])
             for name in predicted

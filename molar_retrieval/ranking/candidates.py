@@ -300,7 +300,7 @@ class _Search(CandidateSource):
         """The best by dense and by sparse products; the latter only where nobody but the index can judge them."""
         searches = [Search(*self._store.asked(self._user.vector), depth)]
         if self._where is not None and len(self.sums.without_zeros()[0]):
-            searches.append(Search(columns.ITEM_WEIGHTS, self._user.sparse, depth))
+            searches.append(Search(columns.ITEM_WEIGHTS, self._store.asked_sparse(self._user.sparse), depth))
         cold = [Search(columns.COLD_START, self._user.vector, ahead)] if ahead else []
         dense, *others = self._tops([*searches, *cold])
         if cold:

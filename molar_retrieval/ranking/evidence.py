@@ -92,7 +92,7 @@ def gather(
 
 def _together(table: ItemStore, sparse: SparseVector, rows: Array) -> list[list[tuple[int, float]]]:
     """What each item of the history adds through the counting experts, by recommended item."""
-    products = table.sparse.products(sparse, rows, len(table))
+    products = table.sparse_products(sparse, rows)
     told = products.support >= ANONYMITY
     items, places, amounts = products.dimensions[told] % len(table), products.places[told], products.values[told]
     return _largest(places, items, amounts, len(rows))
@@ -109,6 +109,7 @@ def _alike(
     weights = content_knn.decay ** np.arange(len(recent))[::-1]
     likeness = np.asarray(table.content[rows] @ table.content[recent].T, np.float64) * weights
     own = np.asarray(table.dense[rows, span[0] : span[1]], np.float64) @ np.asarray(vector[span[0] : span[1]])
+    own *= table.factor(NEIGHBOURS, rows)
     total = likeness.sum(axis=1, keepdims=True)
     shares = np.divide(likeness, total, out=np.zeros_like(likeness), where=total > 0) * np.maximum(own, 0)[:, None]
     places = np.repeat(np.arange(len(rows)), len(recent))
@@ -126,6 +127,7 @@ def _sources(table: ItemStore, origins: Origins, vector: Sequence[float], rows: 
         made = features @ matrix
         size = (made * made).sum(axis=1)
         scale = np.divide((own * made).sum(axis=1), size, out=np.zeros(len(rows)), where=size > 0)
+        scale *= table.factor(part, rows)
         towards = matrix @ user
         for number, (first, last) in enumerate(origins.blocks.values()):
             found[:, number] += scale * (features[:, first:last] @ towards[first:last])

@@ -25,10 +25,10 @@ _TOGETHER = 32
 
 def names(table: ItemStore, numbers: Sequence[str]) -> tuple[str, ...]:
     """Names of the features, in the order of :func:`features`; ``numbers`` names the table's numbers."""
-    spaces = ("content", "cf", *(name for name in (COLLABORATIVE,) if name in table.parts))
+    spaces = ("content", "cf", *(name for name in (COLLABORATIVE,) if name in table.counted))
     return (
         "place",
-        *(f"{part} {what}" for part in table.names for what in ("score", "place")),
+        *(f"{part} {what}" for part in table.counted for what in ("score", "place")),
         *(f"{space} {what}" for space in spaces for what in ("last", "nearest", "mean")),
         *(f"{number} {what}" for number in numbers for what in ("value", "off history", "off recent")),
         "history",
@@ -50,7 +50,8 @@ def features(
     columns = iter(given)
     place = np.log1p(np.arange(count)).astype(np.float32)
     next(columns)[:] = place
-    by_part = np.ascontiguousarray(parts.transpose(2, 0, 1))
+    counted = [place for place, part in enumerate(table.names) if part in table.counted]
+    by_part = np.ascontiguousarray(parts.transpose(2, 0, 1)[counted])
     means, orders = by_part.mean(axis=2, keepdims=True), np.argsort(-by_part, axis=2, kind="stable")
     for own, mean, order in zip(by_part, means, orders, strict=True):
         next(columns)[:] = own - mean
@@ -112,7 +113,7 @@ def _mean(numbers: Array, rows: Array) -> Array:
 def _spaces(table: ItemStore) -> list[Callable[[Array], Array]]:
     """Of each space in :func:`names` what gives the vectors of some items, of length 1 or 0."""
     spaces: list[Callable[[Array], Array]] = [lambda rows: table.content[rows], lambda rows: _unit(table.cf[rows])]
-    if COLLABORATIVE in table.parts:
+    if COLLABORATIVE in table.counted:
         start, stop = table.parts[COLLABORATIVE]
         spaces.append(lambda rows: _unit(table.dense[rows, start:stop]))
     return spaces

@@ -4,7 +4,7 @@ A row of them costs microseconds, a stored vector that comes back through a data
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from molar_retrieval import columns
 from molar_retrieval.index import SparseVector, Vector
+from molar_retrieval.ranking.aims import Factors
 from molar_retrieval.ranking.answer import Spans
-from molar_retrieval.ranking.sparse_index import SparseItemIndex, Sums
+from molar_retrieval.ranking.sparse_index import Products, SparseItemIndex, Sums
 
 Array = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float32]
@@ -30,7 +31,7 @@ class Emerging:
 
     def products(self, users: Sequence[Vector]) -> Matrix:
         """About what is guessed of all of them for some users, shape (users, E)."""
-        return _products(users, self.dense)
+        return _products(_rows_of(users), self.dense)
 
     def guesses(self, user: Vector, places: Rows) -> Matrix:
         """What is guessed of some of them, exactly so for a user whoever else is asked about, shape (len(places),)."""
@@ -40,7 +41,11 @@ class Emerging:
 
 @dataclass(frozen=True, eq=False)
 class ItemStore:
-    """All n items as ranking sees them."""
+    """All n items as ranking sees them for one aim: vectors of users are given as they are stored.
+
+    Scores of known items are of what the factors of the aim make of these. Cold and emerging items are ranked among
+    themselves, for every aim by the vectors as they are.
+    """
 
     dense: Matrix  # ``aligned`` of known items, ``newcomers`` of cold ones, shape (n, d)
     known: npt.NDArray[np.bool_]  # had training interactions, shape (n,)
@@ -53,6 +58,7 @@ class ItemStore:
     sparse_parts: Spans  # the same within the sparse ones
     emerging: Emerging | None = None  # None: there are none
     whitening: Matrix | None = None  # what users are multiplied by to search ``whitened``, shape (d, d); None: no such
+    factors: Factors = field(default_factory=dict)  # of the parts, see :mod:`molar_retrieval.ranking.aims`
 
     def __len__(self) -> int:
         return len(self.dense)
@@ -62,35 +68,91 @@ class ItemStore:
         """The parts of a score in the order in which they are returned."""
         return (*self.parts, *self.sparse_parts)
 
+    @cached_property
+    def counted(self) -> tuple[str, ...]:
+        """Those of them that count for the aim; the others are 0 for all known items."""
+        return tuple(name for name in self.names if self.factors.get(name, 1.0))
+
+    def for_aim(self, factors: Factors) -> "ItemStore":
+        """The same items for the aim that has these factors."""
+        return self if factors == self.factors else replace(self, factors=factors)
+
+    def factor(self, part: str, rows: Rows) -> Array | float:
+        """What a part of the scores of some items is multiplied by, one number or shape (len(rows),)."""
+        factor = self.factors.get(part, 1.0)
+        return factor if factor == 1.0 else np.where(self.cold[rows], 1.0, factor)
+
+    @cached_property
+    def _scale(self) -> Matrix | None:
+        """What dense vectors of users are multiplied by, shape (d,); None: they stay as they are."""
+        if all(self.factors.get(part, 1.0) == 1.0 for part in self.parts):
+            return None
+        scale = np.ones(self.dense.shape[1], np.float32)
+        for part, (start, stop) in self.parts.items():
+            scale[start:stop] = self.factors.get(part, 1.0)
+        return scale
+
+    def _asked(self, vector: Vector) -> Vector:
+        """The dense vector of a user that known items are multiplied with."""
+        if self._scale is None:
+            return vector
+        asked: list[float] = (np.asarray(vector, np.float32) * self._scale).tolist()
+        return asked
+
+    def asked_sparse(self, sparse: SparseVector) -> SparseVector:
+        """The sparse vector of a user that items are multiplied with; what has a factor of 0 is left out."""
+        if all(self.factors.get(part, 1.0) == 1.0 for part in self.sparse_parts):
+            return sparse
+        indices, values = np.asarray(sparse.indices, np.int64), np.array(sparse.values, np.float32)
+        for part, (start, stop) in self.sparse_parts.items():
+            values[slice(*np.searchsorted(indices, (start, stop)))] *= np.float32(self.factors.get(part, 1.0))
+        left = values != 0
+        return SparseVector(indices[left].tolist(), values[left].tolist())
+
     def split(self, vector: Vector, sparse: SparseVector, rows: Rows) -> Array:
         """The addends of the scores of some items for one user, shape (len(rows), P), in the order of :attr:`names`."""
         return self.addends(vector, self.sums(sparse), rows)
 
     def sums(self, sparse: SparseVector) -> Sums:
         """What the sparse vectors of all items say to a user."""
-        return self.sparse.sums(sparse, self.sparse_parts.values(), len(self))
+        return self.sparse.sums(self.asked_sparse(sparse), self.sparse_parts.values(), len(self))
 
     def sums_of(self, users: Sequence[SparseVector]) -> list[Sums]:
         """The same for several users at once."""
-        return self.sparse.sums_of(users, self.sparse_parts.values(), len(self))
+        return self.sparse.sums_of([self.asked_sparse(user) for user in users], self.sparse_parts.values(), len(self))
+
+    def sparse_products(self, sparse: SparseVector, rows: Rows) -> Products:
+        """The addends of what the sparse vectors of some items, each named once, say to a user."""
+        return self.sparse.products(self.asked_sparse(sparse), rows, len(self))
 
     def products(self, users: Sequence[Vector] | Matrix) -> Matrix:
         """The dense products of all items with some users, shape (users, n)."""
-        return _products(users, self.dense)
+        rows = _rows_of(users)
+        if self._scale is None:
+            return _products(rows, self.dense)
+        products = _products(rows * self._scale, self.dense)
+        if self.cold.any():
+            products[:, self.cold] = _products(rows, self._cold)
+        return products
+
+    @cached_property
+    def _cold(self) -> Matrix:
+        cold: Matrix = self.dense[self.cold]
+        return cold
 
     def asked(self, vector: Vector) -> tuple[str, Vector]:
-        """Which vectors an index is to search, and by which, for the best dense products with a user."""
+        """Which vectors an index is to search, and by which, for the known items of the best dense products."""
         if self.whitening is None:
-            return columns.ALIGNED, vector
-        return columns.WHITENED, whitened(vector, self.whitening)
+            return columns.ALIGNED, self._asked(vector)
+        return columns.WHITENED, whitened(self._asked(vector), self.whitening)
 
     def addends(self, vector: Vector, sums: Sums, rows: Rows) -> Array:
         """See :meth:`split`, for a user whose :meth:`sums` are known."""
         user, own = np.asarray(vector, np.float32), self.dense[rows]
         addends = np.empty((len(rows), len(self.names)))
         # Row by row: a product by BLAS may score equal rows differently, and such items are to come by their rows.
-        for number, (start, stop) in enumerate(self.parts.values()):
-            addends[:, number] = np.einsum("nd,d->n", own[:, start:stop], user[start:stop])
+        for number, (part, (start, stop)) in enumerate(self.parts.items()):
+            addends[:, number] = np.einsum("nd,d->n", own[:, start:stop], user[start:stop]) * self.factor(part, rows)
         addends[:, len(self.parts) :] = sums.of(rows).T
         return addends
 
@@ -112,8 +174,11 @@ def whitened(vector: Vector, whitening: Matrix) -> list[float]:
     return turned
 
 
-def _products(users: Sequence[Vector] | Matrix, items: Matrix) -> Matrix:
+def _rows_of(users: Sequence[Vector] | Matrix) -> Matrix:
     # One by one, as NumPy reads an array of Python at once, and a list of them number by number.
-    rows = users if isinstance(users, np.ndarray) else np.array([np.asarray(user, np.float32) for user in users])
-    products: Matrix = rows @ items.T
+    return users if isinstance(users, np.ndarray) else np.array([np.asarray(user, np.float32) for user in users])
+
+
+def _products(users: Matrix, items: Matrix) -> Matrix:
+    products: Matrix = users @ items.T
     return products

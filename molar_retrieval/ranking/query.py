@@ -10,10 +10,10 @@ from typing import Any, Literal, ParamSpec, TypeVar, get_args
 from molar_retrieval import bounds
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.expressions import Expression
+from molar_retrieval.ranking.aims import Seen
 
 P = ParamSpec("P")
 Answered = TypeVar("Answered")
-Seen = Literal["hide", "show"]
 Fallback = Literal["none", "popular"]
 
 

@@ -1,0 +1,40 @@
+"""From a workspace, or a server, to what answers: one generation that stays, or the live one, which is followed."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molar_indexes.answerer import Answerer
+from molar_indexes.following import Following, Source
+from molar_indexes.generations import KIND, open_generation
+from molar_retrieval.marks import mark_of
+from molar_retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    from molar_indexes.server.config import ServerConfig
+
+
+def answering(
+    workspace: Workspace,
+    generation: str | None,
+    rules: Path | None,
+    *,
+    rules_needed: bool,
+    follow: bool,
+    server: "ServerConfig | None",
+    trust: bool,
+) -> Following:
+    """Open what answers, see :meth:`molar_indexes.recommender.Recommender.open`; the file of rules may not be there."""
+
+    def answerer() -> Answerer:
+        if server is None:
+            opened = open_generation(workspace, generation)
+        else:
+            from molar_indexes.server.opening import open_served  # brings qdrant-client
+
+            opened = open_served(workspace, server, generation)
+        return Answerer(workspace, opened, rules, rules_needed=rules_needed, trust=trust)
+
+    if not follow or generation is not None:
+        return Following(answerer())
+    return Following.of(Source(answerer, partial(mark_of, workspace[KIND].root / "current")))

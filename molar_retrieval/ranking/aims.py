@@ -1,0 +1,72 @@
+"""What a list is asked for: the next item or all that follows, new to the person or not; and how one index serves each.
+
+Parts of a score are weighted otherwise for each aim. A weight can stand on either side of a dot product: items have one
+weight of each part in their vectors, and the vectors of a user are multiplied by what an aim's weights differ by, part
+by part, when they are asked. So all aims share the vectors of the items.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from molar_retrieval.errors import RequestError
+
+Horizon = Literal["next", "later"]
+Seen = Literal["hide", "show"]
+Factors: TypeAlias = Mapping[str, float]
+"""What the vectors of users are multiplied by, by part of the score; 1 where a part is not named."""
+Aims: TypeAlias = Mapping[str, Factors]
+"""The factors of each aim, by its name. The default one is there only where other aims have parts of their own."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What weights are chosen for.
+
+    Attributes:
+        horizon: Whether what somebody takes ``next`` is looked for, or anything that they take ``later``.
+        seen: Whether items of the history may come again.
+    """
+
+    horizon: Horizon = "next"
+    seen: Seen = "hide"
+
+    @property
+    def name(self) -> str:
+        """As manifests have it."""
+        return self.horizon if self.seen == "hide" else f"{self.horizon}, seen shown"
+
+
+NEXT, LATER = Aim(), Aim("later")
+NEXT_SEEN, LATER_SEEN = Aim("next", "show"), Aim("later", "show")
+
+
+def served(aims: Aims, aim: Aim) -> Aim:
+    """The aim whose weights answer: where none were chosen for lists with seen items, those of lists without them.
+
+    RequestError if none were chosen for its horizon.
+    """
+    hidden = Aim(aim.horizon)
+    if hidden != NEXT and hidden.name not in aims:
+        raise RequestError(
+            f"no weights were chosen for the horizon {aim.horizon!r}",
+            'set horizon = "both" in [align] and run `molar align`, or ask for what comes next',
+        )
+    return aim if aim.name in aims else hidden
+
+
+def shared(weights: Mapping[Aim, Mapping[str, float]]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """The weights of items, by part, and the factors of users, by name of an aim, under which all aims have theirs.
+
+    Items have the weights of the default aim, and those of the first other one that a part has a weight for.
+    """
+    items = {part: weight for part, weight in weights[NEXT].items() if weight}
+    for own in weights.values():
+        items |= {part: weight for part, weight in own.items() if weight and part not in items}
+    aims = {
+        aim.name: {part: own.get(part, 0.0) / weight for part, weight in items.items() if own.get(part, 0.0) != weight}
+        for aim, own in weights.items()
+    }
+    if not aims[NEXT.name]:
+        del aims[NEXT.name]
+    return items, aims

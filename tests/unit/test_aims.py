@@ -1,0 +1,167 @@
+"""One set of item vectors for several aims: scores against sums written out, and nothing else changed by other aims."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from alignment_tasks import EXPERTS, NEW, TOWERS, N, model_of, training_log
+from eval_model_tasks import log_of
+from test_alignment_model import part_scores
+from test_alignment_store import round_trip
+
+from molar_retrieval.errors import RequestError
+from molar_retrieval.experts.trend import DAY
+from molar_retrieval.index import SparseVector
+from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN, Aim, served, shared
+from molar_retrieval.ranking.features import features, names
+
+KNOWN = np.setdiff1d(np.arange(N), NEW)
+SOON = {"collaborative": 1.0, "content": 0.7, "sequence": 0.4, "linear": 1.3, "neighbours": 0.9, "trend": 0.35}
+LONG = {"collaborative": 0.2, "content": 0.7, "sequence": 0.0, "linear": 2.6, "neighbours": 0.3, "trend": 1.4}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def asked():
+    """Histories, one of them empty, asked about at different times of the training log."""
+    log = log_of([[1, 2, 3], [], [7, 7, 9, 20, 21, 22, 23, 24], [39], [5]], N)
+    return replace(log, asked_at=11_000 * DAY + np.array([60, 3, 101, 30, 30]) * DAY + 5000)
+
+
+def aiming(soon, later, experts=EXPERTS):
+    """The model whose weights of both horizons are these."""
+    items, aims = shared({NEXT: soon, LATER: later})
+    return replace(model_of(experts=experts, weights=items), aims=aims).seeing(training_log())
+
+
+def summed(model, log, weights):
+    """Scores of the known items by hand."""
+    parts = part_scores(model, log, training_log())
+    return sum(weight * parts[name] for name, weight in weights.items())[:, KNOWN]
+
+
+LATER_ALONE = {
+    "none": (SOON, LONG),
+    "a counting expert": ({**SOON, "linear": 0.0}, LONG),
+    "a tower": ({**SOON, "collaborative": 0.0}, LONG),
+    "the trend": ({**SOON, "trend": 0.0}, LONG),
+    "all": ({"sequence": 1.0}, {"linear": 2.0, "content": 0.5, "trend": 0.1}),
+}
+
+
+@pytest.mark.parametrize("case", LATER_ALONE)
+def test_each_horizon_is_the_sum_of_the_parts_with_its_own_weights(case, asked):
+    soon, later = LATER_ALONE[case]
+    model = aiming(soon, later)
+    for log in (asked, replace(asked, asked_at=None)):
+        for aim, weights in ((NEXT, soon), (LATER, later)):
+            got = model.scores(log, aim)
+            np.testing.assert_allclose(got[:, KNOWN], summed(model, log, weights), rtol=1e-4, atol=1e-4)
+            expected = {part: weight for part, weight in weights.items() if weight}
+            told = model.weights_for(aim)
+            assert {part: pytest.approx(weight) for part, weight in told.items() if weight} == expected
+
+
+@pytest.mark.parametrize("soon", [SOON, {**SOON, "linear": 0.0}], ids=["all parts are shared", "one is of later alone"])
+def test_other_aims_change_no_bit_of_the_default_scores(soon, asked):
+    alone = model_of(weights=soon).seeing(training_log())
+    model = aiming(soon, LONG)
+    assert np.array_equal(model.scores(asked), alone.scores(asked))
+    one, other = model.users(asked, np.arange(5)), alone.users(asked, np.arange(5))
+    assert np.array_equal(one.dense, other.dense)
+
+
+@pytest.mark.parametrize("case", LATER_ALONE)
+def test_newcomers_are_ranked_alike_for_every_aim(case, asked):
+    soon, later = LATER_ALONE[case]
+    alone = model_of(weights=soon).seeing(training_log()).scores(asked)
+    model = aiming(soon, later)
+    for aim in (NEXT, LATER):
+        got = model.scores(asked, aim)[:, NEW]
+        np.testing.assert_allclose(got, alone[:, NEW], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", LATER_ALONE)
+def test_the_table_tells_scores_by_part(case, asked):
+    """What answers: stored vectors of one user, one list at a time."""
+    model, now = aiming(*LATER_ALONE[case]), replace(asked, asked_at=None)
+    users = model.users(now, np.arange(5))
+    reads = users.sparse.sorted_indices()
+    for aim in (NEXT, LATER):
+        table = model.table.for_aim(model.factors(aim))
+        vectors = [
+            SparseVector(*(one[reads.indptr[user] : reads.indptr[user + 1]] for one in (reads.indices, reads.data)))
+            for user in range(5)
+        ]
+        trend = model._demand(now, model.factors(aim))
+        for user, own in enumerate(vectors):
+            parts = table.split(users.dense[user], own, np.arange(N))
+            total = parts.sum(axis=1) + trend[0]
+            np.testing.assert_allclose(total, model.scores(now, aim)[user], rtol=1e-4, atol=1e-4)
+            weights = model.weights_for(aim)
+            for place, name in enumerate(table.names):
+                if not weights.get(name):
+                    assert not parts[KNOWN, place].any(), name
+        whole = [table.sums(own) for own in vectors]
+        for one, other in zip(whole, table.sums_of(vectors), strict=True):
+            assert np.array_equal(one.of(np.arange(N)), other.of(np.arange(N)))
+
+
+def test_a_part_of_another_aim_alone_is_no_feature_of_the_second_stage(asked):
+    now = replace(asked, asked_at=None)
+    found = []
+    for model in (
+        model_of(weights={**SOON, "linear": 0.0}).seeing(training_log()),
+        aiming({**SOON, "linear": 0}, LONG),
+    ):
+        users = model.users(now, np.arange(5))
+        lists = list(model.candidates(model.scores(now), np.ones((5, N), bool), users, now))
+        known = lists[0].take(np.flatnonzero(~lists[0].cold))
+        found.append(
+            (names(model.table, ()), features(model.table, known.rows[None], known.parts[None], [now.history(0)]))
+        )
+    assert found[0][0] == found[1][0]
+    assert np.array_equal(found[0][1], found[1][1])
+
+
+def test_aims_are_saved_with_the_model(tmp_path, asked):
+    model = replace(aiming({**SOON, "sequence": 0.0}, {**LONG, "sequence": 0.4}), horizon="later")
+    back = round_trip(model, TOWERS, tmp_path).seeing(training_log())
+    assert (back.aims, back.horizon) == (model.aims, "later")
+    assert back.aims["next"] == {"sequence": 0.0}
+    for aim in (NEXT, LATER):
+        assert np.array_equal(back.scores(asked, aim), model.scores(asked, aim))
+
+
+def test_without_weights_of_its_own_an_aim_is_refused_or_answered_by_those_of_unseen_items():
+    model = model_of()
+    assert model.factors(NEXT_SEEN) == {}
+    for aim in (LATER, LATER_SEEN):
+        with pytest.raises(RequestError, match="no weights were chosen for the horizon 'later'") as error:
+            model.factors(aim)
+        assert "molar align" in str(error.value.hint)
+    assert served({"later": {}}, LATER_SEEN) == LATER
+    assert served({"later": {}, "later, seen shown": {"trend": 0.5}}, LATER_SEEN) == LATER_SEEN
+    assert served({"next, seen shown": {}}, NEXT_SEEN) == NEXT_SEEN
+    assert [aim.name for aim in (NEXT, LATER, NEXT_SEEN, LATER_SEEN)] == [
+        "next", "later", "next, seen shown", "later, seen shown",
+    ]  # fmt: skip
+    assert Aim() == NEXT
+
+
+def test_weights_of_several_aims_are_shared_between_items_and_users():
+    items, aims = shared(
+        {NEXT: {"a": 2.0, "b": 1.0, "c": 0.0}, LATER: {"a": 1.0, "b": 1.0, "c": 3.0}, NEXT_SEEN: {"c": 6}}
+    )
+    assert items == {"a": 2.0, "b": 1.0, "c": 3.0}
+    assert aims == {
+        "next": {"c": 0.0},
+        "later": {"a": 0.5},
+        "next, seen shown": {"a": 0.0, "b": 0.0, "c": 2.0},
+    }
+    assert shared({NEXT: {"a": 1.0}, LATER: {"a": 1.0}}) == ({"a": 1.0}, {"later": {}})
