@@ -28,14 +28,15 @@ def make(name):
     return QUICK.get(name, baselines()[name])()
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return leave_one_out(walks(), tmp_path_factory.mktemp("models"), circles())
-
-
 @pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
+
+
+@pytest.fixture(scope="module")
+def data(name, tmp_path_factory):
+    task, test = leave_one_out(walks(), tmp_path_factory.mktemp("models"), circles())
+    return replace(task, seen="show") if name == "personal frequency" else task, test
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_ranks_better_than_chance(name, fitted, data):
     ndcg = accuracy(ranks, test.offsets, (5,))["ndcg@5"].mean()
     unseen = N_ITEMS - len(walks()[0]) + 1
     chance = (1 / np.log2(np.arange(2, 7))).sum() / unseen
-    assert name in {"popularity", "recent popularity"} or ndcg > 1.5 * chance
+    assert name in {"popularity", "recent popularity", "personal frequency"} or ndcg > 1.5 * chance
 
 
 def test_an_empty_history_and_a_single_one(fitted):
@@ -93,7 +94,7 @@ def test_items_unknown_to_training_do_no_harm(name, fitted):
     with_cold, without = fitted.scores(log_of([[3, COLD[0], 4], [3, 4]]))
     only_cold = fitted.scores(log_of([[COLD[0]]]))
     assert not np.isnan(only_cold).any()
-    if name not in {*BY_CONTENT, "co-occurrence"}:  # where places or the item's content count
+    if name not in {*BY_CONTENT, "co-occurrence", "personal frequency"}:  # where places, times or content count
         np.testing.assert_allclose(with_cold, without, rtol=1e-5, atol=1e-6)
 
 
@@ -109,7 +110,7 @@ def test_the_same_seed_gives_the_same_scores(name, fitted, data, tmp_path):
 def test_what_comes_after_the_split_changes_nothing(name, fitted, data, tmp_path):
     changed = [np.append(history[:-1], (history[-1] + 11) % N_ITEMS) for history in walks()]
     task, _ = leave_one_out(changed, tmp_path, circles())
-    other = make(name).fit(task, seed=3)
+    other = make(name).fit(replace(task, seen=data[0].seen), seed=3)
     assert np.array_equal(other.scores(data[1].inputs()), fitted.scores(data[1].inputs()))
 
 

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 
-from molar_eval.models.baselines import ContentKNN, ItemKNN, OrderedCooccurrence, Popularity, RecentPopularity
+from molar_eval.models.baselines import (
+    ContentKNN,
+    ItemKNN,
+    OrderedCooccurrence,
+    PersonalFrequency,
+    Popularity,
+    RecentPopularity,
+)
 from molar_retrieval.errors import DataError
 
 DAY = 86_400
@@ -50,6 +57,21 @@ def test_recent_popularity_refuses_a_log_without_times():
     timeless = replace(task.training, timestamp=np.zeros(len(task.training), np.int64))
     with pytest.raises(DataError, match="times"):
         RecentPopularity().fit(replace(task, training=timeless), 0)
+
+
+def test_personal_frequency_is_what_somebody_took_with_decay_then_what_many_took(fashion):
+    task = replace(fashion, seen="show")
+    asked = replace(log_of([[1, 0, 1]], N_ITEMS, [0, 10 * DAY, 20 * DAY]), asked_at=np.array([30 * DAY]))
+    decayed, counted = (PersonalFrequency([{"half_life_days": d}]).fit(task, 0).scores(asked)[0] for d in (10, None))
+    assert decayed[:2] == pytest.approx([2**-2, 2**-3 + 2**-1], rel=1e-4)
+    assert counted[:2] == pytest.approx([1, 2], rel=1e-4)
+    assert 0 < counted[2] < 1e-5  # of others the more popular ones
+    assert (counted[:4] > counted[4]).all()
+
+
+def test_personal_frequency_has_nothing_to_say_where_seen_items_are_hidden(fashion):
+    with pytest.raises(DataError, match="hidden"):
+        PersonalFrequency().fit(fashion, 0)
 
 
 def test_cooccurrence_against_its_formula():
