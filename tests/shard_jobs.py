@@ -3,13 +3,18 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from scipy.sparse import csc_matrix
+
+from molar_retrieval.arrays import Array
 from molar_retrieval.errors import DataError
-from molar_retrieval.runner import Shard, ShardWork, appearing
+from molar_retrieval.experts.column_shards import Block, ColumnWork
+from molar_retrieval.progress import Progress
+from molar_retrieval.runner import InThisProcess, Runner, Shard, ShardJob, ShardWork, appearing
 
 
 @dataclass(frozen=True)
@@ -65,3 +70,39 @@ def contents(folder: Path) -> dict[str, str]:
 
 def squares(count: int) -> dict[str, str]:
     return {f"{n}.txt": str((n * 10) ** 2) for n in range(count)}
+
+
+class Stopping(Runner):
+    """This process, which is interrupted after so many shards of a work; then it goes on to the end."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def _made(
+        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
+    ) -> Generator[tuple[Shard, Sequence[str]]]:
+        for done in InThisProcess()._made(job, missing, progress):
+            yield done
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class DeadlyColumns:
+    """Columns by another work, but the first time somebody makes them its process is killed."""
+
+    work: ColumnWork
+    folder: Path
+    task: str = "dying"
+
+    def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
+        made = self.work.of(tensors)
+
+        def columns(block: Block) -> csc_matrix:
+            with suppress(FileExistsError):
+                (self.folder / "died").mkdir()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return made(block)
+
+        return columns

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from molar_retrieval.interactions.prepare import Choice
     from molar_retrieval.pinned import Pinned
     from molar_retrieval.progress import Progress
+    from molar_retrieval.runner import Runner
     from molar_retrieval.statistics.ledger import LedgerStanding
     from molar_retrieval.workspace import Workspace
 
@@ -85,12 +86,14 @@ def align(
     restart: bool = False,
     where: str | None = None,
     others: "Sequence[Path] | None" = None,
+    runner: "Runner | None" = None,
     on_epoch: "Callable[[EpochScore], None] | None" = None,
 ) -> Aligned | None:
     """Train and publish; of several processes the first one does all but the training, and the others return None.
 
     With ``[privacy] epsilon`` it is made of statistics with noise instead, the workspace's own and those in files of
-    ``others``; None: as the live ones have them. ``on_epoch`` is told of each epoch; None: a note of the progress.
+    ``others``; None: as the live ones have them. The ``runner`` counts what is counted in blocks of items. ``on_epoch``
+    is told of each epoch; None: a note of the progress.
     """
     from molar_retrieval.alignment.align import align as train
     from molar_retrieval.alignment.align import help_to_align
@@ -118,10 +121,13 @@ def align(
             settings,
             restart=restart,
             processes=processes,
+            runner=runner,
             progress=progress,
             on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
         )
-        derived = derive(read, progress)  # what ships counts the interactions, too, that validation had held out
+        derived = derive(
+            read, progress, runner=runner
+        )  # what ships counts the interactions, too, that validation had held out
         report = replace(report, folder=derived.folder, fingerprint=derived.fingerprint)
         return _published(read, settings, progress, report)
 

@@ -224,24 +224,22 @@ class Asking(ShopBase):
             on: Who does the work: ``local``: this machine; ``cluster``: the machines of the settings or the workspace;
                 ``ray://HOST:PORT``: those; ``auto``: these where they are several and there is enough to do.
         """
-        import os
-
+        from molar.clustering import processes as processes_here
         from molar.clustering import runner_of
         from molar_indexes.recommend import recommend
         from molar_retrieval import bounds
         from molar_retrieval.native import keep_freed_memory
-        from molar_retrieval.runner import InProcesses
 
         if on not in (AUTO, LOCAL):
             refuse({"processes": processes}, "a cluster does the work", "[cluster] workers in molar.toml limits that")
         keep_freed_memory()
-        count = processes or min(bounds.PROCESSES, os.cpu_count() or 1)
-        bounds.whole("processes", count, bounds.PROCESSES)
+        if processes is not None:
+            bounds.whole("processes", processes, bounds.PROCESSES)
         with self.progress() as progress:
             return recommend(
                 self.workspace, Path(out), k, users=users, segment=segment, where=where, exclude=exclude, only=only,
                 rules=rules, seen=seen, diversity=diversity, calibrate=calibrate, calibration=calibration,
                 rerank=rerank, explore=explore, rules_file=None if rules_file is None else Path(rules_file),
-                runner=runner_of(self, on, InProcesses(count), _MANY_LISTS),
+                runner=runner_of(self, on, processes_here(processes), _MANY_LISTS),
                 server=self.server(index, index_fallback), progress=progress,
             )  # fmt: skip

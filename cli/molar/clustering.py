@@ -1,5 +1,6 @@
 """The cluster of a shop: machines that do what one would be long at, and who does the work of one call."""
 
+import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from molar_retrieval.runner import Runner
 
 AUTO, LOCAL, CLUSTER = "auto", "local", "cluster"
+MANY_COUNTED = 100_000
+"""Items counted in blocks from which a cluster pays: fewer are done here in a minute or two for each setting."""
 _ANSWERS = 60.0
 """Seconds that a cluster has to say what machines it has."""
 
@@ -151,6 +154,14 @@ def address_of(shop: ShopBase, on: str = AUTO) -> "ClusterAddress | None":
     if url is None or (own is not None and own.url == url):
         return own
     return ClusterAddress(url, settings.token_file)
+
+
+def processes(count: int | None) -> "Runner":
+    """So many processes of this machine; None: one per core."""
+    from molar_retrieval import bounds
+    from molar_retrieval.runner import InProcesses
+
+    return InProcesses(min(bounds.PROCESSES, count or os.cpu_count() or 1))
 
 
 def runner_of(shop: ShopBase, on: str, here: "Runner", least: int) -> "Runner":

@@ -216,6 +216,7 @@ class Making(Foretelling):
         stage: bool = False,
         index: str | None = None,
         trust_remote_code: bool = False,
+        on: str = "auto",
         on_epoch: "Callable[[EpochScore], None] | None" = None,
     ) -> "Aligned | None":
         """Train the post-alignment network and publish a generation, so that questions are answered next.
@@ -240,12 +241,14 @@ class Making(Foretelling):
                 :meth:`rollback` makes it live by its name. Nothing goes to a server. False: as the settings say.
             index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
             trust_remote_code: Let the encoder of ``where`` run code that it brings.
+            on: Who counts where there are so many items that it is done in blocks; see :meth:`recommend`.
             on_epoch: Told of each epoch's validation score; None: shown with the progress.
 
         Returns:
             What was done; None in a process that only helps another one of the same launch.
         """
         from molar.aligning import align, refuse_idle
+        from molar.clustering import MANY_COUNTED, processes, runner_of
 
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
         flags |= {"threads": threads, "device": device, "seed": seed}
@@ -255,7 +258,10 @@ class Making(Foretelling):
         chosen = self._staging(chosen) if stage else chosen
         place = self.ready()
         with self.progress() as progress, at_work(place, "align", chosen, progress):
-            return align(place, chosen, progress, restart=not resume, where=where, others=files, on_epoch=on_epoch)
+            runner = runner_of(self, on, processes(chosen.align.threads), MANY_COUNTED)
+            return align(
+                place, chosen, progress, restart=not resume, where=where, others=files, runner=runner, on_epoch=on_epoch
+            )
 
     def evaluate(
         self,

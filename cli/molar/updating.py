@@ -13,6 +13,7 @@ from molar_retrieval.manifest import PRIVATE
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.progress import Progress
+    from molar_retrieval.runner import Runner
     from molar_retrieval.workspace import Manifest, Workspace
 
 KIND = "update"
@@ -77,18 +78,25 @@ _TOLD = ("catalogue", "vectors", "interactions")
 
 
 def update(
-    workspace: "Workspace", settings: "MolarSettings", progress: "Progress", *, named: str = "", dry_run: bool = False
+    workspace: "Workspace",
+    settings: "MolarSettings",
+    progress: "Progress",
+    *,
+    named: str = "",
+    dry_run: bool = False,
+    runner: "Runner | None" = None,
 ) -> UpdateReport:
     """Bring the live generation to the present catalogue and log, without training.
 
     ``named`` tells in words that settings name another encoder than made the vectors, which stays until it is asked
-    for. Of a ``dry_run``, ``workspace`` is one to try it in, see :func:`molar_retrieval.scratch.scratch_workspace`.
+    for. The ``runner`` counts what is counted in blocks of items. Of a ``dry_run``, ``workspace`` is one to try it in,
+    see :func:`molar_retrieval.scratch.scratch_workspace`.
     """
     workspace["alignment"].require()
     with workspace.lock(KIND, _BUSY):
         with workspace.lock("alignment"):
             pass  # training is at work otherwise, and would lose what it reads
-        work = _Update(workspace, settings, progress, named, dry_run)
+        work = _Update(workspace, settings, progress, named, dry_run, runner)
         if dry_run:
             return work.run()
         with at_work(workspace, KIND, settings, progress) as told:
@@ -99,10 +107,16 @@ def update(
 
 class _Update:
     def __init__(
-        self, place: "Workspace", settings: "MolarSettings", progress: "Progress", named: str, dry_run: bool
+        self,
+        place: "Workspace",
+        settings: "MolarSettings",
+        progress: "Progress",
+        named: str,
+        dry_run: bool,
+        runner: "Runner | None",
     ) -> None:
         self.place, self.settings, self.progress = place, settings, progress
-        self.named, self.dry_run = named, dry_run
+        self.named, self.dry_run, self.runner = named, dry_run, runner
         self.steps: list[UpdateStep] = []
         self.facts: dict[str, Any] = {}
         self.later: list[Due] = []
@@ -212,7 +226,7 @@ class _Update:
     def _alignment(self) -> str:
         from molar_retrieval.alignment.derive import derive
 
-        report = derive(self.place, self.progress)
+        report = derive(self.place, self.progress, runner=self.runner)
         self.later += [Due(note, "molar align") for note in report.notes]
         if report.up_to_date:
             return ""
@@ -284,6 +298,7 @@ class Updating(ShopBase):
         stage: bool = False,
         index: str | None = None,
         trust_remote_code: bool = False,
+        on: str = "auto",
     ) -> UpdateReport:
         """Bring the live generation to the present catalogue and log by the least that is right; nothing is trained.
 
@@ -297,14 +312,18 @@ class Updating(ShopBase):
                 :meth:`rollback` makes it live by its name. Nothing goes to a server. False: as the settings say.
             index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
             trust_remote_code: Let the encoder run code that it brings.
+            on: Who counts where there are so many items that it is done in blocks; see :meth:`recommend`.
 
         Raises:
             MissingArtefactError: If nothing was aligned yet.
             StaleArtefactError: If the live alignment cannot be carried over, so that :meth:`align` is due.
             DataError: If another update, or training, is at work.
         """
+        from molar.clustering import MANY_COUNTED, processes, runner_of
+
         chosen = self._encoding(trust=trust_remote_code, index=index)
         chosen = self._staging(chosen) if stage else chosen
         named = self._encoder_named(chosen.embed, None)
         with self.bound(dry=dry_run) as place, self.progress() as progress:
-            return update(place, chosen, progress, named=named, dry_run=dry_run)
+            runner = runner_of(self, on, processes(chosen.align.threads), MANY_COUNTED)
+            return update(place, chosen, progress, named=named, dry_run=dry_run, runner=runner)

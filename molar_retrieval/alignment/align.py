@@ -29,9 +29,11 @@ from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
+from molar_retrieval.experts.column_shards import FOLDER, Counting
 from molar_retrieval.pinned import Pinned, pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
+from molar_retrieval.runner import Runner
 from molar_retrieval.training import checkpoint
 from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.training.processes import ALONE, Processes
@@ -75,6 +77,7 @@ def align(
     *,
     restart: bool = False,
     processes: Processes = ALONE,
+    runner: Runner | None = None,
     progress: Progress = SILENT,
     on_epoch: Callable[[EpochScore], None] = lambda _: None,
 ) -> AlignReport:
@@ -84,7 +87,8 @@ def align(
     unfinished run with the same inputs and settings is continued.
 
     Of the settings ``align``, ``cf``, ``split`` and ``privacy`` matter; ``restart`` forgets unfinished work. This is
-    the first of the ``processes``; the others :func:`help_to_align`.
+    the first of the ``processes``; the others :func:`help_to_align`. What is counted in blocks of items is so by the
+    ``runner``; None: by this process, in memory.
 
     Raises:
         MissingArtefactError: If content vectors or prepared interactions are missing.
@@ -130,7 +134,10 @@ def align(
                 shutil.rmtree(partial)
                 partial = store.partial(run[:16])
             job = processes.agreed(_TrainingJob(options, settings.split, partial, run, read.names, least))
-            facts = _train(read, job, processes, progress, tell)
+            counting = None if runner is None else Counting(partial / FOLDER, runner, progress)
+            facts = _train(read, job, processes, progress, tell, counting)
+            if counting is not None:
+                counting.clear()
             seen.keep(read, partial)
             versions = library_versions("torch", "numpy", "implicit")
             inputs |= {"catalogue": read["catalogue"].require()[1].fingerprint}
@@ -167,6 +174,7 @@ def _train(
     processes: Processes,
     progress: Progress,
     on_epoch: Callable[[EpochScore], None],
+    counting: Counting | None,
 ) -> dict[str, Any]:
     """Train and count, save the model in the job's folder, and return the facts of its manifest."""
     began, settings = time.perf_counter(), job.settings
@@ -175,7 +183,7 @@ def _train(
         data, settings, job.partial, job.run, processes=processes, progress=progress, on_epoch=on_epoch
     )
     precision = pick_precision(settings.precision, pick_device(settings.device))
-    experts = count(data.log, data.cases, data.features, settings, progress, job.least)
+    experts = count(data.log, data.cases, data.features, settings, progress, job.least, counting=counting)
     parts = {**tower_parts(network, data, precision), **experts.parts(data.cases)}
     if not parts:
         raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")

@@ -8,6 +8,7 @@ from molar_retrieval.alignment.components import Counted, Dense, Momentary, Scor
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, sample
 from molar_retrieval.arrays import Matrix
 from molar_retrieval.config import AlignSettings
+from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.fit import NAMES, Scoring, fit_experts
 from molar_retrieval.experts.item_item import ItemItemWeights
@@ -48,11 +49,13 @@ def count(
     least: int = 1,
     *,
     blocks: bool = True,
+    counting: Counting | None = None,
 ) -> Experts:
     """Fit the experts that the settings name; a sample of the validation cases chooses each one's own settings.
 
     ``log`` holds training interactions, ``features`` conditioned content of all items, shape (n_items, f);
-    what rests on fewer people than ``least`` is left out. Without ``blocks`` nothing is tried that takes minutes.
+    what rests on fewer people than ``least`` is left out. Without ``blocks`` nothing is tried that takes minutes;
+    ``counting`` makes blocks, None: this process.
     """
     few = sample(cases, _JUDGED, rng.generator(settings.seed, "expert cases"))
 
@@ -60,7 +63,9 @@ def count(
         return ndcg(ranks(few, lambda block: scoring(few.histories(block))))
 
     names = [name for name in NAMES if name in settings.experts]
-    fitted, report = fit_experts(log, judge, settings.partners, names, progress, features, least, blocks=blocks)
+    fitted, report = fit_experts(
+        log, judge, settings.partners, names, progress, features, least, blocks=blocks, counting=counting
+    )
     item_item = tuple(expert for expert in fitted if isinstance(expert, ItemItemWeights))
     content_knn = next((expert for expert in fitted if isinstance(expert, ContentNeighbours)), None)
     return Experts(item_item, content_knn, next((e for e in fitted if isinstance(e, Trend)), None), report)

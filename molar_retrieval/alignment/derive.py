@@ -26,10 +26,12 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.embedding.contents import VECTORS
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.experts.column_shards import FOLDER, Counting
 from molar_retrieval.manifest import PRIVATE
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
+from molar_retrieval.runner import Runner
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
@@ -62,10 +64,11 @@ class DeriveReport:
         return asdict(self) | {"folder": str(self.folder), "notes": list(self.notes)}
 
 
-def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
+def derive(workspace: Workspace, progress: Progress = SILENT, *, runner: Runner | None = None) -> DeriveReport:
     """Bring the live ``alignment`` to the workspace's present catalogue, content vectors and log, and publish it.
 
     Nothing happens where these are what it was made from; what shapes it is as it was trained, whatever settings say.
+    What is counted in blocks of items is so by the ``runner``; None: by this process, in memory.
 
     Raises:
         MissingArtefactError: If there is no alignment yet, or something it is made from is missing.
@@ -89,8 +92,9 @@ def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
             raise StaleArtefactError(words, "run `molar align`, which trains it anew")
         store, vectors = workspace["alignment"], fingerprint.of_file(read["content"].require()[0] / VECTORS)
         name = fingerprint.of_json(["derived", _VERSION, former.manifest.fingerprint, inputs])
-        shutil.rmtree(store.partial(name[:16]))
         partial = store.partial(name[:16])
+        _clear(partial, FOLDER)
+        counting = None if runner is None else Counting(partial / FOLDER, runner, progress)
         notes: tuple[str, ...] = ()
         if former.differs_in_numbers(read, inputs, vectors):
             facts, came = former.renumbered(read, partial)
@@ -98,10 +102,12 @@ def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
             from molar_retrieval.alignment.present import bring  # brings torch
 
             progress.start("counting what has changed", None)
-            now = bring(former.folder, former.manifest, read, before)
+            now = bring(former.folder, former.manifest, read, before, counting)
             facts, came = now.write(partial), now.came
             notes = tuple(f"{one}: {why}" for one, why in now.counted.left.items())
             progress.finish()
+        if counting is not None:
+            counting.clear()
         seen.keep(read, partial)
         if derived is None and former.manifest.inputs.items() >= inputs.items():
             seen.keep_trained(former.folder, partial)
@@ -111,6 +117,13 @@ def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
         read.confirm()
         folder = store.publish(partial, Manifest("alignment", name, inputs, former.manifest.settings, facts, libraries))
     return DeriveReport(folder, name, False, account, notes)
+
+
+def _clear(folder: Path, kept: str) -> None:
+    """Remove what a killed run has left, but for one folder in it."""
+    for path in folder.iterdir():
+        if path.name != kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _of_statistics(workspace: Workspace) -> DeriveReport:

@@ -17,6 +17,7 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_sayings, numeric_attributes
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import DIM, compressed, principal
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions import InteractionLog
@@ -43,10 +44,13 @@ class Present:
         return described(self.model) | counts
 
 
-def bring(folder: Path, manifest: Manifest, read: Workspace, before: InteractionLog) -> Present:
+def bring(
+    folder: Path, manifest: Manifest, read: Workspace, before: InteractionLog, counting: Counting | None = None
+) -> Present:
     """Bring the alignment in ``folder``, which has seen the log ``before``, to the artefacts that are ``read``.
 
-    How well it foretold what has come is asked first, and told with what came.
+    How well it foretold what has come is asked first, and told with what came. ``counting`` makes what is made in
+    blocks, None: this process.
     """
     model, log = open_model(folder), open_log(read)
     records = [Foretold.of(record) for record in manifest.facts.get("derived", {}).get("foretold", [])]
@@ -57,7 +61,8 @@ def bring(folder: Path, manifest: Manifest, read: Workspace, before: Interaction
     chosen = {name: one["chosen"] for name, one in manifest.facts["experts"].items()}
     sums = open_sums(folder)
     base = None if sums is None else (sums, before)
-    counted = recount(log, chosen, manifest.settings["align"]["partners"], model.item_item, base, moved_to, model.least)
+    partners = manifest.settings["align"]["partners"]
+    counted = recount(log, chosen, partners, model.item_item, base, moved_to, model.least, counting)
     content = ContentVectors.open(read["content"].require()[0])
     features = model.conditioner(content.vectors, hashed_sayings(catalogue))
     moved = _with_items(model, features, rows, None if "derived" in manifest.facts else model.known)

@@ -16,6 +16,7 @@ from molar_retrieval.arrays import Rows
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.column_blocks import FollowedInBlocks
+from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.fit import (
     BLOCK_EASE,
@@ -64,15 +65,16 @@ def recount(
     base: tuple[PairSums, InteractionLog] | None,
     rows: Rows,
     least: int = 1,
+    counting: Counting | None = None,
 ) -> Recounted:
     """Count the experts with the settings ``chosen`` by name, keeping so many ``partners`` of each item.
 
     ``base`` are sums and the log that they are of, of which only changes are counted; None: everything is. ``rows``
     says where each item of that log, and of the ``former`` experts, is now, -1 where it is gone. No pair rests on fewer
-    people than ``least``.
+    people than ``least``. ``counting`` makes what is made in blocks, None: this process.
     """
     if base is not None and not any(map(len, changed_users(base[1], log, rows))):
-        return _moved(log, chosen, partners, former, base[0], rows, least)
+        return _moved(log, chosen, partners, former, base[0], rows, least, counting)
     names = [one.name for one in former]
     left = {name: note for name in names if (note := _too_many(chosen[name], log))}
     sums, changed = _summed(log, {n: chosen[n] for n in names if n not in left}, base, rows, together=least > 1)
@@ -86,16 +88,16 @@ def recount(
             counted = sums.followed
             if counted is None:
                 counted = FollowedInBlocks(log, setting["window"], setting["decay"])
-            item_item.append(sequence(log, counted, setting, partners, few))
+            item_item.append(sequence(log, counted, setting, partners, few, counting))
         elif setting["model"] == EASE:
             pairs = sums.together
             whole = EASECounts.of(countable(log)) if pairs is None else EASECounts.of_sums(pairs, known_items(log))
             item_item.append(ease(whole, setting, partners, log.n_items, few))
         elif setting["model"] == BLOCK_EASE:
             blocks = BlockEASE.of(Taken.of(countable(log)), setting["neighbours"])
-            item_item.append(block_ease(blocks, setting, partners, least))
+            item_item.append(block_ease(blocks, setting, partners, least, counting))
         else:
-            item_item.append(item_neighbours(countable(log), setting, partners, few))
+            item_item.append(item_neighbours(countable(log), setting, partners, few, counting))
     return Recounted(tuple(item_item), sums, changed, left)
 
 
@@ -107,6 +109,7 @@ def _moved(
     sums: PairSums,
     rows: Rows,
     least: int,
+    counting: Counting | None,
 ) -> Recounted:
     """The experts where no history has changed: only items with interactions enter, and these are what they were.
 
@@ -118,7 +121,7 @@ def _moved(
     again = any(chosen[one.name]["model"] == ITEM_KNN for one in former)
     few = FewPairs.of(countable(log), least, now) if again else None
     item_item = [
-        item_neighbours(countable(log), chosen[one.name], partners, few)
+        item_neighbours(countable(log), chosen[one.name], partners, few, counting)
         if chosen[one.name]["model"] == ITEM_KNN
         else one.moved(rows, log.n_items)
         for one in former

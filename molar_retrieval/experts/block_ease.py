@@ -4,7 +4,7 @@ Steck 2019, "Markov Random Fields for Collaborative Filtering" (NeurIPS, arXiv 1
 of what is inverted: the counts of a block are those of the log, so that it is positive definite as the whole is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,7 +13,8 @@ import numpy.typing as npt
 from scipy.sparse import csc_matrix, csr_matrix, hstack
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from molar_retrieval.arrays import Matrix, Rows
+from molar_retrieval.arrays import Array, Matrix, Rows
+from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.taken import Taken, side_by_side
 
@@ -45,13 +46,21 @@ class BlockEASE:
         order = order[taken.counts[order] > 0]
         return cls(taken, neighbours, [np.sort(order[begin : begin + size]) for begin in range(0, len(order), size)])
 
-    def weights(self, regularisation: float, partners: int, least: int = 1) -> csr_matrix:
+    def weights(
+        self, regularisation: float, partners: int, least: int = 1, counting: Counting | None = None
+    ) -> csr_matrix:
         """``-P_ij / P_jj`` off the diagonal, of every item's column the ``partners`` furthest from zero, float32.
 
         P is the inverse of ``G + λI`` over the block of item j, λ being the ``regularisation``. Pairs that some, but
-        fewer than ``least`` users had are left out. Shape (n_items, n_items).
+        fewer than ``least`` users had are left out. Shape (n_items, n_items). Blocks are solved by ``counting``; None:
+        by threads of this process.
         """
-        return side_by_side(self._parts(regularisation, partners, least), len(self.taken.counts))
+        n_items = len(self.taken.counts)
+        if counting is not None and self.groups:
+            blocks = [self.groups[first : first + _AT_ONCE] for first in range(0, len(self.groups), _AT_ONCE)]
+            work = SolvedColumns(n_items, self.neighbours, regularisation, partners, least)
+            return counting.columns(work, self.taken.to_tensors(core=True), blocks, n_items)
+        return side_by_side(self._parts(regularisation, partners, least), n_items)
 
     def solved(self, items: Rows, regularisation: float, partners: int, least: int = 1) -> csc_matrix:
         """The same for the items of one group, shape (n_items, len(items))."""
@@ -65,17 +74,42 @@ class BlockEASE:
         shape = (together.shape[1], len(items))
         return csc_matrix((own.data, block[own.indices].astype(np.int32), own.indptr), shape=shape)
 
+    def several(self, groups: Sequence[Rows], regularisation: float, partners: int, least: int = 1) -> csc_matrix:
+        """The same for the items of several groups."""
+        return csc_matrix(hstack([self.solved(items, regularisation, partners, least) for items in groups]))
+
     def _parts(self, regularisation: float, partners: int, least: int) -> Iterator[tuple[Rows, csc_matrix]]:
         def solved(first: int) -> tuple[Rows, csc_matrix]:
             groups = self.groups[first : first + _AT_ONCE]
-            made = [self.solved(items, regularisation, partners, least) for items in groups]
-            return np.concatenate(groups), csc_matrix(hstack(made))
+            return np.concatenate(groups), self.several(groups, regularisation, partners, least)
 
         threads = max([1, *(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")])
         if self.groups:
             self.taken.among(self.groups[0])  # what is counted once is, before there are threads
         with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
             yield from pool.map(solved, range(0, len(self.groups), _AT_ONCE))
+
+
+@dataclass(frozen=True)
+class SolvedColumns:
+    """The columns of :meth:`BlockEASE.solved`, of the arrays of :class:`~molar_retrieval.experts.taken.Taken`."""
+
+    n_items: int
+    neighbours: int
+    regularisation: float
+    partners: int
+    least: int
+    task: str = "EASE in blocks"
+
+    def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
+        """What solves a block, which is of groups."""
+        blocks = BlockEASE(Taken.of_tensors(tensors, self.n_items), self.neighbours, [])
+
+        def solved(block: Block) -> csc_matrix:
+            assert not isinstance(block, slice)
+            return blocks.several(block, self.regularisation, self.partners, self.least)
+
+        return solved
 
 
 def neighbourhood(

@@ -4,7 +4,7 @@ A block has the columns of some items, whole: each pair is counted for the item 
 merged, or cut, before the strongest weights of an item are chosen, and blocks may be counted anywhere, in any order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,11 +13,16 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts import taken
+from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.company import FewPairs
+from molar_retrieval.experts.histories import countable
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.order import followers, rounded, scales
-from molar_retrieval.experts.taken import many_pairs, ranges, side_by_side
+from molar_retrieval.experts.taken import Taken, many_pairs, ranges, side_by_side
+from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
+
+_OFFSETS, _ITEM, _STRENGTH = "offsets", "item", "strength"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +73,19 @@ class FollowedInBlocks:
             weights.sort_indices()  # of equal weights those of the first rows stay
         return csc_matrix(strongest(weights, count))
 
-    def strongest(self, shrink: float, ordered: bool, count: int, few: FewPairs | None = None) -> csr_matrix:
-        """All columns, shape (n_items, n_items)."""
+    def strongest(
+        self,
+        shrink: float,
+        ordered: bool,
+        count: int,
+        few: FewPairs | None = None,
+        counting: Counting | None = None,
+    ) -> csr_matrix:
+        """All columns, shape (n_items, n_items), by ``counting``; None: by this thread."""
+        if counting is not None:
+            least = 1 if few is None else few.least
+            work = FollowedColumns(self.log.n_items, self.window, self.decay, shrink, ordered, count, least)
+            return counting.columns(work, self._tensors(few), self.blocks, self.log.n_items)
         rows = np.arange(self.log.n_items)
         parts = ((rows[block], self.cooccurrence(block, shrink, ordered, count, few)) for block in self.blocks)
         return side_by_side(parts, self.log.n_items)
@@ -81,6 +97,14 @@ class FollowedInBlocks:
             first, end = np.searchsorted(items, [block.start, block.stop])
             found[:, first:end] = self.columns(block)[:, items[first:end] - block.start][items].toarray()
         return found
+
+    def _tensors(self, few: FewPairs | None) -> dict[str, Array]:
+        strength = {} if self.log.strength is None else {_STRENGTH: self.log.strength}
+        read: dict[str, Array] = {_OFFSETS: self.log.offsets, _ITEM: self.log.item, **strength}
+        if few is None:
+            return read
+        whose = few.pairs if isinstance(few.pairs, Taken) else Taken.of(countable(self.log))
+        return read | whose.to_tensors()
 
     def _pairs(self, places: Rows, ordered: bool) -> Iterator[tuple[Array, Array, Array]]:
         """By distance: items that are so far from interactions at some places, items of these, how much they count."""
@@ -97,6 +121,35 @@ class FollowedInBlocks:
                 if log.strength is not None:
                     values *= log.strength[other] * log.strength[own]
                 yield log.item[other], log.item[own], rounded(values)
+
+
+@dataclass(frozen=True)
+class FollowedColumns:
+    """The columns of :meth:`FollowedInBlocks.cooccurrence`, of arrays; no pair rests on fewer people than ``least``."""
+
+    n_items: int
+    window: int
+    decay: float
+    shrink: float
+    ordered: bool
+    count: int
+    least: int
+    task: str = "what is taken after what"
+
+    def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
+        """What counts a block; people have no names, and times do not matter."""
+        item = tensors[_ITEM]
+        times = np.broadcast_to(np.int64(0), item.shape)
+        nobody, items = IdMap([]), IdMap.numbered(self.n_items)
+        log = InteractionLog(nobody, items, tensors[_OFFSETS], item, times, strength=tensors.get(_STRENGTH))
+        few = FewPairs(self.least, Taken.of_tensors(tensors, self.n_items), 0.0) if self.least > 1 else None
+        blocks = FollowedInBlocks(log, self.window, self.decay)
+
+        def counted(block: Block) -> csc_matrix:
+            assert isinstance(block, slice)
+            return blocks.cooccurrence(block, self.shrink, self.ordered, self.count, few)
+
+        return counted
 
 
 def followed(log: InteractionLog, window: int, decay: float) -> csr_matrix | FollowedInBlocks:

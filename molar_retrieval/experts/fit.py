@@ -12,6 +12,7 @@ from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.column_blocks import FollowedInBlocks, followed
+from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.histories import countable, known_items, reach
@@ -90,6 +91,7 @@ def fit_experts(
     least: int = 1,
     *,
     blocks: bool = True,
+    counting: Counting | None = None,
 ) -> tuple[tuple[Expert, ...], dict[str, dict[str, Any]]]:
     """Fit the named experts on at least one interaction, each with the settings that rank validation best.
 
@@ -97,8 +99,8 @@ def fit_experts(
     Item-item weights are judged with as few entries per item, ``count``, as will be kept: by what ships. Content
     neighbours need conditioned content of all items, shape (n_items, f). No pair and no item's popularity rests on
     fewer people than ``least``. Without ``blocks`` EASE is left out where it would be made in blocks, which takes
-    minutes. The experts come in the order of ``names``, and with them, by name, what was ``chosen`` and ``tried``, with
-    a ``note`` where something was left out.
+    minutes; ``counting`` makes the blocks, None: this process. The experts come in the order of ``names``, and with
+    them, by name, what was ``chosen`` and ``tried``, with a ``note`` where something was left out.
     """
     few = FewPairs.of(countable(log), least) if {SEQUENCE, LINEAR} & {*names} else None
     if few is not None:
@@ -106,8 +108,8 @@ def fit_experts(
             f"{few.share:.1%} of the pairs of items are left out: fewer than {least} people had them ([privacy] least)"
         )
     grids: dict[str, Callable[[], _Grid]] = {
-        SEQUENCE: lambda: _sequences(log, count, few),
-        LINEAR: lambda: _linear(log, count, few, blocks),
+        SEQUENCE: lambda: _sequences(log, count, few, counting),
+        LINEAR: lambda: _linear(log, count, few, blocks, counting),
         CONTENT: lambda: _content(features),
         TREND: lambda: _trend(log, least),
     }
@@ -143,12 +145,12 @@ def _trend(log: InteractionLog, least: int) -> _Grid:
     return [(setting, partial(Trend.fit, log, days, least)) for days, setting in settings], None
 
 
-def _sequences(log: InteractionLog, count: int, few: FewPairs | None) -> _Grid:
+def _sequences(log: InteractionLog, count: int, few: FewPairs | None, counting: Counting | None) -> _Grid:
     """The regression where it can be had, with the counts that it does not know: of either order; else all counts."""
     counted = lru_cache(maxsize=1)(partial(followed, log))
 
     def fitted(setting: Setting) -> ItemItemWeights:
-        return sequence(log, counted(setting["window"], setting["decay"]), setting, count, few)
+        return sequence(log, counted(setting["window"], setting["decay"]), setting, count, few, counting)
 
     counts: list[Setting] = [{"model": COOCCURRENCE, **setting} for setting in COUNTS]
     regressions: list[Setting] = [{"model": REGRESSION, **setting} for setting in REGRESSIONS]
@@ -165,15 +167,16 @@ def sequence(
     setting: Setting,
     count: int,
     few: FewPairs | None = None,
+    counting: Counting | None = None,
 ) -> ItemItemWeights:
     """What is taken after what, by :func:`followers` of the log with the setting's window and decay.
 
-    Pairs of ``few`` are left out.
+    Pairs of ``few`` are left out; ``counting`` counts blocks, None: this process.
     """
     if setting["model"] == COOCCURRENCE:
         shrink, ordered, memory = setting["shrink"], setting["ordered"], setting["memory"]
         if isinstance(followed, FollowedInBlocks):
-            own = followed.strongest(shrink, ordered, count, few)
+            own = followed.strongest(shrink, ordered, count, few, counting)
         else:
             own = strongest(_shared(cooccurrence(log, followed, shrink, ordered), few), count)
         return ItemItemWeights(SEQUENCE, own, memory, reach(memory))
@@ -186,7 +189,7 @@ def sequence(
     return ItemItemWeights(SEQUENCE, _spread(own, model.columns, log.n_items), decay, reach(decay))
 
 
-def _linear(log: InteractionLog, count: int, few: FewPairs | None, blocks: bool) -> _Grid:
+def _linear(log: InteractionLog, count: int, few: FewPairs | None, blocks: bool, counting: Counting | None) -> _Grid:
     """EASE where it can be had, whole or in blocks, all settings with the same counts; and neighbours."""
     log = countable(log)
     gram = lru_cache(maxsize=1)(partial(linear.EASECounts.of, log))
@@ -195,11 +198,12 @@ def _linear(log: InteractionLog, count: int, few: FewPairs | None, blocks: bool)
 
     def fitted(setting: Setting) -> ItemItemWeights:
         if setting["model"] == BLOCK_EASE:
-            return block_ease(grouped(setting["neighbours"]), setting, count, 1 if few is None else few.least)
+            least = 1 if few is None else few.least
+            return block_ease(grouped(setting["neighbours"]), setting, count, least, counting)
         return ease(gram(), setting, count, log.n_items, few)
 
     def neighbours() -> ItemItemWeights:
-        return item_neighbours(log, NEIGHBOURS, count, few)
+        return item_neighbours(log, NEIGHBOURS, count, few, counting)
 
     nearest: Setting = {"model": ITEM_KNN, **NEIGHBOURS}
     settings: list[Setting] = [{"model": EASE, "regularisation": value} for value in REGULARISATIONS]
@@ -224,17 +228,23 @@ def ease(
     return ItemItemWeights(LINEAR, _spread(own, counts.columns, n_items))
 
 
-def block_ease(blocks: BlockEASE, setting: Setting, partners: int, least: int = 1) -> ItemItemWeights:
+def block_ease(
+    blocks: BlockEASE, setting: Setting, partners: int, least: int = 1, counting: Counting | None = None
+) -> ItemItemWeights:
     """The same by many small inverses, without pairs that fewer than ``least`` people had."""
-    return ItemItemWeights(LINEAR, blocks.weights(setting["regularisation"], partners, least))
+    return ItemItemWeights(LINEAR, blocks.weights(setting["regularisation"], partners, least, counting))
 
 
 def item_neighbours(
-    log: InteractionLog, setting: Setting, partners: int, few: FewPairs | None = None
+    log: InteractionLog,
+    setting: Setting,
+    partners: int,
+    few: FewPairs | None = None,
+    counting: Counting | None = None,
 ) -> ItemItemWeights:
     """What goes together, by item neighbours, without those of ``few``."""
     own = {name: setting[name] for name in NEIGHBOURS}
-    return ItemItemWeights(LINEAR, strongest(_shared(linear.item_knn(log, **own), few), partners))
+    return ItemItemWeights(LINEAR, strongest(_shared(linear.item_knn(log, **own, counting=counting), few), partners))
 
 
 def too_many(model: str, log: InteractionLog) -> str | None:

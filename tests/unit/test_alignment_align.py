@@ -11,9 +11,11 @@ import pytest
 import torch
 from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
+from shard_jobs import Stopping
 
 from molar_retrieval.alignment.align import align, training_data
 from molar_retrieval.alignment.cold_start import model_ranks
+from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.training import TowerTrainer
 from molar_retrieval.alignment.validation import means
@@ -22,7 +24,10 @@ from molar_retrieval.collaborative.factors import factorise, has_people, held_ou
 from molar_retrieval.config import EmbedSettings, MolarSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.experts import linear, taken
 from molar_retrieval.interactions import Holdout, prepare_interactions, write_log
+from molar_retrieval.progress import Notes
+from molar_retrieval.runner import InThisProcess
 from molar_retrieval.workspace import Workspace
 
 PARTS = ("sequence", "linear", "neighbours", "trend")
@@ -303,3 +308,29 @@ def test_room_for_newcomers_is_as_set(tmp_path):
         report = align(workspace, settings)
         assert report.facts["slots"] == slots
         assert open_model(report.folder).slots == slots
+
+
+def test_whoever_counts_in_blocks_the_model_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(taken, "MOST_PAIRS", 10)
+    monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 300)
+    monkeypatch.setattr(linear, "MAX_ITEMS", 10)
+    alone, counted = (shop(tmp_path / name, walks()) for name in ("alone", "counted"))
+    settings = small(alone, towers=(), experts=("sequence", "linear"))
+    align(alone, settings)
+    with pytest.raises(KeyboardInterrupt):
+        align(counted, settings, runner=Stopping(3))
+    notes = Notes()
+    report = align(counted, settings, runner=InThisProcess(), progress=notes)
+    assert any(note.startswith("going on with an interrupted run: 3 of") for note in notes.notes)
+    assert {one["chosen"]["model"] for one in report.facts["experts"].values()} <= {
+        "co-occurrence", "block EASE", "item-kNN",
+    }  # fmt: skip
+    derive(alone)
+    with pytest.raises(KeyboardInterrupt):
+        derive(counted, runner=Stopping(2))
+    notes = Notes()
+    derive(counted, notes, runner=InThisProcess())
+    assert any(note.startswith("going on with an interrupted run: 2 of") for note in notes.notes)
+    left, right = (one["alignment"].require()[0] for one in (alone, counted))
+    assert (left / "model.safetensors").read_bytes() == (right / "model.safetensors").read_bytes()
+    assert not [*right.rglob("counting")]

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from molar_cli.commands.align import print_staged
-from molar_cli.options import IndexOption, StageOption, TrustOption
+from molar_cli.options import IndexOption, OnOption, StageOption, TrustOption
 from molar_cli.session import Session, command
 
 
@@ -16,6 +16,7 @@ def update(
     stage: StageOption = False,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
+    on: OnOption = "auto",
 ) -> None:
     """Bring the live generation to the present catalogue and log: the least that is right, without training.
 
@@ -24,7 +25,7 @@ def update(
 
     Example: [bold]molar update[/]
     """
-    report = run.shop().update(dry_run=dry_run, stage=stage, index=index, trust_remote_code=trust_remote_code)
+    report = run.shop().update(dry_run=dry_run, stage=stage, index=index, trust_remote_code=trust_remote_code, on=on)
     if run.document(report.to_dict()):
         return
     run.console.line(report.summary)

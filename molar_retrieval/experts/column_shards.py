@@ -1,0 +1,136 @@
+"""Partners of items as a work in shards: a shard is a block of items, its file what goes with each of them.
+
+What all blocks read lies in one file of arrays, which workers map into memory: those of one machine share it.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from safetensors.numpy import save_file
+from scipy.sparse import csc_matrix, csr_matrix
+from threadpoolctl import threadpool_limits
+
+from molar_retrieval import fingerprint
+from molar_retrieval.arrays import Array, Rows
+from molar_retrieval.experts.taken import side_by_side
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.runner import Runner, Shard, ShardWork, appearing
+from molar_retrieval.tensors import TensorsWriter, mapped
+
+FOLDER = "counting"
+"""Where files of unfinished counting lie, in the folder of what is made of them."""
+Block = slice | Sequence[Rows]
+"""Neighbouring items, or groups of items by their rows."""
+_ITEMS, _INDPTR, _ROWS, _VALUES = "items", "indptr", "rows", "values"
+
+
+class ColumnWork(Protocol):
+    """How the columns of a matrix of items by items are made; it is pickled, and frozen."""
+
+    @property
+    def task(self) -> str:
+        """What the progress calls it."""
+
+    def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
+        """What makes the columns of a block, shape (n_items, items of the block), of arrays that all of them read."""
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Who makes blocks of columns, and where their files are until whoever asked has removed them.
+
+    A run that was killed finds those of the same data and settings again.
+    """
+
+    folder: Path
+    runner: Runner
+    progress: Progress = SILENT
+
+    def columns(
+        self, work: ColumnWork, tensors: Mapping[str, Array], blocks: Sequence[Block], n_items: int
+    ) -> csr_matrix:
+        """The columns of all blocks, shape (n_items, n_items), float32; those of other items are empty."""
+        items = [_items(block) for block in blocks]
+        read = fingerprint.of_bytes(
+            np.ascontiguousarray(one).reshape(-1).view(np.uint8).data for one in tensors.values()
+        )
+        cut = fingerprint.of_bytes(one.tobytes() for one in items)
+        folder = self.folder / fingerprint.of_json([repr(work), [*tensors], read, cut])
+        folder.mkdir(parents=True, exist_ok=True)
+        job = ColumnsJob(folder.absolute(), work)
+        if not job.inputs.exists():
+            with appearing(job.inputs) as partial, TensorsWriter(partial) as writer:
+                for name, values in tensors.items():
+                    writer.append(name, values)
+        shards = [Shard(n, len(own), block) for n, (own, block) in enumerate(zip(items, blocks, strict=True))]
+        self.runner.run(job, shards, self.progress)
+        return side_by_side((job.read(shard.number, n_items) for shard in shards), n_items)
+
+    def clear(self) -> None:
+        """Remove all files: what was asked for is made."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class ColumnsJob:
+    """Blocks of columns as shards."""
+
+    folder: Path
+    work: ColumnWork
+    gpu: bool = False
+
+    @property
+    def task(self) -> str:
+        """What the progress calls it."""
+        return self.work.task
+
+    @property
+    def inputs(self) -> Path:
+        """The file that all shards read."""
+        return self.folder / "inputs.safetensors"
+
+    def path(self, shard: int) -> Path:
+        """The file of a block."""
+        return self.folder / f"{shard:08}.safetensors"
+
+    def is_whole(self, shard: int) -> bool:
+        """Whether the file is there, as long as it says."""
+        try:
+            return {*mapped(self.path(shard))} == {_ITEMS, _INDPTR, _ROWS, _VALUES}
+        except (OSError, ValueError):
+            return False
+
+    @contextmanager
+    def opened(self) -> Iterator[ShardWork]:
+        """Map what all blocks read; sums of a block are those of one thread."""
+        made = self.work.of(mapped(self.inputs))
+
+        def work(shard: Shard) -> Sequence[str]:
+            columns = made(shard.given)
+            tensors = {
+                _ITEMS: _items(shard.given), _INDPTR: columns.indptr.astype(np.int64),
+                _ROWS: columns.indices.astype(np.int32), _VALUES: columns.data.astype(np.float32),
+            }  # fmt: skip
+            with appearing(self.path(shard.number)) as partial:
+                save_file(tensors, partial)
+            return ()
+
+        with threadpool_limits(1, "blas"):
+            yield work
+
+    def read(self, shard: int, n_items: int) -> tuple[Rows, csc_matrix]:
+        """The items of a block, and their columns."""
+        found = mapped(self.path(shard))
+        columns = found[_VALUES], found[_ROWS], found[_INDPTR]
+        return found[_ITEMS], csc_matrix(columns, shape=(n_items, len(found[_ITEMS])))
+
+
+def _items(block: Block) -> Rows:
+    if isinstance(block, slice):
+        return np.arange(block.start, block.stop)
+    return np.concatenate(block).astype(np.int64)

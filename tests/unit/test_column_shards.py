@@ -1,0 +1,123 @@
+"""Counting in shards: whoever does it, partners are those of one process in memory, and files the same bytes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from eval_model_tasks import log_of
+from scipy.sparse import csr_matrix
+from shard_jobs import DeadlyColumns, Stopping
+
+from molar_retrieval.experts import block_ease, linear, taken
+from molar_retrieval.experts.block_ease import OWN, BlockEASE, SolvedColumns
+from molar_retrieval.experts.column_blocks import FollowedInBlocks
+from molar_retrieval.experts.column_shards import Counting
+from molar_retrieval.experts.company import FewPairs
+from molar_retrieval.experts.taken import Taken
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.progress import Notes
+from molar_retrieval.runner import InProcesses, InThisProcess
+
+ITEMS = 40
+Counted = Callable[[InteractionLog, Counting | None], csr_matrix]
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> InteractionLog:
+    """A weighted log that has too many pairs to be counted at once, in small blocks."""
+    monkeypatch.setattr(taken, "MOST_PAIRS", 100)
+    monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 500)
+    monkeypatch.setattr(block_ease, "_AT_ONCE", 4)
+    random = np.random.default_rng(3)
+    histories = [(ITEMS * random.random(n) ** 2).astype(int).tolist() for n in random.integers(0, 25, 120)]
+    log = log_of(histories, ITEMS + 2)  # nobody took the last two
+    some = random.random(len(log)).astype(np.float32)
+    return replace(log, strength=some, weight=some)
+
+
+def sequence(log: InteractionLog, counting: Counting | None, least: int = 1) -> csr_matrix:
+    return FollowedInBlocks(log, 7, 0.83).strongest(20, least == 1, 6, FewPairs.of(log, least), counting)
+
+
+def regression(log: InteractionLog, counting: Counting | None, least: int = 1) -> csr_matrix:
+    return BlockEASE.of(Taken.of(log), 2 * OWN).weights(5.0, 6, least, counting)
+
+
+def neighbours(log: InteractionLog, counting: Counting | None) -> csr_matrix:
+    return linear.item_knn(log, "tfidf", 20, 5, counting)
+
+
+def of_few(counted: Callable[..., csr_matrix]) -> Counted:
+    return lambda log, counting: counted(log, counting, 3)
+
+
+WORKS = {
+    "sequence": sequence, "sequence of few": of_few(sequence), "EASE": regression, "EASE of few": of_few(regression),
+    "neighbours": neighbours,
+}  # fmt: skip
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
+
+
+def same(one: csr_matrix, other: csr_matrix) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and (one != other).nnz == 0
+
+
+@pytest.mark.parametrize("counted", WORKS.values(), ids=WORKS)
+def test_partners_are_those_of_one_process(counted: Counted, log: InteractionLog, tmp_path: Path) -> None:
+    alone = counted(log, None)
+    assert alone.nnz
+    assert same(counted(log, Counting(tmp_path, InThisProcess())), alone)
+    assert len(files(tmp_path)) > 4
+
+
+def test_processes_write_the_same_files_though_one_is_killed(log: InteractionLog, tmp_path: Path) -> None:
+    blocks, kept = BlockEASE.of(Taken.of(log), 2 * OWN), Taken.of(log)
+    groups = [blocks.groups[first : first + 4] for first in range(0, len(blocks.groups), 4)]
+    work = SolvedColumns(log.n_items, 2 * OWN, 5.0, 6, 1)
+    (tmp_path / "one").mkdir()
+    one = Counting(tmp_path / "one", InThisProcess())
+    several = Counting(tmp_path / "several", InProcesses(2))
+    alone = one.columns(work, kept.to_tensors(core=True), groups, log.n_items)
+    others = several.columns(DeadlyColumns(work, tmp_path), kept.to_tensors(core=True), groups, log.n_items)
+    assert (tmp_path / "died").exists()
+    assert same(others, alone)
+    found, again = ({Path(name).name: value for name, value in files(c.folder).items()} for c in (one, several))
+    assert found == again
+    assert len(found) == len(groups) + 1
+
+
+def test_what_was_made_before_an_interruption_is_not_made_again(log: InteractionLog, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        sequence(log, Counting(tmp_path, Stopping(3)))
+    before, notes = files(tmp_path), Notes()
+    torn = next(tmp_path.rglob("00000001.safetensors"))
+    torn.write_bytes(torn.read_bytes()[:-1])
+    made = sequence(log, Counting(tmp_path, InThisProcess(), notes))
+    total = len(FollowedInBlocks(log, 7, 0.83).blocks)
+    assert notes.notes == [f"going on with an interrupted run: 2 of {total} shards are there"]
+    assert same(made, sequence(log, None))
+    assert files(tmp_path).items() >= before.items()
+
+
+def test_other_data_or_settings_find_nothing(log: InteractionLog, tmp_path: Path) -> None:
+    counting = Counting(tmp_path, InThisProcess())
+    sequence(log, counting)
+    for other in (log.select(np.arange(len(log)) > 0), replace(log, strength=None)):
+        assert same(sequence(other, counting), sequence(other, None))
+    assert same(FollowedInBlocks(log, 7, 0.5).strongest(20, True, 6, None, counting),
+                FollowedInBlocks(log, 7, 0.5).strongest(20, True, 6))  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 4
+    counting.clear()
+    counting.clear()
+    assert not tmp_path.exists()
+
+
+def test_nobody_took_anything(tmp_path: Path) -> None:
+    empty = log_of([[], []], 4)
+    counting = Counting(tmp_path, InThisProcess())
+    assert sequence(empty, counting).nnz == regression(empty, counting).nnz == 0
