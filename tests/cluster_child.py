@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from embedding_fakes import FakePlanner
-from shard_jobs import SquaresJob, shards
+from eval_model_tasks import log_of
+from shard_jobs import DeadlyColumns, SquaresJob, shards
 
 from molar_retrieval.cluster import local
 from molar_retrieval.cluster.address import ClusterAddress
@@ -21,7 +23,11 @@ from molar_retrieval.cluster.runner import OnCluster, nodes_of
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import embed, job
 from molar_retrieval.errors import MolarError
+from molar_retrieval.experts import taken
+from molar_retrieval.experts.column_blocks import FollowedColumns, FollowedInBlocks
+from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.progress import Notes
+from molar_retrieval.runner import InThisProcess
 from molar_retrieval.workspace import Workspace
 
 _SET_FLAGS, _UP, _RUNNING = 0x8914, 0x1, 0x40
@@ -85,6 +91,24 @@ def embedded(workspace: str, shop: str, folder: str) -> dict[str, Any]:
         progress=progress,
     )  # fmt: skip
     return {"encoded": report.encoded, "notes": progress.notes}
+
+
+def counted(workspace: str, folder: str) -> dict[str, Any]:
+    """Partners by this process, and by two workers of the cluster, of whom the first is killed."""
+    taken.PAIRS_OF_BLOCK = 500
+    random = np.random.default_rng(3)
+    log = log_of([(40 * random.random(n) ** 2).astype(int).tolist() for n in random.integers(0, 25, 120)], 40)
+    blocks = FollowedInBlocks(log, 7, 0.83)
+    work = FollowedColumns(40, 7, 0.83, 20, True, 6, 1)
+    tensors, told = {"offsets": log.offsets, "item": log.item}, {}
+    for workers in (0, 2):
+        progress, place = Notes(), Path(folder, str(workers))
+        place.mkdir()
+        runner = OnCluster(_address(workspace), workers) if workers else InThisProcess()
+        deadly = DeadlyColumns(work, place) if workers else work
+        weights = Counting(place, runner, progress).columns(deadly, tensors, blocks.blocks, 40)
+        told[workers] = {"blocks": len(blocks.blocks), "weights": weights.nnz, "notes": progress.notes}
+    return told
 
 
 def _address(workspace: str) -> ClusterAddress:
