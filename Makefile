@@ -9,7 +9,7 @@ SUITE  ?= quick
 ITEMS  ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick lint types contracts lowest wheel eval bench bench-alignment bench-check attacks docs docs-site
+.PHONY: help install demo test test-quick lint types contracts lowest wheel eval bench bench-alignment referee bench-check attacks docs docs-site
 .PHONY: notebooks screenshot clean
 
 help:  ## print this help
@@ -56,6 +56,9 @@ eval: $(READY)  ## evaluate on the demo shop, or on DATA=path/to/catalogue with 
 bench-alignment: SUITE = alignment-loo
 bench-alignment: $(READY)  ## presets against parts and baselines on DATA=path, SUITE=alignment-loo|alignment-last-day: hours
 	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite $(SUITE) --workspace .work/eval/$(notdir $(or $(DATA),demo))
+
+referee: $(READY)  ## the whole, its parts and all others, three seeds, one declared comparison, on DATA=path: many hours, resumable
+	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite referee --workspace .work/eval/$(notdir $(or $(DATA),demo))
 
 bench: $(READY)  ## throughput, latency, memory, a made-up catalogue of ITEMS items, training, serving, each beside what it is compared to
 	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))

@@ -33,7 +33,7 @@ ablation and setting. p is that of a paired permutation test, corrected after Ho
 _FIRST = 5
 """How many models of a leaderboard are shown."""
 STALE = "Stale: models, splits, metrics or statistics have changed since."
-UNKNOWN = "Stale, maybe: made before reports knew their commit and code."
+UNKNOWN = "Made before reports named their code, so whether other code made it is not known; run it again to know."
 
 
 def results(reports: Mapping[str, Report], code: str | None = None) -> str:

@@ -20,10 +20,11 @@ from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.metrics.lists import ListContext
 from molar_eval.models.base import Model, Task, Tested
 from molar_eval.models.molar import Molar
-from molar_eval.models.roster import BY_SCORE, FAST, OURS, PARTS, Roster, with_changes
+from molar_eval.models.roster import OURS, Roster, with_changes
 from molar_eval.models.walking import arms
 from molar_eval.modules import LIBRARIES, RESULTS, commit, of_modules
 from molar_eval.prices import item_prices
+from molar_eval.primary import corrected
 from molar_eval.ranking import Ranked
 from molar_eval.report.schema import (
     Data,
@@ -38,10 +39,11 @@ from molar_eval.report.schema import (
 from molar_eval.report.standing import LEADERBOARD, standings
 from molar_eval.report.tables import paper_tables
 from molar_eval.results import ModelScores, SplitTest, compared, estimate, model_result, model_scores
+from molar_eval.rivals import best_baseline, pairs
 from molar_eval.scores import FOLDER, scores_path, write_scores
 from molar_eval.slices import labels
 from molar_eval.splits import PREQUENTIAL, Split, checked_options, make_split
-from molar_eval.splits.base import DAY
+from molar_eval.splits.base import DAY, FILE_ORDER
 from molar_eval.splits.prequential import prequential
 from molar_eval.suite import SplitPlan, Suite
 from molar_eval.trade_off import trade_off
@@ -170,10 +172,16 @@ class Evaluator:
         require(self.root, need, "an evaluation takes at least about")
         shutil.rmtree(self.out / FOLDER, ignore_errors=True)
         splits = [result for plan in self.suite.splits for result in self._plan(plan)]
+        splits, primary = corrected(splits, self.suite.primary_comparison)
+        if primary is not None and primary.comparison is None:
+            self.note(
+                f"the primary comparison was not made: {primary.split} lacks {primary.model} or {primary.against}"
+            )
         report = Report(
             title=f"{self.suite.name} on {self.workspace.catalogue.name}",
             suite=self.suite.name,
             description=self.suite.description,
+            primary_comparison=primary,
             data=Data(
                 name=self.workspace.catalogue.name,
                 users=self.log.n_users,
@@ -286,7 +294,8 @@ class Evaluator:
     ) -> SplitResult:
         split, seen = runner.split, runner.task.seen
         cases = split.tests[test]
-        name = f"{split.name}, {test}" + ("" if seen == "hide" else ", seen items shown")
+        ties = "" if split.settings.get("ties", FILE_ORDER) == FILE_ORDER else f", ties by {split.settings['ties']}"
+        name = f"{split.name}, {test}{ties}" + ("" if seen == "hide" else ", seen items shown")
         context = ListContext.of(runner.task.training, runner.task.candidates, seen, self.content, self._categories())
         marked = labels(cases, runner.task.training, self.workspace, self.suite.columns, cases.readable)
         on = SplitTest(name, split.fingerprint, test, cases, context, marked, self.suite)
@@ -297,11 +306,11 @@ class Evaluator:
                 write_scores(scores_path(self.out, name, model.name, one.seed), one)
             scored.append(self._with_kpi(split, on, model_scores(on, model, trials[model.name], scores)))
         against = best_baseline(scored, self.suite.primary)
-        versus = compared(on, scored, rivals(scored, against))
+        versus = compared(on, scored, pairs(scored, against, name, self.suite.primary_comparison))
         self._choose_examples(name, cases, trials, test, against)
         return SplitResult(
             name=name,
-            title=f"{split.name}: {test}",
+            title=f"{split.name}: {test}{ties}",
             fingerprint=split.fingerprint,
             settings=dict(split.settings),
             warning=split.warning,
@@ -377,24 +386,3 @@ class Evaluator:
         if text not in self.notes:
             self.notes.append(text)
             self.tell(text)
-
-
-def best_baseline(models: Sequence[ModelScores], metric: str) -> str:
-    """The strongest baseline of a test, which is the hardest to beat; the first model where there is none."""
-    baselines = [one for one in models if one.model.kind == "baseline"] or list(models[:1])
-    return max(baselines, key=lambda one: one.estimates[metric].mean).model.name
-
-
-def rivals(models: Sequence[ModelScores], against: str) -> dict[str, str]:
-    """Whom each model is compared to, by name.
-
-    Ablations to molar (fast), parts of molar and molar without its second stage to molar, where these took part; the
-    others to ``against``, which has no rival of its own.
-    """
-    names = {one.model.name for one in models}
-    found = {}
-    for one in models:
-        whole = FAST if one.model.kind == "ablation" else OURS if one.model.name in (*PARTS, BY_SCORE) else against
-        if one.model.name != against:
-            found[one.model.name] = whole if whole in names else against
-    return found

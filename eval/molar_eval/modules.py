@@ -13,7 +13,9 @@ LIBRARIES = ("numpy", "scipy", "torch", "implicit", "qdrant-edge-py", "sentence-
 """Those whose versions shape results."""
 RESULTS = (
     "molar_eval.models.roster",
+    "molar_eval.primary",
     "molar_eval.results",
+    "molar_eval.rivals",
     "molar_eval.splits",
     "molar_eval.trial",
     "molar_eval.walk_results",

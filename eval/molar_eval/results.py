@@ -46,11 +46,6 @@ class SplitTest:
         names = list(accuracy(np.zeros(0, np.int64), np.zeros(1, np.int64), self.suite.cutoffs))
         return tuple(sorted(names, key=lambda name: name != self.suite.primary))
 
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """The metrics that models are compared by: the primary one, and recall at its cutoff."""
-        return tuple(dict.fromkeys((self.suite.primary, f"recall@{self.suite.primary.partition('@')[2]}")))
-
     def columns(self, names: Sequence[str]) -> list[int]:
         """Where metrics stand among :attr:`metrics`."""
         return [self.metrics.index(name) for name in names]
@@ -105,17 +100,17 @@ def model_scores(test: SplitTest, model: Tested, trials: Sequence[Trial], scores
 
 
 def compared(
-    test: SplitTest, models: Sequence[ModelScores], against: Mapping[str, str]
+    test: SplitTest, models: Sequence[ModelScores], pairs: Sequence[tuple[str, str]]
 ) -> dict[str, dict[str, list[Comparison]]]:
-    """Each model against its baseline on the same cases, by model and metric; corrected over all comparisons."""
+    """Pairs of models and baselines on the same cases, by model and metric; corrected over all comparisons."""
     by_name = {one.model.name: one for one in models}
-    columns = test.columns(test.compared)
+    columns = test.columns(test.suite.compared)
     found: list[tuple[str, str, str, ConfidenceInterval, float]] = []
-    for name, baseline in against.items():
+    for name, baseline in pairs:
         difference = (by_name[name].values - by_name[baseline].values)[:, columns]
         p_values = paired_permutation(difference, test.cases.user, resamples=5 * test.suite.resamples)
         intervals = clustered_intervals(difference, test.cases.user, resamples=test.suite.resamples)
-        each = zip(test.compared, intervals, p_values.tolist(), strict=True)
+        each = zip(test.suite.compared, intervals, p_values.tolist(), strict=True)
         found += [(name, metric, baseline, interval, p) for metric, interval, p in each]
     corrected = holm(np.array([p for *_, p in found]))
     result: dict[str, dict[str, list[Comparison]]] = {name: {} for name in by_name}
@@ -149,13 +144,13 @@ def model_result(test: SplitTest, scored: ModelScores, versus: Mapping[str, list
 
 
 def _slices(test: SplitTest, scored: ModelScores, labels: Labels) -> list[SliceScore]:
-    values, user = scored.values[:, test.columns(test.compared)], test.cases.user
+    values, user = scored.values[:, test.columns(test.suite.compared)], test.cases.user
     result = []
     for one in slices_of(labels, user):
         metrics = None
         if not one.too_few:
             found = clustered_intervals(values[one.mask], user[one.mask], resamples=test.suite.resamples // 2)
-            metrics = {name: estimate(interval) for name, interval in zip(test.compared, found, strict=True)}
+            metrics = {name: estimate(interval) for name, interval in zip(test.suite.compared, found, strict=True)}
         result.append(SliceScore(value=one.value, cases=int(one.mask.sum()), users=one.users, metrics=metrics))
     return result
 

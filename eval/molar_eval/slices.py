@@ -104,6 +104,8 @@ def labels(
     if training.timestamp.any():
         first = first_times(training.item, training.timestamp, training.n_items)
         found.append(by_item_age(target, cases.times(), first))
+        ties = by_ties(cases)
+        found += [ties] if (ties.codes == 0).any() else []
     found.append(by_history(_read(cases, readable)))
     table = pq.read_table(catalogue.version / ITEMS_FILE)
     photo, described = (np.asarray(pc.is_valid(table[name])) for name in (names.IMAGE, names.DESCRIPTION))
@@ -183,6 +185,23 @@ def by_item_age(target: Rows, time: Rows, first: Rows) -> Labels:
     codes = np.where(cold, len(_AGES) + 1, np.searchsorted(_AGES, age, side="left"))
     names = ("new (up to a week)", "up to a month", "up to a year", "older", COLD)
     return Labels("item age", names, np.where(target < 0, -1, codes).astype(np.int32))
+
+
+def by_ties(cases: Cases) -> Labels:
+    """Whether the target happened in the same second as the user's interaction before or after it.
+
+    Then its place among them is a matter of the log and of the split's rule for ties, not of time. Only for cases whose
+    one target follows their input at once.
+    """
+    log = cases.history
+    begin, end = log.offsets[cases.user], log.offsets[cases.user + 1]
+    at = begin + cases.length
+    there = np.minimum(at, end - 1)
+    time = log.timestamp
+    tied = (there > begin) & (time[np.maximum(there - 1, 0)] == time[there])
+    tied |= (there + 1 < end) & (time[np.minimum(there + 1, len(log) - 1)] == time[there])
+    applies = (at < end) & (log.item[there] == cases.single_target)
+    return Labels("equal times", ("tied", "untied"), np.where(applies, ~tied, -1).astype(np.int32))
 
 
 def by_history(length: Rows) -> Labels:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from molar_eval.cases import Seen
 from molar_retrieval.errors import SettingsError, nearest
@@ -23,6 +23,15 @@ class SplitPlan(Settings):
     models: tuple[str, ...] = Field((), description="models for this split; none: the suite's")
 
 
+class PrimaryComparison(Settings):
+    """``primary_comparison``: the one comparison to judge a run by, declared before it."""
+
+    model: str = Field(description="the model")
+    against: str = Field(description="whom it is compared to")
+    metric: str = Field("ndcg@10", description="the suite's primary metric, or recall at its cutoff")
+    split: str = Field(description="name of one test, such as 'leave-one-out, last'")
+
+
 class Suite(Settings):
     """A suite."""
 
@@ -34,6 +43,9 @@ class Suite(Settings):
     )
     cutoffs: tuple[int, ...] = Field((10, 20), min_length=1)
     primary: str = Field("ndcg@10", description="the metric that models are ordered and judged by")
+    primary_comparison: PrimaryComparison | None = Field(
+        None, description="tested without correction; all others are corrected together, over the whole run"
+    )
     candidates: str = Field("catalogue", pattern="^(catalogue|log)$", description="what is ranked: all, or log items")
     seeds: int = Field(1, ge=1, description="seeds of models that depend on one")
     fast: dict[str, dict[str, Any]] = Field({}, description="settings of ablations and of molar (fast)")
@@ -42,6 +54,25 @@ class Suite(Settings):
     resamples: int = Field(2000, ge=100, description="bootstrap samples; permutations are five times as many")
     index: bool = Field(True, description="measure what the vector index loses")
     examples: int = Field(4, ge=0, description="users shown in the report")
+
+    @model_validator(mode="after")
+    def _declared(self) -> Self:
+        """What is declared can be tested."""
+        if (primary := self.primary_comparison) is None:
+            return self
+        tested = {name for plan in self.splits for name in plan.models or self.models}
+        if missing := {primary.model, primary.against} - tested:
+            raise ValueError(
+                f"the primary comparison needs {' and '.join(map(repr, sorted(missing)))} among the models"
+            )
+        if primary.metric not in self.compared:
+            raise ValueError(f"the primary comparison is by {' or '.join(self.compared)}")
+        return self
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The metrics that models are compared by: the primary one, and recall at its cutoff."""
+        return tuple(dict.fromkeys((self.primary, f"recall@{self.primary.partition('@')[2]}")))
 
     @property
     def k(self) -> int:

@@ -12,12 +12,13 @@ from copies import copy_workspace
 from eval_peeking import peeks
 from settings_for_tests import SMALL_ALIGNMENT
 
-from molar_eval.evaluate import Evaluator, best_baseline, rivals
+from molar_eval.evaluate import Evaluator
 from molar_eval.gate import gate
 from molar_eval.models.base import Task
 from molar_eval.models.molar import Molar
 from molar_eval.models.variants import content_workspace
 from molar_eval.report.write import read_report, write_report
+from molar_eval.rivals import best_baseline, rivals
 from molar_eval.scores import read_scores, scores_path
 from molar_eval.splits import leave_one_out, temporal
 from molar_eval.suite import Suite, load, names
@@ -304,6 +305,7 @@ def test_every_suite_beside_the_package_loads():
         "paper",
         "prequential",
         "quick",
+        "referee",
         "temporal",
     ]
     for name in names():

@@ -23,6 +23,7 @@ from molar_eval.models.sasrec import (
     like_lengths,
 )
 from molar_eval.models.sasrec_network import SASRecNetwork, cross_entropy
+from molar_eval.models.sasrec_search import SASRecSearch, climb
 from molar_retrieval.errors import DataError
 from molar_retrieval.training.trainer import TrainingState
 
@@ -261,3 +262,30 @@ def test_cold_items_are_left_out(task):
     assert np.isneginf(scores[:, COLD]).all()
     np.testing.assert_allclose(scores[0, :28], scores[1, :28], rtol=1e-5)
     assert (scores[2:, :28] == 0).all()
+
+
+def test_a_climb_goes_on_while_it_rises_and_judges_nothing_twice():
+    judged = []
+
+    def judge(setting):
+        judged.append(tuple(setting.values()))
+        return -2 * (setting["a"] - 3) ** 2 - (setting["b"] - setting["a"]) ** 2
+
+    found = climb({"a": 1, "b": 1}, {"a": (0, 1, 2, 3, 4), "b": (1, 2, 3)}, judge)
+    assert found == {"a": 3, "b": 3}, "b follows a, and a goes on after b has"
+    assert len(judged) == len(set(judged)) < 15
+
+
+def test_the_search_of_the_first_seed_chooses_for_all_and_says_where_its_ladders_end(task, monkeypatch):
+    model = SASRecSearch(SMALL.model_copy(update={"epochs": 2}), {"dim": (8, 16)})
+    first, trained = model.fit(task, 0), []
+    monkeypatch.setattr(SASRecTrainer, "_round", lambda self, progress: trained.append(1))
+    assert model.fit(task, 0).facts == first.facts, "what a killed run trained is not trained again"
+    monkeypatch.undo()
+    other = model.fit(task, 1).facts
+    assert not trained
+    assert [row["setting"]["dim"] for row in first.facts["tried"]] == [16, 8]
+    best = max(first.facts["tried"], key=lambda row: row["ndcg@10"])["setting"]["dim"]
+    assert first.facts["chosen"]["dim"] == other["chosen"]["dim"] == best
+    assert first.facts["edge_of_grid"] == {"dim": "largest" if best == 16 else "smallest"}
+    assert other["epochs"] != first.facts["epochs"]

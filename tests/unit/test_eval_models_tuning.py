@@ -9,7 +9,7 @@ from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 
 from molar_eval.cases import Cases
 from molar_eval.models import tuning
-from molar_eval.models.tuning import Fitted, sample, tune, validation_ndcg
+from molar_eval.models.tuning import Fitted, edges, sample, tune, validation_ndcg
 
 EVERYTHING = np.ones(N_ITEMS, bool)
 
@@ -94,3 +94,27 @@ def test_many_cases_are_sampled_the_same_way_each_time(task, monkeypatch):
     assert np.array_equal(first.user, second.user)
     assert np.array_equal(first.targets, task.validation.targets[first.user])
     assert first.user.max() > 40  # not merely the first ones
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        ({"kind": "a", "size": 3, "shrink": 0}, {"size": "largest"}),  # nothing lies beyond a smallest of 0
+        ({"kind": "a", "size": 1, "shrink": 5}, {"size": "smallest", "shrink": "largest"}),
+        ({"kind": "a", "size": 2, "shrink": 0}, {}),
+        ({"kind": "b", "size": 7, "shrink": 0}, {}),  # one size alone was tried with it
+    ],
+)
+def test_a_choice_at_the_end_of_a_grid_is_told(chosen, found):
+    grid = [{"kind": "a", "size": size, "shrink": shrink} for size in (1, 2, 3) for shrink in (0, 5)]
+    grid.append({"kind": "b", "size": 7, "shrink": 0})
+    assert edges(grid, chosen) == found
+
+
+def test_the_facts_say_that_validation_asks_for_more(task):
+    def facts(*sizes):
+        return tune([{"size": s} for s in sizes], lambda s: steps(s["size"]), task, EVERYTHING).facts
+
+    right = facts(1, 2)["chosen"]["size"]
+    assert facts(right, 5)["edge_of_grid"] == {"size": "smallest"}
+    assert "edge_of_grid" not in facts(0, right, 5)

@@ -5,6 +5,7 @@ import pytest
 
 from molar_eval.report.bottom_line import View, bottom_line, plain_title
 from molar_eval.report.page import render
+from molar_eval.report.schema import PrimaryResult
 from molar_eval.report.verdict import judge
 from molar_retrieval.pages.pictures import Pictures
 
@@ -19,9 +20,10 @@ def pair(ours, theirs, p, **changes):
     return made_up.split(models=models, against="EASE", **changes)
 
 
-def line(*splits):
+def line(*splits, primary=None):
     made = made_up.report([]).made
-    return bottom_line([View(s, f"split-{n}", plain_title(s), judge(s, made)) for n, s in enumerate(splits, 1)])
+    views = [View(s, f"split-{n}", plain_title(s), judge(s, made)) for n, s in enumerate(splits, 1)]
+    return bottom_line(views, primary)
 
 
 WON, LOST, TIE = pair(0.19, 0.15, 0.001), pair(0.15, 0.19, 0.001), pair(0.151, 0.15, 0.4)
@@ -80,3 +82,35 @@ def test_every_test_stands_once_in_the_list_with_its_difference(tmp_path):
 
 def test_a_report_without_a_test_is_a_page(tmp_path):
     assert "Nothing was tested" in render(made_up.report([]), None, Pictures(tmp_path))
+
+
+def declared(split, model="molar", against="EASE"):
+    tests = {one.name: one.versus.get("ndcg@10", []) for one in split.models}
+    found = next((test for test in tests.get(model, []) if test.baseline == against), None)
+    return PrimaryResult(split=split.name, model=model, against=against, metric="ndcg@10", comparison=found)
+
+
+@pytest.mark.parametrize(
+    ("split", "headline"),
+    [
+        (WON, "molar beats EASE by 27\N{NO-BREAK SPACE}%"),
+        (LOST, "molar falls short of EASE by 21\N{NO-BREAK SPACE}%"),
+        (TIE, "Cannot tell whether molar or EASE is better"),
+    ],
+)
+def test_what_was_declared_beforehand_is_said_first(split, headline, tmp_path):
+    other = pair(0.3, 0.1, 0.001, name="other")
+    found = line(other, split, primary=declared(split))
+    assert (found.headline, found.view.result) == (headline, split)
+    assert "declared this one comparison before it ran" in " ".join(found.sentences)
+    report = made_up.report([other, split], tables=[], primary_comparison=declared(split))
+    assert f"<h1>{headline}</h1>" in render(report, None, Pictures(tmp_path))
+
+
+def test_a_declared_comparison_that_was_not_made_leaves_the_bottom_line_as_it_is():
+    assert line(WON, primary=declared(WON, against="nobody")) == line(WON)
+
+
+def test_both_rules_for_equal_times_are_told_apart():
+    titles = [plain_title(made_up.split(title="leave-one-out: last" + more)) for more in ("", ", ties by item id")]
+    assert titles == ["Everybody's last item", "Everybody's last item, equal times by item id"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from molar_eval.models.roster import ABLATIONS, BY_SCORE, FAST, OURS, PARTS, Roster, with_changes
+from molar_eval.models.roster import ABLATIONS, BY_SCORE, FAST, OURS, PARTS, WITHOUT, Roster, with_changes
 from molar_eval.models.walking import arms
 from molar_eval.splits import PREQUENTIAL
 from molar_eval.suite import load, names
@@ -83,6 +83,13 @@ def test_an_ablation_changes_one_setting_of_the_fast_ones(roster, name, field, v
     assert {key for key in found if found[key] != fast[key]} == {field}
     assert (set(found[field]) if isinstance(value, set) else found[field]) == value
     assert (model.kind, name in ABLATIONS) == ("ablation", True)
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_molar_without_a_part_is_the_ablation_of_its_own_settings(roster, name):
+    whole = Roster(roster.base, roster.variants, SETTINGS, SETTINGS)
+    assert made(roster, name).settings == made(whole, WITHOUT[name]).settings != made(roster, OURS).settings
+    assert made(roster, name).kind == "ablation"
 
 
 @pytest.mark.parametrize(("name", "whole"), [("no re-ranking", FAST), (BY_SCORE, OURS)])

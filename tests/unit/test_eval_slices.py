@@ -3,9 +3,11 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from eval_model_tasks import log_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from molar_eval.cases import Cases
 from molar_eval.slices import (
     Labels,
     by_column,
@@ -13,6 +15,7 @@ from molar_eval.slices import (
     by_history,
     by_item_age,
     by_popularity,
+    by_ties,
     first_times,
     slices_of,
 )
@@ -61,6 +64,18 @@ def test_history():
     lengths = [0, 1, 2, 3, 5, 6, 20, 21, 50, 51, 1000]
     expected = ["0", *["1–2"] * 2, *["3–5"] * 2, *["6–20"] * 2, *["21–50"] * 2, *["51+"] * 2]
     assert _named(by_history(np.array(lengths))) == expected
+
+
+def test_equal_times():
+    """Tied with the interaction before, with the one after, with neither; and cases of which it cannot be said."""
+    log = log_of([[0, 1, 2, 3, 4], [5, 6], [7]], times=[10, 20, 20, 30, 40, 50, 50, 60])
+    lengths = np.array([0, 1, 2, 3, 4, 0, 1, 0, 1, 0])
+    users = np.array([0, 0, 0, 0, 0, 1, 1, 2, 2, 0])
+    targets = np.array([0, 1, 2, 3, 4, 5, 6, 7, 7, 3])  # the last two: nothing follows, and the target comes later
+    found = _named(by_ties(Cases.single(log, users, lengths, targets)))
+    assert found == ["untied", "tied", "tied", "untied", "untied", "tied", "tied", "untied", None, None]
+    several = Cases(log, np.array([0]), np.array([1]), np.array([0, 2]), np.array([1, 2], np.int32))
+    assert _named(by_ties(several)) == [None]
 
 
 def test_content():

@@ -30,7 +30,9 @@ def evaluate(
         ),
     ] = None,
     where: ConditionOption = None,
-    suite: Annotated[str, typer.Option(help="quick, paper, temporal, cold, prequential, or a TOML file.")] = "quick",
+    suite: Annotated[
+        str, typer.Option(help="quick, paper, temporal, cold, referee, prequential, or a TOML file.")
+    ] = "quick",
     demo: Annotated[bool, option("Write the made-up shop beside the workspace and use it.", "--demo")] = False,
     seeds: Annotated[int | None, option("Seeds of models that depend on one.")] = None,
     model: Annotated[list[str] | None, option("Only this model; may be repeated.")] = None,

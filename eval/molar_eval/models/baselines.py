@@ -92,9 +92,9 @@ class ItemKNN(Baseline):
     GRID = tuple(
         {"weighting": weighting, "shrink": shrink, "neighbours": count}
         for weighting, shrinks, counts in (
-            ("cosine", (0, 20), (5, 200)),
-            ("tfidf", (0, 20), (5, 20, 200)),
-            ("bm25", (0,), (20, 200)),
+            ("cosine", (0, 20, 100), (5, 200, 1000)),
+            ("tfidf", (0, 20, 100), (5, 20, 200, 1000)),
+            ("bm25", (0, 20), (20, 200, 1000)),
         )
         for shrink in shrinks
         for count in counts
@@ -258,7 +258,9 @@ class EASE(Baseline):
     """``history @ B``, B from ridge regression with a zero diagonal (Steck 2019, arXiv 1905.03375)."""
 
     name = "EASE"
-    GRID = tuple({"regularisation": value} for value in (20, 50, 100, 200, 500, 1000, 2000))
+    GRID = tuple(
+        {"regularisation": value} for value in (20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+    )
 
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
         """Count co-occurrences; DataError if more than 20,000 items have training interactions."""

@@ -9,6 +9,7 @@ from typing import Any
 from molar_eval.models.base import Model
 from molar_eval.models.baselines import ContentKNN, baselines
 from molar_eval.models.molar import Molar
+from molar_eval.models.sasrec_search import SASRecSearch
 from molar_eval.models.tuned import PartContentKNN, Reads, TunedContentKNN, Tuning
 from molar_eval.models.variants import VARIANTS, Variant
 from molar_retrieval.config import AlignSettings, FinetuneSettings, MolarSettings, with_preset
@@ -44,6 +45,8 @@ _WITHOUT = {
     "no content neighbours": ("experts", "neighbours"),
     "no trend": ("experts", "trend"),
 }
+WITHOUT = {f"molar ({what})": what for what in ("no content tower", "no alignment loss", "no trend")}
+"""Molar as the settings say, without one part: what each is worth in the whole."""
 _CHANGED: dict[str, dict[str, Any]] = {
     "no experts": {"experts": ()},
     "no alignment loss": {"align_weight": 0.0},
@@ -97,8 +100,8 @@ class Roster:
         def ours(name: str, options: MolarSettings = whole, **more: Any) -> Molar:
             return Molar(self.base, self.variants, options, name, **more)
 
-        def without(name: str) -> Molar:
-            return ours(name, _without(fast, name), kind="ablation")
+        def without(name: str, settings: MolarSettings = fast, what: str = "") -> Molar:
+            return ours(name, _without(settings, what or name), kind="ablation")
 
         makers: dict[str, Callable[[], Model]] = {
             OURS: lambda: ours(OURS),
@@ -108,6 +111,7 @@ class Roster:
             **{name: partial(ours, name, _aligned(whole, part), kind="baseline") for name, part in PARTS.items()},
             **{name: partial(ours, name, fast, kind="ablation", variant=name) for name in VARIANTS},
             **{name: partial(without, name) for name in (*_WITHOUT, *_CHANGED)},
+            **{name: partial(without, name, whole, what) for name, what in WITHOUT.items()},
             _NO_SECOND_STAGE: lambda: _by_score(ours(_NO_SECOND_STAGE, fast, kind="ablation")),
         }
         for what, tasks in _TUNED.items():
@@ -118,7 +122,7 @@ class Roster:
         for what, (_, variant) in _ALONE.items():
             name = f"{ContentKNN.name} ({what})"
             makers[name] = partial(PartContentKNN, self.base, self.variants, whole, variant, name)
-        return makers | baselines()
+        return makers | baselines() | {SASRecSearch.name: SASRecSearch}
 
 
 def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], source: str) -> MolarSettings:

@@ -86,7 +86,7 @@ def tune(
     """Fit each setting and keep the one with the highest validation NDCG@10, the first of equals.
 
     There is at least one. Facts of the best are ``chosen``, ``tried`` (setting, validation NDCG@10 and seconds of fit
-    and validation, in the order of the grid) and ``validation_cases``.
+    and validation, in the order of the grid), ``validation_cases``, and ``edge_of_grid`` where :func:`edges` finds any.
     """
     cases = sample(task.validation)
 
@@ -99,7 +99,33 @@ def tune(
         return Fitted(fit(setting), scorable, {})
 
     best, setting, tried = choose(((setting, partial(fitted, setting)) for setting in grid), judge)
-    return replace(best, facts={"chosen": dict(setting), "validation_cases": len(cases), "tried": tried})
+    found = edges(grid, setting)
+    at_edge = {"edge_of_grid": found} if found else {}
+    return replace(best, facts={"chosen": dict(setting), **at_edge, "validation_cases": len(cases), "tried": tried})
+
+
+def edges(grid: Sequence[Setting], chosen: Setting) -> dict[str, str]:
+    """Where the chosen setting lies at an end of the grid, so that validation may ask for more than was tried.
+
+    By key: ``smallest`` or ``largest`` of several numbers, among the settings that are like it in all words. Nothing
+    lies beyond a smallest of 0.
+    """
+    alike = [one for one in grid if _words(one) == _words(chosen)]
+    found = {}
+    for key, value in _numbers(chosen).items():
+        tried = sorted({_numbers(one)[key] for one in alike if key in _numbers(one)})
+        if len(tried) > 1 and value in (tried[0], tried[-1]) and value:
+            found[key] = "largest" if value == tried[-1] else "smallest"
+    return found
+
+
+def _numbers(setting: Setting) -> dict[str, float]:
+    return {key: v for key, v in setting.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _words(setting: Setting) -> dict[str, Any]:
+    numbers = _numbers(setting)
+    return {key: value for key, value in setting.items() if key not in numbers}
 
 
 def sample(cases: Cases) -> Cases:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from molar_eval.report.schema import SplitResult
-from molar_eval.report.verdict import Outcome, Verdict
+from molar_eval.report.schema import Comparison, PrimaryResult, SplitResult
+from molar_eval.report.verdict import Outcome, Verdict, amount
 from molar_retrieval.pages import words
 
 _OTHERS: dict[Outcome, str] = {
@@ -39,10 +39,16 @@ class BottomLine:
     sentences: list[str]
 
 
-def bottom_line(views: Sequence[View]) -> BottomLine:
-    """The verdict on the first test whose numbers do not flatter, or on the first one, with a word on the others."""
+def bottom_line(views: Sequence[View], primary: PrimaryResult | None = None) -> BottomLine:
+    """What the suite declared beforehand, where it did and that was tested.
+
+    Else the verdict on the first test whose numbers do not flatter, or on the first one, with a word on the others.
+    """
     if not views:
         return BottomLine(None, "Nothing was tested", [])
+    if primary is not None and primary.comparison is not None:
+        view = next(view for view in views if view.result.name == primary.split)
+        return _declared(view, primary, primary.comparison)
     view = next((view for view in views if view.result.warning is None), views[0])
     verdict = view.verdict
     sentences = [*verdict.sentences]
@@ -52,6 +58,26 @@ def bottom_line(views: Sequence[View]) -> BottomLine:
     if others := [other.verdict.outcome for other in views if other is not view]:
         sentences.append(_others(others))
     return BottomLine(view, verdict.headline, sentences)
+
+
+def _declared(view: View, primary: PrimaryResult, comparison: Comparison) -> BottomLine:
+    model, against = primary.model, primary.against
+    theirs = next(one for one in view.result.models if one.name == against).metrics[primary.metric].mean
+    by = f" by {words.percent(abs(comparison.difference.mean) / theirs)}" if theirs > 0 else ""
+    if comparison.p >= words.ALPHA:
+        headline = f"Cannot tell whether {model} or {against} is better"
+    elif comparison.difference.mean > 0:
+        headline = f"{model} beats {against}{by}"
+    else:
+        headline = f"{model} falls short of {against}{by}"
+    said = [
+        f"By {words.metric(primary.metric)} {amount(comparison, theirs)}.",
+        "The suite declared this one comparison before it ran, so its probability stands uncorrected; those of all "
+        "others of the run are corrected together.",
+    ]
+    if view.verdict.outcome != "alone":
+        said.append(f"Against the best of all other methods on this test: {view.verdict.headline}.")
+    return BottomLine(view, headline, said)
 
 
 def _others(outcomes: Sequence[Outcome]) -> str:
@@ -71,4 +97,5 @@ def _titles() -> dict[str, str]:
 
 def plain_title(split: SplitResult) -> str:
     """What a test asks, without the words of papers."""
-    return _titles().get(split.title, split.title)
+    title, comma, ties = split.title.partition(", ties by ")
+    return _titles().get(title, title) + (f", equal times by {ties}" if comma else "")

@@ -6,7 +6,7 @@ The second stage reads more than the part, ALS factors among it. A report keeps 
 from collections.abc import Mapping
 from typing import Any
 
-from molar_eval.report.schema import ModelResult, Report, ReportExamples, SplitResult
+from molar_eval.report.schema import ModelResult, PrimaryResult, Report, ReportExamples, SplitResult
 
 _ALONE, _STAGED = " alone", " + second stage"
 
@@ -16,7 +16,10 @@ def shown(report: Report) -> Report:
     names = _names(report)
     splits = [_split(split, names) for split in report.splits]
     tables = [table.model_copy(update={"rows": [_row(row, names) for row in table.rows]}) for table in report.tables]
-    return report.model_copy(update={"splits": splits, "tables": tables}) if names else report
+    if not names:
+        return report
+    primary = report.primary_comparison and _primary(report.primary_comparison, names)
+    return report.model_copy(update={"splits": splits, "tables": tables, "primary_comparison": primary})
 
 
 def shown_examples(examples: ReportExamples | None, report: Report) -> ReportExamples | None:
@@ -44,6 +47,11 @@ def _names(report: Report) -> dict[str, str]:
 def _split(split: SplitResult, names: Mapping[str, str]) -> SplitResult:
     models = [_model(model, names) for model in split.models]
     return split.model_copy(update={"models": models, "against": names.get(split.against, split.against)})
+
+
+def _primary(primary: PrimaryResult, names: Mapping[str, str]) -> PrimaryResult:
+    model, against = (names.get(name, name) for name in (primary.model, primary.against))
+    return primary.model_copy(update={"model": model, "against": against})
 
 
 def _row(row: list[Any], names: Mapping[str, str]) -> list[Any]:

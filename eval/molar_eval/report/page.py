@@ -18,7 +18,7 @@ def render(report: Report, examples: ReportExamples | None, pictures: Pictures) 
         "molar_eval.report",
         "page.html.jinja",
         report=report,
-        bottom=bottom_line(views),
+        bottom=bottom_line(views, report.primary_comparison),
         views=views,
         figures=figures,
         grids=grids,

@@ -41,7 +41,10 @@ class Comparison(Record):
     baseline: str = Field(description="name of the other model")
     difference: Estimate = Field(description="mean of this model minus the baseline's, per case")
     p: Figure = Field(description="two-sided paired permutation test, users as clusters")
-    p_holm: Figure = Field(description="the same, corrected after Holm over all models and metrics tested here")
+    p_holm: Figure = Field(
+        description="the same, corrected after Holm over all that was tested on this split; over the whole "
+        "run where the suite declares a primary comparison, whose own is its p"
+    )
 
 
 class SliceScore(Record):
@@ -157,6 +160,18 @@ class SplitResult(Record):
     walk: WalkResult | None = Field(None, description="of a walk through time: its steps")
 
 
+class PrimaryResult(Record):
+    """The one comparison that the suite declared before the run."""
+
+    split: str = Field(description="name of the test")
+    model: str = Field(description="the model")
+    against: str = Field(description="whom it is compared to")
+    metric: str = Field(description="by which it is")
+    comparison: Comparison | None = Field(
+        description="what came out, p uncorrected; None: one of them did not take part"
+    )
+
+
 class Table(Record):
     """A table laid out as a paper's."""
 
@@ -199,6 +214,7 @@ class Report(Record):
     title: str = Field(description="heading")
     suite: str = Field(description="name of the suite")
     description: str = Field(description="what the suite asks")
+    primary_comparison: PrimaryResult | None = Field(None, description="what the run is to be judged by, if declared")
     data: Data = Field(description="the data set")
     made: Made = Field(description="where the numbers come from")
     splits: list[SplitResult] = Field(description="results, split by split")

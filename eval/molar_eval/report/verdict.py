@@ -190,7 +190,7 @@ def _by_metric(
     if difference is None:
         values = [words.fraction(model.metrics[split.primary].mean) for model in (ours, baseline)]
         return [f"By {name} {ours.name} scores {values[0]} and {baseline.name} {values[1]}.", *_named(split, ours)]
-    return [f"By {name} {_amount(difference, baseline.metrics[split.primary].mean)}."]
+    return [f"By {name} {amount(difference, baseline.metrics[split.primary].mean)}."]
 
 
 def _named(split: SplitResult, ours: ModelResult) -> list[str]:
@@ -199,10 +199,11 @@ def _named(split: SplitResult, ours: ModelResult) -> list[str]:
     theirs = next((model.metrics.get(split.primary) for model in split.models if model.name == split.against), None)
     if named is None or theirs is None:
         return []
-    return [f"Compared with {split.against} {_amount(named, theirs.mean)}."]
+    return [f"Compared with {split.against} {amount(named, theirs.mean)}."]
 
 
-def _amount(comparison: Comparison, theirs: float) -> str:
+def amount(comparison: Comparison, theirs: float) -> str:
+    """A difference in words, with its interval and probability; ``theirs`` is the mean of the other model."""
     change, p = comparison.difference, words.p_value(comparison.p_holm)
     ends = _interval(change)
     relative = f", {words.percent(abs(change.mean) / theirs)}" if theirs > 0 else ""

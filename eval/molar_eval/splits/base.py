@@ -19,6 +19,7 @@ from molar_retrieval.workspace import write_atomically
 
 Ties = Literal["file order", "item id"]
 DAY = 86_400
+FILE_ORDER: Ties = "file order"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,7 @@ def with_ties(log: InteractionLog, ties: Ties) -> InteractionLog:
     ``file order`` keeps the order of the file, which the prepared log has. ``item id`` sorts such interactions by their
     items' ids as text; results that hinge on the order inside ties differ between the two.
     """
-    if ties == "file order":
+    if ties == FILE_ORDER:
         return log
     place = np.empty(log.n_items, np.int64)
     place[np.argsort(np.array(log.items.array.to_pylist(), object), kind="stable")] = np.arange(log.n_items)
