@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from molar_retrieval.cluster_settings import ClusterSettings
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.events.kinds import DEFAULT as DEFAULT_WEIGHTS
+from molar_retrieval.event_settings import EventSettings
 from molar_retrieval.experiments.settings import ExperimentSettings
 from molar_retrieval.presets import PRESETS, Preset
 from molar_retrieval.privacy_settings import PrivacySettings
@@ -155,6 +155,13 @@ class AlignSettings(Settings):
         multiple_of=8,
         description="width of the collaborative tower; None: by the size of the log",
     )
+    ensemble: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="collaborative towers from random starts of their own, whose scores add up; time and vectors grow"
+        " with their number",
+    )
     content_dim: int = Field(64, ge=8, le=_WIDEST, multiple_of=8, description="width of the content tower")
     blocks: int = Field(2, ge=1, le=100, description="attention blocks of the collaborative tower")
     content_blocks: int = Field(1, ge=0, le=100, description="attention blocks of the content tower")
@@ -260,32 +267,6 @@ class IndexSettings(Settings):
     def of_generation(self) -> dict[str, Any]:
         """What shapes a generation, wherever it is served from."""
         return self.model_dump(mode="json", include={"backend", "keep", "segments", "m", "ef_construct", "ef"})
-
-
-class EventSettings(Settings):
-    """``[events]``: which events make histories, and how long the log keeps them."""
-
-    weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
-        None,
-        description="how much each kind counts: purchase, rating, add_to_cart, click, view; what is not named, not at"
-        " all; None: validation chooses",
-    )
-    keep_days: int | None = Field(None, ge=1, le=36_500, description="days before today that the log keeps; None: all")
-    late_days: float | None = Field(
-        None,
-        gt=0,
-        le=36_500,
-        description="days after its time that an event is still taken; None: however late it comes",
-    )
-
-    @field_validator("weights")
-    @classmethod
-    def _kinds(cls, value: dict[str, float] | None) -> dict[str, float] | None:
-        if value is not None and (wrong := [kind for kind in value if kind not in DEFAULT_WEIGHTS]):
-            raise ValueError(f"{wrong[0]} makes no history; kinds that do are {', '.join(DEFAULT_WEIGHTS)}")
-        if value is not None and not any(value.values()):
-            raise ValueError("at least one kind must count")
-        return value
 
 
 class UpdateSettings(Settings):

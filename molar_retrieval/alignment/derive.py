@@ -22,7 +22,6 @@ from molar_retrieval.alignment.recount import SUMS
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import numeric_attributes, sayings_digest
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.embedding.contents import VECTORS
 from molar_retrieval.errors import StaleArtefactError
@@ -129,8 +128,9 @@ def _clear(folder: Path, kept: str) -> None:
 def _of_statistics(workspace: Workspace) -> DeriveReport:
     """What statistics with noise give over the present catalogue; the log counts again with their next release."""
     from molar_retrieval.alignment.private import align_on_statistics  # brings torch
+    from molar_retrieval.alignment.store import trained_with
 
-    settings = AlignSettings(**workspace["alignment"].require()[1].settings["align"])
+    settings = trained_with(workspace["alignment"].require()[1])
     folder, manifest, made = align_on_statistics(workspace, settings, _WORK)
     return DeriveReport(folder, manifest.fingerprint, not made, dict(manifest.facts["derived"]))
 

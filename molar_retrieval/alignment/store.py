@@ -78,7 +78,7 @@ def open_model(folder: Path) -> AlignedModel:
     answers makes of the same history are the same.
     """
     manifest, tensors = Manifest.read(folder), load_file(folder / FILE)
-    facts, settings = manifest.facts, AlignSettings(**manifest.settings["align"])
+    facts, settings = manifest.facts, trained_with(manifest)
     blocks = tuple(VectorBlock(*b) for b in facts["content_blocks"])
     count = range(len(blocks))
     conditioner = Conditioner(
@@ -114,6 +114,11 @@ def open_model(folder: Path) -> AlignedModel:
         trend=None if demand is None else Trend.of_counts(demand),
         precision="float32",
     )
+
+
+def trained_with(manifest: Manifest) -> AlignSettings:
+    """The settings of an alignment's training; earlier ones knew no ensembles, whatever their preset says now."""
+    return AlignSettings(**{"ensemble": 1, **manifest.settings["align"]})
 
 
 def _network(tensors: Tensors, settings: AlignSettings) -> PostAlignment:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from molar_retrieval.alignment.light_tower import LightTower
+from molar_retrieval.alignment.light_tower import LightEnsemble
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import StaleArtefactError
@@ -78,7 +78,7 @@ class UserEncoder:
         reads: How each counting expert reads a history, in the order of their ranges of the sparse vector.
     """
 
-    towers: Mapping[str, LightTower]
+    towers: Mapping[str, LightEnsemble]
     items: Mapping[str, Matrix]
     features: Matrix
     parts: tuple[str, ...]
@@ -96,7 +96,7 @@ class UserEncoder:
             dense = [name for name in (*names, *([] if taste is None else [NEIGHBOURS])) if name in counting]
             side = {"collaborative": "weight", "content": "project.weight"}
             return cls(
-                {name: LightTower.of(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
+                {name: LightEnsemble.of(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
                 {name: tensors[f"{NETWORK}items.{name}.{side[name]}"] for name in names},
                 tensors["features"],
                 (*dense, TREND),

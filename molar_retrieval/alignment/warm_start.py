@@ -22,7 +22,7 @@ from molar_retrieval.alignment.cold_start import guessed
 from molar_retrieval.alignment.drift import Foretold, reference
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
-from molar_retrieval.alignment.store import described, open_model, save
+from molar_retrieval.alignment.store import described, open_model, save, trained_with
 from molar_retrieval.alignment.training import (
     EpochScore,
     Onwards,
@@ -151,7 +151,7 @@ def _account(manifest: Manifest, found: WarmReport) -> dict[str, Any]:
 
 def _settings(manifest: Manifest, threads: int | None) -> AlignSettings:
     """Those of the training, for fewer and smaller steps; what compares people to ALS factors is left out."""
-    settings = AlignSettings(**manifest.settings["align"])
+    settings = trained_with(manifest)
     changes = {"epochs": _EPOCHS, "patience": _EPOCHS, "learning_rate": settings.learning_rate * _RATE}
     return settings.model_copy(update={**changes, "align_weight": 0.0, "threads": threads})
 
