@@ -113,7 +113,7 @@ def align(
         embed(workspace, settings.embed, progress=progress)
     if settings.privacy.with_noise:
         return _align_privately(workspace, settings, progress, others)
-    _refuse_to_break_a_promise(workspace, settings)
+    refuse_to_break_a_promise(workspace, settings)
     prepare_log(workspace, settings, progress, choose=True)
     with pin(workspace, "catalogue", "content", "interactions", work="molar align") as read:  # one state, to the end
         report = train(
@@ -191,7 +191,7 @@ def refuse_idle(settings: "MolarSettings", flags: Mapping[str, Any], others: boo
         refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
 
 
-def _refuse_to_break_a_promise(workspace: "Workspace", settings: "MolarSettings") -> None:
+def refuse_to_break_a_promise(workspace: "Workspace", settings: "MolarSettings") -> None:
     """A model of statistics with noise is followed by one without only where somebody says so."""
     live = workspace["alignment"].manifest
     if live is not None and PRIVATE in live.facts and settings.privacy.epsilon is None:

@@ -85,7 +85,7 @@ class Foretelling(ShopBase):
             where: See :meth:`finetune`.
             trust_remote_code: See :meth:`finetune`.
         """
-        from molar.tuning import forecast, heed_examples
+        from molar.finetuning import forecast, heed_examples
 
         flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
         embed = {"model": model, "revision": revision, "device": device, "offline": offline}

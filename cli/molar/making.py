@@ -169,7 +169,7 @@ class Making(Foretelling):
         Returns:
             What was done; None in a process that only helps another one of the same launch.
         """
-        from molar.tuning import finetune, heed_examples
+        from molar.finetuning import finetune, heed_examples
 
         flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
         embed = {"model": model, "revision": revision, "device": device, "offline": offline}

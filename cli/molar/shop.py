@@ -12,12 +12,13 @@ from molar.exporting import Exporting
 from molar.making import Making
 from molar.privacy import Privacy
 from molar.serving import Serving
+from molar.tuning import SettingsTuning
 from molar.updating import Updating
 from molar_retrieval.binding import DEFAULT_NAME, workspace_for
 from molar_retrieval.errors import SettingsError
 
 
-class Shop(Making, Updating, Serving, Exporting):
+class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
     """A catalogue and its workspace.
 
     Args:

@@ -1,101 +1,88 @@
-"""Fine-tuning: a head over an encoder's vectors, in minutes, or an adapter of a language model, in hours."""
+"""Tuning: a search for better settings, and writing them down."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from molar.choosing import refuse
+from molar.base import ShopBase
+from molar.choosing import FILE
+from molar.retaining import at_work
+from molar_retrieval.binding import file_beside
+from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import MolarSettings
-    from molar_retrieval.finetuning.forecast import FinetuneForecast
-    from molar_retrieval.finetuning.lora.training import AdapterScore
-    from molar_retrieval.finetuning.report import FinetuneReport
+    from molar_eval.tuning.result import TuningResult
+    from molar_retrieval.presets import Preset
     from molar_retrieval.progress import Progress
-    from molar_retrieval.workspace import Workspace
 
 
-def finetune(
-    workspace: "Workspace",
-    settings: "MolarSettings",
-    target: Path,
-    progress: "Progress",
-    *,
-    where: str | None = None,
-    restart: bool = False,
-    on_score: "Callable[[AdapterScore], None] | None" = None,
-) -> "FinetuneReport | None":
-    """Fine-tune the encoder that the settings name into the folder ``target``.
+class SettingsTuning(ShopBase):
+    """Settings that are found by trials."""
 
-    ``on_score`` is told of each validation of an adapter; None: a note of the progress. Returns None in a process that
-    only helps another one of the same launch.
-    """
-    if not by_gradient(workspace, settings):
-        from molar_retrieval.embedding import embed
-        from molar_retrieval.finetuning.run import finetune as fit_head
-        from molar_retrieval.finetuning.run import unchanged
+    def tune(
+        self, *, minutes: float = 60.0, trials: int | None = None, preset: "Preset | None" = None, write: bool = False
+    ) -> "TuningResult":
+        """Search for better settings of ``[align]`` and ``[cf]``, by people whose last interaction is held out.
 
-        _prepare(workspace, settings, progress, where)
-        if not restart and (report := unchanged(workspace, settings, target)) is not None:
-            return report
-        embed(workspace, settings.embed, progress=progress)
-        return fit_head(workspace, settings, target, progress)
-    from molar_retrieval.finetuning.lora.run import finetune as train
-    from molar_retrieval.training.processes import Processes
+        Half of them choose; whether the best settings are better than the present ones, the other half says. What is
+        live stays as it is. A killed search goes on where it was; one whose budget is spent does nothing. It needs the
+        extra ``tune``.
 
-    processes = Processes.of_launcher()
-    if processes.first:
-        _prepare(workspace, settings, progress, where)
-    processes.agreed(None)
-    listener = on_score or (lambda score: progress.note(score_line(score)))
-    return train(workspace, settings, target, progress, restart=restart, processes=processes, on_score=listener)
+        Args:
+            minutes: What all trials of one search may take together, those of earlier calls included; the first, of
+                the settings as they are, always runs.
+            trials: Most trials of the search; None: as many as there is time for.
+            preset: Search under another preset of ``[align]``; None: under that of the settings.
+            write: Write the best settings into the settings file, if they are better for those who did not choose; its
+                comments stay.
 
+        Returns:
+            The trials, the comparison, what to change, what mattered; its page is at ``page``.
 
-def forecast(
-    workspace: "Workspace", settings: "MolarSettings", progress: "Progress", *, where: str | None = None
-) -> "FinetuneForecast":
-    """What fine-tuning would take."""
-    _prepare(workspace, settings, progress, where)
-    if by_gradient(workspace, settings):
-        from molar_retrieval.finetuning.lora.forecast import dry_run as of_adapter
+        Raises:
+            BackendError: If the extra is not installed.
+            DataError: If too few people can be asked, or another process tunes this workspace.
+            MissingArtefactError: If there are no content vectors yet.
+            SettingsError: If the settings want differential privacy: a search reads histories without noise.
+        """
+        from molar.aligning import prepare_log, refuse_to_break_a_promise
+        from molar_eval.tuning.search import require_optuna, tune
+        from molar_retrieval.native import keep_freed_memory
 
-        return of_adapter(workspace, settings)
-    from molar_retrieval.finetuning.forecast import dry_run as of_head
+        if minutes <= 0 or (trials is not None and trials < 1):
+            raise SettingsError("a search has no time, or no trials", "name at least one minute and one trial")
+        require_optuna()
+        keep_freed_memory()
+        said: dict[str, Any] = {} if preset is None else {"preset": preset}
+        chosen, place = self._encoding(align=said), self.ready()
+        if chosen.privacy.with_noise:
+            raise SettingsError(
+                "the settings want differential privacy, and a search reads histories without noise",
+                "tune without [privacy] epsilon, or leave the settings as they are",
+            )
+        refuse_to_break_a_promise(place, chosen)
+        with self.progress() as progress, at_work(place, "tune", chosen, progress) as work:
+            prepare_log(place, chosen, progress)
+            result = tune(place, chosen, minutes=minutes, trials=trials, also={"align": said}, progress=progress)
+            work.outcome = f"{result.ran} trials, {len(result.trials)} in all"
+            if write and result.recommended:
+                result = replace(result, written=self._write(result.changes, progress))
+        return result
 
-    return of_head(workspace, settings, progress)
+    def _write(self, changes: Mapping[str, Mapping[str, Any]], progress: "Progress") -> Path:
+        """Write settings into the file that this shop has them from."""
+        from molar_retrieval.durable import write_atomically
+        from molar_retrieval.toml import with_keys
 
-
-def by_gradient(workspace: "Workspace", settings: "MolarSettings") -> bool:
-    """Whether the encoder gets an adapter; else it stays as it is and gets a head."""
-    from molar_retrieval.embedding.run import digests_of
-    from molar_retrieval.encoders import registry
-    from molar_retrieval.encoders.adapter import FAMILIES
-
-    return registry.describe(settings.embed, digests_of(workspace)).family in FAMILIES
-
-
-def heed_examples(workspace: "Workspace", settings: "MolarSettings", examples: int | None) -> None:
-    """Refuse a number of examples, by a SettingsError, where the encoder gets a head."""
-    if examples is not None and not by_gradient(workspace, settings):
-        why = f"the encoder {settings.embed.model!r} gets a head, which learns from all items"
-        refuse({"examples": examples}, why, "leave it out, or name a language model")
-
-
-def score_line(score: "AdapterScore") -> str:
-    """A validation in one line."""
-    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in score.losses.items())
-    found = ", ".join(f"{name} {value:.4f}" for name, value in score.scores.items())
-    return f"step {score.step:>5}  withheld items: {found}" + (f"  losses: {losses}" if losses else "")
-
-
-def _prepare(workspace: "Workspace", settings: "MolarSettings", progress: "Progress", where: str | None) -> None:
-    from molar_retrieval.catalog import prepare_catalogue
-    from molar_retrieval.events.kinds import Kinds
-    from molar_retrieval.interactions import prepare_interactions
-    from molar_retrieval.interactions.prepare import has_interactions
-
-    catalogue = workspace.catalogue
-    prepare_catalogue(catalogue, workspace, progress, where=where)
-    kinds = Kinds.of(settings.events.weights)
-    if has_interactions(catalogue, workspace, kinds):
-        prepare_interactions(catalogue, workspace, progress, kinds=kinds, keep_days=settings.privacy.keep_days)
+        path = self.settings_file or file_beside(self.workspace, FILE)
+        target = path.resolve()
+        there = target.exists()
+        text = with_keys(target.read_bytes().decode("utf-8") if there else "", changes, str(path))
+        write_atomically(target, text, target.stat().st_mode & 0o777 if there else None)
+        for section, keys in changes.items():
+            for key in keys:
+                if (name := f"MOLAR_{section}_{key}".upper()) in os.environ:
+                    progress.note(f"{name} is set, which wins over {path}")
+        return path

@@ -29,6 +29,7 @@ from molar_cli.commands.query import query
 from molar_cli.commands.recommend import recommend
 from molar_cli.commands.serve import serve
 from molar_cli.commands.share import share
+from molar_cli.commands.tune import tune
 from molar_cli.commands.update import update
 from molar_cli.commands.workspace import app as workspace
 from molar_cli.console import Console
@@ -44,7 +45,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _BODIES = (
-    demo, init, import_, check, embed, finetune, cf, align, update, query, recommend, export, serve, evaluate, doctor,
+    demo, init, import_, check, embed, finetune, cf, align, tune, update, query, recommend, export, serve, evaluate,
+    doctor,
 )  # fmt: skip
 for body in _BODIES:
     app.command(body.__name__.rstrip("_"))(body)

@@ -20,7 +20,7 @@ from molar_retrieval.work_log import work_done
 from molar_retrieval.workspace import Workspace, discard
 
 _DAY = 86_400
-_OF_EVALUATIONS = ("splits/*", "models/*/*", "trials/*", "walks/*", "runs/*", "content/fine-tuned-*")
+_OF_EVALUATIONS = ("splits/*", "models/*/*", "trials/*", "walks/*", "runs/*", "tuning/*", "content/fine-tuned-*")
 """Folders below ``evaluation``; content vectors that no history has shaped are not among them."""
 What = Literal["evaluation", "unfinished", "generation"]
 
@@ -62,7 +62,7 @@ def older_than(kept: Iterable[KeptCopy], days: int | None, now: float | None = N
 
 def remove(workspace: Workspace, chosen: Iterable[KeptCopy]) -> list[KeptCopy]:
     """Remove copies; which of them went. What somebody reads or is at work with stays for the next time."""
-    evaluating = any((one.what, one.state) == ("evaluate", "running") for one in work_done(workspace))
+    evaluating = any(one.what in ("evaluate", "tune") and one.state == "running" for one in work_done(workspace))
     return [one for one in chosen if _removed(workspace, one, evaluating)]
 
 
