@@ -3,50 +3,26 @@
 python bench/rectools_environment.py [FOLDER]
 """
 
-import subprocess
 import sys
-import venv
-from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / ".work" / "rectools"
-_READY = ".ready"
+from molar_eval.models.peers.environments import RECTOOLS, NotInstallableError
 
+__all__ = ["FOLDER", "NotInstallableError", "made", "make"]
 
-class NotInstallableError(Exception):
-    """RecTools cannot be installed here; the message says why."""
-
-
-def requirements() -> list[str]:
-    """RecTools with the torch that we run, and the last pyarrow that runs with NumPy 1, for the logs."""
-    torch = version("torch").partition("+")[0]
-    return ["rectools[torch]==0.19.0", f"torch=={torch}", "pyarrow==21.0.0"]
+FOLDER = Path(__file__).resolve().parents[1] / ".work" / "rectools"
 
 
 def made(folder: Path = FOLDER) -> Path | None:
     """The interpreter of the environment, None where it is not there or holds something else."""
-    ready = folder / _READY
-    return folder / "bin" / "python" if ready.exists() and ready.read_text().split() == requirements() else None
+    return RECTOOLS.made(folder)
 
 
 def make(folder: Path = FOLDER) -> Path:
-    """The interpreter of the environment, which is made where it is missing.
-
-    Raises:
-        NotInstallableError: If pip fails, say without a network.
-    """
-    if (python := made(folder)) is not None:
-        return python
-    print(f"installing RecTools into {folder}, this takes a few minutes ...", file=sys.stderr)
-    venv.create(folder, with_pip=True, clear=True)
-    python = folder / "bin" / "python"
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NotInstallableError((done.stderr.strip().splitlines() or ["pip failed"])[-1])
-    (folder / _READY).write_text("\n".join(requirements()))
-    return python
+    """The interpreter of the environment, which is made where it is missing; NotInstallableError if pip fails."""
+    if RECTOOLS.made(folder) is None:
+        print(f"installing RecTools into {folder}, this takes a few minutes ...", file=sys.stderr)
+    return RECTOOLS.make(folder)
 
 
 if __name__ == "__main__":

@@ -123,4 +123,5 @@ class Cases:
             timestamp=self.history.timestamp[rows],
             weight=None if weight is None else weight[rows],
             asked_at=self.times(chosen),
+            asked_by=self.user[chosen],
         )

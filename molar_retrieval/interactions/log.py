@@ -35,6 +35,7 @@ class InteractionLog:
         strength: How strong the kind of each is, from 0 to 1: as much it counts where things are counted, and only what
             has 1 (a purchase, not a view) is what lists are validated on; shape (n,), or None where all have 1.
         asked_at: When each user is asked about, in seconds, shape (n_users,); None: after the log's last interaction.
+        asked_by: Of a log of questions, the rows of those who ask in the log that it was taken from, shape (n_users,).
     """
 
     users: IdMap
@@ -45,6 +46,7 @@ class InteractionLog:
     weight: npt.NDArray[np.float32] | None = None
     strength: npt.NDArray[np.float32] | None = None
     asked_at: npt.NDArray[np.int64] | None = None
+    asked_by: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -101,7 +103,7 @@ class InteractionLog:
         offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
         places = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)
         users = IdMap.numbered(len(start))
-        return self._at(places, users=users, offsets=offsets, asked_at=asked_at)
+        return self._at(places, users=users, offsets=offsets, asked_at=asked_at, asked_by=None)
 
     def without_last(self, user_rows: npt.NDArray[np.integer]) -> "InteractionLog":
         """The log without the last interaction of some users, each of whom must have one."""

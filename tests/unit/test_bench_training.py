@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of, walks
 
+from molar_eval.models.peers import environments
+from molar_eval.models.peers.environments import PeerEnvironment
 from molar_eval.splits import leave_one_out
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
@@ -178,16 +180,20 @@ def test_some_users_keep_their_histories(training, tmp_path):
 @pytest.mark.slow
 def test_an_environment_that_pip_cannot_fill_says_why_and_is_tried_again(tmp_path, monkeypatch):
     environment = importlib.import_module("rectools_environment")
-    monkeypatch.setattr(environment, "requirements", lambda: [str(tmp_path / "absent.whl")])
+
+    def pins(names):
+        monkeypatch.setattr(PeerEnvironment, "requirements", property(lambda self: names))
+
+    pins([str(tmp_path / "absent.whl")])
     with pytest.raises(environment.NotInstallableError, match="absent"):
         environment.make(tmp_path / "env")
     assert environment.made(tmp_path / "env") is None
     created = []
-    monkeypatch.setattr(environment.venv, "create", lambda folder, **_: created.append(folder))
-    monkeypatch.setattr(environment, "requirements", lambda: ["pip"])  # which is there already
+    monkeypatch.setattr(environments.venv, "create", lambda folder, **_: created.append(folder))
+    pins(["pip"])  # which is there already
     for _ in range(2):
         python = environment.make(tmp_path / "env")
     assert created == [tmp_path / "env"]
     assert subprocess.run([python, "-c", "import pip"], check=False).returncode == 0
-    monkeypatch.setattr(environment, "requirements", lambda: ["pip", "other==1"])
+    pins(["pip", "other==1"])
     assert environment.made(tmp_path / "env") is None

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.cases import Cases, Scores, Seen
+from molar_retrieval import fingerprint
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
@@ -38,6 +39,15 @@ class Task:
     seen: Seen
     folder: Path
     words: Scores | None = None
+
+    @property
+    def digest(self) -> str:
+        """Changes with the interactions, validation cases and candidates, whatever people are called."""
+        logs = (self.training, self.validation.inputs(), self.validation.seen())
+        cases = [self.validation.offsets, self.validation.targets, self.candidates]
+        arrays = [array for log in logs for array in (log.offsets, log.item)] + cases
+        data = fingerprint.of_bytes(np.ascontiguousarray(array).tobytes() for array in arrays)
+        return fingerprint.of_json([self.seen, data])
 
 
 class Scorer(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 from molar_eval.models.base import Model
 from molar_eval.models.baselines import ContentKNN, baselines
 from molar_eval.models.molar import Molar
+from molar_eval.models.peers.published import peers
 from molar_eval.models.sasrec_search import SASRecSearch
 from molar_eval.models.tuned import PartContentKNN, Reads, TunedContentKNN, Tuning
 from molar_eval.models.variants import VARIANTS, Variant
@@ -122,7 +123,8 @@ class Roster:
         for what, (_, variant) in _ALONE.items():
             name = f"{ContentKNN.name} ({what})"
             makers[name] = partial(PartContentKNN, self.base, self.variants, whole, variant, name)
-        return makers | baselines() | {SASRecSearch.name: SASRecSearch}
+        others = peers(self.variants.with_name("peers"))
+        return makers | baselines() | {SASRecSearch.name: SASRecSearch} | others
 
 
 def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], source: str) -> MolarSettings:

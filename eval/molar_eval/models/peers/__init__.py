@@ -1,0 +1,1 @@
+"""Models of other projects, by their own code in environments of their own, on our splits and by our metrics."""
