@@ -144,6 +144,11 @@ class AlignSettings(Settings):
         description="share of the first 10 places that items without interactions get; auto: their share of the"
         " catalogue, as far as validation allows",
     )
+    horizon: Literal["next", "later", "both"] = Field(
+        "both",
+        description="what weights are chosen for: the next item, or that and all that people take later, which is then"
+        " what is asked for where a query does not say (later), or only where it does (both)",
+    )
     rerank: bool | Literal["auto"] = Field(
         "auto", description="move the first 200 by a second stage; auto: where validation bears it out"
     )

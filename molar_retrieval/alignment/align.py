@@ -15,6 +15,7 @@ from molar_retrieval.alignment.cold_start import with_newcomers
 from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import Fusion, fuse
+from molar_retrieval.alignment.horizons import with_later
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.reranking import learned
 from molar_retrieval.alignment.store import described, save
@@ -40,7 +41,7 @@ from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 6
+_VERSION = 7
 """Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
 _NO_EFFECT = {"threads", "device", "preset"}
 _WORK = "molar align"
@@ -207,6 +208,7 @@ def _train(
     model, shipped, fusion = with_newcomers(model, data, settings, fusion)
     second, second_facts = learned(model, data.cases, standards, settings)
     model = replace(model, reranker=second)
+    model, later, lasting = with_later(model, data.log, experts, settings, progress, counting)
     save(model, job.partial)
     encoder = workspace["content"].require()[1].settings["encoder"]
     return {
@@ -221,7 +223,8 @@ def _train(
         "sizes": {"dim": settings.dim, "history": settings.history, "batch_tokens": settings.batch_tokens},
         "scores": _scores(data, fusion, shipped),
         "shares": dict(fusion.shares),
-        "experts": experts.report,
+        "later": later,
+        "experts": experts.report | lasting,
         "rerank": second_facts,
         "curve": [asdict(score) for score in state.scores],
         "best_epoch": state.best.epoch if state.best else 0,

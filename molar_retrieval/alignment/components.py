@@ -1,5 +1,6 @@
 """The addends of a score, each able to score all items for all cases, and ranks under their weighted sums."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment.validation import ValidationCases, rank_block
+from molar_retrieval.alignment.validation import ValidationCases, gains, rank_block
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.experts.trend import Trend
 
@@ -62,12 +63,11 @@ class Momentary:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredBlock:
-    """Some cases: scores (P, cases, n_items), what the ranking leaves out (cases, n_items), target rows (cases,)."""
+class Scored(ABC):
+    """Some cases: scores (P, cases, n_items), and what the ranking leaves out (cases, n_items)."""
 
     scores: Matrix
     hidden: Mask
-    targets: Rows
 
     def sum(self, weights: Weights) -> Matrix:
         """The weighted sum, shape (cases, n_items)."""
@@ -76,9 +76,33 @@ class ScoredBlock:
             total += np.float32(weights[number]) * self.scores[number]
         return total
 
+    @abstractmethod
+    def gains(self, scores: Matrix) -> npt.NDArray[np.float64]:
+        """NDCG@10 of each case by scores (cases, n_items), which are overwritten."""
+
+    @abstractmethod
+    def told(self, rows: Rows) -> tuple[Rows, Rows | csr_matrix]:
+        """Those of the cases whose answers can be had, and what was taken, in the form that the logit reads."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredBlock(Scored):
+    """Cases of one item each, ``targets``, shape (cases,)."""
+
+    targets: Rows
+
     def ranks(self, weights: Weights) -> Ranks:
         """Ranks of the targets under some weights, shape (cases,)."""
         return rank_block(self.sum(weights), self.hidden, self.targets)
+
+    def gains(self, scores: Matrix) -> npt.NDArray[np.float64]:
+        """See :class:`Scored`."""
+        return gains(rank_block(scores, self.hidden, self.targets))
+
+    def told(self, rows: Rows) -> tuple[Rows, Rows | csr_matrix]:
+        """See :class:`Scored`."""
+        rows = rows[~self.hidden[rows, self.targets[rows]]]
+        return rows, self.targets[rows]
 
 
 def scored(

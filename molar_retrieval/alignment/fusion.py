@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.components import ScoreComponent, Weights, ranked
+from molar_retrieval.alignment.components import ScoreComponent, Scored, Weights, ranked
 from molar_retrieval.alignment.score_cache import ScoreCache
 from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
@@ -59,10 +60,7 @@ def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int 
     best = int(np.argmax([ndcg(rank) for rank in alone]))
     preferred: list[tuple[Weights, Ranks]] = []
     if len(parts) > 1 and any((rank <= len(cases.candidates)).any() for rank in alone):
-        steady = logit(cache, random)
-        peak = max((cache.ascended(start) for start in (steady, single[best]) if start.any()), key=cache.ndcg)
-        drawn_in = _drawn_towards(steady, peak, cache.spread, _STEADY / (_STEADY + len(cases)))
-        found = [(weights, judged(weights)[0]) for weights in (drawn_in, peak)]
+        found = [(weights, judged(weights)[0]) for weights in found_by(cache, single[best], len(cases), random)]
         preferred = [(weights, rank) for weights, rank in found if ndcg(rank) > ndcg(alone[best])]
     chosen: Fusion | None = None
     for weights, rank in [(single[best], alone[best]), *reversed(preferred)]:
@@ -78,6 +76,15 @@ def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int 
     return chosen
 
 
+def found_by(
+    cache: ScoreCache[Scored], best: Weights, cases: int, random: np.random.Generator
+) -> tuple[Weights, Weights]:
+    """The weights to prefer, and the peak of the ascent; ``best`` are those of the best part alone."""
+    steady = logit(cache, random)
+    peak = max((cache.ascended(start) for start in (steady, best) if start.any()), key=cache.ndcg)
+    return _drawn_towards(steady, peak, cache.spread, _STEADY / (_STEADY + cases)), peak
+
+
 def _drawn_towards(steady: Weights, peak: Weights, spread: Weights, share: float) -> Weights:
     """A mean of two weightings that spread the scores alike; the peak alone where the other says nothing."""
     if not steady.any():
@@ -86,18 +93,19 @@ def _drawn_towards(steady: Weights, peak: Weights, spread: Weights, share: float
     return mean
 
 
-def logit(cache: ScoreCache, random: np.random.Generator) -> Weights:
+def logit(cache: ScoreCache[Scored], random: np.random.Generator) -> Weights:
     """The weights of the multinomial logit on some of the cached cases; zeros where no target can be had."""
     numbers = drawn(len(cache), min(FIT_CASES, max(100, _FIT_SCORES // cache.width)), random)
     tables, targets = cache.alternatives(numbers)
-    return fit_logit(tables, targets) if any(map(len, targets)) else np.zeros(cache.parts)
+    return fit_logit(tables, targets) if any(map(len, tables)) else np.zeros(cache.parts)
 
 
-def fit_logit(tables: Sequence[Matrix], targets: Sequence[Rows]) -> npt.NDArray[np.float64]:
+def fit_logit(tables: Sequence[Matrix], targets: Sequence[Rows | csr_matrix]) -> npt.NDArray[np.float64]:
     """Non-negative weights (P,) under which the targets are likeliest (McFadden 1974), with a slight ridge.
 
     A block of cases has scores (cases, alternatives, P), NaN where an alternative is not to be had, and what was taken
-    of them, (cases,); there is at least one case in all. The weight of a part that says the same of all is 0.
+    of them, (cases,), or where that was several, the share of each, (cases, alternatives), whose mean counts. There is
+    at least one case in all. The weight of a part that says the same of all is 0.
     """
     missing = [np.isnan(table[:, :, 0]) for table in tables]
     size = np.max([np.nanmax(np.abs(table), axis=(0, 1), initial=0) for table in tables], axis=0)
@@ -106,26 +114,37 @@ def fit_logit(tables: Sequence[Matrix], targets: Sequence[Rows]) -> npt.NDArray[
     scale[scale <= _FLAT * size] = np.inf
     for table in tables:
         table /= scale.astype(np.float32)
-    count = sum(map(len, targets))
+    count = sum(map(len, tables))
+    taken = [_taken(table, target).sum(axis=0) for table, target in zip(tables, targets, strict=True)]
 
     def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         total, slope = _RIDGE * float(weights @ weights), 2 * _RIDGE * weights
-        for table, target, gone in zip(tables, targets, missing, strict=True):
-            rows = np.arange(len(target))
+        for table, target, own_parts, gone in zip(tables, targets, taken, missing, strict=True):
             logits = table @ weights.astype(np.float32)
             logits[gone] = -np.inf
-            own, highest = logits[rows, target], logits.max(axis=1)
+            own, highest = _taken(logits, target), logits.max(axis=1)
             likely = np.exp(logits - highest[:, None])
             sums = likely.sum(axis=1)
             total += float((np.log(sums) + highest - own).sum()) / count
             expected = np.einsum("ca,cap->p", likely / sums[:, None], table)
-            slope = slope + (expected - table[rows, target].sum(axis=0)) / count
+            slope = slope + (expected - own_parts) / count
         return total, slope
 
     start = np.full(len(scale), 0.3)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(scale), options={"maxiter": 60})
     weights: npt.NDArray[np.float64] = found.x / scale
     return weights
+
+
+def _taken(values: Matrix, target: Rows | csr_matrix) -> Matrix:
+    """What was taken has of the values (cases, alternatives, …): the mean where it was several."""
+    if isinstance(target, np.ndarray):
+        own: Matrix = values[np.arange(len(target)), target]
+        return own
+    cases = np.repeat(np.arange(target.shape[0]), np.diff(target.indptr))
+    shares = csr_matrix((target.data, np.arange(target.nnz), target.indptr), shape=(target.shape[0], target.nnz))
+    mean: Matrix = shares @ values[cases, target.indices]
+    return mean
 
 
 def _centred(table: Matrix, missing: Mask) -> Matrix:

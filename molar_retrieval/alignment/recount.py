@@ -6,6 +6,7 @@ ships may count all of them, as the served trend and the users' vectors do.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from molar_retrieval.experts.fit import (
     BLOCK_EASE,
     EASE,
     ITEM_KNN,
-    LINEAR,
     REGRESSION,
     SEQUENCE,
     Setting,
@@ -79,6 +79,12 @@ def recount(
     left = {name: note for name in names if (note := _too_many(chosen[name], log))}
     sums, changed = _summed(log, {n: chosen[n] for n in names if n not in left}, base, rows, together=least > 1)
     few = FewPairs.of(countable(log), least, sums)
+
+    @cache
+    def whole() -> EASECounts:
+        pairs = sums.together
+        return EASECounts.of(countable(log)) if pairs is None else EASECounts.of_sums(pairs, known_items(log))
+
     item_item = []
     for one in former:
         setting = chosen[one.name]
@@ -90,9 +96,7 @@ def recount(
                 counted = FollowedInBlocks(log, setting["window"], setting["decay"])
             item_item.append(sequence(log, counted, setting, partners, few, counting))
         elif setting["model"] == EASE:
-            pairs = sums.together
-            whole = EASECounts.of(countable(log)) if pairs is None else EASECounts.of_sums(pairs, known_items(log))
-            item_item.append(ease(whole, setting, partners, log.n_items, few))
+            item_item.append(ease(whole(), setting, partners, log.n_items, few))
         elif setting["model"] == BLOCK_EASE:
             blocks = BlockEASE.of(Taken.of(countable(log)), setting["neighbours"])
             item_item.append(block_ease(blocks, setting, partners, least, counting))
@@ -145,7 +149,7 @@ def _summed(
     together: bool,
 ) -> tuple[PairSums, int | None]:
     order: Mapping[str, Any] = chosen.get(SEQUENCE, {"window": 0, "decay": 0.0})
-    together = together or (LINEAR in chosen and chosen[LINEAR]["model"] == EASE)
+    together = together or any(setting["model"] == EASE for setting in chosen.values())
     window, decay = int(order["window"]), float(order["decay"])
     if (window and many_pairs(log, window)) or (together and many_pairs(log)):
         return PairSums(), None

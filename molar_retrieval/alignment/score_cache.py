@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Generic, TypeVar
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment.components import ScoreComponent, ScoredBlock, Weights, scored
-from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, ndcg, rank_block
+from molar_retrieval.alignment.components import ScoreComponent, Scored, ScoredBlock, Weights, scored
+from molar_retrieval.alignment.validation import ValidationCases, drawn
 from molar_retrieval.arrays import Matrix, Ranks, Rows
 
 MOST_CASES = 10_000
@@ -21,23 +22,33 @@ _ENTRIES = (0.1, 0.3, 0.6, 1.0)
 _LEAST_GAIN = 3e-5
 
 
+def most_cases(parts: int, items: int) -> int:
+    """How many cases fit in memory with the scores of so many components for so many items, 10,000 at most."""
+    return min(MOST_CASES, max(_FEWEST, _MOST_SCORES // (parts * max(1, items))))
+
+
+Block = TypeVar("Block", bound=Scored, covariant=True)
+
+
 @dataclass(frozen=True, eq=False)
-class ScoreCache:
+class ScoreCache(Generic[Block]):
     """Scores by component, case and item: of all validation cases (``complete``), or of a sample, in their order."""
 
     parts: int
-    blocks: Sequence[ScoredBlock]
+    blocks: Sequence[Block]
     complete: bool
 
-    @classmethod
-    def of(cls, cases: ValidationCases, parts: Mapping[str, ScoreComponent], random: np.random.Generator) -> Self:
+    @staticmethod
+    def of(
+        cases: ValidationCases, parts: Mapping[str, ScoreComponent], random: np.random.Generator
+    ) -> "ScoreCache[ScoredBlock]":
         """As many of the cases as fit in memory, 10,000 at most."""
-        most = max(_FEWEST, _MOST_SCORES // (len(parts) * max(1, len(cases.candidates))))
-        numbers = drawn(len(cases), min(MOST_CASES, most), random)
-        return cls(len(parts), list(scored(cases, parts, numbers)), len(numbers) == len(cases))
+        most = most_cases(len(parts), len(cases.candidates))
+        numbers = drawn(len(cases), most, random)
+        return ScoreCache(len(parts), list(scored(cases, parts, numbers)), len(numbers) == len(cases))
 
     def __len__(self) -> int:
-        return sum(len(block.targets) for block in self.blocks)
+        return sum(len(block.hidden) for block in self.blocks)
 
     @property
     def width(self) -> int:
@@ -53,28 +64,29 @@ class ScoreCache:
         spread: Weights = np.concatenate(deviations, axis=1).mean(axis=1, dtype=np.float64) + 1e-12
         return spread
 
-    def ranks(self, weights: Weights) -> Ranks:
+    def ranks(self: "ScoreCache[ScoredBlock]", weights: Weights) -> Ranks:
         """Ranks of the targets under some weights, shape (cases,)."""
         return np.concatenate([np.zeros(0, np.int64), *(block.ranks(weights) for block in self.blocks)])
 
     def ndcg(self, weights: Weights) -> float:
         """NDCG@10 under some weights."""
-        return ndcg(self.ranks(weights))
+        return sum(float(block.gains(block.sum(weights)).sum()) for block in self.blocks) / max(1, len(self))
 
-    def alternatives(self, numbers: Rows) -> tuple[list[Matrix], list[Rows]]:
+    def alternatives(self, numbers: Rows) -> tuple[list[Matrix], list[Rows | csr_matrix]]:
         """What the cases of these numbers choose among, and what they chose, in the form that the logit reads.
 
         Cases whose target is hidden are left out.
         """
-        tables, targets, begin = [], [], 0
+        tables: list[Matrix] = []
+        targets: list[Rows | csr_matrix] = []
+        begin = 0
         for block in self.blocks:
-            rows = numbers[(numbers >= begin) & (numbers < begin + len(block.targets))] - begin
-            begin += len(block.targets)
-            rows = rows[~block.hidden[rows, block.targets[rows]]]
+            rows, target = block.told(numbers[(numbers >= begin) & (numbers < begin + len(block.hidden))] - begin)
+            begin += len(block.hidden)
             table = np.moveaxis(block.scores[:, rows], 0, -1).copy()
             table[block.hidden[rows]] = np.nan
             tables.append(table)
-            targets.append(block.targets[rows])
+            targets.append(target)
         return tables, targets
 
     def ascended(self, weights: Weights) -> Weights:
@@ -106,5 +118,5 @@ class ScoreCache:
             rest = block.sum(others)
             for number, value in enumerate(values):
                 scores = rest + np.float32(value) * block.scores[part]
-                total[number] += gains(rank_block(scores, block.hidden, block.targets)).sum()
+                total[number] += block.gains(scores).sum()
         return [float(gained) / max(1, len(self)) for gained in total]

@@ -55,6 +55,12 @@ BLOCKS: tuple[Setting, ...] = (
 MANY_ITEMS = 100_000
 """… the first one alone from so many items, as each takes minutes."""
 NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "neighbours": 200}
+LASTING = "lasting"
+"""EASE once more, for all that people take later …"""
+LASTING_REGULARISATIONS = (500, 2000, 8000, 32_000, 128_000)
+"""… tried in this order until validation asks for no more, with as many partners of an item as make …"""
+_LASTING_WEIGHTS, _LASTING_PARTNERS = 4_000_000, 1000
+"""… so many weights in all, at most so many of one, and no fewer than other experts keep."""
 
 
 def choose(
@@ -219,13 +225,46 @@ def _linear(log: InteractionLog, count: int, few: FewPairs | None, blocks: bool,
     return [*((setting, partial(fitted, setting)) for setting in settings), (nearest, neighbours)], note
 
 
+def again(
+    name: str,
+    log: InteractionLog,
+    setting: Setting,
+    count: int,
+    few: FewPairs | None = None,
+    counting: Counting | None = None,
+) -> ItemItemWeights:
+    """An item-item expert by its chosen setting over another log; nothing is searched.
+
+    Pairs of ``few`` are left out; ``counting`` makes what is made in blocks, None: this process.
+    """
+    if name == SEQUENCE:
+        return sequence(log, followed(log, setting["window"], setting["decay"]), setting, count, few, counting)
+    log = countable(log)
+    if setting["model"] == EASE:
+        return ease(linear.EASECounts.of(log), setting, count, log.n_items, few)
+    if setting["model"] == BLOCK_EASE:
+        blocks = BlockEASE.of(Taken.of(log), setting["neighbours"])
+        return block_ease(blocks, setting, count, 1 if few is None else few.least, counting)
+    return item_neighbours(log, setting, count, few, counting)
+
+
+def lasting_settings(partners: int, n_items: int) -> list[Setting]:
+    """What is tried as the ``lasting`` expert, in its order, where others keep so many ``partners`` of an item."""
+    most = max(partners, min(_LASTING_PARTNERS, _LASTING_WEIGHTS // max(1, n_items)))
+    return [{"model": EASE, "regularisation": value, "partners": most} for value in LASTING_REGULARISATIONS]
+
+
 def ease(
     counts: linear.EASECounts, setting: Setting, partners: int, n_items: int, few: FewPairs | None = None
 ) -> ItemItemWeights:
-    """What goes together, by the regression that inverts a matrix, without those of ``few``."""
+    """What goes together, by the regression that inverts a matrix, without those of ``few``.
+
+    A setting that names ``partners`` of its own is that of the ``lasting`` expert.
+    """
     weights = counts.weights(setting["regularisation"])
-    own = strongest(weights if few is None else few.cleared(weights, counts.columns), partners)
-    return ItemItemWeights(LINEAR, _spread(own, counts.columns, n_items))
+    name = LASTING if "partners" in setting else LINEAR
+    own = strongest(weights if few is None else few.cleared(weights, counts.columns), setting.get("partners", partners))
+    return ItemItemWeights(name, _spread(own, counts.columns, n_items))
 
 
 def block_ease(

@@ -139,6 +139,7 @@ def _print_trained(run: Session, done: "Aligned") -> None:
         title=f"validation: what {facts['validation_cases']:,} users took next, among all {facts['items']:,} items,"
         " seen ones hidden",
     )
+    _print_later(run, facts)
     sizes = facts["sizes"]
     took = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"
     trained = f"{facts['best_epoch']} epochs, {sizes['dim']} dimensions, {sizes['history']} items of history"
@@ -155,6 +156,22 @@ def _print_trained(run: Session, done: "Aligned") -> None:
             f"second stage: {verdict}; NDCG@10 {second['before']:.4f} before, {second['after']:.4f} after, by networks"
             " that had not seen the user"
         )
+
+
+def _print_later(run: Session, facts: "Mapping[str, Any]") -> None:
+    """Print what the parts and their sum reach of all that people took after a cut in the training log."""
+    later = facts.get("later") or {}
+    if "scores" not in later:
+        return
+    rows = [
+        (_NAMES.get(name, name), f"{score:.4f}", f"{later['shares'][name]:.0%}" if name in later["shares"] else "")
+        for name, score in sorted(later["scores"].items(), key=lambda one: one[0] == "aligned")
+    ]
+    run.console.table(
+        ["model", ">NDCG@10", ">share"],
+        rows,
+        title=f"validation: all that {later['cases']:,} users took in the last tenth of the log that was new to them",
+    )
 
 
 def print_staged(run: Session, staged: str) -> None:
@@ -190,6 +207,7 @@ def _told(exploration: "Mapping[str, Any] | None") -> str:
 _NAMES = {
     "sequence": "what follows what",
     "linear": "what goes together",
+    "lasting": "what goes together for long",
     "neighbours": "content neighbours",
     "trend": "popular right now",
     "collaborative": "collaborative tower",

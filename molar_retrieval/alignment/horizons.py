@@ -1,0 +1,309 @@
+"""Weights for all that people take later, not only next: chosen on the future within the training log.
+
+What comes next and what comes within months are found by different things: the last item of a history tells much of the
+one and little of the other. So the training log is cut once more, in time. What counts is counted anew over what lies
+before the cut, with the settings that were chosen for the next item, and asked of people who had something by then and
+took something new afterwards: all of that is the answer, judged by NDCG@10 of the set. Weights for it are found as
+those of the next item are, see :mod:`molar_retrieval.alignment.fusion`. One more EASE, ``lasting``, has a
+regularisation of its own: much more of it finds what people keep taking. Towers have no say: they were trained on what
+came after the cut, so nothing could be told of them without training them again.
+
+With these weights what counts over the whole training log answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from molar_retrieval import rng
+from molar_retrieval.alignment.components import Counted, Dense, Momentary, ScoreComponent, Scored, Weights
+from molar_retrieval.alignment.counting import Experts
+from molar_retrieval.alignment.fusion import found_by
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.score_cache import ScoreCache, most_cases
+from molar_retrieval.alignment.validation import SCORES_PER_BLOCK, drawn
+from molar_retrieval.arrays import Matrix, Rows
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.errors import DataError
+from molar_retrieval.experts.column_shards import Counting
+from molar_retrieval.experts.company import FewPairs
+from molar_retrieval.experts.fit import EASE, LASTING, LINEAR, Setting, again, ease, lasting_settings, too_many
+from molar_retrieval.experts.histories import binary, countable, known_items
+from molar_retrieval.experts.item_item import ItemItemWeights
+from molar_retrieval.experts.linear import EASECounts
+from molar_retrieval.experts.trend import Trend
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.aims import LATER, NEXT, shared
+from molar_retrieval.timer import Timer
+
+AFTER = 0.1
+"""Share of the training interactions that lie after the cut."""
+_MOST = 1000
+"""People who are asked, at most."""
+_FEWEST = 20
+"""With fewer the log tells nothing of what people take later."""
+_K = 10
+
+
+@dataclass(frozen=True, eq=False)
+class FutureCases:
+    """What people took after a cut in time, all of it that was new to them and could be known by then.
+
+    Attributes:
+        log: What lies before the cut, all that may be fitted for these cases.
+        cut: When they are asked, seconds since 1970 in UTC.
+        users: User row of each case, shape (C,).
+        taken: 1 for each item that the user took afterwards, shape (C, n_items).
+    """
+
+    log: InteractionLog
+    cut: int
+    users: Rows
+    taken: csr_matrix
+
+    @classmethod
+    def of(cls, log: InteractionLog, seed: int = 0, after: float = AFTER) -> Self:
+        """Cut where a share ``after`` of the interactions is left; there are no cases in a log of one moment.
+
+        Of several kinds of interactions only the strongest is an answer. Of many users 1,000 are drawn.
+        """
+        cut = int(np.quantile(log.timestamp, 1 - after, method="higher")) if len(log) else 0
+        before = log.select(log.timestamp < cut)
+        had, taken = binary(before), binary(log.select(log.timestamp >= cut).strongest)
+        new = csr_matrix(taken - taken.multiply(had))
+        new = csr_matrix(new.multiply(known_items(before)[None, :]))
+        new.eliminate_zeros()
+        new.sort_indices()
+        users = np.flatnonzero((np.diff(had.indptr) > 0) & (np.diff(new.indptr) > 0))
+        users = users[drawn(len(users), _MOST, rng.generator(seed, "future cases"))]
+        return cls(before, cut, users, new[users])
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def missing(self) -> str | None:
+        """Why nothing can be told by them, in words; None where something can."""
+        if len(self) >= _FEWEST:
+            return None
+        return (
+            f"the log says too little of what people take later: {len(self)} of them were there before its last tenth"
+            f" and took something new in it, {_FEWEST} are needed"
+        )
+
+    def histories(self) -> InteractionLog:
+        """What is known of each case at the cut: a log with one row ("user") per case."""
+        return replace(self.log.of_users(self.users), asked_at=np.full(len(self), self.cut, np.int64))
+
+    def scored(self, parts: Mapping[str, ScoreComponent]) -> "ScoreCache[ScoredSets]":
+        """The scores of all cases, or of as many as fit in memory."""
+        most = most_cases(len(parts), self.log.n_items)
+        some = drawn(len(self), most, rng.generator(0, "future cases"))
+        unknown, blocks = ~known_items(self.log), []
+        height = max(1, SCORES_PER_BLOCK // max(1, self.log.n_items))
+        for rows in np.split(some, range(height, len(some), height)):
+            hidden = np.repeat(unknown[None], len(rows), axis=0)
+            had = self.log.of_users(self.users[rows])
+            hidden[had.user, had.item] = True
+            scores = np.stack([part.scores(rows) for part in parts.values()])
+            blocks.append(ScoredSets(scores, hidden, self.taken[rows]))
+        return ScoreCache(len(parts), blocks, len(some) == len(self))
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredSets(Scored):
+    """Cases of one item or more, ``taken``, shape (cases, n_items), none of which is hidden."""
+
+    taken: csr_matrix
+
+    def gains(self, scores: Matrix) -> npt.NDArray[np.float64]:
+        """NDCG@10 of the set, by the best possible order of it; ties count against what was taken."""
+        np.copyto(scores, -np.inf, where=self.hidden)
+        cases = np.repeat(np.arange(len(scores)), np.diff(self.taken.indptr))
+        answers = np.zeros(scores.shape, bool)
+        answers[cases, self.taken.indices] = True
+        scores[answers] = np.nextafter(scores[answers], np.float32(-np.inf))
+        k = min(_K, scores.shape[1])
+        best = np.argpartition(scores, -k, axis=1)[:, -k:]
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+        hits = np.take_along_axis(answers, np.take_along_axis(best, order, axis=1), axis=1)
+        discount = 1 / np.log2(np.arange(2.0, k + 2))
+        ideal = np.cumsum(discount)[np.minimum(np.diff(self.taken.indptr), k) - 1]
+        found: npt.NDArray[np.float64] = hits @ discount / ideal
+        return found
+
+    def told(self, rows: Rows) -> tuple[Rows, Rows | csr_matrix]:
+        """See :class:`molar_retrieval.alignment.components.Scored`."""
+        shares = csr_matrix(self.taken[rows], dtype=np.float32, copy=True)
+        shares.data /= np.repeat(np.diff(shares.indptr), np.diff(shares.indptr))
+        return rows, shares
+
+
+@dataclass(frozen=True, eq=False)
+class Later:
+    """What is chosen for all that people take later.
+
+    Attributes:
+        weights: Of each part, 0 where it has no say.
+        lasting: The EASE that is for this alone, over the whole training log; None: none was better than ``linear``.
+        report: How it was chosen, for the manifest.
+        expert: The same of ``lasting``, as of other experts; empty without.
+    """
+
+    weights: Mapping[str, float]
+    lasting: ItemItemWeights | None
+    report: dict[str, Any]
+    expert: dict[str, Any]
+
+    def given_to(self, model: AlignedModel) -> AlignedModel:
+        """The model with these weights beside its own, which stay those of the next item."""
+        items, aims = shared({NEXT: model.weights, LATER: self.weights})
+        more = () if self.lasting is None else (self.lasting,)
+        return replace(model, weights=items, aims=aims, item_item=(*model.item_item, *more))
+
+
+def with_later(
+    model: AlignedModel,
+    log: InteractionLog,
+    experts: Experts,
+    settings: AlignSettings,
+    progress: Progress = SILENT,
+    counting: Counting | None = None,
+) -> tuple[AlignedModel, dict[str, Any], dict[str, dict[str, Any]]]:
+    """The model with weights for all that people take later, as ``[align] horizon`` has it, and how they were chosen.
+
+    That is what the manifest says of it, and of the ``lasting`` expert among the others. ``log`` holds all training
+    interactions. Where it says too little, nothing is chosen, which is noted; a DataError if lists are to be of what
+    people take later.
+    """
+    if settings.horizon == "next":
+        return model, {}, {}
+    cases = FutureCases.of(log, settings.seed)
+    if missing := cases.missing or (None if experts.report else "no expert counts, and towers have no say in it"):
+        if settings.horizon == "later":
+            raise DataError(f"no weights for what people take later: {missing}", 'set horizon = "next" in [align]')
+        progress.note(f"no weights for what people take later: {missing}")
+        return model, {"note": missing}, {}
+    later = choose_later(log, cases, experts, settings, model.least, progress, counting)
+    return (
+        replace(later.given_to(model), horizon="later" if settings.horizon == "later" else "next"),
+        later.report,
+        ({LASTING: later.expert} if later.expert else {}),
+    )
+
+
+def choose_later(
+    log: InteractionLog,
+    cases: FutureCases,
+    experts: Experts,
+    settings: AlignSettings,
+    least: int = 1,
+    progress: Progress = SILENT,
+    counting: Counting | None = None,
+) -> Later:
+    """Choose weights for all that people take later, by ``cases`` of a training log.
+
+    ``experts`` are those of the whole log, with settings that were chosen for the next item; there is at least one. No
+    pair of items rests on fewer people than ``least``; ``counting`` makes what is made in blocks, None: this process.
+    """
+    began = Timer()
+    progress.start("what people take later", None)
+    few = FewPairs.of(countable(cases.log), least)
+    parts = parts_before(cases, experts, settings.partners, least, few, counting)
+    found = _lasting(cases, parts, settings.partners, few)
+    if found is not None:
+        parts[LASTING] = found.component
+    weights, report = weighed(cases, parts, settings.seed)
+    lasting = None
+    if found is not None and weights[LASTING]:
+        whole = countable(log)
+        few = FewPairs.of(whole, least)
+        lasting = ease(EASECounts.of(whole), found.setting, settings.partners, log.n_items, few)
+    progress.finish()
+    took = began.took
+    report |= {"seconds": round(took.seconds, 2), "processor_seconds": round(took.processor, 2)}
+    expert = {} if found is None or lasting is None else {"chosen": dict(found.setting), "tried": found.tried}
+    return Later(weights, lasting, report, expert)
+
+
+def parts_before(
+    cases: FutureCases,
+    experts: Experts,
+    partners: int,
+    least: int = 1,
+    few: FewPairs | None = None,
+    counting: Counting | None = None,
+) -> dict[str, ScoreComponent]:
+    """The experts by their settings, counted over what lies before the cut, as parts of the score of the cases."""
+    histories, parts = cases.histories(), dict[str, ScoreComponent]()
+    for one in experts.item_item:
+        counted = again(one.name, cases.log, experts.report[one.name]["chosen"], partners, few, counting)
+        parts[one.name] = Counted(counted.read(histories), counted.weights)
+    if experts.content_knn is not None:
+        parts["neighbours"] = Dense(experts.content_knn.users(histories), experts.content_knn.items)
+    if experts.trend is not None and histories.asked_at is not None:
+        parts["trend"] = Momentary(Trend.fit(cases.log, experts.trend.half_life, least), histories.asked_at)
+    return parts
+
+
+def weighed(
+    cases: FutureCases, parts: Mapping[str, ScoreComponent], seed: int = 0
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The weights of the parts, and what they reach: never less than the best part alone."""
+    cache, single = cases.scored(parts), np.eye(len(parts))
+    alone = [cache.ndcg(one) for one in single]
+    weights = best = single[int(np.argmax(alone))]
+    if len(parts) > 1 and max(alone) > 0:
+        found = found_by(cache, best, len(cache), rng.generator(seed, "later"))
+        weights = next((one for one in found if cache.ndcg(one) > max(alone)), best)
+    share = weights * cache.spread
+    report = {
+        "cut": cases.cut,
+        "cases": len(cases),
+        "taken": int(cases.taken.nnz),
+        "scores": {"aligned": cache.ndcg(weights), **dict(zip(parts, alone, strict=True))},
+        "shares": dict(zip(parts, (share / max(share.sum(), 1e-12)).tolist(), strict=True)),
+    }
+    return dict(zip(parts, weights.tolist(), strict=True)), report
+
+
+@dataclass(frozen=True, eq=False)
+class _Lasting:
+    """EASE for what people take later, counted before the cut: its NDCG@10, its setting, and all that was tried."""
+
+    score: float
+    setting: Setting
+    component: ScoreComponent
+    tried: list[dict[str, Any]]
+
+
+def _lasting(
+    cases: FutureCases, parts: Mapping[str, ScoreComponent], partners: int, few: FewPairs | None
+) -> _Lasting | None:
+    """EASE with the regularisation that ranks the cases best; None where ``linear`` ranks them as well.
+
+    More is tried as long as more is better.
+    """
+    if LINEAR not in parts or too_many(EASE, cases.log):
+        return None
+    counts, histories = EASECounts.of(countable(cases.log)), cases.histories()
+    only: Weights = np.ones(1)
+    best: _Lasting | None = None
+    tried: list[dict[str, Any]] = []
+    for setting in lasting_settings(partners, cases.log.n_items):
+        began = Timer()
+        fitted = ease(counts, setting, partners, cases.log.n_items, few)
+        component = Counted(fitted.read(histories), fitted.weights)
+        score = cases.scored({LASTING: component}).ndcg(only)
+        tried.append({"setting": dict(setting), "ndcg@10": round(score, 6), "seconds": round(began.took.seconds, 2)})
+        if best is not None and score <= best.score:
+            break
+        best = _Lasting(score, setting, component, tried)
+    if best is None or best.score <= cases.scored({LINEAR: parts[LINEAR]}).ndcg(only):
+        return None
+    return best

@@ -1,0 +1,168 @@
+"""Weights for what people take later: sets by hand, nothing after the cut is read, never worse than a part."""
+
+import numpy as np
+import pytest
+from alignment_tasks import EXPERTS, cases_of, model_of
+from eval_model_tasks import log_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from molar_retrieval.alignment import horizons
+from molar_retrieval.alignment.counting import count
+from molar_retrieval.alignment.fusion import fit_logit
+from molar_retrieval.alignment.horizons import FutureCases, ScoredSets, choose_later, parts_before, weighed, with_later
+from molar_retrieval.alignment.recount import recount
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.errors import DataError
+from molar_retrieval.experts.trend import DAY
+from molar_retrieval.progress import Notes
+from molar_retrieval.ranking.aims import LATER, NEXT
+
+ITEMS, PEOPLE, DAYS = 40, 120, 100
+
+
+def lasting_log(seed=0, change=None):
+    """Two groups of people with items of their own, taken in any order; ``change`` swaps items after 95 days."""
+    random = np.random.default_rng(seed)
+    histories, times = [], []
+    for person in range(PEOPLE):
+        own = np.arange(ITEMS // 2) * 2 + person % 2
+        histories.append(random.choice(own, random.integers(4, 14), replace=False).tolist())
+        times.append(np.sort(11_000 * DAY + random.integers(0, DAYS * DAY, len(histories[-1]))))
+    log = log_of(histories, ITEMS, np.concatenate(times))
+    if change is not None:
+        late = log.timestamp >= 11_095 * DAY
+        log.item[late] = change[log.item[late]]
+    return log
+
+
+def counted(log, names=("sequence", "linear", "trend")):
+    users = np.flatnonzero(np.diff(log.offsets) > 0)[:30]
+    cases = cases_of([log.history(u).tolist() for u in range(log.n_users)], np.zeros(len(users)), ITEMS, users=users)
+    return count(log, cases, np.eye(ITEMS, dtype=np.float32), AlignSettings(experts=names))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.integers(3, 30), st.integers(1, 4))
+def test_the_ndcg_of_a_set_is_that_of_the_definition(seed, items, values):
+    random = np.random.default_rng(seed)
+    scores = random.integers(0, values, (5, items)).astype(np.float32)
+    taken = random.random((5, items)) < 0.3
+    taken[np.arange(5), random.integers(0, items, 5)] = True
+    hidden = (random.random((5, items)) < 0.3) & ~taken
+    got = ScoredSets(scores[None], hidden, csr_matrix(taken, dtype=np.float32)).gains(scores.copy())
+    for row in range(5):
+        order = sorted(np.flatnonzero(~hidden[row]), key=lambda i, r=row: (-scores[r, i], taken[r, i]))
+        gain = sum(1 / np.log2(place + 2) for place, item in enumerate(order[:10]) if taken[row, item])
+        best = sum(1 / np.log2(place + 2) for place in range(min(10, taken[row].sum(), items)))
+        assert got[row] == pytest.approx(gain / best)
+
+
+def test_cases_are_what_was_new_after_the_cut_and_could_be_known_before_it():
+    log = lasting_log()
+    cases = FutureCases.of(log)
+    assert 0.05 * len(log) < len(log) - len(cases.log) <= 0.1 * len(log) + 1
+    assert cases.log.timestamp.max() < cases.cut <= log.timestamp.max()
+    known = set(cases.log.item.tolist())
+    for user in range(log.n_users):
+        span = slice(log.offsets[user], log.offsets[user + 1])
+        early = log.timestamp[span] < cases.cut
+        had, after = set(log.item[span][early].tolist()), set(log.item[span][~early].tolist())
+        expected = (after - had) & known if had else set()
+        place = np.flatnonzero(cases.users == user)
+        got = set(cases.taken[place[0]].indices.tolist()) if len(place) else set()
+        assert got == expected
+    asked = cases.histories()
+    assert (asked.asked_at == cases.cut).all()
+    assert [asked.history(n).tolist() for n in range(3)] == [cases.log.history(u).tolist() for u in cases.users[:3]]
+
+
+def test_nothing_that_came_after_the_cut_changes_what_the_parts_say():
+    plain, other = lasting_log(), lasting_log(change=np.random.default_rng(1).permutation(ITEMS))
+    experts = counted(plain)
+    before, after = FutureCases.of(plain), FutureCases.of(other)
+    both = np.intersect1d(before.users, after.users)
+    assert (before.taken[:20] != after.taken[:20]).nnz
+    scores = [
+        {
+            name: part.scores(np.searchsorted(cases.users, both))
+            for name, part in parts_before(cases, experts, 20).items()
+        }
+        for cases in (before, after)
+    ]
+    assert set(scores[0]) == {"sequence", "linear", "trend"}
+    for name in scores[0]:
+        np.testing.assert_array_equal(scores[0][name], scores[1][name], err_msg=name)
+
+
+def test_the_weights_are_never_worse_than_the_best_part_alone():
+    log = lasting_log()
+    cases = FutureCases.of(log)
+    weights, report = weighed(cases, parts_before(cases, counted(log), 20))
+    alone = {name: score for name, score in report["scores"].items() if name != "aligned"}
+    assert report["scores"]["aligned"] >= max(alone.values()) > 0
+    assert min(weights.values()) >= 0
+    assert sum(report["shares"].values()) == pytest.approx(1)
+
+
+def test_shares_of_a_set_are_the_mean_of_its_items_in_the_logit():
+    random = np.random.default_rng(3)
+    table = random.normal(size=(40, 12, 3)).astype(np.float32)
+    sets = [random.choice(12, 3, replace=False) for _ in range(40)]
+    table[np.repeat(np.arange(40), 3), np.concatenate(sets)] += np.float32([1.0, 0.5, 0.0])
+    shares = csr_matrix((np.full(120, 1 / 3, np.float32), np.concatenate(sets), np.arange(0, 121, 3)), shape=(40, 12))
+    repeated = fit_logit([np.repeat(table, 3, axis=0)], [np.concatenate(sets)])
+    np.testing.assert_allclose(fit_logit([table.copy()], [shares]), repeated, rtol=1e-3, atol=1e-3)
+
+
+def test_more_regularisation_is_tried_as_long_as_validation_asks_for_it(monkeypatch):
+    log = lasting_log()
+    experts, cases = counted(log), FutureCases.of(log)
+    later = choose_later(log, cases, experts, AlignSettings(partners=5))
+    assert later.lasting is None or later.expert["chosen"]["partners"] == 1000
+    reached = iter([0.1, 0.3, 0.4, 0.2, 0.05])  # the last one is that of ``linear``
+    monkeypatch.setattr("molar_retrieval.alignment.score_cache.ScoreCache.ndcg", lambda *_: next(reached))
+    found = horizons._lasting(cases, parts_before(cases, experts, 5), 5, None)
+    assert found.setting["regularisation"] == 8000
+    assert [one["ndcg@10"] for one in found.tried] == [0.1, 0.3, 0.4, 0.2]
+
+
+def test_a_model_keeps_its_weights_for_the_next_item_and_has_others_for_later():
+    log = lasting_log()
+    experts = counted(log)
+    model = model_of(towers=(), experts=EXPERTS)
+    model = horizons.replace(model, item_item=experts.item_item, weights={**model.weights, "linear": 0.0})
+    both, report, _ = with_later(model, log, experts, AlignSettings())
+    assert both.horizon == "next"
+    assert {n: w for n, w in both.weights_for(NEXT).items() if w} == {n: w for n, w in model.weights.items() if w}
+    assert both.weights_for(LATER) != both.weights_for(NEXT)
+    assert report["cases"] >= 20
+    assert with_later(model, log, experts, AlignSettings(horizon="later"))[0].horizon == "later"
+    assert with_later(model, log, experts, AlignSettings(horizon="next")) == (model, {}, {})
+
+
+def test_a_log_without_times_tells_nothing_of_later():
+    log = lasting_log()
+    log.timestamp[:] = 0
+    model, experts, notes = model_of(), counted(log), Notes()
+    same, report, _ = with_later(model, log, experts, AlignSettings(), notes)
+    assert same is model
+    assert "too little of what people take later" in report["note"]
+    assert notes.notes
+    with pytest.raises(DataError, match="later"):
+        with_later(model, log, experts, AlignSettings(horizon="later"))
+
+
+def test_an_update_counts_the_lasting_expert_by_its_own_setting():
+    log = lasting_log()
+    chosen = {
+        "linear": {"model": "EASE", "regularisation": 500},
+        "lasting": {"model": "EASE", "regularisation": 8000, "partners": 30},
+    }
+    lasting = horizons.ease(horizons.EASECounts.of(log), chosen["lasting"], 5, ITEMS)
+    former = (horizons.again("linear", log, chosen["linear"], 5, None), lasting)
+    found = recount(log, chosen, 5, former, None, np.arange(ITEMS))
+    assert [one.name for one in found.item_item] == ["linear", "lasting"]
+    for one, expected in zip(found.item_item, former, strict=True):
+        np.testing.assert_allclose(one.weights.toarray(), expected.weights.toarray(), atol=1e-5)
