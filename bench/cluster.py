@@ -1,9 +1,10 @@
 """What a Ray cluster of this machine costs and brings, in a namespace whose network is the loopback alone.
 
 Run as `python bench/cluster.py WORKSPACE`, on an idle machine, as root or where `unshare --map-root-user` is allowed: a
-copy of the workspace of a trained shop gets a cluster of two machines of one CPU each. Vectors of all items and lists
-of all users are made by processes of this machine and by workers of the cluster, one and two, in turn. The fixed cost
-is what a run with one shard of nobody takes. ROUNDS and ONLY=embed|recommend in the environment shorten it.
+copy of the workspace of a trained shop gets a cluster of two machines of one CPU each. Vectors of all items, lists of
+all users and their vectors (where there are towers) are made by processes of this machine and by workers of the
+cluster, one and two, in turn. The fixed cost is what a run with one shard of nobody takes. ROUNDS and
+ONLY=embed|recommend|users in the environment shorten it.
 """
 
 import fcntl
@@ -21,11 +22,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from molar_indexes.recommend import recommend
+from molar_indexes.user_vectors import UserVectorsJob
 from molar_retrieval.cluster import local
 from molar_retrieval.cluster.runner import OnCluster
+from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.embedding.remembered import remembered
+from molar_retrieval.progress import SILENT
 from molar_retrieval.runner import InProcesses, Runner
 from molar_retrieval.workspace import Workspace
 
@@ -53,6 +57,7 @@ def main(workspace: Path) -> None:
         works: dict[str, Callable[[Runner], bytes]] = {
             "recommend": lambda runner: lists(place, Path(scratch, "lists.parquet"), runner),
             "embed": lambda runner: vectors(place, runner),
+            "users": lambda runner: people(place, runner),
         }
         told |= {name: compared(works[name], ways) for name in ONLY}
         for name in ("second", "first"):
@@ -93,6 +98,17 @@ def vectors(workspace: Path, runner: Runner) -> bytes:
     finally:
         shutil.rmtree(place["content"].root)
         shutil.move(workspace.with_name("former"), place["content"].root)
+
+
+def people(workspace: Path, runner: Runner) -> bytes:
+    place = Workspace(workspace)
+    log = open_log(place)
+    job = UserVectorsJob.of(place["generations"], place["alignment"].require(), log)
+    try:
+        job.make(log, runner, SILENT)
+        return b"".join(path.read_bytes() for path in sorted(job.folder.glob("*.safetensors")))
+    finally:
+        shutil.rmtree(job.folder)
 
 
 def with_loopback() -> None:

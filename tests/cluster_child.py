@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from embedding_fakes import FakePlanner
 from eval_model_tasks import log_of
-from shard_jobs import DeadlyColumns, SquaresJob, shards
+from shard_jobs import Killing, SquaresJob, shards
 
 from molar_retrieval.cluster import local
 from molar_retrieval.cluster.address import ClusterAddress
@@ -104,9 +104,8 @@ def counted(workspace: str, folder: str) -> dict[str, Any]:
     for workers in (0, 2):
         progress, place = Notes(), Path(folder, str(workers))
         place.mkdir()
-        runner = OnCluster(_address(workspace), workers) if workers else InThisProcess()
-        deadly = DeadlyColumns(work, place) if workers else work
-        weights = Counting(place, runner, progress).columns(deadly, tensors, blocks.blocks, 40)
+        runner = Killing(OnCluster(_address(workspace), workers), place) if workers else InThisProcess()
+        weights = Counting(place, runner, progress).columns(work, tensors, blocks.blocks, 40)
         told[workers] = {"blocks": len(blocks.blocks), "weights": weights.nnz, "notes": progress.notes}
     return told
 

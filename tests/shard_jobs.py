@@ -3,16 +3,12 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scipy.sparse import csc_matrix
-
-from molar_retrieval.arrays import Array
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.column_shards import Block, ColumnWork
 from molar_retrieval.progress import Progress
 from molar_retrieval.runner import InThisProcess, Runner, Shard, ShardJob, ShardWork, appearing
 
@@ -89,20 +85,47 @@ class Stopping(Runner):
 
 
 @dataclass(frozen=True)
-class DeadlyColumns:
-    """Columns by another work, but the first time somebody makes them its process is killed."""
+class DeadlyJob:
+    """Another job, whose first worker is killed before it has made anything."""
 
-    work: ColumnWork
+    job: ShardJob
     folder: Path
-    task: str = "dying"
 
-    def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
-        made = self.work.of(tensors)
+    @property
+    def task(self) -> str:
+        return self.job.task
 
-        def columns(block: Block) -> csc_matrix:
-            with suppress(FileExistsError):
-                (self.folder / "died").mkdir()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return made(block)
+    @property
+    def gpu(self) -> bool:
+        return self.job.gpu
 
-        return columns
+    def path(self, shard: int) -> Path:
+        return self.job.path(shard)
+
+    def is_whole(self, shard: int) -> bool:
+        return self.job.is_whole(shard)
+
+    @contextmanager
+    def opened(self) -> Iterator[ShardWork]:
+        with self.job.opened() as work:
+
+            def deadly(shard: Shard) -> Sequence[str]:
+                with suppress(FileExistsError):
+                    (self.folder / "died").mkdir()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return work(shard)
+
+            yield deadly
+
+
+class Killing(Runner):
+    """Another runner, of whose workers one is killed."""
+
+    def __init__(self, runner: Runner, folder: Path) -> None:
+        self.runner, self.folder = runner, folder
+
+    def _made(
+        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
+    ) -> Generator[tuple[Shard, Sequence[str]]]:
+        yield from self.runner._made(DeadlyJob(job, self.folder), missing, progress)
+        assert (self.folder / "died").exists()

@@ -86,14 +86,15 @@ def align(
     restart: bool = False,
     where: str | None = None,
     others: "Sequence[Path] | None" = None,
-    runner: "Runner | None" = None,
+    counting: "Runner | None" = None,
+    reading: "Runner | None" = None,
     on_epoch: "Callable[[EpochScore], None] | None" = None,
 ) -> Aligned | None:
     """Train and publish; of several processes the first one does all but the training, and the others return None.
 
     With ``[privacy] epsilon`` it is made of statistics with noise instead, the workspace's own and those in files of
-    ``others``; None: as the live ones have them. The ``runner`` counts what is counted in blocks of items. ``on_epoch``
-    is told of each epoch; None: a note of the progress.
+    ``others``; None: as the live ones have them. ``counting`` does what is counted in blocks of items, ``reading`` what
+    towers make of people for the generation. ``on_epoch`` is told of each epoch; None: a note of the progress.
     """
     from molar_retrieval.alignment.align import align as train
     from molar_retrieval.alignment.align import help_to_align
@@ -112,7 +113,7 @@ def align(
         prepare_catalogue(workspace.catalogue, workspace, progress, where=where)
         embed(workspace, settings.embed, progress=progress)
     if settings.privacy.with_noise:
-        return _align_privately(workspace, settings, progress, others)
+        return _align_privately(workspace, settings, progress, others, reading)
     refuse_to_break_a_promise(workspace, settings)
     prepare_log(workspace, settings, progress, choose=True)
     with pin(workspace, "catalogue", "content", "interactions", work="molar align") as read:  # one state, to the end
@@ -121,19 +122,22 @@ def align(
             settings,
             restart=restart,
             processes=processes,
-            runner=runner,
+            runner=counting,
             progress=progress,
             on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
         )
-        derived = derive(
-            read, progress, runner=runner
-        )  # what ships counts the interactions, too, that validation had held out
+        # What ships counts the interactions, too, that validation had held out.
+        derived = derive(read, progress, runner=counting)
         report = replace(report, folder=derived.folder, fingerprint=derived.fingerprint)
-        return _published(read, settings, progress, report)
+        return _published(read, settings, progress, report, reading)
 
 
 def _align_privately(
-    workspace: "Workspace", settings: "MolarSettings", progress: "Progress", others: "Sequence[Path] | None"
+    workspace: "Workspace",
+    settings: "MolarSettings",
+    progress: "Progress",
+    others: "Sequence[Path] | None",
+    reading: "Runner | None",
 ) -> Aligned:
     """Release statistics with noise, unless they were, and publish what they give together with those of others."""
     from molar_indexes.encoder import has_noise
@@ -153,19 +157,25 @@ def _align_privately(
         read.take("statistics", beside_others(read, folder, files))
         folder, made, anew = align_on_statistics(read, settings.align, work)
         report = AlignReport(folder, made.fingerprint, not anew, {}, dict(made.facts))
-        done = _published(read, settings, progress, report)
+        done = _published(read, settings, progress, report, reading)
     standing = PrivacyLedger(workspace.root).standing(settings.privacy)
     kept = workspace["generations"].versions()
     outcome = PrivateOutcome(released, standing, tuple(one.name for one in kept if not has_noise(one)))
     return replace(done, private=outcome)
 
 
-def _published(read: "Pinned", settings: "MolarSettings", progress: "Progress", report: "AlignReport") -> Aligned:
+def _published(
+    read: "Pinned",
+    settings: "MolarSettings",
+    progress: "Progress",
+    report: "AlignReport",
+    reading: "Runner | None",
+) -> Aligned:
     """Publish the live alignment, and push it where a server is named."""
     from molar_indexes.assemble import publish_generation
     from molar_retrieval.workspace import Workspace
 
-    generation = publish_generation(read, settings.index, progress, newcomers=settings.newcomers)
+    generation = publish_generation(read, settings.index, progress, newcomers=settings.newcomers, runner=reading)
     name, exploration = generation.name, generation.manifest.facts["exploration"]
     generation.close()
     workspace, pushed = Workspace(read.root), None

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 AUTO, LOCAL, CLUSTER = "auto", "local", "cluster"
 MANY_COUNTED = 100_000
 """Items counted in blocks from which a cluster pays: fewer are done here in a minute or two for each setting."""
+MANY_READ = 20_000
+"""People whose histories towers read, from whom on it pays: fewer are read here in a minute."""
 _ANSWERS = 60.0
 """Seconds that a cluster has to say what machines it has."""
 

@@ -16,6 +16,7 @@ from molar_indexes.generations import Generation, publish
 from molar_indexes.item_sides import ItemSides
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
+from molar_indexes.user_vectors import SHARD, UserVectorsJob
 from molar_indexes.users import UserRecord
 from molar_indexes.whitening import SAMPLE, Whitened
 from molar_retrieval import columns
@@ -40,6 +41,7 @@ from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import Progress
 from molar_retrieval.ranking.candidates import MOST_SCANNED
 from molar_retrieval.ranking.item_store import Emerging
+from molar_retrieval.runner import Runner
 from molar_retrieval.workspace import Manifest, Workspace
 
 Matrix = npt.NDArray[np.float32]
@@ -56,9 +58,13 @@ def publish_anew(
     inputs: Mapping[str, str],
     chosen: Mapping[str, Any],
     facts: Mapping[str, Any],
+    runner: Runner | None,
     progress: Progress,
 ) -> Generation:
-    """Publish a generation of the artefacts that are ``read``; ``facts`` are told beside what follows from these."""
+    """Publish a generation of the artefacts that are ``read``; ``facts`` are told beside what follows from these.
+
+    Where towers read many people anew, the ``runner`` makes their vectors; None: this process.
+    """
     live = workspace["generations"].manifest
     alignment = read["alignment"].require()[0]
     model = open_model(alignment)
@@ -76,12 +82,15 @@ def publish_anew(
     turned = _whitened(model, sides.vectors, log)
     words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
     former = FormerUsers.of(workspace, model, catalogue.ids)
+    job: UserVectorsJob | None = None
+    if runner is not None and former is None and model.network.shapes and log.n_users > SHARD:
+        job = UserVectorsJob.of(workspace["generations"], read["alignment"].require(), log)
     return publish(
         workspace,
         backend=settings.backend,
         spec=_spec(settings, catalogue, sides.vectors, sides.emerging, others, turned),
         items=_items(catalogue, sides.vectors, sides.emerging, others, words, turned),
-        users=_users(model, log, segments, former, progress),
+        users=_users(model, log, segments, former, job, runner, progress),
         popular=sides.popular,
         parts=spans(model.dense_parts),
         sparse_parts=spans(model.sparse_parts),
@@ -103,6 +112,7 @@ def publish_anew(
         keep=settings.keep,
         activate=settings.activate,
         confirm=read.confirm,
+        unfinished=[] if job is None else [job.folder],
         progress=progress,
     )
 
@@ -193,17 +203,23 @@ def _users(
     log: InteractionLog,
     segments: Segments,
     former: FormerUsers | None,
+    job: UserVectorsJob | None,
+    runner: Runner | None,
     progress: Progress,
 ) -> Iterator[UserRecord]:
     """Everybody; whose vector the live generation has, and nothing has changed of it, keeps it."""
-    progress.start("user vectors", log.n_users)
+    if job is not None and runner is not None:
+        job.make(log, runner, progress)
+    else:
+        progress.start("user vectors", log.n_users)
     for begin in range(0, log.n_users, _BATCH):
         rows = np.arange(begin, min(begin + _BATCH, log.n_users))
         ids = log.users.ids(rows)
         kept: dict[int, Any] = {} if former is None else former.vectors(log, rows, ids)
         fresh = rows[[row not in kept for row in rows.tolist()]]
         progress.advance(len(kept))
-        kept |= dict(zip(fresh.tolist(), model.dense_users(log, fresh, progress), strict=True))
+        made = model.dense_users(log, fresh, progress) if job is None else job.read(fresh)
+        kept |= dict(zip(fresh.tolist(), made, strict=True))
         for user_id, row, sparse in zip(ids, rows.tolist(), sparse_rows(model.sparse_users(log, rows)), strict=True):
             own = slice(log.offsets[row], log.offsets[row + 1])
             attributes = segments.of.get(user_id, {})

@@ -10,6 +10,7 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.config import IndexSettings, NewcomerSettings
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.runner import Runner
 from molar_retrieval.workspace import Workspace
 
 
@@ -19,6 +20,7 @@ def publish_generation(
     progress: Progress = SILENT,
     *,
     newcomers: NewcomerSettings | None = None,
+    runner: Runner | None = None,
 ) -> Generation:
     """Publish the workspace's alignment as a new live generation; the present one where it is that already.
 
@@ -26,7 +28,8 @@ def publish_generation(
 
     Items with training interactions carry the vector ``aligned`` and their ``partners``, those with few of them
     ``emerging`` as well, the others ``newcomers``; all carry ``content`` (conditioned, unit length), ``cf`` and their
-    attributes. Users carry their vectors and their whole history with its times. New items are tried as ``newcomers``
+    attributes. Users carry their vectors, which the ``runner`` makes where towers read many of them anew (None: this
+    process), and their whole history with its times. New items are tried as ``newcomers``
     says; None: as by default. Where only attributes differ from the live generation, the rest is taken over from it.
 
     Raises:
@@ -34,11 +37,16 @@ def publish_generation(
         StaleArtefactError: If the artefacts do not belong together, or another version of one was published meanwhile.
     """
     with pin(workspace, *READ, work="molar align") as read:
-        return _publish(workspace, read, settings, newcomers or NewcomerSettings(), progress)
+        return _publish(workspace, read, settings, newcomers or NewcomerSettings(), runner, progress)
 
 
 def _publish(
-    workspace: Workspace, read: Pinned, settings: IndexSettings, newcomers: NewcomerSettings, progress: Progress
+    workspace: Workspace,
+    read: Pinned,
+    settings: IndexSettings,
+    newcomers: NewcomerSettings,
+    runner: Runner | None,
+    progress: Progress,
 ) -> Generation:
     inputs = {kind: read[kind].require()[1].fingerprint for kind in READ}
     segments = segments_of(workspace, settings)
@@ -61,5 +69,6 @@ def _publish(
     from molar_indexes.anew import publish_anew  # brings torch
 
     return publish_anew(
-        workspace, read, settings, newcomers, segments, inputs=inputs, chosen=chosen, facts=facts, progress=progress
-    )
+        workspace, read, settings, newcomers, segments, inputs=inputs, chosen=chosen, facts=facts, runner=runner,
+        progress=progress,
+    )  # fmt: skip

@@ -17,7 +17,7 @@ holds its folder, see :mod:`molar_retrieval.locks`: it is pruned only when nobod
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -245,6 +245,7 @@ def publish(
     keep: int = 2,
     activate: bool = True,
     confirm: Callable[[], None] = lambda: None,
+    unfinished: Collection[Path] = (),
     progress: Progress = SILENT,
 ) -> Generation:
     """Build a generation, prove it, make it the live one and open it; readers see the old one until it is complete.
@@ -257,6 +258,7 @@ def publish(
     by kind of what it was made from; ``extras`` is what the table holds beside the items' vectors, and ``encoder`` the
     alignment by which sessions are read, without which they cannot be. So many older generations as ``keep`` says
     stay. ``confirm`` is called before it becomes the live one, and raises if its inputs are not what they were.
+    ``unfinished`` are folders of the store in which earlier runs left what items or users are made of.
 
     Raises:
         DataError: If the items or users do not fit, or another process is publishing.
@@ -282,8 +284,9 @@ def publish(
         return {**(facts or {}), **known}
 
     return publish_made(
-        workspace, built, inputs=inputs, settings=settings, keep=keep, activate=activate, confirm=confirm
-    )
+        workspace, built, inputs=inputs, settings=settings, keep=keep, activate=activate, confirm=confirm,
+        unfinished=unfinished,
+    )  # fmt: skip
 
 
 def publish_made(
@@ -295,6 +298,7 @@ def publish_made(
     keep: int = 2,
     activate: bool = True,
     confirm: Callable[[], None] = lambda: None,
+    unfinished: Collection[Path] = (),
 ) -> Generation:
     """Publish what ``make`` fills an empty folder with; it returns the manifest's facts. Others as of :func:`publish`.
 
@@ -308,7 +312,7 @@ def publish_made(
 
     with workspace.lock(KIND):
         store = workspace[KIND]
-        for left in store.partials():
+        for left in {*store.partials()} - {*unfinished}:
             shutil.rmtree(left, ignore_errors=True)
         settings = dict(settings or {})
         digest = fingerprint.of_json([dict(inputs), settings, time.time_ns()])[:8]

@@ -19,10 +19,10 @@ from molar_retrieval.experts.histories import countable
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.order import followers, rounded, scales
 from molar_retrieval.experts.taken import Taken, many_pairs, ranges, side_by_side
-from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.arrays import of_tensors, to_tensors
 from molar_retrieval.interactions.log import InteractionLog
 
-_OFFSETS, _ITEM, _STRENGTH = "offsets", "item", "strength"
+_READ = ("offsets", "item", "strength")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +99,7 @@ class FollowedInBlocks:
         return found
 
     def _tensors(self, few: FewPairs | None) -> dict[str, Array]:
-        strength = {} if self.log.strength is None else {_STRENGTH: self.log.strength}
-        read: dict[str, Array] = {_OFFSETS: self.log.offsets, _ITEM: self.log.item, **strength}
+        read = {name: values for name, values in to_tensors(self.log).items() if name in _READ}
         if few is None:
             return read
         whose = few.pairs if isinstance(few.pairs, Taken) else Taken.of(countable(self.log))
@@ -137,11 +136,8 @@ class FollowedColumns:
     task: str = "what is taken after what"
 
     def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
-        """What counts a block; people have no names, and times do not matter."""
-        item = tensors[_ITEM]
-        times = np.broadcast_to(np.int64(0), item.shape)
-        nobody, items = IdMap([]), IdMap.numbered(self.n_items)
-        log = InteractionLog(nobody, items, tensors[_OFFSETS], item, times, strength=tensors.get(_STRENGTH))
+        """What counts a block."""
+        log = of_tensors(tensors, self.n_items)
         few = FewPairs(self.least, Taken.of_tensors(tensors, self.n_items), 0.0) if self.least > 1 else None
         blocks = FollowedInBlocks(log, self.window, self.decay)
 

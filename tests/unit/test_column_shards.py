@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of
 from scipy.sparse import csr_matrix
-from shard_jobs import DeadlyColumns, Stopping
+from shard_jobs import Killing, Stopping
 
 from molar_retrieval.experts import block_ease, linear, taken
-from molar_retrieval.experts.block_ease import OWN, BlockEASE, SolvedColumns
+from molar_retrieval.experts.block_ease import OWN, BlockEASE
 from molar_retrieval.experts.column_blocks import FollowedInBlocks
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
@@ -76,19 +76,11 @@ def test_partners_are_those_of_one_process(counted: Counted, log: InteractionLog
 
 
 def test_processes_write_the_same_files_though_one_is_killed(log: InteractionLog, tmp_path: Path) -> None:
-    blocks, kept = BlockEASE.of(Taken.of(log), 2 * OWN), Taken.of(log)
-    groups = [blocks.groups[first : first + 4] for first in range(0, len(blocks.groups), 4)]
-    work = SolvedColumns(log.n_items, 2 * OWN, 5.0, 6, 1)
-    (tmp_path / "one").mkdir()
-    one = Counting(tmp_path / "one", InThisProcess())
-    several = Counting(tmp_path / "several", InProcesses(2))
-    alone = one.columns(work, kept.to_tensors(core=True), groups, log.n_items)
-    others = several.columns(DeadlyColumns(work, tmp_path), kept.to_tensors(core=True), groups, log.n_items)
-    assert (tmp_path / "died").exists()
-    assert same(others, alone)
-    found, again = ({Path(name).name: value for name, value in files(c.folder).items()} for c in (one, several))
-    assert found == again
-    assert len(found) == len(groups) + 1
+    alone, several = tmp_path / "alone", tmp_path / "several"
+    made = regression(log, Counting(alone, InThisProcess()))
+    assert same(regression(log, Counting(several, Killing(InProcesses(2), tmp_path))), made)
+    assert files(several) == files(alone)
+    assert len(files(alone)) > 4
 
 
 def test_what_was_made_before_an_interruption_is_not_made_again(log: InteractionLog, tmp_path: Path) -> None:
