@@ -11,6 +11,7 @@ from molar_retrieval.versions import library_versions
 
 LIBRARIES = ("numpy", "scipy", "torch", "implicit", "qdrant-edge-py", "sentence-transformers", "transformers")
 """Those whose versions shape results."""
+_SCRIPTS = Path(__file__).parent / "models" / "peers" / "scripts"
 RESULTS = (
     "molar_eval.models.roster",
     "molar_eval.primary",
@@ -19,6 +20,7 @@ RESULTS = (
     "molar_eval.splits",
     "molar_eval.trial",
     "molar_eval.walk_results",
+    *(f"molar_eval.models.peers.scripts.{path.stem}" for path in sorted(_SCRIPTS.glob("*-*.py"))),
 )
 """What the numbers of a report come from: models, splits, ranking, metrics and statistics; not how they are shown."""
 

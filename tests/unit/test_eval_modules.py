@@ -78,3 +78,9 @@ def test_the_code_of_results_is_not_that_of_their_page():
     assert not any(
         name.startswith(("molar_cli", "molar_eval.report.page")) for name in modules.reached(*modules.RESULTS)
     )
+
+
+def test_scripts_of_peers_count_for_a_report():
+    scripts = {f"molar_eval.models.peers.scripts.{name}" for name in ("cornac-vbpr", "recbole-sequential")}
+    assert scripts <= set(modules.RESULTS)
+    assert len({modules.of_modules(name) for name in scripts}) == 2, "each is read"

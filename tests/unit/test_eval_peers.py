@@ -133,8 +133,9 @@ def test_a_second_run_finds_the_files_of_the_first_and_another_seed_does_not(pee
 
 
 def test_all_that_shapes_it_is_in_its_settings(peer):
-    settings = [peer().settings, peer(epochs=3).settings, peer(FOLLOWS + "# changed").settings]
+    settings = [peer().settings, peer(epochs=3).settings, peer(FOLLOWS + "X = 1").settings]
     assert len({json.dumps(one, sort_keys=True) for one in settings}) == 3
+    assert peer().settings == peer(FOLLOWS + "# said").settings
     published = peers(Path("nowhere"))
     every = [make().settings for make in published.values()]
     assert len({json.dumps(one, sort_keys=True) for one in every}) == len(every) == 5

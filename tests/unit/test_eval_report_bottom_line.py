@@ -6,6 +6,7 @@ import pytest
 from molar_eval.report.bottom_line import View, bottom_line, plain_title
 from molar_eval.report.page import render
 from molar_eval.report.schema import PrimaryResult
+from molar_eval.report.terminal import terminal_tables
 from molar_eval.report.verdict import judge
 from molar_retrieval.pages.pictures import Pictures
 
@@ -114,3 +115,9 @@ def test_a_declared_comparison_that_was_not_made_leaves_the_bottom_line_as_it_is
 def test_both_rules_for_equal_times_are_told_apart():
     titles = [plain_title(made_up.split(title="leave-one-out: last" + more)) for more in ("", ", ties by item id")]
     assert titles == ["Everybody's last item", "Everybody's last item, equal times by item id"]
+
+
+def test_the_terminal_says_it_under_the_table_of_its_test():
+    report = made_up.report([pair(0.3, 0.1, 0.001, name="other"), WON], primary_comparison=declared(WON))
+    said = [" ".join(table.lines) for table in terminal_tables(report)]
+    assert ["declared this one comparison" in text for text in said] == [False, True]

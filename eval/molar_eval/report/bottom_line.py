@@ -48,7 +48,10 @@ def bottom_line(views: Sequence[View], primary: PrimaryResult | None = None) -> 
         return BottomLine(None, "Nothing was tested", [])
     if primary is not None and primary.comparison is not None:
         view = next(view for view in views if view.result.name == primary.split)
-        return _declared(view, primary, primary.comparison)
+        headline, sentences = declared(view.result, primary, primary.comparison)
+        if view.verdict.outcome != "alone":
+            sentences.append(f"Against the best of all other methods on this test: {view.verdict.headline}.")
+        return BottomLine(view, headline, sentences)
     view = next((view for view in views if view.result.warning is None), views[0])
     verdict = view.verdict
     sentences = [*verdict.sentences]
@@ -60,9 +63,10 @@ def bottom_line(views: Sequence[View], primary: PrimaryResult | None = None) -> 
     return BottomLine(view, verdict.headline, sentences)
 
 
-def _declared(view: View, primary: PrimaryResult, comparison: Comparison) -> BottomLine:
+def declared(split: SplitResult, primary: PrimaryResult, comparison: Comparison) -> tuple[str, list[str]]:
+    """What came of the comparison that was declared beforehand, on the test that it is of: a headline and the rest."""
     model, against = primary.model, primary.against
-    theirs = next(one for one in view.result.models if one.name == against).metrics[primary.metric].mean
+    theirs = next(one for one in split.models if one.name == against).metrics[primary.metric].mean
     by = f" by {words.percent(abs(comparison.difference.mean) / theirs)}" if theirs > 0 else ""
     if comparison.p >= words.ALPHA:
         headline = f"Cannot tell whether {model} or {against} is better"
@@ -75,9 +79,7 @@ def _declared(view: View, primary: PrimaryResult, comparison: Comparison) -> Bot
         "The suite declared this one comparison before it ran, so its probability stands uncorrected; those of all "
         "others of the run are corrected together.",
     ]
-    if view.verdict.outcome != "alone":
-        said.append(f"Against the best of all other methods on this test: {view.verdict.headline}.")
-    return BottomLine(view, headline, said)
+    return headline, said
 
 
 def _others(outcomes: Sequence[Outcome]) -> str:

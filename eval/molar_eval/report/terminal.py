@@ -3,6 +3,7 @@
 import textwrap
 from dataclasses import dataclass
 
+from molar_eval.report.bottom_line import declared
 from molar_eval.report.naming import shown
 from molar_eval.report.schema import ModelResult, Report, SplitResult
 from molar_eval.report.standing import Weakness, compared, ordered
@@ -39,7 +40,11 @@ def _table(split: SplitResult, report: Report) -> TerminalTable:
     columns += [f">− {words.short(split.against)}", ">seconds"]
     verdict = judge(split, report.made)
     caption = f"* other than {split.against} with p < {words.ALPHA}: paired test, corrected after Holm"
-    said = [" ".join(verdict.sentences) or f"{verdict.headline}.", _worse(verdict.weak, verdict.parts)]
+    primary, said = report.primary_comparison, []
+    if primary is not None and primary.comparison is not None and primary.split == split.name:
+        headline, sentences = declared(split, primary, primary.comparison)
+        said = [f"{headline}. {' '.join(sentences)}"]
+    said += [" ".join(verdict.sentences) or f"{verdict.headline}.", _worse(verdict.weak, verdict.parts)]
     said += [f"Caution: {split.warning}."] if split.warning else []
     return TerminalTable(
         title=textwrap.shorten(f"{split.title}, {words.plural(split.cases, 'case')}", WIDTH, placeholder="…"),

@@ -1,5 +1,6 @@
 """A model of another project under test."""
 
+import ast
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,9 +48,13 @@ class Peer:
     @property
     def settings(self) -> dict[str, Any]:
         """All that shapes the result."""
-        code = fingerprint.of_bytes((SCRIPTS / name).read_bytes() for name in (self.script, "exchange.py"))
-        requirements = self.environment.requirements
-        return {"options": dict(self.options), "source": self.source, "requirements": requirements, "script": code}
+        code = ast.dump(ast.parse((SCRIPTS / self.script).read_text("utf-8")))  # comments do not count
+        return {
+            "options": dict(self.options),
+            "source": self.source,
+            "requirements": self.environment.requirements,
+            "script": fingerprint.of_json(code),
+        }
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> "PeerScorer":
         """Train; DataError where there is nothing to train on, no environment can be made, or the script fails."""
