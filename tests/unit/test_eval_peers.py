@@ -112,6 +112,7 @@ def test_it_is_trained_judged_and_asked(peer, task):
     assert facts["validation_cases"] == 80
     assert "a library says something" in (fitted.folder / "peer.log").read_text()
     assert (fitted.folder / "left behind").exists(), "not where we stand"
+    assert not [path.name for path in fitted.folder.glob("*.npy") if path.name != "content.npy"], "scores do not stay"
 
 
 def test_equal_times_keep_the_order_that_the_split_goes_by(peer, task):

@@ -68,7 +68,7 @@ class Peer:
         cases, scorable = sample(task.validation), known_items(task.training)
         progress.start(self.name, self.options.get("epochs"))
         while "judge" in (message := process.hear()):
-            table = np.load(folder / message["judge"])
+            table = _taken(folder / message["judge"])
             process.say(repr(validation_ndcg(Fitted(_in_order(table), scorable, {}), task, cases)))
             progress.advance()
         progress.finish()
@@ -99,7 +99,7 @@ class PeerScorer:
         """See :class:`molar_eval.models.base.Scorer`."""
         _histories(inputs).write(self.folder, _QUESTION)
         self.process.say(_QUESTION)
-        table: Scores = np.load(self.folder / self.process.hear()["answer"])
+        table = _taken(self.folder / self.process.hear()["answer"])
         if table.shape != (inputs.n_users, inputs.n_items):
             what = f"{self.process.name}: its script returned scores of shape {table.shape}"
             raise DataError(what, f"return one of {inputs.n_users} rows and {inputs.n_items} columns")
@@ -109,6 +109,13 @@ class PeerScorer:
     def finish(self, scores: Scores, allowed: Mask, inputs: InteractionLog) -> Scores:
         """Nothing more; see :class:`molar_eval.models.base.Scorer`."""
         return scores
+
+
+def _taken(path: Path) -> Scores:
+    """The scores in a file, which goes: each is of megabytes."""
+    table: Scores = np.load(path)
+    path.unlink()
+    return table
 
 
 def _in_order(table: Scores) -> Scoring:
