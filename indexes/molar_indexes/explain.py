@@ -1,7 +1,7 @@
 """Reasons for the items of a list: evidence from the generation, sentences from templates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from molar_indexes.table import OpenItemStore
@@ -19,7 +19,8 @@ class Explained:
     """Why one item is in a list, in words and as JSON-able evidence.
 
     The evidence has ``history``, items that carried it with their amounts of the score, ``shared``, attributes in
-    common with them, and ``content``, the content parts' score by source.
+    common with them, ``content``, the content parts' score by source, and where they had the item before, ``taken``, on
+    how many days (``times``) and how many ``days`` were between two of them on average.
     """
 
     sentence: str
@@ -32,7 +33,7 @@ def explain(
     """The reasons for each item of a list."""
     user, rows = request.user, [placed.row for placed in places]
     assert user is not None
-    found = gather(table.items, table.origins, user.vector, user.sparse, user.history, rows)
+    found = gather(table.items, table.origins, user.vector, user.sparse, user.history, rows, user.times)
     named = sorted({row for evidence in found for row, _ in (*evidence.together, *evidence.alike)})
     had, shown = dict(zip(named, ranker.stored(named), strict=True)), ranker.stored(rows)
     kinds = ranker.index.spec.fields
@@ -47,5 +48,7 @@ def explain(
         shared = list(dict.fromkeys(word for name, word in own if all((name, word) in other for other in others)))
         sentence = speaker.say(evidence, placed.parts, titles, shared, placed.causes)
         items = [{"item_id": had[row].item_id, "title": titles[row], "amount": amount} for row, amount in history]
-        explained.append(Explained(sentence, {"history": items, "shared": shared, "content": dict(evidence.sources)}))
+        told = {"history": items, "shared": shared, "content": dict(evidence.sources)}
+        taken = {} if evidence.taken is None else {"taken": asdict(evidence.taken)}
+        explained.append(Explained(sentence, told | taken))
     return explained

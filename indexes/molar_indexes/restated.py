@@ -42,7 +42,7 @@ _PEOPLE = "people"  # in settings: the digest of attributes of people
 _NUMBERS = "numbers"  # the one tensor of an alignment that is made of attributes
 _MODEL = (
     "weights", "newcomer_weights", "aims", "horizon", "slots", "reranker", "content_blocks", "partners", "taste",
-    "half_life",
+    "half_life", "habits",
 )  # fmt: skip
 _MOST = 0.1
 """Share of the items that are restated since their index was built; they are not in its graphs."""

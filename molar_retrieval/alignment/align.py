@@ -11,6 +11,7 @@ import numpy as np
 
 from molar_retrieval import fingerprint, memory
 from molar_retrieval.alignment import conditioning, seen
+from molar_retrieval.alignment.again import choose_again
 from molar_retrieval.alignment.cold_start import with_newcomers
 from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.counting import count
@@ -41,7 +42,7 @@ from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 7
+_VERSION = 8
 """Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
 _NO_EFFECT = {"threads", "device", "preset"}
 _WORK = "molar align"
@@ -209,6 +210,9 @@ def _train(
     second, second_facts = learned(model, data.cases, standards, settings)
     model = replace(model, reranker=second)
     model, later, lasting = with_later(model, data.log, experts, settings, progress, counting)
+    again = choose_again(held_out(workspace, job.split), network, data, experts, settings, job.least, precision)
+    if again is not None:
+        model = again.given_to(model)
     save(model, job.partial)
     encoder = workspace["content"].require()[1].settings["encoder"]
     return {
@@ -226,6 +230,7 @@ def _train(
         "later": later,
         "experts": experts.report | lasting,
         "rerank": second_facts,
+        "again": None if again is None else again.report,
         "curve": [asdict(score) for score in state.scores],
         "best_epoch": state.best.epoch if state.best else 0,
         "seconds": round(time.perf_counter() - began, 1),

@@ -30,6 +30,7 @@ class _Asker:
     vector: Vector
     sparse: SparseVector
     history: npt.NDArray[np.integer]
+    times: tuple[int, ...] = ()
 
 
 def cost(model: AlignedModel, cases: ValidationCases, plan: Exploration, emerging: Emerging | None) -> dict[str, Any]:

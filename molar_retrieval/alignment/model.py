@@ -14,7 +14,9 @@ from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND, UserVector
 from molar_retrieval.alignment.vectors import ItemVectors, Predictor, encode_users, item_sides
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.experts import repeats
 from molar_retrieval.experts.content_knn import ContentNeighbours, principal
+from molar_retrieval.experts.habits import Habits
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.index import SparseVector
@@ -61,12 +63,14 @@ class AlignedModel:
     taste_axes: Matrix | None = None  # by which features became those of the content neighbours; None: these items' own
     aims: Aims = field(default_factory=dict)  # what users' vectors are multiplied by, for every aim with own weights
     horizon: Horizon = "next"  # what is asked for where nothing is said
+    habits: Habits | None = None  # what people take again; None: nothing is known of it
 
     def seeing(self, log: InteractionLog) -> Self:
         """The model with the popularity of all items over the time of ``log``, unless statistics tell it."""
+        habits = None if self.habits is None else repeats.seeing(self.habits, log, self.least)
         if self.half_life is None or self.demand is not None:
-            return self
-        return replace(self, trend=Trend.fit(log, self.half_life, self.least))
+            return replace(self, habits=habits)
+        return replace(self, trend=Trend.fit(log, self.half_life, self.least), habits=habits)
 
     @cached_property
     def dense_parts(self) -> tuple[VectorBlock, ...]:
@@ -83,8 +87,9 @@ class AlignedModel:
         return VectorBlock.side_by_side((one.name, len(self.known)) for one in self._weighted)
 
     @property
-    def _weighted(self) -> list[ItemItemWeights]:
-        return [one for one in self.item_item if self.weights.get(one.name)]
+    def _weighted(self) -> list[ItemItemWeights | Habits]:
+        sparse = (*self.item_item, *(() if self.habits is None else (self.habits,)))
+        return [one for one in sparse if self.weights.get(one.name)]
 
     def _counts(self, name: str) -> bool:
         return bool(self.weights.get(name) or self.newcomer_weights.get(name))

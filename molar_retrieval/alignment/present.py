@@ -20,6 +20,7 @@ from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import DIM, compressed, principal
 from molar_retrieval.experts.histories import known_items
+from molar_retrieval.experts.repeats import brought
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking import reranker
 from molar_retrieval.workspace import Manifest, Workspace
@@ -68,7 +69,8 @@ def bring(
     moved = _with_items(model, features, rows, None if "derived" in manifest.facts else model.known)
     standards = {} if model.reranker is None else model.reranker.numbers
     numbers = reranker.matrix(numeric_attributes(catalogue), standards, len(features))
-    moved = replace(moved, known=known_items(log), item_item=counted.item_item, numbers=numbers)
+    habits = None if model.habits is None else brought(model.habits, rows, log, model.least)
+    moved = replace(moved, known=known_items(log), item_item=counted.item_item, numbers=numbers, habits=habits)
     came = {
         "users": log.n_users,
         "interactions": len(log),

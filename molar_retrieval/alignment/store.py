@@ -16,6 +16,7 @@ from molar_retrieval.alignment.vectors import Predictor
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.content_knn import ContentNeighbours
+from molar_retrieval.experts.habits import Habits
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.ranking.reranker import Reranker
@@ -41,6 +42,8 @@ def save(model: AlignedModel, folder: Path) -> None:
             tensors["taste_targets"] = model.content_knn.targets
     if model.reranker is not None:
         tensors |= {f"rerank.{name}": array for name, array in model.reranker.to_tensors().items()}
+    if model.habits is not None:
+        tensors |= model.habits.to_tensors()
     others = {"cf": model.cf, "numbers": model.numbers, "taste_axes": model.taste_axes, "demand": model.demand}
     tensors |= {name: tensor for name, tensor in others.items() if tensor is not None}
     save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, folder / FILE)
@@ -59,6 +62,7 @@ def described(model: AlignedModel) -> dict[str, Any]:
         "taste": None if content_knn is None else {"decay": content_knn.decay, "last": content_knn.last},
         "half_life": None if model.half_life is None else str(model.half_life),
         "least": model.least,
+        **({} if model.habits is None else {"habits": model.habits.described()}),
         **asked_for(model),
     }
 
@@ -86,6 +90,7 @@ def open_model(folder: Path) -> AlignedModel:
     )
     predicted = sorted({name.split(".")[1] for name in tensors if name.startswith("predictor.")})
     read, reranker, demand = facts["taste"], facts.get("reranker"), tensors.get("demand")
+    habits = facts.get("habits")
     return AlignedModel(
         network=_network(tensors, settings),
         conditioner=conditioner,
@@ -100,6 +105,7 @@ def open_model(folder: Path) -> AlignedModel:
         least=facts.get("least", 1),
         newcomer_weights=facts["newcomer_weights"],
         aims=facts.get("aims", {}),
+        habits=None if habits is None else Habits.of(habits, tensors),
         horizon=facts.get("horizon", "next"),
         predictors={
             name: Predictor(tensors[f"predictor.{name}.matrix"], tensors[f"predictor.{name}.mean"])

@@ -16,6 +16,7 @@ from molar_retrieval.alignment.light_tower import LightEnsemble
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.experts.habits import HABITS, Habits
 from molar_retrieval.index import SparseVector
 from molar_retrieval.manifest import Manifest
 from molar_retrieval.tensors import mapped, under
@@ -76,6 +77,7 @@ class UserEncoder:
         parts: The parts of the dense vector, in their order.
         taste: What content neighbours compare, shape (n_items, t), and how they read a history; None: they do not.
         reads: How each counting expert reads a history, in the order of their ranges of the sparse vector.
+        habits: What people take again, which has the last range; None: nothing is known of it.
     """
 
     towers: Mapping[str, LightEnsemble]
@@ -84,6 +86,7 @@ class UserEncoder:
     parts: tuple[str, ...]
     taste: tuple[Matrix, HistoryReading] | None
     reads: tuple[HistoryReading, ...]
+    habits: Habits | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -94,6 +97,7 @@ class UserEncoder:
             weights, taste = facts["weights"], facts["taste"]
             counting = {name for w in (weights, facts["newcomer_weights"]) for name, weight in w.items() if weight}
             dense = [name for name in (*names, *([] if taste is None else [NEIGHBOURS])) if name in counting]
+            again = facts.get("habits")
             side = {"collaborative": "weight", "content": "project.weight"}
             return cls(
                 {name: LightEnsemble.of(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
@@ -102,6 +106,7 @@ class UserEncoder:
                 (*dense, TREND),
                 None if taste is None else (tensors["taste"], HistoryReading(taste["decay"], taste["last"])),
                 tuple(HistoryReading.of(tensors[f"partners.{n}.memory"]) for n in facts["partners"] if weights.get(n)),
+                Habits.of(again, tensors) if again is not None and weights.get(HABITS) else None,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StaleArtefactError(
@@ -112,7 +117,7 @@ class UserEncoder:
     def encode(self, items: Sequence[int] | Array, times: Sequence[int] | Array) -> tuple[Matrix, SparseVector]:
         """The dense and the sparse vector of who took ``items``, oldest first, at ``times``, in seconds; (L,) each."""
         rows, seconds = np.asarray(items, np.int64), np.asarray(times, np.int64)
-        return np.concatenate([self._block(part, rows, seconds) for part in self.parts]), self._sparse(rows)
+        return np.concatenate([self._block(part, rows, seconds) for part in self.parts]), self._sparse(rows, seconds)
 
     def users(self, log: "InteractionLog", rows: Rows) -> UserVectors:
         """Vectors of the users at ``rows`` after all of their history in ``log``."""
@@ -124,7 +129,7 @@ class UserEncoder:
         borders = np.cumsum([0, *(len(sparse.indices) for _, sparse in made)])
         indices = np.concatenate([np.zeros(0, np.int64), *(sparse.indices for _, sparse in made)])
         values = np.concatenate([np.zeros(0, np.float32), *(sparse.values for _, sparse in made)], dtype=np.float32)
-        shape = len(made), len(self.reads) * len(self.features)
+        shape = len(made), (len(self.reads) + (self.habits is not None)) * len(self.features)
         return UserVectors(dense, csr_matrix((values, indices.astype(np.int64), borders), shape=shape))
 
     def _block(self, part: str, items: Rows, times: Rows) -> Matrix:
@@ -150,8 +155,10 @@ class UserEncoder:
         vectors: Matrix = scaled @ side.T
         return vectors
 
-    def _sparse(self, items: Rows) -> SparseVector:
+    def _sparse(self, items: Rows, times: Rows) -> SparseVector:
         found = [reading(items) for reading in self.reads]
+        if self.habits is not None:
+            found.append(self.habits(items, times))
         indices = [rows + number * len(self.features) for number, (rows, _) in enumerate(found)]
         values = [weights for _, weights in found]
         return SparseVector(

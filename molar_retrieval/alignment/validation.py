@@ -21,7 +21,7 @@ class ValidationCases:
     """What to predict: for each user, the item that came after the log's history, which is hidden from the ranking.
 
     User rows, target rows and times of asking, in seconds, have shape (C,), whether an item may be recommended
-    (n_items,).
+    (n_items,). Where it is ``shown``, the history is not hidden.
     """
 
     log: InteractionLog
@@ -29,19 +29,27 @@ class ValidationCases:
     targets: Rows
     candidates: Mask
     times: npt.NDArray[np.int64]
+    shown: bool = False
 
     @classmethod
     def of(cls, holdout: Holdout) -> "ValidationCases":
-        """The held-out interactions, all items being candidates."""
+        """The held-out interactions with what was new to their users, all items being candidates."""
+        new = np.flatnonzero(~holdout.again)
+        return replace(cls.with_repeats(holdout).select(new), shown=False)
+
+    @classmethod
+    def with_repeats(cls, holdout: Holdout) -> "ValidationCases":
+        """All of them, nothing being hidden."""
         users, targets = holdout.users.astype(np.int64), holdout.targets.astype(np.int64)
-        return cls(holdout.training, users, targets, np.ones(holdout.training.n_items, bool), holdout.times)
+        return cls(holdout.training, users, targets, np.ones(holdout.training.n_items, bool), holdout.times, shown=True)
 
     def __len__(self) -> int:
         return len(self.users)
 
     def select(self, chosen: npt.NDArray[np.integer]) -> "ValidationCases":
         """The cases of these numbers."""
-        return ValidationCases(self.log, self.users[chosen], self.targets[chosen], self.candidates, self.times[chosen])
+        own = {"users": self.users[chosen], "targets": self.targets[chosen], "times": self.times[chosen]}
+        return replace(self, **own)
 
     def histories(self, cases: slice = slice(None)) -> InteractionLog:
         """What is known of a range of the cases when they are asked: a log with one row ("user") per case."""
@@ -54,9 +62,10 @@ class ValidationCases:
 
     def hidden(self, cases: slice) -> Mask:
         """Items that the ranking leaves out: what users had, and no candidates; shape (cases, n_items)."""
-        had = self.log.of_users(self.users[cases])
-        hidden = np.repeat(~self.candidates[None, :], had.n_users, axis=0)
-        hidden[had.user, had.item] = True
+        hidden = np.repeat(~self.candidates[None, :], len(self.users[cases]), axis=0)
+        if not self.shown:
+            had = self.log.of_users(self.users[cases])
+            hidden[had.user, had.item] = True
         return hidden
 
 

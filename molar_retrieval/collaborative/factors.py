@@ -83,7 +83,7 @@ def factorise(
     read = pin(workspace, "catalogue", "interactions", work=_WORK)
     chosen = {"cf": settings.model_dump(), "split": splitting.model_dump()}
     inputs = {"interactions": read["interactions"].require()[1].fingerprint}
-    name = fingerprint.of_json([inputs, chosen, 1])
+    name = fingerprint.of_json([inputs, chosen, 2])
     store = workspace["cf"]
     if (live := store.live) is not None and live[1].fingerprint == name and (has_people(live[0]) or not people):
         return CFReport(live[0], name, True, dict(live[1].facts))

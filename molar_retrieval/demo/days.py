@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from molar_retrieval import rng as seeds
 from molar_retrieval.demo.plan import dealt, liking, traits_of
-from molar_retrieval.demo.response import BEST, ExpectedVisit, Habits, expected_visit
+from molar_retrieval.demo.response import BEST, ExpectedVisit, ShoppingHabits, expected_visit
 from molar_retrieval.demo.tables import items_table
 from molar_retrieval.demo.truth import DemoShop
 
@@ -51,8 +51,8 @@ class DailyLife:
         arrived: The day on which an item arrived, by its id, counted from 0; none for those that were always there.
     """
 
-    def __init__(self, shop: DemoShop, start: int, days: int, seed: int, habits: Habits | None = None) -> None:
-        self.shop, self.start, self._seed, self.habits = shop, start, seed, habits or Habits()
+    def __init__(self, shop: DemoShop, start: int, days: int, seed: int, habits: ShoppingHabits | None = None) -> None:
+        self.shop, self.start, self._seed, self.habits = shop, start, seed, habits or ShoppingHabits()
         self.available = np.array([not item.cold for item in shop.items])
         self.arrived: dict[str, int] = {}
         self.rows = {item.item_id: row for row, item in enumerate(shop.items)}

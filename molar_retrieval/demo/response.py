@@ -16,7 +16,7 @@ BEST = 0.99
 
 
 @dataclass(frozen=True)
-class Habits:
+class ShoppingHabits:
     """What people of the demo do, whatever they like.
 
     Attributes:
@@ -44,7 +44,7 @@ class Habits:
         return chances
 
 
-PICKY = Habits(coming=0.1, own=0.05, fame=0.25, warmth=0.7)
+PICKY = ShoppingHabits(coming=0.1, own=0.05, fame=0.25, warmth=0.7)
 """Of people who buy little of their own accord and click what they like most: it matters what they are shown."""
 
 
@@ -64,7 +64,7 @@ class ExpectedVisit:
 
 
 def expected_visit(
-    habits: Habits, clicks: Floats, prices: Floats, buyable: npt.NDArray[np.bool_], own: tuple[float, float]
+    habits: ShoppingHabits, clicks: Floats, prices: Floats, buyable: npt.NDArray[np.bool_], own: tuple[float, float]
 ) -> ExpectedVisit:
     """What comes of a list on average.
 

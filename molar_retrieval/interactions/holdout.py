@@ -1,6 +1,7 @@
 """Validation cases: the last thing some users took, kept from training."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,8 @@ from molar_retrieval import rng
 from molar_retrieval.interactions.log import InteractionLog
 
 LEAST = 3  # fewest interactions of a user whose last one is held out: two remain, one to read and one to predict
+FEWEST_REPEATS = 100
+"""Users who took something again at last, below which none of them is a case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +33,25 @@ class Holdout:
     def __len__(self) -> int:
         return len(self.users)
 
+    @cached_property
+    def again(self) -> npt.NDArray[np.bool_]:
+        """Whether the user had the item of each case before, shape (C,)."""
+        pairs = self.users.astype(np.int64) * self.training.n_items + self.targets
+        had = self.training.of_users(self.users)
+        known = self.users[had.user].astype(np.int64) * self.training.n_items + had.item
+        return np.isin(pairs, known)
+
 
 def holdout_last(log: InteractionLog, max_users: int, seed: int) -> Holdout:
     """Hold out the last interaction of up to ``max_users`` users, drawn at random where more qualify.
 
     A user qualifies with three interactions or more whose last item is new to them: a repeated one could not be
-    found by a ranking that hides what was seen.
+    found by a ranking that hides what was seen. Where 100 users or more took something again at last, as large a share
+    of these is held out as well, for lists that show what was seen.
 
     In a log of several kinds the last interaction of the strongest kind counts, and a case is asked when its user
-    first did anything with the item, as by viewing it: neither that nor what followed is seen by training.
+    first did anything with the item, as by viewing it: neither that nor what followed is seen by training. Of these
+    only what is new to somebody is a case.
     """
     if log.strength is not None:
         return _holdout_strongest(log, log.strength, max_users, seed)
@@ -46,8 +59,14 @@ def holdout_last(log: InteractionLog, max_users: int, seed: int) -> Holdout:
     rows = np.flatnonzero(lengths >= LEAST)
     last = np.full(log.n_users, -1, np.int32)
     last[rows] = log.item[log.offsets[rows + 1] - 1]
-    times_taken = _times_taken(log, last)
-    rows = _drawn(rows[times_taken[rows] == 1], max_users, seed)
+    new = _times_taken(log, last)[rows] == 1
+    rows, again = rows[new], rows[~new]
+    if len(rows) and len(again) >= FEWEST_REPEATS:
+        share = min(1.0, max_users / len(rows))
+        again = _drawn(again, int(share * len(again)), seed)
+        rows = np.sort(np.concatenate([_drawn(rows, max_users, seed), again]))
+    else:
+        rows = _drawn(rows, max_users, seed)
     times = log.timestamp[log.offsets[rows + 1] - 1]
     return Holdout(log.without_last(rows), rows.astype(np.int32), last[rows], times)
 

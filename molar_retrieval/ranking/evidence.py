@@ -21,6 +21,7 @@ Rows = Sequence[int] | npt.NDArray[np.integer]
 ANONYMITY = 5  # fewest people who must have had both items before one is said to go with the other
 NEIGHBOURS = "neighbours"
 _MOST = 3
+_DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,29 @@ class Origins:
 
 
 @dataclass(frozen=True)
+class TakenBefore:
+    """On how many days somebody took an item, and how many days were between two of them on average, if any were."""
+
+    times: int
+    days: float | None
+
+    @classmethod
+    def of(cls, history: Rows, times: Rows, row: int) -> Self | None:
+        """What a history says of an item, with times in seconds since 1970; None where it does not have it."""
+        days = np.unique(np.asarray(times, np.int64)[np.asarray(history, np.int64) == row] // _DAY)
+        if not len(days) or days[0] <= 0:
+            return None
+        return cls(len(days), float(days[-1] - days[0]) / (len(days) - 1) if len(days) > 1 else None)
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Why one item was recommended: items of the history with how much of its score they carry, and content sources."""
 
     together: Sequence[tuple[int, float]]  # had with it by at least five people
     alike: Sequence[tuple[int, float]]  # it looks like these
     sources: Mapping[str, float]  # of the content parts' score, by source
+    taken: TakenBefore | None = None  # None: never
 
     @property
     def history(self) -> list[tuple[int, float]]:
@@ -80,21 +98,32 @@ class Evidence:
 
 
 def gather(
-    table: ItemStore, origins: Origins, vector: Sequence[float], sparse: SparseVector, history: Rows, rows: Rows
+    table: ItemStore,
+    origins: Origins,
+    vector: Sequence[float],
+    sparse: SparseVector,
+    history: Rows,
+    rows: Rows,
+    times: Rows = (),
 ) -> list[Evidence]:
-    """Evidence for each of the recommended ``rows``, which are distinct; the history is oldest first."""
+    """Evidence for each of the recommended ``rows``, which are distinct; the history is oldest first.
+
+    Without ``times`` of the history nobody knows how often its items were taken.
+    """
     chosen = np.asarray(rows, np.int64)
     together = _together(table, sparse, chosen)
     alike = _alike(table, origins, vector, np.asarray(history, np.int64), chosen)
     sources = _sources(table, origins, vector, chosen)
-    return [Evidence(*found) for found in zip(together, alike, sources, strict=True)]
+    taken = [TakenBefore.of(history, times, int(row)) if len(times) else None for row in chosen]
+    return [Evidence(*found) for found in zip(together, alike, sources, taken, strict=True)]
 
 
 def _together(table: ItemStore, sparse: SparseVector, rows: Array) -> list[list[tuple[int, float]]]:
     """What each item of the history adds through the counting experts, by recommended item."""
     products = table.sparse_products(sparse, rows)
-    told = products.support >= ANONYMITY
-    items, places, amounts = products.dimensions[told] % len(table), products.places[told], products.values[told]
+    items = products.dimensions % len(table)
+    told = (products.support >= ANONYMITY) & (items != rows[products.places])  # of an item itself habits tell
+    items, places, amounts = items[told], products.places[told], products.values[told]
     return _largest(places, items, amounts, len(rows))
 
 
@@ -112,6 +141,7 @@ def _alike(
     own *= table.factor(NEIGHBOURS, rows)
     total = likeness.sum(axis=1, keepdims=True)
     shares = np.divide(likeness, total, out=np.zeros_like(likeness), where=total > 0) * np.maximum(own, 0)[:, None]
+    shares[rows[:, None] == recent] = 0  # that an item is like itself is no reason
     places = np.repeat(np.arange(len(rows)), len(recent))
     return _largest(places, np.tile(recent, len(rows)), shares.ravel(), len(rows))
 

@@ -37,6 +37,10 @@ class UserQuery(Protocol):
     def history(self) -> Rows:
         """Item rows, oldest first."""
 
+    @property
+    def times(self) -> Rows:
+        """Of each of them, in seconds since 1970; 0 where it is not known."""
+
 
 @dataclass(frozen=True)
 class Exploration:

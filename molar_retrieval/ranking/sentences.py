@@ -16,12 +16,20 @@ from pathlib import Path
 from typing import Any, Self
 
 from molar_retrieval.errors import SettingsError, suggestion
-from molar_retrieval.ranking.evidence import Evidence
+from molar_retrieval.experts.habits import HABITS
+from molar_retrieval.ranking.evidence import Evidence, TakenBefore
 from molar_retrieval.toml import read_toml
 
 FILE_NAME = "reasons.toml"
 _NAMING = ("together", "photo", "text", "attributes", "alike")
-_FIELDS = {"quote": {""}, "shared": {"values"}, "rule": {"rule"}, **{name: {"items"} for name in _NAMING}}
+_FIELDS = {
+    "quote": {""},
+    "shared": {"values"},
+    "rule": {"rule"},
+    "again": {"times", "days"},
+    "daily": {"times"},
+    **{name: {"items"} for name in _NAMING},
+}
 """Gaps of the templates that have any."""
 _TEMPLATE = {"image": "photo", "text": "text", "words": "text", "attributes": "attributes"}
 """What is said of a source that is named alone."""
@@ -99,6 +107,8 @@ class Speaker:
     def _main(self, evidence: Evidence, parts: Mapping[str, float], titles: Mapping[int, str]) -> str:
         together = sum(amount for _, amount in evidence.together)
         alike = sum(amount for _, amount in evidence.alike)
+        if evidence.taken is not None and parts.get(HABITS, 0.0) > max(together, alike):
+            return self._habit(evidence.taken)
         if together > 0 and together >= alike:
             return self._named("together", evidence.together, titles)
         if alike > 0:
@@ -106,6 +116,12 @@ class Speaker:
         if any(parts.get(name, 0.0) > 0 for name in ("collaborative", "content", "neighbours")):
             return self._templates["taste"]
         return self._templates["trend" if parts.get("trend", 0.0) > 0 else "chosen"]
+
+    def _habit(self, taken: TakenBefore) -> str:
+        if taken.days is None:
+            return self._templates["before"]
+        days = round(taken.days)
+        return self._templates["again" if days > 1 else "daily"].format(times=taken.times, days=days)
 
     def _named(self, template: str, items: Sequence[tuple[int, float]], titles: Mapping[int, str]) -> str:
         quoted = [self._templates["quote"].format(titles[row]) for row, _ in items[:_NAMED]]

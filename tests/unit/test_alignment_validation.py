@@ -60,6 +60,17 @@ def test_cases_of_a_holdout_keep_users_targets_and_times_together():
     assert (part.users.tolist(), part.targets.tolist(), part.times.tolist()) == ([2, 0], [6, 8], [70, 60])
 
 
+def test_what_somebody_takes_again_is_a_case_of_lists_that_show_it_alone():
+    log = log_of([[1, 2], [3, 4], [5]], 9)
+    split = Holdout(log, np.array([0, 1, 2], np.int32), np.array([7, 3, 6], np.int32), np.array([50, 60, 70]))
+    assert ValidationCases.of(split).targets.tolist() == [7, 6]
+    both = ValidationCases.with_repeats(split)
+    assert both.targets.tolist() == [7, 3, 6]
+    assert not both.hidden(slice(0, 3)).any()
+    assert not both.select(np.array([1])).hidden(slice(0, 1)).any()
+    assert ranks(both, lambda block: np.eye(9, dtype=np.float32)[[7, 3, 1]]).tolist() == [1, 1, 9]
+
+
 def test_a_sample_is_a_part_in_order_and_all_where_there_are_few():
     cases = cases_of([[0]] * 30, np.arange(30) % 7 + 1, 9, times=np.arange(30))
     part = sample(cases, 10, np.random.default_rng(0))

@@ -6,7 +6,7 @@ import pytest
 from molar_retrieval.demo import plan_shop
 from molar_retrieval.demo.days import DailyLife, ShopVisit
 from molar_retrieval.demo.plan import with_visitors
-from molar_retrieval.demo.response import ExpectedPerson, ExpectedVisit, Habits, expected_visit
+from molar_retrieval.demo.response import ExpectedPerson, ExpectedVisit, ShoppingHabits, expected_visit
 from molar_retrieval.interactions.users import of_key, session_key
 
 START = 1_737_849_600
@@ -25,7 +25,7 @@ def lists(life, user):
 
 
 def test_a_visit_brings_on_average_what_is_expected_of_it(crowd):
-    life = DailyLife(crowd, START, 1, 3, Habits(own=0.3))
+    life = DailyLife(crowd, START, 1, 3, ShoppingHabits(own=0.3))
     expected, found = [], []
     for user in range(20, 20 + VISITORS):
         shown = lists(life, user)
@@ -41,7 +41,7 @@ def test_a_visit_brings_on_average_what_is_expected_of_it(crowd):
 
 
 def test_what_is_gone_or_was_bought_before_brings_nothing(crowd):
-    life = DailyLife(crowd, START, 1, 3, Habits(buy=1.0, own=0.0))
+    life = DailyLife(crowd, START, 1, 3, ShoppingHabits(buy=1.0, own=0.0))
     shown = lists(life, 25)
     before = life.expected(25, shown)
     life.available[life.rows[shown[0]]] = False
@@ -56,14 +56,14 @@ def test_what_is_gone_or_was_bought_before_brings_nothing(crowd):
 
 def test_who_knows_what_everybody_buys_clicks_by_taste(crowd):
     famous = max(crowd.items, key=lambda item: item.popularity * (not item.cold)).item_id
-    usual, tired = (DailyLife(crowd, START, 1, 3, Habits(own=0.0, fame=fame)) for fame in (1.0, 0.0))
+    usual, tired = (DailyLife(crowd, START, 1, 3, ShoppingHabits(own=0.0, fame=fame)) for fame in (1.0, 0.0))
     often = [np.mean([one.expected(user, [famous]).clicks for user in range(20, 320)]) for one in (usual, tired)]
     assert often[1] < 0.8 * often[0]
 
 
 def test_the_first_place_that_is_bought_of_makes_the_others_count_less():
     clicks, prices, there = np.array([0.5, 0.5]), np.array([10.0, 20.0]), np.ones(2, bool)
-    found = expected_visit(Habits(on=0.8, buy=0.5), clicks, prices, there, (0.1, 30.0))
+    found = expected_visit(ShoppingHabits(on=0.8, buy=0.5), clicks, prices, there, (0.1, 30.0))
     assert found.clicks == pytest.approx(0.5 + 0.8 * 0.5)
     assert found.revenue == pytest.approx(0.25 * 10 + 0.8 * 0.25 * 20 + 0.1 * 30)
     assert found.converted == pytest.approx(1 - 0.75 * (1 - 0.8 * 0.25) * 0.9)

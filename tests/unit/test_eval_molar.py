@@ -10,6 +10,7 @@ from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 from molar_eval.cases import Cases
 from molar_eval.models.molar import MolarScorer, _holdout
 from molar_eval.ranking import rank
+from molar_retrieval.ranking.aims import Aim
 
 
 @pytest.mark.parametrize("seen", ["hide", "show"])
@@ -17,7 +18,8 @@ def test_newcomers_are_lifted_among_what_may_be_shown(seen):
     task, test = leave_one_out(walks(), seen=seen)
     asked, lifted = [], []
 
-    def scores(users, log):
+    def scores(users, log, aim):
+        assert aim == Aim("next", seen)
         asked.append(log.asked_at)
         return np.random.default_rng(0).random((log.n_users, N_ITEMS), np.float32)
 
@@ -25,8 +27,8 @@ def test_newcomers_are_lifted_among_what_may_be_shown(seen):
         lifted.append(allowed)
         return table
 
-    model = SimpleNamespace(users=lambda log, rows: None, scores_of=scores, lifted=lift, reranker=None)
-    scorer = MolarScorer(model, None, {})
+    model = SimpleNamespace(users=lambda log, rows: None, scores_of=scores, lifted=lift, reranker=None, aims={})
+    scorer = MolarScorer(model, None, {}, Aim("next", seen))
     rank(test, scorer.scores, k=5, candidates=task.candidates, seen=seen, finish=scorer.finish)
     assert np.concatenate(asked).tolist() == test.times().tolist(), "popularity is that of the moment"
     allowed = np.concatenate(lifted)

@@ -60,6 +60,20 @@ def test_holdout_draws_by_seed():
     assert len(one.training) == 280
 
 
+def test_where_many_took_something_again_as_large_a_share_of_these_is_held_out():
+    log = _log([[1, 2, 3], [1, 2, 1]] * 120)
+    split = holdout_last(log, max_users=60, seed=0)
+    assert [int(np.count_nonzero(split.again == again)) for again in (False, True)] == [60, 60]
+    assert (split.users % 2 == split.again).all()
+    assert split.targets[split.again].tolist() == [1] * 60
+    assert len(split.training) == len(log) - 120
+    few = holdout_last(_log([[1, 2, 3], [1, 2, 1]] * 90), max_users=60, seed=0)
+    assert len(few) == 60
+    assert not few.again.any(), "fewer than 100 tell nothing"
+    same = holdout_last(_log([[1, 2, 3], [1, 2, 4]] * 120), max_users=240, seed=0)
+    assert set(split.users[~split.again].tolist()) < set(same.users.tolist())
+
+
 @pytest.mark.parametrize("histories", [[], [[1]], [[1, 1, 1]]])
 def test_holdout_of_nothing(histories):
     split = holdout_last(_log(histories), 5, 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from molar_retrieval.index import SparseVector
-from molar_retrieval.ranking.evidence import ANONYMITY, ContentKNNWeights, Evidence, Origins, gather
+from molar_retrieval.ranking.evidence import ANONYMITY, ContentKNNWeights, Evidence, Origins, TakenBefore, gather
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.sparse_index import SparseItemIndex
 from molar_retrieval.rng import generator
@@ -93,11 +93,11 @@ def test_a_source_is_what_the_score_loses_without_it() -> None:
 def test_likeness_is_shared_out_among_the_last_items() -> None:
     shop = Shop()
     for row, evidence in zip(range(N), shop.gather(list(range(N))), strict=True):
-        assert {item for item, _ in evidence.alike} <= {3, 5}
+        assert {item for item, _ in evidence.alike} <= {3, 5} - {row}, "of what is like itself nothing is said"
         likeness = shop.content[[3, 5]] @ shop.content[row] * [0.5, 1.0]
         if shop.score(row, "neighbours") <= 0:
             assert evidence.alike == []
-        elif (likeness > 0).all():
+        elif (likeness > 0).all() and row not in (3, 5):
             assert sum(amount for _, amount in evidence.alike) == pytest.approx(shop.score(row, "neighbours"), rel=1e-5)
             assert evidence.alike[0][0] == (3, 5)[int(likeness.argmax())]
 
@@ -106,6 +106,14 @@ def test_nothing_known_is_nothing_told() -> None:
     shop = Shop()
     found = gather(shop.table, Origins(), shop.user.tolist(), SparseVector([], []), [], [0, 1])
     assert [(e.together, e.alike, e.sources, e.history) for e in found] == [([], [], {}, [])] * 2
+
+
+def test_how_often_somebody_took_an_item_and_in_which_distance() -> None:
+    shop, day = Shop(), 86_400
+    history, times = [1, 3, 1, 1], [day, 2 * day, 11 * day, 11 * day + 9]
+    found = gather(shop.table, Origins(), shop.user.tolist(), SparseVector([], []), history, [0, 1, 3], times)
+    assert [evidence.taken for evidence in found] == [None, TakenBefore(2, 10.0), TakenBefore(1, None)]
+    assert shop.gather([1])[0].taken is None, "nobody knows when"
 
 
 def test_history_joins_both_kinds() -> None:

@@ -1,11 +1,12 @@
 """Reasons in words: which claim is made, in which language, and whose templates."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.ranking.evidence import Evidence
+from molar_retrieval.ranking.evidence import Evidence, TakenBefore
 from molar_retrieval.ranking.sentences import Speaker, _packaged, languages, traits
 
 TITLES = {1: "Fargo", 2: "Heat", 3: "Alien"}
@@ -49,6 +50,23 @@ def test_a_source_is_named_where_it_has_most_of_the_likeness(sources: dict[str, 
 )
 def test_without_items_the_score_itself_speaks(parts: dict[str, float], words: str) -> None:
     assert words in say(Evidence([], [], {}), parts=parts)
+
+
+@pytest.mark.parametrize(
+    ("language", "taken", "words"),
+    [
+        ("en", TakenBefore(4, 30.2), "You took this 4 times, about every 30 days."),
+        ("en", TakenBefore(9, 1.2), "You took this 9 times, about every day."),
+        ("en", TakenBefore(1, None), "You took this before."),
+        ("de", TakenBefore(4, 30.2), "Das haben Sie 4-mal gewählt, etwa alle 30 Tage."),
+        ("ja", TakenBefore(4, 30.2), "これまでに4回、約30日おきに選んでいます。"),
+    ],
+)
+def test_habits_speak_where_they_carry_most(language: str, taken: TakenBefore, words: str) -> None:
+    evidence = replace(TOGETHER, taken=taken)
+    assert say(evidence, language, parts={"habits": 4.0}) == words
+    assert say(evidence, language, parts={"habits": 3.0}) != words, "what goes together carries more"
+    assert say(TOGETHER, language, parts={"habits": 4.0}) != words, "nobody knows when"
 
 
 def test_what_else_is_said() -> None:

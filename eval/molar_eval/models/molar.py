@@ -20,6 +20,7 @@ from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.interactions import Holdout, InteractionLog, write_log
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.aims import NEXT, Aim, served
 from molar_retrieval.workspace import Workspace
 
 _FITTING = ("molar_retrieval.alignment.align", "molar_retrieval.interactions.write")
@@ -76,11 +77,12 @@ class Molar:
             "weights": report.facts["weights"],
             "slots": model.slots,
             "rerank": report.facts["rerank"],
+            "again": report.facts["again"],
             "epochs": report.facts["best_epoch"],
             "validation": report.scores,
             "fit_seconds": report.facts["seconds"],
         }
-        return MolarScorer(model, workspace, facts)
+        return MolarScorer(model, workspace, facts, Aim("next", task.seen))
 
 
 @dataclass
@@ -90,17 +92,19 @@ class MolarScorer:
     model: AlignedModel
     workspace: Workspace
     facts: Mapping[str, Any]
+    aim: Aim = NEXT
     _users: UserVectors | None = field(default=None, init=False, repr=False)
 
     def scores(self, inputs: InteractionLog) -> Scores:
         """See :class:`molar_eval.models.base.Scorer`."""
         self._users = self.model.users(inputs, np.arange(inputs.n_users))
-        return self.model.scores_of(self._users, inputs)
+        return self.model.scores_of(self._users, inputs, self.aim)
 
     def finish(self, scores: Scores, allowed: Mask, inputs: InteractionLog) -> Scores:
-        """Lift newcomers to their places, then ask the second stage."""
+        """Lift newcomers to their places, then ask the second stage, which is for the default aim alone."""
         lifted = self.model.lifted(scores, allowed)
-        if self._users is None or self.model.reranker is None:
+        other = served(self.model.aims, self.aim) != NEXT
+        if self._users is None or self.model.reranker is None or other:
             return lifted
         return self.model.reranked(lifted, allowed, self._users, inputs)
 

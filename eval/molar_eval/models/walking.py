@@ -155,7 +155,7 @@ class AsItWas(_Walking):
         folder, _ = stop.workspace["alignment"].require()
         model = open_model(folder).seeing(stop.start)
         published = (int(stop.start.timestamp.max()) // DAY + 1) * DAY
-        return _Former(model, stop.workspace, {}, published, self.fresh), Cost()
+        return _Former(model, stop.workspace, {}, moment=published, fresh=self.fresh), Cost()
 
 
 @dataclass

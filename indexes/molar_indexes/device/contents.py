@@ -16,6 +16,7 @@ from molar_retrieval.alignment.light_tower import LightEnsemble
 from molar_retrieval.alignment.user_encoder import HistoryReading, UserEncoder
 from molar_retrieval.arrays import Array, Mask
 from molar_retrieval.errors import DataError
+from molar_retrieval.experts.habits import HABITS
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.query import Query
@@ -108,7 +109,7 @@ def _tensors(
 def _facts(store: ItemStore, encoder: UserEncoder) -> dict[str, Any]:
     return {
         "parts": {name: list(span) for name, span in store.parts.items()},
-        "sparse_parts": {name: list(span) for name, span in store.sparse_parts.items()},
+        "sparse_parts": {name: list(span) for name, span in store.sparse_parts.items() if name != HABITS},
         "encoder": _described(encoder),
     }
 

@@ -1,0 +1,75 @@
+"""Weights for lists that show what somebody had: chosen on what came next, be it something that they take again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from molar_retrieval.alignment.components import Counted, ScoreComponent
+from molar_retrieval.alignment.counting import Experts
+from molar_retrieval.alignment.fusion import fuse
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.network import PostAlignment
+from molar_retrieval.alignment.training import TrainingData, tower_parts
+from molar_retrieval.alignment.validation import ValidationCases, means
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.experts.habits import HABITS, Habits, day_after
+from molar_retrieval.experts.repeats import fit_habits
+from molar_retrieval.interactions.holdout import Holdout
+from molar_retrieval.ranking.aims import LATER, NEXT, NEXT_SEEN, shared
+from molar_retrieval.timer import Timer
+
+
+@dataclass(frozen=True, eq=False)
+class Again:
+    """What is chosen for lists that show what somebody had: habits, the weight of each part, and how they rank."""
+
+    habits: Habits
+    weights: Mapping[str, float]
+    report: dict[str, Any]
+
+    def given_to(self, model: AlignedModel) -> AlignedModel:
+        """The model with these weights beside those that it has."""
+        others = {aim: model.weights_for(aim) for aim in (NEXT, LATER) if aim == NEXT or aim.name in model.aims}
+        items, aims = shared(others | {NEXT_SEEN: self.weights})
+        return replace(model, weights=items, aims=aims, habits=self.habits)
+
+
+def choose_again(
+    holdout: Holdout,
+    network: PostAlignment,
+    data: TrainingData,
+    experts: Experts,
+    settings: AlignSettings,
+    least: int,
+    precision: str,
+) -> Again | None:
+    """Learn habits from the training interactions, and weights for them beside the other parts on all that came next.
+
+    None where no case is something that its user had before, hardly anything is taken again, or habits get no weight.
+    """
+    began, until = Timer(), max(day_after(data.log), int(holdout.times.max(initial=0)))
+    if not holdout.again.any() or (habits := fit_habits(data.log, until, least)) is None:
+        return None
+    cases = ValidationCases.with_repeats(holdout)
+    histories = cases.histories()
+    parts: dict[str, ScoreComponent] = {
+        **tower_parts(network, replace(data, cases=cases), precision),
+        **experts.parts(cases),
+        HABITS: Counted(habits.read(histories), habits.weights),
+    }
+    fusion = fuse(cases, parts, settings.seed)
+    if not fusion.weights[HABITS]:
+        return None
+    took = began.took
+    report = {
+        "cases": len(cases),
+        "repeats": int(np.count_nonzero(holdout.again)),
+        "weights": dict(fusion.weights),
+        "shares": dict(fusion.shares),
+        "scores": {**{name: means(rank) for name, rank in fusion.alone.items()}, "aligned": means(fusion.ranks)},
+        "seconds": round(took.seconds, 2),
+        "processor_seconds": round(took.processor, 2),
+    }
+    return Again(habits, fusion.weights, report)
