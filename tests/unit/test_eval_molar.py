@@ -8,7 +8,7 @@ import pytest
 from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 
 from molar_eval.cases import Cases
-from molar_eval.models.molar import MolarScorer, _holdout
+from molar_eval.models.molar import MolarScorer, as_held_out
 from molar_eval.ranking import rank
 from molar_retrieval.ranking.aims import Aim
 
@@ -42,7 +42,7 @@ def test_validation_cases_are_asked_when_they_happened():
     log = log_of([[1, 2, 3, 4], [5, 6, 7, 8]], times=[1, 2, 30, 40, 3, 4, 50, 60])
     sets = Cases(log, np.array([0, 1]), np.array([2, 2]), np.array([0, 2, 3]), np.array([3, 4, 8], np.int32))
     task = replace(leave_one_out(walks())[0], validation=sets, training=log)
-    held = _holdout(task, 10)
+    held = as_held_out(task, 10)
     assert held.users.tolist() == [0, 0, 1]
     assert held.targets.tolist() == [3, 4, 8]
     assert held.times.tolist() == [30, 30, 50], "all targets of a case are asked for at its time"
@@ -51,7 +51,7 @@ def test_validation_cases_are_asked_when_they_happened():
 
 def test_a_sample_keeps_users_targets_and_times_together():
     task, _ = leave_one_out(walks())
-    whole, some = _holdout(task, 1000), _holdout(task, 20)
+    whole, some = as_held_out(task, 1000), as_held_out(task, 20)
     assert len(some) == 20 < len(whole)
     known = set(zip(whole.users.tolist(), whole.targets.tolist(), whole.times.tolist(), strict=True))
     assert set(zip(some.users.tolist(), some.targets.tolist(), some.times.tolist(), strict=True)) <= known

@@ -68,7 +68,7 @@ class Molar:
         for kind in ("catalogue", "content"):
             link(content, workspace, kind)
         inputs = {"catalogue": content["catalogue"].require()[1].fingerprint}
-        write_log(workspace, _holdout(task, options.split.validation_users), inputs)
+        write_log(workspace, as_held_out(task, options.split.validation_users), inputs)
         report = align(workspace, options, progress=progress)
         model = open_model(report.folder).seeing(task.training)
         if not self.second_stage:
@@ -109,7 +109,7 @@ class MolarScorer:
         return self.model.reranked(lifted, allowed, self._users, inputs)
 
 
-def _holdout(task: Task, most: int) -> Holdout:
+def as_held_out(task: Task, most: int) -> Holdout:
     """The training interactions with the task's validation cases, as `molar align` takes them."""
     cases = task.validation
     users, targets, times = cases.user[cases.case_of_target], cases.targets, cases.times()[cases.case_of_target]
