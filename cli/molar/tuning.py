@@ -22,7 +22,13 @@ class SettingsTuning(ShopBase):
     """Settings that are found by trials."""
 
     def tune(
-        self, *, minutes: float = 60.0, trials: int | None = None, preset: "Preset | None" = None, write: bool = False
+        self,
+        *,
+        minutes: float = 60.0,
+        trials: int | None = None,
+        preset: "Preset | None" = None,
+        write: bool = False,
+        mlflow: str | None = None,
     ) -> "TuningResult":
         """Search for better settings of ``[align]`` and ``[cf]``, by people whose last interaction is held out.
 
@@ -37,12 +43,14 @@ class SettingsTuning(ShopBase):
             preset: Search under another preset of ``[align]``; None: under that of the settings.
             write: Write the best settings into the settings file, if they are better for those who did not choose; its
                 comments stay.
+            mlflow: Address of an MLflow tracking server, where each trial becomes a run; None: none. Values of
+                settings, scores and times go there.
 
         Returns:
             The trials, the comparison, what to change, what mattered; its page is at ``page``.
 
         Raises:
-            BackendError: If the extra is not installed.
+            BackendError: If the extra is not installed, or no MLflow answers at its address.
             DataError: If too few people can be asked, or another process tunes this workspace.
             MissingArtefactError: If there are no content vectors yet.
             SettingsError: If the settings want differential privacy: a search reads histories without noise.
@@ -65,7 +73,8 @@ class SettingsTuning(ShopBase):
         refuse_to_break_a_promise(place, chosen)
         with self.progress() as progress, at_work(place, "tune", chosen, progress) as work:
             prepare_log(place, chosen, progress)
-            result = tune(place, chosen, minutes=minutes, trials=trials, also={"align": said}, progress=progress)
+            also = {"align": said}
+            result = tune(place, chosen, minutes=minutes, trials=trials, also=also, mlflow=mlflow, progress=progress)
             work.outcome = f"{result.ran} trials, {len(result.trials)} in all"
             if write and result.recommended:
                 result = replace(result, written=self._write(result.changes, progress))

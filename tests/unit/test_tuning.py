@@ -24,6 +24,7 @@ from molar_retrieval.config import CFSettings, MolarSettings, SplitSettings
 from molar_retrieval.errors import BackendError, DataError, SettingsError
 from molar_retrieval.pinned import pin
 from molar_retrieval.presets import PRESETS
+from molar_retrieval.progress import Notes
 from molar_retrieval.workspace import Workspace
 
 CHILD = Path(__file__).parents[1] / "tuning_child.py"
@@ -268,6 +269,26 @@ def test_the_command_writes_what_holds_and_keeps_comments(searched, tmp_path, mo
         assert "nothing was written" in done.stdout
     finally:
         place.write_text(QUICK, "utf-8")
+
+
+def test_a_search_goes_on_where_mlflow_does_not(searched, monkeypatch):
+    shop, _, result = searched
+    told, sent = Notes(), []
+
+    class Down:
+        def __init__(self, address, study):
+            assert (address, study) == ("http://mlflow:5000", result.folder.name)
+
+        def send(self, trials):
+            sent.append(len(trials))
+            raise BackendError("MLflow is down", "wait")
+
+    monkeypatch.setattr("molar_eval.tuning.search.MlflowRuns", Down)
+    asked = {"minutes": 60, "trials": TRIALS, "mlflow": "http://mlflow:5000", "progress": told}
+    again = tune(Workspace(shop.workspace), shop.settings, **asked)
+    assert again.trials == result.trials
+    assert sent == [TRIALS]
+    assert told.notes == ["MLflow is down; what is missing there is sent with the next trial"]
 
 
 def test_what_cannot_be_searched_is_an_error(searched, tmp_path, monkeypatch):

@@ -21,6 +21,9 @@ def tune(
     write: Annotated[
         bool, option("Write the best settings into molar.toml, if they are better for others too.", "--write")
     ] = False,
+    mlflow: Annotated[
+        str | None, option("Send each trial to this MLflow tracking server as a run.", metavar="URL")
+    ] = None,
 ) -> None:
     """Search for better settings of training by this shop's own validation, and say whether they hold.
 
@@ -31,7 +34,7 @@ def tune(
 
     Example, the settings written into molar.toml, then used: [bold]molar tune --minutes 120 --write && molar align[/]
     """
-    result = run.shop().tune(minutes=minutes, trials=trials, preset=preset, write=write)
+    result = run.shop().tune(minutes=minutes, trials=trials, preset=preset, write=write, mlflow=mlflow)
     if not run.document(result.to_dict()):
         _print(run, result, write)
 

@@ -12,6 +12,7 @@ import numpy as np
 from molar_eval.modules import of_making
 from molar_eval.statistics.bootstrap import clustered_intervals
 from molar_eval.statistics.permutation import paired_permutation
+from molar_eval.tuning.mlflow_runs import MlflowRuns
 from molar_eval.tuning.page import render
 from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial, best_of
 from molar_eval.tuning.space import Dial, Value, space_of, turned
@@ -49,6 +50,7 @@ def tune(
     minutes: float,
     trials: int | None = None,
     also: Mapping[str, Mapping[str, Any]] | None = None,
+    mlflow: str | None = None,
     progress: Progress = SILENT,
 ) -> TuningResult:
     """Search for better values of ``[align]`` and ``[cf]``, and go on with an earlier search for the same.
@@ -57,9 +59,10 @@ def tune(
     No trial begins that would end after the budget of ``minutes``, which all runs of a study have in common, by what
     trials take; the first always does. ``trials`` are the most that a study has, None: as many as there is time for.
     ``also`` are settings by section that no file has and that belong to what is found, such as the preset of this call.
+    Each trial that ends is a run at the tracking server ``mlflow`` as well, where an address is given.
 
     Raises:
-        BackendError: If Optuna is not installed.
+        BackendError: If Optuna is not installed, or nothing answers at ``mlflow`` when the search begins.
         DataError: If another process tunes this workspace, or too few people can be validated on.
         MissingArtefactError: If content vectors or prepared interactions are missing.
         StaleArtefactError: If these do not belong together, or were made anew meanwhile.
@@ -73,7 +76,8 @@ def tune(
         dials = space_of(settings, divided.choose.training)
         folder = workspace.root / FOLDER / _name(read, settings, dials)[:16]
         folder.mkdir(exist_ok=True, mode=0o700)
-        search = _SettingsSearch(folder, read, settings, dials, divided, progress)
+        tracked = None if mlflow is None else MlflowRuns(mlflow, folder.name)
+        search = _SettingsSearch(folder, read, settings, dials, divided, tracked, progress)
         ran = search.run(minutes, trials)
         return search.result(ran, minutes, also or {})
 
@@ -94,6 +98,7 @@ class _SettingsSearch:
     settings: MolarSettings
     dials: Sequence[Dial]
     divided: Halves
+    tracked: MlflowRuns | None
     progress: Progress
     study: "SettingsStudy" = field(init=False)
 
@@ -106,10 +111,12 @@ class _SettingsSearch:
         """Run trials while there is time; how many."""
         ran = 0
         place: TrialWorkspace | None = None
+        self._track()  # what an earlier run could not send
         while self._more(minutes, most):
             if place is None:
                 place = TrialWorkspace(self.folder, self.read, self.divided)
             self._run(place, self.study.begin())
+            self._track()
             ran += 1
         if place is not None:
             place.clear()
@@ -122,6 +129,14 @@ class _SettingsSearch:
             return not done
         usual = float(np.mean([trial.seconds for trial in done if trial.score is not None]))
         return _spent(done) + usual <= 60 * minutes
+
+    def _track(self) -> None:
+        """Send the trials that are not there yet; where that fails, the search goes on, and the next one sends them."""
+        if self.tracked is not None:
+            try:
+                self.tracked.send(self.study.trials)
+            except BackendError as error:
+                self.progress.note(f"{error.message}; what is missing there is sent with the next trial")
 
     def _run(self, place: TrialWorkspace, trial: "OpenTrial") -> None:
         began, before = time.perf_counter(), self.study.trials
