@@ -199,18 +199,52 @@ def test_importance_finds_what_mattered(tmp_path):
     assert shares["align.dropout"] > 0.8
 
 
-def test_a_trial_that_is_pruned_leaves_nothing(trained, tmp_path):
+class Epochs(Notes):
+    """Which epochs are trained."""
+
+    def start(self, task, total):
+        if task.startswith("epoch"):
+            self.notes.append(task)
+
+
+def test_a_trial_goes_on_from_its_last_epoch_and_leaves_nothing_when_it_is_pruned(trained, tmp_path):
     settings = MolarSettings.model_validate({"align": {"preset": "fast", **SMALL_ALIGNMENT}})
     place = copy_workspace(trained.workspace, tmp_path / ".molar", symlinks=True)
+    trained_epochs, told = Epochs(), []
+
+    def interrupted(score):
+        if score.epoch == 2:
+            raise KeyboardInterrupt
+        return False
+
     with pin(Workspace(place), "catalogue", "content", "interactions", work="molar tune") as read:
+        with pytest.raises(KeyboardInterrupt):
+            TrialWorkspace(tmp_path, read, halves(read, settings.split)).run(settings, interrupted, trained_epochs)
         trial = TrialWorkspace(tmp_path, read, halves(read, settings.split))
-        epochs = []
         with pytest.raises(PrunedError):
-            trial.run(settings, lambda score: epochs.append(score.epoch) or len(epochs) == 2)
-    assert epochs == [1, 2]
+            trial.run(settings, lambda score: told.append(score.epoch) or len(told) == 3, trained_epochs)
+    assert told == [1, 2, 3]
+    assert trained_epochs.notes == ["epoch 1", "epoch 2", "epoch 3"]
     assert trial.workspace["alignment"].partials() == []
     trial.clear()
     assert not (tmp_path / "work").exists()
+
+
+def test_settings_that_do_not_train_are_told(searched, tmp_path, monkeypatch):
+    shop, _, result = searched
+    other = tmp_path / "other.toml"
+    other.write_text(QUICK + "seed = 2\n", "utf-8")
+    left = result.folder / "work"
+    left.mkdir()
+
+    def diverged(place, settings, told, progress):
+        assert not left.exists(), "what another study had left to go on with is gone"
+        raise PrunedError
+
+    monkeypatch.setattr(TrialWorkspace, "run", diverged)
+    for _ in range(2):
+        with pytest.raises(DataError, match="no numbers"):
+            molar.Shop(shop.catalogue, shop.workspace, other).tune()
 
 
 def result_of(confirmation, tmp_path):

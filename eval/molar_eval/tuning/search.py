@@ -16,12 +16,21 @@ from molar_eval.tuning.mlflow_runs import MlflowRuns
 from molar_eval.tuning.page import render
 from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial, best_of
 from molar_eval.tuning.space import Dial, Value, space_of, turned
-from molar_eval.tuning.trials import Halves, PrunedError, TrialWorkspace, forget, halves, remembered, score_of
+from molar_eval.tuning.trials import (
+    Halves,
+    PrunedError,
+    TrialWorkspace,
+    clear_others,
+    forget,
+    halves,
+    remembered,
+    score_of,
+)
 from molar_retrieval import fingerprint
 from molar_retrieval.alignment.validation import gains
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.durable import OWNER, write_atomically
-from molar_retrieval.errors import BackendError
+from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.pages.words import duration
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
@@ -63,7 +72,8 @@ def tune(
 
     Raises:
         BackendError: If Optuna is not installed, or nothing answers at ``mlflow`` when the search begins.
-        DataError: If another process tunes this workspace, or too few people can be validated on.
+        DataError: If another process tunes this workspace, too few people can be validated on, or training under the
+            settings as they are does not converge.
         MissingArtefactError: If content vectors or prepared interactions are missing.
         StaleArtefactError: If these do not belong together, or were made anew meanwhile.
     """
@@ -76,6 +86,7 @@ def tune(
         dials = space_of(settings, divided.choose.training)
         folder = workspace.root / FOLDER / _name(read, settings, dials)[:16]
         folder.mkdir(exist_ok=True, mode=0o700)
+        clear_others(folder)
         tracked = None if mlflow is None else MlflowRuns(mlflow, folder.name)
         search = _SettingsSearch(folder, read, settings, dials, divided, tracked, progress)
         ran = search.run(minutes, trials)
@@ -152,6 +163,12 @@ class _SettingsSearch:
                 place.remember(trial.number, report)
             trial.end(score, time.perf_counter() - began)
         except PrunedError:
+            if not before:
+                trial.interrupt()
+                raise DataError(
+                    "training under the settings as they are ends in losses that are no numbers",
+                    "lower [align] learning_rate, and tune again",
+                ) from None
             trial.end(None, time.perf_counter() - began)
         except BaseException:
             trial.interrupt()

@@ -1,8 +1,8 @@
 """Trials: `molar align` in a workspace of their own, asked about people of whom half choose and half confirm.
 
 Both halves are held out from training. The first is the validation of a trial: by it weights, best epoch, places of
-newcomers and second stage are chosen, and the trial among the others. The second half is looked at for the settings as
-they are and for the best ones, and chooses nothing.
+newcomers and second stage are chosen, and the trial among the others. The second half chooses nothing: its ranks under
+the settings as they are and under the best ones are compared in the end.
 """
 
 import math
@@ -121,6 +121,13 @@ def forget(folder: Path, *kept: int) -> None:
     for path in folder.glob(_RANKS.format("*")):
         if path.name not in stay:
             path.unlink()
+
+
+def clear_others(folder: Path) -> None:
+    """Remove what killed trials of other studies beside this one have left to go on with."""
+    for work in folder.parent.glob(f"*/{_WORK}"):
+        if work.parent != folder:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def score_of(report: AlignReport) -> float:
