@@ -227,6 +227,7 @@ def _train(
         "sizes": {"dim": settings.dim, "history": settings.history, "batch_tokens": settings.batch_tokens},
         "scores": _scores(data, fusion, shipped),
         "shares": dict(fusion.shares),
+        "dropped": {name: asdict(gain) for name, gain in fusion.dropped.items()},
         "later": later,
         "experts": experts.report | lasting,
         "rerank": second_facts,

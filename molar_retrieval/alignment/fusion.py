@@ -5,11 +5,14 @@ under which ``softmax(Σ w · part)`` over all items gives what came next the hi
 handful of numbers; where a trained tower is among the parts it is steadier than NDCG itself, which hangs on a few
 hundred hits. The other is the best part alone, as counts make poor logits. From both, coordinate ascent climbs
 NDCG@10, and the better end is taken. Few cases tell little about a peak, so it is then drawn towards the logit, the
-more the fewer there are.
+more the fewer there are. Last, backward elimination: a part goes whose gain is within its own standard error, as a
+weight that was chosen on the same cases gains that much by chance (the rule of one standard error: Breiman et al.
+1984, Classification and Regression Trees).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +20,34 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.components import ScoreComponent, Scored, Weights, ranked
+from molar_retrieval.alignment.components import ScoreComponent, Scored, ScoredBlock, Weights, ranked
 from molar_retrieval.alignment.score_cache import ScoreCache
-from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg
+from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, ndcg
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 
 FIT_CASES = 2000
 _STEADY = 1000
 """Validation cases at which logit and ascent count half each."""
 _FIT_SCORES = 80_000_000
+_ENOUGH = 1000
+"""Validation cases from which a part may be dropped."""
 _RIDGE = 1e-4
 _FLAT = 1e-6
 """Spread of a part that says nothing, against its largest score."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """NDCG@10 with a part less that without it, and the standard error of this difference."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, having: Ranks, lacking: Ranks) -> Self:
+        """By the ranks of the same targets, shape (C,), with the part and without."""
+        gained = gains(having) - gains(lacking)
+        return cls(float(gained.mean()), float(gained.std()) / max(1, len(gained)) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -39,6 +58,7 @@ class Fusion:
     shares: Mapping[str, float]  # how far a part's scores spread, times its weight, against all; they add up to 1
     ranks: Ranks
     alone: Mapping[str, Ranks]
+    dropped: Mapping[str, "Gain"]  # what the parts that were eliminated would have brought
     fallback: "Fusion | None" = None  # if this does not hold where it is to be used; None for the best part alone
 
 
@@ -59,8 +79,11 @@ def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int 
     alone = judged(*single)
     best = int(np.argmax([ndcg(rank) for rank in alone]))
     preferred: list[tuple[Weights, Ranks]] = []
+    dropped: dict[int, Gain] = {}
     if len(parts) > 1 and any((rank <= len(cases.candidates)).any() for rank in alone):
-        found = [(weights, judged(weights)[0]) for weights in found_by(cache, single[best], len(cases), random)]
+        drawn_in, peak = found_by(cache, single[best], len(cases), random)
+        drawn_in, dropped = _eliminated(drawn_in, cache)
+        found = [(weights, judged(weights)[0]) for weights in (drawn_in, peak)]
         preferred = [(weights, rank) for weights, rank in found if ndcg(rank) > ndcg(alone[best])]
     chosen: Fusion | None = None
     for weights, rank in [(single[best], alone[best]), *reversed(preferred)]:
@@ -70,6 +93,7 @@ def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int 
             shares=dict(zip(parts, (share / max(share.sum(), 1e-12)).tolist(), strict=True)),
             ranks=rank,
             alone=dict(zip(parts, alone, strict=True)),
+            dropped={name: dropped[part] for part, name in enumerate(parts) if part in dropped and not weights[part]},
             fallback=chosen,
         )
     assert chosen is not None
@@ -83,6 +107,25 @@ def found_by(
     steady = logit(cache, random)
     peak = max((cache.ascended(start) for start in (steady, best) if start.any()), key=cache.ndcg)
     return _drawn_towards(steady, peak, cache.spread, _STEADY / (_STEADY + cases)), peak
+
+
+def _eliminated(weights: Weights, cache: ScoreCache[ScoredBlock]) -> tuple[Weights, dict[int, Gain]]:
+    """The weights without the parts that bring too little, one by one, that of least promise first; and what these did.
+
+    One part always stays, and all of them where there are few cases.
+    """
+    dropped: dict[int, Gain] = {}
+    while len(cache) >= _ENOUGH and np.count_nonzero(weights) > 1:
+        having, tried = cache.ranks(weights), {}
+        for part in np.flatnonzero(weights).tolist():
+            lacking = np.where(np.arange(len(weights)) == part, 0.0, weights)
+            tried[part] = Gain.of(having, cache.ranks(lacking)), lacking
+        part = min(tried, key=lambda one: tried[one][0].value - tried[one][0].error)
+        gain, lacking = tried[part]
+        if gain.value > gain.error:
+            break
+        dropped[part], weights = gain, lacking
+    return weights, dropped
 
 
 def _drawn_towards(steady: Weights, peak: Weights, spread: Weights, share: float) -> Weights:
