@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from molar_retrieval.alignment import conditioning, seen
 from molar_retrieval.alignment.again import choose_again
 from molar_retrieval.alignment.cold_start import with_newcomers
 from molar_retrieval.alignment.components import Dense
-from molar_retrieval.alignment.counting import count
+from molar_retrieval.alignment.counting import Experts, count
 from molar_retrieval.alignment.fusion import Fusion, fuse
 from molar_retrieval.alignment.horizons import with_later
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.reranking import learned
+from molar_retrieval.alignment.sparing import ContentProbe
 from molar_retrieval.alignment.store import described, save
 from molar_retrieval.alignment.training import EpochScore, TrainingData, learned_until, sized, tower_parts, train
 from molar_retrieval.alignment.validation import ValidationCases, means, ranks
@@ -181,11 +183,16 @@ def _train(
     """Train and count, save the model in the job's folder, and return the facts of its manifest."""
     began, settings = time.perf_counter(), job.settings
     data, conditioner = training_data(workspace, settings, job.split)
+
+    @cache
+    def counted() -> Experts:
+        return count(data.log, data.cases, data.features, settings, progress, job.least, counting=counting)
+
+    probe = ContentProbe(data, settings, counted)
     network, state = train(
-        data, settings, job.partial, job.run, processes=processes, progress=progress, on_epoch=on_epoch
+        data, settings, job.partial, job.run, probe=probe, processes=processes, progress=progress, on_epoch=on_epoch
     )
-    precision = pick_precision(settings.precision, pick_device(settings.device))
-    experts = count(data.log, data.cases, data.features, settings, progress, job.least, counting=counting)
+    precision, experts = pick_precision(settings.precision, pick_device(settings.device)), counted()
     parts = {**tower_parts(network, data, precision), **experts.parts(data.cases)}
     if not parts:
         raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
@@ -228,6 +235,7 @@ def _train(
         "scores": _scores(data, fusion, shipped),
         "shares": dict(fusion.shares),
         "dropped": {name: asdict(gain) for name, gain in fusion.dropped.items()},
+        "spared": {name: gain for score in state.scores for name, gain in score.spared.items()},
         "later": later,
         "experts": experts.report | lasting,
         "rerank": second_facts,

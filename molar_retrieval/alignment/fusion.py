@@ -29,7 +29,7 @@ FIT_CASES = 2000
 _STEADY = 1000
 """Validation cases at which logit and ascent count half each."""
 _FIT_SCORES = 80_000_000
-_ENOUGH = 1000
+ENOUGH = 1000
 """Validation cases from which a part may be dropped."""
 _RIDGE = 1e-4
 _FLAT = 1e-6
@@ -115,7 +115,7 @@ def _eliminated(weights: Weights, cache: ScoreCache[ScoredBlock]) -> tuple[Weigh
     One part always stays, and all of them where there are few cases.
     """
     dropped: dict[int, Gain] = {}
-    while len(cache) >= _ENOUGH and np.count_nonzero(weights) > 1:
+    while len(cache) >= ENOUGH and np.count_nonzero(weights) > 1:
         having, tried = cache.ranks(weights), {}
         for part in np.flatnonzero(weights).tolist():
             lacking = np.where(np.arange(len(weights)) == part, 0.0, weights)

@@ -14,7 +14,7 @@ the manner of HSTU (arXiv 2402.17152) and LiGR (arXiv 2502.03417).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -309,6 +309,19 @@ class PostAlignment(nn.Module):
         self.items = nn.ModuleDict(sides)
         if "content" in shapes:
             self.project_factors = nn.Linear(factors, shapes["content"].dim, bias=False)
+
+    def drop(self, name: str) -> None:
+        """Leave a tower out from here on; its parameters stay until :meth:`pruned`."""
+        self.shapes.pop(name, None)
+
+    def pruned(self) -> Self:
+        """The same without what was dropped; nothing is copied."""
+        for modules in (self.towers, self.items):
+            for name in [name for name in modules if name not in self.shapes]:
+                del modules[name]
+        if "content" not in self.shapes and hasattr(self, "project_factors"):
+            del self.project_factors
+        return self
 
     def users(self, history: History) -> dict[str, Tensor]:
         """User vectors of each tower after each position, each (B, L, dim)."""

@@ -1,5 +1,6 @@
 """An aligned model on disk: one safetensors file, and facts in the artefact's manifest."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def described(model: AlignedModel) -> dict[str, Any]:
         "half_life": None if model.half_life is None else str(model.half_life),
         "least": model.least,
         **({} if model.habits is None else {"habits": model.habits.described()}),
+        "towers": list(model.network.shapes),
         **asked_for(model),
     }
 
@@ -92,7 +94,7 @@ def open_model(folder: Path) -> AlignedModel:
     read, reranker, demand = facts["taste"], facts.get("reranker"), tensors.get("demand")
     habits = facts.get("habits")
     return AlignedModel(
-        network=_network(tensors, settings),
+        network=_network(tensors, settings, facts.get("towers", settings.towers)),
         conditioner=conditioner,
         features=tensors["features"],
         known=tensors["known"],
@@ -127,9 +129,10 @@ def trained_with(manifest: Manifest) -> AlignSettings:
     return AlignSettings(**{"ensemble": 1, **manifest.settings["align"]})
 
 
-def _network(tensors: Tensors, settings: AlignSettings) -> PostAlignment:
+def _network(tensors: Tensors, settings: AlignSettings, towers: Sequence[str]) -> PostAlignment:
     factors = tensors.get(NETWORK + "project_factors.weight", np.zeros((0, 0))).shape[1]
     features = torch.from_numpy(tensors["features"])
-    network = PostAlignment(tower_shapes(settings), len(tensors["known"]), features, factors)
+    shapes = {name: shape for name, shape in tower_shapes(settings).items() if name in towers}
+    network = PostAlignment(shapes, len(tensors["known"]), features, factors)
     network.load_state_dict({name: torch.from_numpy(array) for name, array in under(tensors, NETWORK).items()})
     return network.eval()

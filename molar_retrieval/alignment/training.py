@@ -1,8 +1,8 @@
 """Training the post-alignment network."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from molar_retrieval import rng
 from molar_retrieval.alignment.batches import Windows, collate, padded_rows, plan, training_batches, training_windows
 from molar_retrieval.alignment.components import Dense, ScoreComponent, ranked
+from molar_retrieval.alignment.fusion import Gain
 from molar_retrieval.alignment.network import START_SCALE, History, ItemEmbedding, PostAlignment, tower_shapes
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, recall, sample, withheld_items
 from molar_retrieval.alignment.vectors import encode_users, item_sides
@@ -33,6 +34,8 @@ _CONTENT_WEIGHTS = (0.02, 0.1, 0.35, 1.0, 3.0)
 """What an epoch tries as the content tower's weight beside the collaborative one's 1, so as to know the best epoch."""
 _MOST_CASES = 10_000
 """How many validation cases an epoch is judged by."""
+_PROBED = 2
+"""The epoch after which a tower may be spared."""
 _WARM_UP_STEPS = 200
 _LONGEST = 200
 _LARGE = 500_000
@@ -90,6 +93,7 @@ class EpochScore:
     recall: float
     towers: dict[str, float]
     seconds: float
+    spared: dict[str, dict[str, float]] = field(default_factory=dict)  # what towers brought that are trained no more
 
     @property
     def value(self) -> float:
@@ -105,6 +109,10 @@ class Onwards:
     windows: Windows
 
 
+Probe = Callable[[Mapping[str, ScoreComponent]], Mapping[str, Gain]]
+"""Which of the towers, by their parts of the score of all validation cases, bring nothing, and what they do bring."""
+
+
 def train(
     data: TrainingData,
     settings: AlignSettings,
@@ -112,13 +120,15 @@ def train(
     run: str,
     *,
     onwards: Onwards | None = None,
+    probe: Probe = lambda _: {},
     processes: Processes = ALONE,
     progress: Progress = SILENT,
     on_epoch: Callable[[EpochScore], None] = lambda _: None,
 ) -> tuple[PostAlignment, TrainingState[EpochScore]]:
     """Train until the validation score stops rising, continuing what an earlier process left in ``folder``.
 
-    It begins with a fresh network and reads the whole log, or goes ``onwards``. All processes call this with the same
+    It begins with a fresh network and reads the whole log, or goes ``onwards``. Towers that the ``probe`` names after
+    two epochs are trained no more, and the network comes without them. All processes call this with the same
     arguments; ``run`` is the fingerprint of data and settings. ``on_epoch`` hears of each epoch's score once it is safe
     on disk. The first process gets the network with the weights of the best epoch, in evaluation mode, and the run's
     state.
@@ -127,9 +137,9 @@ def train(
         return build_network(data, settings).eval(), TrainingState(run)
     keep_freed_memory()  # not before: of the large arrays of a log, pieces would be kept that nothing fits into
     with threads(settings.threads), torch.random.fork_rng():
-        trainer = TowerTrainer(data, settings, run, processes, onwards)
+        trainer = TowerTrainer(data, settings, run, processes, onwards, probe)
         trainer.train(folder, progress, on_epoch)
-        return trainer.network.eval(), trainer.state
+        return trainer.network.pruned().eval(), trainer.state
 
 
 def tower_parts(network: PostAlignment, data: TrainingData, precision: str) -> dict[str, ScoreComponent]:
@@ -166,8 +176,9 @@ class TowerTrainer(Trainer[EpochScore]):
         run: str,
         processes: Processes = ALONE,
         onwards: Onwards | None = None,
+        probe: Probe = lambda _: {},
     ) -> None:
-        self.data, self.settings = data, settings
+        self.data, self.settings, self.probe = data, settings, probe
         self.validation = judged(data, settings)
         given = processes.several and settings.device == "auto"
         self.device = processes.device if given else pick_device(settings.device)
@@ -218,14 +229,34 @@ class TowerTrainer(Trainer[EpochScore]):
             return None
         found = validate(self.network, self.validation, self.precision)
         together = found.pop("towers")
+        seconds = time.perf_counter() - began
+        spared = self.probe(tower_parts(self.network, self.data, self.precision)) if number == _PROBED else {}
         return EpochScore(
             epoch=number,
             loss=float(total) / max(1, count),
             ndcg=ndcg(together),
             recall=recall(together),
             towers={name: ndcg(rank) for name, rank in found.items()},
-            seconds=time.perf_counter() - began,
+            seconds=seconds,
+            spared={name: asdict(gain) for name, gain in spared.items()},
         )
+
+    def round(self, progress: Progress = SILENT) -> EpochScore:
+        """See :class:`Trainer`; what was spared before is left out, also in a process that goes on after a kill."""
+        self._spare()
+        return super().round(progress)
+
+    def train(
+        self, folder: Path, progress: Progress = SILENT, on_score: Callable[[EpochScore], None] = lambda _: None
+    ) -> EpochScore | None:
+        """See :class:`Trainer`."""
+        best = super().train(folder, progress, on_score)
+        self._spare()
+        return best
+
+    def _spare(self) -> None:
+        for name in {name for score in self.state.scores for name in score.spared}:
+            self.network.drop(name)
 
     def step(self, windows: Windows, random: np.random.Generator) -> Tensor:
         """One step of the optimiser over some windows; the mean loss per interaction."""

@@ -93,7 +93,8 @@ class UserEncoder:
         """That of an ``alignment`` artefact, as generations carry it; StaleArtefactError if it cannot be read."""
         try:
             manifest, tensors = Manifest.read(folder), mapped(folder / FILE)
-            facts, names = manifest.facts, manifest.settings["align"]["towers"]
+            facts = manifest.facts
+            names = facts.get("towers", manifest.settings["align"]["towers"])
             weights, taste = facts["weights"], facts["taste"]
             counting = {name for w in (weights, facts["newcomer_weights"]) for name, weight in w.items() if weight}
             dense = [name for name in (*names, *([] if taste is None else [NEIGHBOURS])) if name in counting]

@@ -6,6 +6,7 @@ import torch
 
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.components import Dense
+from molar_retrieval.alignment.fusion import Gain
 from molar_retrieval.alignment.network import History
 from molar_retrieval.alignment.training import EpochScore, TowerTrainer, TrainingData, train, validate
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
@@ -241,6 +242,48 @@ def test_a_killed_run_continues_as_if_undisturbed(data, tmp_path, monkeypatch, a
     assert equal(weights(network), weights(continued))
     assert without_time(state) == without_time(other)
     assert [score.epoch for score in told] == [1, 2, 3], "the curve is shown from its beginning"
+
+
+@pytest.mark.parametrize("after", [2, 3])
+def test_a_tower_that_the_probe_names_is_trained_no_more(data, tmp_path, monkeypatch, after):
+    """The other one is trained to the end, also by a process that goes on after a kill, which does not ask again."""
+    settings, asked = changed(epochs=4), []
+
+    def probe(towers):
+        asked.append(sorted(towers))
+        return {"content": Gain(0.001, 0.002)}
+
+    network, state = train(data, settings, tmp_path / "a", "run", probe=probe)
+    assert asked == [["collaborative", "content"]]
+    assert [sorted(score.towers) for score in state.scores] == 2 * [["collaborative", "content"]] + 2 * [
+        ["collaborative"]
+    ]
+    assert [score.spared for score in state.scores] == [{}, {"content": {"value": 0.001, "error": 0.002}}, {}, {}]
+    assert list(network.shapes) == ["collaborative"]
+    assert not [name for name in network.state_dict() if "content" in name or "factors" in name]
+    assert ndcg(validate(network, data, "float32")["collaborative"]) == state.best.ndcg
+
+    round_ = TowerTrainer.round
+
+    def kill(self, progress):
+        if len(self.state.scores) == after:
+            raise Killed
+        return round_(self, progress)
+
+    monkeypatch.setattr(TowerTrainer, "round", kill)
+    with pytest.raises(Killed):
+        train(data, settings, tmp_path / "b", "run", probe=probe)
+    monkeypatch.undo()
+    continued, other = train(data, settings, tmp_path / "b", "run", probe=probe)
+    assert len(asked) == 2
+    assert equal(weights(network), weights(continued))
+    assert without_time(state) == without_time(other)
+
+
+def test_where_training_ends_with_the_probe_the_tower_goes_too(data, tmp_path):
+    probe = {"content": Gain(0.0, 0.0)}
+    network, _ = train(data, changed(epochs=2), tmp_path / "a", "run", probe=lambda _: probe)
+    assert list(network.shapes) == list(network.towers) == ["collaborative"]
 
 
 def test_a_checkpoint_of_another_run_is_not_continued(data, tmp_path):

@@ -85,6 +85,15 @@ def test_an_ensemble_is_one_longer_vector(tmp_path):
     np.testing.assert_allclose(open_model(tmp_path).users(log, rows).dense, right.dense, atol=1e-6)
 
 
+def test_a_tower_that_was_spared_is_missed_by_nobody(tmp_path):
+    """The settings name it still, as they are those that were asked for."""
+    model, log, rows = model_of(("collaborative",)), log_at(TIMES["seconds"]), np.arange(len(HISTORIES))
+    encoder = encoder_of(model, TOWERS, tmp_path)
+    right = model.users(log, rows).dense
+    np.testing.assert_allclose(encoder.users(log, rows).dense, right, atol=1e-5)
+    np.testing.assert_allclose(open_model(tmp_path).users(log, rows).dense, right, atol=1e-6)
+
+
 @pytest.mark.parametrize("light", [{"collaborative": 1.0}, {"linear": 0.4, "content": 0.1}, {}])
 def test_parts_without_a_weight_are_left_out(light, tmp_path):
     model = model_of(weights=light, newcomer_weights={"neighbours": 0.5} if light else {})

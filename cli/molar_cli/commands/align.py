@@ -139,10 +139,10 @@ def _print_trained(run: Session, done: "Aligned") -> None:
         title=f"validation: what {facts['validation_cases']:,} users took next, among all {facts['items']:,} items,"
         " seen ones hidden",
     )
-    for name, gain in facts.get("dropped", {}).items():
-        run.console.line(
-            f"left out: {_NAMES.get(name, name)}, which changes NDCG@10 by {gain['value']:+.4f} ± {gain['error']:.4f}"
-        )
+    for when, key in (("left out", "dropped"), ("trained for two epochs and left out", "spared")):
+        for name, gain in facts.get(key, {}).items():
+            change = f"{gain['value']:+.4f} ± {gain['error']:.4f}"
+            run.console.line(f"{when}: {_NAMES.get(name, name)}, which changes NDCG@10 by {change}")
     _print_later(run, facts)
     sizes = facts["sizes"]
     took = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"

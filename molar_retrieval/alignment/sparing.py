@@ -1,0 +1,41 @@
+"""Whether the content tower is worth training to the end: asked after two epochs, as it takes a third of the time."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from molar_retrieval.alignment.cold_start import parity
+from molar_retrieval.alignment.components import ScoreComponent
+from molar_retrieval.alignment.counting import Experts
+from molar_retrieval.alignment.fusion import ENOUGH, Gain, fuse
+from molar_retrieval.alignment.training import TrainingData
+from molar_retrieval.config import AlignSettings
+
+_CONTENT = "content"
+_MOST_ITEMS = 50_000
+"""Of a larger catalogue what is counted would take much memory beside the training."""
+
+
+@dataclass(frozen=True)
+class ContentProbe:
+    """Names the content tower where the sum of the other tower and the experts is as good without it.
+
+    It is asked nothing where content is needed for newcomers, which would have places among the first ten, where few
+    cases could tell (such logs train quickly), or where a large catalogue would have to be counted before it is trained
+    on.
+    """
+
+    data: TrainingData
+    settings: AlignSettings
+    counted: Callable[[], Experts]
+
+    def __call__(self, towers: Mapping[str, ScoreComponent]) -> Mapping[str, Gain]:
+        """What the content tower brings, if that is no more than chance gives; nothing where it stays."""
+        data = self.data
+        asked = len(towers) > 1 and _CONTENT in towers and len(data.cases) >= ENOUGH
+        if not asked or parity(~data.warm) or data.log.n_items > _MOST_ITEMS:
+            return {}
+        parts = {**towers, **self.counted().parts(data.cases)}
+        fusion = fuse(data.cases, parts, self.settings.seed)
+        if fusion.weights[_CONTENT]:
+            return {}
+        return {_CONTENT: fusion.dropped.get(_CONTENT, Gain(0.0, 0.0))}
