@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from molar.base import ShopBase
 from molar.choosing import IndexFallback, refuse, server_of
 from molar.clustering import AUTO, LOCAL
-from molar_retrieval.ranking.aims import Seen
+from molar_retrieval.ranking.aims import Horizon, Seen
 from molar_retrieval.ranking.query import Fallback, honest
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Asking(ShopBase):
         only: Collection[str] | None = None,
         rules: bool = True,
         seen: Seen = "hide",
+        horizon: Horizon | None = None,
         diversity: float = 0.0,
         calibrate: str | None = None,
         calibration: float = 0.5,
@@ -93,6 +94,7 @@ class Asking(ShopBase):
             only: Items that may come; None: all.
             rules: Whether the shop's rules hold.
             seen: Whether items of the history may come back.
+            horizon: ``next`` or ``later``: what comes next, or all that comes later; None: what it was trained for.
             diversity: Weight of unlikeness among the items, 0 to 1.
             calibrate: A field whose mix in the history the list should have.
             calibration: How much that counts, 0 to 1.
@@ -105,8 +107,8 @@ class Asking(ShopBase):
         with self.recommender() as recommender:
             return recommender.query(
                 user_id, k, session_id=session_id, where=where, exclude=exclude, only=only, rules=rules, seen=seen,
-                diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore,
-                explain=explain, language=language, fallback=fallback,
+                horizon=horizon, diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank,
+                explore=explore, explain=explain, language=language, fallback=fallback,
             )  # fmt: skip
 
     @honest
@@ -189,6 +191,7 @@ class Asking(ShopBase):
         only: Collection[str] | None = None,
         rules: bool = True,
         seen: Seen = "hide",
+        horizon: Horizon | None = None,
         diversity: float = 0.0,
         calibrate: str | None = None,
         calibration: float = 0.5,
@@ -212,6 +215,7 @@ class Asking(ShopBase):
             only: See :meth:`query`.
             rules: See :meth:`query`.
             seen: See :meth:`query`.
+            horizon: See :meth:`query`.
             diversity: See :meth:`query`.
             calibrate: See :meth:`query`.
             calibration: See :meth:`query`.
@@ -238,8 +242,9 @@ class Asking(ShopBase):
         with self.progress() as progress:
             return recommend(
                 self.workspace, Path(out), k, users=users, segment=segment, where=where, exclude=exclude, only=only,
-                rules=rules, seen=seen, diversity=diversity, calibrate=calibrate, calibration=calibration,
-                rerank=rerank, explore=explore, rules_file=None if rules_file is None else Path(rules_file),
+                rules=rules, seen=seen, horizon=horizon, diversity=diversity, calibrate=calibrate,
+                calibration=calibration, rerank=rerank, explore=explore,
+                rules_file=None if rules_file is None else Path(rules_file),
                 runner=runner_of(self, on, processes_here(processes), _MANY_LISTS),
                 server=self.server(index, index_fallback), progress=progress,
             )  # fmt: skip

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Self
 from molar_indexes.answers import POPULARITY, popular, told
 from molar_indexes.constraints import Constraints, RuledConstraints, RulesSource, no_history
 from molar_indexes.generations import Generation
-from molar_indexes.live_items import LiveItems
 from molar_indexes.overlay import OBJECTING, LivePerson, Overlay, OverlayState
 from molar_indexes.posed import Posed
+from molar_indexes.rankers import Rankers
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval import bounds, columns
@@ -66,7 +66,7 @@ class Answerer:
         self._ruled = RuledConstraints(generation, rules, needed=rules_needed)
         self._reader = SessionReader(workspace, generation)
         self._overlay = Overlay(workspace, generation, self._reader, until)
-        self._ranking: tuple[LiveItems, Ranker] | None = None
+        self._rankers = Rankers(generation)
         self._speakers: dict[str, Speaker] = {}
         self._trust = trust
         self._photos = photos_of(workspace)
@@ -194,7 +194,7 @@ class Answerer:
         encoded = time.perf_counter()
         places = self._searcher.find(queries, request, asked.index)
         rows = [placed.row for placed in places]
-        stored = self._ranker(asked.state.items).stored(rows)
+        stored = self._ranker(asked).stored(rows)
         like, notes = (None, []) if text is None else self._searcher.similarities(text, queries, rows)
         seconds = {"encode": encoded - began, "search": time.perf_counter() - encoded}
         answer = self._told(asked, request, "search", Listing(places, notes), stored, seconds, user_id)
@@ -223,7 +223,7 @@ class Answerer:
         asked = self._asked(query, now)
         asked.of(None)
         present = self._overlay.people(asked.state, users)
-        ranked = self._ranker(asked.state.items).ranked([asked.of(user) for user in present if user is not None])
+        ranked = self._ranker(asked).ranked([asked.of(user) for user in present if user is not None])
         return (None if user is None else next(ranked) for user in present)
 
     def parts_of(
@@ -236,7 +236,7 @@ class Answerer:
         asked = self._asked(query, now)
         present = self._overlay.people(asked.state, users)
         known = [(asked.of(user), some) for user, some in zip(present, rows, strict=True) if user is not None]
-        told = self._ranker(asked.state.items).parts([request for request, _ in known], [some for _, some in known])
+        told = self._ranker(asked).parts([request for request, _ in known], [some for _, some in known])
         return (None if user is None else next(told) for user in present)
 
     def rank_by(
@@ -255,7 +255,7 @@ class Answerer:
         asked = [self._asked_of(one, state, query, now, "none") for one in rules]
         present = self._overlay.people(state, users)
         requests = [one.of(user) for user in present if user is not None for one in asked]
-        ranked = self._ranker(state.items).rank(requests, remembered)
+        ranked = self._rankers.of(state.items, self._rankers.aim(query)).rank(requests, remembered)
         return (tuple(Listing(()) if user is None else next(ranked) for _ in rules) for user in present)
 
     def present(self) -> tuple[Constraints, OverlayState]:
@@ -280,20 +280,11 @@ class Answerer:
 
     @property
     def ranker(self) -> "Ranker":
-        """What ranks the generation's items as they are now."""
-        return self._ranker(self._overlay.now().items)
+        """What ranks the generation's items as they are now, where nothing is said of what for."""
+        return self._rankers.of(self._overlay.now().items, self._rankers.aim(Query()))
 
-    def _ranker(self, items: LiveItems) -> "Ranker":
-        """What ranks the items of a state; that of the last one is kept."""
-        from molar_retrieval.ranking.ranker import Ranker
-
-        known = self._ranking
-        if known is None or known[0] is not items:
-            own, second = self.generation, self.generation.table.reranker
-            store = items.index.store(own.table.items, {} if second is None else second.numbers)
-            known = items, Ranker(items.index, store, own.slots, second, own.exploration)
-            self._ranking = known
-        return known[1]
+    def _ranker(self, asked: Posed) -> "Ranker":
+        return self._rankers.of(asked.state.items, asked.aim)
 
     def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> Posed:
         """A question with all that it is answered from, of one moment, which the answer's id tells."""
@@ -304,7 +295,8 @@ class Answerer:
     ) -> Posed:
         now = datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC) if now is None else now
         request = constraints.request(query, state.items, now, fallback).noting(*state.notes)
-        return Posed(constraints, state, request if self.refused is None else request.noting(self.refused))
+        noted = request if self.refused is None else request.noting(self.refused)
+        return Posed(constraints, state, noted, self._rankers.aim(query))
 
     def _person(
         self, asked: Posed, user_id: str | None, session_id: str | None, as_of: int | None
@@ -356,7 +348,7 @@ class Answerer:
 
     def _aligned(self, user_id: str | None, asked: Posed, user: UserRecord, seconds: dict[str, float]) -> Answer:
         began = time.perf_counter()
-        request, ranker = asked.of(user), self._ranker(asked.state.items)
+        request, ranker = asked.of(user), self._ranker(asked)
         gone = asked.seen_since.difference(request.hidden)
         if not gone:
             (listing,) = ranker.rank([request])
@@ -382,7 +374,7 @@ class Answerer:
         language = request.query.language
         if language not in self._speakers:
             self._speakers[language] = Speaker.of(language, file_beside(self.workspace.root, FILE_NAME))
-        return explain(self.generation.table, ranker, request, listing.places, self._speakers[language])
+        return explain(self.generation.table.origins, ranker, request, listing.places, self._speakers[language])
 
     def _told(
         self,
@@ -397,4 +389,5 @@ class Answerer:
     ) -> Answer:
         noted = replace(listing, notes=[*request.notes, *listing.notes])
         answer = told(self.generation, self._photos, request, basis, noted, stored, seconds, user_id, reasons)
-        return replace(answer, events=asked.state.last)
+        horizon = asked.aim.horizon if basis == columns.ALIGNED and asked.aim.horizon != "next" else None
+        return replace(answer, events=asked.state.last, horizon=horizon)

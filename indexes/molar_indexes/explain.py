@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from molar_indexes.table import OpenItemStore
 from molar_retrieval import columns
-from molar_retrieval.ranking.evidence import gather
+from molar_retrieval.ranking.evidence import Origins, gather
 from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.request import Placed, RankingRequest
 from molar_retrieval.ranking.sentences import Speaker, traits
@@ -28,23 +27,23 @@ class Explained:
 
 
 def explain(
-    table: OpenItemStore, ranker: Ranker, request: RankingRequest, places: Sequence[Placed], speaker: Speaker
+    origins: Origins, ranker: Ranker, request: RankingRequest, places: Sequence[Placed], speaker: Speaker
 ) -> list[Explained]:
     """The reasons for each item of a list."""
     user, rows = request.user, [placed.row for placed in places]
     assert user is not None
-    found = gather(table.items, table.origins, user.vector, user.sparse, user.history, rows, user.times)
+    found = gather(ranker.store, origins, user.vector, user.sparse, user.history, rows, user.times)
     named = sorted({row for evidence in found for row, _ in (*evidence.together, *evidence.alike)})
     had, shown = dict(zip(named, ranker.stored(named), strict=True)), ranker.stored(rows)
     kinds = ranker.index.spec.fields
     fields = [name for name, kind in kinds.items() if kind == "keyword" and name != columns.TITLE]
     titles = {row: str(item.payload.get(columns.TITLE) or item.item_id) for row, item in had.items()}
-    known = {row: traits(item.payload, fields, table.origins.ordinary) for row, item in had.items()}
+    known = {row: traits(item.payload, fields, origins.ordinary) for row, item in had.items()}
     explained = []
     for placed, item, evidence in zip(places, shown, found, strict=True):
         history = evidence.history
         others = [known[row] for row, _ in history[:_COMPARED]]
-        own = traits(item.payload, fields, table.origins.ordinary) if others else {}
+        own = traits(item.payload, fields, origins.ordinary) if others else {}
         shared = list(dict.fromkeys(word for name, word in own if all((name, word) in other for other in others)))
         sentence = speaker.say(evidence, placed.parts, titles, shared, placed.causes)
         items = [{"item_id": had[row].item_id, "title": titles[row], "amount": amount} for row, amount in history]

@@ -8,6 +8,7 @@ from molar_indexes.constraints import Constraints
 from molar_indexes.overlay import OverlayState
 from molar_indexes.users import UserRecord
 from molar_retrieval.index import Index
+from molar_retrieval.ranking.aims import Aim
 from molar_retrieval.ranking.request import RankingRequest
 
 
@@ -18,6 +19,7 @@ class Posed:
     constraints: Constraints
     state: OverlayState
     request: RankingRequest  # for nobody yet
+    aim: Aim  # whose weights answer
     seen_since: frozenset[int] = frozenset()  # rows that are left out of the list, which is made as if they were not
     objects: bool = False  # whether who asks is to be answered as nobody
 

@@ -36,7 +36,7 @@ from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.locks import lock_beside
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.aims import Seen
+from molar_retrieval.ranking.aims import Horizon, Seen
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.runner import InProcesses, Runner, Shard, ShardWork, appearing
 from molar_retrieval.table_writer import TableWriter, ending_of
@@ -130,6 +130,7 @@ def recommend(
     only: Collection[str] | None = None,
     rules: bool = True,
     seen: Seen = "hide",
+    horizon: Horizon | None = None,
     diversity: float = 0.0,
     calibrate: str | None = None,
     calibration: float = 0.5,
@@ -164,8 +165,9 @@ def recommend(
     if not target.name or target.is_dir():
         raise DataError(f"{target} is a folder and cannot be written", "name a file")
     query = Query(
-        k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity, calibrate=calibrate,
-        calibration=calibration, rerank=rerank, explore=explore, longest=bounds.LISTED,
+        k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, horizon=horizon,
+        diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore,
+        longest=bounds.LISTED,
     )  # fmt: skip
     ruled = _rules(workspace, rules_file, query)
     with Recommender.open(workspace, rules=rules_file, follow=False, server=server) as recommender:

@@ -19,7 +19,7 @@ from molar_retrieval import bounds
 from molar_retrieval.binding import file_beside
 from molar_retrieval.errors import RequestError
 from molar_retrieval.expressions import Expression
-from molar_retrieval.ranking.aims import Seen
+from molar_retrieval.ranking.aims import Horizon, Seen
 from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.query import Fallback, Query, check_subjects, honest
 from molar_retrieval.ranking.request import Listing
@@ -154,6 +154,7 @@ class Recommender:
         only: Collection[str] | None = None,
         rules: bool = True,
         seen: Seen = "hide",
+        horizon: Horizon | None = None,
         diversity: float = 0.0,
         calibrate: str | None = None,
         calibration: float = 0.5,
@@ -175,6 +176,7 @@ class Recommender:
             only: Items that may come; None: all.
             rules: Whether the shop's rules hold.
             seen: Whether items of the history may come back.
+            horizon: ``next`` or ``later``: what comes next, or all that comes later; None: what it was trained for.
             diversity: Weight of unlikeness among the items, 0 to 1.
             calibrate: A field whose mix in the history the list should have.
             calibration: How much that counts, 0 to 1.
@@ -192,7 +194,7 @@ class Recommender:
             SettingsError: If the rules are wrong.
         """
         query = Query(
-            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity,
+            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, horizon=horizon, diversity=diversity,
             calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore, explain=explain,
             language=language,
         )  # fmt: skip
@@ -212,6 +214,7 @@ class Recommender:
         only: Collection[str] | None = None,
         rules: bool = True,
         seen: Seen = "hide",
+        horizon: Horizon | None = None,
         diversity: float = 0.0,
         calibrate: str | None = None,
         calibration: float = 0.5,
@@ -234,6 +237,7 @@ class Recommender:
             only: Items that may come; None: all.
             rules: Whether the shop's rules hold.
             seen: Whether items of the session may come back.
+            horizon: See :meth:`query`.
             diversity: Weight of unlikeness among the items, 0 to 1.
             calibrate: A field whose mix in the session the list should have.
             calibration: How much that counts, 0 to 1.
@@ -249,7 +253,7 @@ class Recommender:
             SettingsError: If the rules are wrong.
         """
         query = Query(
-            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity,
+            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, horizon=horizon, diversity=diversity,
             calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore, explain=explain,
             language=language,
         )  # fmt: skip

@@ -145,7 +145,7 @@ def _supposed(
 
 
 def _origins(answerer: Answerer, user: UserRecord, rows: "Rows") -> Iterator[ScoreOrigins]:
-    store, index = answerer.generation.table.items, answerer.generation.index
+    store, index = answerer.ranker.store, answerer.generation.index
     history, times = np.asarray(user.history, np.int64), np.asarray(user.times, np.int64)
 
     def parts_of(kept: "Array") -> "Array":
@@ -182,7 +182,7 @@ def _origins(answerer: Answerer, user: UserRecord, rows: "Rows") -> Iterator[Sco
 
 def _addends(answerer: Answerer, user: UserRecord, rows: "Rows") -> tuple[list[dict[int, float]], list[float]]:
     """What the counting parts add for each item of the history, by listed item, and what is not told of it."""
-    store = answerer.generation.table.items
+    store = answerer.ranker.store
     found = store.sparse_products(user.sparse, rows)
     addends: list[dict[int, float]] = [{} for _ in rows]
     untold = [0.0] * len(rows)

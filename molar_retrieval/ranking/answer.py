@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from molar_retrieval.frame import Frame
+    from molar_retrieval.ranking.aims import Horizon
 
 _ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 Spans = Mapping[str, tuple[int, int]]  # first and one past the last dimension of each part of a score, by its name
@@ -94,6 +95,7 @@ class Answer:
         request_id: Of this answer alone, for the events that come of it; :func:`made_at` says from it for which moment
             the list was made.
         events: The last event that the answer knows, by its ``seq``; 0 where there are none.
+        horizon: ``later`` where the list is for all that somebody takes later on, not for what they take next.
         photo_of: The photo of an item by its id, for a notebook.
     """
 
@@ -107,6 +109,7 @@ class Answer:
     timings_ms: Mapping[str, float]
     request_id: str = ""
     events: int = 0
+    horizon: "Horizon | None" = None
     photo_of: Callable[[str], Path | None] = field(default=_no_photo, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, get_args
 from molar_retrieval import bounds
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.expressions import Expression
-from molar_retrieval.ranking.aims import Seen
+from molar_retrieval.ranking.aims import Horizon, Seen
 
 P = ParamSpec("P")
 Answered = TypeVar("Answered")
@@ -32,6 +32,7 @@ class Query:
         only: Items that may come; None: all.
         rules: Whether the shop's rules hold.
         seen: Whether items of the history may come back.
+        horizon: Whether what comes next is looked for, or all that comes later; None: what the generation was made for.
         diversity: Weight of unlikeness among the items, 0 to 1.
         calibrate: A field whose mix in the history the list should have, or None.
         calibration: How much that counts, 0 to 1.
@@ -51,6 +52,7 @@ class Query:
     only: Collection[str] | None = None
     rules: bool = True
     seen: Seen = "hide"
+    horizon: Horizon | None = None
     diversity: float = 0.0
     calibrate: str | None = None
     calibration: float = 0.5
@@ -134,6 +136,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "only": _optional(partial(bounds.ids, most=bounds.IDS)),
     "rules": _flag,
     "seen": partial(_one_of, get_args(Seen)),
+    "horizon": _optional(partial(_one_of, get_args(Horizon))),
     "diversity": bounds.share,
     "calibrate": _optional(_id),
     "calibration": bounds.share,

@@ -49,6 +49,7 @@ class RecommendationRequest(Wishes):
     anonymous_id: Id | None = None
     items: Annotated[list[Id], Meta(min_length=1, max_length=bounds.SESSION)] | None = None
     seen: Literal["hide", "show"] = "hide"
+    horizon: Literal["next", "later"] | None = None
     diversity: Share = 0.0
     calibrate: str | None = None
     calibration: Share = 0.5
@@ -178,6 +179,7 @@ class ListAnswer(Struct, kw_only=True):
         placement: As it was asked for.
         next: Where the next page of this list is; null where there is none.
         experiment: Which one it is of, and the arm; null: none.
+        horizon: ``later`` where the list is for all that is taken later; null: for what is taken next.
     """
 
     recommendation_id: str | None
@@ -192,6 +194,7 @@ class ListAnswer(Struct, kw_only=True):
     placement: str | None = None
     next: str | None = None
     experiment: InExperiment | None = None
+    horizon: Literal["next", "later"] | None = None
 
 
 class RejectedEvent(Struct, kw_only=True):

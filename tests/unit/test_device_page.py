@@ -100,7 +100,8 @@ def opened(trained, rules):
     """The trained shop with a second stage and items that are alike; it answers at one moment."""
     recommender = Recommender.open(trained.workspace, rules=rules, follow=False)
     table = recommender.generation.table
-    store, second = second_stage(table.items)
+    factors = {"neighbours": 0.0, "sequence": 0.0, "trend": 2.5}  # as where other aims have parts of their own
+    store, second = second_stage(table.items.for_aim(factors))
     vars(recommender.generation)["table"] = replace(table, items=with_twins(store), reranker=second)
     vars(recommender.generation)["slots"] = 1  # whatever validation bears, a newcomer has a place
     recommender.now = NOW

@@ -110,6 +110,7 @@ def _facts(store: ItemStore, encoder: UserEncoder) -> dict[str, Any]:
     return {
         "parts": {name: list(span) for name, span in store.parts.items()},
         "sparse_parts": {name: list(span) for name, span in store.sparse_parts.items() if name != HABITS},
+        "factors": dict(store.factors),
         "encoder": _described(encoder),
     }
 

@@ -87,7 +87,12 @@ function partsOf({ dense, reads }, facts, { dense: items, ...tensors }) {
     }
     return products;
   });
-  return [...byPart, ...sparse];
+  const all = [...byPart, ...sparse];
+  [...Object.keys(facts.parts), ...Object.keys(facts.sparse_parts)].forEach((name, number) => {
+    const factor = facts.factors[name] ?? 1; // of known items alone
+    for (let row = 0; factor !== 1 && row < count; row++) if (tensors.known.data[row]) all[number][row] *= factor;
+  });
+  return all;
 }
 
 /** At most `size` items, the best first, cold ones in their places among the first ten. */

@@ -8,17 +8,18 @@ const LIMIT = 5; // standard deviations at which features are cut
 export function moves(candidates, history, names, facts, tensors) {
   const known = candidates.filter(({ cold }) => !cold);
   if (!known.length) return candidates.map(() => 0);
-  const moved = networks(features(known, history, names.length, facts, tensors), tensors);
+  const moved = networks(features(known, history, names, facts, tensors), tensors);
   const middle = mean(moved.slice(0, FIRST));
   return kept(candidates, moved.map((one) => one - middle));
 }
 
 /** Features of each known candidate, best first, in their order: one array for each feature. */
-function features(known, history, parts, facts, tensors) {
+function features(known, history, names, facts, tensors) {
   const columns = [];
   const add = (values) => columns.push(Float32Array.from(values));
   add(known.map((_, place) => Math.log1p(place)));
-  for (let part = 0; part < parts; part++) {
+  for (let part = 0; part < names.length; part++) {
+    if (facts.factors[names[part]] === 0) continue; // it counts for other aims alone
     const own = known.map((one) => one.parts[part]);
     const usual = mean(own);
     add(own.map((value) => value - usual));
@@ -54,7 +55,7 @@ function features(known, history, parts, facts, tensors) {
 /** From a row to a vector of length 1 or 0, in each of the spaces in which items are likened. */
 function spaces(facts, { content, cf, dense }) {
   const found = [reader(content, 0, content.shape[1], false), reader(cf, 0, cf.shape[1], true)];
-  const own = facts.parts.collaborative;
+  const own = facts.factors.collaborative === 0 ? undefined : facts.parts.collaborative;
   return own ? [...found, reader(dense, ...own, true)] : found;
 }
 
