@@ -10,7 +10,7 @@ from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 from molar_eval.cases import Cases
 from molar_eval.models.molar import MolarScorer, as_held_out
 from molar_eval.ranking import rank
-from molar_retrieval.ranking.aims import Aim
+from molar_retrieval.ranking.aims import LATER, NEXT, Aim
 
 
 @pytest.mark.parametrize("seen", ["hide", "show"])
@@ -36,6 +36,32 @@ def test_newcomers_are_lifted_among_what_may_be_shown(seen):
     had[test.seen().user, test.seen().item] = True
     expected = np.broadcast_to(task.candidates, allowed.shape) & ~(had if seen == "hide" else False)
     assert np.array_equal(allowed, expected)
+
+
+def test_of_another_horizon_scores_are_asked_for_and_no_second_stage():
+    task, _ = leave_one_out(walks())
+    inputs, asked = task.validation.inputs(), []
+
+    def scores(users, log, aim):
+        asked.append(aim)
+        return np.zeros((log.n_users, N_ITEMS), np.float32)
+
+    def moved(table, *_):
+        asked.append("second stage")
+        return table
+
+    model = SimpleNamespace(
+        users=lambda log, rows: "vectors",
+        scores_of=scores,
+        lifted=lambda table, _: table,
+        reranked=moved,
+        reranker="one",
+    )
+    for aim, expected in ((NEXT, [NEXT, "second stage"]), (LATER, [LATER])):
+        scorer = MolarScorer(model, None, {}, aim)
+        scorer.finish(scorer.scores(inputs), None, inputs)
+        assert asked == expected
+        asked.clear()
 
 
 def test_validation_cases_are_asked_when_they_happened():

@@ -1,11 +1,12 @@
 """From names to models: presets, parts, ablations."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from molar_eval.models.roster import ABLATIONS, BY_SCORE, FAST, OURS, PARTS, WITHOUT, Roster, with_changes
+from molar_eval.models.roster import ABLATIONS, BY_SCORE, FAST, LATER, OURS, PARTS, WITHOUT, Roster, with_changes
 from molar_eval.models.walking import arms
 from molar_eval.splits import PREQUENTIAL
 from molar_eval.suite import load, names
@@ -100,6 +101,15 @@ def test_without_re_ranking_is_the_same_training_not_asked(roster, name, whole):
         made(Roster(roster.base, roster.variants, *[with_preset(SETTINGS, "instant")] * 2), name)
 
 
+def test_what_follows_later_is_asked_of_the_same_training(roster):
+    model, full = made(roster, LATER), made(roster, OURS)
+    assert (model.options, model.kind, model.horizon, full.horizon) == (full.options, "ours", "later", None)
+    assert replace(model, name=OURS, horizon=None) == full
+    near = with_changes(SETTINGS, {"align": {"horizon": "next"}}, "here")
+    with pytest.raises(SettingsError, match="has no weights"):
+        made(Roster(roster.base, roster.variants, near, near), LATER)
+
+
 def test_an_ablation_of_what_is_not_there_is_refused(roster):
     poor = Roster(roster.base, roster.variants, SETTINGS, with_preset(SETTINGS, "instant"))
     with pytest.raises(SettingsError, match="takes nothing away") as caught:
@@ -121,7 +131,7 @@ def test_fine_tuned_models_name_the_tasks_that_they_do_without(roster):
 
 
 def test_settings_tell_models_apart_and_are_plain(roster):
-    models = roster.models([OURS, BY_SCORE, FAST, "molar (fine-tuned)", *PARTS, *ABLATIONS])
+    models = roster.models([OURS, BY_SCORE, LATER, FAST, "molar (fine-tuned)", *PARTS, *ABLATIONS])
     told = [json.dumps(model.settings, sort_keys=True) for model in models]
     assert len(set(told)) == len(models)
     default = made(Roster(roster.base, roster.variants, with_preset(SETTINGS, "default"), roster.fast), OURS)

@@ -18,9 +18,10 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.config import MolarSettings
+from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.interactions import Holdout, InteractionLog, write_log
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.aims import NEXT, Aim, served
+from molar_retrieval.ranking.aims import NEXT, Aim, Horizon, served
 from molar_retrieval.workspace import Workspace
 
 _FITTING = ("molar_retrieval.alignment.align", "molar_retrieval.interactions.write")
@@ -31,7 +32,8 @@ class Molar:
     """Content, factors, post-alignment; or that with something switched off.
 
     The workspace of the whole catalogue, ``base``, has content vectors, which are made without any interaction. The
-    re-ranker, where training found it useful, is the second stage; training is the same without.
+    re-ranker, where training found it useful, is the second stage; training is the same without, and whatever the
+    ``horizon`` is that lists are asked for (None: what the settings ask for where nothing is said).
     """
 
     base: Workspace
@@ -42,6 +44,7 @@ class Molar:
     variant: Variant = "full"
     tuning: Tuning | None = None  # fine-tunes the content vectors for each split; None: they stay as they are
     second_stage: bool = True
+    horizon: Horizon | None = None
     stochastic: bool = field(default=True, init=False)
 
     @property
@@ -51,7 +54,9 @@ class Molar:
         tuned = (
             {} if self.tuning is None else {"finetune": self.tuning.settings.model_dump(), "reads": self.tuning.reads}
         )
-        return {**sections, "content": self.variant, **tuned, **({} if self.second_stage else {"second_stage": False})}
+        asked: dict[str, Any] = {} if self.second_stage else {"second_stage": False}
+        asked |= {} if self.horizon is None else {"horizon": self.horizon}
+        return {**sections, "content": self.variant, **tuned, **asked}
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> "MolarScorer":
         """Run `molar cf` and `molar align` on the training interactions; see :class:`molar_eval.models.base.Model`."""
@@ -62,7 +67,7 @@ class Molar:
         seeded = {part: getattr(self.options, part).model_copy(update={"seed": seed}) for part in ("align", "cf")}
         options = self.options.model_copy(update=seeded)
         made_from = content["content"].require()[1].fingerprint
-        shaping = replace(self, second_stage=True).settings
+        shaping = replace(self, second_stage=True, horizon=None).settings
         name = fingerprint.of_json([shaping, seed, made_from, of_making(*_FITTING)])
         workspace = Workspace.for_catalogue(task.folder / f"molar-{name[:16]}", self.base.catalogue)
         for kind in ("catalogue", "content"):
@@ -73,8 +78,9 @@ class Molar:
         model = open_model(report.folder).seeing(task.training)
         if not self.second_stage:
             model = replace(model, reranker=None)
+        aim = self._aim(model, task)
         facts = {
-            "weights": report.facts["weights"],
+            "weights": model.weights_for(aim),
             "slots": model.slots,
             "rerank": report.facts["rerank"],
             "again": report.facts["again"],
@@ -82,7 +88,13 @@ class Molar:
             "validation": report.scores,
             "fit_seconds": report.facts["seconds"],
         }
-        return MolarScorer(model, workspace, facts, Aim("next", task.seen))
+        return MolarScorer(model, workspace, facts, aim)
+
+    def _aim(self, model: AlignedModel, task: Task) -> Aim:
+        try:
+            return served(model.aims, Aim(self.horizon or model.horizon, task.seen))
+        except RequestError as error:
+            raise DataError("the log tells too little of what people take later", error.hint) from error
 
 
 @dataclass
@@ -92,7 +104,7 @@ class MolarScorer:
     model: AlignedModel
     workspace: Workspace
     facts: Mapping[str, Any]
-    aim: Aim = NEXT
+    aim: Aim = NEXT  # whose weights rank
     _users: UserVectors | None = field(default=None, init=False, repr=False)
 
     def scores(self, inputs: InteractionLog) -> Scores:
@@ -101,10 +113,9 @@ class MolarScorer:
         return self.model.scores_of(self._users, inputs, self.aim)
 
     def finish(self, scores: Scores, allowed: Mask, inputs: InteractionLog) -> Scores:
-        """Lift newcomers to their places, then ask the second stage, which is for the default aim alone."""
+        """Lift newcomers to their places, then ask the second stage, which knows scores of the default aim alone."""
         lifted = self.model.lifted(scores, allowed)
-        other = served(self.model.aims, self.aim) != NEXT
-        if self._users is None or self.model.reranker is None or other:
+        if self._users is None or self.model.reranker is None or self.aim != NEXT:
             return lifted
         return self.model.reranked(lifted, allowed, self._users, inputs)
 

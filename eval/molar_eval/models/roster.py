@@ -22,6 +22,8 @@ from molar_retrieval.workspace import Workspace
 OURS, FAST = "molar", "molar (fast)"
 BY_SCORE = "molar (no re-ranking)"
 """Molar as it was trained, its second stage not asked."""
+LATER = "molar (later)"
+"""The same training, asked for all that follows, not for what comes next."""
 _PRESETS: dict[str, Preset] = {
     "molar (instant)": "instant",
     FAST: "fast",
@@ -107,6 +109,7 @@ class Roster:
         makers: dict[str, Callable[[], Model]] = {
             OURS: lambda: ours(OURS),
             BY_SCORE: lambda: _by_score(ours(BY_SCORE)),
+            LATER: lambda: _later(ours(LATER)),
             **{name: partial(ours, name, with_preset(whole, preset)) for name, preset in _PRESETS.items()},
             FAST: lambda: ours(FAST, fast),
             **{name: partial(ours, name, _aligned(whole, part), kind="baseline") for name, part in PARTS.items()},
@@ -140,6 +143,16 @@ def _by_score(model: Molar) -> Molar:
     if model.options.align.rerank is False:
         raise _takes_nothing(model.name)
     return replace(model, second_stage=False)
+
+
+def _later(model: Molar) -> Molar:
+    """The same training, asked for all that follows."""
+    if model.options.align.horizon == "next":
+        raise SettingsError(
+            f"{model.name!r} has no weights: the settings choose them for the next item alone",
+            'set horizon = "both" in [align], or leave the model out',
+        )
+    return replace(model, horizon="later")
 
 
 def _without(settings: MolarSettings, name: str) -> MolarSettings:
