@@ -51,8 +51,9 @@ class Shelf:
 
         count = len(stored)
         upload(
-            self.connection, name, count, read, items_between, resumed=False, at_once=1, progress=SILENT, task="items"
-        )
+            self.connection, name, range(count), read, items_between, resumed=False, at_once=1, progress=SILENT,
+            task="items",
+        )  # fmt: skip
         build_graphs(self.connection, name, spec, SILENT)
         return _Kept(self.connection, name, spec, count, layout)
 

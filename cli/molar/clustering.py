@@ -16,6 +16,8 @@ MANY_COUNTED = 100_000
 """Items counted in blocks from which a cluster pays: fewer are done here in a minute or two for each setting."""
 MANY_READ = 20_000
 """People whose histories towers read, from whom on it pays: fewer are read here in a minute."""
+MANY_SENT = 200_000
+"""Points that are sent to a server, from which on it pays: fewer are sent from here in a minute."""
 _ANSWERS = 60.0
 """Seconds that a cluster has to say what machines it has."""
 

@@ -185,7 +185,9 @@ class Serving(ShopBase):
         about = workspace.root, before, after, users
         return GenerationDiff(before, after, generations_compared(*about), judged(*about))
 
-    def push(self, generation: str | None = None, *, to: str | None = None, replace: bool = False) -> "PushReport":
+    def push(
+        self, generation: str | None = None, *, to: str | None = None, replace: bool = False, on: str = "auto"
+    ) -> "PushReport":
         """Publish a generation on a Qdrant server: a new collection, proved before it goes live.
 
         A push that was killed goes on where it was. The key is read from ``QDRANT_API_KEY``.
@@ -194,17 +196,23 @@ class Serving(ShopBase):
             generation: Its name; None: the live one.
             to: Address of the server, or of several nodes, separated by commas; None: as the settings say.
             replace: Take the place of what is live even if it has none of these items.
+            on: Who sends the points; see :meth:`recommend`.
 
         Raises:
             SettingsError: If no server is named.
             ServerError: If the server fails; what was live stays live.
         """
+        from molar.clustering import MANY_SENT, runner_of
         from molar_indexes.server.push import push
+        from molar_retrieval.runner import InThisProcess
 
         settings = self._settings(index=to).index
         _server_of(settings, "molar index push --to http://host:6333")
         with self.progress() as progress:
-            return push(self.opened(), settings, generation=generation, replace=replace, progress=progress)
+            runner = runner_of(self, on, InThisProcess(), MANY_SENT)
+            return push(
+                self.opened(), settings, generation=generation, replace=replace, runner=runner, progress=progress
+            )
 
     def prune(self, keep: int | None = None, *, index: str | None = None) -> list[str]:
         """Remove what only going back would need: vectors of former encoders here, older collections on a server.

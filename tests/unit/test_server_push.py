@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 from qdrant_fake import FakeQdrant, Fault, fake_qdrant
+from shard_jobs import Killing, Stopping
 from test_indexes_generations import N, items, release, released, users
 
 from molar_indexes import recall
 from molar_indexes.generations import open_generation
-from molar_indexes.server import finalise
+from molar_indexes.server import finalise, upload_job
 from molar_indexes.server import upload as uploading
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import Connection, connect
@@ -24,6 +25,7 @@ from molar_indexes.server.push import PushReport, push
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import SCAN
+from molar_retrieval.runner import InProcesses
 from molar_retrieval.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -431,3 +433,32 @@ def test_collections_of_an_earlier_version_are_read(workspace: Workspace, fake: 
     fake.client.update_collection(report.collection, metadata={KEY: stored})
     assert asked(workspace, fake) == 1
     assert send(workspace, fake).up_to_date
+
+
+def points(fake: FakeQdrant, collection: str) -> list[models.Record]:
+    return fake.client.scroll(collection, limit=1000, with_payload=True, with_vectors=True)[0]
+
+
+def test_workers_send_what_one_process_does_though_one_is_killed(
+    workspace: Workspace, fake: FakeQdrant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_job, "SHARD", 16)
+    alone = send(workspace, fake)
+    with fake_qdrant() as other:
+        report = push(workspace, settings(other), runner=Killing(InProcesses(2), tmp_path))
+        assert (report.collection, report.sent) == (alone.collection, alone.sent)
+        assert points(other, "molar") == points(fake, "molar")
+        assert asked(workspace, other) == 1
+    assert not (workspace.root / "push" / "sent").exists()
+
+
+def test_after_an_interruption_workers_send_what_is_missing(
+    workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_job, "SHARD", 16)
+    with pytest.raises(KeyboardInterrupt):
+        push(workspace, settings(fake, users="server"), runner=Stopping(1))
+    assert target(Connection(fake.client, place(fake)), "molar") is None
+    report = push(workspace, settings(fake, users="server"), runner=Stopping(0))
+    assert report.sent == N - 16 + (report.users or 0)
+    assert asked(workspace, fake, users="server") == 1

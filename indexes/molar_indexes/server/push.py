@@ -8,29 +8,26 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from dataclasses import replace as replaced
-from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from qdrant_client import models
-
 from molar_indexes.generations import Generation, open_generation
-from molar_indexes.server import users as people
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import Connection, connected
 from molar_indexes.server.faults import ServerError
-from molar_indexes.server.filters import ROW_PATH, items_between, users_between
 from molar_indexes.server.finalise import build_graphs, prove, wait_for_green
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.last_live import remember
-from molar_indexes.server.layout import Layout, payload_indexes
-from molar_indexes.server.metadata import CollectionMetadata, refuse_other
+from molar_indexes.server.layout import Layout
+from molar_indexes.server.metadata import refuse_other
 from molar_indexes.server.ownership import refuse_other_shop
-from molar_indexes.server.points import to_point
-from molar_indexes.server.published import look, name_of, switch, target
+from molar_indexes.server.published import look, switch, target
 from molar_indexes.server.topology import weaknesses
-from molar_indexes.server.upload import Between, Read, upload
+from molar_indexes.server.upload import upload
+from molar_indexes.server.upload_job import UploadJob
+from molar_indexes.server.uploads import Upload, uploads_of
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.runner import InThisProcess, Runner
 from molar_retrieval.workspace import Workspace
 
 REQUEST_SECONDS = 60.0
@@ -74,33 +71,18 @@ class PushReport:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Upload:
-    """Items or users on their way to a collection of their own."""
-
-    alias: str
-    metadata: CollectionMetadata
-    create: Callable[[dict[str, Any]], dict[str, Any]]
-    indexes: dict[str, models.PayloadSchemaType]
-    read: Read
-    between: Between
-
-    @property
-    def name(self) -> str:
-        return name_of(self.alias, self.metadata)
-
-
 def push(
     workspace: Workspace,
     settings: IndexSettings,
     *,
     generation: str | None = None,
     replace: bool = False,
+    runner: Runner | None = None,
     progress: Progress = SILENT,
 ) -> PushReport:
     """Publish a generation, or the live one, on the server that the settings name.
 
-    ``replace``: whether what is live may be another shop's.
+    ``replace``: whether what is live may be another shop's. The ``runner`` sends the points; None: this process.
 
     Raises:
         MissingArtefactError: If there is no such generation.
@@ -112,7 +94,7 @@ def push(
         raise ValueError("the settings name no server")
     server = server.patient(REQUEST_SECONDS)
     with workspace.lock("push"), open_generation(workspace, generation) as opened, connected(server) as connection:
-        report = publish(connection, opened, settings, replace=replace, progress=progress)
+        report = publish(connection, opened, settings, replace=replace, runner=runner, progress=progress)
         remember(workspace, server, report.generation)
         warnings = tuple(weaknesses(connection, report.generation))
     for warning in warnings:
@@ -126,13 +108,14 @@ def publish(
     settings: IndexSettings,
     *,
     replace: bool = False,
+    runner: Runner | None = None,
     progress: Progress = SILENT,
 ) -> PushReport:
     """Publish an open generation over a connection; see :func:`push`."""
     if connection.spoken.missed:
         progress.note(f"the server is asked by {connection.spoken}")
-    run = _Push(connection, generation, progress)
-    uploads = run.uploads(Layout.of(settings))
+    run = _Push(connection, generation, settings, runner or InThisProcess(), progress)
+    uploads = uploads_of(generation, connection.server, Layout.of(settings))
     items = uploads[0]
     before = {one.alias: target(connection, one.alias) for one in uploads}
     live = before[items.alias]
@@ -140,7 +123,7 @@ def publish(
         refuse_other_shop(connection, live, generation.index, items.metadata.count)
     began = time.monotonic()
     fresh = [one for one in uploads if not run.is_whole(one)]
-    sent = sum(run.send(one, settings.uploads) for one in fresh)
+    sent = sum(run.send(one) for one in fresh)
     seconds = time.monotonic() - began
     efs = run.prove(items) if items in fresh else {}
     for one in fresh:
@@ -166,26 +149,11 @@ def publish(
 class _Push:
     connection: Connection
     generation: Generation
+    settings: IndexSettings
+    runner: Runner
     progress: Progress
 
-    def uploads(self, layout: Layout) -> list[_Upload]:
-        generation, server = self.generation, self.connection.server
-        spec, names = generation.spec, [*generation.spec.dims, *generation.spec.sparse]
-
-        def read(first: int, last: int) -> list[models.PointStruct]:
-            return [to_point(spec, item) for item in generation.index.fetch(range(first, last), vectors=names)]
-
-        own = CollectionMetadata.of(generation, layout, "items")
-        create = partial(layout.collection, spec)
-        items = _Upload(server.collection, own, create, payload_indexes(spec), read, items_between)
-        if server.users != "server":
-            return [items]
-        own = CollectionMetadata.of(generation, layout, "users")
-        create, read_users = partial(people.collection, spec, layout), partial(people.read, generation.users)
-        rows = {ROW_PATH: models.PayloadSchemaType.INTEGER}
-        return [items, _Upload(server.people, own, create, rows, read_users, users_between)]
-
-    def is_whole(self, one: _Upload) -> bool:
+    def is_whole(self, one: Upload) -> bool:
         """Whether an earlier push finished this collection, and it still has all its points."""
         found = look(self.connection, one.name, None)
         if found is None or not found.metadata.whole:
@@ -194,21 +162,28 @@ class _Push:
         count = self.connection.ask(self.connection.client.count, one.name, exact=True).count
         return count == found.metadata.count
 
-    def send(self, one: _Upload, at_once: int) -> int:
+    def send(self, one: Upload) -> int:
         """Send what is missing; returns how many points."""
+        resumed, count, task = self._made_before(one), one.metadata.count, f"{one.metadata.holds} to the server"
+        runner = self.runner.for_work(task, count, self.progress)
+        if not isinstance(runner, InThisProcess):
+            workspace = self.generation.folder.absolute().parents[1]
+            server, name = self.connection.server, self.generation.name
+            job = UploadJob(workspace, name, server, self.settings, one.name, resumed, task)
+            return job.sent_by(runner, count, self.progress)
         return upload(
             self.connection,
             one.name,
-            one.metadata.count,
+            range(count),
             one.read,
             one.between,
-            resumed=self._made_before(one),
-            at_once=at_once,
+            resumed=resumed,
+            at_once=self.settings.uploads,
             progress=self.progress,
-            task=f"{one.metadata.holds} to the server",
+            task=task,
         )
 
-    def prove(self, items: _Upload) -> dict[str, int]:
+    def prove(self, items: Upload) -> dict[str, int]:
         """Build the graphs, and prove what is stored and found; returns the candidate lists that searches need."""
         spec, name, metadata = replaced(self.generation.spec, efs={}), items.name, items.metadata
         build_graphs(self.connection, name, spec, self.progress)
@@ -217,7 +192,7 @@ class _Push:
         index = ServerIndex(self.connection, name, spec, metadata.count, metadata.layout, graph=graph)
         return prove(index, self.generation, self.connection, name, self.progress)
 
-    def complete(self, one: _Upload, efs: Mapping[str, int]) -> None:
+    def complete(self, one: Upload, efs: Mapping[str, int]) -> None:
         """Count the points, read the metadata back, and write into it that the collection is whole."""
         count = self._insist(self.connection.client.count, one.name, exact=True).count
         found = look(self.connection, one.name, None)
@@ -233,7 +208,7 @@ class _Push:
         whole = found.metadata.verified(efs).as_metadata()
         self._insist(self.connection.client.update_collection, one.name, metadata=whole)
 
-    def _made_before(self, one: _Upload) -> bool:
+    def _made_before(self, one: Upload) -> bool:
         """Make the collection with its payload indexes; returns whether it was there."""
         ask, client = self.connection.ask, self.connection.client
         there = ask(client.collection_exists, one.name)

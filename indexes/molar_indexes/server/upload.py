@@ -29,7 +29,7 @@ Between = Callable[[int, int], models.Filter]
 def upload(
     connection: Connection,
     collection: str,
-    count: int,
+    rows: range,
     read: Read,
     between: Between,
     *,
@@ -38,21 +38,21 @@ def upload(
     progress: Progress,
     task: str,
 ) -> int:
-    """Send all points that a collection lacks, ``at_once`` batches at the same time; returns how many were sent.
+    """Send those points of some ``rows`` that a collection lacks, ``at_once`` batches at a time; returns how many.
 
-    ``read`` gives the points of the rows from one up to another, of 0, 1, … ``count``, ``between`` the condition that
-    they alone fulfil; where work is ``resumed``, some may be there already. Raises :class:`ServerError` if a batch
-    fails for good; those before it stay.
+    ``read`` gives the points of the rows from one up to another, ``between`` the condition that they alone fulfil;
+    where work is ``resumed``, some may be there already. Raises :class:`ServerError` if a batch fails for good; those
+    before it stay.
     """
-    progress.start(task, count)
+    progress.start(task, len(rows))
 
     def present(first: int, last: int) -> int:
-        rows, count = between(first, last), connection.client.count
-        return connection.insist(progress.note, count, collection, count_filter=rows, exact=True).count
+        chosen, count = between(first, last), connection.client.count
+        return connection.insist(progress.note, count, collection, count_filter=chosen, exact=True).count
 
     def missing() -> Iterator[Sequence[models.PointStruct]]:
-        for first in range(0, count, BLOCK):
-            last = min(first + BLOCK, count)
+        for first in range(rows.start, rows.stop, BLOCK):
+            last = min(first + BLOCK, rows.stop)
             if resumed and present(first, last) == last - first:
                 progress.advance(last - first)
             else:
