@@ -17,10 +17,13 @@ from molar_eval.gate import gate
 from molar_eval.models.base import Task
 from molar_eval.models.molar import Molar
 from molar_eval.models.variants import content_workspace
+from molar_eval.report.bottom_line import View, bottom_line
+from molar_eval.report.verdict import judge
 from molar_eval.report.write import read_report, write_report
 from molar_eval.rivals import best_baseline, rivals
 from molar_eval.scores import read_scores, scores_path
 from molar_eval.splits import leave_one_out, temporal
+from molar_eval.statistics.permutation import holm
 from molar_eval.suite import Suite, load, names
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment import align as aligning
@@ -293,6 +296,32 @@ def test_what_a_model_cannot_do_is_said_and_left_out(workspace, suite, settings,
     result = Evaluator(workspace, plan, settings).run()
     assert [m.name for m in result.report.splits[0].models] == ["popularity"]
     assert any("EASE was left out" in note for note in result.report.notes)
+
+
+def test_a_run_goes_by_both_rules_for_equal_times_and_says_what_was_declared_first(workspace, settings):
+    suite = Suite(
+        name="declared",
+        description="One comparison.",
+        models=("popularity", "EASE", "item-kNN"),
+        primary_comparison={"model": "item-kNN", "against": "popularity", "split": "leave-one-out, last"},
+        splits=[{"split": "leave-one-out"}, {"split": "leave-one-out", "options": {"ties": "item id"}}],
+        resamples=200,
+        index=False,
+    )
+    result = Evaluator(workspace, suite, settings).run()
+    write_report(result.folder, result.report, result.examples, workspace.catalogue)
+    report = read_report(result.folder / "report.json")
+    assert [split.name for split in report.splits] == ["leave-one-out, last", "leave-one-out, last, ties by item id"]
+    primary = report.primary_comparison
+    assert (primary.comparison.baseline, primary.comparison.p_holm) == ("popularity", primary.comparison.p)
+    tests = [t for split in report.splits for m in split.models for found in m.versus.values() for t in found]
+    others = [test for test in tests if test != primary.comparison]
+    assert len(tests) == len(others) + 1
+    assert sorted(holm(np.array([t.p for t in others]))) == pytest.approx(sorted(t.p_holm for t in others), abs=1e-5)
+    said = bottom_line([View(s, s.name, s.title, judge(s, report.made)) for s in report.splits], primary)
+    page = (result.folder / "report.html").read_text("utf-8")
+    assert f"<h1>{said.headline}</h1>" in page
+    assert report.made.code in page
 
 
 def test_every_suite_beside_the_package_loads():
