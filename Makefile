@@ -57,7 +57,7 @@ bench-alignment: SUITE = alignment-loo
 bench-alignment: $(READY)  ## presets against parts and baselines on DATA=path, SUITE=alignment-loo|alignment-last-day: hours
 	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite $(SUITE) --workspace .work/eval/$(notdir $(or $(DATA),demo))
 
-referee: $(READY)  ## the whole, its parts and all others, three seeds, one declared comparison, on DATA=path: many hours, resumable
+referee: $(READY)  ## the whole, its parts and all others, three seeds, one declared comparison, on DATA=path: days, goes on where it was killed
 	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite referee --workspace .work/eval/$(notdir $(or $(DATA),demo))
 
 bench: $(READY)  ## throughput, latency, memory, a made-up catalogue of ITEMS items, training, serving, each beside what it is compared to
