@@ -1,17 +1,18 @@
 """Weights for all that people take later, not only next: chosen on the future within the training log.
 
 What comes next and what comes within months are found by different things: the last item of a history tells much of the
-one and little of the other. So the training log is cut once more, in time. What counts is counted anew over what lies
-before the cut, with the settings that were chosen for the next item, and asked of people who had something by then and
-took something new afterwards: all of that is the answer, judged by NDCG@10 of the set. Weights for it are found as
-those of the next item are, see :mod:`molar_retrieval.alignment.fusion`. One more EASE, ``lasting``, has a
-regularisation of its own: much more of it finds what people keep taking. Towers have no say: they were trained on what
-came after the cut, so nothing could be told of them without training them again.
+one and little of the other. So the training log is cut again in time, in the middle and before its last tenth, for what
+comes within weeks and within months. What counts is counted anew over what lies before each cut, with the settings that
+were chosen for the next item, and asked of people who had something by then and took something new afterwards: all of
+that is the answer, judged by NDCG@10 of the set. Weights for it are found as those of the next item are, see
+:mod:`molar_retrieval.alignment.fusion`. One more EASE, ``lasting``, has a regularisation of its own: much more of it
+finds what people keep taking. Towers have no say: they were trained on what came after the cuts, so nothing could be
+told of them without training them again.
 
 With these weights what counts over the whole training log answers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -41,12 +42,14 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import LATER, NEXT, shared
 from molar_retrieval.timer import Timer
 
-AFTER = 0.1
-"""Share of the training interactions that lie after the cut."""
-_MOST = 1000
-"""People who are asked, at most."""
+AFTER = (0.5, 0.1)
+"""Shares of the training interactions that lie after the cuts."""
+_MOST = 500
+"""People who are asked at a cut, at most."""
 _FEWEST = 20
 """With fewer the log tells nothing of what people take later."""
+_MOST_ITEMS = 16_000
+"""Of ``lasting``: its three matrices of items × items then take what the two of EASE take at most."""
 _K = 10
 
 
@@ -67,10 +70,10 @@ class FutureCases:
     taken: csr_matrix
 
     @classmethod
-    def of(cls, log: InteractionLog, seed: int = 0, after: float = AFTER) -> Self:
+    def of(cls, log: InteractionLog, after: float, seed: int = 0) -> Self:
         """Cut where a share ``after`` of the interactions is left; there are no cases in a log of one moment.
 
-        Of several kinds of interactions only the strongest is an answer. Of many users 1,000 are drawn.
+        Of several kinds of interactions only the strongest is an answer. Of many users 500 are drawn.
         """
         cut = int(np.quantile(log.timestamp, 1 - after, method="higher")) if len(log) else 0
         before = log.select(log.timestamp < cut)
@@ -86,21 +89,11 @@ class FutureCases:
     def __len__(self) -> int:
         return len(self.users)
 
-    @property
-    def missing(self) -> str | None:
-        """Why nothing can be told by them, in words; None where something can."""
-        if len(self) >= _FEWEST:
-            return None
-        return (
-            f"the log says too little of what people take later: {len(self)} of them were there before its last tenth"
-            f" and took something new in it, {_FEWEST} are needed"
-        )
-
     def histories(self) -> InteractionLog:
         """What is known of each case at the cut: a log with one row ("user") per case."""
         return replace(self.log.of_users(self.users), asked_at=np.full(len(self), self.cut, np.int64))
 
-    def scored(self, parts: Mapping[str, ScoreComponent]) -> "ScoreCache[ScoredSets]":
+    def scored(self, parts: Mapping[str, ScoreComponent]) -> "list[ScoredSets]":
         """The scores of all cases, or of as many as fit in memory."""
         most = most_cases(len(parts), self.log.n_items)
         some = drawn(len(self), most, rng.generator(0, "future cases"))
@@ -112,7 +105,7 @@ class FutureCases:
             hidden[had.user, had.item] = True
             scores = np.stack([part.scores(rows) for part in parts.values()])
             blocks.append(ScoredSets(scores, hidden, self.taken[rows]))
-        return ScoreCache(len(parts), blocks, len(some) == len(self))
+        return blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,13 +176,14 @@ def with_later(
     """
     if settings.horizon == "next":
         return model, {}, {}
-    cases = FutureCases.of(log, settings.seed)
-    if missing := cases.missing or (None if experts.report else "no expert counts, and towers have no say in it"):
+    cuts = [FutureCases.of(log, after, settings.seed) for after in AFTER]
+    told = [cases for cases in cuts if len(cases) >= _FEWEST]
+    if missing := _missing(cuts, told, experts):
         if settings.horizon == "later":
             raise DataError(f"no weights for what people take later: {missing}", 'set horizon = "next" in [align]')
         progress.note(f"no weights for what people take later: {missing}")
         return model, {"note": missing}, {}
-    later = choose_later(log, cases, experts, settings, model.least, progress, counting)
+    later = choose_later(log, told, experts, settings, model.least, progress, counting)
     return (
         replace(later.given_to(model), horizon="later" if settings.horizon == "later" else "next"),
         later.report,
@@ -197,28 +191,40 @@ def with_later(
     )
 
 
+def _missing(cuts: Sequence[FutureCases], told: Sequence[FutureCases], experts: Experts) -> str | None:
+    """Why nothing can be chosen, in words; None where something can."""
+    if not experts.report:
+        return "no expert counts, and towers have no say in it"
+    if told:
+        return None
+    return (
+        f"the log says too little of it: {max(map(len, cuts))} people were there before and took something new after a"
+        f" cut in time, {_FEWEST} are needed"
+    )
+
+
 def choose_later(
     log: InteractionLog,
-    cases: FutureCases,
+    cuts: Sequence[FutureCases],
     experts: Experts,
     settings: AlignSettings,
     least: int = 1,
     progress: Progress = SILENT,
     counting: Counting | None = None,
 ) -> Later:
-    """Choose weights for all that people take later, by ``cases`` of a training log.
+    """Choose weights for all that people take later, by the future after some cuts of a training log.
 
     ``experts`` are those of the whole log, with settings that were chosen for the next item; there is at least one. No
     pair of items rests on fewer people than ``least``; ``counting`` makes what is made in blocks, None: this process.
     """
     began = Timer()
     progress.start("what people take later", None)
-    few = FewPairs.of(countable(cases.log), least)
-    parts = parts_before(cases, experts, settings.partners, least, few, counting)
-    found = _lasting(cases, parts, settings.partners, few)
+    futures = [Future.of(cases, experts, settings.partners, least, counting) for cases in cuts]
+    found = _lasting(futures, settings.partners)
     if found is not None:
-        parts[LASTING] = found.component
-    weights, report = weighed(cases, parts, settings.seed)
+        for future, component in zip(futures, found.components, strict=True):
+            future.parts[LASTING] = component
+    weights, report = weighed(futures, settings.seed)
     lasting = None
     if found is not None and weights[LASTING]:
         whole = countable(log)
@@ -231,31 +237,47 @@ def choose_later(
     return Later(weights, lasting, report, expert)
 
 
-def parts_before(
-    cases: FutureCases,
-    experts: Experts,
-    partners: int,
-    least: int = 1,
-    few: FewPairs | None = None,
-    counting: Counting | None = None,
-) -> dict[str, ScoreComponent]:
-    """The experts by their settings, counted over what lies before the cut, as parts of the score of the cases."""
-    histories, parts = cases.histories(), dict[str, ScoreComponent]()
-    for one in experts.item_item:
-        counted = again(one.name, cases.log, experts.report[one.name]["chosen"], partners, few, counting)
-        parts[one.name] = Counted(counted.read(histories), counted.weights)
-    if experts.content_knn is not None:
-        parts["neighbours"] = Dense(experts.content_knn.users(histories), experts.content_knn.items)
-    if experts.trend is not None and histories.asked_at is not None:
-        parts["trend"] = Momentary(Trend.fit(cases.log, experts.trend.half_life, least), histories.asked_at)
-    return parts
+@dataclass(frozen=True, eq=False)
+class Future:
+    """Cases after a cut, what counts over what lies before it as parts of their score, and pairs that few had there."""
+
+    cases: FutureCases
+    parts: dict[str, ScoreComponent]
+    few: FewPairs | None
+
+    @classmethod
+    def of(
+        cls,
+        cases: FutureCases,
+        experts: Experts,
+        partners: int,
+        least: int = 1,
+        counting: Counting | None = None,
+    ) -> Self:
+        """Count the experts by their settings over what lies before the cut."""
+        histories, parts = cases.histories(), dict[str, ScoreComponent]()
+        few = FewPairs.of(countable(cases.log), least)
+        for one in experts.item_item:
+            counted = again(one.name, cases.log, experts.report[one.name]["chosen"], partners, few, counting)
+            parts[one.name] = Counted(counted.read(histories), counted.weights)
+        if experts.content_knn is not None:
+            parts["neighbours"] = Dense(experts.content_knn.users(histories), experts.content_knn.items)
+        if experts.trend is not None and histories.asked_at is not None:
+            parts["trend"] = Momentary(Trend.fit(cases.log, experts.trend.half_life, least), histories.asked_at)
+        return cls(cases, parts, few)
 
 
-def weighed(
-    cases: FutureCases, parts: Mapping[str, ScoreComponent], seed: int = 0
-) -> tuple[dict[str, float], dict[str, Any]]:
+def scored(futures: Sequence[Future], only: Sequence[Mapping[str, ScoreComponent]] | None = None) -> ScoreCache[Scored]:
+    """The scores of the cases after all cuts by their parts, or by ``only`` these, one mapping for each cut."""
+    parts = [future.parts for future in futures] if only is None else only
+    blocks = [block for future, own in zip(futures, parts, strict=True) for block in future.cases.scored(own)]
+    return ScoreCache(len(parts[0]), blocks, sum(len(b.hidden) for b in blocks) == sum(len(f.cases) for f in futures))
+
+
+def weighed(futures: Sequence[Future], seed: int = 0) -> tuple[dict[str, float], dict[str, Any]]:
     """The weights of the parts, and what they reach: never less than the best part alone."""
-    cache, single = cases.scored(parts), np.eye(len(parts))
+    parts, cache = list(futures[0].parts), scored(futures)
+    single = np.eye(len(parts))
     alone = [cache.ndcg(one) for one in single]
     weights = best = single[int(np.argmax(alone))]
     if len(parts) > 1 and max(alone) > 0:
@@ -263,9 +285,9 @@ def weighed(
         weights = next((one for one in found if cache.ndcg(one) > max(alone)), best)
     share = weights * cache.spread
     report = {
-        "cut": cases.cut,
-        "cases": len(cases),
-        "taken": int(cases.taken.nnz),
+        "cuts": [future.cases.cut for future in futures],
+        "cases": sum(len(future.cases) for future in futures),
+        "taken": sum(int(future.cases.taken.nnz) for future in futures),
         "scores": {"aligned": cache.ndcg(weights), **dict(zip(parts, alone, strict=True))},
         "shares": dict(zip(parts, (share / max(share.sum(), 1e-12)).tolist(), strict=True)),
     }
@@ -274,36 +296,40 @@ def weighed(
 
 @dataclass(frozen=True, eq=False)
 class _Lasting:
-    """EASE for what people take later, counted before the cut: its NDCG@10, its setting, and all that was tried."""
+    """EASE for what people take later, by its NDCG@10: its setting, what it says after each cut, all that was tried."""
 
     score: float
     setting: Setting
-    component: ScoreComponent
+    components: list[ScoreComponent]
     tried: list[dict[str, Any]]
 
 
-def _lasting(
-    cases: FutureCases, parts: Mapping[str, ScoreComponent], partners: int, few: FewPairs | None
-) -> _Lasting | None:
+def _lasting(futures: Sequence[Future], partners: int) -> _Lasting | None:
     """EASE with the regularisation that ranks the cases best; None where ``linear`` ranks them as well.
 
-    More is tried as long as more is better.
+    More is tried as long as more is better. None as well above 16,000 items, and where EASE is not worth its price.
     """
-    if LINEAR not in parts or too_many(EASE, cases.log):
+    logs = [future.cases.log for future in futures]
+    if LINEAR not in futures[0].parts or any(too_many(EASE, log) for log in logs):
         return None
-    counts, histories = EASECounts.of(countable(cases.log)), cases.histories()
+    if max(int(known_items(log).sum()) for log in logs) > _MOST_ITEMS:
+        return None
+    counts = [EASECounts.of(countable(future.cases.log)) for future in futures]
     only: Weights = np.ones(1)
     best: _Lasting | None = None
     tried: list[dict[str, Any]] = []
-    for setting in lasting_settings(partners, cases.log.n_items):
+    for setting in lasting_settings(partners, futures[0].cases.log.n_items):
         began = Timer()
-        fitted = ease(counts, setting, partners, cases.log.n_items, few)
-        component = Counted(fitted.read(histories), fitted.weights)
-        score = cases.scored({LASTING: component}).ndcg(only)
+        components = [_component(future, own, setting) for future, own in zip(futures, counts, strict=True)]
+        score = scored(futures, [{LASTING: one} for one in components]).ndcg(only)
         tried.append({"setting": dict(setting), "ndcg@10": round(score, 6), "seconds": round(began.took.seconds, 2)})
         if best is not None and score <= best.score:
             break
-        best = _Lasting(score, setting, component, tried)
-    if best is None or best.score <= cases.scored({LINEAR: parts[LINEAR]}).ndcg(only):
-        return None
-    return best
+        best = _Lasting(score, setting, components, tried)
+    linear = scored(futures, [{LINEAR: future.parts[LINEAR]} for future in futures]).ndcg(only)
+    return None if best is None or best.score <= linear else best
+
+
+def _component(future: Future, counts: EASECounts, setting: Setting) -> ScoreComponent:
+    fitted = ease(counts, setting, setting["partners"], future.cases.log.n_items, future.few)
+    return Counted(fitted.read(future.cases.histories()), fitted.weights)

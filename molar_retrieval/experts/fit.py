@@ -57,7 +57,7 @@ MANY_ITEMS = 100_000
 NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "neighbours": 200}
 LASTING = "lasting"
 """EASE once more, for all that people take later …"""
-LASTING_REGULARISATIONS = (500, 2000, 8000, 32_000, 128_000)
+LASTING_REGULARISATIONS = (500, 4000, 32_000, 256_000)
 """… tried in this order until validation asks for no more, with as many partners of an item as make …"""
 _LASTING_WEIGHTS, _LASTING_PARTNERS = 4_000_000, 1000
 """… so many weights in all, at most so many of one, and no fewer than other experts keep."""

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from molar_retrieval.alignment import horizons
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fit_logit
-from molar_retrieval.alignment.horizons import FutureCases, ScoredSets, choose_later, parts_before, weighed, with_later
+from molar_retrieval.alignment.horizons import Future, FutureCases, ScoredSets, choose_later, weighed, with_later
 from molar_retrieval.alignment.recount import recount
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import DataError
@@ -61,7 +61,7 @@ def test_the_ndcg_of_a_set_is_that_of_the_definition(seed, items, values):
 
 def test_cases_are_what_was_new_after_the_cut_and_could_be_known_before_it():
     log = lasting_log()
-    cases = FutureCases.of(log)
+    cases = FutureCases.of(log, 0.1)
     assert 0.05 * len(log) < len(log) - len(cases.log) <= 0.1 * len(log) + 1
     assert cases.log.timestamp.max() < cases.cut <= log.timestamp.max()
     known = set(cases.log.item.tolist())
@@ -81,13 +81,13 @@ def test_cases_are_what_was_new_after_the_cut_and_could_be_known_before_it():
 def test_nothing_that_came_after_the_cut_changes_what_the_parts_say():
     plain, other = lasting_log(), lasting_log(change=np.random.default_rng(1).permutation(ITEMS))
     experts = counted(plain)
-    before, after = FutureCases.of(plain), FutureCases.of(other)
+    before, after = FutureCases.of(plain, 0.1), FutureCases.of(other, 0.1)
     both = np.intersect1d(before.users, after.users)
     assert (before.taken[:20] != after.taken[:20]).nnz
     scores = [
         {
             name: part.scores(np.searchsorted(cases.users, both))
-            for name, part in parts_before(cases, experts, 20).items()
+            for name, part in Future.of(cases, experts, 20).parts.items()
         }
         for cases in (before, after)
     ]
@@ -98,8 +98,8 @@ def test_nothing_that_came_after_the_cut_changes_what_the_parts_say():
 
 def test_the_weights_are_never_worse_than_the_best_part_alone():
     log = lasting_log()
-    cases = FutureCases.of(log)
-    weights, report = weighed(cases, parts_before(cases, counted(log), 20))
+    experts = counted(log)
+    weights, report = weighed([Future.of(FutureCases.of(log, after), experts, 20) for after in (0.5, 0.1)])
     alone = {name: score for name, score in report["scores"].items() if name != "aligned"}
     assert report["scores"]["aligned"] >= max(alone.values()) > 0
     assert min(weights.values()) >= 0
@@ -118,13 +118,13 @@ def test_shares_of_a_set_are_the_mean_of_its_items_in_the_logit():
 
 def test_more_regularisation_is_tried_as_long_as_validation_asks_for_it(monkeypatch):
     log = lasting_log()
-    experts, cases = counted(log), FutureCases.of(log)
-    later = choose_later(log, cases, experts, AlignSettings(partners=5))
+    experts, cases = counted(log), FutureCases.of(log, 0.1)
+    later = choose_later(log, [cases], experts, AlignSettings(partners=5))
     assert later.lasting is None or later.expert["chosen"]["partners"] == 1000
     reached = iter([0.1, 0.3, 0.4, 0.2, 0.05])  # the last one is that of ``linear``
     monkeypatch.setattr("molar_retrieval.alignment.score_cache.ScoreCache.ndcg", lambda *_: next(reached))
-    found = horizons._lasting(cases, parts_before(cases, experts, 5), 5, None)
-    assert found.setting["regularisation"] == 8000
+    found = horizons._lasting([Future.of(cases, experts, 5)], 5)
+    assert found.setting["regularisation"] == 32_000
     assert [one["ndcg@10"] for one in found.tried] == [0.1, 0.3, 0.4, 0.2]
 
 
@@ -148,7 +148,7 @@ def test_a_log_without_times_tells_nothing_of_later():
     model, experts, notes = model_of(), counted(log), Notes()
     same, report, _ = with_later(model, log, experts, AlignSettings(), notes)
     assert same is model
-    assert "too little of what people take later" in report["note"]
+    assert "the log says too little" in report["note"]
     assert notes.notes
     with pytest.raises(DataError, match="later"):
         with_later(model, log, experts, AlignSettings(horizon="later"))

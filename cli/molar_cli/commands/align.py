@@ -174,7 +174,7 @@ def _print_later(run: Session, facts: "Mapping[str, Any]") -> None:
     run.console.table(
         ["model", ">NDCG@10", ">share"],
         rows,
-        title=f"validation: all that {later['cases']:,} users took in the last tenth of the log that was new to them",
+        title=f"validation: all that {later['cases']:,} people took after cuts in the log that was new to them",
     )
 
 
