@@ -37,4 +37,29 @@ class Notes(_Silent):
         self.notes.append(message)
 
 
+class ToldOnce:
+    """Passes on what another listener is told, but no sentence twice: for work that is done again and again."""
+
+    def __init__(self, to: Progress) -> None:
+        self._to, self._told = to, set[str]()
+
+    def start(self, task: str, total: int | None) -> None:
+        """Pass it on."""
+        self._to.start(task, total)
+
+    def advance(self, n: int = 1) -> None:
+        """Pass it on."""
+        self._to.advance(n)
+
+    def note(self, message: str) -> None:
+        """Pass it on the first time."""
+        if message not in self._told:
+            self._told.add(message)
+            self._to.note(message)
+
+    def finish(self) -> None:
+        """Pass it on."""
+        self._to.finish()
+
+
 SILENT: Progress = _Silent()  # the listener that does nothing

@@ -24,7 +24,7 @@ from molar_retrieval.config import CFSettings, MolarSettings, SplitSettings
 from molar_retrieval.errors import BackendError, DataError, SettingsError
 from molar_retrieval.pinned import pin
 from molar_retrieval.presets import PRESETS
-from molar_retrieval.progress import Notes
+from molar_retrieval.progress import Notes, ToldOnce
 from molar_retrieval.workspace import Workspace
 
 CHILD = Path(__file__).parents[1] / "tuning_child.py"
@@ -349,3 +349,11 @@ def test_a_search_is_among_the_copies_that_grow_old(searched):
 
     shop, _, result = searched
     assert result.folder in [one.path for one in copies(Workspace(shop.workspace)) if one.what == "evaluation"]
+
+
+def test_what_every_trial_says_is_said_once():
+    told = Notes()
+    once = ToldOnce(told)
+    for message in ("memory is short", "a pair is left out", "memory is short"):
+        once.note(message)
+    assert told.notes == ["memory is short", "a pair is left out"]

@@ -33,7 +33,7 @@ from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.pages.words import duration
 from molar_retrieval.pinned import Pinned, pin
-from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.progress import SILENT, Progress, ToldOnce
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def tune(
 ) -> TuningResult:
     """Search for better values of ``[align]`` and ``[cf]``, and go on with an earlier search for the same.
 
+    What is judged is the next item: weights for all that people take later, which take time, are left out of trials.
     A study is the same while the log, the content, the catalogue, the settings, the dials and the code of training are.
     No trial begins that would end after the budget of ``minutes``, which all runs of a study have in common, by what
     trials take; the first always does. ``trials`` are the most that a study has, None: as many as there is time for.
@@ -78,6 +79,7 @@ def tune(
         StaleArtefactError: If these do not belong together, or were made anew meanwhile.
     """
     require_optuna()
+    settings = settings.model_copy(update={"align": settings.align.model_copy(update={"horizon": "next"})})
     with (
         pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read,
         workspace.lock(FOLDER, "tuning the settings of"),
@@ -88,7 +90,7 @@ def tune(
         folder.mkdir(exist_ok=True, mode=0o700)
         clear_others(folder)
         tracked = None if mlflow is None else MlflowRuns(mlflow, folder.name)
-        search = _SettingsSearch(folder, read, settings, dials, divided, tracked, progress)
+        search = _SettingsSearch(folder, read, settings, dials, divided, tracked, ToldOnce(progress))
         ran = search.run(minutes, trials)
         return search.result(ran, minutes, also or {})
 
