@@ -17,7 +17,7 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.habits import HABITS, Habits, day_after
 from molar_retrieval.experts.repeats import fit_habits
 from molar_retrieval.interactions.holdout import Holdout
-from molar_retrieval.ranking.aims import LATER, NEXT, NEXT_SEEN, shared
+from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN, shared
 from molar_retrieval.timer import Timer
 
 
@@ -30,9 +30,10 @@ class Again:
     report: dict[str, Any]
 
     def given_to(self, model: AlignedModel) -> AlignedModel:
-        """The model with these weights beside those that it has."""
+        """The model with these weights beside those that it has, also for all that follows, if it is asked for that."""
         others = {aim: model.weights_for(aim) for aim in (NEXT, LATER) if aim == NEXT or aim.name in model.aims}
-        items, aims = shared(others | {NEXT_SEEN: self.weights})
+        shown = dict.fromkeys((NEXT_SEEN, LATER_SEEN) if LATER in others else (NEXT_SEEN,), self.weights)
+        items, aims = shared(others | shown)
         return replace(model, weights=items, aims=aims, habits=self.habits)
 
 

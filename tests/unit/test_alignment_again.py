@@ -1,5 +1,7 @@
-"""Lists that show what somebody had: habits are learned and weighed, and leave all other lists as they are."""
+"""Lists that show what somebody had: habits are learned, weighed, served, and leave all other lists as they are."""
 
+import csv
+from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,16 +10,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from molar_cli.commands.align import _print_again
+from molar_indexes.assemble import publish_generation
+from molar_indexes.recommend import recommend
+from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import AlignSettings, EmbedSettings, MolarSettings
+from molar_retrieval.config import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
 from molar_retrieval.embedding import embed
+from molar_retrieval.events.log import EventLog
 from molar_retrieval.experts.habits import DAY, day_after
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.ranking.aims import NEXT, NEXT_SEEN
+from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN
 from molar_retrieval.workspace import Workspace
 
 N, PEOPLE, START = 40, 260, 18_000 * DAY
@@ -57,7 +64,18 @@ def shop(tmp_path_factory):
     prepare_interactions(folder, workspace)
     embed(workspace, EmbedSettings(), vectors=folder / "vectors.parquet")
     report = align(workspace, SETTINGS)
+    publish_generation(workspace, IndexSettings())
     return SimpleNamespace(workspace=workspace, report=report, model=open_model(report.folder))
+
+
+@pytest.fixture(scope="module")
+def recommender(shop):
+    with Recommender.open(shop.workspace.root) as opened:
+        yield opened
+
+
+def query(recommender, user="u5", **more):
+    return recommender.query(user, 5, explore=False, **more)
 
 
 def test_habits_are_chosen_where_people_take_things_again(shop):
@@ -69,7 +87,68 @@ def test_habits_are_chosen_where_people_take_things_again(shop):
     weights = shop.model.weights_for(NEXT_SEEN)
     assert weights == pytest.approx({part: told["weights"][part] for part in weights})
     assert shop.model.weights_for(NEXT)["habits"] == 0
+    assert shop.model.weights_for(LATER)["habits"] == 0
+    assert shop.model.weights_for(LATER_SEEN) == weights
     assert shop.model.habits.until == day_after(open_log(shop.workspace))
+
+
+def test_what_somebody_takes_again_and_again_comes_first_where_it_is_shown(shop, recommender):
+    answer = query(recommender, seen="show", explain=True)
+    first = answer.items[0]
+    assert first.item_id == "i5"
+    assert first.parts["habits"] > 0
+    assert sum(first.parts.values()) == pytest.approx(first.score)
+    assert first.reasons[0].startswith("You took this 6 times, about every 25 days.")
+    assert first.evidence["taken"] == {"times": 6, "days": 25.0}
+    hidden = query(recommender)
+    assert "i5" not in [item.item_id for item in hidden.items]
+    assert all(not item.parts.get("habits") for item in hidden.items)
+
+
+def test_lists_are_those_of_the_model(shop, recommender):
+    log = open_log(shop.workspace)
+    scores = shop.model.seeing(log).scores(log, NEXT_SEEN)[5]
+    for condition in (None, "price > 0"):
+        answer = query(recommender, seen="show", where=condition)
+        wanted = np.argsort(-scores, kind="stable")[:5]
+        assert [item.item_id for item in answer.items] == [f"i{row}" for row in wanted]
+        assert [item.score for item in answer.items] == pytest.approx(scores[wanted].tolist(), rel=1e-4)
+
+
+def test_lists_of_everybody_are_those_of_queries(shop, recommender, tmp_path):
+    recommend(shop.workspace.root, tmp_path / "lists.csv", 5, seen="show", explore=False)
+    with (tmp_path / "lists.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["user_id"] in ("u5", "u9")]
+    for user in ("u5", "u9"):
+        listed = [row["item_id"] for row in rows if row["user_id"] == user]
+        assert listed == [item.item_id for item in query(recommender, user, seen="show").items]
+    assert all(float(row["parts.habits"]) > 0 for row in rows if row["rank"] == "1")
+
+
+def test_what_was_just_bought_is_not_offered_again_and_a_session_has_no_habits(shop, recommender):
+    before = query(recommender, "u6", seen="show").items[0]
+    assert before.item_id == "i6"
+    now = day_after(open_log(shop.workspace)) + DAY
+    event = {"event_id": "e", "event": "purchase", "item_id": "i6", "timestamp": now, "user_id": "u6"}
+    with closing(EventLog(shop.workspace)) as log:
+        assert log.append([(1, event)]).accepted == 1
+    after = query(recommender, "u6", seen="show")
+    assert all(not item.parts["habits"] for item in after.items if item.item_id == "i6")
+    assert any(item.parts["habits"] > 0 for item in after.items)
+    session = recommender.session(["i5", "i6"], 5, seen="show", explore=False)
+    assert all(not item.parts["habits"] for item in session.items)
+
+
+def test_align_tells_of_it(shop):
+    told = []
+    console = SimpleNamespace(
+        table=lambda columns, rows, title: told.append((title, dict((row[0], row) for row in rows)))
+    )
+    for facts in ({}, {"again": None}, shop.report.facts):
+        _print_again(SimpleNamespace(console=console), facts)
+    ((title, rows),) = told
+    assert "something that they had, seen ones shown" in title
+    assert rows["what is taken again"][3].endswith("%")
 
 
 def test_an_update_keeps_what_was_learned(shop):

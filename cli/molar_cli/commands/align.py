@@ -144,6 +144,7 @@ def _print_trained(run: Session, done: "Aligned") -> None:
             change = f"{gain['value']:+.4f} ± {gain['error']:.4f}"
             run.console.line(f"{when}: {_NAMES.get(name, name)}, which changes NDCG@10 by {change}")
     _print_later(run, facts)
+    _print_again(run, facts)
     sizes = facts["sizes"]
     took = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"
     trained = f"{facts['best_epoch']} epochs, {sizes['dim']} dimensions, {sizes['history']} items of history"
@@ -175,6 +176,23 @@ def _print_later(run: Session, facts: "Mapping[str, Any]") -> None:
         ["model", ">NDCG@10", ">share"],
         rows,
         title=f"validation: all that {later['cases']:,} people took after cuts in the log that was new to them",
+    )
+
+
+def _print_again(run: Session, facts: "Mapping[str, Any]") -> None:
+    """Print what the parts and their sum reach where lists show what somebody had, if it has weights of its own."""
+    again = facts.get("again")
+    if again is None:
+        return
+    shares = {name: f"{share:.0%}" for name, share in again["shares"].items()}
+    run.console.table(
+        ["model", ">NDCG@10", ">Recall@10", ">share"],
+        [
+            (_NAMES.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", shares.get(name, ""))
+            for name, s in again["scores"].items()
+        ],
+        title=f"validation: what {again['cases']:,} users took next, {again['repeats']:,} of them something that they"
+        " had, seen ones shown",
     )
 
 
@@ -211,6 +229,7 @@ def _told(exploration: "Mapping[str, Any] | None") -> str:
 _NAMES = {
     "sequence": "what follows what",
     "linear": "what goes together",
+    "habits": "what is taken again",
     "lasting": "what goes together for long",
     "neighbours": "content neighbours",
     "trend": "popular right now",
