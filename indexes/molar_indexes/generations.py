@@ -35,7 +35,7 @@ from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 from molar_retrieval.locks import hold
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.aims import Aims, Horizon
+from molar_retrieval.ranking.aims import NEXT, Aims, Horizon
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
@@ -266,6 +266,8 @@ def publish(
     """
     from molar_indexes.proof import Proof
     from molar_indexes.table import Extras, written
+    from molar_retrieval.ranking.item_store import ItemStore
+    from molar_retrieval.tensors import mapped
 
     def built(folder: Path) -> dict[str, Any]:
         if encoder is not None:
@@ -278,7 +280,9 @@ def publish(
         counts = [[int(row), int(times)] for row, times in popular[:_MOST_POPULAR]]
         (folder / POPULAR).write_text(json.dumps(counts), "utf-8")
         known: dict[str, Any] = {"items": proof.items, "newcomers": proof.cold_items, "users": count}
-        known |= proof.check(folder / INDEX, folder / USERS, folder / TABLE, backend, progress)
+        store = ItemStore.from_tensors(mapped(folder / TABLE), parts or {}, sparse_parts or {})
+        store = store.for_aim((facts or {}).get("aims", {}).get(NEXT.name, {}))
+        known |= proof.check(folder / INDEX, folder / USERS, store, backend, progress)
         known |= {"format": FORMAT, "backend": backend, "slots": slots, **beside.described()}
         known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
         return {**(facts or {}), **known}

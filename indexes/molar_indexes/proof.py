@@ -18,7 +18,7 @@ from molar_retrieval import columns
 from molar_retrieval.errors import BackendError
 from molar_retrieval.index import Index, IndexItem, IndexSpec, SparseVector, StoredItem, Vector
 from molar_retrieval.progress import Progress
-from molar_retrieval.tensors import mapped
+from molar_retrieval.ranking.item_store import ItemStore
 
 _T = TypeVar("_T")
 _SAMPLE = 32
@@ -71,7 +71,7 @@ class Proof:
             kept[place] = new
 
     def check(
-        self, index_folder: Path, users_file: Path, table_file: Path, backend: str, progress: Progress
+        self, index_folder: Path, users_file: Path, store: ItemStore, backend: str, progress: Progress
     ) -> dict[str, Any]:
         """Open index and users, read the sample back and search with it; BackendError if something else comes back.
 
@@ -87,7 +87,7 @@ class Proof:
                         f"the new index does not give back what was put in: {problems[0]}",
                         "run `molar align` again; the live generation was not touched",
                     )
-                queries = sample(index, users, mapped(table_file).get("whitening")) if index.graphs else {}
+                queries = sample(index, users, store) if index.graphs else {}
                 reached = widened(index, scanning(index), queries, progress.note)
         finally:
             index.close()

@@ -9,57 +9,93 @@ doubled, as long as that is quicker than scanning, and scanning is what is left.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
+from typing import TypeAlias
 
-from molar_indexes.users import Users
+from molar_indexes.users import UserRecord, Users
 from molar_retrieval import columns
 from molar_retrieval.arrays import Array
 from molar_retrieval.index import SCAN, Index, IndexSpec, SparseVector, Vector
-from molar_retrieval.ranking.item_store import whitened
+from molar_retrieval.ranking.candidates import CandidateSource, source_of
+from molar_retrieval.ranking.cold_start import TOP
+from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.request import RankingRequest
+from molar_retrieval.ranking.reranker import CANDIDATES
 
 LEAST = 0.95
 """Share of the best ten that a graph finds, on average, at least. Catalogues of real shops are at .98 to 1; measured
 there, lists of graphs at .96 have an NDCG@10 .0004 below those of a scan, at .94 .0011 (docs/results.md)."""
 WORSE = 0.05  # by so much less than :data:`LEAST` later measurements may find: other items and users are asked for
 BEST = 10  # so many of the best are looked for
-_OF_CANDIDATES = 250, 0.975, 1.5
-"""Of ``whitened``, whose lists are candidates: how many of the best are looked for, the share that is found at least,
-by how much lists grow. Of 200 candidates what somebody had is left out, which is among their best; many of the best
-sums come from sparse products, of which none is missed."""
+_OF_CANDIDATES = 0.992
+"""Share of the best sums that are among somebody's candidates, on average, at least: 99 of 100 for others too, as the
+mean of so few people is off by .0015."""
+_GROWTH = 2, 1.15  # of a list that finds too little; that of candidates, which costs every query, grows slowly
 TOLERANCE = 1e-4
 """Scores that differ by less, relative to their size, are equal: they are sums in 32 bits, in any order."""
-_SAMPLE = 32
-
-Queries = Mapping[str, Sequence[Vector | SparseVector]]
+_SAMPLE, _PEOPLE = 32, 128
+_AT_ONCE = 8  # people whose products with all items are held at a time
 
 
 @dataclass(frozen=True)
 class Reach:
     """How a vector that has a graph is searched."""
 
-    found: float  # share of the best ten, of candidates of the best 250; 0 to 1
+    found: float  # share of the best ten, of people's candidates of the 200 best sums; 0 to 1
     ef: int  # candidate list; :data:`molar_retrieval.index.SCAN`: everything is scanned
-    milliseconds: float  # that a search takes, the median
+    milliseconds: float  # that a search takes, for candidates with their sums, the median
 
 
-def sample(index: Index, users: Users, whitening: Array | None) -> Queries:
+class PersonAsked:
+    """Somebody whose candidates are looked for: the items with the best sums of dense and sparse products.
+
+    ``products`` are the dense ones with all items, shape (n,), by which it is known what there is to be found.
+    """
+
+    def __init__(self, store: ItemStore, user: UserRecord, products: Array) -> None:
+        self._store, self._request = store, RankingRequest(Query(), user, hidden=frozenset(map(int, user.history)))
+        self.best = _scores(source_of(None, store, self._request, products))
+
+    def found(self, index: Index) -> list[float]:
+        """The sums of the candidates that come with the help of an index, as a query finds them."""
+        return _scores(source_of(index, self._store, self._request))
+
+
+_Query: TypeAlias = Vector | SparseVector | PersonAsked
+Queries = Mapping[str, Sequence[_Query]]
+
+
+def sample(index: Index, users: Users, store: ItemStore) -> Queries:
     """What is searched with, by the name of the vector: vectors of items and, where people are, of users.
 
-    ``whitening`` is that of the generation's item store.
+    ``store`` is that of the generation.
     """
     names = [*index.spec.dims, *index.spec.sparse]
     items = index.fetch(_spread(len(index)), vectors=names)
-    found: dict[str, list[Vector | SparseVector]] = {
-        name: [vector for item in items if (vector := item.vectors.get(name) or item.sparse.get(name))]
+    found: dict[str, list[_Query]] = {
+        name: [own for item in items if any(own := item.vectors.get(name, ())) or (own := item.sparse.get(name, ()))]
         for name in names
     }
-    people = [user.vector for n in _spread(len(users), 2 * _SAMPLE) for user in users.between(n, n + 1)]
+    people = [user for n in _spread(len(users), _PEOPLE) for user in users.between(n, n + 1) if any(user.vector)]
     for name in (columns.ALIGNED, columns.COLD_START, columns.EMERGING):
         if name in index.spec.dims:
-            found[name] += [people[n] for n in _spread(len(people))]
-    if whitening is not None:  # no item is ever searched with
-        found[columns.WHITENED] = [whitened(user, whitening) for user in people]
-    return {name: [one for one in asked if isinstance(one, SparseVector) or any(one)] for name, asked in found.items()}
+            found[name] += [people[n].vector for n in _spread(len(people))]
+    if store.whitening is not None:  # no item is ever searched with
+        found[columns.WHITENED] = list(_people(store, people))
+    return found
+
+
+def _people(store: ItemStore, users: Sequence[UserRecord]) -> Iterator[PersonAsked]:
+    for begin in range(0, len(users), _AT_ONCE):
+        some = users[begin : begin + _AT_ONCE]
+        yield from map(partial(PersonAsked, store), some, store.products([user.vector for user in some]))
+
+
+def _scores(source: CandidateSource) -> list[float]:
+    scores: list[float] = source.known(TOP, CANDIDATES).scores.tolist()
+    return scores
 
 
 def _spread(count: int, most: int = _SAMPLE) -> range:
@@ -73,7 +109,7 @@ def scanning(index: Index) -> Index:
 
 def enough(name: str) -> tuple[int, float]:
     """How many of the best are looked for by a vector, and the share of them that is found at least."""
-    return _OF_CANDIDATES[:2] if name == columns.WHITENED else (BEST, LEAST)
+    return (CANDIDATES, _OF_CANDIDATES) if name == columns.WHITENED else (BEST, LEAST)
 
 
 def widened(index: Index, truth: Index, queries: Queries, tell: Callable[[str], None]) -> dict[str, Reach]:
@@ -99,7 +135,7 @@ def widened(index: Index, truth: Index, queries: Queries, tell: Callable[[str], 
     return chosen
 
 
-def share(index: Index, truth: Index, name: str, queries: Sequence[Vector | SparseVector]) -> float:
+def share(index: Index, truth: Index, name: str, queries: Sequence[_Query]) -> float:
     """Share of the best that an index finds, of so many as :func:`enough` says, 0 to 1; of equal scores any."""
     bars = [_bar(truth, name, query) for query in queries]
     return _measured(index, name, queries, bars, SCAN).found
@@ -108,7 +144,7 @@ def share(index: Index, truth: Index, name: str, queries: Sequence[Vector | Spar
 def _steps(spec: IndexSpec, name: str, count: int) -> Iterator[int]:
     """The candidate lists to try: a list is good for twice ``m`` items a place, and a scan looks at all one by one."""
     ef = spec.efs.get(name, spec.ef)
-    growth = _OF_CANDIDATES[2] if name == columns.WHITENED else 2
+    growth = _GROWTH[name == columns.WHITENED]
     if ef != SCAN:
         yield ef
         while 2 * spec.m * (ef := int(growth * ef)) <= count:
@@ -116,22 +152,27 @@ def _steps(spec: IndexSpec, name: str, count: int) -> Iterator[int]:
     yield SCAN
 
 
-def _bar(truth: Index, name: str, query: Vector | SparseVector) -> tuple[int, float]:
+def _bar(truth: Index, name: str, query: _Query) -> tuple[int, float]:
     """How many there are to be found, and the score from which on an item is one of them."""
-    scores = [score for _, score in truth.top(name, query, enough(name)[0])]
+    scores = query.best if isinstance(query, PersonAsked) else _asked(truth, name, query)
     size = max(map(abs, scores), default=0.0)
     return len(scores), min(scores, default=0.0) - TOLERANCE * size
 
 
-def _measured(
-    index: Index, name: str, queries: Sequence[Vector | SparseVector], bars: Sequence[tuple[int, float]], ef: int
-) -> Reach:
+def _asked(index: Index, name: str, query: _Query) -> list[float]:
+    """The scores of what an index finds."""
+    if isinstance(query, PersonAsked):
+        return query.found(index)
+    return [score for _, score in index.top(name, query, enough(name)[0])]
+
+
+def _measured(index: Index, name: str, queries: Sequence[_Query], bars: Sequence[tuple[int, float]], ef: int) -> Reach:
     found, wanted, seconds = 0, 0, []
     for query, (count, least) in zip(queries, bars, strict=True):
         began = time.perf_counter()
-        best = index.top(name, query, enough(name)[0])
+        scores = _asked(index, name, query)
         seconds.append(time.perf_counter() - began)
-        found += sum(score >= least for _, score in best)
+        found += sum(score >= least for score in scores)
         wanted += count
     return Reach(found / wanted if wanted else 1.0, ef, round(1000 * median(seconds), 2) if seconds else 0.0)
 

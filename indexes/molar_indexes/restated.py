@@ -162,7 +162,7 @@ class Restated:
             rewrite_users(former.folder / USERS, folder / USERS, self.people)
             users = [replace(user, user_id=key) for user, (key, _) in zip(users, self.people, strict=False)]
         proof = Proof.of(spec, items, len(former.index), users, len(former.users))
-        return proof.check(folder / INDEX, folder / USERS, folder / TABLE, former.backend, progress)
+        return proof.check(folder / INDEX, folder / USERS, former.table.items, former.backend, progress)
 
     def _sample(self) -> Iterator[IndexItem]:
         """What has to come back: all items that say something else, and some others."""

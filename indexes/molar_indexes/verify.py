@@ -107,7 +107,7 @@ def _graphs(generation: Generation) -> Iterator[str]:
     index = generation.index
     if "graphs" not in generation.manifest.facts or not index.graphs:
         return
-    truth, queries = scanning(index), sample(index, generation.users, generation.table.items.whitening)
+    truth, queries = scanning(index), sample(index, generation.users, generation.table.items)
     for name in sorted(index.graphs):
         if (found := share(index, truth, name, queries[name])) < LEAST - WORSE:
             yield f"searching {name!r} finds {found:.0%} of the best items, less than {LEAST - WORSE:.0%}"

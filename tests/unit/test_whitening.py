@@ -41,8 +41,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
 
 
-def released(workspace: Workspace, items: np.ndarray, people: np.ndarray, turned: Whitened | None) -> Generation:
-    """Items whose partner is the one before them; nobody had the last ones."""
+def released(
+    workspace: Workspace, items: np.ndarray, people: np.ndarray, turned: Whitened | None, strong: int = 0
+) -> Generation:
+    """Items whose partner is the one before them, of the ``strong`` first all that people had; the last are new."""
     near = None if turned is None else list(turned.rows())
 
     def made(row: int) -> IndexItem:
@@ -50,13 +52,15 @@ def released(workspace: Workspace, items: np.ndarray, people: np.ndarray, turned
             return IndexItem(row, f"item {row}", {"newcomers": items[row]}, {})
         own = {"aligned": items[row]} | ({} if near is None else {"whitened": near[row]})
         sparse = {"partners": SparseVector([row - 1], [0.5])} if row else {}
+        if row < strong:
+            sparse = {"partners": SparseVector(list(range(len(people))), [99.0] * len(people))}
         return IndexItem(row, f"item {row}", own, {}, sparse)
 
     dims = dict.fromkeys(["aligned", "newcomers", *(["whitened"] if turned else [])], DIM)
     lengths = {"aligned": equal_lengths.longest(items)} | ({"whitened": turned.longest} if turned else {})
     return publish(
         workspace, backend="edge", items=map(made, range(N)), popular=[], inputs={}, parts={"dense": (0, DIM)},
-        spec=IndexSpec(dims, m=8, ef_construct=32, ef=64, sparse=("partners",), lengths=lengths),
+        spec=IndexSpec(dims, m=8, ef_construct=64, ef=64, sparse=("partners",), lengths=lengths),
         users=[UserRecord(f"user {n}", u, [n], SparseVector([n], [1.0]), times=[0]) for n, u in enumerate(people)],
         sparse_parts={"partners": (0, N)}, extras=Extras(whitening=None if turned is None else turned.users),
     )  # fmt: skip
@@ -109,7 +113,7 @@ def test_candidates_are_searched_among_whitened_vectors(workspace: Workspace, mo
     with open_generation(workspace) as generation:
         assert generation.index.graphs == {"whitened", "newcomers"}
         reach = generation.manifest.facts["graphs"]["whitened"]
-        assert reach["found"] >= 0.975
+        assert reach["found"] >= 0.99
         assert reach["ef"] != SCAN
         assert share(generation, items, people) >= 0.98
         assert set(asked) == {"whitened", "newcomers"}
@@ -124,3 +128,19 @@ def test_a_generation_of_before_is_searched_as_it_was(workspace: Workspace) -> N
         assert generation.table.items.whitening is None
         assert "aligned" in generation.manifest.facts["graphs"]
         assert share(generation, items, people) >= 0.8
+
+
+def test_what_sparse_products_bring_needs_no_graph(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that misses whatever has no partner is enough where all of the best sums have some."""
+    items, people = shop()
+    tops = EdgeIndex.tops
+
+    def poor(self: EdgeIndex, searches: Sequence[Search], **limits: object) -> list[list[tuple[int, float]]]:
+        found = tops(self, searches, **limits)  # type: ignore[arg-type]
+        poor = [one.name == "whitened" and self.spec.candidates("whitened", 1) != SCAN for one in searches]
+        return [own[::2] if half else own for own, half in zip(found, poor, strict=True)]
+
+    monkeypatch.setattr(EdgeIndex, "tops", poor)
+    with released(workspace, items, people, Whitened.of(items, people), strong=300) as generation:
+        assert "whitened" not in generation.spec.efs
+        assert generation.manifest.facts["graphs"]["whitened"]["found"] >= 0.99

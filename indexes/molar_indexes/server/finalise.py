@@ -94,7 +94,7 @@ def prove(
     """
     truth, queries = (
         scanning(generation.index),
-        sample(generation.index, generation.users, generation.table.items.whitening),
+        sample(generation.index, generation.users, generation.table.items),
     )
     reached = {}
     problem = next(_problems(index, generation.index), None)
