@@ -69,6 +69,10 @@ class EdgeIndex(QdrantIndex):
             params = engine.SearchParams(
                 hnsw_ef=candidates or None,
                 exact=candidates == SCAN,
+                # All that a graph finds is scored by whole vectors; what was published before has no others.
+                quantization=engine.QuantizationSearchParams(
+                    ignore=candidates == SCAN, rescore=True, oversampling=max(1.0, candidates / limit)
+                ),
                 # Looks past what the condition leaves out, where that is more than four items in ten.
                 acorn=engine.AcornSearchParams(enable=True, max_selectivity=0.6) if condition is not None else None,
             )

@@ -21,7 +21,7 @@ from molar_retrieval.holes import filled
 
 _PREFIX = "molar-view-"
 _ABANDONED = 3600  # seconds after which a view is that of a process which was killed while it opened a shard
-_LINKED = {"matrix.dat", "inverted_index.dat", "id_tracker.mappings"}
+_LINKED = {"matrix.dat", "quantized.data", "inverted_index.dat", "id_tracker.mappings"}
 _LINKED_KIND = ".bin"
 """What the engine opens for reading only, by name or by the end of it; all else may be opened for writing."""
 _PAGE = "page_"

@@ -13,13 +13,14 @@ import numpy.typing as npt
 import qdrant_edge as engine
 
 from molar_indexes import equal_lengths
-from molar_indexes.edge_layout import EMBEDDED
+from molar_indexes.edge_layout import EMBEDDED, OF_GRAPHS
 from molar_retrieval.index import IndexSpec
 
-Quantisation = Literal["none", "scalar", "binary"]
+Quantisation = Literal["none", "scalar", "rotated", "binary"]
 _QUANTISATION: dict[Quantisation, Any] = {
     "none": None,
     "scalar": engine.ScalarQuantizationConfig(engine.ScalarType.Int8),
+    "rotated": OF_GRAPHS,
     "binary": engine.BinaryQuantizationConfig(),
 }
 _NAME = "vector"
@@ -30,8 +31,8 @@ _BATCH = 4096
 class Variation:
     """Settings to compare with.
 
-    ``scalar`` quantisation takes 8 bits a number, ``binary`` one; twice the candidates are then scored again by the
-    whole vectors.
+    ``scalar`` quantisation takes 8 bits a number, ``rotated`` as many of rotated vectors, as an index does, ``binary``
+    one; twice the candidates, or all of a graph's, are then scored again by the whole vectors.
     """
 
     graph: bool = True  # search an HNSW graph; False: scan
@@ -76,7 +77,11 @@ class WhatIf:
             filter=EMBEDDED.to_filter(None, exclude),
             params=engine.SearchParams(
                 hnsw_ef=max(self._variation.ef, k),
-                quantization=engine.QuantizationSearchParams(rescore=True, oversampling=2.0) if quantised else None,
+                quantization=engine.QuantizationSearchParams(
+                    rescore=True, oversampling=max(2.0, self._variation.graph * self._variation.ef / k)
+                )
+                if quantised
+                else None,
             ),
         )
         found: list[Any] = self._shard.search(request)

@@ -198,3 +198,22 @@ def test_a_graph_may_miss_the_very_item_that_is_searched_with(
     with released(workspace, vectors, replace(POOR, m=16, ef_construct=64)) as generation:
         assert generation.spec.efs == {"aligned": SCAN}
         assert [generation.index.top("aligned", vectors[n].tolist(), 1)[0][0] for n in range(20)] == list(range(20))
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_what_a_graph_finds_is_scored_by_whole_vectors(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    """Also where it is walked by bytes; shards that were made before have none."""
+    if before:
+        monkeypatch.setattr(edge_layout, "OF_GRAPHS", None)
+    vectors = np.concatenate([noise(400), 30 * noise(401)[400:]])
+    spec = replace(POOR, m=16, ef_construct=64, ef=128, lengths={"aligned": float(np.linalg.norm(vectors[400]))})
+    with released(workspace, vectors, spec) as generation:
+        assert bool(list(generation.folder.rglob("quantized.data"))) is not before
+        monkeypatch.undo()
+        for number in range(0, 400, 40):
+            scores = vectors @ vectors[number]
+            best = generation.index.top("aligned", vectors[number].tolist(), 5)
+            assert best[0][0] == number or best[0][1] >= scores[number]
+            assert [score for _, score in best] == pytest.approx(scores[[row for row, _ in best]], rel=1e-5)
