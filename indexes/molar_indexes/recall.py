@@ -75,9 +75,9 @@ def sample(index: Index, users: Users, store: ItemStore) -> Queries:
     names = [*index.spec.dims, *index.spec.sparse]
     items = index.fetch(_spread(len(index)), vectors=names)
     found: dict[str, list[_Query]] = {
-        name: [own for item in items if any(own := item.vectors.get(name, ())) or (own := item.sparse.get(name, ()))]
-        for name in names
+        name: [item.vectors[name] for item in items if any(item.vectors.get(name, ()))] for name in index.spec.dims
     }
+    found |= {name: [item.sparse[name] for item in items if name in item.sparse] for name in index.spec.sparse}
     people = [user for n in _spread(len(users), _PEOPLE) for user in users.between(n, n + 1) if any(user.vector)]
     for name in (columns.ALIGNED, columns.COLD_START, columns.EMERGING):
         if name in index.spec.dims:

@@ -2,7 +2,7 @@
 
 An item without interactions is scored by its content alone, which ranks it among its like only. Cold items therefore
 get a fixed share of the first ten places, the last of them. These are theirs: a second stage, which learns from what
-known items were taken, moves known items among their own places only. The rule itself is :func:`_head`.
+known items were taken, moves known items among their own places only. The rule itself is :func:`head`.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ Rows = npt.NDArray[np.int64]
 TOP = 10  # length of the top of a list that known and cold items share; both are to be searched at least so far
 
 
-class _Head(NamedTuple):
+class Head(NamedTuple):
     """How some lists begin, one number for each."""
 
     before: Rows  # known items that stand before the first cold one
@@ -25,7 +25,7 @@ class _Head(NamedTuple):
     gap: Array  # from there to the next known item; 0 where none is spread
 
 
-def _head(known: Array, cold: Rows, slots: int) -> _Head:
+def head(known: Array, cold: Rows, slots: int) -> Head:
     """The rule for cold items: they get the last ``slots`` (0 to 10) of the first ten places.
 
     Of fewer cold items than slots all are in the first ten, of fewer known items all stand before them, and known items
@@ -38,7 +38,7 @@ def _head(known: Array, cold: Rows, slots: int) -> _Head:
     level = known[each, before - 1]
     spread = (first > 0) & (count > before)
     gap = np.where(spread, level - known[each, np.minimum(before, count - 1)], known.dtype.type(0))
-    return _Head(before, np.where(spread, first, 0), level, gap)
+    return Head(before, np.where(spread, first, 0), level, gap)
 
 
 def merge(known: Array, cold: Array, slots: int) -> tuple[Rows, Array]:
@@ -51,8 +51,8 @@ def merge(known: Array, cold: Array, slots: int) -> tuple[Rows, Array]:
     known, cold = np.asarray(known, np.float64), np.asarray(cold, np.float64)
     count, first, before, lifted = len(known), 0, min(TOP, len(known)), cold.copy()
     if count and len(cold):
-        head = _head(known[None, :TOP], np.array([len(cold)]), slots)
-        first, before, level, gap = int(head.first[0]), int(head.before[0]), head.level[0], head.gap[0]
+        own = head(known[None, :TOP], np.array([len(cold)]), slots)
+        first, before, level, gap = int(own.first[0]), int(own.before[0]), own.level[0], own.gap[0]
         lifted[:first] = level - gap * np.arange(1, first + 1) / (first + 1)
         last = max(0, first - 1)
         lifted[last] = lifted[last] if first else level
@@ -78,15 +78,15 @@ def lifted(scores: Array, cold: Mask, allowed: Mask, slots: int) -> Array:
     guessed, places = _best(np.where(allowed[:, new], scores[:, new], -np.inf), max(1, min(slots, TOP - 1)))
     users = np.flatnonzero(np.isfinite(known[:, 0]) & np.isfinite(guessed[:, 0]))
     guessed, places, each = guessed[users], new[places[users]], np.arange(len(users))
-    head = _head(known[users], np.isfinite(guessed).sum(axis=1), slots)
-    spread, step = head.first > 0, head.gap / (head.first + 1)
+    own = head(known[users], np.isfinite(guessed).sum(axis=1), slots)
+    spread, step = own.first > 0, own.gap / (own.first + 1)
     # Where they do not spread, just below the known item, which keeps its place, however the sum is rounded.
-    base = np.where(spread, head.level - step * head.first, np.nextafter(head.level, head.level.dtype.type(-np.inf)))
-    anchor = guessed[each, np.maximum(head.first - 1, 0)]
+    base = np.where(spread, own.level - step * own.first, np.nextafter(own.level, own.level.dtype.type(-np.inf)))
+    anchor = guessed[each, np.maximum(own.first - 1, 0)]
     scores[np.ix_(users, new)] = base[:, None] + (scores[np.ix_(users, new)] - anchor[:, None])
     for number in range(places.shape[1]):
-        some = number < head.first
-        scores[users[some], places[some, number]] = (head.level - step * (number + 1))[some]
+        some = number < own.first
+        scores[users[some], places[some, number]] = (own.level - step * (number + 1))[some]
     return scores
 
 

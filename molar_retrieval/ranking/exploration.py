@@ -16,14 +16,16 @@ equal: 1 of what no draw decides. It is not told of what stands behind the tenth
 calibration shape the list from candidates that were drawn.
 """
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.ranking.candidates import Candidates, joined
-from molar_retrieval.ranking.cold_start import TOP, merge
+from molar_retrieval.ranking.cold_start import TOP, head, merge
 from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.rng import derive_seed
 
@@ -36,13 +38,71 @@ _STEP = 0.25
 _GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
-def explored(known: Candidates, new: Candidates, plan: Exploration, draw: str, k: int) -> Candidates:
-    """A list of ``k`` items with those that a draw by this name tries.
+class Draw(NamedTuple):
+    """A list of ``k`` items that a draw of this name is to be made for.
 
     ``known`` are the items that had interactions, as they would stand without the others; ``new`` the newcomers and
     emerging items, the best guess first, with the guess as their score: their ``lift`` is what it differs by from the
     sum of their parts.
     """
+
+    known: Candidates
+    new: Candidates
+    name: str
+    k: int
+
+
+def drawn(draws: Sequence[Draw], plan: Exploration) -> list[Candidates]:
+    """The lists with those that draws try: the same as one by one by :func:`explored`, those of one size together."""
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for number, draw in enumerate(draws):
+        alike.setdefault((draw.k, len(draw.known), len(draw.new)), []).append(number)
+    found: dict[int, Candidates] = {}
+    for (k, length, size), numbers in alike.items():
+        if 0 < plan.places < TOP <= length and plan.places <= size <= POOL and k <= TOP:
+            together = _together([draws[number] for number in numbers], plan)
+            found |= {number: own for number, own in zip(numbers, together, strict=True) if own is not None}
+    return [
+        found[n] if n in found else explored(draw.known, draw.new, plan, draw.name, draw.k)
+        for n, draw in enumerate(draws)
+    ]
+
+
+def _together(draws: Sequence[Draw], plan: Exploration) -> list[Candidates | None]:
+    """Lists of one size whose first ten places are filled; None where an item is both known and new there."""
+    first, k, each = plan.places, draws[0].k, np.arange(len(draws))[:, None]
+    before = TOP - first
+    known, rows = (np.stack([getattr(draw, name).rows for draw in draws]) for name in ("known", "new"))
+    guesses = np.stack([draw.new.scores for draw in draws])
+    keys = guesses + plan.scale * _gumbel(np.array([[_seed(draw.name)] for draw in draws]), rows)
+    order = np.argsort(-keys, axis=1, kind="stable")[:, :first]
+    both = (rows[:, :, None] == known[:, None, :before]).any(axis=(1, 2))
+    both |= (known[:, :, None] == rows[each, order][:, None]).any(axis=(1, 2))
+    top = head(np.stack([draw.known.scores[:TOP] for draw in draws]), np.full(len(draws), first), first)
+    places = top.level[:, None] - top.gap[:, None] * np.arange(1, first + 1) / (first + 1)
+    own, told, logits = keys[each, order], k - before, guesses / plan.scale
+    chances = np.full(order.shape, np.nan)
+    if told > 0:
+        chances[:, :told] = [inclusion(*one) for one in zip(logits, repeat(told), order[:, :told])]
+    columns = {
+        field.name: np.concatenate(
+            [
+                np.stack([getattr(draw.known, field.name)[:before] for draw in draws]),
+                np.stack([getattr(draw.new, field.name)[some] for draw, some in zip(draws, order, strict=True)]),
+            ],
+            axis=1,
+        )
+        for field in fields(Candidates)
+    }
+    columns["lift"][:, before:] += own - guesses[each, order]
+    columns["lift"][:, before:] += places - own
+    columns["cold"][:, before:], columns["propensity"][:, before:] = True, chances
+    whole = ~both & (top.first == first)
+    return [Candidates(*(column[n] for column in columns.values())) if there else None for n, there in enumerate(whole)]
+
+
+def explored(known: Candidates, new: Candidates, plan: Exploration, draw: str, k: int) -> Candidates:
+    """The list of a :class:`Draw`, whose name is ``draw``: at least ``k`` items, where there are so many."""
     certain = known.rows[: TOP - plan.places]
     places = (~(new.rows[:, None] == certain).any(axis=1)).nonzero()[0]
     if not plan.places or not len(places):
@@ -76,13 +136,23 @@ def explored(known: Candidates, new: Candidates, plan: Exploration, draw: str, k
 
 def gumbel(draw: str, rows: npt.NDArray[np.integer]) -> Floats:
     """Standard Gumbel noise of some items, which follows from the draw's name and their rows alone (SplitMix64)."""
+    return _gumbel(np.array(_seed(draw)), rows)
+
+
+def _seed(draw: str) -> np.uint64:
+    return np.uint64(derive_seed(0, "exploration", draw))
+
+
+def _gumbel(seeds: npt.NDArray[np.uint64], rows: npt.NDArray[np.integer]) -> Floats:
+    """The same by the seeds of draws, of a shape that goes with that of ``rows``."""
     with np.errstate(over="ignore"):
-        bits = np.uint64(derive_seed(0, "exploration", draw)) + (rows.astype(np.uint64) + np.uint64(1)) * _GOLDEN
+        bits = seeds + (rows.astype(np.uint64) + np.uint64(1)) * _GOLDEN
         bits = (bits ^ (bits >> np.uint64(30))) * _FIRST
         bits = (bits ^ (bits >> np.uint64(27))) * _SECOND
         bits ^= bits >> np.uint64(31)
     uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
-    return -np.log(-np.log(uniform))
+    noise: Floats = -np.log(-np.log(uniform))
+    return noise
 
 
 def inclusion(logits: Floats, count: int, asked: npt.NDArray[np.integer]) -> Floats:

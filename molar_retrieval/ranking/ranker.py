@@ -16,7 +16,7 @@ from molar_retrieval.ranking.aims import Factors
 from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored, source_of
 from molar_retrieval.ranking.cold_start import TOP
 from molar_retrieval.ranking.compose import compose
-from molar_retrieval.ranking.exploration import POOL, explored
+from molar_retrieval.ranking.exploration import POOL, Draw, drawn, explored
 from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.ranked import RankedList
@@ -163,8 +163,12 @@ class Ranker:
         dense = products(self.store, requests, conditions=judged)
         for some in self._blocks(len(requests)):
             lists = self._lists(requests[some], dense[some], remembered, judged=judged)
-            for one, ordered in zip(lists, self._ordered(lists, remembered), strict=True):
-                yield self._shaped(one, ordered) if one.request.shaped else self._plain(one, ordered)
+            ordered = self._ordered(lists, remembered)
+            plain = iter(
+                self._plain([(one, own) for one, own in zip(lists, ordered, strict=True) if not one.request.shaped])
+            )
+            for one, own in zip(lists, ordered, strict=True):
+                yield self._shaped(one, own) if one.request.shaped else next(plain)
 
     def _blocks(self, count: int) -> Iterator[slice]:
         """So many requests, some at a time: of a large catalogue fewer."""
@@ -264,11 +268,19 @@ class Ranker:
             changed[number] = found[number].reranked(moved)
         return changed
 
-    def _plain(self, one: _List, ordered: Candidates) -> RankedList:
+    def _plain(self, lists: Sequence[tuple[_List, Candidates]]) -> list[RankedList]:
         """The best of what may come; what is drawn may be among the first candidates, and is taken out."""
-        k = one.request.query.k
-        found = self._explored(one, ordered.take(slice(max(k, TOP) + TOP)), k).take(slice(k))
-        return RankedList.of(self.store.names, found, np.arange(len(found)))
+        found = [ordered.take(slice(max(one.request.query.k, TOP) + TOP)) for one, ordered in lists]
+        if self.exploration is not None:
+            draws = {
+                n: Draw(found[n], one.source.new(max(POOL, one.request.query.k)), draw, one.request.query.k)
+                for n, (one, _) in enumerate(lists)
+                if (draw := one.request.draw) is not None
+            }
+            for n, own in zip(draws, drawn(list(draws.values()), self.exploration), strict=True):
+                found[n] = own
+        some = [own.take(slice(one.request.query.k)) for own, (one, _) in zip(found, lists, strict=True)]
+        return [RankedList.of(self.store.names, own, np.arange(len(own))) for own in some]
 
     def _shaped(self, one: _List, ordered: Candidates) -> RankedList:
         """The list that rules, diversity or calibration shape, from more and more candidates until it is full."""

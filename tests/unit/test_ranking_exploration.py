@@ -1,15 +1,18 @@
 """Draws of new items: who is tried, with which probability, and that the same answer comes again."""
 
 from collections import Counter
+from dataclasses import fields
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 import pytest
 
+from molar_retrieval.ranking import exploration
 from molar_retrieval.ranking.candidates import Candidates
-from molar_retrieval.ranking.exploration import explored, gumbel, inclusion
+from molar_retrieval.ranking.exploration import Draw, explored, gumbel, inclusion
 from molar_retrieval.ranking.request import Exploration, draw_of
+from molar_retrieval.rng import generator
 
 DAY = 86_400_000_000
 
@@ -140,3 +143,28 @@ def test_without_places_or_new_items_nothing_changes() -> None:
     old, new = known(), listed([100], [5.0], cold=True)
     assert explored(old, new, Exploration(0, 1.0), "a", 10) is old
     assert explored(old, listed([], []), Exploration(3, 1.0), "a", 10) is old
+
+
+@pytest.mark.parametrize("places", [1, 3, 9, 10])
+def test_draws_that_are_made_together_are_those_of_each_list(places: int) -> None:
+    """In every bit, whatever the lengths, items that are both known and new, equal scores, and places of the list."""
+    random, plan = generator(0, "draws", places), Exploration(places, 0.7)
+    draws = []
+    for number in range(300):
+        length, size, k = random.choice([20, 20, 10, 11, 3, 0]), random.choice([100, 100, 40, 2, 0]), number % 3 * 5 + 5
+        rows = random.permutation(160)[: length + size]
+        if number % 4 == 0:
+            rows[length : length + 2] = rows[: len(rows[length : length + 2])]
+        old = listed(rows[:length], -np.sort(-np.round(random.normal(size=length), number % 3)))
+        guesses, cold = -np.sort(-random.normal(size=size)), random.random(size) < 0.8
+        new = listed(rows[length:], guesses + 0.1, cold, lift=-0.1)
+        draws.append(Draw(old, new, f"person {number}", k))
+    together = exploration.drawn(draws, plan)
+    quick = 0
+    for draw, own in zip(draws, together, strict=True):
+        alone = explored(draw.known, draw.new, plan, draw.name, draw.k)
+        quick += len(own) < len(alone)
+        for field in fields(Candidates):
+            one, other = (getattr(found, field.name)[: draw.k] for found in (own, alone))
+            assert one.tobytes() == other.tobytes(), field.name
+    assert bool(quick) is (places < 10)
