@@ -318,7 +318,10 @@ class _Search(CandidateSource):
         if self._where is not None:
             return _rows(found), found[-1][1] if len(found) == depth else 0.0
         depth = max(depth, _BESIDE)
-        shown = ~np.isin(rows, np.fromiter(self._hidden, np.int64, len(self._hidden)))
+        hidden = np.fromiter(self._hidden, np.int64, len(self._hidden))
+        places = np.minimum(np.searchsorted(rows, hidden), len(rows) - 1)
+        shown = np.ones(len(rows), bool)
+        shown[places[rows[places] == hidden]] = False
         rows, totals = rows[shown], totals[shown]
         if len(rows) <= depth:
             return rows, 0.0

@@ -88,7 +88,7 @@ class SparseItemIndex:
         values = _read(self.values, begins, ends) * np.repeat(readings, sizes)
         rows, places, number = None, items, count
         if _FEW * len(items) < count:
-            rows, places = np.unique(items, return_inverse=True)
+            rows, places = _distinct(items)
             number = len(rows)
         edges = np.concatenate([[0], np.cumsum(sizes)])
         parts = []
@@ -165,6 +165,17 @@ class SparseItemIndex:
         dimensions = dimensions[: np.searchsorted(dimensions, len(self))]
         readings = np.asarray(sparse.values, np.float64)[: len(dimensions)]
         return dimensions, readings, self.starts[dimensions], self.starts[dimensions + 1]
+
+
+def _distinct(items: Array) -> tuple[Rows, Rows]:
+    """The different numbers, ascending, and the place of each among them; quick where they are some ascending runs."""
+    order = np.argsort(items, kind="stable")
+    ordered = items[order]
+    new = np.ones(len(items), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    places = np.empty(len(items), np.int64)
+    places[order] = np.cumsum(new) - 1
+    return ordered[new], places
 
 
 def _read(entries: Array, begins: Rows, ends: Rows) -> Array:
