@@ -33,6 +33,7 @@ from molar_retrieval.catalog.read import TEXT
 from molar_retrieval.catalog.words import bm25
 from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.config import IndexSettings, NewcomerSettings, SplitSettings
+from molar_retrieval.disk import require
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
@@ -85,6 +86,9 @@ def publish_anew(
     job: UserVectorsJob | None = None
     if runner is not None and former is None and model.network.shapes and log.n_users > SHARD:
         job = UserVectorsJob.of(workspace["generations"], read["alignment"].require(), log)
+        require(
+            job.folder, 4 * model.dense_parts[-1].stop * log.n_users, "vectors of users, which are made apart, take"
+        )
     return publish(
         workspace,
         backend=settings.backend,

@@ -140,8 +140,7 @@ def align(
             job = processes.agreed(_TrainingJob(options, settings.split, partial, run, read.names, least))
             counting = None if runner is None else Counting(partial / FOLDER, runner, progress)
             facts = _train(read, job, processes, progress, tell, counting)
-            if counting is not None:
-                counting.clear()
+            shutil.rmtree(partial / FOLDER, ignore_errors=True)
             seen.keep(read, partial)
             versions = library_versions("torch", "numpy", "implicit")
             inputs |= {"catalogue": read["catalogue"].require()[1].fingerprint}

@@ -105,8 +105,7 @@ def derive(workspace: Workspace, progress: Progress = SILENT, *, runner: Runner 
             facts, came = now.write(partial), now.came
             notes = tuple(f"{one}: {why}" for one, why in now.counted.left.items())
             progress.finish()
-        if counting is not None:
-            counting.clear()
+        shutil.rmtree(partial / FOLDER, ignore_errors=True)
         seen.keep(read, partial)
         if derived is None and former.manifest.inputs.items() >= inputs.items():
             seen.keep_trained(former.folder, partial)

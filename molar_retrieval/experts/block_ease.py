@@ -97,7 +97,7 @@ class SolvedColumns:
     n_items: int
     neighbours: int
     regularisation: float
-    partners: int
+    most: int
     least: int
     task: str = "EASE in blocks"
 
@@ -107,7 +107,7 @@ class SolvedColumns:
 
         def solved(block: Block) -> csc_matrix:
             assert not isinstance(block, slice)
-            return blocks.several(block, self.regularisation, self.partners, self.least)
+            return blocks.several(block, self.regularisation, self.most, self.least)
 
         return solved
 

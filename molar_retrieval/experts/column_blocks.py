@@ -131,7 +131,7 @@ class FollowedColumns:
     decay: float
     shrink: float
     ordered: bool
-    count: int
+    most: int
     least: int
     task: str = "what is taken after what"
 
@@ -143,7 +143,7 @@ class FollowedColumns:
 
         def counted(block: Block) -> csc_matrix:
             assert isinstance(block, slice)
-            return blocks.cooccurrence(block, self.shrink, self.ordered, self.count, few)
+            return blocks.cooccurrence(block, self.shrink, self.ordered, self.most, few)
 
         return counted
 

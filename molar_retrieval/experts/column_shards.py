@@ -3,7 +3,6 @@
 What all blocks read lies in one file of arrays, which workers map into memory: those of one machine share it.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from molar_retrieval import fingerprint
 from molar_retrieval.arrays import Array, Rows
+from molar_retrieval.disk import require
 from molar_retrieval.experts.taken import side_by_side
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.runner import Runner, Shard, ShardWork, appearing
@@ -36,13 +36,17 @@ class ColumnWork(Protocol):
     def task(self) -> str:
         """What the progress calls it."""
 
+    @property
+    def most(self) -> int:
+        """Weights of a column, at most."""
+
     def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
         """What makes the columns of a block, shape (n_items, items of the block), of arrays that all of them read."""
 
 
 @dataclass(frozen=True)
 class Counting:
-    """Who makes blocks of columns, and where their files are until whoever asked has removed them.
+    """Who makes blocks of columns, and the folder of their files, until whoever asked removes it.
 
     A run that was killed finds those of the same data and settings again.
     """
@@ -62,6 +66,8 @@ class Counting:
         cut = fingerprint.of_bytes(one.tobytes() for one in items)
         folder = self.folder / fingerprint.of_json([repr(work), [*tensors], read, cut])
         folder.mkdir(parents=True, exist_ok=True)
+        need = sum(values.nbytes for values in tensors.values()) + 8 * work.most * sum(map(len, items))
+        require(folder, need, "counting in blocks takes at most")
         job = ColumnsJob(folder.absolute(), work)
         if not job.inputs.exists():
             with appearing(job.inputs) as partial, TensorsWriter(partial) as writer:
@@ -70,10 +76,6 @@ class Counting:
         shards = [Shard(n, len(own), block) for n, (own, block) in enumerate(zip(items, blocks, strict=True))]
         self.runner.run(job, shards, self.progress)
         return side_by_side((job.read(shard.number, n_items) for shard in shards), n_items)
-
-    def clear(self) -> None:
-        """Remove all files: what was asked for is made."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

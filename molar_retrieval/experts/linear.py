@@ -169,7 +169,7 @@ class NearestColumns:
     """Of each item those of which the columns of weighted histories have the largest products with its own."""
 
     n_items: int
-    neighbours: int
+    most: int
     task: str = "item neighbours"
 
     def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
@@ -183,6 +183,6 @@ class NearestColumns:
             assert isinstance(block, slice)
             similar = csr_matrix(of_items[block] @ of_users)
             similar.sort_indices()
-            return csc_matrix(strongest(similar.T, self.neighbours))
+            return csc_matrix(strongest(similar.T, self.most))
 
         return nearest

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 
 import grpc
 import pytest
+from copies import copy_workspace
 from shard_jobs import SquaresJob, contents, shards, squares
 
 import molar
@@ -210,3 +211,22 @@ def test_the_doctor_knocks(
     assert found["token"].state is HealthState.FINE
     (shop.workspace / "cluster" / "token").chmod(0o644)
     assert {one.name: one.state for one in cluster(shop.workspace)}["token"] is HealthState.WARNING
+
+
+def test_who_does_the_work_is_passed_on(
+    trained: Any, tmp_path: Path, ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_workspace(trained.workspace, tmp_path / ".molar")
+    begun(tmp_path / ".molar", ports["guarded"], "first", "second")
+    place, asked = molar.Shop(trained.shop, tmp_path / ".molar"), Mock(return_value=None)
+    monkeypatch.setattr(runner, "require_ray", lambda: None)
+    for module, call in (("aligning", "align"), ("updating", "update")):
+        monkeypatch.setattr(f"molar.{module}.{call}", asked)
+        getattr(place, call)(on="cluster")
+        named = asked.call_args.kwargs
+        assert all(isinstance(named[work], OnCluster) for work in ("counting", "reading"))
+        getattr(place, call)(on="auto")
+        assert all(isinstance(asked.call_args.kwargs[work], BySize) for work in ("counting", "reading"))
+    monkeypatch.setattr("molar_indexes.server.push.push", asked)
+    place.push(to="http://127.0.0.1:1", on="cluster")
+    assert isinstance(asked.call_args.kwargs["runner"], OnCluster)
