@@ -91,13 +91,9 @@ class ItemKNN(Baseline):
     name = "item-kNN"
     GRID = tuple(
         {"weighting": weighting, "shrink": shrink, "neighbours": count}
-        for weighting, shrinks, counts in (
-            ("cosine", (0, 20, 100), (5, 200, 1000)),
-            ("tfidf", (0, 20, 100), (5, 20, 200, 1000)),
-            ("bm25", (0, 20), (20, 200, 1000)),
-        )
+        for weighting, shrinks in (("cosine", (0, 20, 100)), ("tfidf", (0, 20, 100)), ("bm25", (0,)))
         for shrink in shrinks
-        for count in counts
+        for count in (2, 5, 20, 200, 1000)
     )
 
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
