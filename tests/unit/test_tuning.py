@@ -29,7 +29,7 @@ from molar_retrieval.workspace import Workspace
 
 CHILD = Path(__file__).parents[1] / "tuning_child.py"
 QUICK = '[align]\npreset = "instant"  # seconds\nexperts = ["sequence"]\nthreads = 1\n'
-TRIALS = 3
+TRIALS = 2
 
 
 def opened(trained, folder):
