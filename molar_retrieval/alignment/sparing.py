@@ -36,6 +36,7 @@ class ContentProbe:
             return {}
         parts = {**towers, **self.counted().parts(data.cases)}
         fusion = fuse(data.cases, parts, self.settings.seed)
-        if fusion.weights[_CONTENT]:
+        others = [fusion.weights[name] for name in towers if name != _CONTENT]
+        if fusion.weights[_CONTENT] or not all(others):  # where none has a weight, they are young, and nothing is told
             return {}
         return {_CONTENT: fusion.dropped.get(_CONTENT, Gain(0.0, 0.0))}

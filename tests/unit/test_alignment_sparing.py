@@ -40,11 +40,11 @@ def cases():
     return replace(made, candidates=np.ones(ITEMS, bool))
 
 
-def probed(cases, content, monkeypatch, *, known=1.0, towers=("collaborative", "content")):
+def probed(cases, content, monkeypatch, *, known=1.0, towers=("collaborative", "content"), other=2.0):
     data = TrainingData(cases.log, cases, NOTHING, ALSFactors(NOTHING, NOTHING))
     warm = np.arange(ITEMS) < known * ITEMS
     monkeypatch.setattr(TrainingData, "warm", property(lambda _: warm))
-    signals = {"collaborative": 2.0, "content": content}
+    signals = {"collaborative": other, "content": content}
     parts = {name: part_of(cases, signals[name], number) for number, name in enumerate(towers)}
     asked = []
 
@@ -64,6 +64,10 @@ def test_a_tower_that_tells_nothing_is_spared_with_what_it_brings(cases, monkeyp
 
 def test_a_tower_that_tells_more_is_trained_on(cases, monkeypatch):
     assert probed(cases, 2.0, monkeypatch) == ({}, True)
+
+
+def test_where_the_other_tower_has_no_weight_either_nothing_is_told_yet(cases, monkeypatch):
+    assert probed(cases, -0.5, monkeypatch, other=-0.5) == ({}, True)
 
 
 def test_it_is_not_asked_where_newcomers_need_it_or_nothing_could_be_told(cases, monkeypatch):
