@@ -29,7 +29,7 @@ class Rankers:
         if known is None or known[0] is not items:
             known = self._known = items, {NEXT: self._default(items)}
         if aim not in known[1]:
-            known[1][aim] = known[1][NEXT].for_aim(self._generation.aims[aim.name])
+            known[1][aim] = known[1][NEXT].for_aim(aim, self._generation.aims[aim.name])
         return known[1][aim]
 
     def _default(self, items: LiveItems) -> "Ranker":

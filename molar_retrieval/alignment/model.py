@@ -256,9 +256,9 @@ class AlignedModel:
             scores[user, one.rows] = own + moved
         return scores
 
-    def lifted(self, scores: Matrix, allowed: Mask) -> Matrix:
+    def lifted(self, scores: Matrix, allowed: Mask, aim: Aim = NEXT) -> Matrix:
         """The scores, overwritten: newcomers have their places, as in a query; both have shape (n_users, n_items)."""
-        return lifted(scores, ~self.known, allowed, self.slots)
+        return lifted(scores, ~self.known, allowed, aim.places(self.slots))
 
 
 def _side_by_side(matrices: Sequence[csr_matrix], height: int) -> csr_matrix:

@@ -36,6 +36,13 @@ class Aim:
         """As manifests have it."""
         return self.horizon if self.seen == "hide" else f"{self.horizon}, seen shown"
 
+    def places(self, chosen: int) -> int:
+        """How many of the first ten places newcomers have, without a draw, where so many were ``chosen``.
+
+        What comes next decided what they had earned, and nothing decides it for what is taken later.
+        """
+        return chosen if self.horizon == "next" else 0
+
 
 NEXT, LATER = Aim(), Aim("later")
 NEXT_SEEN, LATER_SEEN = Aim("next", "show"), Aim("later", "show")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from molar_retrieval.expressions import Expression, both
 from molar_retrieval.index import Index, StoredItem
 from molar_retrieval.ranking import shaping
-from molar_retrieval.ranking.aims import Factors
+from molar_retrieval.ranking.aims import Aim, Factors
 from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored, source_of
 from molar_retrieval.ranking.cold_start import TOP
 from molar_retrieval.ranking.compose import compose
@@ -71,13 +71,13 @@ class Ranker:
         self._named: dict[str, int | None] = {}
         self._fulfilling: dict[Expression, npt.NDArray[np.int8]] = {}
 
-    def for_aim(self, factors: Factors) -> "Ranker":
+    def for_aim(self, aim: Aim, factors: Factors) -> "Ranker":
         """What ranks the same items for another aim, by its factors: both share what is read of the items.
 
         It has no second stage, as that has learned from lists of the default aim.
         """
         other = copy.copy(self)
-        other.store, other.reranker = self.store.for_aim(factors), None
+        other.store, other.reranker, other.slots = self.store.for_aim(factors), None, aim.places(self.slots)
         return other
 
     def rank(self, requests: Sequence[RankingRequest], remembered: Remembered | None = None) -> Iterator[Listing]:

@@ -165,3 +165,13 @@ def test_weights_of_several_aims_are_shared_between_items_and_users():
         "next, seen shown": {"a": 0.0, "b": 0.0, "c": 2.0},
     }
     assert shared({NEXT: {"a": 1.0}, LATER: {"a": 1.0}}) == ({"a": 1.0}, {"later": {}})
+
+
+def test_newcomers_have_places_in_lists_of_what_comes_next_alone(asked):
+    model = replace(aiming(SOON, LONG), slots=2)
+    allowed = np.ones((5, N), bool)
+    for aim, places in ((NEXT, 2), (LATER, 0)):
+        scores = model.lifted(model.scores(asked, aim), allowed, aim)
+        first = np.argsort(-scores, axis=1)[:, :10]
+        with_history = np.isin(first, NEW)[[0, 2, 3, 4]]
+        assert with_history.sum(axis=1).tolist() == [places] * 4

@@ -23,7 +23,7 @@ def test_newcomers_are_lifted_among_what_may_be_shown(seen):
         asked.append(log.asked_at)
         return np.random.default_rng(0).random((log.n_users, N_ITEMS), np.float32)
 
-    def lift(table, allowed):
+    def lift(table, allowed, aim):
         lifted.append(allowed)
         return table
 
@@ -53,7 +53,7 @@ def test_of_another_horizon_scores_are_asked_for_and_no_second_stage():
     model = SimpleNamespace(
         users=lambda log, rows: "vectors",
         scores_of=scores,
-        lifted=lambda table, _: table,
+        lifted=lambda table, _, aim: table,
         reranked=moved,
         reranker="one",
     )

@@ -93,7 +93,7 @@ def expected(shop: SimpleNamespace, log: Any, row: int, aim: Aim) -> list[tuple[
     allowed = np.ones((1, log.n_items), bool)
     if aim.seen == "hide":
         allowed[0, one.item] = False
-    scores = np.where(allowed, shop.model.lifted(shop.model.scores(one, aim), allowed), -np.inf)[0]
+    scores = np.where(allowed, shop.model.lifted(shop.model.scores(one, aim), allowed, aim), -np.inf)[0]
     best = np.argsort(-scores, kind="stable")[:10]
     return list(zip(log.items.ids(best), scores[best].tolist(), strict=True))
 

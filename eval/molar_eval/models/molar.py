@@ -114,7 +114,7 @@ class MolarScorer:
 
     def finish(self, scores: Scores, allowed: Mask, inputs: InteractionLog) -> Scores:
         """Lift newcomers to their places, then ask the second stage, which knows scores of the default aim alone."""
-        lifted = self.model.lifted(scores, allowed)
+        lifted = self.model.lifted(scores, allowed, self.aim)
         if self._users is None or self.model.reranker is None or self.aim != NEXT:
             return lifted
         return self.model.reranked(lifted, allowed, self._users, inputs)
