@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import ArpackError, svds
 
 from molar_retrieval import rng
 from molar_retrieval.arrays import Matrix
@@ -40,6 +40,8 @@ _FEWEST = 2
 """Items that must share a word before it says anything of likeness."""
 _FAINTEST = 1e-4
 """Strength of an axis, as a share of the strongest one, below which there is nothing on it."""
+_ROUNDS, _SPARE = 20, 64
+"""Of iterating axes together, and how many more of them than are kept."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,7 @@ def _fit_words(given: csr_matrix, keep: int) -> tuple[Matrix, Matrix]:
     most = min(keep, count - 1)
     if most < 1 or not weighted.data.any():
         return np.zeros(width, np.float32), np.zeros((width, 1), np.float32)
-    start = rng.generator(0, "words").random(min(weighted.shape)).astype(np.float32)
-    _, strength, turned = svds(weighted, k=most, v0=start, return_singular_vectors="vh")
+    strength, turned = _strongest(weighted, most)
     found = np.flatnonzero(strength > _FAINTEST * strength.max())[::-1]
     strength, axes = strength[found].astype(np.float64), turned[found].T
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(len(found))] < 0, -1, 1)  # the sign is arbitrary
@@ -148,6 +149,35 @@ def _fit_words(given: csr_matrix, keep: int) -> tuple[Matrix, Matrix]:
     variances = np.maximum(strength**2 / count - ((mean * weights) @ axes) ** 2, 0)
     matrix = weights[:, None] * axes / np.sqrt((variances + variances.mean() + 1e-12) * len(found))
     return mean.astype(np.float32), matrix.astype(np.float32)
+
+
+def _strongest(weighted: csr_matrix, most: int) -> tuple[Matrix, Matrix]:
+    """Singular values, ascending, shape (k,), and right singular vectors, shape (k, width), of the strongest axes.
+
+    Where many are equal, as those of words that two items each have in common, ARPACK may break down (it goes from one
+    vector); then all axes are iterated together (Halko, Martinsson and Tropp 2011, algorithm 4.4).
+    """
+    random = rng.generator(0, "words")
+    start = random.random(min(weighted.shape)).astype(np.float32)
+    try:
+        _, strength, turned = svds(weighted, k=most, v0=start, return_singular_vectors="vh", rng=random)
+    except (np.linalg.LinAlgError, ArpackError):
+        return _together(weighted, most, random)
+    if np.isfinite(strength).all() and np.isfinite(turned).all():
+        return strength, turned
+    return _together(weighted, most, random)
+
+
+def _together(weighted: csr_matrix, most: int, random: np.random.Generator) -> tuple[Matrix, Matrix]:
+    width = weighted.shape[1]
+    axes = random.standard_normal((width, min(most + _SPARE, *weighted.shape))).astype(np.float32)
+    back = csr_matrix(weighted.T)
+    for _ in range(_ROUNDS):
+        axes, _ = np.linalg.qr(back @ (weighted @ axes))
+    seen = weighted @ axes
+    squares, turn = np.linalg.eigh((seen.T @ seen).astype(np.float64))
+    strength = np.sqrt(np.maximum(squares[-most:], 0)).astype(np.float32)
+    return strength, (axes @ turn[:, -most:].astype(np.float32)).T
 
 
 def _weights(given: csr_matrix) -> Matrix:

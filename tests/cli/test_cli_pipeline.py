@@ -53,7 +53,7 @@ def test_align_json_holds_scores_and_curve_and_the_table_the_shares(molar, copy)
     assert report["scores"]["aligned"]["ndcg@10"] >= max(report["scores"][part]["ndcg@10"] for part in parts)
     table = molar("align", "--workspace", copy).stdout
     for name, words in (("sequence", "what follows what"), ("collaborative", "collaborative tower")):
-        (line,) = [line for line in table.splitlines() if words in line]
+        line = next(line for line in table.splitlines() if words in line)  # that of what comes next is first
         assert line.endswith(f"{report['facts']['shares'][name]:.0%}")
     assert sum(report["facts"]["shares"].values()) == pytest.approx(1)
     assert "no training interactions" in table

@@ -154,3 +154,24 @@ def test_vectors_in_chunks_come_out_as_all_at_once(vectors, monkeypatch, count):
     whole = fitted(vectors[:count], attributes[:count])
     monkeypatch.setattr(conditioning, "_CHUNK", 50)
     assert np.array_equal(fitted(vectors[:count], attributes[:count]), whole)
+
+
+def test_words_that_two_items_each_share_have_axes_though_all_are_alike():
+    """A thousand singular values that are equal, of which ARPACK finds one vector at a time, or none."""
+    pairs = np.arange(2000) // 2
+    words = csr_matrix((np.ones(2000, np.float32), (np.arange(2000), WIDTH + pairs)), shape=(2000, WIDTH + WORDS))
+    none = np.zeros((2000, 0), np.float32)
+    fitted = [conditioning.fit(none, (), 64, words)(none, words) for _ in range(2)]
+    assert np.array_equal(*fitted)
+    there = fitted[0].any(axis=1)
+    assert np.allclose((fitted[0][::2] * fitted[0][1::2]).sum(axis=1)[there[::2]], 1, atol=1e-3)
+    assert there.sum() >= 64
+
+
+def test_axes_that_are_iterated_together_are_the_strongest():
+    random = np.random.default_rng(0)
+    few = (random.random((300, 12)) ** 8 @ random.random((12, 200))).astype(np.float32)
+    strength, axes = conditioning._together(csr_matrix(few), 5, random)
+    _, expected, own = np.linalg.svd(few)
+    assert np.allclose(strength[::-1], expected[:5], rtol=1e-4)
+    assert np.allclose(np.abs((axes[::-1] * own[:5]).sum(axis=1)), 1, atol=1e-3)

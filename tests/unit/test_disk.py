@@ -76,5 +76,9 @@ def test_a_writer_is_told_before_it_writes_to_a_full_disk(tmp_path, monkeypatch)
     assert not (tmp_path / "content").exists()
 
 
-def test_room_is_that_of_the_nearest_folder_there_is():
-    assert disk.room(Path("/no/such/folder")) == disk.room(Path(os.sep))
+def test_room_is_that_of_the_nearest_folder_there_is(monkeypatch):
+    asked = []
+    usage = disk.shutil.disk_usage
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: asked.append(folder) or usage(folder))
+    assert disk.room(Path("/no/such/folder")) > 0
+    assert asked == [Path(os.sep)]

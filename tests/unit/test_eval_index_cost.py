@@ -43,10 +43,10 @@ class Model:
 
     reranker = None
 
-    def scores_of(self, users, log):
+    def scores_of(self, users, log, aim):
         return users.dense @ DENSE.T + users.sparse @ PARTNERS.T
 
-    def lifted(self, scores, allowed):
+    def lifted(self, scores, allowed, aim):
         return scores + np.float32(LIFT) * NEW
 
 
