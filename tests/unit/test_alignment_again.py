@@ -28,7 +28,7 @@ from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN
 from molar_retrieval.workspace import Workspace
 
 N, PEOPLE, START = 40, 260, 18_000 * DAY
-SETTINGS = MolarSettings(align=AlignSettings(preset="instant", threads=1))
+SETTINGS = MolarSettings(align=AlignSettings(preset="instant", horizon="both", threads=1))
 
 
 def bought(folder):
