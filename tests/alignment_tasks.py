@@ -1,5 +1,7 @@
 """Small made-up cases and models for tests of the alignment."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from eval_model_tasks import log_of
@@ -21,6 +23,7 @@ TOWERS, EXPERTS = ("collaborative", "content"), ("sequence", "linear", "neighbou
 N = 40
 NEW = np.array([5, 17, 30, 31, 38])
 """Items without interactions."""
+KNOWN = np.setdiff1d(np.arange(N), NEW)
 BLOCKS = (VectorBlock("content_text", 0, 6), VectorBlock("content_image", 6, 14))
 _WEIGHTS = {"collaborative": 1.0, "content": 0.7, "sequence": 0.4, "linear": 1.3, "neighbours": 0.9, "trend": 0.35}
 _NEWCOMER = {"collaborative": 0.6, "content": 0.8, "neighbours": 1.7, "trend": 0.2}
@@ -70,6 +73,12 @@ def training_log(seed=0):
     times = [np.sort(11_000 * DAY + random.integers(0, 100 * DAY, length)) for length in lengths]
     items = [random.choice(known, length, p=_popular(len(known))) for length in lengths]
     return log_of([i.tolist() for i in items], N, np.concatenate(times))
+
+
+def asked_log():
+    """Histories to score, one of them empty, asked about at different times of the training log."""
+    log = log_of([[1, 2, 3], [], [7, 7, 9, 20, 21, 22, 23, 24], [39], [5]], N)
+    return replace(log, asked_at=11_000 * DAY + np.array([60, 3, 101, 30, 30]) * DAY + 5000)
 
 
 def _popular(n):

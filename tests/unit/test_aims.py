@@ -5,18 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from alignment_tasks import EXPERTS, NEW, TOWERS, N, model_of, training_log
-from eval_model_tasks import log_of
+from alignment_tasks import EXPERTS, KNOWN, NEW, TOWERS, N, asked_log, model_of, training_log
 from test_alignment_model import part_scores
 from test_alignment_store import round_trip
 
 from molar_retrieval.errors import RequestError
-from molar_retrieval.experts.trend import DAY
 from molar_retrieval.index import SparseVector
 from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN, Aim, served, shared
 from molar_retrieval.ranking.features import features, names
 
-KNOWN = np.setdiff1d(np.arange(N), NEW)
 SOON = {"collaborative": 1.0, "content": 0.7, "sequence": 0.4, "linear": 1.3, "neighbours": 0.9, "trend": 0.35}
 LONG = {"collaborative": 0.2, "content": 0.7, "sequence": 0.0, "linear": 2.6, "neighbours": 0.3, "trend": 1.4}
 
@@ -28,9 +25,7 @@ def _one_thread():
 
 @pytest.fixture
 def asked():
-    """Histories, one of them empty, asked about at different times of the training log."""
-    log = log_of([[1, 2, 3], [], [7, 7, 9, 20, 21, 22, 23, 24], [39], [5]], N)
-    return replace(log, asked_at=11_000 * DAY + np.array([60, 3, 101, 30, 30]) * DAY + 5000)
+    return asked_log()
 
 
 def aiming(soon, later, experts=EXPERTS):

@@ -5,14 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from alignment_tasks import EXPERTS, NEW, TOWERS, N, model_of, training_log
-from eval_model_tasks import log_of
+from alignment_tasks import EXPERTS, KNOWN, NEW, TOWERS, N, asked_log, model_of, training_log
 from scipy.special import log_softmax
 
 from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.experts.trend import DAY, Trend
-
-KNOWN = np.setdiff1d(np.arange(N), NEW)
 
 
 @pytest.fixture(autouse=True)
@@ -22,9 +19,7 @@ def _one_thread():
 
 @pytest.fixture
 def asked():
-    """Histories to score, one of them empty, asked about at different times of the training log."""
-    log = log_of([[1, 2, 3], [], [7, 7, 9, 20, 21, 22, 23, 24], [39], [5]], N)
-    return replace(log, asked_at=11_000 * DAY + np.array([60, 3, 101, 30, 30]) * DAY + 5000)
+    return asked_log()
 
 
 def part_scores(model, log, seen):
