@@ -156,7 +156,7 @@ def _print_trained(run: Session, done: "Aligned") -> None:
     run.console.line(_told(done.exploration))
     second = facts["rerank"]
     if "used" in second:
-        verdict = "used" if second["used"] else "not borne out, left out"
+        verdict = "used" if second["used"] else "left out, as what it adds may be chance"
         run.console.line(
             f"second stage: {verdict}; NDCG@10 {second['before']:.4f} before, {second['after']:.4f} after, by networks"
             " that had not seen the user"
