@@ -58,7 +58,7 @@ class Trend:
 
     def log_scores(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Log of popularity plus 0.05, shape (T, n_items), at ``times`` in seconds since 1970 (UTC), shape (T,)."""
-        asked, which = np.unique(times // DAY, return_inverse=True)
+        asked, which = np.unique(np.minimum(times // DAY, self._last), return_inverse=True)
         if self.timeless:
             counts = np.bincount(self.items, self.amount, minlength=self.n_items)
             return np.repeat(_logarithm(counts)[None], len(times), axis=0)
@@ -81,9 +81,13 @@ class Trend:
 
     def now(self) -> npt.NDArray[np.float32]:
         """The same on the day after the log's last interaction, when all of it counts, shape (n_items,)."""
-        after = DAY * (int(self.days[-1]) + 1 if len(self.days) else 0)
-        row: npt.NDArray[np.float32] = self.log_scores(np.array([after], np.int64))[0]
+        row: npt.NDArray[np.float32] = self.log_scores(np.array([self._last * DAY], np.int64))[0]
         return row
+
+    @property
+    def _last(self) -> int:
+        """The day after the log's last interaction."""
+        return int(self.days[-1]) + 1 if len(self.days) else 0
 
 
 def _logarithm(demand: npt.NDArray[np.number]) -> npt.NDArray[np.float32]:

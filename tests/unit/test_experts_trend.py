@@ -23,6 +23,7 @@ def random_log(n=400, days=60, seed=0):
 
 def slowly(log, half_life, moment):
     demand = [0.0] * log.n_items
+    moment = min(moment, int(log.timestamp.max()) + DAY)
     midnight = moment - moment % DAY
     for item, second in zip(log.item.tolist(), log.timestamp.tolist(), strict=True):
         if second < midnight:
@@ -71,6 +72,13 @@ def test_now_is_the_day_after_the_last_interaction():
     assert now.shape == (3,)
     expected = [math.log(2 ** (-1.1) + 0.05), math.log(2 ** (-0.2) + 2 ** (-0.1) + 0.05), math.log(0.05)]
     np.testing.assert_allclose(now, expected, rtol=1e-6)
+
+
+def test_after_the_log_what_was_in_demand_stays():
+    trend = Trend.fit(random_log(), 3)
+    long_after = trend.log_scores(np.array([START + 61 * DAY, START + 900 * DAY]))
+    assert np.array_equal(long_after, np.tile(trend.now(), (2, 1)))
+    assert len(np.unique(trend.now())) > 5
 
 
 def test_centuries_of_silence_are_no_trouble():
