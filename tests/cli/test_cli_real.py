@@ -16,8 +16,9 @@ def test_every_item_and_every_user_of_hm(molar, real_data, tmp_path):
     matrix = np.random.default_rng(0).normal(size=(len(ids), 16)).astype(np.float32)
     table = pa.table({"item_id": ids, "vector": pa.array(list(matrix), pa.list_(pa.float32()))})
     pq.write_table(table, tmp_path / "vectors.parquet")
-    # Not the regressions over 10,000 items: they take a minute, and say nothing of whether all is there.
-    settings = '[align]\nepochs = 1\ndim = 16\nhistory = 30\nthreads = 1\nexperts = ["neighbours", "trend"]\n'
+    # Neither the regressions over 10,000 items nor weights for later: they take long, and say nothing of what is there.
+    some = 'experts = ["neighbours", "trend"]\nhorizon = "next"\n'
+    settings = f"[align]\nepochs = 1\ndim = 16\nhistory = 30\nthreads = 1\n{some}"
     (tmp_path / "molar.toml").write_text(settings)
     workspace = tmp_path / ".molar"
     options = ["--workspace", workspace, "--json"]
