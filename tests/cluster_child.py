@@ -15,8 +15,13 @@ from typing import Any
 import numpy as np
 from embedding_fakes import FakePlanner
 from eval_model_tasks import log_of
+from ranking_fakes import LastFiles
 from shard_jobs import Killing, SquaresJob, shards
 
+from molar_eval import ranking_job
+from molar_eval.cases import Cases
+from molar_eval.models.base import Task
+from molar_eval.ranking_job import RankingJob
 from molar_retrieval.cluster import local
 from molar_retrieval.cluster.address import ClusterAddress
 from molar_retrieval.cluster.runner import OnCluster, nodes_of
@@ -107,6 +112,23 @@ def counted(workspace: str, folder: str) -> dict[str, Any]:
         runner = Killing(OnCluster(_address(workspace), workers), place) if workers else InThisProcess()
         weights = Counting(place, runner, progress).columns(work, tensors, blocks.blocks, 40)
         told[workers] = {"blocks": len(blocks.blocks), "weights": weights.nnz, "notes": progress.notes}
+    return told
+
+
+def ranked(workspace: str, folder: str) -> dict[str, Any]:
+    """Cases ranked by this process, and by two workers of the cluster, of whom the first is killed."""
+    random, told = np.random.default_rng(3), {}
+    log = log_of([random.integers(0, 40, n).tolist() for n in random.integers(2, 25, 120)], 40)
+    asked = np.arange(log.n_users)
+    cases = Cases.single(log, asked, np.diff(log.offsets) - 1, log.item[log.offsets[1:] - 1])
+    task, memory = Task(log, cases, np.ones(40, bool), None, "hide", Path(folder)), 12 * 16 * 40
+    ranking_job.SCORES = 16 * 40
+    for workers in (0, 2):
+        progress, own = Notes(), Path(folder, str(workers))
+        own.mkdir()
+        runner = Killing(OnCluster(_address(workspace), workers), own) if workers else InThisProcess()
+        lists = RankingJob(own, LastFiles(), 40, 10, "hide", memory, "ranking").make(cases, task, runner, progress)
+        told[workers] = {"cases": len(lists.items), "notes": progress.notes}
     return told
 
 

@@ -18,6 +18,8 @@ MANY_READ = 20_000
 """People whose histories towers read, from whom on it pays: fewer are read here in a minute."""
 MANY_SENT = 200_000
 """Points that are sent to a server, from which on it pays: fewer are sent from here in a minute."""
+MANY_SCORES = 2_000_000_000
+"""Scores of a test, cases by items, from which on it pays to rank them there: fewer take a minute or two here."""
 _ANSWERS = 60.0
 """Seconds that a cluster has to say what machines it has."""
 

@@ -288,6 +288,7 @@ class Making(Foretelling):
         memory: int = 256,
         index: str | None = None,
         trust_remote_code: bool = False,
+        on: str = "auto",
         command: str | None = None,
         tell: "Callable[[str], None] | None" = None,
     ) -> "Evaluation":
@@ -305,15 +306,17 @@ class Making(Foretelling):
             seen: Items that a user had: ``hide``, ``show`` (taking them again counts) or ``both``.
             where: Only items that fulfil this condition.
             out: Folder of the run; None: a new one in the workspace.
-            memory: MiB for scores in ranking.
+            memory: MiB for scores in ranking, of each process that ranks.
             index: What measures the cost of an index: address of a Qdrant server, ``local``, or as the settings say.
             trust_remote_code: Let the encoder run code that it brings.
+            on: Who ranks the cases of a large test by models that lie in files; see :meth:`recommend`.
             command: What the report names as its origin; None: this call.
             tell: Told of each finished model; None: shown with the progress.
 
         Returns:
             The report; its page is ``report.html`` in ``folder``.
         """
+        from molar.clustering import MANY_SCORES, processes, runner_of
         from molar.evaluating import chosen_suite, prepared
         from molar.reports import remember_folder
         from molar_eval.evaluate import Evaluator
@@ -326,7 +329,7 @@ class Making(Foretelling):
         with self.bound() as place, self.progress() as progress, at_work(place, "evaluate", settings, progress):
             if self.catalogue is not None or where is not None:
                 prepared(place, settings, progress, where)
-            result = Evaluator(
+            evaluator = Evaluator(
                 place,
                 chosen,
                 settings,
@@ -335,7 +338,10 @@ class Making(Foretelling):
                 memory=memory << 20,
                 progress=progress,
                 tell=tell or progress.note,
-            ).run()
+            )
+            least = max(1, MANY_SCORES // max(1, evaluator.log.n_items))
+            evaluator.runner = runner_of(self, on, processes(settings.align.threads), least)
+            result = evaluator.run()
             write_report(result.folder, result.report, result.examples, place.catalogue)
             remember_folder(place.root, result.folder)
             return result

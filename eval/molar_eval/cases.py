@@ -98,6 +98,17 @@ class Cases:
             targets=self.targets[np.repeat(keep, counts)],
         )
 
+    def between(self, first: int, last: int) -> "Cases":
+        """The cases from one place up to another."""
+        begin, end = self.offsets[first], self.offsets[last]
+        return replace(
+            self,
+            user=self.user[first:last],
+            length=self.length[first:last],
+            offsets=self.offsets[first : last + 1] - begin,
+            targets=self.targets[begin:end],
+        )
+
     def drawn(self, most: int, purpose: str) -> "Cases":
         """At most so many of the cases; for one purpose always the same ones, whatever the model and its seed."""
         if len(self) <= most:

@@ -62,6 +62,7 @@ from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.frame import Frame
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.runner import InThisProcess, Runner
 from molar_retrieval.training.device import pick_device
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Workspace
@@ -119,7 +120,8 @@ class Evaluator:
     """Runs one suite on a workspace's catalogue with prepared interactions and content vectors.
 
     ``folder`` is that of this run, None: a new one in the workspace; ``command`` what the user typed, for the report;
-    ``memory`` bytes for scores in ranking. ``tell`` is told of each finished model.
+    ``memory`` bytes for scores in ranking, of each process that ranks. ``tell`` is told of each finished model. Of
+    tests that are large the ``runner`` ranks the cases.
     """
 
     workspace: Workspace
@@ -128,6 +130,7 @@ class Evaluator:
     folder: Path | None = None
     command: str = ""
     memory: int = _MEMORY
+    runner: Runner = field(default_factory=InThisProcess)
     progress: Progress = SILENT
     tell: Callable[[str], None] = lambda _: None
     notes: list[str] = field(default_factory=list)
@@ -263,7 +266,7 @@ class Evaluator:
             seen=seen,
             folder=self.root / "models" / name,
         )
-        return TrialRunner(split, task, self.suite.k, self.root / "trials", self.memory)
+        return TrialRunner(split, task, self.suite.k, self.root / "trials", self.memory, self.runner)
 
     def _trials(self, runner: TrialRunner, model: Model, seen: Seen) -> list[Trial]:
         found = []

@@ -4,10 +4,10 @@ Ties are broken against the model: a target stands behind every other candidate 
 gives all items one score finds nothing. The lists that are shown break ties by item row.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from math import isqrt
-from typing import TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,15 @@ class Ranked:
     scores: Scores
     ranks: npt.NDArray[np.int64]
 
+    def to_tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """Its arrays by name, as files have them."""
+        return {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Those of cases that follow one another, in parts."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
 
 def rank(
     cases: Cases,
@@ -65,7 +74,7 @@ def rank(
         SettingsError: If ``k``, the length of the lists, is less than 1.
     """
     n_items = cases.history.n_items
-    height = max(1, min(_MOST_ROWS, memory // (4 * _TABLES * max(1, n_items))))
+    height = block_height(n_items, memory)
 
     def panels(block: slice) -> Panel:
         inputs = cases.inputs(block)
@@ -81,6 +90,11 @@ def rank(
         return lambda first, stop: table[:, first:stop]
 
     return _ranked(cases, panels, (height, max(1, n_items)), k, candidates, seen, progress)
+
+
+def block_height(n_items: int, memory: int) -> int:
+    """How many cases :func:`rank` asks a model about at a time."""
+    return max(1, min(_MOST_ROWS, memory // (4 * _TABLES * max(1, n_items))))
 
 
 def allowed(cases: Cases, block: slice, candidates: Mask, seen: Seen) -> Mask:

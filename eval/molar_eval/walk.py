@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from molar_eval.cases import Mask
@@ -82,7 +81,7 @@ class WalkRunner:
             facts={},
             fit_seconds=sum(step.cost.seconds for step in done),
             score_seconds={key: sum(step.score_seconds for step in done)},
-            ranked={key: _joined([step.ranked for step in done])},
+            ranked={key: Ranked.joined([step.ranked for step in done])},
             cached=cached,
         )
         return WalkTrial(trial, [step.cost for step in done])
@@ -142,17 +141,8 @@ def _named(number: int) -> str:
     return f"step-{number:03d}"
 
 
-def _joined(parts: Sequence[Ranked]) -> Ranked:
-    return Ranked(
-        np.concatenate([part.items for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.ranks for part in parts]),
-    )
-
-
 def _write(place: Path, step: WalkedStep) -> None:
-    tensors = {"items": step.ranked.items, "scores": step.ranked.scores, "ranks": step.ranked.ranks}
-    save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, place.with_suffix(".safetensors"))
+    save_file(step.ranked.to_tensors(), place.with_suffix(".safetensors"))
     for_owner(place.with_suffix(".safetensors"))
     record = {**asdict(step.cost), "score_seconds": step.score_seconds}
     write_atomically(place.with_suffix(".json"), json.dumps(record))
@@ -164,6 +154,5 @@ def _read(folder: Path, number: int) -> WalkedStep | None:
     if not record.exists():
         return None
     facts = json.loads(record.read_text("utf-8"))
-    tensors = load_file(record.with_suffix(".safetensors"))
-    ranked = Ranked(tensors["items"], tensors["scores"], tensors["ranks"])
+    ranked = Ranked(**load_file(record.with_suffix(".safetensors")))
     return WalkedStep(ranked, Cost(facts["seconds"], facts["cpu_seconds"]), facts["score_seconds"])

@@ -165,6 +165,15 @@ def test_partners_are_the_same_though_a_worker_is_killed(space: Namespace, works
     assert found[0] == found[1]
 
 
+def test_cases_are_ranked_the_same_though_a_worker_is_killed(space: Namespace, workspace: Path, tmp_path: Path) -> None:
+    told = space.run("ranked", workspace=str(workspace), folder=str(tmp_path))
+    assert told["0"]["cases"] == told["2"]["cases"] == 120
+    assert any("a worker of the cluster was lost" in note for note in told["2"]["notes"])
+    found = [{path.name: path.read_bytes() for path in (tmp_path / number).glob("*.safetensors")} for number in "02"]
+    assert len(found[0]) > 5
+    assert found[0] == found[1]
+
+
 def test_a_raylet_that_is_killed_costs_what_it_had_in_hand(
     workspace: Path, squared: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ class Counting:
     stochastic: bool = True
     fits: list = field(default_factory=list)
     facts: dict = field(default_factory=lambda: {"chosen": {"a": 1}})
+    files: None = None
 
     def fit(self, task, seed, progress=None):
         self.fits.append(seed)

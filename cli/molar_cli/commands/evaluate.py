@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molar_cli.options import ConditionOption, IndexOption, TrustOption, option
+from molar_cli.options import ConditionOption, IndexOption, OnOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 
@@ -54,6 +54,7 @@ def evaluate(
     memory: Annotated[int, typer.Option(metavar="MIB", help="Memory for scores in ranking.")] = 256,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
+    on: OnOption = "auto",
 ) -> None:
     """Measure how good the recommendations are, against tuned baselines, on splits that training never sees.
 
@@ -70,7 +71,12 @@ def evaluate(
         raise SettingsError(f"--demo is a catalogue of its own, and {catalogue} another", "leave one out")
     others: dict[str, Any] = {"--suite": suite != "quick", "--seeds": seeds, "--model": model, "--slice": column}
     others |= {"--category": category, "--ties": ties, "--seen": seen, "--gate": gate, "--out": out}
-    others |= {"--memory": memory != 256, "--index": index, "--trust-remote-code": trust_remote_code}
+    others |= {
+        "--memory": memory != 256,
+        "--index": index,
+        "--trust-remote-code": trust_remote_code,
+        "--on": on != "auto",
+    }
     if impressions is None and clip is not None:
         raise SettingsError("--clip bounds the weights of --impressions", "name a log of what was shown")
     if impressions is not None and (given := [name for name, value in others.items() if value]):
@@ -81,7 +87,7 @@ def evaluate(
         return
     result = shop.evaluate(
         suite, models=model or (), slices=column or (), seeds=seeds, category=category, ties=ties, seen=seen,
-        where=where, out=out, memory=memory, index=index, trust_remote_code=trust_remote_code,
+        where=where, out=out, memory=memory, index=index, trust_remote_code=trust_remote_code, on=on,
         command="molar " + " ".join(_shown(sys.argv[1:])), tell=run.console.note,
     )  # fmt: skip
     _print(run, result)

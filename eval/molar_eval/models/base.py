@@ -1,6 +1,7 @@
 """What every model under test does: fit on training interactions, then score all items for histories."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -50,8 +51,23 @@ class Task:
         return fingerprint.of_json([self.seen, data])
 
 
+class ScorerFiles(Protocol):
+    """What a fitted model is made of again, in another process or on a machine that sees its files; it is pickled."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with whatever the scores depend on."""
+
+    def opened(self, training: InteractionLog) -> AbstractContextManager["Scorer"]:
+        """The model, which has seen this log; it computes with one thread."""
+
+
 class Scorer(Protocol):
     """A fitted model."""
+
+    @property
+    def files(self) -> ScorerFiles | None:
+        """What it is made of again elsewhere; None: it lives in the memory of this process."""
 
     @property
     def facts(self) -> Mapping[str, Any]:

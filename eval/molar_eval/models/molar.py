@@ -1,11 +1,13 @@
 """Molar itself as a model under test: the same steps as the commands, in a workspace of the split's own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from molar_eval.cases import Mask, Scores
 from molar_eval.models.base import Kind, Task
@@ -20,8 +22,10 @@ from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.interactions import Holdout, InteractionLog, write_log
+from molar_retrieval.manifest import MANIFEST
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import NEXT, Aim, Horizon, served
+from molar_retrieval.training.device import threads
 from molar_retrieval.workspace import Workspace
 
 _FITTING = ("molar_retrieval.alignment.align", "molar_retrieval.interactions.write")
@@ -75,9 +79,7 @@ class Molar:
         inputs = {"catalogue": content["catalogue"].require()[1].fingerprint}
         write_log(workspace, as_held_out(task, options.split.validation_users), inputs)
         report = align(workspace, options, progress=progress)
-        model = open_model(report.folder).seeing(task.training)
-        if not self.second_stage:
-            model = replace(model, reranker=None)
+        model = opened_model(report.folder, task.training, self.second_stage)
         aim = self._aim(model, task)
         facts = {
             "weights": model.weights_for(aim),
@@ -88,7 +90,8 @@ class Molar:
             "validation": report.scores,
             "fit_seconds": report.facts["seconds"],
         }
-        return MolarScorer(model, workspace, facts, aim)
+        files = MolarFiles(report.folder.resolve(), self.second_stage, aim)
+        return MolarScorer(model, workspace, facts, aim, files)
 
     def _aim(self, model: AlignedModel, task: Task) -> Aim:
         try:
@@ -105,6 +108,7 @@ class MolarScorer:
     workspace: Workspace
     facts: Mapping[str, Any]
     aim: Aim = NEXT  # whose weights rank
+    files: "MolarFiles | None" = None
     _users: UserVectors | None = field(default=None, init=False, repr=False)
 
     def scores(self, inputs: InteractionLog) -> Scores:
@@ -118,6 +122,33 @@ class MolarScorer:
         if self._users is None or self.model.reranker is None or self.aim != NEXT:
             return lifted
         return self.model.reranked(lifted, allowed, self._users, inputs)
+
+
+@dataclass(frozen=True)
+class MolarFiles:
+    """An alignment in a folder, whether its second stage is asked, and the aim; see :class:`ScorerFiles`."""
+
+    folder: Path
+    second_stage: bool
+    aim: Aim
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the artefact's manifest, which says when it was made."""
+        return fingerprint.of_json([fingerprint.of_file(self.folder / MANIFEST), self.second_stage, self.aim.name])
+
+    @contextmanager
+    def opened(self, training: InteractionLog) -> Iterator[MolarScorer]:
+        """See :class:`molar_eval.models.base.ScorerFiles`."""
+        model = opened_model(self.folder, training, self.second_stage)
+        with threads(1), threadpool_limits(1, "blas"):
+            yield MolarScorer(model, Workspace(self.folder.parents[1]), {}, self.aim, self)
+
+
+def opened_model(folder: Path, training: InteractionLog, second_stage: bool) -> AlignedModel:
+    """An alignment that has seen a log, with or without what ranks again."""
+    model = open_model(folder).seeing(training)
+    return model if second_stage else replace(model, reranker=None)
 
 
 def as_held_out(task: Task, most: int) -> Holdout:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -33,6 +33,7 @@ class Fitted:
     scoring: Scoring
     scorable: Mask
     facts: Mapping[str, Any]
+    files: None = field(default=None, init=False)  # what was fitted lies in memory
 
     def scores(self, inputs: InteractionLog) -> Scores:
         """Scores of all items for each history, shape (n_histories, n_items); ``-inf`` where not scorable."""

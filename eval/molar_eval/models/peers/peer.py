@@ -94,6 +94,7 @@ class PeerScorer:
     folder: Path
     scorable: Mask
     facts: Mapping[str, Any]
+    files: None = field(default=None, init=False)  # its process is the only one that answers
 
     def scores(self, inputs: InteractionLog) -> Scores:
         """See :class:`molar_eval.models.base.Scorer`."""
