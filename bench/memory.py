@@ -28,7 +28,7 @@ from rich.table import Table
 
 from molar_retrieval import memory
 from molar_retrieval.collaborative.factors import held_out
-from molar_retrieval.config import SplitSettings
+from molar_retrieval.config import MolarSettings, SplitSettings
 from molar_retrieval.interactions import Holdout
 from molar_retrieval.memory import Sizes
 from molar_retrieval.workspace import Workspace
@@ -124,14 +124,46 @@ def towers(folder: Path, sizes: Sizes) -> None:
 
 
 def counting(folder: Path, sizes: Sizes) -> None:
-    """What is taken after what, with all settings that are tried."""
+    """All experts, with all settings that are tried."""
     from molar_retrieval.alignment.counting import count
     from molar_retrieval.alignment.validation import ValidationCases
     from molar_retrieval.config import AlignSettings
 
-    holdout = _held_out(folder)
-    settings = AlignSettings(preset="instant", experts=("sequence",))
-    count(holdout.training, ValidationCases.of(holdout), np.zeros((sizes.items, 1), np.float32), settings)
+    holdout, random = _held_out(folder), np.random.default_rng(0)
+    own = random.standard_normal((sizes.items, sizes.features), np.float32)
+    count(holdout.training, ValidationCases.of(holdout), own, AlignSettings(preset="instant"))
+
+
+def aligned(folder: Path, sizes: Sizes) -> None:
+    """What publishing needs; not measured."""
+    from molar_retrieval.alignment.align import align
+    from molar_retrieval.alignment.derive import derive
+    from molar_retrieval.embedding import embed
+
+    workspace, settings, path = _workspace(folder), _settings(sizes), folder / "vectors.parquet"
+    random = np.random.default_rng(0)
+    schema = pa.schema([("item_id", pa.string()), ("vector", pa.list_(pa.float32(), sizes.vector))])
+    with pq.ParquetWriter(path, schema) as writer:
+        for begin in range(0, sizes.items, 8192):
+            rows = range(begin, min(begin + 8192, sizes.items))
+            numbers = random.standard_normal(len(rows) * sizes.vector, np.float32)
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(numbers), sizes.vector)
+            writer.write_table(pa.table([pa.array([f"item {row:09d}" for row in rows]), vectors], schema=schema))
+    embed(workspace, settings.embed, vectors=path)
+    align(workspace, settings)
+    derive(workspace)
+
+
+def publishing(folder: Path, sizes: Sizes) -> None:
+    """A generation of what was counted, with its graphs and its proof."""
+    from molar_indexes.assemble import publish_generation
+
+    publish_generation(_workspace(folder), _settings(sizes).index).close()
+
+
+def _settings(sizes: Sizes) -> MolarSettings:
+    align = {"preset": "instant", "content_dims": sizes.features}  # vectors from a file are one block
+    return MolarSettings.model_validate({"align": align, "cf": {"factors": sizes.factors, "iterations": 1}})
 
 
 def _workspace(folder: Path) -> Workspace:
@@ -148,6 +180,7 @@ STAGES: dict[str, Callable[[Path, Sizes], None]] = {
     "features": features,
     "towers": towers,
     "counting": counting,
+    "publishing": publishing,
 }
 
 
@@ -165,7 +198,7 @@ def measured(stage: str, folder: Path, sizes: Sizes) -> tuple[int, float]:
 
 def child(stage: str, folder: Path, sizes: Sizes) -> None:
     """Run one stage, and print what it took."""
-    {**STAGES, "catalogue": catalogue}[stage](folder, sizes)
+    {**STAGES, "catalogue": catalogue, "aligned": aligned}[stage](folder, sizes)
     status = Path("/proc/self/status").read_text("ascii")  # not ru_maxrss, which begins with that of the parent
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps([1024 * int(status.split("VmHWM:")[1].split()[0]), used.ru_utime + used.ru_stime]))

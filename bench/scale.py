@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 
@@ -88,6 +88,16 @@ def made(items: int, dim: int, users: int) -> Made:
     return Made(vectors, content, people, histories)
 
 
+def mapped(made: Made, folder: Path) -> Made:
+    """The same, what is known of items mapped from files, as an alignment's arrays are when it is published."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for name in ("items", "content"):
+        np.save(folder / f"{name}.npy", getattr(made, name))
+        found[name] = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
+    return replace(made, **found)
+
+
 def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspace, Stages]:
     """The catalogue as a published generation, and what that took."""
     count, dim = made.items.shape
@@ -120,13 +130,14 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
         whitening=None if turned is None else turned.users,
     )
     stages.start("words", None)
-    words = bm25(_titles(count))
+    items = _items(made, numbers, bm25(_titles(count)), turned)
     stages.finish()
+    del turned  # nor does what publishes an alignment keep it: items do, until the last of them has passed
     publish(
         workspace,
         backend="edge",
         spec=spec,
-        items=_items(made, numbers, words, turned),
+        items=items,
         users=_users(made),
         popular=[(row, 1) for row in range(10)],
         inputs={},
@@ -349,10 +360,9 @@ def main() -> None:
     parser.add_argument("--queries-only", action="store_true", help="leave out the other engines")
     parser.add_argument("--graphs-only", action="store_true", help="only graphs by several kinds of numbers")
     arguments = parser.parse_args()
-    data = made(arguments.items, arguments.dim, arguments.users)
+    data = mapped(made(arguments.items, arguments.dim, arguments.users), arguments.folder)
     graph = {"m": arguments.m, "ef_construct": arguments.ef_construct}
     if arguments.graphs_only:
-        arguments.folder.mkdir(parents=True, exist_ok=True)
         bare_graphs(data, arguments.folder, telling(data, min(arguments.samples, arguments.users))[1])
         return
     folder = arguments.folder / "-".join(map(str, (arguments.items, arguments.dim, *graph.values())))

@@ -1,6 +1,7 @@
 """What each step of a command takes, and to how much memory the process has come by then."""
 
 import resource
+from pathlib import Path
 
 from rich.table import Table
 
@@ -13,6 +14,7 @@ class Stages:
     def __init__(self) -> None:
         self.took: dict[str, Took] = {}
         self.peaks: dict[str, float] = {}  # MB
+        self.own: dict[str, float] = {}  # MB at the end of a step that are no pages of mapped files
         self._name, self._timer = "", Timer()
 
     @classmethod
@@ -21,11 +23,13 @@ class Stages:
         stages = cls()
         stages.took = {name: Took(*numbers[:2]) for name, numbers in noted.items()}
         stages.peaks = {name: numbers[2] for name, numbers in noted.items()}
+        stages.own = {name: numbers[3] for name, numbers in noted.items()}
         return stages
 
     def noted(self) -> dict[str, list[float]]:
         """What :meth:`of` reads."""
-        return {name: [took.seconds, took.processor, self.peaks[name]] for name, took in self.took.items()}
+        memory = {name: [self.peaks[name], self.own[name]] for name in self.took}
+        return {name: [took.seconds, took.processor, *memory[name]] for name, took in self.took.items()}
 
     def start(self, task: str, total: int | None) -> None:
         self.finish()
@@ -35,6 +39,8 @@ class Stages:
         name = self._name or "the rest"
         self.took[name] = self.took.get(name, Took()) + self._timer.took
         self.peaks[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        status = Path("/proc/self/status").read_text("ascii")
+        self.own[name] = int(status.split("RssAnon:")[1].split()[0]) / 1024
         self._name, self._timer = "", Timer()
 
     def advance(self, n: int = 1) -> None: ...
@@ -45,11 +51,12 @@ class Stages:
     def table(self, title: str, items: int) -> Table:
         """A line for each step, and the sum."""
         found = Table(title=title, title_justify="left", box=None)
-        for column in ("step", "s", "processor s", "µs an item", "peak so far, MB"):
+        for column in ("step", "s", "processor s", "µs an item", "peak so far, MB", "not mapped, MB"):
             found.add_column(column, justify="left" if column == "step" else "right")
         every = self.took | {"all": sum(self.took.values(), Took())}
         for name, took in every.items():
             peak = self.peaks.get(name, max(self.peaks.values()))
-            numbers = took.seconds, took.processor, 1e6 * took.processor / items, peak
+            own = self.own.get(name, max(self.own.values()))
+            numbers = took.seconds, took.processor, 1e6 * took.processor / items, peak, own
             found.add_row(name, *(f"{number:,.0f}" for number in numbers))
         return found

@@ -29,3 +29,17 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(adjust(_MMAP_THRESHOLD, _LARGE)) and bool(adjust(_TRIM_THRESHOLD, _LARGE))
+
+
+def give_freed_memory_back() -> bool:
+    """Hand what is freed back to the system, for work that needs its memory elsewhere next.
+
+    Of many small pieces that are freed the C library keeps the pages between those that are not. Only glibc can be
+    told (True); elsewhere nothing happens.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return False
+    trim(0)
+    return True

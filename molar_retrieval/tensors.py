@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -91,11 +91,15 @@ class MatrixWriter:
         self._file.close()
 
 
-def mapped(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The tensors of a safetensors file as read-only memory maps; a ValueError if it is not what its header says."""
+def mapped(path: Path, *, writable: bool = False) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of a safetensors file as memory maps, read-only ones unless they are to be ``writable``.
+
+    What is written to these stays in this process. A ValueError if the file is not what its header says.
+    """
+    mode: Literal["c", "r"] = "c" if writable else "r"
     # Plain arrays over the map: indexing a memmap itself costs ten times as much.
     return {
-        name: np.asarray(np.memmap(path, dtype, "r", offset, shape)) if 0 not in shape else np.empty(shape, dtype)
+        name: np.asarray(np.memmap(path, dtype, mode, offset, shape)) if 0 not in shape else np.empty(shape, dtype)
         for name, (dtype, shape, offset) in _located(path).items()
     }
 

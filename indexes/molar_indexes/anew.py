@@ -71,17 +71,8 @@ def publish_anew(
     model = open_model(alignment)
     catalogue = Catalogue(*read["catalogue"].require())
     log = open_log(read)
-    content, embedded = read["content"].require()
-    if model.demand is None:
-        sides = ItemSides.counted(model, log, newcomers, open_sums(alignment))
-    else:
-        sides = ItemSides.released(model)
-    told = sides.explored and sides.explored | {"cost": _cost(read, newcomers) or _former_cost(live, newcomers)}
-    others = {columns.CONTENT: model.features} | ({} if model.cf is None else {columns.CF: model.cf})
-    queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
-    others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
-    turned = _whitened(model, sides.vectors, log)
-    words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
+    explored, of_items = _of_items(read, settings, newcomers, model, catalogue, log)
+    told = explored and explored | {"cost": _cost(read, newcomers) or _former_cost(live, newcomers)}
     former = FormerUsers.of(workspace, model, catalogue.ids)
     job: UserVectorsJob | None = None
     if runner is not None and former is None and model.network.shapes and log.n_users > SHARD:
@@ -92,23 +83,11 @@ def publish_anew(
     return publish(
         workspace,
         backend=settings.backend,
-        spec=_spec(settings, catalogue, sides.vectors, sides.emerging, others, turned),
-        items=_items(catalogue, sides.vectors, sides.emerging, others, words, turned),
+        **of_items,
         users=_users(model, log, segments, former, job, runner, progress),
-        popular=sides.popular,
         parts=spans(model.dense_parts),
         sparse_parts=spans(model.sparse_parts),
         slots=model.slots,
-        extras=Extras(
-            origins=origins(model, catalogue),
-            support=sides.support,
-            numbers=model.numbers,
-            reranker=model.reranker,
-            queries=queries,
-            availability=catalogue.availability,
-            emerging=sides.emerging,
-            whitening=None if turned is None else turned.users,
-        ),
         encoder=alignment,
         inputs=inputs,
         settings=chosen,
@@ -119,6 +98,46 @@ def publish_anew(
         unfinished=[] if job is None else [job.folder],
         progress=progress,
     )
+
+
+def _of_items(
+    read: Pinned,
+    settings: IndexSettings,
+    newcomers: NewcomerSettings,
+    model: AlignedModel,
+    catalogue: Catalogue,
+    log: InteractionLog,
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """How new items are tried, and what :func:`publish` is told of items.
+
+    The matrices are held by the items alone: with the last of these they are given up, before graphs take memory.
+    """
+    content, embedded = read["content"].require()
+    if model.demand is None:
+        sides = ItemSides.counted(model, log, newcomers, open_sums(read["alignment"].require()[0]))
+    else:
+        sides = ItemSides.released(model)
+    others = {columns.CONTENT: model.features} | ({} if model.cf is None else {columns.CF: model.cf})
+    queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
+    others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
+    turned = _whitened(model, sides.vectors, log)
+    words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
+    extras = Extras(
+        origins=origins(model, catalogue),
+        support=sides.support,
+        numbers=model.numbers,
+        reranker=model.reranker,
+        queries=queries,
+        availability=catalogue.availability,
+        emerging=sides.emerging,
+        whitening=None if turned is None else turned.users,
+    )
+    return sides.explored, {
+        "spec": _spec(settings, catalogue, sides.vectors, sides.emerging, others, turned),
+        "items": _items(catalogue, sides.vectors, sides.emerging, others, words, turned),
+        "popular": sides.popular,
+        "extras": extras,
+    }
 
 
 def _cost(read: Pinned, newcomers: NewcomerSettings) -> dict[str, Any] | None:

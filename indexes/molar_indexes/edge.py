@@ -29,6 +29,7 @@ from molar_indexes.records import BATCH, ITEM_ID, batches
 from molar_retrieval.disk import fault, require, reserve
 from molar_retrieval.errors import BackendError
 from molar_retrieval.index import IndexItem, IndexSpec, StoredItem
+from molar_retrieval.native import give_freed_memory_back
 from molar_retrieval.progress import Progress
 
 _EMPTY, _OF_FIELD, _OF_ITEM = 64 << 20, 2 << 20, 256
@@ -64,6 +65,7 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
     with _made_in(target, need) as place:
         count, size = _insert(place, spec, chain([first] if first else [], stream), progress)
         reserve(place, 2 * size, "the index takes another")
+        give_freed_memory_back()
         # Only now it is known which vectors deserve a graph.
         if graphs(spec, count):
             progress.finish()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.model import AlignedModel
@@ -21,7 +21,7 @@ from molar_retrieval.experts.habits import Habits
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.ranking.reranker import Reranker
-from molar_retrieval.tensors import under
+from molar_retrieval.tensors import mapped, under
 from molar_retrieval.workspace import Manifest
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -79,11 +79,12 @@ def asked_for(model: AlignedModel) -> dict[str, Any]:
 def open_model(folder: Path) -> AlignedModel:
     """Read a model from an ``alignment`` artefact; it has seen no log yet, see :meth:`AlignedModel.seeing`.
 
+    All but the network is mapped: the system takes its pages back where it needs them, and processes share them.
     It makes the vectors of users in single precision, whatever it was trained in: as
     :class:`~molar_retrieval.alignment.user_encoder.UserEncoder` does, so that what is published and what a process that
     answers makes of the same history are the same.
     """
-    manifest, tensors = Manifest.read(folder), load_file(folder / FILE)
+    manifest, tensors = Manifest.read(folder), mapped(folder / FILE, writable=True)
     facts, settings = manifest.facts, trained_with(manifest)
     blocks = tuple(VectorBlock(*b) for b in facts["content_blocks"])
     count = range(len(blocks))

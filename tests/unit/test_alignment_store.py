@@ -69,6 +69,15 @@ def test_the_map_of_content_comes_back(tmp_path):
     assert np.array_equal(back.known, model.known)
 
 
+def test_what_is_known_of_items_is_mapped(tmp_path):
+    back = round_trip(model_of(), TOWERS, tmp_path)
+    for array in (back.features, back.content_knn.items):
+        assert array.flags.writeable
+        while array.base is not None and not isinstance(array, np.memmap):
+            array = array.base
+        assert isinstance(array, np.memmap)
+
+
 def test_popularity_without_decay_comes_back(tmp_path):
     back = round_trip(replace(model_of(), half_life=np.inf), TOWERS, tmp_path)
     assert back.half_life == np.inf

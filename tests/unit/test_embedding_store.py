@@ -49,6 +49,18 @@ def test_rows_in_any_order(tmp_path_factory: pytest.TempPathFactory, data: st.Da
     assert [first for first, _ in found] == np.cumsum([0, *(len(piece) for _, piece in found)])[:-1].tolist()
 
 
+def test_what_is_written_to_a_map_stays_in_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "v"
+    with MatrixWriter(path, "vectors", (2, 3)) as file:
+        file.write(np.arange(2), np.ones((2, 3), np.float32))
+    own = mapped(path, writable=True)["vectors"]
+    own += 1
+    assert own.sum() == 12
+    with pytest.raises(ValueError, match="read-only"):
+        mapped(path)["vectors"][0] = 0
+    np.testing.assert_array_equal(mapped(path)["vectors"], np.ones((2, 3)))
+
+
 def test_file_that_is_too_short(tmp_path: Path) -> None:
     path = tmp_path / "v"
     with MatrixWriter(path, "vectors", (4, 2)):

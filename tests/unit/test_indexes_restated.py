@@ -1,6 +1,7 @@
 """A generation whose items differ in attributes alone is the one that would be made anew."""
 
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import INDEX, TABLE, USERS, open_generation
 from molar_indexes.verify import verify
 from molar_retrieval.alignment.derive import derive
+from molar_retrieval.catalog.words import bm25
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import BackendError
 from molar_retrieval.expressions import Between
@@ -69,6 +71,22 @@ def test_it_is_the_one_that_would_be_made_anew(days, backend, monkeypatch):
         assert got == held(anew)
         assert tensors.keys() == mapped(anew.folder / TABLE).keys()
         assert all(np.array_equal(values, mapped(anew.folder / TABLE)[name]) for name, values in tensors.items())
+
+
+def test_matrices_of_items_are_given_up_before_graphs(days, monkeypatch):
+    made, left = [], []
+
+    def noted(texts):
+        words = bm25(texts)
+        made.append(weakref.ref(words))
+        return words
+
+    monkeypatch.setattr("molar_indexes.anew.bm25", noted)
+    monkeypatch.setattr("molar_indexes.edge.give_freed_memory_back", lambda: left.extend(own() for own in made))
+    monkeypatch.setattr(assemble.Restated, "of", lambda *_: None)
+    shutil.rmtree(days.workspace.root / "generations")
+    published(days).close()
+    assert left == [None]
 
 
 def test_what_stays_is_shared(days):
