@@ -17,9 +17,24 @@ class ClusterSettings(Settings):
     token_file: Path | None = Field(
         None, description="file with the token of the cluster at that address; None: what Ray's own variables say"
     )
+    storage: str | None = Field(
+        None,
+        description="s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or file:///FOLDER: workers read and write there what they"
+        " need; None: they see catalogue and workspace under the same paths",
+    )
     workers: int | None = Field(
         None, ge=1, le=10_000, description="work at once, at most; None: as many as there are CPUs, or GPUs where used"
     )
+
+    @field_validator("storage")
+    @classmethod
+    def _storage(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("s3", "gs", "file") or parts.username is not None or not parts.netloc + parts.path:
+            raise ValueError("a place such as s3://bucket/prefix is due, without keys")
+        return value.rstrip("/")
 
     @field_validator("address")
     @classmethod

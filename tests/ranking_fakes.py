@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,10 @@ class LastFiles:
     """There is nothing to read but the log."""
 
     fingerprint: str = "last"
+    folder: Path = Path("nothing")
+
+    def moved(self, folder: Path) -> "LastFiles":
+        return replace(self, folder=folder)
 
     @contextmanager
     def opened(self, training: InteractionLog) -> Iterator[Last]:

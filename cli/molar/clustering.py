@@ -198,5 +198,9 @@ def runner_of(shop: ShopBase, on: str, here: "Runner", least: int) -> "Runner":
         )
     if on == AUTO and shop.settings.cluster.address is None and len(local.members(shop.workspace)) < 2:
         return here  # a cluster of this machine alone
-    cluster = OnCluster(address, shop.settings.cluster.workers)
+    cluster: Runner = OnCluster(address, shop.settings.cluster.workers)
+    if (storage := shop.settings.cluster.storage) is not None:
+        from molar_retrieval.cluster.storage import OnStorage
+
+        cluster = OnStorage(cluster, storage)
     return BySize(here, cluster, least) if on == AUTO else cluster

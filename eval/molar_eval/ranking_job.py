@@ -4,10 +4,11 @@ Only a model that lies in files can be asked elsewhere; one that lives in memory
 where blocks of :func:`molar_eval.ranking.rank` do, so lists are the same bytes whoever makes them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from safetensors.numpy import load_file, save_file
 
@@ -22,6 +23,7 @@ from molar_retrieval.tensors import TensorsWriter, mapped, under
 
 SCORES = 1 << 28
 """Scores of a shard: some ten seconds of one processor."""
+_INPUTS, _MODEL = "inputs.safetensors", "model"
 _ARRAYS = ("user", "length", "offsets", "targets")
 
 
@@ -99,5 +101,14 @@ class RankingJob:
         return Ranked.joined([Ranked(**load_file(self.path(shard.number))) for shard in shards])
 
     @property
+    def reads(self) -> Mapping[str, Path]:
+        """See :class:`molar_retrieval.cluster.storage.MovableJob`."""
+        return {_INPUTS: self._inputs, _MODEL: self.files.folder}
+
+    def moved(self, folder: Path) -> Self:
+        """See :class:`molar_retrieval.cluster.storage.MovableJob`."""
+        return replace(self, folder=folder, files=self.files.moved(folder / _MODEL))
+
+    @property
     def _inputs(self) -> Path:
-        return self.folder / "inputs.safetensors"
+        return self.folder / _INPUTS

@@ -5,9 +5,9 @@ What all blocks read lies in one file of arrays, which workers map into memory: 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -26,6 +26,7 @@ FOLDER = "counting"
 """Where files of unfinished counting lie, in the folder of what is made of them."""
 Block = slice | Sequence[Rows]
 """Neighbouring items, or groups of items by their rows."""
+_INPUTS = "inputs.safetensors"
 _ITEMS, _INDPTR, _ROWS, _VALUES = "items", "indptr", "rows", "values"
 
 
@@ -94,7 +95,16 @@ class ColumnsJob:
     @property
     def inputs(self) -> Path:
         """The file that all shards read."""
-        return self.folder / "inputs.safetensors"
+        return self.folder / _INPUTS
+
+    @property
+    def reads(self) -> Mapping[str, Path]:
+        """See :class:`molar_retrieval.cluster.storage.MovableJob`."""
+        return {_INPUTS: self.inputs}
+
+    def moved(self, folder: Path) -> Self:
+        """See :class:`molar_retrieval.cluster.storage.MovableJob`."""
+        return replace(self, folder=folder)
 
     def path(self, shard: int) -> Path:
         """The file of a block."""
