@@ -106,14 +106,14 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
         made[NEW] = made[:, NEW] = 0
         made = csr_matrix(made)
         partners += [ItemItemWeights(name, made, *memory)] if name in experts else []
-    widths = {"collaborative": 16 * ensemble, "trend": 1}
+    widths = {"collaborative": 16 * ensemble, "neighbours": features.shape[1], "trend": 1}
     predictors = {
         name: Predictor(
             random.normal(size=(features.shape[1], width)).astype(np.float32),
-            random.normal(size=width).astype(np.float32),
+            (name != "neighbours") * random.normal(size=width).astype(np.float32),
         )
         for name, width in widths.items()
-        if name in (*towers, "trend")
+        if name in (*towers, *experts, "trend")
     }
     names = (*towers, *experts)
     return AlignedModel(

@@ -2,9 +2,10 @@
 
 A newcomer's block of the collaborative space is predicted from its content by ridge regression on the known items, its
 popularity likewise: the content-to-collaborative maps of cold-start recommenders (DropoutNet, Volkovs et al. 2017;
-Heater, Zhu et al. 2020) in closed form. Its content is its own. Such guesses are far less certain than the scores of
-known items, so in one ranking newcomers would never be shown, or would drive out what is known to fit. They are
-therefore ranked among themselves, and get the last ``slots`` of the first ten places.
+Heater, Zhu et al. 2020) in closed form. Its content is its own, and is compared with a history both as it is and by
+what people take after what looks like that history (:mod:`molar_retrieval.experts.content_pairs`). Such guesses are far
+less certain than the scores of known items, so in one ranking newcomers would never be shown, or would drive out what
+is known to fit. They are therefore ranked among themselves, and get the last ``slots`` of the first ten places.
 
 How the parts are weighted is learned from a tenth of the known items that plays newcomers: the content tower has read
 them in histories but never had to predict them, and their blocks are predicted from the others'. Weights and places are
@@ -27,6 +28,8 @@ from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg, r
 from molar_retrieval.alignment.vectors import Predictor, item_sides
 from molar_retrieval.arrays import Mask, Matrix, Ranks
 from molar_retrieval.config import AlignSettings
+from molar_retrieval.experts.content_knn import ContentNeighbours
+from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
 
@@ -36,6 +39,8 @@ _MOST_CASES = 4000
 _MOST_READ = 10_000_000
 """Interactions in the histories of these cases, in all."""
 _REGULARISATIONS = (1.0, 10.0, 100.0)
+_PAIRS = "pairs"
+"""What the part of content neighbours is by pairs of contents, while its weight is looked for."""
 _PRIOR = 5.0
 """Interactions at which an item counts half in the regression."""
 
@@ -96,12 +101,30 @@ def _learned(model: AlignedModel, data: TrainingData, seed: int) -> tuple[Mappin
     if "content" in sides:
         items["content"] = sides["content"][withheld]
     if model.content_knn is not None:
-        items[NEIGHBOURS] = model.content_knn.items[withheld]
+        items |= _compared(model.content_knn, data.log, withheld, seed)
     if not len(asked):
-        return dict.fromkeys(items, 0.0), predictors
+        return dict.fromkeys(items.keys() - {_PAIRS}, 0.0), predictors
     users = model.users_by_part(asked.histories(), np.arange(len(asked)))
-    parts = {name: Dense(users[name], side) for name, side in items.items()}
-    return fuse(among(asked, withheld), parts, seed).weights, predictors
+    parts = {name: Dense(users[NEIGHBOURS if name == _PAIRS else name], side) for name, side in items.items()}
+    weights = dict(fuse(among(asked, withheld), parts, seed).weights)
+    if model.content_knn is not None and (of_pairs := weights.pop(_PAIRS, 0.0)):
+        pairs, own = content_pairs(data.log, model.content_knn, seed), weights[NEIGHBOURS]
+        assert pairs is not None  # there were some without the withheld items
+        weights[NEIGHBOURS], predictors[NEIGHBOURS] = _both(pairs, own, of_pairs)
+    return weights, predictors
+
+
+def _compared(neighbours: ContentNeighbours, log: InteractionLog, withheld: Mask, seed: int) -> dict[str, Matrix]:
+    """What histories are compared with for the withheld items: their content, and its partners by the other items."""
+    content, pairs = neighbours.items[withheld], content_pairs(log.select(~withheld[log.item]), neighbours, seed)
+    return {NEIGHBOURS: content} | ({} if pairs is None else {_PAIRS: content @ pairs.T})
+
+
+def _both(pairs: Matrix, own: float, of_pairs: float) -> tuple[float, Predictor]:
+    """The weight of content, and one map for content as it is and by ``pairs``, which have the other weight."""
+    weight = own or of_pairs
+    matrix = (own * np.eye(len(pairs)) + of_pairs * pairs.T) / weight
+    return weight, Predictor(matrix.astype(np.float32), np.zeros(len(pairs), np.float32))
 
 
 def ridge(features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], regularisation: float) -> Predictor:

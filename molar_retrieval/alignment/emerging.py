@@ -60,9 +60,11 @@ def believed(model: AlignedModel, rows: Rows, prior: npt.NDArray[np.floating]) -
         sides[NEIGHBOURS] = model.content_knn.items
     blocks, guess = [], prior.astype(np.float32)[:, None]
     for part in model.dense_parts:
-        block, predictor = sides[part.name][rows], model.predictors.get(part.name)
-        if predictor is not None and part.name != TREND:
-            block = guess * predictor(model.features[rows]) + (1 - guess) * block
+        block = sides[part.name][rows]
+        if part.name == NEIGHBOURS:  # content is no guess
+            block = model.guesses(part.name, sides[part.name], rows)
+        elif part.name in model.predictors and part.name != TREND:
+            block = guess * model.guesses(part.name, sides[part.name], rows) + (1 - guess) * block
         blocks.append(block * np.float32(model.newcomer_weights.get(part.name, 0.0)))
     return np.concatenate(blocks, axis=1)
 

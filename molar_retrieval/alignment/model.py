@@ -25,6 +25,7 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import NEXT, Aim, Aims, Factors, Horizon, served
 from molar_retrieval.ranking.candidates import Candidates, descent
 from molar_retrieval.ranking.cold_start import lifted
+from molar_retrieval.ranking.evidence import of_newcomers
 from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
@@ -52,7 +53,7 @@ class AlignedModel:
     precision: str
     weights: Mapping[str, float] = field(default_factory=dict)  # of each part of the vector of a known item
     newcomer_weights: Mapping[str, float] = field(default_factory=dict)  # of that of any other item
-    predictors: Mapping[str, Predictor] = field(default_factory=dict)  # of newcomers' blocks from content, by part
+    predictors: Mapping[str, Predictor] = field(default_factory=dict)  # of newcomers' blocks, see :meth:`guesses`
     slots: int = 0  # how many of the first ten places newcomers get
     trend: Trend | None = None  # None: not needed so far, see seeing
     reranker: Reranker | None = None
@@ -134,22 +135,36 @@ class AlignedModel:
 
     @property
     def content_maps(self) -> dict[str, Matrix]:
-        """From features to the dense blocks that are linear in them, but for a factor per item, by part."""
+        """From features to the dense blocks that are linear in them, but for a factor per item, by part.
+
+        Where newcomers have others of a part, these stand there as well.
+        """
         maps = {}
         side = self.network.items["content"] if "content" in self.network.shapes else None
         if isinstance(side, ContentMap):
             maps["content"] = side.project.weight.detach().float().cpu().numpy().T
         if self.content_knn is not None and self.content_knn.targets is None:
             maps[NEIGHBOURS] = principal(self.features) if self.taste_axes is None else self.taste_axes
-        return {name: matrix for name, matrix in maps.items() if self._counts(name)}
+        maps = {name: matrix for name, matrix in maps.items() if self._counts(name)}
+        if NEIGHBOURS in maps and NEIGHBOURS in self.predictors:
+            maps[of_newcomers(NEIGHBOURS)] = maps[NEIGHBOURS] @ self.predictors[NEIGHBOURS].matrix
+        return maps
 
     def _block(self, name: str, side: Matrix) -> Matrix:
         block: Matrix = side * np.float32(self.weights.get(name, 0.0))
         new = ~self.known
-        predictor = self.predictors.get(name)
-        guessed = side[new] if predictor is None else predictor(self.features[new])
-        block[new] = guessed * np.float32(self.newcomer_weights.get(name, 0.0))
+        block[new] = self.guesses(name, side, new) * np.float32(self.newcomer_weights.get(name, 0.0))
         return block
+
+    def guesses(self, name: str, side: Matrix, some: Mask | Rows) -> Matrix:
+        """Blocks of ``some`` items as newcomers, of the part whose blocks are ``side`` for all, before their weight.
+
+        They follow from the features; those of content neighbours from what these compare, as it is or by a predictor.
+        """
+        predictor = self.predictors.get(name)
+        if predictor is None:
+            return side[some]
+        return predictor((side if name == NEIGHBOURS else self.features)[some])
 
     @cached_property
     def _timeless(self) -> ItemVectors:

@@ -207,7 +207,10 @@ def _predictors(model: AlignedModel, network: PostAlignment, log: InteractionLog
     counts = np.bincount(log.item, minlength=log.n_items)
     sides[TREND] = np.log1p(counts).astype(np.float32)[:, None]
     withheld = withheld_items(model.known, seed)
-    return {name: guessed(model.features, sides[name], counts, model.known, withheld)[1] for name in model.predictors}
+    return {
+        name: guessed(model.features, sides[name], counts, model.known, withheld)[1] if name in sides else predictor
+        for name, predictor in model.predictors.items()
+    }
 
 
 def _linked(source: str, target: str) -> None:

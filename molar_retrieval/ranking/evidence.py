@@ -24,6 +24,11 @@ _MOST = 3
 _DAY = 86_400  # seconds
 
 
+def of_newcomers(part: str) -> str:
+    """The name of a part's map for cold items, where that differs from the one for all others."""
+    return f"newcomer {part}"
+
+
 @dataclass(frozen=True)
 class ContentKNNWeights:
     """How content neighbours read a history: weight lost per place from its end, and how many of the latest count."""
@@ -37,6 +42,7 @@ class Origins:
     """What a generation knows of how its vectors came about.
 
     ``maps`` lead from content vectors to the dense blocks of parts that are linear in them, by part, shape (f, width);
+    where cold items have another map, it is there by the name that :func:`of_newcomers` gives it.
     ``ordinary`` are attribute values that most items have, by field: nothing worth telling.
     """
 
@@ -148,19 +154,21 @@ def _alike(
 
 def _sources(table: ItemStore, origins: Origins, vector: Sequence[float], rows: Array) -> list[dict[str, float]]:
     found = np.zeros((len(rows), len(origins.blocks)))
-    features = np.asarray(table.content[rows], np.float32)
+    features, cold = np.asarray(table.content[rows], np.float32), table.cold[rows]
     for part, matrix in origins.maps.items():
         if part not in table.parts:
             continue
         start, stop = table.parts[part]
         user, own = np.asarray(vector[start:stop], np.float32), table.dense[rows, start:stop]
-        made = features @ matrix
+        theirs = origins.maps.get(of_newcomers(part))
+        made, towards = features @ matrix, np.tile(matrix @ user, (len(rows), 1))
+        if theirs is not None:
+            made[cold], towards[cold] = features[cold] @ theirs, theirs @ user
         size = (made * made).sum(axis=1)
         scale = np.divide((own * made).sum(axis=1), size, out=np.zeros(len(rows)), where=size > 0)
         scale *= table.factor(part, rows)
-        towards = matrix @ user
         for number, (first, last) in enumerate(origins.blocks.values()):
-            found[:, number] += scale * (features[:, first:last] @ towards[first:last])
+            found[:, number] += scale * (features[:, first:last] * towards[:, first:last]).sum(axis=1)
     return [dict(zip(origins.blocks, amounts.tolist(), strict=True)) for amounts in found]
 
 

@@ -19,6 +19,7 @@ from molar_retrieval.alignment.vectors import item_sides
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.experts.trend import DAY
 from molar_retrieval.ranking.cold_start import merge
 
@@ -142,7 +143,7 @@ def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind(monkeypat
     data, conditioner = world(3, 0.3, 0.3)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ("collaborative",)}))
     assert model.newcomer_weights["neighbours"] > 0 or model.newcomer_weights["collaborative"] > 0
-    assert set(model.predictors) == {"trend", *(["collaborative"] if told_by == "validation" else [])}
+    assert set(model.predictors) - {"neighbours"} == {"trend", *(["collaborative"] if told_by == "validation" else [])}
     new = np.flatnonzero(~data.warm)
     scores = model.scores(data.cases.log)[:, new]
     best = new[scores.argmax(1)] % 6
@@ -157,7 +158,7 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
 
     def weigh(cases, parts, seed):
         told.append((cases, parts))
-        return SimpleNamespace(weights=dict.fromkeys(parts, 1.0))
+        return SimpleNamespace(weights=dict.fromkeys(parts, 1.0) | {"pairs": 0.0})
 
     monkeypatch.setattr(cold_start, "fuse", weigh)
     monkeypatch.setattr(cold_start, "_ENOUGH", enough)
@@ -166,13 +167,13 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
     withheld = withheld_items(data.warm, 0)
     counts = np.bincount(data.log.item, minlength=N)
     if enough == 1:  # validation cases tell
-        assert set(parts) == {*towers, "neighbours", "trend"}
+        assert set(parts) == {*towers, "neighbours", "pairs", "trend"}
         assert len(cases) == withheld[data.cases.targets].sum()
     else:  # training interactions do, and the tower that was trained on them is not asked
-        assert set(parts) == {*towers, "neighbours", "trend"} - {"collaborative"}
+        assert set(parts) == {*towers, "neighbours", "pairs", "trend"} - {"collaborative"}
         assert len(cases) == len(taken(data.log, withheld, 0))
-    assert set(model.newcomer_weights) == set(parts)
-    assert set(model.predictors) == set(parts) - {"content", "neighbours"}
+    assert set(model.newcomer_weights) == set(parts) - {"pairs"}
+    assert set(model.predictors) == set(parts) - {"content", "neighbours", "pairs"}
     rest = data.warm & ~withheld
     sides = {**item_sides(model.network, data.warm), "trend": np.log1p(counts)[:, None]}
     for name in set(model.predictors):
@@ -182,6 +183,24 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
         ]
         assert any(np.allclose(parts[name].items, guess, atol=1e-4) for guess in guesses)
     assert np.array_equal(parts["neighbours"].items, model.content_knn.items[withheld])
+    pairs = content_pairs(data.log.select(rest[data.log.item]), model.content_knn, SETTINGS.seed)
+    assert np.array_equal(parts["pairs"].items, parts["neighbours"].items @ pairs.T)
+
+
+@pytest.mark.parametrize("own", [0.5, 0.0])
+def test_content_as_it_is_and_by_pairs_are_one_block_with_a_weight_each(monkeypatch, own):
+    data, conditioner = world(3, 0.3, 0.3)
+    weights = {"neighbours": own, "pairs": 3.0, "trend": 0.0}
+    monkeypatch.setattr(cold_start, "fuse", lambda *_: SimpleNamespace(weights=weights))
+    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ()}))
+    new, content = ~data.warm, model.content_knn.items
+    users = model.content_knn.users(data.log).astype(np.float64)
+    pairs = content_pairs(data.log, model.content_knn, SETTINGS.seed)
+    wanted = users @ (own * content[new] + 3 * content[new] @ pairs.T).T
+    assert model.scores(data.log)[:, new] == pytest.approx(wanted, abs=1e-5)
+    assert np.array_equal(
+        model.guesses("neighbours", content, new)[0], model.guesses("neighbours", content, [new.argmax()])[0]
+    )
 
 
 def test_guesses_need_no_interaction_of_the_newcomer_itself():

@@ -59,11 +59,14 @@ def by_hand(model, log, seen):
     total = sum(model.weights.get(name, 0) * part for name, part in parts.items()) + np.zeros((log.n_users, N))
     users = encode_users(model.network, log, np.arange(log.n_users), precision="float32")
     users["trend"] = np.ones((log.n_users, 1))
+    if model.content_knn is not None:
+        users["neighbours"] = model.content_knn.users(log)
     guessed = np.zeros((log.n_users, len(NEW)))
     for name, weight in model.newcomer_weights.items():
         if name in model.predictors:
             predictor = model.predictors[name]
-            vectors = model.features[NEW].astype(np.float64) @ predictor.matrix + predictor.mean
+            told = model.content_knn.items if name == "neighbours" else model.features
+            vectors = told[NEW].astype(np.float64) @ predictor.matrix + predictor.mean
             guessed += weight * users[name] @ vectors.T
         else:
             guessed += weight * parts[name][:, NEW]
@@ -89,6 +92,20 @@ VARIANTS = {
 @pytest.fixture(params=VARIANTS.values(), ids=VARIANTS)
 def model(request):
     return model_of(**request.param)
+
+
+def test_blocks_of_content_parts_follow_from_the_features_by_their_maps(model):
+    dense, maps = model.items_now().dense, model.content_maps
+    for part in model.dense_parts:
+        if part.name in maps:
+            own = dense[:, part.start : part.stop].astype(np.float64)
+            made = np.where(
+                model.known[:, None],
+                model.features @ maps[part.name],
+                model.features @ maps.get(f"newcomer {part.name}", maps[part.name]),
+            )
+            lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(made, axis=1)
+            assert (own * made).sum(axis=1) == pytest.approx(lengths, rel=1e-5), "but for a factor"
 
 
 def test_scores_are_the_weighted_sum_of_the_parts(model, asked):

@@ -79,6 +79,17 @@ def test_sources_add_up_to_the_content_parts() -> None:
         assert sum(evidence.sources.values()) == pytest.approx(total, abs=1e-5)
 
 
+def test_sources_of_newcomers_add_up_by_their_own_map() -> None:
+    shop, (start, stop) = Shop(), PARTS["neighbours"]
+    shop.table.cold[[2, 7]] = True
+    theirs = generator(1, "evidence").normal(size=(F, F))
+    shop.table.dense[[2, 7], start:stop] = 0.6 * shop.content[[2, 7]] @ theirs
+    shop.maps["newcomer neighbours"] = theirs
+    for row, evidence in zip(range(N), shop.gather(list(range(N))), strict=True):
+        total = shop.score(row, "content") + shop.score(row, "neighbours")
+        assert sum(evidence.sources.values()) == pytest.approx(total, abs=1e-5)
+
+
 def test_a_source_is_what_the_score_loses_without_it() -> None:
     shop = Shop()
     evidence = shop.gather([8])[0]
