@@ -29,10 +29,10 @@ demo: $(READY)  ## write a made-up shop, then embed, align and query it
 	$(BIN)/molar demo .work/demo
 
 test: $(READY)  ## run the tests, several files at a time; pictures of the studio go to .work/pictures
-	OMP_NUM_THREADS=1 MOLAR_TEST_PICTURES=$(CURDIR)/.work/pictures $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 MOLAR_TEST_PICTURES=$(CURDIR)/.work/pictures $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-quick: $(READY)  ## the tests that take no time, for while you write
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not realdata and not trains" tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not slow and not realdata and not trains" tests/unit
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .
