@@ -34,7 +34,7 @@ _PIECE = 1 << 22  # bytes that are copied at a time
 
 @runtime_checkable
 class MovableJob(ShardJob, Protocol):
-    """Work that can be done anywhere, as what its shards read is known."""
+    """Work that can be done anywhere: what it reads is known, and read or mapped as the job is opened."""
 
     @property
     def reads(self) -> Mapping[str, Path]:
@@ -113,10 +113,13 @@ class StoredJob:
         with TemporaryDirectory(prefix="molar-shards-") as folder:
             place = Path(folder)
             with _told(self.storage.url):
-                for name, (file, size) in (self.storage.read(_INPUTS) or {}).items():
+                inputs = self.storage.read(_INPUTS) or {}
+                for name, (file, size) in inputs.items():
                     self.storage.fetch(file, size, place / name)
             moved = self.job.moved(place)
             with moved.opened() as make:
+                for name in inputs:
+                    (place / name).unlink()  # what is mapped stays; nobody tidies up after a worker that is killed
 
                 def work(shard: Shard) -> Sequence[str]:
                     notes, path = tuple(make(shard)), moved.path(shard.number)
