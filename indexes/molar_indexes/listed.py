@@ -34,15 +34,15 @@ def table_of(opened: OpenItemStore, user_ids: Sequence[str], lists: Sequence[Ran
     rows, scores, parts, propensity = (
         np.concatenate([getattr(one, name) for one in lists]) for name in ("rows", "scores", "parts", "propensity")
     )
-    addends = [_numbers(part) for part in parts.T.astype(np.float32)]
+    addends = [numbers(part) for part in parts.T.astype(np.float32)]
     columns = {
-        "user_id": _texts(user_ids).take(_numbers(owner)),
-        "rank": _numbers((np.arange(len(owner)) - starts[owner] + 1).astype(np.int32)),
-        "item_id": _item_ids(opened).take(_numbers(rows)).cast(pa.string()),
-        "score": _numbers(scores.astype(np.float32)),
+        "user_id": _texts(user_ids).take(numbers(owner)),
+        "rank": numbers((np.arange(len(owner)) - starts[owner] + 1).astype(np.int32)),
+        "item_id": _item_ids(opened).take(numbers(rows)).cast(pa.string()),
+        "score": numbers(scores.astype(np.float32)),
         "parts": pa.StructArray.from_arrays(addends, list(lists[0].names)),
         "rule": _rules(lists),
-        "propensity": _numbers(propensity, ~np.isnan(propensity)),
+        "propensity": numbers(propensity, ~np.isnan(propensity)),
     }
     return pa.table(list(columns.values()), schema=schema)
 
@@ -52,7 +52,7 @@ def _rules(lists: Sequence[RankedList]) -> pa.StringArray:
     codes = {"": 0}
     told = [codes.setdefault(", ".join(own), len(codes)) for one in lists for own in one.causes or [()] * len(one)]
     found = np.array(told, np.int32)
-    return _texts(list(codes)).take(_numbers(found, found > 0))
+    return _texts(list(codes)).take(numbers(found, found > 0))
 
 
 def _item_ids(opened: OpenItemStore) -> pa.LargeStringArray:
@@ -66,8 +66,14 @@ def _texts(values: Sequence[str]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
 
 
-def _numbers(values: Array, known: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+def numbers(values: Array, known: npt.NDArray[np.bool_] | None = None) -> pa.Array:
     """A column of numbers, null where they are not ``known``."""
     bits = None if known is None or known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
     buffers = [bits, pa.py_buffer(np.ascontiguousarray(values))]
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def ranks_of(table: pa.Table) -> npt.NDArray[np.int32]:
+    """The ranks of a table of lists, shape (rows,)."""
+    chunks = [np.frombuffer(own.buffers()[1], np.int32, len(own), 4 * own.offset) for own in table["rank"].chunks]
+    return np.concatenate(chunks) if chunks else np.zeros(0, np.int32)

@@ -21,11 +21,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_indexes.listed import schema_of, table_of
+from molar_indexes.listed import numbers, ranks_of, schema_of, table_of
 from molar_indexes.recommender import RULES_FILE, Recommender
 from molar_retrieval import __version__, bounds, fingerprint
 from molar_retrieval.binding import file_beside
@@ -309,11 +309,11 @@ def _join(
         for shard in range(-(-total // _SHARD)):
             with pq.ParquetFile(job.path(shard)) as file:
                 for table in map(file.read_row_group, range(file.num_row_groups)):  # a user is in one of them
-                    first, full = (pc.equal(table["rank"], rank) for rank in (1, job.query.k))
-                    keys = table["user_id"].filter(first).to_pylist()
+                    ranks = ranks_of(table)
+                    keys = table["user_id"].take(numbers(np.flatnonzero(ranks == 1))).to_pylist()
                     users, rows = users + len(keys), rows + len(table)
                     unnamed += sum(key not in ids for key in keys)
-                    short += len(keys) - (pc.sum(full).as_py() or 0)
+                    short += len(keys) - int(np.count_nonzero(ranks == job.query.k))
                     writer.write(_with_ids(table, ids))
     for_owner(partial)
     partial.replace(target)

@@ -10,7 +10,7 @@ that have none are in the order of their dense products.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import inf
 from typing import Any
@@ -58,21 +58,19 @@ class Candidates:
         return len(self.rows)
 
     @property
+    def columns(self) -> tuple[Array, ...]:
+        """The arrays, in their order."""
+        return self.rows, self.parts, self.lift, self.cold, self.moved, self.propensity
+
+    @property
     def scores(self) -> Array:
         """The sums, shape (C,)."""
-        scores: Array = self.parts.sum(axis=1) + self.lift + self.moved
+        scores: Array = self.parts.sum(axis=-1) + self.lift + self.moved
         return scores
 
     def take(self, places: Array | slice) -> "Candidates":
         """Some of them, in the order of ``places``."""
-        return Candidates(
-            self.rows[places],
-            self.parts[places],
-            self.lift[places],
-            self.cold[places],
-            self.moved[places],
-            self.propensity[places],
-        )
+        return Candidates(*(column[places] for column in self.columns))
 
     def reranked(self, moved: Array) -> "Candidates":
         """In the order of a second stage, which adds ``moved`` to the first ones; see :func:`descent` for the rest."""
@@ -153,8 +151,7 @@ def source_of(
 
 def joined(*found: Candidates) -> Candidates:
     """All of several candidates, one after the other."""
-    names = [field.name for field in fields(Candidates)]
-    return Candidates(*(np.concatenate([getattr(one, name) for one in found]) for name in names))
+    return Candidates(*map(np.concatenate, zip(*(one.columns for one in found), strict=True)))
 
 
 def scored(store: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.int64], cold: bool = False) -> Candidates:

@@ -17,7 +17,7 @@ calibration shape the list from candidates that were drawn.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -72,33 +72,30 @@ def _together(draws: Sequence[Draw], plan: Exploration) -> list[Candidates | Non
     """Lists of one size whose first ten places are filled; None where an item is both known and new there."""
     first, k, each = plan.places, draws[0].k, np.arange(len(draws))[:, None]
     before = TOP - first
-    known, rows = (np.stack([getattr(draw, name).rows for draw in draws]) for name in ("known", "new"))
-    guesses = np.stack([draw.new.scores for draw in draws])
+    known, new = (_stacked([getattr(draw, name) for draw in draws]) for name in ("known", "new"))
+    rows, guesses = new.rows, new.scores
     keys = guesses + plan.scale * _gumbel(np.array([[_seed(draw.name)] for draw in draws]), rows)
     order = np.argsort(-keys, axis=1, kind="stable")[:, :first]
-    both = (rows[:, :, None] == known[:, None, :before]).any(axis=(1, 2))
-    both |= (known[:, :, None] == rows[each, order][:, None]).any(axis=(1, 2))
-    top = head(np.stack([draw.known.scores[:TOP] for draw in draws]), np.full(len(draws), first), first)
+    both = (rows[:, :, None] == known.rows[:, None, :before]).any(axis=(1, 2))
+    both |= (known.rows[:, :, None] == rows[each, order][:, None]).any(axis=(1, 2))
+    top = head(known.scores[:, :TOP], np.full(len(draws), first), first)
     places = top.level[:, None] - top.gap[:, None] * np.arange(1, first + 1) / (first + 1)
     own, told, logits = keys[each, order], k - before, guesses / plan.scale
     chances = np.full(order.shape, np.nan)
     if told > 0:
         chances[:, :told] = [inclusion(*one) for one in zip(logits, repeat(told), order[:, :told])]
-    columns = {
-        field.name: np.concatenate(
-            [
-                np.stack([getattr(draw.known, field.name)[:before] for draw in draws]),
-                np.stack([getattr(draw.new, field.name)[some] for draw, some in zip(draws, order, strict=True)]),
-            ],
-            axis=1,
-        )
-        for field in fields(Candidates)
-    }
-    columns["lift"][:, before:] += own - guesses[each, order]
-    columns["lift"][:, before:] += places - own
-    columns["cold"][:, before:], columns["propensity"][:, before:] = True, chances
+    new = Candidates(*(column[each, order] for column in new.columns))
+    lift = new.lift + (own - guesses[each, order]) + (places - own)
+    new = replace(new, lift=lift, cold=np.ones(order.shape, bool), propensity=chances)
+    pairs = zip(known.columns, new.columns, strict=True)
+    columns = [np.concatenate([column[:, :before], other], axis=1) for column, other in pairs]
     whole = ~both & (top.first == first)
-    return [Candidates(*(column[n] for column in columns.values())) if there else None for n, there in enumerate(whole)]
+    return [Candidates(*(column[n] for column in columns)) if there else None for n, there in enumerate(whole)]
+
+
+def _stacked(lists: Sequence[Candidates]) -> Candidates:
+    """Lists of one length as one, whose arrays have one more axis in front."""
+    return Candidates(*map(np.array, zip(*(one.columns for one in lists), strict=True)))
 
 
 def explored(known: Candidates, new: Candidates, plan: Exploration, draw: str, k: int) -> Candidates:

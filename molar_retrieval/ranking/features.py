@@ -56,17 +56,21 @@ def features(
     for own, mean, order in zip(by_part, means, orders, strict=True):
         next(columns)[:] = own - mean
         np.put_along_axis(next(columns), order, place[None], axis=1)
-    latest, ends = np.concatenate(recent), np.cumsum([len(some) for some in recent]).tolist()
+    lengths = np.array([len(some) for some in recent])
+    missing = np.arange(_RECENT) >= lengths[:, None]
+    latest, ends = np.concatenate(recent), np.cumsum(lengths).tolist()
     for space in _spaces(table):
         last, nearest, mean = next(columns), next(columns), next(columns)
-        others = space(latest)
+        others, likeness = space(latest), np.zeros((users, _RECENT, count), np.float32)
         for user, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
             if begin < end:  # one by one, as their vectors stay in the processor's cache
-                likeness = np.ascontiguousarray((space(rows[user]) @ others[begin:end].T).T)
-                last[user] = likeness[-1]
-                np.maximum.reduce(likeness, axis=0, out=nearest[user])
-                np.divide(np.add.reduce(likeness, axis=0), end - begin, out=mean[user])
-    usual = [np.stack([_mean(table.numbers, past) for past in pasts]) for pasts in (had, recent)]
+                likeness[user, : end - begin] = (space(rows[user]) @ others[begin:end].T).T
+        last[:] = likeness[np.arange(users), lengths - 1]
+        np.divide(np.add.reduce(likeness, axis=1), np.maximum(lengths, 1)[:, None], out=mean)
+        likeness[missing] = -np.inf
+        np.maximum.reduce(likeness, axis=1, out=nearest)
+        nearest[lengths == 0] = 0.0
+    usual = [np.array([_mean(table.numbers, past) for past in pasts]) for pasts in (had, recent)]
     for number in range(table.numbers.shape[1]):
         values = table.numbers[rows, number]
         next(columns)[:] = values
@@ -93,7 +97,8 @@ def moves(
     for every in of_length.values():
         for begin in range(0, len(every), _TOGETHER):
             some = every[begin : begin + _TOGETHER]
-            rows, parts = (np.stack([getattr(known[number], name) for number in some]) for name in ("rows", "parts"))
+            rows = np.array([known[number].rows for number in some])
+            parts = np.array([known[number].parts for number in some])
             given = features(table, rows, parts, [histories[number] for number in some])
             together = reranker(given).astype(np.float64)
             for number, own in zip(some, together, strict=True):
@@ -106,7 +111,7 @@ def moves(
 
 def _mean(numbers: Array, rows: Array) -> Array:
     """Of some items; 0 where there are none."""
-    mean: Array = numbers[rows].mean(axis=0) if len(rows) else np.zeros(numbers.shape[1], np.float32)
+    mean: Array = np.add.reduce(numbers[rows], axis=0) / np.float32(max(1, len(rows)))
     return mean
 
 

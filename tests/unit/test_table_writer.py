@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,6 +72,20 @@ def test_lists_of_everybody_are_the_same_in_each(trained, tmp_path: Path) -> Non
     assert flat[0]["parts.trend"] == pytest.approx(whole[0]["parts"]["trend"])
     with pytest.raises(RequestError, match="no known ending"):
         recommend(trained.workspace, tmp_path / "lists.xlsx", 3)
+
+
+def test_lists_are_written_without_what_takes_longer_to_load_than_they_do(trained, tmp_path: Path) -> None:
+    program = f"""
+        import sys
+        from pathlib import Path
+        from molar_indexes.recommend import recommend
+        target = Path({str(tmp_path / "lists.parquet")!r})
+        report = recommend(Path({str(trained.workspace)!r}), target, 3, users=[{trained.user!r}])
+        assert (report.users, report.rows, report.short) == (1, 3, 0), report
+        slow = {{"torch", "pandas", "typer"}} & set(sys.modules)
+        assert not slow, slow
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
 
 
 def test_a_fix_list_is_what_its_ending_says(tmp_path: Path) -> None:
