@@ -25,6 +25,7 @@ from molar_eval.ranking_job import RankingJob
 from molar_retrieval.cluster import local
 from molar_retrieval.cluster.address import ClusterAddress
 from molar_retrieval.cluster.runner import OnCluster, nodes_of
+from molar_retrieval.cluster.storage import OnStorage
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import embed, job
 from molar_retrieval.errors import MolarError
@@ -116,7 +117,9 @@ def counted(workspace: str, folder: str) -> dict[str, Any]:
 
 
 def ranked(workspace: str, folder: str) -> dict[str, Any]:
-    """Cases ranked by this process, and by two workers of the cluster, of whom the first is killed."""
+    """Cases ranked by this process, and by way of a storage by two workers, of whom the first is killed."""
+    storage, model = Path(folder, "storage"), Path(folder, "model")
+    model.mkdir()
     random, told = np.random.default_rng(3), {}
     log = log_of([random.integers(0, 40, n).tolist() for n in random.integers(2, 25, 120)], 40)
     asked = np.arange(log.n_users)
@@ -126,8 +129,11 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
     for workers in (0, 2):
         progress, own = Notes(), Path(folder, str(workers))
         own.mkdir()
-        runner = Killing(OnCluster(_address(workspace), workers), own) if workers else InThisProcess()
-        lists = RankingJob(own, LastFiles(), 40, 10, "hide", memory, "ranking").make(cases, task, runner, progress)
+        clustered = OnStorage(Killing(OnCluster(_address(workspace), workers), own), storage.as_uri())
+        runner = clustered if workers else InThisProcess()
+        lists = RankingJob(own, LastFiles(folder=model), 40, 10, "hide", memory, "ranking").make(
+            cases, task, runner, progress
+        )
         told[workers] = {"cases": len(lists.items), "notes": progress.notes}
     return told
 
