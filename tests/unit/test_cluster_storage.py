@@ -5,6 +5,7 @@ an object store for the same tests.
 """
 
 import os
+import pickle
 import shutil
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -27,7 +28,7 @@ from molar_retrieval.cluster.storage import OnStorage, ShardStorage
 from molar_retrieval.cluster_settings import ClusterSettings
 from molar_retrieval.errors import BackendError, SettingsError
 from molar_retrieval.progress import Notes, Progress
-from molar_retrieval.runner import InProcesses, InThisProcess, Runner, Shard, ShardJob
+from molar_retrieval.runner import InThisProcess, Runner, Shard, ShardJob
 
 ITEMS, BLOCK = 40, 16
 
@@ -43,10 +44,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 class Elsewhere(Runner):
-    """Another runner, for as long as which what this machine has to read is somewhere else."""
+    """Somebody who gets the job in bytes, while what this machine has to read is somewhere else."""
 
-    def __init__(self, runner: Runner, *paths: Path) -> None:
-        self.runner, self.paths = runner, paths
+    def __init__(self, *paths: Path) -> None:
+        self.paths = paths
 
     def _made(
         self, job: ShardJob, missing: Sequence[Shard], progress: Progress
@@ -54,7 +55,7 @@ class Elsewhere(Runner):
         for path in self.paths:
             path.rename(path.with_name(f"{path.name}.hidden"))
         try:
-            with closing(self.runner._made(job, missing, progress)) as made:
+            with closing(InThisProcess()._made(pickle.loads(pickle.dumps(job)), missing, progress)) as made:
                 yield from made
         finally:
             for path in self.paths:
@@ -98,7 +99,7 @@ def test_files_are_the_same_by_way_of_a_storage(ranking: Ranking, url: str) -> N
     assert len(alone) == 9
     for shard in range(8):
         (ranking.folder / f"{shard:08}.safetensors").unlink()
-    workers = Elsewhere(InProcesses(2), ranking.model, ranking.folder / "inputs.safetensors")
+    workers = Elsewhere(ranking.model, ranking.folder / "inputs.safetensors")
     assert ranking.files(OnStorage(workers, url)) == alone
     assert objects(url) == []
 
