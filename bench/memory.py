@@ -1,12 +1,14 @@
 """How much memory each stage takes at its peak: bytes per interaction, person and item, beside what is forecast.
 
-    python bench/memory.py [--stages log,factors,features,towers,counting] [--size 1.0] [--folder .work/bench/memory]
+    python bench/memory.py [--stages log,factors,…] [--size 1.0] [--folder .work/bench/memory]
+    python bench/memory.py --shop 100000 5000 3000 [--stages counting,publishing]
     python bench/memory.py --ends
 
 Each figure is the slope between two runs, each a process of its own, on made-up logs that differ in one number alone:
 interactions, people or items. The forecasts are those of `molar check` (molar_retrieval/memory.py). ``--size`` makes
-all numbers larger. Peaks are the kernel's (VmHWM), processor seconds those of the larger run. ``--ends`` measures
-nothing: it says where each stage ends on machines of some sizes, by the forecasts.
+all numbers larger. With ``--shop`` the peaks of one shop are told, of so many interactions, people and items, without
+towers and with vectors of 256 numbers. Peaks are the kernel's (VmHWM), processor seconds those of the larger run.
+``--ends`` measures nothing: it says where each stage ends on machines of some sizes, by the forecasts.
 """
 
 import argparse
@@ -29,6 +31,8 @@ from rich.table import Table
 from molar_retrieval import memory
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.config import MolarSettings, SplitSettings
+from molar_retrieval.experts.fit import LINEAR, NAMES
+from molar_retrieval.experts.linear import MAX_ITEMS
 from molar_retrieval.interactions import Holdout
 from molar_retrieval.memory import Sizes
 from molar_retrieval.workspace import Workspace
@@ -127,11 +131,10 @@ def counting(folder: Path, sizes: Sizes) -> None:
     """All experts, with all settings that are tried."""
     from molar_retrieval.alignment.counting import count
     from molar_retrieval.alignment.validation import ValidationCases
-    from molar_retrieval.config import AlignSettings
 
     holdout, random = _held_out(folder), np.random.default_rng(0)
     own = random.standard_normal((sizes.items, sizes.features), np.float32)
-    count(holdout.training, ValidationCases.of(holdout), own, AlignSettings(preset="instant"))
+    count(holdout.training, ValidationCases.of(holdout), own, _settings(sizes).align)
 
 
 def aligned(folder: Path, sizes: Sizes) -> None:
@@ -162,7 +165,9 @@ def publishing(folder: Path, sizes: Sizes) -> None:
 
 
 def _settings(sizes: Sizes) -> MolarSettings:
-    align = {"preset": "instant", "content_dims": sizes.features}  # vectors from a file are one block
+    # Vectors from a file are one block; EASE in blocks takes minutes.
+    experts = [expert for expert in NAMES if expert != LINEAR or sizes.items <= MAX_ITEMS]
+    align = {"preset": "instant", "content_dims": sizes.features, "experts": experts}
     return MolarSettings.model_validate({"align": align, "cf": {"factors": sizes.factors, "iterations": 1}})
 
 
@@ -184,8 +189,15 @@ STAGES: dict[str, Callable[[Path, Sizes], None]] = {
 }
 
 
-TOLD = {"log": memory.LOG, "factors": memory.FACTORS, "features": memory.FEATURES, "towers": memory.TOWERS}
-"""Under which names they are forecast, as far as they are."""
+TOLD = {
+    "log": memory.LOG,
+    "factors": memory.FACTORS,
+    "features": memory.FEATURES,
+    "towers": memory.TOWERS,
+    "counting": memory.COUNTING,
+    "publishing": memory.PUBLISHING,
+}
+"""Under which names they are forecast."""
 
 
 def measured(stage: str, folder: Path, sizes: Sizes) -> tuple[int, float]:
@@ -237,11 +249,23 @@ def _most(taken: Callable[[int], float], there: float) -> int:
     return low
 
 
+def shop(folder: Path, sizes: Sizes, stages: list[str]) -> None:
+    """Say what the stages take at their peaks, beside what is forecast."""
+    print(f"{sizes.interactions:,} interactions, {sizes.people:,} people, {sizes.items:,} items")
+    for stage in stages:
+        taken, seconds = _fresh(stage, folder, sizes)
+        told = memory.peaks(sizes)[TOLD[stage]]
+        print(
+            f"{stage}: {taken / 1e6:,.0f} MB, forecast {told / 1e6:,.0f} MB ({told / taken - 1:+.0%}), {seconds:.0f} s"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--size", type=float, default=1.0)
     parser.add_argument("--folder", type=Path, default=Path(".work/bench/memory"))
+    parser.add_argument("--shop", type=int, nargs=3, metavar=("INTERACTIONS", "PEOPLE", "ITEMS"))
     parser.add_argument("--ends", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--made", type=Path, help=argparse.SUPPRESS)
@@ -249,6 +273,9 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.child:
         child(asked.child, asked.made, Sizes(**asked.sizes))
+        return
+    if asked.shop:
+        shop(asked.folder, Sizes(*asked.shop, features=256, vector=256, width=0), asked.stages.split(","))
         return
     if asked.ends:
         Console(highlight=False, width=120).print(ends())
@@ -259,11 +286,13 @@ def main() -> None:
     for stage in asked.stages.split(","):
         few, many = (_TOWERS, _MORE_TOWERS) if stage == "towers" else (_COMMON, _MORE)
         small = Sizes(**{unit: int(asked.size * number) for unit, number in few.items()})
+        if stage == "publishing":  # without towers, which take long to train
+            small = replace(small, width=0)
         for unit, number in many.items():
             large = replace(small, **{unit: int(asked.size * number)})
             (least, _), (most, seconds) = (_fresh(stage, asked.folder, sizes) for sizes in (small, large))
             units = getattr(large, unit) - getattr(small, unit)
-            least_told, told = (memory.peaks(sizes).get(TOLD.get(stage, ""), 0) for sizes in (small, large))
+            least_told, told = (memory.peaks(sizes)[TOLD[stage]] for sizes in (small, large))
             row = [stage, unit, f"{getattr(small, unit):,}", f"{getattr(large, unit):,}", f"{most / 2**20:,.0f} MiB"]
             row += [f"{seconds:.0f}", f"{(most - least) / units:,.1f}", f"{(told - least_told) / units:,.1f}"]
             table.add_row(*row, f"{told / 2**20:,.0f} MiB")
@@ -275,6 +304,10 @@ def _fresh(stage: str, folder: Path, sizes: Sizes) -> tuple[int, float]:
     own = prepared(folder, sizes)
     if stage == "log":
         shutil.rmtree(own / ".molar/interactions")
+    if stage == "publishing":
+        if not (own / ".molar/alignment").exists():
+            measured("aligned", own, sizes)
+        shutil.rmtree(own / ".molar/generations", ignore_errors=True)
     return measured(stage, own, sizes)
 
 
