@@ -121,7 +121,7 @@ def towers(folder: Path, sizes: Sizes) -> None:
     holdout, random = _held_out(folder), np.random.default_rng(0)
     people, items = (random.standard_normal((n, sizes.factors), np.float32) for n in (sizes.people, sizes.items))
     own = random.standard_normal((sizes.items, sizes.features), np.float32)
-    settings = AlignSettings(epochs=1, ensemble=1, dim=sizes.width)
+    settings = AlignSettings(epochs=1, dim=sizes.width)
     data = TrainingData(holdout.training, ValidationCases.of(holdout), own, ALSFactors(people, items))
     with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
         train(data, sized(settings, holdout.training), Path(checkpoints), "bench")

@@ -49,7 +49,6 @@ def trainer_of(log: InteractionLog, plan: dict[str, Any]) -> TowerTrainer:
     settings = AlignSettings(
         towers=(TOWER,),
         experts=(),
-        ensemble=1,
         dim=plan["dim"],
         blocks=plan["blocks"],
         history=plan["history"],

@@ -119,7 +119,7 @@ def test_heads_divide_the_width(dim, heads):
 
 
 def test_shapes_are_those_of_the_towers_that_are_named():
-    settings = AlignSettings(ensemble=1, dim=32, content_dim=16, blocks=3, content_blocks=0, history=9, dropout=0.1)
+    settings = AlignSettings(dim=32, content_dim=16, blocks=3, content_blocks=0, history=9, dropout=0.1)
     both = tower_shapes(settings)
     assert both == {"collaborative": TowerShape(32, 3, 9, 0.1), "content": TowerShape(16, 0, 9, 0.1)}
     assert list(tower_shapes(settings.model_copy(update={"towers": ("content",)}))) == ["content"]

@@ -19,7 +19,7 @@ from molar_retrieval.interactions import InteractionLog, holdout_last
 
 N_ITEMS = 60
 SMALL = AlignSettings(
-    ensemble=1, dim=16, content_dim=16, blocks=1, content_blocks=1, history=12, epochs=3, batch_tokens=256,
+    dim=16, content_dim=16, blocks=1, content_blocks=1, history=12, epochs=3, batch_tokens=256,
     negatives=40, threads=1, precision="float32", device="cpu", learning_rate=5e-3, dropout=0.1,
 )  # fmt: skip
 

@@ -107,7 +107,7 @@ def test_pages_of_mapped_files_are_no_reason_to_warn():
 
 def test_sizes_follow_from_the_settings():
     small, large = (Sizes.of(MolarSettings(), count, 10, 20) for count in (1000, 10_000_000))
-    assert (small.width, large.width, large.factors, large.features) == (128, 256, 64, 768)
+    assert (small.width, large.width, large.factors, large.features) == (64, 128, 64, 768)
     counted = MolarSettings.model_validate({"align": {"preset": "instant"}, "cf": {"factors": 32}})
     assert memory.TOWERS not in memory.peaks(Sizes.of(counted, 10, 10, 10))
     assert Sizes.of(counted, 10, 10, 10).factors == 32
