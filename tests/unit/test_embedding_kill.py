@@ -1,5 +1,6 @@
 """``kill -9`` at random moments: at most the batch in flight is lost, and the vectors end up the same bit by bit."""
 
+import os
 import random
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from embedding_fakes import FakeEncoder, Shop, run
 
 from molar_retrieval.workspace import Workspace
 
-ROUNDS = 20
+ROUNDS = int(os.environ.get("MOLAR_TEST_KILLS", 8))
 BATCH = 8
 TESTS = Path(__file__).resolve().parents[1]
 

@@ -167,6 +167,9 @@ def served(shop: molar.Shop, user: str) -> dict:
         found["taken"] = post("events", event_id="h1", user_id=user, item_id="SKU-0009", **sent)["accepted"]
         found["merged"] = post("users/merge", anonymous_id=VISITOR, user_id=NEW)
         found["again"] = post("users/merge", anonymous_id=VISITOR, user_id=NEW)
+        end = time.monotonic() + 30
+        while "SKU-0003" not in client.get(f"/v1/users/{NEW}").text:  # until they are one for answers, too
+            assert time.monotonic() < end
         lists = {"k": 3, "explore": False}
         first = post("recommendations", user_id=user, anonymous_id=SESSION, arms={"autumn": "treatment"}, **lists)
         found["list"] = [first["items"], first["experiment"]]
