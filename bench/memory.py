@@ -262,7 +262,7 @@ def shop(folder: Path, sizes: Sizes, stages: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stages", default=",".join(STAGES))
+    parser.add_argument("--stages", type=lambda named: named.split(","))
     parser.add_argument("--size", type=float, default=1.0)
     parser.add_argument("--folder", type=Path, default=Path(".work/bench/memory"))
     parser.add_argument("--shop", type=int, nargs=3, metavar=("INTERACTIONS", "PEOPLE", "ITEMS"))
@@ -275,7 +275,8 @@ def main() -> None:
         child(asked.child, asked.made, Sizes(**asked.sizes))
         return
     if asked.shop:
-        shop(asked.folder, Sizes(*asked.shop, features=256, vector=256, width=0), asked.stages.split(","))
+        without = [stage for stage in STAGES if stage != "towers"]
+        shop(asked.folder, Sizes(*asked.shop, features=256, vector=256, width=0), asked.stages or without)
         return
     if asked.ends:
         Console(highlight=False, width=120).print(ends())
@@ -283,7 +284,7 @@ def main() -> None:
     table = Table(box=None)
     for column in ("stage", "more", "from", "to", "peak", "s", "bytes each", "forecast", "peak forecast"):
         table.add_column(column, justify="left" if column in ("stage", "more") else "right")
-    for stage in asked.stages.split(","):
+    for stage in asked.stages or STAGES:
         few, many = (_TOWERS, _MORE_TOWERS) if stage == "towers" else (_COMMON, _MORE)
         small = Sizes(**{unit: int(asked.size * number) for unit, number in few.items()})
         if stage == "publishing":  # without towers, which take long to train
