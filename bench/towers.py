@@ -1,6 +1,6 @@
 """What variants of the towers reach beside the experts, on validation of the leave-one-out split, and what they take.
 
-    python bench/towers.py CATALOGUE WORKSPACE [--set "ensemble=2 epochs=8" ...] [--users 1200] [--cases 2000]
+    python bench/towers.py CATALOGUE WORKSPACE [--set "dim=128 epochs=8" ...] [--users 1200] [--cases 2000]
 
 Each ``--set`` is a variant: keys of ``[align]`` over the defaults; without one, the defaults alone. The log is that of
 the split's training, the cases are its validation; nothing of a test is looked at. With ``--users`` the towers are

@@ -36,7 +36,7 @@ class Sizes:
         factors: Of ALS, for each person and item.
         features: Conditioned numbers of an item.
         vector: Numbers of an item's content vector, as the encoder makes them.
-        width: Of the collaborative towers together; 0: no tower is trained.
+        width: Of the collaborative tower; 0: no tower is trained.
         partners: Strongest ones that an item keeps, at most, by each of the counting experts.
     """
 
@@ -53,7 +53,7 @@ class Sizes:
     def of(cls, settings: MolarSettings, interactions: int, people: int, items: int) -> Self:
         """Counts of a shop, and the rest by its settings; an item's content has as many blocks as may be."""
         align = settings.align
-        width = align.ensemble * (align.dim or (_WIDE if interactions >= _LARGE else _NARROW))
+        width = align.dim or (_WIDE if interactions >= _LARGE else _NARROW)
         features = _BLOCKS * align.content_dims
         width = width if align.towers else 0
         return cls(interactions, people, items, settings.cf.factors, features, width=width, partners=align.partners)

@@ -57,11 +57,11 @@ def rank_by_hand(cases, scores):
     return result
 
 
-def settings_of(towers, ensemble=1):
+def settings_of(towers):
     """Small sizes for some towers."""
     return AlignSettings(
-        towers=towers, ensemble=ensemble, dim=16, content_dim=8, blocks=1, content_blocks=1, history=6,
-        batch_tokens=256, precision="float32", device="cpu", threads=1,
+        towers=towers, dim=16, content_dim=8, blocks=1, content_blocks=1, history=6, batch_tokens=256,
+        precision="float32", device="cpu", threads=1,
     )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def _popular(n):
     return share / share.sum()
 
 
-def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=None, slots=2, seed=0, ensemble=1):
+def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=None, slots=2, seed=0):
     """An untrained model whose every number is random and that has not yet seen a log."""
     random = np.random.default_rng(seed)
     known = np.ones(N, bool)
@@ -96,17 +96,17 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
     conditioner = conditioning.fit(content, BLOCKS, 5)
     features = conditioner(content)
     torch.manual_seed(seed)
-    network = PostAlignment(tower_shapes(settings_of(towers, ensemble)), N, torch.from_numpy(features), 4).eval()
-    for name, parameter in network.towers.named_parameters():
-        if name.endswith(("position_bias", "time_bias")):
-            torch.nn.init.normal_(parameter)
+    network = PostAlignment(tower_shapes(settings_of(towers)), N, torch.from_numpy(features), 4).eval()
+    for tower in network.towers.values():
+        torch.nn.init.normal_(tower.position_bias)
+        torch.nn.init.normal_(tower.time_bias)
     partners = []
     for name, memory in (("sequence", (0.8, 4)), ("linear", (None, None))):
         made = random_sparse(N, N, 0.2, "csr", np.float32, random).toarray()
         made[NEW] = made[:, NEW] = 0
         made = csr_matrix(made)
         partners += [ItemItemWeights(name, made, *memory)] if name in experts else []
-    widths = {"collaborative": 16 * ensemble, "neighbours": features.shape[1], "trend": 1}
+    widths = {"collaborative": 16, "neighbours": features.shape[1], "trend": 1}
     predictors = {
         name: Predictor(
             random.normal(size=(features.shape[1], width)).astype(np.float32),

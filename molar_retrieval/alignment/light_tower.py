@@ -15,7 +15,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.tensors import under
 
-_MEMBERS = "members."
 _EPSILON = np.float32(1e-5)  # of torch's LayerNorm
 
 
@@ -129,42 +128,6 @@ class LightTower:
             x = block(x, gaps, 1)
         user: Matrix = self.norm(x[-1]) @ self.query.T
         return user
-
-
-@dataclass(frozen=True, eq=False)
-class LightEnsemble:
-    """A :class:`molar_retrieval.alignment.network.TowerEnsemble`, of one member or more of one shape."""
-
-    members: tuple[LightTower, ...]
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Array]) -> Self:
-        """From the state of a tower of the network, or of an ensemble; KeyError if a parameter is missing."""
-        count = len({name.split(".")[1] for name in tensors if name.startswith(_MEMBERS)})
-        if not count:
-            return cls((LightTower.of(tensors),))
-        return cls(tuple(LightTower.of(under(tensors, f"{_MEMBERS}{number}.")) for number in range(count)))
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return sum(tower.dim for tower in self.members)
-
-    @property
-    def history(self) -> int:
-        """How many items it was trained to read at once."""
-        return self.members[0].history
-
-    @property
-    def buckets(self) -> int:
-        """How many time gaps it tells apart."""
-        return self.members[0].buckets
-
-    def __call__(self, vectors: Matrix, timestamps: Rows) -> Matrix:
-        """The user vector (dim,) after the last of L ≥ 1 items, by their vectors (L, dim) and seconds (L,)."""
-        own = np.split(vectors, len(self.members), axis=1)
-        users = [tower(part, timestamps) for tower, part in zip(self.members, own, strict=True)]
-        return np.concatenate(users)
 
 
 def _norm(tensors: Mapping[str, Array], name: str) -> _LightNorm:

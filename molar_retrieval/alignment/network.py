@@ -13,7 +13,7 @@ the manner of HSTU (arXiv 2402.17152) and LiGR (arXiv 2502.03417).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -54,24 +54,17 @@ def time_gaps(timestamps: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TowerShape:
-    """Sizes of one tower, or of several ``members`` that differ by their random start alone; ``dim`` is of all."""
+    """Sizes of one tower."""
 
     dim: int
     blocks: int
     history: int
     dropout: float
-    members: int = 1
-
-    @property
-    def member(self) -> "TowerShape":
-        """The shape of each member."""
-        return replace(self, dim=self.dim // self.members, members=1)
 
     @property
     def heads(self) -> int:
-        """Attention heads of a member, of 32 dimensions or more each."""
-        dim = self.dim // self.members
-        return max(heads for heads in range(1, max(1, dim // HEAD) + 1) if dim % heads == 0)
+        """Attention heads, of 32 dimensions or more each."""
+        return max(heads for heads in range(1, max(1, self.dim // HEAD) + 1) if self.dim % heads == 0)
 
 
 def tower_shapes(settings: AlignSettings) -> dict[str, TowerShape]:
@@ -82,9 +75,7 @@ def tower_shapes(settings: AlignSettings) -> dict[str, TowerShape]:
     if settings.dim is None or settings.history is None:
         raise ValueError("the sizes are open")
     shapes = {
-        "collaborative": TowerShape(
-            settings.dim * settings.ensemble, settings.blocks, settings.history, settings.dropout, settings.ensemble
-        ),
+        "collaborative": TowerShape(settings.dim, settings.blocks, settings.history, settings.dropout),
         "content": TowerShape(settings.content_dim, settings.content_blocks, settings.history, settings.dropout),
     }
     return {name: shapes[name] for name in settings.towers}
@@ -215,23 +206,6 @@ class Tower(nn.Module):
         return list(torch.split(bias, self.shape.heads))
 
 
-class TowerEnsemble(nn.Module):
-    """Towers from random starts of their own: each reads its range of an item's vector and fills that of a user's.
-
-    Their scores add up, which errs less than any of them does (deep ensembles: Lakshminarayanan et al. 2017, arXiv
-    1612.01474).
-    """
-
-    def __init__(self, shape: TowerShape) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(Tower(shape.member) for _ in range(shape.members))
-
-    def forward(self, vectors: Tensor, gaps: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """As :class:`Tower` maps them, (B, L, dim) to (B, L, dim) or (B, dim); ``dim`` is of all members."""
-        own = vectors.chunk(len(self.members), -1)
-        return torch.cat([tower(part, gaps, lengths) for tower, part in zip(self.members, own, strict=True)], -1)
-
-
 class _Lookup(torch.autograd.Function):
     """``table[index]`` with the columns first: (R, C), (…) → (C, …), a column at a time, which is fastest on a CPU."""
 
@@ -299,9 +273,7 @@ class PostAlignment(nn.Module):
     def __init__(self, shapes: Mapping[str, TowerShape], n_items: int, features: Tensor, factors: int) -> None:
         super().__init__()
         self.shapes = dict(shapes)
-        self.towers = nn.ModuleDict(
-            {name: Tower(shape) if shape.members == 1 else TowerEnsemble(shape) for name, shape in shapes.items()}
-        )
+        self.towers = nn.ModuleDict({name: Tower(shape) for name, shape in shapes.items()})
         sides: dict[str, nn.Module] = {
             name: ContentMap(features, shape.dim) if name == "content" else ItemEmbedding(n_items, shape.dim)
             for name, shape in shapes.items()

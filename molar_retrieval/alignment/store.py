@@ -126,8 +126,9 @@ def open_model(folder: Path) -> AlignedModel:
 
 
 def trained_with(manifest: Manifest) -> AlignSettings:
-    """The settings of an alignment's training; earlier ones knew no ensembles, whatever their preset says now."""
-    return AlignSettings(**{"ensemble": 1, **manifest.settings["align"]})
+    """The settings of an alignment's training, without such as are no more."""
+    known = {name: value for name, value in manifest.settings["align"].items() if name in AlignSettings.model_fields}
+    return AlignSettings(**known)
 
 
 def _network(tensors: Tensors, settings: AlignSettings, towers: Sequence[str]) -> PostAlignment:

@@ -287,8 +287,7 @@ class TowerTrainer(Trainer[EpochScore]):
     ) -> tuple[Tensor, Tensor]:
         """The cross-entropy of one tower, and its user vectors; the content tower is not asked about withheld items.
 
-        All item vectors of a step are made at once, as that is cheaper for a map of content. Each member of an ensemble
-        is asked alone: asked together, each would learn to need the others.
+        All item vectors of a step are made at once, as that is cheaper for a map of content.
         """
         pool = self.pools[name]
         if name == "content":
@@ -300,10 +299,8 @@ class TowerTrainer(Trainer[EpochScore]):
         states: Tensor = self.network.towers[name](had.view(*history.items.shape, -1), history.gaps)
         if not len(pool):
             return states.sum() * 0, states  # with a gradient, of zeros
-        members = self.network.shapes[name].members
-        each = zip(*(part.chunk(members, -1) for part in (states.flatten(0, 1), next_ones, others)), strict=True)
-        losses = [sampled_softmax(u, own, s, targets, sampled, len(pool), counts) for u, own, s in each]
-        return torch.stack(losses).sum(), states
+        users = states.flatten(0, 1)
+        return sampled_softmax(users, next_ones, others, targets, sampled, len(pool), counts), states
 
     def _alignment(self, windows: Windows, content: Tensor, lengths: Tensor) -> Tensor:
         """The contrastive loss between content user vectors and ALS user factors, for whole histories."""
@@ -325,11 +322,9 @@ def build_network(data: TrainingData, settings: AlignSettings) -> PostAlignment:
     network = PostAlignment(tower_shapes(settings), data.log.n_items, features, data.factors.users.shape[1])
     side = network.items["collaborative"] if "collaborative" in network.shapes else None
     if settings.als_start and isinstance(side, ItemEmbedding):
-        shape = network.shapes["collaborative"]
-        start = torch.from_numpy(_principal(data.factors.items[data.warm], shape.member.dim))
+        start = _principal(data.factors.items[data.warm], side.weight.shape[1])
         with torch.no_grad():
-            for table in side.weight.chunk(shape.members, 1):
-                table[torch.from_numpy(data.warm), : start.shape[1]] = start
+            side.weight[torch.from_numpy(data.warm), : start.shape[1]] = torch.from_numpy(start)
     return network
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from molar_retrieval.alignment.light_tower import LightEnsemble
+from molar_retrieval.alignment.light_tower import LightTower
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import StaleArtefactError
@@ -80,7 +80,7 @@ class UserEncoder:
         habits: What people take again, which has the last range; None: nothing is known of it.
     """
 
-    towers: Mapping[str, LightEnsemble]
+    towers: Mapping[str, LightTower]
     items: Mapping[str, Matrix]
     features: Matrix
     parts: tuple[str, ...]
@@ -101,7 +101,7 @@ class UserEncoder:
             again = facts.get("habits")
             side = {"collaborative": "weight", "content": "project.weight"}
             return cls(
-                {name: LightEnsemble.of(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
+                {name: LightTower.of(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
                 {name: tensors[f"{NETWORK}items.{name}.{side[name]}"] for name in names},
                 tensors["features"],
                 (*dense, TREND),

@@ -81,28 +81,6 @@ def test_both_towers_learn_the_walk(data, tmp_path):
     assert state.best.towers == {name: final[name] for name in ("collaborative", "content")}
 
 
-def test_members_of_an_ensemble_learn_each_for_itself(data):
-    """The gradients of one are what they are without the others, and no two are alike."""
-    torch.manual_seed(0)
-    trainer = TowerTrainer(data, changed(ensemble=2, dropout=0.0, towers=("collaborative",)), "run")
-    side, tower = trainer.network.items["collaborative"], trainer.network.towers["collaborative"]
-    before = [weights(member) for member in tower.members]
-    assert not equal(*before) or not torch.equal(*side.weight.chunk(2, 1))
-    batch = trainer.windows.select(np.arange(20))
-    trainer._loss(batch, np.random.default_rng(0)).backward()
-    together = [p.grad.clone() for p in tower.members[0].parameters()], side.weight.grad[:, :16].clone()
-    trainer.network.zero_grad()
-    with torch.no_grad():
-        side.weight[:, 16:] *= 3
-        for parameter in tower.members[1].parameters():
-            parameter += 0.1
-    trainer._loss(batch, np.random.default_rng(0)).backward()
-    for now, then in zip(tower.members[0].parameters(), together[0], strict=True):
-        torch.testing.assert_close(now.grad, then)
-    torch.testing.assert_close(side.weight.grad[:, :16], together[1])
-    assert not torch.allclose(side.weight.grad[:, :16], side.weight.grad[:, 16:])
-
-
 @pytest.mark.parametrize("helpful", [True, False])
 def test_an_epoch_is_worth_its_best_sum(data, monkeypatch, helpful):
     """A content tower that knows nothing, or knows better, at any of the weights that are tried."""
@@ -222,10 +200,9 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize(("after", "ensemble"), [(1, 1), (2, 1), (1, 2)])
-def test_a_killed_run_continues_as_if_undisturbed(data, tmp_path, monkeypatch, after, ensemble):
-    settings = changed(ensemble=ensemble)
-    network, state = train(data, settings, tmp_path / "a", "run")
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_killed_run_continues_as_if_undisturbed(data, tmp_path, monkeypatch, after):
+    network, state = train(data, SMALL, tmp_path / "a", "run")
 
     def kill(self, progress):
         if len(self.state.scores) == after:
@@ -235,10 +212,10 @@ def test_a_killed_run_continues_as_if_undisturbed(data, tmp_path, monkeypatch, a
     round_ = TowerTrainer.round
     monkeypatch.setattr(TowerTrainer, "round", kill)
     with pytest.raises(Killed):
-        train(data, settings, tmp_path / "b", "run")
+        train(data, SMALL, tmp_path / "b", "run")
     monkeypatch.undo()
     told = []
-    continued, other = train(data, settings, tmp_path / "b", "run", on_epoch=told.append)
+    continued, other = train(data, SMALL, tmp_path / "b", "run", on_epoch=told.append)
     assert equal(weights(network), weights(continued))
     assert without_time(state) == without_time(other)
     assert [score.epoch for score in told] == [1, 2, 3], "the curve is shown from its beginning"

@@ -46,10 +46,10 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def encoder_of(model, towers, folder, ensemble=1):
+def encoder_of(model, towers, folder):
     """That of a saved model."""
     save(model, folder)
-    sections = {"align": settings_of(towers, ensemble).model_dump(mode="json")}
+    sections = {"align": settings_of(towers).model_dump(mode="json")}
     Manifest("alignment", "f", settings=sections, facts=described(model)).write(folder)
     return UserEncoder.open(folder)
 
@@ -72,17 +72,6 @@ def test_vectors_are_those_of_the_model(kind, times, tmp_path):
     np.testing.assert_allclose(found.sparse.toarray(), right.sparse.toarray(), atol=1e-6)
     assert found.sparse.has_sorted_indices
     assert encoder.parts == tuple(part.name for part in model.dense_parts)
-
-
-def test_an_ensemble_is_one_longer_vector(tmp_path):
-    model, log, rows = model_of(ensemble=3), log_at(TIMES["seconds"]), np.array([4, 0, 2, 1, 5, 3])
-    encoder = encoder_of(model, TOWERS, tmp_path, ensemble=3)
-    right = model.users(log, rows)
-    np.testing.assert_allclose(encoder.users(log, rows).dense, right.dense, atol=1e-5)
-    assert model.dense_parts[0].stop == 48
-    members = right.dense[:, :48].reshape(len(rows), 3, 16)
-    assert not np.allclose(members[:, 0], members[:, 1]), "each has its own mind"
-    np.testing.assert_allclose(open_model(tmp_path).users(log, rows).dense, right.dense, atol=1e-6)
 
 
 def test_a_tower_that_was_spared_is_missed_by_nobody(tmp_path):

@@ -21,8 +21,8 @@ from molar_indexes.device import contents, export, write
 from molar_indexes.device.encoder import onnx_model
 from molar_indexes.privacy.known import needles_of
 from molar_indexes.recommender import Recommender
-from molar_retrieval.alignment.light_tower import LightEnsemble, time_gaps
-from molar_retrieval.alignment.network import Tower, TowerEnsemble, TowerShape
+from molar_retrieval.alignment.light_tower import LightTower, time_gaps
+from molar_retrieval.alignment.network import Tower, TowerShape
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, RequestError
 from molar_retrieval.privacy.scan import scan
 from molar_retrieval.ranking.rules import Rules
@@ -34,7 +34,6 @@ PUBLISHED = {
     "ort-wasm-simd-threaded.wasm.gz": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
 SHAPES = [TowerShape(8, 0, 5, 0.0), TowerShape(24, 1, 4, 0.0), TowerShape(64, 3, 20, 0.0), TowerShape(128, 2, 200, 0.0)]
-SHAPES += [TowerShape(48, 2, 9, 0.0, members=3)]
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +52,10 @@ def index_of(folder):
 
 def tower_of(shape):
     torch.manual_seed(shape.dim)
-    tower = (Tower(shape) if shape.members == 1 else TowerEnsemble(shape)).eval()
+    tower = Tower(shape).eval()
     for parameter in tower.parameters():
         torch.nn.init.normal_(parameter, std=shape.dim**-0.5)
-    return LightEnsemble.of({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
+    return LightTower.of({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
 
 
 def test_towers_of_every_shape_are_the_same_as_onnx():

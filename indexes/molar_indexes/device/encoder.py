@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molar_retrieval.alignment.light_tower import LightBlock, LightEnsemble, LightTower
+from molar_retrieval.alignment.light_tower import LightBlock, LightTower
 from molar_retrieval.arrays import Array, Matrix
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _NORM_EPSILON = 1e-5  # of torch's LayerNorm
 _END = 2**31 - 1
 
 
-def onnx_model(towers: Mapping[str, LightEnsemble]) -> bytes:
+def onnx_model(towers: Mapping[str, LightTower]) -> bytes:
     """The towers as one model, serialised.
 
     Inputs are, for each tower, ``NAME.vectors``, the vectors of L ≥ 1 items, oldest first, shape (L, dim), and
@@ -38,7 +38,7 @@ def onnx_model(towers: Mapping[str, LightEnsemble]) -> bytes:
         inputs.append(helper.make_tensor_value_info(vectors, TensorProto.FLOAT, [length, tower.dim]))
         inputs.append(helper.make_tensor_value_info(gaps, TensorProto.INT32, [length, length]))
         outputs.append(helper.make_tensor_value_info(user, TensorProto.FLOAT, [1, tower.dim]))
-        graph.node("Identity", _ensemble(graph, tower, vectors, gaps), to=user)
+        graph.node("Identity", _tower(graph, tower, vectors, gaps), to=user)
     made = helper.make_graph(graph.nodes, "user encoder", inputs, outputs, graph.constants)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     serialised: bytes = model.SerializeToString(deterministic=True)
@@ -83,15 +83,6 @@ class _Graph:
     def whole(self, values: list[int]) -> str:
         """The name of some whole numbers."""
         return self.constant(np.array(values, np.int64))
-
-
-def _ensemble(graph: _Graph, ensemble: LightEnsemble, vectors: str, gaps: str) -> str:
-    users, begin = [], 0
-    for tower in ensemble.members:
-        own = vectors if len(ensemble.members) == 1 else graph.columns(vectors, begin, begin + tower.dim)
-        users.append(_tower(graph, tower, own, gaps))
-        begin += tower.dim
-    return users[0] if len(users) == 1 else graph.node("Concat", *users, axis=1)
 
 
 def _tower(graph: _Graph, tower: LightTower, vectors: str, gaps: str) -> str:
