@@ -5,9 +5,8 @@ under which ``softmax(Σ w · part)`` over all items gives what came next the hi
 handful of numbers; where a trained tower is among the parts it is steadier than NDCG itself, which hangs on a few
 hundred hits. The other is the best part alone, as counts make poor logits. From both, coordinate ascent climbs
 NDCG@10, and the better end is taken. Few cases tell little about a peak, so it is then drawn towards the logit, the
-more the fewer there are. Last, backward elimination: a part goes whose gain is within its own standard error, as a
-weight that was chosen on the same cases gains that much by chance (the rule of one standard error: Breiman et al.
-1984, Classification and Regression Trees).
+more the fewer there are. Last, backward elimination: a part goes without which the sum finds more, by more than the
+standard error of the difference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,6 +48,10 @@ class Gain:
         gained = gains(having) - gains(lacking)
         return cls(float(gained.mean()), float(gained.std()) / max(1, len(gained)) ** 0.5)
 
+    def beyond(self, errors: float) -> float:
+        """What is more than so many standard errors."""
+        return self.value - errors * self.error
+
 
 @dataclass(frozen=True)
 class Fusion:
@@ -62,10 +65,11 @@ class Fusion:
     fallback: "Fusion | None" = None  # if this does not hold where it is to be used; None for the best part alone
 
 
-def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int = 0) -> Fusion:
+def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int = 0, *, least: float = -1.0) -> Fusion:
     """The weights to prefer; behind them, as fallbacks, the peak of the ascent and the best part alone.
 
-    Large numbers of cases are sampled; the ranks that are returned are of all.
+    Large numbers of cases are sampled; the ranks that are returned are of all. A part must gain more than ``least``
+    times the standard error of its gain to stay.
     """
     random = rng.generator(seed, "combination")
     cache = ScoreCache.of(cases, parts, random)
@@ -82,7 +86,7 @@ def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int 
     dropped: dict[int, Gain] = {}
     if len(parts) > 1 and any((rank <= len(cases.candidates)).any() for rank in alone):
         drawn_in, peak = found_by(cache, single[best], len(cases), random)
-        drawn_in, dropped = _eliminated(drawn_in, cache)
+        drawn_in, dropped = _eliminated(drawn_in, cache, least)
         found = [(weights, judged(weights)[0]) for weights in (drawn_in, peak)]
         preferred = [(weights, rank) for weights, rank in found if ndcg(rank) > ndcg(alone[best])]
     chosen: Fusion | None = None
@@ -109,7 +113,7 @@ def found_by(
     return _drawn_towards(steady, peak, cache.spread, _STEADY / (_STEADY + cases)), peak
 
 
-def _eliminated(weights: Weights, cache: ScoreCache[ScoredBlock]) -> tuple[Weights, dict[int, Gain]]:
+def _eliminated(weights: Weights, cache: ScoreCache[ScoredBlock], least: float) -> tuple[Weights, dict[int, Gain]]:
     """The weights without the parts that bring too little, one by one, that of least promise first; and what these did.
 
     One part always stays, and all of them where there are few cases.
@@ -120,9 +124,9 @@ def _eliminated(weights: Weights, cache: ScoreCache[ScoredBlock]) -> tuple[Weigh
         for part in np.flatnonzero(weights).tolist():
             lacking = np.where(np.arange(len(weights)) == part, 0.0, weights)
             tried[part] = Gain.of(having, cache.ranks(lacking)), lacking
-        part = min(tried, key=lambda one: tried[one][0].value - tried[one][0].error)
+        part = min(tried, key=lambda one: tried[one][0].beyond(least))
         gain, lacking = tried[part]
-        if gain.value > gain.error:
+        if gain.beyond(least) > 0:
             break
         dropped[part], weights = gain, lacking
     return weights, dropped

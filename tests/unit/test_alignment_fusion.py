@@ -79,22 +79,29 @@ def test_parts_that_know_different_things_help_each_other():
 
 def test_a_part_that_knows_nothing_is_dropped_and_one_that_helps_is_not(monkeypatch):
     """With enough cases; what is told of it is the difference that it makes beside the others."""
-    monkeypatch.setattr(module, "_drawn_towards", lambda steady, peak, *_: np.array([1.0, 1.0, 0.2]))
+    monkeypatch.setattr(module, "_drawn_towards", lambda steady, peak, *_: np.array([1.0, 1.0, 0.5]))
     cases, parts = task(5, count=1000, n_items=100, signals=(2.0, 2.0, 0.0))
     found = fuse(cases, parts)
     assert list(found.dropped) == ["part2"]
     assert found.weights == {"part0": 1.0, "part1": 1.0, "part2": 0.0}
     without = parts["part0"].table + parts["part1"].table
     before, after = (
-        rank_by_hand(cases, scores) for scores in (without + np.float32(0.2) * parts["part2"].table, without)
+        rank_by_hand(cases, scores) for scores in (without + np.float32(0.5) * parts["part2"].table, without)
     )
     gain = found.dropped["part2"]
     assert gain.value == pytest.approx(ndcg(np.array(before)) - ndcg(np.array(after)), abs=1e-4)
     assert 0 < gain.error < 0.02
-    assert gain.value <= gain.error
+    assert gain.value < -gain.error
     few = fuse(cases.select(np.arange(999)), {name: Table(part.table[:999]) for name, part in parts.items()})
     assert not few.dropped
-    assert few.weights["part2"] == 0.2
+    assert few.weights["part2"] == 0.5
+
+
+def test_what_neither_helps_nor_harms_stays_unless_more_is_asked_of_it(monkeypatch):
+    monkeypatch.setattr(module, "_drawn_towards", lambda steady, peak, *_: np.array([1.0, 1.0, 0.02]))
+    cases, parts = task(5, count=1000, n_items=100, signals=(2.0, 2.0, 0.0))
+    assert not fuse(cases, parts).dropped
+    assert list(fuse(cases, parts, least=1.0).dropped) == ["part2"]
 
 
 def test_of_two_that_say_the_same_one_is_dropped(monkeypatch):
