@@ -7,6 +7,7 @@ READY  := $(VENV)/.ready
 DATA   ?=
 SUITE  ?= quick
 ITEMS  ?= 100000
+FILES_AT_A_TIME = $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-quick lint types contracts lowest wheel eval bench bench-alignment referee bench-check attacks docs docs-site
@@ -28,11 +29,16 @@ install: $(READY)  ## make the virtual environment and install everything into i
 demo: $(READY)  ## write a made-up shop, then embed, align and query it
 	$(BIN)/molar demo .work/demo
 
-test: $(READY)  ## run the tests, several files at a time; pictures of the studio go to .work/pictures
-	OMP_NUM_THREADS=1 MOLAR_TEST_PICTURES=$(CURDIR)/.work/pictures $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+test test-quick: export OMP_NUM_THREADS := 1
+test: export MOLAR_TEST_PICTURES := $(CURDIR)/.work/pictures
+test: $(READY)  ## run the tests, several files at a time, then those that measure time; pictures of the studio go to .work/pictures
+	kept=$$(mktemp -d); export MOLAR_TEST_TRAINED=$$kept/trained; \
+	$(FILES_AT_A_TIME) --durations 30 -m "not alone"; several=$$?; \
+	$(BIN)/python -m pytest --durations 10 -m alone; alone=$$?; \
+	rm -r $$kept; exit $$((several | alone))
 
 test-quick: $(READY)  ## the tests that take no time, for while you write
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not slow and not realdata and not trains" tests/unit
+	$(FILES_AT_A_TIME) -m "not slow and not realdata and not trains and not alone" tests/unit
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

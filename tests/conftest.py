@@ -83,10 +83,12 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A small demo shop with the built-in encoder's vectors, aligned and published; not to be changed.
 
-    The processes of one run of the tests have it in common: the first that needs it makes it, the others wait.
+    The processes of one run of the tests have it in common: the first that needs it makes it, the others wait. Runs
+    have it in common in the folder that ``MOLAR_TEST_TRAINED`` names.
     """
     ours = tmp_path_factory.getbasetemp()
-    folder = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "trained"
+    beside = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "trained"
+    folder = Path(os.environ.get("MOLAR_TEST_TRAINED") or beside)
     facts = folder / "facts.json"
     with portalocker.Lock(folder.with_suffix(".lock"), timeout=600):
         if not facts.exists():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
+from unittest.mock import patch
 
 import grpc as g
 from qdrant_client import QdrantClient
@@ -16,6 +17,8 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_grpc, qdrant_pb2_grpc
 from qdrant_fake import Asked, FakeQdrant, fake_qdrant
 from qdrant_limits import MET
+
+from molar_indexes.server import client as clients
 
 DONE = pb.UpdateResult(operation_id=0, status=pb.UpdateStatus.Completed)
 _CODES = {401: g.StatusCode.UNAUTHENTICATED, 403: g.StatusCode.PERMISSION_DENIED, 429: g.StatusCode.RESOURCE_EXHAUSTED}
@@ -171,8 +174,9 @@ def start(fake: FakeQdrant) -> None:
 
 @contextmanager
 def fake_both(version: str = MET) -> Iterator[FakeQdrant]:
-    """A server of its own that is asked by REST, and by gRPC at the port after that."""
+    """A server of its own that is asked by REST, and by gRPC at the port after that; it is waited for there."""
     with ExitStack() as stack:
+        stack.enter_context(patch.object(clients, "PATIENCE", 10.0))
         for _ in range(100):
             fake = stack.enter_context(fake_qdrant(version))
             with suppress(RuntimeError):  # somebody has that port

@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from qdrant_client import models
 from qdrant_fake import fake_qdrant
@@ -27,6 +28,11 @@ CONTAINS = "1.20.0"
 """The first version with all conditions, which the fake has here."""
 SERVERS = [FAKE, SPOKEN, *([REAL, WRITTEN] if URL else [])]
 """A real one is asked by gRPC where it answers, and by REST."""
+
+
+def patient(url: str, **more: Any) -> ServerConfig:
+    """A server as settings name it, with time enough for each request where cores are busy."""
+    return ServerConfig(url, **{"timeout": 30.0, **more})
 
 
 class Shelf:
@@ -69,7 +75,7 @@ def shelf(kind: str) -> Iterator[Shelf]:
     with ExitStack() as stack:
         stand_in = {FAKE: fake_qdrant, SPOKEN: fake_both}.get(kind)
         url = URL if stand_in is None and URL else stack.enter_context((stand_in or fake_qdrant)(CONTAINS)).url
-        connection = connect(ServerConfig(url, timeout=60.0, grpc_port=0 if kind == WRITTEN else None))
+        connection = connect(patient(url, grpc_port=0 if kind == WRITTEN else None))
         opened = Shelf(connection)
         yield opened
         for name in opened.made:

@@ -20,12 +20,23 @@ from molar_serving.app import application
 from molar_serving.service import Service
 
 _READY = 60.0
+_DEADLINE = 60.0
+"""Seconds for a list where settings do not say it: what is late is another list, and cores may be busy."""
+
+
+def service_of(workspace: Path, settings: Path | None = None) -> Service:
+    """A service that takes the time that an answer needs, where its settings do not say how long."""
+    shop = Shop(None, workspace, settings)
+    serve = shop.settings.serve
+    if "deadline" not in serve.model_fields_set:
+        serve = serve.model_copy(update={"deadline": _DEADLINE})
+    return Service(shop, shop.settings.model_copy(update={"serve": serve}))
 
 
 @contextmanager
 def client_of(workspace: Path, settings: Path | None = None) -> Iterator[TestClient]:
     """A client of a server in this process, once it answers."""
-    app = application(Service(Shop(None, workspace, settings)))
+    app = application(service_of(workspace, settings))
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         until_ready(client)
         yield client
@@ -37,7 +48,7 @@ def address_of(workspace: Path, settings: Path | None = None, certificate: Path 
 
     ``certificate`` is the file of one with its key, for https.
     """
-    app = application(Service(Shop(None, workspace, settings)))
+    app = application(service_of(workspace, settings))
     options = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 1}
     server = uvicorn.Server(uvicorn.Config(app, port=0, ssl_certfile=certificate, **options))
     sock = server.config.bind_socket()
@@ -64,7 +75,10 @@ def until_ready(client: httpx.Client) -> None:
 
 
 class Program:
-    """`molar serve` in a process of its own, begun by another command where ``by`` names one."""
+    """`molar serve` in a process of its own, begun by another command where ``by`` names one.
+
+    It takes the time that an answer needs, where neither settings nor the environment say how long.
+    """
 
     def __init__(self, workspace: Path, *options: str, by: Sequence[str] = (), **environment: str) -> None:
         command = [*by, sys.executable, "-c", "from molar_cli.app import main; main()", "serve", "--port", "0"]
@@ -73,7 +87,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, **_patience(workspace, options), **environment},
         )
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().partition(",")[0]
@@ -96,6 +110,13 @@ class Program:
             for stream in (self.process.stdout, self.process.stderr):
                 if stream is not None:
                     stream.close()
+
+
+def _patience(workspace: Path, options: Sequence[str]) -> dict[str, str]:
+    named = "--settings" in options
+    file = Path(options[options.index("--settings") + 1]) if named else workspace.parent / "molar.toml"
+    told = file.exists() and "deadline" in file.read_text("utf-8")
+    return {} if told else {"MOLAR_SERVE_DEADLINE": str(_DEADLINE)}
 
 
 @contextmanager

@@ -91,6 +91,7 @@ def test_bytes_made_up_at_random(place, server, rounds, measured):
     measured(f"{number:,} connections: " + ", ".join(f"{seen[status]:,} × {status}" for status in sorted(seen)))
 
 
+@pytest.mark.alone
 def test_slow_connections(place, server, rounds, measured):
     """Connections that never ask, or ask a byte at a time, keep nobody else from an answer."""
     number, chance, slow, took = rounds(300, 3_000), random.Random(2), [], []

@@ -44,7 +44,7 @@ COMMANDS = [
 
 
 def on(command: list[str], workspace: Path, url: str) -> list[object]:
-    (workspace.parent / "molar.toml").write_text(f'[index]\nurl = "{url}"\n', "utf-8")
+    (workspace.parent / "molar.toml").write_text(f'[index]\nurl = "{url}"\ntimeout = 30\n', "utf-8")
     return [*command, "-w", workspace]
 
 

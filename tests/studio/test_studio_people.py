@@ -7,12 +7,11 @@ import pytest
 from copies import copy_workspace
 from starlette.testclient import TestClient
 from studio_client import studio_client, words_of
+from web_server import service_of
 
-from molar.shop import Shop
 from molar_indexes.recommender import Recommender
 from molar_retrieval.workspace import Workspace
 from molar_serving.app import application
-from molar_serving.service import Service
 from molar_serving.studio.people import Asked, Somebody, marked, waterfall
 
 NOBODY = 'no <script>alert("x")</script>/body & ?'
@@ -173,7 +172,7 @@ def test_before_anything_was_published(tmp_path):
     (tmp_path / "shop").mkdir()
 
     workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
-    with TestClient(application(Service(Shop(None, workspace.root))), base_url="http://127.0.0.1") as client:
+    with TestClient(application(service_of(workspace.root)), base_url="http://127.0.0.1") as client:
         page = client.get("/studio/people/u1")
         assert page.status_code == 503
         assert "molar" in page.text

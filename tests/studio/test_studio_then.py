@@ -12,14 +12,12 @@ import pytest
 from starlette.testclient import TestClient
 from studio_client import StudioClient, words_of
 from updates import Days, another_generation
-from web_server import until_ready
+from web_server import service_of, until_ready
 
-from molar.shop import Shop
 from molar_retrieval.ranking.answer import made_at
 from molar_serving.answered import AnsweringGenerations
 from molar_serving.app import application
 from molar_serving.rules_file import RulesFile
-from molar_serving.service import Service
 from molar_serving.studio.people import Somebody
 from molar_serving.studio.time_machine import RulesOfThen, remade, rules_at, shown_to
 
@@ -68,7 +66,7 @@ def who(person):
 @pytest.fixture(scope="module")
 def past(trained, tmp_path_factory):
     days = Days(trained, tmp_path_factory.mktemp("then"))
-    service = Service(Shop(None, days.workspace.root))
+    service = service_of(days.workspace.root)
     with TestClient(application(service), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         until_ready(client)
         yield ThePast(days, service, StudioClient(client))

@@ -173,6 +173,7 @@ def test_nothing_heavy_is_imported(tmp_path):
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
 
 
+@pytest.mark.alone
 def test_a_history_of_200_takes_milliseconds():
     """At the sizes of the defaults; 5 ms are promised, see docs/ranking.md, and a busy machine may take more."""
     tower = Tower(TowerShape(128, 2, 200, 0.0)).eval()

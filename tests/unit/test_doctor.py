@@ -231,7 +231,7 @@ def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
     workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
     release(workspace, 1).close()
     with fake_qdrant() as fake:
-        settings = IndexSettings(url=fake.url, users="server")
+        settings = IndexSettings(url=fake.url, users="server", timeout=30)
         place = ServerConfig.of(settings)
         found = entries(place, workspace.root)
         assert "nothing live" in found["collections"].problem
@@ -266,7 +266,7 @@ def test_a_collection_that_is_not_green(tmp_path, status):
     with fake_qdrant() as fake:
         settings = IndexSettings(url=fake.url)
         push(workspace, settings)
-        (tmp_path / "molar.toml").write_text(f'[index]\nurl = "{fake.url}"\n', "utf-8")
+        (tmp_path / "molar.toml").write_text(f'[index]\nurl = "{fake.url}"\ntimeout = 30\n', "utf-8")
         fake.statuses = [status]
         health = examine(workspace.root)
         (found,) = [entry for section, entry in health.problems() if section.name == "server"]

@@ -150,6 +150,7 @@ def test_an_absent_device_is_named(folder):
         load(EmbedSettings(model=str(folder), device="cuda:7"))
 
 
+@pytest.mark.alone
 def test_describing_the_default_is_light():
     script = (
         "import sys, time\n"

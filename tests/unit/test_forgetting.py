@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
 from qdrant_fake import fake_qdrant
+from served import patient
 
 import molar
 from molar.introducing.outside import assign
@@ -20,7 +21,6 @@ from molar_indexes.privacy.known import KnownPerson
 from molar_indexes.privacy.removing import remove_answers, remove_users
 from molar_indexes.privacy.server import scan_server
 from molar_indexes.recommender import Recommender
-from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connected
 from molar_indexes.server.opening import open_served
 from molar_indexes.users import UserRecord, UserStore, write_users
@@ -323,12 +323,12 @@ def test_points_leave_the_collections_of_people_on_a_server(shop, tmp_path):
     gone, last = there[70], there[-1]
     with fake_qdrant() as fake:
         settings = tmp_path / "server.toml"
-        settings.write_text(f'[index]\nurl = "{fake.url}"\nusers = "server"\n')
+        settings.write_text(f'[index]\nurl = "{fake.url}"\nusers = "server"\ntimeout = 30\n')
         served = molar.Shop(shop.catalogue, shop.workspace, settings)
         served.push()
         done = served.privacy.forget([gone, last], later=True)
         assert (done.failed, done.removed["server"]) == ({}, 2)
-        server = ServerConfig(fake.url, users="server")
+        server = patient(fake.url, users="server")
         with connected(server) as connection:
             found = scan_server(connection, KnownPerson(gone, gone, [gone, last], []))
         assert [one.state for one in found] == ["clean", "clean"]

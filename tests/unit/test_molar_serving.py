@@ -31,7 +31,8 @@ def test_generations_are_listed_verified_and_sized(shop, trained):
         shop.size([0])
 
 
-def test_a_server_is_pushed_to_listed_rolled_back_and_pruned(shop, trained):
+def test_a_server_is_pushed_to_listed_rolled_back_and_pruned(shop, trained, monkeypatch):
+    monkeypatch.setenv("MOLAR_INDEX_TIMEOUT", "30")  # cores may be busy
     with fake_qdrant() as server:
         report = shop.push(to=server.url)
         assert report.items == trained.items

@@ -259,7 +259,8 @@ def test_users_of_whom_nothing_has_changed_keep_their_vectors(days, monkeypatch)
             assert np.array_equal(record.sparse.indices, np.sort(whole.sparse[row].indices))
 
 
-def test_a_server_gets_what_it_has_not(days):
+def test_a_server_gets_what_it_has_not(days, monkeypatch):
+    monkeypatch.setenv("MOLAR_INDEX_TIMEOUT", "30")  # cores may be busy
     with fake_qdrant() as server:
         first = days.shop.update(index=server.url)
         assert first.up_to_date

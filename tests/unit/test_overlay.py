@@ -285,6 +285,7 @@ def test_a_generation_knows_the_events_that_it_contains(workspace, change):
         assert ids(recommender.query("u", 1)) == ["i1"]
 
 
+@pytest.mark.alone
 def test_what_another_process_appends_is_seen_within_a_second(workspace):
     release(workspace)
     with Recommender.open(workspace.root) as recommender:

@@ -8,13 +8,13 @@ import pytest
 from copies import copy_workspace
 from planted_person import PLACES, plant
 from qdrant_fake import fake_qdrant
+from served import patient
 from typer.testing import CliRunner
 
 import molar
 from molar_cli.app import app
 from molar_indexes.privacy.known import KnownPerson, needles_of
 from molar_indexes.privacy.server import scan_server
-from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connected
 from molar_retrieval.errors import RequestError
 from molar_retrieval.privacy.scan import scan
@@ -92,9 +92,9 @@ def test_history_and_vectors_of_somebody_are_not_in_files_that_never_had_people(
 
 def test_points_of_a_person_on_a_server_are_found(place):
     with fake_qdrant() as fake:
-        server = ServerConfig(fake.url, users="server")
+        server = patient(fake.url, users="server")
         settings = place.root / "server.toml"
-        settings.write_text(f'[index]\nurl = "{fake.url}"\nusers = "server"\n')
+        settings.write_text(f'[index]\nurl = "{fake.url}"\nusers = "server"\ntimeout = 30\n')
         molar.Shop(place.root / "shop", place.root / ".molar", settings).push()
         with connected(server) as connection:
             found = scan_server(connection, KnownPerson(place.user, place.user, [place.user], []))

@@ -42,7 +42,9 @@ def done(trained, tmp_path_factory):
     root = tmp_path_factory.mktemp("forgotten")
     with fake_qdrant() as fake:
         place = plant(trained, root)
-        (root / "molar.toml").write_text(f'[align]\n{ALIGN}\n[index]\nurl = "{fake.url}"\nusers = "server"\n')
+        (root / "molar.toml").write_text(
+            f'[align]\n{ALIGN}\n[index]\nurl = "{fake.url}"\nusers = "server"\ntimeout = 30\n'
+        )
         place.shop.push()
         (root / ".molar/alignment/killed.partial").mkdir()
         (root / ".molar/alignment/killed.partial/best.safetensors").write_bytes(b"\0" * 9)

@@ -182,7 +182,7 @@ def test_everybodys_lists_from_a_server(trained: Any, tmp_path: Path) -> None:
 
 def test_a_trial_leaves_nothing_behind(trained: Any) -> None:
     with fake_qdrant() as fake:
-        settings = IndexSettings(url=fake.url, users="server")
+        settings = IndexSettings(url=fake.url, users="server", timeout=30)
         workspace = Workspace.open(trained.workspace)
         with on_trial(workspace, settings) as generation, Recommender(workspace, generation) as recommender:
             assert recommender.query(trained.user, 3).items

@@ -249,7 +249,7 @@ def test_killed_anywhere(place, warm, tmp_path):
 
 def test_people_on_a_server_are_published_anew(place):
     with fake_qdrant() as fake:
-        index = IndexSettings(url=fake.url, users="server")
+        index = IndexSettings(url=fake.url, users="server", timeout=30)
         push(place.workspace, index)
         server = ServerConfig.of(index)
         with connected(server) as connection:

@@ -21,6 +21,7 @@ from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.faults import ServerError, asking, fault_of, persistently
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.published import published, target
+from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import BackendError
 from molar_retrieval.expressions import Between
 from molar_retrieval.workspace import Workspace
@@ -161,6 +162,7 @@ def test_where_one_batch_fails_the_others_wait_no_longer(
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.alone
 def test_nothing_listens(workspace: Workspace, nobody: str) -> None:
     began = time.monotonic()
     with pytest.raises(BackendError) as error:
@@ -185,6 +187,7 @@ def test_nothing_listens_by_grpc(nobody: str) -> None:
     assert str(port) in error.value.message
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "fault", [Fault("", times=99, delay=5.0), Fault("", times=99, drip=0.05)], ids=["slow", "drip"]
 )
@@ -199,6 +202,7 @@ def test_a_slow_server_is_given_up_in_time(workspace: Workspace, fake: FakeQdran
     assert "timeout" in error.value.hint
 
 
+@pytest.mark.alone
 def test_a_push_to_a_server_that_hangs_is_given_up_in_time(
     workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,10 +214,13 @@ def test_a_push_to_a_server_that_hangs_is_given_up_in_time(
     assert time.monotonic() - began < 2
 
 
-def test_the_timeout_is_two_seconds_unless_said(fake: FakeQdrant) -> None:
-    assert place(fake).timeout == 2.0
+def test_the_timeout_is_two_seconds_unless_said() -> None:
+    server = ServerConfig.of(IndexSettings(url="http://db.example:6333"))
+    assert server is not None
+    assert server.timeout == ServerConfig("http://db.example:6333").timeout == 2.0
 
 
+@pytest.mark.alone
 def test_a_server_that_dies_between_two_questions(workspace: Workspace, fake: FakeQdrant) -> None:
     send(workspace, fake)
     with open_served(workspace, place(fake, timeout=0.4)) as generation:

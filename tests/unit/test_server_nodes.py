@@ -121,6 +121,7 @@ def test_queries_go_on_where_a_node_dies(workspace: Workspace, cluster: list[Nod
     assert asked(workspace, at(cluster)) == 1  # nothing listens at the first address when this one connects
 
 
+@pytest.mark.alone
 def test_a_node_that_hangs_costs_half_of_the_time_once(workspace: Workspace, cluster: list[Node]) -> None:
     send(workspace, at(cluster))
     cluster[0].hang()
@@ -134,6 +135,7 @@ def test_a_node_that_hangs_costs_half_of_the_time_once(workspace: Workspace, clu
         assert counts(cluster)[0] == before[0]  # the whole process knows
 
 
+@pytest.mark.alone
 def test_a_node_that_rests_is_asked_again(cluster: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "REST", 0.2)
 
@@ -164,6 +166,7 @@ def test_one_that_rests_is_better_than_none(workspace: Workspace, cluster: list[
         assert generation.index.top("aligned", QUERY, 3)
 
 
+@pytest.mark.alone
 def test_where_no_node_answers_each_is_named_in_time(workspace: Workspace, cluster: list[Node], nobody: str) -> None:
     send(workspace, at(cluster))
     cluster[0].kill()
@@ -208,6 +211,7 @@ def test_a_push_goes_on_where_a_node_dies(workspace: Workspace, cluster: list[No
     assert asked(workspace, at(cluster)) == 2
 
 
+@pytest.mark.alone
 def test_where_most_nodes_die_the_push_ends_and_the_next_one_sends_what_is_missing(
     workspace: Workspace, cluster: list[Node]
 ) -> None:
@@ -234,6 +238,7 @@ def test_where_most_nodes_die_the_push_ends_and_the_next_one_sends_what_is_missi
     assert asked(workspace, at(cluster)) == 2
 
 
+@pytest.mark.alone
 def test_the_workspace_answers_only_where_no_node_does(workspace: Workspace, cluster: list[Node]) -> None:
     send(workspace, at(cluster), users="server")
     server = place(at(cluster), fallback="local", users="server", timeout=1.0)
@@ -250,6 +255,7 @@ def test_the_workspace_answers_only_where_no_node_does(workspace: Workspace, clu
         assert all(node.url in note for node in cluster)
 
 
+@pytest.mark.alone
 def test_by_grpc_as_well(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each address is asked at the port for gRPC that is beside its own."""
     with fake_both() as first, fake_both() as second:

@@ -49,7 +49,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(fake: FakeQdrant, **more: object) -> IndexSettings:
-    return IndexSettings(url=fake.url, **more)
+    return IndexSettings(url=fake.url, **{"timeout": 30.0, **more})  # cores may be busy
 
 
 def place(fake: FakeQdrant, **more: object) -> ServerConfig:

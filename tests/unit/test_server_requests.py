@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 from qdrant_grpc_fake import fake_both, start
+from served import patient
 
 from molar_indexes.recommender import Recommender
 from molar_indexes.server import client as clients
@@ -39,7 +40,7 @@ def fake(request: pytest.FixtureRequest, trained: Any) -> Iterator[FakeQdrant]:
 @pytest.fixture
 def served(trained: Any, fake: FakeQdrant) -> Iterator[Recommender]:
     workspace = Workspace.open(trained.workspace)
-    with Recommender(workspace, open_served(workspace, ServerConfig(fake.url, timeout=30.0))) as opened:
+    with Recommender(workspace, open_served(workspace, patient(fake.url))) as opened:
         yield opened
 
 
@@ -85,7 +86,7 @@ def test_grpc_is_spoken_where_it_answers_and_else_rest_which_is_said(monkeypatch
         port = int(both.url.rsplit(":", 1)[1]) + 1
         both.key = "k-not-for-strangers"
         monkeypatch.setenv("QDRANT_API_KEY", both.key)
-        connection = connect(ServerConfig(both.url))
+        connection = connect(patient(both.url))
         assert str(connection.spoken) == f"gRPC, port {port}"
         connection.ask(connection.client.get_collections)
         asked = [(one.path, one.key is not None) for one in both.asked]
@@ -95,22 +96,22 @@ def test_grpc_is_spoken_where_it_answers_and_else_rest_which_is_said(monkeypatch
             ("List", True),
         ]  # no key before it said its name
         connection.close()
-        connection = connect(ServerConfig(both.url, grpc_port=0))
+        connection = connect(patient(both.url, grpc_port=0))
         assert str(connection.spoken) == "REST: [index] grpc_port is 0"
         connection.close()
-        connection = connect(ServerConfig(rest.url))
+        connection = connect(patient(rest.url))
         assert str(connection.spoken).startswith("REST: by gRPC, which is faster, Qdrant does not answer at port")
         connection.close()
 
 
 def test_where_the_port_for_grpc_dies_the_next_connection_speaks_rest() -> None:
     with fake_both() as fake:
-        connection = connect(ServerConfig(fake.url))
+        connection = connect(patient(fake.url))
         fake.grpc.stop(None).wait()
         with pytest.raises(ServerError, match="by gRPC at"):
             connection.ask(connection.client.get_collections)
         connection.close()
-        connection = connect(ServerConfig(fake.url))
+        connection = connect(patient(fake.url))
         assert connection.spoken.missed
         assert connection.ask(connection.client.get_collections).collections == []
         connection.close()
@@ -118,7 +119,7 @@ def test_where_the_port_for_grpc_dies_the_next_connection_speaks_rest() -> None:
 
 def test_a_server_that_comes_back_answers_soon() -> None:
     with fake_both() as fake:
-        connection = connect(ServerConfig(fake.url))
+        connection = connect(patient(fake.url))
         fake.grpc.stop(None).wait()
         until = time.monotonic() + 0.3
         while time.monotonic() < until:
@@ -131,9 +132,10 @@ def test_a_server_that_comes_back_answers_soon() -> None:
         connection.close()
 
 
+@pytest.mark.alone
 def test_a_port_that_hangs_costs_half_a_second_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "PATIENCE", 1.0)
     with fake_both() as fake:
+        monkeypatch.setattr(clients, "PATIENCE", 1.0)
         fake.faults = [Fault("GRPC HealthCheck", times=9, delay=1.5)]
         for most in (3.0, 0.9):
             began = time.monotonic()

@@ -42,6 +42,7 @@ def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
         opened.close()
 
 
+@pytest.mark.alone
 def test_an_answer_waits_for_no_acknowledgement(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _median(connection) < HELD_BACK
     if transport._AT_ONCE is not None and connection.server.url != URL:

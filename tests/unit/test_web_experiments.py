@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 from test_indexes_generations import release, users
-from web_server import program, until_ready
+from web_server import program, service_of, until_ready
 
-from molar.shop import Shop
 from molar_indexes.experiments.answering import clock
 from molar_indexes.recommender import Recommender
 from molar_retrieval.experiments.assignment import arm_of, block_of, held_out
@@ -34,7 +33,7 @@ WORKERS = os.environ.get("MOLAR_TEST_WORKERS", "1")
 HOLDOUT = 0.2
 PEOPLE = [f"user {row}" for row in range(40)]
 FREE = [name for name in PEOPLE if not held_out(name, HOLDOUT)]
-SETTINGS = f"[serve]\ndeadline = 60\n[experiments]\nshadow = 100\nholdout = {HOLDOUT}\nwatch = 3600\n"
+SETTINGS = f"[experiments]\nshadow = 100\nholdout = {HOLDOUT}\nwatch = 3600\n"
 
 
 def people(mark):
@@ -64,7 +63,7 @@ def staged(shop):
 
 @contextmanager
 def serving(shop: Workspace, settings: Path | None = None) -> Iterator[tuple[TestClient, Service]]:
-    service = Service(Shop(None, shop.root, settings))
+    service = service_of(shop.root, settings)
     app = application(service)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         until_ready(client)

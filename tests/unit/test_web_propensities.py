@@ -49,6 +49,7 @@ def test_an_impression_has_the_propensities_of_its_list(shown):
     assert completed(lines)[0][rest:] == lines[0][rest:]
 
 
+@pytest.mark.alone
 def test_what_another_process_answered_just_now_is_waited_for(shown, tmp_path):
     other = ShownAnswers(tmp_path, 1)
     name = kept(shown)

@@ -94,6 +94,7 @@ def test_it_is_ready_only_once_every_byte_was_read(workspace, monkeypatch):
         until(lambda: client.get("/health/ready").status_code == 200)
 
 
+@pytest.mark.alone
 def test_publications_and_rollbacks_under_load(workspace, record_property):
     """Every answer is of one generation, none is an error, and files and memory stay what they were."""
     service = Service(Shop(None, workspace.root))

@@ -27,9 +27,7 @@ DATASET = "arn:aws:personalize:eu-west-1:000000000000:dataset/shop/ITEMS"
 
 @pytest.fixture(scope="module")
 def workspace(trained, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("personalize")
-    (folder / "molar.toml").write_text("[serve]\ndeadline = 60\n")  # on a busy machine lists are late, and then others
-    return copy_workspace(trained.workspace, folder / ".molar")
+    return copy_workspace(trained.workspace, tmp_path_factory.mktemp("personalize") / ".molar")
 
 
 @pytest.fixture(scope="module")

@@ -167,6 +167,7 @@ def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for(place):
     assert statuses(told(place, small, b"12345", b"67890" + LIVE)) == [404, 200]
 
 
+@pytest.mark.alone
 def test_slow_heads_end_and_keep_nobody_from_being_answered(place, server):
     """1,000 connections that send a part of a head: health answers at once, and they end after ten seconds."""
     assert most_connections() > 2_000  # of this process: it asks for files
@@ -256,6 +257,7 @@ def test_a_full_house_makes_room_by_ending_who_waits_longest(monkeypatch):
     assert first.startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "body",
     [

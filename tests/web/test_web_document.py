@@ -46,7 +46,7 @@ def places(folder):
     """Where the server and the page are, as the document calls them."""
     page = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder))
     threading.Thread(target=page.serve_forever, daemon=True).start()
-    with program(folder / ".molar", MOLAR_SERVE_DEADLINE="10") as server:
+    with program(folder / ".molar") as server:
         yield {SERVER: server.address.removeprefix("http://"), PAGE: f"127.0.0.1:{page.server_port}"}
     page.shutdown()
     page.server_close()

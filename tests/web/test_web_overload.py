@@ -80,6 +80,7 @@ class Blocked:
         return await asyncio.gather(*self._tasks)
 
 
+@pytest.mark.alone
 def test_first_the_reasons_go_then_the_second_stage_then_requests():
     async def run() -> None:
         refusals = []
@@ -104,6 +105,7 @@ def test_first_the_reasons_go_then_the_second_stage_then_requests():
     asyncio.run(run())
 
 
+@pytest.mark.alone
 def test_a_queue_that_stands_is_an_overload_but_not_of_those_who_are_patient(monkeypatch):
     monkeypatch.setattr("molar_serving.working._STANDING", 0.02)
 
@@ -126,6 +128,7 @@ def test_a_queue_that_stands_is_an_overload_but_not_of_those_who_are_patient(mon
     assert asyncio.run(run(True)) == ["it waits"]
 
 
+@pytest.mark.alone
 def test_who_cannot_be_answered_in_time_hears_it_in_time():
     async def run() -> None:
         blocked = Blocked(1, 16)
@@ -146,6 +149,7 @@ def test_who_cannot_be_answered_in_time_hears_it_in_time():
     asyncio.run(run())
 
 
+@pytest.mark.alone
 def test_ten_times_what_can_be_answered(trained, record_property):
     """Those that are taken wait for one other at most; the others hear so at once, and nobody gets an error."""
     service = Service(Shop(None, trained.workspace))

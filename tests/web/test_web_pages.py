@@ -12,15 +12,13 @@ from copies import copy_workspace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
-from web_server import client_of, until_ready
+from web_server import client_of, service_of, until_ready
 
-from molar.shop import Shop
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ranking.answer import made_at, new_id
 from molar_serving.access import Keyring
 from molar_serving.app import application
 from molar_serving.former import FormerGenerations
-from molar_serving.service import Service
 from molar_serving.shown import Shown, ShownAnswers
 from molar_serving.wire import RecommendationRequest
 
@@ -29,9 +27,7 @@ EXAMPLES = int(os.environ.get("MOLAR_TEST_PAGES", "8"))
 
 @pytest.fixture(scope="module")
 def workspace(trained, tmp_path_factory):
-    workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("served") / ".molar")
-    (workspace.parent / "molar.toml").write_text("[serve]\ndeadline = 60\n")
-    return workspace
+    return copy_workspace(trained.workspace, tmp_path_factory.mktemp("served") / ".molar")
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +296,7 @@ def test_a_list_goes_on_by_its_own_generation_while_that_is_there(trained, tmp_p
         (generations / "next").write_text(f"{name}\n")
         (generations / "next").rename(generations / "current")
 
-    service = Service(Shop(None, workspace))
+    service = service_of(workspace)
     with TestClient(application(service), base_url="http://127.0.0.1") as client:
         until_ready(client)
         first = listed(client, user_id=trained.user)

@@ -14,7 +14,7 @@ from browser import Browser, installed
 from copies import copy_workspace
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
-from web_server import client_of, until_ready
+from web_server import client_of, service_of, until_ready
 
 from molar.shop import Shop
 from molar.sources import Demo
@@ -23,7 +23,6 @@ from molar_retrieval.demo.days import DAY, DailyLife
 from molar_retrieval.errors import SettingsError
 from molar_serving.access import Keyring
 from molar_serving.app import application
-from molar_serving.service import Service
 from molar_serving.storefront.feed import Feed
 from molar_serving.storefront.opening import open_shop
 from molar_serving.storefront.pages import Storefront
@@ -63,7 +62,7 @@ def client(trained, plan, people, feed, tmp_path_factory):
     """A client of the demo shop, in this process."""
     workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("storefront") / ".molar")
     page = Storefront(trained.shop, plan, people, feed, 2e9)
-    app = application(Service(Shop(None, workspace)), page.routes)
+    app = application(service_of(workspace), page.routes)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         until_ready(client)
         yield client

@@ -24,9 +24,7 @@ pytestmark = pytest.mark.skipif(not (PROCESSES / "self/stat").exists(), reason="
 
 @pytest.fixture(scope="module")
 def workspace(trained, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("workers")
-    (folder / "molar.toml").write_text("[serve]\ndeadline = 60\n")  # on a busy machine lists are late, and then others
-    return copy_workspace(trained.workspace, folder / ".molar")
+    return copy_workspace(trained.workspace, tmp_path_factory.mktemp("workers") / ".molar")
 
 
 def below(parent: int) -> set[int]:
@@ -147,6 +145,7 @@ def answered(server: Program) -> bool:
         return False
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_second_sigterm_ends_it_at_once(workspace, workers):
     with program(workspace, "--workers", workers) as server:
