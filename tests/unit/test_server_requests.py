@@ -12,7 +12,7 @@ from served import patient
 from molar_indexes.recommender import Recommender
 from molar_indexes.server import client as clients
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import connect
+from molar_indexes.server.connect import GREETING, connect
 from molar_indexes.server.faults import ServerError
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.push import push
@@ -86,7 +86,7 @@ def test_grpc_is_spoken_where_it_answers_and_else_rest_which_is_said(monkeypatch
         port = int(both.url.rsplit(":", 1)[1]) + 1
         both.key = "k-not-for-strangers"
         monkeypatch.setenv("QDRANT_API_KEY", both.key)
-        connection = connect(patient(both.url))
+        connection = connect(patient(both.url, timeout=GREETING))  # the greeting is by the client that stays
         assert str(connection.spoken) == f"gRPC, port {port}"
         connection.ask(connection.client.get_collections)
         asked = [(one.path, one.key is not None) for one in both.asked]
