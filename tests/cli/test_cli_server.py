@@ -1,7 +1,6 @@
 """A server from the command line, as people meet it; the server is a fake with faults, the processes are real."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -37,13 +36,9 @@ def shop(trained: Any, tmp_path: Path) -> Path:
 def test_one_setting_and_every_command_goes_on(molar: Any, trained: Any, shop: Path, fake: FakeQdrant) -> None:
     """The server has two addresses, at the first of which nobody listens."""
     fake.key, dead = SECRET, "http://127.0.0.1:1"
-    environment = {**os.environ, "QDRANT_API_KEY": SECRET, "OMP_NUM_THREADS": "1"}
 
     def run(*arguments: object) -> Any:
-        done = subprocess.run(
-            [Path(sys.executable).with_name("molar"), *map(str, arguments)],
-            cwd=shop, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = molar(*arguments, cwd=shop, QDRANT_API_KEY=SECRET)
         assert SECRET not in done.stdout + done.stderr
         assert done.returncode == 0, done.stderr
         return done

@@ -26,7 +26,7 @@ def walked(tmp_path_factory):
     """A folder in which the README's shell block was run, line by line."""
     folder = tmp_path_factory.mktemp("readme")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "MOLAR_ALIGN_EPOCHS": "2"}
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "MOLAR_ALIGN_EPOCHS": "1"}
     (script,) = fences("sh")
     done = subprocess.run(
         ["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -45,7 +45,7 @@ def test_the_readme_commands_run_word_for_word(walked):
 TABLES = """
 import pandas as pd
 items = "few.parquet"
-few = pd.read_parquet("items.parquet").head(120)
+few = pd.read_parquet("items.parquet").head(80)
 few.to_parquet(items)
 interactions = pd.read_parquet("interactions.parquet").replace({"user_id": {"u0001": "u1"}})
 interactions = interactions[interactions["item_id"].isin(few["item_id"])]
@@ -56,7 +56,7 @@ interactions = interactions[interactions["item_id"].isin(few["item_id"])]
 def test_the_readme_python_runs_word_for_word(walked):
     folder, _ = walked
     (code,) = fences("python")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MOLAR_ALIGN_EPOCHS": "2"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MOLAR_ALIGN_EPOCHS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", f"{TABLES}{code}\nprint(answer.to_pandas())"],
         cwd=folder / "molar-demo" / "shop", env=environment, capture_output=True, text=True, check=False,

@@ -17,7 +17,7 @@ from molar_indexes.verify import verify
 from molar_retrieval import fingerprint
 from molar_retrieval.workspace import Workspace
 
-KILLS = int(os.environ.get("MOLAR_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("MOLAR_TEST_KILLS", "2"))
 TESTS = Path(__file__).resolve().parents[1]
 KINDS = ("catalogue", "content", "interactions", "alignment")
 

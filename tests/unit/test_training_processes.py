@@ -1,9 +1,7 @@
 """Several processes with one network: shares, means, one decision; a launch publishes once."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,18 +16,10 @@ from molar_retrieval.training.processes import ALONE, Processes
 CHILD = Path(__file__).resolve().parents[1] / "processes_child.py"
 
 
-def launch(program, *arguments, count=2):
-    """Run a program as ``torchrun`` does, on loopback."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(CHILD.parent), *sys.path])}
-    return subprocess.run(
-        [*command, str(program), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        timeout=300,
-    )
+@pytest.fixture
+def launch(warm):
+    """Runs a program in two processes as ``torchrun`` does, on loopback."""
+    return lambda program, *arguments: warm.run(CHILD.with_name("launched.py"), 2, program, *arguments)
 
 
 @pytest.mark.parametrize(("batches", "count"), [(0, 3), (1, 2), (6, 3), (7, 3), (8, 3)])
@@ -52,7 +42,7 @@ def test_one_process_needs_nobody(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_hold_one_network(tmp_path):
+def test_two_processes_hold_one_network(launch, tmp_path):
     done = launch(CHILD, tmp_path)
     assert done.returncode == 0, done.stderr
     one, other = (json.loads((tmp_path / f"{index}.json").read_text()) for index in range(2))
@@ -65,7 +55,7 @@ def test_two_processes_hold_one_network(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_launch_trains_together_and_publishes_once(trained, tmp_path):
+def test_a_launch_trains_together_and_publishes_once(launch, trained, tmp_path):
     workspace = tmp_path / ".molar"
     copy_workspace(trained.workspace, workspace, ignore=shutil.ignore_patterns("alignment", "generations"))
     small = "\n".join(f"{key} = {json.dumps(value)}" for key, value in SMALL_ALIGNMENT.items())
@@ -82,7 +72,7 @@ def test_a_launch_trains_together_and_publishes_once(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_stops_the_first_process_stops_all(tmp_path):
+def test_what_stops_the_first_process_stops_all(launch, tmp_path):
     molar = Path(sys.executable).with_name("molar")
     done = launch(molar, "align", "--workspace", tmp_path / "nothing")
     assert done.returncode != 0
