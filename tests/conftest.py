@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import hypothesis
 import portalocker
 import pytest
 from settings_for_tests import SMALL_ALIGNMENT
@@ -15,6 +16,8 @@ from warm import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 _FIRST = ("test_documents.py", "test_cli_real.py")
+hypothesis.settings.register_profile("unhurried", deadline=None)  # an example takes as long as the machine is busy
+hypothesis.settings.load_profile("unhurried")
 gc.disable()  # while a million objects come into being that stay to the end
 
 

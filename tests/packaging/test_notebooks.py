@@ -17,6 +17,7 @@ NOTEBOOKS = sorted(check.EXAMPLES.glob("*.ipynb"))
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MOLAR_ALIGN_EPOCHS", "1")
     notebook = check.run(path)
     shown = [len(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
     kept = [len(cell.outputs) for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]

@@ -1,6 +1,7 @@
 """Whatever is asked for, `molar query --json` answers with one JSON document or with an error that people can read."""
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from molar_cli.app import app
 
+EXAMPLES = int(os.environ.get("MOLAR_TEST_EXAMPLES", 60))
 RUNNER = CliRunner()
 CODES = {0, 1, 2}
 """Answered, unanswerable, misused; the workspace is sound, so that nothing is missing and no backend fails."""
@@ -61,7 +63,7 @@ def strictly(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=requests())
 def test_one_document_or_an_error_with_its_remedy(trained: Any, asked: list[str]) -> None:
     done = RUNNER.invoke(app, ["query", *asked, "--json", "--workspace", str(trained.workspace)])

@@ -24,6 +24,7 @@ def snapshot(shop: Shop) -> set[Path]:
     return set(shop.workspace.root.rglob("*"))
 
 
+@pytest.mark.alone
 def test_first_run(shop: Shop) -> None:
     before = snapshot(shop)
     found = forecast(shop, FakeEncoder(seconds=0.02, dim=64))

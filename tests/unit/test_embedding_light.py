@@ -44,6 +44,7 @@ def second_run(workspace: Workspace) -> dict[str, Any]:
     return dict(json.loads(out))
 
 
+@pytest.mark.alone
 def test_unchanged(embedded: Workspace) -> None:
     report = second_run(embedded)
     assert report["up_to_date"]
@@ -53,6 +54,7 @@ def test_unchanged(embedded: Workspace) -> None:
     assert report["seconds"]["total"] < 1
 
 
+@pytest.mark.alone
 def test_other_catalogue_with_the_same_content(embedded: Workspace) -> None:
     store = embedded["catalogue"]
     partial = store.partial("other prices")

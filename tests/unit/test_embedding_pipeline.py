@@ -287,6 +287,7 @@ def test_wrong_shape_is_the_encoders_fault(shop: Shop) -> None:
         run(shop.workspace, Wrong())
 
 
+@pytest.mark.alone
 def test_reading_overlaps_with_encoding(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     real = reader.open_image
 

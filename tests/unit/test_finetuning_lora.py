@@ -1,9 +1,6 @@
 """LoRA on tiny checkpoints of the true architectures: what learns, what is masked, what is kept, what is left out."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -402,14 +399,10 @@ def test_a_forecast_counts_what_is_trained_and_warns_of_days(workspace, model):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_adapter_on_different_examples(model, tmp_path):
+def test_two_processes_train_one_adapter_on_different_examples(model, warm, tmp_path):
     lora_shop.prepared(tmp_path, lora_shop.write(tmp_path / "shop"))
-    child = Path(__file__).parents[1] / "lora_processes_child.py"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launcher, str(child), str(tmp_path), str(model)], check=False, capture_output=True, text=True, env=environment
-    )
+    tests = Path(__file__).parents[1]
+    done = warm.run(tests / "launched.py", 2, tests / "lora_processes_child.py", tmp_path, model)
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"process{n}.json").read_text("utf-8")) for n in (0, 1))
     assert first["steps"] == second["steps"] == 2  # 16 examples, 4 in each of 2 processes

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -72,8 +73,10 @@ def test_a_launch_trains_together_and_publishes_once(launch, trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_stops_the_first_process_stops_all(launch, tmp_path):
-    molar = Path(sys.executable).with_name("molar")
-    done = launch(molar, "align", "--workspace", tmp_path / "nothing")
+def test_what_stops_the_first_process_stops_all(tmp_path):
+    """By `torchrun` itself, whose workers are programs of their own."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    program = [Path(sys.executable).with_name("molar"), "align", "--workspace", tmp_path / "nothing"]
+    done = subprocess.run([*command, *program], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode != 0
     assert "workspace" in done.stderr
