@@ -32,6 +32,19 @@ NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
 
 
+def left_out(
+    batch: pa.RecordBatch, user_id: str, timestamp: str | None, times: TimeParser, suppressed: SuppressedPeople
+) -> Mask:
+    """Which rows are of ``suppressed`` people, of a time that is left out or of none; the columns are named."""
+    until = suppressed.users(batch[user_id])
+    gone: Mask = until > NEVER
+    if timestamp is not None and gone.any():
+        places = np.flatnonzero(gone)
+        micros, valid = times.parse(batch[timestamp].take(pa.array(places)))
+        gone[places] = ~valid | (micros <= until[places])
+    return gone
+
+
 class LogBatches(ABC):
     """Reads one interactions file batch by batch and looks at every row; ``rows`` are read so far.
 
@@ -62,7 +75,8 @@ class LogBatches(ABC):
             again = [when] if self._source.untyped else []
             self._times.look_through(lambda: (r.batch[when] for r in self._source.batches([when], BATCH, None, again)))
         for every in self._source.batches(columns.all(), BATCH, self._rejects, written):
-            rows = every.where(~self._left_out(every.batch))
+            gone = left_out(every.batch, columns.user_id, columns.timestamp, self._times, self._suppressed)
+            rows = every.where(~gone)
             checks = RowChecks(len(rows))
             values = self._values(rows, checks)
             self._report(rows, checks)
@@ -82,16 +96,6 @@ class LogBatches(ABC):
     def dates(self) -> bool:
         """Whether most of the times lie where dates do; else they are counters or of another unit."""
         return self._early * 2 <= self._timed
-
-    def _left_out(self, batch: pa.RecordBatch) -> Mask:
-        """Which rows are of suppressed people, of a time that is left out or of none."""
-        until = self._suppressed.users(batch[self._columns.user_id])
-        gone: Mask = until > NEVER
-        if self._columns.timestamp is not None and gone.any():
-            places = np.flatnonzero(gone)
-            micros, valid = self._times.parse(batch[self._columns.timestamp].take(pa.array(places)))
-            gone[places] = ~valid | (micros <= until[places])
-        return gone
 
     @abstractmethod
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32] | None:

@@ -24,6 +24,7 @@ from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import language_note
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import DataError, MolarError
+from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.memory import Sizes
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
@@ -158,7 +159,8 @@ class _CatalogueCheck:
             check_personal(self.folder, spec, self.found, self.progress)
         with self._stage("log"):
             ids, part = catalogue.ids, self.part is not None
-            log = check_log(self.folder, spec, ids, self.found, self.progress, part=part)
+            suppressed = SuppressedPeople.of(self.workspace.root)
+            log = check_log(self.folder, spec, ids, self.found, self.progress, part=part, suppressed=suppressed)
         self.unusable += [finding.detail for kind in _STOPS for finding in self.found.examples(kind)]
         content = self._content(catalogue, items, records)
         return {

@@ -10,17 +10,23 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 import molar
+from molar_eval.kpi.impressions import read_impressions
 from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.catalog.resolve import read_spec
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.events.log import EventLog
+from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import is_current, prepare_interactions
 from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser, record, write_keys
 from molar_retrieval.interactions.suppressed import ELSEWHERE, EVER, FILE, NEVER, SuppressedPeople
 from molar_retrieval.interactions.suppressing import add_session, mark_done, place, suppress, withdraw
 from molar_retrieval.interactions.users import session_key
+from molar_retrieval.quality.collector import Collector
+from molar_retrieval.quality.log import check_log
 from molar_retrieval.workspace import Workspace
 
 START = 1_700_000_000
@@ -302,3 +308,47 @@ def test_the_list_is_read_again_when_it_changes(root):
     assert SuppressedPeople.of(root) is people
     os.utime(root / FILE)
     assert replace(SuppressedPeople.of(root)) == people
+
+
+def checked(workspace):
+    """What `molar check` finds in the files, and what it says of the log."""
+    found = Collector(examples=100, limit=100)
+    folder, people = workspace.catalogue, SuppressedPeople.of(workspace.root)
+    summary = check_log(folder, read_spec(folder), IdMap([*"abc"]), found, now=START + 100, suppressed=people)
+    return {kind.name: found.examples(kind.name) for kind in found.kinds()}, summary
+
+
+def test_a_check_of_the_files_reads_nothing_of_them(root):
+    """What is wrong is wrong in rows of others alone; rows keep the numbers that they have in the file."""
+    broken = [*ROWS, ("mia", "yyy", START + 90)]
+    every, others = shop(root / "every", broken), shop(root / "others", [row for row in broken if row[0] != WHO])
+    assert {one.item_id for one in checked(every)[0]["log.unknown_item"]} == {"zzz", "yyy"}
+    listed(every.root)
+    found, summary = checked(every)
+    assert [(one.item_id, one.row) for one in found["log.unknown_item"]] == [("yyy", len(broken))]
+    without, right = checked(others)
+    assert summary == right
+    assert found.keys() == without.keys()
+    assert not [one for kind in found.values() for one in kind if one.user_id == WHO]
+
+
+def test_what_comes_later_is_checked_again(workspace):
+    listed(workspace.root, "forgotten", at=(START + 10) * 1_000_000)
+    assert checked(workspace)[1].interactions == 5
+    listed(workspace.root)
+    assert checked(workspace)[1].interactions == 4
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_what_was_shown_to_them_is_not_valued(workspace, root, times):
+    shown = {"context_id": ["r1", "r2", "r3"], "user_id": [WHO, "tom", WHO], "item_id": [*"aba"]}
+    shown |= {"propensity": [0.5, 0.5, "none"], "reward": [1, 0, 1]}
+    shown |= {"timestamp": [START, START + 1, START + 2]} if times else {}
+    path = root / "shown.csv"
+    csv.write_csv(pa.table({name: [str(value) for value in values] for name, values in shown.items()}), path)
+    with pytest.raises(DataError, match="row 3, column 'propensity'"):
+        read_impressions(path, SuppressedPeople.of(workspace.root))
+    listed(workspace.root, "forgotten", at=(START + 5) * 1_000_000)
+    read = read_impressions(path, SuppressedPeople.of(workspace.root))
+    assert read.users.array.to_pylist() == ["tom"]
+    assert read.number.tolist() == [2]

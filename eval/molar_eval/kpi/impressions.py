@@ -35,6 +35,8 @@ from molar_retrieval.catalog.values import is_string
 from molar_retrieval.columns import ITEM_ID, POSITION, TIMESTAMP, USER_ID
 from molar_retrieval.errors import DataError, nearest
 from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.read import left_out
+from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
 
 CONTEXT_ID, PROPENSITY, REWARD = "context_id", "propensity", "reward"
@@ -92,8 +94,10 @@ class Impressions:
         return rows
 
 
-def read_impressions(path: Path) -> Impressions:
-    """Read and check a log of impressions, ``.parquet``, ``.csv`` or ``.jsonl``; nothing is repaired or left out.
+def read_impressions(path: Path, suppressed: SuppressedPeople = NOBODY) -> Impressions:
+    """Read and check a log of impressions, ``.parquet``, ``.csv`` or ``.jsonl``; nothing is repaired.
+
+    What was shown to ``suppressed`` people is as if it were not there, but for the numbers of the other rows.
 
     Raises:
         DataError: Naming file, row (1 is the first row of data), column and remedy, if a column is missing, a row
@@ -105,12 +109,14 @@ def read_impressions(path: Path) -> Impressions:
     source = open_source(path)
     _refuse_missing(path.name, source.names)
     columns = [name for name in (*REQUIRED, *OPTIONAL) if name in source.names]
+    when = TIMESTAMP if TIMESTAMP in columns else None
     # A CSV file is read as written, so that a value which is no number can be named by its row.
     written = columns if path.suffix == ".csv" else IDS
     unreadable = Rejects(path)  # not entered, so it counts and writes nothing
     parser, blocks = TimeParser(), []
-    for rows in source.batches(columns, _BATCH, unreadable, written):
+    for every in source.batches(columns, _BATCH, unreadable, written):
         _refuse_unreadable(unreadable)
+        rows = every.where(~left_out(every.batch, USER_ID, when, parser, suppressed))
         checked = {n: _Column(path.name, n, rows.numbers, rows.batch[n]).checked(parser) for n in columns}
         blocks.append(checked | {ROW: rows.numbers})
     _refuse_unreadable(unreadable)

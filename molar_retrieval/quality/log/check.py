@@ -11,6 +11,7 @@ from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
+from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser, written
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality.collector import Collector
@@ -36,12 +37,13 @@ def check_log(
     now: float | None = None,
     seed: int = 0,
     part: bool = False,
+    suppressed: SuppressedPeople = NOBODY,
 ) -> LogSummary | None:
     """Check the interactions file of a catalogue, and its users file; 20 bytes of memory for each interaction.
 
     A log that cannot be read is a finding. ``now`` is in seconds, None: the clock's; with ``part``, the items are a
     part of the catalogue, and interactions with others are no fault. None: there is no log, or nothing of it can be
-    used.
+    used. ``suppressed`` people are as if they were in no file.
     """
     summary = None
     try:
@@ -51,12 +53,12 @@ def check_log(
             asked = spec.interactions
             times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
             progress.start("reading the log", source.total)
-            read = RawReader(source, columns, items, times, found).read(progress)
+            read = RawReader(source, columns, items, times, found, suppressed).read(progress)
             progress.finish()
             first, file = read.log.first_rows(len(read.users)), source.path.name
             checked = _LogCheck(file, items, read, first, found, part=part)
             summary = checked(time.time() if now is None else now, seed)
-            check_users_file(folder, spec.users, read.users, first, file, found)
+            check_users_file(folder, spec.users, read.users, first, file, found, suppressed)
     except DataError as error:
         found.add("log.unreadable", f"{error.message}; {error.hint}")
     return summary

@@ -16,6 +16,7 @@ from molar_retrieval.catalog.values import shown
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
 from molar_retrieval.interactions.read import NOT_POSITIVE, WEIGHT_OUTSIDE, Codes, LogBatches
+from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.collector import Collector
@@ -71,9 +72,15 @@ class RawReader(LogBatches):
     """Reads one interactions file; rows with items that the catalogue lacks are kept."""
 
     def __init__(
-        self, source: TableSource, columns: LogColumns, items: IdMap, times: TimeParser, found: Collector
+        self,
+        source: TableSource,
+        columns: LogColumns,
+        items: IdMap,
+        times: TimeParser,
+        found: Collector,
+        suppressed: SuppressedPeople = NOBODY,
     ) -> None:
-        super().__init__(source, columns, times, BrokenRows(found))
+        super().__init__(source, columns, times, BrokenRows(found), suppressed)
         self._found = found
         self._codes = Codes(items.array.to_pylist())
         self._known = len(items)

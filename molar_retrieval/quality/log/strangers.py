@@ -13,6 +13,7 @@ from molar_retrieval.catalog.spec import UserSettings
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.read import present
+from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding, fault
 from molar_retrieval.quality.log.read import BrokenRows, ReadLog
@@ -77,10 +78,12 @@ def check_users_file(
     first: npt.NDArray[np.uint32],
     log: str,
     found: Collector,
+    suppressed: SuppressedPeople = NOBODY,
 ) -> None:
     """Report users of the log that the users file lacks, and ids that it has twice or not at all.
 
-    Each of ``in_log`` comes first in a row (``first``) of the file ``log``.
+    Each of ``in_log`` comes first in a row (``first``) of the file ``log``. ``suppressed`` people are as if
+    they were not there.
 
     Raises:
         DataError: If there is a users file that cannot be read.
@@ -90,7 +93,8 @@ def check_users_file(
         return
     path = source.path
     column = user_column(settings, source)
-    parts = list(source.batches([column], _BATCH, BrokenRows(found), [column]))
+    every = source.batches([column], _BATCH, BrokenRows(found), [column])
+    parts = [part.where(suppressed.users(part.batch[column]) == NEVER) for part in every]
     ids = pa.chunked_array([part.batch[column] for part in parts], pa.string()).combine_chunks()
     numbers = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)])
     there = present(ids)
