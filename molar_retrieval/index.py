@@ -106,9 +106,9 @@ class IndexSpec:
 
     @property
     def searched(self) -> set[str]:
-        """Names of the dense vectors that are searched often: not ``cf``, nor ``aligned`` where ``whitened`` is."""
+        """Names of the dense vectors that are searched often: not ``aligned`` where ``whitened`` is."""
         instead = {columns.ALIGNED} if columns.WHITENED in self.dims else set()
-        return set(self.dims) - {columns.CF} - instead
+        return set(self.dims) - instead
 
     def candidates(self, name: str, wanted: int) -> int:
         """The candidate list for a search of ``wanted`` items; :data:`SCAN`: the graph of that name is not used."""

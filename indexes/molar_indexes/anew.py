@@ -117,7 +117,7 @@ def _of_items(
         sides = ItemSides.counted(model, log, newcomers, open_sums(read["alignment"].require()[0]))
     else:
         sides = ItemSides.released(model)
-    others = {columns.CONTENT: model.features} | ({} if model.cf is None else {columns.CF: model.cf})
+    others = {columns.CONTENT: model.features}
     queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
     others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
     turned = _whitened(model, sides.vectors, log)
@@ -125,6 +125,7 @@ def _of_items(
     extras = Extras(
         origins=origins(model, catalogue),
         support=sides.support,
+        factors=model.cf,
         numbers=model.numbers,
         reranker=model.reranker,
         queries=queries,

@@ -27,7 +27,7 @@ def publish_generation(
     By ``settings`` that do not activate it, the live one stays, and what was published before for this is found again.
 
     Items with training interactions carry the vector ``aligned`` and their ``partners``, those with few of them
-    ``emerging`` as well, the others ``newcomers``; all carry ``content`` (conditioned, unit length), ``cf`` and their
+    ``emerging`` as well, the others ``newcomers``; all carry ``content`` (conditioned, unit length) and their
     attributes. Users carry their vectors, which the ``runner`` makes where towers read many of them anew (None: this
     process), and their whole history with its times. New items are tried as ``newcomers``
     says; None: as by default. Where only attributes differ from the live generation, the rest is taken over from it.

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _MAP, _RERANK, _QUERY, _SHOWN_FROM = "map.", "rerank.", "query.", "shown_from"
 _BLOCK = 1024  # rows that are appended together
-_COPIED = (columns.CONTENT, columns.CF)  # vectors of the index that the table has under the same name
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +43,7 @@ class Extras:
 
     origins: Origins = field(default_factory=Origins)  # how the vectors came about, for reasons
     support: npt.NDArray[np.integer] | None = None
+    factors: npt.NDArray[np.float32] | None = None  # of ALS, shape (n, c); 0 where an item has none
     numbers: npt.NDArray[np.float32] | None = None  # numeric attributes, shape (n, m)
     reranker: Reranker | None = None
     queries: "QueryMaps | None" = None  # how texts and photos are brought into the items' spaces
@@ -61,10 +61,11 @@ class Extras:
     def tensors(self, items: int, entries: int) -> dict[str, npt.NDArray[Any]]:
         """The arrays by name, for so many items and partner weights; ValueError if they are of other numbers."""
         support = np.zeros(entries, np.int32) if self.support is None else self.support.astype(np.int32)
-        numbers = np.zeros((items, 0), np.float32) if self.numbers is None else self.numbers
-        if len(support) != entries or len(numbers) != items:
+        nothing = np.zeros((items, 0), np.float32)
+        factors, numbers = (nothing if one is None else one for one in (self.factors, self.numbers))
+        if len(support) != entries or {len(factors), len(numbers)} != {items}:
             raise ValueError(f"the table has {items} items and {entries} partner weights, the extras other numbers")
-        found: dict[str, npt.NDArray[Any]] = {"partners.support": support, "numbers": numbers}
+        found: dict[str, npt.NDArray[Any]] = {"partners.support": support, columns.CF: factors, "numbers": numbers}
         found |= {_MAP + part: matrix for part, matrix in self.origins.maps.items()}
         if self.reranker is not None:
             found |= {_RERANK + name: array for name, array in self.reranker.to_tensors().items()}
@@ -157,7 +158,7 @@ class _ItemRows:
         self, tensors: TensorsWriter, spec: IndexSpec, availability: Availability, entries: ByDimension
     ) -> None:
         self._tensors, self._availability = tensors, availability
-        dims = {"dense": spec.dims[columns.ALIGNED]} | {name: spec.dims.get(name, 0) for name in _COPIED}
+        dims = {"dense": spec.dims[columns.ALIGNED], columns.CONTENT: spec.dims.get(columns.CONTENT, 0)}
         self._nothing = {name: np.zeros(dim, np.float32) for name, dim in dims.items()}
         self._dense: dict[str, list[Any]] = {name: [] for name in dims}
         self._sparse: list[tuple[IndexItem, SparseVector]] = []
@@ -171,7 +172,7 @@ class _ItemRows:
         """Take the next item; the index checks the order."""
         gap = max(0, item.row - self.count)
         dense = item.vectors.get(columns.ALIGNED, item.vectors.get(columns.COLD_START))
-        vectors = {"dense": dense} | {name: item.vectors.get(name) for name in _COPIED}
+        vectors = {"dense": dense, columns.CONTENT: item.vectors.get(columns.CONTENT)}
         for name, rows in self._dense.items():
             nothing = self._nothing[name]
             rows += [nothing] * gap + [nothing if (vector := vectors[name]) is None else vector]

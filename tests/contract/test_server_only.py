@@ -6,6 +6,7 @@ queries, a gap of older versions, are applied since 1.20; our queries fuse nothi
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ pytestmark = [
     pytest.mark.slow,
 ]
 DIM, N = 64, 80_000
-SPEC = IndexSpec({"aligned": DIM, "cf": 4}, {"colour": "keyword"}, lengths={"aligned": 20.0})
+SPEC = IndexSpec({"aligned": DIM}, {"colour": "keyword"}, lengths={"aligned": 20.0})
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,7 @@ def real() -> Iterator[Shelf]:
 
 def items(vectors: np.ndarray) -> Iterator[IndexItem]:
     for row, vector in enumerate(vectors):
-        named = {"aligned": vector.tolist(), "cf": [1.0, 0.0, 0.0, 0.0]}
-        yield IndexItem(row, f"item {row}", named, {"colour": "red" if row % 3 else "blue"})
+        yield IndexItem(row, f"item {row}", {"aligned": vector.tolist()}, {"colour": "red" if row % 3 else "blue"})
 
 
 @pytest.mark.parametrize("quantisation", ["none", "scalar"])
@@ -73,11 +73,11 @@ def test_graphs_and_short_copies_find_what_a_push_promises(real: Shelf, vectors:
 
 
 def test_payload_indexes_shards_and_copies(real: Shelf) -> None:
-    real.index(SPEC, [], Layout(shards=2, on_disk=True))
+    real.index(replace(SPEC, dims={"aligned": DIM, "whitened": DIM}), [], Layout(shards=2, on_disk=True))
     info = real.client.get_collection(real.made[-1])
     assert {"colour", "item_id"} <= {key.strip('"') for key in info.payload_schema}
     assert info.config.params.shard_number == 2
     assert info.config.params.vectors["aligned"].on_disk
-    assert info.config.params.vectors["aligned"].hnsw_config.m == SPEC.m
-    assert info.config.params.vectors["cf"].hnsw_config.m == 0
+    assert info.config.params.vectors["whitened"].hnsw_config.m == SPEC.m
+    assert info.config.params.vectors["aligned"].hnsw_config.m == 0  # the others are searched in its place
     wait_for_green(real.connection, real.made[-1], print)

@@ -27,7 +27,7 @@ from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.workspace import Manifest, Workspace
 
 SPEC = IndexSpec(
-    {"aligned": 4, "newcomers": 4, "content": 3, "cf": 2}, {"brand": "keyword", "new": "bool"}, sparse=("partners",)
+    {"aligned": 4, "newcomers": 4, "content": 3}, {"brand": "keyword", "new": "bool"}, sparse=("partners",)
 )
 N = 60
 

@@ -11,8 +11,8 @@ from molar_indexes.server.connect import Connection
 from molar_indexes.server.faults import ServerError
 from molar_retrieval.index import IndexSpec
 
-SPEC = IndexSpec({"aligned": 4, "content": 3, "cf": 2}, sparse=("partners",))
-HAVING = {"aligned": 900, "content": 1000, "cf": 900}
+SPEC = IndexSpec({"aligned": 4, "content": 3, "whitened": 4}, sparse=("partners",))
+HAVING = {"aligned": 900, "content": 1000, "whitened": 900}
 
 
 class Bar:

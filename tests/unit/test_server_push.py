@@ -145,7 +145,7 @@ def test_the_collection_is_laid_out_as_the_settings_say(workspace: Workspace, fa
     (made,) = fake.of("^PUT /collections/[^/]+$")
     body = models.CreateCollection(**made.body)
     assert (body.shard_number, body.replication_factor, body.on_disk_payload) == (3, 2, True)
-    assert set(body.vectors) == {"aligned", "newcomers", "content", "cf"}
+    assert set(body.vectors) == {"aligned", "newcomers", "content"}
     assert set(body.sparse_vectors) == {"partners"}
     assert all(v.on_disk and v.distance == models.Distance.DOT for v in body.vectors.values())
     assert all(v.hnsw_config.m == 0 for v in body.vectors.values())  # graphs come once all points are there

@@ -18,7 +18,9 @@ from molar_indexes.server.sizing import (
 )
 from molar_retrieval.workspace import Workspace
 
-SHAPE = ItemFootprint({"aligned": 129, "cf": 64}, {"aligned": 0.5, "cf": 1.0}, {"partners": 40.0}, 100.0, m=32)
+SHAPE = ItemFootprint(
+    {"aligned": 129, "content": 64}, {"aligned": 0.5, "content": 1.0}, {"partners": 40.0}, 100.0, m=32
+)
 
 
 @pytest.mark.parametrize(
@@ -38,8 +40,8 @@ def test_short_copies(dim, quantisation, expected):
 def test_a_collection_is_the_sum_of_its_items():
     size = size_of(SHAPE, 1000, "scalar")
     assert size.vectors == 1000 * (4 * 129 * 0.5 + 4 * 64)
-    assert size.short == 1000 * 148 * 0.5  # nobody searches the factors, so they have no short copy and no graph
-    assert size.graphs == pytest.approx(1000 * 0.5 * (4 * 64 + 4 * 32 / 31))
+    assert size.short == 1000 * (148 * 0.5 + short_bytes(64, "scalar"))
+    assert size.graphs == pytest.approx(1000 * 1.5 * (4 * 64 + 4 * 32 / 31))
     assert size.sparse == 1000 * 20 * 40
     assert size.payload == 100_000
     assert size.disk == pytest.approx(size.memory(on_disk=False))
@@ -51,13 +53,13 @@ def test_of_many_items_the_turned_vectors_are_searched_and_lie_beside_the_others
     few, many = size_of(SHAPE, 32_000, "scalar"), size_of(SHAPE, 64_000, "scalar")
     assert many.vectors - 2 * few.vectors == 64_000 * 4 * 129 * 0.5
     assert (many.short, many.graphs) == (2 * few.short, 2 * few.graphs)
-    assert SHAPE.among(64_000).searched == {"whitened": 0.5}
+    assert SHAPE.among(64_000).searched == {"content": 1.0, "whitened": 0.5}
 
 
 def test_tables():
     rows = {row[0]: row for row in per_item(SHAPE)}
     assert rows["aligned"] == ["aligned", "50%", "129", "516", "148", "32", f"{graph_bytes(32):,.0f}"]
-    assert rows["cf"][4:] == ["–", "–", "–"]
+    assert {row[0]: row for row in per_item(SHAPE.among(64_000))}["aligned"][4:] == ["–", "–", "–"]
     assert rows["partners, sparse"][2:4] == ["40", "800"]
     (first, *_) = totals(SHAPE, (1_000_000,))
     assert first[:3] == ["1,000,000", "none", f"{SLACK * size_of(SHAPE, 10**6, 'none').disk / 1e9:,.1f} GB"]

@@ -54,7 +54,7 @@ class ItemFootprint:
     def searched(self) -> dict[str, float]:
         """Vectors that have graphs and short copies, with the share of the items that have them."""
         instead = {columns.ALIGNED} if columns.WHITENED in self.dims else set()
-        return {name: share for name, share in self.share.items() if name not in {columns.CF} | instead}
+        return {name: share for name, share in self.share.items() if name not in instead}
 
 
 @dataclass(frozen=True)
