@@ -18,7 +18,10 @@ MOLAR = Path(sys.executable).with_name("molar")
 GRACE = 2.0
 """Seconds after its parent within which a process must be gone."""
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc"),
+    pytest.mark.alone,
+]
 
 
 @pytest.fixture(scope="module")
