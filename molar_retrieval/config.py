@@ -280,6 +280,13 @@ class UpdateSettings(Settings):
         description="share by which new interactions are foretold worse than just after training, from which the towers"
         " are trained on; None: never",
     )
+    unread: float | None = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="share of the interactions that are newer than all that the towers have read, from which they are"
+        " trained on; None: never",
+    )
 
 
 class CostSettings(Settings):

@@ -47,7 +47,8 @@ def due(alignment: "Manifest", settings: "MolarSettings", named: str = "", now: 
     most, days = settings.update.max_age_days, age_in_days(alignment, now or datetime.now(UTC))
     if most is not None and days > most:
         found.append(Due(f"the last training was {days} days ago, more than {most}", "molar align"))
-    if not alignment.facts.get("warm", {"better": True})["better"]:
+    warm = alignment.facts.get("warm")
+    if warm is not None and not warm["better"] and warm.get("drifted", True):
         found.append(Due("what people take has drifted, and training the towers on was no better", "molar align"))
     return found
 

@@ -11,6 +11,7 @@ from molar.retaining import at_work
 from molar_retrieval.manifest import PRIVATE
 
 if TYPE_CHECKING:
+    from molar_retrieval.alignment.drift import Reason
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.progress import Progress
     from molar_retrieval.runner import Runner
@@ -137,8 +138,8 @@ class _Update:
         fresh = staged is not None or (present and is_current(self.place, self.settings.index, self.settings.newcomers))
         if not fresh and not self.dry_run:
             self._step("alignment", self._alignment)
-            if (fall := self._fall()) is not None:
-                self._step("towers", lambda: self._towers(fall))
+            if (why := self._reason()) is not None:
+                self._step("towers", lambda: self._towers(why))
             self._step("generation", self._generation)
             staged = self._staged()
         if self.settings.index.url is not None and self.settings.index.activate and not self.dry_run:
@@ -240,30 +241,29 @@ class _Update:
         counted = "everything counted" if people is None else f"histories of {people:,} people counted"
         return f"{counted}, without training"
 
-    def _fall(self) -> str | None:
-        """How far what is foretold has fallen since training, in words, where that is more than the settings allow."""
-        from molar_retrieval.alignment.drift import Foretold, drift
+    def _reason(self) -> "Reason | None":
+        """Why the towers are due to be trained on; the step is left out where they are not."""
+        from molar_retrieval.alignment.drift import Foretold, drift, reason
 
-        derived, limit = self.place["alignment"].require()[1].facts["derived"], self.settings.update.drift
-        found = drift([Foretold.of(record) for record in derived.get("foretold", [])])
-        if found is None:
-            return None
-        self.facts["drift"] = found.to_dict()
-        if limit is None or not found.exceeds(limit):
-            return None
-        return f"new interactions are foretold {found.fall.mean:.0%} worse than after training"
+        facts = self.place["alignment"].require()[1].facts
+        found = drift([Foretold.of(record) for record in facts["derived"].get("foretold", [])])
+        if found is not None:
+            self.facts["drift"] = found.to_dict()
+        return reason(facts, self.settings.update)
 
-    def _towers(self, fall: str) -> str:
+    def _towers(self, why: "Reason") -> str:
         from molar_retrieval.alignment.warm_start import warm_start
 
-        if not self.place["alignment"].require()[1].settings["align"]["towers"]:
-            self.later.append(Due(fall, "molar align"))
-            return fall
-        report = warm_start(self.place, threads=self.settings.align.threads, progress=self.progress)
+        words = why.in_words()
+        if not self.place["alignment"].require()[1].facts["towers"]:
+            self.later.append(Due(words, "molar align"))
+            return words
+        report = warm_start(self.place, why=why, threads=self.settings.align.threads, progress=self.progress)
         self.facts["towers"] = report.to_dict()
+        again = "; weights chosen again" * report.weighted
         if not report.better:
-            return f"{fall}; training the towers on was no better, they stay"
-        return f"{fall}; trained on, validation NDCG@10 {report.before:.4f} → {report.after:.4f}"
+            return f"{words}; training the towers on was no better, they stay{again}"
+        return f"{words}; trained on, validation NDCG@10 {report.before:.4f} → {report.after:.4f}{again}"
 
     def _generation(self) -> str:
         from molar_indexes.assemble import publish_generation

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,15 @@ import numpy as np
 from molar_retrieval import fingerprint, memory
 from molar_retrieval.alignment import conditioning, seen
 from molar_retrieval.alignment.again import choose_again
-from molar_retrieval.alignment.cold_start import with_newcomers
+from molar_retrieval.alignment.choosing import choose
 from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.counting import Experts, count
-from molar_retrieval.alignment.fusion import Fusion, fuse
+from molar_retrieval.alignment.fusion import Fusion
 from molar_retrieval.alignment.horizons import with_later
 from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.reranking import learned
 from molar_retrieval.alignment.sparing import ContentProbe
 from molar_retrieval.alignment.store import described, save
-from molar_retrieval.alignment.training import EpochScore, TrainingData, learned_until, sized, tower_parts, train
+from molar_retrieval.alignment.training import EpochScore, TrainingData, learned_until, sized, train
 from molar_retrieval.alignment.validation import ValidationCases, means, ranks
 from molar_retrieval.arrays import Ranks
 from molar_retrieval.catalog import Catalogue, is_current
@@ -32,7 +31,7 @@ from molar_retrieval.collaborative.factors import drop_people, factorise, held_o
 from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
+from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.experts.column_shards import FOLDER, Counting
 from molar_retrieval.pinned import Pinned, pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
@@ -192,10 +191,6 @@ def _train(
         data, settings, job.partial, job.run, probe=probe, processes=processes, progress=progress, on_epoch=on_epoch
     )
     precision, experts = pick_precision(settings.precision, pick_device(settings.device)), counted()
-    parts = {**tower_parts(network, data, precision), **experts.parts(data.cases)}
-    if not parts:
-        raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
-    fusion = fuse(data.cases, parts, settings.seed)
     numbers = numeric_attributes(Catalogue.open(workspace["catalogue"].require()[0]))
     standards = reranker.describe(numbers)
     model = AlignedModel(
@@ -212,10 +207,8 @@ def _train(
         cf=data.factors.items,
         numbers=reranker.matrix(numbers, standards, data.log.n_items),
     )
-    model, shipped, fusion = with_newcomers(model, data, settings, fusion)
-    second, second_facts = learned(model, data.cases, standards, settings)
-    model = replace(model, reranker=second)
-    model, later, lasting = with_later(model, data.log, experts, settings, progress, counting)
+    chosen = choose(model, data, experts, standards, settings)
+    model, later, lasting = with_later(chosen.model, data.log, experts, settings, progress, counting)
     again = choose_again(held_out(workspace, job.split), network, data, experts, settings, job.least, precision)
     if again is not None:
         model = again.given_to(model)
@@ -231,17 +224,15 @@ def _train(
         "validation_cases": len(data.cases),
         "cold_cases": int((~data.warm[data.cases.targets]).sum()),
         "sizes": {"dim": settings.dim, "history": settings.history, "batch_tokens": settings.batch_tokens},
-        "scores": _scores(data, fusion, shipped),
-        "shares": dict(fusion.shares),
-        "dropped": {name: asdict(gain) for name, gain in fusion.dropped.items()},
+        "scores": _scores(data, chosen.fusion, chosen.ranks),
         "spared": {name: gain for score in state.scores for name, gain in score.spared.items()},
         "later": later,
         "experts": experts.report | lasting,
-        "rerank": second_facts,
         "again": None if again is None else again.report,
         "curve": [asdict(score) for score in state.scores],
         "best_epoch": state.best.epoch if state.best else 0,
         "seconds": round(time.perf_counter() - began, 1),
+        **chosen.facts,
         **described(model),
     }
 

@@ -189,5 +189,9 @@ class _Base:
         if (self.folder / SUMS).exists():
             link_or_copy(self.folder / SUMS, partial / SUMS)
         derived = self.manifest.facts["derived"]
-        kept = ("users", "interactions", "last_interaction", "foretold")
-        return {}, {name: derived[name] for name in kept} | {"new_items": 0, "gone_items": 0, "changed_users": 0}
+        kept = ("users", "interactions", "last_interaction", "foretold", "unread")
+        return {}, {name: derived[name] for name in kept if name in derived} | {
+            "new_items": 0,
+            "gone_items": 0,
+            "changed_users": 0,
+        }

@@ -4,9 +4,12 @@ Every update first asks the alignment about what has come since the one before (
 doi:10.2307/2981683), and keeps how often which place was hit. What the first few hundred cases after training gave is
 the measure of the later ones. Validation is none: it asks for the last thing that each person took, with others' later
 behaviour known, and so is easier than the future.
+
+A fall is seen late, and the future may be harder for reasons that no training mends, as a season is. So towers are also
+due to be trained on where enough has come that they have not read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +19,7 @@ import numpy.typing as npt
 from molar_retrieval import rng
 from molar_retrieval.alignment.validation import ValidationCases, gains, sample
 from molar_retrieval.arrays import Rows
+from molar_retrieval.config import UpdateSettings
 from molar_retrieval.interactions.log import InteractionLog
 
 if TYPE_CHECKING:
@@ -84,6 +88,41 @@ class Drift:
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON-able values."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why towers are to be trained on.
+
+    Attributes:
+        drift: How far what is foretold has fallen since training, where that is more than may be; else None.
+        unread: Share of the interactions that are newer than all that the towers have read.
+    """
+
+    drift: float | None
+    unread: float
+
+    def in_words(self) -> str:
+        """What weighs more."""
+        if self.drift is not None:
+            return f"new interactions are foretold {self.drift:.0%} worse than after training"
+        return f"{self.unread:.1%} of the interactions are new to the towers"
+
+
+def reason(facts: Mapping[str, Any], settings: UpdateSettings) -> Reason | None:
+    """Why the towers of an alignment with these facts, a derived one, are due to be trained on; None: they are not."""
+    derived = facts["derived"]
+    found, share = drift([Foretold.of(record) for record in derived.get("foretold", [])]), derived.get("unread", 0.0)
+    if found is not None and settings.drift is not None and found.exceeds(settings.drift):
+        return Reason(found.fall.mean, share)
+    enough = settings.unread is not None and share >= settings.unread and facts["towers"]
+    return Reason(None, share) if enough else None
+
+
+def unread(facts: Mapping[str, Any], log: InteractionLog) -> float:
+    """Share of a log that is newer than all that the towers of an alignment with these facts could read so far."""
+    until = facts.get("warm", {}).get("until", facts.get("learned_until"))
+    return 0.0 if until is None or not len(log) else float((log.timestamp > until).mean())
 
 
 def foretell(model: "AlignedModel", before: InteractionLog, now: InteractionLog, seed: int = 0) -> Foretold | None:

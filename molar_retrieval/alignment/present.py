@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from molar_retrieval.alignment.drift import Foretold, foretell, remembered
+from molar_retrieval.alignment.drift import Foretold, foretell, remembered, unread
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.recount import Recounted, open_sums, recount, save_sums
@@ -79,6 +79,7 @@ def bring(
         "gone_items": int((moved_to < 0).sum()),
         "changed_users": counted.changed,
         "foretold": [record.to_dict() for record in foretold],
+        "unread": unread(manifest.facts, log),
     }
     return Present(moved, counted, came)
 

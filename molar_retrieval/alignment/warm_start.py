@@ -3,8 +3,8 @@
 A network that only reads what is new forgets; replaying what it was trained on before keeps it (experience replay:
 Rolnick et al. 2019, arXiv 1811.11682; for recommenders Mi et al. 2020, arXiv 2007.12000). It takes two short passes at
 a low learning rate, a small part of a training's time. Validation, the last thing that people took, chooses the pass,
-and keeps the towers as they are where neither is better. The other parts and all weights stay; what guesses newcomers
-from their content is fitted anew, as it points into the towers' space.
+and keeps the towers as they are where neither is better. Where it has enough cases it also chooses weights, newcomers'
+places and the second stage again; settings of the other parts, and weights for other aims, stay.
 """
 
 import shutil
@@ -18,10 +18,13 @@ import numpy as np
 
 from molar_retrieval import fingerprint, rng
 from molar_retrieval.alignment.batches import Windows, training_windows
+from molar_retrieval.alignment.choosing import choose
 from molar_retrieval.alignment.cold_start import guessed
-from molar_retrieval.alignment.drift import Foretold, reference
+from molar_retrieval.alignment.counting import Experts
+from molar_retrieval.alignment.drift import Foretold, Reason, reference
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
+from molar_retrieval.alignment.recount import recount
 from molar_retrieval.alignment.store import described, open_model, save, trained_with
 from molar_retrieval.alignment.training import (
     EpochScore,
@@ -36,22 +39,28 @@ from molar_retrieval.alignment.user_encoder import FILE, TREND
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
 from molar_retrieval.arrays import Rows
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.features import numeric_attributes
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.config import AlignSettings, SplitSettings
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import SettingsError, StaleArtefactError
+from molar_retrieval.experts.fit import LASTING
+from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions import Holdout, InteractionLog
 from molar_retrieval.inventory import NAME as INVENTORY
 from molar_retrieval.manifest import MANIFEST
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking import reranker
+from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN, shared
 from molar_retrieval.training import checkpoint
 from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 1
+_VERSION = 2
 """Raised with every change of what comes of the same inputs."""
 _WORK = "molar update"
 _EPOCHS = 2
@@ -64,18 +73,24 @@ _LEAST_REPLAYED = 0.05
 _READ = 0.12
 """Interactions read in both passes, at most, as a share of those that the first training read in all of its own."""
 
+_ENOUGH = 1000
+"""Validation cases from which weights are chosen again: fewer say less of them than those of the training did."""
+
 
 @dataclass(frozen=True)
 class WarmReport:
     """What a warm start came to.
 
     Attributes:
-        folder: The live ``alignment``: a new one where training on was better, else the one that was there.
-        better: Whether it was.
+        folder: The live ``alignment``, a new one.
+        better: Whether towers that were trained on are better; the former ones stay where they are not.
         before: Validation NDCG@10 of the towers as they were.
         after: Of the best pass.
         new: New interactions that were read, in each pass.
         replayed: Old ones.
+        until: When the last interaction was, in seconds; what comes after it makes another one due.
+        drifted: Whether drift was the reason.
+        weighted: Whether weights were chosen again; they stay where validation has few cases.
         seconds: What it took.
     """
 
@@ -85,6 +100,9 @@ class WarmReport:
     after: float
     new: int
     replayed: int
+    until: int | None
+    drifted: bool
+    weighted: bool
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,14 +113,16 @@ class WarmReport:
 def warm_start(
     workspace: Workspace,
     *,
+    why: Reason | None = None,
     threads: int | None = None,
     progress: Progress = SILENT,
     on_epoch: Callable[[EpochScore], None] = lambda _: None,
 ) -> WarmReport:
-    """Train the towers of the live ``alignment`` on, and publish the result where validation finds it better.
+    """Train the towers of the live ``alignment`` on, choose weights again, and publish the result.
 
-    Sizes and settings are those of its training. The alignment must be of the present log, as one that was just
-    derived is; a run that was killed goes on. ``threads`` are of the CPU, None: all.
+    Sizes and settings are those of its training. Towers stay where validation finds none better. The alignment must be
+    of the present log, as one that was just derived is; a run that was killed goes on. ``threads`` are of the CPU,
+    None: all.
 
     Raises:
         MissingArtefactError: If there is no alignment yet, or something it is made from is missing.
@@ -121,23 +141,52 @@ def warm_start(
         partial = workspace["alignment"].partial(name[:16])
         precision = pick_precision(settings.precision, pick_device(settings.device))
         before = ndcg(validate(model.network, judged(data, settings), precision)["towers"])
-        onwards = Onwards(model.network, windows)
+        onwards = Onwards(open_model(folder).network, windows)
         network, state = train(data, settings, partial, name, onwards=onwards, progress=progress, on_epoch=on_epoch)
         after = state.best.ndcg if state.best else 0.0
-        found = WarmReport(folder, after > before, before, after, new, replayed, time.perf_counter() - began)
-        account = _account(manifest, found)
-        if not found.better:
-            shutil.rmtree(partial)
-            workspace["alignment"].describe(replace(manifest, facts={**manifest.facts, **account}))
-            return found
+        better, until = after > before, learned_until(log)
+        facts, enough = dict[str, Any](), len(data.cases) >= _ENOUGH
+        if better:
+            model = replace(model, network=network.cpu(), predictors=_predictors(model, network, log, settings.seed))
+        if enough:
+            progress.start("choosing weights", None)
+            model, facts = _weighted(read, model, data, manifest, settings)
+            progress.finish()
+        drifted, seconds = why is not None and why.drift is not None, time.perf_counter() - began
+        found = WarmReport(folder, better, before, after, new, replayed, until, drifted, enough, round(seconds, 2))
         shutil.copytree(folder, partial, copy_function=_linked, ignore=_written_anew, dirs_exist_ok=True)
-        trained = replace(model, network=network.cpu(), predictors=_predictors(model, network, log, settings.seed))
-        save(trained, partial)
-        facts = {**manifest.facts, **described(trained), "learned_until": learned_until(data.log), **account}
+        save(model, partial)
+        facts = {**manifest.facts, **facts, **described(model), **_account(manifest, found)}
+        facts |= {"learned_until": learned_until(data.log) if better else since}
         versions = library_versions("torch", "numpy", "implicit")
         made = Manifest("alignment", name, dict(manifest.inputs), manifest.settings, facts, versions)
         read.confirm()
         return replace(found, folder=workspace["alignment"].publish(partial, made, scaffold=checkpoint.FILES))
+
+
+def _weighted(
+    read: Pinned, model: AlignedModel, data: TrainingData, manifest: Manifest, settings: AlignSettings
+) -> tuple[AlignedModel, dict[str, Any]]:
+    """The model with all that validation chooses for the next item, and how, as facts; weights for other aims stay.
+
+    It is chosen with experts that have not counted the validation cases, by their settings.
+    """
+    chosen = {name: one["chosen"] for name, one in manifest.facts["experts"].items()}
+    parts = tuple(one for one in model.item_item if one.name != LASTING)
+    same = np.arange(data.log.n_items)
+    counted = recount(data.log, chosen, manifest.settings["align"]["partners"], parts, None, same, model.least)
+    trend = None if model.half_life is None else Trend.fit(data.log, model.half_life, model.least)
+    experts = Experts(counted.item_item, model.content_knn, trend, {})
+    numbers = numeric_attributes(Catalogue.open(read["catalogue"].require()[0]))
+    standards = reranker.describe(numbers)
+    model = replace(model, numbers=reranker.matrix(numbers, standards, data.log.n_items))
+    asked = replace(model, item_item=counted.item_item, trend=trend, known=data.warm, habits=None, aims={})
+    found = choose(asked, data, experts, standards, settings)
+    others = {aim: model.weights_for(aim) for aim in (LATER, NEXT_SEEN, LATER_SEEN) if aim.name in model.aims}
+    weights, aims = shared({NEXT: found.model.weights, **others})
+    names = ("newcomer_weights", "predictors", "slots", "reranker")
+    own = {name: getattr(found.model, name) for name in names}
+    return replace(model, weights=weights, aims=aims, **own), found.facts
 
 
 def _account(manifest: Manifest, found: WarmReport) -> dict[str, Any]:
@@ -145,7 +194,7 @@ def _account(manifest: Manifest, found: WarmReport) -> dict[str, Any]:
     facts = {"warm": {key: value for key, value in found.to_dict().items() if key != "folder"}}
     if (derived := manifest.facts.get("derived")) is not None:
         first = reference([Foretold.of(record) for record in derived.get("foretold", [])])
-        facts["derived"] = {**derived, "foretold": [record.to_dict() for record in first]}
+        facts["derived"] = {**derived, "foretold": [record.to_dict() for record in first], "unread": 0.0}
     return facts
 
 

@@ -9,11 +9,15 @@ from copies import copy_workspace
 from safetensors.numpy import load_file, save_file
 
 from molar_retrieval.alignment import warm_start as module
+from molar_retrieval.alignment.choosing import choose
+from molar_retrieval.alignment.drift import Reason, reason, unread
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.alignment.warm_start import warm_start
-from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.config import SplitSettings, UpdateSettings
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.ranking.aims import LATER, NEXT, NEXT_SEEN
 from molar_retrieval.workspace import Workspace
 
 
@@ -42,7 +46,23 @@ def more(monkeypatch):
     monkeypatch.setattr(module, "_RATE", 1.0)
 
 
-def test_towers_go_on_and_the_rest_stays(workspace, more):
+@pytest.fixture
+def enough(monkeypatch):
+    """As if validation had enough cases to choose weights by."""
+    monkeypatch.setattr(module, "_ENOUGH", 1)
+
+
+def test_where_validation_has_few_cases_towers_alone_go_on(workspace, more):
+    _, before = weaken(workspace)
+    found = warm_start(workspace, threads=1)
+    assert found.better
+    assert not found.weighted
+    facts = workspace["alignment"].require()[1].facts
+    for name in ("weights", "newcomer_weights", "slots", "shares", "rerank"):
+        assert facts[name] == before.facts[name], name
+
+
+def test_towers_go_on_and_weights_are_chosen_for_them(workspace, more, enough):
     former, before = weaken(workspace)
     found = warm_start(workspace, threads=1)
     assert found.better
@@ -51,7 +71,9 @@ def test_towers_go_on_and_the_rest_stays(workspace, more):
     assert folder == found.folder != former
     assert not former.exists()
     assert manifest.inputs == before.inputs
-    assert manifest.facts["weights"] == before.facts["weights"]
+    assert manifest.facts["weights"] != before.facts["weights"], "chosen for the towers as they are now"
+    assert manifest.facts["learned_until"] == held_out(workspace, SplitSettings()).training.timestamp.max()
+    assert manifest.facts["warm"]["until"] == found.until == open_log(workspace).timestamp.max()
     assert manifest.facts["warm"]["after"] == found.after
     assert not list(folder.glob("*checkpoint*"))
     now = open_model(folder)
@@ -59,27 +81,76 @@ def test_towers_go_on_and_the_rest_stays(workspace, more):
     assert now.users(open_log(workspace), np.arange(5)).dense.shape[0] == 5
 
 
-def test_where_it_would_be_worse_nothing_changes(workspace, monkeypatch):
-    before = workspace["alignment"].require()
-
-    def files():
-        told = ("manifest.json", "files.json")
-        return {p: p.read_bytes() for p in before[0].rglob("*") if p.is_file() and p.name not in told}
-
-    kept = files()
+def test_towers_that_would_be_worse_stay(workspace, monkeypatch):
+    folder, before = workspace["alignment"].require()
+    former = open_model(folder).network.state_dict()
+    former = {name: tensor.clone() for name, tensor in former.items()}
     monkeypatch.setattr(module, "_RATE", 500.0)
     found = warm_start(workspace, threads=1)
     assert not found.better
     assert found.after <= found.before
-    assert workspace["alignment"].require()[0] == found.folder == before[0]
-    assert files() == kept
-    told = workspace["alignment"].require()[1]
-    assert told.fingerprint == before[1].fingerprint
+    now, told = workspace["alignment"].require()
+    assert now == found.folder != folder
     assert told.facts["warm"]["better"] is False
+    assert told.facts["learned_until"] == before.facts["learned_until"], "what has come is new to them still"
     assert workspace["alignment"].partials() == []
+    kept = open_model(now).network.state_dict()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in former.items())
+    assert reason(told.facts, UpdateSettings()) is None, "they are asked again when as much has come again"
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(workspace, more, tmp_path, trained):
+def test_weights_are_chosen_by_what_has_not_been_counted(workspace, monkeypatch, enough):
+    """Experts that have counted a validation case would be thought better than they are."""
+    asked = []
+
+    def watched(model, data, experts, *others):
+        asked.append((data, experts))
+        return choose(model, data, experts, *others)
+
+    monkeypatch.setattr(module, "choose", watched)
+    former = open_model(workspace["alignment"].require()[0])
+    warm_start(workspace, threads=1)
+    ((data, experts),) = asked
+    log, cases = open_log(workspace), data.cases
+    assert len(data.log) == len(log) - len(held_out(workspace, SplitSettings()))
+    for user, target in zip(cases.users, cases.targets, strict=True):
+        assert target not in data.log.history(user)
+        assert log.history(user)[-1] == target
+    shipped = {one.name: one.weights for one in open_model(workspace["alignment"].require()[0]).item_item}
+    for one in experts.item_item:
+        assert (one.weights != shipped[one.name]).nnz
+    assert all((one.weights != shipped[one.name]).nnz == 0 for one in former.item_item), "all are counted that ship"
+
+
+def test_weights_for_other_aims_stay(workspace, enough):
+    folder, manifest = workspace["alignment"].require()
+    aims = {LATER.name: {"linear": 2.0, "collaborative": 0.0}, NEXT_SEEN.name: {"trend": 0.5}}
+    replace(manifest, facts={**manifest.facts, "aims": aims, "horizon": "next"}).write(folder)
+    former = open_model(folder)
+    warm_start(workspace, threads=1)
+    now = open_model(workspace["alignment"].require()[0])
+    assert now.weights_for(NEXT) != former.weights_for(NEXT)
+    for aim in (LATER, NEXT_SEEN):
+        before, after = former.weights_for(aim), now.weights_for(aim)
+        for part in before.keys() | after.keys():
+            assert after.get(part, 0.0) == pytest.approx(before.get(part, 0.0)), (aim, part)
+
+
+def test_towers_are_due_where_enough_has_come(workspace):
+    facts = workspace["alignment"].require()[1].facts
+    log = open_log(workspace)
+    assert unread(facts, log) < 0.02
+    half = facts | {"learned_until": int(np.median(log.timestamp))}
+    assert unread(half, log) == pytest.approx(0.5, abs=0.01)
+    assert unread(half | {"warm": {"until": facts["learned_until"]}}, log) < 0.02
+    for share, due in ((0.01, False), (0.02, True)):
+        found = reason(facts | {"derived": {"foretold": [], "unread": share}}, UpdateSettings())
+        assert found == (Reason(None, share) if due else None)
+    assert reason(facts | {"derived": {"unread": 0.5}}, UpdateSettings(unread=None)) is None
+    assert reason(facts | {"derived": {"unread": 0.5}, "towers": []}, UpdateSettings()) is None, "counting needs none"
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(workspace, more, enough, tmp_path, trained):
     weaken(workspace)
     copy_workspace(trained.workspace, tmp_path / "other")
     other = Workspace.open(tmp_path / "other")

@@ -220,18 +220,25 @@ def test_no_arm_sees_anything_of_a_window_before_it_is_asked(finished, workspace
     assert all(lists[0][case] == lists[1][case] for case in common)
 
 
-def test_a_warm_start_goes_on_from_the_step_before(workspace, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "unread", "onwards"), [(WARM, None, True), ("updated", 0.0001, True), ("updated", 0.9, False)]
+)
+def test_towers_are_trained_on_from_the_step_before(workspace, tmp_path, name, unread, onwards):
     log = open_log(workspace)
     walk = prequential(log, steps=2, window="week", least=2)
-    options = MolarSettings.load(tmp_path, environ={}, flags={"align": {**SMALL_ALIGNMENT, "threads": 1}})
+    flags = {"align": {**SMALL_ALIGNMENT, "threads": 1}, "update": {"drift": None, "unread": unread}}
+    options = MolarSettings.load(tmp_path, environ={}, flags=flags)
     runner = WalkRunner(walk, workspace, options, np.ones(log.n_items, bool), 10, tmp_path / "walk", 1 << 24)
-    (arm,) = arms([WARM], options)
+    (arm,) = arms([name], options)
     found = runner.run(arm)
     assert len(found.costs) == 2
     assert all(cost.seconds > 0 for cost in found.costs)
     (place,) = (tmp_path / "walk").glob("updated*/step-001")
     facts = Workspace(place)["alignment"].require()[1].facts
     assert facts["derived"]["updates"] == 3, "one with the first training, one a step"
+    assert ("warm" in facts) == onwards, facts["derived"]
+    if onwards:
+        assert facts["warm"]["until"] == walk.past(walk.steps[-1].begin).timestamp.max()
     assert len(found.trial.ranked["new items by week"].items) == len(walk.cases)
 
 

@@ -16,6 +16,7 @@ from molar.updating import KIND
 from molar_indexes.encoder import carried
 from molar_indexes.generations import open_generation
 from molar_retrieval.alignment import drift as drifting
+from molar_retrieval.alignment import warm_start
 from molar_retrieval.alignment.drift import Drift, Level
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.vectors import encode_users
@@ -230,6 +231,29 @@ def test_where_people_drift_the_towers_are_trained_on(days, monkeypatch, share, 
         told = [later.why for later in report.later]
         assert any("drifted" in why for why in told) == (not manifest.facts["warm"]["better"])
     assert days.shop.query("u0001", k=3).items
+
+
+def test_towers_are_trained_on_where_enough_has_come_though_a_run_was_killed(days, monkeypatch):
+    monkeypatch.setenv("MOLAR_UPDATE_UNREAD", "0.00001")
+    days.shop = molar.Shop(days.folder, days.shop.workspace)
+    wanted, before = days.shop.query("u0001", k=1).items[0].item_id, answer(days, "u0001")
+    days.buy(("u0001", wanted), ("u0002", wanted), ("u0003", wanted))
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(warm_start, "train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            days.shop.update()
+    assert answer(days, "u0001") == before, "nothing was published"
+    report = days.shop.update()
+    assert "are new to the towers" in outcomes(report)["towers"]
+    assert not any("drifted" in later.why for later in report.later), "what was not better was not asked for by drift"
+    assert wanted not in dict(answer(days, "u0001"))
+    assert days.shop.update().up_to_date
+    days.items(lambda table: table.assign(price=1.0))
+    assert "towers" not in outcomes(days.shop.update()), "nothing has come since"
 
 
 def test_users_of_whom_nothing_has_changed_keep_their_vectors(days, monkeypatch):

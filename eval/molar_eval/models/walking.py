@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from molar_eval.models.base import Kind, Scorer, Tested
 from molar_eval.models.molar import MolarScorer
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.derive import derive
+from molar_retrieval.alignment.drift import reason
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.warm_start import warm_start
 from molar_retrieval.config import MolarSettings
@@ -24,7 +25,8 @@ from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
-ANEW, UPDATED, WARM_STARTED = "trained anew", "updated", "updated, warm start"
+ANEW, UPDATED, COUNTED, WARM_STARTED = "trained anew", "updated", "only counted", "updated, warm start"
+When = Literal["due", "always", "never"]
 AS_IT_WAS, ALL_AS_IT_WAS = "as it was", "all as it was"
 
 
@@ -102,35 +104,40 @@ class Anew(_Walking):
 
 @dataclass(frozen=True)
 class Updated(_Walking):
-    """The alignment of the step before is brought to the present log without training, as by `molar update`."""
+    """The alignment of the step before is brought to the present log, and its towers are trained on.
 
-    name: str = field(default=UPDATED, init=False)
+    By default as `molar update` has it: where enough has come, or new interactions are foretold worse. They may be
+    trained on at every step, or at none, so that all is only counted.
+    """
+
+    when: When = "due"
     kind: Kind = field(default="ours", init=False)
 
-    def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
-        """See :class:`WalkingArm`."""
-        carry(stop.former, stop.workspace)
-        with Stopwatch() as watch:
-            report = derive(stop.workspace, progress)
-        return MolarScorer(open_model(report.folder).seeing(stop.past), stop.workspace, {}), watch.cost
+    @property
+    def name(self) -> str:
+        """As it stands in tables."""
+        return {"due": UPDATED, "always": WARM_STARTED, "never": COUNTED}[self.when]
 
-
-@dataclass(frozen=True)
-class WarmStarted(_Walking):
-    """The same, and the towers are trained on from where they are, where validation finds that better."""
-
-    name: str = field(default=WARM_STARTED, init=False)
-    kind: Kind = field(default="ours", init=False)
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that shapes the result but the data."""
+        due = {"update": self.options.update.model_dump(mode="json", exclude={"max_age_days"})}
+        return super().settings | (due if self.when == "due" else {})
 
     def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
-        """See :class:`WalkingArm`; DataError without towers."""
-        if not self.options.align.towers:
+        """See :class:`WalkingArm`; DataError without towers, if they are always to be trained on."""
+        if self.when == "always" and not self.options.align.towers:
             raise DataError("there are no towers to train on", "choose a preset that has some")
         carry(stop.former, stop.workspace)
         with Stopwatch() as watch:
-            derive(stop.workspace, progress)
-            report = warm_start(stop.workspace, threads=self.options.align.threads, progress=progress)
-        return MolarScorer(open_model(report.folder).seeing(stop.past), stop.workspace, {}), watch.cost
+            folder = derive(stop.workspace, progress).folder
+            facts = stop.workspace["alignment"].require()[1].facts
+            why = reason(facts, self.options.update) if self.when == "due" else None
+            if self.when == "always" or (why is not None and facts["towers"]):
+                folder = warm_start(
+                    stop.workspace, why=why, threads=self.options.align.threads, progress=progress
+                ).folder
+        return MolarScorer(open_model(folder).seeing(stop.past), stop.workspace, {}), watch.cost
 
 
 @dataclass(frozen=True)
@@ -183,8 +190,9 @@ def carry(former: Workspace, workspace: Workspace) -> None:
 
 def arms(names: Sequence[str], options: MolarSettings) -> list[WalkingArm]:
     """The arms of these names; a SettingsError names those that there are."""
-    every = (Anew(options), Updated(options), WarmStarted(options), AsItWas(options), AsItWas(options, fresh=False))
-    known: dict[str, WalkingArm] = {arm.name: arm for arm in every}
+    updated = [Updated(options, when) for when in get_args(When)]
+    every: list[WalkingArm] = [Anew(options), *updated, AsItWas(options), AsItWas(options, fresh=False)]
+    known = {arm.name: arm for arm in every}
     for name in names:
         if name not in known:
             close = nearest(name, known, n=1)

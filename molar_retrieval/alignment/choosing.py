@@ -1,0 +1,65 @@
+"""What validation chooses over towers and experts as they are: weights, newcomers' places, the second stage.
+
+Training ends with it. Towers that were trained on ask for it again, as their scores are others by then, and so is what
+people take: the last thing that each of them took.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from molar_retrieval.alignment.cold_start import with_newcomers
+from molar_retrieval.alignment.counting import Experts
+from molar_retrieval.alignment.fusion import Fusion, fuse
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.reranking import learned
+from molar_retrieval.alignment.training import TrainingData, tower_parts
+from molar_retrieval.arrays import Ranks
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.errors import SettingsError
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """A model with what was chosen for the next item alone.
+
+    Attributes:
+        model: With weights, newcomers' places and the second stage; it has no weights for other aims.
+        fusion: How its parts rank the validation cases.
+        ranks: How what ships ranks them, but for the second stage.
+        facts: What the manifest says of the choice.
+    """
+
+    model: AlignedModel
+    fusion: Fusion
+    ranks: Ranks
+    facts: dict[str, Any]
+
+
+def choose(
+    model: AlignedModel,
+    data: TrainingData,
+    experts: Experts,
+    standards: Mapping[str, tuple[float, float]],
+    settings: AlignSettings,
+) -> Weighted:
+    """Choose by the validation cases of the data.
+
+    Of ``model``, whose experts are these, weights are not looked at. ``standards`` are mean and deviation of the
+    model's numbers, by field; of the settings ``newcomers``, ``rerank``, ``seed`` and ``threads`` matter.
+
+    Raises:
+        SettingsError: If there is neither a tower nor an expert.
+    """
+    parts = {**tower_parts(model.network, data, model.precision), **experts.parts(data.cases)}
+    if not parts:
+        raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
+    fusion = fuse(data.cases, parts, settings.seed)
+    model, shipped, fusion = with_newcomers(model, data, settings, fusion)
+    second, facts = learned(model, data.cases, standards, settings)
+    told = {
+        "shares": dict(fusion.shares),
+        "dropped": {name: asdict(gain) for name, gain in fusion.dropped.items()},
+        "rerank": facts,
+    }
+    return Weighted(replace(model, reranker=second), fusion, shipped, told)
