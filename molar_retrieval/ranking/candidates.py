@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +78,46 @@ class Candidates:
         if len(moved) < len(self):
             moved = np.concatenate([moved, np.full(len(self) - len(moved), -descent(scores, moved))])
         return replace(self, moved=moved).take(np.argsort(-(scores + moved), kind="stable"))
+
+
+class New(Protocol):
+    """New items, the best guess first, with the guess as their score; :class:`Candidates` are some, too."""
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Of the items, shape (C,)."""
+
+    @property
+    def cold(self) -> npt.NDArray[np.bool_]:
+        """Which had no training interactions, shape (C,)."""
+
+    @property
+    def scores(self) -> Array:
+        """The guesses, shape (C,)."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, places: Array) -> Candidates:
+        """Some of them: their parts are those that they have elsewhere, ``lift`` is what the guess differs by."""
+
+
+@dataclass(frozen=True, eq=False)
+class Guessed:
+    """New items of which addends are made where they are wanted: few of them come into a list."""
+
+    addends: Callable[[Rows], Array]
+    rows: npt.NDArray[np.int64]
+    scores: Array
+    cold: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, places: Array) -> Candidates:
+        """See :class:`New`."""
+        rows = self.rows[places]
+        parts, nothing = self.addends(rows), np.zeros(len(rows))
+        return Candidates(rows, parts, self.scores[places] - parts.sum(axis=1), self.cold[places], nothing, nothing + 1)
 
 
 def descent(scores: Array, moved: Array) -> float:
@@ -189,23 +229,18 @@ class CandidateSource(ABC):
     def _new(self, size: int) -> tuple[Rows, Rows]:
         """Rows of newcomers, and places among the emerging items: at least the best ``size`` guesses of both."""
 
-    def new(self, size: int) -> Candidates:
-        """At most ``size`` newcomers and emerging items, the best guesses first.
-
-        Their parts are those that they have elsewhere; ``lift`` is what the guess differs by from their sum.
-        """
+    def new(self, size: int) -> "Guessed":
+        """At most ``size`` newcomers and emerging items, the best guesses first."""
         cold, places = self._new(size)
-        rows, emerging = cold, self._store.emerging
+        emerging, vector = self._store.emerging, self._user.vector
+        guesses = self._store.addends(vector, self.sums, cold).sum(axis=1)
+        rows, is_cold = cold, np.ones(len(cold), bool)
         if emerging is not None:
             rows = np.concatenate([cold, emerging.rows[places]])
-        parts = self._store.addends(self._user.vector, self.sums, rows)
-        guesses = parts.sum(axis=1)
-        if emerging is not None:
-            guesses[len(cold) :] = emerging.guesses(self._user.vector, places)
+            guesses = np.concatenate([guesses, emerging.guesses(vector, places)])
+            is_cold = np.arange(len(rows)) < len(cold)
         best = np.lexsort((rows, -guesses))[:size]
-        rows, parts, nothing = rows[best], parts[best], np.zeros(len(best))
-        lift = guesses[best] - parts.sum(axis=1)
-        return Candidates(rows, parts, lift, self._store.cold[rows], nothing, nothing + 1)
+        return Guessed(partial(self._store.addends, vector, self.sums), rows[best], guesses[best], is_cold[best])
 
     def _scored(self, rows: npt.NDArray[np.int64], cold: bool) -> Candidates:
         return scored(self._store, self._user.vector, self.sums, rows, cold)
@@ -239,13 +274,13 @@ class _Scan(CandidateSource):
         return scores
 
     def known(self, k: int, size: int, ahead: int = 0) -> Candidates:
-        return self._best(self._store.known, size, cold=False)
+        return self._best((self._store.known & self._shown).nonzero()[0], size, cold=False)
 
     def cold(self, size: int) -> Candidates:
-        return self._best(self._store.cold, size, cold=True)
+        return self._best(self._store.cold_rows[self._shown[self._store.cold_rows]], size, cold=True)
 
     def _new(self, size: int) -> tuple[Rows, Rows]:
-        rows = (self._store.cold & self._shown).nonzero()[0]
+        rows = self._store.cold_rows[self._shown[self._store.cold_rows]]
         emerging, guesses, shown = self._store.emerging, self._scores[rows], rows[:0]
         if emerging is not None:
             own = emerging.products([self._user.vector])[0] if self._emerging is None else self._emerging
@@ -255,8 +290,7 @@ class _Scan(CandidateSource):
         cold = best < len(rows)
         return rows[best[cold]], shown[best[~cold] - len(rows)]
 
-    def _best(self, among: Array, size: int, cold: bool) -> Candidates:
-        rows = (among & self._shown).nonzero()[0]
+    def _best(self, rows: Rows, size: int, cold: bool) -> Candidates:
         return self._scored(rows[_best(self._scores[rows], size)], cold).take(slice(size))
 
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.ranking.candidates import Candidates, joined
+from molar_retrieval.ranking.candidates import Candidates, New, joined
 from molar_retrieval.ranking.cold_start import TOP, head, merge
 from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.rng import derive_seed
@@ -42,18 +42,19 @@ class Draw(NamedTuple):
     """A list of ``k`` items that a draw of this name is to be made for.
 
     ``known`` are the items that had interactions, as they would stand without the others; ``new`` the newcomers and
-    emerging items, the best guess first, with the guess as their score: their ``lift`` is what it differs by from the
-    sum of their parts.
+    emerging items.
     """
 
     known: Candidates
-    new: Candidates
+    new: New
     name: str
     k: int
 
 
 def drawn(draws: Sequence[Draw], plan: Exploration) -> list[Candidates]:
     """The lists with those that draws try: the same as one by one by :func:`explored`, those of one size together."""
+    if len(draws) == 1:
+        return [_alone(draws[0], plan)]
     alike: dict[tuple[int, int, int], list[int]] = {}
     for number, draw in enumerate(draws):
         alike.setdefault((draw.k, len(draw.known), len(draw.new)), []).append(number)
@@ -68,12 +69,35 @@ def drawn(draws: Sequence[Draw], plan: Exploration) -> list[Candidates]:
     ]
 
 
+def _alone(draw: Draw, plan: Exploration) -> Candidates:
+    """The list of one draw, no further than its first ten places where that is all that is wanted."""
+    first, known, new, before = plan.places, draw.known, draw.new, TOP - plan.places
+    free = (~(new.rows[:, None] == known.rows[:before]).any(axis=1)).nonzero()[0]
+    if not (0 < first < TOP and draw.k <= TOP and first <= len(free) <= POOL):
+        return explored(known, new, plan, draw.name, draw.k)
+    rows, guesses = new.rows[free], new.scores[free]
+    keys = guesses + plan.scale * gumbel(draw.name, rows)
+    order = np.argsort(-keys, kind="stable")[:first]
+    behind = (~(known.rows[before:, None] == rows[order]).any(axis=1)).nonzero()[0]
+    if not len(behind):
+        return explored(known, new, plan, draw.name, draw.k)
+    around = known.take(np.array([before - 1, before + behind[0]])).scores  # of which the first is the level
+    own, told, chances = keys[order], draw.k - before, np.full(first, np.nan)
+    if told > 0:
+        chances[:told] = inclusion(guesses / plan.scale, told, order[:told])
+    tried = new.take(free[order])
+    places = around[0] - (around[0] - around[1]) * np.arange(1, first + 1) / (first + 1)
+    lift = tried.lift + (own - guesses[order]) + (places - own)
+    tried = replace(tried, lift=lift, cold=np.ones(first, bool), propensity=chances)
+    return joined(known.take(slice(before)), tried)
+
+
 def _together(draws: Sequence[Draw], plan: Exploration) -> list[Candidates | None]:
     """Lists of one size whose first ten places are filled; None where an item is both known and new there."""
     first, k, each = plan.places, draws[0].k, np.arange(len(draws))[:, None]
     before = TOP - first
-    known, new = (_stacked([getattr(draw, name) for draw in draws]) for name in ("known", "new"))
-    rows, guesses = new.rows, new.scores
+    known = _stacked([draw.known for draw in draws])
+    rows, guesses = (np.array([getattr(draw.new, name) for draw in draws]) for name in ("rows", "scores"))
     keys = guesses + plan.scale * _gumbel(np.array([[_seed(draw.name)] for draw in draws]), rows)
     order = np.argsort(-keys, axis=1, kind="stable")[:, :first]
     both = (rows[:, :, None] == known.rows[:, None, :before]).any(axis=(1, 2))
@@ -84,7 +108,7 @@ def _together(draws: Sequence[Draw], plan: Exploration) -> list[Candidates | Non
     chances = np.full(order.shape, np.nan)
     if told > 0:
         chances[:, :told] = [inclusion(*one) for one in zip(logits, repeat(told), order[:, :told])]
-    new = Candidates(*(column[each, order] for column in new.columns))
+    new = _stacked([draw.new.take(own) for draw, own in zip(draws, order, strict=True)])
     lift = new.lift + (own - guesses[each, order]) + (places - own)
     new = replace(new, lift=lift, cold=np.ones(order.shape, bool), propensity=chances)
     pairs = zip(known.columns, new.columns, strict=True)
@@ -98,7 +122,7 @@ def _stacked(lists: Sequence[Candidates]) -> Candidates:
     return Candidates(*map(np.array, zip(*(one.columns for one in lists), strict=True)))
 
 
-def explored(known: Candidates, new: Candidates, plan: Exploration, draw: str, k: int) -> Candidates:
+def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int) -> Candidates:
     """The list of a :class:`Draw`, whose name is ``draw``: at least ``k`` items, where there are so many."""
     certain = known.rows[: TOP - plan.places]
     places = (~(new.rows[:, None] == certain).any(axis=1)).nonzero()[0]
@@ -118,16 +142,15 @@ def explored(known: Candidates, new: Candidates, plan: Exploration, draw: str, k
         known = known.take((~there).nonzero()[0])
     # Of the others newcomers come later; emerging ones stand among the known items, or did not come that far.
     order = order[(np.arange(len(order)) < first) | new.cold[places[order]]]
-    new, keys = new.take(places[order]), keys[order]
+    tried, guesses, keys = new.take(places[order]), guesses[order], keys[order]
     merged, lift = merge(known.scores, keys, plan.places)
     told = min(k, TOP) - min(TOP - first, len(known))
-    chances = np.full(len(new), np.nan)
+    chances = np.full(len(tried), np.nan)
     if told > 0:
         chances[:told] = inclusion(logits, told, order[:told])
-    new = replace(
-        new, lift=new.lift + (keys - new.scores) + lift[len(known) :], cold=np.ones(len(new), bool), propensity=chances
-    )
-    every = joined(known, new).take(merged)
+    lift = tried.lift + (keys - guesses) + lift[len(known) :]
+    tried = replace(tried, lift=lift, cold=np.ones(len(tried), bool), propensity=chances)
+    every = joined(known, tried).take(merged)
     return replace(every, propensity=np.where(np.arange(len(every)) < TOP, every.propensity, np.nan))
 
 

@@ -83,6 +83,11 @@ class ItemStore:
         return factor if factor == 1.0 else np.where(self.cold[rows], 1.0, factor)
 
     @cached_property
+    def cold_rows(self) -> Rows:
+        """The rows of those that had no training interactions, ascending."""
+        return np.flatnonzero(self.cold)
+
+    @cached_property
     def _scale(self) -> Matrix | None:
         """What dense vectors of users are multiplied by, shape (d,); None: they stay as they are."""
         if all(self.factors.get(part, 1.0) == 1.0 for part in self.parts):

@@ -22,8 +22,10 @@ Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
 _FEW = 8
 """Numbers are put in order where there are so many times more items, else counted into an array of all of these."""
+_BRIEF = 1 << 14
+"""So many numbers are read and added up by NumPy in less time than SciPy takes to begin."""
 _ALONE = 8
-"""So many users are asked about one by one without SciPy, whose products take a fifth of the time: to load it takes a
+"""So many users are asked about one by one without SciPy, whose products take half of the time: to load it takes a
 tenth of a second, which a process that answers once does without."""
 _MOST_HELD = 1 << 23
 """Numbers that SciPy may hold a second time, of eight bytes each."""
@@ -79,23 +81,25 @@ class SparseItemIndex:
         return len(self.starts) - 1
 
     def sums(self, sparse: SparseVector, spans: Iterable[tuple[int, int]], count: int) -> Sums:
-        """The products of all ``count`` items with a user, apart for some spans of dimensions; others add nothing."""
-        if self._is_held(count) and next(self._asked) >= _ALONE:
-            return self.sums_of([sparse], spans, count)[0]
+        """The products of all ``count`` items with a user, apart for spans of dimensions, ascending; others add nothing."""
+        spans = list(spans)
         dimensions, readings, begins, ends = self._known(sparse)
         sizes = ends - begins
+        if spans and sizes.sum() > _BRIEF and self._is_held(count) and next(self._asked) >= _ALONE:
+            held = self._matrix(spans, count)
+            some = dimensions[: np.searchsorted(dimensions, held.shape[0])]
+            return Sums(None, (held[some].T @ readings[: len(some)]).reshape(len(spans), count))
         items = _read(self.items, begins, ends)
         values = _read(self.values, begins, ends) * np.repeat(readings, sizes)
         rows, places, number = None, items, count
         if _FEW * len(items) < count:
             rows, places = _distinct(items)
             number = len(rows)
-        edges = np.concatenate([[0], np.cumsum(sizes)])
-        parts = []
-        for span in spans:
-            begin, end = edges[np.searchsorted(dimensions, span)]
-            parts.append(np.bincount(places[begin:end], values[begin:end], minlength=number))
-        return Sums(rows, np.stack(parts) if parts else np.zeros((0, number)))
+        parts, edges = np.empty((len(spans), number)), [0, *np.cumsum(sizes).tolist()]
+        for own, (first, last) in zip(parts, np.searchsorted(dimensions, spans) if spans else (), strict=True):
+            some_ = slice(edges[first], edges[last])
+            own[:] = np.bincount(places[some_], values[some_], minlength=number)
+        return Sums(rows, parts)
 
     def sums_of(self, users: Sequence[SparseVector], spans: Iterable[tuple[int, int]], count: int) -> list[Sums]:
         """The same for several users at once.
@@ -103,23 +107,18 @@ class SparseItemIndex:
         Numbers of both sides have 24 bits, so products are exact in float64; they are added up in the order of
         dimensions either way. So the sums are the same in every bit.
         """
-        if not self._is_held(count):
+        spans = list(spans)
+        if not self._is_held(count) or not users or not spans:
             return [self.sums(user, spans, count) for user in users]
         from scipy.sparse import csr_matrix
 
-        spans = list(spans)
-        numbers, dimensions, sizes = [], [], []
-        for user in users:
-            indices, values = np.asarray(user.indices, np.int32), np.asarray(user.values, np.float64)
-            for begin, end in np.searchsorted(indices, spans) if spans else ():
-                dimensions.append(indices[begin:end])
-                numbers.append(values[begin:end])
-                sizes.append(end - begin)
-        if not sizes:
-            return [Sums(None, np.zeros((0, count)))] * len(users)
-        held = self._matrix(max(end for _, end in spans), count)
+        held = self._matrix(spans, count)
+        dimensions = [np.asarray(user.indices, np.int32) for user in users]
+        sizes = [int(np.searchsorted(own, held.shape[0])) for own in dimensions]
+        numbers = [np.asarray(user.values, np.float64)[:size] for user, size in zip(users, sizes, strict=True)]
+        named = np.concatenate([own[:size] for own, size in zip(dimensions, sizes, strict=True)])
         starts = np.cumsum([0, *sizes], dtype=np.int32)
-        read = csr_matrix((np.concatenate(numbers), np.concatenate(dimensions), starts), (len(sizes), held.shape[0]))
+        read = csr_matrix((np.concatenate(numbers), named, starts), (len(users), held.shape[0]))
         return [Sums(None, own) for own in (read @ held).toarray().reshape(len(users), len(spans), count)]
 
     @cached_property
@@ -131,20 +130,25 @@ class SparseItemIndex:
         """Whether the numbers are few enough to be held a second time, and the items to have products each."""
         return len(self.values) <= _MOST_HELD and count <= _MOST_ITEMS
 
-    def _matrix(self, width: int, count: int) -> "csr_matrix":
-        """The numbers of so many dimensions and items as a matrix, which is kept once it is made."""
+    def _matrix(self, spans: Sequence[tuple[int, int]], count: int) -> "csr_matrix":
+        """The numbers as a matrix of so many items for each span, side by side; it is kept once it is made."""
         from scipy.sparse import csr_matrix
 
-        if (width, count) not in self._held:
-            starts = np.full(width + 1, self.starts[min(width, len(self))])
-            starts[: len(self.starts)] = self.starts[: width + 1]
-            some = slice(int(starts[-1]))
-            values = self.values[some].astype(np.float64)
-            self._held[width, count] = csr_matrix((values, self.items[some], starts), (width, count))
-        return self._held[width, count]
+        key = *spans, (count, 0)
+        if key not in self._held:
+            entries = [slice(*self.starts[np.minimum(span, len(self))].tolist()) for span in spans]
+            sizes = np.zeros(max(end for _, end in spans), np.int64)
+            for begin, end in spans:
+                own = np.diff(self.starts[begin : end + 1])
+                sizes[begin : begin + len(own)] = own
+            items = np.concatenate([self.items[some] + n * count for n, some in enumerate(entries)], dtype=np.int32)
+            values = np.concatenate([self.values[some] for some in entries], dtype=np.float64)
+            starts = np.cumsum([0, *sizes], dtype=np.int32)
+            self._held[key] = csr_matrix((values, items, starts), (len(sizes), len(spans) * count))
+        return self._held[key]
 
     @cached_property
-    def _held(self) -> "dict[tuple[int, int], csr_matrix]":
+    def _held(self) -> "dict[tuple[tuple[int, int], ...], csr_matrix]":
         return {}
 
     def products(self, sparse: SparseVector, rows: Rows, count: int) -> Products:
