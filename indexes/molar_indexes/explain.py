@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from molar_retrieval import columns
 from molar_retrieval.ranking.evidence import Origins, gather
@@ -11,6 +13,9 @@ from molar_retrieval.ranking.request import Placed, RankingRequest
 from molar_retrieval.ranking.sentences import Speaker, traits
 
 _COMPARED = 2  # so many items of the history are named, and their attributes compared
+_REMEMBERED = 16_384  # items whose attributes are kept in memory, at most
+_traits: "WeakKeyDictionary[Ranker, dict[int, dict[tuple[str, str], None]]]" = WeakKeyDictionary()
+"""Those worth telling, by item row, as a ranker's index has them, which does not change."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,17 @@ def explain(
     kinds = ranker.index.spec.fields
     fields = [name for name, kind in kinds.items() if kind == "keyword" and name != columns.TITLE]
     titles = {row: str(item.payload.get(columns.TITLE) or item.item_id) for row, item in had.items()}
-    known = {row: traits(item.payload, fields, origins.ordinary) for row, item in had.items()}
+    known = _traits.setdefault(ranker, {})
+    if len(known) > _REMEMBERED:
+        known = _traits[ranker] = {}  # other threads go on with theirs
+    for row, item in chain(had.items(), zip(rows, shown, strict=True)):
+        if row not in known:
+            known[row] = traits(item.payload, fields, origins.ordinary)
     explained = []
-    for placed, item, evidence in zip(places, shown, found, strict=True):
+    for placed, evidence in zip(places, found, strict=True):
         history = evidence.history
         others = [known[row] for row, _ in history[:_COMPARED]]
-        own = traits(item.payload, fields, origins.ordinary) if others else {}
+        own = known[placed.row] if others else {}
         shared = list(dict.fromkeys(word for name, word in own if all((name, word) in other for other in others)))
         sentence = speaker.say(evidence, placed.parts, titles, shared, placed.causes)
         items = [{"item_id": had[row].item_id, "title": titles[row], "amount": amount} for row, amount in history]

@@ -120,7 +120,8 @@ def gather(
     together = _together(table, sparse, chosen)
     alike = _alike(table, origins, vector, np.asarray(history, np.int64), chosen)
     sources = _sources(table, origins, vector, chosen)
-    taken = [TakenBefore.of(history, times, int(row)) if len(times) else None for row in chosen]
+    had = set(history) if len(times) else set()
+    taken = [TakenBefore.of(history, times, row) if row in had else None for row in chosen.tolist()]
     return [Evidence(*found) for found in zip(together, alike, sources, taken, strict=True)]
 
 
