@@ -5,6 +5,7 @@ likeness to the last items in three spaces, and how far its numbers (price, year
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,20 +47,21 @@ def features(
     users, count = rows.shape
     had = [np.asarray(history, np.int64) for history in histories]
     recent = [history[-_RECENT:] for history in had]
-    given = np.zeros((len(names(table, [""] * table.numbers.shape[1])), users, count), np.float32)
-    columns = iter(given)
+    counted, spaces = [n for n, part in enumerate(table.names) if part in table.counted], _spaces(table)
+    wide = 2 + 2 * len(counted) + 3 * len(spaces) + 3 * table.numbers.shape[1]
+    given = np.zeros((wide, users, count), np.float32)
     place = np.log1p(np.arange(count)).astype(np.float32)
-    next(columns)[:] = place
-    counted = [place for place, part in enumerate(table.names) if part in table.counted]
+    given[0] = place
     by_part = np.ascontiguousarray(parts.transpose(2, 0, 1)[counted])
-    means, orders = by_part.mean(axis=2, keepdims=True), np.argsort(-by_part, axis=2, kind="stable")
-    for own, mean, order in zip(by_part, means, orders, strict=True):
-        next(columns)[:] = own - mean
-        np.put_along_axis(next(columns), order, place[None], axis=1)
+    scores, places = given[1 : 1 + 2 * len(counted) : 2], given[2 : 2 + 2 * len(counted) : 2]
+    np.subtract(by_part, by_part.mean(axis=2, keepdims=True), out=scores, casting="same_kind")
+    each = np.arange(len(counted))[:, None, None], np.arange(users)[:, None]
+    places[*each, np.argsort(-by_part, axis=2, kind="stable")] = place
+    columns = iter(given[1 + 2 * len(counted) :])
     lengths = np.array([len(some) for some in recent])
     missing = np.arange(_RECENT) >= lengths[:, None]
     latest, ends = np.concatenate(recent), np.cumsum(lengths).tolist()
-    for space in _spaces(table):
+    for space in spaces:
         last, nearest, mean = next(columns), next(columns), next(columns)
         others, likeness = space(latest), np.zeros((users, _RECENT, count), np.float32)
         for user, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
@@ -117,14 +119,5 @@ def _mean(numbers: Array, rows: Array) -> Array:
 
 def _spaces(table: ItemStore) -> list[Callable[[Array], Array]]:
     """Of each space in :func:`names` what gives the vectors of some items, of length 1 or 0."""
-    spaces: list[Callable[[Array], Array]] = [lambda rows: table.content[rows], lambda rows: _unit(table.cf[rows])]
-    if COLLABORATIVE in table.counted:
-        start, stop = table.parts[COLLABORATIVE]
-        spaces.append(lambda rows: _unit(table.dense[rows, start:stop]))
-    return spaces
-
-
-def _unit(vectors: Array) -> Array:
-    length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    unit: Array = vectors / np.where(length > 0, length, 1)[:, None]
-    return unit
+    names = ["cf", COLLABORATIVE] if COLLABORATIVE in table.counted else ["cf"]
+    return [lambda rows: table.content[rows], *(partial(table.units, name) for name in names)]

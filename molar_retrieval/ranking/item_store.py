@@ -20,6 +20,7 @@ from molar_retrieval.ranking.sparse_index import Products, SparseItemIndex, Sums
 Array = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+_MOST_KEPT = 1 << 20  # numbers of vectors that are kept a second time, divided by their lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,21 @@ class ItemStore:
         """What a part of the scores of some items is multiplied by, one number or shape (len(rows),)."""
         factor = self.factors.get(part, 1.0)
         return factor if factor == 1.0 else np.where(self.cold[rows], 1.0, factor)
+
+    def units(self, name: str, rows: Rows) -> Matrix:
+        """Some items' ALS factors (``cf``) or their block of a dense part, of length 1 or 0, shape (len(rows), d)."""
+        found = self._units.get(name)
+        if found is not None:
+            return found[rows]
+        every = self.cf if name == "cf" else self.dense[:, slice(*self.parts[name])]
+        if every.size > _MOST_KEPT:
+            return _unit(every[rows])
+        kept = self._units[name] = _unit(every)
+        return kept[rows]
+
+    @cached_property
+    def _units(self) -> dict[str, Matrix]:
+        return {}
 
     @cached_property
     def cold_rows(self) -> Rows:
@@ -182,6 +198,12 @@ def whitened(vector: Vector, whitening: Matrix) -> list[float]:
 def _rows_of(users: Sequence[Vector] | Matrix) -> Matrix:
     # One by one, as NumPy reads an array of Python at once, and a list of them number by number.
     return users if isinstance(users, np.ndarray) else np.array([np.asarray(user, np.float32) for user in users])
+
+
+def _unit(vectors: Matrix) -> Matrix:
+    length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    unit: Matrix = vectors / np.where(length > 0, length, 1)[:, None]
+    return unit
 
 
 def _products(users: Matrix, items: Matrix) -> Matrix:
