@@ -173,7 +173,9 @@ class ItemStore:
         addends = np.empty((len(rows), len(self.names)))
         # Row by row: a product by BLAS may score equal rows differently, and such items are to come by their rows.
         for number, (part, (start, stop)) in enumerate(self.parts.items()):
-            addends[:, number] = np.einsum("nd,d->n", own[:, start:stop], user[start:stop]) * self.factor(part, rows)
+            addends[:, number] = np.einsum("nd,d->n", own[:, start:stop], user[start:stop])
+            if self.factors:
+                addends[:, number] *= self.factor(part, rows)
         addends[:, len(self.parts) :] = sums.of(rows).T
         return addends
 
@@ -202,7 +204,7 @@ def _rows_of(users: Sequence[Vector] | Matrix) -> Matrix:
 
 def _unit(vectors: Matrix) -> Matrix:
     length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    unit: Matrix = vectors / np.where(length > 0, length, 1)[:, None]
+    unit: Matrix = np.asarray(vectors / np.where(length > 0, length, 1)[:, None], np.float32)
     return unit
 
 

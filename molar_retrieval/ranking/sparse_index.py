@@ -81,7 +81,10 @@ class SparseItemIndex:
         return len(self.starts) - 1
 
     def sums(self, sparse: SparseVector, spans: Iterable[tuple[int, int]], count: int) -> Sums:
-        """The products of all ``count`` items with a user, apart for spans of dimensions, ascending; others add nothing."""
+        """The products of all ``count`` items with a user, apart for some spans of dimensions; others add nothing.
+
+        The spans ascend.
+        """
         spans = list(spans)
         dimensions, readings, begins, ends = self._known(sparse)
         sizes = ends - begins
