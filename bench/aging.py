@@ -27,10 +27,10 @@ from molar_eval.splits.base import DAY, is_first
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.warm_start import warm_start
-from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import AlignSettings, MolarSettings
+from molar_retrieval.alignment.store import open_model, trained_with
+from molar_retrieval.alignment.warm_start import warm_start, weighted
+from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.interactions import InteractionLog, prepare_interactions, write_log
 from molar_retrieval.workspace import Workspace
 
@@ -102,6 +102,9 @@ def main() -> None:
     now = open_model(later["alignment"].require()[0])
     updated = values(now)
     told("updated without training", now)
+    manifest = later["alignment"].require()[1]
+    holdout = held_out(later, SplitSettings(**manifest.settings["split"]))
+    told("weights chosen again", weighted(later, now, holdout, manifest, trained_with(manifest))[0])
     clock = time.process_time()
     found = warm_start(later, threads=options.align.threads)
     took = time.process_time() - clock

@@ -134,7 +134,8 @@ def warm_start(
         folder, manifest = workspace["alignment"].require()
         model, settings, log = open_model(folder), _settings(manifest, threads), open_log(read)
         _check(read, manifest, model, log)
-        data = _data(model, held_out(read, SplitSettings(**manifest.settings["split"])))
+        holdout = held_out(read, SplitSettings(**manifest.settings["split"]))
+        data = _data(model, holdout)
         most, since = _most(manifest, len(data.log)), manifest.facts.get("learned_until")
         windows, new, replayed = _read(data.log, settings, since, most)
         name = fingerprint.of_json(["warm", _VERSION, manifest.fingerprint, read.names, settings.seed])
@@ -150,7 +151,7 @@ def warm_start(
             model = replace(model, network=network.cpu(), predictors=_predictors(model, network, log, settings.seed))
         if enough:
             progress.start("choosing weights", None)
-            model, facts = _weighted(read, model, data, manifest, settings)
+            model, facts = weighted(read, model, holdout, manifest, settings)
             progress.finish()
         drifted, seconds = why is not None and why.drift is not None, time.perf_counter() - began
         found = WarmReport(folder, better, before, after, new, replayed, until, drifted, enough, round(seconds, 2))
@@ -164,13 +165,15 @@ def warm_start(
         return replace(found, folder=workspace["alignment"].publish(partial, made, scaffold=checkpoint.FILES))
 
 
-def _weighted(
-    read: Pinned, model: AlignedModel, data: TrainingData, manifest: Manifest, settings: AlignSettings
+def weighted(
+    read: Workspace, model: AlignedModel, holdout: Holdout, manifest: Manifest, settings: AlignSettings
 ) -> tuple[AlignedModel, dict[str, Any]]:
     """The model with all that validation chooses for the next item, and how, as facts; weights for other aims stay.
 
-    It is chosen with experts that have not counted the validation cases, by their settings.
+    It is chosen with experts that have not counted the validation cases, by their settings. The ``manifest`` is that of
+    the alignment, which is of the catalogue and log that are ``read``.
     """
+    data = _data(model, holdout)
     chosen = {name: one["chosen"] for name, one in manifest.facts["experts"].items()}
     parts = tuple(one for one in model.item_item if one.name != LASTING)
     same = np.arange(data.log.n_items)
