@@ -195,12 +195,14 @@ def test_a_killed_run_publishes_nothing_and_goes_on_to_the_same_bits(walked, tmp
     assert not list(walked.root.glob("alignment/*.partial"))
 
 
-@pytest.mark.parametrize("step", ["fuse", "with_newcomers", "save", "described", "library_versions"])
+@pytest.mark.parametrize(
+    "step", ["choosing.fuse", "choosing.with_newcomers", "align.save", "align.described", "align.library_versions"]
+)
 def test_killed_after_the_last_epoch_nothing_is_trained_again(walked, monkeypatch, step):
     def dead(*arguments, **options):
         raise Killed
 
-    monkeypatch.setattr(f"molar_retrieval.alignment.align.{step}", dead)
+    monkeypatch.setattr(f"molar_retrieval.alignment.{step}", dead)
     with pytest.raises(Killed):
         align(walked, small(walked))
     monkeypatch.undo()
