@@ -55,8 +55,8 @@ def results(reports: Mapping[str, Report], code: str | None = None) -> str:
 
 
 def _suite(reports: Mapping[str, Report], code: str | None) -> list[str]:
-    """The report with the most seeds, then models; others of the same suite are named."""
-    link = max(reports, key=lambda at: _weight(reports[at]))
+    """A report of the present code before others, then that with the most seeds, then models; the others are named."""
+    link = max(reports, key=lambda at: (code is not None and reports[at].made.code == code, *_weight(reports[at])))
     report = reports[link]
     made = report.made
     facts = [made.date, words.plural(made.cores, "core"), made.device, f"{words.duration(made.seconds)} of computing"]
