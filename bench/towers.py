@@ -99,7 +99,7 @@ def main() -> None:
             network, _ = train(trained, settings, Path(folder), "bench", on_epoch=tell)
         took = watch.took
         precision = pick_precision(settings.precision, pick_device(settings.device))
-        users = encode_users(network, judged.log, judged.cases.users, precision=precision)
+        users = encode_users(network, judged.cases.histories(), np.arange(len(judged.cases)), precision=precision)
         parts = {name: Dense(users[name], side) for name, side in item_sides(network, trained.warm).items()}
         for name, part in parts.items():
             alone = means(ranks(judged.cases, part.scores))

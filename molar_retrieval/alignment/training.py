@@ -144,7 +144,7 @@ def train(
 
 def tower_parts(network: PostAlignment, data: TrainingData, precision: str) -> dict[str, ScoreComponent]:
     """The towers as parts of the score of the validation cases."""
-    users = encode_users(network, data.log, data.cases.users, precision=precision)
+    users = encode_users(network, data.cases.histories(), np.arange(len(data.cases)), precision=precision)
     items = item_sides(network, data.warm)
     return {name: Dense(users[name], items[name]) for name in users}
 

@@ -21,7 +21,8 @@ class ValidationCases:
     """What to predict: for each user, the item that came after the log's history, which is hidden from the ranking.
 
     User rows, target rows and times of asking, in seconds, have shape (C,), whether an item may be recommended
-    (n_items,). Where it is ``shown``, the history is not hidden.
+    (n_items,). Where it is ``shown``, the history is not hidden. ``known`` has one history per case; None: those of
+    the log.
     """
 
     log: InteractionLog
@@ -30,6 +31,7 @@ class ValidationCases:
     candidates: Mask
     times: npt.NDArray[np.int64]
     shown: bool = False
+    known: InteractionLog | None = None
 
     @classmethod
     def of(cls, holdout: Holdout) -> "ValidationCases":
@@ -41,19 +43,22 @@ class ValidationCases:
     def with_repeats(cls, holdout: Holdout) -> "ValidationCases":
         """All of them, nothing being hidden."""
         users, targets = holdout.users.astype(np.int64), holdout.targets.astype(np.int64)
-        return cls(holdout.training, users, targets, np.ones(holdout.training.n_items, bool), holdout.times, shown=True)
+        everything = np.ones(holdout.training.n_items, bool)
+        return cls(holdout.training, users, targets, everything, holdout.times, shown=True, known=holdout.known)
 
     def __len__(self) -> int:
         return len(self.users)
 
     def select(self, chosen: npt.NDArray[np.integer]) -> "ValidationCases":
         """The cases of these numbers."""
-        own = {"users": self.users[chosen], "targets": self.targets[chosen], "times": self.times[chosen]}
-        return replace(self, **own)
+        known = None if self.known is None else self.known.of_users(chosen)
+        users, targets, times = self.users[chosen], self.targets[chosen], self.times[chosen]
+        return replace(self, users=users, targets=targets, times=times, known=known)
 
     def histories(self, cases: slice = slice(None)) -> InteractionLog:
         """What is known of a range of the cases when they are asked: a log with one row ("user") per case."""
-        return replace(self.log.of_users(self.users[cases]), asked_at=self.times[cases])
+        of, rows = (self.log, self.users) if self.known is None else (self.known, np.arange(len(self)))
+        return replace(of.of_users(rows[cases]), asked_at=self.times[cases])
 
     def blocks(self) -> list[slice]:
         """Ranges of cases whose scores of all items fit in a few megabytes."""
@@ -64,7 +69,7 @@ class ValidationCases:
         """Items that the ranking leaves out: what users had, and no candidates; shape (cases, n_items)."""
         hidden = np.repeat(~self.candidates[None, :], len(self.users[cases]), axis=0)
         if not self.shown:
-            had = self.log.of_users(self.users[cases])
+            had = self.histories(cases)
             hidden[had.user, had.item] = True
         return hidden
 

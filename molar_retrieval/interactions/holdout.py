@@ -1,6 +1,6 @@
 """Validation cases: the last thing some users took, kept from training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,23 +23,34 @@ class Holdout:
         users: User row of each case, ascending, shape (C,); a user may have several.
         targets: Item row of each case, something that the user took after the training interactions, shape (C,).
         times: When each case is asked, seconds since 1970 in UTC, 0 where the log has no times, shape (C,).
+        known: What the user of each case had done before it, one history per case; None: the training interactions.
+            Where training ends at one moment for everybody, there is more of whoever was there between it and the case.
     """
 
     training: InteractionLog
     users: npt.NDArray[np.int32]
     targets: npt.NDArray[np.int32]
     times: npt.NDArray[np.int64]
+    known: InteractionLog | None = None
 
     def __len__(self) -> int:
         return len(self.users)
 
+    def select(self, cases: npt.NDArray[np.integer]) -> "Holdout":
+        """The same training interactions with the cases of these numbers."""
+        known = None if self.known is None else self.known.of_users(cases)
+        return replace(self, users=self.users[cases], targets=self.targets[cases], times=self.times[cases], known=known)
+
+    @property
+    def histories(self) -> InteractionLog:
+        """What the user of each case had done before it, one history per case."""
+        return self.training.of_users(self.users) if self.known is None else self.known
+
     @cached_property
     def again(self) -> npt.NDArray[np.bool_]:
         """Whether the user had the item of each case before, shape (C,)."""
-        pairs = self.users.astype(np.int64) * self.training.n_items + self.targets
-        had = self.training.of_users(self.users)
-        known = self.users[had.user].astype(np.int64) * self.training.n_items + had.item
-        return np.isin(pairs, known)
+        had, case = self.histories, np.arange(len(self))
+        return np.isin(case * had.n_items + self.targets, had.user.astype(np.int64) * had.n_items + had.item)
 
 
 def holdout_last(log: InteractionLog, max_users: int, seed: int) -> Holdout:

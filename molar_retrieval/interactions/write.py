@@ -1,11 +1,14 @@
 """Writing a log as the workspace's ``interactions`` artefact."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval import fingerprint
@@ -13,6 +16,7 @@ from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.prepare import empty_partial, publish
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
+from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.interactions.log import ITEM, LOG_FILE, STRENGTH, USER, USERS_FILE, InteractionLog, counts
 from molar_retrieval.versions import library_versions
@@ -20,6 +24,7 @@ from molar_retrieval.workspace import Manifest, Workspace
 
 KIND = "interactions"
 VALIDATION_FILE = "validation.parquet"
+_HISTORY = "history_"  # before the names of columns with one list per validation case
 RULES = 1  # number of the rules by which a log is kept; a change of them makes every prepared log stale
 READING = 3  # number of the rules by which values are read; after a change every log is read anew, once
 _ROW_GROUP = 1 << 20
@@ -42,13 +47,9 @@ def write_log(workspace: Workspace, log: InteractionLog | Holdout, inputs: Mappi
         facts = {**log_facts(log), "rejects": 0, "rejects_by_kind": {}, "item_ids": catalogue.facts["ids"]}
         name = log_fingerprint(catalogue, facts)
         if cases is not None:
-            columns = {
-                USER: cases.users.astype("<i4"),
-                ITEM: cases.targets.astype("<i4"),
-                TIMESTAMP: cases.times.astype("<i8"),
-            }
-            pq.write_table(pa.table(columns), partial / VALIDATION_FILE, compression="zstd")
-            name = fingerprint.of_json([name, fingerprint.of_bytes([values.tobytes() for values in columns.values()])])
+            table, digest = _of_cases(cases)
+            pq.write_table(table, partial / VALIDATION_FILE, compression="zstd")
+            name = fingerprint.of_json([name, digest])
         versions = library_versions("pyarrow", "numpy")
         made_from = {"catalogue": catalogue.fingerprint, **inputs}
         return publish(workspace, KIND, partial, Manifest(KIND, name, inputs=made_from, facts=facts, versions=versions))
@@ -59,19 +60,50 @@ def read_validation(version_folder: Path, training: InteractionLog) -> Holdout |
     if not (version_folder / VALIDATION_FILE).exists():
         return None
     table = pq.read_table(version_folder / VALIDATION_FILE, use_threads=False)
-    return Holdout(training, table[USER].to_numpy(), table[ITEM].to_numpy(), table[TIMESTAMP].to_numpy())
+    holdout = Holdout(training, *(table[name].to_numpy() for name in (USER, ITEM, TIMESTAMP)))
+    lists = {name.removeprefix(_HISTORY): table[name] for name in table.column_names if name.startswith(_HISTORY)}
+    if not lists:
+        return holdout
+    lengths = pc.list_value_length(lists[ITEM]).to_numpy()
+    known = InteractionLog(
+        users=IdMap.numbered(len(table)),
+        items=training.items,
+        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        **{name: pc.list_flatten(values).to_numpy() for name, values in lists.items()},
+    )
+    return replace(holdout, known=known)
+
+
+def _of_cases(cases: Holdout) -> tuple[pa.Table, str]:
+    """A table with a row per validation case, and the digest of what it says."""
+    columns = {
+        USER: cases.users.astype("<i4"),
+        ITEM: cases.targets.astype("<i4"),
+        TIMESTAMP: cases.times.astype("<i8"),
+    }
+    if cases.known is None:
+        return pa.table(columns), _digest(columns.values())
+    known = _columns_of(cases.known)
+    offsets = pa.array(cases.known.offsets, pa.int32())
+    lists = {_HISTORY + name: pa.ListArray.from_arrays(offsets, values) for name, values in known.items()}
+    return pa.table(columns | lists), _digest([*columns.values(), cases.known.offsets, *known.values()])
+
+
+def _digest(arrays: Iterable[npt.NDArray[Any]]) -> str:
+    return fingerprint.of_bytes(values.tobytes() for values in arrays)
 
 
 def write_tables(log: InteractionLog, folder: Path) -> None:
     """Write ``interactions.parquet`` and ``users.parquet``, whose ids are large_string: they may be above 2 GiB."""
-    arrays = {USER: log.user, ITEM: log.item, TIMESTAMP: log.timestamp}
-    if log.weight is not None:
-        arrays[WEIGHT] = log.weight
-    if log.strength is not None:
-        arrays[STRENGTH] = log.strength
-    table = pa.table({name: pa.array(values) for name, values in arrays.items()})
+    table = pa.table({name: pa.array(values) for name, values in ({USER: log.user} | _columns_of(log)).items()})
     pq.write_table(table, folder / LOG_FILE, compression="zstd", row_group_size=_ROW_GROUP)
     pq.write_table(pa.table({USER_ID: log.users.array}), folder / USERS_FILE, compression="zstd")
+
+
+def _columns_of(log: InteractionLog) -> dict[str, npt.NDArray[Any]]:
+    """What there is of each interaction, by the name of its column, which is that of the log's attribute too."""
+    columns = {ITEM: log.item, TIMESTAMP: log.timestamp, WEIGHT: log.weight, STRENGTH: log.strength}
+    return {name: values for name, values in columns.items() if values is not None}
 
 
 def log_facts(log: InteractionLog) -> dict[str, Any]:

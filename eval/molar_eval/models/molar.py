@@ -156,10 +156,17 @@ def opened_model(folder: Path, training: InteractionLog, second_stage: bool) -> 
 
 
 def as_held_out(task: Task, most: int) -> Holdout:
-    """The training interactions with the task's validation cases, as `molar align` takes them."""
+    """The training interactions with the task's validation cases, as `molar align` takes them.
+
+    Where training ends at one moment for everybody, a case is asked with what its user did since, as the test is.
+    """
     cases = task.validation
     users, targets, times = cases.user[cases.case_of_target], cases.targets, cases.times()[cases.case_of_target]
+    known = cases.inputs().of_users(cases.case_of_target)
+    held_out = Holdout(task.training, users.astype(np.int32), targets, times, known)
     if len(users) > most:
-        chosen = np.sort(rng.generator(0, "validation cases").choice(len(users), most, replace=False))
-        users, targets, times = users[chosen], targets[chosen], times[chosen]
-    return Holdout(task.training, users.astype(np.int32), targets, times)
+        chosen = rng.generator(0, "validation cases").choice(len(users), most, replace=False)
+        held_out = held_out.select(np.sort(chosen))
+    trained = task.training.of_users(held_out.users)
+    same = np.array_equal(trained.offsets, held_out.histories.offsets)
+    return replace(held_out, known=None) if same and np.array_equal(trained.item, held_out.histories.item) else held_out

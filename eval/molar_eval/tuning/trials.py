@@ -61,9 +61,8 @@ def halves(workspace: Workspace, settings: SplitSettings) -> Halves:
         )
     chosen = rng.generator(settings.seed, "tuning").permutation(people)[: (len(people) + 1) // 2]
     choosing = np.isin(holdout.users, chosen)
-    own = (holdout.users[choosing], holdout.targets[choosing], holdout.times[choosing])
     confirm = ValidationCases.of(holdout).select(np.flatnonzero(~choosing))
-    return Halves(Holdout(holdout.training, *own), confirm)
+    return Halves(holdout.select(np.flatnonzero(choosing)), confirm)
 
 
 class TrialWorkspace:
