@@ -1,5 +1,7 @@
 """Validation ranks against a ranking by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from alignment_tasks import cases_of, random_cases, rank_by_hand
@@ -88,3 +90,18 @@ def test_metrics_by_hand():
     assert means(rank) == {"ndcg@10": ndcg(rank), "recall@10": 0.75}
     assert ndcg(np.array([], int)) == recall(np.array([], int)) == 0
     assert ranks(cases_of([[1]], [2], 3, users=[0]).select(np.zeros(0, int)), lambda block: None).tolist() == []
+
+
+def test_what_came_since_the_training_interactions_is_read_and_hidden_with_its_case():
+    log, known = log_of([[1, 2], [3, 4]], 9), log_of([[3, 4, 5], [1, 2], [3, 4, 5, 6]], 9)
+    targets = np.array([6, 7, 1], np.int32)
+    split = Holdout(log, np.array([1, 0, 1], np.int32), targets, np.array([50, 60, 70]), known)
+    assert split.again.tolist() == [False, False, False]
+    assert replace(split, targets=np.array([5, 1, 8], np.int32)).again.tolist() == [True, True, False]
+    for cases in (ValidationCases.of(split), ValidationCases.of(split.select(np.arange(3)))):
+        hidden = cases.hidden(slice(0, 3))
+        assert [np.flatnonzero(row).tolist() for row in hidden] == [[3, 4, 5], [1, 2], [3, 4, 5, 6]]
+        part = cases.select(np.array([2, 1]))
+        asked = part.histories(slice(0, 1))
+        assert (asked.item.tolist(), asked.asked_at.tolist()) == ([3, 4, 5, 6], [70])
+        assert np.flatnonzero(part.hidden(slice(1, 2))[0]).tolist() == [1, 2]

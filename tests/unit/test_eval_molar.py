@@ -10,6 +10,8 @@ from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 from molar_eval.cases import Cases
 from molar_eval.models.molar import MolarScorer, as_held_out
 from molar_eval.ranking import rank
+from molar_eval.splits.temporal import temporal
+from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.ranking.aims import LATER, NEXT, Aim
 
 
@@ -81,3 +83,21 @@ def test_a_sample_keeps_users_targets_and_times_together():
     assert len(some) == 20 < len(whole)
     known = set(zip(whole.users.tolist(), whole.targets.tolist(), whole.times.tolist(), strict=True))
     assert set(zip(some.users.tolist(), some.targets.tolist(), some.times.tolist(), strict=True)) <= known
+
+
+def test_a_case_is_asked_with_what_its_user_did_since_training_ended():
+    log = log_of([[1, 2, 1, 3], [5, 6, 7], [8, 9, 8]], times=[1, 2, 30, 31, 3, 4, 30, 5, 6, 40])
+    split = temporal(log, train=0.6, validation=0.3)
+    training = log.select(split.fitted)
+    task = replace(leave_one_out(walks())[0], validation=split.validation, training=training)
+    held = as_held_out(task, 10)
+    assert held.targets.tolist() == [3, 7]
+    asked = ValidationCases.of(held).histories()
+    assert [asked.history(row).tolist() for row in range(2)] == [[1, 2, 1], [5, 6]]
+    assert asked.asked_at.tolist() == [31, 30]
+    whole = split.validation.inputs()
+    assert (asked.item.tolist(), asked.timestamp.tolist()) == (whole.item.tolist(), whole.timestamp.tolist())
+
+
+def test_where_training_has_all_that_came_before_nothing_is_kept_of_it_twice():
+    assert as_held_out(leave_one_out(walks())[0], 1000).known is None

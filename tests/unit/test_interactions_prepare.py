@@ -390,6 +390,21 @@ def test_a_log_that_brings_its_validation_cases_is_validated_on_them(folder, wor
     assert found.users.tolist() == [0, 0]
     assert found.targets.tolist() == [3, 4]
     assert found.times.tolist() == [70, 71]
+    assert found.known is None
+    known = InteractionLog(
+        users=IdMap.numbered(2),
+        items=log.items,
+        offsets=np.array([0, 3, 3]),
+        item=np.array([0, 1, 2], np.int32),
+        timestamp=np.array([5, 6, 7]),
+        weight=np.array([0.5, 1, 2], np.float32),
+    )
+    since = write_log(workspace, Holdout(log, users, targets, times, known), {})
+    assert since.fingerprint != brought.fingerprint, "so are cases before which something else came"
+    read = held_out(workspace, SplitSettings()).known
+    for name in ("offsets", "item", "timestamp", "weight"):
+        assert getattr(read, name).tolist() == getattr(known, name).tolist()
+        assert getattr(read, name).dtype == getattr(known, name).dtype
     none = np.zeros(0, np.int32)
     write_log(workspace, Holdout(log, none, none, none.astype(np.int64)), {})
     assert len(held_out(workspace, SplitSettings())) == 0, "no cases are no cases, not the default ones"
