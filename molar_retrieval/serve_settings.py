@@ -43,3 +43,4 @@ class ServeSettings(Settings):
     )
     studio: bool = Field(True, description="pages for merchandisers and managers at /studio")
     access_log: bool = Field(False, description="every request in WORKSPACE/serving/access.jsonl, people by pseudonyms")
+    opentelemetry: bool = Field(False, description="a span of each request to OTEL_EXPORTER_OTLP_ENDPOINT")

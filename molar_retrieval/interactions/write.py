@@ -102,6 +102,7 @@ def write_tables(log: InteractionLog, folder: Path) -> None:
 
 def _columns_of(log: InteractionLog) -> dict[str, npt.NDArray[Any]]:
     """What there is of each interaction, by the name of its column, which is that of the log's attribute too."""
+    columns: dict[str, npt.NDArray[Any] | None]
     columns = {ITEM: log.item, TIMESTAMP: log.timestamp, WEIGHT: log.weight, STRENGTH: log.strength}
     return {name: values for name, values in columns.items() if values is not None}
 

@@ -31,6 +31,7 @@ from molar_serving.rate_limits import RateLimits
 from molar_serving.service import Service
 from molar_serving.studio.gate import routes as studio_routes
 from molar_serving.tables import DIALECTS, ENDPOINTS
+from molar_serving.tracing import Spans, Traced
 
 _OPENING_SECONDS = 10.0  # that one of several processes may take to open what is live before it is asked
 
@@ -46,6 +47,8 @@ def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
         yield
         await asyncio.to_thread(service.close)
         audit.close()
+        if spans is not None:
+            await asyncio.to_thread(spans.close)
 
     page = msgspec.json.encode(description(ENDPOINTS))
 
@@ -56,6 +59,9 @@ def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
     middleware.insert(0, Middleware(Measured, service))
     if service.settings.serve.access_log:
         middleware.insert(0, Middleware(AccessLog, service.workspace.root))
+    spans = Spans() if service.settings.serve.opentelemetry else None
+    if spans is not None:
+        middleware.insert(0, Middleware(Traced, spans))
     audit, limits = AuditLog(service.workspace.root), RateLimits(service.settings.serve.workers)
     routes = [
         Route(one.path, _gate(service, limits, audit, one), methods=[one.method]) for one in (*ENDPOINTS, *DIALECTS)
