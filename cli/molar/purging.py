@@ -115,6 +115,8 @@ class Purge:
 
         self._remove_copies()
         generations, still = purging.remove_former(self.workspace)
+        self.removed["statistics"], held = purging.remove_released(self.workspace)
+        still += held
         collections: list[str] = []
         if (server := ServerConfig.of(self.settings.index)) is not None:
             collections, left = purging.remove_collections(self.workspace, server.patient(_PATIENT))

@@ -1,17 +1,15 @@
 """Who is forgotten is in no file afterwards, and all that is made anew equals what never knew them, bit by bit."""
 
 import json
-import sqlite3
-from contextlib import closing
 from fnmatch import fnmatch
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
+from live_content import content_of
 from planted_person import PLACES, plant
 from qdrant_fake import fake_qdrant
-from safetensors.numpy import load_file
 from settings_for_tests import SMALL_ALIGNMENT
 from typer.testing import CliRunner
 
@@ -19,7 +17,6 @@ import molar
 from molar.doctor.privacy import privacy
 from molar.purging import Purge
 from molar_cli.app import app
-from molar_indexes.generations import open_generation
 from molar_indexes.privacy import purging
 from molar_indexes.privacy.certificate import FOLDER, faults_of
 from molar_indexes.privacy.report.certified import certificate_page
@@ -122,35 +119,6 @@ def test_what_was_made_anew_equals_what_never_knew_the_person(done, trained, tmp
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
     assert len(ours) > 12
-
-
-def content_of(root):
-    """What the live versions hold, by kind and file."""
-    workspace, found = Workspace(root), {}
-    for kind in ("interactions", "cf", "alignment", "generations"):
-        folder, manifest = workspace[kind].require()
-        for path in sorted(folder.rglob("*")):
-            name = f"{kind}/{path.relative_to(folder)}"
-            if "/index/" in name or path.is_dir():
-                continue
-            if path.suffix == ".safetensors":
-                found[name] = {key: (t.dtype.str, t.shape, t.tobytes()) for key, t in load_file(path).items()}
-            elif path.suffix == ".parquet":
-                found[name] = pq.read_table(path).to_pydict()
-            elif path.suffix == ".sqlite":
-                with closing(sqlite3.connect(path)) as connection:
-                    found[name] = list(connection.iterdump())
-            elif path.name not in ("manifest.json", "files.json"):
-                found[name] = json.loads(path.read_text("utf-8"))
-        told = {"users", "items", "interactions", "content", "weights", "scores", "curve"}
-        facts = {name: value for name, value in manifest.facts.items() if name in told}
-        facts["curve"] = [{**one, "seconds": 0} for one in facts.get("curve", [])]
-        found[f"{kind} facts"] = facts
-    with open_generation(workspace) as generation:
-        index = generation.index
-        items = index.fetch(range(len(index)), vectors=[*index.spec.dims, *index.spec.sparse])
-        found["generations/index"] = [(one.item_id, one.payload, one.vectors, one.sparse) for one in items]
-    return found
 
 
 def test_requests_that_wait_are_finished_by_the_next_alignment_and_certificates_are_a_chain(done):

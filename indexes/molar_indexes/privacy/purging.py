@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from molar_indexes.privacy.certificate import BeyondReach
 from molar_retrieval.encoders import fused, tuned_folder
-from molar_retrieval.errors import MolarError
+from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.manifest import PRIVATE
 from molar_retrieval.privacy.copies import KeptCopy, copies, remove
 from molar_retrieval.workspace import Workspace, discard
 
@@ -53,6 +54,23 @@ def remove_former(workspace: Workspace) -> tuple[list[str], list[BeyondReach]]:
         time.sleep(_AGAIN)
     still = [BeyondReach("held", one.path.name) for one in left]
     return [one.path.name for one in gone], [*still, *(BeyondReach("shown", name) for name in shown(workspace))]
+
+
+def remove_released(workspace: Workspace) -> tuple[int, list[BeyondReach]]:
+    """Remove statistics with noise that nothing live is made of; how many releases, and those that are still there.
+
+    Releases of a log that had them would be kept to be found again where the log is, which it never will be.
+    """
+    store, alignment = workspace["statistics"], workspace["alignment"].manifest
+    before = store.versions()
+    if not before:
+        return 0, []
+    with suppress(DataError), workspace.lock("statistics"):  # somebody may be releasing
+        if alignment is None or PRIVATE not in alignment.facts:
+            (store.root / "current").unlink(missing_ok=True)
+        store.prune(0)
+    left = [folder for folder in store.versions() if folder != store.current]
+    return len(before) - len(store.versions()), [BeyondReach("held", folder.name) for folder in left]
 
 
 def shown(workspace: Workspace) -> list[str]:
