@@ -1,12 +1,14 @@
 """What lists are worth that are made of statistics under differential privacy, by ε and by how many people there are.
 
-    python bench/private_statistics.py CATALOGUE WORKSPACE [--cells 4x1,8x1,1x100] [--runs 3]
+    python bench/private_statistics.py CATALOGUE WORKSPACE [--cells 4x1,8x1,1x100] [--runs 3] [--part popularity]
 
 The workspace has content vectors and interactions; nothing in it is changed. Leave-one-out over the whole catalogue,
 items that were had hidden; the release reads the training part alone, and no case chooses anything. A cell is an ε and
 how many times the people there are: more people who do the same are the same sums with less noise, so what is measured
 is the noise, not what other people would do. Each run draws noise anew; the interval of 95 % is of the first run, over
-cases. Without noise (∞) the parts are the same. ``popularity`` is the popular list alone, ``looks`` takes nobody else.
+cases. Without noise (∞) the parts are the same; what is left of it is told with an interval of 95 % over people, the
+mean over runs of each case (bootstrap-t). ``popularity`` is the popular list alone, ``looks`` takes nobody else, and
+``--part`` says which of them is told beside the sum.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from molar_eval.splits import make_split
+from molar_eval.statistics.bootstrap import clustered_ratio
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
 from molar_retrieval.arrays import Matrix, Rows
@@ -92,9 +95,10 @@ def main() -> None:
     parser.add_argument("--cells", default=CELLS, help="each an ε and how many times the people")
     parser.add_argument("--delta", type=float, default=1e-6)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--part", default="all", choices=("all", "pairs", "popularity", "looks"))
     said = parser.parse_args()
     log, features = opened(Workspace(said.workspace))
-    training, cases, _ = cases_of(said.split, log)
+    training, cases, users = cases_of(said.split, log)
     people = int(np.count_nonzero(np.diff(training.offsets)))
     print(f"{people:,} people, {len(cases):,} cases\n")
     print("| ε | people | people / σ | NDCG@10 | ± sd | 95 % | of ∞ | Recall@10 | pairs | popularity | looks |")
@@ -109,18 +113,19 @@ def main() -> None:
             runs.append(measured(experts_of(released, features), cases))
             kept = released.pairs.nnz
         means = {name: np.array([run[name].mean() for run in runs]) for name in runs[0]}
-        whole = means["all"][0] if whole is None else whole
-        first = runs[0]["all"]
+        first, each = runs[0][said.part], np.mean([run[said.part] for run in runs], axis=0)
+        whole = first if whole is None else whole
+        left = clustered_ratio(each, whole, users)
         half = 1.96 * first.std() / math.sqrt(len(first))
         cells = [
             "∞" if not least.sigma else f"{epsilon:g}",
             f"× {factor:g}",
             "∞" if not least.sigma else f"{people / mechanism.sigma:,.0f}",
-            f"{means['all'].mean():.4f}",
-            f"{means['all'].std(ddof=1):.4f}" if len(runs) > 1 else "–",
+            f"{each.mean():.4f}",
+            f"{means[said.part].std(ddof=1):.4f}" if len(runs) > 1 else "–",
             f"{first.mean() - half:.4f} to {first.mean() + half:.4f}",
-            f"{means['all'].mean() / whole:.0%}",
-            f"{np.mean([(run['all'] > 0).mean() for run in runs]):.4f}",
+            f"{left.mean:.1%} ({left.low:.0%} to {left.high:.0%})" if least.sigma else "100 %",
+            f"{np.mean([(run[said.part] > 0).mean() for run in runs]):.4f}",
             f"{kept:,}",
             f"{means['popularity'].mean():.4f}",
             f"{means['looks'].mean():.4f}",
