@@ -7,8 +7,8 @@ items that were had hidden; the release reads the training part alone, and no ca
 how many times the people there are: more people who do the same are the same sums with less noise, so what is measured
 is the noise, not what other people would do. Each run draws noise anew; the interval of 95 % is of the first run, over
 cases. Without noise (∞) the parts are the same; what is left of it is told with an interval of 95 % over people, the
-mean over runs of each case (bootstrap-t). ``popularity`` is the popular list alone, ``looks`` takes nobody else, and
-``--part`` says which of them is told beside the sum.
+mean over runs of each case (bootstrap-t). ``popularity`` is the popular list alone, ``looks`` takes nobody else; of a
+``--part`` nothing else is measured.
 """
 
 import argparse
@@ -81,9 +81,13 @@ def scoring(experts: PrivateExperts) -> Iterator[tuple[str, Scoring]]:
     yield "looks", ContentNeighbours(knn.items, knn.decay, knn.last).scores
 
 
-def measured(experts: PrivateExperts, cases: ValidationCases) -> dict[str, Gains]:
-    """NDCG@10 of every case, by part."""
-    return {name: gains(ranks(cases, lambda b, s=score: s(cases.histories(b)))) for name, score in scoring(experts)}
+def measured(experts: PrivateExperts, cases: ValidationCases, only: str = "all") -> dict[str, Gains]:
+    """NDCG@10 of every case, by part; ``all``: of the sum and of each."""
+    return {
+        name: gains(ranks(cases, lambda b, s=score: s(cases.histories(b))))
+        for name, score in scoring(experts)
+        if only in ("all", name)
+    }
 
 
 def main() -> None:
@@ -110,7 +114,7 @@ def main() -> None:
         runs, kept, began = [], 0, time.process_time()
         for _ in range(said.runs if least.sigma else 1):
             released = release(training, features, mechanism)
-            runs.append(measured(experts_of(released, features), cases))
+            runs.append(measured(experts_of(released, features), cases, said.part))
             kept = released.pairs.nnz
         means = {name: np.array([run[name].mean() for run in runs]) for name in runs[0]}
         first, each = runs[0][said.part], np.mean([run[said.part] for run in runs], axis=0)
@@ -127,8 +131,7 @@ def main() -> None:
             f"{left.mean:.1%} ({left.low:.0%} to {left.high:.0%})" if least.sigma else "100 %",
             f"{np.mean([(run[said.part] > 0).mean() for run in runs]):.4f}",
             f"{kept:,}",
-            f"{means['popularity'].mean():.4f}",
-            f"{means['looks'].mean():.4f}",
+            *(f"{means[name].mean():.4f}" if name in means else "–" for name in ("popularity", "looks")),
         ]
         print(f"| {' | '.join(cells)} |  <!-- {time.process_time() - began:.0f} s of CPU -->", flush=True)
 
