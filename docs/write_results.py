@@ -55,8 +55,14 @@ def results(reports: Mapping[str, Report], code: str | None = None) -> str:
 
 
 def _suite(reports: Mapping[str, Report], code: str | None) -> list[str]:
-    """A report of the present code before others, then that with the most seeds, then models; the others are named."""
-    link = max(reports, key=lambda at: (code is not None and reports[at].made.code == code, *_weight(reports[at])))
+    """A report of the present code before others, then of code that is known, then that with the most seeds and models.
+
+    The others are named.
+    """
+    made_by = {link: report.made.code for link, report in reports.items()}
+    link = max(
+        reports, key=lambda at: (code is not None and made_by[at] == code, bool(made_by[at]), *_weight(reports[at]))
+    )
     report = reports[link]
     made = report.made
     facts = [made.date, words.plural(made.cores, "core"), made.device, f"{words.duration(made.seconds)} of computing"]
