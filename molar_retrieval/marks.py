@@ -1,5 +1,6 @@
 """Whether a file is still what it was, for the price of a look into its folder."""
 
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -10,3 +11,9 @@ def mark_of(path: Path) -> object:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=64)
+def file_in(folder: Path, name: str) -> Path:
+    """A file of a folder that is looked at before every answer: to join the path costs more than the look."""
+    return folder / name

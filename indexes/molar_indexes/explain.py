@@ -53,8 +53,10 @@ def explain(
     for placed, evidence in zip(places, found, strict=True):
         history = evidence.history
         others = [known[row] for row, _ in history[:_COMPARED]]
-        own = known[placed.row] if others else {}
-        shared = list(dict.fromkeys(word for name, word in own if all((name, word) in other for other in others)))
+        own = list(known[placed.row]) if others else []
+        for other in others:
+            own = [trait for trait in own if trait in other]
+        shared = list(dict.fromkeys(word for _, word in own))
         sentence = speaker.say(evidence, placed.parts, titles, shared, placed.causes)
         items = [{"item_id": had[row].item_id, "title": titles[row], "amount": amount} for row, amount in history]
         told = {"history": items, "shared": shared, "content": dict(evidence.sources)}

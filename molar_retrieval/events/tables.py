@@ -11,6 +11,7 @@ from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, IDENTIFY, OF_ITEMS, Line
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.locks import lock_now, unlock
+from molar_retrieval.marks import file_in
 from molar_retrieval.workspace import Workspace
 
 KIND, FILE, LOCK, SEALED = "events", "log.sqlite", "log.lock", "sealed"
@@ -113,7 +114,7 @@ def bought_key(order: str, person: str, item_id: str) -> str:
 
 def has_log(workspace: Workspace) -> bool:
     """Whether anything was appended in a workspace."""
-    return (workspace.root / KIND / FILE).exists()
+    return file_in(workspace.root, f"{KIND}/{FILE}").exists()
 
 
 class Writing:

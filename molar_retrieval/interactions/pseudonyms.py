@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions.users import StoredName, session_key, user_key
-from molar_retrieval.marks import mark_of
+from molar_retrieval.marks import file_in, mark_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +59,7 @@ class Pseudonymiser:
         Raises:
             DataError: If a key is missing, not the one that it was made with, or others may read the file.
         """
-        file = workspace / FILE
+        file = file_in(workspace, FILE)
         mark = mark_of(file)
         return _PLAIN if mark is None else _opened(file, mark, os.environ.get(ELSEWHERE))
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from molar_retrieval import fingerprint
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.users import of_key
-from molar_retrieval.marks import mark_of
+from molar_retrieval.marks import file_in, mark_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +116,7 @@ class SuppressedPeople:
             DataError: If it is damaged, or not where it is said to be.
         """
         named = os.environ.get(ELSEWHERE)
-        file = Path(named) if named else workspace / FILE
+        file = Path(named) if named else file_in(workspace, FILE)
         mark = mark_of(file)
         if mark is None and not named:
             return NOBODY

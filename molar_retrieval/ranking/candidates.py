@@ -40,6 +40,7 @@ MOST_SCANNED = 1 << 22
 _ROUNDING = 1e-5
 """By how much products that are taken at once may differ from those that are told, in parts of a score: all that may be
 among the best is looked at again."""
+_BLOCK = 16  # so many scores make up a block where the best are looked for
 _OF_A_BATCH = 4  # so many times more for a batch of users, whose products are taken at once
 
 
@@ -70,7 +71,14 @@ class Candidates:
 
     def take(self, places: Array | slice) -> "Candidates":
         """Some of them, in the order of ``places``."""
-        return Candidates(*(column[places] for column in self.columns))
+        return Candidates(
+            self.rows[places],
+            self.parts[places],
+            self.lift[places],
+            self.cold[places],
+            self.moved[places],
+            self.propensity[places],
+        )
 
     def reranked(self, moved: Array) -> "Candidates":
         """In the order of a second stage, which adds ``moved`` to the first ones; see :func:`descent` for the rest."""
@@ -366,8 +374,19 @@ def _rows(found: Sequence[tuple[int, float]]) -> Rows:
 
 def _best(scores: Array, size: int) -> Rows:
     """Places of the best ``size`` scores, ascending, and of those that may be as good: products are rounded."""
-    if len(scores) <= size:
+    count = len(scores) // _BLOCK
+    if count <= size:
+        return _as_good(scores, scores, size)
+    # The best of all blocks tell what the best of all have at least, so that few are left to be put in order.
+    first = _as_good(scores, scores[: count * _BLOCK].reshape(_BLOCK, count).max(axis=0), size)
+    some = scores[first]
+    return first[_as_good(some, some, size)]
+
+
+def _as_good(scores: Array, among: Array, size: int) -> Rows:
+    """Places of the scores that may be as good as the best ``size`` of some of them."""
+    if len(among) <= size:
         return np.arange(len(scores))
-    least = np.partition(scores, len(scores) - size)[len(scores) - size]
+    least = np.partition(among, len(among) - size)[len(among) - size]
     found: Rows = (scores >= least - _ROUNDING * max(1.0, abs(least))).nonzero()[0]
     return found

@@ -51,6 +51,10 @@ class Origins:
     content_knn: ContentKNNWeights | None = None
     ordinary: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    def map_of(self, part: str, *, cold: bool) -> Array:
+        """The map that leads to a part of cold items, or of the others."""
+        return self.maps.get(of_newcomers(part), self.maps[part]) if cold else self.maps[part]
+
     def described(self) -> dict[str, Any]:
         """All but the maps, JSON-able."""
         content_knn = self.content_knn
@@ -159,29 +163,45 @@ def _sources(table: ItemStore, origins: Origins, vector: Sequence[float], rows: 
     for part, matrix in origins.maps.items():
         if part not in table.parts:
             continue
-        start, stop = table.parts[part]
-        user, own = np.asarray(vector[start:stop], np.float32), table.dense[rows, start:stop]
-        theirs = origins.maps.get(of_newcomers(part))
-        made, towards = features @ matrix, np.tile(matrix @ user, (len(rows), 1))
-        if theirs is not None:
-            made[cold], towards[cold] = features[cold] @ theirs, theirs @ user
-        size = (made * made).sum(axis=1)
-        scale = np.divide((own * made).sum(axis=1), size, out=np.zeros(len(rows)), where=size > 0)
-        scale *= table.factor(part, rows)
+        user = np.asarray(vector[slice(*table.parts[part])], np.float32)
+        towards = features * (matrix @ user)
+        if cold.any():
+            towards[cold] = features[cold] * (origins.map_of(part, cold=True) @ user)
+        scale = _scales(table, origins, part, rows) * table.factor(part, rows)
         for number, (first, last) in enumerate(origins.blocks.values()):
-            found[:, number] += scale * (features[:, first:last] * towards[:, first:last]).sum(axis=1)
-    return [dict(zip(origins.blocks, amounts.tolist(), strict=True)) for amounts in found]
+            found[:, number] += scale * towards[:, first:last].sum(axis=1)
+    return [dict(zip(origins.blocks, amounts, strict=True)) for amounts in found.tolist()]
+
+
+def _scales(table: ItemStore, origins: Origins, part: str, rows: Array) -> Array:
+    """What the maps of a part make of some items' content is as much shorter than their vectors; it is kept."""
+    known = table.forms.of(f"scales {part}", table.dense, lambda dense: np.full(len(dense), np.nan))
+    missing = rows[np.isnan(known[rows])]
+    for cold in (False, True):
+        some = missing[table.cold[missing] == cold]
+        if len(some):
+            made, own = (
+                table.content[some] @ origins.map_of(part, cold=cold),
+                table.dense[some, slice(*table.parts[part])],
+            )
+            size = (made * made).sum(axis=1)
+            known[some] = np.divide((own * made).sum(axis=1), size, out=np.zeros(len(some)), where=size > 0)
+    return known[rows]
 
 
 def _largest(places: Array, items: Array, amounts: Array, count: int) -> list[list[tuple[int, float]]]:
     """For each of so many places the items whose amounts there add up to most, none that adds nothing."""
-    width = int(items.max(initial=0)) + 1
-    pairs, inverse = np.unique(places.astype(np.int64) * width + items, return_inverse=True)
-    sums = np.bincount(inverse, amounts, minlength=len(pairs))
-    order = np.lexsort((pairs, -sums, pairs // width))
+    named = np.zeros(int(items.max(initial=-1)) + 1, np.intp)
+    named[items] = 1
+    known = named.nonzero()[0]
+    named[known] = np.arange(len(known))
+    sums = np.bincount(places * len(known) + named[items], amounts, minlength=count * len(known))
+    sums = sums.reshape(count, len(known))
     found: list[list[tuple[int, float]]] = [[] for _ in range(count)]
-    starts = np.searchsorted(pairs[order] // width, np.arange(count)).tolist()
-    for own, start, stop in zip(found, starts, [*starts[1:], len(order)], strict=True):
-        best = order[start : min(stop, start + _MOST)]
-        own += [(pair % width, amount) for pair, amount in zip(pairs[best].tolist(), sums[best].tolist(), strict=True)]
-    return [[(item, amount) for item, amount in own if amount > 0] for own in found]
+    for _ in range(min(_MOST, len(known))):
+        best = sums.argmax(axis=1)  # of equal ones the first
+        for own, item, amount in zip(found, known[best].tolist(), sums[np.arange(count), best].tolist(), strict=True):
+            if amount > 0:
+                own.append((item, amount))
+        sums[np.arange(count), best] = 0.0
+    return found

@@ -78,15 +78,17 @@ def _alone(draw: Draw, plan: Exploration) -> Candidates:
     rows, guesses = new.rows[free], new.scores[free]
     keys = guesses + plan.scale * gumbel(draw.name, rows)
     order = np.argsort(-keys, kind="stable")[:first]
-    behind = (~(known.rows[before:, None] == rows[order]).any(axis=1)).nonzero()[0]
-    if not len(behind):
+    taken = set(rows[order].tolist())
+    behind = next((place for place, row in enumerate(known.rows[before:].tolist(), before) if row not in taken), None)
+    if behind is None:
         return explored(known, new, plan, draw.name, draw.k)
-    around = known.take(np.array([before - 1, before + behind[0]])).scores  # of which the first is the level
+    scores = known.scores
+    level, gap = scores[before - 1], scores[before - 1] - scores[behind]
     own, told, chances = keys[order], draw.k - before, np.full(first, np.nan)
     if told > 0:
         chances[:told] = inclusion(guesses / plan.scale, told, order[:told])
     tried = new.take(free[order])
-    places = around[0] - (around[0] - around[1]) * np.arange(1, first + 1) / (first + 1)
+    places = level - gap * np.arange(1, first + 1) / (first + 1)
     lift = tried.lift + (own - guesses[order]) + (places - own)
     tried = replace(tried, lift=lift, cold=np.ones(first, bool), propensity=chances)
     return joined(known.take(slice(before)), tried)
@@ -165,11 +167,10 @@ def _seed(draw: str) -> np.uint64:
 
 def _gumbel(seeds: npt.NDArray[np.uint64], rows: npt.NDArray[np.integer]) -> Floats:
     """The same by the seeds of draws, of a shape that goes with that of ``rows``."""
-    with np.errstate(over="ignore"):
-        bits = seeds + (rows.astype(np.uint64) + np.uint64(1)) * _GOLDEN
-        bits = (bits ^ (bits >> np.uint64(30))) * _FIRST
-        bits = (bits ^ (bits >> np.uint64(27))) * _SECOND
-        bits ^= bits >> np.uint64(31)
+    bits = seeds + (rows.astype(np.uint64) + np.uint64(1)) * _GOLDEN
+    bits = (bits ^ (bits >> np.uint64(30))) * _FIRST
+    bits = (bits ^ (bits >> np.uint64(27))) * _SECOND
+    bits ^= bits >> np.uint64(31)
     uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
     noise: Floats = -np.log(-np.log(uniform))
     return noise

@@ -3,7 +3,7 @@
 A row of them costs microseconds, a stored vector that comes back through a database client a hundred times as much.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 _MOST_KEPT = 1 << 20  # numbers of vectors that are kept a second time, divided by their lengths
+_MOST_TURNED = 1 << 22  # numbers of vectors that are kept a second time, dimension by dimension
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +33,30 @@ class Emerging:
 
     def products(self, users: Sequence[Vector]) -> Matrix:
         """About what is guessed of all of them for some users, shape (users, E)."""
-        return _products(_rows_of(users), self.dense)
+        return _rows_of(users) @ self._turned
+
+    @cached_property
+    def _turned(self) -> Matrix:
+        return _turned(self.dense)
 
     def guesses(self, user: Vector, places: Rows) -> Matrix:
         """What is guessed of some of them, exactly so for a user whoever else is asked about, shape (len(places),)."""
         guesses: Matrix = np.einsum("nd,d->n", self.dense[places], np.asarray(user, np.float32))
         return guesses
+
+
+class Forms:
+    """Other forms of arrays, made where they are first asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[Matrix, Matrix]] = {}
+
+    def of(self, name: str, source: Matrix, made: Callable[[Matrix], Matrix]) -> Matrix:
+        """The form of this name, which is ``made`` anew of another source only."""
+        known = self._made.get(name)
+        if known is None or known[0] is not source:
+            known = self._made[name] = source, made(source)
+        return known[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +79,7 @@ class ItemStore:
     emerging: Emerging | None = None  # None: there are none
     whitening: Matrix | None = None  # what users are multiplied by to search ``whitened``, shape (d, d); None: no such
     factors: Factors = field(default_factory=dict)  # of the parts, see :mod:`molar_retrieval.ranking.aims`
+    forms: Forms = field(default_factory=Forms)  # shared by the stores of all aims
 
     def __len__(self) -> int:
         return len(self.dense)
@@ -85,18 +105,9 @@ class ItemStore:
 
     def units(self, name: str, rows: Rows) -> Matrix:
         """Some items' ALS factors (``cf``) or their block of a dense part, of length 1 or 0, shape (len(rows), d)."""
-        found = self._units.get(name)
-        if found is not None:
-            return found[rows]
-        every = self.cf if name == "cf" else self.dense[:, slice(*self.parts[name])]
-        if every.size > _MOST_KEPT:
-            return _unit(every[rows])
-        kept = self._units[name] = _unit(every)
-        return kept[rows]
-
-    @cached_property
-    def _units(self) -> dict[str, Matrix]:
-        return {}
+        every, span = (self.cf, slice(None)) if name == "cf" else (self.dense, slice(*self.parts[name]))
+        own = every[:, span]
+        return _unit(own[rows]) if own.size > _MOST_KEPT else self.forms.of(name, every, lambda _: _unit(own))[rows]
 
     @cached_property
     def cold_rows(self) -> Rows:
@@ -149,16 +160,15 @@ class ItemStore:
     def products(self, users: Sequence[Vector] | Matrix) -> Matrix:
         """The dense products of all items with some users, shape (users, n)."""
         rows = _rows_of(users)
-        if self._scale is None:
-            return _products(rows, self.dense)
-        products = _products(rows * self._scale, self.dense)
-        if self.cold.any():
-            products[:, self.cold] = _products(rows, self._cold)
+        turned = self.forms.of("turned", self.dense, _turned)
+        products: Matrix = (rows if self._scale is None else np.multiply(rows, self._scale)) @ turned
+        if self._scale is not None and len(self.cold_rows):
+            products[:, self.cold_rows] = rows @ self._cold.T
         return products
 
     @cached_property
     def _cold(self) -> Matrix:
-        cold: Matrix = self.dense[self.cold]
+        cold: Matrix = self.dense[self.cold_rows]
         return cold
 
     def asked(self, vector: Vector) -> tuple[str, Vector]:
@@ -208,6 +218,6 @@ def _unit(vectors: Matrix) -> Matrix:
     return unit
 
 
-def _products(users: Matrix, items: Matrix) -> Matrix:
-    products: Matrix = users @ items.T
-    return products
+def _turned(vectors: Matrix) -> Matrix:
+    """Vectors dimension by dimension, shape (d, n): for one user products by them take half of the time."""
+    return np.ascontiguousarray(vectors.T) if vectors.size <= _MOST_TURNED else vectors.T

@@ -64,10 +64,10 @@ class Query:
 
     def __post_init__(self, longest: int) -> None:
         bounds.whole("k", self.k, longest)
+        given = vars(self)
         for name, check in _CHECKS.items():
-            value = getattr(self, name)
-            if value is not getattr(Query, name):
-                check(name, value)
+            if given[name] is not _DEFAULTS[name]:
+                check(name, given[name])
         if self.calibrate is None and self.calibration != Query.calibration:
             raise RequestError(
                 f"calibration = {self.calibration} has nothing to weigh", "name a field with calibrate, or leave it out"
@@ -146,6 +146,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "language": _id,
 }
 """What is checked of each option."""
+_DEFAULTS = {field.name: field.default for field in fields(Query)}
 _SUBJECTS: dict[str, Callable[[str, Any], None]] = {
     "user_id": _id,
     "session_id": _id,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from math import isnan
 from typing import Any
 
@@ -60,15 +61,16 @@ class RankedList:
 
     def listing(self) -> Listing:
         """The same place by place."""
-        own, places = len(self.names) - len(LATER), []
+        names, places = self.names[: -len(LATER)], []
         every = (self.rows, self.scores, self.parts, self.lifted, self.by_score, self.propensity)
-        columns = zip(*(column.tolist() for column in every), strict=True)
-        for n, (row, score, parts, lifted, place, chance) in enumerate(columns):
-            told = {
-                name: part
-                for at, (name, part) in enumerate(zip(self.names, parts, strict=True))
-                if at < own or (lifted if at == own else part)
-            }
-            causes = self.causes[n] if self.causes else ()
+        columns = zip(*(column.tolist() for column in every), self.causes or repeat(()), strict=False)
+        for row, score, (*parts, lift, moved, ruled), lifted, place, chance, causes in columns:
+            told = dict(zip(names, parts, strict=True))
+            if lifted:
+                told[LIFT] = lift
+            if moved:
+                told[RERANK] = moved
+            if ruled:
+                told[RULES] = ruled
             places.append(Placed(row, score, told, place, causes, None if isnan(chance) else chance))
         return Listing(places, self.notes)

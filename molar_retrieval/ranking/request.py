@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeAlias
 
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SparseVector, Vector
@@ -103,8 +103,7 @@ class RankingRequest:
         return replace(self, notes=(*self.notes, *notes)) if notes else self
 
 
-@dataclass(frozen=True, eq=False)
-class Placed:
+class Placed(NamedTuple):
     """One place of a list."""
 
     row: int

@@ -60,12 +60,20 @@ class Sums(NamedTuple):
 
 
 class Products(NamedTuple):
-    """Addends of the sparse dot products of some items with one user, by dimension, ascending."""
+    """Addends of the sparse dot products of some items with one user; those of an item by dimension, ascending."""
 
     dimensions: Rows
     places: Array  # of the item among those asked for
     values: Array
     support: Array  # how many people had both
+
+
+class _ByItem(NamedTuple):
+    """The numbers of all items, those of an item by dimension, ascending."""
+
+    starts: Array  # of each item, and at last the end, shape (count + 1,)
+    dimensions: Array  # shape (entries,)
+    entries: Array  # their places among those by dimension, shape (entries,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +165,8 @@ class SparseItemIndex:
     def products(self, sparse: SparseVector, rows: Rows, count: int) -> Products:
         """The addends of the products of some of ``count`` items, each of which is named once, with a user."""
         dimensions, readings, begins, ends = self._known(sparse)
+        if len(self.values) <= _MOST_HELD and next(self._asked) >= _ALONE:
+            return self._products_by_item(dimensions, readings, rows, self._by_item(count))
         place = np.full(count, -1, np.int32)
         place[rows] = np.arange(len(rows), dtype=np.int32)
         places = place[_read(self.items, begins, ends)]
@@ -166,6 +176,31 @@ class SparseItemIndex:
         entries = wanted + (begins - np.cumsum(sizes) + sizes)[owner]
         values = readings[owner] * self.values[entries]
         return Products(dimensions[owner], places[wanted], values, self.support[entries])
+
+    def _products_by_item(self, dimensions: Rows, readings: Array, rows: Rows, by_item: "_ByItem") -> Products:
+        """The same from the few numbers that these items have."""
+        begins, ends = by_item.starts[rows], by_item.starts[rows + 1]
+        asked = np.full(len(self), -1, np.int32)
+        asked[dimensions] = np.arange(len(dimensions), dtype=np.int32)
+        owner = asked[_read(by_item.dimensions, begins, ends)]
+        wanted = (owner >= 0).nonzero()[0]
+        places = np.repeat(np.arange(len(rows)), ends - begins)[wanted]
+        owner, entries = owner[wanted], _read(by_item.entries, begins, ends)[wanted]
+        return Products(dimensions[owner], places, readings[owner] * self.values[entries], self.support[entries])
+
+    def _by_item(self, count: int) -> "_ByItem":
+        """Where the numbers of each of so many items are; it is kept once it is made."""
+        from scipy.sparse import csr_matrix
+
+        if count not in self._turned:
+            entries = np.arange(len(self.items), dtype=np.int32)
+            turned = csr_matrix((entries, self.items, self.starts), (len(self), count)).tocsc()
+            self._turned[count] = _ByItem(turned.indptr, turned.indices, turned.data)
+        return self._turned[count]
+
+    @cached_property
+    def _turned(self) -> "dict[int, _ByItem]":
+        return {}
 
     def _known(self, sparse: SparseVector) -> tuple[Rows, Array, Rows, Rows]:
         dimensions = np.asarray(sparse.indices, np.int64)
