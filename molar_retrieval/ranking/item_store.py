@@ -149,10 +149,6 @@ class ItemStore:
         """What the sparse vectors of all items say to a user."""
         return self.sparse.sums(self.asked_sparse(sparse), self.sparse_parts.values(), len(self))
 
-    def sums_of(self, users: Sequence[SparseVector]) -> list[Sums]:
-        """The same for several users at once."""
-        return self.sparse.sums_of([self.asked_sparse(user) for user in users], self.sparse_parts.values(), len(self))
-
     def sparse_products(self, sparse: SparseVector, rows: Rows) -> Products:
         """The addends of what the sparse vectors of some items, each named once, say to a user."""
         return self.sparse.products(self.asked_sparse(sparse), rows, len(self))

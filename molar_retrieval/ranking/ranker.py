@@ -191,8 +191,6 @@ class Ranker:
         sums: list[Callable[[], Sums]]
         if remembered is not None:
             sums = [partial(remembered.sums, user, self.store.sums) for user in users]
-        elif len(users) > 1:
-            sums = [partial(_itself, one) for one in self.store.sums_of([user.sparse for user in users])]
         else:
             sums = [partial(self.store.sums, user.sparse) for user in users]
         return [
@@ -378,7 +376,3 @@ class Ranker:
         if missing := [item_id for item_id in item_ids if item_id not in self._named]:
             self._named |= dict(zip(missing, self.index.rows(missing), strict=True))
         return [self._named[item_id] for item_id in item_ids]
-
-
-def _itself(sums: Sums) -> Sums:
-    return sums

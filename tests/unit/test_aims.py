@@ -102,9 +102,6 @@ def test_the_table_tells_scores_by_part(case, asked):
             for place, name in enumerate(table.names):
                 if not weights.get(name):
                     assert not parts[KNOWN, place].any(), name
-        whole = [table.sums(own) for own in vectors]
-        for one, other in zip(whole, table.sums_of(vectors), strict=True):
-            assert np.array_equal(one.of(np.arange(N)), other.of(np.arange(N)))
 
 
 def test_a_part_of_another_aim_alone_is_no_feature_of_the_second_stage(asked):

@@ -25,18 +25,18 @@ def asking(random: np.random.Generator, count: int) -> SparseVector:
 
 
 @pytest.mark.parametrize("each", [3, 150])
-def test_sums_of_one_user_and_of_several_are_equal_in_every_bit(each: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_are_equal_in_every_bit_whoever_adds_them_up(each: int, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(each)
     index, users = made(random, each), [asking(random, size) for size in (0, 1, 40, 200, 400)]
     first = [index.sums(user, SPANS, COUNT) for user in users]  # by NumPy: so few ask alone
     monkeypatch.setattr(sparse_index, "_ALONE", 0)
     monkeypatch.setattr(sparse_index, "_BRIEF", 0)
-    later, together = [index.sums(user, SPANS, COUNT) for user in users], index.sums_of(users, SPANS, COUNT)
+    later = [index.sums(user, SPANS, COUNT) for user in users]
     expected = np.zeros((600, COUNT))
     for dimension in range(580):
         some = slice(index.starts[dimension], index.starts[dimension + 1])
         expected[dimension, index.items[some]] = index.values[some]
-    for user, found in zip(users, zip(first, later, together, strict=True), strict=True):
+    for user, found in zip(users, zip(first, later, strict=True), strict=True):
         by_hand = np.zeros((2, COUNT))
         for dimension, value in zip(user.indices, user.values, strict=True):
             for own, (begin, end) in zip(by_hand, SPANS, strict=True):
@@ -50,5 +50,4 @@ def whole(sums: Sums) -> np.ndarray:
 
 def test_nobody_and_nothing() -> None:
     index = made(np.random.default_rng(0), 3)
-    assert index.sums_of([], SPANS, COUNT) == []
     assert index.sums(asking(np.random.default_rng(1), 5), [], COUNT).parts.shape[0] == 0
