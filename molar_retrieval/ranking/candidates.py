@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from molar_retrieval import columns
 from molar_retrieval.index import Index, Search, Vector
+from molar_retrieval.ranking.best import places_of_best
 from molar_retrieval.ranking.cold_start import TOP, merge
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.request import RankingRequest
@@ -37,10 +38,6 @@ the bound."""
 _GROWTH = 4
 MOST_SCANNED = 1 << 22
 """Numbers in the items' dense vectors up to which one product with all of them costs less than a search."""
-_ROUNDING = 1e-5
-"""By how much products that are taken at once may differ from those that are told, in parts of a score: all that may be
-among the best is looked at again."""
-_BLOCK = 16  # so many scores make up a block where the best are looked for
 _OF_A_BATCH = 4  # so many times more for a batch of users, whose products are taken at once
 
 
@@ -192,7 +189,7 @@ def source_of(
     assert request.user is not None
     made = partial(store.sums, request.user.sparse) if sums is None else sums
     if dense is not None:
-        return _Scan(store, request, made, dense, emerging, fulfilling)
+        return Scan(store, request, made, dense, emerging, fulfilling)
     assert index is not None
     return _Search(index, store, request, made)
 
@@ -216,6 +213,7 @@ class CandidateSource(ABC):
     def __init__(self, store: ItemStore, request: RankingRequest, sums: Callable[[], Sums]) -> None:
         assert request.user is not None
         self._store, self._user, self._made = store, request.user, sums
+        self.vector = request.user.vector
 
     @cached_property
     def sums(self) -> Sums:
@@ -254,7 +252,9 @@ class CandidateSource(ABC):
         return scored(self._store, self._user.vector, self.sums, rows, cold)
 
 
-class _Scan(CandidateSource):
+class Scan(CandidateSource):
+    """All sums of one person, of which the best are taken; what is foreseen is not made again."""
+
     def __init__(
         self,
         store: ItemStore,
@@ -266,40 +266,57 @@ class _Scan(CandidateSource):
     ) -> None:
         super().__init__(store, request, sums)
         assert request.where is None or fulfilling is not None
-        self._hidden, self._dense, self._emerging, self._fulfilling = request.hidden, dense, emerging, fulfilling
+        self._hidden, self._dense, self._about, self._fulfilling = request.hidden, dense, emerging, fulfilling
+        self.foreseen: dict[int, Candidates] = {}  # the best known items, by how many they are
+        self.guessed: dict[int, Guessed] = {}  # the same of new ones
 
     @cached_property
-    def _shown(self) -> npt.NDArray[np.bool_]:
+    def shown(self) -> npt.NDArray[np.bool_]:
+        """Which items may come, shape (n,)."""
         rows = np.fromiter(self._hidden, np.int64, len(self._hidden))
         shown = np.ones(len(self._store), bool) if self._fulfilling is None else self._fulfilling().copy()
         shown[rows[rows < len(shown)]] = False
         return shown
 
     @cached_property
-    def _scores(self) -> Array:
+    def scores(self) -> Array:
+        """About the sums of all items, shape (n,)."""
         scores = self._dense.astype(np.float64)
         self.sums.add_to(scores)
         return scores
 
+    @cached_property
+    def emerging(self) -> Array:
+        """About what is guessed of the emerging items, shape (E,)."""
+        assert self._store.emerging is not None
+        return self._store.emerging.products([self.vector])[0] if self._about is None else self._about
+
     def known(self, k: int, size: int, ahead: int = 0) -> Candidates:
-        return self._best((self._store.known & self._shown).nonzero()[0], size, cold=False)
+        """The best ``size``."""
+        if size in self.foreseen:
+            return self.foreseen[size]
+        return self._best((self._store.known & self.shown).nonzero()[0], size, cold=False)
 
     def cold(self, size: int) -> Candidates:
-        return self._best(self._store.cold_rows[self._shown[self._store.cold_rows]], size, cold=True)
+        """The same of the others."""
+        return self._best(self._store.cold_rows[self.shown[self._store.cold_rows]], size, cold=True)
+
+    def new(self, size: int) -> "Guessed":
+        """The best ``size`` guesses."""
+        return self.guessed[size] if size in self.guessed else super().new(size)
 
     def _new(self, size: int) -> tuple[Rows, Rows]:
-        rows = self._store.cold_rows[self._shown[self._store.cold_rows]]
-        emerging, guesses, shown = self._store.emerging, self._scores[rows], rows[:0]
+        rows = self._store.cold_rows[self.shown[self._store.cold_rows]]
+        emerging, guesses, shown = self._store.emerging, self.scores[rows], rows[:0]
         if emerging is not None:
-            own = emerging.products([self._user.vector])[0] if self._emerging is None else self._emerging
-            shown = self._shown[emerging.rows].nonzero()[0]
-            guesses = np.concatenate([guesses, own[shown]])
-        best = _best(guesses, size)
+            shown = self.shown[emerging.rows].nonzero()[0]
+            guesses = np.concatenate([guesses, self.emerging[shown]])
+        best = places_of_best(guesses, size)
         cold = best < len(rows)
         return rows[best[cold]], shown[best[~cold] - len(rows)]
 
     def _best(self, rows: Rows, size: int, cold: bool) -> Candidates:
-        return self._scored(rows[_best(self._scores[rows], size)], cold).take(slice(size))
+        return self._scored(rows[places_of_best(self.scores[rows], size)], cold).take(slice(size))
 
 
 class _Search(CandidateSource):
@@ -370,23 +387,3 @@ class _Search(CandidateSource):
 
 def _rows(found: Sequence[tuple[int, float]]) -> Rows:
     return np.fromiter((row for row, _ in found), np.int64, len(found))
-
-
-def _best(scores: Array, size: int) -> Rows:
-    """Places of the best ``size`` scores, ascending, and of those that may be as good: products are rounded."""
-    count = len(scores) // _BLOCK
-    if count <= size:
-        return _as_good(scores, scores, size)
-    # The best of all blocks tell what the best of all have at least, so that few are left to be put in order.
-    first = _as_good(scores, scores[: count * _BLOCK].reshape(_BLOCK, count).max(axis=0), size)
-    some = scores[first]
-    return first[_as_good(some, some, size)]
-
-
-def _as_good(scores: Array, among: Array, size: int) -> Rows:
-    """Places of the scores that may be as good as the best ``size`` of some of them."""
-    if len(among) <= size:
-        return np.arange(len(scores))
-    least = np.partition(among, len(among) - size)[len(among) - size]
-    found: Rows = (scores >= least - _ROUNDING * max(1.0, abs(least))).nonzero()[0]
-    return found

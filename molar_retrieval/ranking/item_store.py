@@ -175,15 +175,19 @@ class ItemStore:
 
     def addends(self, vector: Vector, sums: Sums, rows: Rows) -> Array:
         """See :meth:`split`, for a user whose :meth:`sums` are known."""
-        user, own = np.asarray(vector, np.float32), self.dense[rows]
         addends = np.empty((len(rows), len(self.names)))
-        # Row by row: a product by BLAS may score equal rows differently, and such items are to come by their rows.
-        for number, (part, (start, stop)) in enumerate(self.parts.items()):
-            addends[:, number] = np.einsum("nd,d->n", own[:, start:stop], user[start:stop])
-            if self.factors:
-                addends[:, number] *= self.factor(part, rows)
+        self.add_dense(addends, np.asarray(vector, np.float32), rows)
         addends[:, len(self.parts) :] = sums.of(rows).T
         return addends
+
+    def add_dense(self, addends: Array, users: Matrix, rows: Rows) -> None:
+        """Fill in the dense addends of some items, for one user, shape (d,), or for one of each, (len(rows), d)."""
+        own, formula = self.dense[rows], "nd,d->n" if users.ndim == 1 else "nd,nd->n"
+        # Row by row: a product by BLAS may score equal rows differently, and such items are to come by their rows.
+        for number, (part, (start, stop)) in enumerate(self.parts.items()):
+            addends[:, number] = np.einsum(formula, own[:, start:stop], users[..., start:stop])
+            if self.factors:
+                addends[:, number] *= self.factor(part, rows)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], parts: Spans, sparse_parts: Spans) -> Self:

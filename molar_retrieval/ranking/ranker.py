@@ -13,6 +13,7 @@ from molar_retrieval.expressions import Expression, both
 from molar_retrieval.index import Index, StoredItem
 from molar_retrieval.ranking import shaping
 from molar_retrieval.ranking.aims import Aim, Factors
+from molar_retrieval.ranking.at_once import foresee, foresee_known, foresee_new
 from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored, source_of
 from molar_retrieval.ranking.cold_start import TOP
 from molar_retrieval.ranking.compose import compose
@@ -223,6 +224,7 @@ class Ranker:
     def _ordered(self, lists: Sequence[_List], remembered: Remembered | None) -> list[Candidates]:
         """The first candidates of some lists by the second stage; where they are remembered, equal ones made once."""
         if remembered is None:
+            foresee(self.store, [(one.source, self._depth(one, one.size)) for one in lists], foresee_known)
             return self._reranked([one.request for one in lists], [self._found(one, one.size) for one in lists])
         keys = [remembered.key("ordered", one.request, one.size) for one in lists]
         known = {key: there for key in keys if (there := remembered.get(key)) is not None}
@@ -238,8 +240,11 @@ class Ranker:
         """The candidates; known items alone where new ones are to be drawn."""
         if not self._draws(one.request):
             return find(self.index, self.slots, one.source, one.request, size)
-        first = max(one.request.query.k, TOP) + TOP  # what is drawn may be among them, and is taken out
-        return one.source.known(first, max(first, size))
+        return one.source.known(max(one.request.query.k, TOP) + TOP, self._depth(one, size))
+
+    def _depth(self, one: _List, size: int) -> int:
+        """So many known items are looked for; what is drawn may be among them, and is taken out."""
+        return max(size, max(one.request.query.k, TOP) + (TOP if self._draws(one.request) else 0))
 
     def _judged(self, condition: Expression) -> Array:
         """Which items fulfil a condition, where the index is not asked, shape (n,)."""
@@ -270,8 +275,10 @@ class Ranker:
         """The best of what may come; what is drawn may be among the first candidates, and is taken out."""
         found = [ordered.take(slice(max(one.request.query.k, TOP) + TOP)) for one, ordered in lists]
         if self.exploration is not None:
+            pools = {n: max(POOL, one.request.query.k) for n, (one, _) in enumerate(lists) if self._draws(one.request)}
+            foresee(self.store, [(lists[n][0].source, pool) for n, pool in pools.items()], foresee_new)
             draws = {
-                n: Draw(found[n], one.source.new(max(POOL, one.request.query.k)), draw, one.request.query.k)
+                n: Draw(found[n], one.source.new(pools[n]), draw, one.request.query.k)
                 for n, (one, _) in enumerate(lists)
                 if (draw := one.request.draw) is not None
             }
