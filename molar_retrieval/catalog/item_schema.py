@@ -91,7 +91,9 @@ class ItemSchema:
         if name not in self.names:
             remedy = suggestion(name, sorted(self.names), f"known are {', '.join(sorted(self.names))}")
             if name == IMAGE:
-                remedy = "put the photo into the folder images/ of the catalogue, as ITEM_ID.jpg"
+                remedy = (
+                    "put the photo into the folder images/ of the catalogue, as ITEM_ID.jpg, or PUT /v1/photos/ITEM_ID"
+                )
             return AttributeMistake(name, f"the catalogue has no attribute {shown(name)}", remedy)
         if (
             name in self.words
@@ -99,7 +101,7 @@ class ItemSchema:
             and value.lower().startswith(_FOREIGN)
             and self._is_photo(name)
         ):
-            remedy = "put the photo into the catalogue's folder, and name its path there"
+            remedy = "put the photo into the catalogue's folder, and name its path there, or PUT /v1/photos/ITEM_ID"
             return AttributeMistake(name, "a photo is not fetched from an address", remedy)
         numbers = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
         if any(abs(number) > _LARGEST for number in numbers):

@@ -60,6 +60,20 @@ class ItemAnswer(ChangedItemAnswer, kw_only=True):
     seq: int
 
 
+class PhotoAnswer(Struct, kw_only=True):
+    """A photo that was kept.
+
+    Attributes:
+        item_id: The item.
+        state: As of a change; the photo acts in searches and vectors after the next `molar update`.
+        image: Its path below the catalogue's folder.
+    """
+
+    item_id: str
+    state: Literal["known", "queued"]
+    image: str
+
+
 class RejectedItem(Struct, kw_only=True):
     """An item of a batch that was not taken: its place from 0, the attribute, what is wrong and what to do."""
 

@@ -18,6 +18,8 @@ from copies import copy_workspace
 from typer.testing import CliRunner
 from web_server import client_of, program
 
+import molar
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "serving.md").read_text("utf-8")
 SERVER, PAGE = "127.0.0.1:8080", "127.0.0.1:8000"
@@ -35,9 +37,12 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def folder(trained, tmp_path_factory):
-    """The shop's folder: .molar, and the page."""
+    """The shop's folder: .molar, the page, and a photo that is sent."""
     root = tmp_path_factory.mktemp("document")
     copy_workspace(trained.workspace, root / ".molar")
+    shutil.copytree(trained.shop, root / "shop")
+    molar.Shop(trained.shop, root / ".molar").move(catalogue=root / "shop")
+    shutil.copy(next((trained.shop / "images").glob("*.jpg")), root / "lamp.jpg")
     return root
 
 

@@ -163,9 +163,12 @@ def described(kind, likely):
     )
 
 
-def test_by_what_fields_mean(client, likely, server):
+def test_by_what_fields_mean(client, likely, server, trained):
     """Every endpoint, those of other products too, asked with what its fields may hold, and with what they may not."""
     every, taken = (*ENDPOINTS, *DIALECTS), []
+    photo = next((trained.shop / "images").glob("*.jpg")).read_bytes()  # whatever is loaded once is, before it counts
+    assert client.post("/v1/search/photo", content=photo, headers={"content-type": "image/jpeg"}).status_code == 200
+    assert client.get("/v1/search?text=a+red+chair").status_code == 200
 
     @settings(max_examples=REQUESTS // 2, derandomize=REQUESTS <= 300, **EVERYTHING)
     @given(st.data())

@@ -85,13 +85,13 @@ async def item(call: Call) -> Reply:
 def _changed(call: Call, *, whole: bool) -> ItemAnswer:
     service, item_id, body = call.service, call.path["item_id"], call.body
     assert isinstance(body, ItemBody)
-    schema, attributes = _schema(service), dict(body.attributes)
+    schema, attributes = schema_of(service), dict(body.attributes)
     _check(schema, item_id, attributes)
-    state = _state(service, item_id)
+    state = state_of(service, item_id)
     if whole:
         attributes = _whole(service, schema, item_id, attributes)
     elif state is None:
-        raise _unknown(item_id)
+        raise unknown(item_id)
     elif not attributes:
         raise ProblemError(422, "nothing is to be changed", "name attributes", field="attributes")
     change = _Change(item_id, attributes, False, _event_id(call, item_id))
@@ -100,10 +100,10 @@ def _changed(call: Call, *, whole: bool) -> ItemAnswer:
 
 def _withdrawn(call: Call) -> ItemAnswer:
     service, item_id = call.service, call.path["item_id"]
-    state = _state(service, item_id)
+    state = state_of(service, item_id)
     if state is None:
-        raise _unknown(item_id)
-    return _answered(call, _schema(service), _Change(item_id, {}, True, _event_id(call, item_id)), {}, state)
+        raise unknown(item_id)
+    return _answered(call, schema_of(service), _Change(item_id, {}, True, _event_id(call, item_id)), {}, state)
 
 
 def _answered(
@@ -120,7 +120,7 @@ def _answered(
 def _batch(call: Call) -> ItemsAnswer:
     service, body = call.service, call.body
     assert isinstance(body, ItemsBody)
-    schema = _schema(service)
+    schema = schema_of(service)
     states = _states(service, [str(one.item_id) for one in body.items])
     rejected: list[RejectedItem] = []
     changes: list[tuple[int, _Change]] = []
@@ -178,7 +178,7 @@ def _queued(service: "Service", item_id: str, generation: str) -> ItemStandingAn
     """How an item stands that the generation does not have; a ProblemError where events do not know it either."""
     changes, last = _events_of(service, item_id)
     if not changes:
-        raise _unknown(item_id)
+        raise unknown(item_id)
     attributes: dict[str, Any] = {}
     for change in changes:
         attributes |= json.loads(change["data"] or "{}")
@@ -201,7 +201,7 @@ def _events_of(service: "Service", item_id: str) -> tuple[list[dict[str, Any]], 
         return ([], 0) if log.mark is None else (log.changes_of_item(item_id), log.last)
 
 
-def _state(service: "Service", item_id: str) -> State | None:
+def state_of(service: "Service", item_id: str) -> State | None:
     """Whether an item is in the live generation, or in events; None where it is unknown."""
     return _states(service, [item_id])[0]
 
@@ -220,7 +220,8 @@ def _states(service: "Service", item_ids: Sequence[str]) -> list[State | None]:
     return ["known" if there else "queued" if item_id in waiting else None for item_id, there in pairs]
 
 
-def _schema(service: "Service") -> "ItemSchema":
+def schema_of(service: "Service") -> "ItemSchema":
+    """The attributes of the shop's catalogue."""
     return _schema_of(service.workspace["catalogue"].require()[0])
 
 
@@ -288,7 +289,7 @@ def put_back(call: Call, items: Sequence[Mapping[str, Any]]) -> None:
     changes = [
         _Change(one["item_id"], one["before"] or {}, one["before"] is None, f"item:{uuid4().hex}") for one in items
     ]
-    report = _append(call, _schema(call.service), changes, [True] * len(changes))
+    report = _append(call, schema_of(call.service), changes, [True] * len(changes))
     for one in report.refusals:
         raise ProblemError(422, one.problem, one.remedy, field=one.field)
 
@@ -310,7 +311,8 @@ def _rejected(index: int, item_id: str, field: str, problem: str, remedy: str) -
     return RejectedItem(index=index, item_id=item_id[:200], field=field, problem=problem, remedy=remedy)
 
 
-def _unknown(item_id: str) -> ProblemError:
+def unknown(item_id: str) -> ProblemError:
+    """The problem of an item that neither the generation nor events know."""
     return ProblemError(404, f"the item {shown(item_id)} is unknown", "check the id, or PUT the item whole")
 
 
