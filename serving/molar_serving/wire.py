@@ -10,6 +10,7 @@ Id = Annotated[str, Meta(min_length=1, max_length=bounds.ID)] | int
 Share = Annotated[float, Meta(ge=0, le=1)]
 Many = Annotated[int, Meta(ge=1, le=bounds.K)]
 _Condition = Annotated[str, Meta(max_length=bounds.CONDITION)]
+_Horizon = Literal["next", "later"]
 _Placement = Annotated[str, Meta(max_length=bounds.ID)]
 _Arms = Annotated[dict[Id, Literal["control", "treatment"]], Meta(max_length=100)]
 _Ids = Annotated[list[Id], Meta(max_length=bounds.IDS)]
@@ -49,7 +50,7 @@ class RecommendationRequest(Wishes):
     anonymous_id: Id | None = None
     items: Annotated[list[Id], Meta(min_length=1, max_length=bounds.SESSION)] | None = None
     seen: Literal["hide", "show"] = "hide"
-    horizon: Literal["next", "later"] | None = None
+    horizon: _Horizon | None = None
     diversity: Share = 0.0
     calibrate: str | None = None
     calibration: Share = 0.5
@@ -90,6 +91,7 @@ class RecommendationParameters(SimpleParameters):
     anonymous_id: str | None = None
     explain: bool = False
     language: str = "en"
+    horizon: _Horizon | None = None
     wait_for: Annotated[int, Meta(ge=0)] | None = None
 
 
@@ -106,6 +108,7 @@ class RankingsRequest(Strict):
     user_id: Id | None = None
     anonymous_id: Id | None = None
     session: Annotated[list[Id], Meta(min_length=1, max_length=bounds.SESSION)] | None = None
+    horizon: _Horizon | None = None
     rules: bool = True
     fields: Annotated[list[str], Meta(max_length=100)] = []
     placement: _Placement | None = None
@@ -194,7 +197,7 @@ class ListAnswer(Struct, kw_only=True):
     placement: str | None = None
     next: str | None = None
     experiment: InExperiment | None = None
-    horizon: Literal["next", "later"] | None = None
+    horizon: _Horizon | None = None
 
 
 class RejectedEvent(Struct, kw_only=True):

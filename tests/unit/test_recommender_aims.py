@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
 from served import FAKE
+from web_server import client_of
 
 from molar_indexes import anew
 from molar_indexes.assemble import publish_generation
@@ -171,6 +172,23 @@ def test_sessions_new_events_and_many_at_once_have_the_horizon(shop: SimpleNames
     asked = RecommendationRequest(user_id=shop.trained.user, horizon="later", explore=False)
     single = recommender.query(shop.trained.user, horizon="later", explore=False)
     assert ask(recommender, asked).items == single.items
+
+
+def test_addresses_and_rankings_have_the_horizon(shop: SimpleNamespace, recommender: Recommender) -> None:
+    user = shop.trained.user
+    items = [item.item_id for item in recommender.query(user, 30, horizon="next", explore=False).items]
+    wanted = recommender.query(user, 30, only=items, seen="show", horizon="later", explore=False)
+    assert [item.item_id for item in wanted.items] != items
+    with client_of(shop.workspace.root) as client:
+        simple, whole = (
+            client.request(method, "/v1/recommendations", **{given: {"user_id": user, "horizon": "later"}}).json()
+            for method, given in (("GET", "params"), ("POST", "json"))
+        )
+        assert simple["items"] == whole["items"]
+        assert simple["horizon"] == "later"
+        told = client.post("/v1/rankings", json={"user_id": user, "items": items, "horizon": "later"}).json()
+        assert [item["item_id"] for item in told["items"]] == [item.item_id for item in wanted.items]
+        assert client.get("/v1/recommendations?user_id=u&horizon=soon").status_code == 422
 
 
 def test_somebody_who_did_something_since_is_asked_by_the_horizon(shop: SimpleNamespace, tmp_path: Path) -> None:
