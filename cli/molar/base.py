@@ -29,6 +29,9 @@ class ShopBase:
     display: Display | None = None
 
     def __post_init__(self) -> None:
+        for name in ("catalogue", "workspace", "settings_file"):  # whoever writes in a notebook says "shop"
+            if isinstance(place := getattr(self, name), str):
+                object.__setattr__(self, name, Path(place))
         if self.catalogue is not None and self.catalogue.is_file():
             from molar_retrieval.catalog.sources import folder_of
 

@@ -141,3 +141,9 @@ def test_the_front_door_and_the_commands_open_without_the_settings():
         "assert not {'molar_retrieval.config', 'torch', 'qdrant_client'} & set(sys.modules); molar.Settings()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_place_may_be_a_text(trained, tmp_path):
+    shop = molar.Shop(str(trained.shop), str(trained.workspace), str(tmp_path / "molar.toml"))
+    assert (shop.catalogue, shop.workspace) == (trained.shop, trained.workspace)
+    assert shop == molar.Shop(trained.shop, trained.workspace, tmp_path / "molar.toml")
