@@ -95,10 +95,9 @@ class Cluster:
             cpus: How many of its CPUs; None: all.
 
         Raises:
-            MissingArtefactError: If nothing was made yet, there is nothing to join, or the extra ``cluster`` is not
-                installed.
+            MissingArtefactError: If nothing was made yet, or there is nothing to join.
             SettingsError: If another machine is the head, or the system is not Linux.
-            BackendError: If Ray does not start.
+            BackendError: If Ray does not start, or the extra ``cluster`` is not installed.
         """
         from molar_retrieval.cluster import local
 
@@ -112,8 +111,8 @@ class Cluster:
             on: ``ray://HOST:PORT``; ``auto``: that of the settings, or of the workspace.
 
         Raises:
-            MissingArtefactError: If nothing was made yet, or the extra ``cluster`` is not installed.
-            BackendError: If it refuses the token.
+            MissingArtefactError: If nothing was made yet.
+            BackendError: If it refuses the token, or the extra ``cluster`` is not installed.
         """
         from molar_retrieval.cluster import local
         from molar_retrieval.cluster.address import Doorkeeper, require_ray
@@ -181,7 +180,8 @@ def runner_of(shop: ShopBase, on: str, here: "Runner", least: int) -> "Runner":
         least: Units of work from which a cluster pays.
 
     Raises:
-        MissingArtefactError: If a cluster is asked for, and there is none, or the extra ``cluster`` is not installed.
+        MissingArtefactError: If a cluster is asked for, and there is none.
+        BackendError: If the extra ``cluster`` is not installed.
         SettingsError: If the address is none.
     """
     if on == LOCAL:

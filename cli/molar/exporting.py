@@ -38,7 +38,8 @@ class Exporting(Asking):
 
         Raises:
             DataError: If the shop is too large, the folder holds something else or cannot be written.
-            MissingArtefactError: If nothing was published yet, or the extra is not installed.
+            MissingArtefactError: If nothing was published yet.
+            BackendError: If the extra is not installed.
             RequestError: If there is no such field.
             SettingsError: If the rules are wrong.
         """

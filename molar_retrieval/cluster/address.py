@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from molar_retrieval.errors import BackendError, MissingArtefactError
+from molar_retrieval.errors import BackendError
 
 PORT = 10001
 """Where Ray listens for programs that use a cluster, unless it is told otherwise."""
@@ -89,9 +89,9 @@ def with_token(token: Path) -> dict[str, str]:
 
 
 def require_ray() -> None:
-    """Raise a MissingArtefactError, which names the extra, where Ray is not installed."""
+    """Raise a BackendError, which names the extra, where Ray is not installed."""
     if find_spec("ray") is None:
-        raise MissingArtefactError(
+        raise BackendError(
             "a cluster needs Ray, which is not installed",
             "install it on every machine: `pip install 'molar-retrieval[cluster]'`; without it --on local works here",
         )

@@ -100,7 +100,8 @@ def up(
         name: In the record; None: the machine's.
 
     Raises:
-        MissingArtefactError: If Ray is not installed, or there is no head to join.
+        MissingArtefactError: If there is no head to join.
+        BackendError: If Ray is not installed.
         SettingsError: If the system is not Linux, or another machine is the head.
         BackendError: If Ray does not start.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Scope
 
-from molar_retrieval.errors import SettingsError
+from molar_retrieval.errors import BackendError
 from molar_serving.observed import Observer
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Traced(Observer):
 
 
 class Spans:
-    """What makes and sends the spans of one process; a SettingsError where the extra is not installed.
+    """What makes and sends the spans of one process; a BackendError where the extra is not installed.
 
     Paths, parameters and bodies are in no span: they name people.
     """
@@ -46,7 +46,7 @@ class Spans:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
-            raise SettingsError(
+            raise BackendError(
                 f"[serve] opentelemetry is on, and a package is not installed: {error.name}",
                 "run `pip install 'molar-retrieval[tracing]'`, or leave the setting out",
             ) from error

@@ -152,7 +152,7 @@ def test_without_ray_the_error_names_the_extra(shop: molar.Shop, monkeypatch: An
     monkeypatch.setattr("molar_retrieval.cluster.address.find_spec", lambda name: None)
     begun(shop.workspace)
     for attempt in (lambda: runner_of(shop, "cluster", InThisProcess(), 1), lambda: local.up(shop.workspace)):
-        with pytest.raises(MissingArtefactError, match="Ray, which is not installed") as caught:
+        with pytest.raises(BackendError, match="Ray, which is not installed") as caught:
             attempt()
         assert "pip install 'molar-retrieval[cluster]'" in caught.value.hint
 

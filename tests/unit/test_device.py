@@ -23,7 +23,7 @@ from molar_indexes.privacy.known import needles_of
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.light_tower import LightTower, time_gaps
 from molar_retrieval.alignment.network import Tower, TowerShape
-from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, RequestError
+from molar_retrieval.errors import BackendError, DataError, RequestError
 from molar_retrieval.privacy.scan import scan
 from molar_retrieval.ranking.rules import Rules
 from molar_retrieval.tensors import mapped
@@ -220,7 +220,7 @@ def test_refusals_name_the_thing_and_the_remedy(trained, tmp_path, monkeypatch):
         shop.export_device(tmp_path / "device", fields=["prize"])
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "onnxruntime", None)
-        with pytest.raises(MissingArtefactError, match="cannot be exported") as lacking:
+        with pytest.raises(BackendError, match="cannot be exported") as lacking:
             shop.export_device(tmp_path / "device")
     assert "molar-retrieval[device]" in lacking.value.hint
     monkeypatch.setattr(contents, "MOST_ITEMS", 99)

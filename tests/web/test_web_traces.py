@@ -12,7 +12,7 @@ import pytest
 from copies import copy_workspace
 from web_server import client_of
 
-from molar_retrieval.errors import SettingsError
+from molar_retrieval.errors import BackendError
 from molar_serving.traces import passed_on
 from molar_serving.tracing import Spans
 
@@ -150,6 +150,6 @@ def test_a_collector_that_is_down_is_no_reason_not_to_answer(traced, monkeypatch
 
 def test_without_the_extra_the_setting_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with pytest.raises(SettingsError, match="is not installed") as raised:
+    with pytest.raises(BackendError, match="is not installed") as raised:
         Spans()
     assert "molar-retrieval[tracing]" in raised.value.hint

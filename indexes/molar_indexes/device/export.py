@@ -16,7 +16,7 @@ from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.light_tower import LightTower, time_gaps
 from molar_retrieval.arrays import Array
 from molar_retrieval.catalog.photos_of import photos_of
-from molar_retrieval.errors import BackendError, MissingArtefactError
+from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.rng import generator
 
@@ -73,7 +73,7 @@ def _proved(towers: Mapping[str, LightTower], tensors: Mapping[str, Array]) -> b
 
         model = onnx_model(towers)
     except ImportError as error:
-        raise MissingArtefactError(
+        raise BackendError(
             f"the user encoder cannot be exported: {error}", "install it: `pip install 'molar-retrieval[device]'`"
         ) from error
     _compare(onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]), towers, tensors)
