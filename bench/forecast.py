@@ -44,7 +44,6 @@ def main() -> None:
             return
         for preset in asked.presets.split(","):
             shop = copied(asked, Path(folder) / preset)
-            shop.embed()  # up to date
             measured(preset, partial(shop.align_forecast, preset=preset), partial(shop.align, preset=preset))
 
 
@@ -53,7 +52,9 @@ def copied(asked: argparse.Namespace, place: Path, *kinds: str) -> molar.Shop:
     for kind in ("catalogue", "content", *kinds):
         shutil.copytree(asked.workspace / kind, place / kind)
     shutil.copyfile(asked.workspace / "workspace.json", place / "workspace.json")
-    return molar.Shop(asked.catalogue, place)
+    shop = molar.Shop(asked.catalogue, place)
+    shop.embed()  # up to date
+    return shop
 
 
 def evaluated(shop: molar.Shop, suite: str, models: list[str]) -> None:

@@ -21,7 +21,9 @@ from molar_indexes.privacy.report.leakage import leakage_of
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.pages.wording import LANGUAGES, PageWords
 
-SETTINGS = '[costs]\nmachine_hour = 36\ncurrency = "EUR"\n[events]\nkeep_days = 90\n[serve]\nanswers = 2.5\n'
+SETTINGS = (
+    '[costs]\nmachine_hour = 36\nwatts = 90\ncurrency = "EUR"\n[events]\nkeep_days = 90\n[serve]\nanswers = 2.5\n'
+)
 LINE = re.compile(r'<dd data-fact="([^"]+)"><b>(.*?)</b>(.*?)<small>(.*?)</small></dd>', re.S)
 NUMBER = re.compile(r"\d+")
 WORDS = tomllib.loads((resources.files("molar_indexes.privacy.report") / "page.toml").read_text("utf-8"))
@@ -119,6 +121,7 @@ def test_what_is_counted_is_what_the_files_hold(out, shop):
     done = [json.loads(line) for line in (shop.workspace / "work/log.jsonl").read_text("utf-8").splitlines()]
     assert facts["costs.took_all"] == pytest.approx(sum(one["seconds"] for one in done))
     assert facts["costs.money_all"] == pytest.approx(facts["costs.took_all"] / 100, abs=1e-4)
+    assert facts["costs.energy_all"] == pytest.approx(facts["costs.took_all"] * 90 / 3600, abs=1e-2)
     folder = shop.workspace / "alignment" / (shop.workspace / "alignment" / "current").read_text("utf-8").strip()
     shares = json.loads((folder / "manifest.json").read_text("utf-8"))["facts"]["shares"]
     told = {key.removeprefix("ranking.part/"): one for key, one in facts.items() if ".part/" in key}

@@ -270,7 +270,7 @@ def _ranking(workspace: Workspace) -> ReportSection:
 
 
 def _costs(workspace: Workspace, settings: MolarSettings) -> ReportSection:
-    """What commands took by the log of work, and in money where an hour has a price."""
+    """What commands took by the log of work; in money where an hour has a price, in energy where watts are told."""
     found = ReportSection()
     seconds: dict[str, list[float]] = defaultdict(list)
     done = work_done(workspace, _WORKS)
@@ -290,6 +290,10 @@ def _costs(workspace: Workspace, settings: MolarSettings) -> ReportSection:
     found.setting("machine_hour", settings, "costs.machine_hour", "money")
     money = None if price is None else round(every / _HOUR * price, 4)
     found.add("money_all", money, "money", "work/log.jsonl: hours of all lines, times settings: costs.machine_hour")
+    watts = settings.costs.watts
+    found.setting("watts", settings, "costs.watts", "watts")
+    energy = None if watts is None else round(every / _HOUR * watts, 2)
+    found.add("energy_all", energy, "watt_hours", "work/log.jsonl: hours of all lines, times settings: costs.watts")
     _add_answers(found, workspace, price)
     return found
 

@@ -9,7 +9,20 @@ from molar_retrieval.manifest import MANIFEST, Manifest
 from molar_retrieval.workspace import Workspace
 
 Unit = Literal[
-    "count", "share", "score", "moment", "bytes", "seconds", "minutes", "days", "money", "yes", "text", "list"
+    "count",
+    "share",
+    "score",
+    "moment",
+    "bytes",
+    "seconds",
+    "minutes",
+    "days",
+    "money",
+    "watts",
+    "watt_hours",
+    "yes",
+    "text",
+    "list",
 ]
 """``share`` is of 1, ``moment`` in seconds since 1970, ``yes`` a truth value, ``list`` names."""
 Value = int | float | str | bool | list[str] | None

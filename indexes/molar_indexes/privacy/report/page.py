@@ -126,4 +126,4 @@ def _number(value: float, unit: Unit, t: PageWords, currency: str) -> str:
         case "money":
             return f"{t.number(value, 4 if value < 1 else 2)} {currency}".strip()
     whole = t.number(value, 0 if float(value).is_integer() else 2)
-    return t(unit, n=whole) if unit in ("minutes", "days") else whole
+    return t(unit, n=whole) if unit in ("minutes", "days", "watts", "watt_hours") else whole
