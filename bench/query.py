@@ -3,7 +3,8 @@
 The bare script imports what any command-line tool of this kind imports (typer, rich), opens the very same shard and
 asks it once; the ratio says what everything else costs.
 
-``python bench/query.py path/to/.molar`` tells how many users a second `molar recommend` makes lists for.
+``OMP_NUM_THREADS=1 python bench/query.py path/to/.molar`` tells what an answer takes of the processor, how many users a
+second `molar recommend` makes lists for, and what each takes of the processors.
 """
 
 import json
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,17 +86,26 @@ def processes(workspace: Path, user_id: str, runs: int) -> dict[str, tuple[float
     return {n: (statistics.median(s for s, _ in r), statistics.median(m for _, m in r)) for n, r in results.items()}
 
 
-def latency(ask: Callable[[str], object], users: Sequence[str]) -> tuple[float, float]:
-    """Median and 99th percentile in milliseconds."""
-    taken = []
+class Latency(NamedTuple):
+    """What answers take, in milliseconds."""
+
+    median: float
+    worst: float  # the 99th percentile
+    cpu: float  # of the processor, on average
+
+
+def latency(ask: Callable[[str], object], users: Sequence[str]) -> Latency:
+    """What is taken for each of some users."""
+    taken, cpu = [], time.process_time()
     for user in users:
         began = time.perf_counter()
         ask(user)
         taken.append(1000 * (time.perf_counter() - began))
-    return float(np.median(taken)), float(np.quantile(taken, 0.99))
+    cpu = 1000 * (time.process_time() - cpu) / len(users)
+    return Latency(float(np.median(taken)), float(np.quantile(taken, 0.99)), cpu)
 
 
-def in_process(workspace: Path, samples: int) -> dict[str, tuple[float, float]]:
+def in_process(workspace: Path, samples: int) -> dict[str, Latency]:
     """Latency of lists of ten with seen items hidden: plain, with everything that may follow, and by exact scans."""
     keep_freed_memory()  # as a process that serves does
     with Recommender.open(workspace) as plain, tempfile.TemporaryDirectory() as folder:
@@ -110,6 +121,7 @@ def in_process(workspace: Path, samples: int) -> dict[str, tuple[float, float]]:
             asks: dict[str, Callable[[str], object]] = {
                 "molar, by score": lambda user: plain.query(user, rerank=False),
                 "molar, second stage": plain.query,
+                "molar, second stage, reasons": lambda user: plain.query(user, explain=True),
                 "molar, second stage, a rule, diversity, reasons": lambda user: shaped.query(
                     user, diversity=0.3, explain=True
                 ),
@@ -174,5 +186,7 @@ def recommended(workspace: Path) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
+    for name, took in in_process(Path(sys.argv[1]), 500).items():
+        print(f"{name}: {took.cpu:.2f} ms of the processor")
     rate, milliseconds = recommended(Path(sys.argv[1]))
     print(f"molar recommend: {rate:,.0f} users/s, {milliseconds:.2f} ms of the processors for each")

@@ -378,11 +378,11 @@ def main() -> None:
     title += f"published in {seconds:.0f} s, {size(folder):,.0f} MB on disk"
     samples = min(arguments.samples, arguments.users)
     answers = Table(title=title, title_justify="left", box=None)
-    for column in ("molar", "p50 ms", "p99 ms"):
+    for column in ("molar", "p50 ms", "p99 ms", "CPU ms"):
         answers.add_column(column, justify="left" if column == "molar" else "right")
     before = memory()
-    for name, (middle, worst) in query.in_process(folder, samples).items():
-        answers.add_row(name, f"{middle:.2f}", f"{worst:.2f}")
+    for name, took in query.in_process(folder, samples).items():
+        answers.add_row(name, *(f"{milliseconds:.2f}" for milliseconds in took))
     answers.add_row("candidates that are among the best sums", f"{query.candidate_recall(folder, 100):.4f}", "")
     answers.add_row("memory that queries took, MB", f"{memory() - before:,.0f}", "")
     whole = query.processes(folder, "user-0", 7)

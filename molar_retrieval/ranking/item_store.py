@@ -147,7 +147,11 @@ class ItemStore:
 
     def sums(self, sparse: SparseVector) -> Sums:
         """What the sparse vectors of all items say to a user."""
-        return self.sparse.sums(self.asked_sparse(sparse), self.sparse_parts.values(), len(self))
+        return self.sparse.sums(self.asked_sparse(sparse), self._sparse_spans, len(self))
+
+    @cached_property
+    def _sparse_spans(self) -> Rows:
+        return np.array(list(self.sparse_parts.values()), np.int64)
 
     def sparse_products(self, sparse: SparseVector, rows: Rows) -> Products:
         """The addends of what the sparse vectors of some items, each named once, say to a user."""
