@@ -49,9 +49,12 @@ def table_of(opened: OpenItemStore, user_ids: Sequence[str], lists: Sequence[Ran
 
 def _rules(lists: Sequence[RankedList]) -> pa.StringArray:
     """What put each item where it is, null where nothing did."""
-    codes = {"": 0}
-    told = [codes.setdefault(", ".join(own), len(codes)) for one in lists for own in one.causes or [()] * len(one)]
-    found = np.array(told, np.int32)
+    codes, found = {"": 0}, np.zeros(sum(map(len, lists)), np.int32)
+    end = 0
+    for one in lists:
+        end += len(one)
+        if one.causes:
+            found[end - len(one) : end] = [codes.setdefault(", ".join(own), len(codes)) for own in one.causes]
     return _texts(list(codes)).take(numbers(found, found > 0))
 
 
