@@ -1,6 +1,5 @@
 """What steps would take before they are done: time, disk, energy, money. Nothing is written."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,6 @@ from molar.bill import Bill, tell
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
-    from molar.evaluation_forecast import EvaluationForecast
     from molar.forecasting import AlignForecast
     from molar_retrieval.embedding import EmbedForecast
     from molar_retrieval.finetuning.forecast import FinetuneForecast
@@ -130,43 +128,3 @@ class Foretelling(ShopBase):
             raise SettingsError(what, "run it; `molar privacy forecast` tells what it leaves of the quality")
         with self.bound(dry=True) as place, self.progress() as progress:
             return forecast(place, chosen, progress)
-
-    def evaluation_forecast(
-        self,
-        suite: str = "quick",
-        *,
-        models: Sequence[str] = (),
-        slices: Sequence[str] = (),
-        seeds: int | None = None,
-        category: str | None = None,
-        ties: str | None = None,
-        seen: str | None = None,
-        memory: int = 256,
-    ) -> "EvaluationForecast":
-        """What :meth:`evaluate` would take in time, energy and money, tried with parts of the people; nothing is kept.
-
-        Trials that are kept from before are left out. Who ranks are processes of this machine.
-
-        Args:
-            suite: See :meth:`evaluate`.
-            models: See :meth:`evaluate`.
-            slices: See :meth:`evaluate`.
-            seeds: See :meth:`evaluate`.
-            category: See :meth:`evaluate`.
-            ties: See :meth:`evaluate`.
-            seen: See :meth:`evaluate`.
-            memory: See :meth:`evaluate`.
-        """
-        from molar.aligning import prepare_log
-        from molar.clustering import processes
-        from molar.evaluating import chosen_suite
-        from molar.evaluation_forecast import forecast
-
-        chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
-        settings = self._settings()
-        with self.bound(dry=True) as place, self.progress() as progress:
-            if self.catalogue is not None:
-                prepare_log(place, settings, progress)
-            runner = processes(settings.align.threads)
-            kept = self.workspace / "evaluation/trials"
-            return forecast(place, chosen, settings, progress, cache=kept, memory=memory << 20, runner=runner)

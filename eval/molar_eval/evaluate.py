@@ -207,9 +207,9 @@ class Evaluator:
     def _plan(self, plan: SplitPlan) -> list[SplitResult]:
         if plan.split == PREQUENTIAL:
             return [self._walked(plan)]
-        plan = self.fitting(plan)
+        plan = self._fitting(plan)
         models = self.roster.models(plan.models or self.suite.models)
-        return [result for seen in plan.seen for result in self._split(self.made_split(plan, seen), models, seen)]
+        return [result for seen in plan.seen for result in self._split(self._made_split(plan, seen), models, seen)]
 
     def _walked(self, plan: SplitPlan) -> SplitResult:
         """The arms of a walk through time, judged over the cases of all steps."""
@@ -233,14 +233,14 @@ class Evaluator:
         result = self._test(runner, test, ran, {name: [found.trial] for name, found in trials.items()})
         return result.model_copy(update={"walk": walk_result(walk, trials, self.suite)})
 
-    def made_split(self, plan: SplitPlan, seen: Seen) -> Split:
+    def _made_split(self, plan: SplitPlan, seen: Seen) -> Split:
         """Where seen items are shown, taking one of them again is an answer too."""
         repeats = {"repeats": True} if plan.split == "temporal" and seen == "show" else {}
         split = make_split(plan.split, self.log, {**plan.options, **repeats})
         leaks.check(split)
         return split
 
-    def fitting(self, plan: SplitPlan) -> SplitPlan:
+    def _fitting(self, plan: SplitPlan) -> SplitPlan:
         """The plan, or the one that suits a log which knows only days."""
         if plan.split == "leave-one-out" and self.log.timestamp.any() and not (self.log.timestamp % DAY).any():
             self.note("the log knows only days: leave-one-out, which needs an order within them, became last day")
@@ -260,7 +260,7 @@ class Evaluator:
         task = Task(
             training=split.training,
             validation=split.validation,
-            candidates=self.candidates(),
+            candidates=self._candidates(),
             content=self.content,
             words=self.words,
             seen=seen,
@@ -287,8 +287,7 @@ class Evaluator:
         how = "kept from before" if trial.cached else f"fitted in {trial.fit_seconds:.0f} s"
         self.tell(f"{where}: {name}: {how}")
 
-    def candidates(self) -> Mask:
-        """Whether an item is ranked, shape (n_items,)."""
+    def _candidates(self) -> Mask:
         if self.suite.candidates == "log":
             return np.bincount(self.log.item, minlength=self.log.n_items) > 0
         return np.ones(self.log.n_items, bool)

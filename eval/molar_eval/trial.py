@@ -80,10 +80,6 @@ class TrialRunner:
         shutil.rmtree(work, ignore_errors=True)
         return trial
 
-    def is_kept(self, model: Model, seed: int) -> bool:
-        """Whether :meth:`run` would find the trial made before."""
-        return (self.cache / self._name(model, seed) / _RECORD).exists()
-
     def _ranked(self, scorer: Scorer, title: str, cases: Cases, work: Path, progress: Progress) -> Ranked:
         """The lists of a test; where it is cut, shards lie in the folder ``work`` until the trial is kept."""
         task, files, n_items = self.task, scorer.files, self.task.training.n_items

@@ -8,7 +8,6 @@ from settings_for_tests import SMALL_ALIGNMENT
 from typer.testing import CliRunner
 
 import molar
-from molar import evaluation_forecast
 from molar.bill import Bill
 from molar.forecasting import onwards
 from molar_cli.app import app
@@ -62,54 +61,3 @@ def test_a_dry_run_of_something_else_than_is_there_is_refused(trained):
     done = CliRunner().invoke(app, told)
     assert done.exit_code == 2
     assert "--dry-run predicts a run on what the workspace has" in done.output
-
-
-SUITE = """description = "quick"
-models = ["popularity", "EASE"]
-resamples = 100
-examples = 0
-[[splits]]
-split = "temporal"
-[[splits]]
-split = "leave-one-out"
-models = ["popularity"]
-"""
-
-
-def test_an_evaluation_is_foretold_and_what_is_kept_is_left_out(trained, tmp_path):
-    workspace = copy_workspace(trained.workspace, tmp_path / ".molar")
-    (tmp_path / "molar.toml").write_text("[costs]\nmachine_hour = 36\n")
-    (tmp_path / "suite.toml").write_text(SUITE)
-    shop, suite = molar.Shop(trained.shop, workspace, tmp_path / "molar.toml"), str(tmp_path / "suite.toml")
-    shop.evaluate(suite, models=["popularity"])
-    before = {path: path.stat().st_mtime_ns for path in workspace.rglob("*") if path.is_file()}
-    told = ["evaluate", "--dry-run", "--suite", suite, "-w", str(workspace), "--json"]
-    done = CliRunner().invoke(app, told)
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert (found["trials"], found["kept"], found["parts"]) == (3, 2, [found["interactions"]])
-    assert found["bill"]["seconds"] == found["tried"][0] > 0
-    assert found["bill"]["money"] == pytest.approx(found["bill"]["seconds"] / 100, abs=1e-3)
-    kept = shop.evaluation_forecast(suite, models=["popularity"])
-    assert (kept.trials, kept.kept, kept.parts, kept.bill.seconds) == (2, 2, (), 0)
-    assert "2 of them are kept" in kept.lines()[1]
-    assert {path: path.stat().st_mtime_ns for path in workspace.rglob("*") if path.is_file()} == before
-
-
-def test_parts_of_an_evaluation_go_on_as_they_grew(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation_forecast, "_WHOLE", 100)
-    told = molar.Shop(trained.shop, trained.workspace).evaluation_forecast("temporal", models=["popularity"])
-    assert told.trials == 1
-    assert [round(told.interactions / part) for part in told.parts] == pytest.approx([16, 8, 4], rel=0.5)
-    assert told.bill.seconds >= told.tried[-1] > 0
-
-
-def test_of_an_evaluation_what_is_loaded_is_counted_once():
-    parts = [Took(2 + size, 2 + 2 * size) for size in (1, 2, 4)]
-    took = evaluation_forecast._whole(Took(10, 11), parts, 4)
-    assert took == Took(pytest.approx(2 + 16 + 7), pytest.approx(2 + 32 + 7))
-
-
-def test_a_dry_run_of_another_evaluation_than_of_what_is_there_is_refused(trained):
-    told = ["evaluate", "--dry-run", "--where", "category = Shoes", "--workspace", str(trained.workspace)]
-    assert CliRunner().invoke(app, told).exit_code == 2

@@ -52,7 +52,6 @@ def evaluate(
         Path | None, option("Folder of this run; default: evaluation/runs/ in the workspace.", metavar="RUN")
     ] = None,
     memory: Annotated[int, typer.Option(metavar="MIB", help="Memory for scores in ranking.")] = 256,
-    dry_run: Annotated[bool, option("Predict time and money by parts of it, write nothing.", "--dry-run")] = False,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
     on: OnOption = "auto",
@@ -82,18 +81,7 @@ def evaluate(
         raise SettingsError("--clip bounds the weights of --impressions", "name a log of what was shown")
     if impressions is not None and (given := [name for name, value in others.items() if value]):
         raise SettingsError(f"--impressions values molar's lists alone, without {', '.join(given)}", "leave them out")
-    if dry_run and any((impressions, where, gate, out, demo, index, trust_remote_code, on != "auto")):
-        kept = "--impressions, --where, --gate, --out, --demo, --index, --trust-remote-code and --on"
-        raise SettingsError(f"--dry-run predicts a run on what the workspace has, {kept} say more", "leave these out")
     shop = run.shop(demo_beside(run.root) if demo else catalogue)
-    if dry_run:
-        predicted = shop.evaluation_forecast(
-            suite, models=model or (), slices=column or (), seeds=seeds, category=category, ties=ties, seen=seen,
-            memory=memory,
-        )  # fmt: skip
-        if not run.document(predicted.to_dict()):
-            run.console.line(*predicted.lines())
-        return
     if impressions is not None:
         _print_value(run, shop.value_shown(impressions, clip=clip, where=where), impressions)
         return
