@@ -4,9 +4,9 @@ The items that have a number in a dimension lie one after the other, so that the
 there are such numbers in the dimensions of a user, however many items there are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import count as count_up
 from typing import Any, NamedTuple
 
@@ -95,8 +95,8 @@ class SparseItemIndex:
         bounds = dimensions.searchsorted(spans).reshape(-1, 2)  # of those of a user, by span
         sizes = ends - begins
         fits = count <= _MOST_ITEMS and len(self.values) <= _MOST_NUMBERS
-        if fits and sizes.sum() > _BRIEF and next(self._asked) >= _ALONE:
-            return self._whole(dimensions, readings, sizes, bounds, count)
+        if fits and sizes.sum() > _BRIEF and next(self._asked) >= _ALONE and (routines := _routines()) is not None:
+            return self._whole(routines, dimensions, readings, sizes, bounds, count)
         items = _read(self.items, begins, ends)
         values = _read(self.values, begins, ends) * np.repeat(readings, sizes)
         rows, places, number = None, items, count
@@ -109,24 +109,25 @@ class SparseItemIndex:
             own[:] = np.bincount(places[some], values[some], minlength=number)
         return Sums(rows, parts)
 
-    def _whole(self, dimensions: Rows, readings: Array, sizes: Rows, bounds: Rows, count: int) -> Sums:
+    def _whole(
+        self, routines: "_Routines", dimensions: Rows, readings: Array, sizes: Rows, bounds: Rows, count: int
+    ) -> Sums:
         """The same by SciPy, in half of the time.
 
         Numbers of both sides have 24 bits, so products are exact in float64; they are added up in the order of
         dimensions either way. So the sums are the same in every bit.
         """
-        # What `matrix[rows].T @ vector` calls; checks and copies in between take longer than the work.
-        from scipy.sparse._sparsetools import csc_matvec, csr_row_index
-
         starts, rows = self._whole_numbers
         named = dimensions.astype(np.int32)
         edges = np.zeros(len(named) + 1, np.int32)
         np.cumsum(sizes, out=edges[1:])
         items, values = np.empty(edges[-1], np.int32), np.empty(edges[-1], self.values.dtype)
-        csr_row_index(len(named), named, starts, rows, self.values, items, values)
+        routines.row_index(len(named), named, starts, rows, self.values, items, values)
         parts, numbers = np.zeros((len(bounds), count)), values.astype(np.float64)
         for own, (first, last) in zip(parts, bounds.tolist(), strict=True):
-            csc_matvec(count, last - first, edges[first : last + 1], items, numbers, readings[first:last], own)
+            routines.add_products(
+                count, last - first, edges[first : last + 1], items, numbers, readings[first:last], own
+            )
         return Sums(None, parts)
 
     @cached_property
@@ -184,6 +185,23 @@ class SparseItemIndex:
         dimensions = dimensions[: np.searchsorted(dimensions, len(self))]
         readings = np.asarray(sparse.values, np.float64)[: len(dimensions)]
         return dimensions, readings, self.starts[dimensions], self.starts[dimensions + 1]
+
+
+class _Routines(NamedTuple):
+    """What SciPy's ``matrix[rows].T @ vector`` calls; its checks and copies around them take longer than the work."""
+
+    row_index: Callable[..., None]
+    add_products: Callable[..., None]
+
+
+@cache
+def _routines() -> _Routines | None:
+    """They are SciPy's own: None where a version has moved them, and NumPy does the same more slowly."""
+    try:
+        from scipy.sparse._sparsetools import csc_matvec, csr_row_index
+    except ImportError:
+        return None
+    return _Routines(csr_row_index, csc_matvec)
 
 
 def _distinct(items: Array) -> tuple[Rows, Rows]:

@@ -31,12 +31,15 @@ def test_sums_are_equal_in_every_bit_whoever_adds_them_up(each: int, monkeypatch
     first = [index.sums(user, SPANS, COUNT) for user in users]  # by NumPy: so few ask alone
     monkeypatch.setattr(sparse_index, "_ALONE", 0)
     monkeypatch.setattr(sparse_index, "_BRIEF", 0)
+    assert sparse_index._routines() is not None, "SciPy has moved them: look for the new place"
     later = [index.sums(user, SPANS, COUNT) for user in users]
+    monkeypatch.setattr(sparse_index, "_routines", lambda: None)
+    without = [index.sums(user, SPANS, COUNT) for user in users]
     expected = np.zeros((600, COUNT))
     for dimension in range(580):
         some = slice(index.starts[dimension], index.starts[dimension + 1])
         expected[dimension, index.items[some]] = index.values[some]
-    for user, found in zip(users, zip(first, later, strict=True), strict=True):
+    for user, found in zip(users, zip(first, later, without, strict=True), strict=True):
         by_hand = np.zeros((2, COUNT))
         for dimension, value in zip(user.indices, user.values, strict=True):
             for own, (begin, end) in zip(by_hand, SPANS, strict=True):
