@@ -81,7 +81,7 @@ class Binding:
     def now(self, root: Path) -> Path:
         """Where the catalogue is: beside the workspace as before, where its files are there, else as it was written."""
         if self.beside is not None:
-            beside = Path(os.path.normpath(root.resolve() / self.beside))
+            beside = (root.resolve() / self.beside).resolve()
             if beside != self.catalogue and _has_files(root, beside, copied=True):
                 return beside
         return self.catalogue

@@ -185,3 +185,15 @@ def test_a_new_workspace_is_for_its_user_alone_and_one_that_is_there_stays_as_it
     assert made.root.stat().st_mode & 0o777 == 0o700
     (there := tmp_path / "there").mkdir(mode=0o755)
     assert Workspace.for_catalogue(there, catalogue).root.stat().st_mode & 0o777 == 0o755
+
+
+def test_the_same_catalogue_by_a_link_is_no_other_one(tmp_path: Path) -> None:
+    shop = catalogue(tmp_path / "data" / "shop")
+    (tmp_path / "deep").mkdir()
+    made(tmp_path / "deep" / ".molar", shop)
+    (tmp_path / "other" / "deep").mkdir(parents=True)
+    shutil.copytree(tmp_path / "deep" / ".molar", tmp_path / "other" / "deep" / ".molar")
+    (tmp_path / "other" / "data").symlink_to(tmp_path / "data")  # by which its path beside the copy leads to the shop
+    with claimed(tmp_path / "other" / "deep" / ".molar", shop) as told:
+        assert told == ""
+    assert Workspace.open(tmp_path / "other" / "deep" / ".molar").catalogue == shop
