@@ -111,6 +111,9 @@ def test_a_server_that_is_killed_leaves_no_worker_behind(workspace, turn):
         server.end(signal.SIGKILL)
     until(lambda: not any(map(alive, workers)), 10)
     until(lambda: refuses(server), 10)  # the last thread of a process closes its socket after the first one is gone
+    assert not below(server.process.pid)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.address}/health/live")
 
 
 def refuses(server: Program) -> bool:
