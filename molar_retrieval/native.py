@@ -2,6 +2,14 @@
 
 import ctypes
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _LARGE = 1 << 30
@@ -43,3 +51,25 @@ def give_freed_memory_back() -> bool:
         return False
     trim(0)
     return True
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Products of matrices by one thread each, then by as many as before; some 10 microseconds.
+
+    What an answer multiplies is so small that a second thread gains nothing, and where its core is busy it is waited
+    for many times longer than the product takes. OpenBLAS hears of it in the main thread alone, so elsewhere nothing
+    happens.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _blas().limit(limits=1):
+        yield
+
+
+@cache
+def _blas() -> "ThreadpoolController":
+    from threadpoolctl import ThreadpoolController  # finds out what is loaded, a millisecond
+
+    return ThreadpoolController().select(user_api="blas")

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from molar_indexes.answerer import Answerer
 from molar_retrieval.errors import MolarError, RequestError
+from molar_retrieval.native import one_thread
 
 Answered = TypeVar("Answered")
 _AGAIN = 10.0
@@ -79,7 +80,8 @@ class Following:
             lent = self._present
             lent.answers += 1
         try:
-            yield lent.answerer
+            with one_thread():
+                yield lent.answerer
         finally:
             with self._counting:
                 lent.answers -= 1
