@@ -1,9 +1,10 @@
 """Settings of a Ray cluster, the section ``[cluster]`` of ``molar.toml``."""
 
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from molar_retrieval.settings import Settings
 
@@ -25,6 +26,19 @@ class ClusterSettings(Settings):
     workers: int | None = Field(
         None, ge=1, le=10_000, description="work at once, at most; None: as many as there are CPUs, or GPUs where used"
     )
+    ranks: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description="train towers together, each with a GPU, or with as many CPUs as [align] threads says; 0: this"
+        " machine trains; None: one per GPU, where there are more of them than here",
+    )
+
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        if self.ranks and self.storage is not None:
+            raise ValueError("ranks read the workspace in a folder that all machines see: leave storage out")
+        return self
 
     @field_validator("storage")
     @classmethod

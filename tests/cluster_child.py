@@ -24,6 +24,7 @@ from molar_eval.models.base import Task
 from molar_eval.ranking_job import RankingJob
 from molar_retrieval.cluster import local
 from molar_retrieval.cluster.address import ClusterAddress
+from molar_retrieval.cluster.ranks import RanksOnCluster
 from molar_retrieval.cluster.runner import OnCluster, nodes_of
 from molar_retrieval.cluster.storage import OnStorage
 from molar_retrieval.config import EmbedSettings
@@ -136,6 +137,17 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
         )
         told[workers] = {"cases": len(lists.items), "notes": progress.notes}
     return told
+
+
+def trained(workspace: str, shop: str, folder: str, ranks: int, times: int, **more: Any) -> dict[str, Any]:
+    """An alignment whose towers so many ranks of the cluster train, of whom the second is killed so many times."""
+    import training_groups
+
+    group = training_groups.Killing(RanksOnCluster(_address(workspace), ranks), Path(folder), times)
+    try:
+        return training_groups.aligned(Path(shop), group, **more)
+    except MolarError as error:
+        return {"error": error.message}
 
 
 def _address(workspace: str) -> ClusterAddress:

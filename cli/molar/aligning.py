@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from molar_retrieval.progress import Progress
     from molar_retrieval.runner import Runner
     from molar_retrieval.statistics.ledger import LedgerStanding
+    from molar_retrieval.training.group import Group
     from molar_retrieval.workspace import Workspace
 
 
@@ -88,13 +89,15 @@ def align(
     others: "Sequence[Path] | None" = None,
     counting: "Runner | None" = None,
     reading: "Runner | None" = None,
+    group: "Group | None" = None,
     on_epoch: "Callable[[EpochScore], None] | None" = None,
 ) -> Aligned | None:
     """Train and publish; of several processes the first one does all but the training, and the others return None.
 
     With ``[privacy] epsilon`` it is made of statistics with noise instead, the workspace's own and those in files of
     ``others``; None: as the live ones have them. ``counting`` does what is counted in blocks of items, ``reading`` what
-    towers make of people for the generation. ``on_epoch`` is told of each epoch; None: a note of the progress.
+    towers make of people for the generation; a ``group`` may train these, but where several processes were launched.
+    ``on_epoch`` is told of each epoch; None: a note of the progress.
     """
     from molar_retrieval.alignment.align import align as train
     from molar_retrieval.alignment.align import help_to_align
@@ -123,6 +126,7 @@ def align(
             restart=restart,
             processes=processes,
             runner=counting,
+            group=None if processes.several else group,
             progress=progress,
             on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
         )

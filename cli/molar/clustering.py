@@ -10,6 +10,7 @@ from molar_retrieval.errors import MissingArtefactError
 if TYPE_CHECKING:
     from molar_retrieval.cluster.address import ClusterAddress
     from molar_retrieval.runner import Runner
+    from molar_retrieval.training.group import Group
 
 AUTO, LOCAL, CLUSTER = "auto", "local", "cluster"
 MANY_COUNTED = 100_000
@@ -20,6 +21,8 @@ MANY_SENT = 200_000
 """Points that are sent to a server, from which on it pays: fewer are sent from here in a minute."""
 MANY_SCORES = 2_000_000_000
 """Scores of a test, cases by items, from which on it pays to rank them there: fewer take a minute or two here."""
+MANY_TRAINED = 1_000_000
+"""Interactions that towers are trained on, from which on it pays to have GPUs of a cluster do it."""
 _ANSWERS = 60.0
 """Seconds that a cluster has to say what machines it has."""
 
@@ -184,23 +187,42 @@ def runner_of(shop: ShopBase, on: str, here: "Runner", least: int) -> "Runner":
         BackendError: If the extra ``cluster`` is not installed.
         SettingsError: If the address is none.
     """
-    if on == LOCAL:
+    address = _used(shop, on)
+    if address is None:
         return here
-    from molar_retrieval.cluster import local
     from molar_retrieval.cluster.runner import BySize, OnCluster
 
-    address = address_of(shop, on)
-    if address is None:
-        if on == AUTO:
-            return here
-        raise MissingArtefactError(
-            "this workspace has no cluster", "run `molar cluster up`, or name one: --on ray://HOST:10001"
-        )
-    if on == AUTO and shop.settings.cluster.address is None and len(local.members(shop.workspace)) < 2:
-        return here  # a cluster of this machine alone
     cluster: Runner = OnCluster(address, shop.settings.cluster.workers)
     if (storage := shop.settings.cluster.storage) is not None:
         from molar_retrieval.cluster.storage import OnStorage
 
         cluster = OnStorage(cluster, storage)
     return BySize(here, cluster, least) if on == AUTO else cluster
+
+
+def ranks_of(shop: ShopBase, on: str) -> "Group | None":
+    """Who trains the towers of a call, where that may be a cluster; None, and errors, as :func:`runner_of` has them."""
+    address, settings = _used(shop, on), shop.settings.cluster
+    if address is None or settings.storage is not None:  # ranks read the workspace itself
+        return None
+    from molar_retrieval.cluster.address import require_ray
+    from molar_retrieval.cluster.ranks import RanksOnCluster
+
+    require_ray()
+    return RanksOnCluster(address, settings.ranks, MANY_TRAINED if on == AUTO else 0)
+
+
+def _used(shop: ShopBase, on: str) -> "ClusterAddress | None":
+    """The cluster of a call; None: this machine does all of it."""
+    if on == LOCAL:
+        return None
+    from molar_retrieval.cluster import local
+
+    address = address_of(shop, on)
+    if address is None and on != AUTO:
+        raise MissingArtefactError(
+            "this workspace has no cluster", "run `molar cluster up`, or name one: --on ray://HOST:10001"
+        )
+    if on == AUTO and shop.settings.cluster.address is None and len(local.members(shop.workspace)) < 2:
+        return None  # a cluster of this machine alone
+    return address

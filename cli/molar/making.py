@@ -241,15 +241,15 @@ class Making(Foretelling):
                 :meth:`rollback` makes it live by its name. Nothing goes to a server. False: as the settings say.
             index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
             trust_remote_code: Let the encoder of ``where`` run code that it brings.
-            on: Who counts where there are so many items that it is done in blocks, and who makes vectors of users where
-                towers read them; see :meth:`recommend`.
+            on: Who counts where there are so many items that it is done in blocks, who makes vectors of users where
+                towers read them, and who trains these, if ``[cluster] ranks`` has it done there; see :meth:`recommend`.
             on_epoch: Told of each epoch's validation score; None: shown with the progress.
 
         Returns:
             What was done; None in a process that only helps another one of the same launch.
         """
         from molar.aligning import align, refuse_idle
-        from molar.clustering import MANY_COUNTED, MANY_READ, processes, runner_of
+        from molar.clustering import MANY_COUNTED, MANY_READ, processes, ranks_of, runner_of
 
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
         flags |= {"threads": threads, "device": device, "seed": seed}
@@ -270,6 +270,7 @@ class Making(Foretelling):
                 others=files,
                 counting=counting,
                 reading=reading,
+                group=ranks_of(self, on),
                 on_epoch=on_epoch,
             )
 

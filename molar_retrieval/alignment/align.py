@@ -2,8 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,20 @@ from molar_retrieval.alignment.counting import Experts, count
 from molar_retrieval.alignment.fusion import Fusion
 from molar_retrieval.alignment.horizons import with_later
 from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.sparing import ContentProbe
 from molar_retrieval.alignment.store import described, save
-from molar_retrieval.alignment.training import EpochScore, TrainingData, learned_until, sized, train
+from molar_retrieval.alignment.training import (
+    PROBED,
+    EpochScore,
+    TrainingData,
+    ask_probe,
+    learned_until,
+    sized,
+    train,
+    train_rounds,
+    trained,
+)
 from molar_retrieval.alignment.validation import ValidationCases, means, ranks
 from molar_retrieval.arrays import Ranks
 from molar_retrieval.catalog import Catalogue, is_current
@@ -39,7 +51,9 @@ from molar_retrieval.ranking import reranker
 from molar_retrieval.runner import Runner
 from molar_retrieval.training import checkpoint
 from molar_retrieval.training.device import pick_device, pick_precision
+from molar_retrieval.training.group import Group
 from molar_retrieval.training.processes import ALONE, Processes
+from molar_retrieval.training.trainer import TrainingState
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
@@ -81,6 +95,7 @@ def align(
     restart: bool = False,
     processes: Processes = ALONE,
     runner: Runner | None = None,
+    group: Group | None = None,
     progress: Progress = SILENT,
     on_epoch: Callable[[EpochScore], None] = lambda _: None,
 ) -> AlignReport:
@@ -91,7 +106,7 @@ def align(
 
     Of the settings ``align``, ``cf``, ``split`` and ``privacy`` matter; ``restart`` forgets unfinished work. This is
     the first of the ``processes``; the others :func:`help_to_align`. What is counted in blocks of items is so by the
-    ``runner``; None: by this process, in memory.
+    ``runner``; None: by this process, in memory. Where a ``group`` trains the towers, this process does the rest.
 
     Raises:
         MissingArtefactError: If content vectors or prepared interactions are missing.
@@ -136,9 +151,12 @@ def align(
             if restart:
                 shutil.rmtree(partial)
                 partial = store.partial(run[:16])
-            job = processes.agreed(_TrainingJob(options, settings.split, partial, run, read.names, least))
+            root, folder = read.root.absolute(), partial.absolute()  # a group's processes are elsewhere
+            job = processes.agreed(TrainingJob(root, options, settings.split, folder, run, read.names, least))
             counting = None if runner is None else Counting(partial / FOLDER, runner, progress)
-            facts = _train(read, job, processes, progress, tell, counting)
+            if group is not None:
+                group = group.for_work(sizes[2], gpu=job.gpu, progress=progress) if options.towers else None
+            facts = _train(read, job, processes, group, progress, tell, counting)
             shutil.rmtree(partial / FOLDER, ignore_errors=True)
             seen.keep(read, partial)
             versions = library_versions("torch", "numpy", "implicit")
@@ -152,28 +170,85 @@ def align(
 
 def help_to_align(workspace: Workspace, processes: Processes) -> None:
     """What the other processes of a launch do: train with the first one, which does all the rest."""
-    job: _TrainingJob | None = processes.agreed(None)
+    job: TrainingJob | None = processes.agreed(None)
     if job is not None:
-        data, _ = training_data(pin_named(workspace, job.read, _WORK), job.settings, job.split)
-        train(data, job.settings, job.partial, job.run, processes=processes)
+        train(job.data(workspace), job.settings, job.folder, job.run, processes=processes)
 
 
 @dataclass(frozen=True)
-class _TrainingJob:
-    """What is to be trained: all sizes filled in, the versions of what is read, by kind, and the fewest people."""
+class TrainingJob:
+    """What is to be trained, for a :class:`~molar_retrieval.training.group.Group` as well.
 
+    Attributes:
+        root: Of the workspace.
+        settings: With all sizes filled in.
+        split: What validates.
+        folder: Where the run lies.
+        run: Its fingerprint.
+        read: The versions of what is read, by kind.
+        least: The fewest people.
+        most: Epochs after which it pauses; None: it goes on to the end.
+    """
+
+    root: Path
     settings: AlignSettings
     split: SplitSettings
-    partial: Path
+    folder: Path
     run: str
     read: Mapping[str, str]
     least: int
+    most: int | None = None
+    task: str = "training the towers"
+
+    @property
+    def gpu(self) -> bool:
+        """Whether each process takes a GPU, where there are any."""
+        return self.settings.device != "cpu"
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each process of a group."""
+        return self.settings.threads or 1
+
+    def data(self, workspace: Workspace) -> TrainingData:
+        """What the network trains on."""
+        return training_data(pin_named(workspace, self.read, _WORK), self.settings, self.split)[0]
+
+    def rounds(self, processes: Processes) -> Iterator[list[dict[str, Any]]]:
+        """See :class:`~molar_retrieval.training.group.GroupJob`."""
+        settings = self.settings.model_copy(update={"threads": self.threads})
+        for scores in train_rounds(self.data(Workspace(self.root)), settings, self.folder, self.run, processes):
+            yield [asdict(score) for score in scores]
+            if len(scores) == self.most:
+                return
+
+
+def _train_by(
+    group: Group,
+    job: TrainingJob,
+    data: TrainingData,
+    probe: ContentProbe,
+    progress: Progress,
+    on_epoch: Callable[[EpochScore], None],
+) -> tuple[PostAlignment, TrainingState[EpochScore]]:
+    """Have the towers trained by others; the probe is asked here, where experts are counted."""
+    told = 0
+    for most in (PROBED, None) if probe.asks else (None,):
+        with closing(group.rounds(replace(job, most=most), progress)) as rounds:
+            for scores in rounds:
+                for score in scores[told:]:
+                    on_epoch(EpochScore(**score))
+                told = max(told, len(scores))
+        if most is not None:
+            ask_probe(data, job.settings, job.folder, job.run, probe)
+    return trained(data, job.settings, job.folder, job.run)
 
 
 def _train(
     workspace: Workspace,
-    job: _TrainingJob,
+    job: TrainingJob,
     processes: Processes,
+    group: Group | None,
     progress: Progress,
     on_epoch: Callable[[EpochScore], None],
     counting: Counting | None,
@@ -187,9 +262,12 @@ def _train(
         return count(data.log, data.cases, data.features, settings, progress, job.least, counting=counting)
 
     probe = ContentProbe(data, settings, counted)
-    network, state = train(
-        data, settings, job.partial, job.run, probe=probe, processes=processes, progress=progress, on_epoch=on_epoch
-    )
+    if group is None:
+        network, state = train(
+            data, settings, job.folder, job.run, probe=probe, processes=processes, progress=progress, on_epoch=on_epoch
+        )
+    else:
+        network, state = _train_by(group, job, data, probe, progress, on_epoch)
     precision, experts = pick_precision(settings.precision, pick_device(settings.device)), counted()
     numbers = numeric_attributes(Catalogue.open(workspace["catalogue"].require()[0]))
     standards = reranker.describe(numbers)
@@ -212,7 +290,7 @@ def _train(
     again = choose_again(held_out(workspace, job.split), network, data, experts, settings, job.least, precision)
     if again is not None:
         model = again.given_to(model)
-    save(model, job.partial)
+    save(model, job.folder)
     encoder = workspace["content"].require()[1].settings["encoder"]
     return {
         "encoder": {name: encoder[name] for name in ("name", "fingerprint")},

@@ -32,12 +32,18 @@ class ContentProbe:
     settings: AlignSettings
     counted: Callable[[], Experts]
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to be asked."""
+        data, towers = self.data, self.settings.towers
+        possible = len(towers) > 1 and _CONTENT in towers and len(data.cases) >= ENOUGH
+        return possible and not parity(~data.warm) and data.log.n_items <= _MOST_ITEMS
+
     def __call__(self, towers: Mapping[str, ScoreComponent]) -> Mapping[str, Gain]:
         """What the content tower brings, if that is no more than chance gives; nothing where it stays."""
-        data = self.data
-        asked = len(towers) > 1 and _CONTENT in towers and len(data.cases) >= ENOUGH
-        if not asked or parity(~data.warm) or data.log.n_items > _MOST_ITEMS:
+        if len(towers) < 2 or not self.asks:
             return {}
+        data = self.data
         parts = {**towers, **self.counted().parts(data.cases)}
         fusion = fuse(data.cases, parts, self.settings.seed, least=1.0)
         others = [fusion.weights[name] for name in towers if name != _CONTENT]

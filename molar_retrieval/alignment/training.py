@@ -1,7 +1,7 @@
 """Training the post-alignment network."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.arrays import Mask, Matrix, Ranks
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
+from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.native import keep_freed_memory
@@ -34,7 +35,7 @@ _CONTENT_WEIGHTS = (0.02, 0.1, 0.35, 1.0, 3.0)
 """What an epoch tries as the content tower's weight beside the collaborative one's 1, so as to know the best epoch."""
 _MOST_CASES = 10_000
 """How many validation cases an epoch is judged by."""
-_PROBED = 2
+PROBED = 2
 """The epoch after which a tower may be spared."""
 _WARM_UP_STEPS = 200
 _LONGEST = 200
@@ -84,7 +85,7 @@ def learned_until(log: InteractionLog) -> int | None:
 class EpochScore:
     """What one epoch, counted from 1, brought: validation included, by the towers' sum and by each tower alone.
 
-    The loss is the mean per interaction, ``recall`` is Recall@10, all others are NDCG@10.
+    The loss is the mean per interaction, ``recall`` is Recall@10, all others are NDCG@10; ``processes`` trained.
     """
 
     epoch: int
@@ -94,6 +95,7 @@ class EpochScore:
     towers: dict[str, float]
     seconds: float
     spared: dict[str, dict[str, float]] = field(default_factory=dict)  # what towers brought that are trained no more
+    processes: int = 1
 
     @property
     def value(self) -> float:
@@ -139,6 +141,45 @@ def train(
     with threads(settings.threads), torch.random.fork_rng():
         trainer = TowerTrainer(data, settings, run, processes, onwards, probe)
         trainer.train(folder, progress, on_epoch)
+        return trainer.network.pruned().eval(), trainer.state
+
+
+def train_rounds(
+    data: TrainingData, settings: AlignSettings, folder: Path, run: str, processes: Processes
+) -> Iterator[list[EpochScore]]:
+    """The same by one of several processes of which none asks a probe, an epoch at a time: yields the scores so far.
+
+    The weights are left in ``folder``, where :func:`ask_probe` and :func:`trained` find them.
+    """
+    keep_freed_memory()
+    with threads(settings.threads), torch.random.fork_rng():
+        yield from TowerTrainer(data, settings, run, processes).each_round(folder)
+
+
+def ask_probe(data: TrainingData, settings: AlignSettings, folder: Path, run: str, probe: Probe) -> None:
+    """Ask after the epochs that others have trained, if it is time, and leave the answer to those that go on."""
+    with threads(settings.threads), torch.random.fork_rng():
+        trainer = TowerTrainer(data, settings, run, probe=probe)
+        trainer.resume(folder)
+        if len(trainer.state.scores) == PROBED:
+            score = trainer.state.scores.pop()
+            trainer.state.scores.append(replace(score, spared=trainer.probed()))
+            trainer.save(judged=True)
+
+
+def trained(
+    data: TrainingData, settings: AlignSettings, folder: Path, run: str
+) -> tuple[PostAlignment, TrainingState[EpochScore]]:
+    """What others have left in ``folder`` at the end, as :func:`train` returns it; DataError where it is not there."""
+    with torch.random.fork_rng():
+        trainer = TowerTrainer(data, settings, run)
+        trainer.resume(folder)
+        if not trainer.done:
+            raise DataError(
+                f"the last epoch that was trained is not to be seen in {folder}",
+                "have the workspace on storage that this machine and all workers have under the same path",
+            )
+        trainer.train(folder)
         return trainer.network.pruned().eval(), trainer.state
 
 
@@ -230,7 +271,6 @@ class TowerTrainer(Trainer[EpochScore]):
         found = validate(self.network, self.validation, self.precision)
         together = found.pop("towers")
         seconds = time.perf_counter() - began
-        spared = self.probe(tower_parts(self.network, self.data, self.precision)) if number == _PROBED else {}
         return EpochScore(
             epoch=number,
             loss=float(total) / max(1, count),
@@ -238,8 +278,14 @@ class TowerTrainer(Trainer[EpochScore]):
             recall=recall(together),
             towers={name: ndcg(rank) for name, rank in found.items()},
             seconds=seconds,
-            spared={name: asdict(gain) for name, gain in spared.items()},
+            spared=self.probed() if number == PROBED else {},
+            processes=self.processes.count,
         )
+
+    def probed(self) -> dict[str, dict[str, float]]:
+        """What towers bring that the probe names."""
+        parts = tower_parts(self.network, self.data, self.precision)
+        return {name: asdict(gain) for name, gain in self.probe(parts).items()}
 
     def round(self, progress: Progress = SILENT) -> EpochScore:
         """See :class:`Trainer`; what was spared before is left out, also in a process that goes on after a kill."""

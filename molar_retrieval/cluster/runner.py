@@ -1,8 +1,9 @@
 """Who does the shards of a work where there is a cluster: its machines, or this one, by how much there is to do."""
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from threading import current_thread, main_thread
@@ -18,10 +19,7 @@ _LEAVE = 15.0  # seconds that the process in between has to take its leave of th
 
 
 class OnCluster(Runner):
-    """Workers on the machines of a Ray cluster, at most so many at once; None: one per CPU.
-
-    A process in between speaks to the cluster, as Ray may end the one that does where the cluster's head goes.
-    """
+    """Workers on the machines of a Ray cluster, at most so many at once; None: one per CPU."""
 
     def __init__(self, address: ClusterAddress, workers: int | None = None) -> None:
         require_ray()
@@ -32,35 +30,45 @@ class OnCluster(Runner):
     ) -> Generator[tuple[Shard, Sequence[str]]]:
         self._address.require()
         shards = {shard.number: shard for shard in missing}
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        work = packed(_drive, self._address, job, missing, self._workers)
-        by_main = current_thread() is main_thread()
-        process = context.Process(target=begin_watching, args=(work, by_main, theirs), daemon=True)
-        process.start()
-        theirs.close()
-        try:
-            while (told := self._next(ours)) is not None:
-                if isinstance(told, Exception):
-                    raise told
-                if isinstance(told, str):
-                    progress.note(told)
-                else:
-                    yield shards[told[0]], told[1]
-        finally:
-            ours.close()
-            process.join(_LEAVE)
-            process.kill()
+        with closing(heard(self._address, progress, _drive, self._address, job, missing, self._workers)) as told:
+            for number, notes in told:
+                yield shards[number], notes
 
-    def _next(self, ours: Connection) -> Exception | str | tuple[int, Sequence[str]] | None:
-        try:
-            told: Exception | str | tuple[int, Sequence[str]] | None = ours.recv()
-        except (EOFError, ConnectionError) as error:
-            raise BackendError(
-                f"the connection to the cluster at {self._address.url} ended",
-                "see `molar cluster status`; then run the same command again, what is done is kept",
-            ) from error
-        return told
+
+def heard(address: ClusterAddress, progress: Progress, work: Callable[..., None], *arguments: Any) -> Generator[Any]:
+    """What a process in between tells, which speaks to the cluster: Ray may end the one that does where the head goes.
+
+    It does the ``work``, which gets the other end of the connection as its last argument, tells errors, sentences for
+    the progress and what is yielded here, and None at the end. It ends with this process, and where nobody listens.
+    """
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    by_main = current_thread() is main_thread()
+    process = context.Process(target=begin_watching, args=(packed(work, *arguments), by_main, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        while (told := _next(ours, address)) is not None:
+            if isinstance(told, Exception):
+                raise told
+            if isinstance(told, str):
+                progress.note(told)
+            else:
+                yield told
+    finally:
+        ours.close()
+        process.join(_LEAVE)
+        process.kill()
+
+
+def _next(ours: Connection, address: ClusterAddress) -> Any:
+    try:
+        return ours.recv()
+    except (EOFError, ConnectionError) as error:
+        raise BackendError(
+            f"the connection to the cluster at {address.url} ended",
+            "see `molar cluster status`; then run the same command again, what is done is kept",
+        ) from error
 
 
 class BySize(Runner):
@@ -86,13 +94,13 @@ class BySize(Runner):
 def _drive(
     address: ClusterAddress, job: ShardJob, shards: Sequence[Shard], workers: int | None, wanted: Connection
 ) -> None:
-    _enter(address)
-    from molar_retrieval.cluster.engine import drive
+    enter(address)
+    from molar_retrieval.cluster import engine
 
-    drive(job, shards, address.url, workers, wanted)
+    engine.drive(address.url, wanted, lambda: engine.Pool(job, shards, workers, wanted).made())
 
 
-def _enter(address: ClusterAddress) -> None:
+def enter(address: ClusterAddress) -> None:
     """Let this process be one that uses the cluster; before ray is imported."""
     os.environ.update({"RAY_BACKEND_LOG_LEVEL": "error", **address.environment()})
 
@@ -100,7 +108,7 @@ def _enter(address: ClusterAddress) -> None:
 def nodes_of(address: ClusterAddress, timeout: float) -> list[dict[str, Any]]:
     """The machines of a cluster, as :func:`molar_retrieval.cluster.engine.nodes` tells them."""
     address.require()
-    with Workers(1, _enter, address) as asking:
+    with Workers(1, enter, address) as asking:
         try:
             return asking.submit(_nodes, address.url).result(timeout)
         except (TimeoutError, BrokenProcessPool) as error:

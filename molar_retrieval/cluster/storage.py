@@ -10,6 +10,7 @@ there. A run that was killed finds the shards that were made, and all is removed
 """
 
 import json
+import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -118,15 +119,17 @@ class StoredJob:
                     self.storage.fetch(file, size, place / name)
             moved = self.job.moved(place)
             with moved.opened() as make:
-                for name in inputs:
-                    (place / name).unlink()  # what is mapped stays; nobody tidies up after a worker that is killed
+                shutil.rmtree(place)  # what is mapped stays; nobody tidies up after a worker, who is killed at the end
 
                 def work(shard: Shard) -> Sequence[str]:
-                    notes, path = tuple(make(shard)), moved.path(shard.number)
-                    with _told(self.storage.url):
-                        sent = self.storage.send(path)
-                        self.storage.write(f"{shard.number:08}", {"file": sent, "notes": notes})
-                    path.unlink()
+                    place.mkdir(mode=0o700)
+                    try:
+                        notes, path = tuple(make(shard)), moved.path(shard.number)
+                        with _told(self.storage.url):
+                            sent = self.storage.send(path)
+                            self.storage.write(f"{shard.number:08}", {"file": sent, "notes": notes})
+                    finally:
+                        shutil.rmtree(place)
                     return notes
 
                 yield work

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +17,7 @@ from molar_retrieval.tensors import under
 LAST = "checkpoint.safetensors"
 BEST = "best.safetensors"
 _WRITING = ".writing"
-FILES = tuple(name for file in (LAST, BEST) for name in (file, str(Path(file).with_suffix(_WRITING))))
+FILES = (LAST, BEST)
 """What only an unfinished run needs."""
 _EARLIER = "last.safetensors"
 """What earlier versions of molar left of an adapter's run."""
@@ -48,8 +49,11 @@ def load(
 ) -> State | None:
     """Fill weights and optimiser with what an earlier process left, and return its state; None: nothing of this run.
 
-    The state holds the run's fingerprint as ``run``. StaleArtefactError if the file is unreadable.
+    The state holds the run's fingerprint as ``run``. What was not written to its end is removed. StaleArtefactError if
+    the file is unreadable.
     """
+    for torn in folder.glob(f"*{_WRITING}"):
+        torn.unlink(missing_ok=True)
     last = folder / LAST
     state, tensors = _filled(last if last.exists() else folder / _EARLIER, run, weights, remedy)
     if state is None:
@@ -78,7 +82,7 @@ def _filled(path: Path, run: str, weights: Mapping[str, Tensor], remedy: str) ->
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], state: State) -> None:
-    temporary = path.with_suffix(_WRITING)
+    temporary = path.with_name(f"{path.stem}.{uuid4().hex}{_WRITING}")  # a rank of a dead program may write yet
     copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(copies, temporary, {_STATE: json.dumps(state)})
     temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Several processes that train one network, one per GPU, under `accelerate launch` or `torchrun`; else there is one.
+"""Several processes that train one network, one per GPU, by `accelerate launch`, `torchrun` or on a cluster; else one.
 
 All processes hold the whole network and see the same epoch; each takes its share of the batches, and gradients are
 averaged. The first process decides, validates, writes and publishes.
@@ -22,10 +22,17 @@ _PATIENCE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of this run, as the launcher set them: the number of this one, from 0, and how many there are."""
+    """The processes of this run, as the launcher set them.
+
+    Attributes:
+        index: The number of this one, from 0.
+        count: How many there are.
+        patience: How long they wait for each other; then those that are left end with an error.
+    """
 
     index: int = 0
     count: int = 1
+    patience: timedelta = _PATIENCE
 
     @classmethod
     def of_launcher(cls) -> "Processes":
@@ -46,7 +53,7 @@ class Processes:
     def _state(self) -> Any:
         from accelerate import PartialState  # takes a second to load, and most runs have one process
 
-        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=self.patience)
         atexit.register(state.destroy_process_group)  # threads of it that still run when Python is gone end in an abort
         return state
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -105,19 +105,34 @@ class Trainer(ABC, Generic[S]):
         ``on_score`` hears, in the first process, of each score once it is safe on disk, earlier ones included. The best
         one is returned, None where nothing could be trained. StaleArtefactError if the checkpoint is unreadable.
         """
+        told = 0
+        for scores in self.each_round(folder, progress):
+            for score in scores[told:] if self.processes.first else ():
+                on_score(score)
+            told = len(scores)
+        return self.restore_best()
+
+    def each_round(self, folder: Path, progress: Progress = SILENT) -> Iterator[list[S]]:
+        """Train until done: yields the scores so far, those in ``folder`` first, then after each round, which is safe.
+
+        Errors as in :meth:`train`.
+        """
+        self.resume(folder)
+        yield self.state.scores
+        with torch.random.fork_rng():
+            while not self.done:
+                self.round(progress)
+                self.save(judged=True)
+                yield self.state.scores
+
+    def resume(self, folder: Path) -> None:
+        """Go on from what an earlier process left in ``folder``, where it left anything."""
         self.folder = folder
         found = checkpoint.load(folder, self.state.run, self.weights, self.optimiser, self._remedy)
         if found is not None:
             self.state = self._read(found)
-        tell = on_score if self.processes.first else lambda _: None
-        for score in self.state.scores:
-            tell(score)
-        with torch.random.fork_rng():
-            while not self.done:
-                score = self.round(progress)
-                self.save(judged=True)
-                tell(score)
-        return self.restore_best()
+        if self.processes.agreed(self.state.step) != self.state.step:
+            raise RuntimeError(f"process {self.processes.index} does not see the checkpoint that the first one sees")
 
     def update(self, learning_rate: float) -> None:
         """Take a step along the gradients: their mean over the processes, at most of length 1."""

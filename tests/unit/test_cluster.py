@@ -17,7 +17,7 @@ from copies import copy_workspace
 from shard_jobs import SquaresJob, contents, shards, squares
 
 import molar
-from molar.clustering import address_of, runner_of
+from molar.clustering import MANY_TRAINED, address_of, ranks_of, runner_of
 from molar.doctor.cluster import cluster
 from molar.doctor.health import HealthState
 from molar_retrieval.cluster import local, runner
@@ -151,14 +151,15 @@ def test_by_size_it_says_where(tmp_path: Path) -> None:
 def test_without_ray_the_error_names_the_extra(shop: molar.Shop, monkeypatch: Any) -> None:
     monkeypatch.setattr("molar_retrieval.cluster.address.find_spec", lambda name: None)
     begun(shop.workspace)
-    for attempt in (lambda: runner_of(shop, "cluster", InThisProcess(), 1), lambda: local.up(shop.workspace)):
+    who = lambda: runner_of(shop, "cluster", InThisProcess(), 1), lambda: ranks_of(shop, "cluster")
+    for attempt in (*who, lambda: local.up(shop.workspace)):
         with pytest.raises(BackendError, match="Ray, which is not installed") as caught:
             attempt()
         assert "pip install 'molar-retrieval[cluster]'" in caught.value.hint
 
 
 def test_ray_is_imported_by_nobody_else() -> None:
-    code = "import sys, molar.clustering, molar_cli.app, molar_retrieval.cluster.runner; print('ray' in sys.modules)"
+    code = "import sys, molar.clustering, molar_cli.app, molar_retrieval.cluster.ranks; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -227,6 +228,17 @@ def test_who_does_the_work_is_passed_on(
         assert all(isinstance(named[work], OnCluster) for work in ("counting", "reading"))
         getattr(place, call)(on="auto")
         assert all(isinstance(asked.call_args.kwargs[work], BySize) for work in ("counting", "reading"))
+        trains = asked.call_args.kwargs.get("group")
+        assert call == "update" or (trains.ranks, trains.least) == (None, MANY_TRAINED)
+    (tmp_path / "other.toml").write_text("[cluster]\nranks = 2\n")
+    molar.Shop(trained.shop, tmp_path / ".molar", tmp_path / "other.toml").align(on="cluster")
+    trains = asked.call_args.kwargs["group"]
+    assert (trains.ranks, trains.least) == (2, 0)
+    (tmp_path / "other.toml").write_text('[cluster]\nstorage = "s3://bucket"\n')
+    molar.Shop(trained.shop, tmp_path / ".molar", tmp_path / "other.toml").align(on="cluster")
+    assert asked.call_args.kwargs["group"] is None  # ranks read the workspace itself
+    place.align(on="local")
+    assert asked.call_args.kwargs["group"] is None
     monkeypatch.setattr("molar_indexes.server.push.push", asked)
     place.push(to="http://127.0.0.1:1", on="cluster")
     assert isinstance(asked.call_args.kwargs["runner"], OnCluster)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from copies import copy_workspace
 from embedding_fakes import FakeEncoder, Shop
 from shard_jobs import contents, squares
 
@@ -172,6 +173,94 @@ def test_cases_are_ranked_the_same_though_a_worker_is_killed(space: Namespace, w
     found = [{path.name: path.read_bytes() for path in (tmp_path / number).glob("*.safetensors")} for number in "02"]
     assert len(found[0]) > 5
     assert found[0] == found[1]
+
+
+@pytest.fixture
+def untrained(trained: Any, tmp_path: Path) -> Path:
+    """The workspace of the small shop, without its alignment."""
+    ignore = shutil.ignore_patterns("alignment", "generations")
+    return copy_workspace(trained.workspace, tmp_path / ".molar", ignore=ignore)
+
+
+@pytest.fixture
+def train(space: Namespace, workspace: Path, untrained: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Aligns the small shop anew, or goes on with it, on two ranks of the cluster, of whom one is killed some times."""
+
+    def run(ranks: int = 2, killed: int = 0, *, begun: bool = False, **settings: Any) -> Any:
+        shop, more = str(untrained), {"ranks": ranks, "times": killed, **settings}
+        arguments = {"workspace": str(workspace), "shop": shop, "folder": str(tmp_path), **more}
+        return (space.begin if begun else space.run)("trained", **arguments)
+
+    return run
+
+
+def ranks_there(workspace: Path) -> int:
+    pids = [pid for one in members(workspace) for pid in one.processes]
+    return sum(b"ray::Rank" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
+
+
+def test_towers_of_two_ranks_are_those_of_two_processes(
+    train: Callable[..., Any], untrained: Path, warm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clustered = train()
+    assert clustered["heard"] == [1, 2, 3]
+    assert {score["processes"] for score in clustered["curve"]} == {2}
+    said = [note for note in clustered.pop("notes") if note.startswith("training the towers: ")]
+    assert len(said) == 1
+    assert "2 ranks, one per CPU, on" in said[0]
+    shutil.rmtree(untrained / "alignment")
+    done = warm.run(CHILD.with_name("launched.py"), 2, CHILD.with_name("training_groups.py"), untrained)
+    assert done.returncode == 0, done.stderr
+    assert clustered == {name: what for name, what in json.loads(done.stdout).items() if name != "notes"}
+
+
+@pytest.mark.skipif("MOLAR_TEST_CLUSTER" not in os.environ, reason="trains for minutes: MOLAR_TEST_CLUSTER=1")
+def test_after_a_killed_rank_all_go_on_from_the_last_epoch(
+    train: Callable[..., Any], untrained: Path, tmp_path: Path
+) -> None:
+    whole = train()
+    shutil.rmtree(untrained / "alignment")
+    killed = train(killed=1)
+    assert any("a rank of the cluster was lost" in note for note in killed.pop("notes"))
+    assert killed == {name: what for name, what in whole.items() if name != "notes"}
+    assert {path.name for path in tmp_path.glob("began*")} == {"began0", "began1"}
+    shutil.rmtree(untrained / "alignment")
+    (tmp_path / "died0").rmdir()
+    assert "ranks are killed before they have finished a round" in train(killed=5)["error"]
+    assert len(list(tmp_path.glob("died*"))) == 3
+
+
+@pytest.mark.skipif("MOLAR_TEST_CLUSTER" not in os.environ, reason="trains for minutes: MOLAR_TEST_CLUSTER=1")
+def test_a_killed_program_leaves_no_ranks_and_is_gone_on_with(
+    train: Callable[..., Any], workspace: Path, untrained: Path, tmp_path: Path
+) -> None:
+    long = {"epochs": 60, "patience": 60}
+    running = train(begun=True, **long)
+    until(lambda: any((untrained / "alignment").glob("*/best.safetensors")), 120)
+    assert ranks_there(workspace) == 2
+    (program,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    os.kill(int(program), signal.SIGKILL)
+    running.communicate()
+    until(lambda: not ranks_there(workspace), 40)
+    again = train(**long)
+    assert again["heard"] == list(range(1, 61))
+    (began,) = [int(path.name[5:]) for path in tmp_path.glob("began*") if path.name != "began0"]
+    assert 0 < began < 60
+    shutil.rmtree(untrained / "alignment")
+    assert train(**long)["model"] == again["model"]
+
+
+@pytest.mark.skipif("MOLAR_TEST_CLUSTER" not in os.environ, reason="trains for minutes: MOLAR_TEST_CLUSTER=1")
+def test_without_a_machine_that_is_lost_fewer_ranks_go_on(
+    space: Namespace, train: Callable[..., Any], workspace: Path, untrained: Path
+) -> None:
+    running = train(4, begun=True, epochs=40, patience=40)
+    until(lambda: any((untrained / "alignment").glob("*/best.safetensors")), 120)
+    os.kill(raylet(member(workspace, "second")), signal.SIGKILL)
+    told = json.loads(running.communicate(timeout=300)[0].splitlines()[-1])
+    assert {score["processes"] for score in told["curve"]} == {4, 2}
+    assert any("2 ranks, one per CPU" in note and "of 4 asked for" in note for note in told["notes"])
+    assert space.run("up", workspace=str(workspace), name="second", join=True)
 
 
 def test_a_raylet_that_is_killed_costs_what_it_had_in_hand(

@@ -7,6 +7,7 @@ an object store for the same tests.
 import os
 import pickle
 import shutil
+import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,8 +24,8 @@ from shard_jobs import SquaresJob, Stopping, shards
 from molar_eval import ranking_job
 from molar_eval.cases import Cases
 from molar_eval.models.base import Task
-from molar_eval.ranking_job import RankingJob
-from molar_retrieval.cluster.storage import OnStorage, ShardStorage
+from molar_eval.ranking_job import RankingJob, shards_of
+from molar_retrieval.cluster.storage import OnStorage, ShardStorage, StoredJob
 from molar_retrieval.cluster_settings import ClusterSettings
 from molar_retrieval.errors import BackendError, SettingsError
 from molar_retrieval.progress import Notes, Progress
@@ -115,6 +116,25 @@ def test_shards_that_were_made_are_fetched_though_their_program_was_killed(ranki
     assert ranking.files(OnStorage(InThisProcess(), url), notes) == alone
     assert f"3 of 8 shards that are missing here lie in {url} already" in notes.notes
     assert objects(url) == []
+
+
+def test_a_worker_that_is_killed_between_shards_leaves_nothing(
+    ranking: Ranking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranking.files(InThisProcess())
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(here))
+    files = LastFiles(folder=ranking.model)
+    job = StoredJob.of(
+        RankingJob(ranking.folder, files, ITEMS, 10, "hide", 12 * BLOCK * ITEMS, "ranking"),
+        (tmp_path / "storage").as_uri(),
+    )
+    job.send()
+    with job.opened() as work:
+        assert list(here.iterdir()) == []
+        work(shards_of(len(ranking.cases), ITEMS, 12 * BLOCK * ITEMS)[0])
+        assert list(here.iterdir()) == []
+    assert job.is_whole(0)
 
 
 def test_what_is_not_whole_is_not_there(url: str, tmp_path: Path) -> None:

@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from copies import copy_workspace
 from processes_child import SETTINGS, data_of
 from settings_for_tests import SMALL_ALIGNMENT
 
-from molar_retrieval.alignment.batches import plan, training_windows
+from molar_retrieval import rng
+from molar_retrieval.alignment.batches import plan, training_batches, training_windows
+from molar_retrieval.alignment.training import TowerTrainer
+from molar_retrieval.training.device import threads
 from molar_retrieval.training.processes import ALONE, Processes
+from molar_retrieval.training.trainer import warm_cosine
 
 CHILD = Path(__file__).resolve().parents[1] / "processes_child.py"
 
@@ -42,6 +47,41 @@ def test_one_process_needs_nobody(monkeypatch):
     assert ALONE.agreed("this") == "this"
 
 
+class Apart(Processes):
+    """One of two, which does not meet the other: what would come of it is computed here."""
+
+    def average(self, parameters):
+        pass
+
+
+def by_hand():
+    """An epoch whose steps go along the mean of two batches' losses, each with negatives and dropout of its own."""
+    trainer = TowerTrainer(data_of(), SETTINGS, "run", Apart(0, 2))
+    drawn = rng.generator(SETTINGS.seed, "batches", 1)
+    batches = training_batches(trainer.data.log, trainer.windows, trainer.batch_tokens, drawn)
+    sides = []
+    for index, other in ((0, []), (1, [1])):
+        torch.manual_seed(rng.derive_seed(SETTINGS.seed, "dropout", 1, *other))
+        negatives = rng.generator(SETTINGS.seed, "negatives", 1, *other) if other else drawn
+        sides.append([Processes(index, 2).share(batches), negatives, torch.get_rng_state()])
+    trainer.network.train()
+    parameters = list(trainer.network.parameters())
+    for step in range(len(sides[0][0])):
+        gradients = []
+        for side in sides:
+            share, negatives, state = side
+            torch.set_rng_state(state)
+            trainer.optimiser.zero_grad()
+            trainer._loss(share[step], negatives).backward()
+            gradients.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters])
+            side[2] = torch.get_rng_state()
+        for parameter, *both in zip(parameters, *gradients, strict=True):
+            parameter.grad = (both[0] + both[1]) / 2
+        warm_up = min(200, max(1, trainer.steps // 10))
+        trainer.update(SETTINGS.learning_rate * warm_cosine(trainer.state.step, trainer.steps, warm_up))
+    return {name: float(p.detach().double().sum()) for name, p in trainer.network.named_parameters()}
+
+
 @pytest.mark.slow
 def test_two_processes_hold_one_network(launch, tmp_path):
     done = launch(CHILD, tmp_path)
@@ -53,6 +93,8 @@ def test_two_processes_hold_one_network(launch, tmp_path):
     assert one["device"] == "cpu"
     batches = plan(training_windows(data_of().log, SETTINGS.history).length - 1, SETTINGS.batch_tokens)
     assert one["steps"] == -(-len(batches) // 2) < len(batches)
+    with threads(1):
+        assert one["weights"] == pytest.approx(by_hand(), rel=1e-5)
 
 
 @pytest.mark.slow
