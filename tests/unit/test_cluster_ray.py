@@ -30,7 +30,12 @@ class Namespace:
     """Runs functions of tests/cluster_child.py within it; all of its processes are gone with the one that holds it."""
 
     def __init__(self) -> None:
-        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHILD.parent), *sys.path])}
+        path = os.pathsep.join([str(CHILD.parent), *sys.path])
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": path,
+            "OMP_NUM_THREADS": "1",
+        }  # the same bits as others with one
         self._holder = subprocess.Popen(
             [*UNSHARE, sys.executable, CHILD, "hold"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment, text=True,
