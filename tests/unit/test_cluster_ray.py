@@ -35,7 +35,7 @@ class Namespace:
             **os.environ,
             "PYTHONPATH": path,
             "OMP_NUM_THREADS": "1",
-        }  # the same bits as others with one
+        }  # for equal bits
         self._holder = subprocess.Popen(
             [*UNSHARE, sys.executable, CHILD, "hold"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment, text=True,
