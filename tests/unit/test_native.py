@@ -47,7 +47,8 @@ def test_another_thread_changes_nothing():
     thread = threading.Thread(target=other)
     thread.start()
     thread.join()
-    assert found == [{2}] and told() == {2}
+    assert found == [{2}]
+    assert told() == {2}
 
 
 def test_a_recommender_answers_by_one_thread(trained):
