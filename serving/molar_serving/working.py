@@ -9,14 +9,13 @@ those are taken for whom a thread is free, and the others hear so at once, until
 
 import asyncio
 import math
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from typing import TypeVar
 
 from molar_serving.problems import ProblemError
+from molar_serving.threads import Task, Threads
 
 Answered = TypeVar("Answered")
 _WEIGHT = 0.05  # of the last one, in the mean time of an answer
@@ -52,20 +51,22 @@ class Working:
 
     Attributes:
         seconds: Mean time of an answer, the latest ones counting most.
-        under_way: How many are computed or wait.
     """
 
     def __init__(
         self, threads: int, waiting: int, *, patient: bool = False, refusing: Callable[[], None] = lambda: None
     ) -> None:
         self._threads, self._most, self._patient = threads, threads + waiting, patient
-        self._pool = ThreadPoolExecutor(threads, "answer")
-        self._counting = threading.Lock()
-        self.under_way = 0
+        self._pool = Threads(threads, "answer", self._through)
         self._empty = time.perf_counter()  # when nobody waited for the last time
         self._refused_at = float("-inf")
         self.seconds = 0.002
         self._refusing = refusing
+
+    @property
+    def under_way(self) -> int:
+        """How many are computed or wait."""
+        return self._pool.under_way
 
     @property
     def queue(self) -> int:
@@ -120,34 +121,30 @@ class Working:
             raise _too_late()
         if self.full():
             raise ProblemError(503, *TOO_MUCH, headers={"Retry-After": str(max(1, math.ceil(self.wait())))})
-        with self._counting:
-            self.under_way += 1
-        future = self._pool.submit(self._timed, work)
-        future.add_done_callback(self._through)
-        left = None if by is None else by - time.perf_counter()
+        task = Task(work)
+        late = None if by is None else task.loop.call_later(by - time.perf_counter(), self._late, task)
+        self._pool.submit(task)
         try:
-            async with asyncio.timeout(left) as limit:
-                return await asyncio.wrap_future(future)
-        except TimeoutError:
-            if not limit.expired():  # it is of the function
-                raise
-            future.cancel()  # unless it has begun, nobody computes it
-            raise _too_late() from None
+            return await task.outcome
+        except asyncio.CancelledError:  # nobody waits for it any more
+            self._pool.withdraw(task)
+            raise
+        finally:
+            if late is not None:
+                late.cancel()
 
     def close(self) -> None:
         """Wait for what is under way."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.close()
 
-    def _timed(self, work: Callable[[], Answered]) -> Answered:
-        began = time.perf_counter()
-        try:
-            return work()
-        finally:
-            self.seconds += _WEIGHT * (time.perf_counter() - began - self.seconds)
+    def _late(self, task: Task[Answered]) -> None:
+        if not task.outcome.done():
+            self._pool.withdraw(task)  # unless it has begun, nobody computes it
+            task.outcome.set_exception(_too_late())
 
-    def _through(self, future: object) -> None:
-        with self._counting:
-            self.under_way -= 1
+    def _through(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self.seconds += _WEIGHT * (seconds - self.seconds)
         if self.under_way <= self._threads:
             self._empty = time.perf_counter()
 

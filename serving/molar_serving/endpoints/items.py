@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -39,17 +39,22 @@ _UPDATE = "run `molar update`"
 State = Literal["known", "queued"]
 
 
+def _new_id() -> str:
+    return f"item:{uuid4().hex}"
+
+
 @dataclass(frozen=True)
-class _Change:
+class Change:
     """A change that is to be appended."""
 
     item_id: str
     attributes: Mapping[str, Any]
-    withdrawn: bool
-    event_id: str
+    withdrawn: bool = False
+    event_id: str = field(default_factory=_new_id)
 
-    def event(self, now: str) -> dict[str, Any]:
-        """As the log takes it."""
+    def event(self) -> dict[str, Any]:
+        """As the log takes it, of now."""
+        now = datetime.now(UTC).isoformat()
         kind = "item_withdraw" if self.withdrawn else "item_upsert"
         event = {"event_id": self.event_id, "event": kind, "item_id": self.item_id, "timestamp": now}
         return event if self.withdrawn else {**event, "data": dict(self.attributes)}
@@ -94,7 +99,7 @@ def _changed(call: Call, *, whole: bool) -> ItemAnswer:
         raise unknown(item_id)
     elif not attributes:
         raise ProblemError(422, "nothing is to be changed", "name attributes", field="attributes")
-    change = _Change(item_id, attributes, False, _event_id(call, item_id))
+    change = Change(item_id, attributes, False, _event_id(call, item_id))
     return _answered(call, schema, change, body.attributes, state)
 
 
@@ -103,11 +108,11 @@ def _withdrawn(call: Call) -> ItemAnswer:
     state = state_of(service, item_id)
     if state is None:
         raise unknown(item_id)
-    return _answered(call, schema_of(service), _Change(item_id, {}, True, _event_id(call, item_id)), {}, state)
+    return _answered(call, schema_of(service), Change(item_id, {}, True, _event_id(call, item_id)), {}, state)
 
 
 def _answered(
-    call: Call, schema: "ItemSchema", change: _Change, given: Mapping[str, Any], state: State | None
+    call: Call, schema: "ItemSchema", change: Change, given: Mapping[str, Any], state: State | None
 ) -> ItemAnswer:
     report = _append(call, schema, [change], [state is not None])
     for one in report.refusals:
@@ -123,13 +128,13 @@ def _batch(call: Call) -> ItemsAnswer:
     schema = schema_of(service)
     states = _states(service, [str(one.item_id) for one in body.items])
     rejected: list[RejectedItem] = []
-    changes: list[tuple[int, _Change]] = []
+    changes: list[tuple[int, Change]] = []
     for index, one in enumerate(body.items):
         mistakes = _mistakes(schema, one, states[index])
         rejected += [_rejected(index, str(one.item_id), *found) for found in mistakes[:1]]
         if not mistakes:
-            event_id = one.event_id or f"item:{uuid4().hex}"
-            changes.append((index, _Change(str(one.item_id), one.attributes, one.withdrawn, event_id)))
+            event_id = one.event_id or _new_id()
+            changes.append((index, Change(str(one.item_id), one.attributes, one.withdrawn, event_id)))
     known = [states[index] is not None for index, _ in changes]
     report = _append(call, schema, [change for _, change in changes], known)
     refused = {one.row: one for one in report.refusals}
@@ -279,27 +284,24 @@ def _event_id(call: Call, item_id: str) -> str:
     """The same for the same ``Idempotency-Key``; without one, every request is an event of its own."""
     key = call.request.headers.get("idempotency-key")
     if key is None:
-        return f"item:{uuid4().hex}"
+        return _new_id()
     said = "\0".join([call.key.name, call.request.method, item_id, key])
     return f"item:{sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def put_back(call: Call, items: Sequence[Mapping[str, Any]]) -> None:
     """Say of items what they said before a change, see :mod:`molar_serving.endpoints.restoring`."""
-    changes = [
-        _Change(one["item_id"], one["before"] or {}, one["before"] is None, f"item:{uuid4().hex}") for one in items
-    ]
+    changes = [Change(one["item_id"], one["before"] or {}, one["before"] is None) for one in items]
     report = _append(call, schema_of(call.service), changes, [True] * len(changes))
     for one in report.refusals:
         raise ProblemError(422, one.problem, one.remedy, field=one.field)
 
 
-def _append(call: Call, schema: "ItemSchema", changes: Sequence[_Change], known: Sequence[bool]) -> "Appended":
+def _append(call: Call, schema: "ItemSchema", changes: Sequence[Change], known: Sequence[bool]) -> "Appended":
     """Append changes, and say in the audit log what would undo them; ``known`` says which items were there before."""
     said = [ItemChange(one.item_id, one.attributes, one.withdrawn) for one in changes]
     former = former_items(call.service, schema, said, known) if said else None
-    now = datetime.now(UTC).isoformat()
-    report = call.service.append([change.event(now) for change in changes])
+    report = call.service.append([change.event() for change in changes])
     if former is not None and report.accepted:
         refused = {one.row for one in report.refusals}
         kept = [one for row, one in enumerate(former) if row not in refused]
