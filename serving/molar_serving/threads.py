@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 Done = TypeVar("Done")
 
 
-class Task(Generic[Done]):
+class HandedOver(Generic[Done]):
     """A function on its way through a thread, for the event loop that makes this and waits for its ``outcome``."""
 
     __slots__ = ("loop", "outcome", "work")
@@ -38,7 +38,7 @@ class _Thread:
     __slots__ = ("given", "thread", "wake")
 
     def __init__(self, work: Callable[["_Thread"], None], name: str) -> None:
-        self.given: Task[Any] | None = None  # what it is woken for; None: to end
+        self.given: HandedOver[Any] | None = None  # what it is woken for; None: to end
         self.wake = threading.Lock()
         self.wake.acquire()
         self.thread = threading.Thread(target=work, args=(self,), name=name, daemon=True)
@@ -63,11 +63,11 @@ class Threads:
         self._lock = threading.Lock()
         self._all: list[_Thread] = []
         self._idle: list[_Thread] = []
-        self._waiting: deque[Task[Any]] = deque()
+        self._waiting: deque[HandedOver[Any]] = deque()
         self._closed = False
         self.under_way = 0
 
-    def submit(self, task: Task[Any]) -> None:
+    def submit(self, task: HandedOver[Any]) -> None:
         """Have a task computed, after those that wait."""
         with self._lock:
             if self._closed:
@@ -84,7 +84,7 @@ class Threads:
             one.given = task
         one.wake.release()
 
-    def withdraw(self, task: Task[Any]) -> None:
+    def withdraw(self, task: HandedOver[Any]) -> None:
         """Leave a task that waits uncomputed; one that is being computed comes to its end."""
         with self._lock:
             if task not in self._waiting:
@@ -116,7 +116,7 @@ class Threads:
             while task is not None:
                 task = self._compute(one, task)
 
-    def _compute(self, one: _Thread, task: Task[Any]) -> Task[Any] | None:
+    def _compute(self, one: _Thread, task: HandedOver[Any]) -> HandedOver[Any] | None:
         """Compute a task; the next one, or None where none waits."""
         began, settle, value = time.perf_counter(), task.outcome.set_result, None
         try:

@@ -15,7 +15,7 @@ from enum import IntEnum
 from typing import TypeVar
 
 from molar_serving.problems import ProblemError
-from molar_serving.threads import Task, Threads
+from molar_serving.threads import HandedOver, Threads
 
 Answered = TypeVar("Answered")
 _WEIGHT = 0.05  # of the last one, in the mean time of an answer
@@ -121,7 +121,7 @@ class Working:
             raise _too_late()
         if self.full():
             raise ProblemError(503, *TOO_MUCH, headers={"Retry-After": str(max(1, math.ceil(self.wait())))})
-        task = Task(work)
+        task = HandedOver(work)
         late = None if by is None else task.loop.call_later(by - time.perf_counter(), self._late, task)
         self._pool.submit(task)
         try:
@@ -137,7 +137,7 @@ class Working:
         """Wait for what is under way."""
         self._pool.close()
 
-    def _late(self, task: Task[Answered]) -> None:
+    def _late(self, task: HandedOver[Answered]) -> None:
         if not task.outcome.done():
             self._pool.withdraw(task)  # unless it has begun, nobody computes it
             task.outcome.set_exception(_too_late())

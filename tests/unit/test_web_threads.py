@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from molar_serving.threads import Task, Threads
+from molar_serving.threads import HandedOver, Threads
 
 
 def computed(most, use):
@@ -23,7 +23,7 @@ def computed(most, use):
 
 
 def submitted(threads, work):
-    task = Task(work)
+    task = HandedOver(work)
     threads.submit(task)
     return task
 
@@ -78,7 +78,7 @@ def test_closing_waits_for_what_is_computed_and_cancels_what_waits():
         go.set()
         await closing
         with pytest.raises(RuntimeError):
-            threads.submit(Task(lambda: None))
+            threads.submit(HandedOver(lambda: None))
         return done, threads.under_way
 
     (done, under_way), _ = computed(1, use)

@@ -44,7 +44,7 @@ def _new_id() -> str:
 
 
 @dataclass(frozen=True)
-class Change:
+class AppendedChange:
     """A change that is to be appended."""
 
     item_id: str
@@ -99,7 +99,7 @@ def _changed(call: Call, *, whole: bool) -> ItemAnswer:
         raise unknown(item_id)
     elif not attributes:
         raise ProblemError(422, "nothing is to be changed", "name attributes", field="attributes")
-    change = Change(item_id, attributes, False, _event_id(call, item_id))
+    change = AppendedChange(item_id, attributes, False, _event_id(call, item_id))
     return _answered(call, schema, change, body.attributes, state)
 
 
@@ -108,11 +108,11 @@ def _withdrawn(call: Call) -> ItemAnswer:
     state = state_of(service, item_id)
     if state is None:
         raise unknown(item_id)
-    return _answered(call, schema_of(service), Change(item_id, {}, True, _event_id(call, item_id)), {}, state)
+    return _answered(call, schema_of(service), AppendedChange(item_id, {}, True, _event_id(call, item_id)), {}, state)
 
 
 def _answered(
-    call: Call, schema: "ItemSchema", change: Change, given: Mapping[str, Any], state: State | None
+    call: Call, schema: "ItemSchema", change: AppendedChange, given: Mapping[str, Any], state: State | None
 ) -> ItemAnswer:
     report = _append(call, schema, [change], [state is not None])
     for one in report.refusals:
@@ -128,13 +128,13 @@ def _batch(call: Call) -> ItemsAnswer:
     schema = schema_of(service)
     states = _states(service, [str(one.item_id) for one in body.items])
     rejected: list[RejectedItem] = []
-    changes: list[tuple[int, Change]] = []
+    changes: list[tuple[int, AppendedChange]] = []
     for index, one in enumerate(body.items):
         mistakes = _mistakes(schema, one, states[index])
         rejected += [_rejected(index, str(one.item_id), *found) for found in mistakes[:1]]
         if not mistakes:
             event_id = one.event_id or _new_id()
-            changes.append((index, Change(str(one.item_id), one.attributes, one.withdrawn, event_id)))
+            changes.append((index, AppendedChange(str(one.item_id), one.attributes, one.withdrawn, event_id)))
     known = [states[index] is not None for index, _ in changes]
     report = _append(call, schema, [change for _, change in changes], known)
     refused = {one.row: one for one in report.refusals}
@@ -291,13 +291,13 @@ def _event_id(call: Call, item_id: str) -> str:
 
 def put_back(call: Call, items: Sequence[Mapping[str, Any]]) -> None:
     """Say of items what they said before a change, see :mod:`molar_serving.endpoints.restoring`."""
-    changes = [Change(one["item_id"], one["before"] or {}, one["before"] is None) for one in items]
+    changes = [AppendedChange(one["item_id"], one["before"] or {}, one["before"] is None) for one in items]
     report = _append(call, schema_of(call.service), changes, [True] * len(changes))
     for one in report.refusals:
         raise ProblemError(422, one.problem, one.remedy, field=one.field)
 
 
-def _append(call: Call, schema: "ItemSchema", changes: Sequence[Change], known: Sequence[bool]) -> "Appended":
+def _append(call: Call, schema: "ItemSchema", changes: Sequence[AppendedChange], known: Sequence[bool]) -> "Appended":
     """Append changes, and say in the audit log what would undo them; ``known`` says which items were there before."""
     said = [ItemChange(one.item_id, one.attributes, one.withdrawn) for one in changes]
     former = former_items(call.service, schema, said, known) if said else None

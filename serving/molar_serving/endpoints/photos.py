@@ -3,7 +3,7 @@
 from molar_retrieval import bounds
 from molar_retrieval.columns import IMAGE
 from molar_serving.endpoint import Call, Endpoint, Reply
-from molar_serving.endpoints.items import Change, schema_of, state_of, unknown
+from molar_serving.endpoints.items import AppendedChange, schema_of, state_of, unknown
 from molar_serving.problems import ProblemError
 from molar_serving.wire_items import PhotoAnswer
 
@@ -28,7 +28,7 @@ def _kept(call: Call) -> PhotoAnswer:
     except ImageError as error:
         raise ProblemError(422, error.reason, "send another photo") from error
     if IMAGE in schema_of(service).names:  # else photos are looked for by the ids of items
-        service.append([Change(item_id, {IMAGE: image}).event()])
+        service.append([AppendedChange(item_id, {IMAGE: image}).event()])
     call.audit |= {"image": image}
     return PhotoAnswer(item_id=item_id, state=state, image=image)
 
