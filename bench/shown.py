@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from molar_indexes.recommender import Recommender
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.ranking.answer import new_id
 from molar_serving.access import ANYBODY
 from molar_serving.asking import ask
@@ -30,7 +31,8 @@ def main(workspace: str) -> None:
         for minutes in (0.0, 30.0):
             shown = ShownAnswers(Path(folder), minutes)
             shown.start()
-            call = cast("Any", SimpleNamespace(key=ANYBODY, within=None, service=SimpleNamespace(shown=shown)))
+            service = SimpleNamespace(shown=shown, names=Pseudonymiser())
+            call = cast("Any", SimpleNamespace(key=ANYBODY, within=None, service=service))
             request, all_threads = 0.0, time.process_time()
             for _ in range(_TIMES):
                 began = time.thread_time()

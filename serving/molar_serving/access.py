@@ -15,9 +15,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
+from starlette.datastructures import URL
 from starlette.requests import Request
 
 from molar_retrieval.durable import write_atomically
@@ -208,10 +210,19 @@ class Keyring:
 def _of_this_machine(request: Request, page: str | None) -> None:
     """Refuse what comes by another name than this machine's own, or is sent by a page from elsewhere."""
     remedy = "make a key: `molar keys add`"
-    if not pages.is_loopback(request.url.hostname or ""):
+    reached = request.scope.get("server")
+    called = _host(request.headers.get("host"), reached and tuple(reached), request.scope.get("scheme", "http"))
+    if not pages.is_loopback(called):
         raise ProblemError(403, "without keys only this machine is answered, by its own address", remedy)
     if page is not None and not pages.is_local(page):
         raise ProblemError(403, "without keys no pages from elsewhere are answered", remedy)
+
+
+@lru_cache(maxsize=256)
+def _host(sent: str | None, reached: tuple[str, int | None] | None, scheme: str) -> str:
+    """What a request calls the machine that it is for; where it does not, the address of the socket."""
+    headers = [] if sent is None else [(b"host", sent.encode("latin-1"))]
+    return URL(scope={"scheme": scheme, "server": reached, "path": "/", "headers": headers}).hostname or ""
 
 
 def _key(entry: dict[str, Any]) -> Key:

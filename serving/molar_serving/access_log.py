@@ -4,7 +4,7 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from molar_retrieval.errors import MolarError
 from molar_retrieval.json_lines import JsonLines
@@ -21,8 +21,7 @@ class AccessLog(Observer):
     written, requests are answered nevertheless; the server's own log says so once.
     """
 
-    def __init__(self, app: ASGIApp, workspace: Path) -> None:
-        super().__init__(app)
+    def __init__(self, workspace: Path) -> None:
         self._lines = JsonLines(workspace / FOLDER / "access.jsonl")
         self._pseudonyms = Pseudonyms(workspace)
         self._works = True

@@ -22,9 +22,10 @@ from molar_serving.audit import AuditLog
 from molar_serving.bodies import read_body
 from molar_serving.browsers import Browsers
 from molar_serving.deadlines import deadline_of
-from molar_serving.door import Door
+from molar_serving.door import Door, Straight
 from molar_serving.endpoint import Call, Endpoint
 from molar_serving.metrics import Measured
+from molar_serving.observed import Observer
 from molar_serving.openapi import description
 from molar_serving.problems import ProblemError
 from molar_serving.rate_limits import RateLimits
@@ -55,16 +56,19 @@ def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
     async def openapi(request: Request) -> Response:
         return Response(page, media_type="application/json")
 
-    middleware = [Middleware(Browsers, service.keys), Middleware(Door, answers=service.answers, endpoints=ENDPOINTS)]
-    middleware.insert(0, Middleware(Measured, service))
+    observers: list[Observer] = [Measured(service)]
     if service.settings.serve.access_log:
-        middleware.insert(0, Middleware(AccessLog, service.workspace.root))
+        observers.append(AccessLog(service.workspace.root))
     spans = Spans() if service.settings.serve.opentelemetry else None
     if spans is not None:
-        middleware.insert(0, Middleware(Traced, spans))
+        observers.append(Traced(spans))
     audit, limits = AuditLog(service.workspace.root), RateLimits(service.settings.serve.workers)
-    routes = [
-        Route(one.path, _gate(service, limits, audit, one), methods=[one.method]) for one in (*ENDPOINTS, *DIALECTS)
+    gates = [(one, _gate(service, limits, audit, one)) for one in (*ENDPOINTS, *DIALECTS)]
+    routes = [Route(one.path, gate, methods=[one.method]) for one, gate in gates]
+    straight: Straight = {(one.method, one.path): gate for one, gate in gates if "{" not in one.path}
+    middleware = [
+        Middleware(Browsers, service.keys, observers),
+        Middleware(Door, service.answers, ENDPOINTS, straight),
     ]
     if service.settings.serve.studio:
         routes += studio_routes(service, audit)
@@ -122,6 +126,8 @@ def _gate(
 
 
 def _keep_to_rate(limits: RateLimits, key: Key, request: Request) -> None:
+    if key.rate is None:
+        return
     wait = limits.wait(key, request.client.host if request.client else "")
     if wait:
         seconds = math.ceil(wait)

@@ -14,6 +14,7 @@ from uuid import uuid4
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from molar_serving.bodies import BODY_CAME
 from molar_serving.problems import MEDIA_TYPE, problem
 
 HEAD_BYTES, HEADERS, ADDRESS_BYTES = 32_768, 100, 8_192
@@ -87,11 +88,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read some bytes."""
         if self._in_head:
             self._head_bytes += len(data)
-            if self._due is None:
-                self._await(HEAD_SECONDS)
         super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+        if not self._in_head or not self._head_bytes or self.transport.is_closing():
+            return  # most heads come in one go
+        if self._head_bytes > HEAD_BYTES:
             self._refuse(431)
+        elif self._due is None:
+            self._await(HEAD_SECONDS)
 
     def on_url(self, url: bytes) -> None:
         """A part of the address."""
@@ -113,14 +116,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        names = [name for name, _ in self.headers]
-        if any(names.count(name) > 1 for name in _ONCE):
-            raise self._failed(400)
+        names = {name for name, _ in self.headers}
+        if len(names) < len(self.headers):
+            sent = [name for name, _ in self.headers]
+            if any(sent.count(name) > 1 for name in _ONCE):
+                raise self._failed(400)
         if b"host" not in names and self.parser.get_http_version() != "1.0":
             raise self._failed(400)
         self._await(None)
         self._in_head, self._in_body, self._head_bytes = False, True, 0
         super().on_headers_complete()
+        cycle = self.cycle
+        self.scope[BODY_CAME] = lambda: not cycle.more_body  # type: ignore[literal-required]
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False  # answered in HTTP/1.1; what follows is of another protocol
 

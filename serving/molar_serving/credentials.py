@@ -65,9 +65,12 @@ def signing_token(key: str) -> str:
     return digest(f"signing {key.removeprefix(PREFIX).partition('_')[2]}")
 
 
+_NONE = of_key("")
+
+
 def _bearer(request: Request, body: bytes) -> Credentials:
     kind, _, sent = request.headers.get("authorization", "").partition(" ")
-    return of_key(sent if kind.lower() == "bearer" else "")
+    return of_key(sent) if kind.lower() == "bearer" else _NONE
 
 
 OURS = Dialect(_bearer, "send Authorization: Bearer KEY", problems.response)

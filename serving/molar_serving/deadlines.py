@@ -26,7 +26,8 @@ def deadline_of(request: Request, most: float) -> float:
     ``wait`` counts seconds, as the RFC has it, or milliseconds with ``ms``. What is not understood is not heeded.
     """
     wanted = most
-    if found := _WAIT.search(request.headers.get("prefer", "")):
+    preference = request.headers.get("prefer")
+    if preference is not None and (found := _WAIT.search(preference)):
         wanted = float(found[1]) / (1000 if (found[2] or "").lower() == "ms" else 1)
     return time.perf_counter() + min(wanted, most)
 

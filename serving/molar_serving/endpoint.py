@@ -117,14 +117,14 @@ class Endpoint:
         return self.scope == "events" and not self.mixed
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numbers of NumPy, which attributes of items may be."""
     if hasattr(value, "item"):
         return value.item()
     raise NotImplementedError(f"{type(value).__name__} is not sent")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_encoder = msgspec.json.Encoder(enc_hook=plain)
 
 
 def encode(value: Any) -> bytes:

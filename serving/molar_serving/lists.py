@@ -106,7 +106,7 @@ def reply(
         told.recommendation_id = None if asked.dry_run else told.recommendation_id
         return Reply(told)
     assert told.recommendation_id is not None
-    items = [*(() if before is None else before.items), *(item.item_id for item in told.items)]
+    items = [*(() if before is None else before.items), *[item.item_id for item in told.items]]
     further = told.experiment is None or told.experiment.arm != INTERLEAVED
     if question is not None and further and len(told.items) == question.k and len(items) < bounds.K:
         told.next = f"/v1/recommendations/{told.recommendation_id}/next"
@@ -114,7 +114,7 @@ def reply(
     events = told.events if before is None else before.events
     question = named(question, call.service.names) if question is not None and told.next else None
     about = told.generation, events, items, call.key.of_browsers, told.placement, told.experiment, chances
-    kept.keep(Shown(told.recommendation_id, body, question, *about))
+    kept.keep(Shown(told.recommendation_id, body, question, *about, told))
     return Reply(told, encoded=body)
 
 
@@ -142,5 +142,5 @@ def answered_item(item: Recommendation, fields: Sequence[str] = ()) -> AnsweredI
         reasons=list(item.reasons),
         propensity=item.propensity,
         similarity=item.similarity,
-        fields={name: item.payload.get(name) for name in fields},
+        fields={name: item.payload.get(name) for name in fields} if fields else {},
     )

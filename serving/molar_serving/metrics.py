@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import MolarError
@@ -90,6 +90,7 @@ class Metrics:
             self._shed.labels(what)
         for outcome in ("accepted", "duplicate", "rejected", "left_out"):
             self._events.labels(outcome)
+        self._last_known = self._last_waiting = 0  # to tell again what has not changed costs a lock and two look-ups
         self._count = cache(self._requests.labels)
         self._time = cache(self._seconds.labels)
 
@@ -117,11 +118,15 @@ class Metrics:
 
     def known(self, seq: int) -> None:
         """Note the last event that an answer knew."""
-        self._known.set(seq)
+        if seq != self._last_known:
+            self._last_known = seq
+            self._known.set(seq)
 
     def waiting(self, count: int) -> None:
         """Note how many wait."""
-        self._waiting.set(count)
+        if count != self._last_waiting:
+            self._last_waiting = count
+            self._waiting.set(count)
 
     def page(self, service: "Service") -> bytes:
         """All of it, of all workers, with what is true of the shop now."""
@@ -163,10 +168,9 @@ def _last_event(workspace: "Workspace") -> int:
 
 
 class Measured(Observer):
-    """An application whose requests are counted and timed."""
+    """Counts requests, and how long they took."""
 
-    def __init__(self, app: ASGIApp, service: "Service") -> None:
-        super().__init__(app)
+    def __init__(self, service: "Service") -> None:
         self._metrics, self._answers, self._served = service.metrics, service.answers, service.served
 
     def answered(self, scope: Scope, status: int, seconds: float) -> None:

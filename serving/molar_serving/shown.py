@@ -10,19 +10,26 @@ import logging
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from molar_retrieval.ranking.answer import made_at
 from molar_serving.asking import Question
 from molar_serving.audit import FOLDER
-from molar_serving.wire import InExperiment, RecommendationRequest, SearchRequest, SimilarRequest
+from molar_serving.endpoint import encode, plain
+from molar_serving.wire import (
+    AnsweredItem,
+    InExperiment,
+    ListAnswer,
+    RecommendationRequest,
+    SearchRequest,
+    SimilarRequest,
+)
 
 FILE = "answers.sqlite"
 _KINDS: dict[str, type[Question]] = {
@@ -56,6 +63,7 @@ class Shown:
         placement: Where it is shown.
         experiment: Which one it is of, with the arm.
         propensities: Of a list for somebody, those of its items that are known, by id.
+        told: What ``body`` says, which takes less room on the disk; None: it is written as it is.
     """
 
     answer_id: str
@@ -68,6 +76,7 @@ class Shown:
     placement: str | None = None
     experiment: InExperiment | None = None
     propensities: Mapping[str, float] = field(default_factory=dict)
+    told: ListAnswer | None = field(default=None, compare=False, repr=False)
 
 
 class ShownAnswers:
@@ -161,7 +170,7 @@ class ShownAnswers:
             batch = list(self._memory.values())
         if not batch and self._writer is None and not self._file.exists():
             return
-        rows = [(one.answer_id, one.placement, _packed(one)) for one in batch]
+        rows = [(one.answer_id, one.placement, packed(one)) for one in batch]
         try:
             self._write(rows, prune)
         except (sqlite3.Error, OSError) as error:
@@ -181,7 +190,7 @@ class ShownAnswers:
             self._file.touch(0o600)
             self._written_to = self._identity()
             self._writer = sqlite3.connect(self._file, _WAIT, isolation_level=None, check_same_thread=False)
-            for pragma in ("journal_mode = TRUNCATE", "synchronous = OFF", "secure_delete = ON"):
+            for pragma in ("page_size = 16384", "journal_mode = TRUNCATE", "synchronous = OFF", "secure_delete = ON"):
                 self._writer.execute(f"PRAGMA {pragma}")
             self._writer.execute(_TABLE)
         with self._writer:
@@ -227,7 +236,7 @@ class ShownAnswers:
                     self._reader.close()
                 self._reader = None
                 return None
-        return None if found is None else _unpacked(answer_id, found[0])
+        return None if found is None else unpacked(answer_id, found[0])
 
     def _forget(self, answer_id: str) -> None:
         if (gone := self._memory.pop(answer_id, None)) is not None:
@@ -247,23 +256,40 @@ def _prune(connection: sqlite3.Connection, since: float) -> None:
 
 
 _Packed: TypeAlias = tuple[
-    bytes, str, msgspec.Raw, str, int, list[str], bool, str | None, InExperiment | None, dict[str, float]
+    bytes | list[Any], str, msgspec.Raw, str, int, list[str], bool, str | None, InExperiment | None, dict[str, float]
 ]
-_decoder = msgspec.msgpack.Decoder(_Packed)
+_encoder, _decoder = msgspec.msgpack.Encoder(enc_hook=plain), msgspec.msgpack.Decoder(_Packed)
+_OF_LIST, _OF_ITEM = ListAnswer.__struct_fields__, AnsweredItem.__struct_fields__
+_ITEMS = _OF_LIST.index("items")
 
 
-def _packed(one: Shown) -> bytes:
+def packed(one: Shown) -> bytes:
+    """An answer as it lies on the disk."""
     kind = "" if one.question is None else type(one.question).__name__
     about = one.generation, one.events, list(one.items), one.of_browsers, one.placement, one.experiment
-    content = one.body, kind, one.question, *about, one.propensities
-    return zlib.compress(msgspec.msgpack.encode(content), 1)
+    body = one.body if one.told is None else _values(one.told)
+    return _encoder.encode((body, kind, one.question, *about, one.propensities))
 
 
-def _unpacked(answer_id: str, content: bytes) -> Shown | None:
+def _values(told: ListAnswer) -> list[Any]:
+    """A list without the names of its fields: half as much, and made in a tenth of the time that compressing takes."""
+    values = list(msgspec.structs.astuple(told))
+    values[_ITEMS] = [msgspec.structs.astuple(item) for item in told.items]
+    return values
+
+
+def _sent(values: list[Any]) -> bytes:
+    """What was sent of a list, byte by byte: fields by name, in their order."""
+    values[_ITEMS] = [dict(zip(_OF_ITEM, item, strict=True)) for item in values[_ITEMS]]
+    return encode(dict(zip(_OF_LIST, values, strict=True)))
+
+
+def unpacked(answer_id: str, content: bytes) -> Shown | None:
     """The answer that was packed; None where another version of molar did it, to which other questions are known."""
     try:
-        body, kind, raw, *about = _decoder.decode(zlib.decompress(content))
+        body, kind, raw, *about = _decoder.decode(content)
+        sent = body if isinstance(body, bytes) else _sent(body)
         question = msgspec.msgpack.decode(raw, type=_KINDS[kind]) if kind else None
-    except (zlib.error, msgspec.DecodeError, KeyError):
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError):
         return None
-    return Shown(answer_id, body, question, *about)
+    return Shown(answer_id, sent, question, *about)

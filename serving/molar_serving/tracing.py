@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from molar_retrieval.errors import BackendError
 from molar_serving.observed import Observer
@@ -24,8 +24,7 @@ _FAULT = 500
 class Traced(Observer):
     """Has a span made of each request: which endpoint it came to, how it ended, how long it took."""
 
-    def __init__(self, app: ASGIApp, spans: "Spans") -> None:
-        super().__init__(app)
+    def __init__(self, spans: "Spans") -> None:
         self._spans = spans
 
     def answered(self, scope: Scope, status: int, seconds: float) -> None:

@@ -16,7 +16,7 @@ _Arms = Annotated[dict[Id, Literal["control", "treatment"]], Meta(max_length=100
 _Ids = Annotated[list[Id], Meta(max_length=bounds.IDS)]
 
 
-class Strict(Struct, kw_only=True, forbid_unknown_fields=True):
+class Strict(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of what comes in: what is not known is refused, by its name."""
 
 

@@ -83,9 +83,10 @@ class Working:
         """How full it is: 0 where nobody waits, 1 where nobody else may."""
         if self.overloaded:
             return 1.0
-        share = self.queue / (self._most - self._threads)
-        stood = time.perf_counter() - self._empty if self.queue and not self._patient else 0
-        return min(1.0, max(share, stood / _STANDING))
+        if not (queue := self.queue):
+            return 0.0
+        stood = 0.0 if self._patient else time.perf_counter() - self._empty
+        return min(1.0, max(queue / (self._most - self._threads), stood / _STANDING))
 
     @property
     def effort(self) -> Effort:
@@ -99,7 +100,7 @@ class Working:
 
     def full(self) -> bool:
         """Whether the next one has to be told to come later, which counts as told."""
-        full = self.load >= 1 and self.under_way >= self._threads
+        full = self.under_way >= self._threads and self.load >= 1
         if full:
             self._refused_at = time.perf_counter()
             self._refusing()

@@ -18,11 +18,13 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ranking.answer import made_at, new_id
 from molar_serving.access import Keyring
 from molar_serving.app import application
+from molar_serving.endpoint import encode
 from molar_serving.former import FormerGenerations
-from molar_serving.shown import Shown, ShownAnswers
-from molar_serving.wire import RecommendationRequest
+from molar_serving.shown import Shown, ShownAnswers, packed, unpacked
+from molar_serving.wire import AnsweredItem, InExperiment, ListAnswer, RecommendationRequest
 
 EXAMPLES = int(os.environ.get("MOLAR_TEST_PAGES", "8"))
+SIMPLE = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text()
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +208,24 @@ def test_other_processes_find_what_one_wrote_and_it_outlives_them(kept, tmp_path
         assert connection.execute("SELECT DISTINCT placement FROM answers").fetchall() == [("home",)]
 
 
+@given(
+    fields=st.dictionaries(
+        st.text(), st.recursive(SIMPLE, lambda one: st.lists(one) | st.dictionaries(st.text(), one))
+    ),
+    score=st.floats() | st.integers(-(2**63), 2**63 - 1),
+    arm=st.none() | st.just(InExperiment(name="e", arm="control")),
+)
+@settings(max_examples=10 * EXAMPLES, deadline=None)
+def test_what_was_sent_comes_back_byte_by_byte(fields, score, arm):
+    item = AnsweredItem(item_id="a", rank=1, title=None, score=score, parts={"x": score}, fields=fields)
+    told = ListAnswer(
+        recommendation_id=new_id(), generation="g", basis="aligned", known=None, items=[item, item], notes=["\u20ac"],
+        shortfall=None, events=3, milliseconds={"all": 0.1}, experiment=arm,
+    )  # fmt: skip
+    one = Shown(told.recommendation_id, encode(told), None, "g", 3, ["a"], propensities={"a": 0.5}, told=told)
+    assert unpacked(one.answer_id, packed(one)) == one
+
+
 def test_a_file_that_is_removed_is_made_anew(kept, tmp_path):
     writer, reader = kept(), kept()
     for n in range(3):
@@ -221,8 +241,9 @@ def test_what_another_version_wrote_is_not_known(kept, tmp_path):
     writer, one, file = kept(), an_answer(), tmp_path / "serving" / "answers.sqlite"
     writer.keep(one)
     writer.close()
-    other = zlib.compress(msgspec.msgpack.encode((b"", "Other", {}, "g", 1, [], False, None)))
-    for content in (b"", b"?", zlib.compress(b"?"), other):
+    about = "Other", {}, "g", 1, [], False, None, None, {}
+    others = [msgspec.msgpack.encode((body, *about)) for body in (b"", [], [1, "a list of other fields"])]
+    for content in (b"", b"?", zlib.compress(b"?"), *others):
         with sqlite3.connect(file) as connection:
             connection.execute("UPDATE answers SET content = ?", (content,))
         assert kept().find(one.answer_id) is None

@@ -5,7 +5,6 @@ came back with a backup, is done by running it again. What models learnt of some
 """
 
 import sqlite3
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -109,12 +108,12 @@ def remove_answers(workspace: Workspace, suppressed: SuppressedPeople) -> int:
 
 def _is_of(content: bytes, suppressed: SuppressedPeople) -> bool:
     try:
-        packed = msgspec.msgpack.decode(zlib.decompress(content))
-        body = msgspec.json.decode(packed[0])
-    except (zlib.error, msgspec.DecodeError, IndexError, TypeError):
+        answered, _, question, *_ = msgspec.msgpack.decode(content)
+        answered = msgspec.json.decode(answered) if isinstance(answered, bytes) else answered
+    except (msgspec.DecodeError, ValueError, TypeError):
         return True  # of another version of molar, that nobody reads any more
     return any(
-        suppressed.user(name) != NEVER or suppressed.session(name) != NEVER for name in _named([packed[2], body])
+        suppressed.user(name) != NEVER or suppressed.session(name) != NEVER for name in _named([question, answered])
     )
 
 
