@@ -21,7 +21,8 @@ $(READY): pyproject.toml
 	@echo "installing into $(VENV), this takes a few minutes ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@$(BIN)/python -m pip install --quiet --no-compile --editable . --group dev
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/transformers/models/' $(VENV)/lib || true  # pip does it on one core
 	@touch $@
 
 install: $(READY)  ## make the virtual environment and install everything into it
@@ -34,7 +35,7 @@ test: export MOLAR_TEST_PICTURES := $(CURDIR)/.work/pictures
 test: $(READY)  ## run the tests, several files at a time, then those that measure time; pictures of the studio go to .work/pictures
 	kept=$$(mktemp -d); export MOLAR_TEST_TRAINED=$$kept/trained; \
 	$(FILES_AT_A_TIME) --durations 30 -m "not alone"; several=$$?; \
-	$(BIN)/python -m pytest --durations 10 -m alone; alone=$$?; \
+	$(BIN)/python -m pytest --durations 10 -m alone $$(grep -rl --include='test_*.py' mark.alone tests); alone=$$?; \
 	rm -r $$kept; exit $$((several | alone))
 
 test-quick: $(READY)  ## the tests that take no time, for while you write

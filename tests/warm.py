@@ -24,6 +24,14 @@ _LIBRARIES = (
     "molar_cli.app",
 )
 """5 seconds of a processor, and what each command of molar imports."""
+_DOOR = """#!{python} -IS
+import json, os, sys
+streams = [f"/proc/{{os.getpid()}}/fd/{{number}}" for number in range(3)]
+asked = {{"command": {command} + sys.argv[1:], "files": streams, "cwd": os.getcwd(), "environment": dict(os.environ)}}
+os.write({tell}, json.dumps(asked).encode() + b"\\n")
+code = int(os.read({told}, 20))
+sys.exit(code if code >= 0 else 128 - code)
+"""
 
 
 class Warm:
@@ -63,6 +71,23 @@ class Warm:
             code = int(self._told.readline())
             output, errors = (Path(file).read_text("utf-8") for file in files[1:])
         return subprocess.CompletedProcess(command, code, output, errors)
+
+    def shell(self, script: str, program: Path, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run a shell script, to which ``program`` is one of these programs, one at a time and not to be killed.
+
+        ``environment`` are variables that it has beyond those of all.
+        """
+        ends = self._tell.fileno(), self._told.fileno()
+        with tempfile.TemporaryDirectory() as folder:
+            door = Path(folder) / program.name
+            named = {"python": sys.executable, "command": [str(program)], "tell": ends[0], "told": ends[1]}
+            door.write_text(_DOOR.format(**named), "utf-8")
+            door.chmod(0o700)
+            environment = {**os.environ, **environment, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+            return subprocess.run(
+                ["bash", "-euc", script], cwd=cwd, env=environment, capture_output=True, text=True, check=False,
+                pass_fds=ends,
+            )  # fmt: skip
 
     def close(self) -> None:
         """Let the waiting process end."""

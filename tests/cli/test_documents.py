@@ -22,16 +22,11 @@ def fences(language):
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory):
+def walked(tmp_path_factory, shell):
     """A folder in which the README's shell block was run, line by line."""
     folder = tmp_path_factory.mktemp("readme")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "MOLAR_ALIGN_EPOCHS": "1"}
     (script,) = fences("sh")
-    done = subprocess.run(
-        ["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    return folder, done
+    return folder, shell(script, folder, MOLAR_ALIGN_EPOCHS="1")
 
 
 @pytest.mark.slow

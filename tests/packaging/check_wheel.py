@@ -51,8 +51,11 @@ def check_use(wheel: Path, folder: Path) -> None:
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     short = {**os.environ, "MOLAR_ALIGN_EPOCHS": "2", "OMP_NUM_THREADS": "1"}  # it may run beside other checks
-    evaluate = ["evaluate", "--model", "popularity", "--workspace", "molar-demo/.molar", "--quiet"]  # reads data files
-    for command in (["--version"], ["--help"], ["demo", "--quiet"], evaluate):
+    made = "import molar; molar.demo('.', items=100, users=160)"
+    subprocess.run([programs / "python", "-c", made], check=True, cwd=elsewhere)
+    evaluate = ["evaluate", "--model", "popularity", "--quiet"]  # reads data files
+    query = ["query", "--user", "u0001"]
+    for command in (["--version"], ["--help"], ["demo", "--help"], ["embed", "shop"], ["align"], query, evaluate):
         print("$ molar", *command, flush=True)  # noqa: T201 - a script
         subprocess.run([programs / "molar", *command], check=True, cwd=elsewhere, env=short)
 
