@@ -13,7 +13,7 @@ from typing import IO
 
 from molar_retrieval.errors import DataError, StaleArtefactError
 
-_MANIFEST = "manifest.json"
+_MANIFEST, _FORMER = "manifest.json", ".manifest-{}.held"
 
 
 def lock_now(descriptor: int, *, shared: bool = False) -> bool:
@@ -100,10 +100,29 @@ def hold(folder: Path) -> ExitStack:
         return held.pop_all()
 
 
+def keep_held(folder: Path) -> None:
+    """Let those who hold a folder go on holding it while its manifest is replaced: by the former one, which stays."""
+    for former in folder.glob(_FORMER.format("*")):
+        with _locked_alone(former) as free:
+            if free:
+                former.unlink(missing_ok=True)
+    path = folder / _MANIFEST
+    with suppress(OSError):  # a file system without hard links
+        path.with_name(_FORMER.format(path.stat().st_ino)).hardlink_to(path)
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[bool]:
     """Whether nobody holds a folder; nobody can while the context lasts."""
-    descriptor = _opened(folder / _MANIFEST)
+    with ExitStack() as locked:
+        files = [folder / _MANIFEST, *folder.glob(_FORMER.format("*"))]
+        yield all([locked.enter_context(_locked_alone(path)) for path in files])
+
+
+@contextmanager
+def _locked_alone(path: Path) -> Iterator[bool]:
+    """Whether nobody has locked a file; nobody can while the context lasts."""
+    descriptor = _opened(path)
     try:
         free = True
         if descriptor is not None:

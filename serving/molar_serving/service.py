@@ -19,6 +19,7 @@ from molar_retrieval.served import ServedLog
 from molar_serving.access import Keyring
 from molar_serving.answered import AnsweringGenerations
 from molar_serving.former import FormerGenerations
+from molar_serving.garbage import look_once
 from molar_serving.metrics import Metrics
 from molar_serving.propensities import Propensities
 from molar_serving.shown import ShownAnswers
@@ -185,6 +186,7 @@ class Service:
                 self.tried.set()
                 self._ended.wait(_AGAIN if isinstance(error, MissingArtefactError) else _AGAIN_DAMAGED)
             else:
+                look_once(now=True)
                 self.answered.begins(found.generation.name)
                 found.follow_ahead(self._admitted)
                 self.experiments = Experimenting(
@@ -220,6 +222,7 @@ class Service:
     def _admitted(self, generation: "Generation") -> None:
         """Let a whole generation answer from now on."""
         self._whole(generation)
+        look_once()
         self.answered.begins(generation.name)
 
     def _whole(self, generation: "Generation") -> None:

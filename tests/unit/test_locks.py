@@ -4,12 +4,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from molar_retrieval.errors import DataError
-from molar_retrieval.locks import lock_beside
+from molar_retrieval.locks import hold, lock_beside
+from molar_retrieval.workspace import Manifest, Workspace
 
 
 def test_a_second_writer_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
@@ -69,3 +71,24 @@ def test_never_two_at_once(tmp_path: Path) -> None:
         thread.join()
     assert most == 1
     assert refused < 1200
+
+
+def test_what_is_held_stays_though_something_else_is_said_of_it(tmp_path: Path) -> None:
+    store = Workspace(tmp_path)["generations"]
+
+    def publish(name: str) -> Path:
+        partial = store.root / f"{name}.partial"
+        partial.mkdir(parents=True)
+        return store.publish(partial, Manifest("generations", name))
+
+    first = publish("first")
+    with hold(first):
+        for events in range(3):
+            store.describe(replace(store.require()[1], facts={"events": events}))
+        publish("second")
+        assert store.versions() == [first, store.current]
+    publish("third")
+    assert store.versions() == [store.current]
+    for events in range(3):
+        store.describe(replace(store.require()[1], facts={"events": events}))
+    assert len(list(store.root.glob("third/.manifest-*"))) == 1
