@@ -107,6 +107,7 @@ def test_a_launch_trains_together_and_publishes_once(launch, trained, tmp_path):
     done = launch(molar, "align", "--workspace", workspace, "--epochs", 2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("published: generation") == 1
+    assert "epochs by 2 processes, " in done.stdout
     assert len([line for line in done.stderr.splitlines() if line.startswith("epoch ")]) == 2
     assert len(list((workspace / "alignment").glob("*/manifest.json"))) == 1
     again = launch(molar, "align", "--workspace", workspace, "--epochs", 2)

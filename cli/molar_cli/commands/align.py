@@ -147,7 +147,9 @@ def _print_trained(run: Session, done: "Aligned") -> None:
     _print_again(run, facts)
     sizes = facts["sizes"]
     took = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"
-    trained = f"{facts['best_epoch']} epochs, {sizes['dim']} dimensions, {sizes['history']} items of history"
+    processes = max((epoch.processes for epoch in report.curve), default=1)
+    by = f" by {processes} processes" if processes > 1 else ""
+    trained = f"{facts['best_epoch']} epochs{by}, {sizes['dim']} dimensions, {sizes['history']} items of history"
     run.console.line(f"alignment: {took}; {trained if facts['best_epoch'] else 'nothing trained, only counted'}")
     run.console.line(
         f"{facts['cold_items']:,} of {facts['items']:,} items have no training interactions and get"
