@@ -1,5 +1,6 @@
 """What steps would take before they are done: time, disk, energy, money. Nothing is written."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from molar.bill import Bill, tell
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
+    from molar.evaluation_forecast import EvaluationForecast
     from molar.forecasting import AlignForecast
     from molar_retrieval.embedding import EmbedForecast
     from molar_retrieval.finetuning.forecast import FinetuneForecast
@@ -128,3 +130,38 @@ class Foretelling(ShopBase):
             raise SettingsError(what, "run it; `molar privacy forecast` tells what it leaves of the quality")
         with self.bound(dry=True) as place, self.progress() as progress:
             return forecast(place, chosen, progress)
+
+    def evaluation_forecast(
+        self,
+        suite: str = "quick",
+        *,
+        models: Sequence[str] = (),
+        slices: Sequence[str] = (),
+        seeds: int | None = None,
+        category: str | None = None,
+        ties: str | None = None,
+        seen: str | None = None,
+    ) -> "EvaluationForecast":
+        """What :meth:`evaluate` would take in time, energy and money, as far as it is known here; nothing is written.
+
+        What is kept from before costs nothing; else the last run here of the same model and split tells it.
+
+        Args:
+            suite: See :meth:`evaluate`.
+            models: See :meth:`evaluate`.
+            slices: See :meth:`evaluate`.
+            seeds: See :meth:`evaluate`.
+            category: See :meth:`evaluate`.
+            ties: See :meth:`evaluate`.
+            seen: See :meth:`evaluate`.
+        """
+        from molar.aligning import prepare_log
+        from molar.evaluating import chosen_suite
+        from molar.evaluation_forecast import forecast
+
+        chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
+        settings = self._settings()
+        with self.bound(dry=True) as place, self.progress() as progress:
+            if self.catalogue is not None:
+                prepare_log(place, settings, progress)
+            return forecast(place, chosen, settings, self.workspace / "evaluation")

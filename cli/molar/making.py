@@ -317,12 +317,15 @@ class Making(Foretelling):
         Returns:
             The report; its page is ``report.html`` in ``folder``.
         """
+        from molar.bill import Bill
+        from molar.bill import tell as tell_bill
         from molar.clustering import MANY_SCORES, processes, runner_of
         from molar.evaluating import chosen_suite, prepared
         from molar.reports import remember_folder
         from molar_eval.evaluate import Evaluator
         from molar_eval.report.write import write_report
         from molar_retrieval.native import keep_freed_memory
+        from molar_retrieval.timer import Timer
 
         keep_freed_memory()
         chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
@@ -342,8 +345,12 @@ class Making(Foretelling):
             )
             least = max(1, MANY_SCORES // max(1, evaluator.log.n_items))
             evaluator.runner = runner_of(self, on, processes(settings.align.threads), least)
+            watch = Timer()
             result = evaluator.run()
             write_report(result.folder, result.report, result.examples, place.catalogue)
+            evaluator.taken.note_rest(chosen, len(evaluator.log), watch.took - evaluator.trials)
+            if not evaluator.taken.unknown:
+                tell_bill(Bill.of(evaluator.taken.foretold, settings.costs), settings.costs, progress, "foretold was")
             remember_folder(place.root, result.folder)
             return result
 

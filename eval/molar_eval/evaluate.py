@@ -48,6 +48,7 @@ from molar_eval.splits.prequential import prequential
 from molar_eval.suite import SplitPlan, Suite
 from molar_eval.trade_off import trade_off
 from molar_eval.trial import Trial, TrialRunner
+from molar_eval.trial_costs import TrialCosts
 from molar_eval.walk import WalkRunner
 from molar_eval.walk_results import walk_result
 from molar_retrieval import columns
@@ -63,6 +64,7 @@ from molar_retrieval.frame import Frame
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.runner import InThisProcess, Runner
+from molar_retrieval.timer import Timer, Took
 from molar_retrieval.training.device import pick_device
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Workspace
@@ -137,7 +139,8 @@ class Evaluator:
     users: list[ExampleUser] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.root, self.kept = self.workspace.root / "evaluation", 0.0
+        self.root, self.kept, self.trials = self.workspace.root / "evaluation", 0.0, Took()
+        self.taken = TrialCosts(self.root)
         now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         self.out = self.folder or self.root / "runs" / f"{self.suite.name}-{now}"
         self.inputs = pin(self.workspace, "catalogue", "content", "interactions", work="molar evaluate")
@@ -207,9 +210,9 @@ class Evaluator:
     def _plan(self, plan: SplitPlan) -> list[SplitResult]:
         if plan.split == PREQUENTIAL:
             return [self._walked(plan)]
-        plan = self._fitting(plan)
+        plan = self.fitting(plan)
         models = self.roster.models(plan.models or self.suite.models)
-        return [result for seen in plan.seen for result in self._split(self._made_split(plan, seen), models, seen)]
+        return [result for seen in plan.seen for result in self._split(self.made_split(plan, seen), models, seen)]
 
     def _walked(self, plan: SplitPlan) -> SplitResult:
         """The arms of a walk through time, judged over the cases of all steps."""
@@ -233,14 +236,14 @@ class Evaluator:
         result = self._test(runner, test, ran, {name: [found.trial] for name, found in trials.items()})
         return result.model_copy(update={"walk": walk_result(walk, trials, self.suite)})
 
-    def _made_split(self, plan: SplitPlan, seen: Seen) -> Split:
+    def made_split(self, plan: SplitPlan, seen: Seen) -> Split:
         """Where seen items are shown, taking one of them again is an answer too."""
         repeats = {"repeats": True} if plan.split == "temporal" and seen == "show" else {}
         split = make_split(plan.split, self.log, {**plan.options, **repeats})
         leaks.check(split)
         return split
 
-    def _fitting(self, plan: SplitPlan) -> SplitPlan:
+    def fitting(self, plan: SplitPlan) -> SplitPlan:
         """The plan, or the one that suits a log which knows only days."""
         if plan.split == "leave-one-out" and self.log.timestamp.any() and not (self.log.timestamp % DAY).any():
             self.note("the log knows only days: leave-one-out, which needs an order within them, became last day")
@@ -260,7 +263,7 @@ class Evaluator:
         task = Task(
             training=split.training,
             validation=split.validation,
-            candidates=self._candidates(),
+            candidates=self.candidates(),
             content=self.content,
             words=self.words,
             seen=seen,
@@ -271,11 +274,16 @@ class Evaluator:
     def _trials(self, runner: TrialRunner, model: Model, seen: Seen) -> list[Trial]:
         found = []
         for seed in range(self.suite.seeds if model.stochastic else 1):
+            watch = Timer()
             try:
                 trial = runner.run(model, seed, self.progress)
             except DataError as error:
                 self.note(f"{runner.split.name}: {model.name} was left out: {error.message}")
                 return []
+            took = watch.took
+            self.trials += took
+            if not trial.cached and took.seconds >= trial.fit_seconds:  # else it found a part of its fit made before
+                self.taken.note_trial(runner, model, took)
             found.append(trial)
             several = self.suite.seeds > 1 and model.stochastic
             where = runner.split.name + ("" if seen == "hide" else ", seen items shown")
@@ -287,7 +295,8 @@ class Evaluator:
         how = "kept from before" if trial.cached else f"fitted in {trial.fit_seconds:.0f} s"
         self.tell(f"{where}: {name}: {how}")
 
-    def _candidates(self) -> Mask:
+    def candidates(self) -> Mask:
+        """Whether an item is ranked, shape (n_items,)."""
         if self.suite.candidates == "log":
             return np.bincount(self.log.item, minlength=self.log.n_items) > 0
         return np.ones(self.log.n_items, bool)

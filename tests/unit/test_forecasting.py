@@ -1,6 +1,7 @@
 """What aligning would take is told beforehand, writes nothing, and comes with a price where there is one."""
 
 import json
+import shutil
 
 import pytest
 from copies import copy_workspace
@@ -11,6 +12,8 @@ import molar
 from molar.bill import Bill
 from molar.forecasting import onwards
 from molar_cli.app import app
+from molar_eval.suite import load
+from molar_eval.trial_costs import TrialCosts
 from molar_retrieval.config import CostSettings
 from molar_retrieval.timer import Took
 
@@ -61,3 +64,67 @@ def test_a_dry_run_of_something_else_than_is_there_is_refused(trained):
     done = CliRunner().invoke(app, told)
     assert done.exit_code == 2
     assert "--dry-run predicts a run on what the workspace has" in done.output
+
+
+SUITE = """description = "quick"
+models = ["popularity", "EASE"]
+resamples = 100
+examples = 0
+[[splits]]
+split = "temporal"
+[[splits]]
+split = "leave-one-out"
+models = ["popularity"]
+"""
+
+
+def test_an_evaluation_is_foretold_from_former_ones_and_what_is_kept_costs_nothing(trained, tmp_path):
+    workspace = copy_workspace(trained.workspace, tmp_path / ".molar")
+    (tmp_path / "molar.toml").write_text("[costs]\nmachine_hour = 36\n")
+    (tmp_path / "suite.toml").write_text(SUITE)
+    shop, suite = molar.Shop(trained.shop, workspace, tmp_path / "molar.toml"), str(tmp_path / "suite.toml")
+    new = shop.evaluation_forecast(suite)
+    assert [one.state for one in new.trials] == ["unknown"] * 3
+    assert (new.whole, new.rest, new.bill.seconds) == (False, None, 0)
+    shop.evaluate(suite, models=["popularity"])
+    before = {path: path.stat().st_mtime_ns for path in workspace.rglob("*") if path.is_file()}
+    told = ["evaluate", "--dry-run", "--suite", suite, "-w", str(workspace)]
+    done = CliRunner().invoke(app, [*told, "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    states = {(one["split"], one["model"]): one["state"] for one in found["trials"]}
+    kept = {("temporal", "popularity"): "kept", ("leave-one-out", "popularity"): "kept"}
+    assert states == kept | {("temporal", "EASE"): "unknown"}
+    assert not found["whole"]
+    assert "nothing of it is known" in CliRunner().invoke(app, told).stdout
+    assert {path: path.stat().st_mtime_ns for path in workspace.rglob("*") if path.is_file()} == before
+    whole = shop.evaluation_forecast(suite, models=["popularity"])
+    assert whole.whole
+    assert whole.bill.seconds == pytest.approx(whole.rest.took.seconds, abs=0.01)
+    assert whole.bill.money == pytest.approx(whole.bill.seconds / 100, abs=1e-3)
+    shutil.rmtree(workspace / "evaluation/trials")
+    again = shop.evaluation_forecast(suite, models=["popularity"])
+    assert [one.state for one in again.trials] == ["foretold"] * 2
+    assert again.whole
+    assert again.bill.processor > whole.bill.processor
+
+
+def test_a_dry_run_of_another_evaluation_than_of_what_is_there_is_refused(trained):
+    told = ["evaluate", "--dry-run", "--where", "category = Shoes", "--workspace", str(trained.workspace)]
+    assert CliRunner().invoke(app, told).exit_code == 2
+
+
+def test_what_was_taken_tells_of_as_many_interactions_on_the_same_machine(tmp_path, monkeypatch):
+    suite = load("quick", {})
+    TrialCosts(tmp_path).note_rest(suite, 1000, Took(10, 20))
+    known = TrialCosts(tmp_path)
+    assert known.rest(suite, 1440).took == Took(pytest.approx(12), pytest.approx(24))
+    assert known.rest(suite, 700).interactions == 1000
+    assert known.rest(suite, 1600) is None
+    assert known.rest(suite, 600) is None
+    assert known.rest(suite.model_copy(update={"seeds": 3}), 1000) is None
+    known.note_rest(suite, 1000, Took(30, 30))
+    assert (known.foretold, known.unknown) == (Took(10, 20), 0)
+    assert TrialCosts(tmp_path).rest(suite, 1000).took == Took(30, 30)
+    monkeypatch.setenv("OMP_NUM_THREADS", "17")
+    assert TrialCosts(tmp_path).rest(suite, 1000) is None

@@ -12,6 +12,7 @@ from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
+    from molar.evaluation_forecast import EvaluationForecast
     from molar_eval.evaluate import Evaluation
     from molar_eval.kpi.off_policy import PolicyValue
     from molar_eval.kpi.shown import ShownResult
@@ -52,6 +53,7 @@ def evaluate(
         Path | None, option("Folder of this run; default: evaluation/runs/ in the workspace.", metavar="RUN")
     ] = None,
     memory: Annotated[int, typer.Option(metavar="MIB", help="Memory for scores in ranking.")] = 256,
+    dry_run: Annotated[bool, option("Tell what former runs here say of time and money.", "--dry-run")] = False,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
     on: OnOption = "auto",
@@ -81,7 +83,18 @@ def evaluate(
         raise SettingsError("--clip bounds the weights of --impressions", "name a log of what was shown")
     if impressions is not None and (given := [name for name, value in others.items() if value]):
         raise SettingsError(f"--impressions values molar's lists alone, without {', '.join(given)}", "leave them out")
+    if dry_run and any((impressions, where, gate, out, demo, index, memory != 256, trust_remote_code, on != "auto")):
+        more = "--impressions, --where, --gate, --out, --demo, --index, --memory, --trust-remote-code and --on"
+        raise SettingsError(f"--dry-run predicts a run on what the workspace has, {more} say more", "leave these out")
     shop = run.shop(demo_beside(run.root) if demo else catalogue)
+    if dry_run:
+        _print_forecast(
+            run,
+            shop.evaluation_forecast(
+                suite, models=model or (), slices=column or (), seeds=seeds, category=category, ties=ties, seen=seen
+            ),
+        )
+        return
     if impressions is not None:
         _print_value(run, shop.value_shown(impressions, clip=clip, where=where), impressions)
         return
@@ -109,6 +122,12 @@ def _print(run: Session, result: "Evaluation") -> None:
         run.console.table(table.columns, table.rows, title=table.title)
         run.console.line(*table.lines, "")
     run.console.line(f"report: {result.folder / 'report.html'}")
+
+
+def _print_forecast(run: Session, predicted: "EvaluationForecast") -> None:
+    if not run.document(predicted.to_dict()):
+        run.console.table(["split", "model", ">seconds", "from"], predicted.rows)
+        run.console.line(*predicted.lines())
 
 
 def _print_value(run: Session, result: "ShownResult", impressions: Path) -> None:
