@@ -284,10 +284,10 @@ def test_a_log_of_days_gets_the_split_for_days(workspace, suite, settings):
     evaluator = Evaluator(workspace, suite, settings)
     log = evaluator.log
     evaluator.log = replace(log, timestamp=log.timestamp // 86_400 * 86_400)
-    plan = evaluator._fitting(suite.splits[0].model_copy(update={"split": "leave-one-out"}))
+    plan = evaluator.fitting(suite.splits[0].model_copy(update={"split": "leave-one-out"}))
     assert plan.split == "last day"
     assert "knows only days" in evaluator.notes[0]
-    assert Evaluator(workspace, suite, settings)._fitting(suite.splits[0]) == suite.splits[0]
+    assert Evaluator(workspace, suite, settings).fitting(suite.splits[0]) == suite.splits[0]
 
 
 def test_what_a_model_cannot_do_is_said_and_left_out(workspace, suite, settings, monkeypatch):
