@@ -176,7 +176,6 @@ def _start(member: Member, record: Path, token: Path, options: list[str]) -> Non
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {**ClusterAddress(member.url, token).environment(), **with_token(token), _MARK: member.mark}
     environment |= {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
-    environment |= {"TMPDIR": member.scratch}  # what workers that are killed leave behind goes with the rest
     log = Path(member.scratch, "start.log")
     with log.open("wb") as file:
         process = subprocess.Popen(
