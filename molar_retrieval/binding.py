@@ -92,25 +92,19 @@ def is_workspace(root: Path) -> bool:
     return (root / NAME).exists()
 
 
-def claim(root: Path, catalogue: Path, *, provisional: bool = False) -> str:
-    """Make the workspace at ``root`` one of this catalogue; what has moved since, as a sentence or nothing.
+def check(root: Path, catalogue: Path) -> Binding | None:
+    """What the workspace at ``root`` says, which may be one of this catalogue; None where there is no workspace.
 
     A DataError says that there is no such folder, or that the workspace is another catalogue's.
     """
-    catalogue = catalogue.resolve()
-    own = Binding.of(root, catalogue, provisional=provisional)
     if not is_workspace(root):
         if not catalogue.is_dir():
             raise DataError(f"there is no folder {catalogue}", "correct the path of the catalogue")
-        own.write(root)
-        return ""
+        return None
     found = Binding.read(root)
     served = found.now(root)
     if served == catalogue:
-        if found != (kept := Binding.of(root, catalogue, provisional=provisional and found.provisional)):
-            with suppress(OSError):  # on a read-only disk
-                kept.write(root)
-        return "" if found.catalogue == catalogue else f"the catalogue of {root} is now at {catalogue}"
+        return found
     if served.is_dir() and not _yields(root, found):
         raise DataError(
             f"the workspace {root} serves the catalogue {served}, not {catalogue}",
@@ -123,7 +117,26 @@ def claim(root: Path, catalogue: Path, *, provisional: bool = False) -> str:
             f"if it is the same shop, run `molar workspace move --catalog {catalogue}`; else name another workspace"
             " with --workspace DIR",
         )
-    own.write(root)
+    return found
+
+
+def claim(root: Path, catalogue: Path, *, provisional: bool = False) -> str:
+    """Make the workspace at ``root`` one of this catalogue; what has moved since, as a sentence or nothing.
+
+    Raises as :func:`check`.
+    """
+    catalogue = catalogue.resolve()
+    found = check(root, catalogue)
+    if found is None:
+        Binding.of(root, catalogue, provisional=provisional).write(root)
+        return ""
+    served = found.now(root)
+    if served == catalogue:
+        if found != (kept := Binding.of(root, catalogue, provisional=provisional and found.provisional)):
+            with suppress(OSError):  # on a read-only disk
+                kept.write(root)
+        return "" if found.catalogue == catalogue else f"the catalogue of {root} is now at {catalogue}"
+    Binding.of(root, catalogue, provisional=provisional).write(root)
     return "" if found.provisional else f"the catalogue of {root} moved: from {served} to {catalogue}"
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from molar_retrieval.binding import NAME, check
 from molar_retrieval.events.tables import KIND as EVENTS
 from molar_retrieval.manifest import MAKERS, OTHERS
 from molar_retrieval.workspace import Workspace
@@ -14,9 +15,10 @@ from molar_retrieval.workspace import Workspace
 @contextmanager
 def scratch_workspace(root: Path, catalogue: Path) -> Iterator[Workspace]:
     """A workspace like the one at ``root``, which may not exist, and is left as it is; raises as ``for_catalogue``."""
+    check(root, catalogue.resolve())
     with TemporaryDirectory(prefix="molar-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)
-        for file in (f for f in root.glob("*") if f.is_file()):
+        for file in (f for f in root.glob("*") if f.is_file() and f.name != NAME):
             shutil.copyfile(file, place / file.name)
         for kind in (*MAKERS, *OTHERS):
             for inner in (root / kind).glob("*"):

@@ -1,6 +1,7 @@
 """A workspace and its catalogue: bound for good by success, found again after moves, and never another shop's."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import molar
 from molar_retrieval.binding import Binding, claim, claimed, file_beside, nearest_workspace, workspace_for
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.scratch import scratch_workspace
 from molar_retrieval.workspace import Workspace
 
 
@@ -122,6 +124,27 @@ def test_a_copy_of_both_is_a_shop_of_its_own(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)
     assert Workspace.open(tmp_path / "two" / ".molar").catalogue == tmp_path / "two" / "shop"
     assert workspace_for(tmp_path / "two" / "shop", tmp_path / "two") == tmp_path / "two" / ".molar"
+
+
+def test_what_is_tried_in_a_copy_of_both_is_tried_in_that_shop(tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    made(one / ".molar", catalogue(one / "shop"))
+    copied = Path(shutil.copytree(one, tmp_path / "two"))
+    said = (copied / ".molar" / "workspace.json").read_bytes()
+    with scratch_workspace(copied / ".molar", copied / "shop") as place:
+        assert place.catalogue == copied / "shop"
+        assert place["catalogue"].require()[1] == Workspace.open(one / ".molar")["catalogue"].require()[1]
+    assert (copied / ".molar" / "workspace.json").read_bytes() == said
+
+
+def test_what_is_tried_for_another_catalogue_names_the_workspace(tmp_path: Path) -> None:
+    root = tmp_path / ".molar"
+    made(root, catalogue(tmp_path / "one"))
+    with (
+        pytest.raises(DataError, match=f"the workspace {re.escape(str(root))} serves"),
+        scratch_workspace(root, catalogue(tmp_path / "two", "another thing")),
+    ):
+        pass
 
 
 def test_a_workspace_beside_another_shop_still_serves_its_own(tmp_path: Path) -> None:
