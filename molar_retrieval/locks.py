@@ -100,15 +100,17 @@ def hold(folder: Path) -> ExitStack:
         return held.pop_all()
 
 
-def keep_held(folder: Path) -> None:
-    """Let those who hold a folder go on holding it while its manifest is replaced: by the former one, which stays."""
+@contextmanager
+def kept_held(folder: Path) -> Iterator[None]:
+    """Replace a folder's manifest meanwhile: those who hold the folder go on, by the former one, which stays for them."""
+    path = folder / _MANIFEST
+    with suppress(OSError):  # a file system without hard links
+        path.with_name(_FORMER.format(path.stat().st_ino)).hardlink_to(path)
+    yield
     for former in folder.glob(_FORMER.format("*")):
         with _locked_alone(former) as free:
             if free:
                 former.unlink(missing_ok=True)
-    path = folder / _MANIFEST
-    with suppress(OSError):  # a file system without hard links
-        path.with_name(_FORMER.format(path.stat().st_ino)).hardlink_to(path)
 
 
 @contextmanager

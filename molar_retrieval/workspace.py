@@ -30,7 +30,7 @@ from molar_retrieval.disk import require
 from molar_retrieval.durable import for_owner, sync_folder, sync_tree
 from molar_retrieval.durable import write_atomically as write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.locks import alone, keep_held, lock_now
+from molar_retrieval.locks import alone, kept_held, lock_now
 from molar_retrieval.manifest import MAKERS as MAKERS
 from molar_retrieval.manifest import MANIFEST, OTHERS, age, number_of
 from molar_retrieval.manifest import Manifest as Manifest
@@ -195,8 +195,8 @@ class ArtefactStore:
                 (partial / name).replace(folder / name)
             shutil.rmtree(partial)
         inventory.amend(folder, anew, {MANIFEST: manifest.text.encode("utf-8")})
-        keep_held(folder)
-        manifest.write(folder)
+        with kept_held(folder):
+            manifest.write(folder)
         return manifest
 
     def switch(self, name: str) -> None:

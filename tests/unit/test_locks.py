@@ -87,8 +87,10 @@ def test_what_is_held_stays_though_something_else_is_said_of_it(tmp_path: Path) 
             store.describe(replace(store.require()[1], facts={"events": events}))
         publish("second")
         assert store.versions() == [first, store.current]
-    publish("third")
-    assert store.versions() == [store.current]
-    for events in range(3):
-        store.describe(replace(store.require()[1], facts={"events": events}))
-    assert len(list(store.root.glob("third/.manifest-*"))) == 1
+    third = publish("third")
+    assert store.versions() == [third]
+    with hold(third):
+        store.describe(replace(store.require()[1], facts={"events": 3}))
+        assert list(third.glob(".manifest-*"))
+    store.describe(replace(store.require()[1], facts={"events": 4}))
+    assert not list(third.glob(".manifest-*"))
