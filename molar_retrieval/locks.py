@@ -102,7 +102,7 @@ def hold(folder: Path) -> ExitStack:
 
 @contextmanager
 def kept_held(folder: Path) -> Iterator[None]:
-    """Replace a folder's manifest meanwhile: those who hold the folder go on, by the former one, which stays for them."""
+    """Replace a folder's manifest meanwhile: who holds the folder goes on, by the former one, which stays for them."""
     path = folder / _MANIFEST
     with suppress(OSError):  # a file system without hard links
         path.with_name(_FORMER.format(path.stat().st_ino)).hardlink_to(path)

@@ -413,7 +413,7 @@ def test_a_late_list_counts_as_one_of_its_arm(served, begin, monkeypatch):
     client, service = served
     one = begin()
     monkeypatch.setattr(service.answers, "seconds", 100.0)
-    monkeypatch.setattr(service.answers, "under_way", 50)
+    monkeypatch.setattr(service.answers._pool, "under_way", 50)
     late = client.post("/v1/recommendations", json={"user_id": FREE[0]}, headers={"prefer": "wait=0.5"}).json()
     assert (late["basis"], late["experiment"]["name"]) == ("popularity", one.name)
     begin.flush()
