@@ -182,8 +182,12 @@ def test_ten_times_what_can_be_answered(trained, record_property):
         assert 2 * len(without) > len(loaded.bodies)
         ratio = loaded.quantile(0.99) / alone.quantile(0.99)
         words = f"{loaded.count(200)} taken, {loaded.count(503)} not; p99 {1e3 * loaded.quantile(0.99):.1f} ms"
-        record_property("measured", f"{words}, {1e3 * alone.quantile(0.99):.1f} ms alone: {ratio:.1f} times")
-        assert max(queues) <= service.settings.serve.threads  # what a few seconds on a busy machine can tell
-        assert SECONDS < 60 or ratio <= 2
+        words += f", {1e3 * alone.quantile(0.99):.1f} ms alone: {ratio:.1f} times; at most {max(queues)} waited"
+        record_property("measured", words)
+        queues.sort()
+        # Seconds on a busy machine can tell this alone; in minutes the whole process may stand still for one.
+        most = queues[-1] if SECONDS < 60 else queues[len(queues) * 999 // 1000]
+        assert most <= service.settings.serve.threads, words
+        assert SECONDS < 60 or ratio <= 2, words
 
     asyncio.run(run())
