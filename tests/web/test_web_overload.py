@@ -184,10 +184,8 @@ def test_ten_times_what_can_be_answered(trained, record_property):
         words = f"{loaded.count(200)} taken, {loaded.count(503)} not; p99 {1e3 * loaded.quantile(0.99):.1f} ms"
         words += f", {1e3 * alone.quantile(0.99):.1f} ms alone: {ratio:.1f} times; at most {max(queues)} waited"
         record_property("measured", words)
-        queues.sort()
-        # Seconds on a busy machine can tell this alone; in minutes the whole process may stand still for one.
-        most = queues[-1] if SECONDS < 60 else queues[len(queues) * 999 // 1000]
-        assert most <= service.settings.serve.threads, words
+        # What a few seconds on a busy machine can tell.
+        assert max(queues) <= service.settings.serve.threads, words
         assert SECONDS < 60 or ratio <= 2, words
 
     asyncio.run(run())
