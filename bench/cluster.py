@@ -18,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from molar_indexes.recommend import recommend
 from molar_indexes.user_vectors import UserVectorsJob
 from molar_retrieval.cluster import local
+from molar_retrieval.cluster.address import ClusterAddress
 from molar_retrieval.cluster.runner import OnCluster
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import EmbedSettings
@@ -37,31 +39,38 @@ ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ONLY = os.environ.get("ONLY", "embed recommend").split()
 
 
-def main(workspace: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="molar-bench-") as scratch:
+@contextmanager
+def two_machines(workspace: Path) -> Iterator[tuple[Path, ClusterAddress, float]]:
+    """A copy of a workspace with a cluster of two machines of one CPU each, and the seconds until these were up."""
+    with tempfile.TemporaryDirectory(prefix="molar-bench-") as scratch, ExitStack() as up:
         place = Path(scratch, ".molar")
         subprocess.run(["cp", "-a", "--sparse=always", workspace, place], check=True)
         begun = time.perf_counter()
         for name in ("first", "second"):
             local.up(place, name=name, join=name == "second", cpus=1)
-        told: dict[str, object] = {"two machines up, s": round(time.perf_counter() - begun, 1)}
+            up.callback(local.down, place, name)
+        took = time.perf_counter() - begun
         address = local.address_of(place)
         assert address is not None
+        yield place, address, took
+
+
+def main(workspace: Path) -> None:
+    with two_machines(workspace) as (place, address, took):
+        told: dict[str, object] = {"two machines up, s": round(took, 1)}
         ways: dict[str, Runner] = {
             "1 process": InProcesses(1), "2 processes": InProcesses(2),
             "1 worker": OnCluster(address, 1), "2 workers": OnCluster(address, 2),
         }  # fmt: skip
         begun = time.perf_counter()
-        recommend(place, Path(scratch, "nobody.parquet"), users=["nobody"], runner=ways["1 worker"])
+        recommend(place, place.with_name("nobody.parquet"), users=["nobody"], runner=ways["1 worker"])
         told["fixed cost, s"] = round(time.perf_counter() - begun, 1)
         works: dict[str, Callable[[Runner], bytes]] = {
-            "recommend": lambda runner: lists(place, Path(scratch, "lists.parquet"), runner),
+            "recommend": lambda runner: lists(place, place.with_name("lists.parquet"), runner),
             "embed": lambda runner: vectors(place, runner),
             "users": lambda runner: people(place, runner),
         }
         told |= {name: compared(works[name], ways) for name in ONLY}
-        for name in ("second", "first"):
-            local.down(place, name)
     print(json.dumps(told, indent=1))
 
 

@@ -8,9 +8,7 @@ seconds are those of all that train, from the first step to the last epoch, with
 
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,11 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cluster import with_loopback
+from cluster import two_machines, with_loopback
 
 from molar_retrieval.alignment.align import TrainingJob
 from molar_retrieval.alignment.training import sized
-from molar_retrieval.cluster import local
 from molar_retrieval.cluster.ranks import RanksOnCluster
 from molar_retrieval.collaborative.factors import factorise, held_out
 from molar_retrieval.config import AlignSettings, CFSettings, SplitSettings
@@ -47,15 +44,8 @@ class Measured(TrainingJob):
 
 
 def main(workspace: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="molar-bench-") as scratch:
-        place = Path(scratch, ".molar")
-        subprocess.run(["cp", "-a", "--sparse=always", workspace, place], check=True)
-        begun = time.perf_counter()
-        for name in ("first", "second"):
-            local.up(place, name=name, join=name == "second", cpus=1)
-        told: dict[str, Any] = {"two machines up, s": round(time.perf_counter() - begun, 1)}
-        address = local.address_of(place)
-        assert address is not None
+    with two_machines(workspace) as (place, address, took):
+        told: dict[str, Any] = {"two machines up, s": round(took, 1)}
         job = job_of(place)
         told |= {"interactions per step": job.settings.batch_tokens, "epochs": EPOCHS}
         halved = job.settings.model_copy(update={"batch_tokens": (job.settings.batch_tokens or 0) // 2})
@@ -63,9 +53,7 @@ def main(workspace: Path) -> None:
             "this process": (0, job), "1 rank": (1, job), "2 ranks, steps twice as large": (2, job),
             "2 ranks, steps as large": (2, replace(job, settings=halved)),
         }  # fmt: skip
-        told |= {name: trained(address, *way, Path(scratch, name)) for name, way in ways.items()}
-        for name in ("second", "first"):
-            local.down(place, name)
+        told |= {name: trained(address, *way, place.with_name(name)) for name, way in ways.items()}
     print(json.dumps(told, indent=1))
 
 
@@ -101,7 +89,11 @@ def trained(address: Any, ranks: int, job: Measured, folder: Path) -> dict[str, 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--inside"]:
         with_loopback()
-        main(Path(sys.argv[2]))
+        beside = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(beside)  # the cluster's workers unpack what is defined here
+        from ranks import main as measure
+
+        measure(Path(sys.argv[2]))
     else:
         way = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--net", "--pid", "--fork"]
         way += ["--kill-child", "--mount-proc"]  # whatever ends this, nothing of it stays
