@@ -7,8 +7,10 @@ items that were had hidden; the release reads the training part alone, and no ca
 how many times the people there are: more people who do the same are the same sums with less noise, so what is measured
 is the noise, not what other people would do. Each run draws noise anew; the interval of 95 % is of the first run, over
 cases. Without noise (∞) the parts are the same; what is left of it is told with an interval of 95 % over people, the
-mean over runs of each case (bootstrap-t). ``popularity`` is the popular list alone, ``looks`` takes nobody else; of a
-``--part`` nothing else is measured.
+mean over runs of each case (bootstrap-t). ``popularity`` is the popular list alone, and is compared with plain counts
+of people as well, also without noise; ``looks`` takes nobody else; of a ``--part`` nothing else is measured. With
+``--back 4`` what came before the test's cases is asked for too, the last but one to the last but four, each by what
+came before all of these, and all cases are told of together.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.content_knn import ContentNeighbours
+from molar_retrieval.experts.histories import binary
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.statistics.experts import PrivateExperts, experts_of
 from molar_retrieval.statistics.mechanism import Mechanism
@@ -51,16 +54,27 @@ def opened(workspace: Workspace) -> tuple[InteractionLog, Matrix]:
     return log, conditioner(content.vectors, attributes)
 
 
-def cases_of(split_name: str, log: InteractionLog) -> tuple[InteractionLog, ValidationCases, Rows]:
-    """What is released, what is asked, each right item with the history before it, and of which row of the log."""
+def cases_of(split_name: str, log: InteractionLog, back: int = 0) -> tuple[InteractionLog, ValidationCases, Rows]:
+    """What is released, what is asked, each right item with the history before it, and of which row of the log.
+
+    What is asked came last, or was the last but so many.
+    """
+    for _ in range(1, back):
+        log = make_split(split_name, log, {}).training
     split = make_split(split_name, log, {})
-    (test,) = split.tests.values()
+    (test,) = split.tests.values() if not back else (split.validation,)
     which = np.repeat(np.arange(len(test.user)), np.diff(test.offsets))
     start, length = test.history.offsets[test.user[which]], np.asarray(test.length, np.int64)[which]
     asked = test.history.before(start + length)
     targets, every = test.targets.astype(np.int64), np.ones(log.n_items, bool)
     cases = ValidationCases(asked, np.arange(len(which)), targets, every, asked.asked_at)
     return split.training, cases, np.asarray(test.user, np.int64)[which]
+
+
+def counted(log: InteractionLog, cases: ValidationCases) -> Gains:
+    """NDCG@10 of every case by how many people had each item."""
+    plain = np.asarray(binary(log).sum(axis=0), np.float32).reshape(1, -1)
+    return gains(ranks(cases, lambda block: np.tile(plain, (len(cases.users[block]), 1))))
 
 
 def scoring(experts: PrivateExperts) -> Iterator[tuple[str, Scoring]]:
@@ -99,27 +113,35 @@ def main() -> None:
     parser.add_argument("--cells", default=CELLS, help="each an ε and how many times the people")
     parser.add_argument("--delta", type=float, default=1e-6)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--back", type=int, default=0)
     parser.add_argument("--part", default="all", choices=("all", "pairs", "popularity", "looks"))
     said = parser.parse_args()
     log, features = opened(Workspace(said.workspace))
-    training, cases, users = cases_of(said.split, log)
-    people = int(np.count_nonzero(np.diff(training.offsets)))
-    print(f"{people:,} people, {len(cases):,} cases\n")
-    print("| ε | people | people / σ | NDCG@10 | ± sd | 95 % | of ∞ | Recall@10 | pairs | popularity | looks |")
-    print("|---|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|", flush=True)
+    asked = [cases_of(said.split, log, back) for back in range(said.back + 1)]
+    people = int(np.count_nonzero(np.diff(asked[0][0].offsets)))
+    users = np.concatenate([rows for _, _, rows in asked])
+    plain = np.concatenate([counted(training, cases) for training, cases, _ in asked])
+    print(f"{people:,} people, {len(users):,} cases; by plain counts {plain.mean():.4f}\n")
+    of = "of ∞ | of counts" if said.part == "popularity" else "of ∞"
+    print(f"| ε | people | people / σ | NDCG@10 | ± sd | 95 % | {of} | Recall@10 | pairs | popularity | looks |")
+    print(f"|---|---:|---:|---:|---:|---|{'---:|' * (1 + of.count('|'))}---:|---:|---:|---:|", flush=True)
     whole = None
     for epsilon, factor in [(math.inf, 1.0), *(map(float, cell.split("x")) for cell in said.cells.split(","))]:
         least = Mechanism.of(epsilon, said.delta) if math.isfinite(epsilon) else Mechanism(epsilon, said.delta, 0.0)
         mechanism = Mechanism(epsilon, said.delta, least.sigma / factor)
         runs, kept, began = [], 0, time.process_time()
         for _ in range(said.runs if least.sigma else 1):
-            released = release(training, features, mechanism)
-            runs.append(measured(experts_of(released, features), cases, said.part))
-            kept = released.pairs.nnz
+            found = []
+            for training, cases, _ in asked:
+                released = release(training, features, mechanism)
+                found.append(measured(experts_of(released, features), cases, said.part))
+                kept = released.pairs.nnz
+            runs.append({name: np.concatenate([one[name] for one in found]) for name in found[0]})
         means = {name: np.array([run[name].mean() for run in runs]) for name in runs[0]}
         first, each = runs[0][said.part], np.mean([run[said.part] for run in runs], axis=0)
         whole = first if whole is None else whole
-        left = clustered_ratio(each, whole, users)
+        against = (whole, plain)[: 1 + of.count("|")]
+        left = [clustered_ratio(each, one, users) for one in against]
         half = 1.96 * first.std() / math.sqrt(len(first))
         cells = [
             "∞" if not least.sigma else f"{epsilon:g}",
@@ -128,7 +150,7 @@ def main() -> None:
             f"{each.mean():.4f}",
             f"{means[said.part].std(ddof=1):.4f}" if len(runs) > 1 else "–",
             f"{first.mean() - half:.4f} to {first.mean() + half:.4f}",
-            f"{left.mean:.1%} ({left.low:.0%} to {left.high:.0%})" if least.sigma else "100 %",
+            *(f"{one.mean:.1%} ({one.low:.0%} to {one.high:.0%})" for one in left),
             f"{np.mean([(run[said.part] > 0).mean() for run in runs]):.4f}",
             f"{kept:,}",
             *(f"{means[name].mean():.4f}" if name in means else "–" for name in ("popularity", "looks")),

@@ -3,8 +3,9 @@
     python bench/update.py CATALOGUE WORKSPACE [--align PRESET]
 
 The catalogue's tables must be Parquet files. Seconds are those of the clock and, as other programs may be at work, of
-the processor. Lists are the first ten of 500 people, without draws, seen items hidden; a place has changed where
-another item stands in it. With ``--align`` the last change is trained anew as well, for comparison.
+the processor; changes of a kind that was there before are foretold (`--dry-run`), by both. Lists are the first ten of
+500 people, without draws, seen items hidden; a place has changed where another item stands in it. With ``--align`` the
+last change is trained anew as well, for comparison.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 import molar
+from molar.bill import Bill
 from molar.progress import display
 from molar_retrieval.ids import IdMap
 
@@ -54,8 +56,9 @@ class Copy:
     def new_items(self) -> None:
         """A hundred new items: words and photos of old ones under other ids and titles."""
         items = self.table("items")
-        new = items.sample(100, random_state=0)
-        new = new.assign(item_id=[f"new-{n}" for n in range(100)], title="Another " + new["title"].astype(str))
+        new = items.sample(100, random_state=len(items))
+        ids = [f"new-{len(items) + n}" for n in range(100)]
+        new = new.assign(item_id=ids, title="Another " + new["title"].astype(str))
         self.write("items", pd.concat([items, new], ignore_index=True))
 
     def interactions(self, count: int) -> Callable[[], None]:
@@ -82,13 +85,14 @@ def moved(before: Lists, after: Lists) -> float:
     return float(np.mean([sum(a != b for a, b in zip(before[u], after[u], strict=False)) for u in before]))
 
 
-def measured(what: str, do: Callable[[], object]) -> None:
-    """Do it, and say what it took."""
+def measured(what: str, do: Callable[[], object], foretold: Bill | None = None) -> None:
+    """Do it, and say what it took, and what was foretold by what was taken."""
     clock, processor = time.perf_counter(), time.process_time()
     report = do()
     clock, processor = time.perf_counter() - clock, time.process_time() - processor
     limit = f"{LIMITS[what]} s" if what in LIMITS else "–"
-    print(f"| {what} | {limit} | {clock:.1f} s | {processor:.1f} s |", flush=True)
+    told = "–" if foretold is None else f"{foretold.seconds / clock:.2f}, {foretold.processor / processor:.2f}"
+    print(f"| {what} | {limit} | {clock:.1f} s | {processor:.1f} s | {told} |", flush=True)
     for step in getattr(report, "steps", ()):
         print(f"<!-- {step.name}: {step.outcome or 'nothing'}, {step.seconds} s -->", flush=True)
 
@@ -106,9 +110,14 @@ def main() -> None:
         shop.update()  # whatever the copy lacks
         people = IdMap(copy.table("interactions")["user_id"].astype(str).drop_duplicates()).array.to_pylist()[:PEOPLE]
         before = copy.lists(people)
-        print("| what has changed | limit | clock | processor |\n|---|---:|---:|---:|")
+        print("| what has changed | limit | clock | processor | forecast by taken |\n|---|---:|---:|---:|---:|")
         measured("nothing", shop.update)
         print(f"\nnothing: {moved(before, copy.lists(people)):.3f} places of ten changed\n")
+        again = {
+            "prices of 12 items": copy.prices,
+            "100 new items": copy.new_items,
+            "a day of interactions": copy.interactions(1001),
+        }
         copy.interactions(10)()
         measured("ten interactions", shop.update)
         print(f"\nten interactions: {moved(before, copy.lists(people)):.3f} places of ten changed\n")
@@ -118,6 +127,9 @@ def main() -> None:
         measured("100 new items", shop.update)
         copy.interactions(1000)()
         measured("a day of interactions", shop.update)
+        for what, change in again.items():
+            change()
+            measured(what, shop.update, shop.update(dry_run=True).expected)
         if said.align:
             last = copy.lists(people)
             measured(f"molar align --preset {said.align}", lambda: shop.align(preset=said.align))

@@ -2,22 +2,27 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
+from molar.bill import Bill
 from molar.due import Due, due, with_kept_encoder
 from molar.retaining import at_work
 from molar_retrieval.manifest import PRIVATE
+from molar_retrieval.timer import Took
+from molar_retrieval.work_log import work_done
 
 if TYPE_CHECKING:
     from molar_retrieval.alignment.drift import Reason
-    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.config import CostSettings, MolarSettings, UpdateSettings
     from molar_retrieval.progress import Progress
     from molar_retrieval.runner import Runner
     from molar_retrieval.workspace import Manifest, Workspace
 
 KIND = "update"
+_FORMER = 1_000
+"""Lines of the log of work that are looked at, the newest first."""
 _BUSY = "at work with `molar update` in"
 
 
@@ -50,6 +55,8 @@ class UpdateReport:
         staged: Name of the generation that is of the present and waits to be made live; None: the live one is, or will
             be.
         facts: Numbers by step, for programs.
+        expected: With ``dry_run``, what the last update here took that found changes of the same kinds; None: there was
+            none, or nothing has changed.
     """
 
     steps: tuple[UpdateStep, ...]
@@ -60,6 +67,7 @@ class UpdateReport:
     dry_run: bool = False
     staged: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    expected: Bill | None = None
 
     @property
     def summary(self) -> str:
@@ -76,6 +84,7 @@ class UpdateReport:
 
 
 _TOLD = ("catalogue", "vectors", "interactions")
+_COSTS = {*_TOLD, "towers"}  # steps by which two updates are alike
 
 
 def update(
@@ -103,7 +112,8 @@ def update(
             return work.run()
         with at_work(workspace, KIND, settings, progress) as told:
             report = work.run()
-            told.outcome, told.steps = report.summary, {step.name: step.seconds for step in report.steps}
+            told.outcome = report.summary
+            told.steps = {step.name: step.seconds for step in report.steps if step.outcome}
             return report
 
 
@@ -330,4 +340,28 @@ class Updating(ShopBase):
         with self.bound(dry=dry_run) as place, self.progress() as progress:
             here = processes(chosen.align.threads)
             counting, reading = (runner_of(self, on, here, least) for least in (MANY_COUNTED, MANY_READ))
-            return update(place, chosen, progress, named=named, dry_run=dry_run, counting=counting, reading=reading)
+            done = update(place, chosen, progress, named=named, dry_run=dry_run, counting=counting, reading=reading)
+            if not dry_run or done.up_to_date:
+                return done
+            kinds = {step.name for step in done.steps if step.outcome} | _trained_on(place, chosen.update)
+            return replace(done, expected=_as_before(self.opened(), kinds, chosen.costs))
+
+
+def _trained_on(place: "Workspace", settings: "UpdateSettings") -> set[str]:
+    """The step of the towers, where the log is known to make it due; whether drift does is found out by counting."""
+    from molar_retrieval.alignment.drift import unread
+    from molar_retrieval.collaborative.factors import open_log
+
+    facts = place["alignment"].require()[1].facts
+    if PRIVATE in facts or settings.unread is None or not facts["towers"]:
+        return set()
+    return {"towers"} if unread(facts, open_log(place)) >= settings.unread else set()
+
+
+def _as_before(workspace: "Workspace", kinds: set[str], costs: "CostSettings") -> Bill | None:
+    """What the last update took that published a generation for the sake of changes of these kinds, and no others."""
+    for one in work_done(workspace, _FORMER):
+        alike = one.what == KIND and "generation" in one.steps and _COSTS & set(one.steps) == kinds
+        if alike and one.state == "done" and one.seconds is not None:
+            return Bill.of(Took(one.seconds, one.processor or 0.0), costs)
+    return None

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from molar_eval import leaks
-from molar_eval.cases import Cases, Mask, Rows, Seen
+from molar_eval.cases import Cases, Mask, Seen
 from molar_eval.examples import choose, examples
 from molar_eval.gate import Fall, gate
 from molar_eval.index_cost import index_costs
@@ -41,7 +40,7 @@ from molar_eval.report.tables import paper_tables
 from molar_eval.results import ModelScores, SplitTest, compared, estimate, model_result, model_scores
 from molar_eval.rivals import best_baseline, pairs
 from molar_eval.scores import FOLDER, scores_path, write_scores
-from molar_eval.slices import labels
+from molar_eval.slices import MINIMUM_USERS, groups_of, labels
 from molar_eval.splits import PREQUENTIAL, Split, checked_options, make_split
 from molar_eval.splits.base import DAY, FILE_ORDER
 from molar_eval.splits.prequential import prequential
@@ -54,7 +53,6 @@ from molar_eval.walk_results import walk_result
 from molar_retrieval import columns
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import MolarSettings, with_preset
 from molar_retrieval.disk import of_generation, require
@@ -81,12 +79,14 @@ class Evaluation:
     Attributes:
         folder: Of the run: scores, and later the report's files.
         report: What was found.
-        examples: Users to look at.
+        examples: Users to look at; none where the settings say that nothing rests on fewer people than two.
+        fewest: Users of a slice of which something is told.
     """
 
     folder: Path
     report: Report
     examples: ReportExamples
+    fewest: int = MINIMUM_USERS
 
     def leaderboard(self, split: str | None = None) -> Frame:
         """The models of each test, best first.
@@ -114,7 +114,7 @@ class Evaluation:
             MissingArtefactError: If a run has no scores, or lacks a split or model that the other has.
             StaleArtefactError: If the runs scored different cases or metrics.
         """
-        return gate(self.folder, Path(before))
+        return gate(self.folder, Path(before), fewest=self.fewest)
 
 
 @dataclass
@@ -151,6 +151,10 @@ class Evaluator:
         if self.log is not whole:
             weaker = len(whole) - len(self.log)
             self.notes.append(f"{weaker:,} interactions of weaker kinds than the strongest are left out")
+        self.least = self.settings.privacy.fewest(int(np.count_nonzero(np.diff(whole.offsets))))
+        self.fewest = max(MINIMUM_USERS, self.least)
+        if self.suite.examples and self.least > 1:
+            self.notes.append(f"no users are shown: each would be one, and [privacy] least is {self.least}")
         content = ContentVectors.open(self.workspace["content"].require()[0])
         dims, ready = self.settings.align.content_dims, content.conditioned
         self.content = conditioning.fit(content.vectors, content.blocks, dims, ready=ready)(content.vectors)
@@ -205,7 +209,8 @@ class Evaluator:
             },
             notes=self.notes,
         )
-        return Evaluation(self.out, report, ReportExamples(catalogue=str(self.workspace.catalogue), users=self.users))
+        examples = ReportExamples(catalogue=str(self.workspace.catalogue), users=self.users)
+        return Evaluation(self.out, report, examples, self.fewest)
 
     def _plan(self, plan: SplitPlan) -> list[SplitResult]:
         if plan.split == PREQUENTIAL:
@@ -308,9 +313,10 @@ class Evaluator:
         cases = split.tests[test]
         ties = "" if split.settings.get("ties", FILE_ORDER) == FILE_ORDER else f", ties by {split.settings['ties']}"
         name = f"{split.name}, {test}{ties}" + ("" if seen == "hide" else ", seen items shown")
-        context = ListContext.of(runner.task.training, runner.task.candidates, seen, self.content, self._categories())
+        groups = None if self.suite.category is None else groups_of(self.catalogue, self.suite.category)
+        context = ListContext.of(runner.task.training, runner.task.candidates, seen, self.content, groups)
         marked = labels(cases, runner.task.training, self.workspace, self.suite.columns, cases.readable)
-        on = SplitTest(name, split.fingerprint, test, cases, context, marked, self.suite)
+        on = SplitTest(name, split.fingerprint, test, cases, context, marked, self.suite, self.fewest)
         scored = []
         for model in models:
             scores = [on.score(model, trial) for trial in trials[model.name]]
@@ -349,16 +355,6 @@ class Evaluator:
         kpi = {name: estimate(i) for name, i in found.items() if priced or name.startswith("conversion")}
         return replace(scored, kpi=kpi)
 
-    def _categories(self) -> tuple[Rows, Rows] | None:
-        name = self.suite.category
-        if name is None:
-            return None
-        column = pq.read_table(self.catalogue.version / ITEMS_FILE, columns=[name])[name]
-        values = [v if isinstance(v, list) else [] if v is None else [v] for v in column.to_pylist()]
-        codes = {value: code for code, value in enumerate(sorted({str(v) for row in values for v in row}))}
-        flat = [codes[str(value)] for row in values for value in row]
-        return np.concatenate([[0], np.cumsum([len(row) for row in values])]), np.array(flat, np.int64)
-
     def _served(self, runner: TrialRunner, models: Sequence[Model]) -> tuple[list[IndexCost], list[DiversityPoint]]:
         ours = next((model for model in models if isinstance(model, Molar) and model.name == OURS), None)
         if ours is None or not self.suite.index or runner.task.seen != "hide":
@@ -372,7 +368,7 @@ class Evaluator:
     def _choose_examples(
         self, name: str, cases: Cases, trials: Mapping[str, Sequence[Trial]], test: str, against: str
     ) -> None:
-        if self.users or OURS not in trials or not self.suite.examples:
+        if self.users or OURS not in trials or not self.suite.examples or self.least > 1:
             return
         shown: dict[str, Ranked] = {n: trials[n][0].ranked[test] for n in dict.fromkeys((OURS, against))}
         chosen = choose(shown[OURS], shown[against] if against != OURS else None, cases, self.suite.examples)

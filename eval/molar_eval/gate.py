@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_eval.scores import FOLDER, CaseScores, read_scores
-from molar_eval.slices import slices_of
+from molar_eval.slices import MINIMUM_USERS, slices_of
 from molar_eval.statistics.bootstrap import cluster_sums
 from molar_eval.statistics.permutation import holm, sign_flip
 from molar_eval.statistics.seeds import averaged
@@ -57,11 +57,18 @@ class Fall:
 
 
 def gate(
-    now: Path, before: Path, *, models: Sequence[str] | None = None, alpha: float = 0.05, seed: int = 0
+    now: Path,
+    before: Path,
+    *,
+    models: Sequence[str] | None = None,
+    alpha: float = 0.05,
+    seed: int = 0,
+    fewest: int = MINIMUM_USERS,
 ) -> list[Fall]:
     """The significant falls of the run in ``now`` since that in ``before``, the least probable first.
 
-    ``alpha`` is the probability of any false alarm; without ``models`` all are compared.
+    ``alpha`` is the probability of any false alarm; without ``models`` all are compared. ``fewest`` users are in a
+    slice of which something is told.
 
     Raises:
         MissingArtefactError: If a run has no scores, or lacks a split or model that the other has.
@@ -71,7 +78,7 @@ def gate(
     for split, model in _common(now, before, models):
         ours, theirs = (_load(run / FOLDER / split / model) for run in (now, before))
         _check_alike(ours, theirs)
-        tested += list(_compare(ours, theirs, seed))
+        tested += list(_compare(ours, theirs, seed, fewest))
     corrected = holm(np.array([fall.p for fall in tested]))
     falls = [replace(fall, p=float(p)) for fall, p in zip(tested, corrected, strict=True) if p <= alpha]
     return sorted(falls, key=lambda fall: fall.p)
@@ -132,14 +139,14 @@ def _check_alike(now: CaseScores, before: CaseScores) -> None:
         raise StaleArtefactError(f"only one of the two runs has the metrics {odd} of {now.model!r}", AGAIN)
 
 
-def _compare(now: CaseScores, before: CaseScores, seed: int) -> Iterator[Fall]:
+def _compare(now: CaseScores, before: CaseScores, seed: int, fewest: int) -> Iterator[Fall]:
     if not len(now.case):
         return
     users = now.users()
     difference = now.values.astype(np.float64) - before.values
     groups: list[tuple[str | None, str | None, npt.NDArray[np.bool_]]] = [(None, None, np.ones(len(users), bool))]
     for labels in now.slices:
-        groups += [(s.dimension, s.value, s.mask) for s in slices_of(labels, users) if not s.too_few]
+        groups += [(s.dimension, s.value, s.mask) for s in slices_of(labels, users, minimum=fewest) if not s.too_few]
     sums = [cluster_sums(difference[mask], users[mask], int(users.max()) + 1) for *_, mask in groups]
     # A fall of no more than one standard deviation under flips has p ≥ 6/64 whatever the differences (Dvořák and Klein
     # 2022, arXiv:2104.10005): it needs no test, but counts in the correction.

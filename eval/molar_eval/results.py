@@ -13,7 +13,7 @@ from molar_eval.metrics.lists import ListContext, list_metrics
 from molar_eval.models.base import Tested
 from molar_eval.report.schema import CalibrationBin, Comparison, Estimate, ModelResult, SliceScore
 from molar_eval.scores import CaseScores
-from molar_eval.slices import Labels, slices_of
+from molar_eval.slices import MINIMUM_USERS, Labels, slices_of
 from molar_eval.statistics.bootstrap import ConfidenceInterval, clustered_intervals
 from molar_eval.statistics.permutation import holm, paired_permutation
 from molar_eval.statistics.seeds import averaged, seed_spread
@@ -29,7 +29,7 @@ class SplitTest:
     """One test of one split, ready for models to be scored on.
 
     ``name`` is of split and test, as it names files; ``key`` the test's own within the split, ``fingerprint`` the
-    split's.
+    split's; ``fewest`` users are in a slice that is reported.
     """
 
     name: str
@@ -39,6 +39,7 @@ class SplitTest:
     context: ListContext
     labels: Sequence[Labels]
     suite: Suite
+    fewest: int = MINIMUM_USERS
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -146,7 +147,7 @@ def model_result(test: SplitTest, scored: ModelScores, versus: Mapping[str, list
 def _slices(test: SplitTest, scored: ModelScores, labels: Labels) -> list[SliceScore]:
     values, user = scored.values[:, test.columns(test.suite.compared)], test.cases.user
     result = []
-    for one in slices_of(labels, user):
+    for one in slices_of(labels, user, minimum=test.fewest):
         metrics = None
         if not one.too_few:
             found = clustered_intervals(values[one.mask], user[one.mask], resamples=test.suite.resamples // 2)

@@ -5,7 +5,7 @@ training interactions, the catalogue, or any column of the items or users; :func
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
@@ -81,13 +81,21 @@ class Slice:
 
 
 def slices_of(labels: Labels, users: npt.NDArray[np.generic], *, minimum: int = MINIMUM_USERS) -> list[Slice]:
-    """The slices of a dimension that have any rows, in the order of its names; large enough with ``minimum`` users."""
+    """The slices of a dimension that have any rows, in the order of its names; large enough with ``minimum`` users.
+
+    Rows that are in no slice large enough are what is left of all rows without the others, whose means are told. Where
+    these are of fewer users, the smallest of the others is taken for too small as well.
+    """
     found = []
     for code, name in enumerate(labels.names):
         mask = labels.codes == code
         count = len(np.unique(users[mask]))
         if count:
             found.append(Slice(labels.dimension, name, mask, count, count < minimum))
+    told = [one for one in found if not one.too_few]
+    if told and 0 < len(np.unique(users[~np.any([one.mask for one in told], axis=0)])) < minimum:
+        smallest = min(told, key=lambda one: one.users)
+        found[found.index(smallest)] = replace(smallest, too_few=True)
     return found
 
 
@@ -112,6 +120,15 @@ def labels(
     found.append(by_content(target, photo, described))
     people = Pseudonymiser.of(workspace.root)
     return found + [_column(name, cases, target, table, catalogue, people) for name in columns]
+
+
+def groups_of(catalogue: Catalogue, column: str) -> tuple[npt.NDArray[np.int64], Rows]:
+    """The values of a column by number: where those of each item begin, shape (n_items + 1,), and all of them."""
+    read = pq.read_table(catalogue.version / ITEMS_FILE, columns=[column])[column]
+    values = [v if isinstance(v, list) else [] if v is None else [v] for v in read.to_pylist()]
+    codes = {value: code for code, value in enumerate(sorted({str(v) for row in values for v in row}))}
+    flat = [codes[str(value)] for row in values for value in row]
+    return np.concatenate([[0], np.cumsum([len(row) for row in values])]), np.array(flat, np.int64)
 
 
 def _read(cases: Cases, readable: Mask | None) -> npt.NDArray[np.int64]:

@@ -29,6 +29,9 @@ def test_events_are_appended_shown_sealed_and_written(molar, tmp_path):
     assert molar("events", "compact", *where).stdout == "1 lines sealed in 1 files\n"
     found = molar("events", "export", tmp_path / "out.csv", *where)
     assert (found.returncode, (tmp_path / "out.csv").read_text("utf-8").count("\n")) == (0, 2), found.stderr
+    for option, name, lines in (("--user", "u", 2), ("--user", "nobody", 1), ("--session", "u", 1)):
+        found = molar("events", "export", tmp_path / "out.csv", option, "-", *where, input=f"{name}\n")
+        assert (found.returncode, (tmp_path / "out.csv").read_text("utf-8").count("\n")) == (0, lines), found.stderr
     found = molar("events", "compact", "--keep-days", 1, *where, "--json")
     assert json.loads(found.stdout)["removed_lines"] == 1
     found = molar("events", "append", tmp_path / "none.csv", *where)

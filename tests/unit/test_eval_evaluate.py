@@ -34,6 +34,7 @@ from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.experts import linear
+from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -182,6 +183,19 @@ def test_examples_show_what_was_listed_and_of_nobody_the_id(finished):
         wanted = {item.item_id for item in user.targets}
         for items in user.lists.values():
             assert all(item.hit == (item.item_id in wanted) for item in items)
+
+
+def test_nothing_in_a_report_rests_on_fewer_people_than_the_settings_say(workspace, suite, settings, tmp_path):
+    few = settings.model_copy(update={"privacy": PrivacySettings(least=12)})
+    one = suite.model_copy(update={"models": ("molar", "popularity"), "splits": suite.splits[:1], "index": False})
+    result = Evaluator(workspace, one, few, folder=tmp_path / "run").run()
+    assert result.examples.users == []
+    assert "no users are shown: each would be one, and [privacy] least is 12" in result.report.notes
+    slices = [s for m in result.report.splits[0].models for of in m.slices.values() for s in of]
+    told = {s.value: s.users for s in slices if s.metrics is not None}
+    assert min(told.values()) == told["head"] == 12
+    assert {s.value for s in slices if s.users > 20} >= {"up to a year", "photo and description"}
+    assert max(told.values()) < 20  # these would leave two or three
 
 
 @pytest.mark.parametrize("rerank", [False, True])

@@ -165,6 +165,22 @@ def test_slices_keep_the_order_and_mark_small_ones():
     assert slices_of(labels, users)[1].too_few
 
 
+def test_what_is_left_of_all_rows_without_the_slices_that_are_told_is_of_many_users_as_well():
+    users = np.array([f"u{n}" for n in range(30)])
+
+    def told(*sizes):
+        codes = np.repeat(np.arange(len(sizes)) - 1, sizes).astype(np.int32)
+        labels = Labels("age", tuple("abc"[: len(sizes) - 1]), codes)
+        return "".join(one.value for one in slices_of(labels, users[: len(codes)]) if not one.too_few)
+
+    assert told(0, 2, 12, 16) == "c"  # else the mean of a would be all less b and c
+    assert told(0, 10, 20) == "ab"
+    assert told(0, 3, 20) == ""
+    assert told(0, 4, 6, 20) == "c"
+    assert told(3, 12, 15) == "b"  # of three it is not told to which slice they belong
+    assert told(10, 20) == "a"
+
+
 def test_labels_as_arrow_and_back():
     labels = Labels("history", ("b", "a", "unused"), np.array([1, -1, 0], np.int32))
     array = labels.array()

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from qdrant_fake import fake_qdrant
+from typer.testing import CliRunner
 from updates import Days
 
 import molar
 from molar.due import due
 from molar.updating import KIND
+from molar_cli.app import app
 from molar_indexes.encoder import carried
 from molar_indexes.generations import open_generation
 from molar_retrieval.alignment import drift as drifting
@@ -63,6 +65,7 @@ def test_prices(days):
     tried = days.shop.update(dry_run=True)
     assert tried.dry_run
     assert not tried.up_to_date
+    assert tried.expected is None
     assert versions(days) == before
     report = days.shop.update()
     assert outcomes(report)["catalogue"] == outcomes(tried)["catalogue"] == "another price of 1 item"
@@ -74,6 +77,38 @@ def test_prices(days):
     for user, former in answers.items():
         assert [item for item, _ in answer(days, user)] == [item for item, _ in former]
     assert days.shop.update().up_to_date
+
+
+def test_what_an_update_takes_is_told_by_the_last_one_of_such_changes(days, monkeypatch):
+    settings = days.folder.parent / "molar.toml"
+    settings.write_text(settings.read_text("utf-8") + '\n[costs]\nmachine_hour = 36\ncurrency = "EUR"\n', "utf-8")
+    shop = molar.Shop(days.folder, days.shop.workspace, settings)
+    run = CliRunner()
+    command = ["update", "--dry-run", "-w", str(shop.workspace), "--settings", str(settings)]
+
+    def prices(value):
+        days.items(lambda table: table.assign(price=table["price"].where(table.index != 4, value)))
+
+    prices(2.25)
+    assert "what that takes is not known" in run.invoke(app, command).output
+    shop.update()
+    last = work_done(days.workspace)[0]
+    assert set(last.steps) == {"catalogue", "alignment", "generation"}
+    assert shop.update(dry_run=True).expected is None  # up to date
+    prices(2.5)
+    expected = shop.update(dry_run=True).expected
+    assert (expected.seconds, expected.processor, expected.currency) == (last.seconds, last.processor, "EUR")
+    assert expected.money == pytest.approx(last.seconds / 100)
+    told = run.invoke(app, command).output
+    assert f"about {expected.words}, as the last update took" in told
+    days.buy(("u0001", shop.query("u0001", k=1).items[0].item_id))
+    assert shop.update(dry_run=True).expected is None  # so far no update has found prices and interactions
+    shop.update()
+    days.buy(("u0002", shop.query("u0002", k=1).items[0].item_id))
+    prices(2.75)
+    assert shop.update(dry_run=True).expected.seconds == work_done(days.workspace)[0].seconds
+    monkeypatch.setattr("molar_retrieval.alignment.drift.unread", lambda facts, log: 0.5)
+    assert shop.update(dry_run=True).expected is None  # the towers would be trained on
 
 
 def test_a_generation_waits_beside_what_is_live_until_it_is_made_so(days):

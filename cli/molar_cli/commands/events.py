@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from molar_cli import options
 from molar_cli.options import option
 from molar_cli.session import Session, command
 
@@ -103,8 +104,10 @@ def compact(
 def export(
     run: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .parquet, .csv or .jsonl.", show_default=False)],
-    user: Annotated[str | None, option("Only events of this user.", metavar="USER")] = None,
-    session: Annotated[str | None, option("Only events of this session.", metavar="SESSION")] = None,
+    user: Annotated[
+        str | None, option("Only events of this user; - reads the id from stdin.", metavar="USER|-")
+    ] = None,
+    session: Annotated[str | None, option("Only events of this session; - as for --user.", metavar="SESSION|-")] = None,
     since: Annotated[int, option("Only what arrived after the event of this seq.", metavar="SEQ")] = 0,
 ) -> None:
     """Write events by time, one day of them in memory at a time; what is written can be appended again.
@@ -113,6 +116,7 @@ def export(
 
     Example: [bold]molar events export anna.csv --user anna[/]
     """
+    user, session = user and options.said(user), session and options.said(session)
     lines = run.shop().events.export(file, user_id=user, session_id=session, since=since)
     if not run.document({"lines": lines, "file": str(file)}):
         run.console.line(f"{lines:,} lines written to {file}")

@@ -1,6 +1,6 @@
 """`molar update`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,11 +8,14 @@ from molar_cli.commands.align import print_staged
 from molar_cli.options import IndexOption, OnOption, StageOption, TrustOption
 from molar_cli.session import Session, command
 
+if TYPE_CHECKING:
+    from molar.updating import UpdateReport
+
 
 @command()
 def update(
     run: Session,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what has changed and would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what has changed, and what it takes.")] = False,
     stage: StageOption = False,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
@@ -32,7 +35,15 @@ def update(
     for step in report.steps:
         if step.outcome:
             run.console.line(f"  {step.name}: {step.outcome} ({step.seconds:.1f} s)")
+    if report.dry_run and not report.up_to_date:
+        run.console.line(_expected(report))
     if report.staged is not None:
         print_staged(run, report.staged)
     for due in report.later:
         run.console.line(f"for later: {due.why}; run `{due.command}`")
+
+
+def _expected(report: "UpdateReport") -> str:
+    if report.expected is None:
+        return "what that takes is not known: no update here has found changes of these kinds; the first one tells"
+    return f"about {report.expected.words}, as the last update took that found changes of these kinds"
