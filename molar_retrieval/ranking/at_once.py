@@ -1,19 +1,19 @@
 """What the scans of several people are asked for, made for all of them at once: the same in every bit, in less time."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.ranking.best import places_of_each
-from molar_retrieval.ranking.candidates import Candidates, CandidateSource, Guessed, Scan
+from molar_retrieval.ranking.best import best_of_each, places_of_each
+from molar_retrieval.ranking.candidates import Candidates, CandidateSource, Guessed, New, Scan
 from molar_retrieval.ranking.item_store import ItemStore
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
+_FEW = 64  # items of each person up to which those of all people are scored at once
 Foresee: TypeAlias = Callable[[ItemStore, Sequence[Scan], int], None]
 
 
@@ -33,7 +33,7 @@ def foresee_known(store: ItemStore, scans: Sequence[Scan], size: int) -> None:
     shown = np.array([scan.shown for scan in scans]) & store.known
     users, rows = places_of_each(np.array([scan.scores for scan in scans]), shown, size)
     parts = _addends(store, scans, users, rows)
-    order = np.lexsort((rows, -parts.sum(axis=1), users))
+    order = best_of_each(parts.sum(axis=1), users)
     rows, parts = rows[order], parts[order]
     nothing, known, one = np.zeros(size), np.zeros(size, bool), np.ones(size)
     for scan, own in zip(scans, _pieces(users, len(scans), size), strict=True):
@@ -55,20 +55,42 @@ def foresee_new(store: ItemStore, scans: Sequence[Scan], size: int) -> None:
         others = (~is_cold).nonzero()[0]
         for scan, own in zip(scans, _pieces(users[others], len(scans)), strict=True):
             guesses[others[own]] = emerging.guesses(scan.vector, places[others[own]] - len(cold))
-    order = np.lexsort((rows, -guesses, users))
+    order = np.lexsort((rows, -guesses, users))  # rows of both kinds are in no order
     rows, guesses, is_cold = rows[order], guesses[order], is_cold[order]
     for scan, own in zip(scans, _pieces(users, len(scans), size), strict=True):
-        addends = partial(store.addends, scan.vector, scan.sums)
-        scan.guessed[size] = Guessed(addends, rows[own], guesses[own], is_cold[own])
+        scan.guessed[size] = Guessed(store, scan.vector, scan.sums, rows[own], guesses[own], is_cold[own])
 
 
-def _addends(store: ItemStore, scans: Sequence[Scan], users: Rows, rows: Rows) -> Array:
+def stacked(lists: Sequence[Candidates]) -> Candidates:
+    """Lists of one length as one, whose arrays have one more axis in front."""
+    return Candidates(*map(np.array, zip(*(one.columns for one in lists), strict=True)))
+
+
+def taken(lists: Sequence[New], places: Rows) -> Candidates:
+    """What :meth:`New.take` gives of so many lists, as one: of each ``places``, shape (lists, m)."""
+    guessed = [one for one in lists if isinstance(one, Guessed)]
+    if len(guessed) < len(lists) or any(one.store is not guessed[0].store for one in guessed):
+        return stacked([one.take(own) for one, own in zip(lists, places, strict=True)])
+    rows, scores, cold = (
+        np.array([getattr(one, name)[own] for one, own in zip(guessed, places, strict=True)])
+        for name in ("rows", "scores", "cold")
+    )
+    users, nothing = np.repeat(np.arange(len(lists)), rows.shape[1]), np.zeros(rows.shape)
+    parts = _addends(guessed[0].store, guessed, users, rows.ravel()).reshape(*rows.shape, -1)
+    return Candidates(rows, parts, scores - parts.sum(axis=-1), cold, nothing, nothing + 1)
+
+
+def _addends(store: ItemStore, sources: Sequence[Scan | Guessed], users: Rows, rows: Rows) -> Array:
     """The addends of the scores of some items, each for one of the users, which ascend, shape (len(rows), P)."""
-    vectors = np.array([np.asarray(scan.vector, np.float32) for scan in scans])
     addends = np.empty((len(rows), len(store.names)))
-    store.add_dense(addends, vectors[users], rows)
-    for scan, own in zip(scans, _pieces(users, len(scans)), strict=True):
-        addends[own, len(store.parts) :] = scan.sums.of(rows[own]).T
+    vectors = np.array([np.asarray(source.vector, np.float32) for source in sources])
+    apart = len(rows) > _FEW * len(sources)
+    if not apart:
+        store.add_dense(addends, vectors[users], rows)
+    for source, vector, own in zip(sources, vectors, _pieces(users, len(sources)), strict=True):
+        if apart:  # hundreds of vectors of items, which stay in the processor's cache
+            store.add_dense(addends[own], vector, rows[own])
+        addends[own, len(store.parts) :] = source.sums.of(rows[own]).T
     return addends
 
 

