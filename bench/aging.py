@@ -34,7 +34,7 @@ from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.interactions import InteractionLog, prepare_interactions, write_log
 from molar_retrieval.workspace import Workspace
 
-CHOSEN = ("weights", "newcomer_weights", "predictors", "slots", "reranker", "numbers", "aims")
+CHOSEN = ("weights", "newcomer_weights", "predictors", "places", "reranker", "numbers", "aims")
 
 
 def cases_of(log: InteractionLog, begin: int, end: int) -> Cases:

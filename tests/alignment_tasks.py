@@ -86,7 +86,7 @@ def _popular(n):
     return share / share.sum()
 
 
-def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=None, slots=2, seed=0):
+def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=None, places=(9, 10), seed=0):
     """An untrained model whose every number is random and that has not yet seen a log."""
     random = np.random.default_rng(seed)
     known = np.ones(N, bool)
@@ -131,6 +131,6 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
             if n in (*names, "trend")
         },
         predictors=predictors,
-        slots=slots,
+        places=places,
         precision="float32",
     )

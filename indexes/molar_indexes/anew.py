@@ -87,7 +87,7 @@ def publish_anew(
         users=_users(model, log, segments, former, job, runner, progress),
         parts=spans(model.dense_parts),
         sparse_parts=spans(model.sparse_parts),
-        slots=model.slots,
+        places=model.places,
         encoder=alignment,
         inputs=inputs,
         settings=chosen,

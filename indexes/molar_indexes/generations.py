@@ -37,6 +37,7 @@ from molar_retrieval.locks import hold
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import NEXT, Aims, Horizon
 from molar_retrieval.ranking.answer import Spans
+from molar_retrieval.ranking.places import Places, told_places
 from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
@@ -64,7 +65,7 @@ class Generation:
     parts: Spans  # of each addend of a score within the vectors ``aligned`` and ``newcomers``
     sparse_parts: Spans = field(default_factory=dict)  # the same within the vector ``partners``
     cold_items: int = 0  # items without training interactions
-    slots: int = 0  # of the first ten places of an answer they get so many
+    places: Places = ()  # of the first ten of an answer, which they get
     exploration: Exploration | None = None  # how new items are tried instead; None: they are not
     aims: Aims = field(
         default_factory=dict
@@ -205,9 +206,9 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
             spec = IndexSpec(**{**facts["spec"], "sparse": tuple(facts["spec"].get("sparse", ()))})
             popular = [(row, count) for row, count in json.loads((folder / POPULAR).read_text("utf-8"))]
             spans = _spans(facts["parts"]), _spans(facts.get("sparse_parts", {}))
-            numbers = int(facts.get("newcomers", 0)), int(facts.get("slots", 0))
+            newcomers = int(facts.get("newcomers", 0)), told_places(facts)
             plan = facts.get("exploration")
-            exploration = None if plan is None else Exploration(int(plan["places"]), float(plan["scale"]))
+            exploration = None if plan is None else Exploration(told_places(plan), float(plan["scale"]))
             aims = {name: {part: float(f) for part, f in own.items()} for name, own in facts.get("aims", {}).items()}
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise StaleArtefactError(
@@ -219,7 +220,7 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
         index = indexed(folder, facts["backend"], spec)
         opened.pop_all()
         about = folder, manifest, facts["backend"], index, users, popular
-        return Generation(*about, *spans, *numbers, exploration, aims, facts.get("horizon", "next"), held=held)
+        return Generation(*about, *spans, *newcomers, exploration, aims, facts.get("horizon", "next"), held=held)
 
 
 def _spans(facts: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
@@ -237,7 +238,7 @@ def publish(
     inputs: Mapping[str, str],
     parts: Spans | None = None,
     sparse_parts: Spans | None = None,
-    slots: int = 0,
+    places: Places = (),
     extras: "Extras | None" = None,
     encoder: Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -254,7 +255,7 @@ def publish(
 
     The workspace's ``generations`` are locked meanwhile. ``spec`` has a vector ``aligned``; items come in ascending
     order of rows 0, 1, …, each user once. ``popular`` are item rows with their counts, most popular first, of which
-    1000 are kept; ``parts``, ``sparse_parts`` and ``slots`` are those of :class:`Generation`, ``inputs`` fingerprints
+    1000 are kept; ``parts``, ``sparse_parts`` and ``places`` are those of :class:`Generation`, ``inputs`` fingerprints
     by kind of what it was made from; ``extras`` is what the table holds beside the items' vectors, and ``encoder`` the
     alignment by which sessions are read, without which they cannot be. So many older generations as ``keep`` says
     stay. ``confirm`` is called before it becomes the live one, and raises if its inputs are not what they were.
@@ -283,7 +284,7 @@ def publish(
         store = ItemStore.from_tensors(mapped(folder / TABLE), parts or {}, sparse_parts or {})
         store = store.for_aim((facts or {}).get("aims", {}).get(NEXT.name, {}))
         known |= proof.check(folder / INDEX, folder / USERS, store, backend, progress)
-        known |= {"format": FORMAT, "backend": backend, "slots": slots, **beside.described()}
+        known |= {"format": FORMAT, "backend": backend, "places": list(places), **beside.described()}
         known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
         return {**(facts or {}), **known}
 

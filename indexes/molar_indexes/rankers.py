@@ -37,4 +37,4 @@ class Rankers:
 
         own, second = self._generation, self._generation.table.reranker
         store = items.index.store(own.table.items, {} if second is None else second.numbers)
-        return Ranker(items.index, store, own.slots, second, own.exploration)
+        return Ranker(items.index, store, own.places, second, own.exploration)

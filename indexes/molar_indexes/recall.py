@@ -18,8 +18,8 @@ from molar_retrieval import columns
 from molar_retrieval.arrays import Array
 from molar_retrieval.index import SCAN, Index, IndexSpec, SparseVector, Vector
 from molar_retrieval.ranking.candidates import CandidateSource, source_of
-from molar_retrieval.ranking.cold_start import TOP
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.places import TOP
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.reranker import CANDIDATES

@@ -41,7 +41,7 @@ from molar_retrieval.workspace import Workspace
 _PEOPLE = "people"  # in settings: the digest of attributes of people
 _NUMBERS = "numbers"  # the one tensor of an alignment that is made of attributes
 _MODEL = (
-    "weights", "newcomer_weights", "aims", "horizon", "slots", "reranker", "content_blocks", "partners", "taste",
+    "weights", "newcomer_weights", "aims", "horizon", "places", "reranker", "content_blocks", "partners", "taste",
     "half_life", "habits",
 )  # fmt: skip
 _MOST = 0.1

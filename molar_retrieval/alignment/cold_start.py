@@ -5,7 +5,7 @@ popularity likewise: the content-to-collaborative maps of cold-start recommender
 Heater, Zhu et al. 2020) in closed form. Its content is its own, and is compared with a history both as it is and by
 what people take after what looks like that history (:mod:`molar_retrieval.experts.content_pairs`). Such guesses are far
 less certain than the scores of known items, so in one ranking newcomers would never be shown, or would drive out what
-is known to fit. They are therefore ranked among themselves, and get the last ``slots`` of the first ten places.
+is known to fit. They are therefore ranked among themselves, and get some of the first ten places.
 
 How the parts are weighted is learned from a tenth of the known items that plays newcomers: the content tower has read
 them in histories but never had to predict them, and their blocks are predicted from the others'. Weights and places are
@@ -14,6 +14,7 @@ both chosen on validation.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from molar_retrieval.alignment.fusion import Fusion, fuse
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
-from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg, ranks, withheld_items
+from molar_retrieval.alignment.validation import WITHHELD, ValidationCases, drawn, ndcg, ranks, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
 from molar_retrieval.arrays import Mask, Matrix, Ranks
 from molar_retrieval.config import AlignSettings
@@ -32,6 +33,7 @@ from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.ranking.places import TOP, Places, last
 
 _ENOUGH = 300
 """Validation cases from which the weights of newcomers can be told."""
@@ -43,6 +45,8 @@ _PAIRS = "pairs"
 """What the part of content neighbours is by pairs of contents, while its weight is looked for."""
 _PRIOR = 5.0
 """Interactions at which an item counts half in the regression."""
+_MOST_LOST = 0.015
+"""Share of NDCG@10 of known items that places further up may cost."""
 
 
 def with_newcomers(
@@ -51,12 +55,13 @@ def with_newcomers(
     """Give items without interactions weights of their own, and as many of ten places as validation bears.
 
     ``auto`` starts from parity, the newcomers' share of the catalogue, and takes places away while what ships would
-    rank the validation cases worse than its best part alone; if none are left to take, other weights are tried.
+    rank the validation cases worse than its best part alone; if none are left to take, other weights are tried. They
+    are the last places, or :func:`higher` ones where what ships is still no worse than that part.
 
     The weights of ``model`` are not looked at; ``fusion`` says how the parts rank the validation cases. Returned are
     what ships, how it ranks these cases, and the fusion whose weights it has.
     """
-    weights, predictors = _learned(model, data, settings.seed)
+    weights, predictors, among_them = _learned(model, data, settings.seed)
     model = replace(model, newcomer_weights=weights, predictors=predictors)
     if settings.newcomers != "auto":
         choices = [round(10 * settings.newcomers)]
@@ -66,13 +71,52 @@ def with_newcomers(
     tried: list[tuple[AlignedModel, Ranks, Fusion]] = []
     used: Fusion | None = fusion
     while used is not None:
-        for slots in choices:
-            shipped = replace(model, weights=used.weights, slots=slots)
-            tried.append((shipped, model_ranks(shipped, data.cases), used))
-            if ndcg(tried[-1][1]) >= floor:
+        for count in choices:
+            shipped = replace(model, weights=used.weights, places=last(count))
+            found = model_ranks(shipped, data.cases)
+            tried.append((shipped, found, used))
+            if ndcg(found) < floor:
+                continue
+            places = higher(found[model.known[data.cases.targets]], among_them, count, ~model.known)
+            if places == shipped.places:
                 return tried[-1]
+            moved = replace(shipped, places=places)
+            moved_ranks = model_ranks(moved, data.cases)
+            return tried[-1] if ndcg(moved_ranks) < floor else (moved, moved_ranks, used)
         used = used.fallback
     return max(tried, key=lambda one: ndcg(one[1]))
+
+
+def higher(known: Ranks, cold: Ranks, count: int, newcomer: Mask) -> Places:
+    """Which of the first ten places ``count`` newcomers get, the last of which is the tenth.
+
+    Those by which most would be found at the first ten places, as NDCG, if newcomers were taken as often as their share
+    of the catalogue says, and known items lose little. Newcomers are fewer than ``cold`` are chosen from, or more, and
+    the best of more are that much harder to tell.
+
+    Args:
+        known: Ranks of known targets, shape (C,), in lists whose last places newcomers have.
+        cold: Ranks among themselves of targets that play newcomers, shape (D,).
+        count: How many places there are, 0 to 9.
+        newcomer: Which items of the catalogue are newcomers, shape (n_items,).
+    """
+    usual = last(count)
+    if count < 2 or len(cold) < _ENOUGH or not len(known) or not newcomer.any():
+        return usual
+    share, gain = float(newcomer.mean()), 1 / np.log2(1.0 + np.arange(1, TOP + 1))
+    chance = np.bincount(cold[cold <= count], minlength=count + 1)[1:] / len(cold)
+    chance *= min(1.0, WITHHELD * np.count_nonzero(~newcomer) / np.count_nonzero(newcomer))
+    there = np.bincount(known[known <= TOP - count], minlength=TOP - count + 1)[1:] / len(known)
+
+    def found(places: Places) -> tuple[float, float]:
+        others = np.setdiff1d(np.arange(1, TOP + 1), places)
+        return float(there @ gain[others - 1]), float(chance @ gain[np.array(places) - 1])
+
+    most, _ = found(usual)
+    choices = [(*others, TOP) for others in combinations(range(2, TOP), count - 1)]
+    worth = {places: found(places) for places in choices}
+    borne = [places for places in choices if worth[places][0] >= (1 - _MOST_LOST) * most]
+    return max(borne, key=lambda places: ((1 - share) * worth[places][0] + share * worth[places][1], places))
 
 
 def model_ranks(model: AlignedModel, cases: ValidationCases) -> Ranks:
@@ -80,8 +124,10 @@ def model_ranks(model: AlignedModel, cases: ValidationCases) -> Ranks:
     return ranks(cases, lambda block: model.lifted(model.scores(cases.histories(block)), ~cases.hidden(block)))
 
 
-def _learned(model: AlignedModel, data: TrainingData, seed: int) -> tuple[Mapping[str, float], Mapping[str, Predictor]]:
-    """Weights of the parts among newcomers, and what predicts the blocks of these.
+def _learned(
+    model: AlignedModel, data: TrainingData, seed: int
+) -> tuple[Mapping[str, float], Mapping[str, Predictor], Ranks]:
+    """Weights of the parts among newcomers, what predicts the blocks of these, and the ranks of those who play them.
 
     Validation cases tell the weights. Where few of them have a target that plays newcomer, training interactions do,
     without the collaborative tower: it was trained on them, and would be thought better than it is.
@@ -103,15 +149,16 @@ def _learned(model: AlignedModel, data: TrainingData, seed: int) -> tuple[Mappin
     if model.content_knn is not None:
         items |= _compared(model.content_knn, data.log, withheld, seed)
     if not len(asked):
-        return dict.fromkeys(items.keys() - {_PAIRS}, 0.0), predictors
+        return dict.fromkeys(items.keys() - {_PAIRS}, 0.0), predictors, np.zeros(0, np.int64)
     users = model.users_by_part(asked.histories(), np.arange(len(asked)))
     parts = {name: Dense(users[NEIGHBOURS if name == _PAIRS else name], side) for name, side in items.items()}
-    weights = dict(fuse(among(asked, withheld), parts, seed).weights)
+    fused = fuse(among(asked, withheld), parts, seed)
+    weights = dict(fused.weights)
     if model.content_knn is not None and (of_pairs := weights.pop(_PAIRS, 0.0)):
         pairs, own = content_pairs(data.log, model.content_knn, seed), weights[NEIGHBOURS]
         assert pairs is not None  # there were some without the withheld items
         weights[NEIGHBOURS], predictors[NEIGHBOURS] = _both(pairs, own, of_pairs)
-    return weights, predictors
+    return weights, predictors, fused.ranks
 
 
 def _compared(neighbours: ContentNeighbours, log: InteractionLog, withheld: Mask, seed: int) -> dict[str, Matrix]:

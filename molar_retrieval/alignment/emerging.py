@@ -28,6 +28,7 @@ from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.config import NewcomerSettings
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.item_store import Emerging
+from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.request import Exploration
 
 _LAST = 4.0
@@ -47,7 +48,9 @@ def exploration(
     scale = settings.temperature * _spread(model, log, np.concatenate([items.dense[items.newcomer], dense]))
     dense[:, -1] += scale * np.log(prior * (1 - counts[rows] / (_LAST * settings.evidence)))
     least = 1 if settings.places is None else settings.places
-    places = max(model.slots, least) if len(rows) or items.newcomer.any() else 0
+    places = model.places if len(model.places) >= least else last(least)
+    if not len(rows) and not items.newcomer.any():
+        places = ()
     return Exploration(places, float(scale)), Emerging(rows, dense) if len(rows) else None
 
 

@@ -28,6 +28,7 @@ from molar_retrieval.ranking.cold_start import lifted
 from molar_retrieval.ranking.evidence import of_newcomers
 from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.places import Places
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 from molar_retrieval.ranking.sparse_index import SparseItemIndex
 
@@ -54,7 +55,7 @@ class AlignedModel:
     weights: Mapping[str, float] = field(default_factory=dict)  # of each part of the vector of a known item
     newcomer_weights: Mapping[str, float] = field(default_factory=dict)  # of that of any other item
     predictors: Mapping[str, Predictor] = field(default_factory=dict)  # of newcomers' blocks, see :meth:`guesses`
-    slots: int = 0  # how many of the first ten places newcomers get
+    places: Places = ()  # which of the first ten newcomers get
     trend: Trend | None = None  # None: not needed so far, see seeing
     reranker: Reranker | None = None
     cf: Matrix | None = None  # ALS factors of all items, which the re-ranker reads, shape (n_items, c)
@@ -273,7 +274,7 @@ class AlignedModel:
 
     def lifted(self, scores: Matrix, allowed: Mask, aim: Aim = NEXT) -> Matrix:
         """The scores, overwritten: newcomers have their places, as in a query; both have shape (n_users, n_items)."""
-        return lifted(scores, ~self.known, allowed, aim.places(self.slots))
+        return lifted(scores, ~self.known, allowed, aim.places(self.places))
 
 
 def _side_by_side(matrices: Sequence[csr_matrix], height: int) -> csr_matrix:

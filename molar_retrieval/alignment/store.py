@@ -20,6 +20,7 @@ from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.habits import Habits
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
+from molar_retrieval.ranking.places import told_places
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.tensors import mapped, under
 from molar_retrieval.workspace import Manifest
@@ -56,7 +57,7 @@ def described(model: AlignedModel) -> dict[str, Any]:
     return {
         "weights": dict(model.weights),
         "newcomer_weights": dict(model.newcomer_weights),
-        "slots": model.slots,
+        "places": list(model.places),
         "reranker": None if model.reranker is None else model.reranker.described(),
         "content_blocks": [[b.name, b.start, b.stop] for b in model.conditioner.blocks],
         "partners": [p.name for p in model.item_item],
@@ -114,7 +115,7 @@ def open_model(folder: Path) -> AlignedModel:
             name: Predictor(tensors[f"predictor.{name}.matrix"], tensors[f"predictor.{name}.mean"])
             for name in predicted
         },
-        slots=facts["slots"],
+        places=told_places(facts),
         reranker=None if reranker is None else Reranker.of(reranker, under(tensors, "rerank.")),
         cf=tensors.get("cf"),
         numbers=tensors.get("numbers"),

@@ -187,7 +187,7 @@ def weighted(
     found = choose(asked, data, experts, standards, settings)
     others = {aim: model.weights_for(aim) for aim in (LATER, NEXT_SEEN, LATER_SEEN) if aim.name in model.aims}
     weights, aims = shared({NEXT: found.model.weights, **others})
-    names = ("newcomer_weights", "predictors", "slots", "reranker")
+    names = ("newcomer_weights", "predictors", "places", "reranker")
     own = {name: getattr(found.model, name) for name in names}
     return replace(model, weights=weights, aims=aims, **own), found.facts
 

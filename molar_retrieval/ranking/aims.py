@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from molar_retrieval.errors import RequestError
+from molar_retrieval.ranking.places import Places
 
 Horizon = Literal["next", "later"]
 Seen = Literal["hide", "show"]
@@ -36,12 +37,12 @@ class Aim:
         """As manifests have it."""
         return self.horizon if self.seen == "hide" else f"{self.horizon}, seen shown"
 
-    def places(self, chosen: int) -> int:
-        """How many of the first ten places newcomers have, without a draw, where so many were ``chosen``.
+    def places(self, chosen: Places) -> Places:
+        """Which of the first ten places newcomers have, without a draw, where these were ``chosen``.
 
         What comes next decided what they had earned, and nothing decides it for what is taken later.
         """
-        return chosen if self.horizon == "next" else 0
+        return chosen if self.horizon == "next" else ()
 
 
 NEXT, LATER = Aim(), Aim("later")

@@ -21,8 +21,9 @@ import numpy.typing as npt
 from molar_retrieval import columns
 from molar_retrieval.index import Index, Search, Vector
 from molar_retrieval.ranking.best import places_of_best
-from molar_retrieval.ranking.cold_start import TOP, merge
+from molar_retrieval.ranking.cold_start import merge
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.places import TOP, Places
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.sparse_index import Sums
 
@@ -154,8 +155,8 @@ def products(store: ItemStore, requests: Sequence[RankingRequest], *, conditions
     return found
 
 
-def find(index: Index, slots: int, source: "CandidateSource", request: RankingRequest, size: int) -> Candidates:
-    """At most ``size`` best items for the user of a request, cold ones in their places: ``slots`` of the first ten.
+def find(index: Index, places: Places, source: "CandidateSource", request: RankingRequest, size: int) -> Candidates:
+    """At most ``size`` best items for the user of a request, cold ones in their ``places`` among the first ten.
 
     So many places as the request asks for are exactly those of a full scan, as far as the index itself is exact; those
     behind are the best that the lists of the ``source`` showed.
@@ -165,7 +166,7 @@ def find(index: Index, slots: int, source: "CandidateSource", request: RankingRe
     if not has_cold:
         return known.take(slice(size))
     cold = source.cold(wanted if len(known) >= size else max(size, wanted))
-    order, lift = merge(known.scores, cold.scores, slots)
+    order, lift = merge(known.scores, cold.scores, places)
     every = joined(known, cold)
     return replace(every, lift=lift).take(order[:size])
 

@@ -1,72 +1,92 @@
 """One list of known items and cold ones, whose scores were never meant to be compared.
 
 An item without interactions is scored by its content alone, which ranks it among its like only. Cold items therefore
-get a fixed share of the first ten places, the last of them. These are theirs: a second stage, which learns from what
-known items were taken, moves known items among their own places only. The rule itself is :func:`head`.
+get places of their own among the first ten, the last of which is the tenth. These are theirs: a second stage, which
+learns from what known items were taken, moves known items among their own places only. The rule itself is
+:func:`shared`.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.ranking.places import TOP, Places
+
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
-TOP = 10  # length of the top of a list that known and cold items share; both are to be searched at least so far
 
 
-class Head(NamedTuple):
-    """How some lists begin, one number for each."""
+class Shared(NamedTuple):
+    """How the first ten places are shared with f cold items."""
 
-    before: Rows  # known items that stand before the first cold one
-    first: Rows  # cold items spread between the known ones around them; 0: the best is level with the last before it
-    level: Array  # the score of that last one
-    gap: Array  # from there to the next known item; 0 where none is spread
+    places: Places  # of the cold ones
+    after: Rows  # how many known items stand before each of them, shape (f,)
+    number: Rows  # which one each is between the same two known items, from 1, shape (f,)
+    parts: Rows  # into how many parts they divide the gap, shape (f,)
+    order: Rows  # the ten, known items first, as they stand, shape (10,)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether known items stand behind cold ones."""
+        return len(self.places) > 0 and self.places[0] + len(self.places) <= TOP
+
+    def scores(self, before: Array, behind: Array) -> Array:
+        """Of the cold items, spread evenly between those of the known ones before and behind, shapes (..., f)."""
+        scores: Array = before - (before - behind) * self.number / self.parts
+        return scores
+
+    def within(self, k: int) -> int:
+        """How many of the cold ones are among the first ``k``."""
+        return sum(place <= k for place in self.places)
 
 
-def head(known: Array, cold: Rows, slots: int) -> Head:
-    """The rule for cold items: they get the last ``slots`` (0 to 10) of the first ten places.
+def shared(places: Places, cold: int) -> Shared:
+    """The rule for cold items: they have these ``places``; of fewer ``cold`` ones than places all have one, the last.
 
-    Of fewer cold items than slots all are in the first ten, of fewer known items all stand before them, and known items
-    keep at least one of ten places. ``known`` are the best scores of U users, best first, at most ten, then minus
-    infinity, shape (U, K); ``cold`` says how many cold items there are, shape (U,).
+    It is for lists in which known items fill the other places and the one behind. Where they are too few, they all
+    stand before the cold ones.
     """
-    each, count = np.arange(len(known)), np.isfinite(known).sum(axis=1)
-    first = np.minimum(cold, min(slots, TOP - 1))
-    before = np.minimum(TOP - first, count)
-    level = known[each, before - 1]
-    spread = (first > 0) & (count > before)
-    gap = np.where(spread, level - known[each, np.minimum(before, count - 1)], known.dtype.type(0))
-    return Head(before, np.where(spread, first, 0), level, gap)
+    return _shared(places[max(0, len(places) - cold) :])
 
 
-def merge(known: Array, cold: Array, slots: int) -> tuple[Rows, Array]:
-    """Merge two ranked lists: the cold items that have a place are spread between the known ones around them.
+@cache
+def _shared(places: Places) -> Shared:
+    own, number = np.array(places, np.int64), np.arange(1, len(places) + 1)
+    after = own - number
+    known = np.setdiff1d(np.arange(1, TOP + 1), own)
+    order = np.argsort(np.concatenate([known, own]))
+    return Shared(places, after, number - np.searchsorted(after, after), (after[:, None] == after).sum(1) + 1, order)
 
-    All further ones are lifted by as much as the last of them. Without known items nothing is lifted. Scores are best
-    first, at least the first ten of each kind or all. Returns the order of both, cold items numbered after the known
-    ones, and what is added to the score of each as numbered.
+
+def merge(known: Array, cold: Array, places: Places) -> tuple[Rows, Array]:
+    """Merge two ranked lists: cold items that have a place are :func:`shared` between the known ones around it.
+
+    All further ones are lifted by as much as the last of them; without any, the best is level with the tenth known item
+    or the last one. Without known items nothing is lifted. Scores are best first, at least the first ten of each kind
+    or all. Returns the order of both, cold items numbered after the known ones, and what is added to the score of each
+    as numbered.
     """
     known, cold = np.asarray(known, np.float64), np.asarray(cold, np.float64)
-    count, first, before, lifted = len(known), 0, min(TOP, len(known)), cold.copy()
+    count, own, lifted = len(known), shared(places, len(cold)), cold.copy()
+    first = len(own.places) if count > TOP - len(own.places) else 0
     if count and len(cold):
-        own = head(known[None, :TOP], np.array([len(cold)]), slots)
-        first, before, level, gap = int(own.first[0]), int(own.before[0]), own.level[0], own.gap[0]
-        lifted[:first] = level - gap * np.arange(1, first + 1) / (first + 1)
-        last = max(0, first - 1)
-        lifted[last] = lifted[last] if first else level
+        anchor = max(0, first - 1)
+        lifted[: anchor + 1] = own.scores(known[own.after - 1], known[own.after]) if first else known[:TOP][-1]
         # From there on, as `score + (level - anchor)` may round to a bit above it.
-        lifted[last + 1 :] = lifted[last] + (cold[last + 1 :] - cold[last])
+        lifted[anchor + 1 :] = lifted[anchor] + (cold[anchor + 1 :] - cold[anchor])
     scores, place = np.concatenate([known, lifted]), np.arange(count + len(cold))
-    is_cold = place >= count
-    # Equal scores: what has a place among the first ten, then known items.
-    late = np.where(is_cold, place >= count + first, place >= before)
-    order = np.lexsort((place, is_cold, late, -scores))
+    is_cold, turn = place >= count, np.full(len(place), TOP)
+    if first:
+        turn[np.concatenate([place[: TOP - first], place[count : count + first]])[own.order]] = np.arange(TOP)
+    # Behind the places that are given away, of equal scores known items come first.
+    order = np.lexsort((place, is_cold, -scores, turn))
     return order, np.concatenate([np.zeros(count), lifted - cold])
 
 
-def lifted(scores: Array, cold: Mask, allowed: Mask, slots: int) -> Array:
+def lifted(scores: Array, cold: Mask, allowed: Mask, places: Places) -> Array:
     """Scores, shape (users, n_items), with cold items in their places as in :func:`merge`; they are overwritten.
 
     ``allowed``, of the same shape, are the items that may be recommended to a user.
@@ -75,18 +95,22 @@ def lifted(scores: Array, cold: Mask, allowed: Mask, slots: int) -> Array:
     if not len(new):
         return scores
     known, _ = _best(np.where(allowed & ~cold, scores, -np.inf), TOP)
-    guessed, places = _best(np.where(allowed[:, new], scores[:, new], -np.inf), max(1, min(slots, TOP - 1)))
+    guessed, at = _best(np.where(allowed[:, new], scores[:, new], -np.inf), max(1, len(places)))
     users = np.flatnonzero(np.isfinite(known[:, 0]) & np.isfinite(guessed[:, 0]))
-    guessed, places, each = guessed[users], new[places[users]], np.arange(len(users))
-    own = head(known[users], np.isfinite(guessed).sum(axis=1), slots)
-    spread, step = own.first > 0, own.gap / (own.first + 1)
-    # Where they do not spread, just below the known item, which keeps its place, however the sum is rounded.
-    base = np.where(spread, own.level - step * own.first, np.nextafter(own.level, own.level.dtype.type(-np.inf)))
-    anchor = guessed[each, np.maximum(own.first - 1, 0)]
-    scores[np.ix_(users, new)] = base[:, None] + (scores[np.ix_(users, new)] - anchor[:, None])
-    for number in range(places.shape[1]):
-        some = number < own.first
-        scores[users[some], places[some, number]] = (own.level - step * (number + 1))[some]
+    count = np.isfinite(known).sum(axis=1)
+    number = np.minimum(np.isfinite(guessed).sum(axis=1), len(places))
+    number[count <= TOP - number] = 0
+    for first in np.unique(number[users]).tolist():
+        some = users[number[users] == first]
+        if first:
+            own = shared(places, first)
+            placed = own.scores(known[some][:, own.after - 1], known[some][:, own.after]).astype(scores.dtype)
+        else:
+            # Just below the known item, which keeps its place, however the sum is rounded.
+            placed = np.nextafter(known[some, count[some] - 1], scores.dtype.type(-np.inf))[:, None]
+        here, anchor = np.ix_(some, new), max(0, first - 1)
+        scores[here] = placed[:, -1:] + (scores[here] - guessed[some, anchor][:, None])
+        scores[some[:, None], new[at[some, :first]]] = placed[:, :first]
     return scores
 
 

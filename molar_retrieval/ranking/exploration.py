@@ -1,7 +1,7 @@
 """Places in which new items are tried: a draw decides who gets them, with probabilities that are told.
 
 Newcomers, which had no interactions, and emerging items, which had few, are ranked among themselves by what is guessed
-of them, and the last ``places`` of the first ten are theirs. Which of the best :data:`POOL` of them stand there is
+of them, and some ``places`` of the first ten are theirs. Which of the best :data:`POOL` of them stand there is
 drawn one after the other with probabilities proportional to ``exp(guess / scale)``: the model of Plackett and Luce
 (Plackett 1975, doi:10.2307/2346567), by adding Gumbel noise to each guess and taking the best (Yellott 1977,
 doi:10.1016/0022-2496(77)90026-8). A guess contains the logarithm of a chance, which falls as an item's own evidence
@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from molar_retrieval.ranking.at_once import stacked, taken
 from molar_retrieval.ranking.candidates import Candidates, New, joined
-from molar_retrieval.ranking.cold_start import TOP, head, merge
+from molar_retrieval.ranking.cold_start import merge, shared
+from molar_retrieval.ranking.places import TOP
 from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.rng import derive_seed
 
@@ -61,7 +62,7 @@ def drawn(draws: Sequence[Draw], plan: Exploration) -> list[Candidates]:
         alike.setdefault((draw.k, len(draw.known), len(draw.new)), []).append(number)
     found: dict[int, Candidates] = {}
     for (k, length, size), numbers in alike.items():
-        if 0 < plan.places < TOP <= length and plan.places <= size <= POOL and k <= TOP:
+        if 0 < len(plan.places) < TOP <= length and len(plan.places) <= size <= POOL and k <= TOP:
             together = _together([draws[number] for number in numbers], plan)
             found |= {number: own for number, own in zip(numbers, together, strict=True) if own is not None}
     return [
@@ -72,7 +73,8 @@ def drawn(draws: Sequence[Draw], plan: Exploration) -> list[Candidates]:
 
 def _alone(draw: Draw, plan: Exploration) -> Candidates:
     """The list of one draw, no further than its first ten places where that is all that is wanted."""
-    first, known, new, before = plan.places, draw.known, draw.new, TOP - plan.places
+    first, known, new = len(plan.places), draw.known, draw.new
+    before = TOP - first
     free = (~(new.rows[:, None] == known.rows[:before]).any(axis=1)).nonzero()[0]
     if not (0 < first < TOP and draw.k <= TOP and first <= len(free) <= POOL):
         return explored(known, new, plan, draw.name, draw.k)
@@ -83,46 +85,45 @@ def _alone(draw: Draw, plan: Exploration) -> Candidates:
     behind = next((place for place, row in enumerate(known.rows[before:].tolist(), before) if row not in taken), None)
     if behind is None:
         return explored(known, new, plan, draw.name, draw.k)
-    scores = known.scores
-    level, gap = scores[before - 1], scores[before - 1] - scores[behind]
-    own, told, chances = keys[order], draw.k - before, np.full(first, np.nan)
-    if told > 0:
+    top, scores = shared(plan.places, first), known.scores
+    places = top.scores(scores[top.after - 1], scores[np.where(top.after < before, top.after, behind)])
+    own, told, chances = keys[order], top.within(draw.k), np.full(first, np.nan)
+    if told:
         chances[:told] = inclusion(guesses / plan.scale, told, order[:told])
     tried = new.take(free[order])
-    places = level - gap * np.arange(1, first + 1) / (first + 1)
     lift = tried.lift + (own - guesses[order]) + (places - own)
     tried = replace(tried, lift=lift, cold=np.ones(first, bool), propensity=chances)
-    return joined(known.take(slice(before)), tried)
+    ten = joined(known.take(slice(before)), tried)
+    return ten.take(top.order) if top.mixed else ten
 
 
 def _together(draws: Sequence[Draw], plan: Exploration) -> list[Candidates | None]:
     """Lists of one size whose first ten places are filled; None where an item is both known and new there."""
-    first, k, each = plan.places, draws[0].k, np.arange(len(draws))[:, None]
-    before = TOP - first
+    first, k, each = len(plan.places), draws[0].k, np.arange(len(draws))[:, None]
+    before, top = TOP - first, shared(plan.places, first)
     known = stacked([draw.known for draw in draws])
     rows, guesses = (np.array([getattr(draw.new, name) for draw in draws]) for name in ("rows", "scores"))
     keys = guesses + plan.scale * _gumbel(np.array([[_seed(draw.name)] for draw in draws]), rows)
     order = np.argsort(-keys, axis=1, kind="stable")[:, :first]
     both = (rows[:, :, None] == known.rows[:, None, :before]).any(axis=(1, 2))
     both |= (known.rows[:, :, None] == rows[each, order][:, None]).any(axis=(1, 2))
-    top = head(known.scores[:, :TOP], np.full(len(draws), first), first)
-    places = top.level[:, None] - top.gap[:, None] * np.arange(1, first + 1) / (first + 1)
-    own, told, logits = keys[each, order], k - before, guesses / plan.scale
+    whole = ~both & np.isfinite(known.scores[:, before])
+    places = top.scores(known.scores[:, top.after - 1], known.scores[:, top.after])
+    own, told, logits = keys[each, order], top.within(k), guesses / plan.scale
     chances = np.full(order.shape, np.nan)
-    if told > 0:
+    if told:
         chances[:, :told] = [inclusion(*one) for one in zip(logits, repeat(told), order[:, :told])]
     new = taken([draw.new for draw in draws], order)
     lift = new.lift + (own - guesses[each, order]) + (places - own)
     new = replace(new, lift=lift, cold=np.ones(order.shape, bool), propensity=chances)
     pairs = zip(known.columns, new.columns, strict=True)
-    columns = [np.concatenate([column[:, :before], other], axis=1) for column, other in pairs]
-    whole = ~both & (top.first == first)
+    columns = [np.concatenate([column[:, :before], other], axis=1)[:, top.order] for column, other in pairs]
     return [Candidates(*(column[n] for column in columns)) if there else None for n, there in enumerate(whole)]
 
 
 def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int) -> Candidates:
     """The list of a :class:`Draw`, whose name is ``draw``: at least ``k`` items, where there are so many."""
-    certain = known.rows[: TOP - plan.places]
+    certain = known.rows[: TOP - len(plan.places)]
     places = (~(new.rows[:, None] == certain).any(axis=1)).nonzero()[0]
     if not plan.places or not len(places):
         return known
@@ -134,7 +135,8 @@ def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int) 
     if len(keys) > POOL:
         keys[POOL:] = np.minimum(keys[POOL:] - max(0.0, guesses[POOL:].max() - last), last)
     order = np.argsort(-keys, kind="stable")
-    first = min(plan.places, len(order))
+    top = shared(plan.places, len(order))
+    first = len(top.places)
     there = (known.rows[:, None] == new.rows[places[order[:first]]]).any(axis=1)
     if there.any():
         known = known.take((~there).nonzero()[0])
@@ -142,7 +144,7 @@ def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int) 
     order = order[(np.arange(len(order)) < first) | new.cold[places[order]]]
     tried, guesses, keys = new.take(places[order]), guesses[order], keys[order]
     merged, lift = merge(known.scores, keys, plan.places)
-    told = min(k, TOP) - min(TOP - first, len(known))
+    told = top.within(k) if len(known) > TOP - first else min(k, TOP) - len(known)
     chances = np.full(len(tried), np.nan)
     if told > 0:
         chances[:told] = inclusion(logits, told, order[:told])

@@ -15,11 +15,11 @@ from molar_retrieval.ranking import shaping
 from molar_retrieval.ranking.aims import Aim, Factors
 from molar_retrieval.ranking.at_once import foresee, foresee_known, foresee_new
 from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored, source_of
-from molar_retrieval.ranking.cold_start import TOP
 from molar_retrieval.ranking.compose import compose
 from molar_retrieval.ranking.exploration import POOL, Draw, drawn, explored
 from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.places import TOP, Places
 from molar_retrieval.ranking.ranked import RankedList
 from molar_retrieval.ranking.remembered import Remembered
 from molar_retrieval.ranking.request import Exploration, Listing, RankingRequest, Rows
@@ -53,7 +53,7 @@ class _List:
 
 
 class Ranker:
-    """Ranks the items of an index and a store, which are the same; cold ones get ``slots`` of the first ten places.
+    """Ranks the items of an index and a store, which are the same; cold ones get ``places`` among the first ten.
 
     Requests that name a draw get the places of an ``exploration`` instead, if there is one.
     """
@@ -62,11 +62,11 @@ class Ranker:
         self,
         index: Index,
         store: ItemStore,
-        slots: int,
+        places: Places,
         reranker: Reranker | None = None,
         exploration: Exploration | None = None,
     ) -> None:
-        self.index, self.store, self.slots, self.reranker = index, store, slots, reranker
+        self.index, self.store, self.places, self.reranker = index, store, places, reranker
         self.exploration = exploration
         self._stored: dict[int, StoredItem] = {}
         self._named: dict[str, int | None] = {}
@@ -78,7 +78,7 @@ class Ranker:
         It has no second stage, as that has learned from lists of the default aim.
         """
         other = copy.copy(self)
-        other.store, other.reranker, other.slots = self.store.for_aim(factors), None, aim.places(self.slots)
+        other.store, other.reranker, other.places = self.store.for_aim(factors), None, aim.places(self.places)
         return other
 
     def rank(self, requests: Sequence[RankingRequest], remembered: Remembered | None = None) -> Iterator[Listing]:
@@ -240,7 +240,7 @@ class Ranker:
     def _found(self, one: _List, size: int) -> Candidates:
         """The candidates; known items alone where new ones are to be drawn."""
         if not self._draws(one.request):
-            return find(self.index, self.slots, one.source, one.request, size)
+            return find(self.index, self.places, one.source, one.request, size)
         return one.source.known(_plain_size(one.request), self._depth(one, size))
 
     def _depth(self, one: _List, size: int) -> int:
@@ -354,11 +354,11 @@ class Ranker:
         """The best of what a rule wants, by a request that says so."""
         source = self._source(request, one.dense, None, partial(getattr, one.source, "sums"))
         if (remembered := one.remembered) is None:
-            return find(self.index, self.slots, source, request, size)
+            return find(self.index, self.places, source, request, size)
         key = remembered.key("wanted", request, size)
         known = remembered.get(key)
         if known is None:
-            known = find(self.index, self.slots, source, request, size)
+            known = find(self.index, self.places, source, request, size)
             remembered.keep(key, request, known)
         return known
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeAlias
 
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SparseVector, Vector
+from molar_retrieval.ranking.places import Places
 from molar_retrieval.ranking.query import Query
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ class Exploration:
     """How new items are tried.
 
     Attributes:
-        places: How many of the first ten places they get.
+        places: Which of the first ten places they get.
         scale: What the draw divides guesses by, in the unit of scores.
     """
 
-    places: int
+    places: Places
     scale: float
 
 

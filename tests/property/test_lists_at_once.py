@@ -14,6 +14,7 @@ from molar_retrieval.index import IndexSpec, SparseVector
 from molar_retrieval.ranking import ranker as ranking
 from molar_retrieval.ranking.features import names
 from molar_retrieval.ranking.item_store import Emerging, ItemStore
+from molar_retrieval.ranking.places import Places, last
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.ranked import RankedList
 from molar_retrieval.ranking.ranker import Ranker
@@ -88,6 +89,9 @@ def same(one: RankedList, other: RankedList) -> bool:
     return alike and one.causes == other.causes and one.notes == other.notes
 
 
+PLACES = st.sampled_from([*map(last, range(4)), (3, 6, 10), (5, 10)])
+
+
 @settings(deadline=None, max_examples=EXAMPLES)
 @given(
     seed=st.integers(0, 1 << 20),
@@ -100,8 +104,8 @@ def same(one: RankedList, other: RankedList) -> bool:
             "diversity": st.sampled_from([0.0, 0.0, 0.4]),
         }
     ),
-    places=st.integers(0, 3),
-    slots=st.integers(0, 3),
+    tried=PLACES,
+    places=PLACES,
     drawn=st.booleans(),
     hiding=st.booleans(),
     emerging=st.booleans(),
@@ -113,8 +117,8 @@ def test_lists_of_many_are_those_of_each(
     count: int,
     cold: float,
     asked: dict[str, Any],
-    places: int,
-    slots: int,
+    tried: Places,
+    places: Places,
     drawn: bool,
     hiding: bool,
     emerging: bool,
@@ -125,7 +129,7 @@ def test_lists_of_many_are_those_of_each(
     store = store_of(random, count, cold, emerging, coarse)
     dims = {"aligned": DIMS} | ({"newcomers": DIMS} if store.cold.any() else {})
     index = SimpleNamespace(spec=IndexSpec(dims))
-    ranker = Ranker(index, store, slots, reranker_of(random, store), Exploration(places, 0.7))  # type: ignore[arg-type]
+    ranker = Ranker(index, store, places, reranker_of(random, store), Exploration(tried, 0.7))  # type: ignore[arg-type]
     requests = [
         RankingRequest(
             Query(**asked),

@@ -13,6 +13,7 @@ from molar_retrieval.errors import RequestError
 from molar_retrieval.index import SparseVector
 from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN, Aim, served, shared
 from molar_retrieval.ranking.features import features, names
+from molar_retrieval.ranking.places import last
 
 SOON = {"collaborative": 1.0, "content": 0.7, "sequence": 0.4, "linear": 1.3, "neighbours": 0.9, "trend": 0.35}
 LONG = {"collaborative": 0.2, "content": 0.7, "sequence": 0.0, "linear": 2.6, "neighbours": 0.3, "trend": 1.4}
@@ -160,7 +161,7 @@ def test_weights_of_several_aims_are_shared_between_items_and_users():
 
 
 def test_newcomers_have_places_in_lists_of_what_comes_next_alone(asked):
-    model = replace(aiming(SOON, LONG), slots=2)
+    model = replace(aiming(SOON, LONG), places=last(2))
     allowed = np.ones((5, N), bool)
     for aim, places in ((NEXT, 2), (LATER, 0)):
         scores = model.lifted(model.scores(asked, aim), allowed, aim)

@@ -114,7 +114,7 @@ def check(workspace, settings, report):
         found.append(int((popular[rivals] >= popular[target]).sum()))
     assert report.scores["popularity"] == means(np.array(found, np.int64))
     assert set(report.scores) == {"popularity", "ALS", "aligned", *facts["weights"]}
-    if facts["slots"] and len(split):
+    if facts["places"] and len(split):
         best = max(s["ndcg@10"] for name, s in report.scores.items() if name in facts["weights"])
         assert report.scores["aligned"]["ndcg@10"] >= best - 1e-9
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False)) == report.to_dict()
@@ -305,11 +305,11 @@ def test_a_log_that_leaves_nothing_to_train_on_is_refused(tmp_path):
 
 def test_room_for_newcomers_is_as_set(tmp_path):
     workspace = shop(tmp_path, walks())
-    for share, slots in ((0.0, 0), (0.4, 4)):
+    for share, count in ((0.0, 0), (0.4, 4)):
         settings = small(workspace, preset="instant", newcomers=share)
         report = align(workspace, settings)
-        assert report.facts["slots"] == slots
-        assert open_model(report.folder).slots == slots
+        assert len(report.facts["places"]) == count
+        assert open_model(report.folder).places == tuple(report.facts["places"])
 
 
 def test_whoever_counts_in_blocks_the_model_is_the_same(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Room for newcomers: as much as validation bears, or as much as was set; ranks are those of a query."""
 
 from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from eval_model_tasks import log_of
 
 from molar_retrieval.alignment import cold_start, conditioning, validation
-from molar_retrieval.alignment.cold_start import model_ranks, ridge, taken, with_newcomers
+from molar_retrieval.alignment.cold_start import higher, model_ranks, ridge, taken, with_newcomers
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.model import AlignedModel
@@ -22,6 +23,7 @@ from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.experts.trend import DAY
 from molar_retrieval.ranking.cold_start import merge
+from molar_retrieval.ranking.places import last
 
 N = 60
 SETTINGS = AlignSettings(
@@ -80,7 +82,7 @@ def shipped(data, conditioner, settings=SETTINGS):
         weights=fusion.weights,
         newcomer_weights={},
         predictors={},
-        slots=0,
+        places=last(0),
         precision="float32",
         trend=experts.trend,
     )
@@ -97,22 +99,22 @@ def test_newcomers_get_as_much_room_as_leaves_the_best_part_behind(new_share, co
     data, conditioner = world(1, new_share, cold_targets, telling)
     model, fusion = shipped(data, conditioner)
     floor = max(map(ndcg, fusion.alone.values()))
-    scores = [ndcg(model_ranks(replace(model, slots=n), data.cases)) for n in range(4)]
+    scores = [ndcg(model_ranks(replace(model, places=last(n)), data.cases)) for n in range(4)]
     parity = min(3, round(10 * np.mean(~data.warm)))
     bearable = [n for n in range(parity + 1) if scores[n] >= floor]
-    assert model.slots == (max(bearable) if bearable else int(np.argmax(scores[: parity + 1])))
+    assert len(model.places) == (max(bearable) if bearable else int(np.argmax(scores[: parity + 1])))
     if cold_targets == 0:
         assert ndcg(model_ranks(model, data.cases)) >= floor
     if not new_share:
-        assert model.slots == 0
+        assert model.places == ()
         assert model_ranks(model, data.cases).tolist() == pytest.approx(fusion.ranks.tolist(), abs=1)
 
 
 def test_where_people_take_what_is_new_they_are_shown_it():
     data, conditioner = world(2, 0.35, 0.8)
     model, _ = shipped(data, conditioner)
-    assert model.slots == 3
-    scores = [ndcg(model_ranks(replace(model, slots=n), data.cases)) for n in (0, 3)]
+    assert len(model.places) == 3
+    scores = [ndcg(model_ranks(replace(model, places=last(n)), data.cases)) for n in (0, 3)]
     assert scores[1] > 2 * scores[0]
 
 
@@ -124,15 +126,15 @@ def test_where_nobody_took_two_things_nothing_is_learned_of_newcomers_and_they_g
     data = replace(data, log=log, cases=replace(data.cases, log=log), factors=fit(log, CFSettings(factors=6)))
     model, _ = shipped(data, conditioner)
     assert not any(model.newcomer_weights.values())
-    assert model.slots == 0
+    assert model.places == ()
 
 
-@pytest.mark.parametrize(("share", "slots"), [(0.0, 0), (0.1, 1), (0.3, 3), (0.46, 5), (0.9, 9)])
-def test_a_number_is_obeyed(share, slots):
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.1, 1), (0.3, 3), (0.46, 5), (0.9, 9)])
+def test_a_number_is_obeyed(share, count):
     for cold_targets in (0.0, 1.0):
         data, conditioner = world(1, 0.1, cold_targets)
         model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"newcomers": share}))
-        assert model.slots == slots
+        assert len(model.places) == count
 
 
 @pytest.mark.parametrize("told_by", ["validation", "training"])
@@ -213,22 +215,64 @@ def test_guesses_need_no_interaction_of_the_newcomer_itself():
     assert np.array_equal(model.items(data.log).dense, before)
 
 
-@pytest.mark.parametrize("slots", [0, 2, 9])
-def test_ranks_are_those_of_a_merged_list(slots):
+@pytest.mark.parametrize("places", [(), last(2), (3, 5, 10), last(9)])
+def test_ranks_are_those_of_a_merged_list(places):
     data, conditioner = world(4, 0.3, 0.5)
     model, _ = shipped(data, conditioner)
-    model = replace(model, slots=slots, weights={**model.weights, "trend": 1.0})
+    model = replace(model, places=places, weights={**model.weights, "trend": 1.0})
     asked = replace(data.cases.log.of_users(data.cases.users), asked_at=data.cases.times)
     scores = model.scores(asked).astype(np.float64)
     expected = []
     for row, (user, target) in enumerate(zip(data.cases.users, data.cases.targets, strict=True)):
         open_items = np.setdiff1d(np.arange(N), data.log.history(user))
         kinds = [sorted(open_items[data.warm[open_items] == k], key=lambda n: -scores[row, n]) for k in (True, False)]
-        order, _ = merge(*([scores[row, n] for n in own] for own in kinds), slots)
+        order, _ = merge(*([scores[row, n] for n in own] for own in kinds), places)
         expected.append([[*kinds[0], *kinds[1]][n] for n in order].index(target) + 1)
     found = model_ranks(model, data.cases)
     assert np.mean(found == expected) > 0.97, "but for ties"
     assert (found >= expected).all()
+
+
+def worth(known, cold, places, share):
+    """NDCG@10 of targets by their ranks among their like: of known ones, and of those that play newcomers."""
+    others = [place for place in range(1, 11) if place not in places]
+    own = (sum(1 / np.log2(1 + kind[r - 1]) for r in ranks if r <= len(kind)) for ranks, kind in
+           ((known.tolist(), others), (cold.tolist(), places)))  # fmt: skip
+    of_known, of_cold = (total / count for total, count in zip(own, (len(known), len(cold)), strict=True))
+    return of_known, (1 - share) * of_known + share * of_cold
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("chance", [0.002, 0.02, 0.1])
+def test_places_further_up_are_those_by_which_most_is_found_and_little_lost(count, chance):
+    random = np.random.default_rng(count)
+    known = random.geometric(0.02, 6000)
+    cold = np.where(random.random(4000) < chance, random.integers(1, 6, 4000), 40)
+    newcomer = np.arange(1000) < 90  # fewer than play them: a tenth of 910
+    places = higher(known + count * (known > 10 - count), cold, count, newcomer)
+    assert len(places) == count
+    assert places[-1] == 10
+    most, usual = worth(known, cold, last(count), 0.09)
+    left, found = worth(known, cold, places, 0.09)
+    assert left >= 0.985 * most
+    assert found >= usual
+    every = [worth(known, cold, (*others, 10), 0.09) for others in combinations(range(2, 10), count - 1)]
+    assert found == pytest.approx(max(total for left, total in every if left >= 0.985 * most))
+    assert (places == last(count)) is (chance == 0.002)
+
+
+def test_where_little_is_known_newcomers_come_last():
+    known, cold, newcomer = np.full(500, 40), np.ones(300, np.int64), np.arange(100) < 20
+    assert higher(known, cold, 3, newcomer) == (2, 3, 10), "nothing is lost"
+    assert higher(known, cold[:299], 3, newcomer) == last(3)
+    assert higher(known[:0], cold, 3, newcomer) == last(3)
+    assert higher(known, cold, 3, newcomer & False) == last(3)
+    assert higher(known, cold, 1, newcomer) == (10,)
+    assert higher(known, cold, 0, newcomer) == ()
+    # Of a hundred times as many the best is rarely the one that is taken, and known ones are found sometimes.
+    known[:5] = 3
+    many = np.arange(10_000) >= 100
+    assert higher(known, np.where(np.arange(300) < 3, 1, 40), 3, many)[0] > 3
 
 
 @pytest.mark.parametrize("towers", [(), ("collaborative",), ("content",)])

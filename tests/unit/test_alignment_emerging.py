@@ -13,6 +13,7 @@ from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import item_sides
 from molar_retrieval.config import NewcomerSettings
 from molar_retrieval.ranking.exploration import inclusion
+from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.request import Exploration
 
 
@@ -83,22 +84,22 @@ def test_what_training_did_not_know_keeps_its_whole_chance(model, log):
     present = replace(log, item=np.where(log.item == log.item[0], np.int32(NEW[0]), log.item))
     again, emerging = exploration(model, model.items(present), present, NewcomerSettings())
     assert NEW[0] not in emerging.rows
-    assert again.places == plain.places == 2
+    assert again.places == plain.places == (9, 10)
 
 
 @pytest.mark.parametrize(("settings", "places"), [({}, 2), ({"places": 1}, 2), ({"places": 5}, 5), ({"places": 0}, 2)])
 def test_places_are_at_least_what_validation_chose(model, log, settings, places):
     plan, _ = exploration(model, model.items(log), log, NewcomerSettings(**settings))
-    assert plan.places == places
-    unborne = exploration(replace(model, slots=0), model.items(log), log, NewcomerSettings(**settings))[0]
-    assert unborne.places == settings.get("places", 1)
+    assert plan.places == last(places)
+    unborne = exploration(replace(model, places=()), model.items(log), log, NewcomerSettings(**settings))[0]
+    assert unborne.places == last(settings.get("places", 1))
 
 
 def test_where_everything_is_known_well_nothing_is_tried(model, log):
     everything = replace(model, known=np.ones(N, bool))
     many = replace(log, item=np.resize(np.arange(N, dtype=np.int32), len(log.item)))
     plan, emerging = exploration(everything, everything.items(many), many, NewcomerSettings(evidence=0.01))
-    assert plan.places == 0
+    assert plan.places == ()
     assert emerging is None
 
 
@@ -112,6 +113,6 @@ def test_the_cost_is_that_of_lists_without_places(model, log):
     assert (found["cases"], found["new_cases"]) == (20, 20)
     assert found["share"][0] < found["share"][1]
     assert found["shown"][0] < found["shown"][1] <= found["new"]
-    nothing = cost(model, cases, Exploration(0, 1.0), emerging)
+    nothing = cost(model, cases, Exploration((), 1.0), emerging)
     assert nothing["ndcg"][0] == nothing["ndcg"][1]
     assert nothing["error"] == 0

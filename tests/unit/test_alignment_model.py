@@ -217,12 +217,12 @@ def test_a_model_that_has_seen_no_log_scores_without_popularity(asked):
     np.testing.assert_array_equal(model.scores(asked), without.scores(asked))
 
 
-def test_lifting_is_of_the_models_newcomers_and_slots(asked):
-    for slots in (0, 2):
-        model = model_of(slots=slots).seeing(training_log())
+def test_lifting_is_of_the_models_newcomers_and_places(asked):
+    for places in ((), (9, 10), (4, 10)):
+        model = model_of(places=places).seeing(training_log())
         got = model.lifted(model.scores(asked), np.ones((5, N), bool))
         first = np.argsort(-got, axis=1, kind="stable")[:, :10]
-        assert (np.isin(first, NEW).sum(1)[[0, 2, 3, 4]] == slots).all(), "without a history too many are level"
+        assert (np.isin(first, NEW).sum(1)[[0, 2, 3, 4]] == len(places)).all(), "without a history too many are level"
 
 
 def test_a_softmax_over_the_known_items_knows_no_shift_of_the_table(asked):

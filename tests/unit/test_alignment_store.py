@@ -55,7 +55,7 @@ def test_a_model_comes_back_as_it_was(kind, tmp_path):
     allowed = np.ones((3, N), bool)
     assert np.array_equal(one.lifted(one.scores(asked), allowed), other.lifted(other.scores(asked), allowed))
     assert (back.dense_parts, back.sparse_parts) == (model.dense_parts, model.sparse_parts)
-    assert (back.half_life, back.slots) == (model.half_life, model.slots)
+    assert (back.half_life, back.places) == (model.half_life, model.places)
     assert (dict(back.weights), dict(back.newcomer_weights)) == (dict(model.weights), dict(model.newcomer_weights))
     assert not back.network.training
 

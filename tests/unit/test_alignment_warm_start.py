@@ -58,7 +58,7 @@ def test_where_validation_has_few_cases_towers_alone_go_on(workspace, more):
     assert found.better
     assert not found.weighted
     facts = workspace["alignment"].require()[1].facts
-    for name in ("weights", "newcomer_weights", "slots", "shares", "rerank"):
+    for name in ("weights", "newcomer_weights", "places", "shares", "rerank"):
         assert facts[name] == before.facts[name], name
 
 

@@ -103,7 +103,7 @@ def opened(trained, rules):
     factors = {"neighbours": 0.0, "sequence": 0.0, "trend": 2.5}  # as where other aims have parts of their own
     store, second = second_stage(table.items.for_aim(factors))
     vars(recommender.generation)["table"] = replace(table, items=with_twins(store), reranker=second)
-    vars(recommender.generation)["slots"] = 1  # whatever validation bears, a newcomer has a place
+    vars(recommender.generation)["places"] = (4, 10)  # whatever validation bears, newcomers have places
     recommender.now = NOW
     return recommender
 

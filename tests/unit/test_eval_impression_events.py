@@ -84,7 +84,7 @@ def test_the_value_of_lists_without_draws_is_estimated_without_bias(workspace: W
     """New items are clicked by chances of their own; what other places for them would have earned comes out right."""
     random, count = np.random.default_rng(5), 6
     clicks = {**{row: 0.3 - 0.02 * row for row in range(14)}, **{100 + n: 0.05 + 0.1 * n for n in range(count)}}
-    plan, events, lists = Exploration(2, 1.0), [], 1500
+    plan, events, lists = Exploration((9, 10), 1.0), [], 1500
     zeros, ones = np.zeros(14), np.ones(14)
     known = Candidates(np.arange(14), -np.arange(14.0)[:, None], zeros, zeros > 0, zeros, ones)
     new = Candidates(

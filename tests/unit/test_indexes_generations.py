@@ -24,6 +24,7 @@ from molar_indexes.verify import verify
 from molar_retrieval import inventory
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
+from molar_retrieval.ranking.places import last
 from molar_retrieval.workspace import Manifest, Workspace
 
 SPEC = IndexSpec(
@@ -56,7 +57,7 @@ def release(workspace: Workspace, mark: int = 1, backend: str = "edge", **more: 
     arguments: dict[str, Any] = {
         "items": items(mark), "users": users(mark), "popular": [(3, 9), (1, 4)], "inputs": {"alignment": f"a{mark}"},
         "parts": {"content": (0, 2), "collaborative": (2, 4)}, "settings": {"m": 16}, "facts": {"mark": mark},
-        "sparse_parts": {"linear": (0, N), "sequence": (N, 2 * N)}, "slots": 2,
+        "sparse_parts": {"linear": (0, N), "sequence": (N, 2 * N)}, "places": last(2),
     }  # fmt: skip
     return publish(workspace, backend=backend, spec=SPEC, **(arguments | more))
 
@@ -101,7 +102,7 @@ def test_what_is_published_can_be_opened(workspace: Workspace, backend: str) -> 
         assert generation.popular == [(3, 9), (1, 4)]
         assert generation.parts == {"content": (0, 2), "collaborative": (2, 4)}
         assert generation.sparse_parts == {"linear": (0, 60), "sequence": (60, 120)}
-        assert (generation.cold_items, generation.slots) == (3, 2)
+        assert (generation.cold_items, generation.places) == (3, (9, 10))
         assert generation.manifest.inputs == {"alignment": "a5"}
         assert generation.manifest.settings == {"m": 16}
         assert generation.manifest.facts["mark"] == 5
@@ -350,13 +351,13 @@ def test_a_manifest_without_newcomers_and_partners_can_be_read(workspace: Worksp
     generation.close()
     path = generation.folder / "manifest.json"
     content = json.loads(path.read_text("utf-8"))
-    for name in ("sparse_parts", "slots", "newcomers"):
+    for name in ("sparse_parts", "places", "newcomers"):
         del content["facts"][name]
     del content["facts"]["spec"]["sparse"]
     path.write_text(json.dumps(content), "utf-8")
     inventory.take(generation.folder)
     with open_generation(workspace) as opened:
-        assert (opened.sparse_parts, opened.slots, opened.cold_items) == ({}, 0, 0)
+        assert (opened.sparse_parts, opened.places, opened.cold_items) == ({}, (), 0)
         assert opened.spec == spec
         found = opened.users.get("user 7")
         assert found is not None

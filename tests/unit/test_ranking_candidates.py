@@ -14,6 +14,7 @@ from molar_retrieval.index import IndexSpec, SparseVector
 from molar_retrieval.ranking import candidates, sparse_index
 from molar_retrieval.ranking.candidates import Candidates, find, products, source_of
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.places import Places
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.sparse_index import SparseItemIndex
@@ -63,17 +64,17 @@ class Lists:
         return [self.top(*search, **limits) for search in searches]
 
 
-def asked(index: Lists, k: int, size: int, slots: int, user: UserRecord = USER, **limits: Any) -> Candidates:
+def asked(index: Lists, k: int, size: int, places: Places, user: UserRecord = USER, **limits: Any) -> Candidates:
     request = RankingRequest(Query(k=k), user, **limits)
     (dense,) = products(index.table, [request])
     source = source_of(index, index.table, request, dense)  # type: ignore[arg-type]
-    return find(index, slots, source, request, size)  # type: ignore[arg-type]
+    return find(index, places, source, request, size)  # type: ignore[arg-type]
 
 
 def found(
     index: Lists, k: int, size: int, hidden: Collection[int] = (), where: Expression | None = None
 ) -> list[tuple[int, float]]:
-    best = asked(index, k, size, 0, hidden=frozenset(hidden), where=where)
+    best = asked(index, k, size, (), hidden=frozenset(hidden), where=where)
     return list(zip(best.rows.tolist(), best.scores.tolist(), strict=True))
 
 
@@ -170,7 +171,7 @@ def test_what_has_a_sparse_product_is_scored_whole(
 
 def test_newcomers_are_merged_in_and_marked() -> None:
     index = Lists([float(-n) for n in range(40)], [0.0] * 40, {3: 100.0, 8: 90.0})
-    best = asked(index, 10, 20, 1)
+    best = asked(index, 10, 20, (10,))
     assert best.rows.tolist()[:11] == [0, 1, 2, 4, 5, 6, 7, 9, 10, 3, 11]
     assert best.cold[9]
     assert best.scores[9] == pytest.approx(-10.5)
@@ -179,7 +180,7 @@ def test_newcomers_are_merged_in_and_marked() -> None:
 
 def test_a_user_without_partners_asks_one_list() -> None:
     index = made(500, 0.5)
-    best = asked(index, 5, 5, 0, UserRecord("", [1.0], []))
+    best = asked(index, 5, 5, (), UserRecord("", [1.0], []))
     dense = index.lists["aligned"]
     assert best.rows.tolist() == sorted(dense, key=lambda row: (-dense[row], row))[:5]
     assert index.depths["partners"] == []

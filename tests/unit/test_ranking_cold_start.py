@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molar_retrieval.ranking import cold_start as subject
-from molar_retrieval.ranking.cold_start import TOP, lifted
+from molar_retrieval.ranking.cold_start import lifted
+from molar_retrieval.ranking.places import TOP, Places, last
 from molar_retrieval.rng import generator
 
 
@@ -20,9 +21,9 @@ class Placed(NamedTuple):
     lift: float
 
 
-def merge(known: list[float], newcomers: list[float], slots: int) -> list[Placed]:
+def merge(known: list[float], newcomers: list[float], places: Places) -> list[Placed]:
     """Place by place."""
-    order, lift = subject.merge(np.array(known), np.array(newcomers), slots)
+    order, lift = subject.merge(np.array(known), np.array(newcomers), places)
     given_scores, count = [*known, *newcomers], len(known)
     return [Placed(n >= count, n - count * (n >= count), given_scores[n] + lift[n], lift[n]) for n in order.tolist()]
 
@@ -30,35 +31,44 @@ def merge(known: list[float], newcomers: list[float], slots: int) -> list[Placed
 scores = st.lists(st.floats(-50, 50, width=32), max_size=25).map(lambda values: sorted(values, reverse=True))
 
 
-def oracle(known: list[float], newcomers: list[float], slots: int) -> list[tuple[bool, int]]:
+PLACES = [*map(last, range(11)), (3, 6, 10), (2, 10), (4, 5, 9, 10)]
+
+
+def oracle(known: list[float], newcomers: list[float], places: Places) -> list[tuple[bool, int]]:
     """The first ten place by place; behind them newcomers by their distance from the last one that has a place."""
-    first = min(slots, 9, len(newcomers))
-    if len(known) <= 10 - first:
-        first = 0
     if not known or not newcomers:
         return [(False, n) for n in range(len(known))] + [(True, n) for n in range(len(newcomers))]
-    old, new = [Fraction(x) for x in known], [Fraction(x) for x in newcomers]
-    before = min(10 - first, len(old))
-    level, anchor = old[before - 1], new[max(0, first - 1)]
+    first = min(len(places), len(newcomers))
+    if len(known) <= 10 - first:
+        first = 0
+    new_places = places[len(places) - first :]
+    head: list[tuple[bool, int]] = []
+    for place in range(1, 11):
+        new = place in new_places
+        if new or len(known) > place - 1:
+            head.append((new, sum(kind == new for kind, _ in head)))
+    before = sum(not kind for kind, _ in head)
+    old, late = [Fraction(x) for x in known], [Fraction(x) for x in newcomers]
+    level, anchor = old[before - 1], late[max(0, first - 1)]
     if first:
-        level -= (level - old[before]) * Fraction(first, first + 1)
-    head = [(False, n) for n in range(before)] + [(True, n) for n in range(first)]
+        alike = sum(1 for n in range(first) if all(place in new_places for place in range(new_places[n], 11)))
+        level -= (level - old[before]) * Fraction(alike, alike + 1)
     rest = [(-old[n], False, n) for n in range(before, len(old))]
-    rest += [(-(level + new[n] - anchor), True, n) for n in range(first, len(new))]
+    rest += [(-(level + late[n] - anchor), True, n) for n in range(first, len(late))]
     return head + [(kind, n) for _, kind, n in sorted(rest)]
 
 
-@pytest.mark.parametrize("slots", range(11))
+@pytest.mark.parametrize("places", PLACES, ids=str)
 @given(scores, scores)
-def test_the_order_is_that_of_the_rule(slots: int, known: list[float], newcomers: list[float]) -> None:
+def test_the_order_is_that_of_the_rule(places: Places, known: list[float], newcomers: list[float]) -> None:
     # Multiples of 2520 and of a power of two, so that floating point divides and adds them as fractions do.
     known, newcomers = ([round(x) * 2520.0 for x in values] for values in (known, newcomers))
-    assert [(p.newcomer, p.place) for p in merge(known, newcomers, slots)] == oracle(known, newcomers, slots)
+    assert [(p.newcomer, p.place) for p in merge(known, newcomers, places)] == oracle(known, newcomers, places)
 
 
-@given(scores, scores, st.integers(0, 10))
-def test_lists_keep_their_order_and_scores_fall(known: list[float], newcomers: list[float], slots: int) -> None:
-    merged = merge(known, newcomers, slots)
+@given(scores, scores, st.sampled_from(PLACES))
+def test_lists_keep_their_order_and_scores_fall(known: list[float], newcomers: list[float], places: Places) -> None:
+    merged = merge(known, newcomers, places)
     for kind, given_scores in ((False, known), (True, newcomers)):
         own = [p for p in merged if p.newcomer == kind]
         assert [p.place for p in own] == list(range(len(given_scores)))
@@ -68,47 +78,45 @@ def test_lists_keep_their_order_and_scores_fall(known: list[float], newcomers: l
     assert all(p.lift == 0 and p.score == known[p.place] for p in merged if not p.newcomer)
 
 
-@pytest.mark.parametrize("slots", range(11))
-def test_newcomers_get_their_slots(slots: int) -> None:
+@pytest.mark.parametrize("places", PLACES, ids=str)
+def test_newcomers_get_their_places(places: Places) -> None:
     rng = generator(0, "newcomers")
     for scale in (0.01, 1.0, 100.0):
         known = sorted(rng.normal(size=40).tolist(), reverse=True)
         newcomers = sorted((scale * rng.normal(size=30)).tolist(), reverse=True)
-        first = [p.newcomer for p in merge(known, newcomers, slots)[:TOP]]
-        assert sum(first) == min(slots, 9)
-        if 0 < slots < 10:
-            assert first[TOP - 1]  # the last of them
+        first = [p.newcomer for p in merge(known, newcomers, places)[:TOP]]
+        assert [place for place in range(1, 11) if first[place - 1]] == list(places)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_fewer_newcomers_than_slots_are_all_at_the_top(n: int) -> None:
-    merged = merge([float(x) for x in range(30, 0, -1)], [0.1, -5.0, -9.0][:n], 4)
+def test_fewer_newcomers_than_places_are_all_at_the_top(n: int) -> None:
+    merged = merge([float(x) for x in range(30, 0, -1)], [0.1, -5.0, -9.0][:n], last(4))
     assert sum(p.newcomer for p in merged[:TOP]) == n
 
 
-def test_without_slots_no_newcomer_is_among_the_first_ten_known() -> None:
+def test_without_places_no_newcomer_is_among_the_first_ten_known() -> None:
     known = [10.0 - 0.1 * n for n in range(30)]
-    merged = merge(known, [0.1 + 0.2, 0.3, -4.0], 0)
+    merged = merge(known, [0.1 + 0.2, 0.3, -4.0], ())
     assert [p.newcomer for p in merged[:11]] == [False] * 10 + [True]
 
 
 def test_few_known_items_and_none() -> None:
-    assert [p.newcomer for p in merge([3.0, 2.0], [9.0, 8.0, 1.0], 0)] == [False, False, True, True, True]
-    alone = merge([], [9.0, 8.0], 3)
+    assert [p.newcomer for p in merge([3.0, 2.0], [9.0, 8.0, 1.0], ())] == [False, False, True, True, True]
+    alone = merge([], [9.0, 8.0], last(3))
     assert [(p.score, p.lift) for p in alone] == [(9.0, 0.0), (8.0, 0.0)]
-    assert merge([], [], 3) == []
-    assert [p.score for p in merge([2.0, 1.0], [], 3)] == [2.0, 1.0]
+    assert merge([], [], last(3)) == []
+    assert [p.score for p in merge([2.0, 1.0], [], last(3))] == [2.0, 1.0]
 
 
-@pytest.mark.parametrize("slots", [0, 1, 3, 9])
+@pytest.mark.parametrize("places", [(), last(1), last(3), (2, 7, 10), last(9)], ids=str)
 @pytest.mark.parametrize(("n_known", "n_new"), [(60, 20), (5, 20), (60, 1)])
-def test_evaluation_lifts_by_the_same_number(slots: int, n_known: int, n_new: int) -> None:
-    rng = generator(1, "lift", slots)
+def test_evaluation_lifts_by_the_same_number(places: Places, n_known: int, n_new: int) -> None:
+    rng = generator(1, "lift", *places)
     values = rng.normal(size=(1, n_known + n_new)).astype(np.float32)
     newcomer = np.arange(n_known + n_new) >= n_known
     known, new = np.sort(values[0, ~newcomer])[::-1], np.sort(values[0, newcomer])[::-1]
-    merged = merge(known.tolist(), new.tolist(), slots)
-    together = lifted(values.copy(), newcomer, np.ones_like(values, bool), slots)[0]
+    merged = merge(known.tolist(), new.tolist(), places)
+    together = lifted(values.copy(), newcomer, np.ones_like(values, bool), places)[0]
     assert [p.score for p in merged] == pytest.approx(np.sort(together)[::-1].tolist(), abs=1e-5)
 
 

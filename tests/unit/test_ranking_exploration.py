@@ -11,6 +11,7 @@ import pytest
 from molar_retrieval.ranking import exploration
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.exploration import Draw, explored, gumbel, inclusion
+from molar_retrieval.ranking.places import Places, last
 from molar_retrieval.ranking.request import Exploration, draw_of
 from molar_retrieval.rng import generator
 
@@ -49,8 +50,10 @@ def test_propensities_are_those_of_drawing_one_after_the_other(count: int) -> No
     assert inclusion(logits + 1000, count, np.array([2, 0])) == pytest.approx(expected[[2, 0]], abs=1e-8)
 
 
-@pytest.mark.parametrize(("places", "k"), [(1, 10), (3, 10), (3, 8), (2, 30)])
-def test_propensities_are_how_often_an_item_is_there(places: int, k: int) -> None:
+@pytest.mark.parametrize(
+    ("places", "k"), [(last(1), 10), (last(3), 10), (last(3), 8), (last(2), 30), ((3, 6, 10), 10), ((3, 6, 10), 6)]
+)
+def test_propensities_are_how_often_an_item_is_there(places: Places, k: int) -> None:
     new = listed([100 + n for n in range(12)], np.linspace(1, -3, 12), cold=True)
     lists, told = drawn(Exploration(places, 0.9), known(), new, k), Counter[int]()
     seen, sums = Counter[int](), Counter[int]()
@@ -69,7 +72,7 @@ def test_propensities_are_how_often_an_item_is_there(places: int, k: int) -> Non
 def test_emerging_items_are_drawn_as_well_and_their_propensity_is_right_whatever_their_own_place() -> None:
     rows = [5, 7, 8, 12, 200, 201]  # the first stands among the seven that are certain
     new = listed(rows, [3.0, 0.5, 0.0, 0.5, 0.4, -1.0], cold=np.array(rows) >= 200)
-    lists = drawn(Exploration(3, 1.0), known(), new)
+    lists = drawn(Exploration(last(3), 1.0), known(), new)
     seen = Counter(row for one in lists for row in one.rows[:10].tolist())
     for one in lists[:50]:
         assert len(set(one.rows.tolist())) == len(one)
@@ -86,7 +89,7 @@ def test_emerging_items_are_drawn_as_well_and_their_propensity_is_right_whatever
 
 def test_scores_fall_and_the_parts_of_what_is_tried_are_its_own() -> None:
     new = listed([3, 40, 41, 42], [-50.0, 700.0, 699.0, 600.0], cold=np.array([False, True, True, True]), lift=2.0)
-    for one in drawn(Exploration(2, 10.0), known(), new, draws=50):
+    for one in drawn(Exploration(last(2), 10.0), known(), new, draws=50):
         assert (np.diff(one.scores) <= 1e-9).all()
         for row, parts, cold in zip(one.rows.tolist(), one.parts[:, 0], one.cold, strict=True):
             assert parts == (10 - 0.1 * row if row < 30 else {40: 700.0, 41: 699.0, 42: 600.0}[row])
@@ -95,7 +98,7 @@ def test_scores_fall_and_the_parts_of_what_is_tried_are_its_own() -> None:
 
 def test_a_list_is_the_same_again_and_another_one_on_another_day() -> None:
     new = listed([100 + n for n in range(12)], np.linspace(1, -1, 12), cold=True)
-    plan = Exploration(2, 1.0)
+    plan = Exploration(last(2), 1.0)
     days = []
     for day in range(30):
         name = draw_of("anna", [1, 2], 19_000 * DAY + day * DAY)
@@ -121,7 +124,7 @@ def test_who_comes_or_goes_changes_nobody_elses_luck() -> None:
 def test_short_catalogues_are_listed_whole(count: int, fresh: int) -> None:
     new = listed([100 + n for n in range(fresh)], np.linspace(1, -1, fresh), cold=True)
     for k in (3, 10, 60):
-        one = explored(known(count), new, Exploration(3, 1.0), "a", k)
+        one = explored(known(count), new, Exploration(last(3), 1.0), "a", k)
         assert sorted(one.rows.tolist()) == [*range(count), *(100 + n for n in range(fresh))]
         before = min(10 - min(3, fresh), count)
         assert one.rows[:before].tolist() == list(range(before))
@@ -132,7 +135,7 @@ def test_short_catalogues_are_listed_whole(count: int, fresh: int) -> None:
 
 def test_the_best_of_many_take_part_and_all_others_come_behind_them() -> None:
     new = listed([100 + n for n in range(400)], np.linspace(1, -1, 400), cold=True)
-    for one in drawn(Exploration(2, 5.0), known(), new, k=500, draws=50):
+    for one in drawn(Exploration(last(2), 5.0), known(), new, k=500, draws=50):
         cold = one.rows[one.cold]
         assert len(cold) == 400
         assert set(cold[:100].tolist()) == set(range(100, 200))
@@ -141,14 +144,14 @@ def test_the_best_of_many_take_part_and_all_others_come_behind_them() -> None:
 
 def test_without_places_or_new_items_nothing_changes() -> None:
     old, new = known(), listed([100], [5.0], cold=True)
-    assert explored(old, new, Exploration(0, 1.0), "a", 10) is old
-    assert explored(old, listed([], []), Exploration(3, 1.0), "a", 10) is old
+    assert explored(old, new, Exploration(last(0), 1.0), "a", 10) is old
+    assert explored(old, listed([], []), Exploration(last(3), 1.0), "a", 10) is old
 
 
-@pytest.mark.parametrize("places", [1, 3, 9, 10])
-def test_draws_that_are_made_together_are_those_of_each_list(places: int) -> None:
+@pytest.mark.parametrize("places", [last(1), last(3), (4, 10), (2, 3, 7, 10), last(9)], ids=str)
+def test_draws_that_are_made_together_are_those_of_each_list(places: Places) -> None:
     """In every bit, whatever the lengths, items that are both known and new, equal scores, and places of the list."""
-    random, plan = generator(0, "draws", places), Exploration(places, 0.7)
+    random, plan = generator(0, "draws", *places), Exploration(places, 0.7)
     draws = []
     for number in range(300):
         length, size, k = random.choice([20, 20, 10, 11, 3, 0]), random.choice([100, 100, 40, 2, 0]), number % 3 * 5 + 5
@@ -168,4 +171,4 @@ def test_draws_that_are_made_together_are_those_of_each_list(places: int) -> Non
         for field in fields(Candidates):
             columns = [getattr(found, field.name)[: draw.k].tobytes() for found in (own, single, alone)]
             assert columns[0] == columns[1] == columns[2], field.name
-    assert bool(quick) is (places < 10)
+    assert quick

@@ -32,6 +32,7 @@ from molar_retrieval.errors import RequestError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, Aim
+from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import Workspace
 from molar_serving.asking import ask
@@ -57,7 +58,7 @@ def shop(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamesp
     for path in folder.iterdir():
         if path.is_file() and path.name not in ("manifest.json", "files.json"):
             link_or_copy(path, partial / path.name)
-    facts = {**manifest.facts, "aims": AIMS, "slots": 2}
+    facts = {**manifest.facts, "aims": AIMS, "places": last(2)}
     store.publish(partial, replace(manifest, fingerprint="aiming", facts=facts))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anew, "MOST_SCANNED", 0)

@@ -21,6 +21,7 @@ from molar_retrieval.expressions import Equals, Expression, matches
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.features import names
+from molar_retrieval.ranking.places import Places, last
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.request import RankingRequest
@@ -56,7 +57,7 @@ class Shop:
     def payload(self, row: int) -> dict[str, object]:
         return {"title": f"Item {row}", "colour": ["red", "blue", "green"][row % 3]}
 
-    def publish(self, folder: Path, backend: str, *, slots: int, newcomers: bool = True) -> Workspace:
+    def publish(self, folder: Path, backend: str, *, places: Places, newcomers: bool = True) -> Workspace:
         (folder / "shop").mkdir()
         workspace = Workspace.for_catalogue(folder / ".molar", folder / "shop")
         dims = {"aligned": 8, "newcomers": 8} if newcomers else {"aligned": 8}
@@ -72,23 +73,29 @@ class Shop:
         publish(
             workspace, backend=backend, spec=IndexSpec(dims, {"colour": "keyword"}, sparse=("partners",)),
             items=items, users=people, popular=[(0, 3)], inputs={"alignment": "a"}, parts=PARTS,
-            sparse_parts=SPARSE_PARTS, slots=slots,
+            sparse_parts=SPARSE_PARTS, places=places,
         ).close()  # fmt: skip
         return workspace
 
-    def expected(self, user: int, slots: int, hidden: set[int], where: Expression | None) -> list[tuple[str, float]]:
+    def expected(
+        self, user: int, places: Places, hidden: set[int], where: Expression | None
+    ) -> list[tuple[str, float]]:
         """The whole list, from all scores at once."""
         scores = self.items.astype(np.float64) @ self.users[user] + self.partners.astype(np.float64) @ self.reads[user]
         rows = [r for r in range(N) if r not in hidden and (where is None or matches(where, self.payload(r)))]
         known = sorted((-scores[r], r) for r in rows if not self.newcomer[r])
         new = sorted((-scores[r], r) for r in rows if self.newcomer[r])
-        first = min(slots, len(new)) if len(known) > 10 - min(slots, len(new)) else 0
+        own = places[max(0, len(places) - len(new)) :]
+        first = len(own) if len(known) > 10 - len(own) else 0
         if known and new:
-            level = known[: 10 - first][-1][0]
-            step = (known[10 - first][0] - level) / (first + 1) if first else 0.0
-            lift = new[max(0, first - 1)][0] - level - step * first
+            before = [place - n - 1 for n, place in enumerate(own[:first])]  # known items before each
+            lifted = [
+                known[b - 1][0] + (known[b][0] - known[b - 1][0]) * (before[: n + 1].count(b)) / (before.count(b) + 1)
+                for n, b in enumerate(before)
+            ]
+            last_one = lifted[-1] if first else known[:10][-1][0]
             # A bit worse, as the one that comes level with a known item stands behind it.
-            lifted = [level + step * (n + 1) if n < first else score - lift + 1e-9 for n, (score, _) in enumerate(new)]
+            lifted += [last_one + score - new[max(0, first - 1)][0] + 1e-9 for score, _ in new[first:]]
             new = [(score, row) for score, (_, row) in zip(lifted, new, strict=True)]
         return [(f"i{row}", -score) for score, row in sorted(known + new)]
 
@@ -105,40 +112,40 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
 
 
-@pytest.fixture(scope="module", params=[("exact", 0), ("exact", 3), ("edge", 0), ("edge", 2)], ids=str)
+@pytest.fixture(scope="module", params=[("exact", ()), ("exact", (3, 6, 10)), ("edge", ()), ("edge", (9, 10))], ids=str)
 def served(
     request: pytest.FixtureRequest, shop: Shop, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Recommender, int]]:
-    backend, slots = request.param
-    workspace = shop.publish(tmp_path_factory.mktemp("newcomers"), backend, slots=slots)
+) -> Iterator[tuple[Recommender, Places]]:
+    backend, places = request.param
+    workspace = shop.publish(tmp_path_factory.mktemp("newcomers"), backend, places=places)
     with Recommender.open(workspace.root) as recommender:
-        yield recommender, slots
+        yield recommender, places
 
 
 @pytest.mark.parametrize("where", [None, Equals("colour", "red"), Equals("colour", "purple")])
 @pytest.mark.parametrize("k", [1, 5, 10, 30, 200])
 def test_answers_are_the_merged_list_of_all_scores(
-    served: tuple[Recommender, int], shop: Shop, k: int, where: Expression | None
+    served: tuple[Recommender, Places], shop: Shop, k: int, where: Expression | None
 ) -> None:
-    recommender, slots = served
+    recommender, places = served
     for user in range(0, USERS, 3):
         for seen in ("hide", "show"):
             hidden = set(shop.histories[user].tolist()) if seen == "hide" else set()
             answer = recommender.query(f"u{user}", k, seen=seen, where=where)  # type: ignore[arg-type]
-            wanted = shop.expected(user, slots, hidden, where)[:k]
+            wanted = shop.expected(user, places, hidden, where)[:k]
             assert [i.item_id for i in answer.items] == [item_id for item_id, _ in wanted]
             assert [i.score for i in answer.items] == pytest.approx([score for _, score in wanted], abs=1e-4)
             assert [i.rank for i in answer.items] == list(range(1, len(wanted) + 1))
 
 
-def test_newcomers_have_their_share_of_the_first_ten(served: tuple[Recommender, int], shop: Shop) -> None:
-    recommender, slots = served
+def test_newcomers_have_their_share_of_the_first_ten(served: tuple[Recommender, Places], shop: Shop) -> None:
+    recommender, places = served
     for user in range(USERS):
-        places = [shop.newcomer[int(i.item_id[1:])] for i in recommender.query(f"u{user}", 10).items]
-        assert sum(places) == slots
+        items = recommender.query(f"u{user}", 10).items
+        assert tuple(i.rank for i in items if shop.newcomer[int(i.item_id[1:])]) == places
 
 
-def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, int], shop: Shop) -> None:
+def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, Places], shop: Shop) -> None:
     recommender, _ = served
     plain = recommender.ranker
     count = len(names(plain.store, ()))
@@ -147,7 +154,7 @@ def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, int], 
         names(plain.store, ()), {}, np.zeros(count), np.ones(count), rng.normal(size=(1, count, 2)), np.zeros((1, 2)),
         rng.normal(size=(1, 2)), rng.normal(size=(1, count)), np.ones(1),
     )  # fmt: skip
-    ranker = Ranker(plain.index, plain.store, plain.slots, second)
+    ranker = Ranker(plain.index, plain.store, plain.places, second)
     changed = False
     for user in range(0, USERS, 5):
         vector, reads = shop.users[user].tolist(), sparse_rows(csr_matrix(shop.reads[user : user + 1]))
@@ -163,7 +170,7 @@ def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, int], 
     assert changed
 
 
-def test_parts_add_up_and_only_newcomers_are_lifted(served: tuple[Recommender, int], shop: Shop) -> None:
+def test_parts_add_up_and_only_newcomers_are_lifted(served: tuple[Recommender, Places], shop: Shop) -> None:
     recommender, _ = served
     for user in range(0, USERS, 5):
         for item in recommender.query(f"u{user}", N).items:
@@ -176,7 +183,7 @@ def test_parts_add_up_and_only_newcomers_are_lifted(served: tuple[Recommender, i
             assert item.parts["linear"] == pytest.approx(linear, abs=1e-5)
 
 
-def test_a_shortfall_counts_all_items(served: tuple[Recommender, int]) -> None:
+def test_a_shortfall_counts_all_items(served: tuple[Recommender, Places]) -> None:
     recommender, _ = served
     answer = recommender.query("u3", 500)
     assert len(answer.items) == N - 6
@@ -188,7 +195,7 @@ def test_a_shortfall_counts_all_items(served: tuple[Recommender, int]) -> None:
 
 
 def test_a_session_asks_with_both_vectors_of_the_encoder(
-    served: tuple[Recommender, int], shop: Shop, monkeypatch: pytest.MonkeyPatch
+    served: tuple[Recommender, Places], shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recommender, _ = served
 
@@ -202,7 +209,7 @@ def test_a_session_asks_with_both_vectors_of_the_encoder(
     assert json.dumps(session.to_dict()["items"]) == json.dumps(query.to_dict()["items"])
 
 
-def test_popular_items_have_no_lift(served: tuple[Recommender, int]) -> None:
+def test_popular_items_have_no_lift(served: tuple[Recommender, Places]) -> None:
     recommender, _ = served
     answer = recommender.query("nobody", 3, fallback="popular")
     assert [(i.item_id, i.score) for i in answer.items] == [("i0", 3.0)]
@@ -211,7 +218,7 @@ def test_popular_items_have_no_lift(served: tuple[Recommender, int]) -> None:
 def test_without_newcomers_newcomers_are_not_asked_for(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = shop.publish(tmp_path, "exact", slots=3, newcomers=False)
+    workspace = shop.publish(tmp_path, "exact", places=last(3), newcomers=False)
     with Recommender.open(workspace.root) as recommender:
         generation = recommender.generation
         assert generation.cold_items == 0
@@ -229,7 +236,7 @@ def test_without_newcomers_newcomers_are_not_asked_for(
 
 
 def test_asking_by_user_id_imports_nothing_heavy(shop: Shop, tmp_path: Path) -> None:
-    workspace = shop.publish(tmp_path, "edge", slots=3)
+    workspace = shop.publish(tmp_path, "edge", places=last(3))
     program = f"""
         import sys
         from pathlib import Path

@@ -9,11 +9,13 @@ from molar_cli.options import ConditionOption, IndexOption, OnOption, StageOptio
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.presets import Preset
+from molar_retrieval.ranking.places import told_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from molar.aligning import Aligned, PrivateOutcome
+    from molar_retrieval.ranking.places import Places
 
 
 @command()
@@ -153,7 +155,7 @@ def _print_trained(run: Session, done: "Aligned") -> None:
     run.console.line(f"alignment: {took}; {trained if facts['best_epoch'] else 'nothing trained, only counted'}")
     run.console.line(
         f"{facts['cold_items']:,} of {facts['items']:,} items have no training interactions and get"
-        f" {facts['slots']} of the first 10 places by validation"
+        f" {_which(told_places(facts))} by validation"
     )
     run.console.line(_told(done.exploration))
     second = facts["rerank"]
@@ -207,11 +209,19 @@ def print_staged(run: Session, staged: str) -> None:
     run.console.line(f"  to make it live: `molar index {onwards} {staged}`")
 
 
+def _which(places: "Places") -> str:
+    """Of the first ten, in words."""
+    if not places:
+        return "none of the first 10 places"
+    *others, tenth = map(str, places)
+    return f"places {', '.join(others)} and {tenth}" if others else f"place {tenth}"
+
+
 def _told(exploration: "Mapping[str, Any] | None") -> str:
     """What is done for new items and those with few interactions, what it costs, and how to change it."""
     if exploration is None:
         return "new items are not tried beyond that: [newcomers] explore = true does so"
-    cost, places = exploration["cost"], exploration["places"]
+    cost, places = exploration["cost"], len(told_places(exploration))
     if cost is None:  # updates have counted the validation cases since training
         return f"new items are tried: {places} of the first 10 places by a draw; [newcomers] places changes it"
     if not places:

@@ -83,7 +83,7 @@ class Molar:
         aim = self._aim(model, task)
         facts = {
             "weights": model.weights_for(aim),
-            "slots": model.slots,
+            "places": list(model.places),
             "rerank": report.facts["rerank"],
             "again": report.facts["again"],
             "epochs": report.facts["best_epoch"],

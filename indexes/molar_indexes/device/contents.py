@@ -89,7 +89,8 @@ def gather(answerer: Answerer, fields: Sequence[str], rerank: bool, now: datetim
         left_out.append("the second stage: lists are those of rerank=False")
     return DeviceContents(
         tensors=_tensors(store, encoder, second, shown, told) | shaping | popular,
-        facts=_facts(store, encoder) | {"slots": generation.slots, "second_stage": second is not None, "rules": rules},
+        facts=_facts(store, encoder)
+        | {"places": generation.places, "second_stage": second is not None, "rules": rules},
         towers={name: tower for name, tower in encoder.towers.items() if name in encoder.parts},
         ids=[item_id if told[row] else "" for row, item_id in enumerate(generation.table.item_ids())],
         payload=_payload(stored, len(store), fields),

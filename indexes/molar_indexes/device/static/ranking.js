@@ -18,7 +18,7 @@ export function ranked({ user, rows: history, hidden, k, rerank, now, facts, ten
   const parts = partsOf(user, facts, tensors);
   const second = rerank && facts.second_stage;
   const mayCome = (row) => tensors.shown.data[row] && !hidden.has(row);
-  const find = (size, allowed) => found(parts, allowed, size, Math.max(k, TOP), facts.slots, tensors);
+  const find = (size, allowed) => found(parts, allowed, size, Math.max(k, TOP), facts.places, tensors);
   const first = (size) => (second ? reranked(find(size, mayCome), history, names, facts, tensors) : find(size, mayCome));
   const list = facts.rules.length
     ? shaped({ first, find, mayCome, parts, k, now, rules: facts.rules, tensors })
@@ -96,10 +96,10 @@ function partsOf({ dense, reads }, facts, { dense: items, ...tensors }) {
 }
 
 /** At most `size` items, the best first, cold ones in their places among the first ten. */
-function found(parts, mayCome, size, wanted, slots, { known, cold }) {
+function found(parts, mayCome, size, wanted, places, { known, cold }) {
   const first = best(parts, (row) => known.data[row] && mayCome(row), Math.max(size, wanted), false);
   const others = first.length >= size ? wanted : Math.max(size, wanted);
-  return merged(first, best(parts, (row) => cold.data[row] && mayCome(row), others, true), slots).slice(0, size);
+  return merged(first, best(parts, (row) => cold.data[row] && mayCome(row), others, true), places).slice(0, size);
 }
 
 function best(parts, chosen, size, cold) {
@@ -115,28 +115,30 @@ function best(parts, chosen, size, cold) {
 }
 
 /** Cold items are spread between the known ones around the places that they get; see `cold_start.merge`. */
-function merged(known, cold, slots) {
-  const count = known.length;
-  let first = 0;
-  let before = Math.min(TOP, count);
-  if (count && cold.length) {
-    const top = Math.min(TOP, count);
-    const places = Math.min(cold.length, slots, TOP - 1);
-    before = Math.min(TOP - places, top);
-    const level = known[before - 1].score;
-    const spread = places > 0 && top > before;
-    const gap = spread ? level - known[Math.min(before, top - 1)].score : 0;
-    first = spread ? places : 0;
-    const lifted = cold.map((_, n) => (n < first ? level - (gap * (n + 1)) / (first + 1) : 0));
+function merged(known, cold, places) {
+  const own = places.slice(Math.max(0, places.length - cold.length));
+  const first = known.length > TOP - own.length ? own.length : 0;
+  if (known.length && cold.length) {
+    const after = own.map((place, n) => place - 1 - n); // known items that stand before each
+    const level = known[Math.min(TOP, known.length) - 1].score;
+    const at = cold.map((_, n) => (first ? between(known, after, n) : level));
     const last = Math.max(0, first - 1);
-    if (!first) lifted[last] = level;
-    for (let n = last + 1; n < cold.length; n++) lifted[n] = lifted[last] + (cold[n].own - cold[last].own);
-    cold.forEach((one, n) => Object.assign(one, { score: lifted[n], lift: lifted[n] - one.own }));
+    for (let n = last + 1; n < cold.length; n++) at[n] = at[last] + (cold[n].own - cold[last].own);
+    cold.forEach((one, n) => Object.assign(one, { score: at[n], lift: at[n] - one.own }));
   }
-  const late = (one, place) => (one.cold ? place - count >= first : place >= before);
-  const every = [...known, ...cold].map((one, place) => ({ one, place, late: late(one, place) }));
-  every.sort((a, b) => b.one.score - a.one.score || a.late - b.late || a.one.cold - b.one.cold || a.place - b.place);
-  return every.map(({ one }) => one);
+  const others = known.slice(0, first ? TOP - first : 0);
+  const top = cold.slice(0, first);
+  own.slice(own.length - first).forEach((place, n) => others.splice(place - 1, 0, top[n]));
+  const rest = [...known.slice(first ? TOP - first : 0), ...cold.slice(first)]; // of equal scores known ones first
+  return [...others, ...rest.sort((a, b) => b.score - a.score)];
+}
+
+/** The score of the n-th cold item, evenly between the known items around it. */
+function between(known, after, n) {
+  if (n >= after.length) return 0;
+  const [before, behind] = [known[after[n] - 1].score, known[after[n]].score];
+  const number = n + 1 - after.indexOf(after[n]);
+  return before - ((before - behind) * number) / (after.filter((one) => one === after[n]).length + 1);
 }
 
 /** The candidates in the order of the second stage, which moves the first ones; the rest go down behind them. */

@@ -25,6 +25,7 @@ from molar_retrieval.interactions.pseudonyms import FILE as PSEUDONYMS
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.manifest import PRIVATE
 from molar_retrieval.privacy_settings import USUAL
+from molar_retrieval.ranking.places import told_places
 from molar_retrieval.served import FILE as SERVED
 from molar_retrieval.served import served_in_all
 from molar_retrieval.statistics.ledger import FILE as LEDGER
@@ -261,8 +262,9 @@ def _ranking(workspace: Workspace) -> ReportSection:
         found.add("second_stage", on, "yes", manifest.source("facts", "reranker"))
     generation = LiveManifest(workspace, "generations")
     generation.put(found, "newcomers", "count", "facts", "newcomers")
-    generation.put(found, "newcomer_places", "count", "facts", "slots")
-    generation.put(found, "tried_places", "count", "facts", "exploration", "places")
+    for name, keys in (("newcomer_places", ("facts",)), ("tried_places", ("facts", "exploration"))):
+        if (told := generation.at(*keys)) is not None:
+            found.add(name, len(told_places(told)), "count", generation.source(*keys, "places"))
     rules = file_beside(workspace.root, RULES_FILE)
     count = len(read_toml(rules).get("rule", ())) if rules.exists() else 0
     found.add("rules", count, "count", f"{RULES_FILE}: rules")
