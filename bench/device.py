@@ -86,7 +86,7 @@ def rounded(store: ItemStore, by: Callable[[Matrix], Matrix], what: str) -> Item
 
 
 def lists(ranker: Ranker, store: ItemStore, people: Sequence[UserRecord]) -> list[list[int]]:
-    own = Ranker(ranker.index, store, ranker.slots, ranker.reranker)
+    own = Ranker(ranker.index, store, ranker.places, ranker.reranker)
     query = Query(k=K, explore=False)
     asked = [RankingRequest(query, user=one, hidden=frozenset(map(int, one.history))) for one in people]
     return [[placed.row for placed in listing.places] for listing in own.rank(asked)]
