@@ -25,7 +25,7 @@ from molar_retrieval.alignment.fusion import Fusion, fuse
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
-from molar_retrieval.alignment.validation import WITHHELD, ValidationCases, drawn, ndcg, ranks, withheld_items
+from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg, ranks, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
 from molar_retrieval.arrays import Mask, Matrix, Ranks
 from molar_retrieval.config import AlignSettings
@@ -45,7 +45,7 @@ _PAIRS = "pairs"
 """What the part of content neighbours is by pairs of contents, while its weight is looked for."""
 _PRIOR = 5.0
 """Interactions at which an item counts half in the regression."""
-_MOST_LOST = 0.015
+_MOST_LOST = 0.01
 """Share of NDCG@10 of known items that places further up may cost."""
 
 
@@ -77,7 +77,7 @@ def with_newcomers(
             tried.append((shipped, found, used))
             if ndcg(found) < floor:
                 continue
-            places = higher(found[model.known[data.cases.targets]], among_them, count, ~model.known)
+            places = higher(found[model.known[data.cases.targets]], among_them, count)
             if places == shipped.places:
                 return tried[-1]
             moved = replace(shipped, places=places)
@@ -87,36 +87,30 @@ def with_newcomers(
     return max(tried, key=lambda one: ndcg(one[1]))
 
 
-def higher(known: Ranks, cold: Ranks, count: int, newcomer: Mask) -> Places:
+def higher(known: Ranks, cold: Ranks, count: int) -> Places:
     """Which of the first ten places ``count`` newcomers get, the last of which is the tenth.
 
-    Those by which most would be found at the first ten places, as NDCG, if newcomers were taken as often as their share
-    of the catalogue says, and known items lose little. Newcomers are fewer than ``cold`` are chosen from, or more, and
-    the best of more are that much harder to tell.
+    Those at which they are found best, as NDCG@10, of all that cost known items little against the last places. These
+    are the answer where there are few cases of either kind, or known items are never found.
 
     Args:
         known: Ranks of known targets, shape (C,), in lists whose last places newcomers have.
         cold: Ranks among themselves of targets that play newcomers, shape (D,).
         count: How many places there are, 0 to 9.
-        newcomer: Which items of the catalogue are newcomers, shape (n_items,).
     """
-    usual = last(count)
-    if count < 2 or len(cold) < _ENOUGH or not len(known) or not newcomer.any():
-        return usual
-    share, gain = float(newcomer.mean()), 1 / np.log2(1.0 + np.arange(1, TOP + 1))
-    chance = np.bincount(cold[cold <= count], minlength=count + 1)[1:] / len(cold)
-    chance *= min(1.0, WITHHELD * np.count_nonzero(~newcomer) / np.count_nonzero(newcomer))
-    there = np.bincount(known[known <= TOP - count], minlength=TOP - count + 1)[1:] / len(known)
+    if count < 2 or min(len(known), len(cold)) < _ENOUGH:
+        return last(count)
+    gain = 1 / np.log2(1.0 + np.arange(1, TOP + 1))
+    found = [np.bincount(ranks[ranks <= n], minlength=n + 1)[1:] for ranks, n in ((known, TOP - count), (cold, count))]
 
-    def found(places: Places) -> tuple[float, float]:
+    def worth(places: Places) -> tuple[float, float]:
         others = np.setdiff1d(np.arange(1, TOP + 1), places)
-        return float(there @ gain[others - 1]), float(chance @ gain[np.array(places) - 1])
+        return float(found[0] @ gain[others - 1]), float(found[1] @ gain[np.array(places) - 1])
 
-    most, _ = found(usual)
-    choices = [(*others, TOP) for others in combinations(range(2, TOP), count - 1)]
-    worth = {places: found(places) for places in choices}
-    borne = [places for places in choices if worth[places][0] >= (1 - _MOST_LOST) * most]
-    return max(borne, key=lambda places: ((1 - share) * worth[places][0] + share * worth[places][1], places))
+    most, _ = worth(last(count))
+    choices = {(*others, TOP): worth((*others, TOP)) for others in combinations(range(2, TOP), count - 1)}
+    borne = [places for places, (left, _) in choices.items() if left >= (1 - _MOST_LOST) * most]
+    return max(borne, key=lambda places: (choices[places][1], places)) if most else last(count)
 
 
 def model_ranks(model: AlignedModel, cases: ValidationCases) -> Ranks:

@@ -160,7 +160,7 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
 
     def weigh(cases, parts, seed):
         told.append((cases, parts))
-        return SimpleNamespace(weights=dict.fromkeys(parts, 1.0) | {"pairs": 0.0})
+        return SimpleNamespace(weights=dict.fromkeys(parts, 1.0) | {"pairs": 0.0}, ranks=np.zeros(0, np.int64))
 
     monkeypatch.setattr(cold_start, "fuse", weigh)
     monkeypatch.setattr(cold_start, "_ENOUGH", enough)
@@ -193,7 +193,7 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
 def test_content_as_it_is_and_by_pairs_are_one_block_with_a_weight_each(monkeypatch, own):
     data, conditioner = world(3, 0.3, 0.3)
     weights = {"neighbours": own, "pairs": 3.0, "trend": 0.0}
-    monkeypatch.setattr(cold_start, "fuse", lambda *_: SimpleNamespace(weights=weights))
+    monkeypatch.setattr(cold_start, "fuse", lambda *_: SimpleNamespace(weights=weights, ranks=np.zeros(0, np.int64)))
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ()}))
     new, content = ~data.warm, model.content_knn.items
     users = model.content_knn.users(data.log).astype(np.float64)
@@ -233,46 +233,39 @@ def test_ranks_are_those_of_a_merged_list(places):
     assert (found >= expected).all()
 
 
-def worth(known, cold, places, share):
-    """NDCG@10 of targets by their ranks among their like: of known ones, and of those that play newcomers."""
-    others = [place for place in range(1, 11) if place not in places]
-    own = (sum(1 / np.log2(1 + kind[r - 1]) for r in ranks if r <= len(kind)) for ranks, kind in
-           ((known.tolist(), others), (cold.tolist(), places)))  # fmt: skip
-    of_known, of_cold = (total / count for total, count in zip(own, (len(known), len(cold)), strict=True))
-    return of_known, (1 - share) * of_known + share * of_cold
+def found(ranks, places):
+    """NDCG@10 of targets of one kind, by their ranks among their like and the places of these."""
+    return sum(1 / np.log2(1 + places[rank - 1]) for rank in ranks.tolist() if rank <= len(places)) / len(ranks)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-@pytest.mark.parametrize("chance", [0.002, 0.02, 0.1])
-def test_places_further_up_are_those_by_which_most_is_found_and_little_lost(count, chance):
+@pytest.mark.parametrize("steep", [0.05, 0.2, 0.6])
+def test_places_further_up_are_those_at_which_newcomers_are_found_best_and_little_is_lost(count, steep):
     random = np.random.default_rng(count)
-    known = random.geometric(0.02, 6000)
-    cold = np.where(random.random(4000) < chance, random.integers(1, 6, 4000), 40)
-    newcomer = np.arange(1000) < 90  # fewer than play them: a tenth of 910
-    places = higher(known + count * (known > 10 - count), cold, count, newcomer)
-    assert len(places) == count
-    assert places[-1] == 10
-    most, usual = worth(known, cold, last(count), 0.09)
-    left, found = worth(known, cold, places, 0.09)
-    assert left >= 0.985 * most
-    assert found >= usual
-    every = [worth(known, cold, (*others, 10), 0.09) for others in combinations(range(2, 10), count - 1)]
-    assert found == pytest.approx(max(total for left, total in every if left >= 0.985 * most))
-    assert (places == last(count)) is (chance == 0.002)
+    known = random.geometric(steep, 6000) + 30 * (random.random(6000) < 0.9)
+    cold = np.where(random.random(4000) < 0.05, random.geometric(0.3, 4000), 40)
+    places = higher(known + count * (known > 10 - count), cold, count)
+    assert (len(places), places[-1]) == (count, 10)
+
+    def worth(places):
+        return found(known, [place for place in range(1, 11) if place not in places]), found(cold, places)
+
+    most, _ = worth(last(count))
+    every = [worth((*others, 10)) for others in combinations(range(2, 10), count - 1)]
+    assert worth(places)[0] >= 0.99 * most
+    assert worth(places)[1] == pytest.approx(max(new for left, new in every if left >= 0.99 * most))
+    assert (places > last(count)) is False
+    assert (places[0] < 5) is (steep == 0.6), "of lists whose first items are those that are taken, the rest is free"
 
 
 def test_where_little_is_known_newcomers_come_last():
-    known, cold, newcomer = np.full(500, 40), np.ones(300, np.int64), np.arange(100) < 20
-    assert higher(known, cold, 3, newcomer) == (2, 3, 10), "nothing is lost"
-    assert higher(known, cold[:299], 3, newcomer) == last(3)
-    assert higher(known[:0], cold, 3, newcomer) == last(3)
-    assert higher(known, cold, 3, newcomer & False) == last(3)
-    assert higher(known, cold, 1, newcomer) == (10,)
-    assert higher(known, cold, 0, newcomer) == ()
-    # Of a hundred times as many the best is rarely the one that is taken, and known ones are found sometimes.
-    known[:5] = 3
-    many = np.arange(10_000) >= 100
-    assert higher(known, np.where(np.arange(300) < 3, 1, 40), 3, many)[0] > 3
+    known, cold = np.where(np.arange(600) < 20, 1, 40), np.ones(300, np.int64)
+    assert higher(known, cold, 3) == (2, 9, 10), "nothing is lost, and of the others none is found"
+    assert higher(known, cold[:299], 3) == last(3)
+    assert higher(known[:299], cold, 3) == last(3)
+    assert higher(known * 0 + 40, cold, 3) == last(3)
+    assert higher(known, cold, 1) == (10,)
+    assert higher(known, cold, 0) == ()
 
 
 @pytest.mark.parametrize("towers", [(), ("collaborative",), ("content",)])

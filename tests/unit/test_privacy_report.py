@@ -97,7 +97,9 @@ def test_facts_of_manifests_and_settings_are_where_their_sources_say(out, shop):
             found = json.loads((shop.workspace / place).read_text("utf-8"))
             for name in path.split("."):
                 found = found[name]
-            assert fact["value"] == (list(filter(None, found.values())) if fact["unit"] == "list" else found), key
+            if fact["unit"] == "list":
+                found = list(filter(None, found.values()))
+            assert fact["value"] == (len(found) if isinstance(found, list) and fact["unit"] == "count" else found), key
         elif place == "settings" and re.fullmatch(r"\w+\.\w+", path):
             section, name = path.split(".")
             assert fact["value"] == getattr(getattr(shop.settings, section), name), key

@@ -45,8 +45,9 @@ def oracle(known: list[float], newcomers: list[float], places: Places) -> list[t
     head: list[tuple[bool, int]] = []
     for place in range(1, 11):
         new = place in new_places
-        if new or len(known) > place - 1:
-            head.append((new, sum(kind == new for kind, _ in head)))
+        number = sum(kind == new for kind, _ in head)
+        if new or number < len(known):
+            head.append((new, number))
     before = sum(not kind for kind, _ in head)
     old, late = [Fraction(x) for x in known], [Fraction(x) for x in newcomers]
     level, anchor = old[before - 1], late[max(0, first - 1)]
