@@ -8,6 +8,7 @@ import tomllib
 from html import unescape
 from importlib import resources
 from itertools import combinations
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from molar_indexes.privacy.report.filled import BLANKS
 from molar_indexes.privacy.report.leakage import leakage_of
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.pages.wording import LANGUAGES, PageWords
+from molar_serving.endpoint import Scope
 
 SETTINGS = (
     '[costs]\nmachine_hour = 36\nwatts = 90\ncurrency = "EUR"\n[events]\nkeep_days = 90\n[serve]\nanswers = 2.5\n'
@@ -187,7 +189,8 @@ def test_events_alone_are_told_and_what_was_not_made_is_not(tmp_path, monkeypatc
     assert made.shop.events.append([event, bought]).accepted == 2
     made.shop.workspace.chmod(0o700)
     (made.shop.workspace / "serving").mkdir(exist_ok=True)
-    (made.shop.workspace / "serving/keys.json").write_text('{"keys": [{}, {}]}', "utf-8")
+    keys = [{"scopes": ["answer", "studio"]}, {"scopes": ["answer"], "origins": ["https://shop.example"]}, {}]
+    (made.shop.workspace / "serving/keys.json").write_text(json.dumps({"keys": keys}), "utf-8")
     monkeypatch.setenv("MOLAR_SERVE_CERTIFICATE", "tls.pem")
     monkeypatch.setenv("MOLAR_INDEX_URL", "http://127.0.0.1:6333")
     monkeypatch.setenv("MOLAR_INDEX_USERS", "server")
@@ -195,12 +198,17 @@ def test_events_alone_are_told_and_what_was_not_made_is_not(tmp_path, monkeypatc
     assert (facts["data.events/view"], facts["data.events/purchase"]) == (1, 1)
     assert facts["data.events_last"] - facts["data.events_first"] == 3 * 86_400
     assert "copies.place/events" in facts
-    assert (facts["measures.mode"], facts["risks.readers"], facts["measures.keys"]) == ("0700", True, 2)
+    assert (facts["measures.mode"], facts["risks.readers"]) == ("0700", True)
+    assert (facts["readers.keys"], facts["readers.browsers"]) == (3, 1)
+    scopes = {key.partition("/")[2]: value for key, value in facts.items() if key.startswith("readers.scope/")}
+    assert {name: count for name, count in scopes.items() if count} == {"answer": 2, "studio": 1}
+    assert set(scopes) == set(get_args(Scope))
     assert (facts["risks.network"], facts["risks.server"], facts["risks.storage"]) == (True, False, False)
     assert not any(key.startswith(("model.", "leakage.")) for key in facts)
-    (made.shop.workspace / "serving/keys.json").write_text("{", "utf-8")
-    with pytest.raises(DataError, match=r"keys\.json cannot be read"):
-        made.shop.privacy.report(tmp_path / "p")
+    for broken in ("{", '{"keys": ["x"]}'):
+        (made.shop.workspace / "serving/keys.json").write_text(broken, "utf-8")
+        with pytest.raises(DataError, match=r"keys\.json cannot be read"):
+            made.shop.privacy.report(tmp_path / "p")
 
 
 def test_the_model_is_the_one_that_answers_and_answers_have_their_price(shop, tmp_path):

@@ -36,6 +36,7 @@ from molar_retrieval.workspace import Workspace
 
 _WORKS = 100_000
 _HOUR = 3600
+_SCOPES = ("answer", "studio", "admin", "events", "catalogue", "rules")
 _EVALUATION = ("splits", "models", "runs")
 _WITHOUT_PEOPLE = ("catalogue", "content", "push", "workspace.json", "binding.lock")
 
@@ -56,6 +57,7 @@ def collect(workspace: Workspace, settings: MolarSettings, catalogue: Path | Non
         "data": _data(workspace, catalogue, log),
         "copies": _copies(workspace, settings),
         "retention": _retention(settings),
+        "readers": _readers(workspace),
         "measures": _measures(workspace, settings, log),
         "risks": _risks(workspace, settings),
         "leakage": _leakage(workspace, settings, log),
@@ -167,7 +169,6 @@ def _measures(workspace: Workspace, settings: MolarSettings, log: InteractionLog
         found.add("epsilon_spent", spent, "text", f"{LEDGER}: all of 365 days, composed; settings: privacy.yearly")
     found.add("pseudonyms", len(Pseudonymiser.of(workspace.root).keys), "count", f"{PSEUDONYMS}: keys; 0 without it")
     found.add("mode", f"{workspace.root.stat().st_mode & 0o777:04o}", "text", "mode of the workspace's folder")
-    found.add("keys", _keys(workspace), "count", "serving/keys.json: keys")
     found.add("tls", settings.serve.certificate is not None, "yes", "settings: serve.certificate is set")
     found.setting("users_at", settings, "index.users", "text")
     return found
@@ -178,13 +179,20 @@ def _fewest(settings: MolarSettings, log: InteractionLog) -> int:
     return settings.privacy.fewest(int(np.count_nonzero(np.diff(log.offsets))))
 
 
-def _keys(workspace: Workspace) -> int:
-    """How many keys there are for `molar serve`; DataError if their file is damaged."""
-    path = workspace.root / "serving" / "keys.json"
+def _readers(workspace: Workspace) -> ReportSection:
+    """Who may ask a server what, by its keys; DataError if their file is damaged."""
+    found, path = ReportSection(), workspace.root / "serving" / "keys.json"
     try:
-        return len(json.loads(path.read_text("utf-8"))["keys"]) if path.exists() else 0
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        keys = json.loads(path.read_text("utf-8"))["keys"] if path.exists() else []
+        scopes = Counter(scope for key in keys for scope in set(key.get("scopes", ())))
+        browsers = sum(bool(key.get("origins")) for key in keys)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} cannot be read: {error}", "make keys anew with `molar keys add NAME`") from error
+    found.add("keys", len(keys), "count", "serving/keys.json: keys")
+    found.add("browsers", browsers, "count", "serving/keys.json: keys with origins")
+    for scope in _SCOPES:
+        found.add(f"scope/{scope}", scopes[scope], "count", f"serving/keys.json: keys with the scope {scope}")
+    return found
 
 
 def _risks(workspace: Workspace, settings: MolarSettings) -> ReportSection:

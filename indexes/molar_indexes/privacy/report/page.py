@@ -14,7 +14,7 @@ _MEGA, _HOUR = 1_000_000, 3600
 _NOTHING = {"days": "unlimited", "text": "none"}
 """What it means that a setting of a unit is not set."""
 _CHAPTERS = {
-    "record": ("data", "copies", "retention", "measures"),
+    "record": ("data", "copies", "readers", "retention", "measures"),
     "assessment": ("risks", "leakage"),
     "card": ("model",),
     "parameters": ("ranking",),
