@@ -9,8 +9,8 @@ is the noise, not what other people would do. Each run draws noise anew; the int
 cases. Without noise (∞) the parts are the same; what is left of it is told with an interval of 95 % over people, the
 mean over runs of each case (bootstrap-t). ``popularity`` is the popular list alone, and is compared with plain counts
 of people as well, also without noise; ``looks`` takes nobody else; of a ``--part`` nothing else is measured. With
-``--back 4`` what came before the test's cases is asked for too, the last but one to the last but four, each by what
-came before all of these, and all cases are told of together.
+``--back 4`` four things before the test's are asked for too, the last but one, three, five and seven, each by what came
+before it, and all cases are told of together.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def opened(workspace: Workspace) -> tuple[InteractionLog, Matrix]:
 def cases_of(split_name: str, log: InteractionLog, back: int = 0) -> tuple[InteractionLog, ValidationCases, Rows]:
     """What is released, what is asked, each right item with the history before it, and of which row of the log.
 
-    What is asked came last, or was the last but so many.
+    What is asked came last or, further ``back``, was the last but one, but three, but five …
     """
     for _ in range(1, back):
         log = make_split(split_name, log, {}).training
