@@ -1,6 +1,7 @@
 """Lists of many users as one table, column by column.
 
-Columns are made of buffers, as ``pyarrow.array`` loads pandas wherever it is installed: half a second for each process.
+Columns are made of buffers: ``pyarrow.array`` loads pandas wherever it is installed, half a second for each process,
+and ``take`` all functions of ``pyarrow.compute``.
 """
 
 from collections.abc import Sequence
@@ -29,16 +30,15 @@ def table_of(opened: OpenItemStore, user_ids: Sequence[str], lists: Sequence[Ran
     if not lists:
         return schema.empty_table()
     sizes = np.array([len(one) for one in lists])
-    starts = np.cumsum(sizes) - sizes
-    owner = np.repeat(np.arange(len(lists), dtype=np.int32), sizes)
+    ranks = np.arange(1, sizes.sum() + 1) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     rows, scores, parts, propensity = (
         np.concatenate([getattr(one, name) for one in lists]) for name in ("rows", "scores", "parts", "propensity")
     )
     addends = [numbers(part) for part in parts.T.astype(np.float32)]
     columns = {
-        "user_id": _texts(user_ids).take(numbers(owner)),
-        "rank": numbers((np.arange(len(owner)) - starts[owner] + 1).astype(np.int32)),
-        "item_id": _item_ids(opened).take(numbers(rows)).cast(pa.string()),
+        "user_id": _repeated(user_ids, sizes),
+        "rank": numbers(ranks.astype(np.int32)),
+        "item_id": _item_ids(opened, rows),
         "score": numbers(scores.astype(np.float32)),
         "parts": pa.StructArray.from_arrays(addends, list(lists[0].names)),
         "rule": _rules(lists),
@@ -49,31 +49,42 @@ def table_of(opened: OpenItemStore, user_ids: Sequence[str], lists: Sequence[Ran
 
 def _rules(lists: Sequence[RankedList]) -> pa.StringArray:
     """What put each item where it is, null where nothing did."""
-    codes, found = {"": 0}, np.zeros(sum(map(len, lists)), np.int32)
-    end = 0
-    for one in lists:
-        end += len(one)
-        if one.causes:
-            found[end - len(one) : end] = [codes.setdefault(", ".join(own), len(codes)) for own in one.causes]
-    return _texts(list(codes)).take(numbers(found, found > 0))
+    if not any(one.causes for one in lists):
+        return pa.nulls(sum(map(len, lists)), pa.string())
+    told = [", ".join(own).encode() for one in lists for own in (one.causes or [()] * len(one))]
+    lengths = np.array([len(own) for own in told])
+    return _texts(b"".join(told), lengths, lengths > 0)
 
 
-def _item_ids(opened: OpenItemStore) -> pa.LargeStringArray:
-    text, ends = opened.ids
-    return pa.LargeStringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(text))
-
-
-def _texts(values: Sequence[str]) -> pa.StringArray:
+def _repeated(values: Sequence[str], times: Array) -> pa.StringArray:
+    """Each of some texts so many times."""
     encoded = [value.encode() for value in values]
-    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
+    text = b"".join(own * count for own, count in zip(encoded, times.tolist(), strict=True))
+    return _texts(text, np.repeat([len(own) for own in encoded], times))
+
+
+def _item_ids(opened: OpenItemStore, rows: Array) -> pa.StringArray:
+    text, ends = opened.ids
+    lengths = ends[rows + 1] - ends[rows]
+    places = np.arange(lengths.sum()) + np.repeat(ends[rows] - (np.cumsum(lengths) - lengths), lengths)
+    return _texts(text[places], lengths)
+
+
+def _texts(text: bytes | Array, lengths: Array, known: npt.NDArray[np.bool_] | None = None) -> pa.StringArray:
+    """A column of texts that lie one after the other, null where they are not ``known``."""
+    ends = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=ends[1:])
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(ends), pa.py_buffer(text), _bits(known))
 
 
 def numbers(values: Array, known: npt.NDArray[np.bool_] | None = None) -> pa.Array:
     """A column of numbers, null where they are not ``known``."""
-    bits = None if known is None or known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
-    buffers = [bits, pa.py_buffer(np.ascontiguousarray(values))]
+    buffers = [_bits(known), pa.py_buffer(np.ascontiguousarray(values))]
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def _bits(known: npt.NDArray[np.bool_] | None) -> pa.Buffer | None:
+    return None if known is None or known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
 
 
 def ranks_of(table: pa.Table) -> npt.NDArray[np.int32]:

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_indexes.listed import numbers, ranks_of, schema_of, table_of
+from molar_indexes.listed import ranks_of, schema_of, table_of
 from molar_indexes.recommender import RULES_FILE, Recommender
 from molar_retrieval import __version__, bounds, fingerprint
 from molar_retrieval.binding import file_beside
@@ -310,17 +311,16 @@ def _join(
             with pq.ParquetFile(job.path(shard)) as file:
                 for table in map(file.read_row_group, range(file.num_row_groups)):  # a user is in one of them
                     ranks = ranks_of(table)
-                    keys = table["user_id"].take(numbers(np.flatnonzero(ranks == 1))).to_pylist()
-                    users, rows = users + len(keys), rows + len(table)
-                    unnamed += sum(key not in ids for key in keys)
-                    short += len(keys) - int(np.count_nonzero(ranks == job.query.k))
-                    writer.write(_with_ids(table, ids))
+                    found = int(np.count_nonzero(ranks == 1))
+                    users, rows = users + found, rows + len(table)
+                    short += found - int(np.count_nonzero(ranks == job.query.k))
+                    if ids:
+                        keys = table["user_id"].to_pylist()
+                        unnamed += sum(key not in ids for key in compress(keys, ranks == 1))
+                        own = pa.array([ids.get(key, key) for key in keys], pa.string())
+                        table = table.set_column(0, table.schema.field("user_id"), own)
+                    writer.write(table)
     for_owner(partial)
     partial.replace(target)
     notes = (f"{unnamed:,} people are known by events alone: the file has their pseudonyms",) if ids and unnamed else ()
     return RecommendReport(target, job.generation, users, total - users, rows, short, notes)
-
-
-def _with_ids(table: pa.Table, ids: Mapping[str, str]) -> pa.Table:
-    column = pa.array([ids.get(key, key) for key in table["user_id"].to_pylist()], pa.string()) if ids else None
-    return table if column is None else table.set_column(0, table.schema.field("user_id"), column)

@@ -21,6 +21,8 @@ Array = npt.NDArray[Any]
 Rows = Sequence[int] | npt.NDArray[np.integer]
 _RECENT = 10  # last items of a history that a candidate is likened to
 COLLABORATIVE = "collaborative"
+_WIDE = 384
+"""Numbers of each vector that are multiplied at once: OpenBLAS copies the vectors first where it is asked for more."""
 _TOGETHER = 32
 """Lists that the second stage is asked about at once: as many as leave their features in the processor's cache."""
 
@@ -67,7 +69,7 @@ def features(
         others, likeness = space(latest), np.zeros((users, _RECENT, count), np.float32)
         for user, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
             if begin < end:  # one by one, as their vectors stay in the processor's cache
-                likeness[user, : end - begin] = (space(rows[user]) @ np.ascontiguousarray(others[begin:end].T)).T
+                likeness[user, : end - begin] = _products(space(rows[user]), others[begin:end]).T
         last[:] = likeness[np.arange(users), lengths - 1]
         np.divide(np.add.reduce(likeness, axis=1), np.maximum(lengths, 1)[:, None], out=mean)
         likeness[missing] = -np.inf
@@ -112,6 +114,15 @@ def moves(
     ]
 
 
+def _products(items: Array, others: Array) -> Array:
+    """The dot products of some items' vectors with others, shape (len(items), len(others))."""
+    turned, wide = np.ascontiguousarray(others.T), items.shape[1]
+    products: Array = items[:, :_WIDE] @ turned[:_WIDE]
+    for begin in range(_WIDE, wide, _WIDE):
+        products += items[:, begin : begin + _WIDE] @ turned[begin : begin + _WIDE]
+    return products
+
+
 def _mean(numbers: Array, rows: Array) -> Array:
     """Of some items; 0 where there are none."""
     mean: Array = np.add.reduce(numbers[rows], axis=0) / np.float32(max(1, len(rows)))
@@ -121,4 +132,4 @@ def _mean(numbers: Array, rows: Array) -> Array:
 def _spaces(table: ItemStore) -> list[Callable[[Array], Array]]:
     """Of each space in :func:`names` what gives the vectors of some items, of length 1 or 0."""
     names = ["cf", COLLABORATIVE] if COLLABORATIVE in table.counted else ["cf"]
-    return [lambda rows: table.content[rows], *(partial(table.units, name) for name in names)]
+    return [partial(np.take, table.content, axis=0), *(partial(table.units, name) for name in names)]

@@ -193,7 +193,7 @@ class ItemStore:
 
     def add_dense(self, addends: Array, users: Matrix, rows: Rows) -> None:
         """Fill in the dense addends of some items, for one user, shape (d,), or for one of each, (len(rows), d)."""
-        own, formula = self.dense[rows], "nd,d->n" if users.ndim == 1 else "nd,nd->n"
+        own, formula = self.dense.take(rows, axis=0), "nd,d->n" if users.ndim == 1 else "nd,nd->n"
         # Row by row: a product by BLAS may score equal rows differently, and such items are to come by their rows.
         for number, (part, (start, stop)) in enumerate(self.parts.items()):
             addends[:, number] = np.einsum(formula, own[:, start:stop], users[..., start:stop])

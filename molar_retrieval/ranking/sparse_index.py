@@ -7,7 +7,10 @@ there are such numbers in the dimensions of a user, however many items there are
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
 from itertools import count as count_up
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +24,10 @@ _FEW = 8
 """Numbers are put in order where there are so many times more items, else counted into an array of all of these."""
 _BRIEF = 1 << 12
 """So many numbers are read and added up by NumPy in less time than by SciPy."""
+_ROUTINES = "scipy.sparse._sparsetools"
 _ALONE = 8
-"""So many users are asked about one by one without SciPy: to load it takes a tenth of a second, which a process that
-answers once does without."""
+"""So many users are asked about one by one before the numbers of each item are put together, as a process that answers
+once does without."""
 _MOST_TURNED = 1 << 23
 """Numbers of which is kept where those of each item are, of eight bytes each."""
 _MOST_NUMBERS = np.iinfo(np.int32).max  # of which SciPy adds up some
@@ -95,7 +99,7 @@ class SparseItemIndex:
         bounds = dimensions.searchsorted(spans).reshape(-1, 2)  # of those of a user, by span
         sizes = ends - begins
         fits = count <= _MOST_ITEMS and len(self.values) <= _MOST_NUMBERS
-        if fits and sizes.sum() > _BRIEF and next(self._asked) >= _ALONE and (routines := _routines()) is not None:
+        if fits and sizes.sum() > _BRIEF and (routines := _routines()) is not None:
             return self._whole(routines, dimensions, readings, sizes, bounds, count)
         items = _read(self.items, begins, ends)
         values = _read(self.values, begins, ends) * np.repeat(readings, sizes)
@@ -196,12 +200,21 @@ class _Routines(NamedTuple):
 
 @cache
 def _routines() -> _Routines | None:
-    """They are SciPy's own: None where a version has moved them, and NumPy does the same more slowly."""
+    """They are SciPy's own: None where a version has moved them, and NumPy does the same more slowly.
+
+    They are read from their file, as the package around them takes a tenth of a second of each process.
+    """
     try:
-        from scipy.sparse._sparsetools import csc_matvec, csr_row_index
-    except ImportError:
+        package = find_spec("scipy")
+        places = [] if package is None else package.submodule_search_locations or []
+        found = PathFinder.find_spec(_ROUTINES, [str(Path(place, "sparse")) for place in places])
+        if found is None or found.loader is None:
+            return None
+        routines = module_from_spec(found)
+        found.loader.exec_module(routines)
+        return _Routines(routines.csr_row_index, routines.csc_matvec)
+    except (ImportError, AttributeError):
         return None
-    return _Routines(csr_row_index, csc_matvec)
 
 
 def _distinct(items: Array) -> tuple[Rows, Rows]:
