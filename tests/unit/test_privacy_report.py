@@ -220,6 +220,12 @@ def test_the_model_is_the_one_that_answers_and_answers_have_their_price(shop, tm
     facts = facts_of(own.privacy.report(tmp_path / "p").page.parent)
     assert facts["model.preset"]["value"] == "default"
     assert facts["model.preset"]["from"].startswith("generations/")
+    path = next(workspace.glob("generations/*/manifest.json"))
+    told = json.loads(path.read_text("utf-8"))
+    told["facts"] = {name: value for name, value in told["facts"].items() if name != "places"} | {"slots": 2}
+    path.write_text(json.dumps(told), "utf-8")  # as earlier versions told it
+    places = facts_of(own.privacy.report(tmp_path / "p").page.parent)["ranking.newcomer_places"]
+    assert (places["value"], places["from"].rpartition(".")[2]) == (2, "slots")
     (workspace / "serving").mkdir(exist_ok=True)
     line = {"ended": "2026-01-01T00:00:00+00:00", "seconds": 600, "processor": 60, "answers": 5_000, "processes": 1}
     (workspace / "serving/served.jsonl").write_text(json.dumps({**line, "cores": 2}) + "\n", "utf-8")

@@ -272,7 +272,8 @@ def _ranking(workspace: Workspace) -> ReportSection:
     generation.put(found, "newcomers", "count", "facts", "newcomers")
     for name, keys in (("newcomer_places", ("facts",)), ("tried_places", ("facts", "exploration"))):
         if (told := generation.at(*keys)) is not None:
-            found.add(name, len(told_places(told)), "count", generation.source(*keys, "places"))
+            told_by = "places" if "places" in told else "slots"  # of an earlier version
+            found.add(name, len(told_places(told)), "count", generation.source(*keys, told_by))
     rules = file_beside(workspace.root, RULES_FILE)
     count = len(read_toml(rules).get("rule", ())) if rules.exists() else 0
     found.add("rules", count, "count", f"{RULES_FILE}: rules")
