@@ -3,8 +3,8 @@
 The bare script imports what any command-line tool of this kind imports (typer, rich), opens the very same shard and
 asks it once; the ratio says what everything else costs.
 
-``OMP_NUM_THREADS=1 python bench/query.py path/to/.molar`` tells what an answer takes of the processor, how many users a
-second `molar recommend` makes lists for, and what each takes of the processors.
+``OMP_NUM_THREADS=1 python bench/query.py path/to/.molar`` tells what an answer takes of the processor, what one of many
+lists at once takes, how many users a second `molar recommend` makes lists for, and what each takes of the processors.
 """
 
 import json
@@ -164,6 +164,17 @@ def _scan(user: UserRecord, dense: npt.NDArray[np.float32]) -> npt.NDArray[np.in
     return best[np.argsort(-scores[best])]
 
 
+def at_once(workspace: Path, size: int = 250) -> list[float]:
+    """Milliseconds of the processor for each list, of so many people asked about at once, until all were."""
+    taken = []
+    with Recommender.open(workspace) as recommender:
+        for users in recommender.generation.users.batches(size):
+            began = time.process_time()
+            list(recommender.rank_many(users, Query()))
+            taken.append(1000 * (time.process_time() - began) / len(users))
+    return taken[1:] or taken  # the first ones also load what all need
+
+
 def throughput(workspace: Path) -> float:
     """Users a second of `molar recommend` on all cores, without what starting costs."""
     return recommended(workspace)[0]
@@ -188,5 +199,7 @@ def recommended(workspace: Path) -> tuple[float, float]:
 if __name__ == "__main__":
     for name, took in in_process(Path(sys.argv[1]), 500).items():
         print(f"{name}: {took.cpu:.2f} ms of the processor")
+    each = at_once(Path(sys.argv[1]))
+    print(f"many lists at once: {np.median(each):.2f} ms of the processor for each, {min(each):.2f} at the least")
     rate, milliseconds = recommended(Path(sys.argv[1]))
     print(f"molar recommend: {rate:,.0f} users/s, {milliseconds:.2f} ms of the processors for each")
