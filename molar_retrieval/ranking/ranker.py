@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 _PER_PLACE = 20  # candidates for each place of a long list
 _GROWTH = 4
-_TOGETHER = 32  # requests whose sums with all items are held at a time, at most
+_TOGETHER = 125  # requests whose sums with all items are held at a time, at most
 _MOST_SUMS = 1 << 22  # sums of items with users that are held at a time
 _TOLD = 100  # items of a rule of which is told that they cannot be pinned; so many are enough to see that it is wrong
 _REMEMBERED = 16_384  # items whose attributes are kept in memory at most
