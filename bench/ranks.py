@@ -48,10 +48,10 @@ def main(workspace: Path) -> None:
         told: dict[str, Any] = {"two machines up, s": round(took, 1)}
         job = job_of(place)
         told |= {"interactions per step": job.settings.batch_tokens, "epochs": EPOCHS}
-        halved = job.settings.model_copy(update={"batch_tokens": (job.settings.batch_tokens or 0) // 2})
+        doubled = job.settings.model_copy(update={"batch_tokens": 2 * (job.settings.batch_tokens or 0)})
         ways = {
-            "this process": (0, job), "1 rank": (1, job), "2 ranks, steps twice as large": (2, job),
-            "2 ranks, steps as large": (2, replace(job, settings=halved)),
+            "this process": (0, job), "1 rank": (1, job), "2 ranks": (2, job),
+            "2 ranks, steps twice as large": (2, replace(job, settings=doubled)),
         }  # fmt: skip
         told |= {name: trained(address, *way, place.with_name(name)) for name, way in ways.items()}
     print(json.dumps(told, indent=1))

@@ -173,7 +173,10 @@ class AlignSettings(Settings):
     epochs: int = Field(16, ge=1, le=100_000)
     patience: int = Field(4, ge=1, description="epochs without a better validation score before it stops")
     batch_tokens: int | None = Field(
-        None, ge=64, le=10_000_000, description="interactions per step; None: by the size of the log, at most 3200"
+        None,
+        ge=64,
+        le=10_000_000,
+        description="interactions per step, of all processes together; None: by the size of the log, at most 3200",
     )
     negatives: int = Field(1024, ge=1, le=1_000_000, description="sampled items that each step's targets compete with")
     learning_rate: float = Field(2e-3, gt=0)

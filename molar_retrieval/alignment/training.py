@@ -230,7 +230,7 @@ class TowerTrainer(Trainer[EpochScore]):
         if settings.history is None or settings.batch_tokens is None:
             raise ValueError("the sizes are open; see sized")
         self.windows = training_windows(data.log, settings.history) if onwards is None else onwards.windows
-        self.batch_tokens = settings.batch_tokens
+        self.batch_tokens = max(1, settings.batch_tokens // processes.count)  # a step is that of all of them
         steps = len(processes.share(plan(self.windows.length - 1, self.batch_tokens)))
         self.steps = steps * settings.epochs
         withheld = withheld_items(data.warm, settings.seed)
