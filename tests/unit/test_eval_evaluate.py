@@ -1,5 +1,6 @@
 """The whole of an evaluation on a small shop."""
 
+import os
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -28,10 +29,11 @@ from molar_eval.suite import Suite, load, names
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment import align as aligning
 from molar_retrieval.alignment import reranking
+from molar_retrieval.catalog.prepare import is_current, prepare_catalogue
 from molar_retrieval.collaborative import factors as collaborative
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import MolarSettings
-from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.experts import linear
 from molar_retrieval.privacy_settings import PrivacySettings
@@ -261,6 +263,19 @@ def test_molar_trains_the_same_whatever_the_test_holds(workspace, settings, tmp_
         return Molar(workspace, tmp_path / "content", settings)
 
     assert not peeks(make, temporal(open_log(workspace)), task, tmp_path)
+
+
+def test_variants_are_of_the_catalogue_as_it_was_last_read(workspace, settings, tmp_path):
+    shutil.copytree(workspace.catalogue, tmp_path / "shop")
+    copy_workspace(workspace.root, tmp_path / "own")
+    own = Workspace.for_catalogue(tmp_path / "own", tmp_path / "shop")
+    for moment in (1_700_000_000, 1_800_000_000):
+        for file in own.catalogue.glob("*.*"):
+            os.utime(file, (moment, moment))
+        prepare_catalogue(own.catalogue, own)
+        embed(own, settings.embed)
+        shuffled = content_workspace(own, "shuffled content", tmp_path / "variants", settings.embed)
+        assert is_current(own.catalogue, shuffled, events=False)
 
 
 @pytest.mark.parametrize("variant", ["no image", "no text", "no attributes", "shuffled content", "random content"])

@@ -42,12 +42,13 @@ def content_workspace(
 ) -> Workspace:
     """The workspace of a variant below ``root``, made where it does not exist; ``full`` is the base itself.
 
-    Folders are named by the content that they were made from.
+    Folders are named by what they were made from: the content, and the files of the catalogue as they were read.
     """
     if variant == "full":
         return base
     folder, manifest = base["content"].require()
-    name = f"{variant.replace(' ', '-')}-{fingerprint.of_json([manifest.fingerprint, _VERSION])[:16]}"
+    made_from = [manifest.fingerprint, base["catalogue"].require()[1].facts.get("sources"), _VERSION]
+    name = f"{variant.replace(' ', '-')}-{fingerprint.of_json(made_from)[:16]}"
     workspace = Workspace.for_catalogue(root / name, base.catalogue)
     if workspace["content"].current is not None:
         return workspace
