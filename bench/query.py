@@ -150,7 +150,7 @@ def candidate_recall(workspace: Path, samples: int) -> float:
             request = RankingRequest(Query(), user, hidden=frozenset(user.history))
             (dense,) = products(table, [request])
             source = source_of(generation.index, table, request, dense)
-            got = find(generation.index, 0, source, request, CANDIDATES)
+            got = find(generation.index, (), source, request, CANDIDATES)
             others = set(got.rows[~got.cold].tolist())
             best = set(rest[np.argsort(-sums, kind="stable")[: len(others)]].tolist())
             found.append(len(best & others) / max(1, len(best)))

@@ -71,7 +71,7 @@ def found(generation: Generation, number: int, **limits: object) -> set[int]:
     store, user = generation.table.items, generation.users.keyed(f"user {number}")
     request = RankingRequest(Query(), user, hidden=frozenset({number, 7}), **limits)  # type: ignore[arg-type]
     (dense,) = products(store, [request])
-    rows = find(generation.index, 0, source_of(generation.index, store, request, dense), request, 100).rows
+    rows = find(generation.index, (), source_of(generation.index, store, request, dense), request, 100).rows
     return set(rows[rows < N - NEW].tolist())
 
 
