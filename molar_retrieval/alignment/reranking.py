@@ -140,7 +140,8 @@ def lists_of(model: AlignedModel, cases: ValidationCases) -> Lists:
                 continue
             scores[case, :size] = table[user, found.rows]
             rank[case, :size] = places + 1
-            (given[case, :size],) = features(model.table, found.rows[None], found.parts[None], [log.history(user)])
+            histories, counted = [log.history(user)], model.table.counted
+            (given[case, :size],) = features(model.table, found.rows[None], found.parts[None], histories, counted)
             place = np.flatnonzero(found.rows == cases.targets[case])
             target[case] = place[0] if len(place) else -1
         beyond[block] = rank_block(table, ~allowed, cases.targets[block])

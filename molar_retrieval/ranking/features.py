@@ -15,7 +15,7 @@ from molar_retrieval.ranking.best import best_first
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.cold_start import kept
 from molar_retrieval.ranking.item_store import ItemStore
-from molar_retrieval.ranking.reranker import Reranker
+from molar_retrieval.ranking.reranker import PART_SCORE, Reranker
 
 Array = npt.NDArray[Any]
 Rows = Sequence[int] | npt.NDArray[np.integer]
@@ -32,7 +32,7 @@ def names(table: ItemStore, numbers: Sequence[str]) -> tuple[str, ...]:
     spaces = ("content", "cf", *(name for name in (COLLABORATIVE,) if name in table.counted))
     return (
         "place",
-        *(f"{part} {what}" for part in table.counted for what in ("score", "place")),
+        *(f"{part}{what}" for part in table.counted for what in (PART_SCORE, " place")),
         *(f"{space} {what}" for space in spaces for what in ("last", "nearest", "mean")),
         *(f"{number} {what}" for number in numbers for what in ("value", "off history", "off recent")),
         "history",
@@ -40,22 +40,23 @@ def names(table: ItemStore, numbers: Sequence[str]) -> tuple[str, ...]:
 
 
 def features(
-    table: ItemStore, rows: npt.NDArray[np.int64], parts: Array, histories: Sequence[Rows]
+    table: ItemStore, rows: npt.NDArray[np.int64], parts: Array, histories: Sequence[Rows], counted: Sequence[str]
 ) -> npt.NDArray[np.float32]:
     """Features of the candidates of U lists of C items each, shape (U, C, F).
 
     Candidates are known items, best first: ``rows`` of shape (U, C), with the addends of their scores, shape (U, C, P).
-    Histories are item rows, oldest first. What is made of a list does not depend on the others.
+    Histories are item rows, oldest first; ``counted`` are the parts of the scores that are features, in the order of
+    the table's names. What is made of a list does not depend on the others.
     """
     users, count = rows.shape
     had = [np.asarray(history, np.int64) for history in histories]
     recent = [history[-_RECENT:] for history in had]
-    counted, spaces = [n for n, part in enumerate(table.names) if part in table.counted], _spaces(table)
+    spaces, addends = _spaces(table, counted), [table.names.index(part) for part in counted]
     wide = 2 + 2 * len(counted) + 3 * len(spaces) + 3 * table.numbers.shape[1]
     given = np.zeros((wide, users, count), np.float32)
     place = np.log1p(np.arange(count)).astype(np.float32)
     given[0] = place
-    by_part = np.ascontiguousarray(parts.transpose(2, 0, 1)[counted])
+    by_part = np.ascontiguousarray(parts.transpose(2, 0, 1)[addends])
     scores, places = given[1 : 1 + 2 * len(counted) : 2], given[2 : 2 + 2 * len(counted) : 2]
     np.subtract(by_part, by_part.mean(axis=2, keepdims=True), out=scores, casting="same_kind")
     each = np.arange(len(counted))[:, None, None], np.arange(users)[:, None]
@@ -104,7 +105,8 @@ def moves(
             some = every[begin : begin + _TOGETHER]
             rows = np.array([known[number].rows for number in some])
             parts = np.array([known[number].parts for number in some])
-            given = features(table, rows, parts, [histories[number] for number in some])
+            # As it was learned: the table counts a trend of weight 0 unless other aims have weights of their own.
+            given = features(table, rows, parts, [histories[number] for number in some], reranker.parts)
             together = reranker(given).astype(np.float64)
             for number, own in zip(some, together, strict=True):
                 moved[number] = own
@@ -129,7 +131,7 @@ def _mean(numbers: Array, rows: Array) -> Array:
     return mean
 
 
-def _spaces(table: ItemStore) -> list[Callable[[Array], Array]]:
+def _spaces(table: ItemStore, counted: Sequence[str]) -> list[Callable[[Array], Array]]:
     """Of each space in :func:`names` what gives the vectors of some items, of length 1 or 0."""
-    names = ["cf", COLLABORATIVE] if COLLABORATIVE in table.counted else ["cf"]
+    names = ["cf", COLLABORATIVE] if COLLABORATIVE in counted else ["cf"]
     return [partial(np.take, table.content, axis=0), *(partial(table.units, name) for name in names)]

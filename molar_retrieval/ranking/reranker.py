@@ -5,6 +5,7 @@ They are trained in :mod:`molar_retrieval.alignment.reranking`; here they are ap
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 CANDIDATES = 200  # so many candidates are re-ranked
+PART_SCORE = " score"
+"""How the name of a feature that is a part of the score ends."""
 _LIMIT = 5.0  # features are cut at so many standard deviations
 _FIRST = 10
 _ARRAYS = ("mean", "deviation", "hidden", "bias", "out", "skip", "scale")
@@ -30,6 +33,11 @@ class Reranker:
     out: Array  # weights, shape (E, H)
     skip: Array  # of the linear map, shape (E, F)
     scale: Array  # logits per unit of score, shape (E,)
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Parts of the scores that are among the features."""
+        return tuple(name.removesuffix(PART_SCORE) for name in self.names if name.endswith(PART_SCORE))
 
     def __call__(self, features: Array) -> Array:
         """What is added to the score of each candidate, shape (U, C); 0 is the mean of the first ten of its list.

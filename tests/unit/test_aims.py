@@ -12,8 +12,10 @@ from test_alignment_store import round_trip
 from molar_retrieval.errors import RequestError
 from molar_retrieval.index import SparseVector
 from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN, Aim, served, shared
-from molar_retrieval.ranking.features import features, names
+from molar_retrieval.ranking.features import features, moves, names
 from molar_retrieval.ranking.places import last
+from molar_retrieval.ranking.reranker import Reranker
+from molar_retrieval.rng import generator
 
 SOON = {"collaborative": 1.0, "content": 0.7, "sequence": 0.4, "linear": 1.3, "neighbours": 0.9, "trend": 0.35}
 LONG = {"collaborative": 0.2, "content": 0.7, "sequence": 0.0, "linear": 2.6, "neighbours": 0.3, "trend": 1.4}
@@ -115,11 +117,31 @@ def test_a_part_of_another_aim_alone_is_no_feature_of_the_second_stage(asked):
         users = model.users(now, np.arange(5))
         lists = list(model.candidates(model.scores(now), np.ones((5, N), bool), users, now))
         known = lists[0].take(np.flatnonzero(~lists[0].cold))
-        found.append(
-            (names(model.table, ()), features(model.table, known.rows[None], known.parts[None], [now.history(0)]))
-        )
+        table = model.table
+        given = features(table, known.rows[None], known.parts[None], [now.history(0)], table.counted)
+        found.append((names(table, ()), given))
     assert found[0][0] == found[1][0]
     assert np.array_equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("part", ["trend", "linear"])
+def test_a_second_stage_moves_items_the_same_when_other_aims_come(part, asked):
+    """It is learned before their weights are chosen; popularity stays among the parts without a weight, too."""
+    soon, now, random = {**SOON, part: 0.0}, replace(asked, asked_at=None), generator(0, "second stage of an aim")
+    alone, shared_by_two = model_of(weights=soon).seeing(training_log()), aiming(soon, {**LONG, part: 0.5})
+    features_of = names(alone.table, ())
+    count = len(features_of)
+    shapes = {"mean": count, "deviation": count, "hidden": (2, count, 4), "bias": (2, 4), "out": (2, 4)}
+    shapes |= {"skip": (2, count), "scale": 2}
+    second = Reranker(features_of, {}, **{name: 1 + random.random(shape) for name, shape in shapes.items()})
+    moved = []
+    for model in (alone, shared_by_two):
+        users = model.users(now, np.arange(5))
+        lists = list(model.candidates(model.scores(now), np.ones((5, N), bool), users, now))
+        moved.append(moves(model.table, second, lists, [now.history(user) for user in range(5)]))
+    for one, other in zip(*moved, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert any(one.any() for one in moved[0])
 
 
 def test_aims_are_saved_with_the_model(tmp_path, asked):

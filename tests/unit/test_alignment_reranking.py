@@ -175,7 +175,8 @@ def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) ->
     for user, candidates in enumerate(found):
         rows = candidates.rows
         known = candidates.take(np.flatnonzero(~candidates.cold))
-        (moved,) = second(features(model.table, known.rows[None], known.parts[None], [log.history(user)]))
+        given = features(model.table, known.rows[None], known.parts[None], [log.history(user)], second.parts)
+        (moved,) = second(given)
         assert candidates.parts.sum(axis=1) + candidates.lift == pytest.approx(before[user, rows], abs=1e-5)
         assert after[user, known.rows] == pytest.approx(before[user, known.rows] + moved, abs=1e-4)
         order = rows[np.argsort(-after[user, rows], kind="stable")]

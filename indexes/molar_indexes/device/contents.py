@@ -90,7 +90,7 @@ def gather(answerer: Answerer, fields: Sequence[str], rerank: bool, now: datetim
     return DeviceContents(
         tensors=_tensors(store, encoder, second, shown, told) | shaping | popular,
         facts=_facts(store, encoder)
-        | {"places": generation.places, "second_stage": second is not None, "rules": rules},
+        | {"places": generation.places, "second_stage": None if second is None else second.parts, "rules": rules},
         towers={name: tower for name, tower in encoder.towers.items() if name in encoder.parts},
         ids=[item_id if told[row] else "" for row, item_id in enumerate(generation.table.item_ids())],
         payload=_payload(stored, len(store), fields),

@@ -19,7 +19,7 @@ function features(known, history, names, facts, tensors) {
   const add = (values) => columns.push(Float32Array.from(values));
   add(known.map((_, place) => Math.log1p(place)));
   for (let part = 0; part < names.length; part++) {
-    if (facts.factors[names[part]] === 0) continue; // it counts for other aims alone
+    if (!facts.second_stage.includes(names[part])) continue;
     const own = known.map((one) => one.parts[part]);
     const usual = mean(own);
     add(own.map((value) => value - usual));
@@ -55,7 +55,7 @@ function features(known, history, names, facts, tensors) {
 /** From a row to a vector of length 1 or 0, in each of the spaces in which items are likened. */
 function spaces(facts, { content, cf, dense }) {
   const found = [reader(content, 0, content.shape[1], false), reader(cf, 0, cf.shape[1], true)];
-  const own = facts.factors.collaborative === 0 ? undefined : facts.parts.collaborative;
+  const own = facts.second_stage.includes("collaborative") ? facts.parts.collaborative : undefined;
   return own ? [...found, reader(dense, ...own, true)] : found;
 }
 
