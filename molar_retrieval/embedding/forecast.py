@@ -24,6 +24,8 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
 SAMPLE = 16
+_BATCHES, _FEW, _QUICK = 4, 16, 10.0
+"""Whole batches that are encoded after the sample, where there are more than so many, if that takes at most seconds."""
 _BOOKKEEPING_BYTES = 200  # of memory per item: plan, keys, places of texts
 
 
@@ -85,7 +87,8 @@ def dry_run(
 ) -> EmbedForecast:
     """Predict time, disk and memory of :func:`~molar_retrieval.embedding.embed`; writes nothing.
 
-    ``sample`` items are encoded to measure the rate; for the rest of what it takes and raises see there.
+    ``sample`` items are encoded to measure the rate, and some whole batches if that is quick, as items of larger ones
+    take less time; for the rest of what it takes and raises see there.
     """
     with pin(workspace, "catalogue", work="molar embed") as inputs:
         if (report := as_brought(inputs, settings)) is not None:
@@ -103,12 +106,17 @@ def dry_run(
         encoder, load = run.encoder, run.clock.seconds["load"]
         ordered = rows[np.argsort(run.scanned.lengths[rows], kind="stable")]  # by length of text
         chosen = ordered[np.unique(np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(np.int64))]
-        seconds = _time(encoder, run.catalogue, chosen, settings.batch_size)
-        return _forecast(count, len(rows), encoder.dim, load, seconds, len(chosen), change)
+        seconds, sampled = _time(encoder, run.catalogue, chosen, min(settings.batch_size, 8)), len(chosen)
+        some = [left[(2 * number + 1) * len(left) // (2 * _BATCHES)] for number in range(_BATCHES)]  # long texts first
+        encoded = sum(map(len, some))
+        if len(left) > _FEW and seconds * encoded <= _QUICK * sampled:
+            seconds = sum(_time(encoder, run.catalogue, batch, settings.batch_size) for batch in some)
+            sampled = encoded
+        return _forecast(count, len(rows), encoder.dim, load, seconds, sampled, change)
 
 
-def _time(encoder: Encoder, catalogue: Catalogue, rows: Rows, batch_size: int) -> float:
-    """Seconds for the sampled rows, after a first item that warms the encoder up."""
+def _time(encoder: Encoder, catalogue: Catalogue, rows: Rows, size: int) -> float:
+    """Seconds for the sampled rows in batches of a ``size``, after a first item that warms the encoder up."""
     reads, looks = sees(encoder.info)
     found = texts_and_photos(catalogue, rows.tolist())
     inputs = []
@@ -119,7 +127,6 @@ def _time(encoder: Encoder, catalogue: Catalogue, rows: Rows, batch_size: int) -
     if not inputs:
         return 0.0
     encoder.encode(inputs[:1])
-    size = min(batch_size, 8)
     started = perf_counter()
     for start in range(0, len(inputs), size):
         encoder.encode(inputs[start : start + size])

@@ -5,6 +5,7 @@ from embedding_fakes import FakeEncoder, Shop, planned, run
 
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import EmbedForecast, dry_run
+from molar_retrieval.embedding import forecast as subject
 from molar_retrieval.encoders.base import EncoderPlan
 
 
@@ -38,6 +39,17 @@ def test_first_run(shop: Shop) -> None:
     assert any("memory" in note for note in found.notes)
     assert len(found.lines()) == 4
     assert found.to_dict()["to_encode"] == 60
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(("quick", "sampled"), [(10.0, 40), (0.0, 16)])
+def test_of_a_quick_encoder_whole_batches_are_encoded(tmp_path: Path, monkeypatch, quick: float, sampled: int) -> None:
+    monkeypatch.setattr(subject, "_QUICK", quick)
+    shop = Shop(tmp_path, n=180)
+    shop.prepare()
+    found = forecast(shop, FakeEncoder(seconds=0.02, dim=8), batch_size=10)
+    assert found.sampled == sampled
+    assert 0.02 * (18 if quick else 22.5) * 0.95 < found.seconds < 3  # a batch of 8 takes as long as one of 10
 
 
 def test_only_what_changed(shop: Shop) -> None:
