@@ -186,10 +186,8 @@ def test_ten_times_what_can_be_answered(trained, record_property):
         words += f", {1e3 * alone.quantile(0.99):.2f} ms alone: {ratio:.2f} times; at most {max(queues)} waited"
         words += f", more than {threads} at {100 * standing:.3f} % of the requests"
         record_property("measured", words)
-        if SECONDS < 60:  # what a few seconds on a busy machine can tell
-            assert max(queues) <= threads, words
-        else:  # in minutes the machine stops everything for a moment, and then a queue stands once
-            assert standing < 0.001, words
-            assert ratio <= 2, words
+        # What a few seconds on a busy machine can tell.
+        assert max(queues) <= threads, words
+        assert SECONDS < 60 or ratio <= 2, words
 
     asyncio.run(run())
