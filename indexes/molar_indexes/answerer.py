@@ -293,6 +293,8 @@ class Answerer:
     def _asked_of(
         self, constraints: Constraints, state: OverlayState, query: Query, now: datetime | None, fallback: Fallback
     ) -> Posed:
+        if query.explain:  # before it is known who asks: an unknown language is refused whoever does
+            self._speaker(query.language)
         now = datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC) if now is None else now
         request = constraints.request(query, state.items, now, fallback).noting(*state.notes)
         noted = request if self.refused is None else request.noting(self.refused)
@@ -368,13 +370,17 @@ class Answerer:
 
     def _reasons(self, request: RankingRequest, ranker: "Ranker", listing: Listing) -> "Sequence[Explained]":
         from molar_indexes.explain import explain
+
+        speaker = self._speaker(request.query.language)
+        return explain(self.generation.table.origins, ranker, request, listing.places, speaker)
+
+    def _speaker(self, language: str) -> "Speaker":
         from molar_retrieval.binding import file_beside
         from molar_retrieval.ranking.sentences import FILE_NAME, Speaker
 
-        language = request.query.language
         if language not in self._speakers:
             self._speakers[language] = Speaker.of(language, file_beside(self.workspace.root, FILE_NAME))
-        return explain(self.generation.table.origins, ranker, request, listing.places, self._speakers[language])
+        return self._speakers[language]
 
     def _told(
         self,

@@ -89,7 +89,7 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
         FieldError: What is wrong with which field, and what to do.
     """
     if not isinstance(row, Mapping):
-        raise FieldError("row", f"the event is no object but {shown(row)}", "give one with its fields by name")
+        raise FieldError("row", f"the event is no JSON object but {shown(row)}", "give one with its fields by name")
     found = _known(row)
     event = {name: _READERS[name](name, value) for name, value in found.items() if name in _READERS}
     kind = event.get("event")

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from molar_retrieval.errors import SettingsError, suggestion
+from molar_retrieval.errors import RequestError, SettingsError, shown, suggestion
 from molar_retrieval.experts.habits import HABITS
 from molar_retrieval.ranking.evidence import Evidence, TakenBefore
 from molar_retrieval.toml import read_toml
@@ -61,7 +61,8 @@ class Speaker:
         """The templates of a language, with those of a file in their place; English ones where neither has one.
 
         Raises:
-            SettingsError: If the language is unknown, or the file has a mistake.
+            RequestError: If the language is unknown.
+            SettingsError: If the file has a mistake.
         """
         given: dict[str, Any] = {}
         if overrides is not None and overrides.exists():
@@ -74,9 +75,9 @@ class Speaker:
             raise SettingsError(f"{overrides}: {language!r} is no table", f"write [{language}]")
         known = [*languages(), *given]
         if language not in known:
-            raise SettingsError(
-                f"reasons can not be given in {language!r}",
-                f"known are {', '.join(dict.fromkeys(known))}; {FILE_NAME} adds others",
+            raise RequestError(
+                f"reasons can not be given in {shown(language)}",
+                suggestion(language, known, f"known are {', '.join(dict.fromkeys(known))}; {FILE_NAME} adds others"),
             )
         source = f"{overrides}: [{language}]" if own else f"reasons in {language}"
         return cls({**_packaged("en"), **_packaged(language), **own}, source)

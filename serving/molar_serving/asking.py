@@ -116,6 +116,8 @@ def _recommended(
     if asked.items is not None:
         return recommender.session([str(item) for item in asked.items], k, fallback="popular", **options)
     user_id, session_id = who(asked)
+    if user_id is None and session_id is None:
+        raise ProblemError(422, "nobody is named", "give user_id, anonymous_id or items", field="user_id")
     return recommender.query(user_id, k, session_id=session_id, fallback="popular", as_of=as_of, **options)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import msgspec.inspect
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -165,4 +166,19 @@ def unreadable(error: Exception, wanted: Any = None) -> ProblemError:
     if unknown := re.search(r"unknown field `(.*)`", message):
         field = unknown[1] if field is None else f"{field}.{unknown[1]}"
         remedy = suggestion(unknown[1], getattr(wanted, "__struct_fields__", ()), "leave it out")
+    elif field is not None and (given := re.search(r"enum value '(.*)'", message)):
+        words = [word for one in _fields(wanted) if one.encode_name == field for word in _words(one.type)]
+        remedy = suggestion(given[1], words, f"give one of {', '.join(words)}") if words else remedy
     return ProblemError(422, message, remedy, field=field)
+
+
+def _fields(wanted: Any) -> tuple[msgspec.inspect.Field, ...]:
+    kind = None if wanted is None else msgspec.inspect.type_info(wanted)
+    return kind.fields if isinstance(kind, msgspec.inspect.StructType) else ()
+
+
+def _words(kind: msgspec.inspect.Type) -> list[str]:
+    """The words of which a field takes one."""
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return [str(word) for word in kind.values]
+    return [word for one in getattr(kind, "types", ()) for word in _words(one)]

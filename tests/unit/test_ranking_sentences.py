@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from molar_retrieval.errors import SettingsError
+from molar_retrieval.errors import RequestError, SettingsError
 from molar_retrieval.ranking.evidence import Evidence, TakenBefore
 from molar_retrieval.ranking.sentences import Speaker, _packaged, languages, traits
 
@@ -121,7 +121,6 @@ def test_a_language_made_in_code_says_everything() -> None:
         ("[en]\ntogether = '{items'", "en", "cannot be read"),
         ("[en]\ntogether = 3", "en", "cannot be read"),
         ("en = 3", "en", "no table"),
-        ("", "fr", "known are de, en, ja"),
         ("[en", "en", "not valid TOML"),
     ],
 )
@@ -131,6 +130,13 @@ def test_mistakes_are_named(tmp_path: Path, text: str, language: str, word: str)
     with pytest.raises(SettingsError) as error:
         Speaker.of(language, path)
     assert word in f"{error.value.message} {error.value.hint}"
+
+
+@pytest.mark.parametrize(("language", "remedy"), [("fr", "known are de, en, ja"), ("de-DE", "did you mean 'de'?")])
+def test_an_unknown_language_is_a_mistake_of_who_asks(language: str, remedy: str) -> None:
+    with pytest.raises(RequestError) as error:
+        Speaker.of(language)
+    assert remedy in error.value.hint
 
 
 def test_traits_leave_out_texts_numbers_and_what_most_items_have() -> None:

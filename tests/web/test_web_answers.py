@@ -9,6 +9,8 @@ from web_server import client_of
 
 from molar_indexes.recommender import Recommender
 
+PEOPLE = ({"user_id": "u0004"}, {"user_id": "nobody"}, {"anonymous_id": "visitor"}, {"items": ["SKU-0001"]})
+
 
 @pytest.fixture(scope="module")
 def workspace(trained, tmp_path_factory):
@@ -81,6 +83,11 @@ def test_one_bad_event_keeps_no_other_out(client, trained):
     lines = "\n".join(json.dumps({**good, "event_id": f"l{n}"}) for n in range(3))
     told = client.post("/v1/events", content=lines, headers={"content-type": "application/x-ndjson"}).json()
     assert told["accepted"] == 3
+    lines = json.dumps({**good, "event_id": "m0"}).encode() + b'\n{"event_id": \n\xff\n' + lines.encode()
+    told = client.post("/v1/events", content=lines, headers={"content-type": "application/x-ndjson"}).json()
+    assert (told["accepted"], told["duplicates"]) == (1, 3)
+    assert [(one["index"], one["field"]) for one in told["rejected"]] == [(1, "row"), (2, "row")]
+    assert "is no JSON object" in told["rejected"][0]["problem"]
     assert client.post("/v1/events", json={"event": "view"}).status_code == 400
 
 
@@ -92,7 +99,10 @@ def test_one_bad_event_keeps_no_other_out(client, trained):
         ({"user_id": "u", "k": "3"}, 422, "k", ""),
         ({"user_id": "u", "where": "prise < 3"}, 422, None, "price"),
         ({"user_id": ["u"]}, 422, "user_id", ""),
-        ({}, 422, None, "user_id"),
+        ({"user_id": "u", "seen": "hidden"}, 422, "seen", "did you mean 'hide'?"),
+        ({"user_id": "u", "horizon": "soon"}, 422, "horizon", "give one of later, next"),
+        ({}, 422, "user_id", "give user_id, anonymous_id or items"),
+        *(({**who, "explain": True, "language": "de-DE"}, 422, None, "did you mean 'de'?") for who in PEOPLE),
     ],
 )
 def test_what_is_wrong_is_a_problem_that_names_the_remedy(client, body, status, field, remedy):

@@ -52,10 +52,18 @@ def _has_time(row: Mapping[str, Any]) -> bool:
     return any(field_of(name) == "timestamp" for name in row)
 
 
+def _line(line: bytes) -> Any:
+    """The event of a line; of one that is no JSON its text, which is refused by its place like any other bad event."""
+    try:
+        return read_json(line)
+    except ProblemError:
+        return line.decode("utf-8", "replace")
+
+
 def _rows(call: Call) -> list[Any]:
     kind = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == _LINES:
-        return [read_json(line) for line in call.body.splitlines() if line.strip()]
+        return [_line(line) for line in call.body.splitlines() if line.strip()]
     body = read_json(call.body)
     if isinstance(body, dict) and isinstance(body.get("events"), list) and "event" not in body:
         return list(body["events"])
