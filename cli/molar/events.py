@@ -130,8 +130,10 @@ def _rows(source: Any, refused: "Rejects") -> Iterable[tuple[int, Mapping[str, A
 
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.suffix not in FORMATS or not path.is_file():
+        if path.suffix not in FORMATS:
             raise DataError(f"{path} is no table of events", f"name a file ending in {', '.join(FORMATS)}, or -")
+        if not path.is_file():
+            raise DataError(f"there is no file {path}", "name one, or - for what comes through a pipe")
         return open_source(path).records(_ROWS, refused)
     if hasattr(source, "read"):
         return objects(source, "standard input", refused)

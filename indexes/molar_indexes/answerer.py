@@ -372,7 +372,7 @@ class Answerer:
         from molar_indexes.explain import explain
 
         speaker = self._speaker(request.query.language)
-        return explain(self.generation.table.origins, ranker, request, listing.places, speaker)
+        return explain(self.generation.table, ranker, request, listing.places, speaker)
 
     def _speaker(self, language: str) -> "Speaker":
         from molar_retrieval.binding import file_beside

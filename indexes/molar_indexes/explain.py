@@ -6,8 +6,9 @@ from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from molar_indexes.table import OpenItemStore
 from molar_retrieval import columns
-from molar_retrieval.ranking.evidence import Origins, gather
+from molar_retrieval.ranking.evidence import gather
 from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.request import Placed, RankingRequest
 from molar_retrieval.ranking.sentences import Speaker, traits
@@ -32,16 +33,18 @@ class Explained:
 
 
 def explain(
-    origins: Origins, ranker: Ranker, request: RankingRequest, places: Sequence[Placed], speaker: Speaker
+    table: OpenItemStore, ranker: Ranker, request: RankingRequest, places: Sequence[Placed], speaker: Speaker
 ) -> list[Explained]:
-    """The reasons for each item of a list."""
+    """The reasons for each item of a list, by the ``table`` of its generation."""
+    origins = table.origins
     user, rows = request.user, [placed.row for placed in places]
     assert user is not None
     found = gather(ranker.store, origins, user.vector, user.sparse, user.history, rows, user.times)
     named = sorted({row for evidence in found for row, _ in (*evidence.together, *evidence.alike)})
     had, shown = dict(zip(named, ranker.stored(named), strict=True)), ranker.stored(rows)
     kinds = ranker.index.spec.fields
-    fields = [name for name, kind in kinds.items() if kind == "keyword" and name != columns.TITLE]
+    untold = {columns.TITLE, *table.availability.roles}  # from when an item is on sale is nothing to like it for
+    fields = [name for name, kind in kinds.items() if kind == "keyword" and name not in untold]
     titles = {row: str(item.payload.get(columns.TITLE) or item.item_id) for row, item in had.items()}
     known = _traits.setdefault(ranker, {})
     if len(known) > _REMEMBERED:

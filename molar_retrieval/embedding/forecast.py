@@ -95,13 +95,15 @@ def dry_run(
             return _forecast(report.items, 0, report.dim)
         run = EmbeddingRun(inputs, settings, planner, progress)
         count = len(run.catalogue)
+        said = run.language()
         if (report := run.unchanged()) is not None:
-            return _forecast(count, 0, report.dim)
+            return _forecast(count, 0, report.dim, said=said)
         known, _, batches = run.planned()
         left = [rows for number, rows in enumerate(batches) if number not in known.own]
-        change = run.change(sum(map(len, left)))
+        if (change := run.change(sum(map(len, left)))) is not None:
+            said = (*said, change)
         if not left:
-            return _forecast(count, 0, known.dim, change=change)
+            return _forecast(count, 0, known.dim, said=said)
         rows = np.concatenate(left)
         encoder, load = run.encoder, run.clock.seconds["load"]
         ordered = rows[np.argsort(run.scanned.lengths[rows], kind="stable")]  # by length of text
@@ -112,7 +114,7 @@ def dry_run(
         if len(left) > _FEW and seconds * encoded <= _QUICK * sampled:
             seconds = sum(_time(encoder, run.catalogue, batch, settings.batch_size) for batch in some)
             sampled = encoded
-        return _forecast(count, len(rows), encoder.dim, load, seconds, sampled, change)
+        return _forecast(count, len(rows), encoder.dim, load, seconds, sampled, said)
 
 
 def _time(encoder: Encoder, catalogue: Catalogue, rows: Rows, size: int) -> float:
@@ -145,11 +147,11 @@ def _forecast(
     load: float = 0.0,
     seconds: float = 0.0,
     sampled: int = 0,
-    change: str | None = None,
+    said: tuple[str, ...] = (),
 ) -> EmbedForecast:
     memory = process_memory()
     notes = [
-        *([] if change is None else [change]),
+        *said,
         f"memory: {size(memory)} with the sample; it does not grow with the catalogue except for some "
         f"{_BOOKKEEPING_BYTES} bytes per item ({size(items * _BOOKKEEPING_BYTES)})",
     ]

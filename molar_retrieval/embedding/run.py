@@ -96,7 +96,7 @@ class EmbeddingRun:
 
     def __call__(self) -> EmbedReport:
         """Encode what is new or has changed, and publish."""
-        for note in self._language():
+        for note in self.language():
             self._progress.note(note)
         if (report := self.unchanged()) is not None:
             return report
@@ -138,7 +138,7 @@ class EmbeddingRun:
         if len(damaged):
             return None
         report = EmbedReport.of(folder, live[1], up_to_date=True)
-        reused, notes = count - report.without_content, (*self._language(), *facts.get("notes", ()))
+        reused, notes = count - report.without_content, (*self.language(), *facts.get("notes", ()))
         seconds = self.clock.rounded()
         return replace(report, encoder=self.info.name, encoded=0, reused=reused, seconds=seconds, notes=notes)
 
@@ -230,10 +230,10 @@ class EmbeddingRun:
             before=self.former,
             seconds=seconds,
             items_per_second=round(made / loop, 2) if made and loop else 0.0,
-            notes=(*self._language(), *notes, *_trouble(report)),
+            notes=(*self.language(), *notes, *_trouble(report)),
         )
 
-    def _language(self) -> tuple[str, ...]:
+    def language(self) -> tuple[str, ...]:
         """What is said where the encoder does not know the catalogue's language."""
         note = language_note(self.info, self.catalogue.language, self.catalogue.folder)
         return () if note is None else (note,)

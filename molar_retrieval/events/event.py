@@ -21,11 +21,14 @@ OF_ITEMS = ("item_upsert", "item_withdraw")
 """Kinds that say something of an item, and nothing of a person."""
 _GA4 = {
     "view_item_list": "impression",
+    "view_promotion": "impression",
     "select_item": "click",
+    "select_promotion": "click",
     "view_item": "view",
     "refund": "return",
     "view_search_results": "search",
 }
+_GA4_WITHOUT_KIND = ("view_cart", "begin_checkout", "add_shipping_info", "add_payment_info", "add_to_wishlist")
 _USUAL = dict.fromkeys(("buy", "order", "transaction", "sale"), "purchase") | {"addtocart": "add_to_cart"}
 FIELDS = (
     *("event_id", "line", "event", "user_id", "session_id", "item_id", "timestamp", "quantity", "value"),
@@ -213,6 +216,8 @@ def _kind(field: str, value: Any) -> str:
     kind = _GA4.get(name, name)
     if kind not in KINDS:
         hint = suggestion(name, [*KINDS, *_GA4], f"use one of {', '.join(KINDS)}")
+        if name in _GA4_WITHOUT_KIND:
+            hint = "none is like it: leave such events out"
         raise FieldError(field, f"the kind {shown(name)} is not known", hint)
     return kind
 

@@ -107,6 +107,8 @@ class _Reading:
 
     def __call__(self) -> Proposal:
         """Read them."""
+        for table in self._tables.values():
+            self._tell_rejects(table)
         self._join()
         items = self._tables["items"]
         for role in ("title", "description"):
@@ -132,6 +134,12 @@ class _Reading:
 
     def _taken(self, stem: Stem) -> list[str]:
         return [one.name for one in self._meant[stem].values()]
+
+    def _tell_rejects(self, table: SampledTable) -> None:
+        if table.rejects.total:
+            which = f"of {table.path.name}" if table.whole else f"among the first of {table.path.name}"
+            first = next(iter(table.rejects.first.values()))
+            self.findings.append(f"{table.rejects.total:,} rows {which} cannot be read and are left out ({first})")
 
     def _join(self) -> None:
         """The ids of the items in both tables."""

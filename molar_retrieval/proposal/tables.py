@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from molar_retrieval.catalog.csv_source import CsvSource
 from molar_retrieval.catalog.numbers import WRITTEN
+from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.sources import open_source, reader_of
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import is_list, is_word
@@ -102,7 +103,7 @@ class SampledColumn:
 
 @dataclass(frozen=True)
 class SampledTable:
-    """The first rows of a file; ``whole``: it has no others, and ``rows`` are all."""
+    """The first rows of a file; ``whole``: it has no others, and ``rows`` are all but the ``rejects``."""
 
     path: Path
     encoding: str
@@ -110,6 +111,7 @@ class SampledTable:
     rows: int
     whole: bool
     columns: tuple[SampledColumn, ...]
+    rejects: Rejects
 
     def __getitem__(self, name: str) -> SampledColumn:
         return next(column for column in self.columns if column.name == name)
@@ -139,8 +141,8 @@ def sampled(path: Path, most: int = ROWS) -> SampledTable:
         words = {name for name in names if is_word(kinds[name]) or pa.types.is_null(kinds[name])}
         names = [name for name in names if name in words or is_list(kinds[name])]
     parts: dict[str, list[pa.Array]] = {name: [] for name in names}
-    rows = 0
-    for read in source.batches(names, _BATCH, None, words):
+    rows, rejects = 0, Rejects(Path())
+    for read in source.batches(names, _BATCH, rejects, words):
         for name, array in zip(names, read.batch.columns, strict=True):
             parts[name].append(array if name in words else pa.nulls(len(array), pa.string()))
         rows += len(read)
@@ -152,7 +154,7 @@ def sampled(path: Path, most: int = ROWS) -> SampledTable:
         SampledColumn(name, pa.chunked_array(arrays).cast(pa.string()).combine_chunks(), name not in words)
         for name, arrays in parts.items()
     )
-    return SampledTable(path, encoding, source, rows, rows < most, columns)
+    return SampledTable(path, encoding, source, rows, rows < most, columns, rejects)
 
 
 def _check_header(path: Path, names: list[str]) -> None:

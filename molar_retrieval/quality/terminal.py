@@ -71,9 +71,11 @@ def pair_lines(report: CheckReport) -> list[str]:
 
 
 def example(finding: Finding) -> str:
-    """One fault in a line: what it is about, and what was seen."""
+    """One fault in a line: what it is about, and what was seen, which is cut where it quotes what may be long."""
     about = finding.item_id or finding.user_id or finding.column or ""
     if finding.row is not None:
         about = f"{about} ({finding.where})" if about else finding.where
-    words = f"{about}: {finding.detail}" if about else finding.detail
+    if not about:
+        return finding.detail
+    words = f"{about}: {finding.detail}"
     return words if len(words) <= _LONGEST else words[: _LONGEST - 1] + "…"

@@ -34,5 +34,6 @@ def test_events_are_appended_shown_sealed_and_written(molar, tmp_path):
         assert (found.returncode, (tmp_path / "out.csv").read_text("utf-8").count("\n")) == (0, lines), found.stderr
     found = molar("events", "compact", "--keep-days", 1, *where, "--json")
     assert json.loads(found.stdout)["removed_lines"] == 1
-    found = molar("events", "append", tmp_path / "none.csv", *where)
-    assert (found.returncode, "no table of events" in found.stderr) == (1, True)
+    for name, words in (("none.csv", "there is no file"), ("none.doc", "no table of events")):
+        found = molar("events", "append", tmp_path / name, *where)
+        assert (found.returncode, words in found.stderr) == (1, True)

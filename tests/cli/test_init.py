@@ -57,7 +57,10 @@ def test_failures_name_the_option(molar, tmp_path):
 
 
 def test_a_dry_run_shows_what_would_be_written(molar, tmp_path):
-    (tmp_path / "a.csv").write_text("sku,name\n1,Chair\n2,Table\n")
-    done = molar("init", "a.csv", "--dry-run", cwd=tmp_path)
+    (tmp_path / "a.csv").write_text("sku,name\n1,Chair\n2,Table\n3,a,hat\n")
+    done = molar("init", "a.csv", "--dry-run", "--decimal", ",", cwd=tmp_path)
     assert 'item_id = "sku"' in done.stdout
+    assert "in the vectors: title\n" in done.stdout
+    assert "1 rows of a.csv cannot be read and are left out (a.csv, row 3: wrong number of fields" in done.stdout
+    assert "items.decimal  ,                  as you said" in done.stdout
     assert not (tmp_path / "catalog.toml").exists()

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from embedding_fakes import DIM, FakeEncoder, Shop, info, run, vector
+from embedding_fakes import DIM, FakeEncoder, Shop, info, planned, run, vector
 from PIL import Image
 from safetensors.numpy import load_file
 
 from molar_retrieval.catalog import images
 from molar_retrieval.catalog.images import open_image
-from molar_retrieval.embedding import ContentVectors, reader, resolve
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.embedding import ContentVectors, dry_run, reader, resolve
 from molar_retrieval.encoders.base import EncoderInput, EncoderPlan
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError
 from molar_retrieval.workspace import Manifest, Workspace
@@ -214,7 +215,10 @@ def test_language_that_the_encoder_lacks_is_noted(shop: Shop) -> None:
         item["title"] = "Das Kleid ist für den Sommer und nicht für die Stadt, mit der Tasche aus dem Laden"
     english = info()
     encoder = FakeEncoder(type(english)(**{**vars(english), "languages": ("en",)}))
+    shop.prepare()
+    foretold = dry_run(shop.workspace, EmbedSettings(), planner=planned(encoder)).notes
     note = next(note for note in shop.embed(encoder).notes if "German" in note)
+    assert note == foretold[0]
     assert note in shop.embed(encoder).notes
 
 

@@ -84,6 +84,7 @@ def test_ga4_names_and_nested_items():
         "view_item": "view",
         "select_item": "click",
         "view_item_list": "impression",
+        "select_promotion": "click",
         "refund": "return",
     }.items():
         assert fields({**VIEW, "event": name})[0]["event"] == kind
@@ -103,6 +104,7 @@ def test_times_in_every_form_are_the_same_moment():
     ("change", "field", "remedy"),
     [
         ({"event": "purchse"}, "event", "did you mean 'purchase'"),
+        ({"event": "begin_checkout"}, "event", "leave such events out"),
         ({"event": None}, "event", "give event as one of"),
         ({"event_id": " "}, "event_id", "letters or digits"),
         ({"event_id": None}, "event_id", "the same whenever the event is sent again"),

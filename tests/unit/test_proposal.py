@@ -146,6 +146,12 @@ def test_what_cannot_be_told_is_asked_and_without_anybody_an_error_that_names_th
     assert list(asked[0].answers) == ["%d/%m/%Y", "%m/%d/%Y"]
 
 
+def test_rows_that_cannot_be_read_are_told(tmp_path):
+    found = propose(_write(tmp_path, orders=ORDERS, products=ITEMS + "P1,a lamp,1,299\nP2,a hat,2,450\n"), {}, Said())
+    (told,) = [one for one in found.findings if "products.csv" in one]
+    assert told.startswith("2 rows of products.csv cannot be read and are left out (products.csv, row ")
+
+
 def test_a_decimal_sign_follows_from_the_language_or_is_asked(tmp_path):
     rows = "".join(f'A-{i},{{}},"{i + 1},250"\n' for i in range(9))
     for name, kept in (("Lovely chair for your kitchen and the garden", "."), ("Ein schöner Stuhl für die Küche", ",")):

@@ -199,6 +199,8 @@ def test_faults_of_the_log_have_file_and_row_whatever_photos_their_items_have(tm
     assert terminal.example(seen.found[0].examples[0]) == "i1 (log.csv, row 12044): soon"
     nameless = Finding(TIME, "soon", file="log.csv", row=3)
     assert terminal.example(nameless) == "log.csv, row 3: soon"
+    command = f"the catalogue is German: molar embed {'folder/' * 40} --model builtin-multilingual"
+    assert terminal.example(Finding(TIME, command)) == command
 
 
 def test_commands_in_words_are_code_and_nothing_else_becomes_one():

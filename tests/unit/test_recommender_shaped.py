@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from molar_indexes import recommend as recommending
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
+from molar_retrieval.availability import Availability
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking import ranker
@@ -173,6 +175,20 @@ def test_reasons_come_with_evidence_from_the_history(trained: Any, recommender: 
     with pytest.raises(SettingsError, match="'xx'"):
         recommender.query(trained.user, K, explain=True, language="xx")
     assert "explain" in answer.timings_ms
+
+
+def test_from_when_an_item_is_on_sale_is_no_reason(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shared(opened: Recommender) -> set[str]:
+        found = [item.evidence for item in opened.query(trained.user, K, explain=True).items]
+        return {word for evidence in found if evidence is not None for word in evidence["shared"]}
+
+    with Recommender.open(trained.workspace) as opened:
+        told = {item.payload["department"] for item in opened.query(trained.user, K).items}
+        assert told & shared(opened)
+    with Recommender.open(trained.workspace) as opened:
+        table = replace(opened.generation.table, availability=Availability(available_from="department"))
+        monkeypatch.setitem(vars(opened.generation), "table", table)
+        assert not told & shared(opened)
 
 
 @pytest.mark.parametrize("option", [{"diversity": 1.5}, {"diversity": -0.1}, {"calibration": 2.0}])

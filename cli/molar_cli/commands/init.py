@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -66,7 +66,7 @@ def init(
     )  # fmt: skip
     if run.document(found.to_dict()):
         return
-    _print(run, found)
+    _print(run, found, {decimal, time_format, time_zone, language})
 
 
 def _columns(said: Sequence[str]) -> dict[str, str]:
@@ -90,7 +90,7 @@ def _ask(question: "Question") -> str:
             return known[int(said) - 1]
 
 
-def _print(run: Session, found: "Initial") -> None:
+def _print(run: Session, found: "Initial", said: Collection[str | None]) -> None:
     proposal, first = found.proposal, found.preview
     console = run.console
     for table in proposal.tables:
@@ -99,11 +99,12 @@ def _print(run: Session, found: "Initial") -> None:
     console.line("")
     means = [[f"{t.stem}.{one.role}", one.column, one.why] for t in proposal.tables for one in t.meanings]
     means += [
-        [f"{section}.{key}", _said(value), "by the contents"] for section, key, value in _settings(proposal.sections)
+        [f"{section}.{key}", _told(value), "as you said" if value in said else "by the contents"]
+        for section, key, value in _settings(proposal.sections)
     ]
     console.table(["is read as", "column or setting", "because"], means)
-    photos = sum(item["image"] is not None for item in first.items)
-    seen = ["title", "description"] if photos == 0 else ["photo", "title", "description"]
+    shown = {"photo": "image", "title": "title", "description": "description"}
+    seen = [name for name, column in shown.items() if any(item[column] for item in first.items)]
     console.line("", f"in the vectors: {', '.join([*seen, *first.attributes])}")
     if first.kept:
         console.line("for filters and display: " + ", ".join(f"{name} ({kind})" for name, kind in first.kept.items()))
@@ -133,7 +134,7 @@ def _settings(sections: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str,
     return [(section, key, values[key]) for section, values in sections.items() for key in keys if key in values]
 
 
-def _said(value: Any) -> str:
+def _told(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
