@@ -197,9 +197,8 @@ class _Reading:
         self._more["interactions"] |= {"time_format": form, "time_zone": zone}
         times = column.times
         if times is not None and times.share < 1:
-            self.findings.append(
-                f"{1 - times.share:.1%} of the times in {name!r} cannot be read: these rows are left out"
-            )
+            share = f"{1 - times.share:.1%}" if times.share < 0.999 else "less than 0.1%"
+            self.findings.append(f"{share} of the times in {name!r} cannot be read: these rows are left out")
         if times is not None and times.clock and not times.zone and zone is None and times.personal:
             self.findings.append(
                 f"the times in {name!r} name no zone and are taken for UTC: --time-zone says another one"

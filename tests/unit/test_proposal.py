@@ -152,6 +152,15 @@ def test_rows_that_cannot_be_read_are_told(tmp_path):
     assert told.startswith("2 rows of products.csv cannot be read and are left out (products.csv, row ")
 
 
+def test_a_single_time_that_cannot_be_read_is_no_share_of_nothing(tmp_path):
+    rows = "".join(
+        f"C{i % 7},P{i % 30},2024-01-{i % 28 + 1:02d} {i // 60 % 24:02d}:{i % 60:02d}\n" for i in range(9000)
+    )
+    log = f"customer,sku,ordered_at\n{rows}C1,P1,soon\n"
+    found = propose(_write(tmp_path, orders=log, products=ITEMS), {}, Said())
+    assert any("less than 0.1% of the times" in one for one in found.findings)
+
+
 def test_a_decimal_sign_follows_from_the_language_or_is_asked(tmp_path):
     rows = "".join(f'A-{i},{{}},"{i + 1},250"\n' for i in range(9))
     for name, kept in (("Lovely chair for your kitchen and the garden", "."), ("Ein schöner Stuhl für die Küche", ",")):

@@ -17,7 +17,7 @@ from molar_indexes import recommend as recommending
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
 from molar_retrieval.availability import Availability
-from molar_retrieval.errors import DataError, RequestError, SettingsError
+from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking import ranker
 from molar_retrieval.ranking.answer import Answer
@@ -172,7 +172,7 @@ def test_reasons_come_with_evidence_from_the_history(trained: Any, recommender: 
     assert any(item.evidence["history"] for item in answer.items)
     japanese = recommender.query(trained.user, K, explain=True, language="ja")
     assert all("。" in item.reasons[0] for item in japanese.items)
-    with pytest.raises(SettingsError, match="'xx'"):
+    with pytest.raises(RequestError, match="'xx'"):
         recommender.query(trained.user, K, explain=True, language="xx")
     assert "explain" in answer.timings_ms
 
