@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from molar_indexes.answers import POPULARITY, popular, told
 from molar_indexes.constraints import Constraints, RuledConstraints, RulesSource, no_history
@@ -270,9 +270,9 @@ class Answerer:
         """Who has a key of :mod:`molar_retrieval.interactions.users`, by all events of a state."""
         return self._overlay.person(state, key)
 
-    def stored(self, state: OverlayState, key: str) -> UserRecord | None:
-        """Who the generation has under a key, unless they are left out."""
-        return self._overlay.stored(state, key)
+    def stored(self, state: OverlayState, key: str) -> tuple[UserRecord | None, Mapping[str, Any]]:
+        """Who the generation has under a key, unless they are left out; and what the events say that they are."""
+        return self._overlay.stored(state, key), self._overlay.described(state, key, {})
 
     def read(self, rows: Sequence[int], times: Sequence[int]) -> UserRecord:
         """Who took these items, oldest first, at these seconds since 1970."""

@@ -7,6 +7,7 @@ from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.config import IndexSettings, NewcomerSettings
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.kinds import told_by
+from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.people import Segments, read_segments
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import SuppressedPeople
@@ -17,12 +18,14 @@ READ = ("catalogue", "interactions", "content", "alignment")
 
 
 def segments_of(workspace: Workspace, settings: IndexSettings) -> Segments:
-    """What the settings want to be kept of people."""
+    """What the settings want to be kept of people, by the users file and the events of now."""
     if not settings.segments:
         return Segments({}, {}, "")
     folder, names = workspace.catalogue, Pseudonymiser.of(workspace.root)
     suppressed = SuppressedPeople.of(workspace.root)
-    return read_segments(folder, CatalogueSettings.read(folder).users, settings.segments, names, suppressed)
+    found = read_segments(folder, CatalogueSettings.read(folder).users, settings.segments, names, suppressed)
+    with opened(workspace) as events:
+        return found if events is None else found.changed(events.changes_of_people(suppressed))
 
 
 def shaping(settings: IndexSettings, newcomers: NewcomerSettings, segments: Segments) -> dict[str, Any]:

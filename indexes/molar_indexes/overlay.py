@@ -19,8 +19,10 @@ from molar_indexes.users import UserRecord
 from molar_retrieval.availability import Availability
 from molar_retrieval.catalog.fields import PayloadFields
 from molar_retrieval.errors import MolarError
+from molar_retrieval.events.event import DESCRIBE
 from molar_retrieval.events.kinds import DEFAULT, TAKES_OUT, counted, matter
 from molar_retrieval.events.live import LiveLine, LiveLog
+from molar_retrieval.interactions.described import described
 from molar_retrieval.interactions.live import Happening, continued, sealed
 from molar_retrieval.interactions.suppressed import EVER, NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
@@ -39,6 +41,7 @@ class OverlayState:
         last: The number of the last event that is known; 0 where there is none.
         taken_back: By user or session, returns of their orders that anybody sent.
         identified: Whether any session is known to be a user.
+        described: Whether anything came since that says what somebody is.
         suppressed: People of whom nothing is read up to a moment each.
         notes: What whoever gets an answer should know, in sentences.
     """
@@ -49,6 +52,7 @@ class OverlayState:
     taken_back: Mapping[StoredName, tuple[LiveLine, ...]] = field(default_factory=dict)
     suppressed: SuppressedPeople = NOBODY
     notes: tuple[str, ...] = ()
+    described: bool = False
 
 
 class LivePerson(NamedTuple):
@@ -98,6 +102,7 @@ class Overlay:
         self._since, self._items_since = (int(events.get(kind, 0)) for kind in ("interactions", "catalogue"))
         self._days = bool(events.get("days"))
         self._kinds = matter(events.get("kinds") or counted(DEFAULT))
+        self._people: Mapping[str, str] = facts.get("segments", {})
         availability = Availability(**facts.get("availability", {}))
         self._fields = PayloadFields.of(generation.spec.fields, facts.get("payload", {}), availability)
         self._reading = threading.Lock()
@@ -141,7 +146,7 @@ class Overlay:
         others = self._returns(state, key, own, until)
         joined = [self._joined(state, session, seq, until) for session, seq in sessions]
         if not any((own, others, *joined)):
-            return LivePerson(stored)
+            return self._described(state, key, LivePerson(stored))
         deeds = _Deeds(own, others, joined, until)
         known = self._known.pop(key, None)
         if known is None or known[0] != deeds:
@@ -149,7 +154,22 @@ class Overlay:
         self._known[key] = known  # the last one again
         if len(self._known) > _REMEMBERED:
             self._known.pop(next(iter(self._known)), None)
-        return known[1]
+        return self._described(state, key, known[1])
+
+    def described(self, state: OverlayState, key: str, stored: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What somebody is, by attributes that the generation has and the events of a state."""
+        kind, name = of_key(key)
+        if not state.described or kind != "user_id":
+            return stored
+        until = state.suppressed.keyed(key)
+        said = (data for micros, data in self._log.said_of(name, self._since, state.last) if micros > until)
+        return described(stored, said, self._people)
+
+    def _described(self, state: OverlayState, key: str, found: LivePerson) -> LivePerson:
+        if not state.described or found.record is None:
+            return found
+        attributes = self.described(state, key, found.record.attributes)
+        return LivePerson(replace(found.record, attributes=attributes), found.notes)
 
     def had(self, state: OverlayState, key: str) -> frozenset[int]:
         """Rows of all that somebody had by the events of a state, be it given back; it costs a few look-ups.
@@ -185,7 +205,8 @@ class Overlay:
         """Keys of all whom an event of a state concerns; those of the last state are kept."""
         known = self._concerned
         if known[0] != state.last:
-            keys = self._log.people(self._since, state.last, self._kinds) if state.last > self._since else set()
+            kinds = (*self._kinds, DESCRIBE)
+            keys = self._log.people(self._since, state.last, kinds) if state.last > self._since else set()
             names = state.taken_back
             keys |= {key(name) for name in names for key in (user_key, session_key)}
             if state.identified:
@@ -289,12 +310,14 @@ class Overlay:
             changes = self._log.changes_of_items(max(former.last, self._items_since), last)
             returns = self._log.orders_taken_back(max(former.last, self._since), last)
             identified = former.identified or self._log.has_identified
+            told = former.described or self._log.describes(max(former.last, self._since), last)
             bought = {line.order: {who for who, _ in self._log.bought(line.order)} for line in returns if line.order}
         taken_back = dict(former.taken_back)
         for line in returns:
             for who in bought.get(line.order or "", ()):
                 taken_back[who] = (*taken_back.get(who, ()), line)
-        return OverlayState(self._changed(former.items, changes), last, identified, taken_back, former.suppressed)
+        items = self._changed(former.items, changes)
+        return OverlayState(items, last, identified, taken_back, former.suppressed, described=told)
 
     def _changed(self, items: LiveItems, changes: Sequence[Mapping[str, Any]]) -> LiveItems:
         ids = list(dict.fromkeys(change["item_id"] for change in changes))

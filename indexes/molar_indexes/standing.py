@@ -97,7 +97,7 @@ class PersonStanding:
 
     Attributes:
         history: Item ids, oldest first, with the times in seconds since 1970; 0 where none is known.
-        attributes: By which rules may choose people.
+        attributes: By which rules may choose people; of who has no history yet, those that events say.
         in_generation: Whether the generation has them, so that they are not known by events alone.
         notes: What answers say of them.
         generation: Which answers.
@@ -116,14 +116,14 @@ def person_of(recommender: Recommender, key: str) -> PersonStanding:
     """Who has a key of :mod:`molar_retrieval.interactions.users`; without a history where nothing is known."""
     with recommender.answering() as answerer:
         _, state = answerer.present()
-        stored = answerer.stored(state, key)
+        stored, said = answerer.stored(state, key)
         record, notes = answerer.person(state, key)
         rows = [] if record is None else [int(row) for row in record.history]
         ids = {item.row: item.item_id for item in answerer.generation.index.fetch(sorted(set(rows)))}
         times = [] if record is None else [int(time) for time in record.times]
         return PersonStanding(
             tuple((ids[row], time) for row, time in zip(rows, times, strict=True)),
-            {} if record is None else dict(record.attributes),
+            dict(said if record is None else record.attributes),
             stored is not None,
             notes,
             answerer.generation.name,

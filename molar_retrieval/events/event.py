@@ -13,10 +13,12 @@ from molar_retrieval.errors import RequestError, shown, suggestion
 
 KINDS = (
     *("purchase", "add_to_cart", "view", "click", "impression", "remove_from_cart", "return", "rating", "search"),
-    *("item_upsert", "item_withdraw", "identify"),
+    *("item_upsert", "item_withdraw", "identify", "user_upsert"),
 )
 IDENTIFY = "identify"
 """The kind that says which user a session is: what is known of the session alone is the user's, whenever it was."""
+DESCRIBE = "user_upsert"
+"""The kind that says what somebody is: attributes, laid over those of the users file."""
 OF_ITEMS = ("item_upsert", "item_withdraw")
 """Kinds that say something of an item, and nothing of a person."""
 _GA4 = {
@@ -115,15 +117,18 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
     if "search_term" in event and "data" not in event:
         event["data"] = json.dumps({"search_term": event["search_term"]}, ensure_ascii=False)
     if kind == IDENTIFY:
-        return [_identified(event)]
+        return [_of_people(event, "user_id", "session_id")]
+    if kind == DESCRIBE:
+        return [_of_people(event | {"session_id": None}, "user_id", "data")]
     parts = _parts(found.get("items"))
     return [_line(event | part, line) for line, part in enumerate(parts, event.get("line", 0))]
 
 
-def _identified(event: Mapping[str, Any]) -> Line:
-    for name in ("user_id", "session_id"):
+def _of_people(event: Mapping[str, Any], *needed: str) -> Line:
+    """The line of an event that says something of a person alone."""
+    for name in needed:
         if name not in event:
-            raise FieldError(name, f"the identify names no {name}", "give both, user_id and session_id")
+            raise FieldError(name, f"the {event['event']} names no {name}", f"give both, {' and '.join(needed)}")
     return tuple({**event, "line": 0, "item_id": None}.get(name) for name in FIELDS)
 
 

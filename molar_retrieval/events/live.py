@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
-from molar_retrieval.events.event import IDENTIFY
+from molar_retrieval.events.event import DESCRIBE, IDENTIFY
 from molar_retrieval.events.kinds import TAKES_OUT
 from molar_retrieval.events.tables import FILE, KIND, OF_ITEM, READ, WAIT, bring_up, faults, has_log
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
@@ -146,6 +146,16 @@ class LiveLog:
         found = self._rows(f"{query} ORDER BY seq LIMIT {_SESSIONS}", user, until)
         told = [(session, self.user_of(session, until)) for (session,) in found]
         return [(session, known[1]) for session, known in told if known is not None and known[0] == user]
+
+    def describes(self, since: int, until: int) -> bool:
+        """Whether a line after one number and up to another says what somebody is."""
+        query = f"SELECT 1 FROM events WHERE seq > ? AND seq <= ? AND event = '{DESCRIBE}' LIMIT 1"
+        return bool(self._rows(query, since, until))
+
+    def said_of(self, user: StoredName, since: int, until: int) -> list[tuple[int, str]]:
+        """What lines after one number and up to another say that a user is: the time of each, and JSON."""
+        where = f"user_id = ? AND seq > ? AND seq <= ? AND event = '{DESCRIBE}'"
+        return self._rows(f"SELECT timestamp, data FROM events WHERE {where} ORDER BY seq", user, since, until)
 
     def orders_taken_back(self, since: int, until: int) -> list[LiveLine]:
         """Returns and the like that name an order, whoever sent them, after a number and up to another."""

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.event import IDENTIFY
+from molar_retrieval.events.event import DESCRIBE, IDENTIFY
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, bring_up, faults, has_log
 from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
@@ -63,6 +63,12 @@ class LogState:
         query = f"SELECT session_id, user_id, timestamp FROM events WHERE event = '{IDENTIFY}' ORDER BY seq DESC"
         found = self._connection.execute(query)
         return {session: user for session, user, micros in found if micros > suppressed.user(user)}
+
+    def changes_of_people(self, suppressed: SuppressedPeople = NOBODY) -> Iterator[tuple[StoredName, str]]:
+        """What lines say that users are, as JSON, in the order of their arrival, but what is left out of anybody."""
+        query = f"SELECT user_id, data, timestamp FROM events WHERE event = '{DESCRIBE}' ORDER BY seq"
+        found = self._connection.execute(query)
+        return ((user, data) for user, data, micros in found if micros > suppressed.user(user))
 
     def changes_of_items(self) -> Iterator[dict[str, object]]:
         """Lines that change items, in the order of their arrival."""

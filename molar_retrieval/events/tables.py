@@ -8,7 +8,7 @@ from pathlib import Path
 
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError, StaleArtefactError
-from molar_retrieval.events.event import FIELDS, IDENTIFY, OF_ITEMS, Line
+from molar_retrieval.events.event import DESCRIBE, FIELDS, IDENTIFY, OF_ITEMS, Line
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.locks import lock_now, unlock
 from molar_retrieval.marks import file_in
@@ -26,7 +26,7 @@ _PAUSE, _LONGEST_PAUSE = 0.0005, 0.01  # seconds between two looks whether it is
 COLUMNS = ", ".join((*FIELDS, "received"))
 OF_ITEM = f"event IN {OF_ITEMS}"
 """Which lines change items. They stay in the database, where an index finds them; no retention removes an item."""
-STAYS = f"event IN {(*OF_ITEMS, IDENTIFY)}"
+STAYS = f"event IN {(*OF_ITEMS, IDENTIFY, DESCRIBE)}"
 """Which lines are never sealed, so that answers find them."""
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS ids (event_id TEXT, line INTEGER, day INTEGER, PRIMARY KEY (event_id, line)) WITHOUT ROWID;

@@ -1,6 +1,6 @@
 """The optional users file: its ids are checked, and of its columns those are kept by which people are to be chosen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from molar_retrieval.catalog.spec import UserSettings
 from molar_retrieval.catalog.values import as_payload, kind_of, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.columns import user_column
+from molar_retrieval.interactions.described import described
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
+from molar_retrieval.interactions.users import StoredName, user_key
 
 _BATCH = 65_536
 
@@ -52,6 +54,15 @@ class Segments:
     kinds: Mapping[str, str]
     of: Mapping[str, Mapping[str, Any]]
     digest: str
+
+    def changed(self, changes: Iterable[tuple[StoredName, str]]) -> "Segments":
+        """The same with what events say of users laid over it, see :mod:`.described`; they came in this order."""
+        said: dict[str, list[str]] = {}
+        for user, data in changes:
+            said.setdefault(user_key(user), []).append(data)
+        fresh = {key: described(self.of.get(key, {}), own, self.kinds) for key, own in said.items()}
+        digest = fingerprint.of_json([self.digest, fresh]) if fresh else self.digest
+        return Segments(self.kinds, {**self.of, **fresh}, digest)
 
 
 def read_segments(

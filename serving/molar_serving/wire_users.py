@@ -62,6 +62,20 @@ class UserAnswer(Struct, kw_only=True):
     events: int
 
 
+class UserBody(Strict):
+    """Attributes of somebody; null takes one away."""
+
+    attributes: dict[str, Any]
+
+
+class ChangedUserAnswer(Struct, kw_only=True):
+    """Attributes of somebody as the next answer reads them; ``seq`` is the last line of the log, for ``wait_for``."""
+
+    user_id: str
+    attributes: dict[str, Any]
+    seq: int
+
+
 class MergeAnswer(Struct, kw_only=True):
     """Who somebody anonymous is, and whether that was known; ``seq`` is the last line of the log, for ``wait_for``."""
 

@@ -60,8 +60,8 @@ def ids(table):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_taken(kind):
-    (line,) = fields({**VIEW, "event": kind, "value": 4, "session_id": "s"})
-    item = None if kind == "identify" else "i"
+    (line,) = fields({**VIEW, "event": kind, "value": 4, "session_id": "s", "data": {"country": "JP"}})
+    item = None if kind in ("identify", "user_upsert") else "i"
     assert (line["event"], line["item"], line["time"], line["value"]) == (kind, item, NOW, 4.0)
 
 

@@ -75,10 +75,3 @@ def test_what_a_visitor_did_is_the_users_once_it_is_told_who_it_is(client, works
     lines = (workspace / "serving" / "audit.jsonl").read_text("utf-8")
     assert "users/merge" in lines
     assert not {"newly", "cookie"} & set(lines.replace('"', " ").split())
-
-
-@pytest.mark.parametrize(("method", "path"), [("PATCH", "/v1/users/u")])
-def test_what_is_not_supported_says_so_and_what_to_do(client, method, path):
-    told = client.request(method, path)
-    assert told.status_code == 501
-    assert told.json()["remedy"]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from molar_retrieval import bounds
-from molar_retrieval.events.event import IDENTIFY, OF_ITEMS, field_of
+from molar_retrieval.events.event import DESCRIBE, IDENTIFY, OF_ITEMS, field_of
 from molar_retrieval.redaction import redacted
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError, read_json
@@ -41,10 +41,10 @@ async def appended(call: Call, rows: list[Mapping[str, Any]]) -> EventsAnswer:
 
 
 def _barred(call: Call) -> dict[str, str]:
-    """Kinds of events that the key may not send, with the remedy: what changes items, and from pages who is who."""
-    barred = {}
+    """Kinds of events that the key may not send, with the remedy: what says what items and people are, who is who."""
+    barred = {} if "admin" in call.key.scopes else {DESCRIBE: "use a key with the scope admin"}
     if "catalogue" not in call.key.scopes:
-        barred = dict.fromkeys(OF_ITEMS, "use a key with the scope catalogue")
+        barred |= dict.fromkeys(OF_ITEMS, "use a key with the scope catalogue")
     return barred | ({IDENTIFY: "send it from a server, or POST /v1/users/merge"} if call.key.of_browsers else {})
 
 

@@ -1,24 +1,29 @@
 """People: what answers know of somebody."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from molar_retrieval.events.event import IDENTIFY, KINDS, OF_ITEMS
+from molar_retrieval.errors import shown, suggestion
+from molar_retrieval.events.event import DESCRIBE, IDENTIFY, KINDS, OF_ITEMS
 from molar_retrieval.events.live import LiveLog
+from molar_retrieval.interactions.described import WANTED, fits
 from molar_retrieval.interactions.users import StoredName
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
 from molar_serving.wire_users import (
     READ,
+    ChangedUserAnswer,
     HeededAnswer,
     HistoryItem,
     MergeAnswer,
     MergeBody,
     ObjectBody,
     UserAnswer,
+    UserBody,
     UserEvent,
     UserParameters,
 )
@@ -38,9 +43,14 @@ async def user(call: Call) -> Reply:
     return Reply(await call.service.answers.do(lambda: _user(call.service, name, anonymous)))
 
 
-async def change_user(call: Call) -> Reply:
-    """Not supported: attributes of people come from the catalogue's table of users."""
-    raise ProblemError(501, "attributes of people are not changed here", "write them into users.* of the catalogue")
+async def patch_user(call: Call) -> Reply:
+    """Say some of what somebody is, by which rules choose people; the rest stays. The next answer knows it."""
+    return Reply(await call.service.appends.do(lambda: _described(call, whole=False)))
+
+
+async def put_user(call: Call) -> Reply:
+    """Say all that somebody is: what is not named, they are not any more."""
+    return Reply(await call.service.appends.do(lambda: _described(call, whole=True)))
 
 
 async def forget_user(call: Call) -> Reply:
@@ -131,6 +141,34 @@ def _free(service: "Service", pairs: Sequence[tuple[StoredName, StoredName]]) ->
     return [(session, name) for session, name in pairs if said.setdefault(session, name) == name]
 
 
+def _described(call: Call, *, whole: bool) -> ChangedUserAnswer:
+    service, name, body = call.service, call.path["user_id"], call.body
+    assert isinstance(body, UserBody)
+    kinds: dict[str, str] = service.recommender.generation.manifest.facts.get("segments", {})
+    for column, value in body.attributes.items():
+        _check(kinds, column, value)
+    data = ({column: None for column in kinds} if whole else {}) | body.attributes
+    if not data:
+        raise ProblemError(422, "nothing is to be changed", "name attributes", field="attributes")
+    call.audit["people"] = [name]
+    event = {"event_id": f"user:{uuid4().hex}", "event": DESCRIBE, "user_id": name, "data": data}
+    report = service.append([{**event, "timestamp": datetime.now(UTC).isoformat()}])
+    for one in report.refusals:
+        raise ProblemError(422, one.problem, one.remedy, field=one.field)
+    return ChangedUserAnswer(user_id=name, attributes=_user(service, name, False).attributes, seq=report.seq)
+
+
+def _check(kinds: Mapping[str, str], column: str, value: Any) -> None:
+    """Raise a ProblemError where an attribute is none that is kept of people, or has a value that it cannot have."""
+    field = f"attributes.{column}"
+    if column not in kinds:
+        known = f"known are {', '.join(kinds)}" if kinds else "there are none"
+        remedy = suggestion(column, kinds, f"{known}: name columns of users.* in [index] segments")
+        raise ProblemError(422, f"of people no attribute {shown(column)} is kept", remedy, field=field)
+    if value is not None and not fits(kinds[column], value):
+        raise ProblemError(422, f"{column} = {shown(value)} is not taken", f"give {WANTED[kinds[column]]}", field=field)
+
+
 def _user(service: "Service", name: str, anonymous: bool) -> UserAnswer:
     from molar_indexes.standing import person_of
 
@@ -186,6 +224,25 @@ ENDPOINTS = (
         changes=True,
     ),
     Endpoint("GET", _ONE, "admin", "What is known of somebody", user, query=UserParameters, reply=UserAnswer),
-    Endpoint("PATCH", _ONE, "admin", "Not supported yet", change_user),
+    Endpoint(
+        "PATCH",
+        _ONE,
+        "admin",
+        "Say some of what somebody is",
+        patch_user,
+        body=UserBody,
+        reply=ChangedUserAnswer,
+        changes=True,
+    ),
+    Endpoint(
+        "PUT",
+        _ONE,
+        "admin",
+        "Say all that somebody is",
+        put_user,
+        body=UserBody,
+        reply=ChangedUserAnswer,
+        changes=True,
+    ),
     Endpoint("DELETE", _ONE, "admin", "Forget somebody", forget_user, reply=HeededAnswer, changes=True),
 )
