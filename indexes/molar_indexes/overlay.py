@@ -7,7 +7,7 @@ computed anew.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -270,7 +270,9 @@ class Overlay:
         before = sorted([*before, *(line for one in deeds.sessions for line in one.past)], key=_arrival)
         names = {of_key(key)[1], *(one.session for one in deeds.sessions)}
         orders = {line.order for line in (*own, *others) if line.order is not None and line.kind in TAKES_OUT}
-        bought = {order: [item for who, item in self._log.bought(order) if who in names] for order in orders}
+        sold = {order: self._log.bought(order) for order in orders}
+        bought = {order: [item for who, item in pairs if who in names] for order, pairs in sold.items()}
+        own = [line for line in own if not _of_anothers(line, sold, names)]
         ids = {line.item_id for line in (*own, *others, *before) if line.item_id is not None}.union(*bought.values())
         named = sorted(ids)
         rows = {i: row for i, row in zip(named, self._generation.index.rows(named), strict=True) if row is not None}
@@ -328,3 +330,13 @@ class Overlay:
             if row is not None and values:
                 fresh.append((row, values))
         return items.with_changes(fresh) if fresh else items
+
+
+def _of_anothers(
+    line: LiveLine, sold: Mapping[str, Sequence[tuple[StoredName, str]]], names: Collection[StoredName]
+) -> bool:
+    """Whether somebody of these names sent back what of its order others have alone, so that theirs is taken out."""
+    if line.kind not in TAKES_OUT or line.order is None:
+        return False
+    buyers = {who for who, item in sold[line.order] if item == line.item_id}
+    return bool(buyers) and buyers.isdisjoint(names)

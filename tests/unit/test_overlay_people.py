@@ -224,3 +224,13 @@ def test_lists_of_many_know_what_single_ones_know(recommender, add, trained, tmp
         of_user = table.filter(pc.field("user_id") == users[number].user_id)
         assert of_user["item_id"].to_pylist() == after[number]
     assert not table.filter(pc.field("user_id") == users[4].user_id).num_rows
+
+
+def test_who_sends_back_what_somebody_else_ordered_keeps_their_own(add, recommender):
+    """As a generation with the same events has it: the order is the other person's, and no other one is meant."""
+    bought = [add("purchase", "SKU-0001", who, after=n, transaction_id=f"T-{who}") for n, who in enumerate(("a", "b"))]
+    assert bought == [1, 2]
+    had = list(person(recommender, "b").history)
+    add("return", "SKU-0001", "b", after=5, transaction_id="T-a")
+    assert person(recommender, "a") is None
+    assert list(person(recommender, "b").history) == had

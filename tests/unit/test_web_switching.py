@@ -164,3 +164,32 @@ def mark_of(told: dict) -> tuple[str, frozenset[int]]:
 
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_servers_that_start_while_generations_are_published_answer_from_one_of_them(workspace):
+    """Each is ready in the end, from a whole generation, and follows to the last one."""
+    done, names, seen = threading.Event(), [workspace["generations"].pointer], set()
+
+    def publishing() -> None:
+        for mark in range(2, 200):
+            if done.is_set():
+                return
+            with release(workspace, mark, "exact", keep=1) as made:
+                names.append(made.name)
+
+    thread = threading.Thread(target=publishing)
+    thread.start()
+    try:
+        for _ in range(4):
+            with client_of(workspace.root) as client:
+                told = client.post("/v1/recommendations", json=BODY).json()
+                seen.add(told["generation"])
+                assert len({item["fields"]["mark"] for item in told["items"]}) == 1
+                assert not any("damaged" in note for note in told["notes"])
+    finally:
+        done.set()
+        thread.join()
+    assert seen <= set(names)
+    assert len(names) > 4
+    with client_of(workspace.root) as client:
+        assert answering(client) == names[-1]
