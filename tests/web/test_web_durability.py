@@ -49,9 +49,14 @@ def test_kills_lose_no_acknowledged_event_and_double_none(tmp_path, record_prope
         finally:
             killer.join()
             server.end(signal.SIGKILL)
-    log = EventLog(workspace)
-    found = log.table()["event_id"].to_pylist()
+    (tmp_path / "replayed").mkdir()
+    log, again = EventLog(workspace), EventLog(Workspace.for_catalogue(tmp_path / "again", tmp_path / "replayed"))
+    state, rows = log.table(), log.table().sort_by("seq").drop_columns(["seq", "received"]).to_pylist()
+    again.append(enumerate(rows))
+    found, others = state["event_id"].to_pylist(), ["seq", "received"]
+    assert again.table().drop_columns(others).equals(state.drop_columns(others)), "it is not what a replay makes"
     log.close()
+    again.close()
     assert acknowledged
     assert {f"e{number}" for number in acknowledged} <= set(found)
     assert len(found) == len(set(found))
