@@ -116,7 +116,8 @@ def align(
         prepare_catalogue(workspace.catalogue, workspace, progress, where=where)
         embed(workspace, settings.embed, progress=progress)
     if settings.privacy.with_noise:
-        return _align_privately(workspace, settings, progress, others, reading)
+        prepare_log(workspace, settings, progress, fixed=True)
+        return align_privately(workspace, settings, progress, others, reading)
     refuse_to_break_a_promise(workspace, settings)
     prepare_log(workspace, settings, progress, choose=True)
     with pin(workspace, "catalogue", "content", "interactions", work="molar align") as read:  # one state, to the end
@@ -136,14 +137,14 @@ def align(
         return _published(read, settings, progress, report, reading)
 
 
-def _align_privately(
+def align_privately(
     workspace: "Workspace",
     settings: "MolarSettings",
     progress: "Progress",
-    others: "Sequence[Path] | None",
-    reading: "Runner | None",
+    others: "Sequence[Path] | None" = None,
+    reading: "Runner | None" = None,
 ) -> Aligned:
-    """Release statistics with noise, unless they were, and publish what they give together with those of others."""
+    """Release statistics with noise of the prepared log, unless they were, and publish what they give with others'."""
     from molar_indexes.encoder import has_noise
     from molar_retrieval.alignment.align import AlignReport
     from molar_retrieval.alignment.private import align_on_statistics
@@ -153,7 +154,6 @@ def _align_privately(
     from molar_retrieval.statistics.sharing import beside_others, kept_others, open_others, terms_of
 
     work, dims = "molar align --privacy", settings.align.content_dims
-    prepare_log(workspace, settings, progress, fixed=True)
     with pin(workspace, "catalogue", "content", "interactions", work=work) as read:  # one state, to the end
         files = open_others(read, kept_others(read) if others is None else others)
         like, shops = terms_of(read, files), len(files) + 1

@@ -3,18 +3,19 @@
 What a step takes does not depend on what the towers know already. What is counted, chosen and published takes a small
 part of a training: up to a million interactions it is done as it would be, in a workspace that is gone afterwards. Of a
 longer log it is done for a quarter, a half and all of a million, those of people drawn at random, and goes on as it
-grew: pairs of items grow more slowly than a log.
+grew: pairs of items grow more slowly than a log. With differential privacy statistics are drawn, too, and are gone with
+the workspace: nobody sees them, and the ledger does not count them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molar.aligning import prepare_log
+from molar.aligning import PrivateOutcome, align_privately, prepare_log, refuse_to_break_a_promise
 from molar.bill import Bill
 from molar_indexes.assemble import publish_generation
 from molar_retrieval import rng
@@ -31,6 +32,7 @@ from molar_retrieval.pages.words import duration, size
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.scratch import scratch_workspace
+from molar_retrieval.statistics.releasing import is_released
 from molar_retrieval.timer import Took, timed
 from molar_retrieval.workspace import Workspace
 
@@ -58,6 +60,7 @@ class AlignForecast:
         epoch: Seconds by the clock of one pass of the towers; None: no tower is trained.
         epochs: How many there are at most.
         disk_bytes: What alignment and generation take.
+        private: What it would take of the year's budget of privacy; None: it is trained without noise.
     """
 
     bill: Bill
@@ -67,10 +70,11 @@ class AlignForecast:
     epoch: float | None
     epochs: int
     disk_bytes: int
+    private: PrivateOutcome | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return {**vars(self), "bill": self.bill.to_dict()}
+        return {**vars(self), "bill": self.bill.to_dict(), "private": self.private and self.private.to_dict()}
 
     def lines(self) -> list[str]:
         """The forecast in a few lines for people."""
@@ -78,7 +82,14 @@ class AlignForecast:
         parts = f"counting, choosing and publishing {duration(self.counting)}"
         if self.epoch is not None:
             parts += f", at most {self.epochs} epochs of {duration(self.epoch)}, fewer where validation gains no more"
-        return [f"{self.interactions:,} interactions: {told}", parts]
+        return [f"{self.interactions:,} interactions: {told}", parts, *self._of_the_budget()]
+
+    def _of_the_budget(self) -> list[str]:
+        if self.private is None:
+            return []
+        ledger = self.private.ledger
+        would = f"365 days would have taken ε = {ledger.spent:.2f} of {ledger.yearly:g}"
+        return [would if self.private.released else "statistics of the same log are released already: no cost"]
 
 
 def forecast(workspace: Workspace, settings: "MolarSettings", progress: Progress = SILENT) -> AlignForecast:
@@ -86,12 +97,20 @@ def forecast(workspace: Workspace, settings: "MolarSettings", progress: Progress
 
     Raises:
         MissingArtefactError: If content vectors are missing.
-        DataError: If the log leaves nothing to train on.
+        DataError: If the log leaves nothing to train on, or the year's budget does not bear a release.
+        SettingsError: If the live alignment has differential privacy, and this one would be without.
     """
-    reading = timed(lambda: prepare_log(workspace, settings, progress, choose=True))
-    log = open_log(workspace)
-    counting = _counting(workspace, settings, log, progress)
-    epoch, epochs = _towers(workspace, settings)
+    refuse_to_break_a_promise(workspace, settings)
+    noise = settings.privacy.with_noise
+    reading = timed(lambda: prepare_log(workspace, settings, progress, choose=not noise, fixed=noise))
+    log, private = open_log(workspace), None
+    if noise:
+        counting, private = _with_noise(workspace, settings, log, progress)
+        epoch, epochs = Took(), 0
+    else:
+        still = settings.model_copy(update={"align": settings.align.model_copy(update={"towers": ()})})
+        counting = _tried(partial(_without_towers, workspace, still), log, progress)
+        epoch, epochs = _towers(workspace, settings)
     took = reading + counting + epoch * epochs
     return AlignForecast(
         bill=Bill.of(took, settings.costs),
@@ -101,20 +120,20 @@ def forecast(workspace: Workspace, settings: "MolarSettings", progress: Progress
         epoch=round(epoch.seconds, 2) if epochs else None,
         epochs=epochs,
         disk_bytes=of_generation(log.n_items, log.n_users, len(log)),
+        private=private,
     )
 
 
-def _counting(workspace: Workspace, settings: "MolarSettings", log: "InteractionLog", progress: Progress) -> Took:
-    """All but the towers, for the whole log."""
-    still = settings.model_copy(update={"align": settings.align.model_copy(update={"towers": ()})})
+def _tried(trial: "Callable[[InteractionLog], None]", log: "InteractionLog", progress: Progress) -> Took:
+    """What the whole log takes, by a trial of it or of parts of it."""
     if len(log) <= _WHOLE:
-        return timed(partial(_without_towers, workspace, still, log))
+        return timed(partial(trial, log))
     order, whole = rng.generator(0, "forecast").permutation(log.n_users), _WHOLE / len(log)
     sizes, found = [], []
     progress.start("trying it with a part of the people", len(_PARTS))
     for part in _PARTS:
         some = log.of_users(np.sort(order[: max(1, round(log.n_users * whole * part))]))
-        found.append(timed(partial(_without_towers, workspace, still, some)))
+        found.append(timed(partial(trial, some)))
         sizes.append(len(some))
         progress.advance(1)
     progress.finish()
@@ -137,10 +156,34 @@ def onwards(found: Sequence[float], further: float) -> float:
     return float(found[2] + second * (further**power - 1) / (1 - 0.5**power))
 
 
+def _with_noise(
+    workspace: Workspace, settings: "MolarSettings", log: "InteractionLog", progress: Progress
+) -> tuple[Took, PrivateOutcome]:
+    """A release and what is made of it, or what is made of the release that the log has already; no server hears."""
+    here = settings.model_copy(update={"index": settings.index.model_copy(update={"url": None})})
+    found: list[PrivateOutcome | None] = []
+
+    def trial(some: "InteractionLog") -> None:
+        with scratch_workspace(workspace.root, workspace.catalogue) as place:
+            if some is not log:
+                _take(place, some)
+            found.append(align_privately(place, here, SILENT).private)
+
+    again = is_released(workspace, settings.privacy)  # of a part of the log there is no release
+    took = timed(partial(trial, log)) if again else _tried(trial, log, progress)
+    assert found[-1] is not None
+    return took, found[-1]
+
+
+def _take(place: Workspace, log: "InteractionLog") -> None:
+    """Have a workspace learn from another log."""
+    made = place["interactions"].require()[1].inputs
+    write_log(place, log, {kind: name for kind, name in made.items() if kind != "catalogue"})
+
+
 def _without_towers(workspace: Workspace, settings: "MolarSettings", log: "InteractionLog") -> None:
     with scratch_workspace(workspace.root, workspace.catalogue) as place:
-        made = place["interactions"].require()[1].inputs
-        write_log(place, log, {kind: name for kind, name in made.items() if kind != "catalogue"})
+        _take(place, log)
         with pin(place, "catalogue", "content", "interactions", work="molar align") as read:
             train(read, settings, restart=True)
             derive(read, SILENT)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.bill import Bill, tell
-from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from molar.evaluation_forecast import EvaluationForecast
@@ -119,15 +118,14 @@ class Foretelling(ShopBase):
             align_weight: See :meth:`align`.
             threads: See :meth:`align`.
             device: See :meth:`align`.
-            privacy: See :meth:`align`; refused, as nothing is trained then.
+            privacy: See :meth:`align`; nothing of the year's budget is spent.
         """
+        from molar.aligning import refuse_idle
         from molar.forecasting import forecast
 
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
         chosen = self._settings(align=flags | {"threads": threads, "device": device}, privacy={"epsilon": privacy})
-        if chosen.privacy.with_noise:
-            what = "with differential privacy nothing is trained, so that there is nothing to predict"
-            raise SettingsError(what, "run it; `molar privacy forecast` tells what it leaves of the quality")
+        refuse_idle(chosen, flags | {"threads": threads, "device": device})
         with self.bound(dry=True) as place, self.progress() as progress:
             return forecast(place, chosen, progress)
 

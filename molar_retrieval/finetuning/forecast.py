@@ -1,6 +1,6 @@
 """`molar finetune --dry-run`: what is trained, and what it takes on this device."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ from molar_retrieval.embedding.forecast import process_memory
 from molar_retrieval.encoders import registry, runtime
 from molar_retrieval.encoders.base import Encoder
 from molar_retrieval.encoders.lexical import PLACES
-from molar_retrieval.finetuning.inputs import descriptions_of, parts_of, phrases_of
+from molar_retrieval.finetuning.inputs import Words, descriptions_of, parts_of, phrases_of
 from molar_retrieval.finetuning.report import Name
 from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.withheld import MOST
@@ -26,6 +26,8 @@ from molar_retrieval.workspace import Workspace
 DAY = 86_400
 REMEDY = "use a GPU, fewer --examples, a smaller model, or --model builtin"
 _SAMPLE = 32
+_MORE, _QUICK = 512, 10.0
+"""Texts that are encoded after the sample, if that takes at most seconds: a text among many takes less time."""
 _BLOCK = 256
 _ASKED = 3 * 80
 """How often people's next items are ranked: choices of the behaviour and attributes tasks, on three sets of items."""
@@ -88,7 +90,7 @@ def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = 
     encoder = registry.load(settings.embed)
     words, photo = parts_of(encoder.blocks, encoder.info.name)
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
-    texts, rate = _texts(catalogue, encoder)
+    texts, rate, sampled = _texts(catalogue, encoder)
     kept = [min(settings.finetune.keep, block.stop - block.start, len(catalogue)) for block in (words, photo)]
     behaviour = settings.finetune.behaviour
     factors = settings.finetune.factors if behaviour else 0
@@ -110,21 +112,28 @@ def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = 
         left_out={},
         notes=(
             "at most so many parameters: dimensions without content are left out",
-            f"texts: {texts:,}, from a sample of {_SAMPLE}; the fit from one product of its size; both ± 50 %",
+            f"texts: {texts:,}, from a sample of {sampled}; the fit from one product of its size; both ± 50 %",
         ),
     )
 
 
-def _texts(catalogue: Catalogue, encoder: Encoder) -> tuple[int, float]:
-    """How many texts are to be encoded, and how many a second are."""
-    described = [text for text in descriptions_of(catalogue)[0] if text is not None]
-    phrases = phrases_of(catalogue)[1]
-    chosen = described[:: max(1, len(described) // _SAMPLE)][:_SAMPLE] or phrases[:_SAMPLE] or ["nothing"]
+def _texts(catalogue: Catalogue, encoder: Encoder) -> tuple[int, float, int]:
+    """How many texts are to be encoded, how many a second are, and of how many that was found out."""
+    texts = [text for text in descriptions_of(catalogue)[0] if text is not None] + phrases_of(catalogue)[1]
     encode = words_by(encoder)
-    encode(chosen[:1])
+    encode(texts[:1] or ["nothing"])
+    rate, sampled = _rate(encode, texts, _SAMPLE)
+    if len(texts) > _MORE and _MORE <= rate * _QUICK:
+        rate, sampled = _rate(encode, texts, _MORE)
+    return len(texts), rate, sampled
+
+
+def _rate(encode: Words, texts: Sequence[str], most: int) -> tuple[float, int]:
+    """How many texts a second are encoded, and of how many, at even distances, that was found out."""
+    some = [texts[number * len(texts) // most] for number in range(most)] if len(texts) > most else texts
     began = perf_counter()
-    encode(chosen)
-    return len(described) + len(phrases), len(chosen) / (perf_counter() - began)
+    encode(some or ["nothing"])
+    return max(1, len(some)) / (perf_counter() - began), len(some)
 
 
 def _fit_seconds(workspace: Workspace, settings: MolarSettings, items: int, width: int) -> float:

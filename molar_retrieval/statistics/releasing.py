@@ -113,6 +113,19 @@ def release_statistics(
     return folder, Manifest.read(folder), True
 
 
+def is_released(workspace: Workspace, settings: PrivacySettings) -> bool:
+    """Whether statistics of the workspace's log were released at the settings' ε and δ, so that they cost nothing.
+
+    Raises:
+        MissingArtefactError: If content vectors or prepared interactions are missing.
+        StaleArtefactError: If the ledger is damaged.
+        SettingsError: If the encoder has learned from people, so that content is no longer public.
+    """
+    with pin(workspace, "catalogue", "content", "interactions", work="molar align --privacy") as read:
+        digest, encoder = log_digest(open_log(read)), _public_encoder(read)
+        return _released_before(read, PrivacyLedger(read.root), settings, digest, encoder, (None, None)) is not None
+
+
 def audit_releases(
     workspace: Workspace,
     mechanism: Mechanism,

@@ -114,7 +114,8 @@ def test_json_and_switches(tuned, trained, molar, tmp_path):
     assert "holds something else" in refused.stderr
 
 
-def test_a_forecast_for_a_head_is_made_without_writing(trained, tmp_path):
+def test_a_forecast_for_a_head_is_made_without_writing(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("molar_retrieval.finetuning.forecast._MORE", 40)  # fewer texts than the shop has
     workspace = tmp_path / ".molar"
     copy_workspace(trained.workspace, workspace, ignore=shutil.ignore_patterns("generations", "alignment"))
     done = CliRunner().invoke(
@@ -125,6 +126,7 @@ def test_a_forecast_for_a_head_is_made_without_writing(trained, tmp_path):
     assert 384 * 100 < forecast["parameters"] < 2048 * 257 + 8192 * 257 + 256 * 512 + 768 * 128
     assert forecast["stages"]["vectors"] == 0  # they are there
     assert 0 < forecast["seconds"] < 600
+    assert "from a sample of 40;" in forecast["notes"][1]
     assert not (workspace / "finetuned").exists()
 
 

@@ -58,14 +58,16 @@ def settings(folder: Path, **privacy: str) -> Path:
     lines = [f"{name} = {json.dumps(value)}" for name, value in SMALL_ALIGNMENT.items()]
     told = [f"{name} = {json.dumps(value)}" for name, value in privacy.items()]
     file = folder / "molar.toml"
-    file.write_text("\n".join(["[align]", *lines, "[privacy]", *told]))
+    drawn = ["[experiments]", "holdout = 0"]  # who is held out is drawn by name, and a pseudonym is another one
+    file.write_text("\n".join(["[align]", *lines, *drawn, "[privacy]", *told]))
     return file
 
 
 @pytest.fixture(scope="module")
 def two(trained, tmp_path_factory):
     root = tmp_path_factory.mktemp("keyed")
-    workspace = copy_workspace(trained.workspace, root / ".molar", shutil.ignore_patterns("interactions", "cf"))
+    others = shutil.ignore_patterns("interactions", "cf", "serving")  # what other tests were answered there, too
+    workspace = copy_workspace(trained.workspace, root / ".molar", others)
     for kind in ("alignment", "generations"):
         shutil.rmtree(workspace / kind)
     keyed = molar.Shop(trained.shop, workspace, settings(root, ids="keyed", key_file=str(root / "keys" / "shop")))

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from updates import Days
 
 import molar
+from molar import forecasting
 from molar.due import due
 from molar_cli.app import app
 from molar_indexes.generations import open_generation
@@ -270,12 +271,31 @@ def test_the_command_says_what_it_took_and_what_is_left_out(private):
     assert len(json.loads(told.output)["entries"]) == 1
     with pytest.raises(SettingsError, match="would be without"):
         private.shop.align()
-    with pytest.raises(SettingsError, match="nothing to predict"):
-        private.shop.align_forecast(privacy=4)
+    with pytest.raises(SettingsError, match="would be without"):
+        private.shop.align_forecast()
     refused = CliRunner().invoke(
         app, ["align", "--privacy", "4", "--epochs", "3", "--workspace", str(private.shop.workspace)]
     )
     assert refused.exit_code == 2
+
+
+def test_a_dry_run_tells_what_it_would_take_of_the_budget_and_spends_nothing(private, monkeypatch):
+    root = private.workspace.root
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    asked = ["align", "--dry-run", "--json", "--workspace", str(root), "--privacy"]
+    again = json.loads(CliRunner().invoke(app, [*asked, "4"]).stdout)
+    assert not again["private"]["released"]
+    assert (again["epoch"], again["epochs"]) == (None, 0)
+    assert again["bill"]["seconds"] == pytest.approx(again["reading"] + again["counting"], abs=0.1)
+    monkeypatch.setattr(forecasting, "_WHOLE", 1000)  # so that parts of the log are tried
+    other = private.shop.align_forecast(privacy=0.5)
+    assert other.private.released
+    assert other.private.ledger.spent == pytest.approx(4.03, abs=0.02)
+    assert "365 days would have taken ε = 4.0" in other.lines()[-1]
+    with pytest.raises(DataError, match="does not bear a release"):
+        private.shop.align_forecast(privacy=4.5)
+    assert not private.shop.align_forecast(privacy=4).private.released, "of the whole log, of which there is a release"
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
 
 
 def test_forecast_and_audit_are_asked_of_the_shop_and_spend_nothing(private):
