@@ -27,8 +27,9 @@ DAY = 86_400
 REMEDY = "use a GPU, fewer --examples, a smaller model, or --model builtin"
 _SAMPLE = 32
 _MORE, _QUICK = 512, 10.0
-"""Texts that are encoded after the sample, if that takes at most seconds: a text among many takes less time."""
-_BLOCK = 256
+"""So many texts are encoded after the sample, fewer if that took more seconds: a text among many takes less time."""
+_BLOCK, _TRIED = 256, 1.0
+"""People whose next items are ranked at once, and seconds for which that is tried."""
 _ASKED = 3 * 80
 """How often people's next items are ranked: choices of the behaviour and attributes tasks, on three sets of items."""
 _REST = 2.0
@@ -112,7 +113,7 @@ def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = 
         left_out={},
         notes=(
             "at most so many parameters: dimensions without content are left out",
-            f"texts: {texts:,}, from a sample of {sampled}; the fit from one product of its size; both ± 50 %",
+            f"texts: {texts:,}, from a sample of {sampled}; the fit from products of its size; both ± 50 %",
         ),
     )
 
@@ -123,8 +124,8 @@ def _texts(catalogue: Catalogue, encoder: Encoder) -> tuple[int, float, int]:
     encode = words_by(encoder)
     encode(texts[:1] or ["nothing"])
     rate, sampled = _rate(encode, texts, _SAMPLE)
-    if len(texts) > _MORE and _MORE <= rate * _QUICK:
-        rate, sampled = _rate(encode, texts, _MORE)
+    if (more := min(_MORE, int(rate * _QUICK))) > _SAMPLE < len(texts):
+        rate, sampled = _rate(encode, texts, more)
     return len(texts), rate, sampled
 
 
@@ -143,6 +144,8 @@ def _fit_seconds(workspace: Workspace, settings: MolarSettings, items: int, widt
     random = rng.generator(0, "a product of the fit's size")
     some = min(items, 20_000)
     left, right = (random.random((n, width), np.float32) for n in (_BLOCK, some))
-    began = perf_counter()
-    ((left @ right.T) >= 1).sum(axis=1)
-    return _REST * _ASKED * (asked / _BLOCK) * (perf_counter() - began) * items / some
+    began, times = perf_counter(), 0
+    while (took := perf_counter() - began) < _TRIED:
+        ((left @ right.T) >= 1).sum(axis=1)
+        times += 1
+    return _REST * _ASKED * (asked / _BLOCK) * (took / times) * items / some
