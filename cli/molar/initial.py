@@ -65,8 +65,11 @@ class Initial:
 
     def doubts(self) -> list[str]:
         """Numbers that can be read in two ways, in words."""
-        words = "can be read in two ways and is kept as words: --decimal tells"
-        return [f"{name!r} {words} ({reason})" for name, reason in self.preview.doubtful.items()]
+        from molar_retrieval.catalog.numbers import sign_tells
+
+        found = self.preview.doubtful.items()
+        remedies = [(name, why, "--decimal tells" if sign_tells(why) else "write it in one way") for name, why in found]
+        return [f"{name!r} is kept as words, not as numbers: {why}; {remedy}" for name, why, remedy in remedies]
 
 
 def init(

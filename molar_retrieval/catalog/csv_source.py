@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names
-from molar_retrieval.catalog.numbers import WRITTEN, as_doubles, currencies, doubtful
+from molar_retrieval.catalog.numbers import BESIDE_COMMAS, EITHER, MIXED, WRITTEN, as_doubles, currencies, doubtful
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.table_source import Kinds, TableSource
@@ -65,13 +65,15 @@ class CsvSource(TableSource):
         for name, column in columns.items():
             decimals = column.decimals & {self.decimal or ".", self.decimal or ","}
             if plain[name] == pa.float64() and comma and "," in decimals and self.decimal is None:
-                self.doubtful[name] = "other columns have decimal commas"  # 1.299 may be a thousand
+                self.doubtful[name] = BESIDE_COMMAS
             elif plain[name] is None and decimals:
                 reason = doubtful(decimals, column.money, separated=column.separated)
                 if reason is None:
                     self._decimals[name] = min(decimals, key=".,".index)
                 else:
                     self.doubtful[name] = reason
+            elif plain[name] is None and column.mixed:
+                self.doubtful[name] = MIXED
         numbers = {name: pa.float64() for name in self._decimals} | dict.fromkeys(self.doubtful, pa.string())
         return pa.schema([(name, numbers.get(name) or plain[name] or pa.string()) for name in self._names])
 
@@ -156,11 +158,12 @@ class _WrittenColumn:
     def __init__(self) -> None:
         self._possible: list[Any] = [*_PATTERNS, *WRITTEN]
         self._seen = self.separated = False
+        self._numbers = True  # all values are some, be it with different decimal signs
         self.money: set[str] = set()
 
     def see(self, array: pa.Array) -> None:
         """Look at some more values."""
-        if array.null_count == len(array) or (self._seen and not self._possible):
+        if array.null_count == len(array) or (self._seen and not self._possible and not self._numbers):
             return
         self._seen = True
         patterns = {**_PATTERNS, **WRITTEN}
@@ -169,10 +172,17 @@ class _WrittenColumn:
         if self.decimals:
             self.separated |= bool(pc.any(pc.match_substring_regex(array, "[.,]")).as_py())
             self.money |= currencies(array)
+        elif self._numbers:
+            self._numbers = bool(pc.all(pc.match_substring_regex(array, EITHER), min_count=0).as_py())
 
     def fits(self, kind: pa.DataType) -> bool:
         """Whether all values are of this kind."""
         return self._seen and kind in self._possible
+
+    @property
+    def mixed(self) -> bool:
+        """Whether all values are numbers, but with different decimal signs."""
+        return self._seen and self._numbers and not self.decimals
 
     @property
     def decimals(self) -> set[str]:

@@ -26,6 +26,10 @@ _FORM = (
 )
 WRITTEN = {".": _FORM % ("[,’']", r"\."), ",": _FORM % (r"[.\x{A0}\x{202F}]", ",")}
 """Patterns of numbers by their decimal sign; a leading zero (007) makes a code of one."""
+EITHER = "|".join(WRITTEN.values())
+BESIDE_COMMAS = "other columns have decimal commas"  # 1.299 may be a thousand
+MIXED = "some values have a decimal point, others a decimal comma"
+_UNSURE = "point or comma may be the decimal sign"
 
 
 def currencies(array: pa.Array) -> set[str]:
@@ -42,8 +46,13 @@ def doubtful(decimals: set[str], found: set[str], *, separated: bool) -> str | N
     if len(found) > 1:
         return f"several currencies ({', '.join(sorted(found))})"
     if len(decimals) > 1 and separated and found != {"JPY"}:  # yen have no decimals
-        return "point or comma may be the decimal sign"
+        return _UNSURE
     return None
+
+
+def sign_tells(reason: str) -> bool:
+    """Whether to say the decimal sign is enough where numbers are doubtful for a reason; else they must be mended."""
+    return reason in (_UNSURE, BESIDE_COMMAS)
 
 
 def decimal_commas(array: pa.Array) -> bool:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog.images import EXTENSIONS
+from molar_retrieval.catalog.numbers import BESIDE_COMMAS, sign_tells
 from molar_retrieval.catalog.sources import open_source
 from molar_retrieval.languages import common_language
 from molar_retrieval.proposal.questions import Ask, Question
@@ -48,13 +49,13 @@ def decimal_of(table: SampledTable, language: str | None, said: str | None, ask:
         return said
     source = open_source(table.path, table.encoding)
     source.schema  # noqa: B018  reads the file, and finds what is doubtful
-    doubtful = {name: reason for name, reason in source.doubtful.items() if "currencies" not in reason}
+    doubtful = {name: reason for name, reason in source.doubtful.items() if sign_tells(reason)}
     local = "." if language in _POINTS else ","
     by_spreadsheet = table.delimiter == ";"  # it stands where the comma is needed for decimals
     if not doubtful:
         grouped = any(_grouped(column) for column in table.columns)
         return "," if grouped and by_spreadsheet and (language is None or local == ",") else None
-    if any("other columns" in reason for reason in doubtful.values()) or by_spreadsheet:
+    if BESIDE_COMMAS in doubtful.values() or by_spreadsheet:
         return ","
     if language is not None:
         return local

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.catalog.numbers import sign_tells
 from molar_retrieval.catalog.prepare import condition_of, prepare_catalogue
 from molar_retrieval.catalog.read import BATCH, TEXT
 from molar_retrieval.catalog.resolve import read_spec
@@ -135,7 +136,8 @@ class _CatalogueCheck:
             self.found.add("catalogue.unusable", f"{error.message}; {error.hint}")
             return None
         for column, reason in spec.doubtful.items():
-            words = f'numbers kept as words: {reason}; say it in catalog.toml: [items] decimal = "," or "."'
+            told = 'say it in catalog.toml: [items] decimal = "," or "."'
+            words = f"kept as words: {reason}; {told if sign_tells(reason) else 'write all of them in one way'}"
             self.found.add("attribute.wrong_type", words, column=column)
         self.workspace.take("catalogue", self.workspace["catalogue"].require())
         return Catalogue(*self.workspace["catalogue"].require()), spec

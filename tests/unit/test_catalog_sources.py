@@ -251,6 +251,8 @@ def test_csv_numbers_as_people_write_them(tmp_path, written, numbers):
         (["1,299", "2,450"], "point or comma"),
         (["1.299 EUR"], "point or comma"),
         (["12,50 EUR", "12,50 USD"], "several currencies (EUR, USD)"),
+        (["0.28", "1.88", "0,5"], "some values have a decimal point, others a decimal comma"),
+        (["7", "1.299,00", "1,299.00"], "some values have a decimal point, others a decimal comma"),
     ],
 )
 def test_csv_numbers_that_mean_two_things_stay_words(tmp_path, written, reason):

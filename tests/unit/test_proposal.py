@@ -172,6 +172,19 @@ def test_a_decimal_sign_follows_from_the_language_or_is_asked(tmp_path):
     assert propose([path], {}, Said(decimal=",")).sections["items"]["decimal"] == ","
 
 
+@pytest.mark.parametrize("odd", ["1,50", "$1.50"])
+def test_numbers_that_no_decimal_sign_makes_one_of_are_to_be_written_anew(tmp_path, odd):
+    prices = "".join(f"Q{i};Chair {i};{i + 1}.50{' €' * odd.startswith('$')}\n" for i in range(30))
+    (tmp_path / "shop").mkdir()
+    paths = _write(tmp_path / "shop", products=f"sku;name;price\n{prices}Q99;Chair;{odd}\n")
+    (doubt,) = molar.init(*paths).doubts()
+    assert "'price' is kept as words" in doubt
+    assert doubt.endswith("write it in one way")
+    report = molar.open(tmp_path / "shop").check(photos=False, forecast=False)
+    (fault,) = [kind for kind in report.found if kind.kind.name == "attribute.wrong_type"]
+    assert fault.examples[0].detail.endswith("write all of them in one way")
+
+
 def test_photos_in_a_folder_of_any_name(tmp_path):
     from PIL import Image
 
