@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,15 +16,19 @@ _AT_ONCE = 256  # requests under way, as a proxy before the server would have it
 
 @dataclass
 class Outcome:
-    """What came of a load: for each status the seconds of its answers, and what ``kept`` makes of the lists."""
+    """What came of a load: for each status the seconds of its answers, and what ``kept`` makes of the lists.
 
-    seconds: dict[int, list[float]] = field(default_factory=dict)
+    Of a long load something small should be kept, as the garbage collector of the process, in which the server is, too,
+    stops for as long as it takes to visit all of it.
+    """
+
+    seconds: dict[int, "array[float]"] = field(default_factory=dict)
     bodies: list[Any] = field(default_factory=list)
     kept: Callable[[Any], Any] = lambda body: body
 
     def add(self, status: int, seconds: float, body: bytes) -> None:
         """Count an answer."""
-        self.seconds.setdefault(status, []).append(seconds)
+        self.seconds.setdefault(status, array("d")).append(seconds)
         if status == 200:
             self.bodies.append(self.kept(json.loads(body)))
 
