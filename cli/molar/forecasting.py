@@ -79,7 +79,8 @@ class AlignForecast:
     def lines(self) -> list[str]:
         """The forecast in a few lines for people."""
         told = f"about {self.bill.words}; {size(self.disk_bytes)} on disk"
-        parts = f"counting, choosing and publishing {duration(self.counting)}"
+        what = "counting, choosing" if self.private is None else "statistics with noise"
+        parts = f"{what} and publishing {duration(self.counting)}"
         if self.epoch is not None:
             parts += f", at most {self.epochs} epochs of {duration(self.epoch)}, fewer where validation gains no more"
         return [f"{self.interactions:,} interactions: {told}", parts, *self._of_the_budget()]
