@@ -93,7 +93,9 @@ def prepare_catalogue(
         current = store.manifest
         last = {} if state is None else {"events": state.last}
         if current is not None and condition_of(workspace) == where and _is_current(folder, current, _last(state)):
-            now = replace(current, facts={**current.facts, **last})
+            now = replace(
+                current, facts={**current.facts, **last, "folder": str(folder.resolve())}
+            )  # it may have moved
             return current if now == current else store.describe(now)
         before = _sources(folder)
         asked = CatalogueSettings.read(folder)

@@ -10,7 +10,7 @@ from embedding_fakes import DIM, FakeEncoder, Shop, info, planned, run, vector
 from PIL import Image
 from safetensors.numpy import load_file
 
-from molar_retrieval.catalog import images
+from molar_retrieval.catalog import Catalogue, images, prepare_catalogue
 from molar_retrieval.catalog.images import open_image
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, dry_run, reader, resolve
@@ -125,6 +125,15 @@ def test_other_encoder_encodes_everything(shop: Shop) -> None:
     shop.embed(FakeEncoder())
     report = shop.embed(FakeEncoder(info("fake-2"), dim=8))
     assert (report.encoded, report.reused, report.dim) == (12, 0, 8)
+
+
+def test_a_shop_that_moved_with_its_workspace_keeps_its_photos(shop: Shop, tmp_path: Path) -> None:
+    shop.embed(FakeEncoder())
+    moved = shop.workspace.root.parent.rename(tmp_path.with_name("elsewhere"))
+    workspace = Workspace.for_catalogue(moved / shop.workspace.root.name, moved / shop.folder.name)
+    prepare_catalogue(workspace.catalogue, workspace)
+    assert run(workspace, NoEncoder()).up_to_date
+    assert Catalogue.open(workspace["catalogue"].require()[0]).folder == workspace.catalogue
 
 
 def test_touched_photo_is_hashed_once_and_not_encoded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
