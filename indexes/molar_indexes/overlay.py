@@ -7,7 +7,7 @@ computed anew.
 """
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -20,10 +20,10 @@ from molar_retrieval.availability import Availability
 from molar_retrieval.catalog.fields import PayloadFields
 from molar_retrieval.errors import MolarError
 from molar_retrieval.events.event import DESCRIBE
-from molar_retrieval.events.kinds import DEFAULT, TAKES_OUT, counted, matter
+from molar_retrieval.events.kinds import DEFAULT, counted, matter
 from molar_retrieval.events.live import LiveLine, LiveLog
 from molar_retrieval.interactions.described import described
-from molar_retrieval.interactions.live import Happening, continued, sealed
+from molar_retrieval.interactions.live import Bought, Happening, Known, continued
 from molar_retrieval.interactions.suppressed import EVER, NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
@@ -67,16 +67,19 @@ OBJECTING = LivePerson(None, ("this person objects to lists of their own: it is 
 
 
 class _Session(NamedTuple):
-    """What a session did that is known to be a user: what their record has, what it has not, and entries of its own."""
+    """What a session did that is known to be a user, and what others sent back of it.
+
+    ``entries`` are item rows and times that the generation has under the session's own key; None: the user's has them.
+    """
 
     session: StoredName
+    entries: Sequence[tuple[int, int]] | None
     past: Sequence[LiveLine]
     lines: Sequence[LiveLine]
-    entries: Sequence[tuple[int, int]]  # item rows and times that the generation has under the session's own key
     returns: Sequence[LiveLine]
 
     def __bool__(self) -> bool:
-        return bool(self.lines or self.entries or self.returns)
+        return bool(self.lines or self.returns or (self.entries is not None and (self.entries or self.past)))
 
 
 class _Deeds(NamedTuple):
@@ -255,49 +258,40 @@ class Overlay:
         """A session of a user: what the generation counts as theirs, and what it does not know to be theirs."""
         key, contained = session_key(session), seq <= self._since
         until = max(until, state.suppressed.session(session))
-        lines = self._lines(state, key, self._since if contained else 0, until)
-        past = self._past(key, 0, self._since, until) if contained else []
-        record = None if contained else self._stored(key, until)
-        entries = () if record is None else tuple(zip(map(int, record.history), map(int, record.times), strict=True))
-        return _Session(session, past, lines, entries, self._returns(state, key, lines, until))
+        lines, past = self._lines(state, key, self._since, until), self._past(key, 0, self._since, until)
+        entries = None if contained else _entries(self._stored(key, until))
+        return _Session(session, entries, past, lines, self._returns(state, key, lines, until))
 
     def _continued(self, stored: UserRecord | None, key: str, deeds: "_Deeds") -> LivePerson:
+        apart = [one for one in deeds.sessions if one.entries is not None]
+        before = self._past(key, 0, self._since, deeds.until)
+        before += [line for one in deeds.sessions if one.entries is None for line in one.past]
+        before.sort(key=_arrival)
         own = sorted([*deeds.own, *(line for one in deeds.sessions for line in one.lines)], key=_arrival)
         sent = {line.seq for line in own}
         returns = [*deeds.others, *(line for one in deeds.sessions for line in one.returns)]
         others = list({line.seq: line for line in returns if line.seq not in sent}.values())
-        before = self._past(key, 0, self._since, deeds.until)
-        before = sorted([*before, *(line for one in deeds.sessions for line in one.past)], key=_arrival)
         names = {of_key(key)[1], *(one.session for one in deeds.sessions)}
-        orders = {line.order for line in (*own, *others) if line.order is not None and line.kind in TAKES_OUT}
-        sold = {order: self._log.bought(order) for order in orders}
-        bought = {order: [item for who, item in pairs if who in names] for order, pairs in sold.items()}
-        own = [line for line in own if not _of_anothers(line, sold, names)]
-        ids = {line.item_id for line in (*own, *others, *before) if line.item_id is not None}.union(*bought.values())
-        named = sorted(ids)
+        every = [*before, *(line for one in apart for line in one.past), *own, *others]
+        orders = {line.order for line in every if line.order is not None and line.kind == "return"}
+        sold = [(order, *one) for order in orders for one in self._log.bought(order)]
+        ids = {line.item_id for line in every if line.item_id is not None}
+        named = sorted(ids.union(item for *_, item, _ in sold))
         rows = {i: row for i, row in zip(named, self._generation.index.rows(named), strict=True) if row is not None}
-        former = [] if stored is None else [int(row) for row in stored.history]
-        history, times = continued(
-            former,
-            [] if stored is None else [int(time) for time in stored.times],
-            Happening.of(before, rows),
-            [
-                *(
-                    one
-                    for session in deeds.sessions
-                    for one in sealed(session.entries, Happening.of(session.lines, rows))
-                ),
-                *Happening.of(own, rows),
-                *Happening.of(others, rows, own=False),
-            ],
-            {order: [rows[item] for item in items if item in rows] for order, items in bought.items()},
+        former = _entries(stored)
+        history = continued(
+            Known(former, Happening.of(before, rows)),
+            [Known(one.entries or (), Happening.of(one.past, rows)) for one in apart],
+            [*Happening.of(own, rows), *Happening.of(others, rows, own=False)],
+            [Bought(order, rows[item], day, who in names) for order, who, item, day in sold if item in rows],
             days=self._days,
         )
         notes = self._notes(own, rows)
         if not history or history == former:
             return LivePerson(stored if history else None, notes)
         attributes = {} if stored is None else stored.attributes
-        return LivePerson(replace(self._reader(history, times), user_id=key, attributes=attributes), notes)
+        found = self._reader([row for row, _ in history], [time for _, time in history])
+        return LivePerson(replace(found, user_id=key, attributes=attributes), notes)
 
     def _notes(self, lines: Sequence[LiveLine], rows: Mapping[str, int]) -> tuple[str, ...]:
         count = sum(line.item_id is not None and line.item_id not in rows for line in lines)
@@ -313,7 +307,7 @@ class Overlay:
             returns = self._log.orders_taken_back(max(former.last, self._since), last)
             identified = former.identified or self._log.has_identified
             told = former.described or self._log.describes(max(former.last, self._since), last)
-            bought = {line.order: {who for who, _ in self._log.bought(line.order)} for line in returns if line.order}
+            bought = {line.order: {who for who, *_ in self._log.bought(line.order)} for line in returns if line.order}
         taken_back = dict(former.taken_back)
         for line in returns:
             for who in bought.get(line.order or "", ()):
@@ -332,11 +326,6 @@ class Overlay:
         return items.with_changes(fresh) if fresh else items
 
 
-def _of_anothers(
-    line: LiveLine, sold: Mapping[str, Sequence[tuple[StoredName, str]]], names: Collection[StoredName]
-) -> bool:
-    """Whether somebody of these names sent back what of its order others have alone, so that theirs is taken out."""
-    if line.kind not in TAKES_OUT or line.order is None:
-        return False
-    buyers = {who for who, item in sold[line.order] if item == line.item_id}
-    return bool(buyers) and buyers.isdisjoint(names)
+def _entries(stored: UserRecord | None) -> list[tuple[int, int]]:
+    """Item rows and times of a history, oldest first."""
+    return [] if stored is None else list(zip(map(int, stored.history), map(int, stored.times), strict=True))

@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from molar_retrieval.events.event import DESCRIBE, IDENTIFY
-from molar_retrieval.events.kinds import TAKES_OUT
 from molar_retrieval.events.tables import FILE, KIND, OF_ITEM, READ, WAIT, bring_up, faults, has_log
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.marks import mark_of
@@ -158,17 +157,16 @@ class LiveLog:
         return self._rows(f"SELECT timestamp, data FROM events WHERE {where} ORDER BY seq", user, since, until)
 
     def orders_taken_back(self, since: int, until: int) -> list[LiveLine]:
-        """Returns and the like that name an order, whoever sent them, after a number and up to another."""
-        kinds = ", ".join(f"'{kind}'" for kind in TAKES_OUT)
-        where = f"seq > ? AND seq <= ? AND event IN ({kinds}) AND transaction_id IS NOT NULL"
+        """Returns that name an order, whoever sent them, after a number and up to another."""
+        where = "seq > ? AND seq <= ? AND event = 'return' AND transaction_id IS NOT NULL"
         query = f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq"
         return [LiveLine(*row) for row in self._rows(query, since, until)]
 
-    def bought(self, order: str) -> list[tuple[StoredName, str]]:
-        """Who bought what in an order: user or session, and item, in sealed days as well."""
-        query = "SELECT event_id FROM ids WHERE event_id > ? AND event_id < ?"
-        found = [key.split("\0") for (key,) in self._rows(query, f"\0{order}\0", f"\0{order}\1")]
-        return [(StoredName(person), item_id) for _, _, person, item_id in found]
+    def bought(self, order: str) -> list[tuple[StoredName, str, int]]:
+        """Who bought what in an order: user or session, item, and its day since 1970 (UTC); in sealed days as well."""
+        query = "SELECT event_id, day FROM ids WHERE event_id > ? AND event_id < ?"
+        found = [(key.split("\0"), day) for key, day in self._rows(query, f"\0{order}\0", f"\0{order}\1")]
+        return [(StoredName(person), item_id, int(day)) for (_, _, person, item_id), day in found]
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock, faults(self._folder):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import Phase, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_interactions_of_events import DAY, KNOWN, START, WEIGHTS, Event, found, model
-from test_overlay_histories import read, release, settled
+from test_overlay_histories import EXAMPLES, read, release
 
 from molar_indexes.overlay import Overlay
 from molar_retrieval.catalog import prepare_catalogue
@@ -58,23 +58,13 @@ def as_users(steps):
     ], known
 
 
-def without_late(before, since):
-    """Without what takes back, before the generation, something that comes to its person only after it."""
-    told = {step[1] for step in before if not isinstance(step, Event)}
-    deeds = [step for step in before if isinstance(step, Event)]
-    come = [step for step in since if isinstance(step, Event)]
-    come += [deed for deed in deeds if deed.user is None and deed.session not in told]
-    kept = settled(deeds, come)
-    return [step for step in before if not isinstance(step, Event) or step in kept], since
-
-
 def append(workspace, steps, first):
     log = EventLog(workspace)
     log.append(enumerate(row(f"e{first + n}", step, first + n) for n, step in enumerate(steps)))
     log.close()
 
 
-@settings(deadline=None, max_examples=25, derandomize=True, phases=[Phase.explicit, Phase.generate])
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(STEPS, STEPS, st.permutations(range(24)), st.booleans())
 @example([Event("purchase", None, "s", "a", 0, None, None)], [("u", "s")], list(range(24)), True)
 @example(
@@ -88,8 +78,7 @@ def test_a_session_is_its_user_whenever_that_is_told(before, since, order, seale
         before = [step for step in before if not isinstance(step, Event) or step.kind == "purchase"]
         since = [step for step in since if not isinstance(step, Event) or step.kind in WEIGHTS]
     steps = timed([*before, *since], order)
-    before, since = without_late(steps[: len(before)], steps[len(before) :])
-    steps = [*before, *since]
+    before, since = steps[: len(before)], steps[len(before) :]
     root = Path(tempfile.mkdtemp(prefix="molar-"))
     try:
         folder = root / "shop"

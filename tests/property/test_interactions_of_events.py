@@ -112,19 +112,24 @@ def once(file, events):
 
 
 def taken_back(rows):
-    gone = set()
+    return {n for places in takers(rows).values() for n in places}
+
+
+def takers(rows):
+    """What each one that takes back takes, by its place."""
+    gone, took = set(), {}
     for place, event in enumerate(rows):
         if event.kind not in TAKES:
             continue
         theirs = [n for n, r in enumerate(rows) if r.kind == TAKES[event.kind] and r.item == event.item]
         of_order = [n for n in theirs if rows[n].order == event.order]
-        if event.order is not None and of_order:
-            gone.update(of_order)
-            continue
+        if event.kind != "return":
+            of_order = [n for n in of_order if rows[n].person == event.person]
         mine = [n for n in theirs if n < place and rows[n].person == event.person and n not in gone]
         same = [n for n in mine if event.request is not None and rows[n].request == event.request]
-        gone.update((same or mine)[-1:])
-    return gone
+        took[place] = of_order if event.order is not None and of_order else (same or mine)[-1:]
+        gone.update(took[place])
+    return took
 
 
 def found(folder, workspace):
