@@ -79,14 +79,16 @@ def knowable(file, before, since, sealed):
         before = list({(e.person, e.item, e.time // DAY): e for e in reversed(before)}.values())[::-1]
         before = [e for e in before if (e.person, e.item, e.time // DAY) not in bought]
     # Where file and log have the same moment, it cannot be told which of the two is left, nor whether the file has it.
-    sold = [] if days else ["purchase"]
-    before = [e for e in before if e.kind in sold or (e.person, e.item, e.time) not in there]
+    before = [e for e in before if (days, e.kind) == (False, "purchase") or (e.person, e.item, e.time) not in there]
+    bought = {(e.person, e.item, e.time) for e in before if days and e.kind == "purchase"}
+    before = [e for e in before if e.kind == "purchase" or (e.person, e.item, e.time) not in bought]
     # A repetition that names another order is none to the log, and one to the history.
-    orders = {}
-    before, since = (
-        [e for e in events if e.kind != "purchase" or orders.setdefault((e.person, e.item, e.time), e.order) == e.order]
-        for events in (before, since)
-    )
+    unit, orders = DAY if days else 1, {}
+
+    def is_new(e):
+        return e.kind != "purchase" or orders.setdefault((e.person, e.item, e.time // unit), e.order) == e.order
+
+    before, since = ([e for e in events if is_new(e)] for events in (before, since))
 
     # Of what others sent back only what came since is looked for: not what came before its order, nor beside others.
     def beside(e):
