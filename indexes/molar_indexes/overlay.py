@@ -23,7 +23,7 @@ from molar_retrieval.events.event import DESCRIBE
 from molar_retrieval.events.kinds import DEFAULT, counted, matter
 from molar_retrieval.events.live import LiveLine, LiveLog
 from molar_retrieval.interactions.described import described
-from molar_retrieval.interactions.live import Bought, Happening, Known, continued
+from molar_retrieval.interactions.live import Bought, Happening, StoredHistory, continued
 from molar_retrieval.interactions.suppressed import EVER, NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
@@ -280,8 +280,8 @@ class Overlay:
         rows = {i: row for i, row in zip(named, self._generation.index.rows(named), strict=True) if row is not None}
         former = _entries(stored)
         history = continued(
-            Known(former, Happening.of(before, rows)),
-            [Known(one.entries or (), Happening.of(one.past, rows)) for one in apart],
+            StoredHistory(former, Happening.of(before, rows)),
+            [StoredHistory(one.entries or (), Happening.of(one.past, rows)) for one in apart],
             [*Happening.of(own, rows), *Happening.of(others, rows, own=False)],
             [Bought(order, rows[item], day, who in names) for order, who, item, day in sold if item in rows],
             days=self._days,

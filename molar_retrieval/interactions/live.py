@@ -63,7 +63,7 @@ class Happening(NamedTuple):
         return Deed(self.kind, self.person, self.row, self.order, self.request)
 
 
-class Known(NamedTuple):
+class StoredHistory(NamedTuple):
     """What is stored of somebody, item rows and seconds since 1970, oldest first; and the lines of the log until then.
 
     Lines are by arrival.
@@ -83,7 +83,12 @@ class Bought(NamedTuple):
 
 
 def continued(
-    user: Known, sessions: Sequence[Known], since: Sequence[Happening], bought: Sequence[Bought], *, days: bool = False
+    user: StoredHistory,
+    sessions: Sequence[StoredHistory],
+    since: Sequence[Happening],
+    bought: Sequence[Bought],
+    *,
+    days: bool = False,
 ) -> list[tuple[int, int]]:
     """A history with what happened since: item rows, and the time of each in seconds since 1970, oldest first.
 
@@ -104,11 +109,11 @@ def continued(
         known = {(line.row, line.order) for line in (*before, *since) if line.kind == "purchase"}
         unknown = [one for one in bought if one.own and (one.row, one.order) not in known]
         every = _in_time([*others, *_ordered(every, unknown, days)])
-    gone = taken_back(one.deed for one in every)
+    gone = taken_back(one.deed for one in every) if any(one.takes for one in every) else ()
     return [(one.row or 0, one.micros // _SECOND) for n, one in enumerate(every) if one.is_own and n not in gone]
 
 
-def _explained(known: Known, others: Sequence[Happening], days: bool = False) -> list[Happening]:
+def _explained(known: StoredHistory, others: Sequence[Happening], days: bool = False) -> list[Happening]:
     """Stored entries, by their lines where there are some, what was taken back of the log, and what takes back.
 
     What takes back is left out where it had to take something that is neither in the log nor stored any more; where it
@@ -123,7 +128,7 @@ def _explained(known: Known, others: Sequence[Happening], days: bool = False) ->
     ]
     told = _told(alone, [line for line in lines if line.is_own and line.entry not in count], days)
     every = _in_time([*others, *told, *(line for line in lines if line.takes or line.entry in count)])
-    deeds = [one.deed for one in every]
+    deeds = [one.deed for one in every] if any(line.takes for line in lines) else []
     gone = taken_back(deeds)
     places = defaultdict[tuple[int | None, int], list[int]](list)
     for place in sorted(range(len(every)), key=lambda place: place in gone):
