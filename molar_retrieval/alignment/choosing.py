@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from molar_retrieval.alignment.cold_start import with_newcomers
+from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.counting import Experts
 from molar_retrieval.alignment.fusion import Fusion, fuse
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.reranking import learned
-from molar_retrieval.alignment.training import TrainingData, tower_parts
+from molar_retrieval.alignment.training import TrainingData
+from molar_retrieval.alignment.vectors import item_sides
 from molar_retrieval.arrays import Ranks
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import SettingsError
@@ -51,12 +55,14 @@ def choose(
     Raises:
         SettingsError: If there is neither a tower nor an expert.
     """
-    parts = {**tower_parts(model.network, data, model.precision), **experts.parts(data.cases)}
+    encoded = model.users_by_part(data.cases.histories(), np.arange(len(data.cases)))
+    towers = {name: Dense(encoded[name], side) for name, side in item_sides(model.network, data.warm).items()}
+    parts = {**towers, **experts.parts(data.cases)}
     if not parts:
         raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
     fusion = fuse(data.cases, parts, settings.seed)
-    model, shipped, fusion = with_newcomers(model, data, settings, fusion)
-    second, facts = learned(model, data.cases, standards, settings)
+    model, shipped, fusion = with_newcomers(model, data, settings, fusion, encoded)
+    second, facts = learned(model, data.cases, standards, settings, encoded)
     told = {
         "shares": dict(fusion.shares),
         "dropped": {name: asdict(gain) for name, gain in fusion.dropped.items()},

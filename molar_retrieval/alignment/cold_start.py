@@ -22,7 +22,7 @@ import numpy.typing as npt
 from molar_retrieval import rng
 from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.fusion import Fusion, fuse
-from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.model import AlignedModel, Encoded, of_some
 from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
 from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg, ranks, withheld_items
@@ -50,7 +50,11 @@ _MOST_LOST = 0.01
 
 
 def with_newcomers(
-    model: AlignedModel, data: TrainingData, settings: AlignSettings, fusion: Fusion
+    model: AlignedModel,
+    data: TrainingData,
+    settings: AlignSettings,
+    fusion: Fusion,
+    encoded: Encoded | None = None,
 ) -> tuple[AlignedModel, Ranks, Fusion]:
     """Give items without interactions weights of their own, and as many of ten places as validation bears.
 
@@ -58,8 +62,9 @@ def with_newcomers(
     rank the validation cases worse than its best part alone; if none are left to take, other weights are tried. They
     are the last places, or :func:`higher` ones where what ships is still no worse than that part.
 
-    The weights of ``model`` are not looked at; ``fusion`` says how the parts rank the validation cases. Returned are
-    what ships, how it ranks these cases, and the fusion whose weights it has.
+    The weights of ``model`` are not looked at; ``fusion`` says how the parts rank the validation cases, ``encoded``
+    are the vectors of who is asked in these, if they were made before. Returned are what ships, how it ranks these
+    cases, and the fusion whose weights it has.
     """
     weights, predictors, among_them = _learned(model, data, settings.seed)
     model = replace(model, newcomer_weights=weights, predictors=predictors)
@@ -73,7 +78,7 @@ def with_newcomers(
     while used is not None:
         for count in choices:
             shipped = replace(model, weights=used.weights, places=last(count))
-            found = model_ranks(shipped, data.cases)
+            found = model_ranks(shipped, data.cases, encoded)
             tried.append((shipped, found, used))
             if ndcg(found) < floor:
                 continue
@@ -81,7 +86,7 @@ def with_newcomers(
             if places == shipped.places:
                 return tried[-1]
             moved = replace(shipped, places=places)
-            moved_ranks = model_ranks(moved, data.cases)
+            moved_ranks = model_ranks(moved, data.cases, encoded)
             return tried[-1] if ndcg(moved_ranks) < floor else (moved, moved_ranks, used)
         used = used.fallback
     return max(tried, key=lambda one: ndcg(one[1]))
@@ -113,9 +118,14 @@ def higher(known: Ranks, cold: Ranks, count: int) -> Places:
     return max(borne, key=lambda places: (choices[places][1], places)) if most else last(count)
 
 
-def model_ranks(model: AlignedModel, cases: ValidationCases) -> Ranks:
-    """Ranks of the cases' targets by what ships."""
-    return ranks(cases, lambda block: model.lifted(model.scores(cases.histories(block)), ~cases.hidden(block)))
+def model_ranks(model: AlignedModel, cases: ValidationCases, encoded: Encoded | None = None) -> Ranks:
+    """Ranks of the cases' targets by what ships; ``encoded`` are the vectors of who is asked, if they were made."""
+
+    def scores(block: slice) -> Matrix:
+        found = model.scores(cases.histories(block), encoded=of_some(encoded, block))
+        return model.lifted(found, ~cases.hidden(block))
+
+    return ranks(cases, scores)
 
 
 def _learned(

@@ -32,6 +32,14 @@ from molar_retrieval.ranking.places import Places
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 from molar_retrieval.ranking.sparse_index import SparseItemIndex
 
+Encoded = Mapping[str, Matrix]
+"""Dense blocks of users' vectors by part, (n_users, width) each, before weights."""
+
+
+def of_some(encoded: Encoded | None, users: slice | Rows) -> Encoded | None:
+    """Those of some of the users."""
+    return None if encoded is None else {name: block[users] for name, block in encoded.items()}
+
 
 @dataclass(frozen=True, eq=False)
 class AlignedModel:
@@ -96,13 +104,21 @@ class AlignedModel:
     def _counts(self, name: str) -> bool:
         return bool(self.weights.get(name) or self.newcomer_weights.get(name))
 
-    def users(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> UserVectors:
-        """Vectors of the users at ``rows`` after all of their history in ``log``."""
-        return UserVectors(self.dense_users(log, rows, progress), self.sparse_users(log, rows))
+    def users(
+        self, log: InteractionLog, rows: Rows, progress: Progress = SILENT, encoded: Encoded | None = None
+    ) -> UserVectors:
+        """Vectors of the users at ``rows`` after all of their history in ``log``.
+
+        ``encoded`` are their :meth:`users_by_part`, where these were made before.
+        """
+        blocks = self.users_by_part(log, rows, progress) if encoded is None else encoded
+        return UserVectors(self._dense(blocks), self.sparse_users(log, rows))
 
     def dense_users(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> Matrix:
         """The dense vectors alone."""
-        blocks = self.users_by_part(log, rows, progress)
+        return self._dense(self.users_by_part(log, rows, progress))
+
+    def _dense(self, blocks: Encoded) -> Matrix:
         return np.concatenate([blocks[block.name] for block in self.dense_parts], axis=1)
 
     def sparse_users(self, log: InteractionLog, rows: Rows) -> csr_matrix:
@@ -110,7 +126,7 @@ class AlignedModel:
         chosen = log.of_users(rows)
         return _side_by_side([one.read(chosen) for one in self._weighted], len(rows))
 
-    def users_by_part(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> dict[str, Matrix]:
+    def users_by_part(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> Encoded:
         """The dense blocks of users' vectors by part, whether the part has a weight or not."""
         blocks = encode_users(self.network, log, rows, precision=self.precision, progress=progress)
         if self.content_knn is not None:
@@ -180,12 +196,13 @@ class AlignedModel:
         factors = self.factors(aim)
         return {part: weight * factors.get(part, 1.0) for part, weight in self.weights.items()}
 
-    def scores(self, log: InteractionLog, aim: Aim = NEXT) -> Matrix:
+    def scores(self, log: InteractionLog, aim: Aim = NEXT, encoded: Encoded | None = None) -> Matrix:
         """Scores of all items for each history, shape (n_users, n_items), before newcomers are :meth:`lifted`.
 
-        Popularity is that at ``log.asked_at`` where the model has seen a log, see :meth:`seeing`.
+        Popularity is that at ``log.asked_at`` where the model has seen a log, see :meth:`seeing`; ``encoded`` as of
+        :meth:`users`.
         """
-        return self.scores_of(self.users(log, np.arange(log.n_users)), log, aim)
+        return self.scores_of(self.users(log, np.arange(log.n_users), encoded=encoded), log, aim)
 
     def scores_of(self, users: UserVectors, log: InteractionLog, aim: Aim = NEXT) -> Matrix:
         """The same for vectors that were made before, of the histories in ``log``."""

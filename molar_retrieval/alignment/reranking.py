@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.validation import ValidationCases, ndcg, rank_block, sample
+from molar_retrieval.alignment.model import AlignedModel, Encoded, of_some
+from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg, rank_block
 from molar_retrieval.arrays import Array, Ranks
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.ranking.features import features, names
@@ -99,18 +99,23 @@ def fit(
 
 
 def learned(
-    model: AlignedModel, cases: ValidationCases, numbers: Mapping[str, tuple[float, float]], settings: AlignSettings
+    model: AlignedModel,
+    cases: ValidationCases,
+    numbers: Mapping[str, tuple[float, float]],
+    settings: AlignSettings,
+    encoded: Encoded | None = None,
 ) -> tuple[Reranker | None, dict[str, Any]]:
     """The re-ranker of a trained model, if validation bears it out, else None; and facts for the manifest.
 
     It is used where it makes what came next likelier by more than chance, two standard errors of the mean over users'
     cases, and ranks it no worse. Large numbers of cases are sampled; ``numbers`` holds mean and standard deviation of
-    the model's numbers, by field; of the settings ``rerank``, ``seed`` and ``threads`` matter.
+    the model's numbers, by field; of the settings ``rerank``, ``seed`` and ``threads`` matter; ``encoded`` are the
+    vectors of who is asked, if they were made before.
     """
     if settings.rerank is False:
         return None, {}
-    chosen = sample(cases, _MOST_CASES, rng.generator(settings.seed, "re-ranking cases"))
-    lists = lists_of(model, chosen)
+    chosen = drawn(len(cases), _MOST_CASES, rng.generator(settings.seed, "re-ranking cases"))
+    lists = lists_of(model, cases.select(chosen), of_some(encoded, chosen))
     found = fit(lists, names(model.table, tuple(numbers)), numbers, settings)
     if found is None:
         return None, {"cases": int((lists.target >= 0).sum())}
@@ -122,7 +127,7 @@ def learned(
     return reranker if used else None, {**facts, "used": bool(used)}
 
 
-def lists_of(model: AlignedModel, cases: ValidationCases) -> Lists:
+def lists_of(model: AlignedModel, cases: ValidationCases, encoded: Encoded | None = None) -> Lists:
     """The known items among the candidates of some cases, in what ships without a second stage."""
     width = min(CANDIDATES, len(cases.candidates))
     count = len(names(model.table, [""] * model.table.numbers.shape[1]))
@@ -131,7 +136,7 @@ def lists_of(model: AlignedModel, cases: ValidationCases) -> Lists:
     target, beyond = np.full(len(cases), -1), np.zeros(len(cases), np.int64)
     for block in cases.blocks():
         log, allowed = cases.histories(block), ~cases.hidden(block)
-        users = model.users(log, np.arange(log.n_users))
+        users = model.users(log, np.arange(log.n_users), encoded=of_some(encoded, block))
         table = model.lifted(model.scores_of(users, log), allowed)
         for user, every in enumerate(model.candidates(table, allowed, users, log)):
             places = np.flatnonzero(~every.cold)

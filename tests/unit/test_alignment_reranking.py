@@ -216,7 +216,7 @@ def test_facts_can_be_written_down_where_it_is_not_used(monkeypatch: pytest.Monk
     lists = made(0.0)
     reranker, judged, _ = fitted(lists)
     losses = -np.ones(len(lists.scores), np.float32) - np.arange(len(lists.scores)) % 2
-    monkeypatch.setattr(reranking, "lists_of", lambda model, cases: lists)
+    monkeypatch.setattr(reranking, "lists_of", lambda *_: lists)
     monkeypatch.setattr(reranking, "fit", lambda *_: (reranker, judged, losses))
     model = model_of()
     log = training_log()
