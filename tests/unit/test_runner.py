@@ -43,7 +43,7 @@ def test_where_a_process_is_killed_the_run_ends_all_the_same(tmp_path: Path) -> 
 
 
 def test_a_shard_that_always_kills_is_an_error_at_last(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="killed before they have made any of the shards that are left"):
+    with pytest.raises(BackendError, match="workers end before they have made any of the shards that are left"):
         InProcesses(2).run(SquaresJob(tmp_path, deadly=2, times=99), SHARDS)
     kept = contents(tmp_path)
     assert "2.txt" not in kept
