@@ -102,8 +102,8 @@ def _counting(n: Sizes) -> float:
     if known <= min(MOST_IN_A_MATRIX, max(ALWAYS_IN_ONE, OF_A_PERSON * n.people)):
         taken = 12.0 * known**2 + 18 * n.cells
     else:
-        taken = 1.1e9 if n.pairs > MOST_PAIRS else 30 * n.pairs
-    neighbours = 90 * n.interactions + 14 * n.kept * n.items
+        taken = 0.8e9 if n.pairs > MOST_PAIRS else 30 * n.pairs
+    neighbours = 36 * n.interactions + 16 * n.kept * n.items
     of_items = (140 + 4 * n.features + 24 * n.kept) * n.items
     return 42 * n.interactions + 110 * n.people + of_items + max(taken, neighbours)
 

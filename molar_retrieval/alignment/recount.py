@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -29,6 +28,7 @@ from molar_retrieval.experts.fit import (
     block_ease,
     ease,
     item_neighbours,
+    order,
     sequence,
 )
 from molar_retrieval.experts.histories import countable, known_items
@@ -93,7 +93,7 @@ def recount(
         elif one.name == SEQUENCE:
             counted = sums.followed
             if counted is None:
-                counted = FollowedInBlocks(log, setting["window"], setting["decay"])
+                counted = FollowedInBlocks(log, *order(setting))
             item_item.append(sequence(log, counted, setting, partners, few, counting))
         elif setting["model"] == EASE:
             item_item.append(ease(whole(), setting, partners, log.n_items, few))
@@ -148,19 +148,18 @@ def _summed(
     *,
     together: bool,
 ) -> tuple[PairSums, int | None]:
-    order: Mapping[str, Any] = chosen.get(SEQUENCE, {"window": 0, "decay": 0.0})
     together = together or any(setting["model"] == EASE for setting in chosen.values())
-    window, decay = int(order["window"]), float(order["decay"])
+    window, decay, fade = order(chosen.get(SEQUENCE, {"window": 0, "decay": 0.0}))
     if (window and many_pairs(log, window)) or (together and many_pairs(log)):
         return PairSums(), None
     if base is not None:
         sums, before = base
-        asked = (window, decay, bool(window), together)
-        has = (sums.window, sums.decay, sums.followed is not None, sums.together is not None)
+        asked = (window, decay, fade, bool(window), together)
+        has = (sums.window, sums.decay, sums.fade, sums.followed is not None, sums.together is not None)
         if asked == has and all(len(countable(one)) == len(one) for one in (before, log)):
             old, new = changed_users(before, log, rows)
             return sums.with_changes(before.of_users(old), log.of_users(new), rows), len(new)
-    return PairSums.of(log, window=window, decay=decay, together=together), None
+    return PairSums.of(log, window=window, decay=decay, fade=fade, together=together), None
 
 
 def save_sums(sums: PairSums, version: Path) -> None:

@@ -16,6 +16,7 @@ from molar_retrieval.alignment.light_tower import LightTower
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.experts.fading import faded
 from molar_retrieval.experts.habits import HABITS, Habits
 from molar_retrieval.index import SparseVector
 from molar_retrieval.manifest import Manifest
@@ -44,25 +45,30 @@ class UserVectors:
 class HistoryReading:
     """How much each item of a history counts: of its ``last`` items ``decay`` less per place from the end.
 
-    Without these every item counts once, in a long history less, by the square root of its length.
+    With a ``fade`` its time before the end counts as well. Without these every item counts once, in a long history
+    less, by the square root of its length.
     """
 
     decay: float | None = None
     last: int | None = None
+    fade: float = 0.0
 
     @classmethod
     def of(cls, memory: Array) -> Self:
         """From the tensor ``memory`` of an item-to-item expert."""
-        return cls(float(memory[0]), int(memory[1])) if len(memory) else cls()
+        return cls(float(memory[0]), int(memory[1]), *memory[2:].tolist()) if len(memory) else cls()
 
-    def __call__(self, items: Rows) -> tuple[Rows, Matrix]:
-        """The different items of a history, (L,), ascending, and how much each counts."""
+    def __call__(self, items: Rows, times: Rows) -> tuple[Rows, Matrix]:
+        """The different items of a history, taken at ``times``, in seconds, ascending, and how much each counts."""
         if self.decay is None or self.last is None:
             rows = np.unique(items)
             return rows, np.full(len(rows), 1 / np.sqrt(max(1, len(rows))), np.float32)
         recent = items[-self.last :]
         rows, place = np.unique(recent, return_inverse=True)
         powers = np.power(self.decay, np.arange(len(recent) - 1, -1, -1))
+        if self.fade:
+            seconds = times[-len(recent) :]
+            powers = powers * faded(seconds[-1:] - seconds, self.fade)
         return rows, np.bincount(place, powers, minlength=len(rows)).astype(np.float32)
 
 
@@ -138,7 +144,7 @@ class UserEncoder:
             return np.ones(1, np.float32)
         if part == NEIGHBOURS and self.taste is not None:
             table, reading = self.taste
-            rows, weights = reading(items)
+            rows, weights = reading(items, times)
             read: Matrix = unit((weights @ table[rows])[None])[0]
             return read
         tower = self.towers[part]
@@ -157,7 +163,7 @@ class UserEncoder:
         return vectors
 
     def _sparse(self, items: Rows, times: Rows) -> SparseVector:
-        found = [reading(items) for reading in self.reads]
+        found = [reading(items, times) for reading in self.reads]
         if self.habits is not None:
             found.append(self.habits(items, times))
         indices = [rows + number * len(self.features) for number, (rows, _) in enumerate(found)]

@@ -59,8 +59,8 @@ class BlockEASE:
         if counting is not None and self.groups:
             blocks = [self.groups[first : first + _AT_ONCE] for first in range(0, len(self.groups), _AT_ONCE)]
             work = SolvedColumns(n_items, self.neighbours, regularisation, partners, least)
-            return counting.columns(work, self.taken.to_tensors(core=True), blocks, n_items)
-        return side_by_side(self._parts(regularisation, partners, least), n_items)
+            return counting.columns(work, self.taken.to_tensors(core=True), blocks, n_items).tocsr()
+        return side_by_side(self._parts(regularisation, partners, least), n_items).tocsr()
 
     def solved(self, items: Rows, regularisation: float, partners: int, least: int = 1) -> csc_matrix:
         """The same for the items of one group, shape (n_items, len(items))."""
@@ -83,6 +83,8 @@ class BlockEASE:
             groups = self.groups[first : first + _AT_ONCE]
             return np.concatenate(groups), self.several(groups, regularisation, partners, least)
 
+        import scipy.linalg.lapack  # noqa: F401 - it has a BLAS of its own, whose threads are limited as well once it is there
+
         threads = max([1, *(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")])
         if self.groups:
             self.taken.among(self.groups[0])  # what is counted once is, before there are threads
@@ -103,6 +105,8 @@ class SolvedColumns:
 
     def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
         """What solves a block, which is of groups."""
+        import scipy.linalg.lapack  # noqa: F401 - as above: whoever asks limits threads
+
         blocks = BlockEASE(Taken.of_tensors(tensors, self.n_items), self.neighbours, [])
 
         def solved(block: Block) -> csc_matrix:

@@ -15,6 +15,7 @@ from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts import taken
 from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.company import FewPairs
+from molar_retrieval.experts.fading import faded
 from molar_retrieval.experts.histories import countable
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.order import followers, rounded, scales
@@ -23,6 +24,7 @@ from molar_retrieval.interactions.arrays import of_tensors, to_tensors
 from molar_retrieval.interactions.log import InteractionLog
 
 _READ = ("offsets", "item", "strength")
+_TIMES = "timestamp"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +35,13 @@ class FollowedInBlocks:
         log: Whose.
         window: Places up to which distances count, 1 or more.
         decay: Per place.
+        fade: By the time in between.
     """
 
     log: InteractionLog
     window: int
     decay: float
+    fade: float = 0.0
 
     @cached_property
     def blocks(self) -> list[slice]:
@@ -84,11 +88,11 @@ class FollowedInBlocks:
         """All columns, shape (n_items, n_items), by ``counting``; None: by this thread."""
         if counting is not None:
             least = 1 if few is None else few.least
-            work = FollowedColumns(self.log.n_items, self.window, self.decay, shrink, ordered, count, least)
-            return counting.columns(work, self._tensors(few), self.blocks, self.log.n_items)
+            work = FollowedColumns(self.log.n_items, self.window, self.decay, self.fade, shrink, ordered, count, least)
+            return counting.columns(work, self._tensors(few), self.blocks, self.log.n_items).tocsr()
         rows = np.arange(self.log.n_items)
         parts = ((rows[block], self.cooccurrence(block, shrink, ordered, count, few)) for block in self.blocks)
-        return side_by_side(parts, self.log.n_items)
+        return side_by_side(parts, self.log.n_items).tocsr()
 
     def between(self, items: Rows) -> Matrix:
         """F between some items, ascending, shape (m, m), float32."""
@@ -99,7 +103,11 @@ class FollowedInBlocks:
         return found
 
     def _tensors(self, few: FewPairs | None) -> dict[str, Array]:
-        read = {name: values for name, values in to_tensors(self.log).items() if name in _READ}
+        read = {
+            name: values
+            for name, values in to_tensors(self.log).items()
+            if name in (*_READ, *([_TIMES] if self.fade else []))
+        }
         if few is None:
             return read
         whose = few.pairs if isinstance(few.pairs, Taken) else Taken.of(countable(self.log))
@@ -117,6 +125,8 @@ class FollowedInBlocks:
                 own = places[room >= distance]
                 other = own + sign * distance
                 values = np.full(len(own), self.decay ** (distance - 1))
+                if self.fade:
+                    values *= faded(sign * (log.timestamp[other] - log.timestamp[own]), self.fade)
                 if log.strength is not None:
                     values *= log.strength[other] * log.strength[own]
                 yield log.item[other], log.item[own], rounded(values)
@@ -129,6 +139,7 @@ class FollowedColumns:
     n_items: int
     window: int
     decay: float
+    fade: float
     shrink: float
     ordered: bool
     most: int
@@ -139,7 +150,7 @@ class FollowedColumns:
         """What counts a block."""
         log = of_tensors(tensors, self.n_items)
         few = FewPairs(self.least, Taken.of_tensors(tensors, self.n_items), 0.0) if self.least > 1 else None
-        blocks = FollowedInBlocks(log, self.window, self.decay)
+        blocks = FollowedInBlocks(log, self.window, self.decay, self.fade)
 
         def counted(block: Block) -> csc_matrix:
             assert isinstance(block, slice)
@@ -148,6 +159,6 @@ class FollowedColumns:
         return counted
 
 
-def followed(log: InteractionLog, window: int, decay: float) -> csr_matrix | FollowedInBlocks:
+def followed(log: InteractionLog, window: int, decay: float, fade: float = 0.0) -> csr_matrix | FollowedInBlocks:
     """Counts of all pairs, or in blocks where there may be too many of them to be in memory at once."""
-    return FollowedInBlocks(log, window, decay) if many_pairs(log, window) else followers(log, window, decay)
+    return (FollowedInBlocks if many_pairs(log, window) else followers)(log, window, decay, fade)

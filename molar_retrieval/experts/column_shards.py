@@ -11,7 +11,7 @@ from typing import Protocol, Self
 
 import numpy as np
 from safetensors.numpy import save_file
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csc_matrix
 from threadpoolctl import threadpool_limits
 
 from molar_retrieval import fingerprint
@@ -58,7 +58,7 @@ class Counting:
 
     def columns(
         self, work: ColumnWork, tensors: Mapping[str, Array], blocks: Sequence[Block], n_items: int
-    ) -> csr_matrix:
+    ) -> csc_matrix:
         """The columns of all blocks, shape (n_items, n_items), float32; those of other items are empty."""
         items = [_items(block) for block in blocks]
         read = fingerprint.of_bytes(

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csc_matrix, csr_matrix, hstack, triu
+from scipy.sparse import csc_matrix, csr_matrix, triu
 
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.experts.sums import PairSums
-from molar_retrieval.experts.taken import Taken, many_pairs
+from molar_retrieval.experts.taken import Taken, many_pairs, side_by_side
 from molar_retrieval.interactions.log import InteractionLog
 
 _BLOCK = 1024
@@ -48,9 +48,10 @@ class FewPairs:
     def taken_from(self, weights: csr_matrix | csc_matrix, items: slice = slice(None)) -> csr_matrix | csc_matrix:
         """Weights from all items to those of a range (columns), without those of these pairs."""
         if isinstance(self.pairs, Taken) and items == slice(None):
-            columns = weights.tocsc()
-            return csr_matrix(hstack([self.taken_from(columns[:, block], block) for block in self.pairs.blocks]))
-        rest = weights - weights.multiply(self._columns(items))
+            columns, rows = weights.tocsc(), np.arange(weights.shape[1])
+            rest = ((rows[block], self.taken_from(columns[:, block], block)) for block in self.pairs.blocks)
+            return side_by_side(rest, len(rows)).tocsr()
+        rest = weights - weights.multiply(self._partners(items).T)
         rest.eliminate_zeros()
         return rest.asformat(weights.format)
 
@@ -59,15 +60,17 @@ class FewPairs:
 
         Pairs that nobody had stay: an inverse gives them a weight that says nothing of anybody who had both.
         """
+        place = np.full((self.pairs.of_items if isinstance(self.pairs, Taken) else self.pairs).shape[0], -1)
+        place[columns] = np.arange(len(columns))
         for begin in range(0, len(columns), _BLOCK):
-            few = self._columns(columns[begin : begin + _BLOCK])[columns].tocoo()
-            weights[few.row, begin + few.col] = 0
+            few = self._partners(columns[begin : begin + _BLOCK]).tocoo()
+            known = place[few.col] >= 0
+            weights[place[few.col[known]], begin + few.row[known]] = 0
         return weights
 
-    def _columns(self, items: slice | Rows) -> csr_matrix:
-        if isinstance(self.pairs, Taken):
-            return csr_matrix(_few(self.pairs.together(items), self.least).T)
-        return csr_matrix(self.pairs[:, items])
+    def _partners(self, items: slice | Rows) -> csr_matrix:
+        """Of some items (rows) all others that make such a pair with them."""
+        return _few(self.pairs.together(items), self.least) if isinstance(self.pairs, Taken) else self.pairs[items]
 
 
 def _few(together: csr_matrix, least: int) -> csr_matrix:

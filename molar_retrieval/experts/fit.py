@@ -35,14 +35,14 @@ COOCCURRENCE, REGRESSION, EASE, BLOCK_EASE, ITEM_KNN = "co-occurrence", "regress
 """Models of the counting experts, by which a setting names them."""
 SEQUENCE, LINEAR, CONTENT, TREND = NAMES = ("sequence", "linear", "neighbours", "trend")
 COUNTS: tuple[Setting, ...] = (
-    {"window": 10, "decay": 0.9, "shrink": 20, "memory": 0.8, "ordered": True},
-    {"window": 20, "decay": 0.95, "shrink": 20, "memory": 0.9, "ordered": True},
-    {"window": 20, "decay": 0.95, "shrink": 5, "memory": 0.95, "ordered": False},
+    {"window": 10, "decay": 0.9, "fade": 0.3, "shrink": 20, "memory": 0.8, "ordered": True},
+    {"window": 20, "decay": 0.95, "fade": 0.3, "shrink": 20, "memory": 0.9, "ordered": True},
+    {"window": 20, "decay": 0.95, "fade": 0.3, "shrink": 5, "memory": 0.95, "ordered": False},
 )
 """Of co-occurrence, from what follows at once to what is taken in the same weeks."""
 REGRESSIONS: tuple[Setting, ...] = (
-    {"window": 20, "decay": 0.8, "regularisation": 300, "damping": 0.15},
-    {"window": 30, "decay": 0.9, "regularisation": 1000, "damping": 0.0},
+    {"window": 20, "decay": 0.8, "fade": 0.3, "regularisation": 300, "damping": 0.15},
+    {"window": 30, "decay": 0.9, "fade": 0.3, "regularisation": 1000, "damping": 0.0},
 )
 REGULARISATIONS = (500, 100, 2000)
 BLOCKS: tuple[Setting, ...] = (
@@ -156,7 +156,7 @@ def _sequences(log: InteractionLog, count: int, few: FewPairs | None, counting: 
     counted = lru_cache(maxsize=1)(partial(followed, log))
 
     def fitted(setting: Setting) -> ItemItemWeights:
-        return sequence(log, counted(setting["window"], setting["decay"]), setting, count, few, counting)
+        return sequence(log, counted(*order(setting)), setting, count, few, counting)
 
     counts: list[Setting] = [{"model": COOCCURRENCE, **setting} for setting in COUNTS]
     regressions: list[Setting] = [{"model": REGRESSION, **setting} for setting in REGRESSIONS]
@@ -167,6 +167,11 @@ def _sequences(log: InteractionLog, count: int, few: FewPairs | None, counting: 
     return [(setting, partial(fitted, setting)) for setting in chosen], note
 
 
+def order(setting: Setting) -> tuple[int, float, float]:
+    """Window, decay and fade of what is counted for the ``sequence`` expert; former versions knew no fade."""
+    return int(setting["window"]), float(setting["decay"]), float(setting.get("fade", 0.0))
+
+
 def sequence(
     log: InteractionLog,
     followed: csr_matrix | FollowedInBlocks,
@@ -175,7 +180,7 @@ def sequence(
     few: FewPairs | None = None,
     counting: Counting | None = None,
 ) -> ItemItemWeights:
-    """What is taken after what, by :func:`followers` of the log with the setting's window and decay.
+    """What is taken after what, by :func:`followers` of the log with the setting's window, decay and fade.
 
     Pairs of ``few`` are left out; ``counting`` counts blocks, None: this process.
     """
@@ -185,14 +190,14 @@ def sequence(
             own = followed.strongest(shrink, ordered, count, few, counting)
         else:
             own = strongest(_shared(cooccurrence(log, followed, shrink, ordered), few), count)
-        return ItemItemWeights(SEQUENCE, own, memory, reach(memory))
+        return ItemItemWeights(SEQUENCE, own, memory, reach(memory), order(setting)[2])
     if isinstance(followed, FollowedInBlocks):
         followed = followed.between(np.flatnonzero(known_items(log)))
     decay = setting["decay"]
     model = NextItem.of(log, followed, decay)
     weights = model.weights(setting["regularisation"], setting["damping"])
     own = strongest(weights if few is None else few.cleared(weights, model.columns), count)
-    return ItemItemWeights(SEQUENCE, _spread(own, model.columns, log.n_items), decay, reach(decay))
+    return ItemItemWeights(SEQUENCE, _spread(own, model.columns, log.n_items), decay, reach(decay), order(setting)[2])
 
 
 def _linear(log: InteractionLog, count: int, few: FewPairs | None, blocks: bool, counting: Counting | None) -> _Grid:
@@ -238,7 +243,7 @@ def again(
     Pairs of ``few`` are left out; ``counting`` makes what is made in blocks, None: this process.
     """
     if name == SEQUENCE:
-        return sequence(log, followed(log, setting["window"], setting["decay"]), setting, count, few, counting)
+        return sequence(log, followed(log, *order(setting)), setting, count, few, counting)
     log = countable(log)
     if setting["model"] == EASE:
         return ease(linear.EASECounts.of(log), setting, count, log.n_items, few)

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.arrays import Mask
+from molar_retrieval.experts.fading import faded
 from molar_retrieval.interactions.log import InteractionLog
 
 _NEGLIGIBLE = 1e-6
@@ -29,16 +30,20 @@ def binary(log: InteractionLog) -> csr_matrix:
     return matrix
 
 
-def decayed(log: InteractionLog, decay: float, last: int) -> csr_matrix:
+def decayed(log: InteractionLog, decay: float, last: int, fade: float = 0.0) -> csr_matrix:
     """Users × items: ``decay ** d``, in (0, 1], for the interaction d places before the last one, float32.
 
-    Only the ``last`` interactions of a history count.
+    Only the ``last`` interactions of a history count, :func:`~molar_retrieval.experts.fading.faded` by the time between
+    each and the last one.
     """
     ends = np.repeat(log.offsets[1:], np.diff(log.offsets))
     place = ends - 1 - np.arange(len(log))
     keep = place < last
     before = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
-    values = np.power(decay, place[keep]).astype(np.float32)
+    values = np.power(decay, place[keep])
+    if fade:
+        values *= faded((log.timestamp[ends - 1] - log.timestamp)[keep], fade)
+    values = values.astype(np.float32)
     matrix = csr_matrix((values, log.item[keep], before[log.offsets]), shape=(log.n_users, log.n_items))
     matrix.sum_duplicates()
     return matrix

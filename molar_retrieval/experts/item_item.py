@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
 from molar_retrieval.arrays import Array, Mask, Matrix, Rows
 from molar_retrieval.experts.histories import binary, decayed
@@ -23,20 +23,22 @@ class ItemItemWeights:
     """Scores are a history times the weights from its items (rows) to all others (columns), shape (n_items, n_items).
 
     With a ``memory`` the ``last`` interactions of a history count, each of which loses that weight per place from the
-    end; without, every item counts once, in a long history less, by the square root of its length.
+    end, and is :func:`~molar_retrieval.experts.fading.faded` by its time before the end; without, every item counts
+    once, in a long history less, by the square root of its length.
     """
 
     name: str
     weights: csr_matrix
     memory: float | None = None
     last: int | None = None
+    fade: float = 0.0
 
     def read(self, log: InteractionLog) -> csr_matrix:
         """How much each item of the histories counts, shape (n_users, n_items), float32."""
         if self.memory is None or self.last is None:
             taken = binary(log)
             return csr_matrix(diags_array(1 / np.sqrt(np.maximum(np.diff(taken.indptr), 1)).astype(np.float32)) @ taken)
-        return decayed(log, self.memory, self.last)
+        return decayed(log, self.memory, self.last, self.fade)
 
     def moved(self, rows: Rows, n_items: int) -> Self:
         """The same over other items: row n is at ``rows[n]`` now, -1 where it is gone; new items have no weights."""
@@ -49,7 +51,7 @@ class ItemItemWeights:
 
     def to_tensors(self, prefix: str) -> dict[str, Array]:
         """All but the name as arrays whose names begin with ``prefix``; no memory is an empty array."""
-        reads = [] if self.memory is None or self.last is None else [self.memory, self.last]
+        reads = [] if self.memory is None or self.last is None else [self.memory, self.last, self.fade]
         return {
             f"{prefix}data": self.weights.data.astype(np.float32),
             f"{prefix}indices": self.weights.indices.astype(np.int32),
@@ -63,11 +65,17 @@ class ItemItemWeights:
         data, indices, indptr, memory = (tensors[prefix + part] for part in ("data", "indices", "indptr", "memory"))
         n_items = len(indptr) - 1
         weights = csr_matrix((data, indices, indptr), shape=(n_items, n_items))
-        return cls(name, weights, float(memory[0]), int(memory[1])) if len(memory) else cls(name, weights)
+        if not len(memory):
+            return cls(name, weights)
+        return cls(
+            name, weights, float(memory[0]), int(memory[1]), *memory[2:].tolist()
+        )  # none of former versions fades
 
 
 def moved(matrix: csr_matrix, rows: Rows, n_items: int) -> csr_matrix:
     """A matrix of items by items whose row and column n are at ``rows[n]`` now, -1 where they are gone."""
+    if len(rows) == n_items and (rows == np.arange(n_items)).all():
+        return matrix
     entries = matrix.tocoo()
     row, column = rows[entries.row], rows[entries.col]
     here = (row >= 0) & (column >= 0)
@@ -79,11 +87,15 @@ def strongest(weights: csr_matrix | Matrix, count: int) -> csr_matrix:
 
     Negative weights say what speaks against an item; without them a linear model ranks worse.
     """
-    rows, values, lengths = _of_dense(weights, count) if isinstance(weights, np.ndarray) else _of_sparse(weights, count)
+    shape = weights.shape
+    if isinstance(weights, np.ndarray):
+        rows, values, lengths = _of_dense(weights, count)
+    else:
+        weights = weights.tocsc()  # where nobody else has them they are not there twice
+        rows, values, lengths = _of_columns(weights, count)
+    del weights
     borders = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    # The columns of a matrix are the rows of its transpose.
-    by_column = csr_matrix((values.astype(np.float32), rows, borders), shape=weights.shape[::-1])
-    return csr_matrix(by_column.T)
+    return csc_matrix((values.astype(np.float32), rows, borders), shape=shape).tocsr()
 
 
 def _of_dense(weights: Matrix, count: int) -> tuple[Rows, Array, Rows]:
@@ -98,8 +110,7 @@ def _of_dense(weights: Matrix, count: int) -> tuple[Rows, Array, Rows]:
     return np.concatenate(rows), np.concatenate(values), np.concatenate(lengths)
 
 
-def _of_sparse(weights: csr_matrix, count: int) -> tuple[Rows, Array, Rows]:
-    columns = weights.tocsc()
+def _of_columns(columns: csc_matrix, count: int) -> tuple[Rows, Array, Rows]:
     if not columns.data.all():
         columns = columns.copy()
         columns.eliminate_zeros()

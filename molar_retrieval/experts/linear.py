@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.sparse import csc_matrix, csr_matrix, diags_array
+from scipy.sparse import csc_matrix, csr_matrix
 
 from molar_retrieval.arrays import Array, Mask, Matrix, Rows
 from molar_retrieval.errors import DataError
@@ -23,6 +23,8 @@ SMALL = 2_000
 """… unless it is one of so few items."""
 _FEW_USERS = 2  # so many times as many items make a matrix of users the cheaper one
 _BLOCK = 1024
+_USERS = 1 << 16
+"""Whose interactions are weighed at a time."""
 _PARTS = ("data", "indices", "indptr")
 
 
@@ -145,23 +147,28 @@ def _weighted(log: InteractionLog, weighting: str, shrink: float) -> csr_matrix:
     counts = to_csr(log).astype(np.float64)
     if weighting == "bm25":
         return csr_matrix(bm25_weight(counts.T, K1=1.2, B=0.75).T)
-    weighted = csr_matrix(tfidf_weight(counts.T).T) if weighting == "tfidf" else counts
-    squares = weighted.power(2)
-    lengths = np.sqrt(squares.sum(axis=0).A1 + shrink * squares.data.mean())
-    return csr_matrix(weighted @ diags_array(np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)))
+    if weighting == "tfidf":
+        for begin in range(0, log.n_users, _USERS):  # the library copies what it weighs, several times
+            some = slice(counts.indptr[begin], counts.indptr[min(begin + _USERS, log.n_users)])
+            counts.data[some] = csr_matrix(tfidf_weight(counts[begin : begin + _USERS].T).T).data
+    squares = counts.data**2
+    lengths = np.sqrt(np.bincount(counts.indices, squares, log.n_items) + shrink * squares.mean())
+    counts.data *= np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)[counts.indices]
+    return counts
 
 
 def _knn_in_blocks(weighted: csr_matrix, neighbours: int, counting: Counting | None) -> csr_matrix:
     """The same sums as the library's; of equally similar items the first ones stay, where it keeps any of them."""
     of_items, n_items = csr_matrix(weighted.T), weighted.shape[1]
-    pairs = (of_items != 0).astype(np.float64) @ np.diff(weighted.indptr)
+    lengths = np.diff(weighted.indptr)
+    pairs = np.bincount(weighted.indices, np.repeat(lengths, lengths), n_items)
     blocks, work = ranges(pairs.astype(np.int64)), NearestColumns(n_items, neighbours)
     tensors = {f"users.{part}": getattr(weighted, part) for part in _PARTS}
     tensors |= {f"items.{part}": getattr(of_items, part) for part in _PARTS}
     if counting is not None:
-        return csr_matrix(counting.columns(work, tensors, blocks, n_items).T)
+        return counting.columns(work, tensors, blocks, n_items).T
     rows, nearest = np.arange(n_items), work.of(tensors)
-    return csr_matrix(side_by_side(((rows[block], nearest(block)) for block in blocks), n_items).T)
+    return side_by_side(((rows[block], nearest(block)) for block in blocks), n_items).T
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
 from molar_retrieval.arrays import Matrix, Rows
+from molar_retrieval.experts.fading import faded
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
 
@@ -16,12 +17,13 @@ _UNIT = 2.0**30
 """Parts of one that exact counts are rounded to."""
 
 
-def followers(log: InteractionLog, window: int, decay: float, *, exact: bool = False) -> csr_matrix:
+def followers(log: InteractionLog, window: int, decay: float, fade: float = 0.0, *, exact: bool = False) -> csr_matrix:
     """How often item j came after item i, ``decay ** (distance - 1)`` each time, shape (n_items, n_items), float32.
 
-    Distances are counted in places, up to ``window``. An interaction of a weaker kind is that much of one. Where it is
-    to be ``exact``, each addend is rounded to a multiple of 2⁻³⁰ and the sums are float64: then they are the same in
-    whatever order users are added and taken away again, up to eight million occurrences of a pair.
+    Distances are counted in places, up to ``window``, and each time is :func:`~molar_retrieval.experts.fading.faded` by
+    the seconds between the two. An interaction of a weaker kind is that much of one. Where it is to be ``exact``, each
+    addend is rounded to a multiple of 2⁻³⁰ and the sums are float64: then they are the same in whatever order users are
+    added and taken away again, up to eight million occurrences of a pair.
     """
     shape = (log.n_items, log.n_items)
     number: type[np.floating[Any]] = np.float64 if exact else np.float32
@@ -31,6 +33,8 @@ def followers(log: InteractionLog, window: int, decay: float, *, exact: bool = F
         same = user[distance:] == user[:-distance]
         pairs = log.item[:-distance][same], log.item[distance:][same]
         values = np.full(len(pairs[0]), decay ** (distance - 1), number)
+        if fade:
+            values *= faded((log.timestamp[distance:] - log.timestamp[:-distance])[same], fade)
         if log.strength is not None:
             values *= log.strength[:-distance][same] * log.strength[distance:][same]
         if exact:
@@ -87,7 +91,9 @@ class NextItem:
         """From :func:`followers` of the same log, with this decay; a dense matrix is between known items alone.
 
         Its window w must hold nearly all of the weight, ``2 · decay ** (w + 1) < 1 − decay``: the matrix to be
-        inverted, which is made of the same counts, is surely positive definite only then.
+        inverted, which is made of the same counts, is surely positive definite only then. Counts that fade with time
+        leave it so: a convex law of the gap that falls to 0 is positive definite itself (Pólya's criterion), and so are
+        products of such laws, element by element (Schur).
         """
         columns = np.flatnonzero(known_items(log))
         counts = _counts(log)[columns]

@@ -26,20 +26,24 @@ _BLOCK = 4096
 class PairSums:
     """What the counting experts are made of, each of shape (n_items, n_items), or None where no expert asks for it.
 
-    ``followed`` is :func:`molar_retrieval.experts.order.followers` with a ``window`` and a ``decay``; ``together`` says
-    how many users took two items, in its upper triangle, as far as their histories are :func:`countable`.
+    ``followed`` is :func:`molar_retrieval.experts.order.followers` with a ``window``, a ``decay`` and a ``fade``;
+    ``together`` says how many users took two items, in its upper triangle, as far as their histories are
+    :func:`countable`.
     """
 
     window: int = 0
     decay: float = 0.0
     followed: csr_matrix | None = None
     together: csr_matrix | None = None
+    fade: float = 0.0
 
     @classmethod
-    def of(cls, log: InteractionLog, *, window: int = 0, decay: float = 0.0, together: bool = False) -> Self:
+    def of(
+        cls, log: InteractionLog, *, window: int = 0, decay: float = 0.0, fade: float = 0.0, together: bool = False
+    ) -> Self:
         """Count; a window of 0: nobody asks what follows."""
-        followed = followers(log, window, decay, exact=True) if window else None
-        return cls(window, decay, followed, _together(countable(log)) if together else None)
+        followed = followers(log, window, decay, fade, exact=True) if window else None
+        return cls(window, decay, followed, _together(countable(log)) if together else None, fade)
 
     def moved(self, rows: Rows, n_items: int) -> Self:
         """The same over other items: row n is at ``rows[n]`` now, -1 where it is gone; shape (n_items,) before."""
@@ -56,7 +60,7 @@ class PairSums:
         """
         followed = together = None
         if self.followed is not None:
-            old, new = (followers(log, self.window, self.decay, exact=True) for log in (before, after))
+            old, new = (followers(log, self.window, self.decay, self.fade, exact=True) for log in (before, after))
             followed = _without_zeros(moved(self.followed - old, rows, after.n_items) + new)
         if self.together is not None:
             had, have = _side_by_side(before, after, rows)
@@ -73,7 +77,7 @@ class PairSums:
 
     def to_tensors(self) -> dict[str, Array]:
         """All of it as arrays by name."""
-        found: dict[str, Array] = {"order": np.array([self.window, self.decay], np.float64)}
+        found: dict[str, Array] = {"order": np.array([self.window, self.decay, self.fade], np.float64)}
         for kind, matrix in (("followed", self.followed), ("together", self.together)):
             if matrix is not None:
                 found |= {f"{kind}.{name}": getattr(matrix, name) for name in _ARRAYS}
@@ -82,9 +86,9 @@ class PairSums:
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Array]) -> Self:
         """The inverse of :meth:`to_tensors`."""
-        window, decay = tensors["order"].tolist()
+        window, decay, *fade = tensors["order"].tolist()  # none of former versions fades
         followed, together = (_read(tensors, kind) for kind in ("followed", "together"))
-        return cls(int(window), decay, followed, together)
+        return cls(int(window), decay, followed, together, *fade)
 
 
 def _together(log: InteractionLog) -> csr_matrix:

@@ -21,6 +21,7 @@ MOST_PAIRS = 1 << 26
 PAIRS_OF_BLOCK = 1 << 22
 """Pairs of interactions that a block of items has, about."""
 _BLOCK = 1024
+_ROOM = 8  # a part of an array that grows is left free
 
 
 def ranges(pairs: npt.NDArray[np.integer]) -> list[slice]:
@@ -39,19 +40,37 @@ def many_pairs(log: InteractionLog, window: int | None = None) -> bool:
     return min(pairs, int(np.count_nonzero(known_items(log))) ** 2) > MOST_PAIRS
 
 
-def side_by_side(parts: Iterable[tuple[Rows, csc_matrix]], n_items: int) -> csr_matrix:
-    """Columns of some items each, with the rows of these items, as one matrix of (n_items, n_items), float32."""
-    kept = [(items, part.indices.astype(np.int32), part.data, np.diff(part.indptr)) for items, part in parts]
-    lengths = np.zeros(n_items, np.int64)
-    for items, _, _, own in kept:
-        lengths[items] = own
-    borders = np.concatenate([[0], np.cumsum(lengths)])
-    rows, values = np.empty(borders[-1], np.int32), np.empty(borders[-1], np.float32)
-    while kept:  # each is given up as soon as it is copied: together they are most of the memory that this takes
-        items, own_rows, own_values, own = kept.pop()
-        places = np.repeat(borders[items] - (np.cumsum(own) - own), own) + np.arange(len(own_rows))
-        rows[places], values[places] = own_rows, own_values
-    return csr_matrix(csc_matrix((values, rows, borders), shape=(n_items, n_items)))
+def side_by_side(parts: Iterable[tuple[Rows, csc_matrix]], n_items: int) -> csc_matrix:
+    """Columns of some items each, with the rows of these items, as one matrix of (n_items, n_items), float32.
+
+    They are most of the memory that counting in blocks takes, so they are not there twice where items come in order.
+    """
+    rows, values, end = np.empty(1, np.int32), np.empty(1, np.float32), 0
+    came, lengths = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for items, part in parts:
+        came.append(items)
+        lengths.append(np.diff(part.indptr))
+        begin, end = end, end + part.nnz
+        if end > len(rows):
+            for array in (rows, values):
+                array.resize(end + end // _ROOM, refcheck=False)  # in its place: the system moves pages, not numbers
+        rows[begin:end], values[begin:end] = part.indices, part.data
+    for array in (rows, values):
+        array.resize(end, refcheck=False)
+    items, own = np.concatenate(came), np.concatenate(lengths)
+    borders = np.zeros(n_items + 1, np.int64)
+    borders[items + 1] = own
+    np.cumsum(borders, out=borders)
+    if (np.diff(items) < 0).any():
+        places = np.repeat(borders[items] - (np.cumsum(own) - own), own) + np.arange(end)
+        rows, values = _put(rows, places), _put(values, places)
+    return csc_matrix((values, rows, borders), shape=(n_items, n_items))
+
+
+def _put(values: Array, places: Rows) -> Array:
+    put = np.empty_like(values)
+    put[places] = values
+    return put
 
 
 @dataclass(frozen=True, eq=False)

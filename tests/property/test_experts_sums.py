@@ -12,7 +12,7 @@ from molar_retrieval.experts.sums import PairSums, changed_users
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
 
-WINDOW, DECAY = 4, 0.9
+WINDOW, DECAY, FADE = 4, 0.9, 0.3
 ITEMS = [f"i{n}" for n in range(8)]
 STEPS = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 3), st.sampled_from([0.1, 0.35, 1.0])), max_size=9)
 DAYS = st.lists(st.dictionaries(st.sampled_from("abcde"), STEPS, max_size=5), min_size=1, max_size=6)
@@ -39,13 +39,13 @@ def log_of(histories, order, strengths):
 @given(DAYS, st.lists(ORDERS, min_size=6, max_size=6), st.lists(st.booleans(), min_size=6, max_size=6))
 def test_increments_are_a_recount(days, orders, strengths):
     before = log_of({}, orders[0], False)
-    sums = PairSums.of(before, window=WINDOW, decay=DECAY, together=True)
+    sums = PairSums.of(before, window=WINDOW, decay=DECAY, fade=FADE, together=True)
     for histories, order, strong in zip(days, orders, strengths, strict=False):
         after = log_of(histories, order, strong)
         rows = after.items.rows(before.items.array).astype(np.int64)
         old, new = changed_users(before, after, rows)
         sums = sums.with_changes(before.of_users(old), after.of_users(new), rows)
-        whole = PairSums.of(after, window=WINDOW, decay=DECAY, together=True)
+        whole = PairSums.of(after, window=WINDOW, decay=DECAY, fade=FADE, together=True)
         assert (sums.followed != whole.followed).nnz == 0
         assert (sums.together != whole.together).nnz == 0
         assert sums.followed.nnz == whole.followed.nnz
@@ -96,10 +96,12 @@ def test_a_kind_without_strength_counts_one():
 
 def test_sums_come_back_as_they_were():
     log = log_of({"a": [(0, 0, 1.0), (1, 1, 0.35), (0, 2, 1.0)], "b": [(1, 0, 1.0), (2, 1, 1.0)]}, range(8), True)
-    sums = PairSums.of(log, window=WINDOW, decay=DECAY, together=True)
+    sums = PairSums.of(log, window=WINDOW, decay=DECAY, fade=FADE, together=True)
     back = PairSums.of_tensors(sums.to_tensors())
-    assert (back.window, back.decay) == (WINDOW, DECAY)
+    assert (back.window, back.decay, back.fade) == (WINDOW, DECAY, FADE)
     assert (back.followed != sums.followed).nnz == (back.together != sums.together).nnz == 0
     assert sums.size == sum(array.nbytes for name, array in sums.to_tensors().items() if name != "order")
+    former = PairSums.of_tensors(sums.to_tensors() | {"order": np.array([WINDOW, DECAY])})
+    assert (former.window, former.decay, former.fade) == (WINDOW, DECAY, 0)
     nothing = PairSums.of_tensors(PairSums().to_tensors())
     assert nothing.followed is nothing.together is None

@@ -55,8 +55,7 @@ def test_only_the_experts_that_are_asked_for_exist(world, experts, monkeypatch):
 def test_parts_score_the_cases_as_the_experts_do(world):
     log, cases, features = world
     found = count(log, cases, features, settings_of(*EXPERTS))
-    histories = [log.history(user).tolist() for user in cases.users]
-    asked = log_of(histories, N)
+    asked = log.of_users(cases.users)
     parts = found.parts(cases)
     expected = {p.name: p.scores(asked) for p in found.item_item}
     expected["neighbours"] = found.content_knn.users(asked) @ compressed(features).T

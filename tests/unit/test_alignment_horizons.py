@@ -112,8 +112,9 @@ def test_shares_of_a_set_are_the_mean_of_its_items_in_the_logit():
     sets = [random.choice(12, 3, replace=False) for _ in range(40)]
     table[np.repeat(np.arange(40), 3), np.concatenate(sets)] += np.float32([1.0, 0.5, 0.0])
     shares = csr_matrix((np.full(120, 1 / 3, np.float32), np.concatenate(sets), np.arange(0, 121, 3)), shape=(40, 12))
-    repeated = fit_logit([np.repeat(table, 3, axis=0)], [np.concatenate(sets)])
-    np.testing.assert_allclose(fit_logit([table.copy()], [shares]), repeated, rtol=1e-3, atol=1e-3)
+    table = np.moveaxis(table, -1, 0)
+    repeated = fit_logit([np.repeat(table, 3, axis=1)], [np.concatenate(sets)])
+    np.testing.assert_allclose(fit_logit([table], [shares]), repeated, rtol=1e-3, atol=1e-3)
 
 
 def test_more_regularisation_is_tried_as_long_as_validation_asks_for_it(monkeypatch):

@@ -34,7 +34,9 @@ def part_scores(model, log, seen):
                 if partners.memory is None:
                     history[user, item] = 1 / np.sqrt(len(set(log.history(user).tolist())))
                 elif age < partners.last:
-                    history[user, item] += partners.memory**age
+                    own = log.timestamp[log.offsets[user] : log.offsets[user + 1]]
+                    gap = own[-1] - own[-1 - age]
+                    history[user, item] += partners.memory**age / (1 + gap / 60) ** partners.fade
         parts[partners.name] = history @ partners.weights.toarray()
     if model.content_knn is not None:
         unit = model.content_knn.items.astype(np.float64)

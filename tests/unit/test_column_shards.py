@@ -39,7 +39,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> InteractionLog:
 
 
 def sequence(log: InteractionLog, counting: Counting | None, least: int = 1) -> csr_matrix:
-    return FollowedInBlocks(log, 7, 0.83).strongest(20, least == 1, 6, FewPairs.of(log, least), counting)
+    return FollowedInBlocks(log, 7, 0.83, 0.3).strongest(20, least == 1, 6, FewPairs.of(log, least), counting)
 
 
 def regression(log: InteractionLog, counting: Counting | None, least: int = 1) -> csr_matrix:
@@ -105,8 +105,8 @@ def test_other_data_or_settings_find_nothing(log: InteractionLog, tmp_path: Path
     sequence(log, counting)
     for other in (log.select(np.arange(len(log)) > 0), replace(log, strength=None)):
         assert same(sequence(other, counting), sequence(other, None))
-    assert same(FollowedInBlocks(log, 7, 0.5).strongest(20, True, 6, None, counting),
-                FollowedInBlocks(log, 7, 0.5).strongest(20, True, 6))  # fmt: skip
+    assert same(FollowedInBlocks(log, 7, 0.5, 0.3).strongest(20, True, 6, None, counting),
+                FollowedInBlocks(log, 7, 0.5, 0.3).strongest(20, True, 6))  # fmt: skip
     assert len(list(tmp_path.iterdir())) == 4
 
 

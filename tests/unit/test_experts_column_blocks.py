@@ -25,6 +25,7 @@ from molar_retrieval.experts.fit import (
     Setting,
     fit_experts,
     item_neighbours,
+    order,
     sequence,
 )
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
@@ -40,7 +41,7 @@ SETTINGS = [{"model": COOCCURRENCE, **one} for one in COUNTS] + [{"model": REGRE
 def made_up(weighted: bool) -> InteractionLog:
     random = np.random.default_rng(3)
     histories = [(ITEMS * random.random(n) ** 2).astype(int).tolist() for n in random.integers(0, 25, 120)]
-    log = log_of(histories, ITEMS)
+    log = log_of(histories, ITEMS, np.sort(random.integers(0, 9_000_000, sum(map(len, histories)))))
     some = random.random(len(log)).astype(np.float32)
     return replace(log, strength=some, weight=some) if weighted else log
 
@@ -62,9 +63,10 @@ def same(one: csr_matrix, other: csr_matrix) -> bool:
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("fade", [0.0, 0.3])
 @pytest.mark.parametrize("window", [1, 7, 60])
-def test_columns_are_those_of_all_followers(log: InteractionLog, window: int) -> None:
-    whole, blocks = followers(log, window, 0.83, exact=True), FollowedInBlocks(log, window, 0.83)
+def test_columns_are_those_of_all_followers(log: InteractionLog, window: int, fade: float) -> None:
+    whole, blocks = followers(log, window, 0.83, fade, exact=True), FollowedInBlocks(log, window, 0.83, fade)
     assert len(blocks.blocks) > 5 or window == 1
     assert same(csr_matrix(hstack([blocks.columns(block) for block in blocks.blocks])), whole)
     both = hstack([blocks.columns(block, ordered=False) for block in blocks.blocks])
@@ -82,20 +84,20 @@ def test_columns_are_those_of_all_followers(log: InteractionLog, window: int) ->
 def test_the_sequence_expert_is_the_same(
     log: InteractionLog, setting: Setting, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window, decay = setting["window"], setting["decay"]
-    blocks = followed(log, window, decay)
+    counted = order(setting)
+    blocks = followed(log, *counted)
     assert isinstance(blocks, FollowedInBlocks)
     few = FewPairs.of(log, least)
     assert few is None or isinstance(few.pairs, taken.Taken)
     got = sequence(log, blocks, setting, 6, few)
     monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
-    assert not isinstance(followed(log, window, decay), FollowedInBlocks)
+    assert not isinstance(followed(log, *counted), FollowedInBlocks)
     every = FewPairs.of(log, least)
     assert every is None or isinstance(every.pairs, csr_matrix)
-    sums = followers(log, window, decay, exact=True)
+    sums = followers(log, *counted, exact=True)
     want = sequence(log, sums if setting["model"] == COOCCURRENCE else sums.astype(np.float32), setting, 6, every)
     assert same(got.weights, want.weights)
-    assert (got.memory, got.last) == (want.memory, want.last)
+    assert (got.memory, got.last, got.fade) == (want.memory, want.last, want.fade)
 
 
 @pytest.mark.usefixtures("small")

@@ -6,20 +6,49 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of
 
+from molar_retrieval.experts.fading import faded
 from molar_retrieval.experts.histories import binary, decayed, known_items, reach
 from molar_retrieval.experts.order import cooccurrence, followers
 
 RAGGED = [[0, 1, 2, 1], [], [3], [2, 2, 0, 4, 1, 3]]
 
 
-def followed_slowly(window, decay):
+TIMES = [0, 5, 5, 4000, 10, 0, 0, 59, 60, 86_400, 900_000]
+
+
+def times_of():
+    """Those of each history."""
+    ends = np.cumsum([len(history) for history in RAGGED])
+    return [TIMES[end - len(history) : end] for end, history in zip(ends, RAGGED, strict=True)]
+
+
+def followed_slowly(window, decay, fade=0.0):
     expected = np.zeros((6, 6))
-    for history in RAGGED:
+    for history, times in zip(RAGGED, times_of(), strict=True):
         for at, item in enumerate(history):
             for distance in range(1, window + 1):
                 if at + distance < len(history):
-                    expected[item, history[at + distance]] += decay ** (distance - 1)
+                    gap = times[at + distance] - times[at]
+                    expected[item, history[at + distance]] += decay ** (distance - 1) / (1 + gap / 60) ** fade
     return expected
+
+
+@pytest.mark.parametrize("fade", [0.3, 1.0])
+def test_what_lies_apart_in_time_counts_less(fade):
+    log = log_of(RAGGED, 6, TIMES)
+    np.testing.assert_allclose(followers(log, 3, 0.6, fade).toarray(), followed_slowly(3, 0.6, fade), rtol=1e-6)
+    expected = np.zeros((4, 6))
+    for user, (history, times) in enumerate(zip(RAGGED, times_of(), strict=True)):
+        for place, (item, moment) in enumerate(zip(history[:-4:-1], times[:-4:-1], strict=True)):
+            expected[user, item] += 0.5**place / (1 + (times[-1] - moment) / 60) ** fade
+    np.testing.assert_allclose(decayed(log, 0.5, 3, fade).toarray(), expected, rtol=1e-6)
+    alike = log_of(RAGGED, 6, [7] * len(TIMES))  # a log without times
+    assert (followers(alike, 3, 0.6, fade) != followers(alike, 3, 0.6)).nnz == 0
+    assert (decayed(alike, 0.5, 3, fade) != decayed(alike, 0.5, 3)).nnz == 0
+
+
+def test_time_that_runs_backwards_is_none():
+    assert faded(np.array([-5, 0, 60]), 1.0).tolist() == [1.0, 1.0, 0.5]
 
 
 def test_history_matrices():

@@ -9,7 +9,16 @@ from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 from molar_eval.models.tuning import Fitted, validation_ndcg
 from molar_retrieval.experts import fit, linear
 from molar_retrieval.experts.block_ease import BlockEASE
-from molar_retrieval.experts.fit import BLOCKS, COUNTS, NEIGHBOURS, REGRESSIONS, REGULARISATIONS, choose, fit_experts
+from molar_retrieval.experts.fit import (
+    BLOCKS,
+    COUNTS,
+    NEIGHBOURS,
+    REGRESSIONS,
+    REGULARISATIONS,
+    choose,
+    fit_experts,
+    order,
+)
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.order import NextItem, cooccurrence, followers
@@ -97,7 +106,7 @@ def test_the_sequence_expert_is_the_truncated_regression(task):
     (expert,), report = fit_experts(task.training, lambda scoring: 0.0, 4, ["sequence"])
     setting = report["sequence"]["chosen"]
     assert setting == {"model": "regression", **REGRESSIONS[0]}  # nothing to choose by
-    counts = followers(task.training, setting["window"], setting["decay"])
+    counts = followers(task.training, *order(setting))
     model = NextItem.of(task.training, counts, setting["decay"])
     whole = np.zeros((N_ITEMS, N_ITEMS), np.float32)
     whole[np.ix_(model.columns, model.columns)] = model.weights(setting["regularisation"], setting["damping"])
@@ -112,7 +121,7 @@ def test_too_many_items_for_a_regression_leave_co_occurrence(task, judge, monkey
     (expert,), report = fit_experts(task.training, judge, 4, ["sequence"], listener)
     assert [row["setting"] for row in report["sequence"]["tried"]] == [{"model": "co-occurrence", **s} for s in COUNTS]
     setting = report["sequence"]["chosen"]
-    counts = followers(task.training, setting["window"], setting["decay"])
+    counts = followers(task.training, *order(setting))
     whole = cooccurrence(task.training, counts, setting["shrink"], setting["ordered"])
     assert (expert.weights != strongest(whole, 4)).nnz == 0
     assert expert.memory == setting["memory"]

@@ -64,7 +64,7 @@ def test_a_history_is_read_as_a_set_or_with_a_memory():
         assert partners.scores(log_of([], 6)).shape == (0, 6)
 
 
-@pytest.mark.parametrize("memory", [(), (0.7, 39)])
+@pytest.mark.parametrize("memory", [(), (0.7, 39), (0.7, 39, 0.3)])
 def test_on_disk_and_back(tmp_path, memory):
     partners = ItemItemWeights("one", strongest(random_weights(), 5), *memory)
     tensors = {"other": np.zeros(1), **partners.to_tensors("partners.one.")}
@@ -72,8 +72,14 @@ def test_on_disk_and_back(tmp_path, memory):
     assert kinds == {"data": np.float32, "indices": np.int32, "indptr": np.int64, "memory": np.float64}
     save_file(tensors, tmp_path / "model.safetensors")
     again = ItemItemWeights.from_tensors("one", load_file(tmp_path / "model.safetensors"), "partners.one.")
-    assert (again.name, again.memory, again.last) == (partners.name, partners.memory, partners.last)
+    assert (again.name, again.memory, again.last, again.fade) == ("one", partners.memory, partners.last, partners.fade)
     assert (again.weights != partners.weights).nnz == 0
     assert again.weights.shape == (600, 600)
     log = log_of([[3, 599, 3], []], 600)
     assert np.array_equal(again.scores(log), partners.scores(log))
+
+
+def test_a_reading_of_before_histories_faded():
+    tensors = ItemItemWeights("one", strongest(random_weights(), 5), 0.7, 39).to_tensors("")
+    again = ItemItemWeights.from_tensors("one", tensors | {"memory": np.array([0.7, 39.0])}, "")
+    assert (again.memory, again.last, again.fade) == (0.7, 39, 0.0)

@@ -91,6 +91,12 @@ def test_neighbours_are_those_of_the_library(counts, weighting, recommender):
     assert got.dtype == np.float32
 
 
+def test_neighbours_are_the_same_however_many_users_are_weighed_at_a_time(counts, monkeypatch):
+    whole = item_knn(counts, "tfidf", 20, 4)
+    monkeypatch.setattr(linear, "_USERS", 7)
+    assert (item_knn(counts, "tfidf", 20, 4) != whole).nnz == 0
+
+
 def test_shrunk_cosine_against_its_formula(counts):
     dense = to_csr(counts).toarray().astype(np.float64)
     length = np.sqrt((dense**2).sum(0) + 5 * (dense[dense > 0] ** 2).mean())

@@ -63,5 +63,18 @@ def test_the_windows_keep_the_matrix_positive_definite(setting):
     decay, window = setting["decay"], setting["window"]
     assert 2 * decay ** (window + 1) < 1 - decay
     again = log_of([[0] * 200, [1] * 150 + [0] * 150], 2)  # the worst case: one item over and over
-    model = NextItem.of(again, followers(again, window, decay), decay)
-    assert np.isfinite(model.weights(1e-3, 0.0)).all()
+    for fade in (setting["fade"], 0.1, 2.0):
+        model = NextItem.of(again, followers(again, window, decay, fade), decay)
+        assert np.isfinite(model.weights(1e-3, 0.0)).all()
+
+
+@pytest.mark.parametrize("fade", [0.1, 0.3, 2.0])
+def test_counts_that_fade_leave_the_matrix_positive_definite(fade):
+    random = np.random.default_rng(1)
+    for spread in (1, 60, 3600, 10_000_000):
+        histories = [random.integers(0, 3, 60).tolist() for _ in range(30)]
+        times = np.concatenate([np.sort(random.integers(0, spread, 60)) for _ in histories])
+        log = log_of(histories, 3, times)
+        pairs = 0.8 * followers(log, 20, 0.8, fade).toarray()
+        gram = pairs + pairs.T + np.diag(np.bincount(log.item, minlength=3))
+        assert np.linalg.eigvalsh(gram).min() > 0

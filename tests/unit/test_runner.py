@@ -1,16 +1,20 @@
 """Work in shards: whoever does it writes the same files, and a run goes on where one was killed."""
 
+import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from shard_jobs import SquaresJob, contents, shards, squares
+from threadpoolctl import threadpool_info
 
 from molar_retrieval.errors import BackendError, DataError
-from molar_retrieval.runner import InProcesses, InThisProcess, Runner, appearing
+from molar_retrieval.runner import InProcesses, InThisProcess, Runner, Shard, appearing
 
 SHARDS = shards(5)
-RUNNERS = [InThisProcess(), InProcesses(1), InProcesses(2)]
+RUNNERS = [InThisProcess(), InProcesses(1), InProcesses(2), InProcesses(2, here=True)]
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
@@ -23,7 +27,7 @@ def test_only_what_is_missing_is_made(runner: Runner, tmp_path: Path) -> None:
     progress.start.assert_called_once_with("squaring", 10)
     assert [call.args[0] for call in progress.advance.call_args_list] == [2] * 5
     progress.note.assert_called_once_with("going on with an interrupted run: 1 of 5 shards are there")
-    assert len((tmp_path / "opened").read_text().split()) == (2 if runner is RUNNERS[2] else 1)
+    assert len((tmp_path / "opened").read_text().split()) == (2 if runner in RUNNERS[2:] else 1)
     again = runner.run(job, SHARDS)
     assert (again.shards, again.made, again.notes) == (5, 0, ())
 
@@ -37,17 +41,52 @@ def test_an_error_ends_the_run_and_keeps_what_is_done(runner: Runner, tmp_path: 
     assert runner.run(SquaresJob(tmp_path), SHARDS).made == 5 - len(kept)
 
 
-def test_where_a_process_is_killed_the_run_ends_all_the_same(tmp_path: Path) -> None:
-    assert InProcesses(2).run(SquaresJob(tmp_path, deadly=2), SHARDS).made == 5
+KILLED = [(InProcesses(2), 2), (InProcesses(2, here=True), 0)]
+"""A runner, and a shard that another process makes."""
+
+
+@pytest.mark.parametrize(("runner", "deadly"), KILLED)
+def test_where_a_process_is_killed_the_run_ends_all_the_same(runner: Runner, deadly: int, tmp_path: Path) -> None:
+    assert runner.run(SquaresJob(tmp_path, deadly=deadly), SHARDS).made == 5
     assert contents(tmp_path) == squares(5)
 
 
-def test_a_shard_that_always_kills_is_an_error_at_last(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("runner", "deadly"), KILLED)
+def test_a_shard_that_always_kills_is_an_error_at_last(runner: Runner, deadly: int, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="workers end before they have made any of the shards that are left"):
-        InProcesses(2).run(SquaresJob(tmp_path, deadly=2, times=99), SHARDS)
+        runner.run(SquaresJob(tmp_path, deadly=deadly, times=99), SHARDS)
     kept = contents(tmp_path)
-    assert "2.txt" not in kept
+    assert f"{deadly}.txt" not in kept
     assert kept.items() <= squares(5).items()
+
+
+def test_this_process_works_beside_the_others(tmp_path: Path) -> None:
+    InProcesses(2, here=True).run(SquaresJob(tmp_path, seconds=0.01), shards(40))
+    assert contents(tmp_path) == squares(40)
+    opened = (tmp_path / "opened").read_text().split()
+    assert len(opened) == 2
+    assert str(os.getpid()) in opened
+
+
+@dataclass(frozen=True)
+class ThreadsJob(SquaresJob):
+    """Loads SciPy's BLAS, which is one of its own, only where it works, and tells the threads of all."""
+
+    def work(self, shard: Shard, standing: list[bool]) -> list[str]:
+        import scipy.linalg.lapack  # noqa: F401
+
+        found = {one["num_threads"] for one in threadpool_info()}
+        self.path(shard.number).write_text(f"{os.getpid()} {max(found)}")
+        time.sleep(0.05)
+        return []
+
+
+def test_libraries_that_a_worker_loads_later_have_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    InProcesses(2).run(ThreadsJob(tmp_path), SHARDS)
+    told = dict(text.split() for text in contents(tmp_path).values())
+    assert str(os.getpid()) not in told
+    assert {*told.values()} == {"1"}
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:

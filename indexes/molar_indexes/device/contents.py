@@ -167,7 +167,7 @@ def _described(encoder: UserEncoder) -> dict[str, Any]:
             if name in encoder.parts
         },
         "taste": None if encoder.taste is None else _powers(encoder.taste[1]),
-        "partners": [_powers(one) for one in encoder.reads],
+        "partners": [{"powers": _powers(one), "fade": one.fade} for one in encoder.reads],
     }
 
 

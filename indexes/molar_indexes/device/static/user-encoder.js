@@ -12,17 +12,19 @@ export async function encode(rows, seconds, facts, tensors, runtime) {
   const users = await towersOf(rows, seconds, towers, tensors, runtime);
   const blocks = parts.map((part) => {
     if (part === TREND) return [1];
-    return part === NEIGHBOURS && tensors.taste ? tasteOf(reading(rows, taste), tensors.taste) : users[part];
+    return part === NEIGHBOURS && tensors.taste ? tasteOf(reading(rows, seconds, { powers: taste, fade: 0 }), tensors.taste) : users[part];
   });
-  return { dense: Float32Array.from(blocks.flatMap((block) => [...block])), reads: partners.map((one) => reading(rows, one)) };
+  return { dense: Float32Array.from(blocks.flatMap((block) => [...block])), reads: partners.map((one) => reading(rows, seconds, one)) };
 }
 
-/** How much each item of a history counts: by powers the less the longer ago, or all alike. */
-function reading(rows, powers) {
+/** How much each item of a history counts: by powers the less the longer ago, and faded by the time since; or all alike. */
+function reading(rows, seconds, { powers, fade }) {
   const recent = powers ? rows.slice(-powers.length) : rows;
+  const times = seconds.slice(-recent.length);
   const weights = new Map();
   recent.forEach((row, place) => {
-    const weight = powers ? powers[recent.length - 1 - place] : 0;
+    const gap = Math.max(times[times.length - 1] - times[place], 0);
+    const weight = powers ? powers[recent.length - 1 - place] * (1 + gap / 60) ** -fade : 0;
     weights.set(row, (weights.get(row) ?? 0) + weight);
   });
   const alike = 1 / Math.sqrt(Math.max(1, weights.size));
