@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from molar_indexes.answerer import Answerer
 from molar_indexes.following import Following, Source
-from molar_indexes.generations import KIND, open_generation
+from molar_indexes.generations import KIND, OpenIndex, open_generation, open_own_index
 from molar_retrieval.marks import mark_of
 from molar_retrieval.workspace import Workspace
 
@@ -23,12 +23,16 @@ def answering(
     follow: bool,
     server: "ServerConfig | None",
     trust: bool,
+    indexed: OpenIndex = open_own_index,
 ) -> Following:
-    """Open what answers, see :meth:`molar_indexes.recommender.Recommender.open`; the file of rules may not be there."""
+    """Open what answers, see :meth:`molar_indexes.recommender.Recommender.open`; the file of rules may not be there.
+
+    Where there is no server, ``indexed`` opens the index.
+    """
 
     def answerer() -> Answerer:
         if server is None:
-            opened = open_generation(workspace, generation)
+            opened = open_generation(workspace, generation, indexed=indexed)
         else:
             from molar_indexes.server.opening import open_served  # brings qdrant-client
 

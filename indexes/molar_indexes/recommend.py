@@ -26,7 +26,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from molar_indexes.later import open_when_asked
 from molar_indexes.listed import ranks_of, schema_of, table_of
+from molar_indexes.opening import answering
 from molar_indexes.recommender import RULES_FILE, Recommender
 from molar_retrieval import __version__, bounds, fingerprint
 from molar_retrieval.binding import file_beside
@@ -46,7 +48,7 @@ from molar_retrieval.workspace import Workspace, write_atomically
 if TYPE_CHECKING:
     from molar_indexes.server.config import ServerConfig
 
-_SHARD = 500
+_SHARD = 250
 _ROWS = 100_000  # recommended items that are held at a time
 _REQUEST = "request.json"
 _RESUMED = timedelta(days=1)  # work that was begun longer ago is begun anew: its moment is no longer now
@@ -109,7 +111,7 @@ class _ListsJob:
 
     @contextmanager
     def opened(self) -> Iterator[ShardWork]:
-        with Recommender.open(self.workspace, self.generation, rules=self.rules, server=self.server) as recommender:
+        with _opened(self.workspace, self.generation, self.rules, self.server) as recommender:
             recommender.now = self.now
 
             def work(shard: Shard) -> Sequence[str]:
@@ -171,7 +173,7 @@ def recommend(
         longest=bounds.LISTED,
     )  # fmt: skip
     ruled = _rules(workspace, rules_file, query)
-    with Recommender.open(workspace, rules=rules_file, follow=False, server=server) as recommender:
+    with _opened(workspace, None, rules_file, server) as recommender:
         notes = tuple(recommender.generation.notes)
         recommender.rank_many([], query)  # what is wrong with the options comes up before any work
         name, count = recommender.generation.name, len(recommender.generation.users)
@@ -190,7 +192,7 @@ def recommend(
         pinned = None if ruled is None else folder / RULES_FILE
         own = replace(query, rules=pinned is not None, longest=bounds.LISTED)  # none that turn up meanwhile
         job = _ListsJob(workspace.absolute(), name, pinned, folder, own, condition, asked, now)
-        made = (runner or InProcesses(processes)).run(job, _shards(whose, total), progress)
+        made = (runner or InProcesses(processes, here=True)).run(job, _shards(whose, total), progress)
         notes = tuple(dict.fromkeys((*notes, *made.notes)))
         ids = _given(recommender.workspace, whose, users) if names.keys else {}
         report = _join(job, target, schema, total, ending, ids)
@@ -198,6 +200,17 @@ def recommend(
         with suppress(OSError):
             folder.parent.rmdir()
     return replace(report, notes=(*notes, *report.notes), shards=made.shards, made=made.made)
+
+
+def _opened(workspace: Path, generation: str | None, rules: Path | None, server: "ServerConfig | None") -> Recommender:
+    """What makes the lists; it opens the index when it asks it for something, as lists by scans of all items do not."""
+    place = Workspace.open(workspace)
+    file = file_beside(place.root, RULES_FILE) if rules is None else rules
+    needed, trust = rules is not None, False
+    following = answering(
+        place, generation, file, rules_needed=needed, follow=False, server=server, trust=trust, indexed=open_when_asked
+    )
+    return Recommender(place, following)
 
 
 def _shards(whose: Sequence[str] | None, total: int) -> list[Shard]:

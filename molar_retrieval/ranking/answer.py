@@ -1,7 +1,7 @@
 """What a query answers: plain records, the same in Python and as JSON."""
 
+import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -65,7 +65,7 @@ def new_id(at: datetime | None = None) -> str:
 
     ``at`` is that moment, of which milliseconds count; None: now.
     """
-    bits = int.from_bytes(secrets.token_bytes(10))
+    bits = int.from_bytes(os.urandom(10))
     milliseconds = time.time_ns() // 1_000_000 if at is None else moment(at) // 1000
     return f"{milliseconds:012x}7{bits >> 68:03x}{8 | bits & 3:x}{bits >> 2 & (1 << 60) - 1:015x}"
 

@@ -1,13 +1,14 @@
 """What the scans of several people are asked for, made for all of them at once: the same in every bit, in less time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.ranking.best import best_of_each, places_of_each
+from molar_retrieval.ranking.best import best_first, best_of_each, places_of_each
 from molar_retrieval.ranking.candidates import Candidates, CandidateSource, Guessed, New, Scan
 from molar_retrieval.ranking.item_store import ItemStore
 
@@ -44,21 +45,36 @@ def foresee_known(store: ItemStore, scans: Sequence[Scan], size: int) -> None:
 def foresee_new(store: ItemStore, scans: Sequence[Scan], size: int) -> None:
     """Make the best ``size`` guesses of newcomers and emerging items of each scan."""
     cold, emerging = store.cold_rows, store.emerging
-    every, about = cold, np.array([scan.scores[cold] for scan in scans])
+    every, about = cold, np.array([scan.scores.take(cold) for scan in scans])
     if emerging is not None:
         every = np.concatenate([cold, emerging.rows])
         about = np.concatenate([about, [scan.emerging for scan in scans]], axis=1)
-    users, places = places_of_each(about, np.array([scan.shown[every] for scan in scans]), size)
+    users, places = places_of_each(about, np.array([scan.shown.take(every) for scan in scans]), size)
     rows, is_cold, guesses = every[places], places < len(cold), np.empty(len(places))
     guesses[is_cold] = _addends(store, scans, users[is_cold], rows[is_cold]).sum(axis=1)
     if emerging is not None:
         others = (~is_cold).nonzero()[0]
         for scan, own in zip(scans, _pieces(users[others], len(scans)), strict=True):
             guesses[others[own]] = emerging.guesses(scan.vector, places[others[own]] - len(cold))
-    order = np.lexsort((rows, -guesses, users))  # rows of both kinds are in no order
+    order = best_of_each(guesses, users, rows)  # rows of both kinds are in no order
     rows, guesses, is_cold = rows[order], guesses[order], is_cold[order]
     for scan, own in zip(scans, _pieces(users, len(scans), size), strict=True):
         scan.guessed[size] = Guessed(store, scan.vector, scan.sums, rows[own], guesses[own], is_cold[own])
+
+
+def reranked(lists: Sequence[Candidates], moved: Sequence[Array], sizes: Sequence[int | None]) -> list[Candidates]:
+    """What :meth:`Candidates.reranked` gives of so many lists; those of one length are put in order together."""
+    alike: dict[int, list[int]] = {}
+    for n, (one, own) in enumerate(zip(lists, moved, strict=True)):
+        alike.setdefault(len(one) if len(own) == len(one) else -1 - n, []).append(n)
+    found = list(lists)
+    for some in alike.values():
+        if len(some) == 1:
+            found[some[0]] = lists[some[0]].reranked(moved[some[0]], sizes[some[0]])
+            continue
+        for n, order in zip(some, best_first(np.array([lists[n].scores + moved[n] for n in some])), strict=True):
+            found[n] = replace(lists[n], moved=moved[n]).take(order[: sizes[n]])
+    return found
 
 
 def stacked(lists: Sequence[Candidates]) -> Candidates:

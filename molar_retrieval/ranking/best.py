@@ -3,6 +3,7 @@
 The best of all blocks of scores tell what the best of all have at least, so that few are left to be put in order.
 """
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -43,20 +44,25 @@ def best_first(scores: Array) -> Rows:
 
     That is a stable order in a quarter of the time, as in few lists any are equal.
     """
-    order = np.argsort(-scores, axis=-1)
-    ordered = np.take_along_axis(scores, order, axis=-1)
-    alike = (ordered[..., 1:] == ordered[..., :-1]).any(axis=-1)
-    order[alike] = np.argsort(-scores[alike], axis=-1, kind="stable")
-    return order
+    lists = scores.reshape(prod(scores.shape[:-1]), scores.shape[-1])
+    order = np.argsort(-lists, axis=1)
+    ordered = lists[np.arange(len(lists))[:, None], order]
+    alike = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    if alike.any():
+        order[alike] = np.argsort(-lists[alike], axis=1, kind="stable")
+    return order.reshape(scores.shape)
 
 
-def best_of_each(scores: Array, users: Rows) -> Rows:
-    """Places of some users' scores, the best of the first user first, equal ones as they stand; ``users`` ascend."""
+def best_of_each(scores: Array, users: Rows, rows: Rows | None = None) -> Rows:
+    """Places of some users' scores, the best of the first user first; ``users`` ascend.
+
+    Equal ones come by their ``rows``, or as they stand where there are none.
+    """
     order = np.argsort(-scores)
     order = order[np.argsort(users[order].astype(np.uint16), kind="stable")]  # numbers as short are sorted by digits
     ordered = scores[order]
     if ((ordered[1:] == ordered[:-1]) & (users[1:] == users[:-1])).any():
-        return np.lexsort((-scores, users))
+        return np.lexsort((-scores, users) if rows is None else (rows, -scores, users))
     return order
 
 

@@ -69,14 +69,13 @@ class Candidates:
 
     def take(self, places: Array | slice) -> "Candidates":
         """Some of them, in the order of ``places``."""
-        return Candidates(
-            self.rows[places],
-            self.parts[places],
-            self.lift[places],
-            self.cold[places],
-            self.moved[places],
-            self.propensity[places],
-        )
+        if isinstance(places, slice):
+            return Candidates(*[column[places] for column in self.columns])
+        return Candidates(*[column.take(places, axis=0) for column in self.columns])
+
+    def first(self, count: int) -> "Candidates":
+        """At most so many of them, the best."""
+        return self if len(self) <= count else self.take(slice(count))
 
     def reranked(self, moved: Array, size: int | None = None) -> "Candidates":
         """In the order of a second stage, which adds ``moved`` to the first ones; see :func:`descent` for the rest.
@@ -164,7 +163,7 @@ def find(index: Index, places: Places, source: "CandidateSource", request: Ranki
     wanted, has_cold = max(request.query.k, TOP), columns.COLD_START in index.spec.dims
     known = source.known(wanted, max(size, wanted), wanted if has_cold else 0)
     if not has_cold:
-        return known.take(slice(size))
+        return known.first(size)
     cold = source.cold(wanted if len(known) >= size else max(size, wanted))
     order, lift = merge(known.scores, cold.scores, places)
     every = joined(known, cold)
@@ -246,13 +245,12 @@ class CandidateSource(ABC):
         cold, places = self._new(size)
         emerging, vector = self._store.emerging, self._user.vector
         guesses = self._store.addends(vector, self.sums, cold).sum(axis=1)
-        rows, is_cold = cold, np.ones(len(cold), bool)
+        rows = cold
         if emerging is not None:
             rows = np.concatenate([cold, emerging.rows[places]])
             guesses = np.concatenate([guesses, emerging.guesses(vector, places)])
-            is_cold = np.arange(len(rows)) < len(cold)
         best = np.lexsort((rows, -guesses))[:size]
-        return Guessed(self._store, vector, self.sums, rows[best], guesses[best], is_cold[best])
+        return Guessed(self._store, vector, self.sums, rows[best], guesses[best], best < len(cold))
 
     def _scored(self, rows: npt.NDArray[np.int64], cold: bool) -> Candidates:
         return scored(self._store, self._user.vector, self.sums, rows, cold)
@@ -318,11 +316,11 @@ class Scan(CandidateSource):
             shown = self.shown[emerging.rows].nonzero()[0]
             guesses = np.concatenate([guesses, self.emerging[shown]])
         best = places_of_best(guesses, size)
-        cold = best < len(rows)
-        return rows[best[cold]], shown[best[~cold] - len(rows)]
+        cold = int(best.searchsorted(len(rows)))
+        return rows[best[:cold]], shown[best[cold:] - len(rows)]
 
     def _best(self, rows: Rows, size: int, cold: bool) -> Candidates:
-        return self._scored(rows[places_of_best(self.scores[rows], size)], cold).take(slice(size))
+        return self._scored(rows[places_of_best(self.scores[rows], size)], cold).first(size)
 
 
 class _Search(CandidateSource):

@@ -56,7 +56,7 @@ def shared(places: Places, cold: int) -> Shared:
 def _shared(places: Places) -> Shared:
     own, number = np.array(places, np.int64), np.arange(1, len(places) + 1)
     after = own - number
-    known = np.setdiff1d(np.arange(1, TOP + 1), own)
+    known = np.array([place for place in range(1, TOP + 1) if place not in places], np.int64)
     order = np.argsort(np.concatenate([known, own]))
     return Shared(places, after, number - np.searchsorted(after, after), (after[:, None] == after).sum(1) + 1, order)
 

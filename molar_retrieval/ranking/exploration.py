@@ -38,6 +38,7 @@ POOL = 100
 _STEP = 0.25
 """Of the integral over the logarithm of time; the error of the trapezoidal rule is far below 1e-9."""
 _GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_ONE, _11, _27, _30, _31 = map(np.uint64, (1, 11, 27, 30, 31))
 
 
 class Draw(NamedTuple):
@@ -92,8 +93,8 @@ def _alone(draw: Draw, plan: Exploration) -> Candidates:
         chances[:told] = inclusion(guesses / plan.scale, told, order[:told])
     tried = new.take(free[order])
     lift = tried.lift + (own - guesses[order]) + (places - own)
-    tried = replace(tried, lift=lift, cold=np.ones(first, bool), propensity=chances)
-    ten = joined(known.take(slice(before)), tried)
+    tried = Candidates(tried.rows, tried.parts, lift, np.ones(first, bool), tried.moved, chances)
+    ten = joined(known.first(before), tried)
     return ten.take(top.order) if top.mixed else ten
 
 
@@ -165,11 +166,11 @@ def _seed(draw: str) -> np.uint64:
 
 def _gumbel(seeds: npt.NDArray[np.uint64], rows: npt.NDArray[np.integer]) -> Floats:
     """The same by the seeds of draws, of a shape that goes with that of ``rows``."""
-    bits = seeds + (rows.astype(np.uint64) + np.uint64(1)) * _GOLDEN
-    bits = (bits ^ (bits >> np.uint64(30))) * _FIRST
-    bits = (bits ^ (bits >> np.uint64(27))) * _SECOND
-    bits ^= bits >> np.uint64(31)
-    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    bits = seeds + (rows.astype(np.uint64) + _ONE) * _GOLDEN
+    bits = (bits ^ (bits >> _30)) * _FIRST
+    bits = (bits ^ (bits >> _27)) * _SECOND
+    bits ^= bits >> _31
+    uniform = ((bits >> _11).astype(np.float64) + 0.5) / 2.0**53
     noise: Floats = -np.log(-np.log(uniform))
     return noise
 

@@ -41,7 +41,7 @@ class Emerging:
 
     def guesses(self, user: Vector, places: Rows) -> Matrix:
         """What is guessed of some of them, exactly so for a user whoever else is asked about, shape (len(places),)."""
-        guesses: Matrix = np.einsum("nd,d->n", self.dense[places], np.asarray(user, np.float32))
+        guesses: Matrix = np.einsum("nd,d->n", self.dense.take(places, axis=0), np.asarray(user, np.float32))
         return guesses
 
 
@@ -107,7 +107,9 @@ class ItemStore:
         """Some items' ALS factors (``cf``) or their block of a dense part, of length 1 or 0, shape (len(rows), d)."""
         every, span = (self.cf, slice(None)) if name == "cf" else (self.dense, slice(*self.parts[name]))
         own = every[:, span]
-        return _unit(own[rows]) if own.size > _MOST_KEPT else self.forms.of(name, every, lambda _: _unit(own))[rows]
+        if own.size > _MOST_KEPT:
+            return _unit(own[rows])
+        return self.forms.of(name, every, lambda _: _unit(own)).take(rows, axis=0)
 
     @cached_property
     def cold_rows(self) -> Rows:
@@ -138,15 +140,25 @@ class ItemStore:
 
     def _own_sparse(self, sparse: SparseVector) -> SparseVector:
         """The same, in arrays where it is another one."""
-        if all(self.factors.get(part, 1.0) == 1.0 for part in self.sparse_parts):
+        if not self._sparse_factors:
             return sparse
         indices: Any = np.asarray(sparse.indices, np.int64)
         values: Any = np.array(sparse.values, np.float32)
-        for part, span in self.sparse_parts.items():
-            if (factor := self.factors.get(part, 1.0)) != 1.0:
-                values[slice(*np.searchsorted(indices, span))] *= np.float32(factor)
-        left = values != 0
-        return SparseVector(indices[left], values[left])
+        for span, factor in self._sparse_factors:
+            begin, end = indices.searchsorted(span)
+            values[begin:end] *= factor
+        left = values.nonzero()[0]
+        return SparseVector(indices.take(left), values.take(left))
+
+    @cached_property
+    def _sparse_factors(self) -> list[tuple[Rows, np.float32]]:
+        """Spans of the sparse parts whose factors are not 1, and these."""
+        factors = {part: self.factors.get(part, 1.0) for part in self.sparse_parts}
+        return [
+            (np.array(self.sparse_parts[part], np.int64), np.float32(one))
+            for part, one in factors.items()
+            if one != 1.0
+        ]
 
     def split(self, vector: Vector, sparse: SparseVector, rows: Rows) -> Array:
         """The addends of the scores of some items for one user, shape (len(rows), P), in the order of :attr:`names`."""

@@ -13,7 +13,7 @@ from molar_retrieval.expressions import Expression, both
 from molar_retrieval.index import Index, StoredItem
 from molar_retrieval.ranking import shaping
 from molar_retrieval.ranking.aims import Aim, Factors
-from molar_retrieval.ranking.at_once import foresee, foresee_known, foresee_new
+from molar_retrieval.ranking.at_once import foresee, foresee_known, foresee_new, reranked
 from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored, source_of
 from molar_retrieval.ranking.compose import compose
 from molar_retrieval.ranking.exploration import POOL, Draw, drawn, explored
@@ -269,16 +269,17 @@ class Ranker:
         some = [n for n, (own, one) in enumerate(zip(requests, found, strict=True)) if len(one) and own.query.rerank]
         if self.reranker is None or not some:
             return changed
-        first = [found[number].take(slice(CANDIDATES)) for number in some]
+        first = [found[number].first(CANDIDATES) for number in some]
         histories = [user.history for number in some if (user := requests[number].user) is not None]
-        for number, moved in zip(some, moves(self.store, self.reranker, first, histories), strict=True):
-            size = None if whole or requests[number].shaped else _plain_size(requests[number])
-            changed[number] = found[number].reranked(moved, size)
+        moved = moves(self.store, self.reranker, first, histories)
+        sizes = [None if whole or requests[number].shaped else _plain_size(requests[number]) for number in some]
+        for number, own in zip(some, reranked([found[number] for number in some], moved, sizes), strict=True):
+            changed[number] = own
         return changed
 
     def _plain(self, lists: Sequence[tuple[_List, Candidates]]) -> list[RankedList]:
         """The best of what may come; what is drawn may be among the first candidates, and is taken out."""
-        found = [ordered.take(slice(_plain_size(one.request))) for one, ordered in lists]
+        found = [ordered.first(_plain_size(one.request)) for one, ordered in lists]
         if self.exploration is not None:
             pools = {n: max(POOL, one.request.query.k) for n, (one, _) in enumerate(lists) if self._draws(one.request)}
             foresee(self.store, [(lists[n][0].source, pool) for n, pool in pools.items()], foresee_new)
@@ -289,7 +290,7 @@ class Ranker:
             }
             for n, own in zip(draws, drawn(list(draws.values()), self.exploration), strict=True):
                 found[n] = own
-        some = [own.take(slice(one.request.query.k)) for own, (one, _) in zip(found, lists, strict=True)]
+        some = [own.first(one.request.query.k) for own, (one, _) in zip(found, lists, strict=True)]
         return [RankedList.of(self.store.names, own, np.arange(len(own))) for own in some]
 
     def _shaped(self, one: _List, ordered: Candidates) -> RankedList:

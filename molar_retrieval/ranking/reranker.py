@@ -69,8 +69,8 @@ class Reranker:
 
 def standardised(features: Array, mean: Array, deviation: Array) -> Array:
     """Features in standard deviations from their mean, cut at five."""
-    result: Array = np.clip((features - mean) / deviation, -_LIMIT, _LIMIT).astype(np.float32)
-    return result
+    result: Array = (features - mean) / deviation
+    return np.clip(result, -_LIMIT, _LIMIT, out=result).astype(np.float32, copy=False)
 
 
 def standard(values: Array, mean: float, deviation: float) -> Array:

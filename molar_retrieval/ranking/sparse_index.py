@@ -44,7 +44,7 @@ class Sums(NamedTuple):
     def of(self, rows: Rows) -> Array:
         """The products of some items, 0 for those that have none, shape (P, len(rows))."""
         if self.rows is None:
-            return self.parts[:, rows]
+            return self.parts.take(rows, axis=1)
         if not len(self.rows):
             return np.zeros((len(self.parts), len(rows)))
         places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
@@ -129,9 +129,10 @@ class SparseItemIndex:
         routines.row_index(len(named), named, starts, rows, self.values, items, values)
         parts, numbers = np.zeros((len(bounds), count)), values.astype(np.float64)
         for own, (first, last) in zip(parts, bounds.tolist(), strict=True):
-            routines.add_products(
-                count, last - first, edges[first : last + 1], items, numbers, readings[first:last], own
-            )
+            if first < last:
+                routines.add_products(
+                    count, last - first, edges[first : last + 1], items, numbers, readings[first:last], own
+                )
         return Sums(None, parts)
 
     @cached_property
