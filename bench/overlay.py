@@ -23,7 +23,7 @@ from molar_retrieval.events.log import EventLog
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.workspace import Workspace
 
-EVENTS, ITEMS, ASKED = 100_000, 100_000, 300
+EVENTS, ITEMS, ASKED, BUSY = 100_000, 100_000, 300, 200
 NOW = time.time_ns() // 1000
 APPENDER = """
 import sys, time
@@ -100,6 +100,17 @@ def people(workspace: Workspace, events: int = EVENTS) -> Iterator[tuple[str, ob
                 recommender.query(user)
                 taken.append(1000 * (time.perf_counter() - began))
             yield "query, right after another event, ms", round(statistics.median(taken), 3)
+            rows = (
+                {
+                    "event_id": f"m{number}", "event": "view", "user_id": asked[number % ASKED],
+                    "item_id": items[number % len(items)], "timestamp": NOW + number,
+                }
+                for number in range(BUSY * ASKED)
+            )  # fmt: skip
+            log.append(enumerate(rows))
+            for user in asked:
+                recommender.query(user)
+            yield f"query, again, {BUSY} own events, ms", milliseconds(recommender.query, asked)
     began = time.perf_counter()
     with Recommender.open(workspace.root) as recommender:
         opened = time.perf_counter()

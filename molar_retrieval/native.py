@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
+    from threadpoolctl import LibController
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _LARGE = 1 << 30
@@ -55,7 +56,7 @@ def give_freed_memory_back() -> bool:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Products of matrices by one thread each, then by as many as before; some 10 microseconds.
+    """Products of matrices by one thread each, then by as many as before; some microseconds.
 
     What an answer multiplies is so small that a second thread gains nothing, and where its core is busy it is waited
     for many times longer than the product takes. OpenBLAS hears of it in the main thread alone, so elsewhere nothing
@@ -64,12 +65,24 @@ def one_thread() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with _blas().limit(limits=1):
+    several = [(one, count) for one in _blas() if (count := one.num_threads) != 1]
+    for one, _ in several:
+        one.set_num_threads(1)
+    try:
         yield
+    finally:
+        for one, count in several:
+            one.set_num_threads(count)
+
+
+def _blas() -> "list[LibController]":
+    """The libraries of BLAS that are loaded: none before NumPy is."""
+    return _found() if "numpy.linalg" in sys.modules else []
 
 
 @cache
-def _blas() -> "ThreadpoolController":
+def _found() -> "list[LibController]":
     from threadpoolctl import ThreadpoolController  # finds out what is loaded, a millisecond
 
-    return ThreadpoolController().select(user_api="blas")
+    found: list[LibController] = ThreadpoolController().select(user_api="blas").lib_controllers
+    return found

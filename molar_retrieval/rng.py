@@ -14,6 +14,6 @@ def derive_seed(seed: int, *names: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def generator(seed: int, *names: object) -> np.random.Generator:
+def generator(seed: int, *names: object) -> "np.random.Generator":
     """A NumPy generator of its own for the consumer called ``names``."""
     return np.random.default_rng(derive_seed(seed, *names))

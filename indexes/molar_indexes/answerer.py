@@ -318,7 +318,8 @@ class Answerer:
         found = self._overlay.person(state, key)
         user = found.record
         known = user is not None and len(user.history) > 0
-        return replace(asked.noting(found.notes), objects=found is OBJECTING), user if known else None
+        asked = replace(asked, objects=True) if found is OBJECTING else asked
+        return asked.noting(found.notes), user if known else None
 
     def _alike(self, asked: Posed, item_id: str, fallback: Fallback) -> tuple[Posed, tuple[int, Vector] | None]:
         """An item's row and content; None, and a note in the question, where they are not to be had."""
@@ -338,7 +339,7 @@ class Answerer:
     def _popular(self, asked: Posed, began: float, user_id: str | None = None) -> Answer:
         """What most people took, where nothing else answers."""
         request = asked.of(None).hiding(asked.seen_since)
-        listing, stored = popular(self.generation, asked.index, request)
+        listing, stored = popular(self.generation, self._ranker(asked).stored, request)
         seconds = {"search": time.perf_counter() - began}
         return self._told(asked, request, POPULARITY, listing, stored, seconds, user_id)
 
@@ -393,7 +394,6 @@ class Answerer:
         user_id: str | None = None,
         reasons: "Sequence[Explained]" = (),
     ) -> Answer:
-        noted = replace(listing, notes=[*request.notes, *listing.notes])
-        answer = told(self.generation, self._photos, request, basis, noted, stored, seconds, user_id, reasons)
         horizon = asked.aim.horizon if basis == columns.ALIGNED and asked.aim.horizon != "next" else None
-        return replace(answer, events=asked.state.last, horizon=horizon)
+        about = listing, stored, seconds, user_id, reasons, asked.state.last, horizon
+        return told(self.generation, self._photos, request, basis, *about)

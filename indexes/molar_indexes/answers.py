@@ -1,13 +1,14 @@
 """From a list to the answer that is told: ids and titles, reasons, why it is short."""
 
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
-from molar_retrieval.index import Index, StoredItem
+from molar_retrieval.index import StoredItem
+from molar_retrieval.ranking.aims import Horizon
 from molar_retrieval.ranking.answer import Answer, Recommendation, new_id
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
 
@@ -26,8 +27,10 @@ def told(
     listing: Listing,
     stored: Sequence[StoredItem],
     seconds: dict[str, float],
-    user_id: str | None = None,
-    reasons: "Sequence[Explained]" = (),
+    user_id: str | None,
+    reasons: "Sequence[Explained]",
+    events: int,
+    horizon: Horizon | None,
 ) -> Answer:
     """A list as it is told; ``stored`` has the item of each place, ``reasons`` one for each if they are asked for."""
     items: list[Recommendation] = []
@@ -55,31 +58,29 @@ def told(
         basis=basis,
         items=items,
         shortfall=_shortfall(generation, request, basis, len(items)),
-        notes=[*generation.notes, *listing.notes],
+        notes=[*generation.notes, *request.notes, *listing.notes],
         timings_ms=milliseconds | {"total": round(sum(milliseconds.values()), 3)},
         request_id=new_id(request.now),
+        events=events,
+        horizon=horizon,
         photo_of=photos,
     )
 
 
-def popular(generation: Generation, index: Index, request: RankingRequest) -> tuple[Listing, list[StoredItem]]:
-    """The most popular items that may come, for people without history, and what ``index`` stores of them."""
-    counts, where, query = dict(generation.popular), request.where, request.query
-    rows, stored = [row for row in counts if row not in request.hidden], list[StoredItem]()
-    at_once = query.k + _MORE
-    for begin in range(0, len(rows), at_once):
-        found = index.fetch(rows[begin : begin + at_once])
-        stored += [item for item in found if where is None or item.fulfils(where)]
-        if len(stored) >= query.k:
-            break
-    del stored[query.k :]
-    places = []
-    for rank, item in enumerate(stored, 1):
-        score = float(counts[item.row])
-        places.append(Placed(item.row, score, {POPULARITY: score}, rank))
+def popular(
+    generation: Generation, stored: Callable[[Sequence[int]], Sequence[StoredItem]], request: RankingRequest
+) -> tuple[Listing, list[StoredItem]]:
+    """The most popular items that may come, for people without history, and what is ``stored`` of them."""
+    where, query, places, items = request.where, request.query, list[Placed](), list[StoredItem]()
+    left = ((row, float(count)) for row, count in generation.popular if row not in request.hidden)
+    while len(items) < query.k and (some := list(islice(left, query.k + _MORE))):
+        for item, (row, score) in zip(stored([row for row, _ in some]), some, strict=True):
+            if len(items) < query.k and (where is None or item.fulfils(where)):
+                items.append(item)
+                places.append(Placed(row, score, {POPULARITY: score}, len(items)))
     unused = [name for name in ("diversity", "calibrate", "explain") if getattr(query, name)]
     notes = [f"the most popular items come as they are, without {', '.join(unused)}"] if unused else []
-    return Listing(places, notes), stored
+    return Listing(places, notes), items
 
 
 def _shortfall(generation: Generation, request: RankingRequest, basis: str, count: int) -> str | None:

@@ -7,7 +7,8 @@ computed anew.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -90,6 +91,23 @@ class _Deeds(NamedTuple):
     sessions: Sequence[_Session]
     until: int  # the last moment of what is left out
 
+    @property
+    def mark(self) -> tuple[object, ...]:
+        """What tells them from other deeds of the same person: the log may remove a line, and never changes one."""
+        marks = [
+            (one.session, None if one.entries is None else len(one.entries), *map(_numbers, one[2:]))
+            for one in self.sessions
+        ]
+        return _numbers(self.own), _numbers(self.others), marks, self.until
+
+
+class _LastAsked(NamedTuple):
+    """Somebody as they were last asked about."""
+
+    extent: object  # of what is read of them: while it is the same, so are they
+    mark: object  # of their deeds
+    person: LivePerson
+
 
 class Overlay:
     """Follows the event log for one generation, or knows it up to the event of a number; threads may share it."""
@@ -113,7 +131,7 @@ class Overlay:
         items = LiveItems(LiveIndex(generation.index), self._fields.availability, generation.always_shows)
         self._present = OverlayState(items)
         self._concerned: tuple[int, frozenset[str]] = -1, frozenset()
-        self._known: dict[str, tuple[_Deeds, LivePerson]] = {}
+        self._known: dict[str, _LastAsked] = {}
 
     def close(self) -> None:
         """Close the log."""
@@ -144,20 +162,49 @@ class Overlay:
         until = state.suppressed.keyed(key)
         if until == EVER:
             return OBJECTING
-        stored = self._stored(key, until)
-        own = self._lines(state, key, self._since, until)
-        others = self._returns(state, key, own, until)
-        joined = [self._joined(state, session, seq, until) for session, seq in sessions]
-        if not any((own, others, *joined)):
-            return self._described(state, key, LivePerson(stored))
-        deeds = _Deeds(own, others, joined, until)
+        extent = self._extent(state, key, sessions, until)
+        if extent is None:
+            return self._described(state, key, LivePerson(self._stored(key, until)))
         known = self._known.pop(key, None)
-        if known is None or known[0] != deeds:
-            known = deeds, self._continued(stored, key, deeds)
+        if known is None or known.extent != extent:
+            deeds = self._deeds(state, key, sessions, until)
+            same = known is not None and known.mark == deeds.mark  # as after impressions, which are no deeds
+            person = known.person if known is not None and same else self._by(deeds, key)
+            known = _LastAsked(extent, deeds.mark, person)
         self._known[key] = known  # the last one again
         if len(self._known) > _REMEMBERED:
             self._known.pop(next(iter(self._known)), None)
-        return self._described(state, key, known[1])
+        return self._described(state, key, known.person)
+
+    def _extent(
+        self, state: OverlayState, key: str, sessions: Sequence[tuple[StoredName, int]], until: int
+    ) -> tuple[object, ...] | None:
+        """What changes whenever anything that is read of somebody does, and costs a look-up; None: there is nothing."""
+        own = self._log.extent(key, self._since, state.last) if state.last > self._since else (0, None)
+        others = _numbers(state.taken_back.get(of_key(key)[1], ()))
+        if not (own[0] or others or sessions):
+            return None
+        joined = [
+            (
+                *one,
+                state.suppressed.session(one[0]),
+                self._log.extent(session_key(one[0]), 0, state.last),
+                _numbers(state.taken_back.get(one[0], ())),
+            )
+            for one in sessions
+        ]
+        return own, others, joined, until
+
+    def _deeds(self, state: OverlayState, key: str, sessions: Sequence[tuple[StoredName, int]], until: int) -> "_Deeds":
+        own = self._lines(state, key, self._since, until)
+        joined = [self._joined(state, session, seq, until) for session, seq in sessions]
+        return _Deeds(own, self._returns(state, key, own, until), joined, until)
+
+    def _by(self, deeds: "_Deeds", key: str) -> LivePerson:
+        """Somebody by what the generation has of them and their deeds since."""
+        stored = self._stored(key, deeds.until)
+        done = any((deeds.own, deeds.others, *deeds.sessions))
+        return self._continued(stored, key, deeds) if done else LivePerson(stored)
 
     def described(self, state: OverlayState, key: str, stored: Mapping[str, Any]) -> Mapping[str, Any]:
         """What somebody is, by attributes that the generation has and the events of a state."""
@@ -324,6 +371,10 @@ class Overlay:
             if row is not None and values:
                 fresh.append((row, values))
         return items.with_changes(fresh) if fresh else items
+
+
+def _numbers(lines: Iterable[LiveLine]) -> "array[int]":
+    return array("q", map(_arrival, lines))
 
 
 def _entries(stored: UserRecord | None) -> list[tuple[int, int]]:

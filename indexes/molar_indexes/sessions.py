@@ -1,5 +1,6 @@
 """Somebody of whom only a history is known: the user encoder reads it."""
 
+from array import array
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from molar_indexes.encoder import carried
 from molar_indexes.generations import Generation
 from molar_indexes.users import UserRecord
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.index import SparseVector
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ class SessionReader:
         StaleArtefactError if no alignment belongs to the generation, or it is damaged.
         """
         times = [0] * len(rows) if times is None else times
-        vector, sparse = self.encoder.encode(rows, times)
-        return UserRecord("", vector.tolist(), rows, sparse, times=times)
+        vector, (indices, values) = self.encoder.encode(rows, times)
+        own = SparseVector(array("i", indices), array("f", values))
+        return UserRecord("", array("f", vector.tobytes()), array("i", rows), own, times=array("q", times))
 
     @cached_property
     def encoder(self) -> "UserEncoder":

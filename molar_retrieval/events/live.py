@@ -107,12 +107,20 @@ class LiveLog:
 
         Keys are those of :mod:`molar_retrieval.interactions.users`. Of more than 10,000 lines the latest come.
         """
-        column, name = of_key(key)
-        who = "user_id = ?" if column == "user_id" else "session_id = ? AND user_id IS NULL"
+        who, name = _who(key)
         among = ", ".join("?" * len(kinds))
         where = f"{who} AND seq > ? AND seq <= ? AND event IN ({among})"
         query = f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq DESC LIMIT {_MOST}"
         return [LiveLine(*row) for row in reversed(self._rows(query, name, since, until, *kinds))]
+
+    def extent(self, key: str, since: int, until: int) -> tuple[int, int | None]:
+        """How many lines there are of who has a key after one number and up to another, and the number of the last.
+
+        It changes whenever one comes or is removed, and an index alone tells it.
+        """
+        who, name = _who(key)
+        query = f"SELECT count(*), max(seq) FROM events WHERE {who} AND seq > ? AND seq <= ?"
+        return next(iter(self._rows(query, name, since, until)), (0, None))
 
     def people(self, since: int, until: int, kinds: Collection[str]) -> set[str]:
         """The keys of all who have lines of some kinds after one number and up to another, or are identified there."""
@@ -203,3 +211,9 @@ class LiveLog:
 
     def _files(self) -> object:
         return mark_of(self._folder / FILE), mark_of(self._folder / f"{FILE}-wal")
+
+
+def _who(key: str) -> tuple[str, StoredName]:
+    """Which lines are of who has a key, as a condition, and the name in it."""
+    column, name = of_key(key)
+    return "user_id = ?" if column == "user_id" else "session_id = ? AND user_id IS NULL", name

@@ -1,7 +1,7 @@
 """What browsers are told with every answer, whoever wrote it, and before they send a page's request (preflight)."""
 
 import logging
-import secrets
+import os
 import time
 from collections.abc import Sequence
 
@@ -57,7 +57,7 @@ class Browsers:
             await self.app(scope, receive, send)
             return
         began, status = time.perf_counter(), 0
-        scope["request_id"] = request_id = secrets.token_hex(16)
+        scope["request_id"] = request_id = os.urandom(16).hex()
         own, preflight = self._headers(scope, request_id)
 
         async def with_headers(message: Message) -> None:

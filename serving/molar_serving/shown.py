@@ -287,9 +287,10 @@ def _sent(values: list[Any]) -> bytes:
 def unpacked(answer_id: str, content: bytes) -> Shown | None:
     """The answer that was packed; None where another version of molar did it, to which other questions are known."""
     try:
-        body, kind, raw, *about = _decoder.decode(content)
+        values = _decoder.decode(content)
+        body, kind, raw = values[:3]
         sent = body if isinstance(body, bytes) else _sent(body)
         question = msgspec.msgpack.decode(raw, type=_KINDS[kind]) if kind else None
     except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError):
         return None
-    return Shown(answer_id, sent, question, *about)
+    return Shown(answer_id, sent, question, *values[3:])

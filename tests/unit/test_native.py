@@ -1,5 +1,8 @@
 """Threads of BLAS while something is answered."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -64,3 +67,17 @@ def test_a_recommender_answers_by_one_thread(trained):
         assert recommender.query(trained.user).items
     assert asked == [{1}]
     assert told() == {2}
+
+
+def test_what_is_loaded_after_the_first_answer_is_told_as_well():
+    code = """if True:
+        from molar_retrieval.native import one_thread
+        with one_thread():
+            import numpy
+        from threadpoolctl import ThreadpoolController
+        with one_thread():
+            print({one["num_threads"] for one in ThreadpoolController().info() if one["user_api"] == "blas"})
+    """
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "{1}\n"

@@ -1,5 +1,6 @@
 """What somebody did since the generation changes their next answer, as a generation with the same events would."""
 
+import pickle
 from contextlib import closing
 
 import numpy as np
@@ -234,3 +235,24 @@ def test_who_sends_back_what_somebody_else_ordered_keeps_their_own(add, recommen
     add("return", "SKU-0001", "b", after=5, transaction_id="T-a")
     assert person(recommender, "a") is None
     assert list(person(recommender, "b").history) == had
+
+
+def test_what_is_kept_of_somebody_is_numbers_not_all_that_they_did(recommender, workspace, trained, add):
+    items, events = [item.item_id for item in recommender.popular(20).items], 2000
+    rows = [
+        {"event_id": f"m{n}", "event": "view", "item_id": items[n % 20], "user_id": trained.user, "timestamp": NOW + n}
+        for n in range(events)
+    ]
+    with closing(EventLog(workspace)) as log:
+        assert log.append(list(enumerate(rows))).accepted == events
+    own = person(recommender, trained.user)
+    assert len(own.history) >= events
+    known = recommender._following.present._overlay._known[trained.user]
+    assert known.person.record is own
+    assert person(recommender, trained.user) is own  # it is not computed again
+    add("impression", items[0], trained.user)
+    assert person(recommender, trained.user) is own  # nor for what is no part of a history
+    add("view", items[0], trained.user, after=events)
+    assert len(person(recommender, trained.user).history) == len(own.history) + 1
+    numbers = 8 * events + sum(one.itemsize * len(one) for one in (own.history, own.times, own.vector, *own.sparse))
+    assert len(pickle.dumps(known)) < numbers + 2000

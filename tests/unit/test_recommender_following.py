@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ def ask(recommender: Recommender) -> tuple[str, int]:
     scores = {item.parts["collaborative"] * 2 for item in answer.items if "newcomer" not in item.parts}
     assert marks == scores, (marks, scores)  # the item's own mark, and that of the user's vector
     return answer.generation, marks.pop()
+
+
+def opened() -> Iterator[str]:
+    for handle in FILES.iterdir():
+        with suppress(FileNotFoundError):  # that of the listing itself
+            yield str(handle.readlink())
 
 
 def damage(workspace: Workspace) -> None:
@@ -158,7 +165,8 @@ def test_answers_under_load_are_each_of_one_generation(workspace: Workspace, rec
                 errors.append(error)
 
     def files() -> int:
-        return sum(1 for _ in FILES.iterdir()) if FILES.is_dir() else 0
+        """How many files below the workspace this process holds open; those of other tests may close meanwhile."""
+        return sum(path.startswith(str(workspace.root)) for path in opened()) if FILES.is_dir() else 0
 
     ask(recommender)
     release(workspace, 1, "exact").close()
@@ -188,7 +196,7 @@ def test_answers_under_load_are_each_of_one_generation(workspace: Workspace, rec
     assert len(seen) >= 5
     release(workspace, 1, "exact").close()
     ask(recommender)
-    assert files() == before
+    assert 0 < files() == before or not FILES.is_dir()
     assert marks.keys() <= seen.keys() | marks.keys()
 
 

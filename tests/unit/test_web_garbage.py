@@ -12,11 +12,14 @@ class InCycle:
 
 
 def test_what_is_there_is_passed_over_until_the_next_look():
+    threshold = gc.get_threshold()
+    gc.set_threshold(700)
     try:
         kept, gone = InCycle(), weakref.ref(InCycle())
         look_once(now=True)
         assert gone() is None
         assert gc.get_freeze_count() > 1000
+        assert gc.get_threshold()[0] > 10_000  # an answer makes some hundreds of objects
         later, gone = weakref.ref(InCycle()), weakref.ref(kept)
         del kept
         gc.collect()
@@ -29,3 +32,4 @@ def test_what_is_there_is_passed_over_until_the_next_look():
         assert gc.get_freeze_count() > 1000
     finally:
         gc.unfreeze()
+        gc.set_threshold(*threshold)
