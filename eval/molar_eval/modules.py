@@ -34,7 +34,7 @@ def of_making(*names: str) -> str:
 
 def of_modules(*names: str) -> str:
     """The fingerprint of modules and of all of ours that they import; comments, docstrings and layout do not count."""
-    return fingerprint.of_json({name: _code(name) for name in sorted(reached(*names))})
+    return fingerprint.of_json({name: _read(name)[1] for name in sorted(reached(*names))})
 
 
 def reached(*names: str) -> set[str]:
@@ -45,7 +45,7 @@ def reached(*names: str) -> set[str]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting.extend(_imports(name))
+            waiting.extend(_read(name)[0])
     return found
 
 
@@ -65,28 +65,24 @@ def commit() -> str | None:
 
 
 @cache
-def _imports(name: str) -> frozenset[str]:
-    """Modules of ours that a module names in import statements, wherever they stand, and their packages."""
+def _read(name: str) -> tuple[frozenset[str], str]:
+    """Modules of ours that a module imports, wherever it does so, and their packages; the fingerprint of its code."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(_source(name))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    named = {".".join(words[: n + 1]) for words in (full.split(".") for full in found) for n in range(len(words))}
-    return frozenset(module for module in named if module.split(".")[0] in _OURS and _path(module) is not None)
-
-
-@cache
-def _code(name: str) -> str:
     tree = ast.parse(_source(name))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            node.body = body[1:]  # type: ignore[attr-defined]
-    return fingerprint.of_json(ast.dump(tree))
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.module and not node.level:
+                found.add(node.module)
+                found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body
+            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                node.body = body[1:]
+    named = {".".join(words[: n + 1]) for words in (full.split(".") for full in found) for n in range(len(words))}
+    ours = frozenset(module for module in named if module.split(".")[0] in _OURS and _path(module) is not None)
+    return ours, fingerprint.of_json(ast.dump(tree))
 
 
 def _source(name: str) -> str:

@@ -19,7 +19,6 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
-from scipy.sparse.linalg import ArpackError, svds
 
 from molar_retrieval import rng
 from molar_retrieval.arrays import Matrix
@@ -129,6 +128,8 @@ def fit(
 
 
 def _fit_attributes(given: csr_matrix, keep: int) -> tuple[Matrix, Matrix]:
+    if given.shape[0] < given.shape[1]:
+        return _map_of_few(given.toarray(), keep)
     second = (given.T @ given).toarray().astype(np.float64)
     return _map(given.shape[0], np.asarray(given.sum(axis=0), np.float64).ravel(), second, keep)
 
@@ -157,6 +158,8 @@ def _strongest(weighted: csr_matrix, most: int) -> tuple[Matrix, Matrix]:
     Where many are equal, as those of words that two items each have in common, ARPACK may break down (it goes from one
     vector); then all axes are iterated together (Halko, Martinsson and Tropp 2011, algorithm 4.4).
     """
+    from scipy.sparse.linalg import ArpackError, svds
+
     random = rng.generator(0, "words")
     start = random.random(min(weighted.shape)).astype(np.float32)
     try:
@@ -202,6 +205,8 @@ def _fit_block(vectors: Matrix, block: VectorBlock, keep: int, ready: bool) -> t
     width = block.stop - block.start
     if ready:
         return np.zeros(width, np.float32), np.eye(width, dtype=np.float32)
+    if len(vectors) < width:
+        return _map_of_few(np.asarray(vectors[:, block.start : block.stop], np.float32), keep)
     count, total, second = 0, np.zeros(width), np.zeros((width, width))
     for begin in range(0, len(vectors), _CHUNK):
         rows = np.asarray(vectors[begin : begin + _CHUNK, block.start : block.stop], np.float32)
@@ -219,7 +224,31 @@ def _map(count: int, total: Moments, second: Moments, keep: int) -> tuple[Matrix
     mean = total / count
     variances, axes = np.linalg.eigh(second / count - np.outer(mean, mean))
     rank = int(min(keep, len(total), count - 1))
-    variances, axes = np.maximum(variances[::-1][:rank], 0), axes[:, ::-1][:, :rank]
+    return _scaled(mean, np.maximum(variances[::-1][:rank], 0), axes[:, ::-1][:, :rank])
+
+
+def _map_of_few(rows: Matrix, keep: int) -> tuple[Matrix, Matrix]:
+    """The same from fewer rows than they are wide, shape (n, w), by the products of two rows: n³ steps in place of w³.
+
+    Rows of zeros are left out. What they all have in common has no axes of its own here.
+    """
+    rows = rows[rows.any(axis=1)].astype(np.float64)
+    count, width = rows.shape
+    if count < 2:
+        return np.zeros(width, np.float32), np.zeros((width, 1), np.float32)
+    mean = rows.mean(axis=0)
+    rows -= mean
+    rank = int(min(keep, count - 1))
+    variances, turns = np.linalg.eigh(rows @ rows.T / count)
+    variances, turns = np.maximum(variances[::-1][:rank], 0), turns[:, ::-1][:, :rank]
+    lengths = np.sqrt(count * variances)
+    axes = np.divide(rows.T @ turns, lengths, out=np.zeros((width, rank)), where=lengths > _FAINTEST * lengths.max())
+    return _scaled(mean, variances, axes)
+
+
+def _scaled(mean: Moments, variances: Moments, axes: Matrix) -> tuple[Matrix, Matrix]:
+    """Mean and map of axes, shape (w, rank), so that the strong ones count less."""
+    rank = len(variances)
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(rank)] < 0, -1, 1)  # the sign is arbitrary
     shrink = np.sqrt(1 / (variances + variances.mean() + 1e-12))
     return mean.astype(np.float32), (axes * shrink / np.sqrt(rank)).astype(np.float32)

@@ -12,7 +12,6 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
-from scipy.sparse.linalg import svds
 
 from molar_retrieval import rng
 from molar_retrieval.catalog.words import counted
@@ -47,6 +46,8 @@ class Lexical:
     @classmethod
     def fit(cls, found: csr_matrix, keep: int) -> Self:
         """At most ``keep`` principal axes of some texts by their :func:`counts`."""
+        from scipy.sparse.linalg import svds
+
         found = found[np.diff(found.indptr) > 0]
         held = np.bincount(found.indices, minlength=PLACES)
         rarity = np.where(held >= _FEWEST, np.log(max(1, found.shape[0]) / np.maximum(held, 1)), 0).astype(np.float32)

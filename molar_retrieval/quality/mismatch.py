@@ -11,7 +11,7 @@ lower half has. What lies at the bottom beyond that is what strangers explain, a
 below it are expected to be strangers (a two-groups model as in Efron 2008, doi:10.1214/07-STS236).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +83,8 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
         return None
     random = rng.generator(seed, "agreement")
     fold = random.permutation(len(rows)) % _FOLDS
-    sums = [_sums(images, texts, rows[fold == number]) for number in range(_FOLDS)]
-    whole = [sum(parts) for parts in zip(*sums, strict=True)]
+    without = _without_few if len(rows) < images.shape[1] else _without
+    solved = without(images, texts, [rows[fold == number] for number in range(_FOLDS)])
     best: tuple[float, Any] = (-np.inf, None)
     for ridge in _RIDGES:
         fit, beats, chance = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
@@ -92,8 +92,7 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
         own = np.zeros_like(predicted)
         for number in range(_FOLDS):
             mine = np.flatnonzero(fold == number)
-            others = tuple(of_all - held_out for of_all, held_out in zip(whole, sums[number], strict=True))
-            x, y, weights = _solved(others, ridge)
+            x, y, weights = solved(number, ridge)
             for start in range(0, len(mine), _CHUNK):
                 some = mine[start : start + _CHUNK]
                 predicted[some] = unit((unit(images[rows[some]]) - x) @ weights)
@@ -154,6 +153,40 @@ def swapped(found: Agreement) -> list[tuple[int, int, float]]:
 Sums = tuple[Any, ...]
 """What a ridge regression needs to know of some items, and what can be added and taken away: their number; sums of the
 photos' and of the texts' vectors; sums of the photos' products with themselves and with the texts."""
+
+
+Solved = Callable[[int, float], tuple[Floats, Floats, Floats]]
+"""From the number of a fold, and a ridge, to what the others say: the means of photos and of texts, and the map from
+one to the other about them."""
+
+
+def _without(images: Floats, texts: Floats, folds: Sequence[Rows]) -> Solved:
+    """By sums, which are taken away: memory does not grow with the catalogue."""
+    sums = [_sums(images, texts, rows) for rows in folds]
+    whole = [sum(parts) for parts in zip(*sums, strict=True)]
+
+    def solved(number: int, ridge: float) -> tuple[Floats, Floats, Floats]:
+        return _solved(tuple(of_all - held_out for of_all, held_out in zip(whole, sums[number], strict=True)), ridge)
+
+    return solved
+
+
+def _without_few(images: Floats, texts: Floats, folds: Sequence[Rows]) -> Solved:
+    """Of fewer items than their vectors are long, by the products of two items: the smaller system."""
+    from scipy.linalg import solve
+
+    def solved(number: int, ridge: float) -> tuple[Floats, Floats, Floats]:
+        others = np.sort(np.concatenate([rows for fold, rows in enumerate(folds) if fold != number]))
+        a, b = unit(images[others]).astype(np.float64), unit(texts[others]).astype(np.float64)
+        x, y = a.mean(axis=0), b.mean(axis=0)
+        a -= x
+        b -= y
+        products = a @ a.T
+        products[np.diag_indices_from(products)] += ridge * np.trace(products) / a.shape[1]
+        weights = a.T @ solve(products, b, assume_a="pos", overwrite_a=True)
+        return x.astype(np.float32), y.astype(np.float32), weights.astype(np.float32)
+
+    return solved
 
 
 def _sums(images: Floats, texts: Floats, rows: Rows) -> Sums:

@@ -78,6 +78,24 @@ def said(count, seed=1):
     return csr_matrix(made)
 
 
+def test_axes_of_few_items_are_those_of_their_covariance():
+    random = np.random.default_rng(1)
+    rows = (random.normal(size=(40, 90)) * np.linspace(2, 0.1, 90) + 1).astype(np.float32)
+    rows[7], rows[8] = 0, rows[9]  # one has nothing, two are alike
+    given = rows[rows.any(axis=1)].astype(np.float64)
+    for keep in (5, 64):
+        mean, matrix = conditioning._map_of_few(rows, keep)
+        wanted, axes = conditioning._map(39, given.sum(axis=0), given.T @ given, keep)
+        assert matrix.shape == axes.shape
+        np.testing.assert_allclose(mean, wanted, atol=1e-6)
+        np.testing.assert_allclose((given - mean) @ matrix, (given - mean) @ axes, atol=1e-5)
+    nothing, none = conditioning._map_of_few(rows[:1], 5)
+    assert not nothing.any()
+    assert none.shape == (90, 1)
+    _, alike = conditioning._map_of_few(rows[[9, 9, 9]], 5)
+    assert np.isfinite(alike).all()
+
+
 def test_what_is_said_is_a_block_of_its_own_as_long_as_all_others(vectors):
     words = said(200)
     fitted = conditioning.fit(vectors, BLOCKS, 8, words)

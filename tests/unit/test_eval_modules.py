@@ -23,13 +23,13 @@ def fingerprint(tmp_path, monkeypatch):
         (tmp_path / "scratch_other.py").write_text(other)
         for name in ("scratch_main", "scratch_other"):
             sys.modules.pop(name, None)
-        for cached in (modules._imports, modules._code, modules._path):
+        for cached in (modules._read, modules._path):
             cached.cache_clear()
         invalidate_caches()
         return modules.of_modules("scratch_main")
 
     yield of
-    for cached in (modules._imports, modules._code, modules._path):
+    for cached in (modules._read, modules._path):
         cached.cache_clear()
 
 

@@ -402,7 +402,8 @@ def test_a_forecast_counts_what_is_trained_and_warns_of_days(workspace, model):
 def test_two_processes_train_one_adapter_on_different_examples(model, warm, tmp_path):
     lora_shop.prepared(tmp_path, lora_shop.write(tmp_path / "shop"))
     tests = Path(__file__).parents[1]
-    done = warm.run(tests / "launched.py", 2, tests / "lora_processes_child.py", tmp_path, model)
+    child, libraries = tests / "lora_processes_child.py", ("sentence_transformers", "peft")
+    done = warm.run(tests / "launched.py", 2, child, tmp_path, model, libraries=libraries)
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"process{n}.json").read_text("utf-8")) for n in (0, 1))
     assert first["steps"] == second["steps"] == 2  # 16 examples, 4 in each of 2 processes

@@ -100,6 +100,15 @@ def test_items_without_photo_or_words_are_left_out():
     assert mismatch.agreement(photos, words) is None
 
 
+def test_few_items_are_solved_to_the_same_maps():
+    photos, words = made_up(n=60)
+    folds = np.array_split(np.random.default_rng(1).permutation(60), 5)
+    by_sums, of_few = mismatch._without(photos, words, folds), mismatch._without_few(photos, words, folds)
+    for number, ridge in ((0, 0.1), (4, 3.0)):
+        for wanted, got in zip(by_sums(number, ridge), of_few(number, ridge), strict=True):
+            np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
 def test_the_same_vectors_give_the_same_judgement():
     first, second = (mismatch.agreement(*made_up()) for _ in range(2))
     assert np.array_equal(first.fit, second.fit)

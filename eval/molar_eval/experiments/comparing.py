@@ -9,7 +9,7 @@ from math import inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
+import scipy
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -116,7 +116,7 @@ class ArmComparison:
     @property
     def p(self) -> float:
         """Of a difference at least as large by chance, at one look alone."""
-        return float(2 * ndtr(-abs(self.statistic)))
+        return float(2 * scipy.special.ndtr(-abs(self.statistic)))
 
     def interval(self, bound: float) -> Interval:
         """Of the difference, so many standard errors to both sides.

@@ -13,7 +13,7 @@ from math import inf, log, pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_ndtr, logsumexp, xlogy
+import scipy
 
 ALPHA = 0.01
 """The chance of a false alarm of one guardrail over all of its looks."""
@@ -116,7 +116,7 @@ def mixture_bound(variance: Numbers, tuned: float, alpha: float = ALPHA) -> Floa
     level = 2 * log(1 / (2 * alpha)) + np.log(grown / tuned)
     bound = np.sqrt(level)
     for _ in range(_STEPS):  # of Newton's
-        below = log_ndtr(bound)
+        below = scipy.special.log_ndtr(bound)
         slope = bound + np.exp(-(bound**2) / 2 - below) / sqrt(2 * pi)
         bound = bound - (bound**2 / 2 + below - level / 2) / slope
     return np.asarray(bound * np.sqrt(grown))
@@ -178,7 +178,7 @@ def evidence_of_more(
     )
     assumed = np.divide(owns, owns + others, out=np.zeros_like(owns), where=owns + others > 0)
     worse = tolerated * np.asarray(RATIOS)[:, None]
-    gains = xlogy(own, worse / tolerated) - (own + other) * (
+    gains = scipy.special.xlogy(own, worse / tolerated) - (own + other) * (
         np.log1p(assumed * (worse - 1)) - np.log1p(assumed * (tolerated - 1))
     )
-    return np.asarray(logsumexp(np.cumsum(gains, axis=1), axis=0) - log(len(RATIOS)))
+    return np.asarray(scipy.special.logsumexp(np.cumsum(gains, axis=1), axis=0) - log(len(RATIOS)))

@@ -11,7 +11,7 @@ Clinical Research, section 3.2).
 from dataclasses import dataclass
 from math import ceil, inf
 
-from scipy.special import ndtri
+import scipy
 
 from molar_eval.statistics.roots import root
 
@@ -87,6 +87,6 @@ class Design:
     def _exactly(self, baseline: UnchangedOutcome, lift: float, explained: float) -> float:
         if baseline.mean <= 0 or lift > baseline.room:
             return inf
-        z = float(ndtri(self.power) - ndtri(self.alpha / 2))
+        z = float(scipy.special.ndtri(self.power) - scipy.special.ndtri(self.alpha / 2))
         spread = baseline.variance / (1 - self.treated) + baseline.lifted(lift) / self.treated
         return z * z * spread * (1 - explained) / (baseline.mean * lift) ** 2 * self.inflation

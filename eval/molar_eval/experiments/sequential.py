@@ -13,7 +13,7 @@ from math import pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri, roots_legendre
+import scipy
 
 from molar_eval.statistics.roots import root
 
@@ -42,7 +42,7 @@ class LookTaken:
 
 @lru_cache(maxsize=1)
 def _quadrature() -> tuple[Floats, Floats]:
-    nodes, weights = roots_legendre(_NODES)
+    nodes, weights = scipy.special.roots_legendre(_NODES)
     return nodes, weights
 
 
@@ -57,8 +57,8 @@ class _Motion:
         """The chance of lying above the bound of the next look, and below its negative, for the first time."""
         step, edge = sqrt(time - self._time), bound * sqrt(time)
         middle = self._at + self._drift * (time - self._time)
-        above = float(self._mass @ ndtr((middle - edge) / step))
-        return above, float(self._mass @ ndtr((-edge - middle) / step))
+        above = float(self._mass @ scipy.special.ndtr((middle - edge) / step))
+        return above, float(self._mass @ scipy.special.ndtr((-edge - middle) / step))
 
     def go_on(self, bound: float, time: float) -> None:
         """Pass the next look within its bound."""
@@ -93,7 +93,7 @@ def spent(share: float, alpha: float) -> float:
 
     Source: Lan and DeMets 1983, doi:10.1093/biomet/70.3.659, the function that comes near O'Brien and Fleming 1979.
     """
-    return float(2 * ndtr(ndtri(alpha / 4) / sqrt(min(share, 1.0))))
+    return float(2 * scipy.special.ndtr(scipy.special.ndtri(alpha / 4) / sqrt(min(share, 1.0))))
 
 
 def next_look(
@@ -129,7 +129,7 @@ def planned_information(lift: float, alpha: float = 0.05, power: float = 0.8, lo
 
     It goes with the information of the lift; by a difference in another unit, with that of this one.
     """
-    return inflation(looks, alpha, power) * (float(ndtri(power) - ndtri(alpha / 2)) / lift) ** 2
+    return inflation(looks, alpha, power) * (_alone(alpha, power) / lift) ** 2
 
 
 def conditional_power(statistic: float, share: float, bound: float, drift: float) -> float:
@@ -147,7 +147,7 @@ def conditional_power(statistic: float, share: float, bound: float, drift: float
     if share >= 1:
         return float(abs(statistic) > bound)
     middle, spread = statistic * sqrt(share) + drift * (1 - share), sqrt(1 - share)
-    return float(ndtr((middle - bound) / spread) + ndtr((-bound - middle) / spread))
+    return float(scipy.special.ndtr((middle - bound) / spread) + scipy.special.ndtr((-bound - middle) / spread))
 
 
 @lru_cache(maxsize=64)
@@ -189,6 +189,11 @@ def inflation(looks: int, alpha: float = 0.05, power: float = 0.8) -> float:
 
 def inflation_of(bounds: Sequence[float], alpha: float, power: float) -> float:
     """The same for given bounds."""
-    alone = float(ndtri(power) - ndtri(alpha / 2))
+    alone = _alone(alpha, power)
     drift = root(lambda drift: crossing(bounds, drift) - power, alone * 0.5, alone * 3, 1e-9)
     return (drift / alone) ** 2
+
+
+def _alone(alpha: float, power: float) -> float:
+    """The expected standardised difference that one look finds with a power."""
+    return float(scipy.special.ndtri(power) - scipy.special.ndtri(alpha / 2))

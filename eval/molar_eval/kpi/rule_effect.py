@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+import scipy
 
 Counts = npt.NDArray[np.integer]
 WEEKS = 4
@@ -68,7 +68,7 @@ def effect_of(own: Counts, others: Counts) -> RuleEffect:
     ratios = [np.log(mine.sum() / rest.sum()) for mine, rest in sides]
     change = float(ratios[1] - ratios[0])
     error = float(np.sqrt(sum(_variance(*side) for side in sides)))
-    reach = error * float(stdtrit(2 * days - 2, 0.5 + _LEVEL / 2))
+    reach = error * float(scipy.special.stdtrit(2 * days - 2, 0.5 + _LEVEL / 2))
     interval = float(np.expm1(change - reach)), float(np.expm1(change + reach))
     return RuleEffect(days, before, since, float(np.expm1(change)), interval)
 

@@ -4,11 +4,10 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from molar_retrieval import rng
@@ -18,6 +17,9 @@ from molar_retrieval.encoders.checkpoint import locate, main_folder
 from molar_retrieval.encoders.sentence import SentenceEncoder
 from molar_retrieval.errors import BackendError, SettingsError
 from molar_retrieval.finetuning.lora import answers as generation
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 Entry = dict[str, Any]
 """An input as :meth:`SentenceEncoder.entry` makes it."""
@@ -32,7 +34,7 @@ class Learner:
     hidden states to tokens, shape (vocabulary, d); without one it cannot write.
     """
 
-    def __init__(self, encoder: SentenceEncoder, adapted: PeftModel, head: Tensor | None) -> None:
+    def __init__(self, encoder: SentenceEncoder, adapted: "PeftModel", head: Tensor | None) -> None:
         self.encoder, self.adapted, self.head = encoder, adapted, head
         self._model = encoder.model
 
@@ -101,6 +103,8 @@ def load(settings: EmbedSettings, lora: LoraSettings, seed: int, cache: Path | N
     transformer: Any = encoder.model[0]
     for parameter in encoder.model.parameters():
         parameter.requires_grad_(False)
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type] # any number will do
@@ -111,7 +115,7 @@ def load(settings: EmbedSettings, lora: LoraSettings, seed: int, cache: Path | N
     torch.manual_seed(rng.derive_seed(seed, "adapter"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going to change
-        adapted = cast(PeftModel, get_peft_model(transformer.model, config))
+        adapted = cast("PeftModel", get_peft_model(transformer.model, config))
         if lora.gradient_checkpointing and transformer.model.supports_gradient_checkpointing:
             # It is about to be called activation_checkpointing_enable.
             transformer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
