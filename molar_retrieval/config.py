@@ -187,6 +187,7 @@ class AlignSettings(Settings):
     align_weight: float = Field(0.1, ge=0, description="weight of the user-level contrastive loss")
     align_temperature: float = Field(0.1, gt=0)
     als_start: bool = Field(True, description="start the item table from the ALS factors")
+    content_start: bool = Field(True, description="start the item table, or its second half, from the items' content")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; None: all; 1 makes reruns bit-equal")
     device: str = "auto"
@@ -284,7 +285,7 @@ class UpdateSettings(Settings):
         " are trained on; None: never",
     )
     unread: float | None = Field(
-        0.02,
+        0.01,
         gt=0,
         lt=1,
         description="share of the interactions that are newer than all that the towers have read, from which they are"

@@ -101,7 +101,7 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
         torch.nn.init.normal_(tower.position_bias)
         torch.nn.init.normal_(tower.time_bias)
     partners = []
-    for name, memory in (("sequence", (0.8, 4)), ("linear", (None, None))):
+    for name, memory in (("sequence", (0.8, 4, 0.3)), ("linear", (None, None))):
         made = random_sparse(N, N, 0.2, "csr", np.float32, random).toarray()
         made[NEW] = made[:, NEW] = 0
         made = csr_matrix(made)

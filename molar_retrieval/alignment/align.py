@@ -263,8 +263,9 @@ def _train(
 
     probe = ContentProbe(data, settings, counted)
     if group is None:
+        asked = probe if probe.asks else None
         network, state = train(
-            data, settings, job.folder, job.run, probe=probe, processes=processes, progress=progress, on_epoch=on_epoch
+            data, settings, job.folder, job.run, probe=asked, processes=processes, progress=progress, on_epoch=on_epoch
         )
     else:
         network, state = _train_by(group, job, data, probe, progress, on_epoch)

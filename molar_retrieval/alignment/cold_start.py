@@ -45,6 +45,11 @@ _PAIRS = "pairs"
 """What the part of content neighbours is by pairs of contents, while its weight is looked for."""
 _PRIOR = 5.0
 """Interactions at which an item counts half in the regression."""
+_BESIDE = 0.5
+"""How far scores by guessed blocks of a tower spread, where cases cannot weigh them, against all others'. On hm, with
+15 % of the items withheld, .25 to 1 of the others' summed spreads was as good, two seeds (docs/method.md)."""
+_SOME = 500
+"""Cases by which that is measured."""
 _MOST_LOST = 0.01
 """Share of NDCG@10 of known items that places further up may cost."""
 
@@ -66,7 +71,7 @@ def with_newcomers(
     are the vectors of who is asked in these, if they were made before. Returned are what ships, how it ranks these
     cases, and the fusion whose weights it has.
     """
-    weights, predictors, among_them = _learned(model, data, settings.seed)
+    weights, predictors, among_them = _learned(model, data, settings)
     model = replace(model, newcomer_weights=weights, predictors=predictors)
     if settings.newcomers != "auto":
         choices = [round(10 * settings.newcomers)]
@@ -129,40 +134,52 @@ def model_ranks(model: AlignedModel, cases: ValidationCases, encoded: Encoded | 
 
 
 def _learned(
-    model: AlignedModel, data: TrainingData, seed: int
+    model: AlignedModel, data: TrainingData, settings: AlignSettings
 ) -> tuple[Mapping[str, float], Mapping[str, Predictor], Ranks]:
     """Weights of the parts among newcomers, what predicts the blocks of these, and the ranks of those who play them.
 
     Validation cases tell the weights. Where few of them have a target that plays newcomer, training interactions do,
-    without the collaborative tower: it was trained on them, and would be thought better than it is.
+    but not that of the collaborative tower: it was trained on them, and would be thought better than it is. Of a table
+    that started from content it gets a fixed share then, as a guess holds there; of others none.
     """
+    seed = settings.seed
     withheld = withheld_items(model.known, seed)
     counts = np.bincount(data.log.item, minlength=data.log.n_items)
     sides = item_sides(model.network, model.known)
-    collaborative = {TREND: np.log1p(counts).astype(np.float32)[:, None]}
-    asked = data.cases.select(np.flatnonzero(withheld[data.cases.targets]))
-    if len(asked) >= _ENOUGH:
-        collaborative |= {name: side for name, side in sides.items() if name != "content"}
-    else:
-        asked = taken(data.log, withheld, seed)
+    asked, told = data.cases.select(np.flatnonzero(withheld[data.cases.targets])), True
+    if len(asked) < _ENOUGH:
+        asked, told = taken(data.log, withheld, seed), False
     items, predictors = {}, {}
-    for name, side in collaborative.items():
+    learned = {name: side for name, side in sides.items() if name != "content"}
+    for name, side in {TREND: np.log1p(counts).astype(np.float32)[:, None], **learned}.items():
         items[name], predictors[name] = guessed(data.features, side, counts, model.known, withheld)
+    beside = {} if told else {name: items.pop(name) for name in learned}
     if "content" in sides:
         items["content"] = sides["content"][withheld]
     if model.content_knn is not None:
         items |= _compared(model.content_knn, data.log, withheld, seed)
     if not len(asked):
-        return dict.fromkeys(items.keys() - {_PAIRS}, 0.0), predictors, np.zeros(0, np.int64)
+        return dict.fromkeys((items | beside).keys() - {_PAIRS}, 0.0), predictors, np.zeros(0, np.int64)
     users = model.users_by_part(asked.histories(), np.arange(len(asked)))
     parts = {name: Dense(users[NEIGHBOURS if name == _PAIRS else name], side) for name, side in items.items()}
     fused = fuse(among(asked, withheld), parts, seed)
     weights = dict(fused.weights)
+    for name, side in beside.items():
+        guess = Dense(users[name], side)
+        weights[name] = _share_beside(guess, parts, fused.weights) if settings.content_start else 0.0
     if model.content_knn is not None and (of_pairs := weights.pop(_PAIRS, 0.0)):
         pairs, own = content_pairs(data.log, model.content_knn, seed), weights[NEIGHBOURS]
         assert pairs is not None  # there were some without the withheld items
         weights[NEIGHBOURS], predictors[NEIGHBOURS] = _both(pairs, own, of_pairs)
     return weights, predictors, fused.ranks
+
+
+def _share_beside(guess: Dense, parts: Mapping[str, Dense], weights: Mapping[str, float]) -> float:
+    """A weight by which scores of a guess spread as far over the items as is set, against the sum of the parts."""
+    some = np.linspace(0, len(guess.users), min(_SOME, len(guess.users)), endpoint=False, dtype=np.int64)
+    total = sum(np.float32(weights[name]) * part.scores(some) for name, part in parts.items())
+    spread, others = (float(np.std(scores, axis=1).mean()) for scores in (guess.scores(some), total))
+    return _BESIDE * others / spread if spread else 0.0
 
 
 def _compared(neighbours: ContentNeighbours, log: InteractionLog, withheld: Mask, seed: int) -> dict[str, Matrix]:

@@ -144,37 +144,38 @@ def logit(cache: ScoreCache[Scored], random: np.random.Generator) -> Weights:
     """The weights of the multinomial logit on some of the cached cases; zeros where no target can be had."""
     numbers = drawn(len(cache), min(FIT_CASES, max(100, _FIT_SCORES // cache.width)), random)
     tables, targets = cache.alternatives(numbers)
-    return fit_logit(tables, targets) if any(map(len, tables)) else np.zeros(cache.parts)
+    return fit_logit(tables, targets) if any(table.shape[1] for table in tables) else np.zeros(cache.parts)
 
 
 def fit_logit(tables: Sequence[Matrix], targets: Sequence[Rows | csr_matrix]) -> npt.NDArray[np.float64]:
     """Non-negative weights (P,) under which the targets are likeliest (McFadden 1974), with a slight ridge.
 
-    A block of cases has scores (cases, alternatives, P), NaN where an alternative is not to be had, and what was taken
+    A block of cases has scores (P, cases, alternatives), NaN where an alternative is not to be had, and what was taken
     of them, (cases,), or where that was several, the share of each, (cases, alternatives), whose mean counts. There is
     at least one case in all. The weight of a part that says the same of all is 0.
     """
-    missing = [np.isnan(table[:, :, 0]) for table in tables]
-    size = np.max([np.nanmax(np.abs(table), axis=(0, 1), initial=0) for table in tables], axis=0)
+    missing = [np.isnan(table[0]) for table in tables]
+    size = np.max([np.nanmax(np.abs(table), axis=(1, 2), initial=0) for table in tables], axis=0)
     tables = [_centred(table, gone) for table, gone in zip(tables, missing, strict=True)]
-    scale = np.sqrt(np.mean(np.concatenate([table.var(axis=1) for table in tables]), axis=0))
+    scale = np.sqrt(np.mean(np.concatenate([table.var(axis=2) for table in tables], axis=1), axis=1))
     scale[scale <= _FLAT * size] = np.inf
     for table in tables:
-        table /= scale.astype(np.float32)
-    count = sum(map(len, tables))
-    taken = [_taken(table, target).sum(axis=0) for table, target in zip(tables, targets, strict=True)]
+        table /= scale.astype(np.float32)[:, None, None]
+    count = sum(table.shape[1] for table in tables)
+    taken = [_taken(table, target).sum(axis=1) for table, target in zip(tables, targets, strict=True)]
 
     def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         total, slope = _RIDGE * float(weights @ weights), 2 * _RIDGE * weights
         for table, target, own_parts, gone in zip(tables, targets, taken, missing, strict=True):
-            logits = table @ weights.astype(np.float32)
+            flat = table.reshape(len(table), -1)
+            logits = (weights.astype(np.float32) @ flat).reshape(gone.shape)
             logits[gone] = -np.inf
             own, highest = _taken(logits, target), logits.max(axis=1)
             likely = np.exp(logits - highest[:, None])
             sums = likely.sum(axis=1)
             total += float((np.log(sums) + highest - own).sum()) / count
-            expected = np.einsum("ca,cap->p", likely / sums[:, None], table)
-            slope = slope + (expected - own_parts) / count
+            likely /= sums[:, None]
+            slope = slope + (flat @ likely.reshape(-1) - own_parts) / count
         return total, slope
 
     start = np.full(len(scale), 0.3)
@@ -184,18 +185,19 @@ def fit_logit(tables: Sequence[Matrix], targets: Sequence[Rows | csr_matrix]) ->
 
 
 def _taken(values: Matrix, target: Rows | csr_matrix) -> Matrix:
-    """What was taken has of the values (cases, alternatives, …): the mean where it was several."""
+    """What was taken has of the values (…, cases, alternatives): the mean where it was several."""
     if isinstance(target, np.ndarray):
-        own: Matrix = values[np.arange(len(target)), target]
+        own: Matrix = values[..., np.arange(len(target)), target]
         return own
     cases = np.repeat(np.arange(target.shape[0]), np.diff(target.indptr))
     shares = csr_matrix((target.data, np.arange(target.nnz), target.indptr), shape=(target.shape[0], target.nnz))
-    mean: Matrix = shares @ values[cases, target.indices]
+    mean: Matrix = (shares @ values[..., cases, target.indices].T).T
     return mean
 
 
 def _centred(table: Matrix, missing: Mask) -> Matrix:
     """Scores about their mean over the alternatives of a case, which changes no likelihood; 0 where missing."""
-    table = np.where(missing[:, :, None], np.float32(0), table)
-    mean = table.sum(axis=1, dtype=np.float64) / (~missing).sum(axis=1)[:, None]
-    return np.where(missing[:, :, None], np.float32(0), table - mean[:, None].astype(np.float32))
+    centred = np.where(missing, np.float32(0), table)
+    centred -= (centred.sum(axis=2, dtype=np.float64) / (~missing).sum(axis=1)).astype(np.float32)[:, :, None]
+    centred *= ~missing
+    return centred

@@ -83,9 +83,7 @@ class ScoreCache(Generic[Block]):
         for block in self.blocks:
             rows, target = block.told(numbers[(numbers >= begin) & (numbers < begin + len(block.hidden))] - begin)
             begin += len(block.hidden)
-            table = np.moveaxis(block.scores[:, rows], 0, -1).copy()
-            table[block.hidden[rows]] = np.nan
-            tables.append(table)
+            tables.append(np.where(block.hidden[rows], np.float32(np.nan), block.scores[:, rows]))
             targets.append(target)
         return tables, targets
 

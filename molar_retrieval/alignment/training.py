@@ -122,7 +122,7 @@ def train(
     run: str,
     *,
     onwards: Onwards | None = None,
-    probe: Probe = lambda _: {},
+    probe: Probe | None = None,
     processes: Processes = ALONE,
     progress: Progress = SILENT,
     on_epoch: Callable[[EpochScore], None] = lambda _: None,
@@ -130,10 +130,10 @@ def train(
     """Train until the validation score stops rising, continuing what an earlier process left in ``folder``.
 
     It begins with a fresh network and reads the whole log, or goes ``onwards``. Towers that the ``probe`` names after
-    two epochs are trained no more, and the network comes without them. All processes call this with the same
-    arguments; ``run`` is the fingerprint of data and settings. ``on_epoch`` hears of each epoch's score once it is safe
-    on disk. The first process gets the network with the weights of the best epoch, in evaluation mode, and the run's
-    state.
+    two epochs are trained no more, and the network comes without them; None: it would name none. All processes call
+    this with the same arguments; ``run`` is the fingerprint of data and settings. ``on_epoch`` hears of each epoch's
+    score once it is safe on disk. The first process gets the network with the weights of the best epoch, in evaluation
+    mode, and the run's state.
     """
     if not settings.towers:
         return build_network(data, settings).eval(), TrainingState(run)
@@ -217,7 +217,7 @@ class TowerTrainer(Trainer[EpochScore]):
         run: str,
         processes: Processes = ALONE,
         onwards: Onwards | None = None,
-        probe: Probe = lambda _: {},
+        probe: Probe | None = None,
     ) -> None:
         self.data, self.settings, self.probe = data, settings, probe
         self.validation = judged(data, settings)
@@ -284,6 +284,8 @@ class TowerTrainer(Trainer[EpochScore]):
 
     def probed(self) -> dict[str, dict[str, float]]:
         """What towers bring that the probe names."""
+        if self.probe is None:
+            return {}
         parts = tower_parts(self.network, self.data, self.precision)
         return {name: asdict(gain) for name, gain in self.probe(parts).items()}
 
@@ -363,19 +365,29 @@ class TowerTrainer(Trainer[EpochScore]):
 
 
 def build_network(data: TrainingData, settings: AlignSettings) -> PostAlignment:
-    """A fresh network for the data: random weights, the item table started from the ALS factors if so set."""
+    """A fresh network for the data: random weights, the item table started as it is set.
+
+    From content, as vectors of language models start a table in Boz et al. 2024 (arXiv 2402.01339), from the ALS
+    factors, or the first half of the columns from these and the second from content; other columns stay random.
+    """
     features = torch.from_numpy(np.ascontiguousarray(data.features, np.float32))
     network = PostAlignment(tower_shapes(settings), data.log.n_items, features, data.factors.users.shape[1])
     side = network.items["collaborative"] if "collaborative" in network.shapes else None
-    if settings.als_start and isinstance(side, ItemEmbedding):
-        start = _principal(data.factors.items[data.warm], side.weight.shape[1])
+    if isinstance(side, ItemEmbedding):
+        width = side.weight.shape[1]
+        half = width // 2 if settings.als_start and settings.content_start else 0
         with torch.no_grad():
-            side.weight[torch.from_numpy(data.warm), : start.shape[1]] = torch.from_numpy(start)
+            if settings.als_start:
+                start = torch.from_numpy(_principal(data.factors.items[data.warm], half or width))
+                side.weight[torch.from_numpy(data.warm), : start.shape[1]] = start
+            if settings.content_start:
+                start = torch.from_numpy(_principal(data.features, width - half))
+                side.weight[:, half : half + start.shape[1]] = start
     return network
 
 
 def _principal(factors: Matrix, dim: int) -> Matrix:
-    """The factors in at most ``dim`` principal directions, scaled as the random start is."""
+    """Factors, or features, in at most ``dim`` principal directions, scaled as the random start is."""
     if factors.shape[1] > dim:
         _, axes = np.linalg.eigh(factors.T @ factors)
         factors = factors @ axes[:, ::-1][:, :dim]

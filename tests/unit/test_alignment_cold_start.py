@@ -145,7 +145,7 @@ def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind(monkeypat
     data, conditioner = world(3, 0.3, 0.3)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ("collaborative",)}))
     assert model.newcomer_weights["neighbours"] > 0 or model.newcomer_weights["collaborative"] > 0
-    assert set(model.predictors) - {"neighbours"} == {"trend", *(["collaborative"] if told_by == "validation" else [])}
+    assert set(model.predictors) - {"neighbours"} == {"trend", "collaborative"}
     new = np.flatnonzero(~data.warm)
     scores = model.scores(data.cases.log)[:, new]
     best = new[scores.argmax(1)] % 6
@@ -174,11 +174,11 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
     else:  # training interactions do, and the tower that was trained on them is not asked
         assert set(parts) == {*towers, "neighbours", "pairs", "trend"} - {"collaborative"}
         assert len(cases) == len(taken(data.log, withheld, 0))
-    assert set(model.newcomer_weights) == set(parts) - {"pairs"}
-    assert set(model.predictors) == set(parts) - {"content", "neighbours", "pairs"}
+    assert set(model.newcomer_weights) == {*towers, "neighbours", "trend"}
+    assert set(model.predictors) == {"collaborative", "trend"}
     rest = data.warm & ~withheld
     sides = {**item_sides(model.network, data.warm), "trend": np.log1p(counts)[:, None]}
-    for name in set(model.predictors):
+    for name in {*model.predictors} & {*parts}:
         guesses = [
             ridge(data.features[rest], sides[name][rest], counts[rest], strength)(data.features[withheld])
             for strength in (1.0, 10.0, 100.0)
@@ -187,6 +187,31 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
     assert np.array_equal(parts["neighbours"].items, model.content_knn.items[withheld])
     pairs = content_pairs(data.log.select(rest[data.log.item]), model.content_knn, SETTINGS.seed)
     assert np.array_equal(parts["pairs"].items, parts["neighbours"].items @ pairs.T)
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_a_tower_that_cannot_be_weighed_gets_a_fixed_share_where_its_table_started_from_content(monkeypatch, start):
+    data, conditioner = world(3, 0.3, 0.3)
+
+    def weigh(_, parts, __):
+        return SimpleNamespace(weights=dict.fromkeys(parts, 2.0), ranks=np.zeros(0, np.int64))
+
+    monkeypatch.setattr(cold_start, "fuse", weigh)
+    monkeypatch.setattr(cold_start, "content_pairs", lambda *_: None)
+    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"content_start": start}))
+    if not start:
+        assert model.newcomer_weights["collaborative"] == 0
+        return
+    withheld, counts = withheld_items(data.warm, 0), np.bincount(data.log.item, minlength=N)
+    cases = taken(data.log, withheld, 0)
+    users = model.users_by_part(cases.histories(), np.arange(len(cases)))
+    sides = {**item_sides(model.network, data.warm), "trend": np.log1p(counts)[:, None]}
+    blocks = {"content": sides["content"][withheld], "neighbours": model.content_knn.items[withheld]}
+    for name in ("trend", "collaborative"):
+        blocks[name] = cold_start.guessed(data.features, sides[name], counts, data.warm, withheld)[0]
+    scores = {name: model.newcomer_weights[name] * users[name] @ block.T for name, block in blocks.items()}
+    others = sum(one for name, one in scores.items() if name != "collaborative")
+    assert scores["collaborative"].std(1).mean() == pytest.approx(0.5 * others.std(1).mean(), rel=0.1)
 
 
 @pytest.mark.parametrize("own", [0.5, 0.0])

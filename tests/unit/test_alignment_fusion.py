@@ -10,7 +10,8 @@ from scipy.special import log_softmax
 
 from molar_retrieval.alignment import fusion as module
 from molar_retrieval.alignment import score_cache, validation
-from molar_retrieval.alignment.fusion import fit_logit, fuse, logit
+from molar_retrieval.alignment.fusion import fit_logit as fit_by_parts
+from molar_retrieval.alignment.fusion import fuse, logit
 from molar_retrieval.alignment.validation import ndcg
 
 
@@ -222,6 +223,11 @@ def test_what_is_hidden_has_no_say_in_the_fit():
     assert after.tolist() == pytest.approx(before.tolist(), rel=1e-3)
 
 
+def fit_logit(tables, targets):
+    """By tables (cases, alternatives, parts), the order in which the tests write them."""
+    return fit_by_parts([np.moveaxis(table, -1, 0) for table in tables], targets)
+
+
 def likelihood(tables, targets, weights):
     """Mean log-likelihood in float64, alternatives that are not to be had dropped one by one."""
     total, count = 0.0, 0
@@ -249,7 +255,7 @@ def choices(truth, count, alternatives, seed, offset=0.0):
 def test_the_logit_is_as_likely_as_brute_force_makes_it(truth, offset):
     blocks = [choices(np.array(truth), count, width, count, offset) for count, width in ((150, 12), (80, 30))]
     tables, targets = zip(*blocks, strict=True)
-    found = fit_logit([t.copy() for t in tables], targets)
+    found = fit_logit(tables, targets)
     best = minimize(
         lambda w: -likelihood(tables, targets, w),
         np.ones(len(truth)),
@@ -265,7 +271,7 @@ def test_the_logit_is_as_likely_as_brute_force_makes_it(truth, offset):
 
 def test_the_units_of_a_part_go_into_its_weight():
     table, target = choices(np.array([1.0, 0.5]), 200, 15, 0)
-    plain = fit_logit([table.copy()], [target])
+    plain = fit_logit([table], [target])
     scaled = fit_logit([table * np.float32([100, 0.01])], [target])
     np.testing.assert_allclose(scaled * [100, 0.01], plain, rtol=0.02)
 
@@ -277,7 +283,7 @@ def test_what_is_not_there_is_as_if_it_were_cut_out():
     long = np.full((90, 13, 2), np.nan, np.float32)
     places = np.array([0, 2, 3, 5, 8, 9, 10, 12])
     long[:, places] = short
-    got, expected = fit_logit([long], [places[target]]), fit_logit([short.copy()], [target])
+    got, expected = fit_logit([long], [places[target]]), fit_logit([short], [target])
     np.testing.assert_allclose(got, expected, rtol=0.02, atol=1e-3)
 
 
@@ -287,11 +293,11 @@ def test_a_part_that_says_the_same_of_all_takes_nothing_from_the_others(constant
     table, target = choices(np.array([1.0]), 200, 15, 2)
     there = ~np.isnan(table[:, :, :1])
     flat = np.where(there, np.float32(constant), np.nan).astype(np.float32)
-    alone = fit_logit([table.copy()], [target])
+    alone = fit_logit([table], [target])
     both = fit_logit([np.concatenate([table, flat], axis=2)], [target])
     assert both[0] == pytest.approx(alone[0], rel=0.05)
     whole = np.nan_to_num(table)  # nothing is hidden
-    alone = fit_logit([whole.copy()], [target])
+    alone = fit_logit([whole], [target])
     both = fit_logit([np.concatenate([whole, np.full_like(flat, constant)], axis=2)], [target])
     assert both[0] == pytest.approx(alone[0], rel=0.05)
     assert np.isfinite(both).all()

@@ -290,7 +290,12 @@ def test_the_item_table_starts_from_the_factors(data):
 def test_a_narrow_item_table_keeps_the_principal_part_of_the_factors(data):
     wide = fit(data.log, CFSettings(factors=24, iterations=3))
     narrow = TrainingData(data.log, data.cases, data.features, wide)
-    table = TowerTrainer(narrow, changed(dim=8), "run").network.items["collaborative"].weight.detach().numpy()
+    table = (
+        TowerTrainer(narrow, changed(dim=8, content_start=False), "run")
+        .network.items["collaborative"]
+        .weight.detach()
+        .numpy()
+    )
     _, values, axes = np.linalg.svd(wide.items[data.warm], full_matrices=False)
     expected = wide.items[data.warm] @ axes[:8].T
     got, want = table[data.warm] @ table[data.warm].T, expected @ expected.T
@@ -304,10 +309,25 @@ def test_items_without_interactions_keep_a_random_start(data):
     log = data.log.select(data.log.item != cold)
     factors = fit(log, CFSettings(factors=8, iterations=3))
     without = TrainingData(log, data.cases, data.features, factors)
-    table = TowerTrainer(without, SMALL, "run").network.items["collaborative"]
-    plain = TowerTrainer(data, changed(als_start=False), "run").network.items["collaborative"]
+    table = TowerTrainer(without, changed(content_start=False), "run").network.items["collaborative"]
+    plain = TowerTrainer(data, changed(als_start=False, content_start=False), "run").network.items["collaborative"]
     assert torch.equal(table.weight[cold], plain.weight[cold])
     assert not torch.equal(table.weight[cold + 1], plain.weight[cold + 1])
+
+
+def test_half_of_the_item_table_starts_from_content(data):
+    """Of all items: those that nobody took have content as well. The dim is 16, the features have 4 numbers."""
+    both, factors, content, neither = (
+        TowerTrainer(data, changed(als_start=als, content_start=own), "run").network.items["collaborative"].weight
+        for als, own in ((True, True), (True, False), (False, True), (False, False))
+    )
+    features = torch.from_numpy(data.features)
+    expected = features * (0.1 / features.square().mean().sqrt())
+    assert torch.allclose(both[:, 8:12], expected)
+    assert torch.equal(both[:, :8], factors[:, :8])
+    assert torch.equal(both[:, 12:], neither[:, 12:])
+    assert torch.allclose(content[:, :4], expected)
+    assert torch.equal(content[:, 4:], neither[:, 4:])
 
 
 def test_users_are_encoded_each_alone_as_in_a_batch(data, monkeypatch):

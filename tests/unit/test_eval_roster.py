@@ -76,6 +76,7 @@ def test_a_part_is_molar_with_all_else_off(roster, name, towers, experts):
         ("no experts", "experts", set()),
         ("no alignment loss", "align_weight", 0.0),
         ("no ALS start", "als_start", False),
+        ("no content start", "content_start", False),
     ],
 )
 def test_an_ablation_changes_one_setting_of_the_fast_ones(roster, name, field, value):

@@ -54,6 +54,7 @@ _CHANGED: dict[str, dict[str, Any]] = {
     "no experts": {"experts": ()},
     "no alignment loss": {"align_weight": 0.0},
     "no ALS start": {"als_start": False},
+    "no content start": {"content_start": False},
 }
 _NO_SECOND_STAGE = "no re-ranking"
 _TUNED: dict[str, dict[str, bool]] = {

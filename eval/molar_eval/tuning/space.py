@@ -79,6 +79,7 @@ def _of_towers(options: AlignSettings) -> Iterator[Dial]:
         yield _whole("align", "dim", options.dim, 32, max(128, 2 * (options.dim or 0)), step=_EVEN)
         yield _whole("align", "blocks", options.blocks, 1, 3)
         yield Dial("align", "als_start", options.als_start, choices=(True, False))
+        yield Dial("align", "content_start", options.content_start, choices=(True, False))
     if "content" in options.towers:
         yield _whole("align", "content_dim", options.content_dim, 32, 128, step=_EVEN)
         yield _whole("align", "content_blocks", options.content_blocks, 0, 2)
