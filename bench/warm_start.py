@@ -33,7 +33,7 @@ def main() -> None:
         began, processor = time.perf_counter(), time.process_time()
         found = warm_start(place, threads=arguments.threads)
         wall, cpu = time.perf_counter() - began, time.process_time() - processor
-    print(f"{found.new:,} new interactions and {found.replayed:,} old ones read in each of two passes")
+    print(f"{found.new:,} new interactions and {found.replayed:,} old ones read")
     taken = "taken" if found.better else "left"
     print(f"validation NDCG@10 of the towers {found.before:.4f} → {found.after:.4f}: {taken}")
     print(f"{wall:.1f} s, {cpu:.1f} s of processor time")

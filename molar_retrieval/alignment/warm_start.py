@@ -1,10 +1,10 @@
 """Towers trained on from where they are, over new interactions and a replayed sample of old ones.
 
 A network that only reads what is new forgets; replaying what it was trained on before keeps it (experience replay:
-Rolnick et al. 2019, arXiv 1811.11682; for recommenders Mi et al. 2020, arXiv 2007.12000). It takes two short passes at
-a low learning rate, a small part of a training's time. Validation, the last thing that people took, chooses the pass,
-and keeps the towers as they are where neither is better. Where it has enough cases it also chooses weights, newcomers'
-places and the second stage again; settings of the other parts, and weights for other aims, stay.
+Rolnick et al. 2019, arXiv 1811.11682; for recommenders Mi et al. 2020, arXiv 2007.12000). It takes one short pass at a
+low learning rate, a small part of a training's time. Validation, the last thing that people took, keeps the towers as
+they are where it does not make them better. Where it has enough cases it also chooses weights, newcomers' places and
+the second stage again; settings of the other parts, and weights for other aims, stay.
 """
 
 import shutil
@@ -60,18 +60,17 @@ from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 2
+_VERSION = 3
 """Raised with every change of what comes of the same inputs."""
 _WORK = "molar update"
-_EPOCHS = 2
 _RATE = 0.25
 """Of the learning rate of the first training."""
 _REPLAYED = 4
 """Old interactions for each new one …"""
 _LEAST_REPLAYED = 0.05
 """… but at least this share of the log."""
-_READ = 0.12
-"""Interactions read in both passes, at most, as a share of those that the first training read in all of its own."""
+_READ = 0.06
+"""Interactions read, at most, as a share of those that the first training read in all of its passes."""
 
 _ENOUGH = 1000
 """Validation cases from which weights are chosen again: fewer say less of them than those of the training did."""
@@ -85,8 +84,8 @@ class WarmReport:
         folder: The live ``alignment``, a new one.
         better: Whether towers that were trained on are better; the former ones stay where they are not.
         before: Validation NDCG@10 of the towers as they were.
-        after: Of the best pass.
-        new: New interactions that were read, in each pass.
+        after: Of those that were trained on.
+        new: New interactions that were read.
         replayed: Old ones.
         until: When the last interaction was, in seconds; what comes after it makes another one due.
         drifted: Whether drift was the reason.
@@ -204,7 +203,7 @@ def _account(manifest: Manifest, found: WarmReport) -> dict[str, Any]:
 def _settings(manifest: Manifest, threads: int | None) -> AlignSettings:
     """Those of the training, for fewer and smaller steps; what compares people to ALS factors is left out."""
     settings = trained_with(manifest)
-    changes = {"epochs": _EPOCHS, "patience": _EPOCHS, "learning_rate": settings.learning_rate * _RATE}
+    changes = {"epochs": 1, "patience": 1, "learning_rate": settings.learning_rate * _RATE}
     return settings.model_copy(update={**changes, "align_weight": 0.0, "threads": threads})
 
 
@@ -224,8 +223,8 @@ def _data(model: AlignedModel, holdout: Holdout) -> TrainingData:
 
 
 def _most(manifest: Manifest, interactions: int) -> int:
-    """Interactions of one pass, at most."""
-    return int(_READ * len(manifest.facts["curve"]) * interactions / _EPOCHS)
+    """Interactions that are read, at most."""
+    return int(_READ * len(manifest.facts["curve"]) * interactions)
 
 
 def _read(log: InteractionLog, settings: AlignSettings, since: int | None, most: int) -> tuple[Windows, int, int]:

@@ -28,12 +28,12 @@ def workspace(trained, tmp_path):
 
 
 def weaken(workspace):
-    """Spoil the item table of the live alignment, so that there is something to learn."""
+    """Spoil the item sides of the live alignment's towers, so that there is something to learn."""
     folder, manifest = workspace["alignment"].require()
     tensors = load_file(folder / FILE)
-    name = "network.items.collaborative.weight"
-    noise = np.random.default_rng(0).standard_normal(tensors[name].shape).astype(np.float32)
-    tensors[name] = tensors[name] + tensors[name].std() * noise
+    for name in ("network.items.collaborative.weight", "network.items.content.project.weight"):
+        noise = np.random.default_rng(0).standard_normal(tensors[name].shape).astype(np.float32)
+        tensors[name] = tensors[name] + tensors[name].std() * noise
     save_file(tensors, folder / FILE)
     return folder, manifest
 
@@ -139,11 +139,11 @@ def test_weights_for_other_aims_stay(workspace, enough):
 def test_towers_are_due_where_enough_has_come(workspace):
     facts = workspace["alignment"].require()[1].facts
     log = open_log(workspace)
-    assert unread(facts, log) < 0.02
+    assert unread(facts, log) < 0.01
     half = facts | {"learned_until": int(np.median(log.timestamp))}
     assert unread(half, log) == pytest.approx(0.5, abs=0.01)
-    assert unread(half | {"warm": {"until": facts["learned_until"]}}, log) < 0.02
-    for share, due in ((0.01, False), (0.02, True)):
+    assert unread(half | {"warm": {"until": facts["learned_until"]}}, log) < 0.01
+    for share, due in ((0.005, False), (0.01, True)):
         found = reason(facts | {"derived": {"foretold": [], "unread": share}}, UpdateSettings())
         assert found == (Reason(None, share) if due else None)
     assert reason(facts | {"derived": {"unread": 0.5}}, UpdateSettings(unread=None)) is None
@@ -165,7 +165,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(workspace, more, enough, tmp_p
         warm_start(workspace, threads=1, on_epoch=killed)
     epochs = []
     continued = open_model(warm_start(workspace, threads=1, on_epoch=lambda s: epochs.append(s.epoch)).folder)
-    assert epochs == [1, 2]
+    assert epochs == [1]
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, continued.network.state_dict()[name]), name
 
