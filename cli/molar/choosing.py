@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 """What an index is called to leave a server of the settings aside."""
 IndexFallback = Literal["none", "local"]
-FILE, _VARIABLES = "molar.toml", "MOLAR_INDEX_"
+FILE, _VARIABLES = "molar.toml", "MOLAR_"
 
 
 def settings_of(
@@ -44,6 +44,15 @@ def settings_of(
     return found.model_copy(update=changed)
 
 
+def may_be_set(root: Path, file: Path | None = None, section: str = "") -> bool:
+    """Whether there is a file of settings, or a variable for what may be one of some ``section``, such as ``INDEX_``.
+
+    To read settings takes longer than to answer a question.
+    """
+    named = any(name.startswith(f"{_VARIABLES}{section}") for name in os.environ)
+    return file is not None or named or file_beside(root, FILE).exists()
+
+
 def server_of(
     root: Path, file: Path | None = None, index: str | None = None, index_fallback: IndexFallback | None = None
 ) -> "ServerConfig | None":
@@ -51,8 +60,7 @@ def server_of(
 
     Where there are no settings, none are read, which takes half of the time of a query.
     """
-    written = (file or file_beside(root, FILE)).exists() or any(name.startswith(_VARIABLES) for name in os.environ)
-    if file is None and not written and index in (None, LOCAL):
+    if not may_be_set(root, file, "INDEX_") and index in (None, LOCAL):
         return None
     from molar_indexes.server.config import ServerConfig
 

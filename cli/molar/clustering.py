@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
+from molar.choosing import may_be_set
 from molar_retrieval.errors import MissingArtefactError
 
 if TYPE_CHECKING:
@@ -164,12 +165,12 @@ def address_of(shop: ShopBase, on: str = AUTO) -> "ClusterAddress | None":
     return ClusterAddress(url, settings.token_file)
 
 
-def processes(count: int | None) -> "Runner":
-    """So many processes of this machine; None: one per core."""
+def processes(count: int | None, *, here: bool = False) -> "Runner":
+    """So many processes of this machine; None: one per core. With ``here`` this one is among them."""
     from molar_retrieval import bounds
     from molar_retrieval.runner import InProcesses
 
-    return InProcesses(min(bounds.PROCESSES, count or os.cpu_count() or 1))
+    return InProcesses(min(bounds.PROCESSES, count or os.cpu_count() or 1), here=here)
 
 
 def runner_of(shop: ShopBase, on: str, here: "Runner", least: int) -> "Runner":
@@ -218,6 +219,8 @@ def _used(shop: ShopBase, on: str) -> "ClusterAddress | None":
         return None
     from molar_retrieval.cluster import local
 
+    if on == AUTO and not may_be_set(shop.workspace, shop.settings_file) and len(local.members(shop.workspace)) < 2:
+        return None
     address = address_of(shop, on)
     if address is None and on != AUTO:
         raise MissingArtefactError(
