@@ -2,6 +2,8 @@
 
 cluster_child.py hold             makes the namespace, with the loopback up, and waits for the end of standard input
 cluster_child.py run NAME JSON    calls a function of this module, whose result it prints as JSON
+
+What one function needs alone it imports, as each call is two processes.
 """
 
 import fcntl
@@ -12,30 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from embedding_fakes import FakePlanner
-from eval_model_tasks import log_of
-from ranking_fakes import LastFiles
 from shard_jobs import Killing, SquaresJob, shards
 
-from molar_eval import ranking_job
-from molar_eval.cases import Cases
-from molar_eval.models.base import Task
-from molar_eval.ranking_job import RankingJob
 from molar_retrieval.cluster import local
 from molar_retrieval.cluster.address import ClusterAddress
-from molar_retrieval.cluster.ranks import RanksOnCluster
 from molar_retrieval.cluster.runner import OnCluster, nodes_of
-from molar_retrieval.cluster.storage import OnStorage
-from molar_retrieval.config import EmbedSettings
-from molar_retrieval.embedding import embed, job
 from molar_retrieval.errors import MolarError
-from molar_retrieval.experts import taken
-from molar_retrieval.experts.column_blocks import FollowedColumns, FollowedInBlocks
-from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.progress import Notes
-from molar_retrieval.runner import InThisProcess
-from molar_retrieval.workspace import Workspace
 
 _SET_FLAGS, _UP, _RUNNING = 0x8914, 0x1, 0x40
 
@@ -90,6 +75,12 @@ def recommended(workspace: str, shop: str, folder: str, size: int) -> dict[str, 
 
 def embedded(workspace: str, shop: str, folder: str) -> dict[str, Any]:
     """Vectors by the cluster, of a catalogue that is prepared, after a worker was killed over them."""
+    from embedding_fakes import FakePlanner
+
+    from molar_retrieval.config import EmbedSettings
+    from molar_retrieval.embedding import embed, job
+    from molar_retrieval.workspace import Workspace
+
     job._BATCHES = 1
     planner = FakePlanner(died=Path(folder, "died"))
     progress = Notes()
@@ -102,12 +93,21 @@ def embedded(workspace: str, shop: str, folder: str) -> dict[str, Any]:
 
 def counted(workspace: str, folder: str) -> dict[str, Any]:
     """Partners by this process, and by two workers of the cluster, of whom the first is killed."""
+    import numpy as np
+    from eval_model_tasks import log_of
+
+    from molar_retrieval.experts import taken
+    from molar_retrieval.experts.column_blocks import FollowedColumns, FollowedInBlocks
+    from molar_retrieval.experts.column_shards import Counting
+    from molar_retrieval.runner import InThisProcess
+
     taken.PAIRS_OF_BLOCK = 500
     random = np.random.default_rng(3)
     log = log_of([(40 * random.random(n) ** 2).astype(int).tolist() for n in random.integers(0, 25, 120)], 40)
-    blocks = FollowedInBlocks(log, 7, 0.83)
-    work = FollowedColumns(40, 7, 0.83, 20, True, 6, 1)
-    tensors, told = {"offsets": log.offsets, "item": log.item}, {}
+    blocks = FollowedInBlocks(log, 7, 0.83, 0.3)
+    work = FollowedColumns(40, 7, 0.83, 0.3, 20, True, 6, 1)
+    tensors = {"offsets": log.offsets, "item": log.item, "timestamp": log.timestamp}
+    told = {}
     for workers in (0, 2):
         progress, place = Notes(), Path(folder, str(workers))
         place.mkdir()
@@ -119,6 +119,17 @@ def counted(workspace: str, folder: str) -> dict[str, Any]:
 
 def ranked(workspace: str, folder: str) -> dict[str, Any]:
     """Cases ranked by this process, and by way of a storage by two workers, of whom the first is killed."""
+    import numpy as np
+    from eval_model_tasks import log_of
+    from ranking_fakes import LastFiles
+
+    from molar_eval import ranking_job
+    from molar_eval.cases import Cases
+    from molar_eval.models.base import Task
+    from molar_eval.ranking_job import RankingJob
+    from molar_retrieval.cluster.storage import OnStorage
+    from molar_retrieval.runner import InThisProcess
+
     storage, model = Path(folder, "storage"), Path(folder, "model")
     model.mkdir()
     random, told = np.random.default_rng(3), {}
@@ -141,7 +152,10 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
 
 def trained(workspace: str, shop: str, folder: str, ranks: int, times: int, **more: Any) -> dict[str, Any]:
     """An alignment whose towers so many ranks of the cluster train, of whom the second is killed so many times."""
+
     import training_groups
+
+    from molar_retrieval.cluster.ranks import RanksOnCluster
 
     group = training_groups.Killing(RanksOnCluster(_address(workspace), ranks), Path(folder), times)
     try:

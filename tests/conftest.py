@@ -1,10 +1,12 @@
 """Fixtures that all tests share."""
 
 import gc
+import importlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,13 +14,25 @@ import hypothesis
 import portalocker
 import pytest
 from settings_for_tests import SMALL_ALIGNMENT
-from warm import Warm
+from warm import MOLAR, Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 _FIRST = ("test_documents.py", "test_cli_real.py")
 hypothesis.settings.register_profile("unhurried", deadline=None)  # an example takes as long as the machine is busy
 hypothesis.settings.load_profile("unhurried")
 gc.disable()  # while a million objects come into being that stay to the end
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Processes that run the tests together begin with files of their own: what is compiled is compiled once."""
+    if (together := getattr(session.config, "workerinput", None)) is not None:
+        files = [file for path in session.config.args for file in sorted(Path(path).rglob("test_*.py"))]
+        number, count = int(together["workerid"].removeprefix("gw")), together["workercount"]
+        for file in files[len(files) * number // count : len(files) * (number + 1) // count]:
+            if (folder := str(file.resolve().parent)) not in sys.path:
+                sys.path.insert(0, folder)
+            with suppress(Exception, pytest.skip.Exception):  # told where it is collected
+                importlib.import_module(file.stem)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -38,6 +52,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "trained" in getattr(item, "fixturenames", ()):
             item.add_marker("trains")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Wait for no disk, but where time is measured: only a machine that loses its power could tell, no test can.
+
+    Processes that tests start, and that are killed, wait for it as ever.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        if item.get_closest_marker("alone") is None:
+            patched.setattr(os, "fsync", os.fstat)  # is it a file, at least?
+            patched.setattr(os, "fdatasync", os.fstat)
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
@@ -89,9 +116,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     The processes of one run of the tests have it in common: the first that needs it makes it, the others wait. Runs
     have it in common in the folder that ``MOLAR_TEST_TRAINED`` names.
     """
-    ours = tmp_path_factory.getbasetemp()
-    beside = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "trained"
-    folder = Path(os.environ.get("MOLAR_TEST_TRAINED") or beside)
+    folder = Path(os.environ.get("MOLAR_TEST_TRAINED") or _in_common(tmp_path_factory) / "trained")
     facts = folder / "facts.json"
     with portalocker.Lock(folder.with_suffix(".lock"), timeout=600):
         if not facts.exists():
@@ -99,6 +124,28 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
             facts.write_text(json.dumps(asdict(made), default=str), "utf-8")
     told = json.loads(facts.read_text("utf-8"))
     return Trained(**told | {name: Path(told[name]) for name in ("shop", "workspace")})
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
+    """Where `molar demo molar-demo` was run, with one epoch of training, by the first process of a run that needs it.
+
+    README goes on from there; others read its catalogue and its vectors, which stay as they are.
+    """
+    folder = _in_common(tmp_path_factory) / "demo"
+    with portalocker.Lock(folder.with_suffix(".lock"), timeout=600):
+        if not folder.exists():
+            folder.mkdir()
+            done = warm.run(MOLAR, "demo", "molar-demo", cwd=folder, MOLAR_ALIGN_EPOCHS="1")
+            (folder / "said").write_text(done.stdout, "utf-8")
+            assert done.returncode == 0, done.stderr
+    return folder
+
+
+def _in_common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the processes of this run have in common."""
+    ours = tmp_path_factory.getbasetemp()
+    return ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours
 
 
 def _train(folder: Path) -> Trained:

@@ -11,19 +11,37 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 _LIBRARIES = (
     "torch._dynamo",
-    "sentence_transformers",
-    "timm",
     "pyarrow.dataset",
     "scipy.sparse",
     "grpc",
+    "implicit.als",
+    "phonenumbers",
+    "rich.progress",
+    "portalocker",
     "molar_cli.app",
+    "molar.shop",
+    "molar.progress",
+    "molar.aligning",
+    "molar.purging",
+    "molar.doctor.examine",
+    "molar_retrieval.embedding.run",
+    "molar_retrieval.quality.check",
+    "molar_retrieval.alignment.align",
+    "molar_indexes.assemble",
+    "molar_indexes.anew",
+    "molar_indexes.recommender",
+    "molar_eval.evaluate",
+    "molar_eval.report.write",
 )
-"""5 seconds of a processor, and what each command of molar imports."""
+"""3 seconds of a processor, and what the commands of molar import."""
+MOLAR = Path(sys.executable).with_name("molar")
+"""The installed command."""
 _DOOR = """#!{python} -IS
 import json, os, sys
 streams = [f"/proc/{{os.getpid()}}/fd/{{number}}" for number in range(3)]
@@ -55,17 +73,24 @@ class Warm:
         self._tell, self._told = os.fdopen(tell, "w"), os.fdopen(told)
 
     def run(
-        self, program: Path, *arguments: object, cwd: Path | None = None, input: str = "", **environment: str
+        self,
+        program: Path,
+        *arguments: object,
+        cwd: Path | None = None,
+        input: str = "",
+        libraries: Sequence[str] = (),
+        **environment: str,
     ) -> "subprocess.CompletedProcess[str]":
         """Run a program to its end; what it printed, and its exit code, negative where a signal ended it.
 
-        ``environment`` are variables that it has beyond those of all.
+        ``libraries`` are slow ones that it imports beyond those of all, ``environment`` variables that it has beyond.
         """
         command = [str(program), *map(str, arguments)]
         with tempfile.TemporaryDirectory() as folder:
             files = [str(Path(folder) / name) for name in ("stdin", "stdout", "stderr")]
             Path(files[0]).write_text(input, "utf-8")
             asked = {"command": command, "files": files, "cwd": str(cwd or Path.cwd()), "environment": environment}
+            asked["libraries"] = [*libraries]
             self._tell.write(json.dumps(asked) + "\n")
             self._tell.flush()
             code = int(self._told.readline())
@@ -100,13 +125,24 @@ def _next(asked: int, answer: int) -> dict[str, Any] | None:
     """What this process, a fork, is to run; None in the waiting one, at its end."""
     with os.fdopen(asked) as lines, os.fdopen(answer, "w") as told:
         for line in lines:
+            todo = json.loads(line)
+            _import(todo.get("libraries", ()))
             child = os.fork()
             if child == 0:
-                return json.loads(line)
+                return todo
             _, status = os.waitpid(child, 0)
             told.write(f"{os.waitstatus_to_exitcode(status)}\n")
             told.flush()
     return None
+
+
+def _import(libraries: Sequence[str]) -> None:
+    """Import them so that forks need not copy them: else each looks for garbage in them at its end, for 2 seconds."""
+    if not all(library in sys.modules for library in libraries):
+        for library in libraries:
+            importlib.import_module(library)
+        gc.collect()
+        gc.freeze()
 
 
 def _run(program: str) -> int:
@@ -134,10 +170,10 @@ def _end(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    for library in _LIBRARIES:
-        importlib.import_module(library)
-    gc.collect()
-    gc.freeze()  # else each fork copies all of it in order to look for garbage at its end, for 2 seconds
+    importlib.import_module("molar_retrieval.languages").language_of("")  # reads its model, for half a second
+    modules = importlib.import_module("molar_eval.modules")
+    modules.of_modules(*modules.RESULTS)  # reads all of our code, for a second
+    _import(_LIBRARIES)
     todo = _next(*map(int, sys.argv[1:]))
     if todo is not None:
         for number, file in enumerate(todo["files"]):

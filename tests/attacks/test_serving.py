@@ -1,5 +1,6 @@
 """Serving while others publish."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -154,6 +155,7 @@ def test_reopening_leaves_no_file_open(shop, rounds, measured):
         with Recommender.open(shop.workspace) as recommender:
             ask(recommender, shop.user)
         del recommender
+        gc.collect()  # files of other tests may close meanwhile
         counts.append(sum(1 for _ in files.iterdir()))
     assert len(set(counts[1:])) == 1
     measured(f"{counts[-1]} files after {len(counts)} openings, {counts[1]} after the second")

@@ -1,14 +1,11 @@
 """Running the installed command as people do."""
 
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from warm import Warm
+from warm import MOLAR, Warm
 
-MOLAR = Path(sys.executable).with_name("molar")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -17,6 +17,7 @@ from copies import copy_workspace
 from shard_jobs import SquaresJob, contents, shards, squares
 
 import molar
+from molar.choosing import settings_of
 from molar.clustering import MANY_TRAINED, address_of, ranks_of, runner_of
 from molar.doctor.cluster import cluster
 from molar.doctor.health import HealthState
@@ -122,6 +123,23 @@ def test_a_cluster_is_used_where_it_is_asked_for_or_pays(shop: molar.Shop, monke
     begun(shop.workspace, 10001, "first", "second")
     chosen = [runner_of(shop, on, here, 10) for on in ("auto", "cluster", "local")]
     assert [type(one) for one in chosen] == [BySize, OnCluster, InThisProcess]
+
+
+def test_settings_are_read_only_where_there_may_be_some(shop: molar.Shop, monkeypatch: Any) -> None:
+    for name in [name for name in os.environ if name.startswith("MOLAR_")]:
+        monkeypatch.delenv(name)
+    read = Mock(wraps=settings_of)
+    monkeypatch.setattr("molar.base.settings_of", read)
+    here = InThisProcess()
+    assert runner_of(shop, "auto", here, 10) is here
+    read.assert_not_called()
+    monkeypatch.setenv("MOLAR_CLUSTER_WORKERS", "none")
+    with pytest.raises(SettingsError, match="workers"):
+        runner_of(shop, "auto", here, 10)
+    monkeypatch.delenv("MOLAR_CLUSTER_WORKERS")
+    (shop.workspace.parent / "molar.toml").write_text("[cluster]\nworkers = 0\n")
+    with pytest.raises(SettingsError, match="workers"):
+        runner_of(shop, "auto", here, 10)
 
 
 def test_calls_that_name_a_cluster(trained: Any, tmp_path: Path) -> None:

@@ -1,24 +1,20 @@
 """The planted tastes, seen through the built-in encoder: text and photo together find what neither finds alone."""
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
+from molar_retrieval.catalog import Catalogue
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.demo import plan_shop, write_demo_shop
+from molar_retrieval.demo import plan_shop
 from molar_retrieval.demo.vocabulary import PATTERNS, STORIES
+from molar_retrieval.embedding.contents import ContentVectors
 from molar_retrieval.encoders.base import EncoderInput
+from molar_retrieval.encoders.registry import load
+from molar_retrieval.workspace import Workspace
 
 pytestmark = pytest.mark.slow
-
-ATTRIBUTES = ("category", "colour", "material", "brand")
-
-
-def rendered(row: dict) -> str:
-    attributes = "; ".join(f"{name}: {row[name]}" for name in ATTRIBUTES if row[name])
-    return "\n".join(part for part in (row["title"], attributes, row["description"]) if part)
 
 
 def centred(vectors: np.ndarray) -> np.ndarray:
@@ -34,24 +30,19 @@ def shop():
 
 
 @pytest.fixture(scope="module")
-def views(tmp_path_factory) -> dict[str, np.ndarray]:
-    """Content vectors of all items from text alone, image alone and both."""
-    import torch
-
-    from molar_retrieval.encoders.registry import load
-
-    torch.set_num_threads(1)
-    folder = write_demo_shop(tmp_path_factory.mktemp("taste") / "shop").folder
-    inputs = []
-    for row in pq.read_table(folder / "items.parquet").to_pylist():
-        image = Image.open(folder / row["image"]).convert("RGB") if row["image"] else None
-        inputs.append(EncoderInput(rendered(row), image))
-    encoder = load(EmbedSettings())
-    both = np.concatenate([encoder.encode(inputs[i : i + 16]) for i in range(0, len(inputs), 16)])
+def views(demo, shop) -> dict[str, np.ndarray]:
+    """Content vectors of all items, as `molar demo` makes them, from text alone, image alone and both."""
+    workspace = Workspace(demo / "molar-demo" / ".molar")
+    contents = ContentVectors.open(workspace["content"].require()[0])
+    catalogue = Catalogue.open(workspace["catalogue"].require()[0])
+    assert contents.ids.array.to_pylist() == [item.item_id for item in shop.items]
+    first = next(catalogue.batches(["text", "image"], 1)).to_pylist()[0]
+    image = Image.open(catalogue.folder / first["image"]).convert("RGB")
+    both, encoder = np.array(contents.vectors), load(EmbedSettings())
     views = {"both": both}
     # An encoder that keeps blocks need not look twice: a block is what its modality alone gives, up to length.
-    for name, lone in (("text", EncoderInput(text=inputs[0].text)), ("image", EncoderInput(image=inputs[0].image))):
-        kept = [np.arange(block.start, block.stop) for block in encoder.blocks if block.name == f"content_{name}"]
+    for name, lone in (("text", EncoderInput(text=first["text"])), ("image", EncoderInput(image=image))):
+        kept = [np.arange(block.start, block.stop) for block in contents.blocks if block.name == f"content_{name}"]
         assert kept, "the built-in encoder keeps blocks"
         view = np.zeros_like(both)
         view[:, np.concatenate(kept)] = both[:, np.concatenate(kept)]

@@ -26,6 +26,7 @@ from molar_retrieval.experts.fit import (
     ease,
     fit_experts,
     item_neighbours,
+    order,
     sequence,
 )
 from molar_retrieval.experts.linear import EASECounts
@@ -75,10 +76,10 @@ def test_no_model_keeps_them_and_what_nobody_had_stays(model: str) -> None:
     def fitted(few: FewPairs | None) -> np.ndarray:
         if model == "counts":
             setting = {"model": "co-occurrence", **COUNTS[2]}
-            made = sequence(LOG, followers(LOG, setting["window"], setting["decay"]), setting, N_ITEMS, few)
+            made = sequence(LOG, followers(LOG, *order(setting)), setting, N_ITEMS, few)
         elif model == "regression":
             setting = {"model": "regression", **REGRESSIONS[0]}
-            made = sequence(LOG, followers(LOG, setting["window"], setting["decay"]), setting, N_ITEMS, few)
+            made = sequence(LOG, followers(LOG, *order(setting)), setting, N_ITEMS, few)
         elif model == "EASE":
             made = ease(EASECounts.of(LOG), {"model": EASE, "regularisation": 10.0}, N_ITEMS, N_ITEMS, few)
         else:

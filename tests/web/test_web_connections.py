@@ -167,15 +167,22 @@ def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for(place):
     assert statuses(told(place, small, b"12345", b"67890" + LIVE)) == [404, 200]
 
 
-@pytest.mark.alone
-def test_slow_heads_end_and_keep_nobody_from_being_answered(place, server):
-    """1,000 connections that send a part of a head: health answers at once, and they end after ten seconds."""
+@pytest.fixture
+def slow(place):
+    """1,000 connections that sent a part of a head, and some nothing."""
     assert most_connections() > 2_000  # of this process: it asks for files
-    slow = []
+    made = []
     for n in range(1_000):
         sock = connected(place)
         sock.sendall(LIVE[: n % 40])
-        slow.append(sock)
+        made.append(sock)
+    yield made
+    for sock in made:
+        sock.close()
+
+
+@pytest.mark.alone
+def test_slow_heads_keep_nobody_from_being_answered(slow, server):
     took = []
     with server.client() as client:
         for _ in range(50):
@@ -183,6 +190,9 @@ def test_slow_heads_end_and_keep_nobody_from_being_answered(place, server):
             assert client.get("/health/live").status_code == 200
             took.append(time.perf_counter() - began)
     assert sorted(took)[25] < 0.1
+
+
+def test_slow_heads_end_after_ten_seconds(slow, place):
     began = time.monotonic()
     with ThreadPoolExecutor(9) as pool:
         lively = pool.submit(empty_lines, place)
@@ -191,8 +201,6 @@ def test_slow_heads_end_and_keep_nobody_from_being_answered(place, server):
     assert time.monotonic() - began < 15
     for n, answer in enumerate(answers):
         assert statuses(answer) == ([408] if n % 40 else []), answer
-    for sock in slow:
-        sock.close()
     assert statuses(found)[0] == 200
     assert seconds < 14
 

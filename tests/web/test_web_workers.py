@@ -150,8 +150,9 @@ def test_sigterm_answers_what_is_under_way_and_takes_nothing_new(workspace):
 
 
 def answered(server: Program) -> bool:
+    """Whether it answers: what workers no longer accept waits in vain."""
     try:
-        return httpx.get(f"{server.address}/health/live").status_code == 200
+        return httpx.get(f"{server.address}/health/live", timeout=2).status_code == 200
     except httpx.TransportError:
         return False
 
