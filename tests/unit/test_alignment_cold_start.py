@@ -225,9 +225,8 @@ def test_content_as_it_is_and_by_pairs_are_one_block_with_a_weight_each(monkeypa
     pairs = content_pairs(data.log, model.content_knn, SETTINGS.seed)
     wanted = users @ (own * content[new] + 3 * content[new] @ pairs.T).T
     assert model.scores(data.log)[:, new] == pytest.approx(wanted, abs=1e-5)
-    assert np.array_equal(
-        model.guesses("neighbours", content, new)[0], model.guesses("neighbours", content, [new.argmax()])[0]
-    )
+    alone = model.guesses("neighbours", content, [new.argmax()])[0]
+    assert model.guesses("neighbours", content, new)[0] == pytest.approx(alone, rel=1e-5)  # as a processor rounds
 
 
 def test_guesses_need_no_interaction_of_the_newcomer_itself():

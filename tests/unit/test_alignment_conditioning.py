@@ -171,7 +171,7 @@ def test_vectors_in_chunks_come_out_as_all_at_once(vectors, monkeypatch, count):
     fitted = conditioning.fit(vectors, BLOCKS, 8, attributes)
     whole = fitted(vectors[:count], attributes[:count])
     monkeypatch.setattr(conditioning, "_CHUNK", 50)
-    assert np.array_equal(fitted(vectors[:count], attributes[:count]), whole)
+    assert fitted(vectors[:count], attributes[:count]) == pytest.approx(whole, abs=1e-6)  # as a processor rounds
 
 
 def test_words_that_two_items_each_share_have_axes_though_all_are_alike():

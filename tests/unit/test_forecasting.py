@@ -106,7 +106,9 @@ def test_an_evaluation_is_foretold_from_former_ones_and_what_is_kept_costs_nothi
     again = shop.evaluation_forecast(suite, models=["popularity"])
     assert [one.state for one in again.trials] == ["foretold"] * 2
     assert again.whole
-    assert again.bill.processor > whole.bill.processor
+    foretold = sum(one.expected.took.seconds for one in again.trials)
+    assert foretold > 0
+    assert again.bill.seconds == pytest.approx(again.rest.took.seconds + foretold, abs=0.01)
 
 
 def test_a_dry_run_of_another_evaluation_than_of_what_is_there_is_refused(trained):
