@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from molar_retrieval.alignment.validation import ValidationCases, gains, rank_block
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.experts.trend import Trend
+from molar_retrieval.threads import each
 
 Weights = npt.NDArray[np.float64]
 """One per component, shape (P,)."""
@@ -108,12 +109,21 @@ class ScoredBlock(Scored):
 def scored(
     cases: ValidationCases, parts: Mapping[str, ScoreComponent], numbers: Rows | None = None
 ) -> Iterator[ScoredBlock]:
-    """The cases, or those of some numbers, in their order, a block at a time."""
+    """The cases, or those of some numbers, in their order, in blocks that are all held."""
     chosen = cases if numbers is None else cases.select(numbers)
-    for block in chosen.blocks():
-        places = block if numbers is None else numbers[block]
-        scores = np.stack([part.scores(places) for part in parts.values()])
-        yield ScoredBlock(scores, chosen.hidden(block), chosen.targets[block])
+
+    def block_of(block: slice) -> ScoredBlock:
+        return _scored(chosen, block, parts, block if numbers is None else numbers[block])
+
+    return each(block_of, chosen.blocks())
+
+
+def _scored(
+    cases: ValidationCases, block: slice, parts: Mapping[str, ScoreComponent], numbers: slice | Rows
+) -> ScoredBlock:
+    """A block of cases, which have these ``numbers`` among those of the parts."""
+    scores = np.stack([part.scores(numbers) for part in parts.values()])
+    return ScoredBlock(scores, cases.hidden(block), cases.targets[block])
 
 
 def ranked(
@@ -128,6 +138,11 @@ def ranked(
     if not used:
         used = dict(parts)
         rows = [np.zeros(len(used)) for _ in weightings]
-    found = [[block.ranks(row) for row in rows] for block in scored(cases, used)]
+
+    def ranks_of(block: slice) -> list[Ranks]:
+        one = _scored(cases, block, used, block)
+        return [one.ranks(row) for row in rows]
+
+    found = list(each(ranks_of, cases.blocks()))
     nothing = [np.zeros(0, np.int64)]
     return [np.concatenate(nothing + [ranks[number] for ranks in found]) for number in range(len(weightings))]

@@ -23,6 +23,7 @@ from molar_retrieval.alignment.components import ScoreComponent, Scored, ScoredB
 from molar_retrieval.alignment.score_cache import ScoreCache
 from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, ndcg
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
+from molar_retrieval.threads import each
 
 FIT_CASES = 2000
 _STEADY = 1000
@@ -165,17 +166,21 @@ def fit_logit(tables: Sequence[Matrix], targets: Sequence[Rows | csr_matrix]) ->
     taken = [_taken(table, target).sum(axis=1) for table, target in zip(tables, targets, strict=True)]
 
     def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        total, slope = _RIDGE * float(weights @ weights), 2 * _RIDGE * weights
-        for table, target, own_parts, gone in zip(tables, targets, taken, missing, strict=True):
+        def of_block(number: int) -> tuple[float, npt.NDArray[np.float64]]:
+            table, gone = tables[number], missing[number]
             flat = table.reshape(len(table), -1)
             logits = (weights.astype(np.float32) @ flat).reshape(gone.shape)
             logits[gone] = -np.inf
-            own, highest = _taken(logits, target), logits.max(axis=1)
+            own, highest = _taken(logits, targets[number]), logits.max(axis=1)
             likely = np.exp(logits - highest[:, None])
             sums = likely.sum(axis=1)
-            total += float((np.log(sums) + highest - own).sum()) / count
             likely /= sums[:, None]
-            slope = slope + (flat @ likely.reshape(-1) - own_parts) / count
+            unlikely = float((np.log(sums) + highest - own).sum())
+            return unlikely / count, (flat @ likely.reshape(-1) - taken[number]) / count
+
+        total, slope = _RIDGE * float(weights @ weights), 2 * _RIDGE * weights
+        for unlikely, own_slope in each(of_block, range(len(tables))):
+            total, slope = total + unlikely, slope + own_slope
         return total, slope
 
     start = np.full(len(scale), 0.3)

@@ -6,11 +6,13 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment.components import ScoreComponent, Scored, ScoredBlock, Weights, scored
 from molar_retrieval.alignment.validation import ValidationCases, drawn
 from molar_retrieval.arrays import Matrix, Ranks, Rows
+from molar_retrieval.threads import each
 
 MOST_CASES = 10_000
 _MOST_SCORES = 150_000_000
@@ -58,7 +60,7 @@ class ScoreCache(Generic[Block]):
     @cached_property
     def spread(self) -> Weights:
         """Standard deviation of each component's scores within a case, the mean over cases."""
-        deviations = [block.scores.std(axis=2) for block in self.blocks]
+        deviations = list(each(_deviations, self.blocks))
         if not deviations:
             return np.ones(self.parts)
         spread: Weights = np.concatenate(deviations, axis=1).mean(axis=1, dtype=np.float64) + 1e-12
@@ -66,11 +68,15 @@ class ScoreCache(Generic[Block]):
 
     def ranks(self: "ScoreCache[ScoredBlock]", weights: Weights) -> Ranks:
         """Ranks of the targets under some weights, shape (cases,)."""
-        return np.concatenate([np.zeros(0, np.int64), *(block.ranks(weights) for block in self.blocks)])
+        return np.concatenate([np.zeros(0, np.int64), *each(lambda block: block.ranks(weights), self.blocks)])
 
     def ndcg(self, weights: Weights) -> float:
         """NDCG@10 under some weights."""
-        return sum(float(block.gains(block.sum(weights)).sum()) for block in self.blocks) / max(1, len(self))
+
+        def gained(block: Scored) -> float:
+            return float(block.gains(block.sum(weights)).sum())
+
+        return sum(each(gained, self.blocks)) / max(1, len(self))
 
     def alternatives(self, numbers: Rows) -> tuple[list[Matrix], list[Rows | csr_matrix]]:
         """What the cases of these numbers choose among, and what they chose, in the form that the logit reads.
@@ -110,11 +116,16 @@ class ScoreCache(Generic[Block]):
 
     def _sweep(self, weights: Weights, part: int, values: Sequence[float]) -> list[float]:
         """NDCG@10 with each value as the weight of one component."""
-        total = np.zeros(len(values))
         others = np.where(np.arange(len(weights)) == part, 0, weights)
-        for block in self.blocks:
+
+        def gained(block: Scored) -> npt.NDArray[np.float64]:
             rest = block.sum(others)
-            for number, value in enumerate(values):
-                scores = rest + np.float32(value) * block.scores[part]
-                total[number] += block.gains(scores).sum()
-        return [float(gained) / max(1, len(self)) for gained in total]
+            return np.array([block.gains(rest + np.float32(one) * block.scores[part]).sum() for one in values])
+
+        total = sum(each(gained, self.blocks), np.zeros(len(values)))
+        return [float(one) / max(1, len(self)) for one in total]
+
+
+def _deviations(block: Scored) -> Matrix:
+    found: Matrix = block.scores.std(axis=2)
+    return found

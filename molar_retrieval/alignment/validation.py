@@ -10,6 +10,7 @@ from molar_retrieval import rng
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.threads import each
 
 SCORES_PER_BLOCK = 4_000_000
 WITHHELD = 0.1
@@ -80,8 +81,11 @@ def ranks(cases: ValidationCases, scores: Callable[[slice], Matrix]) -> Ranks:
     A target that is hidden, or no candidate, gets a rank behind all items. ``scores`` gives those of all items for a
     range of the cases, which may be written into.
     """
-    found = [rank_block(scores(block), cases.hidden(block), cases.targets[block]) for block in cases.blocks()]
-    return np.concatenate([np.zeros(0, np.int64), *found])
+
+    def ranked(block: slice) -> Ranks:
+        return rank_block(scores(block), cases.hidden(block), cases.targets[block])
+
+    return np.concatenate([np.zeros(0, np.int64), *each(ranked, cases.blocks())])
 
 
 def rank_block(scores: Matrix, hidden: Mask, targets: Rows) -> Ranks:

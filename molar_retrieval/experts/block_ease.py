@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_matrix, csr_matrix, hstack
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
+from molar_retrieval import threads
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.item_item import strongest
@@ -85,10 +86,10 @@ class BlockEASE:
 
         import scipy.linalg.lapack  # noqa: F401 - it has a BLAS of its own, whose threads are limited as well once it is there
 
-        threads = max([1, *(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")])
+        count = threads.allowed()
         if self.groups:
             self.taken.among(self.groups[0])  # what is counted once is, before there are threads
-        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(count) as pool:
             yield from pool.map(solved, range(0, len(self.groups), _AT_ONCE))
 
 
