@@ -5,10 +5,11 @@ The safetensors library takes whole arrays and gives copies; its format is a len
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Literal, Self, TypeVar
 
 import numpy as np
@@ -102,6 +103,19 @@ def mapped(path: Path, *, writable: bool = False) -> dict[str, npt.NDArray[Any]]
         name: np.asarray(np.memmap(path, dtype, mode, offset, shape)) if 0 not in shape else np.empty(shape, dtype)
         for name, (dtype, shape, offset) in _located(path).items()
     }
+
+
+def outside(parts: Iterable[npt.NDArray[np.float32]], shape: tuple[int, int], folder: Path) -> npt.NDArray[np.float32]:
+    """The rows of all parts as one matrix, mapped from a file in ``folder`` that has no name.
+
+    So they take no memory that the system cannot have back, and end with the matrix, or the process. What is written to
+    it stays in this process. An OSError where the disk is full.
+    """
+    with TemporaryFile(dir=folder) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part, np.float32).data)
+        file.flush()
+        return np.asarray(np.memmap(file, np.float32, "c", 0, shape))
 
 
 def pieces(path: Path, name: str, rows: int = 1024) -> Iterator[tuple[int, npt.NDArray[Any]]]:

@@ -330,7 +330,7 @@ def training_data(
     )
     if factors is None:
         factors = open_factors(workspace["cf"].require()[0])
-    features = conditioner(content.vectors, attributes)
+    features = conditioner(content.vectors, attributes, folder=workspace.root)
     return TrainingData(holdout.training, ValidationCases.of(holdout), features, factors), conditioner
 
 

@@ -15,12 +15,13 @@ shrunk alike.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
-from molar_retrieval import rng
+from molar_retrieval import rng, tensors
 from molar_retrieval.arrays import Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import WIDTH as ATTRIBUTE_PLACES
@@ -33,6 +34,8 @@ ATTRIBUTES, WORDS = "attributes", "words"
 """Names of the block of what is said: attributes alone, which it has beside vectors that know the words, and both."""
 _SAID = (ATTRIBUTES, WORDS)
 _CHUNK = 8192
+_MOST = 1 << 26
+"""Numbers that are held in memory."""
 _ATTRIBUTES = 0.7
 """How long an item's attributes are beside its words."""
 _FEWEST = 2
@@ -69,19 +72,20 @@ class Conditioner:
         """How the conditioned dimensions divide by source."""
         return VectorBlock.side_by_side((b.name, m.shape[1]) for b, m in zip(self.blocks, self.maps, strict=True))
 
-    def __call__(self, vectors: Matrix, said: csr_matrix | None = None) -> Matrix:
+    def __call__(self, vectors: Matrix, said: csr_matrix | None = None, *, folder: Path | None = None) -> Matrix:
         """Condition content vectors: (n, dim of the encoder) → (n, :attr:`dim`), rows of length 1 or 0.
 
         A missing block (all zeros) stays zero: it says nothing, which is not the same as saying the average. What is
         ``said``, :func:`molar_retrieval.catalog.features.hashed_sayings`, has shape (n, 5120); None: nothing is.
-        Vectors are read in chunks, a memory map will do.
+        Vectors are read in chunks, a memory map will do. What comes of many is mapped from a file in ``folder`` that
+        has no name and ends with the array.
         """
-        found = np.empty((len(vectors), self.dim), np.float32)
         # No chunk is a short one: a product of few rows rounds in another way than one of many.
-        for begin, end in pairwise([*range(0, max(1, len(vectors) - _CHUNK + 1), _CHUNK), len(vectors)]):
-            part = slice(begin, end)
-            found[part] = self._conditioned(vectors[part], None if said is None else said[part])
-        return found
+        borders = pairwise([*range(0, max(1, len(vectors) - _CHUNK + 1), _CHUNK), len(vectors)])
+        parts = (self._conditioned(vectors[i:j], None if said is None else said[i:j]) for i, j in borders)
+        if folder is not None and len(vectors) * self.dim > _MOST:
+            return tensors.outside(parts, (len(vectors), self.dim), folder)
+        return np.concatenate(list(parts))
 
     def _conditioned(self, vectors: Matrix, said: csr_matrix | None) -> Matrix:
         encoded = [np.zeros((len(vectors), 0), np.float32)]

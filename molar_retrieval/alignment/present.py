@@ -65,7 +65,7 @@ def bring(
     partners = manifest.settings["align"]["partners"]
     counted = recount(log, chosen, partners, model.item_item, base, moved_to, model.least, counting)
     content = ContentVectors.open(read["content"].require()[0])
-    features = model.conditioner(content.vectors, hashed_sayings(catalogue))
+    features = model.conditioner(content.vectors, hashed_sayings(catalogue), folder=read.root)
     moved = _with_items(model, features, rows, None if "derived" in manifest.facts else model.known)
     standards = {} if model.reranker is None else model.reranker.numbers
     numbers = reranker.matrix(numeric_attributes(catalogue), standards, len(features))

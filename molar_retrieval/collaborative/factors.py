@@ -7,7 +7,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from molar_retrieval import fingerprint
+from molar_retrieval import fingerprint, tensors
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.als import ALSFactors, fit
 from molar_retrieval.config import CFSettings, SplitSettings
@@ -101,11 +101,11 @@ def factorise(
 
 
 def open_factors(folder: Path) -> ALSFactors:
-    """The factors of a ``cf`` artefact; StaleArtefactError where those of people were dropped."""
-    tensors = load_file(folder / _FILE)
-    if _PEOPLE not in tensors:
+    """The factors of a ``cf`` artefact, mapped; StaleArtefactError where those of people were dropped."""
+    found = tensors.mapped(folder / _FILE, writable=True)
+    if _PEOPLE not in found:
         raise StaleArtefactError(f"{folder} has no factors of people any more", "run `molar align` again")
-    return ALSFactors(tensors[_PEOPLE], tensors[_ITEMS])
+    return ALSFactors(found[_PEOPLE], found[_ITEMS])
 
 
 def has_people(folder: Path) -> bool:

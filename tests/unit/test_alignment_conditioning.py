@@ -174,6 +174,19 @@ def test_vectors_in_chunks_come_out_as_all_at_once(vectors, monkeypatch, count):
     assert fitted(vectors[:count], attributes[:count]) == pytest.approx(whole, abs=1e-6)  # as a processor rounds
 
 
+def test_what_comes_of_many_is_mapped_from_a_file_without_a_name(vectors, monkeypatch, tmp_path):
+    attributes = said(200)
+    fitted = conditioning.fit(vectors, BLOCKS, 8, attributes)
+    whole = fitted(vectors, attributes, folder=tmp_path)
+    monkeypatch.setattr(conditioning, "_MOST", 100)
+    monkeypatch.setattr(conditioning, "_CHUNK", 50)
+    mapped = fitted(vectors, attributes, folder=tmp_path)
+    assert isinstance(mapped.base, np.memmap)
+    assert mapped == pytest.approx(whole, abs=1e-6)
+    mapped[0] = 1  # as torch takes no array that it may not write to
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_words_that_two_items_each_share_have_axes_though_all_are_alike():
     """A thousand singular values that are equal, of which ARPACK finds one vector at a time, or none."""
     pairs = np.arange(2000) // 2
