@@ -5,7 +5,7 @@ The safetensors library takes whole arrays and gives copies; its format is a len
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -105,17 +105,25 @@ def mapped(path: Path, *, writable: bool = False) -> dict[str, npt.NDArray[Any]]
     }
 
 
-def outside(parts: Iterable[npt.NDArray[np.float32]], shape: tuple[int, int], folder: Path) -> npt.NDArray[np.float32]:
-    """The rows of all parts as one matrix, mapped from a file in ``folder`` that has no name.
+class Outside:
+    """An array that grows in a file without a name: it takes no memory that the system cannot have back.
 
-    So they take no memory that the system cannot have back, and end with the matrix, or the process. What is written to
-    it stays in this process. An OSError where the disk is full.
+    The file ends with the array, or the process. An OSError where the disk is full.
     """
-    with TemporaryFile(dir=folder) as file:
-        for part in parts:
-            file.write(np.ascontiguousarray(part, np.float32).data)
-        file.flush()
-        return np.asarray(np.memmap(file, np.float32, "c", 0, shape))
+
+    def __init__(self, folder: Path, kind: npt.DTypeLike) -> None:
+        self._file, self._kind = TemporaryFile(dir=folder), np.dtype(kind)  # noqa: SIM115 - closed by array()
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        """Append numbers, those of a matrix row by row."""
+        self._file.write(np.ascontiguousarray(values, self._kind).data)
+
+    def array(self) -> npt.NDArray[Any]:
+        """All numbers in one row, mapped; nothing can be appended then. What is written to it stays in this process."""
+        with self._file as file:
+            file.flush()
+            there = file.tell() > 0
+            return np.asarray(np.memmap(file, self._kind, "c")) if there else np.empty(0, self._kind)
 
 
 def pieces(path: Path, name: str, rows: int = 1024) -> Iterator[tuple[int, npt.NDArray[Any]]]:

@@ -13,8 +13,9 @@ both chosen on validation.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
 from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg, ranks, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
-from molar_retrieval.arrays import Mask, Matrix, Ranks
+from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.content_pairs import content_pairs
@@ -50,6 +51,9 @@ _BESIDE = 0.5
 15 % of the items withheld, .25 to 1 of the others' summed spreads was as good, two seeds (docs/method.md)."""
 _SOME = 500
 """Cases by which that is measured."""
+_AT_ONCE = 1 << 14
+"""Items whose moments are summed at a time."""
+Sums = npt.NDArray[np.float64]
 _MOST_LOST = 0.01
 """Share of NDCG@10 of known items that places further up may cost."""
 
@@ -195,16 +199,48 @@ def _both(pairs: Matrix, own: float, of_pairs: float) -> tuple[float, Predictor]
     return weight, Predictor(matrix.astype(np.float32), np.zeros(len(pairs), np.float32))
 
 
-def ridge(features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], regularisation: float) -> Predictor:
-    """Fit the map on items that people took; those taken often count more.
+@dataclass(frozen=True)
+class Moments:
+    """What ridge regression reads of some items, those that people took often counting more; sums of items add up.
 
-    Shapes are (n, f), (n, d) and, of the items' training interactions, (n,); ``regularisation`` is λ.
+    Of f features and d numbers to be told: Σ w x xᵀ, shape (f, f), Σ w x yᵀ, (f, d), Σ w x, Σ w y and Σ w, float64.
     """
-    weight = (counts / (counts + _PRIOR)).astype(np.float64)[:, None]
-    mean = (vectors * weight).sum(axis=0) / max(1e-12, float(weight.sum()))
-    gram = (features * weight).T @ features + regularisation * np.eye(features.shape[1])
-    matrix = np.linalg.solve(gram, (features * weight).T @ (vectors - mean))
-    return Predictor(matrix.astype(np.float32), mean.astype(np.float32))
+
+    products: Sums
+    told: Sums
+    given: Sums
+    wanted: Sums
+    weight: float
+
+    @classmethod
+    def of(cls, features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], rows: Rows) -> Self:
+        """Of the items at some rows; ``counts`` are the training interactions of all items, shape (n_items,)."""
+        (_, f), (_, d) = features.shape, vectors.shape
+        products, told, given, wanted, total = np.zeros((f, f)), np.zeros((f, d)), np.zeros(f), np.zeros(d), 0.0
+        for begin in range(0, len(rows), _AT_ONCE):
+            some = rows[begin : begin + _AT_ONCE]
+            x, y = features[some].astype(np.float64), vectors[some].astype(np.float64)
+            weight = counts[some] / (counts[some] + _PRIOR)
+            weighted = x * weight[:, None]
+            products += weighted.T @ x
+            told += weighted.T @ y
+            given += weighted.sum(axis=0)
+            wanted += weight @ y
+            total += float(weight.sum())
+        return cls(products, told, given, wanted, total)
+
+    def __add__(self, others: Self) -> Self:
+        return type(self)(
+            self.products + others.products, self.told + others.told, self.given + others.given,
+            self.wanted + others.wanted, self.weight + others.weight,
+        )  # fmt: skip
+
+    def ridge(self, regularisation: float) -> Predictor:
+        """The map of least squares from features to the numbers about their mean, with a penalty λ."""
+        mean = self.wanted / max(1e-12, self.weight)
+        shrunk = self.products + regularisation * np.eye(len(self.given))
+        matrix = np.linalg.solve(shrunk, self.told - np.outer(self.given, mean))
+        return Predictor(matrix.astype(np.float32), mean.astype(np.float32))
 
 
 def guessed(
@@ -215,13 +251,14 @@ def guessed(
     All arrays are of all items: features (n_items, f), vectors (n_items, d), and, of shape (n_items,) each, the
     training interactions, which items have any, and which of these are not to tell of themselves.
     """
-    rest, weight = known & ~withheld, (counts / (counts + _PRIOR))[withheld]
+    rest, own = (Moments.of(features, vectors, counts, np.flatnonzero(some)) for some in (known & ~withheld, withheld))
+    given, wanted, weight = features[withheld], vectors[withheld], (counts / (counts + _PRIOR))[withheld]
     tried: dict[float, tuple[float, Matrix]] = {}
     for regularisation in _REGULARISATIONS:
-        guess = ridge(features[rest], vectors[rest], counts[rest], regularisation)(features[withheld])
-        tried[regularisation] = float((((vectors[withheld] - guess) ** 2).sum(axis=1) * weight).sum()), guess
+        guess = rest.ridge(regularisation)(given)
+        tried[regularisation] = float((((wanted - guess) ** 2).sum(axis=1) * weight).sum()), guess
     best = min(tried, key=lambda regularisation: tried[regularisation][0])
-    return tried[best][1], ridge(features[known], vectors[known], counts[known], best)
+    return tried[best][1], (rest + own).ridge(best)
 
 
 def taken(log: InteractionLog, withheld: Mask, seed: int) -> ValidationCases:

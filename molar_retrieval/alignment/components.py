@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment.validation import ValidationCases, gains, rank_block
+from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, rank_block
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.threads import each
 
 Weights = npt.NDArray[np.float64]
 """One per component, shape (P,)."""
+ALTERNATIVES = 20_000
+"""Items beside the target that the logit chooses among."""
 
 
 class ScoreComponent(Protocol):
@@ -81,9 +83,19 @@ class Scored(ABC):
     def gains(self, scores: Matrix) -> npt.NDArray[np.float64]:
         """NDCG@10 of each case by scores (cases, n_items), which are overwritten."""
 
+    @property
+    def choices(self) -> int:
+        """Alternatives of a case that is told."""
+        return self.hidden.shape[1]
+
     @abstractmethod
-    def told(self, rows: Rows) -> tuple[Rows, Rows | csr_matrix]:
-        """Those of the cases whose answers can be had, and what was taken, in the form that the logit reads."""
+    def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
+        """Some cases in the form that the logit reads: scores of alternatives, NaN where hidden, and what was taken."""
+
+    def among_all(self, rows: Rows) -> Matrix:
+        """The scores of all items, NaN where hidden."""
+        table: Matrix = np.where(self.hidden[rows], np.float32(np.nan), self.scores[:, rows])
+        return table
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +112,26 @@ class ScoredBlock(Scored):
         """See :class:`Scored`."""
         return gains(rank_block(scores, self.hidden, self.targets))
 
-    def told(self, rows: Rows) -> tuple[Rows, Rows | csr_matrix]:
+    @property
+    def choices(self) -> int:
         """See :class:`Scored`."""
+        return min(self.hidden.shape[1], ALTERNATIVES + 1)
+
+    def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
+        """See :class:`Scored`; cases whose target is hidden are left out.
+
+        Where there are more than :data:`ALTERNATIVES` items, a case has its target and so many others, drawn at random,
+        among which the logit stays consistent (McFadden 1978, Modelling the choice of residential location).
+        """
         rows = rows[~self.hidden[rows, self.targets[rows]]]
-        return rows, self.targets[rows]
+        targets, items = self.targets[rows], self.hidden.shape[1]
+        if items <= ALTERNATIVES:
+            return self.among_all(rows), targets
+        others = drawn(items, ALTERNATIVES, random)
+        columns = np.column_stack([targets, np.broadcast_to(others, (len(rows), len(others)))])
+        gone = self.hidden[rows[:, None], columns]
+        gone[:, 1:] |= others == targets[:, None]
+        return np.where(gone, np.float32(np.nan), self.scores[:, rows[:, None], columns]), np.zeros(len(rows), np.int64)
 
 
 def scored(

@@ -21,13 +21,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
-from molar_retrieval import rng, tensors
+from molar_retrieval import rng
 from molar_retrieval.arrays import Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import WIDTH as ATTRIBUTE_PLACES
 from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.tensors import Outside
 
 Moments = npt.NDArray[np.float64]
 ATTRIBUTES, WORDS = "attributes", "words"
@@ -84,7 +85,10 @@ class Conditioner:
         borders = pairwise([*range(0, max(1, len(vectors) - _CHUNK + 1), _CHUNK), len(vectors)])
         parts = (self._conditioned(vectors[i:j], None if said is None else said[i:j]) for i, j in borders)
         if folder is not None and len(vectors) * self.dim > _MOST:
-            return tensors.outside(parts, (len(vectors), self.dim), folder)
+            found = Outside(folder, np.float32)
+            for part in parts:
+                found.append(part)
+            return found.array().reshape(len(vectors), self.dim)
         return np.concatenate(list(parts))
 
     def _conditioned(self, vectors: Matrix, said: csr_matrix | None) -> Matrix:

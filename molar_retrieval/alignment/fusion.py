@@ -144,7 +144,7 @@ def _drawn_towards(steady: Weights, peak: Weights, spread: Weights, share: float
 def logit(cache: ScoreCache[Scored], random: np.random.Generator) -> Weights:
     """The weights of the multinomial logit on some of the cached cases; zeros where no target can be had."""
     numbers = drawn(len(cache), min(FIT_CASES, max(100, _FIT_SCORES // cache.width)), random)
-    tables, targets = cache.alternatives(numbers)
+    tables, targets = cache.alternatives(numbers, random)
     return fit_logit(tables, targets) if any(table.shape[1] for table in tables) else np.zeros(cache.parts)
 
 

@@ -130,11 +130,11 @@ class ScoredSets(Scored):
         found: npt.NDArray[np.float64] = hits @ discount / ideal
         return found
 
-    def told(self, rows: Rows) -> tuple[Rows, Rows | csr_matrix]:
+    def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
         """See :class:`molar_retrieval.alignment.components.Scored`."""
         shares = csr_matrix(self.taken[rows], dtype=np.float32, copy=True)
         shares.data /= np.repeat(np.diff(shares.indptr), np.diff(shares.indptr))
-        return rows, shares
+        return self.among_all(rows), shares
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,8 +54,8 @@ class ScoreCache(Generic[Block]):
 
     @property
     def width(self) -> int:
-        """Scores of one case: components times items."""
-        return max((block.scores[:, 0].size for block in self.blocks), default=1)
+        """Scores of one case among its :meth:`alternatives`: components times items."""
+        return self.parts * max((block.choices for block in self.blocks), default=1)
 
     @cached_property
     def spread(self) -> Weights:
@@ -78,7 +78,7 @@ class ScoreCache(Generic[Block]):
 
         return sum(each(gained, self.blocks)) / max(1, len(self))
 
-    def alternatives(self, numbers: Rows) -> tuple[list[Matrix], list[Rows | csr_matrix]]:
+    def alternatives(self, numbers: Rows, random: np.random.Generator) -> tuple[list[Matrix], list[Rows | csr_matrix]]:
         """What the cases of these numbers choose among, and what they chose, in the form that the logit reads.
 
         Cases whose target is hidden are left out.
@@ -87,9 +87,10 @@ class ScoreCache(Generic[Block]):
         targets: list[Rows | csr_matrix] = []
         begin = 0
         for block in self.blocks:
-            rows, target = block.told(numbers[(numbers >= begin) & (numbers < begin + len(block.hidden))] - begin)
+            own = numbers[(numbers >= begin) & (numbers < begin + len(block.hidden))] - begin
             begin += len(block.hidden)
-            tables.append(np.where(block.hidden[rows], np.float32(np.nan), block.scores[:, rows]))
+            table, target = block.told(own, random)
+            tables.append(table)
             targets.append(target)
         return tables, targets
 

@@ -17,7 +17,7 @@ from molar_retrieval import threads
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.item_item import strongest
-from molar_retrieval.experts.taken import Taken, side_by_side
+from molar_retrieval.experts.taken import Taken, by_rows
 
 OWN = 125
 """Neighbours that an item has at least: a block of 1,000 is that of eight items."""
@@ -60,8 +60,8 @@ class BlockEASE:
         if counting is not None and self.groups:
             blocks = [self.groups[first : first + _AT_ONCE] for first in range(0, len(self.groups), _AT_ONCE)]
             work = SolvedColumns(n_items, self.neighbours, regularisation, partners, least)
-            return counting.columns(work, self.taken.to_tensors(core=True), blocks, n_items).tocsr()
-        return side_by_side(self._parts(regularisation, partners, least), n_items).tocsr()
+            return counting.rows(work, self.taken.to_tensors(core=True), blocks, n_items)
+        return by_rows(self._parts(regularisation, partners, least), n_items)
 
     def solved(self, items: Rows, regularisation: float, partners: int, least: int = 1) -> csc_matrix:
         """The same for the items of one group, shape (n_items, len(items))."""

@@ -19,7 +19,7 @@ from molar_retrieval.experts.fading import faded
 from molar_retrieval.experts.histories import countable
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.order import followers, rounded, scales
-from molar_retrieval.experts.taken import Taken, many_pairs, ranges, side_by_side
+from molar_retrieval.experts.taken import Taken, by_rows, many_pairs, ranges
 from molar_retrieval.interactions.arrays import of_tensors, to_tensors
 from molar_retrieval.interactions.log import InteractionLog
 
@@ -89,10 +89,10 @@ class FollowedInBlocks:
         if counting is not None:
             least = 1 if few is None else few.least
             work = FollowedColumns(self.log.n_items, self.window, self.decay, self.fade, shrink, ordered, count, least)
-            return counting.columns(work, self._tensors(few), self.blocks, self.log.n_items).tocsr()
+            return counting.rows(work, self._tensors(few), self.blocks, self.log.n_items)
         rows = np.arange(self.log.n_items)
         parts = ((rows[block], self.cooccurrence(block, shrink, ordered, count, few)) for block in self.blocks)
-        return side_by_side(parts, self.log.n_items).tocsr()
+        return by_rows(parts, self.log.n_items)
 
     def between(self, items: Rows) -> Matrix:
         """F between some items, ascending, shape (m, m), float32."""

@@ -11,13 +11,13 @@ from typing import Protocol, Self
 
 import numpy as np
 from safetensors.numpy import save_file
-from scipy.sparse import csc_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 from threadpoolctl import threadpool_limits
 
 from molar_retrieval import fingerprint
 from molar_retrieval.arrays import Array, Rows
 from molar_retrieval.disk import require
-from molar_retrieval.experts.taken import side_by_side
+from molar_retrieval.experts.taken import by_rows, side_by_side
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.runner import Runner, Shard, ShardWork, appearing
 from molar_retrieval.tensors import TensorsWriter, mapped
@@ -59,7 +59,18 @@ class Counting:
     def columns(
         self, work: ColumnWork, tensors: Mapping[str, Array], blocks: Sequence[Block], n_items: int
     ) -> csc_matrix:
-        """The columns of all blocks, shape (n_items, n_items), float32; those of other items are empty."""
+        """The columns of blocks in order, mapped, shape (n_items, n_items), float32; those of other items are empty."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return side_by_side(self._made(work, tensors, blocks, n_items), n_items, self.folder)
+
+    def rows(self, work: ColumnWork, tensors: Mapping[str, Array], blocks: Sequence[Block], n_items: int) -> csr_matrix:
+        """The same of blocks in any order, as a matrix by rows, in memory."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return by_rows(self._made(work, tensors, blocks, n_items), n_items, self.folder)
+
+    def _made(
+        self, work: ColumnWork, tensors: Mapping[str, Array], blocks: Sequence[Block], n_items: int
+    ) -> Iterator[tuple[Rows, csc_matrix]]:
         items = [_items(block) for block in blocks]
         read = fingerprint.of_bytes(
             np.ascontiguousarray(one).reshape(-1).view(np.uint8).data for one in tensors.values()
@@ -76,7 +87,7 @@ class Counting:
                     writer.append(name, values)
         shards = [Shard(n, len(own), block) for n, (own, block) in enumerate(zip(items, blocks, strict=True))]
         self.runner.run(job, shards, self.progress)
-        return side_by_side((job.read(shard.number, n_items) for shard in shards), n_items)
+        yield from (job.read(shard.number, n_items) for shard in shards)
 
 
 @dataclass(frozen=True)

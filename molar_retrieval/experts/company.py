@@ -8,7 +8,7 @@ from scipy.sparse import csc_matrix, csr_matrix, triu
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.experts.sums import PairSums
-from molar_retrieval.experts.taken import Taken, many_pairs, side_by_side
+from molar_retrieval.experts.taken import Taken, by_rows, many_pairs
 from molar_retrieval.interactions.log import InteractionLog
 
 _BLOCK = 1024
@@ -50,7 +50,7 @@ class FewPairs:
         if isinstance(self.pairs, Taken) and items == slice(None):
             columns, rows = weights.tocsc(), np.arange(weights.shape[1])
             rest = ((rows[block], self.taken_from(columns[:, block], block)) for block in self.pairs.blocks)
-            return side_by_side(rest, len(rows)).tocsr()
+            return by_rows(rest, len(rows))
         rest = weights - weights.multiply(self._partners(items).T)
         rest.eliminate_zeros()
         return rest.asformat(weights.format)

@@ -47,9 +47,12 @@ def content_pairs(log: InteractionLog, neighbours: ContentNeighbours, seed: int 
         before = unit(_latest(log, some, neighbours.decay, neighbours.last) @ items)
         users += before.T @ before
         taken += before.T @ (items[log.item[some]] - average)
-    known = items[known_items(log)].astype(np.float64)
+    known, alike = np.flatnonzero(known_items(log)), np.zeros((dim, dim))
+    for begin in range(0, len(known), _BLOCK):
+        own = items[known[begin : begin + _BLOCK]].astype(np.float64)
+        alike += own.T @ own
     left = np.linalg.solve(_shrunk(users / len(rows), _HISTORIES), taken / len(rows))
-    pairs: Matrix = np.linalg.solve(_shrunk(known.T @ known / len(known), _ITEMS), left.T).T.astype(np.float32)
+    pairs: Matrix = np.linalg.solve(_shrunk(alike / len(known), _ITEMS), left.T).T.astype(np.float32)
     return pairs
 
 

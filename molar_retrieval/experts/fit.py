@@ -64,9 +64,11 @@ _LASTING_WEIGHTS, _LASTING_PARTNERS = 4_000_000, 1000
 
 
 def choose(
-    candidates: Iterable[tuple[Setting, Callable[[], T]]], judge: Callable[[T], float]
+    candidates: Iterable[tuple[Setting, Callable[[], T]]],
+    judge: Callable[[T], float],
+    keep: Callable[[T], T] = lambda fitted: fitted,
 ) -> tuple[T, Setting, list[dict[str, Any]]]:
-    """Fit one candidate after the other and keep the one with the highest validation NDCG@10, the first of equals.
+    """Fit one candidate after the other and ``keep`` that of the highest validation NDCG@10, the first of equals.
 
     It comes with its setting, and for the record each ``setting`` with its ``ndcg@10`` and the ``seconds`` of fitting
     and judging, in their order. Without candidates: ValueError.
@@ -80,7 +82,7 @@ def choose(
         seconds = round(time.perf_counter() - began, 2)
         tried.append({"setting": dict(setting), "ndcg@10": round(score, 6), "seconds": seconds})
         if best is None or score > best[0]:
-            best = score, setting, fitted
+            best = score, setting, keep(fitted)
         del fitted
     if best is None:
         raise ValueError("the grid is empty")
@@ -125,11 +127,17 @@ def fit_experts(
         progress.advance()
         return score
 
+    def kept(expert: Expert) -> Expert:
+        if counting is None or not isinstance(expert, ItemItemWeights):
+            return expert
+        counting.folder.mkdir(parents=True, exist_ok=True)
+        return expert.outside(counting.folder)
+
     fitted, report = [], {}
     for name in names:
         candidates, note = grids[name]()
         progress.start(f"{name} expert", len(candidates))
-        best, setting, tried = choose(candidates, judged)
+        best, setting, tried = choose(candidates, judged, kept)
         fitted.append(best)
         report[name] = {"chosen": dict(setting), "tried": tried}
         if note:

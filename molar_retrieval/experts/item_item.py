@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -10,10 +11,13 @@ from scipy.sparse import csc_matrix, csr_matrix, diags_array
 from molar_retrieval.arrays import Array, Mask, Matrix, Rows
 from molar_retrieval.experts.histories import binary, decayed
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.tensors import Outside
 
 _BLOCK = 256
 """Columns of a dense matrix that are copied at a time, as reading one alone would touch all of its memory."""
 
+_MANY = 1 << 23
+"""Weights that are not held in memory while others are counted."""
 _CELLS = 1 << 20
 """Weights of columns of a sparse matrix that are looked at at a time, filled up to the longest of these."""
 
@@ -48,6 +52,18 @@ class ItemItemWeights:
         """Scores of all items for each history, shape (n_users, n_items)."""
         result: Matrix = (self.read(log) @ self.weights).toarray()
         return result
+
+    def outside(self, folder: Path) -> Self:
+        """The same, the weights mapped from files without a name in a folder, where they are many."""
+        weights = self.weights
+        if weights.nnz < _MANY:
+            return self
+        arrays = []
+        for values in (weights.data, weights.indices):
+            array = Outside(folder, values.dtype)
+            array.append(values)
+            arrays.append(array.array())
+        return replace(self, weights=csr_matrix((*arrays, weights.indptr), shape=weights.shape))
 
     def to_tensors(self, prefix: str) -> dict[str, Array]:
         """All but the name as arrays whose names begin with ``prefix``; no memory is an empty array."""

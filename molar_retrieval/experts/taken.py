@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.tensors import Outside
 
 CORE = 8192
 """Most popular items whose pairs are all counted beforehand, as a matrix; nearly every neighbourhood has some."""
@@ -21,6 +23,7 @@ MOST_PAIRS = 1 << 26
 PAIRS_OF_BLOCK = 1 << 22
 """Pairs of interactions that a block of items has, about."""
 _BLOCK = 1024
+_AT_ONCE = 1 << 22
 _ROOM = 8  # a part of an array that grows is left free
 
 
@@ -40,37 +43,68 @@ def many_pairs(log: InteractionLog, window: int | None = None) -> bool:
     return min(pairs, int(np.count_nonzero(known_items(log))) ** 2) > MOST_PAIRS
 
 
-def side_by_side(parts: Iterable[tuple[Rows, csc_matrix]], n_items: int) -> csc_matrix:
-    """Columns of some items each, with the rows of these items, as one matrix of (n_items, n_items), float32.
+Columns = Iterable[tuple[Rows, csc_matrix]]
+"""Some items, and the columns of each of them, of n_items rows."""
 
-    They are most of the memory that counting in blocks takes, so they are not there twice where items come in order.
+
+def side_by_side(parts: Columns, n_items: int, folder: Path | None = None) -> csc_matrix:
+    """Columns of items in their order as one matrix of (n_items, n_items), float32; those of others are empty.
+
+    They are most of the memory that counting in blocks takes, so they are not there twice, and with a ``folder`` they
+    are mapped from files without a name in it.
     """
-    rows, values, end = np.empty(1, np.int32), np.empty(1, np.float32), 0
+    items, columns = _as_they_come(parts, n_items, folder)
+    borders = np.zeros(n_items + 1, np.int64)
+    borders[items + 1] = np.diff(columns.indptr)
+    return csc_matrix((columns.data, columns.indices, np.cumsum(borders)), shape=(n_items, n_items))
+
+
+def by_rows(parts: Columns, n_items: int, folder: Path | None = None) -> csr_matrix:
+    """The same of items in any order, as a matrix by rows."""
+    items, columns = _as_they_come(parts, n_items, folder)
+    found = columns.tocsr()
+    del columns
+    in_order = bool((np.diff(items) > 0).all())
+    if len(items) < n_items or not in_order:
+        for begin in range(0, found.nnz, _AT_ONCE):
+            some = found.indices[begin : begin + _AT_ONCE]
+            some[:] = items[some]
+    found = csr_matrix((found.data, found.indices, found.indptr), shape=(n_items, n_items))
+    if not in_order:
+        found.has_sorted_indices = False
+        found.sort_indices()
+    return found
+
+
+def _as_they_come(parts: Columns, n_items: int, folder: Path | None) -> tuple[Rows, csc_matrix]:
+    """The items, and a matrix of their columns, in this order."""
+    grown = [_InMemory(kind) if folder is None else Outside(folder, kind) for kind in (np.int32, np.float32)]
     came, lengths = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for items, part in parts:
         came.append(items)
         lengths.append(np.diff(part.indptr))
-        begin, end = end, end + part.nnz
-        if end > len(rows):
-            for array in (rows, values):
-                array.resize(end + end // _ROOM, refcheck=False)  # in its place: the system moves pages, not numbers
-        rows[begin:end], values[begin:end] = part.indices, part.data
-    for array in (rows, values):
-        array.resize(end, refcheck=False)
-    items, own = np.concatenate(came), np.concatenate(lengths)
-    borders = np.zeros(n_items + 1, np.int64)
-    borders[items + 1] = own
-    np.cumsum(borders, out=borders)
-    if (np.diff(items) < 0).any():
-        places = np.repeat(borders[items] - (np.cumsum(own) - own), own) + np.arange(end)
-        rows, values = _put(rows, places), _put(values, places)
-    return csc_matrix((values, rows, borders), shape=(n_items, n_items))
+        for array, values in zip(grown, (part.indices, part.data), strict=True):
+            array.append(values)
+    items, borders = np.concatenate(came), np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    rows, values = (array.array() for array in grown)
+    return items, csc_matrix((values, rows, borders), shape=(n_items, len(items)))
 
 
-def _put(values: Array, places: Rows) -> Array:
-    put = np.empty_like(values)
-    put[places] = values
-    return put
+class _InMemory:
+    """As :class:`molar_retrieval.tensors.Outside`; it grows in its place: the system moves pages, not numbers."""
+
+    def __init__(self, kind: npt.DTypeLike) -> None:
+        self._values, self._end = np.empty(1, kind), 0
+
+    def append(self, values: Array) -> None:
+        begin, self._end = self._end, self._end + len(values)
+        if self._end > len(self._values):
+            self._values.resize(self._end + self._end // _ROOM, refcheck=False)
+        self._values[begin : self._end] = values
+
+    def array(self) -> Array:
+        self._values.resize(self._end, refcheck=False)
+        return self._values
 
 
 @dataclass(frozen=True, eq=False)
