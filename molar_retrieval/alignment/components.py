@@ -86,7 +86,7 @@ class Scored(ABC):
     @property
     def choices(self) -> int:
         """Alternatives of a case that is told."""
-        return self.hidden.shape[1]
+        return int(self.hidden.shape[1])
 
     @abstractmethod
     def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
@@ -115,7 +115,7 @@ class ScoredBlock(Scored):
     @property
     def choices(self) -> int:
         """See :class:`Scored`."""
-        return min(self.hidden.shape[1], ALTERNATIVES + 1)
+        return min(int(self.hidden.shape[1]), ALTERNATIVES + 1)
 
     def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
         """See :class:`Scored`; cases whose target is hidden are left out.
