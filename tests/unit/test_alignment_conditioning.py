@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mapped import is_mapped
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment import conditioning
@@ -181,7 +182,7 @@ def test_what_comes_of_many_is_mapped_from_a_file_without_a_name(vectors, monkey
     monkeypatch.setattr(conditioning, "_MOST", 100)
     monkeypatch.setattr(conditioning, "_CHUNK", 50)
     mapped = fitted(vectors, attributes, folder=tmp_path)
-    assert isinstance(mapped.base.base, np.memmap)
+    assert is_mapped(mapped)
     assert mapped == pytest.approx(whole, abs=1e-6)
     mapped[0] = 1  # as torch takes no array that it may not write to
     assert list(tmp_path.iterdir()) == []

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from molar_retrieval.alignment import components, score_cache, validation
 from molar_retrieval.alignment import fusion as module
-from molar_retrieval.alignment import score_cache, validation
 from molar_retrieval.alignment.fusion import fit_logit as fit_by_parts
 from molar_retrieval.alignment.fusion import fuse, logit
 from molar_retrieval.alignment.validation import ndcg
@@ -325,3 +325,23 @@ def test_fallbacks_end_with_the_best_part_alone():
     assert all(ndcg(one.ranks) > ndcg(chain[-1].ranks) for one in chain[:-1])
     useless, nothing = task(0, signals=(0.0,))
     assert fuse(useless, nothing).fallback is None
+
+
+def test_among_many_items_the_logit_has_the_target_and_others_that_are_drawn(monkeypatch):
+    cases, parts = task(5, count=1500, n_items=400, signals=(1.0, 2.0))
+    whole = logit(score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0)), np.random.default_rng(1))
+    monkeypatch.setattr(components, "ALTERNATIVES", 60)
+    cache = score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0))
+    assert cache.width == 2 * 61
+    (table, *_), (taken, *_) = cache.alternatives(np.arange(300), np.random.default_rng(2))
+    assert not taken.any()
+    asked = np.arange(300)
+    asked = asked[~cache.blocks[0].hidden[asked, cases.targets[asked]]]
+    own = np.stack([part.scores(asked)[np.arange(len(asked)), cases.targets[asked]] for part in parts.values()])
+    assert np.array_equal(table[:, :, 0], own)
+    gone = np.isnan(table[0])
+    again = (table == table[:, :, :1]).all(axis=0).sum(axis=1)
+    assert (again == 1).all(), "a target that is drawn as well is there once"
+    assert 0 < gone.mean() < 0.2
+    few = logit(cache, np.random.default_rng(1))
+    assert few / few.sum() == pytest.approx(whole / whole.sum(), abs=0.05)

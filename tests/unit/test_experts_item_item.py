@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from eval_model_tasks import log_of
+from mapped import is_mapped
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csc_matrix, csr_matrix
 
@@ -83,3 +84,15 @@ def test_a_reading_of_before_histories_faded():
     tensors = ItemItemWeights("one", strongest(random_weights(), 5), 0.7, 39).to_tensors("")
     again = ItemItemWeights.from_tensors("one", tensors | {"memory": np.array([0.7, 39.0])}, "")
     assert (again.memory, again.last, again.fade) == (0.7, 39, 0.0)
+
+
+def test_many_weights_are_mapped_from_files_that_have_no_name(tmp_path, monkeypatch):
+    expert = ItemItemWeights("sequence", csr_matrix(random_weights()), 0.8, 5, 0.3)
+    assert expert.outside(tmp_path) is expert
+    monkeypatch.setattr(item_item, "_MANY", 10)
+    mapped = expert.outside(tmp_path)
+    assert is_mapped(mapped.weights.data)
+    assert (mapped.weights != expert.weights).nnz == 0
+    log = log_of(HISTORIES, 600)
+    assert np.array_equal(mapped.scores(log), expert.scores(log))
+    assert list(tmp_path.iterdir()) == []
