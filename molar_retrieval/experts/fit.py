@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -155,8 +156,13 @@ def _content(features: Matrix | None) -> _Grid:
 
 
 def _trend(log: InteractionLog, least: int) -> _Grid:
+    sorted_once = cache(partial(Trend.fit, log, np.inf, least))
+
+    def fitted(days: float) -> Trend:
+        return replace(sorted_once(), half_life=days)
+
     settings = [(days, {"half_life": days if np.isfinite(days) else None}) for days in HALF_LIVES]
-    return [(setting, partial(Trend.fit, log, days, least)) for days, setting in settings], None
+    return [(setting, partial(fitted, days)) for days, setting in settings], None
 
 
 def _sequences(log: InteractionLog, count: int, few: FewPairs | None, counting: Counting | None) -> _Grid:

@@ -1,7 +1,8 @@
 """Trend: how much in demand an item is at a moment, from the days before it."""
 
 from dataclasses import dataclass
-from typing import Self
+from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,18 @@ from molar_retrieval.interactions.log import InteractionLog
 HALF_LIVES = (3.0, 7.0, 20.0, 60.0, 180.0, np.inf)
 """Half-lives worth trying, in days; the last one is plain popularity up to the moment."""
 DAY = 86_400
+_SPACING = 1 << 21
+"""Interactions between two days of which the demand is kept, so that none is counted from the first day on."""
 _FLOOR = 0.05
 """Stands for "nobody yet" under the logarithm."""
+
+
+class _Demand(NamedTuple):
+    """On a day: how many of the interactions come before it, and what they amount to, shape (n_items,)."""
+
+    day: int
+    before: int
+    amounts: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,17 +74,32 @@ class Trend:
             counts = np.bincount(self.items, self.amount, minlength=self.n_items)
             return np.repeat(_logarithm(counts)[None], len(times), axis=0)
         rows = np.empty((len(asked), self.n_items), np.float32)
-        demand = np.zeros(self.n_items)
-        borders = np.concatenate([[0], np.searchsorted(self.days, asked)])
-        for number, day in enumerate(asked):
-            if number:
-                demand *= np.exp2(-(day - asked[number - 1]) / self.half_life)
-            new = slice(borders[number], borders[number + 1])
-            fresh = np.exp2(-(day - self.days[new]) / self.half_life)
-            fresh = fresh if self.amount is None else fresh * self.amount[new]
-            demand += np.bincount(self.items[new], fresh, minlength=self.n_items)
-            rows[number] = _logarithm(demand)
+        first = int(asked[0]) if len(asked) else 0
+        demand = next((one for one in reversed(self._kept) if one.day <= first), self._none(first))
+        for number, day in enumerate(asked.tolist()):
+            demand = self._later(demand, day)
+            rows[number] = _logarithm(demand.amounts)
         return rows[which]
+
+    @cached_property
+    def _kept(self) -> list[_Demand]:
+        """The demand on some days, the first ones first."""
+        kept: list[_Demand] = []
+        for day in np.unique(self.days[_SPACING::_SPACING]).tolist():
+            kept.append(self._later(kept[-1] if kept else self._none(day), day))
+        return kept
+
+    def _none(self, day: int) -> _Demand:
+        return _Demand(day, 0, np.zeros(self.n_items))
+
+    def _later(self, demand: _Demand, day: int) -> _Demand:
+        """From the demand on a day that on a later one, or the same."""
+        before = int(np.searchsorted(self.days, day))
+        new = slice(demand.before, before)
+        fresh = np.exp2(-(day - self.days[new]) / self.half_life)
+        fresh = fresh if self.amount is None else fresh * self.amount[new]
+        former = demand.amounts * np.exp2(-(day - demand.day) / self.half_life)
+        return _Demand(day, before, former + np.bincount(self.items[new], fresh, minlength=self.n_items))
 
     def scores(self, log: InteractionLog) -> npt.NDArray[np.float32]:
         """The same when each history is asked about, or now where the log does not say, shape (n_users, n_items)."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of
 
+from molar_retrieval.experts import trend as trend_module
 from molar_retrieval.experts.trend import DAY, HALF_LIVES, Trend
 
 START = 11_000 * DAY
@@ -33,7 +34,9 @@ def slowly(log, half_life, moment):
 
 
 @pytest.mark.parametrize("half_life", HALF_LIVES)
-def test_against_a_loop(half_life):
+@pytest.mark.parametrize("spacing", [7, 1 << 21])
+def test_against_a_loop(half_life, spacing, monkeypatch):
+    monkeypatch.setattr(trend_module, "_SPACING", spacing)
     log = random_log()
     random = np.random.default_rng(1)
     times = START + random.integers(-3 * DAY, 80 * DAY, 50)  # out of order, days repeated, before and after the log
