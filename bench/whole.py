@@ -6,9 +6,8 @@ So many interactions, people and items, with vectors of 256 numbers in a file, g
 `molar align`, which counts, fits ALS and publishes; then people are asked for lists, in this process. Items are in
 groups of 40, whose vectors are alike and of which some are in demand; somebody takes of one group, later of another,
 then of a third, and one time in three anything at all, which makes partners of items of different groups. The log is in
-no order. These files are made once; the workspace is made anew. Memory is that of all
-processes of a command together, looked at every half second: what is not mapped from files, which the system cannot
-take back, and the whole.
+no order. These files are made once; the workspace is made anew. Memory is that of all processes of a command together,
+looked at every half second: what is not mapped from files, which the system cannot take back, and the whole.
 """
 
 import argparse
@@ -53,9 +52,9 @@ def made(folder: Path, interactions: int, people: int, items: int) -> Path:
             count = min(_PIECE, interactions - begin)
             who, when = random.integers(0, people, count), random.random(count)
             group = (who * 7919 + (_TURNS * when).astype(np.int64) * 104_729) % groups
-            own = np.minimum(group * _GROUP + (_GROUP * random.random(count) ** 2).astype(np.int64), items - 1)
+            usual = np.minimum(group * _GROUP + (_GROUP * random.random(count) ** 2).astype(np.int64), items - 1)
             anything = (items * random.random(count) ** 2).astype(np.int64)
-            what = np.where(random.random(count) < _ANYTHING, anything, own)
+            what = np.where(random.random(count) < _ANYTHING, anything, usual)
             moments = pa.array((_BEGIN + when * (_END - _BEGIN)).astype(np.int64)).cast(pa.timestamp("s"))
             rows = [names.take(pa.array(who)), ids.take(pa.array(what)), moments]
             writer.write_table(pa.table(rows, schema=schema))
