@@ -200,7 +200,7 @@ def _both(pairs: Matrix, own: float, of_pairs: float) -> tuple[float, Predictor]
 
 
 @dataclass(frozen=True)
-class Moments:
+class RidgeSums:
     """What ridge regression reads of some items, those that people took often counting more; sums of items add up.
 
     Of f features and d numbers to be told: Σ w x xᵀ, shape (f, f), Σ w x yᵀ, (f, d), Σ w x, Σ w y and Σ w, float64.
@@ -251,7 +251,9 @@ def guessed(
     All arrays are of all items: features (n_items, f), vectors (n_items, d), and, of shape (n_items,) each, the
     training interactions, which items have any, and which of these are not to tell of themselves.
     """
-    rest, own = (Moments.of(features, vectors, counts, np.flatnonzero(some)) for some in (known & ~withheld, withheld))
+    rest, own = (
+        RidgeSums.of(features, vectors, counts, np.flatnonzero(some)) for some in (known & ~withheld, withheld)
+    )
     given, wanted, weight = features[withheld], vectors[withheld], (counts / (counts + _PRIOR))[withheld]
     tried: dict[float, tuple[float, Matrix]] = {}
     for regularisation in _REGULARISATIONS:

@@ -10,7 +10,7 @@ import torch
 from eval_model_tasks import log_of
 
 from molar_retrieval.alignment import cold_start, conditioning, validation
-from molar_retrieval.alignment.cold_start import Moments, higher, model_ranks, taken, with_newcomers
+from molar_retrieval.alignment.cold_start import RidgeSums, higher, model_ranks, taken, with_newcomers
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.model import AlignedModel
@@ -179,7 +179,7 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
     rest = data.warm & ~withheld
     sides = {**item_sides(model.network, data.warm), "trend": np.log1p(counts)[:, None]}
     for name in {*model.predictors} & {*parts}:
-        moments = Moments.of(data.features, sides[name], counts, np.flatnonzero(rest))
+        moments = RidgeSums.of(data.features, sides[name], counts, np.flatnonzero(rest))
         guesses = [moments.ridge(strength)(data.features[withheld]) for strength in (1.0, 10.0, 100.0)]
         assert any(np.allclose(parts[name].items, guess, atol=1e-4) for guess in guesses)
     assert np.array_equal(parts["neighbours"].items, model.content_knn.items[withheld])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.alignment import cold_start as module
-from molar_retrieval.alignment.cold_start import Moments, among, guessed, parity, taken
+from molar_retrieval.alignment.cold_start import RidgeSums, among, guessed, parity, taken
 from molar_retrieval.alignment.validation import rank_block, withheld_items
 from molar_retrieval.ranking.cold_start import lifted, merge
 from molar_retrieval.ranking.places import last
@@ -24,7 +24,7 @@ def explicit(features, vectors, counts, regularisation):
 
 
 def ridge(features, vectors, counts, regularisation):
-    return Moments.of(features, vectors, counts, np.arange(len(features))).ridge(regularisation)
+    return RidgeSums.of(features, vectors, counts, np.arange(len(features))).ridge(regularisation)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_ridge_is_weighted_least_squares_with_a_penalty(items, regularisation):
     features, vectors, counts = items
     new = np.random.default_rng(1).normal(size=(5, 7)).astype(np.float32)
     got = ridge(features, vectors, counts, regularisation)(new)
-    parts = [Moments.of(features, vectors, counts, rows) for rows in (np.arange(0, 60, 2), np.arange(1, 60, 2))]
+    parts = [RidgeSums.of(features, vectors, counts, rows) for rows in (np.arange(0, 60, 2), np.arange(1, 60, 2))]
     np.testing.assert_allclose(sum(parts[1:], parts[0]).ridge(regularisation)(new), got, rtol=1e-5, atol=1e-5)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, explicit(features, vectors, counts, regularisation)(new), rtol=1e-4, atol=1e-4)
