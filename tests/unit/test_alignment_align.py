@@ -284,6 +284,17 @@ def test_users_with_several_validation_cases(tmp_path):
         assert report.scores["aligned"]["ndcg@10"] > 2 * report.scores["popularity"]["ndcg@10"]
 
 
+def test_among_very_many_items_fewer_cases_are_ranked(walked, monkeypatch):
+    settings = MolarSettings()
+    factorise(walked, settings.cf, settings.split)
+    every = training_data(walked, settings.align, settings.split)[0].cases
+    monkeypatch.setattr("molar_retrieval.alignment.align._FEWEST_SCORED", 5)
+    monkeypatch.setattr("molar_retrieval.alignment.align._SCORED", 20 * len(every.candidates))
+    some = training_data(walked, settings.align, settings.split)[0].cases
+    assert (len(every), len(some)) == (60, 20)
+    assert {*zip(some.users, some.targets, strict=True)} < {*zip(every.users, every.targets, strict=True)}
+
+
 @pytest.mark.parametrize("preset", ["instant", "default"])
 def test_a_log_in_which_nobody_can_be_asked(tmp_path, preset):
     workspace = shop(tmp_path, walks(length=2))
