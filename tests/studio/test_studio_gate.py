@@ -90,7 +90,8 @@ def test_forms_of_no_page_of_the_session_change_nothing(keyed):
             answer = people["admin"].post(path, {"studio_token": token})
             assert answer.status_code == 403, (path, answer.text)
             assert "session" in words_of(answer)
-    assert _bytes_of(workspace) == before
+    after = _bytes_of(workspace)
+    assert [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)] == []
 
 
 def test_the_session_is_sealed_ends_and_goes_with_its_key(keyed, monkeypatch):
@@ -286,8 +287,8 @@ def test_the_navigation_leads_to_screens(studio):
 def _bytes_of(workspace: Path) -> dict[str, bytes]:
     written = ("audit", "answers", "answered", "warnings", "refused")  # by the server, whoever asks for what
     kept = (path for path in workspace.rglob("*") if path.is_file() and not path.name.startswith(written))
-    kept = (path for path in kept if "maps" not in path.parts)
-    return {str(path.relative_to(workspace)): path.read_bytes() for path in kept}
+    kept = (path.relative_to(workspace) for path in kept)
+    return {str(path): (workspace / path).read_bytes() for path in kept if path.parts[0] != "map"}  # made meanwhile
 
 
 def _fields(text: str | dict[str, str]) -> tuple[str, ...]:
