@@ -22,9 +22,9 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workers import Workers
 
 _BARREN = 3
+"""Times in a row that processes are killed before a shard is made: then it is no accident."""
 _THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 """What a library reads when it is loaded."""
-"""Times in a row that processes are killed before a shard is made: then it is no accident."""
 
 
 class Shard(NamedTuple):

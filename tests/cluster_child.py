@@ -152,7 +152,6 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
 
 def trained(workspace: str, shop: str, folder: str, ranks: int, times: int, **more: Any) -> dict[str, Any]:
     """An alignment whose towers so many ranks of the cluster train, of whom the second is killed so many times."""
-
     import training_groups
 
     from molar_retrieval.cluster.ranks import RanksOnCluster

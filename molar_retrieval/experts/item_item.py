@@ -83,9 +83,8 @@ class ItemItemWeights:
         weights = csr_matrix((data, indices, indptr), shape=(n_items, n_items))
         if not len(memory):
             return cls(name, weights)
-        return cls(
-            name, weights, float(memory[0]), int(memory[1]), *memory[2:].tolist()
-        )  # none of former versions fades
+        decay, last, *fade = memory.tolist()  # none of former versions fades
+        return cls(name, weights, decay, int(last), *fade)
 
 
 def moved(matrix: csr_matrix, rows: Rows, n_items: int) -> csr_matrix:
