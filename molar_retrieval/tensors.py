@@ -126,6 +126,13 @@ class Outside:
             return np.asarray(np.memmap(file, self._kind, "c")) if there else np.empty(0, self._kind)
 
 
+def outside(values: npt.NDArray[Any], folder: Path) -> npt.NDArray[Any]:
+    """The same numbers, mapped from a file without a name in a folder, as :class:`Outside` has it."""
+    array = Outside(folder, values.dtype)
+    array.append(values)
+    return array.array().reshape(values.shape)
+
+
 def pieces(path: Path, name: str, rows: int = 1024) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """(first row, the next rows) of a matrix, read rather than mapped: pages do not count as this process's memory."""
     dtype, (count, width), offset = _located(path)[name]

@@ -12,7 +12,7 @@ from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.training import TrainingData, tower_parts
-from molar_retrieval.alignment.validation import ValidationCases, means
+from molar_retrieval.alignment.validation import ValidationCases, bounded, means
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.habits import HABITS, Habits, day_after
 from molar_retrieval.experts.repeats import fit_habits
@@ -53,7 +53,8 @@ def choose_again(
     began, until = Timer(), max(day_after(data.log), int(holdout.times.max(initial=0)))
     if not holdout.again.any() or (habits := fit_habits(data.log, until, least)) is None:
         return None
-    cases = ValidationCases.with_repeats(holdout)
+    holdout = holdout.select(bounded(len(holdout), data.log.n_items, settings.seed))
+    cases = replace(ValidationCases.with_repeats(holdout), folder=data.cases.folder)
     histories = cases.histories()
     parts: dict[str, ScoreComponent] = {
         **tower_parts(network, replace(data, cases=cases), precision),

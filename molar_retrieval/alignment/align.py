@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval import fingerprint, memory, rng
+from molar_retrieval import fingerprint, memory
 from molar_retrieval.alignment import conditioning, seen
 from molar_retrieval.alignment.again import choose_again
 from molar_retrieval.alignment.choosing import choose
@@ -34,7 +34,7 @@ from molar_retrieval.alignment.training import (
     train_rounds,
     trained,
 )
-from molar_retrieval.alignment.validation import ValidationCases, means, ranks, sample
+from molar_retrieval.alignment.validation import ValidationCases, bounded, means, ranks
 from molar_retrieval.arrays import Ranks
 from molar_retrieval.catalog import Catalogue, is_current
 from molar_retrieval.catalog.features import hashed_sayings, numeric_attributes, sayings_digest
@@ -61,8 +61,6 @@ _VERSION = 10
 """Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
 _NO_EFFECT = {"threads", "device", "preset"}
 _WORK = "molar align"
-_SCORED, _FEWEST_SCORED = 3_000_000_000, 1000
-"""Scores of all validation cases by one part, at most, which takes minutes; but so many cases are always ranked."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +287,7 @@ def _train(
         numbers=reranker.matrix(numbers, standards, data.log.n_items),
     )
     chosen = choose(model, data, experts, standards, settings)
-    model, later, lasting = with_later(chosen.model, data.log, experts, settings, progress, counting)
+    model, later, lasting = with_later(chosen.model, data.log, experts, settings, progress, counting, data.cases.folder)
     again = choose_again(held_out(workspace, job.split), network, data, experts, settings, job.least, precision)
     if again is not None:
         model = again.given_to(model)
@@ -333,9 +331,8 @@ def training_data(
     if factors is None:
         factors = open_factors(workspace["cf"].require()[0])
     features = conditioner(content.vectors, attributes, folder=workspace.root)
-    cases = ValidationCases.of(holdout)
-    most = max(_FEWEST_SCORED, _SCORED // max(1, holdout.training.n_items))
-    cases = sample(cases, most, rng.generator(settings.seed, "validation cases"))
+    cases = replace(ValidationCases.of(holdout), folder=workspace.root)
+    cases = cases.select(bounded(len(cases), holdout.training.n_items, settings.seed))
     return TrainingData(holdout.training, cases, features, factors), conditioner
 
 

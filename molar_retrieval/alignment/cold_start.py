@@ -152,7 +152,7 @@ def _learned(
     sides = item_sides(model.network, model.known)
     asked, told = data.cases.select(np.flatnonzero(withheld[data.cases.targets])), True
     if len(asked) < _ENOUGH:
-        asked, told = taken(data.log, withheld, seed), False
+        asked, told = replace(taken(data.log, withheld, seed), folder=data.cases.folder), False
     items, predictors = {}, {}
     learned = {name: side for name, side in sides.items() if name != "content"}
     for name, side in {TREND: np.log1p(counts).astype(np.float32)[:, None], **learned}.items():
@@ -288,7 +288,8 @@ def among(cases: ValidationCases, items: Mask) -> ValidationCases:
     histories, place, count = cases.histories(), np.cumsum(items) - 1, int(items.sum())
     had = histories.select(items[histories.item])
     log = replace(had, items=IdMap.numbered(count), item=place[had.item].astype(np.int32))
-    return ValidationCases(log, np.arange(len(cases)), place[cases.targets], np.ones(count, bool), cases.times)
+    numbers, everything = np.arange(len(cases)), np.ones(count, bool)
+    return ValidationCases(log, numbers, place[cases.targets], everything, cases.times, folder=cases.folder)
 
 
 def parity(newcomer: Mask, most: int = 3) -> int:

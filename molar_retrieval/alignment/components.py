@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.sparse import csr_matrix
 from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, rank_block
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.experts.trend import Trend
+from molar_retrieval.tensors import outside
 from molar_retrieval.threads import each
 
 Weights = npt.NDArray[np.float64]
@@ -135,13 +137,17 @@ class ScoredBlock(Scored):
 
 
 def scored(
-    cases: ValidationCases, parts: Mapping[str, ScoreComponent], numbers: Rows | None = None
+    cases: ValidationCases,
+    parts: Mapping[str, ScoreComponent],
+    numbers: Rows | None = None,
+    folder: Path | None = None,
 ) -> Iterator[ScoredBlock]:
-    """The cases, or those of some numbers, in their order, in blocks that are all held."""
+    """The cases, or those of some numbers, in their order, in blocks that are all held; scores lie in the folder."""
     chosen = cases if numbers is None else cases.select(numbers)
 
     def block_of(block: slice) -> ScoredBlock:
-        return _scored(chosen, block, parts, block if numbers is None else numbers[block])
+        found = _scored(chosen, block, parts, block if numbers is None else numbers[block])
+        return found if folder is None else replace(found, scores=outside(found.scores, folder))
 
     return each(block_of, chosen.blocks())
 

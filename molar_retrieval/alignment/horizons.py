@@ -14,6 +14,7 @@ With these weights what counts over the whole training log answers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -25,7 +26,7 @@ from molar_retrieval.alignment.components import Counted, Dense, Momentary, Scor
 from molar_retrieval.alignment.counting import Experts
 from molar_retrieval.alignment.fusion import found_by
 from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.score_cache import ScoreCache, most_cases
+from molar_retrieval.alignment.score_cache import ScoreCache, most_cases, placed
 from molar_retrieval.alignment.validation import SCORES_PER_BLOCK, drawn
 from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.config import AlignSettings
@@ -40,6 +41,7 @@ from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import LATER, NEXT, shared
+from molar_retrieval.tensors import outside
 from molar_retrieval.timer import Timer
 
 AFTER = (0.5, 0.1)
@@ -62,15 +64,17 @@ class FutureCases:
         cut: When they are asked, seconds since 1970 in UTC.
         users: User row of each case, shape (C,).
         taken: 1 for each item that the user took afterwards, shape (C, n_items).
+        folder: Where scores lie that memory has no room for; None: they are held.
     """
 
     log: InteractionLog
     cut: int
     users: Rows
     taken: csr_matrix
+    folder: Path | None = None
 
     @classmethod
-    def of(cls, log: InteractionLog, after: float, seed: int = 0) -> Self:
+    def of(cls, log: InteractionLog, after: float, seed: int = 0, folder: Path | None = None) -> Self:
         """Cut where a share ``after`` of the interactions is left; there are no cases in a log of one moment.
 
         Of several kinds of interactions only the strongest is an answer. Of many users 500 are drawn.
@@ -84,7 +88,7 @@ class FutureCases:
         new.sort_indices()
         users = np.flatnonzero((np.diff(had.indptr) > 0) & (np.diff(new.indptr) > 0))
         users = users[drawn(len(users), _MOST, rng.generator(seed, "future cases"))]
-        return cls(before, cut, users, new[users])
+        return cls(before, cut, users, new[users], folder)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -94,9 +98,10 @@ class FutureCases:
         return replace(self.log.of_users(self.users), asked_at=np.full(len(self), self.cut, np.int64))
 
     def scored(self, parts: Mapping[str, ScoreComponent]) -> "list[ScoredSets]":
-        """The scores of all cases, or of as many as fit in memory."""
+        """The scores of all cases, or of as many as :func:`~molar_retrieval.alignment.score_cache.most_cases` says."""
         most = most_cases(len(parts), self.log.n_items)
         some = drawn(len(self), most, rng.generator(0, "future cases"))
+        folder = placed(self.folder, len(parts) * len(some) * self.log.n_items)
         unknown, blocks = ~known_items(self.log), []
         height = max(1, SCORES_PER_BLOCK // max(1, self.log.n_items))
         for rows in np.split(some, range(height, len(some), height)):
@@ -104,6 +109,7 @@ class FutureCases:
             had = self.log.of_users(self.users[rows])
             hidden[had.user, had.item] = True
             scores = np.stack([part.scores(rows) for part in parts.values()])
+            scores = scores if folder is None else outside(scores, folder)
             blocks.append(ScoredSets(scores, hidden, self.taken[rows]))
         return blocks
 
@@ -167,16 +173,17 @@ def with_later(
     settings: AlignSettings,
     progress: Progress = SILENT,
     counting: Counting | None = None,
+    folder: Path | None = None,
 ) -> tuple[AlignedModel, dict[str, Any], dict[str, dict[str, Any]]]:
     """The model with weights for all that people take later, as ``[align] horizon`` has it, and how they were chosen.
 
     That is what the manifest says of it, and of the ``lasting`` expert among the others. ``log`` holds all training
-    interactions. Where it says too little, nothing is chosen, which is noted; a DataError if lists are to be of what
-    people take later.
+    interactions; scores that memory has no room for lie in ``folder``. Where the log says too little, nothing is
+    chosen, which is noted; a DataError if lists are to be of what people take later.
     """
     if settings.horizon == "next":
         return model, {}, {}
-    cuts = [FutureCases.of(log, after, settings.seed) for after in AFTER]
+    cuts = [FutureCases.of(log, after, settings.seed, folder) for after in AFTER]
     told = [cases for cases in cuts if len(cases) >= _FEWEST]
     if missing := _missing(cuts, told, experts):
         if settings.horizon == "later":

@@ -1,8 +1,9 @@
-"""Validation cases with the scores of all components in memory, to try weights on."""
+"""Validation cases with the scores of all components at hand, to try weights on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -25,8 +26,16 @@ _LEAST_GAIN = 3e-5
 
 
 def most_cases(parts: int, items: int) -> int:
-    """How many cases fit in memory with the scores of so many components for so many items, 10,000 at most."""
+    """How many cases fit in memory with the scores of so many components for so many items, 10,000 at most.
+
+    They are 200 at least, of which the scores lie in a folder where they do not fit, see :func:`placed`.
+    """
     return min(MOST_CASES, max(_FEWEST, _MOST_SCORES // (parts * max(1, items))))
+
+
+def placed(folder: Path | None, scores: int) -> Path | None:
+    """Where so many scores lie: in the folder if they do not fit in memory, None in memory."""
+    return folder if scores > _MOST_SCORES else None
 
 
 Block = TypeVar("Block", bound=Scored, covariant=True)
@@ -44,10 +53,11 @@ class ScoreCache(Generic[Block]):
     def of(
         cases: ValidationCases, parts: Mapping[str, ScoreComponent], random: np.random.Generator
     ) -> "ScoreCache[ScoredBlock]":
-        """As many of the cases as fit in memory, 10,000 at most."""
+        """As many of the cases as :func:`most_cases` says."""
         most = most_cases(len(parts), len(cases.candidates))
         numbers = drawn(len(cases), most, random)
-        return ScoreCache(len(parts), list(scored(cases, parts, numbers)), len(numbers) == len(cases))
+        folder = placed(cases.folder, len(parts) * len(numbers) * len(cases.candidates))
+        return ScoreCache(len(parts), list(scored(cases, parts, numbers, folder)), len(numbers) == len(cases))
 
     def __len__(self) -> int:
         return sum(len(block.hidden) for block in self.blocks)

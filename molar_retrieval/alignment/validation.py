@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from molar_retrieval.threads import each
 SCORES_PER_BLOCK = 4_000_000
 WITHHELD = 0.1
 """Share of the known items that plays newcomers."""
+_RANKED, _FEWEST = 3_000_000_000, 1000
+"""Scores of all cases by one part, at most, which takes minutes; but so many cases are always ranked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,7 @@ class ValidationCases:
 
     User rows, target rows and times of asking, in seconds, have shape (C,), whether an item may be recommended
     (n_items,). Where it is ``shown``, the history is not hidden. ``known`` has one history per case; None: those of
-    the log.
+    the log. In ``folder`` lie scores that memory has no room for; None: nowhere, they are held.
     """
 
     log: InteractionLog
@@ -33,6 +36,7 @@ class ValidationCases:
     times: npt.NDArray[np.int64]
     shown: bool = False
     known: InteractionLog | None = None
+    folder: Path | None = None
 
     @classmethod
     def of(cls, holdout: Holdout) -> "ValidationCases":
@@ -121,6 +125,12 @@ def drawn(count: int, most: int, random: np.random.Generator) -> Rows:
 def sample(cases: ValidationCases, most: int, random: np.random.Generator) -> ValidationCases:
     """At most ``most`` of the cases, drawn at random."""
     return cases.select(drawn(len(cases), most, random))
+
+
+def bounded(cases: int, n_items: int, seed: int) -> Rows:
+    """Numbers of the cases, or where there are very many items of as many as are ranked within minutes."""
+    most = max(_FEWEST, _RANKED // max(1, n_items))
+    return drawn(cases, most, rng.generator(seed, "validation cases"))
 
 
 def withheld_items(known: Mask, seed: int) -> Mask:

@@ -11,7 +11,7 @@ from scipy.sparse import csc_matrix, csr_matrix, diags_array
 from molar_retrieval.arrays import Array, Mask, Matrix, Rows
 from molar_retrieval.experts.histories import binary, decayed
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.tensors import Outside
+from molar_retrieval.tensors import outside
 
 _BLOCK = 256
 """Columns of a dense matrix that are copied at a time, as reading one alone would touch all of its memory."""
@@ -58,11 +58,7 @@ class ItemItemWeights:
         weights = self.weights
         if weights.nnz < _MANY:
             return self
-        arrays = []
-        for values in (weights.data, weights.indices):
-            array = Outside(folder, values.dtype)
-            array.append(values)
-            arrays.append(array.array())
+        arrays = [outside(values, folder) for values in (weights.data, weights.indices)]
         return replace(self, weights=csr_matrix((*arrays, weights.indptr), shape=weights.shape))
 
     def to_tensors(self, prefix: str) -> dict[str, Array]:

@@ -14,11 +14,14 @@ from molar_cli.commands.align import _print_again
 from molar_indexes.assemble import publish_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
-from molar_retrieval.alignment.align import align
+from molar_retrieval.alignment.again import choose_again
+from molar_retrieval.alignment.align import align, training_data
+from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.collaborative.als import ALSFactors
+from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.config import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.events.log import EventLog
@@ -90,6 +93,18 @@ def test_habits_are_chosen_where_people_take_things_again(shop):
     assert shop.model.weights_for(LATER)["habits"] == 0
     assert shop.model.weights_for(LATER_SEEN) == weights
     assert shop.model.habits.until == day_after(open_log(shop.workspace))
+
+
+def test_among_very_many_items_habits_are_chosen_by_fewer_cases(shop, monkeypatch):
+    factors = ALSFactors(np.zeros((PEOPLE, 2), np.float32), np.zeros((N, 2), np.float32))
+    data, _ = training_data(shop.workspace, SETTINGS.align, SETTINGS.split, factors)
+    experts = count(data.log, data.cases, data.features, SETTINGS.align)
+    monkeypatch.setattr("molar_retrieval.alignment.validation._FEWEST", 150)
+    monkeypatch.setattr("molar_retrieval.alignment.validation._RANKED", 1)
+    holdout = held_out(shop.workspace, SETTINGS.split)
+    told = choose_again(holdout, shop.model.network, data, experts, SETTINGS.align, 1, "float32").report
+    assert told["cases"] == 150 < len(holdout)
+    assert 0 < told["repeats"] < 150
 
 
 def test_what_somebody_takes_again_and_again_comes_first_where_it_is_shown(shop, recommender):

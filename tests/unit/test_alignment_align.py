@@ -288,8 +288,8 @@ def test_among_very_many_items_fewer_cases_are_ranked(walked, monkeypatch):
     settings = MolarSettings()
     factorise(walked, settings.cf, settings.split)
     every = training_data(walked, settings.align, settings.split)[0].cases
-    monkeypatch.setattr("molar_retrieval.alignment.align._FEWEST_SCORED", 5)
-    monkeypatch.setattr("molar_retrieval.alignment.align._SCORED", 20 * len(every.candidates))
+    monkeypatch.setattr("molar_retrieval.alignment.validation._FEWEST", 5)
+    monkeypatch.setattr("molar_retrieval.alignment.validation._RANKED", 20 * len(every.candidates))
     some = training_data(walked, settings.align, settings.split)[0].cases
     assert (len(every), len(some)) == (60, 20)
     assert {*zip(some.users, some.targets, strict=True)} < {*zip(every.users, every.targets, strict=True)}

@@ -1,10 +1,13 @@
 """Weights of the parts: never worse than any part, the logit against brute force, nothing breaks it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from alignment_tasks import cases_of, random_cases, rank_by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mapped import is_mapped
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
@@ -199,6 +202,21 @@ def test_a_sample_of_the_ascent_has_its_own_scores(late, monkeypatch):
         table = weights[0] * parts["part0"].table + weights[1] * parts["part1"].table
         expected = ndcg(np.array(rank_by_hand(cases.select(numbers), table[numbers])))
         assert cache.ndcg(np.array(weights)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_scores_that_do_not_fit_in_memory_lie_in_a_file_and_tell_the_same(tmp_path, monkeypatch):
+    cases, parts = task(6, count=300, n_items=50, signals=(2.0, 1.5))
+    monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
+    held = fuse(cases, parts)
+    monkeypatch.setattr(score_cache, "_MOST_SCORES", 2 * 300 * 50 - 1)
+    monkeypatch.setattr(score_cache, "_FEWEST", 300)
+    cases = replace(cases, folder=tmp_path)
+    cache = score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0))
+    assert all(is_mapped(block.scores) for block in cache.blocks)
+    assert not list(tmp_path.iterdir())
+    found = fuse(cases, parts)
+    assert found.weights == held.weights
+    assert found.ranks.tolist() == held.ranks.tolist()
 
 
 def test_the_ascent_climbs_and_leaves_out_what_harms():

@@ -6,9 +6,10 @@ from alignment_tasks import EXPERTS, cases_of, model_of
 from eval_model_tasks import log_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mapped import is_mapped
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment import horizons
+from molar_retrieval.alignment import horizons, score_cache
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fit_logit
 from molar_retrieval.alignment.horizons import Future, FutureCases, ScoredSets, choose_later, weighed, with_later
@@ -104,6 +105,16 @@ def test_the_weights_are_never_worse_than_the_best_part_alone():
     assert report["scores"]["aligned"] >= max(alone.values()) > 0
     assert min(weights.values()) >= 0
     assert sum(report["shares"].values()) == pytest.approx(1)
+
+
+def test_scores_that_do_not_fit_in_memory_lie_in_a_file_and_tell_the_same(tmp_path, monkeypatch):
+    log = lasting_log()
+    experts = counted(log)
+    held = weighed([Future.of(FutureCases.of(log, after), experts, 20) for after in (0.5, 0.1)])
+    monkeypatch.setattr(score_cache, "_MOST_SCORES", 1)
+    futures = [Future.of(FutureCases.of(log, after, folder=tmp_path), experts, 20) for after in (0.5, 0.1)]
+    assert all(is_mapped(block.scores) for future in futures for block in future.cases.scored(future.parts))
+    assert weighed(futures) == held
 
 
 def test_shares_of_a_set_are_the_mean_of_its_items_in_the_logit():
