@@ -88,15 +88,15 @@ def with_newcomers(
         for count in choices:
             shipped = replace(model, weights=used.weights, places=last(count))
             found = model_ranks(shipped, data.cases, encoded)
-            tried.append((shipped, found, used))
             if ndcg(found) < floor:
+                tried.append((replace(shipped), found, used))  # without all vectors of items, which it keeps
                 continue
             places = higher(found[model.known[data.cases.targets]], among_them, count)
             if places == shipped.places:
-                return tried[-1]
+                return shipped, found, used
             moved = replace(shipped, places=places)
             moved_ranks = model_ranks(moved, data.cases, encoded)
-            return tried[-1] if ndcg(moved_ranks) < floor else (moved, moved_ranks, used)
+            return (shipped, found, used) if ndcg(moved_ranks) < floor else (moved, moved_ranks, used)
         used = used.fallback
     return max(tried, key=lambda one: ndcg(one[1]))
 
@@ -269,11 +269,11 @@ def taken(log: InteractionLog, withheld: Mask, seed: int) -> ValidationCases:
     There are fewer where users have so many interactions that the histories would fill memory. ``withheld`` has shape
     (n_items,).
     """
-    pair = log.user.astype(np.int64) * log.n_items + log.item
-    first = np.zeros(len(log), bool)
-    first[np.unique(pair, return_index=True)[1]] = True
-    follows = np.arange(len(log)) > log.offsets[log.user]
-    rows = np.flatnonzero(withheld[log.item] & first & follows)
+    rows = np.flatnonzero(withheld[log.item])
+    users = np.searchsorted(log.offsets, rows, side="right") - 1
+    _, first = np.unique(users * log.n_items + log.item[rows], return_index=True)
+    first.sort()
+    rows = rows[first][rows[first] > log.offsets[users[first]]]
     random = rng.generator(seed, "newcomers")
     rows = rows[drawn(len(rows), _MOST_CASES, random)]
     read = int((rows - log.offsets[log.user[rows]]).sum())

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags, hstack
+from scipy.sparse import csr_matrix, diags, hstack, vstack
 
 from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
@@ -140,15 +140,29 @@ class AlignedModel:
     def items_now(self) -> ItemVectors:
         """Vectors of all items, popularity being that at the end of what the model has seen."""
         popularity = np.zeros(len(self.known), np.float32) if self.trend is None else self.trend.now()
-        return self._items(popularity[:, None])
+        return ItemVectors(self._dense_items(popularity[:, None]), csr_matrix(self._partners.T), ~self.known)
 
-    def _items(self, popularity: Matrix) -> ItemVectors:
-        blocks: dict[str, Matrix] = {**item_sides(self.network, self.known), TREND: popularity}
+    def _dense_items(self, popularity: Matrix) -> Matrix:
+        """The dense vectors of all items, by their popularity, shape (n_items, 1)."""
+        sides: dict[str, Matrix] = {**item_sides(self.network, self.known), TREND: popularity}
         if self.content_knn is not None:
-            blocks[NEIGHBOURS] = self.content_knn.sides
-        dense = [self._block(block.name, blocks[block.name]) for block in self.dense_parts]
-        sparse = [one.weights.T * np.float32(self.weights[one.name]) for one in self._weighted]
-        return ItemVectors(np.concatenate(dense, axis=1), _side_by_side(sparse, len(self.known)), ~self.known)
+            sides[NEIGHBOURS] = self.content_knn.sides
+        dense = np.empty((len(self.known), self.dense_parts[-1].stop), np.float32)
+        new = ~self.known
+        for part in self.dense_parts:
+            block, side = dense[:, part.start : part.stop], sides[part.name]
+            np.multiply(side, np.float32(self.weights.get(part.name, 0.0)), out=block)
+            block[new] = self.guesses(part.name, side, new) * np.float32(self.newcomer_weights.get(part.name, 0.0))
+        return dense
+
+    @cached_property
+    def _partners(self) -> csr_matrix:
+        """The sparse vectors of all items by dimension, shape (s, n_items)."""
+        found = csr_matrix((0, len(self.known)), dtype=np.float32)
+        if self._weighted:
+            found = csr_matrix(vstack([_times(one.weights, self.weights[one.name]) for one in self._weighted]))
+        found.sort_indices()
+        return found
 
     @property
     def content_maps(self) -> dict[str, Matrix]:
@@ -167,12 +181,6 @@ class AlignedModel:
             maps[of_newcomers(NEIGHBOURS)] = maps[NEIGHBOURS] @ self.predictors[NEIGHBOURS].matrix
         return maps
 
-    def _block(self, name: str, side: Matrix) -> Matrix:
-        block: Matrix = side * np.float32(self.weights.get(name, 0.0))
-        new = ~self.known
-        block[new] = self.guesses(name, side, new) * np.float32(self.newcomer_weights.get(name, 0.0))
-        return block
-
     def guesses(self, name: str, side: Matrix, some: Mask | Rows) -> Matrix:
         """Blocks of ``some`` items as newcomers, of the part whose blocks are ``side`` for all, before their weight.
 
@@ -182,10 +190,6 @@ class AlignedModel:
         if predictor is None:
             return side[some]
         return predictor((side if name == NEIGHBOURS else self.features)[some])
-
-    @cached_property
-    def _timeless(self) -> ItemVectors:
-        return self._items(np.zeros((len(self.known), 1), np.float32))
 
     def factors(self, aim: Aim) -> Factors:
         """What users' vectors are multiplied by for an aim; RequestError if no weights were chosen for its horizon."""
@@ -209,7 +213,7 @@ class AlignedModel:
         factors = self.factors(aim)
         scores = self.table.for_aim(factors).products(users.dense)
         if self.sparse_parts:
-            scores += (self._asked(users.sparse, factors) @ self._timeless.sparse.T).toarray()
+            scores += (self._asked(users.sparse, factors) @ self._partners).toarray()
         return scores + self._demand(log, factors)
 
     def _asked(self, sparse: csr_matrix, factors: Factors) -> csr_matrix:
@@ -233,11 +237,10 @@ class AlignedModel:
     @cached_property
     def table(self) -> ItemStore:
         """All items as ranking sees them for the default aim, but for their popularity, which changes."""
-        items, count = self._timeless, len(self.known)
-        weights = items.sparse.tocsc()
+        count, weights = len(self.known), self._partners
         nothing = np.zeros((count, 0), np.float32)
         return ItemStore(
-            items.dense,
+            self._dense_items(np.zeros((count, 1), np.float32)),
             self.known,
             ~self.known,
             SparseItemIndex(weights.indptr, weights.indices, weights.data, np.zeros(weights.nnz, np.int32)),
@@ -292,6 +295,11 @@ class AlignedModel:
     def lifted(self, scores: Matrix, allowed: Mask, aim: Aim = NEXT) -> Matrix:
         """The scores, overwritten: newcomers have their places, as in a query; both have shape (n_users, n_items)."""
         return lifted(scores, ~self.known, allowed, aim.places(self.places))
+
+
+def _times(matrix: csr_matrix, weight: float) -> csr_matrix:
+    """A matrix times a number; where its numbers lie is shared with it."""
+    return csr_matrix((matrix.data * np.float32(weight), matrix.indices, matrix.indptr), matrix.shape)
 
 
 def _side_by_side(matrices: Sequence[csr_matrix], height: int) -> csr_matrix:
