@@ -34,7 +34,9 @@ def content_pairs(log: InteractionLog, neighbours: ContentNeighbours, seed: int 
 
     Items are regarded, and histories read, as ``neighbours`` do.
     """
-    rows = np.flatnonzero(np.arange(len(log)) > log.offsets[log.user])
+    follows = np.ones(len(log), bool)
+    follows[log.offsets[:-1][np.diff(log.offsets) > 0]] = False
+    rows = np.flatnonzero(follows)
     if not len(rows):
         return None
     if len(rows) > _MOST:
