@@ -86,9 +86,19 @@ class Scored(ABC):
         """NDCG@10 of each case by scores (cases, n_items), which are overwritten."""
 
     @property
+    @abstractmethod
+    def widest(self) -> int:
+        """How many items were taken in a case, at most."""
+
+    @property
     def choices(self) -> int:
-        """Alternatives of a case that is told."""
-        return int(self.hidden.shape[1])
+        """Alternatives of a case that is told: all items, or what was taken and some others where there are many."""
+        return min(int(self.hidden.shape[1]), ALTERNATIVES + self.widest)
+
+    @property
+    def many(self) -> bool:
+        """Whether there are more items than a case has alternatives."""
+        return int(self.hidden.shape[1]) > ALTERNATIVES
 
     @abstractmethod
     def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
@@ -97,6 +107,21 @@ class Scored(ABC):
     def among_all(self, rows: Rows) -> Matrix:
         """The scores of all items, NaN where hidden."""
         table: Matrix = np.where(self.hidden[rows], np.float32(np.nan), self.scores[:, rows])
+        return table
+
+    def among_drawn(self, rows: Rows, own: Rows, sizes: Rows, random: np.random.Generator) -> Matrix:
+        """The scores of what was taken, and of :data:`ALTERNATIVES` others, drawn at random; NaN where hidden.
+
+        Among these the logit stays consistent (McFadden 1978, Modelling the choice of residential location). What some
+        cases took, ``own``, has shape (cases, widest), of which the first ``sizes`` count; all else there is NaN too.
+        """
+        others = drawn(self.hidden.shape[1], ALTERNATIVES, random)
+        columns = np.column_stack([own, np.broadcast_to(others, (len(rows), len(others)))])
+        gone, width = self.hidden[rows[:, None], columns], own.shape[1]
+        gone[:, :width] |= np.arange(width) >= sizes[:, None]
+        for case, size in enumerate(sizes.tolist()):
+            gone[case, width:] |= np.isin(others, own[case, :size])
+        table: Matrix = np.where(gone, np.float32(np.nan), self.scores[:, rows[:, None], columns])
         return table
 
 
@@ -115,25 +140,18 @@ class ScoredBlock(Scored):
         return gains(rank_block(scores, self.hidden, self.targets))
 
     @property
-    def choices(self) -> int:
+    def widest(self) -> int:
         """See :class:`Scored`."""
-        return min(int(self.hidden.shape[1]), ALTERNATIVES + 1)
+        return 1
 
     def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
-        """See :class:`Scored`; cases whose target is hidden are left out.
-
-        Where there are more than :data:`ALTERNATIVES` items, a case has its target and so many others, drawn at random,
-        among which the logit stays consistent (McFadden 1978, Modelling the choice of residential location).
-        """
+        """See :class:`Scored`; cases whose target is hidden are left out."""
         rows = rows[~self.hidden[rows, self.targets[rows]]]
-        targets, items = self.targets[rows], self.hidden.shape[1]
-        if items <= ALTERNATIVES:
+        targets = self.targets[rows]
+        if not self.many:
             return self.among_all(rows), targets
-        others = drawn(items, ALTERNATIVES, random)
-        columns = np.column_stack([targets, np.broadcast_to(others, (len(rows), len(others)))])
-        gone = self.hidden[rows[:, None], columns]
-        gone[:, 1:] |= others == targets[:, None]
-        return np.where(gone, np.float32(np.nan), self.scores[:, rows[:, None], columns]), np.zeros(len(rows), np.int64)
+        one = np.ones(len(rows), np.int64)
+        return self.among_drawn(rows, targets[:, None], one, random), np.zeros(len(rows), np.int64)
 
 
 def scored(

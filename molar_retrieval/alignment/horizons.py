@@ -139,8 +139,20 @@ class ScoredSets(Scored):
     def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
         """See :class:`molar_retrieval.alignment.components.Scored`."""
         shares = csr_matrix(self.taken[rows], dtype=np.float32, copy=True)
-        shares.data /= np.repeat(np.diff(shares.indptr), np.diff(shares.indptr))
-        return self.among_all(rows), shares
+        sizes = np.diff(shares.indptr).astype(np.int64)
+        shares.data /= np.repeat(sizes, sizes)
+        if not self.many:
+            return self.among_all(rows), shares
+        there = np.arange(sizes.max(initial=0)) < sizes[:, None]
+        own = np.zeros(there.shape, np.int64)
+        own[there] = shares.indices
+        table = self.among_drawn(rows, own, sizes, random)
+        return table, csr_matrix((shares.data, np.nonzero(there)[1], shares.indptr), table.shape[1:])
+
+    @property
+    def widest(self) -> int:
+        """See :class:`molar_retrieval.alignment.components.Scored`."""
+        return int(np.diff(self.taken.indptr).max(initial=0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mapped import is_mapped
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment import horizons, score_cache
+from molar_retrieval.alignment import components, horizons, score_cache
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fit_logit
 from molar_retrieval.alignment.horizons import Future, FutureCases, ScoredSets, choose_later, weighed, with_later
@@ -105,6 +105,35 @@ def test_the_weights_are_never_worse_than_the_best_part_alone():
     assert report["scores"]["aligned"] >= max(alone.values()) > 0
     assert min(weights.values()) >= 0
     assert sum(report["shares"].values()) == pytest.approx(1)
+
+
+def test_among_many_items_a_set_has_what_was_taken_and_others_that_are_drawn(monkeypatch):
+    random = np.random.default_rng(0)
+    scores, hidden = random.normal(size=(2, 300, 200)).astype(np.float32), random.random((300, 200)) < 0.05
+    taken = random.random((300, 200)) < random.choice([0.005, 0.02], 300)[:, None]
+    taken[np.arange(300), random.integers(0, 200, 300)] = True
+    hidden &= ~taken
+    scores[:, taken] += np.float32([[2.0], [1.0]])
+    block = ScoredSets(scores, hidden, csr_matrix(taken, dtype=np.float32))
+    table, shares = block.told(np.arange(300), random)
+    whole = fit_logit([table], [shares])
+    monkeypatch.setattr(components, "ALTERNATIVES", 80)
+    assert block.choices == 80 + block.widest < 200
+    few, own = block.told(np.arange(300), random)
+    assert few.shape == (2, 300, block.choices)
+    assert np.diff(own.indptr).tolist() == taken.sum(axis=1).tolist()
+    for case in (0, 7, 299):
+        items = np.flatnonzero(taken[case])
+        there = own[case].indices
+        assert np.array_equal(few[:, case, there], scores[:, case, items])
+        assert own[case].data == pytest.approx(1 / len(items))
+        rest = np.delete(few[0, case], there)
+        rest = rest[~np.isnan(rest)]
+        others = np.flatnonzero(~taken[case] & ~hidden[case])
+        assert np.isin(rest, scores[0, case, others]).all(), "what is drawn as well is there once, what is hidden never"
+        assert 50 < len(rest) <= 80
+    found = fit_logit([few], [own])
+    assert found / found.sum() == pytest.approx(whole / whole.sum(), abs=0.05)
 
 
 def test_scores_that_do_not_fit_in_memory_lie_in_a_file_and_tell_the_same(tmp_path, monkeypatch):
