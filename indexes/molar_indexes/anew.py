@@ -35,7 +35,7 @@ from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.config import IndexSettings, NewcomerSettings, SplitSettings
 from molar_retrieval.disk import require
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.people import Segments
 from molar_retrieval.pinned import Pinned
@@ -71,8 +71,11 @@ def publish_anew(
     model = open_model(alignment)
     catalogue = Catalogue(*read["catalogue"].require())
     log = open_log(read)
+    costs: dict[str, Any] | None = None
+    if newcomers.explore and model.demand is None:  # before items take memory, as this does
+        costs = _cost(read, newcomers) or _former_cost(live, newcomers)
     explored, of_items = _of_items(read, settings, newcomers, model, catalogue, log)
-    told = explored and explored | {"cost": _cost(read, newcomers) or _former_cost(live, newcomers)}
+    told = explored and explored | {"cost": costs}
     former = FormerUsers.of(workspace, model, catalogue.ids)
     job: UserVectorsJob | None = None
     if runner is not None and former is None and model.network.shapes and log.n_users > SHARD:
@@ -133,9 +136,11 @@ def _of_items(
         emerging=sides.emerging,
         whitening=None if turned is None else turned.users,
     )
+    vectors = sides.vectors
+    own = zip(vectors.dense, vectors.newcomer.tolist(), sparse_rows(vectors.sparse), strict=True)
     return sides.explored, {
-        "spec": _spec(settings, catalogue, sides.vectors, sides.emerging, others, turned),
-        "items": _items(catalogue, sides.vectors, sides.emerging, others, words, turned),
+        "spec": _spec(settings, catalogue, vectors, sides.emerging, others, turned),
+        "items": _items(catalogue, own, sides.emerging, others, words, turned),
         "popular": sides.popular,
         "extras": extras,
     }
@@ -181,26 +186,29 @@ def _spec(
         m=settings.m,
         ef_construct=settings.ef_construct,
         ef=settings.ef,
-        sparse=(columns.ITEM_WEIGHTS, columns.WORDS) if vectors.sparse.shape[1] else (columns.WORDS,),
+        sparse=(columns.ITEM_WEIGHTS, columns.WORDS) if vectors.partners.shape[0] else (columns.WORDS,),
         lengths=lengths,
     )
 
 
 def _items(
     catalogue: Catalogue,
-    vectors: ItemVectors,
+    vectors: Iterator[tuple[Matrix, bool, SparseVector]],
     emerging: Emerging | None,
     others: dict[str, Matrix],
     words: csr_matrix,
     turned: Whitened | None,
 ) -> Iterator[IndexItem]:
-    """Every item; of the ``others`` a vector of zeros is left out, while it is a score in the first ones."""
+    """Every item, by its dense vector, whether it is a newcomer, and its partners.
+
+    Of the ``others`` a vector of zeros is left out, while it is a score in the first ones.
+    """
     few = {} if emerging is None else dict(zip(emerging.rows.tolist(), emerging.dense, strict=True))
-    sparse_ones = zip(sparse_rows(vectors.sparse), sparse_rows(words), strict=True)
+    sparse_ones = zip(vectors, sparse_rows(words), strict=True)
     whitened = repeat(None) if turned is None else turned.rows()
     told = zip(payloads(catalogue), sparse_ones, whitened, strict=turned is not None)
-    for row, ((item_id, payload), (partners, own_words), near) in enumerate(told):
-        own = {columns.COLD_START if vectors.newcomer[row] else columns.ALIGNED: vectors.dense[row]}
+    for row, ((item_id, payload), ((dense, newcomer, partners), own_words), near) in enumerate(told):
+        own: dict[str, Any] = {columns.COLD_START if newcomer else columns.ALIGNED: dense}
         if near is not None and columns.ALIGNED in own:
             own[columns.WHITENED] = near
         if row in few:

@@ -34,25 +34,23 @@ def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
 
 
 def support(log: InteractionLog, partners: csr_matrix, sums: PairSums | None = None) -> npt.NDArray[np.int32]:
-    """How many people had both items of each partner weight, by dimension, then by item.
+    """How many people had both items of each partner weight, which are by dimension, then by item, without zeros.
 
     ``sums`` of the log, where they were kept, say so; else, or where very long histories are not in there as a whole,
     it is counted.
     """
-    weights = partners.tocsc()
-    weights.eliminate_zeros()
-    items, borders = weights.indices, weights.indptr
+    items, borders = partners.indices, partners.indptr
     if not len(items):  # of nothing, scipy gives a matrix
         return np.zeros(0, np.int32)
     if sums is not None and sums.together is not None and len(countable(log)) == len(log):
-        dimensions = np.repeat(np.arange(weights.shape[1]), np.diff(borders))
+        dimensions = np.repeat(np.arange(partners.shape[0]), np.diff(borders))
         others, together = dimensions % log.n_items, sums.together.sorted_indices()
         return np.asarray(together[np.minimum(items, others), np.maximum(items, others)], np.int32).ravel()
     taken, support = Taken.of(log), np.zeros(len(items), np.int32)
     for block in taken.blocks:
         both = taken.together(block)
         both.sort_indices()  # so that each pair is looked up by bisection
-        for first in range(0, weights.shape[1], log.n_items):
+        for first in range(0, partners.shape[0], log.n_items):
             own = borders[first + block.start : first + block.stop + 1]
             rows = np.repeat(np.arange(len(own) - 1), np.diff(own))
             support[own[0] : own[-1]] = np.asarray(both[rows, items[own[0] : own[-1]]]).ravel()

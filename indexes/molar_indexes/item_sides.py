@@ -47,7 +47,7 @@ class ItemSides:
         counts = np.bincount(log.item, minlength=log.n_items)
         counts[had_by_few(log, model.least)] = 0
         told = None if plan is None else asdict(plan)
-        return cls(vectors, _most(counts), support(log, vectors.sparse, sums), told, emerging)
+        return cls(vectors, _most(counts), support(log, vectors.partners, sums), told, emerging)
 
     @classmethod
     def released(cls, model: AlignedModel) -> "ItemSides":

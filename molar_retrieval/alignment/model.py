@@ -140,7 +140,7 @@ class AlignedModel:
     def items_now(self) -> ItemVectors:
         """Vectors of all items, popularity being that at the end of what the model has seen."""
         popularity = np.zeros(len(self.known), np.float32) if self.trend is None else self.trend.now()
-        return ItemVectors(self._dense_items(popularity[:, None]), csr_matrix(self._partners.T), ~self.known)
+        return ItemVectors(self._dense_items(popularity[:, None]), self._partners, ~self.known)
 
     def _dense_items(self, popularity: Matrix) -> Matrix:
         """The dense vectors of all items, by their popularity, shape (n_items, 1)."""
@@ -157,10 +157,11 @@ class AlignedModel:
 
     @cached_property
     def _partners(self) -> csr_matrix:
-        """The sparse vectors of all items by dimension, shape (s, n_items)."""
+        """The sparse vectors of all items by dimension, without zeros, shape (s, n_items)."""
         found = csr_matrix((0, len(self.known)), dtype=np.float32)
         if self._weighted:
             found = csr_matrix(vstack([_times(one.weights, self.weights[one.name]) for one in self._weighted]))
+        found.eliminate_zeros()
         found.sort_indices()
         return found
 

@@ -18,15 +18,20 @@ _TOKENS = 12_800
 
 @dataclass(frozen=True, eq=False)
 class ItemVectors:
-    """Vectors of all items, dense (n_items, d) and sparse (n_items, s): each item's partners, weighted.
+    """Vectors of all items: dense, (n_items, d), and sparse, by dimension (s, n_items): partners, weighted, no zeros.
 
     A newcomer, which had no training interactions, has a dense vector made from its content alone, which ranks it among
     newcomers only, and no partners.
     """
 
     dense: Matrix
-    sparse: csr_matrix
+    partners: csr_matrix
     newcomer: Mask
+
+    @property
+    def sparse(self) -> csr_matrix:
+        """The sparse vectors item by item, (n_items, s), put together each time."""
+        return csr_matrix(self.partners.T)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def test_increments_are_a_recount(days, orders, strengths):
 @given(DAYS, ORDERS, st.lists(st.tuples(st.integers(0, 7), st.integers(0, 15)), max_size=6))
 def test_how_many_had_both_is_said_by_sums_as_it_is_counted(days, order, pairs):
     log = log_of(days[0], order, False)
-    shape = log.n_items, 2 * log.n_items
+    shape = 2 * log.n_items, log.n_items
     rows, columns = (np.array([pair[axis] % shape[axis] for pair in pairs], int) for axis in (0, 1))
     partners = csr_matrix((np.ones(len(pairs), np.float32), (rows, columns)), shape)
     told = support(log, partners, PairSums.of(log, together=True))

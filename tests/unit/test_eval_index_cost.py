@@ -39,7 +39,7 @@ class Model:
         return UserVectors((had @ DENSE)[rows], csr_matrix(had[rows]))
 
     def items(self, log):
-        return ItemVectors(DENSE, csr_matrix(PARTNERS), NEW)
+        return ItemVectors(DENSE, csr_matrix(PARTNERS.T), NEW)
 
     reranker = None
 

@@ -182,10 +182,10 @@ def test_pairs_are_estimated_beforehand(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_how_many_had_both_is_counted_in_blocks(log: InteractionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(1)
-    partners = csr_matrix(np.where(random.random((ITEMS, 3 * ITEMS)) < 0.2, 1, 0).astype(np.float32))
+    partners = csr_matrix(np.where(random.random((3 * ITEMS, ITEMS)) < 0.2, 1, 0).astype(np.float32))
     whole = support(log, partners)
     had = taken.Taken.of(log).of_users.toarray()
-    dimensions, items = partners.T.nonzero()
+    dimensions, items = partners.nonzero()
     assert whole.tolist() == (had.T @ had)[items, dimensions % ITEMS].tolist()
     monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 500)
     assert len(taken.Taken.of(log).blocks) > 5
