@@ -88,7 +88,7 @@ def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int 
     if len(parts) > 1 and any((rank <= len(cases.candidates)).any() for rank in alone):
         drawn_in, peak = found_by(cache, single[best], len(cases), random)
         drawn_in, dropped = _eliminated(drawn_in, cache, least)
-        found = [(weights, judged(weights)[0]) for weights in (drawn_in, peak)]
+        found = zip((drawn_in, peak), judged(drawn_in, peak), strict=True)
         preferred = [(weights, rank) for weights, rank in found if ndcg(rank) > ndcg(alone[best])]
     chosen: Fusion | None = None
     for weights, rank in [(single[best], alone[best]), *reversed(preferred)]:
