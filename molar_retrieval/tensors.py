@@ -46,7 +46,7 @@ class TensorsWriter:
         if name not in self._files:
             self._files[name] = self._path.with_name(f"{self._path.name}.{len(self._files)}").open("w+b")
         self._tensors[name] = kind, (shape[0] + len(rows), *shape[1:])
-        self._files[name].write(np.ascontiguousarray(rows, TYPES[kind]).tobytes())
+        self._files[name].write(np.ascontiguousarray(rows, TYPES[kind]).data)
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +131,12 @@ def outside(values: npt.NDArray[Any], folder: Path) -> npt.NDArray[Any]:
     array = Outside(folder, values.dtype)
     array.append(values)
     return array.array().reshape(values.shape)
+
+
+def zeros_outside(count: int, kind: npt.DTypeLike, folder: Path) -> npt.NDArray[Any]:
+    """So many zeros in a row, one at least, in a file without a name, where what is written to them lies as well."""
+    with TemporaryFile(dir=folder) as file:
+        return np.asarray(np.memmap(file, kind, "w+", shape=count))
 
 
 def pieces(path: Path, name: str, rows: int = 1024) -> Iterator[tuple[int, npt.NDArray[Any]]]:

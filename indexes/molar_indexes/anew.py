@@ -1,7 +1,7 @@
 """A generation made of the workspace's artefacts, with nothing of a former one but vectors of users."""
 
 from collections.abc import Iterator, Mapping
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,8 @@ def _of_items(
     """
     content, embedded = read["content"].require()
     if model.demand is None:
-        sides = ItemSides.counted(model, log, newcomers, open_sums(read["alignment"].require()[0]))
+        sums = open_sums(read["alignment"].require()[0])
+        sides = ItemSides.counted(model, log, newcomers, sums, read.root)
     else:
         sides = ItemSides.released(model)
     others = {columns.CONTENT: model.features}
@@ -137,7 +138,8 @@ def _of_items(
         whitening=None if turned is None else turned.users,
     )
     vectors = sides.vectors
-    own = zip(vectors.dense, vectors.newcomer.tolist(), sparse_rows(vectors.sparse), strict=True)
+    partners = chain.from_iterable(map(sparse_rows, vectors.partners.by_item()))
+    own = zip(vectors.dense, vectors.newcomer.tolist(), partners, strict=True)
     return sides.explored, {
         "spec": _spec(settings, catalogue, vectors, sides.emerging, others, turned),
         "items": _items(catalogue, own, sides.emerging, others, words, turned),
@@ -186,7 +188,7 @@ def _spec(
         m=settings.m,
         ef_construct=settings.ef_construct,
         ef=settings.ef,
-        sparse=(columns.ITEM_WEIGHTS, columns.WORDS) if vectors.partners.shape[0] else (columns.WORDS,),
+        sparse=(columns.ITEM_WEIGHTS, columns.WORDS) if vectors.partners.dim else (columns.WORDS,),
         lengths=lengths,
     )
 

@@ -1,15 +1,16 @@
 """What a generation keeps beside the vectors, so that answers can be explained."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
 
 from molar_indexes.attributes import ordinary
 from molar_indexes.query_maps import QueryMaps
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.vectors import WeightedPartners
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
@@ -19,9 +20,12 @@ from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.taken import Taken
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
+from molar_retrieval.tensors import zeros_outside
 from molar_retrieval.workspace import Manifest
 
 _IMAGE = 256  # dimensions by which photos are searched for
+_MANY = 1 << 23
+"""Partner weights of which it is not held in memory how many people had both."""
 
 
 def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
@@ -33,28 +37,37 @@ def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
     return Origins(sources, model.content_maps, taste, ordinary(catalogue))
 
 
-def support(log: InteractionLog, partners: csr_matrix, sums: PairSums | None = None) -> npt.NDArray[np.int32]:
-    """How many people had both items of each partner weight, which are by dimension, then by item, without zeros.
+def support(
+    log: InteractionLog, partners: WeightedPartners, sums: PairSums | None = None, folder: Path | None = None
+) -> npt.NDArray[np.int32]:
+    """How many people had both items of each partner weight, by dimension, then by item.
 
     ``sums`` of the log, where they were kept, say so; else, or where very long histories are not in there as a whole,
-    it is counted.
+    it is counted. Where there are many weights, the numbers lie in ``folder``; None: in memory.
     """
-    items, borders = partners.indices, partners.indptr
-    if not len(items):  # of nothing, scipy gives a matrix
-        return np.zeros(0, np.int32)
+    edges = np.concatenate([[0], np.cumsum([matrix.nnz for matrix in partners.matrices], dtype=np.int64)])
+    if folder is None or edges[-1] <= _MANY:
+        told = np.zeros(edges[-1], np.int32)
+    else:
+        told = zeros_outside(int(edges[-1]), np.int32, folder)
     if sums is not None and sums.together is not None and len(countable(log)) == len(log):
-        dimensions = np.repeat(np.arange(partners.shape[0]), np.diff(borders))
-        others, together = dimensions % log.n_items, sums.together.sorted_indices()
-        return np.asarray(together[np.minimum(items, others), np.maximum(items, others)], np.int32).ravel()
-    taken, support = Taken.of(log), np.zeros(len(items), np.int32)
+        together = sums.together.sorted_indices()
+        for begin, matrix in zip(edges.tolist(), partners.matrices, strict=False):
+            others, items = np.repeat(np.arange(log.n_items), np.diff(matrix.indptr)), matrix.indices
+            if len(items):  # of nothing, scipy gives a matrix
+                had = together[np.minimum(items, others), np.maximum(items, others)]
+                told[begin : begin + len(items)] = np.asarray(had).ravel()
+        return told
+    taken = Taken.of(log)
     for block in taken.blocks:
         both = taken.together(block)
         both.sort_indices()  # so that each pair is looked up by bisection
-        for first in range(0, partners.shape[0], log.n_items):
-            own = borders[first + block.start : first + block.stop + 1]
-            rows = np.repeat(np.arange(len(own) - 1), np.diff(own))
-            support[own[0] : own[-1]] = np.asarray(both[rows, items[own[0] : own[-1]]]).ravel()
-    return support
+        for begin, matrix in zip(edges.tolist(), partners.matrices, strict=False):
+            own = matrix.indptr[block.start : block.stop + 1]
+            rows, items = np.repeat(np.arange(len(own) - 1), np.diff(own)), matrix.indices[own[0] : own[-1]]
+            if len(items):
+                told[begin + own[0] : begin + own[-1]] = np.asarray(both[rows, items]).ravel()
+    return told
 
 
 def spans(parts: Iterable[VectorBlock]) -> dict[str, tuple[int, int]]:

@@ -1,6 +1,7 @@
 """All that a generation tells of items beyond what the model and the catalogue say: counted, or of statistics."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,20 @@ class ItemSides:
 
     @classmethod
     def counted(
-        cls, model: AlignedModel, log: InteractionLog, newcomers: NewcomerSettings, sums: PairSums | None
+        cls,
+        model: AlignedModel,
+        log: InteractionLog,
+        newcomers: NewcomerSettings,
+        sums: PairSums | None,
+        folder: Path | None = None,
     ) -> "ItemSides":
-        """Those of a log; ``sums`` are of it, if they were kept."""
+        """Those of a log; ``sums`` are of it, if they were kept. What is large lies in ``folder``; None: in memory."""
         vectors = model.items(log)
         plan, emerging = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
         counts = np.bincount(log.item, minlength=log.n_items)
         counts[had_by_few(log, model.least)] = 0
         told = None if plan is None else asdict(plan)
-        return cls(vectors, _most(counts), support(log, vectors.partners, sums), told, emerging)
+        return cls(vectors, _most(counts), support(log, vectors.partners, sums, folder), told, emerging)
 
     @classmethod
     def released(cls, model: AlignedModel) -> "ItemSides":

@@ -60,7 +60,7 @@ class Extras:
 
     def tensors(self, items: int, entries: int) -> dict[str, npt.NDArray[Any]]:
         """The arrays by name, for so many items and partner weights; ValueError if they are of other numbers."""
-        support = np.zeros(entries, np.int32) if self.support is None else self.support.astype(np.int32)
+        support = np.zeros(entries, np.int32) if self.support is None else self.support.astype(np.int32, copy=False)
         nothing = np.zeros((items, 0), np.float32)
         factors, numbers = (nothing if one is None else one for one in (self.factors, self.numbers))
         if len(support) != entries or {len(factors), len(numbers)} != {items}:

@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags, hstack, vstack
+from scipy.sparse import csr_matrix, diags, hstack
 
 from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND, UserVectors
-from molar_retrieval.alignment.vectors import ItemVectors, Predictor, encode_users, item_sides
+from molar_retrieval.alignment.vectors import ItemVectors, Predictor, WeightedPartners, encode_users, item_sides
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts import repeats
@@ -140,7 +140,7 @@ class AlignedModel:
     def items_now(self) -> ItemVectors:
         """Vectors of all items, popularity being that at the end of what the model has seen."""
         popularity = np.zeros(len(self.known), np.float32) if self.trend is None else self.trend.now()
-        return ItemVectors(self._dense_items(popularity[:, None]), self._partners, ~self.known)
+        return ItemVectors(self._dense_items(popularity[:, None]), self._weighted_partners, ~self.known)
 
     def _dense_items(self, popularity: Matrix) -> Matrix:
         """The dense vectors of all items, by their popularity, shape (n_items, 1)."""
@@ -157,13 +157,12 @@ class AlignedModel:
 
     @cached_property
     def _partners(self) -> csr_matrix:
-        """The sparse vectors of all items by dimension, without zeros, shape (s, n_items)."""
-        found = csr_matrix((0, len(self.known)), dtype=np.float32)
-        if self._weighted:
-            found = csr_matrix(vstack([_times(one.weights, self.weights[one.name]) for one in self._weighted]))
-        found.eliminate_zeros()
-        found.sort_indices()
-        return found
+        """The sparse vectors of all items by dimension, shape (s, n_items)."""
+        return self._weighted_partners.whole()
+
+    @property
+    def _weighted_partners(self) -> WeightedPartners:
+        return WeightedPartners.of([(one.weights, self.weights[one.name]) for one in self._weighted], len(self.known))
 
     @property
     def content_maps(self) -> dict[str, Matrix]:
@@ -296,11 +295,6 @@ class AlignedModel:
     def lifted(self, scores: Matrix, allowed: Mask, aim: Aim = NEXT) -> Matrix:
         """The scores, overwritten: newcomers have their places, as in a query; both have shape (n_users, n_items)."""
         return lifted(scores, ~self.known, allowed, aim.places(self.places))
-
-
-def _times(matrix: csr_matrix, weight: float) -> csr_matrix:
-    """A matrix times a number; where its numbers lie is shared with it."""
-    return csr_matrix((matrix.data * np.float32(weight), matrix.indices, matrix.indptr), matrix.shape)
 
 
 def _side_by_side(matrices: Sequence[csr_matrix], height: int) -> csr_matrix:

@@ -1,10 +1,12 @@
 """Vectors of users and items: what an alignment gives an index, and what a trained network makes of histories."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from molar_retrieval.alignment.batches import collate, latest_windows, plan
 from molar_retrieval.alignment.network import PostAlignment
@@ -14,24 +16,73 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import autocast
 
 _TOKENS = 12_800
+_NUMBERS = 1 << 24
+"""Of sparse vectors that are turned at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedPartners:
+    """The sparse vectors of all items, by dimension: matrices (…, n_items) one below the other, times a weight each.
+
+    They may be mapped from files, so they are put together, whole or by item, when they are asked for.
+    """
+
+    matrices: Sequence[csr_matrix]
+    weights: Sequence[float]
+    n_items: int
+
+    @classmethod
+    def of(cls, weighted: Sequence[tuple[csr_matrix, float]], n_items: int) -> Self:
+        """In their order; what is 0 times its weight is left out, and each row is put in order."""
+        return cls([_clean(*one) for one in weighted], [weight for _, weight in weighted], n_items)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return sum(matrix.shape[0] for matrix in self.matrices)
+
+    def whole(self, items: slice = slice(None)) -> csr_matrix:
+        """Those of a range of the items, by dimension, shape (:attr:`dim`, items)."""
+        some = [m if items == slice(None) else m[:, items] for m in self.matrices]
+        if not some:
+            return csr_matrix((0, len(range(self.n_items)[items])), dtype=np.float32)
+        weighted = [_times(matrix, weight) for matrix, weight in zip(some, self.weights, strict=True)]
+        return csr_matrix(vstack(weighted)) if len(weighted) > 1 else weighted[0]
+
+    def by_item(self) -> Iterator[csr_matrix]:
+        """All items in turns, shape (items, :attr:`dim`) each."""
+        count = sum(matrix.nnz for matrix in self.matrices)
+        step = max(1, self.n_items * _NUMBERS // max(_NUMBERS, count))
+        for begin in range(0, self.n_items, step):
+            yield csr_matrix(self.whole(slice(begin, min(begin + step, self.n_items))).T)
+
+
+def _clean(matrix: csr_matrix, weight: float) -> csr_matrix:
+    pieces = range(0, matrix.nnz, _NUMBERS)
+    factor = np.float32(weight)
+    if not all((matrix.data[begin : begin + _NUMBERS] * factor).all() for begin in pieces):
+        matrix = matrix.copy()
+        matrix.data[matrix.data * factor == 0] = 0
+        matrix.eliminate_zeros()
+    return matrix if matrix.has_sorted_indices else matrix.sorted_indices()
+
+
+def _times(matrix: csr_matrix, weight: float) -> csr_matrix:
+    """A matrix times a number; where its numbers lie is shared with it."""
+    return csr_matrix((matrix.data * np.float32(weight), matrix.indices, matrix.indptr), matrix.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class ItemVectors:
-    """Vectors of all items: dense, (n_items, d), and sparse, by dimension (s, n_items): partners, weighted, no zeros.
+    """Vectors of all items: dense, (n_items, d), and sparse, by dimension (s, n_items): partners, weighted.
 
     A newcomer, which had no training interactions, has a dense vector made from its content alone, which ranks it among
     newcomers only, and no partners.
     """
 
     dense: Matrix
-    partners: csr_matrix
+    partners: WeightedPartners
     newcomer: Mask
-
-    @property
-    def sparse(self) -> csr_matrix:
-        """The sparse vectors item by item, (n_items, s), put together each time."""
-        return csr_matrix(self.partners.T)
 
 
 @dataclass(frozen=True)

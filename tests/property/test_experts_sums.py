@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from molar_indexes.background import support
+from molar_retrieval.alignment.vectors import WeightedPartners
 from molar_retrieval.experts.sums import PairSums, changed_users
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
@@ -60,7 +61,9 @@ def test_how_many_had_both_is_said_by_sums_as_it_is_counted(days, order, pairs):
     log = log_of(days[0], order, False)
     shape = 2 * log.n_items, log.n_items
     rows, columns = (np.array([pair[axis] % shape[axis] for pair in pairs], int) for axis in (0, 1))
-    partners = csr_matrix((np.ones(len(pairs), np.float32), (rows, columns)), shape)
+    whole = csr_matrix((np.ones(len(pairs), np.float32), (rows, columns)), shape)
+    halves = [csr_matrix(whole[: log.n_items]), csr_matrix(whole[log.n_items :])]
+    partners = WeightedPartners.of([(half, 0.5) for half in halves], log.n_items)
     told = support(log, partners, PairSums.of(log, together=True))
     assert told.tolist() == support(log, partners).tolist()
     assert len(told) == len(set(zip(rows, columns, strict=True)))

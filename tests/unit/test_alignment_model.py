@@ -120,10 +120,10 @@ def test_dot_products_of_users_and_items_are_the_scores(model, asked):
     seen, now = training_log(), replace(asked, asked_at=None)
     rows = np.array([2, 0, 1, 2, 4])
     users, items = model.users(now, rows), model.items(seen)
-    got = users.dense @ items.dense.T + (users.sparse @ items.sparse.T).toarray()
+    got = users.dense @ items.dense.T + (users.sparse @ items.partners.whole()).toarray()
     np.testing.assert_allclose(got, model.seeing(seen).scores(now)[rows], rtol=1e-4, atol=1e-4)
     assert (users.dense.dtype, items.dense.dtype) == (np.float32, np.float32)
-    assert (users.sparse.dtype, items.sparse.dtype) == (np.float32, np.float32)
+    assert (users.sparse.dtype, items.partners.whole().dtype) == (np.float32, np.float32)
 
 
 def test_the_spans_of_the_parts_give_the_parts(model, asked):
@@ -133,7 +133,7 @@ def test_the_spans_of_the_parts_give_the_parts(model, asked):
     found = set()
     for spans, left, right in (
         (model.dense_parts, users.dense, items.dense),
-        (model.sparse_parts, users.sparse.toarray(), items.sparse.toarray()),
+        (model.sparse_parts, users.sparse.toarray(), items.partners.whole().T.toarray()),
     ):
         borders = [0, *(span.stop for span in spans)]
         assert [span.start for span in spans] == borders[:-1]
@@ -169,7 +169,7 @@ def test_users_carry_no_weights_and_their_last_number_is_one(model, asked):
 def test_newcomers_have_no_partners_and_no_popularity_of_their_own(model, asked):
     items = model.items(training_log())
     assert np.flatnonzero(items.newcomer).tolist() == NEW.tolist()
-    assert items.sparse[NEW].nnz == 0
+    assert items.partners.whole()[:, NEW].nnz == 0
     plain = model_of(newcomer_weights={}, experts=model_experts(model), towers=tuple(model.network.shapes))
     assert not plain.items(training_log()).dense[NEW].any()
 

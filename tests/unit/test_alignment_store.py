@@ -43,13 +43,13 @@ def test_a_model_comes_back_as_it_was(kind, tmp_path):
     seen, asked = training_log(), log_of([[1, 2, 3], [], [7, 7, 9, 20, 21, 22, 23, 24]], N)
     asked = replace(asked, asked_at=seen.timestamp[[3, 9, -1]])
     rows = np.array([2, 0, 1])
-    for left, right in (
-        (model.users(asked, rows), back.users(asked, rows)),
-        (model.items(seen), back.items(seen)),
-    ):
-        assert np.array_equal(left.dense, right.dense)
-        assert left.sparse.shape == right.sparse.shape
-        assert (left.sparse != right.sparse).nnz == 0
+    users, items = ([one.users(asked, rows) for one in (model, back)], [one.items(seen) for one in (model, back)])
+    sparse = [one.sparse for one in users], [one.partners.whole() for one in items]
+    for pair in (users, items):
+        assert np.array_equal(*(one.dense for one in pair))
+    for left, right in sparse:
+        assert left.shape == right.shape
+        assert (left != right).nnz == 0
     one, other = (m.seeing(seen) for m in (model, back))
     assert np.array_equal(one.scores(asked), other.scores(asked))
     allowed = np.ones((3, N), bool)

@@ -14,7 +14,7 @@ from molar_eval.models.molar import MolarScorer
 from molar_indexes.server import trial as trials
 from molar_indexes.what_if import Variation
 from molar_retrieval.alignment.user_encoder import UserVectors
-from molar_retrieval.alignment.vectors import ItemVectors
+from molar_retrieval.alignment.vectors import ItemVectors, WeightedPartners
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.ranking.request import Listing, Placed
 
@@ -39,7 +39,7 @@ class Model:
         return UserVectors((had @ DENSE)[rows], csr_matrix(had[rows]))
 
     def items(self, log):
-        return ItemVectors(DENSE, csr_matrix(PARTNERS.T), NEW)
+        return ItemVectors(DENSE, WeightedPartners.of([(csr_matrix(PARTNERS.T), 1.0)], N_ITEMS), NEW)
 
     reranker = None
 

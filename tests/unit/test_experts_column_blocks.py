@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix, hstack
 
 from molar_indexes.background import support
 from molar_retrieval.alignment.recount import recount
+from molar_retrieval.alignment.vectors import WeightedPartners
 from molar_retrieval.experts import linear, taken
 from molar_retrieval.experts.column_blocks import FollowedInBlocks, followed
 from molar_retrieval.experts.company import FewPairs
@@ -182,10 +183,11 @@ def test_pairs_are_estimated_beforehand(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_how_many_had_both_is_counted_in_blocks(log: InteractionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(1)
-    partners = csr_matrix(np.where(random.random((3 * ITEMS, ITEMS)) < 0.2, 1, 0).astype(np.float32))
+    matrices = [csr_matrix(np.where(random.random((ITEMS, ITEMS)) < 0.2, 1, 0).astype(np.float32)) for _ in range(3)]
+    partners = WeightedPartners.of([(matrix, 2.0) for matrix in matrices], ITEMS)
     whole = support(log, partners)
     had = taken.Taken.of(log).of_users.toarray()
-    dimensions, items = partners.nonzero()
+    dimensions, items = partners.whole().nonzero()
     assert whole.tolist() == (had.T @ had)[items, dimensions % ITEMS].tolist()
     monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 500)
     assert len(taken.Taken.of(log).blocks) > 5
