@@ -1,10 +1,12 @@
 """Counts in blocks of items are those of all pairs at once, bit by bit."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from eval_model_tasks import log_of
+from mapped import is_mapped
 from scipy.sparse import csr_matrix, hstack
 
 from molar_indexes.background import support
@@ -181,7 +183,9 @@ def test_pairs_are_estimated_beforehand(monkeypatch: pytest.MonkeyPatch) -> None
     assert not many_pairs(log_of([[0, 1] * 50], 2))  # two items have no more than four pairs
 
 
-def test_how_many_had_both_is_counted_in_blocks(log: InteractionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_had_both_is_counted_in_blocks(
+    log: InteractionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     random = np.random.default_rng(1)
     matrices = [csr_matrix(np.where(random.random((ITEMS, ITEMS)) < 0.2, 1, 0).astype(np.float32)) for _ in range(3)]
     partners = WeightedPartners.of([(matrix, 2.0) for matrix in matrices], ITEMS)
@@ -192,3 +196,8 @@ def test_how_many_had_both_is_counted_in_blocks(log: InteractionLog, monkeypatch
     monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 500)
     assert len(taken.Taken.of(log).blocks) > 5
     assert support(log, partners).tolist() == whole.tolist()
+    monkeypatch.setattr("molar_indexes.background._MANY", 10)
+    outside = support(log, partners, folder=tmp_path)
+    assert is_mapped(outside)
+    assert outside.tolist() == whole.tolist()
+    assert not list(tmp_path.iterdir())
