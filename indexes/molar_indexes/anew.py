@@ -47,6 +47,9 @@ from molar_retrieval.workspace import Manifest, Workspace
 
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
+_MOST_PARTNERS = 1 << 26
+"""Partner weights that an index holds. Its engine takes 40 bytes of memory for each while it is built, and answers read
+those of the table; only under a condition it is asked for them."""
 
 
 def publish_anew(
@@ -188,7 +191,9 @@ def _spec(
         m=settings.m,
         ef_construct=settings.ef_construct,
         ef=settings.ef,
-        sparse=(columns.ITEM_WEIGHTS, columns.WORDS) if vectors.partners.dim else (columns.WORDS,),
+        sparse=(columns.ITEM_WEIGHTS, columns.WORDS)
+        if 0 < vectors.partners.nnz <= _MOST_PARTNERS
+        else (columns.WORDS,),
         lengths=lengths,
     )
 

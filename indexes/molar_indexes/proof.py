@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from molar_indexes.backends import open_index
 from molar_indexes.recall import BEST, TOLERANCE, sample, scanning, widened
-from molar_indexes.records import clean_payload
+from molar_indexes.records import clean_payload, held
 from molar_indexes.sparse import clean_sparse
 from molar_indexes.users import UserRecord, UserStore
 from molar_retrieval import columns
@@ -107,7 +107,7 @@ class Proof:
                 yield f"item {item.item_id!r} has another payload"
             elif {n: _float32(v) for n, v in item.vectors.items()} != {n: list(v) for n, v in found[0].vectors.items()}:
                 yield f"item {item.item_id!r} has other vectors"
-            elif _sparse(item.sparse) != _sparse(found[0].sparse):
+            elif _sparse(held(self._spec, item).sparse) != _sparse(found[0].sparse):
                 yield f"item {item.item_id!r} has other sparse vectors"
         yield from search_problems(index, [item.row for item in self._items[:4]])
 

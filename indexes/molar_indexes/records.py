@@ -2,11 +2,13 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from molar_indexes.sparse import FLOAT32_MAX, float32, joined, sparse_problem
+from molar_retrieval import columns
 from molar_retrieval.errors import DataError, RequestError, suggestion
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, Vector
 
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 
 ITEM_ID = "item_id"  # the payload key that holds the id inside an index; filters may use it like any other field
 BATCH = 1000
+
+
+def held(spec: IndexSpec, item: IndexItem) -> IndexItem:
+    """An item as an index holds it: without its partners where these are in the table alone."""
+    if columns.ITEM_WEIGHTS in spec.sparse or columns.ITEM_WEIGHTS not in item.sparse:
+        return item
+    return replace(item, sparse={n: own for n, own in item.sparse.items() if n != columns.ITEM_WEIGHTS})
 
 
 def check_stored(spec: IndexSpec, names: Iterable[str]) -> None:

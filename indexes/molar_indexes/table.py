@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_indexes.by_dimension import ByDimension
+from molar_indexes.records import held
 from molar_indexes.sparse import joined
 from molar_retrieval import columns
 from molar_retrieval.arrays import Array
@@ -133,7 +134,7 @@ class OpenItemStore:
 
 
 def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Extras) -> Iterator[IndexItem]:
-    """The same items, one by one; once they are through, the table is in ``path``.
+    """The items as an index takes them, one by one; once they are through, the table is in ``path``.
 
     Rows that no item has, and vectors that an item lacks, are zeros.
 
@@ -145,7 +146,7 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
         rows = _ItemRows(tensors, spec, extras.availability, ByDimension(spool))
         for item in items:
             rows.add(item)
-            yield item
+            yield held(spec, item)
         entries = rows.finish()
         for name, values in extras.tensors(rows.count, entries).items():
             tensors.append(name, values)

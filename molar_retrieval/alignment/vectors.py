@@ -41,6 +41,11 @@ class WeightedPartners:
         """Length of a vector."""
         return sum(matrix.shape[0] for matrix in self.matrices)
 
+    @property
+    def nnz(self) -> int:
+        """How many numbers there are."""
+        return sum(matrix.nnz for matrix in self.matrices)
+
     def whole(self, items: slice = slice(None)) -> csr_matrix:
         """Those of a range of the items, by dimension, shape (:attr:`dim`, items)."""
         some = [m if items == slice(None) else m[:, items] for m in self.matrices]
@@ -51,8 +56,7 @@ class WeightedPartners:
 
     def by_item(self) -> Iterator[csr_matrix]:
         """All items in turns, shape (items, :attr:`dim`) each."""
-        count = sum(matrix.nnz for matrix in self.matrices)
-        step = max(1, self.n_items * _NUMBERS // max(_NUMBERS, count))
+        step = max(1, self.n_items * _NUMBERS // max(_NUMBERS, self.nnz))
         for begin in range(0, self.n_items, step):
             yield csr_matrix(self.whole(slice(begin, min(begin + step, self.n_items))).T)
 

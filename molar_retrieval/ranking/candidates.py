@@ -5,7 +5,8 @@ sums are then ranked as they are. Else, and under a condition on items, the inde
 lists are read as far as it takes to prove the first places of the sum (the threshold algorithm: Fagin, Lotem and Naor
 2001, doi:10.1145/375551.375567), in blocks that grow, as a search engine starts anew for a longer one. Without a
 condition no list is needed of the sparse products, which are there: the items that have one are scored whole, and those
-that have none are in the order of their dense products.
+that have none are in the order of their dense products. Nor is one where there are too many partners for the index to
+hold them: of the items with the best sparse products the condition is then judged one by one.
 """
 
 from abc import ABC, abstractmethod
@@ -178,7 +179,7 @@ def source_of(
     *,
     emerging: Array | None = None,
     sums: Callable[[], Sums] | None = None,
-    fulfilling: Callable[[], Array] | None = None,
+    fulfilling: Callable[[Rows], Array] | None = None,
 ) -> "CandidateSource":
     """Where the candidates of a request come from: the user's ``dense`` products, or the index where there are none.
 
@@ -189,14 +190,15 @@ def source_of(
         dense: The user's :func:`products`.
         emerging: Those with the emerging items, where they are known.
         sums: Gives those of the user's sparse vector, where they are known.
-        fulfilling: Says which items fulfil the request's condition, shape (n,); needed for products under a condition.
+        fulfilling: Says which of some rows fulfil the request's condition; needed under one, unless an index that holds
+            partners is searched.
     """
     assert request.user is not None
     made = partial(store.sums, request.user.sparse) if sums is None else sums
     if dense is not None:
         return Scan(store, request, made, dense, emerging, fulfilling)
     assert index is not None
-    return _Search(index, store, request, made)
+    return _Search(index, store, request, made, fulfilling)
 
 
 def joined(*found: Candidates) -> Candidates:
@@ -266,7 +268,7 @@ class Scan(CandidateSource):
         sums: Callable[[], Sums],
         dense: Array,
         emerging: Array | None,
-        fulfilling: Callable[[], Array] | None,
+        fulfilling: Callable[[Rows], Array] | None,
     ) -> None:
         super().__init__(store, request, sums)
         assert request.where is None or fulfilling is not None
@@ -278,7 +280,11 @@ class Scan(CandidateSource):
     def shown(self) -> npt.NDArray[np.bool_]:
         """Which items may come, shape (n,)."""
         rows = np.fromiter(self._hidden, np.int64, len(self._hidden))
-        shown = np.ones(len(self._store), bool) if self._fulfilling is None else self._fulfilling().copy()
+        shown = np.ones(len(self._store), bool)
+        if self._fulfilling is not None:
+            there = np.flatnonzero(self._store.known | self._store.cold)
+            shown[:] = False
+            shown[there] = self._fulfilling(there)
         shown[rows[rows < len(shown)]] = False
         return shown
 
@@ -324,9 +330,19 @@ class Scan(CandidateSource):
 
 
 class _Search(CandidateSource):
-    def __init__(self, index: Index, store: ItemStore, request: RankingRequest, sums: Callable[[], Sums]) -> None:
+    def __init__(
+        self,
+        index: Index,
+        store: ItemStore,
+        request: RankingRequest,
+        sums: Callable[[], Sums],
+        fulfilling: Callable[[Rows], Array] | None,
+    ) -> None:
         super().__init__(store, request, sums)
         self._count, self._dims = len(index), index.spec.dims
+        self._by_index = request.where is not None and columns.ITEM_WEIGHTS in index.spec.sparse
+        self._fulfilling = fulfilling
+        assert request.where is None or self._by_index or fulfilling is not None
         self._hidden, self._where = request.hidden, request.where
         self._tops = partial(index.tops, exclude=request.hidden, where=request.where)
         self._ahead: tuple[int, list[tuple[int, float]]] = 0, []  # so many cold items are known already
@@ -357,9 +373,9 @@ class _Search(CandidateSource):
         return cold, rows[:0] if emerging is None else np.searchsorted(emerging.rows, rows)
 
     def _lists(self, depth: int, ahead: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-        """The best by dense and by sparse products; the latter only where nobody but the index can judge them."""
+        """The best by dense and by sparse products; the latter only under a condition, where the index holds these."""
         searches = [Search(*self._store.asked(self._user.vector), depth)]
-        if self._where is not None and len(self.sums.without_zeros()[0]):
+        if self._by_index and len(self.sums.without_zeros()[0]):
             searches.append(Search(columns.ITEM_WEIGHTS, self._store.asked_sparse(self._user.sparse), depth))
         cold = [Search(columns.COLD_START, self._user.vector, ahead)] if ahead else []
         dense, *others = self._tops([*searches, *cold])
@@ -370,23 +386,25 @@ class _Search(CandidateSource):
     def _by_sparse(self, depth: int, found: list[tuple[int, float]]) -> tuple[Rows, float]:
         """Rows with sparse products, those of the best at least, and what those that are left out have at most.
 
-        Under a condition they are ``found`` by a search for ``depth`` of them.
+        Where the index holds partners, they are ``found`` under a condition by a search for ``depth`` of them.
         """
         rows, totals = self.sums.without_zeros()
         if not len(rows):
             return rows, 0.0
-        if self._where is not None:
+        if self._by_index:
             return _rows(found), found[-1][1] if len(found) == depth else 0.0
         depth = max(depth, _BESIDE)
         hidden = np.fromiter(self._hidden, np.int64, len(self._hidden))
         places = np.minimum(np.searchsorted(rows, hidden), len(rows) - 1)
         shown = np.ones(len(rows), bool)
         shown[places[rows[places] == hidden]] = False
-        rows, totals = rows[shown], totals[shown]
-        if len(rows) <= depth:
-            return rows, 0.0
-        places = np.argpartition(-totals, depth - 1)[:depth]
-        return rows[places], float(totals[places[-1]])
+        rows, totals, most = rows[shown], totals[shown], 0.0
+        if len(rows) > depth:
+            places = np.argpartition(-totals, depth - 1)[:depth]
+            rows, most = rows[places], float(totals[places[-1]])
+        if self._where is not None and self._fulfilling is not None:
+            rows = rows[self._fulfilling(rows)]
+        return rows, most
 
 
 def _rows(found: Sequence[tuple[int, float]]) -> Rows:

@@ -208,7 +208,7 @@ class Ranker:
     def _source(
         self, request: RankingRequest, dense: Array | None, emerging: Array | None, sums: Callable[[], Sums]
     ) -> CandidateSource:
-        judged = None if request.where is None else partial(self._judged, request.where)
+        judged = None if request.where is None else partial(self.fulfilling, request.where)
         return source_of(self.index, self.store, request, dense, emerging=emerging, sums=sums, fulfilling=judged)
 
     def _draws(self, request: RankingRequest) -> bool:
@@ -246,13 +246,6 @@ class Ranker:
     def _depth(self, one: _List, size: int) -> int:
         """So many known items are looked for; what is drawn may be among them, and is taken out."""
         return max(size, max(one.request.query.k, TOP) + (TOP if self._draws(one.request) else 0))
-
-    def _judged(self, condition: Expression) -> Array:
-        """Which items fulfil a condition, where the index is not asked, shape (n,)."""
-        rows = np.flatnonzero(self.store.known | self.store.cold)
-        found = np.zeros(len(self.store), bool)
-        found[rows] = self.fulfilling(condition, rows)
-        return found
 
     def _explored(self, one: _List, found: Candidates, size: int) -> Candidates:
         """The candidates with new items, of which ``size`` may be needed, where these are drawn."""
