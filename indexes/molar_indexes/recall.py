@@ -17,12 +17,13 @@ from molar_indexes.users import UserRecord, Users
 from molar_retrieval import columns
 from molar_retrieval.arrays import Array
 from molar_retrieval.index import SCAN, Index, IndexSpec, SparseVector, Vector
-from molar_retrieval.ranking.candidates import CandidateSource, source_of
+from molar_retrieval.ranking.candidates import CandidateSource
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.places import TOP
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.reranker import CANDIDATES
+from molar_retrieval.ranking.searched import source_of
 
 LEAST = 0.95
 """Share of the best ten that a graph finds, on average, at least. Catalogues of real shops are at .98 to 1; measured

@@ -14,7 +14,7 @@ from molar_retrieval.index import Index, StoredItem
 from molar_retrieval.ranking import shaping
 from molar_retrieval.ranking.aims import Aim, Factors
 from molar_retrieval.ranking.at_once import foresee, foresee_known, foresee_new, reranked
-from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored, source_of
+from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored
 from molar_retrieval.ranking.compose import compose
 from molar_retrieval.ranking.exploration import POOL, Draw, drawn, explored
 from molar_retrieval.ranking.features import moves
@@ -24,6 +24,7 @@ from molar_retrieval.ranking.ranked import RankedList
 from molar_retrieval.ranking.remembered import Remembered
 from molar_retrieval.ranking.request import Exploration, Listing, RankingRequest, Rows
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
+from molar_retrieval.ranking.searched import source_of
 from molar_retrieval.ranking.sparse_index import Sums
 
 if TYPE_CHECKING:

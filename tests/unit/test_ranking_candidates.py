@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from molar_indexes.users import UserRecord
 from molar_retrieval.expressions import Exists, Expression
 from molar_retrieval.index import IndexSpec, SparseVector
-from molar_retrieval.ranking import candidates, sparse_index
-from molar_retrieval.ranking.candidates import Candidates, find, products, source_of
+from molar_retrieval.ranking import candidates, searched, sparse_index
+from molar_retrieval.ranking.candidates import Candidates, find, products
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.places import Places
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
+from molar_retrieval.ranking.searched import source_of
 from molar_retrieval.ranking.sparse_index import SparseItemIndex
 from molar_retrieval.rng import generator
 
@@ -109,7 +110,7 @@ def test_the_first_places_are_those_of_a_full_scan(
 ) -> None:
     dense, partners = [a for a, _ in items], [b for _, b in items]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidates, "DEPTH", depth)
+        patch.setattr(searched, "DEPTH", depth)
         patch.setattr(candidates, "TOP", 1)
         patch.setattr(sparse_index, "_FEW", few)
         patch.setattr(candidates, "MOST_SCANNED", scanned)
@@ -118,6 +119,29 @@ def test_the_first_places_are_those_of_a_full_scan(
     assert best[:k] == wanted[:k]
     assert set(best) <= set(wanted)
     assert len(best) <= k + more
+
+
+@given(pairs, st.integers(1, 70), st.integers(0, 30), st.integers(1, 20), st.sets(st.integers(0, 60)))
+def test_the_first_places_are_those_of_a_full_scan_where_the_index_holds_no_partners(
+    items: list[tuple[float, float]], k: int, more: int, depth: int, hidden: set[int]
+) -> None:
+    dense, partners = [a for a, _ in items], [b for _, b in items]
+    others = set(range(0, len(items), 2))
+    index = Lists(dense, partners)
+    index.spec = IndexSpec({"aligned": 1})
+    index.lists["aligned"] = {row: own for row, own in index.lists["aligned"].items() if row not in others}
+    request = RankingRequest(Query(k=k), USER, hidden=frozenset(hidden), where=EVERYTHING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(searched, "DEPTH", depth)
+        patch.setattr(searched, "_BESIDE", depth)
+        patch.setattr(candidates, "TOP", 1)
+        source = source_of(index, index.table, request, fulfilling=lambda rows: rows % 2 == 1)  # type: ignore[arg-type]
+        best = find(index, (), source, request, k + more)  # type: ignore[arg-type]
+    wanted = oracle(dense, partners, hidden | others)
+    found = list(zip(best.rows.tolist(), best.scores.tolist(), strict=True))
+    assert found[:k] == wanted[:k]
+    assert set(found) <= set(wanted)
+    assert index.depths["partners"] == []
 
 
 def made(n: int, kinship: float) -> Lists:
@@ -143,7 +167,7 @@ def test_partners_are_searched_only_under_a_condition(monkeypatch: pytest.Monkey
 
 
 def test_unrelated_lists_are_read_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "DEPTH", 16)
+    monkeypatch.setattr(searched, "DEPTH", 16)
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
     index = made(20_000, 0.0)
     dense, partners = (index.lists[name] for name in ("aligned", "partners"))
@@ -160,7 +184,7 @@ def test_what_has_a_sparse_product_is_scored_whole(
 ) -> None:
     """Then all of the candidates are the best; nearly all, where that is too much work or the index judges."""
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
-    monkeypatch.setattr(candidates, "_BESIDE", beside)
+    monkeypatch.setattr(searched, "_BESIDE", beside)
     index = made(5_000, 0.3)
     wanted = oracle(list(index.lists["aligned"].values()), list(index.lists["partners"].values()))[:200]
     best = found(index, 10, 200, where=where)

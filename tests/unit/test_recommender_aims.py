@@ -30,7 +30,7 @@ from molar_retrieval.config import IndexSettings
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import RequestError
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.ranking import candidates
+from molar_retrieval.ranking import candidates, searched
 from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, Aim
 from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.query import Query
@@ -73,8 +73,9 @@ def recommender(shop: SimpleNamespace, request: pytest.FixtureRequest) -> Iterat
     """The generation as it answers: from the item store, from the workspace's index, or from a server with users."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "scanned":
-            for bound, value in (("MOST_SCANNED", 0), ("DEPTH", 12), ("_BESIDE", 12)):
-                patch.setattr(candidates, bound, value)
+            patch.setattr(candidates, "MOST_SCANNED", 0)
+            for bound in ("DEPTH", "_BESIDE"):
+                patch.setattr(searched, bound, 12)
         if request.param != FAKE:
             with Recommender.open(shop.workspace.root) as opened:
                 yield opened
