@@ -10,7 +10,7 @@ import torch
 from molar_retrieval.alignment.drift import Foretold, foretell, remembered, unread
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
-from molar_retrieval.alignment.recount import Recounted, open_sums, recount, save_sums
+from molar_retrieval.alignment.recount import Recounted, as_trained, open_sums, recount, save_sums
 from molar_retrieval.alignment.store import described, open_model, save
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.catalog import Catalogue
@@ -63,7 +63,11 @@ def bring(
     sums = open_sums(folder)
     base = None if sums is None else (sums, before)
     partners = manifest.settings["align"]["partners"]
-    counted = recount(log, chosen, partners, model.item_item, base, moved_to, model.least, counting)
+    counted: Recounted | None = None
+    if "derived" not in manifest.facts:
+        counted = as_trained(log, before, manifest.facts["training_interactions"], model.item_item, moved_to)
+    if counted is None:
+        counted = recount(log, chosen, partners, model.item_item, base, moved_to, model.least, counting)
     content = ContentVectors.open(read["content"].require()[0])
     features = model.conditioner(content.vectors, hashed_sayings(catalogue), folder=read.root)
     moved = _with_items(model, features, rows, None if "derived" in manifest.facts else model.known)

@@ -1,7 +1,8 @@
 """The counting experts of a trained alignment over the present log: with their settings, nothing is searched.
 
 Which interactions count: validation has chosen settings and weights without those that it held out, so an expert that
-ships may count all of them, as the served trend and the users' vectors do.
+ships may count all of them, as the served trend and the users' vectors do. Of a very large log it does not do so before
+the next update: they are few there, and counting takes a quarter of the training.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,8 @@ from molar_retrieval.interactions.log import InteractionLog
 SUMS = "sums.safetensors"
 _LARGEST = 4 << 30
 """Bytes of sums that are kept; above, the log is counted anew."""
+_LITTLE = 1000
+"""Of so many interactions one is little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,21 @@ class Recounted:
     sums: PairSums
     changed: int | None  # users whose histories were counted; None: all of them
     left: Mapping[str, str]
+
+
+def as_trained(
+    log: InteractionLog, before: InteractionLog, training: int, former: Sequence[ItemItemWeights], rows: Rows
+) -> Recounted | None:
+    """The experts as training has counted them; None where counting again is worth it.
+
+    It is not where pairs are counted in blocks, nothing has come since the log ``before``, which training has seen, and
+    of the ``training`` interactions that were counted less than a thousandth is missing, which validation held out.
+    ``rows`` as of :func:`recount`.
+    """
+    little = (len(log) - training) * _LITTLE < len(log)
+    if not (little and many_pairs(log)) or any(map(len, changed_users(before, log, rows))):
+        return None
+    return Recounted(tuple(one.moved(rows, log.n_items) for one in former), PairSums(), 0, {})
 
 
 def recount(

@@ -347,3 +347,21 @@ def test_whoever_counts_in_blocks_the_model_is_the_same(tmp_path, monkeypatch):
     left, right = (one["alignment"].require()[0] for one in (alone, counted))
     assert (left / "model.safetensors").read_bytes() == (right / "model.safetensors").read_bytes()
     assert not [*right.rglob("counting")]
+
+
+@pytest.mark.parametrize("little", [1, 1000])
+def test_a_very_large_log_is_not_counted_again_for_the_little_that_validation_held_out(tmp_path, monkeypatch, little):
+    monkeypatch.setattr(taken, "MOST_PAIRS", 10)
+    monkeypatch.setattr(linear, "MAX_ITEMS", 10)
+    monkeypatch.setattr("molar_retrieval.alignment.recount._LITTLE", little)
+    workspace = shop(tmp_path, walks())
+    before = open_model(align(workspace, small(workspace, towers=(), experts=("sequence", "linear"))).folder)
+    report = derive(workspace)
+    after = open_model(report.folder)
+    pairs = zip(before.item_item, after.item_item, strict=True)
+    differ = [(one.weights != other.weights).nnz > 0 for one, other in pairs]
+    assert len(differ) == 2
+    assert not any(differ) if little == 1 else all(differ)
+    assert report.facts["changed_users"] == (0 if little == 1 else None)
+    assert report.facts["interactions"] == len(open_log(workspace))
+    assert after.known.sum() >= before.known.sum()
