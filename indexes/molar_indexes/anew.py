@@ -48,8 +48,8 @@ from molar_retrieval.workspace import Manifest, Workspace
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
 _MOST_PARTNERS = 1 << 26
-"""Partner weights that an index holds. Its engine takes 40 bytes of memory for each while it is built, and answers read
-those of the table; only under a condition it is asked for them."""
+"""Partner weights that an index holds. While it is built its engine has each in memory several times over, and answers
+read those of the table; only under a condition it is asked for them."""
 
 
 def publish_anew(
