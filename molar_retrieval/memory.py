@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from molar_retrieval.config import MolarSettings
+from molar_retrieval.control_groups import GROUPS, PROC, memory_limits, read
 from molar_retrieval.pages import words
 
 LOG, FACTORS, FEATURES = "reading the log", "ALS", "conditioning"
@@ -166,21 +167,16 @@ def warning(sizes: Sizes, there: int) -> str | None:
     )
 
 
-def of_machine(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:
-    """Bytes of memory that this machine has, or a container's share of it, and how many are free; 0: nobody says."""
-    facts = dict(line.split()[:2] for line in _read(proc / "meminfo").splitlines())
+def of_machine(proc: Path = PROC, groups: Path = GROUPS) -> tuple[int, int]:
+    """Bytes of memory that this process may have, and how many of them are free; 0: nobody says.
+
+    That is the machine's, or less where a container, a service or a job has a limit.
+    """
+    facts = dict(line.split()[:2] for line in read(proc / "meminfo").splitlines())
     total, free = (1024 * int(facts.get(name, 0)) for name in ("MemTotal:", "MemAvailable:"))
     if not total and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = _read(groups / "memory.max").strip()
-    if limit.isdigit() and 0 < int(limit) < total:
-        used = _read(groups / "memory.current").strip()
-        total, free = int(limit), min(free, int(limit) - int(used)) if used.isdigit() else free
+    limits = [(limit, max(0, limit - used)) for limit, used in memory_limits(proc, groups) if limit < total]
+    for limit, left in limits:
+        total, free = min(total, limit), min(free, left)
     return total, free
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("ascii", errors="replace")
-    except OSError:
-        return ""

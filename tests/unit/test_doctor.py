@@ -141,7 +141,7 @@ def test_limits_of_a_container(tmp_path):
     (proc / "cpuinfo").write_text(
         "model name : Some CPU\nflags : sse2 avx2 avx512f\n\nmodel name : Other\nflags : sse2\n"
     )
-    assert usable_cores(groups) == 0.5
+    assert usable_cores(proc, groups) == 0.5
     found = _entries(machine(deep=False, proc=proc, groups=groups))
     assert found["processor"].data == {"name": "Some CPU", "features": ["avx2", "avx512f"]}
     assert found["cores"].data["usable"] == 0.5

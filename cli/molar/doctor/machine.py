@@ -10,6 +10,7 @@ from typing import Any
 
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar.doctor.software import torch_build
+from molar_retrieval.control_groups import GROUPS, PROC, core_limits, read
 from molar_retrieval.memory import of_machine
 
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -18,22 +19,22 @@ _LITTLE_MEMORY = 2 << 30
 GIB = float(1 << 30)
 
 
-def machine(deep: bool, *, proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> Iterator[Entry]:
+def machine(deep: bool, *, proc: Path = PROC, groups: Path = GROUPS) -> Iterator[Entry]:
     """What it has, by the kernel's files and a container's limits; ``deep`` asks PyTorch what it sees, too."""
     yield entry("system", f"{platform.system()} {platform.release()} ({platform.machine()})")
     yield _processor(proc)
-    usable, there = usable_cores(groups), os.cpu_count() or 1
+    usable, there = usable_cores(proc, groups), os.cpu_count() or 1
     value = f"{there}" if usable == there else f"{usable:g} of {there} may be used"
     yield entry("cores", value, data={"all": there, "usable": usable})
     yield _memory(proc, groups)
-    yield from _threads(groups)
+    yield from _threads(proc, groups)
     yield from _gpus()
     if deep:
         yield from _seen_by_torch()
 
 
 def _processor(proc: Path) -> Entry:
-    facts = _fields(_read(proc / "cpuinfo").split("\n\n")[0])
+    facts = _fields(read(proc / "cpuinfo").split("\n\n")[0])
     flags = set((facts.get("flags") or facts.get("features") or "").split())
     known = [name for name in _FEATURES if name in flags]
     name = facts.get("model name") or platform.processor() or platform.machine()
@@ -47,11 +48,10 @@ def _processor(proc: Path) -> Entry:
     )
 
 
-def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> float:
-    """How many cores this process may use: those it is bound to, or a container's share of them."""
+def usable_cores(proc: Path = PROC, groups: Path = GROUPS) -> float:
+    """How many cores this process may use: those it is bound to, or the share of a container, a service or a job."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _read(groups / "cpu.max").partition(" ")
-    return min(bound, int(quota) / int(period)) if quota.isdigit() and period.strip().isdigit() else bound
+    return min([bound, *core_limits(proc, groups)])
 
 
 def _memory(proc: Path, groups: Path) -> Entry:
@@ -65,7 +65,7 @@ def _memory(proc: Path, groups: Path) -> Entry:
     )
 
 
-def _threads(groups: Path) -> Iterator[Entry]:
+def _threads(proc: Path, groups: Path) -> Iterator[Entry]:
     for name in _THREAD_VARIABLES:
         if value := os.environ.get(name):
             shown = value if value.isdigit() else "not a number"
@@ -75,7 +75,7 @@ def _threads(groups: Path) -> Iterator[Entry]:
         from threadpoolctl import threadpool_info
     except ImportError:
         return  # said by the section on software
-    usable = usable_cores(groups)
+    usable = usable_cores(proc, groups)
     for pool in threadpool_info():
         name, threads = f"{pool['user_api']} ({pool['internal_api']})", int(pool["num_threads"])
         kind = "/".join(str(pool[key]) for key in ("version", "architecture", "threading_layer") if pool.get(key))
@@ -147,10 +147,3 @@ def _seen_by_torch() -> Iterator[Entry]:
 def _fields(text: str) -> dict[str, str]:
     lines = [line.partition(":") for line in text.splitlines() if ":" in line]
     return {key.strip().lower(): value.strip() for key, _, value in lines}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", errors="replace")
-    except OSError:
-        return ""
