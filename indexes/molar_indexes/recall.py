@@ -6,7 +6,9 @@ doubled, as long as that is quicker than scanning, and scanning is what is left.
 :attr:`molar_retrieval.index.IndexSpec.efs`.
 """
 
+import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +36,7 @@ _OF_CANDIDATES = 0.992
 """Share of the best sums that are among somebody's candidates, on average, at least: 99 of 100 for others too, as the
 mean of so few people is off by .0015."""
 _GROWTH = 2, 1.15  # of a list that finds too little; that of candidates, which costs every query, grows slowly
+_POWERS = 0.25, 4.0  # of the list's length by which the share that is missed may be thought to fall
 TOLERANCE = 1e-4
 """Scores that differ by less, relative to their size, are equal: they are sums in 32 bits, in any order."""
 _SAMPLE, _PEOPLE = 32, 128
@@ -125,14 +128,11 @@ def widened(index: Index, truth: Index, queries: Queries, tell: Callable[[str], 
         if not asked:
             continue
         bars = [_bar(truth, name, query) for query in asked]
-        tried = []
-        for ef in _steps(index.spec, name, len(index)):
-            tried.append(_measured(index.searching({name: ef}), name, asked, bars, ef))
-            if tried[-1].found >= enough(name)[1]:
-                break
-        chosen[name] = tried[-1]
-        if len(tried) > 1:
-            tell(_sentence(name, tried[0], tried[-1], len(index)))
+        reach = partial(_reach, index, name, asked, bars)
+        first, last = _first_enough(list(_steps(index.spec, name, len(index))), reach, enough(name)[1])
+        chosen[name] = last
+        if last is not first:
+            tell(_sentence(name, first, last, len(index)))
     return chosen
 
 
@@ -153,6 +153,33 @@ def _steps(spec: IndexSpec, name: str, count: int) -> Iterator[int]:
     yield SCAN
 
 
+def _first_enough(steps: Sequence[int], reach: Callable[[int], Reach], least: float) -> tuple[Reach, Reach]:
+    """What the first step reaches, and the first step that reaches enough; steps are rising lists, and then a scan.
+
+    The share that is missed falls about as a power of the list's length: so it is looked for where it should lie by
+    what two of them missed.
+    """
+    first = lower = reach(steps[0])
+    low, high, last, power = 0, len(steps) - 1, None, 1.0
+    if first.found >= least or not high:
+        return first, first
+    while high - low > 1:
+        length = steps[low] * (_missed(lower) / (1 - least)) ** (1 / power)
+        place = min(max(bisect_left(steps, length, low + 1, high), low + 1), high - 1)
+        tried = reach(steps[place])
+        ratio = math.log(_missed(lower) / _missed(tried)) / math.log(steps[place] / steps[low])
+        power = min(max(ratio, _POWERS[0]), _POWERS[1])
+        if tried.found >= least:
+            high, last = place, tried
+        else:
+            low, lower = place, tried
+    return first, last or reach(steps[high])
+
+
+def _missed(reach: Reach) -> float:
+    return max(1 - reach.found, TOLERANCE)
+
+
 def _bar(truth: Index, name: str, query: _Query) -> tuple[int, float]:
     """How many there are to be found, and the score from which on an item is one of them."""
     scores = query.best if isinstance(query, PersonAsked) else _asked(truth, name, query)
@@ -165,6 +192,10 @@ def _asked(index: Index, name: str, query: _Query) -> list[float]:
     if isinstance(query, PersonAsked):
         return query.found(index)
     return [score for _, score in index.top(name, query, enough(name)[0])]
+
+
+def _reach(index: Index, name: str, queries: Sequence[_Query], bars: Sequence[tuple[int, float]], ef: int) -> Reach:
+    return _measured(index.searching({name: ef}), name, queries, bars, ef)
 
 
 def _measured(index: Index, name: str, queries: Sequence[_Query], bars: Sequence[tuple[int, float]], ef: int) -> Reach:

@@ -217,3 +217,18 @@ def test_what_a_graph_finds_is_scored_by_whole_vectors(
             best = generation.index.top("aligned", vectors[number].tolist(), 5)
             assert best[0][0] == number or best[0][1] >= scores[number]
             assert [score for _, score in best] == pytest.approx(scores[[row for row, _ in best]], rel=1e-5)
+
+
+@pytest.mark.parametrize("power", [0.3, 0.5, 1.0, 2.0, 6.0])
+@pytest.mark.parametrize("missed", [0.009, 0.05, 0.4])
+def test_the_first_list_that_is_long_enough_is_found_in_a_few_tries(power: float, missed: float) -> None:
+    """And it is the one that trying all of them would choose."""
+    steps, tried = [int(256 * 1.15**n) for n in range(40)] + [SCAN], []
+
+    def reach(ef: int) -> recall.Reach:
+        tried.append(ef)
+        return recall.Reach(1.0 if ef == SCAN else 1 - missed * (256 / ef) ** power, ef, 1.0)
+
+    first, last = recall._first_enough(steps, reach, 0.992)
+    assert len(tried) <= 8
+    assert (first.ef, last) == (256, next(one for one in map(reach, steps) if one.found >= 0.992))
