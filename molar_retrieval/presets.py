@@ -5,7 +5,7 @@ from typing import Any, Literal
 Preset = Literal["instant", "fast", "default", "best"]
 PRESETS: dict[Preset, dict[str, Any]] = {
     "instant": {"towers": (), "rerank": False, "horizon": "next"},
-    "fast": {"towers": ("collaborative",), "epochs": 5},
+    "fast": {"towers": ("collaborative",), "epochs": 7},
     "default": {},
     "best": {"dim": 256, "dropout": 0.3, "epochs": 20},
 }
