@@ -227,8 +227,8 @@ class Evaluator:
         leaks.check(walk.split)
         going = arms(plan.models or self.suite.models, self.settings)
         runner = self._runner(walk.split, "hide")
-        place, candidates = self.root / "walks", runner.task.candidates
-        walking = WalkRunner(walk, self.workspace, self.settings, candidates, self.suite.k, place, self.memory)
+        place, k = self.root / "walks", self.suite.k
+        walking = WalkRunner(walk, self.workspace, self.settings, runner.task, k, place, self.memory)
         trials = {}
         for arm in going:
             try:

@@ -4,12 +4,12 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
 
-from molar_eval.cases import Mask
+from molar_eval.models.base import Task
 from molar_eval.models.variants import link
 from molar_eval.models.walking import Cost, Stop, WalkingArm
 from molar_eval.modules import of_making
@@ -41,15 +41,15 @@ class WalkTrial:
 class WalkRunner:
     """A walk made ready for arms, which start from one training that they share.
 
-    ``base`` has the catalogue and its content vectors, ``options`` are those of the first training, ``candidates`` says
-    which items may be recommended, shape (n_items,). Lists have length ``k``, ``memory`` are bytes for scores, below
-    ``root`` steps are kept.
+    ``base`` has the catalogue and its content vectors, ``options`` are those of the first training, ``task`` is what
+    models may see besides the past. Lists have length ``k``, ``memory`` are bytes for scores, below ``root`` steps are
+    kept.
     """
 
     walk: Walk
     base: Workspace
     options: MolarSettings
-    candidates: Mask
+    task: Task
     k: int
     root: Path
     memory: int
@@ -90,14 +90,15 @@ class WalkRunner:
         step = self.walk.steps[number]
         past = self.walk.past(step.begin)
         shutil.rmtree(place, ignore_errors=True)
-        stop = Stop(self._workspace(place, past), former, past, self.walk.past(self.walk.start))
+        task = replace(self.task, training=past, folder=place / "model")
+        stop = Stop(self._workspace(place, past), former, task, self.walk.past(self.walk.start))
         scorer, cost = arm.advance(stop, progress)
         began = time.perf_counter()
         ranked = rank(
             self.walk.cases_of(step),
             scorer.scores,
             k=self.k,
-            candidates=self.candidates,
+            candidates=self.task.candidates,
             finish=scorer.finish,
             memory=self.memory,
             progress=progress,
@@ -123,7 +124,7 @@ class WalkRunner:
 
     def _name(self, arm: WalkingArm | None = None) -> str:
         content = self.base["content"].require()[1].fingerprint
-        key = [self.walk.split.fingerprint, self.walk.start, content, self.k, self.candidates.tobytes().hex()]
+        key = [self.walk.split.fingerprint, self.walk.start, content, self.k, self.task.candidates.tobytes().hex()]
         key += [self.options.model_dump(mode="json", include={"split", "cf", "align"}), of_making(*_CODE)]
         return fingerprint.of_json([*key, *([] if arm is None else [arm.name, dict(arm.settings)])])
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from molar_eval.metrics.accuracy import accuracy
+from molar_eval.models.baselines import baselines
 from molar_eval.models.walking import ANEW, Cost
 from molar_eval.report.schema import Estimate, WalkArm, WalkResult, WalkStep
 from molar_eval.results import estimate
@@ -16,20 +17,24 @@ from molar_eval.walk import WalkTrial
 
 
 def walk_result(walk: Walk, arms: Mapping[str, WalkTrial], suite: Suite) -> WalkResult:
-    """The walk by arm; the share that is kept has an interval over users, all of whose cases are drawn together."""
+    """The walk by arm; the share that is kept has an interval over users, all of whose cases are drawn together.
+
+    Ways to go on with an alignment keep a share of training it anew, at a share of the cost; baselines do not.
+    """
     cases, key = walk.cases, next(iter(walk.split.tests))
+    going_on = set(arms) - {ANEW, *baselines()} if ANEW in arms else set()
     values = {
         name: accuracy(one.trial.ranked[key].ranks, cases.offsets, suite.cutoffs)[suite.primary]
         for name, one in arms.items()
     }
 
     def kept(name: str) -> Estimate | None:
-        if ANEW not in arms or name == ANEW or not values[ANEW].any():
+        if name not in going_on or not values[ANEW].any():
             return None
         return estimate(clustered_ratio(values[name], values[ANEW], cases.user, resamples=suite.resamples))
 
     def share(name: str, of: Callable[[Cost], float]) -> float | None:
-        if ANEW not in arms or name == ANEW:
+        if name not in going_on:
             return None
         own, whole = (sum(map(of, arms[one].costs)) for one in (name, ANEW))
         return own / whole

@@ -1,6 +1,7 @@
 """A walk through time: what each step may see, what its arms do, what the report says."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import made_up_report as made_up
 import numpy as np
@@ -11,10 +12,12 @@ from test_eval_splits import log_of
 
 from molar_eval.evaluate import Evaluator
 from molar_eval.leaks import check
-from molar_eval.models.walking import arms
+from molar_eval.models.base import Task
+from molar_eval.models.walking import Stop, arms, last_held_out
 from molar_eval.report import walking
 from molar_eval.report.schema import Estimate, WalkArm, WalkResult, WalkStep
 from molar_eval.report.write import read_report, write_report
+from molar_eval.splits.base import single_cases
 from molar_eval.splits.prequential import prequential
 from molar_eval.suite import Suite
 from molar_eval.walk import WalkRunner
@@ -119,7 +122,14 @@ def test_a_log_that_is_too_short_is_refused_with_the_numbers():
 
 
 ARMS = ("updated", "trained anew", "as it was", "all as it was")
+BASELINES = ("recent popularity", "item-kNN")
 WARM = "updated, warm start"
+
+
+def task_of(log):
+    """What models may see besides the past of a window."""
+    everything = np.ones(log.n_items, bool)
+    return Task(log, single_cases(log, np.zeros(0, np.int64)), everything, None, "hide", Path())
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +151,7 @@ def suite():
     return Suite(
         name="small",
         description="A short walk.",
-        models=(*ARMS, WARM),
+        models=(*ARMS, *BASELINES, WARM),
         splits=[{"split": "prequential", "options": options}],
         resamples=200,
         index=False,
@@ -159,7 +169,7 @@ def finished(workspace, suite, settings):
 def test_the_report_tells_each_step_and_what_is_kept(finished):
     (split,) = read_report(finished.folder / "report.json").splits
     walk = split.walk
-    assert [model.name for model in split.models] == list(ARMS)
+    assert [model.name for model in split.models] == [*ARMS, *BASELINES]
     assert any("no towers" in note for note in finished.report.notes)
     assert split.against == walk.reference == "trained anew"
     assert sum(step.cases for step in walk.steps) == split.cases
@@ -167,7 +177,8 @@ def test_the_report_tells_each_step_and_what_is_kept(finished):
     for model, arm in zip(split.models, walk.arms, strict=True):
         total = sum(value * step.cases for value, step in zip(arm.values, walk.steps, strict=True))
         assert total / split.cases == pytest.approx(model.metrics["ndcg@10"].mean, abs=1e-5)
-    updated, anew, fresh, _ = walk.arms
+    updated, anew, fresh, _, *others = walk.arms
+    assert all(arm.kept is arm.cost is arm.cpu_cost is None and all(arm.seconds) for arm in others)
     assert 0 < updated.cpu_cost < 1
     assert anew.kept is None
     assert all(anew.seconds)
@@ -183,13 +194,13 @@ def test_the_report_tells_each_step_and_what_is_kept(finished):
 def test_a_second_walk_reads_its_steps_and_a_killed_one_goes_on(finished, workspace, suite, settings):
     told = []
     again = Evaluator(workspace, suite, settings, tell=told.append).run()
-    assert ["kept from before" in line for line in told] == [True] * len(ARMS) + [False]
+    assert ["kept from before" in line for line in told] == [True] * (len(ARMS) + len(BASELINES)) + [False]
     assert again.report.splits[0].walk == finished.report.splits[0].walk
     (anew,) = (workspace.root / "evaluation" / "walks").glob("trained-anew-*")
     (anew / "step-002.json").unlink()  # killed before its last step was over
     told.clear()
     continued = Evaluator(workspace, suite, settings, tell=told.append).run()
-    assert [("fitted in" in line) for line in told] == [False, True, False, False, False]
+    assert [("fitted in" in line) for line in told] == [False, True] + [False] * 5
     assert [arm.values for arm in continued.report.splits[0].walk.arms] == [
         arm.values for arm in again.report.splits[0].walk.arms
     ]
@@ -206,10 +217,9 @@ def test_no_arm_sees_anything_of_a_window_before_it_is_asked(finished, workspace
     changed = prequential(replace(log, item=other), steps=3, window="week", least=2)
     lists = []
     for number, walk in enumerate((true, changed)):
-        everything = np.ones(log.n_items, bool)
-        runner = WalkRunner(walk, workspace, settings, everything, 10, tmp_path / str(number), 1 << 24)
+        runner = WalkRunner(walk, workspace, settings, task_of(log), 10, tmp_path / str(number), 1 << 24)
         found = {}
-        for arm in arms(ARMS, settings):
+        for arm in arms((*ARMS, *BASELINES), settings):
             items = runner.run(arm).trial.ranked["new items by week"].items
             for step in walk.steps:
                 for case in range(step.cases.start, step.cases.stop):
@@ -220,6 +230,26 @@ def test_no_arm_sees_anything_of_a_window_before_it_is_asked(finished, workspace
     assert all(lists[0][case] == lists[1][case] for case in common)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_baselines_choose_by_what_people_took_last_and_count_all_of_the_past(seed, workspace):
+    log = random_walk_log(seed)
+    held = last_held_out(task_of(log))
+    cases = held.validation
+    for user in range(log.n_users):
+        own = log.item[log.offsets[user] : log.offsets[user + 1]]
+        taken = held.training.item[held.training.offsets[user] : held.training.offsets[user + 1]]
+        new = len(own) >= 3 and own[-1] not in own[:-1]
+        assert taken.tolist() == (own[:-1] if new else own).tolist()
+        assert cases.targets[cases.user == user].tolist() == ([own[-1]] if new else [])
+        assert (cases.length[cases.user == user] == len(own) - 1).all()
+    (arm,) = arms(["popularity"], MolarSettings())
+    scorer, cost = arm.advance(Stop(workspace, workspace, task_of(log), log))
+    counts = np.bincount(log.item, minlength=log.n_items).astype(np.float32)
+    counts[counts == 0] = -np.inf
+    assert (scorer.scores(cases.inputs()) == counts).all()
+    assert cost.seconds > 0
+
+
 @pytest.mark.parametrize(
     ("name", "unread", "onwards"), [(WARM, None, True), ("updated", 0.0001, True), ("updated", 0.9, False)]
 )
@@ -228,7 +258,7 @@ def test_towers_are_trained_on_from_the_step_before(workspace, tmp_path, name, u
     walk = prequential(log, steps=2, window="week", least=2)
     flags = {"align": {**SMALL_ALIGNMENT, "threads": 1}, "update": {"drift": None, "unread": unread}}
     options = MolarSettings.load(tmp_path, environ={}, flags=flags)
-    runner = WalkRunner(walk, workspace, options, np.ones(log.n_items, bool), 10, tmp_path / "walk", 1 << 24)
+    runner = WalkRunner(walk, workspace, options, task_of(log), 10, tmp_path / "walk", 1 << 24)
     (arm,) = arms([name], options)
     found = runner.run(arm)
     assert len(found.costs) == 2

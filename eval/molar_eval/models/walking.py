@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -10,8 +10,11 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from molar_eval.cases import Scores
-from molar_eval.models.base import Kind, Scorer, Tested
+from molar_eval.models.base import Kind, Scorer, Task, Tested
+from molar_eval.models.baselines import baselines
 from molar_eval.models.molar import MolarScorer
+from molar_eval.models.tuning import Baseline
+from molar_eval.splits.base import is_first, single_cases
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.drift import reason
@@ -22,6 +25,7 @@ from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.experts.trend import DAY
 from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.holdout import LEAST
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
@@ -37,14 +41,19 @@ class Stop:
     Attributes:
         workspace: The arm's own for this step, with catalogue, content vectors and the log of the past.
         former: The one that it left at the step before; the first time that of the first training, which all share.
-        past: The interactions before the window.
+        task: What a model that is fitted anew may see: the interactions before the window, all of them to train on.
         start: Those that the first training saw.
     """
 
     workspace: Workspace
     former: Workspace
-    past: InteractionLog
+    task: Task
     start: InteractionLog
+
+    @property
+    def past(self) -> InteractionLog:
+        """The interactions before the window."""
+        return self.task.training
 
 
 @dataclass(frozen=True)
@@ -165,6 +174,42 @@ class AsItWas(_Walking):
         return _Former(model, stop.workspace, {}, moment=published, fresh=self.fresh), Cost()
 
 
+@dataclass(frozen=True)
+class FittedAnew:
+    """A baseline that is fitted on all of the past, by the setting that finds best what people took last in it."""
+
+    model: Baseline
+    kind: Kind = field(default="baseline", init=False)
+    stochastic: bool = field(default=False, init=False)
+
+    @property
+    def name(self) -> str:
+        """As it stands in tables."""
+        return self.model.name
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that shapes the result but the data."""
+        return self.model.settings
+
+    def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
+        """See :class:`WalkingArm`; DataError if the data lack what the model needs."""
+        with Stopwatch() as watch:
+            chosen = self.model.fit(last_held_out(stop.task), 0, progress).facts["chosen"]
+            scorer = type(self.model)([chosen]).fit(stop.task, 0, progress)
+        return scorer, watch.cost
+
+
+def last_held_out(task: Task) -> Task:
+    """The task with the last interaction of everybody who has three and took something new in it to choose by."""
+    log = task.training
+    last = log.offsets[1:][np.diff(log.offsets) >= LEAST] - 1
+    last = last[is_first(log)[last]]
+    fitted = np.ones(len(log), bool)
+    fitted[last] = False
+    return replace(task, training=log.select(fitted), validation=single_cases(log, last))
+
+
 @dataclass
 class _Former(MolarScorer):
     """A model that is asked later than it was published, by what was known of demand at that ``moment``, in seconds."""
@@ -189,9 +234,10 @@ def carry(former: Workspace, workspace: Workspace) -> None:
 
 
 def arms(names: Sequence[str], options: MolarSettings) -> list[WalkingArm]:
-    """The arms of these names; a SettingsError names those that there are."""
+    """The arms of these names, baselines among them; a SettingsError names those that there are."""
     updated = [Updated(options, when) for when in get_args(When)]
     every: list[WalkingArm] = [Anew(options), *updated, AsItWas(options), AsItWas(options, fresh=False)]
+    every += [FittedAnew(model) for make in baselines().values() if isinstance(model := make(), Baseline)]
     known = {arm.name: arm for arm in every}
     for name in names:
         if name not in known:

@@ -125,7 +125,7 @@ class WalkArm(Record):
     values: list[Figure] = Field(description="the primary metric of each step's cases, mean")
     seconds: list[Figure] = Field(description="wall time of learning at each step")
     cpu_seconds: list[Figure] = Field(description="the same in processor time, over all threads")
-    kept: Estimate | None = Field(description="share of the reference's sum of the metric over all cases, same cases")
+    kept: Estimate | None = Field(description="share of the reference's sum of the metric; null: itself, a baseline")
     cost: Figure | None = Field(description="share of the reference's wall time of learning, all steps")
     cpu_cost: Figure | None = Field(description="the same in processor time")
 

@@ -45,7 +45,7 @@ def by_step(split: SplitResult, walk: WalkResult) -> Markup:
 def kept(split: SplitResult, walk: WalkResult) -> Markup | None:
     """The share of the reference's metric that each other arm has kept so far; None for a short walk, or without it."""
     whole = next((arm for arm in walk.arms if arm.name == walk.reference), None)
-    others = [arm for arm in walk.arms if arm.name != walk.reference]
+    others = [arm for arm in walk.arms if arm.kept is not None]
     if whole is None or not others or len(walk.steps) <= _SETTLED or not any(whole.values[:_SETTLED]):
         return None
     counts = [step.cases for step in walk.steps]
