@@ -298,7 +298,7 @@ class Making(Foretelling):
         Every model is trained anew on each split's own past and ranks the whole catalogue. What was computed is kept.
 
         Args:
-            suite: ``quick``, ``paper``, ``temporal``, ``cold``, ``prequential``, or a TOML file.
+            suite: ``quick``, ``paper``, ``temporal``, ``cold``, ``prequential``, ``rolling``, or a TOML file.
             models: Only these models.
             slices: Item or user columns to report by.
             seeds: Seeds of models that depend on one.

@@ -364,6 +364,7 @@ def test_every_suite_beside_the_package_loads():
         "prequential",
         "quick",
         "referee",
+        "rolling",
         "temporal",
     ]
     for name in names():

@@ -32,7 +32,7 @@ def evaluate(
     ] = None,
     where: ConditionOption = None,
     suite: Annotated[
-        str, typer.Option(help="quick, paper, temporal, cold, referee, prequential, or a TOML file.")
+        str, typer.Option(help="quick, paper, temporal, cold, referee, prequential, rolling, or a TOML file.")
     ] = "quick",
     demo: Annotated[bool, option("Write the made-up shop beside the workspace and use it.", "--demo")] = False,
     seeds: Annotated[int | None, option("Seeds of models that depend on one.")] = None,
