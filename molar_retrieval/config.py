@@ -170,8 +170,8 @@ class AlignSettings(Settings):
         description="most recent items of a user that the network reads; None: by the log's histories",
     )
     dropout: float = Field(0.2, ge=0, lt=1)
-    epochs: int = Field(16, ge=1, le=100_000)
-    patience: int = Field(4, ge=1, description="epochs without a better validation score before it stops")
+    epochs: int = Field(24, ge=1, le=100_000)
+    patience: int = Field(8, ge=1, description="epochs without a better validation score before it stops")
     batch_tokens: int | None = Field(
         None,
         ge=64,
