@@ -160,6 +160,9 @@ class AlignSettings(Settings):
         multiple_of=8,
         description="width of the collaborative tower; None: by the size of the log",
     )
+    members: int = Field(
+        1, ge=1, le=16, description="collaborative towers from random starts of their own, whose scores are summed"
+    )
     content_dim: int = Field(64, ge=8, le=_WIDEST, multiple_of=8, description="width of the content tower")
     blocks: int = Field(2, ge=1, le=100, description="attention blocks of the collaborative tower")
     content_blocks: int = Field(1, ge=0, le=100, description="attention blocks of the content tower")

@@ -54,7 +54,7 @@ class Sizes:
     def of(cls, settings: MolarSettings, interactions: int, people: int, items: int) -> Self:
         """Counts of a shop, and the rest by its settings; an item's content has as many blocks as may be."""
         align = settings.align
-        width = align.dim or (_WIDE if interactions >= _LARGE else _NARROW)
+        width = align.members * (align.dim or (_WIDE if interactions >= _LARGE else _NARROW))
         features = _BLOCKS * align.content_dims
         width = width if align.towers else 0
         return cls(interactions, people, items, settings.cf.factors, features, width=width, partners=align.partners)

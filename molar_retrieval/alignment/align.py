@@ -302,7 +302,7 @@ def _train(
         "learned_until": learned_until(data.log),
         "validation_cases": len(data.cases),
         "cold_cases": int((~data.warm[data.cases.targets]).sum()),
-        "sizes": {"dim": settings.dim, "history": settings.history, "batch_tokens": settings.batch_tokens},
+        "sizes": {name: getattr(settings, name) for name in ("dim", "members", "history", "batch_tokens")},
         "scores": _scores(data, chosen.fusion, chosen.ranks),
         "spared": {name: gain for score in state.scores for name, gain in score.spared.items()},
         "later": later,

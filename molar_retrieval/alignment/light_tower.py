@@ -130,6 +130,42 @@ class LightTower:
         return user
 
 
+@dataclass(frozen=True, eq=False)
+class LightEnsemble:
+    """A :class:`molar_retrieval.alignment.network.TowerEnsemble`; as a :class:`LightTower`."""
+
+    members: tuple[LightTower, ...]
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector, of all members together."""
+        return sum(member.dim for member in self.members)
+
+    @property
+    def history(self) -> int:
+        """How many items it was trained to read at once."""
+        return self.members[0].history
+
+    @property
+    def buckets(self) -> int:
+        """How many time gaps it tells apart."""
+        return self.members[0].buckets
+
+    def __call__(self, vectors: Matrix, timestamps: Rows) -> Matrix:
+        """See :class:`LightTower`."""
+        shares = np.split(vectors, len(self.members), axis=1)
+        users = [member(own, timestamps) for member, own in zip(self.members, shares, strict=True)]
+        return np.concatenate(users)
+
+
+def light_tower(tensors: Mapping[str, Array]) -> LightTower | LightEnsemble:
+    """From the state of a tower of the network, or of an ensemble; KeyError if a parameter is missing."""
+    count = len({name.split(".")[1] for name in tensors if name.startswith("members.")})
+    if not count:
+        return LightTower.of(tensors)
+    return LightEnsemble(tuple(LightTower.of(under(tensors, f"members.{n}.")) for n in range(count)))
+
+
 def _norm(tensors: Mapping[str, Array], name: str) -> _LightNorm:
     return _LightNorm(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 

@@ -13,7 +13,7 @@ the manner of HSTU (arXiv 2402.17152) and LiGR (arXiv 2502.03417).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -54,17 +54,23 @@ def time_gaps(timestamps: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TowerShape:
-    """Sizes of one tower."""
+    """Sizes of one tower, or of an ensemble of some ``members``, whose vectors together have ``dim`` numbers."""
 
     dim: int
     blocks: int
     history: int
     dropout: float
+    members: int = 1
 
     @property
     def heads(self) -> int:
         """Attention heads, of 32 dimensions or more each."""
         return max(heads for heads in range(1, max(1, self.dim // HEAD) + 1) if self.dim % heads == 0)
+
+    @property
+    def member(self) -> "TowerShape":
+        """Sizes of one member."""
+        return replace(self, dim=self.dim // self.members, members=1)
 
 
 def tower_shapes(settings: AlignSettings) -> dict[str, TowerShape]:
@@ -74,8 +80,9 @@ def tower_shapes(settings: AlignSettings) -> dict[str, TowerShape]:
     """
     if settings.dim is None or settings.history is None:
         raise ValueError("the sizes are open")
+    own, members = settings.dim * settings.members, settings.members
     shapes = {
-        "collaborative": TowerShape(settings.dim, settings.blocks, settings.history, settings.dropout),
+        "collaborative": TowerShape(own, settings.blocks, settings.history, settings.dropout, members),
         "content": TowerShape(settings.content_dim, settings.content_blocks, settings.history, settings.dropout),
     }
     return {name: shapes[name] for name in settings.towers}
@@ -206,6 +213,27 @@ class Tower(nn.Module):
         return list(torch.split(bias, self.shape.heads))
 
 
+class TowerEnsemble(nn.Module):
+    """Towers from random starts of their own, each with its share of the columns of all vectors.
+
+    So the score of an item is the sum of theirs (deep ensembles, Lakshminarayanan et al. 2017, arXiv 1612.01474).
+    """
+
+    def __init__(self, shape: TowerShape) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Tower(shape.member) for _ in range(shape.members))
+
+    def forward(self, vectors: Tensor, gaps: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """See :class:`Tower`; ``dim`` is that of all members together."""
+        shares = vectors.chunk(len(self.members), -1)
+        return torch.cat([member(own, gaps, lengths) for member, own in zip(self.members, shares, strict=True)], -1)
+
+
+def tower_of(shape: TowerShape) -> Tower | TowerEnsemble:
+    """A fresh tower, or an ensemble of some."""
+    return Tower(shape) if shape.members == 1 else TowerEnsemble(shape)
+
+
 class _Lookup(torch.autograd.Function):
     """``table[index]`` with the columns first: (R, C), (…) → (C, …), a column at a time, which is fastest on a CPU."""
 
@@ -273,7 +301,7 @@ class PostAlignment(nn.Module):
     def __init__(self, shapes: Mapping[str, TowerShape], n_items: int, features: Tensor, factors: int) -> None:
         super().__init__()
         self.shapes = dict(shapes)
-        self.towers = nn.ModuleDict({name: Tower(shape) for name, shape in shapes.items()})
+        self.towers = nn.ModuleDict({name: tower_of(shape) for name, shape in shapes.items()})
         sides: dict[str, nn.Module] = {
             name: ContentMap(features, shape.dim) if name == "content" else ItemEmbedding(n_items, shape.dim)
             for name, shape in shapes.items()

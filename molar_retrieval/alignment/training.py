@@ -333,9 +333,10 @@ class TowerTrainer(Trainer[EpochScore]):
     def _next_item(
         self, name: str, history: History, targets: Tensor, counts: Tensor, random: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The cross-entropy of one tower, and its user vectors; the content tower is not asked about withheld items.
+        """The cross-entropy of one tower, summed over the members of an ensemble, and its user vectors.
 
-        All item vectors of a step are made at once, as that is cheaper for a map of content.
+        The content tower is not asked about withheld items. All item vectors of a step are made at once, as that is
+        cheaper for a map of content.
         """
         pool = self.pools[name]
         if name == "content":
@@ -347,8 +348,10 @@ class TowerTrainer(Trainer[EpochScore]):
         states: Tensor = self.network.towers[name](had.view(*history.items.shape, -1), history.gaps)
         if not len(pool):
             return states.sum() * 0, states  # with a gradient, of zeros
-        users = states.flatten(0, 1)
-        return sampled_softmax(users, next_ones, others, targets, sampled, len(pool), counts), states
+        shares = (t.chunk(self.network.shapes[name].members, -1) for t in (states.flatten(0, 1), next_ones, others))
+        members = zip(*shares, strict=True)
+        losses = [sampled_softmax(u, v, w, targets, sampled, len(pool), counts) for u, v, w in members]
+        return torch.stack(losses).sum(), states
 
     def _alignment(self, windows: Windows, content: Tensor, lengths: Tensor) -> Tensor:
         """The contrastive loss between content user vectors and ALS user factors, for whole histories."""
@@ -374,15 +377,17 @@ def build_network(data: TrainingData, settings: AlignSettings) -> PostAlignment:
     network = PostAlignment(tower_shapes(settings), data.log.n_items, features, data.factors.users.shape[1])
     side = network.items["collaborative"] if "collaborative" in network.shapes else None
     if isinstance(side, ItemEmbedding):
-        width = side.weight.shape[1]
+        shape = network.shapes["collaborative"]
+        width = shape.member.dim
         half = width // 2 if settings.als_start and settings.content_start else 0
         with torch.no_grad():
-            if settings.als_start:
-                start = torch.from_numpy(_principal(data.factors.items[data.warm], half or width))
-                side.weight[torch.from_numpy(data.warm), : start.shape[1]] = start
-            if settings.content_start:
-                start = torch.from_numpy(_principal(data.features, width - half))
-                side.weight[:, half : half + start.shape[1]] = start
+            for own in side.weight.chunk(shape.members, -1):
+                if settings.als_start:
+                    start = torch.from_numpy(_principal(data.factors.items[data.warm], half or width))
+                    own[torch.from_numpy(data.warm), : start.shape[1]] = start
+                if settings.content_start:
+                    start = torch.from_numpy(_principal(data.features, width - half))
+                    own[:, half : half + start.shape[1]] = start
     return network
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from molar_retrieval.alignment.light_tower import LightTower
+from molar_retrieval.alignment.light_tower import LightEnsemble, LightTower, light_tower
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import StaleArtefactError
@@ -86,7 +86,7 @@ class UserEncoder:
         habits: What people take again, which has the last range; None: nothing is known of it.
     """
 
-    towers: Mapping[str, LightTower]
+    towers: Mapping[str, LightTower | LightEnsemble]
     items: Mapping[str, Matrix]
     features: Matrix
     parts: tuple[str, ...]
@@ -107,7 +107,7 @@ class UserEncoder:
             again = facts.get("habits")
             side = {"collaborative": "weight", "content": "project.weight"}
             return cls(
-                {name: LightTower.of(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
+                {name: light_tower(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
                 {name: tensors[f"{NETWORK}items.{name}.{side[name]}"] for name in names},
                 tensors["features"],
                 (*dense, TREND),

@@ -18,6 +18,7 @@ from molar_retrieval.alignment.cold_start import model_ranks
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.training import TowerTrainer
+from molar_retrieval.alignment.user_encoder import UserEncoder
 from molar_retrieval.alignment.validation import means
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import factorise, has_people, held_out, open_log
@@ -249,6 +250,17 @@ def test_towers_from_the_environment(walked, towers):
     names = {towers} - {""}
     assert set(model.network.shapes) == names
     assert set(report.facts["weights"]) == {*names, "linear"}
+
+
+def test_an_ensemble_of_towers_is_published_as_one_longer_vector(walked):
+    settings = settings_of(walked.root, {"MOLAR_ALIGN_MEMBERS": "2"}, epochs=1)
+    report = align(walked, settings)
+    model = check(walked, settings, report)
+    assert report.facts["sizes"]["members"] == 2
+    assert model.network.shapes["collaborative"].dim == 2 * settings.align.dim
+    encoder, log = UserEncoder.open(report.folder), open_log(walked)
+    rows = np.arange(log.n_users)
+    np.testing.assert_allclose(encoder.users(log, rows).dense, model.dense_users(log, rows), atol=1e-4)
 
 
 @pytest.mark.parametrize("preset", ["instant", "default"])

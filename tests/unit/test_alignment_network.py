@@ -12,6 +12,7 @@ from molar_retrieval.alignment.network import (
     TowerShape,
     _Lookup,
     time_gaps,
+    tower_of,
     tower_shapes,
 )
 from molar_retrieval.alignment.vectors import item_sides
@@ -118,10 +119,27 @@ def test_heads_divide_the_width(dim, heads):
     assert encode(network, [[1, 2]], [[0, 1]])[0].shape == (1, 2, dim)
 
 
+def test_members_of_an_ensemble_read_and_write_their_own_columns():
+    torch.manual_seed(1)
+    ensemble = tower_of(TowerShape(24, 2, 12, 0.3, members=3)).eval()
+    vectors, asked = torch.randn(2, 5, 24), history([[3, 4, 5, 6, 7]] * 2, [[0, 9, 20, 400, 5000]] * 2)
+    assert len(ensemble.members) == 3
+    assert not torch.equal(ensemble.members[0].blocks[0].out.weight, ensemble.members[1].blocks[0].out.weight)
+    for at in ((), (torch.tensor([5, 2]),)):
+        found = ensemble(vectors, asked.gaps, *at)
+        assert found.shape == ((2, 24) if at else (2, 5, 24))
+        for number, member in enumerate(ensemble.members):
+            own = slice(8 * number, 8 * number + 8)
+            assert torch.equal(found[..., own], member(vectors[..., own], asked.gaps, *at))
+
+
 def test_shapes_are_those_of_the_towers_that_are_named():
     settings = AlignSettings(dim=32, content_dim=16, blocks=3, content_blocks=0, history=9, dropout=0.1)
     both = tower_shapes(settings)
     assert both == {"collaborative": TowerShape(32, 3, 9, 0.1), "content": TowerShape(16, 0, 9, 0.1)}
+    several = tower_shapes(settings.model_copy(update={"members": 3}))
+    assert several == both | {"collaborative": TowerShape(96, 3, 9, 0.1, members=3)}
+    assert several["collaborative"].member == both["collaborative"]
     assert list(tower_shapes(settings.model_copy(update={"towers": ("content",)}))) == ["content"]
     assert tower_shapes(settings.model_copy(update={"towers": ()})) == {}
     for open_size in ("dim", "history"):

@@ -9,8 +9,8 @@ from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.fusion import Gain
 from molar_retrieval.alignment.network import History
 from molar_retrieval.alignment.training import EpochScore, TowerTrainer, TrainingData, train, validate
-from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
-from molar_retrieval.alignment.vectors import encode_users
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, withheld_items
+from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.encoders.base import VectorBlock
@@ -152,6 +152,45 @@ def test_one_tower_alone_is_trained_and_judged_by_itself(data, tmp_path, tower):
     assert state.best.towers == {tower: state.best.ndcg}
     chance = np.mean([1 / np.log2(1 + r) if r <= 10 else 0 for r in range(1, N_ITEMS + 1)])
     assert state.best.ndcg > 1.5 * chance
+
+
+def test_members_of_an_ensemble_learn_for_themselves_and_find_more_together(data, tmp_path):
+    settings = changed(towers=("collaborative",), members=3, epochs=6)
+    start = TowerTrainer(data, settings, "run").network
+    tables = start.items["collaborative"].weight.chunk(3, -1)
+    assert all(torch.equal(table[:, :8], tables[0][:, :8]) for table in tables), "all start from ALS"
+    network, state = train(data, settings, tmp_path, "run")
+    cases = np.arange(len(data.cases))
+    users = encode_users(network, data.cases.histories(), cases, precision="float32")["collaborative"]
+    items = item_sides(network, data.warm)["collaborative"]
+    alone = [
+        ndcg(ranks(data.cases, Dense(*own).scores))
+        for own in zip(np.split(users, 3, 1), np.split(items, 3, 1), strict=True)
+    ]
+    assert len(set(alone)) == 3
+    assert state.best.ndcg > np.mean(alone)
+
+
+def test_the_loss_of_an_ensemble_is_the_sum_of_its_members(data):
+    trainer = TowerTrainer(data, changed(towers=("collaborative",), members=2, dropout=0.0), "run")
+    rows = torch.arange(12)
+    gaps = torch.zeros(1, 12, 12, dtype=torch.int64)
+    history = History(rows[None, :], gaps, torch.tensor([12]))
+
+    def loss():
+        everything = torch.ones(12, dtype=torch.bool)
+        return trainer._next_item("collaborative", history, rows + 1, everything, np.random.default_rng(0))[0].item()
+
+    def alone(number):
+        one = TowerTrainer(data, changed(towers=("collaborative",), dropout=0.0), "run")
+        one.network.towers["collaborative"] = trainer.network.towers["collaborative"].members[number]
+        own = trainer.network.items["collaborative"].weight.chunk(2, -1)[number]
+        with torch.no_grad():
+            one.network.items["collaborative"].weight.copy_(own)
+        everything = torch.ones(12, dtype=torch.bool)
+        return one._next_item("collaborative", history, rows + 1, everything, np.random.default_rng(0))[0].item()
+
+    assert loss() == pytest.approx(alone(0) + alone(1), rel=1e-5)
 
 
 def test_without_towers_nothing_is_trained_or_written(data, tmp_path):

@@ -13,9 +13,9 @@ from eval_model_tasks import log_of
 
 from molar_indexes.encoder import carried
 from molar_indexes.generations import open_generation
-from molar_retrieval.alignment.light_tower import LightTower
+from molar_retrieval.alignment.light_tower import LightTower, light_tower
 from molar_retrieval.alignment.light_tower import time_gaps as light_gaps
-from molar_retrieval.alignment.network import TIME_BUCKETS, Tower, TowerShape, time_gaps
+from molar_retrieval.alignment.network import TIME_BUCKETS, Tower, TowerShape, time_gaps, tower_of
 from molar_retrieval.alignment.store import described, open_model, save
 from molar_retrieval.alignment.user_encoder import FILE, UserEncoder
 from molar_retrieval.collaborative.factors import open_log
@@ -95,15 +95,22 @@ def test_parts_without_a_weight_are_left_out(light, tmp_path):
 
 @pytest.mark.parametrize(
     "shape",
-    [TowerShape(8, 0, 5, 0.0), TowerShape(24, 1, 4, 0.0), TowerShape(64, 3, 20, 0.0), TowerShape(128, 2, 200, 0.0)],
-    ids=lambda shape: f"{shape.blocks} blocks of {shape.dim}",
+    [
+        TowerShape(8, 0, 5, 0.0),
+        TowerShape(24, 1, 4, 0.0),
+        TowerShape(64, 3, 20, 0.0),
+        TowerShape(128, 2, 200, 0.0),
+        TowerShape(48, 2, 20, 0.0, members=2),
+        TowerShape(24, 0, 20, 0.0, members=3),
+    ],
+    ids=lambda shape: f"{shape.members} of {shape.blocks} blocks, {shape.dim} in all",
 )
 def test_a_tower_of_any_shape(shape):
     torch.manual_seed(shape.dim)
-    tower = Tower(shape).eval()
+    tower = tower_of(shape).eval()
     for parameter in tower.parameters():
         torch.nn.init.normal_(parameter, std=shape.dim**-0.5)
-    light = LightTower.of({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
+    light = light_tower({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
     assert (light.dim, light.history) == (shape.dim, shape.history)
     random = np.random.default_rng(0)
     for length in {1, 2, shape.history}:

@@ -21,8 +21,8 @@ from molar_indexes.device import contents, export, write
 from molar_indexes.device.encoder import onnx_model
 from molar_indexes.privacy.known import needles_of
 from molar_indexes.recommender import Recommender
-from molar_retrieval.alignment.light_tower import LightTower, time_gaps
-from molar_retrieval.alignment.network import Tower, TowerShape
+from molar_retrieval.alignment.light_tower import light_tower, time_gaps
+from molar_retrieval.alignment.network import TowerShape, tower_of
 from molar_retrieval.errors import BackendError, DataError, RequestError
 from molar_retrieval.privacy.scan import scan
 from molar_retrieval.ranking.rules import Rules
@@ -33,7 +33,10 @@ PUBLISHED = {
     "ort.wasm.bundle.min.js": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
     "ort-wasm-simd-threaded.wasm.gz": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
-SHAPES = [TowerShape(8, 0, 5, 0.0), TowerShape(24, 1, 4, 0.0), TowerShape(64, 3, 20, 0.0), TowerShape(128, 2, 200, 0.0)]
+SHAPES = [
+    TowerShape(8, 0, 5, 0.0), TowerShape(24, 1, 4, 0.0), TowerShape(64, 3, 20, 0.0), TowerShape(128, 2, 200, 0.0),
+    TowerShape(48, 2, 20, 0.0, members=2), TowerShape(24, 0, 20, 0.0, members=3),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +53,16 @@ def index_of(folder):
     return mapped(folder / manifest_of(folder)["files"]["index"])
 
 
-def tower_of(shape):
+def light_tower_of(shape):
     torch.manual_seed(shape.dim)
-    tower = Tower(shape).eval()
+    tower = tower_of(shape).eval()
     for parameter in tower.parameters():
         torch.nn.init.normal_(parameter, std=shape.dim**-0.5)
-    return LightTower.of({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
+    return light_tower({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
 
 
 def test_towers_of_every_shape_are_the_same_as_onnx():
-    towers = {f"t{number}": tower_of(shape) for number, shape in enumerate(SHAPES)}
+    towers = {f"t{number}": light_tower_of(shape) for number, shape in enumerate(SHAPES)}
     session = onnxruntime.InferenceSession(onnx_model(towers), providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     for length in (1, 2, 3, 200):
@@ -76,7 +79,7 @@ def test_towers_of_every_shape_are_the_same_as_onnx():
 
 def test_an_encoder_that_computes_otherwise_is_not_exported(trained, tmp_path, monkeypatch):
     sound = export.onnx_model
-    monkeypatch.setattr(export, "onnx_model", lambda towers: sound({**towers, "content": tower_of(SHAPES[2])}))
+    monkeypatch.setattr(export, "onnx_model", lambda towers: sound({**towers, "content": light_tower_of(SHAPES[2])}))
     with pytest.raises(BackendError, match="differs by"):
         molar.Shop(trained.shop, trained.workspace).export_device(tmp_path / "device")
     assert not (tmp_path / "device").exists()

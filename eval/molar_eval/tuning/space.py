@@ -1,7 +1,7 @@
 """What is turned: settings of ``[align]`` and ``[cf]``, in ranges about what they are, as far as they have an effect.
 
-Not among them: what decides how long training takes and is the preset's to say (epochs, patience, history), and the
-grids of the models that count, which choose by themselves. A range is widened to hold the present value.
+Not among them: what decides how long training takes and is the preset's to say (epochs, patience, members, history),
+and the grids of the models that count, which choose by themselves. A range is widened to hold the present value.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from molar_indexes.constraints import Constraints
 from molar_indexes.device.rules import shaping_rules
 from molar_indexes.sessions import SessionReader
 from molar_retrieval import columns
-from molar_retrieval.alignment.light_tower import LightTower
+from molar_retrieval.alignment.light_tower import LightEnsemble, LightTower
 from molar_retrieval.alignment.user_encoder import HistoryReading, UserEncoder
 from molar_retrieval.arrays import Array, Mask
 from molar_retrieval.errors import DataError
@@ -44,7 +44,7 @@ class DeviceContents:
 
     tensors: Mapping[str, Array]
     facts: Mapping[str, Any]
-    towers: Mapping[str, LightTower]
+    towers: Mapping[str, LightTower | LightEnsemble]
     ids: Sequence[str]
     payload: Mapping[str, Sequence[Any]]
     left_out: Sequence[str]

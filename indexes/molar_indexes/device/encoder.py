@@ -6,11 +6,12 @@ and every position, and take seconds. A test compares both for towers of every s
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molar_retrieval.alignment.light_tower import LightBlock, LightTower
+from molar_retrieval.alignment.light_tower import LightBlock, LightEnsemble, LightTower
 from molar_retrieval.arrays import Array, Matrix
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _NORM_EPSILON = 1e-5  # of torch's LayerNorm
 _END = 2**31 - 1
 
 
-def onnx_model(towers: Mapping[str, LightTower]) -> bytes:
+def onnx_model(towers: Mapping[str, LightTower | LightEnsemble]) -> bytes:
     """The towers as one model, serialised.
 
     Inputs are, for each tower, ``NAME.vectors``, the vectors of L ≥ 1 items, oldest first, shape (L, dim), and
@@ -85,7 +86,12 @@ class _Graph:
         return self.constant(np.array(values, np.int64))
 
 
-def _tower(graph: _Graph, tower: LightTower, vectors: str, gaps: str) -> str:
+def _tower(graph: _Graph, tower: LightTower | LightEnsemble, vectors: str, gaps: str) -> str:
+    if isinstance(tower, LightEnsemble):
+        ends = np.cumsum([0, *(member.dim for member in tower.members)]).tolist()
+        shares = [graph.columns(vectors, *span) for span in pairwise(ends)]
+        users = [_tower(graph, member, own, gaps) for member, own in zip(tower.members, shares, strict=True)]
+        return graph.node("Concat", *users, axis=1)
     x, last = vectors, len(tower.blocks) - 1
     distances = _distances(graph, vectors, tower.history) if tower.blocks else ""
     for number, block in enumerate(tower.blocks):
