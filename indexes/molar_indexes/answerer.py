@@ -24,6 +24,7 @@ from molar_retrieval.index import SparseVector, StoredItem, Vector
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import EVER
 from molar_retrieval.interactions.users import of_key
+from molar_retrieval.ranking.aims import Aim
 from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.query import Fallback, Query
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
@@ -141,8 +142,7 @@ class Answerer:
         if not rows:
             return self._popular(asked, began)
         user = self._reader(rows)
-        encoded = time.perf_counter()
-        return self._aligned(None, asked, user, {"encode": encoded - began})
+        return self._aligned(None, asked, user, {"encode": time.perf_counter() - began})
 
     def similar(self, item_id: str, query: Query, fallback: Fallback, now: datetime | None) -> Answer:
         """The items whose content is most like that of an item."""
@@ -194,7 +194,7 @@ class Answerer:
         encoded = time.perf_counter()
         places = self._searcher.find(queries, request, asked.index)
         rows = [placed.row for placed in places]
-        stored = self._ranker(asked).stored(rows)
+        stored = self._rankers.of(asked.state.items, asked.aim).stored(rows)
         like, notes = (None, []) if text is None else self._searcher.similarities(text, queries, rows)
         seconds = {"encode": encoded - began, "search": time.perf_counter() - encoded}
         answer = self._told(asked, request, "search", Listing(places, notes), stored, seconds, user_id)
@@ -223,7 +223,7 @@ class Answerer:
         asked = self._asked(query, now)
         asked.of(None)
         present = self._overlay.people(asked.state, users)
-        ranked = self._ranker(asked).ranked([asked.of(user) for user in present if user is not None])
+        ranked = self._rankers.ranked(asked.state.items, [asked.of(user) for user in present if user is not None])
         return (None if user is None else next(ranked) for user in present)
 
     def parts_of(
@@ -236,7 +236,7 @@ class Answerer:
         asked = self._asked(query, now)
         present = self._overlay.people(asked.state, users)
         known = [(asked.of(user), some) for user, some in zip(present, rows, strict=True) if user is not None]
-        told = self._ranker(asked).parts([request for request, _ in known], [some for _, some in known])
+        told = self._rankers.parts(asked.state.items, [one for one, _ in known], [some for _, some in known])
         return (None if user is None else next(told) for user in present)
 
     def rank_by(
@@ -245,17 +245,17 @@ class Answerer:
         users: Sequence[UserRecord],
         query: Query,
         now: datetime | None,
-        remembered: "Remembered",
+        remembered: "Mapping[Aim, Remembered]",
     ) -> Iterator[tuple[Listing, ...]]:
-        """Of several users the list by each of some constraints of this generation, as they are at one moment.
+        """Of several users the list by each of some constraints, with what is made once for all of these.
 
-        What these have in common is made once; ``remembered`` is to be of this :attr:`ranker`.
+        What is ``remembered`` is to be of the items of this :attr:`ranker`.
         """
         state = self._overlay.now()
         asked = [self._asked_of(one, state, query, now, "none") for one in rules]
         present = self._overlay.people(state, users)
         requests = [one.of(user) for user in present if user is not None for one in asked]
-        ranked = self._rankers.of(state.items, self._rankers.aim(query)).rank(requests, remembered)
+        ranked = self._rankers.rank(state.items, requests, remembered)
         return (tuple(Listing(()) if user is None else next(ranked) for _ in rules) for user in present)
 
     def present(self) -> tuple[Constraints, OverlayState]:
@@ -283,8 +283,9 @@ class Answerer:
         """What ranks the generation's items as they are now, where nothing is said of what for."""
         return self._rankers.of(self._overlay.now().items, self._rankers.aim(Query()))
 
-    def _ranker(self, asked: Posed) -> "Ranker":
-        return self._rankers.of(asked.state.items, asked.aim)
+    def ranker_of(self, user: UserRecord, now: datetime | None) -> "Ranker":
+        """The same for somebody at a moment."""
+        return self._rankers.for_request(self._overlay.now().items, RankingRequest(Query(), user, now=now))
 
     def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> Posed:
         """A question with all that it is answered from, of one moment, which the answer's id tells."""
@@ -296,9 +297,9 @@ class Answerer:
         if query.explain:  # before it is known who asks: an unknown language is refused whoever does
             self._speaker(query.language)
         now = datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC) if now is None else now
-        request = constraints.request(query, state.items, now, fallback).noting(*state.notes)
-        noted = request if self.refused is None else request.noting(self.refused)
-        return Posed(constraints, state, noted, self._rankers.aim(query))
+        notes = state.notes if self.refused is None else (*state.notes, self.refused)
+        request = constraints.request(query, state.items, now, fallback).noting(*notes)
+        return Posed(constraints, state, request, self._rankers.aim(query))
 
     def _person(
         self, asked: Posed, user_id: str | None, session_id: str | None, as_of: int | None
@@ -339,7 +340,7 @@ class Answerer:
     def _popular(self, asked: Posed, began: float, user_id: str | None = None) -> Answer:
         """What most people took, where nothing else answers."""
         request = asked.of(None).hiding(asked.seen_since)
-        listing, stored = popular(self.generation, self._ranker(asked).stored, request)
+        listing, stored = popular(self.generation, self._rankers.of(asked.state.items, asked.aim).stored, request)
         seconds = {"search": time.perf_counter() - began}
         return self._told(asked, request, POPULARITY, listing, stored, seconds, user_id)
 
@@ -351,7 +352,7 @@ class Answerer:
 
     def _aligned(self, user_id: str | None, asked: Posed, user: UserRecord, seconds: dict[str, float]) -> Answer:
         began = time.perf_counter()
-        request, ranker = asked.of(user), self._ranker(asked)
+        ranker = self._rankers.for_request(asked.state.items, request := asked.of(user))
         gone = asked.seen_since.difference(request.hidden)
         if not gone:
             (listing,) = ranker.rank([request])

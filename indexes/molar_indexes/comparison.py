@@ -6,7 +6,7 @@ a draw.
 """
 
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from molar_indexes.users import UserRecord, Users
 from molar_retrieval import bounds, columns
 from molar_retrieval.index import StoredItem
 from molar_retrieval.interactions.users import of_key
+from molar_retrieval.ranking.aims import Aim
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.remembered import Remembered
 
@@ -135,13 +136,13 @@ class Compared:
     def __init__(self) -> None:
         self._ranker: Callable[[], Ranker | None] = lambda: None
         self._people: dict[str, UserRecord | None] = {}
-        self._remembered = Remembered()
+        self._remembered: dict[Aim, Remembered] = defaultdict(Remembered)
 
-    def of(self, answerer: Answerer) -> Remembered:
-        """What is known of the lists of an answerer; all else is forgotten."""
+    def of(self, answerer: Answerer) -> Mapping[Aim, Remembered]:
+        """What is known of the lists of an answerer, by what they are for; all else is forgotten."""
         if self._ranker() is not answerer.ranker:
             self._ranker = weakref.ref(answerer.ranker)
-            self._people, self._remembered = {}, Remembered()
+            self._people, self._remembered = {}, defaultdict(Remembered)
         return self._remembered
 
     def person(self, users: Users, key: str) -> UserRecord | None:

@@ -1,14 +1,24 @@
-"""What ranks the items of a generation as they are now: a ranker for every aim that lists are asked for."""
+"""What ranks the items of a generation as they are now: a ranker for every aim that lists are asked for.
 
+Of what somebody takes next it depends on the moment which weights answer: where those who come back have weights of
+their own, requests of several people are ranked by several rankers.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from molar_indexes.generations import Generation
 from molar_indexes.live_items import LiveItems
 from molar_retrieval.ranking.aims import NEXT, Aim, served
 from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.request import Listing, RankingRequest
 
 if TYPE_CHECKING:
+    from molar_retrieval.ranking.ranked import RankedList
     from molar_retrieval.ranking.ranker import Ranker
+    from molar_retrieval.ranking.remembered import Remembered
 
 
 class Rankers:
@@ -23,8 +33,39 @@ class Rankers:
         own = self._generation
         return served(own.aims, Aim(query.horizon or own.horizon, query.seen))
 
+    def aim_of(self, request: RankingRequest) -> Aim:
+        """The same for the user of a request, who may come back at its moment, or be in the middle of a visit."""
+        own, query, times = self._generation, request.query, () if request.user is None else request.user.times
+        now = time.time() if request.now is None else request.now.timestamp()
+        last = int(times[-1]) if len(times) else 0
+        return served(own.aims, Aim(query.horizon or own.horizon, query.seen).at(now, last))
+
+    def for_request(self, items: LiveItems, request: RankingRequest) -> "Ranker":
+        """What ranks the items for the user of a request."""
+        return self.of(items, self.aim_of(request))
+
+    def ranked(self, items: LiveItems, requests: Iterable[RankingRequest]) -> "Iterator[RankedList]":
+        """The lists of many requests, in their order; see :meth:`Ranker.ranked`."""
+        for aim, some in groupby(requests, self.aim_of):
+            yield from self.of(items, aim).ranked(list(some))
+
+    def rank(
+        self, items: LiveItems, requests: Iterable[RankingRequest], remembered: "Mapping[Aim, Remembered]"
+    ) -> Iterator[Listing]:
+        """The same, with what is remembered for each aim; see :meth:`Ranker.rank`."""
+        for aim, some in groupby(requests, self.aim_of):
+            yield from self.of(items, aim).rank(list(some), remembered[aim])
+
+    def parts(
+        self, items: LiveItems, requests: Sequence[RankingRequest], rows: Sequence[Sequence[int]]
+    ) -> Iterator[dict[int, dict[str, float]]]:
+        """The addends of some rows' scores for each request; see :meth:`Ranker.parts`."""
+        for aim, group in groupby(zip(requests, rows, strict=True), lambda one: self.aim_of(one[0])):
+            some, own = zip(*group, strict=True)
+            yield from self.of(items, aim).parts(some, own)
+
     def of(self, items: LiveItems, aim: Aim) -> "Ranker":
-        """What ranks the items for an aim of :meth:`aim`."""
+        """What ranks the items for an aim of these."""
         known = self._known
         if known is None or known[0] is not items:
             known = self._known = items, {NEXT: self._default(items)}

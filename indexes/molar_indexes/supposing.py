@@ -21,6 +21,7 @@ from molar_retrieval.ranking.query import Query, check_subjects
 
 if TYPE_CHECKING:
     from molar_retrieval.arrays import Array, Rows
+    from molar_retrieval.ranking.item_store import ItemStore
 
 LATEST = 50
 """Of the different items of a history so many, the latest, are looked at one by one; of long histories fewer."""
@@ -123,7 +124,7 @@ def origins_of(
         rows = [row for row in answerer.generation.index.rows(item_ids) if row is not None]
         if user is None or not rows:
             return ()
-        return tuple(_origins(answerer, user, np.array(rows)))
+        return tuple(_origins(answerer, answerer.ranker_of(user, recommender.now).store, user, np.array(rows)))
 
 
 def _supposed(
@@ -144,8 +145,8 @@ def _supposed(
     return replace(fresh, user_id=key, attributes={} if user is None else user.attributes)
 
 
-def _origins(answerer: Answerer, user: UserRecord, rows: "Rows") -> Iterator[ScoreOrigins]:
-    store, index = answerer.ranker.store, answerer.generation.index
+def _origins(answerer: Answerer, store: "ItemStore", user: UserRecord, rows: "Rows") -> Iterator[ScoreOrigins]:
+    index = answerer.generation.index
     history, times = np.asarray(user.history, np.int64), np.asarray(user.times, np.int64)
 
     def parts_of(kept: "Array") -> "Array":
@@ -159,7 +160,7 @@ def _origins(answerer: Answerer, user: UserRecord, rows: "Rows") -> Iterator[Sco
     asked = latest[: min(LATEST, max(_FEWEST, _READ // len(history)))]
     losses = [every - parts_of(history != row) for row in asked]
     names = {item.row: item.item_id for item in index.fetch([*asked, *rows.tolist()])}
-    addends, untold = _addends(answerer, user, rows)
+    addends, untold = _addends(store, user, rows)
     for place, row in enumerate(rows.tolist()):
         known = addends[place]
         weights = [
@@ -180,9 +181,8 @@ def _origins(answerer: Answerer, user: UserRecord, rows: "Rows") -> Iterator[Sco
         )
 
 
-def _addends(answerer: Answerer, user: UserRecord, rows: "Rows") -> tuple[list[dict[int, float]], list[float]]:
+def _addends(store: "ItemStore", user: UserRecord, rows: "Rows") -> tuple[list[dict[int, float]], list[float]]:
     """What the counting parts add for each item of the history, by listed item, and what is not told of it."""
-    store = answerer.ranker.store
     found = store.sparse_products(user.sparse, rows)
     addends: list[dict[int, float]] = [{} for _ in rows]
     untold = [0.0] * len(rows)

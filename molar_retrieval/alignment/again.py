@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval.alignment.components import Counted, ScoreComponent
+from molar_retrieval.alignment.arriving import FEWEST, arrivals, better
+from molar_retrieval.alignment.components import Counted, ScoreComponent, ranked
 from molar_retrieval.alignment.counting import Experts
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.model import AlignedModel
@@ -17,24 +18,28 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.habits import HABITS, Habits, day_after
 from molar_retrieval.experts.repeats import fit_habits
 from molar_retrieval.interactions.holdout import Holdout
-from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN, shared
+from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT_SEEN
 from molar_retrieval.timer import Timer
 
 
 @dataclass(frozen=True, eq=False)
 class Again:
-    """What is chosen for lists that show what somebody had: habits, the weight of each part, and how they rank."""
+    """What is chosen for lists that show what somebody had: habits, the weight of each part, and how they rank.
+
+    Who comes back has weights of their own where these are better.
+    """
 
     habits: Habits
     weights: Mapping[str, float]
     report: dict[str, Any]
+    arriving: Mapping[str, float] | None = None
 
     def given_to(self, model: AlignedModel) -> AlignedModel:
         """The model with these weights beside those that it has, also for all that follows, if it is asked for that."""
-        others = {aim: model.weights_for(aim) for aim in (NEXT, LATER) if aim == NEXT or aim.name in model.aims}
-        shown = dict.fromkeys((NEXT_SEEN, LATER_SEEN) if LATER in others else (NEXT_SEEN,), self.weights)
-        items, aims = shared(others | shown)
-        return replace(model, weights=items, aims=aims, habits=self.habits)
+        shown = dict.fromkeys((NEXT_SEEN, LATER_SEEN) if LATER.name in model.aims else (NEXT_SEEN,), self.weights)
+        if self.arriving is not None:
+            shown[ARRIVING_SEEN] = self.arriving
+        return replace(model.aiming(shown), habits=self.habits)
 
 
 def choose_again(
@@ -55,15 +60,22 @@ def choose_again(
         return None
     holdout = holdout.select(bounded(len(holdout), data.log.n_items, settings.seed))
     cases = replace(ValidationCases.with_repeats(holdout), folder=data.cases.folder)
-    histories = cases.histories()
-    parts: dict[str, ScoreComponent] = {
-        **tower_parts(network, replace(data, cases=cases), precision),
-        **experts.parts(cases),
-        HABITS: Counted(habits.read(histories), habits.weights),
-    }
-    fusion = fuse(cases, parts, settings.seed)
+
+    def parts(cases: ValidationCases) -> dict[str, ScoreComponent]:
+        return {
+            **tower_parts(network, replace(data, cases=cases), precision),
+            **experts.parts(cases),
+            HABITS: Counted(habits.read(cases.histories()), habits.weights),
+        }
+
+    fusion = fuse(cases, parts(cases), settings.seed)
     if not fusion.weights[HABITS]:
         return None
+    back, arriving = arrivals(cases, settings.seed), None
+    if len(back) >= FEWEST:
+        told = parts(back)
+        own, (others,) = fuse(back, told, settings.seed), ranked(back, told, [fusion.weights])
+        arriving = better(own, own.ranks, others)
     took = began.took
     report = {
         "cases": len(cases),
@@ -71,7 +83,8 @@ def choose_again(
         "weights": dict(fusion.weights),
         "shares": dict(fusion.shares),
         "scores": {**{name: means(rank) for name, rank in fusion.alone.items()}, "aligned": means(fusion.ranks)},
+        "arriving": None if arriving is None else arriving.report,
         "seconds": round(took.seconds, 2),
         "processor_seconds": round(took.processor, 2),
     }
-    return Again(habits, fusion.weights, report)
+    return Again(habits, fusion.weights, report, None if arriving is None else arriving.weights)

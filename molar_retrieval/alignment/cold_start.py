@@ -34,6 +34,7 @@ from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.ranking.aims import NEXT, Aim
 from molar_retrieval.ranking.places import TOP, Places, last
 
 _ENOUGH = 300
@@ -127,12 +128,17 @@ def higher(known: Ranks, cold: Ranks, count: int) -> Places:
     return max(borne, key=lambda places: (choices[places][1], places)) if most else last(count)
 
 
-def model_ranks(model: AlignedModel, cases: ValidationCases, encoded: Encoded | None = None) -> Ranks:
-    """Ranks of the cases' targets by what ships; ``encoded`` are the vectors of who is asked, if they were made."""
+def model_ranks(model: AlignedModel, cases: ValidationCases, encoded: Encoded | None = None, aim: Aim = NEXT) -> Ranks:
+    """Ranks of the cases' targets by what ships; ``encoded`` are the vectors of who is asked, if they were made.
+
+    The second stage, if there is one, moves lists of the default aim.
+    """
 
     def scores(block: slice) -> Matrix:
-        found = model.scores(cases.histories(block), encoded=of_some(encoded, block))
-        return model.lifted(found, ~cases.hidden(block))
+        log, allowed = cases.histories(block), ~cases.hidden(block)
+        users = model.users(log, np.arange(log.n_users), encoded=of_some(encoded, block))
+        found = model.lifted(model.scores_of(users, log, aim), allowed, aim)
+        return model.reranked(found, allowed, users, log) if aim == NEXT else found
 
     return ranks(cases, scores)
 

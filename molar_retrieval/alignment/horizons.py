@@ -40,7 +40,7 @@ from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.aims import LATER, NEXT, shared
+from molar_retrieval.ranking.aims import LATER
 from molar_retrieval.tensors import outside
 from molar_retrieval.timer import Timer
 
@@ -173,9 +173,8 @@ class Later:
 
     def given_to(self, model: AlignedModel) -> AlignedModel:
         """The model with these weights beside its own, which stay those of the next item."""
-        items, aims = shared({NEXT: model.weights, LATER: self.weights})
         more = () if self.lasting is None else (self.lasting,)
-        return replace(model, weights=items, aims=aims, item_item=(*model.item_item, *more))
+        return replace(model.aiming({LATER: self.weights}), item_item=(*model.item_item, *more))
 
 
 def with_later(

@@ -22,7 +22,7 @@ from molar_retrieval.experts.trend import Trend
 from molar_retrieval.index import SparseVector
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.aims import NEXT, Aim, Aims, Factors, Horizon, served
+from molar_retrieval.ranking.aims import EVERY, NEXT, Aim, Aims, Factors, Horizon, served, shared
 from molar_retrieval.ranking.candidates import Candidates, descent
 from molar_retrieval.ranking.cold_start import lifted
 from molar_retrieval.ranking.evidence import of_newcomers
@@ -194,6 +194,12 @@ class AlignedModel:
     def factors(self, aim: Aim) -> Factors:
         """What users' vectors are multiplied by for an aim; RequestError if no weights were chosen for its horizon."""
         return self.aims.get(served(self.aims, aim).name, {})
+
+    def aiming(self, weights: Mapping[Aim, Mapping[str, float]]) -> Self:
+        """The model with these weights of its parts for some aims; it keeps those that it has for others."""
+        own = {aim: self.weights_for(aim) for aim in EVERY if aim == NEXT or aim.name in self.aims}
+        items, aims = shared(own | dict(weights))
+        return replace(self, weights=items, aims=aims)
 
     def weights_for(self, aim: Aim) -> dict[str, float]:
         """The weight of each part of the score of a known item; a RequestError as of :meth:`factors`."""

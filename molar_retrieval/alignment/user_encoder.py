@@ -40,6 +40,10 @@ class UserVectors:
     dense: Matrix
     sparse: "csr_matrix"
 
+    def of(self, rows: Rows) -> "UserVectors":
+        """Those of some of the users."""
+        return UserVectors(self.dense[rows], self.sparse[rows])
+
 
 @dataclass(frozen=True)
 class HistoryReading:

@@ -25,8 +25,8 @@ class ValidationCases:
     """What to predict: for each user, the item that came after the log's history, which is hidden from the ranking.
 
     User rows, target rows and times of asking, in seconds, have shape (C,), whether an item may be recommended
-    (n_items,). Where it is ``shown``, the history is not hidden. ``known`` has one history per case; None: those of
-    the log. In ``folder`` lie scores that memory has no room for; None: nowhere, they are held.
+    (n_items,). What its user had in the log or by then is hidden, unless it is ``shown``. ``known`` has one history per
+    case; None: those of the log. In ``folder`` lie scores that memory has no room for; None: nowhere, they are held.
     """
 
     log: InteractionLog
@@ -74,8 +74,9 @@ class ValidationCases:
         """Items that the ranking leaves out: what users had, and no candidates; shape (cases, n_items)."""
         hidden = np.repeat(~self.candidates[None, :], len(self.users[cases]), axis=0)
         if not self.shown:
-            had = self.histories(cases)
-            hidden[had.user, had.item] = True
+            had = [self.histories(cases), *([] if self.known is None else [self.log.of_users(self.users[cases])])]
+            for log in had:
+                hidden[log.user, log.item] = True
         return hidden
 
 

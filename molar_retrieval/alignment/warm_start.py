@@ -54,7 +54,7 @@ from molar_retrieval.manifest import MANIFEST
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
-from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN, shared
+from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT_SEEN
 from molar_retrieval.training import checkpoint
 from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.versions import library_versions
@@ -182,13 +182,12 @@ def weighted(
     numbers = numeric_attributes(Catalogue.open(read["catalogue"].require()[0]))
     standards = reranker.describe(numbers)
     model = replace(model, numbers=reranker.matrix(numbers, standards, data.log.n_items))
-    asked = replace(model, item_item=counted.item_item, trend=trend, known=data.warm, habits=None, aims={})
+    asked = replace(model, item_item=counted.item_item, trend=trend, known=data.warm, habits=None)
     found = choose(asked, data, experts, standards, settings)
-    others = {aim: model.weights_for(aim) for aim in (LATER, NEXT_SEEN, LATER_SEEN) if aim.name in model.aims}
-    weights, aims = shared({NEXT: found.model.weights, **others})
-    names = ("newcomer_weights", "predictors", "places", "reranker")
-    own = {name: getattr(found.model, name) for name in names}
-    return replace(model, weights=weights, aims=aims, **own), found.facts
+    others = (LATER, NEXT_SEEN, ARRIVING_SEEN, LATER_SEEN)
+    aiming = found.model.aiming({aim: model.weights_for(aim) for aim in others if aim.name in model.aims})
+    names = ("weights", "aims", "newcomer_weights", "predictors", "places", "reranker")
+    return replace(model, **{name: getattr(aiming, name) for name in names}), found.facts
 
 
 def _account(manifest: Manifest, found: WarmReport) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """What a list is asked for: the next item or all that follows, new to the person or not; and how one index serves each.
 
+What comes next is another thing within a visit, where the last item tells most, than when somebody comes back, which
+the time since then tells: nothing need be asked for.
+
 Parts of a score are weighted otherwise for each aim. A weight can stand on either side of a dot product: items have one
 weight of each part in their vectors, and the vectors of a user are multiplied by what an aim's weights differ by, part
 by part, when they are asked. So all aims share the vectors of the items.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from molar_retrieval.errors import RequestError
@@ -18,6 +21,8 @@ Factors: TypeAlias = Mapping[str, float]
 """What the vectors of users are multiplied by, by part of the score; 1 where a part is not named."""
 Aims: TypeAlias = Mapping[str, Factors]
 """The factors of each aim, by its name. The default one is there only where other aims have parts of their own."""
+VISIT = 30 * 60
+"""Seconds after the last thing that somebody did, from which on they come back, as web analytics count visits."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,22 @@ class Aim:
     Attributes:
         horizon: Whether what somebody takes ``next`` is looked for, or anything that they take ``later``.
         seen: Whether items of the history may come again.
+        arriving: Whether what is looked for ``next`` is by somebody who comes back, not in the middle of a visit.
     """
 
     horizon: Horizon = "next"
     seen: Seen = "hide"
+    arriving: bool = False
 
     @property
     def name(self) -> str:
         """As manifests have it."""
-        return self.horizon if self.seen == "hide" else f"{self.horizon}, seen shown"
+        also = {"arriving": self.arriving, "seen shown": self.seen == "show"}
+        return ", ".join([self.horizon, *(name for name, told in also.items() if told)])
+
+    def at(self, now: float, last: int) -> "Aim":
+        """The same at a moment, by whoever did the last thing at another, in seconds since 1970; 0: it is not known."""
+        return replace(self, arriving=self.horizon == "next" and 0 < last <= now - VISIT)
 
     def places(self, chosen: Places) -> Places:
         """Which of the first ten places newcomers have, without a draw, where these were ``chosen``.
@@ -45,12 +57,13 @@ class Aim:
         return chosen if self.horizon == "next" else ()
 
 
-NEXT, LATER = Aim(), Aim("later")
-NEXT_SEEN, LATER_SEEN = Aim("next", "show"), Aim("later", "show")
+NEXT, ARRIVING, LATER = Aim(), Aim(arriving=True), Aim("later")
+NEXT_SEEN, ARRIVING_SEEN, LATER_SEEN = (Aim(one.horizon, "show", one.arriving) for one in (NEXT, ARRIVING, LATER))
+EVERY = (NEXT, ARRIVING, LATER, NEXT_SEEN, ARRIVING_SEEN, LATER_SEEN)
 
 
 def served(aims: Aims, aim: Aim) -> Aim:
-    """The aim whose weights answer: where none were chosen for lists with seen items, those of lists without them.
+    """The aim whose weights answer: where none were chosen for who comes back, or for seen items, those of all lists.
 
     RequestError if none were chosen for its horizon.
     """
@@ -60,7 +73,8 @@ def served(aims: Aims, aim: Aim) -> Aim:
             f"no weights were chosen for the horizon {aim.horizon!r}",
             'set horizon = "both" in [align] and run `molar align`, or ask for what comes next',
         )
-    return aim if aim.name in aims else hidden
+    others = replace(aim, arriving=False), replace(aim, seen="hide")
+    return next((one for one in (aim, *others) if one.name in aims), hidden)
 
 
 def shared(weights: Mapping[Aim, Mapping[str, float]]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:

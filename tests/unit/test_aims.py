@@ -11,7 +11,18 @@ from test_alignment_store import round_trip
 
 from molar_retrieval.errors import RequestError
 from molar_retrieval.index import SparseVector
-from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN, Aim, served, shared
+from molar_retrieval.ranking.aims import (
+    ARRIVING,
+    ARRIVING_SEEN,
+    EVERY,
+    LATER,
+    LATER_SEEN,
+    NEXT,
+    NEXT_SEEN,
+    Aim,
+    served,
+    shared,
+)
 from molar_retrieval.ranking.features import features, moves, names
 from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.reranker import Reranker
@@ -163,10 +174,22 @@ def test_without_weights_of_its_own_an_aim_is_refused_or_answered_by_those_of_un
     assert served({"later": {}}, LATER_SEEN) == LATER
     assert served({"later": {}, "later, seen shown": {"trend": 0.5}}, LATER_SEEN) == LATER_SEEN
     assert served({"next, seen shown": {}}, NEXT_SEEN) == NEXT_SEEN
-    assert [aim.name for aim in (NEXT, LATER, NEXT_SEEN, LATER_SEEN)] == [
-        "next", "later", "next, seen shown", "later, seen shown",
+    assert served({"next, seen shown": {}}, ARRIVING_SEEN) == NEXT_SEEN
+    assert served({"next, arriving": {}}, ARRIVING_SEEN) == ARRIVING
+    assert served({"next, arriving": {}, "next, arriving, seen shown": {}}, ARRIVING_SEEN) == ARRIVING_SEEN
+    assert served({"next, arriving": {}}, NEXT) == served({}, ARRIVING_SEEN) == NEXT
+    assert [aim.name for aim in EVERY] == [
+        "next", "next, arriving", "later", "next, seen shown", "next, arriving, seen shown", "later, seen shown",
     ]  # fmt: skip
     assert Aim() == NEXT
+
+
+def test_an_aim_is_of_whoever_comes_back_half_an_hour_after_the_last_thing():
+    assert NEXT.at(10_000, 8201) == ARRIVING.at(10_000, 8201) == NEXT
+    assert NEXT.at(10_000, 8200) == NEXT.at(1e9, 1) == ARRIVING
+    assert NEXT.at(1e9, 0) == NEXT, "the time is not known"
+    assert LATER.at(1e9, 1) == LATER
+    assert NEXT_SEEN.at(1e9, 1) == ARRIVING_SEEN
 
 
 def test_weights_of_several_aims_are_shared_between_items_and_users():

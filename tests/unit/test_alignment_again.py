@@ -27,7 +27,7 @@ from molar_retrieval.embedding import embed
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.experts.habits import DAY, day_after
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, NEXT_SEEN
+from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT, NEXT_SEEN
 from molar_retrieval.workspace import Workspace
 
 N, PEOPLE, START = 40, 260, 18_000 * DAY
@@ -122,7 +122,8 @@ def test_what_somebody_takes_again_and_again_comes_first_where_it_is_shown(shop,
 
 def test_lists_are_those_of_the_model(shop, recommender):
     log = open_log(shop.workspace)
-    scores = shop.model.seeing(log).scores(log, NEXT_SEEN)[5]
+    assert ARRIVING_SEEN.name in shop.model.aims
+    scores = shop.model.seeing(log).scores(log, ARRIVING_SEEN)[5]  # they were here years ago
     for condition in (None, "price > 0"):
         answer = query(recommender, seen="show", where=condition)
         wanted = np.argsort(-scores, kind="stable")[:5]

@@ -58,6 +58,7 @@ def test_of_another_horizon_scores_are_asked_for_and_no_second_stage():
         lifted=lambda table, _, aim: table,
         reranked=moved,
         reranker="one",
+        aims={},
     )
     for aim, expected in ((NEXT, [NEXT, "second stage"]), (LATER, [LATER])):
         scorer = MolarScorer(model, None, {}, aim)

@@ -147,6 +147,8 @@ def _print_trained(run: Session, done: "Aligned") -> None:
             run.console.line(f"{when}: {_NAMES.get(name, name)}, which changes NDCG@10 by {change}")
     _print_later(run, facts)
     _print_again(run, facts)
+    _print_arriving(run, facts.get("arriving"), "seen ones hidden")
+    _print_arriving(run, (facts.get("again") or {}).get("arriving"), "seen ones shown")
     sizes = facts["sizes"]
     took = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"
     processes = max((epoch.processes for epoch in report.curve), default=1)
@@ -181,6 +183,22 @@ def _print_later(run: Session, facts: "Mapping[str, Any]") -> None:
         ["model", ">NDCG@10", ">share"],
         rows,
         title=f"validation: all that {later['cases']:,} people took after cuts in the log that was new to them",
+    )
+
+
+def _print_arriving(run: Session, arriving: "Mapping[str, Any] | None", seen: str) -> None:
+    """Print what the parts and their sum reach as of the beginning of a visit, if there are weights for that."""
+    if arriving is None:
+        return
+    names = {**_NAMES, "next": "by the weights of above"}
+    shares = {name: f"{share:.0%}" for name, share in arriving["shares"].items()}
+    run.console.table(
+        ["model", ">NDCG@10", ">Recall@10", ">share"],
+        [
+            (names.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", shares.get(name, ""))
+            for name, s in arriving["scores"].items()
+        ],
+        title=f"validation: the same of {arriving['cases']:,} users as of the beginning of that visit, {seen}",
     )
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from molar_eval.cases import Mask, Scores
+from molar_eval.cases import Mask, Rows, Scores
 from molar_eval.models.base import Kind, Task
 from molar_eval.models.tuned import Tuning
 from molar_eval.models.variants import Variant, content_workspace, link
 from molar_eval.modules import of_making
 from molar_retrieval import fingerprint, rng
 from molar_retrieval.alignment.align import align
+from molar_retrieval.alignment.arriving import comes_back
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.user_encoder import UserVectors
@@ -107,21 +108,35 @@ class MolarScorer:
     model: AlignedModel
     workspace: Workspace
     facts: Mapping[str, Any]
-    aim: Aim = NEXT  # whose weights rank
+    aim: Aim = NEXT  # whose weights rank, but for who comes back
     files: "MolarFiles | None" = None
     _users: UserVectors | None = field(default=None, init=False, repr=False)
 
     def scores(self, inputs: InteractionLog) -> Scores:
         """See :class:`molar_eval.models.base.Scorer`."""
         self._users = self.model.users(inputs, np.arange(inputs.n_users))
-        return self.model.scores_of(self._users, inputs, self.aim)
+        found = self.model.scores_of(self._users, inputs, self.aim)
+        back, rows = self._coming_back(inputs)
+        if len(rows):
+            found[rows] = self.model.scores_of(self._users.of(rows), inputs.of_users(rows), back)
+        return found
 
     def finish(self, scores: Scores, allowed: Mask, inputs: InteractionLog) -> Scores:
         """Lift newcomers to their places, then ask the second stage, which knows scores of the default aim alone."""
         lifted = self.model.lifted(scores, allowed, self.aim)
         if self._users is None or self.model.reranker is None or self.aim != NEXT:
             return lifted
-        return self.model.reranked(lifted, allowed, self._users, inputs)
+        _, rows = self._coming_back(inputs)
+        kept = lifted[rows]
+        moved = self.model.reranked(lifted, allowed, self._users, inputs)
+        moved[rows] = kept
+        return moved
+
+    def _coming_back(self, inputs: InteractionLog) -> tuple[Aim, Rows]:
+        """The histories, by their rows, that are asked about by other weights, and by which: of whoever comes back."""
+        back = replace(self.aim, arriving=self.aim.horizon == "next")
+        own = back.name in self.model.aims
+        return back, np.flatnonzero(comes_back(inputs)) if own else np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)

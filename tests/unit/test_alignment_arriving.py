@@ -1,0 +1,218 @@
+"""Whoever comes back is asked about by weights of their own: visits by hand, what is chosen, lists at both moments."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from alignment_tasks import cases_of
+from eval_model_tasks import log_of
+
+from molar_eval.models.molar import MolarScorer
+from molar_indexes.assemble import publish_generation
+from molar_indexes.comparison import Compared, lists_by
+from molar_indexes.recommender import Recommender
+from molar_indexes.supposing import origins_of
+from molar_retrieval.alignment import arriving
+from molar_retrieval.alignment.align import align
+from molar_retrieval.alignment.arriving import FEWEST, arrivals, better, comes_back, visit_began
+from molar_retrieval.alignment.fusion import Fusion
+from molar_retrieval.alignment.store import open_model
+from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.config import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
+from molar_retrieval.embedding import embed
+from molar_retrieval.interactions import prepare_interactions
+from molar_retrieval.ranking.aims import ARRIVING, NEXT, VISIT
+from molar_retrieval.ranking.query import Query
+from molar_retrieval.workspace import Workspace
+
+HOUR, DAY = 3600, 86_400
+N, GROUPS, PEOPLE, START = 48, 4, 240, 18_000 * DAY
+
+
+def asked(times, at):
+    """Who did things at these hours, and is asked about at others."""
+    log = log_of([range(len(own)) for own in times], 9, [int(hour * HOUR) for own in times for hour in own])
+    return replace(log, asked_at=np.array([int(hour * HOUR) for hour in at]))
+
+
+def test_who_comes_back_did_nothing_for_half_an_hour():
+    log = asked([[1, 2], [1, 2], [1, 2], [], [0]], [2.49, 2.5, 90, 7, 90])
+    assert comes_back(log).tolist() == [False, True, True, False, False], "a time of 0 is not known"
+    assert not comes_back(replace(log, asked_at=None)).any()
+    assert VISIT == HOUR / 2
+
+
+def test_a_visit_began_with_the_first_thing_after_a_longer_pause():
+    log = asked([[1, 9, 9.4, 9.8], [1, 9], [1, 1.2], [5, 50, 50], []], [10, 30, 1.3, 50, 4])
+    begins, when = visit_began(log, log.asked_at)
+    assert (begins - log.offsets[:-1]).tolist() == [1, 2, 0, 1, 0]
+    assert (when / HOUR).tolist() == [9, 30, 1, 50, 4]
+
+
+def test_arrivals_are_the_cases_as_of_the_beginning_of_their_visit():
+    histories = [[0, 1, 2, 3], [4, 5], [6, 7], [8, 1]]
+    hours = [1, 9, 9.4, 9.8, 1, 9, 2, 2.2, 3, 40]
+    cases = cases_of(histories, [7, 8, 0, 5], 9, times=np.array([10, 30, 2.3, 40]) * HOUR)
+    log = replace(cases.log, timestamp=np.array([int(hour * HOUR) for hour in hours]))
+    found = arrivals(replace(cases, log=log))
+    assert found.users.tolist() == [0, 1, 3], "nothing is known before a first visit"
+    assert found.targets.tolist() == [7, 8, 5]
+    told = found.histories()
+    assert [told.history(row).tolist() for row in range(3)] == [[0], [4, 5], [8]]
+    assert (told.asked_at / HOUR).tolist() == [9, 30, 40]
+    hidden = [np.flatnonzero(row).tolist() for row in found.hidden(slice(0, 3))]
+    assert hidden == [[0, 1, 2, 3], [4, 5], [1, 8]], "the rest of the visit was trained on, and is no answer"
+
+
+def test_arrivals_of_many_cases_are_drawn(monkeypatch):
+    cases = cases_of([[user % 5, 5] for user in range(40)], [6] * 40, 9, times=[90 * HOUR] * 40)
+    monkeypatch.setattr(arriving, "_MOST", 12)
+    one, two, other = (arrivals(cases, seed) for seed in (0, 0, 1))
+    assert len(one) == 12
+    assert one.users.tolist() == two.users.tolist() != other.users.tolist()
+
+
+def test_without_times_nobody_comes_back():
+    cases = cases_of([[1, 2, 3]] * 4, [5] * 4, 9)
+    without = replace(cases, log=replace(cases.log, timestamp=np.zeros(12, np.int64)))
+    assert len(arrivals(without)) == 0
+
+
+def test_weights_are_taken_where_they_find_more_than_chance_explains():
+    fusion = Fusion({"a": 1.0}, {"a": 1.0}, np.zeros(0, np.int64), {"a": np.full(200, 3)}, {})
+    random = np.random.default_rng(0)
+    level = random.integers(1, 30, 200)
+    assert better(fusion, level, level) is None
+    assert better(fusion, random.permutation(level), level) is None
+    found = better(fusion, np.maximum(1, level - 3), level)
+    assert found is not None
+    assert found.weights == {"a": 1.0}
+    assert found.report["cases"] == 200
+    assert found.report["scores"]["aligned"]["ndcg@10"] > found.report["scores"]["next"]["ndcg@10"]
+    assert set(found.report["scores"]) == {"a", "next", "aligned"}
+
+
+def bought():
+    """Visits weeks apart begin with what suits a person's taste, and go on with what goes with the thing before."""
+    random, rows = np.random.default_rng(0), []
+    for user in range(PEOPLE):
+        own = random.permutation(np.arange(N // 2)[np.arange(N // 2) % GROUPS == user % GROUPS])
+        for visit in range(3 + user % 3):
+            when = START + (user % 25 + 25 * visit) * DAY
+            rows += [(f"u{user}", f"i{own[visit]}", when), (f"u{user}", f"i{own[visit] + N // 2}", when + 60)]
+    names, items, times = zip(*rows, strict=True)
+    return pa.table({"user_id": names, "item_id": items, "timestamp": times})
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arriving") / "shop"
+    folder.mkdir()
+    ids = [f"i{n}" for n in range(N)]
+    pq.write_table(pa.table({"item_id": ids, "title": [f"thing {n}" for n in range(N)]}), folder / "items.parquet")
+    vectors = np.random.default_rng(1).normal(size=(N, 8)).astype(np.float32)
+    table = pa.table({"item_id": ids, "vector": pa.array(vectors.tolist(), pa.list_(pa.float32()))})
+    pq.write_table(table, folder / "vectors.parquet")
+    pq.write_table(bought(), folder / "interactions.parquet")
+    workspace = Workspace.for_catalogue(folder / ".molar", folder)
+    prepare_catalogue(folder, workspace)
+    prepare_interactions(folder, workspace)
+    embed(workspace, EmbedSettings(), vectors=folder / "vectors.parquet")
+    report = align(workspace, MolarSettings(align=AlignSettings(preset="instant", threads=1)))
+    publish_generation(workspace, IndexSettings())
+    return SimpleNamespace(
+        workspace=workspace, facts=report.facts, model=open_model(report.folder), log=open_log(workspace)
+    )
+
+
+def test_the_item_before_counts_within_a_visit_and_taste_when_somebody_comes_back(shop):
+    told = shop.facts["arriving"]
+    assert told["cases"] >= FEWEST
+    assert told["scores"]["aligned"]["ndcg@10"] > told["scores"]["next"]["ndcg@10"] + 0.02
+    within, back = (shop.model.weights_for(aim) for aim in (NEXT, ARRIVING))
+    assert within["sequence"] * back["linear"] > back["sequence"] * within["linear"]
+
+
+def last_of(shop, user):
+    row = shop.log.users.row(user)
+    return int(shop.log.timestamp[shop.log.offsets[row + 1] - 1])
+
+
+def wanted(shop, user, aim):
+    row = np.array([shop.log.users.row(user)])
+    one = replace(shop.log.of_users(row), asked_at=None)
+    scores = shop.model.seeing(shop.log).scores(one, aim)[0]
+    scores[one.item] = -np.inf
+    best = np.argsort(-scores, kind="stable")[:5]
+    return [f"i{item}" for item in best], scores[best]
+
+
+def at(seconds):
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@pytest.mark.parametrize(("minutes", "aim"), [(1, NEXT), (29, NEXT), (31, ARRIVING), (9000, ARRIVING)])
+def test_the_moment_of_a_question_decides(shop, minutes, aim):
+    differ = 0
+    with Recommender.open(shop.workspace.root) as recommender:
+        for user in ("u3", "u8", "u77"):
+            recommender.now = at(last_of(shop, user) + 60 * minutes)
+            answer = recommender.query(user, 5, explore=False)
+            ids, scores = wanted(shop, user, aim)
+            assert [item.item_id for item in answer.items] == ids
+            assert [item.score for item in answer.items] == pytest.approx(scores.tolist(), abs=1e-4)
+            assert answer.horizon is None
+            differ += ids != wanted(shop, user, ARRIVING if aim == NEXT else NEXT)[0]
+            (told,) = origins_of(recommender, user, ids[:1])
+            assert sum(told.parts.values()) == pytest.approx(float(scores[0]), abs=1e-3)
+    assert differ
+
+
+def test_a_session_of_items_alone_is_a_visit(shop):
+    with Recommender.open(shop.workspace.root) as recommender:
+        answer = recommender.session(["i3", "i27"], 5, explore=False)
+        recommender.now = at(0)
+        assert recommender.session(["i3", "i27"], 5, explore=False).items == answer.items
+
+
+def test_many_at_once_are_each_asked_about_as_alone(shop):
+    with Recommender.open(shop.workspace.root) as recommender:
+        users = [one for one in recommender.generation.users.between(0, 40) if len(one.history)]
+        now = at(sorted(int(one.times[-1]) for one in users)[20] + 60)
+        recommender.now = now
+        within = [now.timestamp() - one.times[-1] < VISIT for one in users]
+        assert 0 < sum(within) < len(users)
+        query = Query(k=5, explore=False)
+        alone = [[item.item_id for item in recommender.query(one.user_id, 5, explore=False).items] for one in users]
+        rows = recommender.generation.index.rows([f"i{n}" for n in range(N)])
+        with recommender.answering() as answerer:
+            names = {row: f"i{n}" for n, row in enumerate(rows)}
+            lists = list(answerer.rank_many(users, query, now))
+            assert [[names[row] for row in one.rows[:5].tolist()] for one in lists] == alone
+            parts = list(answerer.parts_of(users, [[rows[int(i[1:])] for i in own] for own in alone], query, now))
+            for one, told, own in zip(lists, parts, alone, strict=True):
+                scores = [place.score for place in one.listing().places]
+                assert [sum(told[rows[int(i[1:])]].values()) for i in own] == pytest.approx(scores, abs=1e-6)
+            keys, known = [one.user_id for one in users], Compared()
+            for moment in (now, at(now.timestamp() + DAY), now):  # what is remembered of one moment is not of another
+                recommender.now = moment
+                (found,) = lists_by([answerer], keys, moment, known)
+                for key in keys[:12]:
+                    again = recommender.query(key, 10, explore=False)
+                    assert [item.item_id for item in found[key].items] == [item.item_id for item in again.items]
+
+
+def test_an_evaluation_asks_about_each_case_by_its_moment(shop):
+    model, rows = shop.model.seeing(shop.log), np.arange(30)
+    last = shop.log.timestamp[shop.log.offsets[rows + 1] - 1]
+    inputs = replace(shop.log.of_users(rows), asked_at=last + np.where(rows % 3 == 0, DAY, 60))
+    scorer = MolarScorer(model, shop.workspace, {})
+    within, back = (model.scores(inputs, aim) for aim in (NEXT, ARRIVING))
+    expected = np.where((rows % 3 == 0)[:, None], back, within)
+    assert scorer.scores(inputs) == pytest.approx(expected, abs=1e-5)
+    assert not np.allclose(within, back)
