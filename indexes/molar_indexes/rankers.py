@@ -35,9 +35,8 @@ class Rankers:
 
     def aim_of(self, request: RankingRequest) -> Aim:
         """The same for the user of a request, who may come back at its moment, or be in the middle of a visit."""
-        own, query, times = self._generation, request.query, () if request.user is None else request.user.times
+        own, query, last = self._generation, request.query, 0 if request.user is None else request.user.last
         now = time.time() if request.now is None else request.now.timestamp()
-        last = int(times[-1]) if len(times) else 0
         return served(own.aims, Aim(query.horizon or own.horizon, query.seen).at(now, last))
 
     def for_request(self, items: LiveItems, request: RankingRequest) -> "Ranker":

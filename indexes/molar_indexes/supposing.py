@@ -142,7 +142,9 @@ def _supposed(
     if not kept:
         return None
     fresh = answerer.read([row for row, _ in kept], [time for _, time in kept])
-    return replace(fresh, user_id=key, attributes={} if user is None else user.attributes)
+    if user is None:
+        return replace(fresh, user_id=key)
+    return replace(fresh, user_id=key, attributes=user.attributes, active=user.last)  # they are there all the same
 
 
 def _origins(answerer: Answerer, store: "ItemStore", user: UserRecord, rows: "Rows") -> Iterator[ScoreOrigins]:

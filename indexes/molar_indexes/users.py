@@ -51,6 +51,12 @@ class UserRecord:
     sparse: SparseVector = NOTHING  # beside the vector, int32 and float32
     attributes: Mapping[str, Any] = field(default_factory=dict)  # by which rules may choose people
     times: "Sequence[int] | npt.NDArray[np.int64]" = ()  # of each item of the history, in seconds since 1970; or 0
+    active: int = 0  # when they did something last, in seconds since 1970, if after all of the history
+
+    @property
+    def last(self) -> int:
+        """When they did something last, in seconds since 1970; 0 where it is not known."""
+        return max(self.active, int(self.times[-1]) if len(self.times) else 0)
 
 
 def write_users(path: Path, users: Iterable[UserRecord], *, dim: int, items: int, progress: Progress = SILENT) -> int:

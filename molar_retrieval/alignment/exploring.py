@@ -32,6 +32,7 @@ class _Asker:
     sparse: SparseVector
     history: npt.NDArray[np.integer]
     times: tuple[int, ...] = ()
+    last: int = 0
 
 
 def cost(model: AlignedModel, cases: ValidationCases, plan: Exploration, emerging: Emerging | None) -> dict[str, Any]:

@@ -43,6 +43,10 @@ class UserQuery(Protocol):
     def times(self) -> Rows:
         """Of each of them, in seconds since 1970; 0 where it is not known."""
 
+    @property
+    def last(self) -> int:
+        """When they did something last, likewise."""
+
 
 @dataclass(frozen=True)
 class Exploration:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
@@ -223,6 +224,7 @@ def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_pat
         for case, user_id in list(enumerate(cases.user_ids()))[:25]:
             row = scores[case].copy()
             row[cases.seen(slice(case, case + 1)).item] = -np.inf
+            recommender.now = datetime.fromtimestamp(int(inputs.timestamp[inputs.offsets[case + 1] - 1]), UTC)
             answer = recommender.query(user_id, 10, explore=False)
             assert all(("re-rank" in item.parts) == rerank for item in answer.items)
             best = np.sort(row)[::-1][:10]

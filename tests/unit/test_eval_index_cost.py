@@ -41,7 +41,7 @@ class Model:
     def items(self, log):
         return ItemVectors(DENSE, WeightedPartners.of([(csr_matrix(PARTNERS.T), 1.0)], N_ITEMS), NEW)
 
-    reranker = None
+    reranker, aims = None, {}
 
     def scores_of(self, users, log, aim):
         return users.dense @ DENSE.T + users.sparse @ PARTNERS.T

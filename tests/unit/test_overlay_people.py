@@ -2,6 +2,7 @@
 
 import pickle
 from contextlib import closing
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow.compute as pc
@@ -118,6 +119,7 @@ def test_somebody_new_has_a_list_after_the_first_event(recommender, add, trained
     with pytest.raises(RequestError, match="no history"):
         recommender.query("newcomer")
     add("view", item, "newcomer")
+    recommender.now = datetime.fromtimestamp(NOW + 60, UTC)
     answer = recommender.query("newcomer", 5)
     assert (answer.basis, len(answer.items)) == ("aligned", 5)
     assert item not in ids(answer)

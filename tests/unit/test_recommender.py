@@ -1,5 +1,7 @@
 """The recommender on a trained demo shop, against the exact answer computed from the artefacts."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,13 @@ def model(trained):
     return open_model(Workspace.open(trained.workspace)["alignment"].require()[0])
 
 
-def test_answers_are_the_exact_ranking_of_the_trained_model(recommender, log, model):
+def while_there(recommender, log, user_id, monkeypatch):
+    """Answer as of the moment at which somebody did the last thing."""
+    last = log.timestamp[log.offsets[log.users.row(user_id) + 1] - 1]
+    monkeypatch.setattr(recommender, "now", datetime.fromtimestamp(int(last), UTC))
+
+
+def test_answers_are_the_exact_ranking_of_the_trained_model(recommender, log, model, monkeypatch):
     items = model.items(log)
     partners = items.partners.whole()
     for row in range(0, log.n_users, 17):
@@ -41,14 +49,16 @@ def test_answers_are_the_exact_ranking_of_the_trained_model(recommender, log, mo
         allowed = np.ones((1, log.n_items), bool)
         allowed[0, log.history(row)] = False
         scores = np.where(allowed, model.lifted(scores, allowed), -np.inf)[0]
+        while_there(recommender, log, log.users.id(row), monkeypatch)
         answer = recommender.query(log.users.id(row), k=10, explore=False)
         got = [item.item_id for item in answer.items]
         assert got == log.items.ids(np.argsort(-scores, kind="stable")[:10])
         assert np.allclose([i.score for i in answer.items], np.sort(scores)[::-1][:10], atol=1e-4)
 
 
-def test_parts_add_up_and_are_those_of_the_model(trained, recommender, log, model):
+def test_parts_add_up_and_are_those_of_the_model(trained, recommender, log, model, monkeypatch):
     names = [part.name for part in (*model.dense_parts, *model.sparse_parts)]
+    while_there(recommender, log, trained.user, monkeypatch)
     answer = recommender.query(trained.user, k=trained.items, explore=False)
     for item in answer.items:
         known = model.known[log.items.row(item.item_id)]
