@@ -101,8 +101,10 @@ def opened(trained, rules):
     recommender = Recommender.open(trained.workspace, rules=rules, follow=False)
     table = recommender.generation.table
     factors = {"neighbours": 0.0, "sequence": 0.0, "trend": 2.5}  # as where other aims have parts of their own
+    back = {"sequence": 0.6, "trend": 0.5, "collaborative": 0.0}
     store, second = second_stage(table.items.for_aim(factors))
     vars(recommender.generation)["table"] = replace(table, items=with_twins(store), reranker=second)
+    vars(recommender.generation)["aims"] = {"next": factors, "next, arriving": back}
     vars(recommender.generation)["places"] = (4, 10)  # whatever validation bears, newcomers have places
     recommender.now = NOW
     return recommender
@@ -240,12 +242,13 @@ def test_with_times_they_are_those_of_the_same_history_on_the_server(recommender
     with recommender.answering() as answerer:
         constraints, state = answerer.present()
         asked, right, untimed = [], [], []
-        for user in users:
+        for number, user in enumerate(users):  # some have done something just now, some come back
             times = np.cumsum(random.integers(0, 10**6, len(user.history))) + 1_700_000_000
+            times += int(NOW.timestamp()) - times[-1:] - (1799, 1800, 9000)[number % 3]
             record = answerer.read(user.history, times)
             query = Query(k=30, explore=False)
             request = constraints.for_user(constraints.request(query, state.items, NOW), state.items, record)
-            right += answerer.ranker.rank([request])
+            right += answerer.ranker_of(record, NOW).rank([request])
             asked.append([{"item_id": ids[r], "time": int(t)} for r, t in zip(user.history, times, strict=True)])
             untimed.append([ids[row] for row in user.history])
     answers = reader.page.evaluate(

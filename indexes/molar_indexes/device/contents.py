@@ -18,6 +18,7 @@ from molar_retrieval.arrays import Array, Mask
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.habits import HABITS
 from molar_retrieval.index import StoredItem
+from molar_retrieval.ranking.aims import ARRIVING, VISIT
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.reranker import Reranker
@@ -90,6 +91,7 @@ def gather(answerer: Answerer, fields: Sequence[str], rerank: bool, now: datetim
     return DeviceContents(
         tensors=_tensors(store, encoder, second, shown, told) | shaping | popular,
         facts=_facts(store, encoder)
+        | {"arriving": generation.aims.get(ARRIVING.name), "visit": VISIT}
         | {"places": generation.places, "second_stage": None if second is None else second.parts, "rules": rules},
         towers={name: tower for name, tower in encoder.towers.items() if name in encoder.parts},
         ids=[item_id if told[row] else "" for row, item_id in enumerate(generation.table.item_ids())],

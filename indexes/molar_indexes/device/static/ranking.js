@@ -12,11 +12,15 @@ const CANDIDATES = 200; // that the second stage reads
 const PER_PLACE = 20; // candidates for each place of a list that rules shape
 const GROWTH = 4;
 
-/** The first `k` places for a user: {row, score, parts}; what is fresh is so `now`, in milliseconds since 1970. */
-export function ranked({ user, rows: history, hidden, k, rerank, now, facts, tensors }) {
+/**
+ * The first `k` places for a user: {row, score, parts}; what is fresh is so `now`, in milliseconds since 1970. Who did
+ * the last thing long before, in seconds since 1970, 0 where it is not known, comes back.
+ */
+export function ranked({ user, rows: history, last, hidden, k, rerank, now, facts, tensors }) {
   const names = [...Object.keys(facts.parts), ...Object.keys(facts.sparse_parts)];
-  const parts = partsOf(user, facts, tensors);
-  const second = rerank && facts.second_stage;
+  const back = facts.arriving && last > 0 && last <= now / 1000 - facts.visit;
+  const parts = partsOf(user, back ? facts.arriving : facts.factors, facts, tensors);
+  const second = rerank && !back && facts.second_stage; // it has learned from the other lists
   const mayCome = (row) => tensors.shown.data[row] && !hidden.has(row);
   const find = (size, allowed) => found(parts, allowed, size, Math.max(k, TOP), facts.places, tensors);
   const first = (size) => (second ? reranked(find(size, mayCome), history, names, facts, tensors) : find(size, mayCome));
@@ -63,8 +67,8 @@ function weighed(candidates, rules, tensors, now) {
   return list.sort((a, b) => b.score + b.moved + b.boost - (a.score + a.moved + a.boost)); // equal ones stay as they were
 }
 
-/** The addends of the scores of all items, one array for each part. */
-function partsOf({ dense, reads }, facts, { dense: items, ...tensors }) {
+/** The addends of the scores of all items, one array for each part, by these factors. */
+function partsOf({ dense, reads }, factors, facts, { dense: items, ...tensors }) {
   const [count, width] = items.shape;
   const byPart = Object.values(facts.parts).map(([start, stop]) => {
     const products = new Float64Array(count);
@@ -89,7 +93,7 @@ function partsOf({ dense, reads }, facts, { dense: items, ...tensors }) {
   });
   const all = [...byPart, ...sparse];
   [...Object.keys(facts.parts), ...Object.keys(facts.sparse_parts)].forEach((name, number) => {
-    const factor = facts.factors[name] ?? 1; // of known items alone
+    const factor = factors[name] ?? 1; // of known items alone
     for (let row = 0; factor !== 1 && row < count; row++) if (tensors.known.data[row]) all[number][row] *= factor;
   });
   return all;
