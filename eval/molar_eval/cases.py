@@ -30,6 +30,7 @@ class Cases:
         offsets: Borders between the cases' targets, shape (C + 1,).
         targets: Item rows that would have been right, shape (T,), each once per case.
         readable: Items that a model may read in an input, shape (n_items,); None: all. A hidden one counts as seen.
+        ranked: Items that the targets are ranked among, shape (n_items,), of those that are ranked at all; None: these.
     """
 
     history: InteractionLog
@@ -38,6 +39,7 @@ class Cases:
     offsets: Rows
     targets: npt.NDArray[np.int32]
     readable: Mask | None = None
+    ranked: Mask | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -78,6 +80,10 @@ class Cases:
         some = end > first
         times[some] = self.history.timestamp[np.minimum(first + self.length[chosen], end - 1)[some]]
         return times
+
+    def among(self, candidates: Mask) -> Mask:
+        """Which of the candidates are ranked, shape (n_items,)."""
+        return candidates if self.ranked is None else candidates & self.ranked
 
     def seen(self, chosen: slice = slice(None)) -> InteractionLog:
         """What the users had before the cases ``chosen``: a log with one row ("user") per case, asked at its time."""

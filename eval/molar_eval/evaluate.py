@@ -314,7 +314,8 @@ class Evaluator:
         ties = "" if split.settings.get("ties", FILE_ORDER) == FILE_ORDER else f", ties by {split.settings['ties']}"
         name = f"{split.name}, {test}{ties}" + ("" if seen == "hide" else ", seen items shown")
         groups = None if self.suite.category is None else groups_of(self.catalogue, self.suite.category)
-        context = ListContext.of(runner.task.training, runner.task.candidates, seen, self.content, groups)
+        candidates = cases.among(runner.task.candidates)
+        context = ListContext.of(runner.task.training, candidates, seen, self.content, groups)
         marked = labels(cases, runner.task.training, self.workspace, self.suite.columns, cases.readable)
         on = SplitTest(name, split.fingerprint, test, cases, context, marked, self.suite, self.fewest)
         scored = []
@@ -336,7 +337,7 @@ class Evaluator:
             seen=seen,
             cases=len(cases),
             users=len(np.unique(cases.user)),
-            candidates=int(runner.task.candidates.sum()),
+            candidates=int(candidates.sum()),
             primary=self.suite.primary,
             against=against,
             models=[model_result(on, one, versus[one.model.name]) for one in scored],

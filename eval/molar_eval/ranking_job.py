@@ -89,7 +89,8 @@ class RankingJob:
             self.folder.mkdir(parents=True, exist_ok=True)
             tensors = {f"history.{name}": values for name, values in to_tensors(cases.history).items()}
             tensors |= {f"training.{name}": values for name, values in to_tensors(task.training).items()}
-            tensors |= {**{name: getattr(cases, name) for name in _ARRAYS}, "candidates": task.candidates}
+            tensors |= {name: getattr(cases, name) for name in _ARRAYS}
+            tensors["candidates"] = cases.among(task.candidates)
             tensors |= {} if cases.readable is None else {"readable": cases.readable}
             with appearing(self._inputs) as partial:
                 with TensorsWriter(partial) as writer:

@@ -89,8 +89,8 @@ class TrialRunner:
             return job.make(cases, task, self.runner, progress)
         progress.start(title, len(cases))
         found = rank(
-            cases, scorer.scores, k=self.k, candidates=task.candidates, seen=task.seen, finish=scorer.finish,
-            memory=self.memory, progress=progress,
+            cases, scorer.scores, k=self.k, candidates=cases.among(task.candidates), seen=task.seen,
+            finish=scorer.finish, memory=self.memory, progress=progress,
         )  # fmt: skip
         progress.finish()
         return found

@@ -91,6 +91,7 @@ def test_the_report_holds_every_model_on_every_test(finished):
         "cold items, cold",
         "cold items, warm",
         "cold items, overall",
+        "cold items, among the cold",
     ]
     for split in report.splits:
         assert [m.name for m in split.models] == (
@@ -102,6 +103,11 @@ def test_the_report_holds_every_model_on_every_test(finished):
             assert {"popularity", "history", "content", "category"} <= set(model.slices)
             for estimate in model.metrics.values():
                 assert 0 <= estimate.low <= estimate.mean <= estimate.high <= 1
+    cold, alone = report.splits[2], report.splits[5]
+    assert alone.cases == cold.cases
+    assert alone.candidates == cold.facts["removed items"] < cold.candidates
+    for model, among in zip(cold.models, alone.models, strict=True):
+        assert model.metrics["recall@10"].mean < among.metrics["recall@10"].mean, "fewer are ranked before a target"
     first = report.splits[0]
     rivals = {m.name: [c.baseline for c in m.versus.get("ndcg@10", [])] for m in first.models}
     assert rivals["no image"] == ["molar (fast)"]

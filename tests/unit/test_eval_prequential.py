@@ -171,7 +171,9 @@ def test_the_report_tells_each_step_and_what_is_kept(finished):
     walk = split.walk
     assert [model.name for model in split.models] == [*ARMS, *BASELINES]
     assert any("no towers" in note for note in finished.report.notes)
-    assert split.against == walk.reference == "trained anew"
+    assert walk.reference == "trained anew"
+    assert split.against in BASELINES
+    assert [model.name for model in split.models if model.kind == "ours"] == ["updated"]
     assert sum(step.cases for step in walk.steps) == split.cases
     assert all(step.learned > 0 for step in walk.steps)
     for model, arm in zip(split.models, walk.arms, strict=True):
@@ -302,6 +304,11 @@ def walked_split(**arms):
     ]
     walk = WalkResult(window="week", reference="trained anew", steps=steps, arms=made)
     return made_up.split("prequential").model_copy(update={"walk": walk})
+
+
+def test_training_anew_is_what_others_are_compared_to_where_no_baseline_takes_part(settings):
+    kinds = {tuple(names): [arm.kind for arm in arms(names, settings)] for names in (ARMS[:2], [*ARMS[:2], "item-kNN"])}
+    assert list(kinds.values()) == [["ours", "baseline"], ["ours", "ablation", "baseline"]]
 
 
 def test_a_walk_in_words():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ranking_fakes import Model
 from shard_jobs import Killing, Stopping
@@ -80,11 +81,14 @@ def test_an_alignment_ranks_as_its_files_do(trained: Any, tmp_path: Path, monkey
     folder = Workspace.open(trained.workspace)["alignment"].require()[0].resolve()
     split = leave_one_out(open_log(Workspace.open(trained.workspace)))
     cases, own = next(iter(split.tests.values())), task(split, tmp_path)
+    cases = replace(cases, ranked=np.arange(cases.history.n_items) % 3 > 0)
     files = pickle.loads(pickle.dumps(MolarFiles(folder, True, NEXT)))
     monkeypatch.setattr(ranking_job, "SCORES", 20 * cases.history.n_items)
     memory = 12 * 20 * cases.history.n_items  # 20 cases at a time
     with files.opened(own.training) as scorer:
-        plain = rank(cases, scorer.scores, k=10, candidates=own.candidates, finish=scorer.finish, memory=memory)
+        among = cases.among(own.candidates)
+        plain = rank(cases, scorer.scores, k=10, candidates=among, finish=scorer.finish, memory=memory)
+    assert (plain.items[plain.items >= 0] % 3 > 0).all()
     by_storage = OnStorage(InThisProcess(), (tmp_path / "storage").as_uri())
     for name, runner in (("here", InThisProcess()), ("stored", by_storage)):
         job = RankingJob(tmp_path / name, files, cases.history.n_items, 10, "hide", memory, "ranking")

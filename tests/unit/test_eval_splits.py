@@ -103,6 +103,12 @@ def test_cold_items_are_nowhere_in_training_and_nowhere_in_inputs():
                 expected += 1
     assert len(cold) == expected
     assert cold_items(random_log(), share=0.3, seed=2).fingerprint != split.fingerprint
+    among = split.tests["among the cold"]
+    assert among.targets.tolist() == cold.targets.tolist()
+    assert among.inputs().item.tolist() == cold.inputs().item.tolist()
+    some = np.arange(log.n_items) % 2 == 0
+    assert np.flatnonzero(among.among(some)).tolist() == [item for item in removed if item % 2 == 0]
+    assert cold.among(some) is some
 
 
 def test_cold_items_with_none_removed_asks_the_same_of_a_training_that_knows_them_all():
@@ -193,6 +199,7 @@ def test_a_saved_split_says_all_that_another_tool_needs(tmp_path):
         assert read == split.history.items.ids(inputs.history(case))
         assert row["target_item_ids"] == split.history.items.ids(targets(split.tests["cold"], case))
     assert sum(history["training"].to_pylist()) == len(split.training)
+    assert {name: set(ids) for name, ids in record["ranked_alone"].items()} == {"among the cold": hidden}
     before = (folder / "history.parquet").stat().st_mtime_ns
     assert split.save(tmp_path) == folder
     assert (folder / "history.parquet").stat().st_mtime_ns == before

@@ -98,10 +98,13 @@ class _Walking:
 
 @dataclass(frozen=True)
 class Anew(_Walking):
-    """All is trained again on all of the past, as by `molar align` every night."""
+    """All is trained again on all of the past, as by `molar align` every night.
+
+    What others are compared to where no baseline takes part.
+    """
 
     name: str = field(default=ANEW, init=False)
-    kind: Kind = field(default="baseline", init=False)
+    kind: Kind = "baseline"
 
     def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
         """See :class:`WalkingArm`."""
@@ -236,7 +239,8 @@ def carry(former: Workspace, workspace: Workspace) -> None:
 def arms(names: Sequence[str], options: MolarSettings) -> list[WalkingArm]:
     """The arms of these names, baselines among them; a SettingsError names those that there are."""
     updated = [Updated(options, when) for when in get_args(When)]
-    every: list[WalkingArm] = [Anew(options), *updated, AsItWas(options), AsItWas(options, fresh=False)]
+    anew = Anew(options, kind="ablation" if {*names} & {*baselines()} else "baseline")
+    every: list[WalkingArm] = [anew, *updated, AsItWas(options), AsItWas(options, fresh=False)]
     every += [FittedAnew(model) for make in baselines().values() if isinstance(model := make(), Baseline)]
     known = {arm.name: arm for arm in every}
     for name in names:

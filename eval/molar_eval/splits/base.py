@@ -47,7 +47,7 @@ class Split:
         arrays: list[npt.NDArray[Any]] = [log.offsets, log.item, log.timestamp, self.fitted]
         for name, cases in [("validation", self.validation), *self.tests.items()]:
             arrays += [np.frombuffer(name.encode(), np.uint8), cases.user, cases.length, cases.offsets, cases.targets]
-            arrays += [] if cases.readable is None else [cases.readable]
+            arrays += [mask for mask in (cases.readable, cases.ranked) if mask is not None]
         content = fingerprint.of_bytes(np.ascontiguousarray(one).tobytes() for one in arrays)
         return fingerprint.of_json([self.name, dict(self.settings), content, log.n_users, log.items.digest])
 
@@ -57,7 +57,8 @@ class Split:
         ``history.parquet`` holds all interactions in order (user_id, item_id, timestamp, training: whether models are
         fitted on it). ``validation.parquet`` and ``test-NAME.parquet`` have one row per case: user_id, input_length
         (how many of the user's first interactions are the input) and target_item_ids. ``split.json`` says the rest,
-        with the items that inputs leave out. Nothing is written where it is there already, with people of these names.
+        with the items that inputs leave out, and by test those that are ranked where not all are. Nothing is written
+        where it is there already, with people of these names.
         """
         name, people = self.fingerprint, self.history.users.digest
         folder = folder / f"{self.name.replace(' ', '-')}-{name[:16]}"
@@ -85,6 +86,11 @@ class Split:
             "warning": self.warning,
             "facts": dict(self.facts),
             "items_left_out_of_inputs": log.items.ids(hidden),
+            "ranked_alone": {
+                test: log.items.ids(np.flatnonzero(cases.ranked))
+                for test, cases in self.tests.items()
+                if cases.ranked is not None
+            },
         }
         for_owner(folder)
         write_atomically(written, json.dumps(record, indent=1, ensure_ascii=False))

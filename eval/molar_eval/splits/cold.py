@@ -1,5 +1,7 @@
 """What training has never met: a share of the catalogue, or people after their first few interactions."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from molar_eval.cases import Cases, Rows
@@ -20,7 +22,9 @@ def cold_items(
     Every first interaction with a removed item is a case of the test ``cold``; its input are the earlier interactions
     with other items, at least one. The last two interactions of each user with other items are held out as validation
     and as the test ``warm``, if they are new to the user. The test ``overall`` takes the very last interaction of each
-    such user, so that cold and warm answers come as often as they do in the log. All are ranked among all items.
+    such user, so that cold and warm answers come as often as they do in the log. All are ranked among all items. The
+    test ``among the cold`` has the cases of ``cold`` once more, ranked among the removed items: it tells who finds
+    the right ones of them, whatever share of the lists they are given.
 
     Where the drawn items are not ``removed``, the split tells what their absence costs the others: it has the test
     ``warm`` alone, with the same cases, and both training and inputs have all earlier items.
@@ -59,13 +63,14 @@ def cold_items(
     }
     final = (log.offsets[1:] - 1)[counts >= LEAST]
     tests = {"cold": cold, "warm": tested, "overall": final[first[final] & (warm_before[final] > 0)]}
+    asked = {name: single_cases(log, chosen, warm) for name, chosen in tests.items()}
     return Split(
         name="cold items",
         settings={"share": share, "seed": seed, "ties": ties},
         history=log,
         fitted=training,
         validation=single_cases(log, validation, warm),
-        tests={name: single_cases(log, chosen, warm) for name, chosen in tests.items()},
+        tests={**asked, "among the cold": replace(asked["cold"], ranked=~warm)},
         warning="training sees what others did after a case happened; only the removed items are unknown to it",
         facts=facts,
     )
