@@ -27,7 +27,9 @@ _LARGEST_BATCH = 65_536
 class EmbedSettings(Settings):
     """``[embed]``: which encoder, and how it runs."""
 
-    model: str = Field("builtin", description="builtin, builtin-multilingual, a local folder or a hub name")
+    model: str = Field(
+        "builtin", description="builtin, builtin-multilingual, gemma-3-270m, a local folder or a hub name"
+    )
     revision: str | None = Field(None, description="commit, tag or branch of a hub model")
     dim: int | None = Field(None, ge=1, le=_WIDEST, description="keep only this many leading dimensions (MRL models)")
     batch_size: int = Field(32, ge=1, le=4096, description="items per batch; halved by itself when memory is short")
@@ -36,6 +38,9 @@ class EmbedSettings(Settings):
     max_text_tokens: int = Field(512, ge=8, le=131_072, description="longer texts are cut at this many tokens")
     image_pixels: int = Field(
         262_144, ge=1024, le=1 << 24, description="photos of multimodal LLMs are scaled to at most this area"
+    )
+    photos: Literal["builtin"] | None = Field(
+        None, description="builtin: those of the built-in encoder, beside a model that only reads"
     )
     prompt: str | None = Field(None, description="instruction for models that take one; None: the model's own")
     offline: bool = Field(False, description="never ask a model hub")
@@ -74,6 +79,7 @@ class LoraSettings(Settings):
     rank: int = Field(16, ge=1, le=4096, description="rank of the adapter")
     alpha: float = Field(32, gt=0, description="the adapter counts alpha / rank times")
     dropout: float = Field(0.05, ge=0, lt=1, description="on what the adapter reads")
+    layers: float = Field(1.0, gt=0, le=1, description="share of the layers that get the adapter, the upper ones")
     vision: bool = Field(False, description="train the vision tower as well")
     image_text_weight: float = Field(1.0, gt=0)
     attributes_weight: float = Field(1.0, gt=0)
@@ -95,6 +101,9 @@ class LoraSettings(Settings):
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     gradient_checkpointing: bool = Field(True, description="half the speed backwards, a fraction of the memory")
+    gradient_caching: bool = Field(
+        True, description="items of a step are encoded twice, so that memory holds the states of one chunk alone"
+    )
     validation: int = Field(
         256, ge=10, le=1_000_000, description="withheld items that judge, and people who took one, at most"
     )

@@ -95,7 +95,7 @@ def dry_run(
             return _forecast(report.items, 0, report.dim)
         run = EmbeddingRun(inputs, settings, planner, progress)
         count = len(run.catalogue)
-        said = run.language()
+        said = run.cautions()
         if (report := run.unchanged()) is not None:
             return _forecast(count, 0, report.dim, said=said)
         known, _, batches = run.planned()

@@ -12,7 +12,7 @@ from molar_retrieval.manifest import MANIFEST
 from molar_retrieval.settings import validated
 from molar_retrieval.workspace import Manifest, Workspace
 
-_SHAPING = ("revision", "dim", "dtype", "prompt", "max_text_tokens", "image_pixels")
+_SHAPING = ("revision", "dim", "dtype", "photos", "prompt", "max_text_tokens", "image_pixels")
 """What of the settings shapes vectors, beside the model; each holds for one model."""
 SHAPING = ("model", *_SHAPING)
 """What of the settings shapes vectors."""

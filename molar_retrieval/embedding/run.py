@@ -26,7 +26,7 @@ from molar_retrieval.embedding.resolve import ItemFacts, resolve
 from molar_retrieval.embedding.shards import ShardWriter, shard_folder, work_name
 from molar_retrieval.embedding.tuned import move_vectors
 from molar_retrieval.encoders import fused, registry
-from molar_retrieval.encoders.base import Encoder, Planner, language_note
+from molar_retrieval.encoders.base import Encoder, Planner, language_note, terms_note
 from molar_retrieval.encoders.head import FAMILY
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
@@ -96,7 +96,7 @@ class EmbeddingRun:
 
     def __call__(self) -> EmbedReport:
         """Encode what is new or has changed, and publish."""
-        for note in self.language():
+        for note in self.cautions():
             self._progress.note(note)
         if (report := self.unchanged()) is not None:
             return report
@@ -138,7 +138,7 @@ class EmbeddingRun:
         if len(damaged):
             return None
         report = EmbedReport.of(folder, live[1], up_to_date=True)
-        reused, notes = count - report.without_content, (*self.language(), *facts.get("notes", ()))
+        reused, notes = count - report.without_content, (*self.cautions(), *facts.get("notes", ()))
         seconds = self.clock.rounded()
         return replace(report, encoder=self.info.name, encoded=0, reused=reused, seconds=seconds, notes=notes)
 
@@ -230,13 +230,13 @@ class EmbeddingRun:
             before=self.former,
             seconds=seconds,
             items_per_second=round(made / loop, 2) if made and loop else 0.0,
-            notes=(*self.language(), *notes, *_trouble(report)),
+            notes=(*self.cautions(), *notes, *_trouble(report)),
         )
 
-    def language(self) -> tuple[str, ...]:
-        """What is said where the encoder does not know the catalogue's language."""
-        note = language_note(self.info, self.catalogue.language, self.catalogue.folder)
-        return () if note is None else (note,)
+    def cautions(self) -> tuple[str, ...]:
+        """What is said of the encoder before it is used: its terms, and where it does not know the language."""
+        told = language_note(self.info, self.catalogue.language, self.catalogue.folder), terms_note(self.info)
+        return tuple(note for note in told if note is not None)
 
     def _notes(self) -> list[str]:
         notes = []

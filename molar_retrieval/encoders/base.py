@@ -17,6 +17,8 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.languages import NAMES
 
 MANY_LANGUAGES = "mul"  # ISO 639 code for a model of many languages
+TERMS = {"gemma": "https://ai.google.dev/gemma/terms"}
+"""Terms of use that forbid some uses, by the licence that a model's card names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,14 @@ def refuse_precision(settings: EmbedSettings) -> None:
             f"embed.dtype = {settings.dtype!r} is not for the model {settings.model!r}, which runs in float32",
             "leave dtype out",
         )
+
+
+def terms_note(info: EncoderInfo) -> str | None:
+    """Which terms whoever uses an encoder is bound by, where they forbid some uses; else None."""
+    bound = next((TERMS[name] for name in info.licence.split() if name in TERMS), None)
+    return (
+        None if bound is None else f"the weights of {info.name} come under terms of use that forbid some uses: {bound}"
+    )
 
 
 def language_note(info: EncoderInfo, language: str | None, folder: Path | None = None) -> str | None:

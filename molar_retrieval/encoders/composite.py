@@ -16,7 +16,9 @@ from molar_retrieval.encoders.text import TextPreparation
 WEIGHTS = (0.6, 0.25, 0.15)
 """Of text, meaning and looks. A guess that gives a photo four tenths; what is trained later weighs anew."""
 
-_FAMILIES = ("builtin", "builtin-multilingual")
+FAMILY = "composite"
+"""Of any text model with these photos beside it."""
+_FAMILIES = ("builtin", "builtin-multilingual", FAMILY)
 _PROBE = Image.new("RGB", (SIDE, SIDE), (128, 128, 128))
 
 

@@ -32,7 +32,7 @@ from molar_retrieval.errors import BackendError, SettingsError
 
 ADAPTER = 2
 WEIGHTS = "model.safetensors"
-_BENEATH = ("model", "revision", "dim", "dtype", "prompt", "max_text_tokens", "image_pixels")
+_BENEATH = ("model", "revision", "dim", "dtype", "prompt", "photos", "max_text_tokens", "image_pixels")
 """Settings that shape the vectors beneath."""
 
 

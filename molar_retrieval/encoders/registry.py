@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.encoders import adapter, builtin, dual, fused, sentence
+from molar_retrieval.encoders import adapter, beside, builtin, dual, fused, gemma, sentence
 from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderPlan
 from molar_retrieval.encoders.checkpoint import Checkpoint, Kind, locate
 from molar_retrieval.errors import SettingsError, nearest
@@ -45,13 +45,22 @@ def load(settings: EmbedSettings, cache: Path | None = None) -> Encoder:
 
 def plan(settings: EmbedSettings, cache: Path | None = None) -> EncoderPlan:
     """Both at once, for what may have to be loaded later; see :func:`describe` and :func:`load`."""
+    if settings.photos is not None:
+        return beside.plan(settings, plan(settings.model_copy(update={"photos": None}), cache))
     if settings.model in NAMED:
         return NAMED[settings.model](settings)
+    checkpoint = located(settings, cache)
+    return CHECKPOINTS[checkpoint.kind](settings, checkpoint)
+
+
+def located(settings: EmbedSettings, cache: Path | None = None) -> Checkpoint:
+    """The files of a model that has no encoder of its own; see :func:`describe`."""
+    if settings.model == gemma.NAME:
+        return gemma.located(settings)
     plain = "/" not in settings.model and not Path(settings.model).expanduser().is_dir()
-    if plain and (close := nearest(settings.model, NAMED, n=1)):
+    if plain and (close := nearest(settings.model, (*NAMED, gemma.NAME), n=1)):
         raise SettingsError(
             f"there is neither an encoder nor a folder {settings.model!r}",
             f"did you mean {close[0]!r}? A hub model has a name of the form organisation/model",
         )
-    checkpoint = locate(settings, cache)
-    return CHECKPOINTS[checkpoint.kind](settings, checkpoint)
+    return locate(settings, cache)

@@ -75,3 +75,12 @@ class TestBareTextModel(EncoderContract):
     @classmethod
     def settings(cls, tmp_path_factory):
         return settings_for(tiny_models.text_model(tmp_path_factory.mktemp("text"), modules=False), prompt="passage: ")
+
+
+class TestPhotosBesideATextModel(EncoderContract):
+    changes = ({"max_text_tokens": 8}, {"dim": 16}, {"prompt": "passage: "}, {"dtype": "bfloat16"}, {"photos": None})
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def settings(cls, tmp_path_factory):
+        return settings_for(tiny_models.text_model(tmp_path_factory.mktemp("text")), photos="builtin")

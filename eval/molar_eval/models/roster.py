@@ -121,9 +121,11 @@ class Roster:
         }
         for what, tasks in _TUNED.items():
             reads: Reads = next((reads for part, (reads, _) in _ALONE.items() if what.endswith(part)), "both")
-            tuning = Tuning(self.base, self.variants, whole.embed, FinetuneSettings(**tasks), reads)
+            tuning = Tuning(self.base, self.variants, whole.embed, FinetuneSettings(**tasks), whole.lora, reads)
             makers[f"{OURS} ({what})"] = partial(ours, f"{OURS} ({what})", tuning=tuning)
-            makers[f"{ContentKNN.name} ({what})"] = partial(TunedContentKNN, tuning, f"{ContentKNN.name} ({what})")
+            makers[f"{ContentKNN.name} ({what})"] = partial(
+                TunedContentKNN, tuning, f"{ContentKNN.name} ({what})", whole.align.content_dims
+            )
         for what, (_, variant) in _ALONE.items():
             name = f"{ContentKNN.name} ({what})"
             makers[name] = partial(PartContentKNN, self.base, self.variants, whole, variant, name)

@@ -1,11 +1,15 @@
 """Content vectors by an encoder that is fine-tuned for each split: on its training interactions, and on no other items.
 
+An encoder that keeps words and photos apart gets a head, a language model an adapter, as `molar finetune` has it.
+
 What it learned is asked by its neighbours, and by finding the texts of items that took no part by their photos. The
 texts that fine-tuning reads are encoded once for all splits; items without training interactions, such as those that a
 split holds out, take no part.
 """
 
+import shutil
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +25,14 @@ from molar_eval.modules import of_making
 from molar_retrieval import fingerprint
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.config import EmbedSettings, FinetuneSettings, MolarSettings
-from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.encoders import registry
+from molar_retrieval.config import EmbedSettings, FinetuneSettings, LoraSettings, MolarSettings
+from molar_retrieval.embedding import ContentVectors, embed
+from molar_retrieval.embedding.run import digests_of
+from molar_retrieval.encoders import adapter, registry
+from molar_retrieval.encoders.base import EncoderInfo
 from molar_retrieval.encoders.head import FAMILY, FusionHead
+from molar_retrieval.encoders.tuned_folder import CARD
+from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.head_fit import views
@@ -39,6 +47,7 @@ Reads = Literal["both", "words", "photos"]
 FOUND = "catalogue"
 """Under this name a model's facts tell how well photos and texts of held-out items find each other."""
 _FITTING = ("molar_retrieval.finetuning.fit", "molar_retrieval.finetuning.inputs")
+_TRAINING = "molar_retrieval.finetuning.lora.run"
 
 
 @dataclass(frozen=True)
@@ -52,18 +61,32 @@ class Tuning:
     root: Path
     embed: EmbedSettings
     settings: FinetuneSettings
+    lora: LoraSettings
     reads: Reads = "both"
 
     def described(self) -> dict[str, Any]:
         """What shapes the vectors but data and seed, JSON-able."""
-        return {"finetune": self.settings.model_dump(exclude={"seed"}), "reads": self.reads}
+        own = {"finetune": self.settings.model_dump(exclude={"seed"}), "reads": self.reads}
+        return own | ({"lora": self.lora.model_dump()} if self.by_gradient else {})
+
+    @cached_property
+    def by_gradient(self) -> bool:
+        """Whether the encoder gets an adapter."""
+        return self._encoder.family in adapter.FAMILIES
+
+    @property
+    def _encoder(self) -> EncoderInfo:
+        return registry.describe(self.embed, digests_of(self.base))
 
     def workspace(self, log: InteractionLog, seed: int, progress: Progress = SILENT) -> Workspace:
         """A workspace with the same catalogue and fine-tuned vectors, made where it does not exist.
 
-        ``seed`` draws the items that are withheld to choose by.
+        ``seed`` draws the items that are withheld to choose by, and what gradients begin with. A DataError says that
+        the encoder has no such part.
         """
         settings = self.settings.model_copy(update={"seed": seed})
+        if self.by_gradient:
+            return self._adapted(log, settings, progress)
         content = _content(self.base)
         read = [fingerprint.of_bytes([np.ascontiguousarray(array).data]) for array in (log.item, log.offsets)]
         made_from = self.base["content"].require()[1].fingerprint
@@ -77,6 +100,29 @@ class Tuning:
             vectors = head.fused(inputs.words, inputs.photo, inputs.written)
             account = {"family": FAMILY, FOUND: found(head, inputs)}
             write_content(self.base, workspace, name, vectors, head.output_blocks, account)
+        return workspace
+
+    def _adapted(self, log: InteractionLog, settings: FinetuneSettings, progress: Progress) -> Workspace:
+        """The same by an adapter, which is trained on where a killed run left it."""
+        from molar_retrieval.finetuning.lora.run import Lessons, finetune
+
+        if self.reads != "both":
+            raise DataError(f"a language model does not keep {self.reads} apart", "leave the model out")
+        lessons, catalogue = Lessons(log, known_items(log)), self.base["catalogue"].require()[1].fingerprint
+        made_from = [catalogue, self._encoder.fingerprint, lessons.fingerprint]
+        name = fingerprint.of_json([*made_from, settings.model_dump(), self.lora.model_dump(), of_making(_TRAINING)])
+        workspace = Workspace.for_catalogue(self.root / f"fine-tuned-{name[:16]}", self.base.catalogue)
+        if workspace["content"].current is None:
+            link(self.base, workspace, "catalogue")
+            folder = self.root / f"adapter-{name[:16]}"
+            lora = self.lora.model_copy(update={"merged": False})
+            chosen = MolarSettings(embed=self.embed, finetune=settings, lora=lora)
+            if not (folder / CARD).exists():
+                report = finetune(workspace, chosen, folder, progress, lessons=lessons)
+                if report is None or report.interrupted:
+                    shutil.rmtree(folder)  # the best so far is not the best of all; training goes on next time
+                    raise KeyboardInterrupt
+            embed(workspace, self.embed.model_copy(update={"model": str(folder)}), progress=progress)
         return workspace
 
     def _texts(self, content: ContentVectors, made_from: str, progress: Progress) -> TaskTexts:
@@ -139,15 +185,18 @@ class TunedContentKNN(ContentKNN):
 
     stochastic = True
 
-    def __init__(self, tuning: Tuning, name: str) -> None:
+    def __init__(self, tuning: Tuning, name: str, dims: int) -> None:
         super().__init__()
         self.name, self.settings = name, {**self.settings, **tuning.described()}
-        self._tuning = tuning
+        self._tuning, self._dims = tuning, dims
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Fitted:
         """See :class:`molar_eval.models.base.Model`."""
         content = _content(self._tuning.workspace(task.training, seed, progress))
-        fitted = super().fit(replace(task, content=np.array(content.vectors, np.float32)), seed, progress)
+        vectors = np.array(content.vectors, np.float32)
+        if not content.conditioned:
+            vectors = conditioning.fit(vectors, content.blocks, self._dims)(vectors)
+        fitted = super().fit(replace(task, content=vectors), seed, progress)
         return replace(fitted, facts={**fitted.facts, FOUND: content.info.get(FOUND, {})})
 
 

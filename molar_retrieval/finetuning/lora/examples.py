@@ -115,8 +115,7 @@ class ExampleSampler:
     ) -> None:
         self.data, self.lora, self.sees = data, lora, sees
         self._photos, self._seed = photos, tasks.seed
-        learn = np.setdiff1d(np.arange(len(data)), data.withheld)
-        self.pools: dict[Name, Rows] = {name: data.having(view, learn) for name, view in _VIEWS.items()}
+        self.pools: dict[Name, Rows] = {name: data.having(view, data.learned) for name, view in _VIEWS.items()}
         self.pools["behaviour"] = predictable(data, lora.history)
         mask = np.isin(np.arange(len(data)), data.withheld)
         self.cases = WithheldCases.of(data.whole, mask, tasks.seed, [(lora.history, DECAY)], lora.validation)

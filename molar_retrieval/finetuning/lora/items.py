@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from molar_retrieval import rng
-from molar_retrieval.arrays import Rows
+from molar_retrieval.arrays import Mask, Rows
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.embedding.catalogue import texts_and_photos
 from molar_retrieval.embedding.reader import decode
@@ -32,6 +32,7 @@ class TrainingItems:
     described: list[str | None]  # title and description of each item
     double: Rows  # a number that items of the very same title and description share, shape (n,)
     phrases: list[list[str]]  # attributes of each item: "colour: red"
+    learned: Rows  # items that teach, shape (l,)
     withheld: Rows  # items that only judge, shape (w,)
     whole: InteractionLog | None  # training interactions; None where there are none
     log: InteractionLog | None  # the same without withheld items
@@ -41,18 +42,31 @@ class TrainingItems:
         return len(self.texts)
 
     @classmethod
-    def read(cls, catalogue: Catalogue, log: InteractionLog | None, share: float, most: int, seed: int) -> Self:
-        """Read a catalogue and draw the share of items, ``most`` at most, that is withheld, as the fusion head does."""
+    def read(
+        cls,
+        catalogue: Catalogue,
+        log: InteractionLog | None,
+        share: float,
+        most: int,
+        seed: int,
+        learn: Mask | None = None,
+    ) -> Self:
+        """Read a catalogue and draw the share of items, ``most`` at most, that is withheld, as the fusion head does.
+
+        Items that are not to ``learn`` from, shape (n,), take no part; None: all do.
+        """
         found = texts_and_photos(catalogue, range(len(catalogue)))
         texts, photos = ([found[row][n] for row in range(len(catalogue))] for n in (0, 1))
         described, double = descriptions_of(catalogue)
         holders, phrases = phrases_of(catalogue)
         borders = holders.indptr.tolist()
         own = [[phrases[n] for n in holders.indices[a:b]] for a, b in pairwise(borders)]
-        drawn = rng.generator(seed, "withheld items").permutation(len(catalogue))
-        withheld = np.sort(drawn[: min(most, round(share * len(catalogue)))])
-        left = None if log is None else log.select(~np.isin(log.item, withheld))
-        return cls(catalogue.folder, texts, photos, described, double, own, withheld, log, left)
+        some = np.arange(len(catalogue)) if learn is None else np.flatnonzero(learn)
+        drawn = rng.generator(seed, "withheld items").permutation(some)
+        withheld = np.sort(drawn[: min(most, round(share * len(some)))])
+        learned = np.setdiff1d(some, withheld)
+        left = None if log is None else log.select(np.isin(log.item, learned))
+        return cls(catalogue.folder, texts, photos, described, double, own, learned, withheld, log, left)
 
     def having(self, view: str, rows: Rows) -> Rows:
         """Those of some items that have a ``photo`` or ``attributes``, and a title or description to go with it."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from molar_retrieval import rng
 from molar_retrieval.config import EmbedSettings, LoraSettings
 from molar_retrieval.encoders import registry
-from molar_retrieval.encoders.checkpoint import locate, main_folder
+from molar_retrieval.encoders.checkpoint import main_folder
 from molar_retrieval.encoders.sentence import SentenceEncoder
 from molar_retrieval.errors import BackendError, SettingsError
 from molar_retrieval.finetuning.lora import answers as generation
@@ -94,7 +94,7 @@ def load(settings: EmbedSettings, lora: LoraSettings, seed: int, cache: Path | N
     SettingsError if the precision is not fit for training, or the encoder is an adapter itself, BackendError if the
     model is not available, or its language model cannot be told from its vision tower.
     """
-    checkpoint = locate(settings, cache)
+    checkpoint = registry.located(settings, cache)
     if checkpoint.kind == "adapter":
         raise SettingsError(f"{settings.model} is an adapter", "name a whole model, such as the merged one beside it")
     encoder = cast(SentenceEncoder, registry.load(settings, cache))
@@ -109,7 +109,7 @@ def load(settings: EmbedSettings, lora: LoraSettings, seed: int, cache: Path | N
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type] # any number will do
         lora_dropout=lora.dropout,
-        target_modules=targets(transformer.model, settings.model, vision=lora.vision),
+        target_modules=targets(transformer.model, settings.model, vision=lora.vision, layers=lora.layers),
         task_type="FEATURE_EXTRACTION",
     )
     torch.manual_seed(rng.derive_seed(seed, "adapter"))
@@ -129,10 +129,11 @@ def load(settings: EmbedSettings, lora: LoraSettings, seed: int, cache: Path | N
     return Learner(encoder, adapted, head)
 
 
-def targets(model: Any, name: str, *, vision: bool) -> str:
+def targets(model: Any, name: str, *, vision: bool, layers: float = 1.0) -> str:
     """An expression for the names of the linear layers that get an adapter: those of the language model, or all.
 
-    BackendError if the model does not say which part of it is the language model.
+    Of the language model's layers only the upper share of ``layers`` do, at least one. BackendError if the model does
+    not say which part of it is the language model.
     """
     decoder = model if vision or not hasattr(model.config, "vision_config") else model.get_decoder()
     place = next(place for place, module in model.named_modules() if module is decoder)
@@ -143,7 +144,20 @@ def targets(model: Any, name: str, *, vision: bool) -> str:
         )
     leaves = {n.rpartition(".")[2] for n, module in decoder.named_modules() if isinstance(module, nn.Linear)}
     within = re.escape(place) + r"\." if place else ""
-    return f"{within}(.*\\.)?({'|'.join(sorted(map(re.escape, leaves)))})"
+    return f"{_lower(model, layers)}{within}(.*\\.)?({'|'.join(sorted(map(re.escape, leaves)))})"
+
+
+def _lower(model: Any, layers: float) -> str:
+    """What the names of the layers below the upper share begin with, as an expression that forbids it."""
+    text = model.get_decoder() if hasattr(model.config, "vision_config") else model
+    count = int(model.config.get_text_config().num_hidden_layers)
+    below = count - max(1, round(layers * count))
+    if not below:
+        return ""
+    stacks = (module for module in text.modules() if isinstance(module, nn.ModuleList) and len(module) == count)
+    stack = next(stacks)
+    place = next(place for place, module in model.named_modules() if module is stack)
+    return rf"(?!{re.escape(place)}\.({'|'.join(map(str, range(below)))})\.)"
 
 
 def chunks(entries: Sequence[Entry], size: int) -> list[list[int]]:

@@ -37,8 +37,11 @@ class Objective:
         def loss_of(vectors: Tensor) -> Tensor:
             return self._found(made, vectors[order.to(vectors.device)], losses)
 
-        if groups:
+        if groups and self.lora.gradient_caching:
             cached_backward(len(groups), encode, loss_of)
+        elif groups:
+            vectors = torch.cat([encode(number) for number in range(len(groups))])
+            loss_of(vectors).backward()  # type: ignore[no-untyped-call]
         if self.learner.head is not None and self.lora.generate:
             losses |= self._written(made, step, chunk)
         return losses

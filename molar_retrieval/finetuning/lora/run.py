@@ -5,11 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from molar_retrieval import fingerprint
+from molar_retrieval.arrays import Mask
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.config import MolarSettings
@@ -22,6 +25,7 @@ from molar_retrieval.finetuning.lora.learner import Learner, load
 from molar_retrieval.finetuning.lora.training import AdapterScore, AdapterTrainer
 from molar_retrieval.finetuning.lora.validation import AdapterValidation
 from molar_retrieval.finetuning.report import ADAPTED, TASKS, FinetuneReport, TaskOutcome, card
+from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.pinned import pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.processes import ALONE, Processes
@@ -35,6 +39,20 @@ _WORK = "molar finetune"
 _POOL = "the withheld items, and what the histories hold"
 
 
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What an evaluation lets training see: a log of its own, and which items there are to learn from, (n_items,)."""
+
+    log: InteractionLog
+    learn: Mask
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the log and the items."""
+        arrays = (self.log.item, self.log.offsets, self.learn)
+        return fingerprint.of_bytes(np.ascontiguousarray(array).data for array in arrays)
+
+
 def finetune(
     workspace: Workspace,
     settings: MolarSettings,
@@ -44,10 +62,12 @@ def finetune(
     restart: bool = False,
     processes: Processes = ALONE,
     on_score: Callable[[AdapterScore], None] = lambda _: None,
+    lessons: Lessons | None = None,
 ) -> FinetuneReport | None:
     """Train an adapter of a language model by the three tasks, and write the encoder.
 
-    Only training interactions, if there are any, are read: what validates `molar align` is left out here as well. An
+    Only training interactions, if there are any, are read: what validates `molar align` is left out here as well; or,
+    where there are ``lessons``, these in place of the workspace's log, and no items but theirs. An
     interrupted run writes the best it has, and goes on when it is called again, unless it is to ``restart``. All
     processes call this with the same arguments; the first gets the report.
 
@@ -62,7 +82,7 @@ def finetune(
     if restart and processes.first:
         shutil.rmtree(work, ignore_errors=True)
     processes.agreed(None)
-    with prepared(workspace, settings, processes) as trainer:
+    with prepared(workspace, settings, processes, lessons) as trainer:
         ready = time.perf_counter()
         best = trainer.train(work, progress, on_score)
         if not processes.first:
@@ -86,18 +106,22 @@ def finetune(
 
 
 @contextmanager
-def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes = ALONE) -> Iterator[AdapterTrainer]:
+def prepared(
+    workspace: Workspace, settings: MolarSettings, processes: Processes = ALONE, lessons: Lessons | None = None
+) -> Iterator[AdapterTrainer]:
     """A run before its first step: data read, model loaded; threads that open photos end with the block.
 
     DataError if no task can be done, StaleArtefactError if the log is not of the catalogue.
     """
-    own = pin(workspace, "catalogue", optional=("interactions",), work=_WORK)
+    own = pin(workspace, "catalogue", optional=() if lessons else ("interactions",), work=_WORK)
     inputs = pin_named(workspace, processes.agreed(own.names), _WORK)
     version, manifest = inputs["catalogue"].require()
     tasks, lora, embed = settings.finetune, settings.lora, settings.embed
-    known = inputs["interactions"].manifest if "interactions" in inputs.names else None
-    log = None if known is None else held_out(inputs, settings.split).training
-    data = TrainingItems.read(Catalogue.open(version), log, tasks.withheld, lora.validation, tasks.seed)
+    known, log = (None, None) if lessons is None else (lessons.fingerprint, lessons.log)
+    if "interactions" in inputs.names:
+        known, log = inputs["interactions"].require()[1].fingerprint, held_out(inputs, settings.split).training
+    learn = None if lessons is None else lessons.learn
+    data = TrainingItems.read(Catalogue.open(version), log, tasks.withheld, lora.validation, tasks.seed, learn)
     if processes.several and embed.device == "auto":
         embed = embed.model_copy(update={"device": str(processes.device)})
     cache = digests_of(workspace)
@@ -110,7 +134,7 @@ def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes
             raise DataError(f"there is nothing to learn: {reasons}", "add what is missing, or switch a task on")
         learner = load(embed, lora, tasks.seed, cache)
         chosen = settings.model_dump(mode="json", include={"finetune", "lora", "split"})
-        made_from = [manifest.fingerprint, None if known is None else known.fingerprint, info.fingerprint]
+        made_from = [manifest.fingerprint, known, info.fingerprint]
         run = fingerprint.of_json([VERSION, *made_from, chosen, processes.count])
         yield AdapterTrainer(learner, examples, AdapterValidation(examples, photos), lora, run, processes)
 
