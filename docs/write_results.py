@@ -46,9 +46,10 @@ def results(reports: Mapping[str, Report], code: str | None = None) -> str:
     parts, reports = [_HEAD], {link: shown(report) for link, report in reports.items()}
     for name in sorted({report.data.name for report in reports.values()}):
         mine = {link: report for link, report in reports.items() if report.data.name == name}
-        data = next(iter(mine.values())).data
+        data = max(mine.values(), key=lambda report: report.made.date).data
         size = f"{data.users:,} users, {data.items:,} items, {data.interactions:,} interactions"
-        parts.append(f"## {_plain(name)}\n\n{size}.\n")
+        read = f"; attributes: {_plain(', '.join(data.attributes))}" if data.attributes else ""
+        parts.append(f"## {_plain(name)}\n\n{size}{read}.\n")
         for suite in sorted({report.suite for report in mine.values()}):
             parts += _suite({link: report for link, report in mine.items() if report.suite == suite}, code)
     return "\n".join(parts)

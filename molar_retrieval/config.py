@@ -39,8 +39,8 @@ class EmbedSettings(Settings):
     image_pixels: int = Field(
         262_144, ge=1024, le=1 << 24, description="photos of multimodal LLMs are scaled to at most this area"
     )
-    photos: Literal["builtin"] | None = Field(
-        None, description="builtin: those of the built-in encoder, beside a model that only reads"
+    photos: Literal["own", "builtin"] = Field(
+        "own", description="what the model sees of photos itself, or, beside one that only reads, the built-in encoder"
     )
     prompt: str | None = Field(None, description="instruction for models that take one; None: the model's own")
     offline: bool = Field(False, description="never ask a model hub")

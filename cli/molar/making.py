@@ -94,7 +94,7 @@ class Making(Foretelling):
         """Turn each item's photo and words into a vector; only new and changed items are encoded.
 
         Args:
-            model: ``builtin``, ``builtin-multilingual``, a local folder or a hub name.
+            model: ``builtin``, ``builtin-multilingual``, ``gemma-3-270m``, a local folder or a hub name.
             revision: Commit or tag of a hub model.
             dim: Keep this many leading dimensions.
             batch_size: Items per batch.

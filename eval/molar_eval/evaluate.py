@@ -198,6 +198,7 @@ class Evaluator:
                 items=self.log.n_items,
                 interactions=len(self.log),
                 fingerprint=self.workspace["interactions"].require()[1].fingerprint,
+                attributes=self.catalogue.attribute_fields,
             ),
             made=self._made(time.perf_counter() - began + self.kept),
             splits=splits,

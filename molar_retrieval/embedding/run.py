@@ -33,8 +33,6 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.runner import InThisProcess, Runner
 from molar_retrieval.workspace import Workspace
 
-_SHOWN = 16
-
 
 def embed(
     workspace: Workspace,
@@ -159,7 +157,7 @@ class EmbeddingRun:
         count, name = len(self.catalogue), self.info.name
         made = f"all {count:,} items" if pending == count else f"{pending:,} of {count:,} items"
         anew = f"encodes {made} anew" if pending else f"has made the vectors of all {count:,} items before"
-        other = name if name != self.former else f"another version of it ({self.info.revision[:_SHOWN]})"
+        other = name if name != self.former else f"{name} in another version or by other settings"
         return f"this workspace's vectors are made by {self.former}; {other} {anew}"
 
     def planned(self, texts: PendingTexts | None = None) -> tuple[KnownVectors, ItemFacts, list[Rows]]:

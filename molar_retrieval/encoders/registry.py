@@ -45,8 +45,8 @@ def load(settings: EmbedSettings, cache: Path | None = None) -> Encoder:
 
 def plan(settings: EmbedSettings, cache: Path | None = None) -> EncoderPlan:
     """Both at once, for what may have to be loaded later; see :func:`describe` and :func:`load`."""
-    if settings.photos is not None:
-        return beside.plan(settings, plan(settings.model_copy(update={"photos": None}), cache))
+    if settings.photos == "builtin":
+        return beside.plan(settings, plan(settings.model_copy(update={"photos": "own"}), cache))
     if settings.model in NAMED:
         return NAMED[settings.model](settings)
     checkpoint = located(settings, cache)

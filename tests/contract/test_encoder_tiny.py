@@ -78,7 +78,7 @@ class TestBareTextModel(EncoderContract):
 
 
 class TestPhotosBesideATextModel(EncoderContract):
-    changes = ({"max_text_tokens": 8}, {"dim": 16}, {"prompt": "passage: "}, {"dtype": "bfloat16"}, {"photos": None})
+    changes = ({"max_text_tokens": 8}, {"dim": 16}, {"prompt": "passage: "}, {"dtype": "bfloat16"}, {"photos": "own"})
 
     @pytest.fixture(scope="class")
     @classmethod

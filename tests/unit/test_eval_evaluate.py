@@ -103,6 +103,7 @@ def test_the_report_holds_every_model_on_every_test(finished):
             assert {"popularity", "history", "content", "category"} <= set(model.slices)
             for estimate in model.metrics.values():
                 assert 0 <= estimate.low <= estimate.mean <= estimate.high <= 1
+    assert "category" in report.data.attributes, "who reads the report sees what was read"
     cold, alone = report.splits[2], report.splits[5]
     assert alone.cases == cold.cases
     assert alone.candidates == cold.facts["removed items"] < cold.candidates

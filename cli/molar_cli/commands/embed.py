@@ -17,7 +17,9 @@ def embed(
     run: Session,
     catalog: options.CatalogueArgument,
     where: options.ConditionOption = None,
-    model: Annotated[str | None, option("builtin, builtin-multilingual, a local folder or a hub name.")] = None,
+    model: Annotated[
+        str | None, option("builtin, builtin-multilingual, gemma-3-270m, a local folder or a hub name.")
+    ] = None,
     revision: options.RevisionOption = None,
     dim: Annotated[int | None, option("Keep this many leading dimensions (MRL).")] = None,
     batch_size: Annotated[int | None, option("Items per batch.")] = None,

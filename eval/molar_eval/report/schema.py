@@ -205,6 +205,7 @@ class Data(Record):
     items: int = Field(description="items in the catalogue")
     interactions: int = Field(description="interactions in the log")
     fingerprint: str = Field(description="of log and catalogue")
+    attributes: tuple[str, ...] | None = Field(None, description="columns of items that are read; None: not told")
 
 
 class Report(Record):
