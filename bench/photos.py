@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.cold_start import among, ridge
+from molar_retrieval.alignment.cold_start import RidgeSums, among
 from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, ranks, withheld_items
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.catalog import Catalogue, open_image
@@ -145,8 +145,9 @@ class Draw:
         """The same by λ and how a history is read."""
         known, count = known_items(self.log), counts(self.log.item, self.log.n_items)
         histories, found = self.asked.histories(), []
+        sums = RidgeSums.of(features, self.factors, count, np.flatnonzero(known))
         for strength in _LAMBDAS:
-            guess = unit(ridge(features[known], self.factors[known], count[known], strength)(features[self.withheld]))
+            guess = unit(sums.ridge(strength)(features[self.withheld]))
             for way in GRID[3:]:
                 users = reading(histories, self.factors, way["decay"], way["last"])
                 found.append(self.gains(users, guess))

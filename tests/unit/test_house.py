@@ -4,6 +4,8 @@ import ast
 import re
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,23 @@ def calls(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield getattr(node.func, "attr", getattr(node.func, "id", "")), node
+
+
+def test_scripts_import_what_there_is():
+    """Scripts of benches and documents run rarely; what they import may have been renamed in the meantime."""
+    lost = []
+    for script in sorted([*(ROOT / "bench").glob("*.py"), *(ROOT / "docs").glob("*.py")]):
+        for node in ast.walk(ast.parse(script.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ROOTS:
+                module = import_module(str(node.module))
+                names = {name.name for name in node.names if not hasattr(module, name.name)}
+                within = hasattr(module, "__path__")
+                lost += [
+                    f"{script.name}: {node.module}.{name}"
+                    for name in sorted(names)
+                    if not (within and find_spec(f"{node.module}.{name}"))
+                ]
+    assert lost == []
 
 
 def test_people_come_in_through_doors_alone(modules):
