@@ -57,7 +57,7 @@ from molar_retrieval.training.trainer import TrainingState
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 11
+_VERSION = 12
 """Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
 _NO_EFFECT = {"threads", "device", "preset"}
 _WORK = "molar align"
@@ -279,6 +279,7 @@ def _train(
         known=data.warm,
         item_item=experts.item_item,
         content_knn=experts.content_knn,
+        taste_axes=None if experts.content_knn is None else experts.content_knn.axes,
         half_life=None if experts.trend is None else experts.trend.half_life,
         precision=precision,
         trend=experts.trend,

@@ -32,6 +32,7 @@ from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.content_pairs import content_pairs
+from molar_retrieval.experts.fit import taught_by
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.aims import NEXT, Aim
@@ -166,11 +167,16 @@ def _learned(
     beside = {} if told else {name: items.pop(name) for name in learned}
     if "content" in sides:
         items["content"] = sides["content"][withheld]
-    if model.content_knn is not None:
-        items |= _compared(model.content_knn, data.log, withheld, seed)
+    neighbours = model.content_knn
+    if neighbours is not None:
+        others = data.log.select(~withheld[data.log.item])
+        neighbours = taught_by(neighbours, data.features, others, model.least)
+        items |= _compared(neighbours, others, withheld, seed)
     if not len(asked):
         return dict.fromkeys((items | beside).keys() - {_PAIRS}, 0.0), predictors, np.zeros(0, np.int64)
-    users = model.users_by_part(asked.histories(), np.arange(len(asked)))
+    users = dict(model.users_by_part(asked.histories(), np.arange(len(asked))))
+    if neighbours is not None:
+        users[NEIGHBOURS] = neighbours.users(asked.histories())
     parts = {name: Dense(users[NEIGHBOURS if name == _PAIRS else name], side) for name, side in items.items()}
     fused = fuse(among(asked, withheld), parts, seed)
     weights = dict(fused.weights)
@@ -193,8 +199,8 @@ def _share_beside(guess: Dense, parts: Mapping[str, Dense], weights: Mapping[str
 
 
 def _compared(neighbours: ContentNeighbours, log: InteractionLog, withheld: Mask, seed: int) -> dict[str, Matrix]:
-    """What histories are compared with for the withheld items: their content, and its partners by the other items."""
-    content, pairs = neighbours.items[withheld], content_pairs(log.select(~withheld[log.item]), neighbours, seed)
+    """What histories are compared with for the withheld items: their content, and its partners by a log of others."""
+    content, pairs = neighbours.items[withheld], content_pairs(log, neighbours, seed)
     return {NEIGHBOURS: content} | ({} if pairs is None else {_PAIRS: content @ pairs.T})
 
 

@@ -28,6 +28,7 @@ class Experts:
     content_knn: ContentNeighbours | None
     trend: Trend | None
     report: dict[str, dict[str, Any]]
+    features: Matrix | None = None  # what content neighbours are made of, shape (n_items, f)
 
     def parts(self, cases: ValidationCases) -> dict[str, ScoreComponent]:
         """The experts as parts of the score of the cases."""
@@ -68,4 +69,5 @@ def count(
     )
     item_item = tuple(expert for expert in fitted if isinstance(expert, ItemItemWeights))
     content_knn = next((expert for expert in fitted if isinstance(expert, ContentNeighbours)), None)
-    return Experts(item_item, content_knn, next((e for e in fitted if isinstance(e, Trend)), None), report)
+    trend = next((expert for expert in fitted if isinstance(expert, Trend)), None)
+    return Experts(item_item, content_knn, trend, report, features)

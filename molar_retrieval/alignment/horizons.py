@@ -33,7 +33,17 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
-from molar_retrieval.experts.fit import EASE, LASTING, LINEAR, Setting, again, ease, lasting_settings, too_many
+from molar_retrieval.experts.fit import (
+    EASE,
+    LASTING,
+    LINEAR,
+    Setting,
+    again,
+    ease,
+    lasting_settings,
+    taught_by,
+    too_many,
+)
 from molar_retrieval.experts.histories import binary, countable, known_items
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.linear import EASECounts
@@ -278,8 +288,10 @@ class Future:
         for one in experts.item_item:
             counted = again(one.name, cases.log, experts.report[one.name]["chosen"], partners, few, counting)
             parts[one.name] = Counted(counted.read(histories), counted.weights)
-        if experts.content_knn is not None:
-            parts["neighbours"] = Dense(experts.content_knn.users(histories), experts.content_knn.items)
+        if (neighbours := experts.content_knn) is not None:
+            if experts.features is not None:
+                neighbours = taught_by(neighbours, experts.features, cases.log, least)
+            parts["neighbours"] = Dense(neighbours.users(histories), neighbours.items)
         if experts.trend is not None and histories.asked_at is not None:
             parts["trend"] = Momentary(Trend.fit(cases.log, experts.trend.half_life, least), histories.asked_at)
         return cls(cases, parts, few)

@@ -61,7 +61,9 @@ def described(model: AlignedModel) -> dict[str, Any]:
         "reranker": None if model.reranker is None else model.reranker.described(),
         "content_blocks": [[b.name, b.start, b.stop] for b in model.conditioner.blocks],
         "partners": [p.name for p in model.item_item],
-        "taste": None if content_knn is None else {"decay": content_knn.decay, "last": content_knn.last},
+        "taste": None
+        if content_knn is None
+        else {"decay": content_knn.decay, "last": content_knn.last, "taught": content_knn.axes is not None},
         "half_life": None if model.half_life is None else str(model.half_life),
         "least": model.least,
         **({} if model.habits is None else {"habits": model.habits.described()}),
@@ -94,7 +96,7 @@ def open_model(folder: Path) -> AlignedModel:
     )
     predicted = sorted({name.split(".")[1] for name in tensors if name.startswith("predictor.")})
     read, reranker, demand = facts["taste"], facts.get("reranker"), tensors.get("demand")
-    habits = facts.get("habits")
+    habits, axes = facts.get("habits"), tensors.get("taste_axes")
     return AlignedModel(
         network=_network(tensors, settings, facts.get("towers", settings.towers)),
         conditioner=conditioner,
@@ -103,7 +105,13 @@ def open_model(folder: Path) -> AlignedModel:
         item_item=tuple(ItemItemWeights.from_tensors(name, tensors, f"partners.{name}.") for name in facts["partners"]),
         content_knn=None
         if read is None
-        else ContentNeighbours(tensors["taste"], read["decay"], read["last"], tensors.get("taste_targets")),
+        else ContentNeighbours(
+            tensors["taste"],
+            read["decay"],
+            read["last"],
+            tensors.get("taste_targets"),
+            axes if read.get("taught") else None,
+        ),
         half_life=None if facts["half_life"] is None else float(facts["half_life"]),
         weights=facts["weights"],
         least=facts.get("least", 1),
@@ -119,7 +127,7 @@ def open_model(folder: Path) -> AlignedModel:
         reranker=None if reranker is None else Reranker.of(reranker, under(tensors, "rerank.")),
         cf=tensors.get("cf"),
         numbers=tensors.get("numbers"),
-        taste_axes=tensors.get("taste_axes"),
+        taste_axes=axes,
         demand=demand,
         trend=None if demand is None else Trend.of_counts(demand),
         precision="float32",

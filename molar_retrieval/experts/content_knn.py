@@ -24,13 +24,15 @@ _NEGLIGIBLE = 1e-6
 class ContentNeighbours:
     """Cosines between items, (n_items, dim), and the decayed mean of a history, as :func:`reading` says.
 
-    With ``targets``, (n_items, dim), histories are not compared with what items look like but with these.
+    With ``targets``, (n_items, dim), histories are not compared with what items look like but with these. Where people
+    taught what makes items alike, ``axes`` are from features to items, (f, dim).
     """
 
     items: Matrix
     decay: float
     last: int
     targets: Matrix | None = None
+    axes: Matrix | None = None
 
     @classmethod
     def of(cls, features: Matrix, decay: float, last: int) -> Self:
@@ -68,7 +70,9 @@ def reading(log: InteractionLog, features: Matrix, decay: float, last: int) -> M
 
 def compressed(features: Matrix, axes: Matrix | None = None) -> Matrix:
     """Features along ``axes``, rows of length 1 or 0 again; None: their leading principal axes, at most 256."""
-    rows = features @ (principal(features) if axes is None else axes) if features.shape[1] > DIM else features
+    if axes is None and features.shape[1] > DIM:
+        axes = principal(features)
+    rows = features if axes is None else features @ axes
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     found: Matrix = np.divide(rows, length, out=np.zeros_like(rows), where=length > _NEGLIGIBLE)
     return found
@@ -79,7 +83,11 @@ def principal(features: Matrix) -> Matrix:
     if features.shape[1] <= DIM:
         return np.eye(features.shape[1], dtype=np.float32)
     _, axes = np.linalg.eigh((features.T @ features).astype(np.float64))
-    leading = axes[:, ::-1][:, :DIM]
-    sign = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(DIM)])  # it is arbitrary
-    found: Matrix = (leading * sign).astype(np.float32)
+    return signed(axes[:, ::-1][:, :DIM].astype(np.float32))
+
+
+def signed(axes: Matrix) -> Matrix:
+    """Axes, as columns, whose sign was arbitrary: the largest number of each is positive."""
+    sign = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    found: Matrix = axes * sign
     return found

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.block_ease import BlockEASE
+from molar_retrieval.experts.co_consumption import taught_axes
 from molar_retrieval.experts.column_blocks import FollowedInBlocks, followed
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
@@ -119,7 +120,7 @@ def fit_experts(
     grids: dict[str, Callable[[], _Grid]] = {
         SEQUENCE: lambda: _sequences(log, count, few, counting),
         LINEAR: lambda: _linear(log, count, few, blocks, counting),
-        CONTENT: lambda: _content(features),
+        CONTENT: lambda: _content(features, log, least),
         TREND: lambda: _trend(log, least),
     }
 
@@ -148,11 +149,23 @@ def fit_experts(
     return tuple(fitted), report
 
 
-def _content(features: Matrix | None) -> _Grid:
+def _content(features: Matrix | None, log: InteractionLog, least: int) -> _Grid:
+    """Each way to read a history, by content as people taught it, where enough did."""
     if features is None:
         raise ValueError("content neighbours need features")
-    items = compressed(features)
-    return [(s, partial(ContentNeighbours, items, float(s["decay"]), int(s["last"]))) for s in GRID], None
+    axes = taught_axes(features, log, least)
+    of = partial(ContentNeighbours, compressed(features, axes), axes=axes)
+    return [(way, partial(of, decay=float(way["decay"]), last=int(way["last"]))) for way in GRID], None
+
+
+def taught_by(
+    neighbours: ContentNeighbours, features: Matrix, log: InteractionLog, least: int = 1
+) -> ContentNeighbours:
+    """Content neighbours as another log teaches them; as they are where nobody did."""
+    if neighbours.axes is None:
+        return neighbours
+    axes = taught_axes(features, log, least)
+    return replace(neighbours, items=compressed(features, axes), axes=axes)
 
 
 def _trend(log: InteractionLog, least: int) -> _Grid:

@@ -3,21 +3,15 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
-from scipy.sparse.linalg import LinearOperator, eigsh
 
-from molar_retrieval import rng
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.config import FinetuneSettings
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import Lexical
-from molar_retrieval.experts.histories import binary
+from molar_retrieval.experts.co_consumption import consumed_together, ridge
 from molar_retrieval.finetuning.inputs import Inputs
 from molar_retrieval.finetuning.withheld import MOST, WithheldCases, crossed, recall
 from molar_retrieval.interactions import InteractionLog
-
-_FEWEST = 3
-"""Items below which there is nothing to factorise."""
 
 
 @dataclass(frozen=True)
@@ -108,36 +102,3 @@ def views(head: FusionHead, inputs: Inputs) -> tuple[Matrix, Matrix]:
     written = np.zeros_like(inputs.written)
     words = head.fused(inputs.described, np.zeros_like(inputs.photo), written)
     return words, head.fused(np.zeros_like(inputs.words), inputs.photo, written)
-
-
-def ridge(given: Matrix, wanted: Matrix, penalty: float) -> Matrix:
-    """The linear map from rows to rows with the least squares and a penalty on its size, shape (d, e)."""
-    left = given.T @ given + np.float32(penalty) * np.eye(given.shape[1], dtype=np.float32)
-    return np.asarray(np.linalg.solve(left, given.T @ wanted), np.float32)
-
-
-def consumed_together(log: InteractionLog, among: Mask, factors: int) -> tuple[Rows, Matrix]:
-    """The leading factors of how often two different items were taken by the same people, per taking of either.
-
-    The matrix ``D^-½ (XᵀX - diag) D^-½`` with X people × items and D its row sums is never made: only its products.
-    The m items ``among`` them that share a taker with another one come with (m, at most ``factors``) factors.
-    """
-    taken = binary(log)[:, np.flatnonzero(among)].astype(np.float64)
-    own = np.asarray(taken.sum(axis=0)).ravel()
-    together = np.asarray(taken.T @ (taken @ np.ones(taken.shape[1]))).ravel() - own
-    kept = np.flatnonzero(together > 0)
-    items = np.flatnonzero(among)[kept]
-    if len(kept) < _FEWEST:
-        return items[:0], np.zeros((0, 0), np.float32)
-    taken, own, scale = taken[:, kept], own[kept], together[kept] ** -0.5
-
-    def product(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        scaled = scale * vector.ravel()
-        result: npt.NDArray[np.float64] = scale * (taken.T @ (taken @ scaled) - own * scaled)
-        return result
-
-    operator = LinearOperator((len(kept), len(kept)), matvec=product, dtype=np.float64)
-    start = rng.generator(0, "co-consumption").random(len(kept))
-    values, vectors = eigsh(operator, k=min(factors, len(kept) - 1), which="LA", v0=start)
-    good = values > 0
-    return items, np.asarray(vectors[:, good] * np.sqrt(values[good]), np.float32)

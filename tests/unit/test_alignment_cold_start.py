@@ -20,7 +20,9 @@ from molar_retrieval.alignment.vectors import item_sides
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.experts import co_consumption
 from molar_retrieval.experts.content_pairs import content_pairs
+from molar_retrieval.experts.fit import taught_by
 from molar_retrieval.experts.trend import DAY
 from molar_retrieval.ranking.cold_start import merge
 from molar_retrieval.ranking.places import last
@@ -164,6 +166,7 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
 
     monkeypatch.setattr(cold_start, "fuse", weigh)
     monkeypatch.setattr(cold_start, "_ENOUGH", enough)
+    monkeypatch.setattr(co_consumption, "_FEWEST_TAUGHT", 3)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": towers}))
     ((cases, parts),) = told
     withheld = withheld_items(data.warm, 0)
@@ -182,8 +185,11 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
         moments = RidgeSums.of(data.features, sides[name], counts, np.flatnonzero(rest))
         guesses = [moments.ridge(strength)(data.features[withheld]) for strength in (1.0, 10.0, 100.0)]
         assert any(np.allclose(parts[name].items, guess, atol=1e-4) for guess in guesses)
-    assert np.array_equal(parts["neighbours"].items, model.content_knn.items[withheld])
-    pairs = content_pairs(data.log.select(rest[data.log.item]), model.content_knn, SETTINGS.seed)
+    others = data.log.select(rest[data.log.item])
+    neighbours = taught_by(model.content_knn, data.features, others)
+    assert not np.allclose(neighbours.items, model.content_knn.items, atol=1e-3), "who plays a newcomer teaches nothing"
+    assert np.array_equal(parts["neighbours"].items, neighbours.items[withheld])
+    pairs = content_pairs(others, neighbours, SETTINGS.seed)
     assert np.array_equal(parts["pairs"].items, parts["neighbours"].items @ pairs.T)
 
 

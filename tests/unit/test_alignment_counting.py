@@ -58,7 +58,7 @@ def test_parts_score_the_cases_as_the_experts_do(world):
     asked = log.of_users(cases.users)
     parts = found.parts(cases)
     expected = {p.name: p.scores(asked) for p in found.item_item}
-    expected["neighbours"] = found.content_knn.users(asked) @ compressed(features).T
+    expected["neighbours"] = found.content_knn.users(asked) @ compressed(features, found.content_knn.axes).T
     expected["trend"] = Trend.fit(log, found.trend.half_life).log_scores(cases.times)
     for name, part in parts.items():
         np.testing.assert_allclose(part.scores(slice(0, 240)), expected[name], rtol=1e-4, atol=1e-5)

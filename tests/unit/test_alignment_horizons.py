@@ -16,6 +16,7 @@ from molar_retrieval.alignment.horizons import Future, FutureCases, ScoredSets, 
 from molar_retrieval.alignment.recount import recount
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import DataError
+from molar_retrieval.experts import co_consumption
 from molar_retrieval.experts.trend import DAY
 from molar_retrieval.progress import Notes
 from molar_retrieval.ranking.aims import LATER, NEXT
@@ -79,9 +80,11 @@ def test_cases_are_what_was_new_after_the_cut_and_could_be_known_before_it():
     assert [asked.history(n).tolist() for n in range(3)] == [cases.log.history(u).tolist() for u in cases.users[:3]]
 
 
-def test_nothing_that_came_after_the_cut_changes_what_the_parts_say():
+def test_nothing_that_came_after_the_cut_changes_what_the_parts_say(monkeypatch):
+    monkeypatch.setattr(co_consumption, "_FEWEST_TAUGHT", 3)
     plain, other = lasting_log(), lasting_log(change=np.random.default_rng(1).permutation(ITEMS))
-    experts = counted(plain)
+    experts = counted(plain, ("sequence", "linear", "trend", "neighbours"))
+    assert experts.content_knn.axes is not None, "people taught it"
     before, after = FutureCases.of(plain, 0.1), FutureCases.of(other, 0.1)
     both = np.intersect1d(before.users, after.users)
     assert (before.taken[:20] != after.taken[:20]).nnz
@@ -92,7 +95,7 @@ def test_nothing_that_came_after_the_cut_changes_what_the_parts_say():
         }
         for cases in (before, after)
     ]
-    assert set(scores[0]) == {"sequence", "linear", "trend"}
+    assert set(scores[0]) == {"sequence", "linear", "trend", "neighbours"}
     for name in scores[0]:
         np.testing.assert_array_equal(scores[0][name], scores[1][name], err_msg=name)
 

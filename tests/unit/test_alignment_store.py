@@ -10,6 +10,7 @@ from eval_model_tasks import log_of
 
 from molar_retrieval.alignment.store import described, open_model, save
 from molar_retrieval.alignment.user_encoder import FILE
+from molar_retrieval.experts.content_knn import compressed
 from molar_retrieval.workspace import Manifest
 
 KINDS = {
@@ -58,6 +59,17 @@ def test_a_model_comes_back_as_it_was(kind, tmp_path):
     assert (back.half_life, back.places) == (model.half_life, model.places)
     assert (dict(back.weights), dict(back.newcomer_weights)) == (dict(model.weights), dict(model.newcomer_weights))
     assert not back.network.training
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_what_people_taught_content_comes_back(tmp_path, taught):
+    model = model_of(TOWERS, EXPERTS)
+    axes = np.random.default_rng(0).normal(size=(model.features.shape[1], 3)).astype(np.float32)
+    neighbours = replace(model.content_knn, items=compressed(model.features, axes), axes=axes if taught else None)
+    back = round_trip(replace(model, content_knn=neighbours, taste_axes=axes), TOWERS, tmp_path)
+    assert np.array_equal(back.content_knn.items, neighbours.items)
+    assert np.array_equal(back.taste_axes, axes)
+    assert (back.content_knn.axes is not None) == taught, "axes that are kept for new items alone taught nobody"
 
 
 def test_the_map_of_content_comes_back(tmp_path):
