@@ -150,12 +150,17 @@ def fit_experts(
 
 
 def _content(features: Matrix | None, log: InteractionLog, least: int) -> _Grid:
-    """Each way to read a history, by content as people taught it, where enough did."""
+    """Each way to read a history: by content as people taught it, where enough did, and as it is."""
     if features is None:
         raise ValueError("content neighbours need features")
     axes = taught_axes(features, log, least)
-    of = partial(ContentNeighbours, compressed(features, axes), axes=axes)
-    return [(way, partial(of, decay=float(way["decay"]), last=int(way["last"]))) for way in GRID], None
+    found: list[tuple[Setting, Callable[[], Expert]]] = []
+    for own in [None] if axes is None else [axes, None]:
+        of = partial(ContentNeighbours, compressed(features, own), axes=own)
+        for way in GRID:
+            make = partial(of, decay=float(way["decay"]), last=int(way["last"]))
+            found.append(({**way, "taught": own is not None}, make))
+    return found, None
 
 
 def taught_by(

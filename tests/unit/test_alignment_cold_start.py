@@ -167,6 +167,14 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
     monkeypatch.setattr(cold_start, "fuse", weigh)
     monkeypatch.setattr(cold_start, "_ENOUGH", enough)
     monkeypatch.setattr(co_consumption, "_FEWEST_TAUGHT", 3)
+    teachers = []
+
+    def taught(neighbours, features, log, least):
+        """As if validation had chosen content that people teach."""
+        teachers.append(log)
+        return taught_by(replace(neighbours, axes=np.eye(features.shape[1])), features, log, least)
+
+    monkeypatch.setattr(cold_start, "taught_by", taught)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": towers}))
     ((cases, parts),) = told
     withheld = withheld_items(data.warm, 0)
@@ -186,8 +194,9 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
         guesses = [moments.ridge(strength)(data.features[withheld]) for strength in (1.0, 10.0, 100.0)]
         assert any(np.allclose(parts[name].items, guess, atol=1e-4) for guess in guesses)
     others = data.log.select(rest[data.log.item])
-    neighbours = taught_by(model.content_knn, data.features, others)
-    assert not np.allclose(neighbours.items, model.content_knn.items, atol=1e-3), "who plays a newcomer teaches nothing"
+    assert [log.item.tolist() for log in teachers] == [others.item.tolist()], "who plays a newcomer teaches nothing"
+    neighbours = taught_by(replace(model.content_knn, axes=np.eye(6)), data.features, others)
+    assert not np.allclose(neighbours.items, model.content_knn.items, atol=1e-3)
     assert np.array_equal(parts["neighbours"].items, neighbours.items[withheld])
     pairs = content_pairs(others, neighbours, SETTINGS.seed)
     assert np.array_equal(parts["pairs"].items, parts["neighbours"].items @ pairs.T)

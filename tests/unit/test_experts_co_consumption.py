@@ -9,7 +9,7 @@ from test_eval_splits import log_of
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts import co_consumption, fit
 from molar_retrieval.experts.co_consumption import taught_axes
-from molar_retrieval.experts.content_knn import ContentNeighbours, compressed
+from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.fit import fit_experts, taught_by
 
 ITEMS, STYLES, TAKEN = 240, 6, 200
@@ -90,7 +90,9 @@ def test_the_expert_is_taught_and_another_log_teaches_it_anew(world):
     (neighbours,), report = fit_experts(log, lambda scoring: 0.0, 5, ["neighbours"], features=features)
     assert isinstance(neighbours, ContentNeighbours)
     assert np.array_equal(neighbours.items, compressed(features, neighbours.axes))
-    assert report["neighbours"]["chosen"] == {"last": 1, "decay": 1.0}
+    tried = [one["setting"] for one in report["neighbours"]["tried"]]
+    assert tried == [{**way, "taught": taught} for taught in (True, False) for way in GRID]
+    assert report["neighbours"]["chosen"] == tried[0]
     half = log.select(log.user % 2 == 0)
     again = taught_by(neighbours, features, half)
     assert np.array_equal(again.axes, taught_axes(features, half))
