@@ -4,10 +4,11 @@
 
 Nothing but training interactions is read. Three times a tenth of the known items is withheld; people's first
 interactions with these are to be foretold among the withheld ones, by guessed popularity and by content: as it is, by
-what the others tell of pairs of contents, and by both. Weights are chosen as `molar align` does, on one half of the
-people, and judged on the other, both ways round. Histories are read as --last and --decay say, by default in the way
-that `molar align` takes for MovieLens-1M; for content neighbours alone, the bar, in that which finds most. The
-workspace needs prepared interactions and, without --words, content vectors (`molar align`), and stays as it is.
+what the others tell of pairs of contents, and by both; and the same of content as people taught it. Weights are chosen
+as `molar align` does, on one half of the people, and judged on the other, both ways round. Histories are read as --last
+and --decay say, by default in the way that `molar align` takes for MovieLens-1M; for content neighbours alone, the bar,
+in that which finds most. The workspace needs prepared interactions and, without --words, content vectors (`molar
+align`), and stays as it is.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from molar_retrieval.arrays import Mask, Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.config import AlignSettings, SplitSettings
-from molar_retrieval.experts.content_knn import GRID, ContentNeighbours
+from molar_retrieval.experts.co_consumption import taught_axes
+from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
@@ -33,7 +35,10 @@ from molar_retrieval.timer import Timer
 from molar_retrieval.workspace import Workspace
 
 _SEEDS = range(3)
-_CHOICES = (("content",), ("content", "popularity"), ("pairs", "popularity"), ("content", "pairs", "popularity"))
+_CHOICES = (
+    *(("content",), ("content", "popularity"), ("pairs", "popularity"), ("content", "pairs", "popularity")),
+    *(("taught content", "popularity"), ("taught content", "pairs of it", "popularity")),
+)
 Found = dict[str, tuple[float, float]]
 
 
@@ -65,12 +70,23 @@ def measured(log: InteractionLog, features: Matrix, last: int, decay: float, see
     told, users, content = among(asked, withheld), neighbours.users(asked.histories()), neighbours.items[withheld]
     popularity, _ = guessed(features, np.log1p(counts).astype(np.float32)[:, None], counts, known, withheld)
     watch = Timer()
-    pairs = content_pairs(log.select(~withheld[log.item]), neighbours, seed)
+    others = log.select(~withheld[log.item])
+    pairs = content_pairs(others, neighbours, seed)
     print(f"pairs: {watch.took.processor:.1f} s of the processor", flush=True)
+    watch = Timer()
+    axes = taught_axes(features, others)
+    print(f"taught axes: {watch.took.processor:.1f} s of the processor", flush=True)
+    taught = ContentNeighbours(compressed(features, axes), decay, last, axes=axes)
+    their_users, their_content, of_it = (
+        taught.users(asked.histories()), taught.items[withheld], content_pairs(others, taught, seed)
+    )  # fmt: skip
     assert pairs is not None
+    assert of_it is not None
     parts = {
         "content": Dense(users, content),
         "pairs": Dense(users, content @ pairs.T),
+        "taught content": Dense(their_users, their_content),
+        "pairs of it": Dense(their_users, their_content @ of_it.T),
         "popularity": Dense(np.ones((len(asked), 1), np.float32), popularity),
     }
     found = {f"{', '.join(own)}": folded(told, {n: parts[n] for n in own}, seed) for own in _CHOICES}
