@@ -25,9 +25,9 @@ RESULTS = ROOT / "eval" / "results"
 TARGET = Path(__file__).with_name("results.md")
 _HEAD = """# Results
 
-Written by `docs/write_results.py` from the reports in `eval/results/`, never by hand. Every report has a verdict per
+Written by `docs/write_results.py` from the reports in `eval/results/`, never by hand. Every report has a verdict per \
 split and the first models of its leaderboard: means, half of their 95 % interval (users are the clusters), `sd` over
-seeds, the best of a column bold, the second underlined. Its name leads to all of it: every model, metric, slice, test,
+seeds, the best of a column bold, the second underlined. Its name leads to all of it: every model, metric, slice, test, \
 ablation and setting. p is that of a paired permutation test, corrected after Holm over all that was tested on a split.
 """
 _FIRST = 5
