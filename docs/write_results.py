@@ -27,8 +27,9 @@ _HEAD = """# Results
 
 Written by `docs/write_results.py` from the reports in `eval/results/`, never by hand. Every report has a verdict per \
 split and the first models of its leaderboard: means, half of their 95 % interval (users are the clusters), `sd` over
-seeds, the best of a column bold, the second underlined. Its name leads to all of it: every model, metric, slice, test, \
-ablation and setting. p is that of a paired permutation test, corrected after Holm over all that was tested on a split.
+seeds, the best of a column bold, the second underlined. Its name leads to all of it: every model, metric, slice, \
+test, ablation and setting. p is that of a paired permutation test, \
+corrected after Holm over all that was tested on a split.
 """
 _FIRST = 5
 """How many models of a leaderboard are shown."""
@@ -46,7 +47,7 @@ def results(reports: Mapping[str, Report], code: str | None = None) -> str:
     parts, reports = [_HEAD], {link: shown(report) for link, report in reports.items()}
     for name in sorted({report.data.name for report in reports.values()}):
         mine = {link: report for link, report in reports.items() if report.data.name == name}
-        data = max(mine.values(), key=lambda report: report.made.date).data
+        data = max((report.data for report in mine.values()), key=lambda data: data.attributes is not None)
         size = f"{data.users:,} users, {data.items:,} items, {data.interactions:,} interactions"
         read = f"; attributes: {_plain(', '.join(data.attributes))}" if data.attributes else ""
         parts.append(f"## {_plain(name)}\n\n{size}{read}.\n")
