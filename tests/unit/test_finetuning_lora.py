@@ -11,6 +11,7 @@ import pytest
 import tiny_models
 import torch
 import transformers as tf
+from peft.utils import other, save_and_load
 
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import registry
@@ -21,7 +22,7 @@ from molar_retrieval.finetuning.lora.answers import IGNORED, with_answers
 from molar_retrieval.finetuning.lora.forecast import dry_run
 from molar_retrieval.finetuning.lora.learner import frozen_vectors, load
 from molar_retrieval.finetuning.lora.run import finetune, prepared, write
-from molar_retrieval.progress import SILENT
+from molar_retrieval.progress import SILENT, Notes
 from molar_retrieval.training.losses import info_nce, next_item
 
 pytestmark = pytest.mark.slow
@@ -112,6 +113,30 @@ def test_what_is_saved_is_what_was_trained_merged_or_not(workspace, model, tmp_p
         np.testing.assert_allclose(encoder.encode(ITEMS), trained, atol=1e-5)
     assert np.abs(registry.load(chosen.embed).encode(ITEMS) - trained).max() > 0.05
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_saving_asks_no_hub_for_the_model_beneath(model, tmp_path, monkeypatch):
+    chosen = lora_shop.settings(model)
+    learner = load(chosen.embed, chosen.lora, 0)
+    learner.adapted.peft_config["default"].base_model_name_or_path = "a-model-by-name"
+
+    def refuse(*arguments, **named):
+        raise AssertionError(f"the hub was asked: {arguments}, {named}")
+
+    for module in (save_and_load, other):
+        for name in ("file_exists", "hf_hub_download", "check_file_exists_on_hf_hub"):
+            monkeypatch.setattr(module, name, refuse, raising=False)
+    write(tmp_path / "out", learner, {}, "# card", merged=False)
+    assert (tmp_path / "out" / "adapter_model.safetensors").exists()
+
+
+def test_terms_of_use_are_told_before_training(workspace, tmp_path):
+    model, notes = tiny_models.qwen_vl(tmp_path / "model"), Notes()
+    (model / "README.md").write_text("---\nlicense: gemma\n---\n", "utf-8")
+    finetune(
+        workspace, lora_shop.settings(model, tasks=("attributes",), examples=4, merged=False), tmp_path / "out", notes
+    )
+    assert "https://ai.google.dev/gemma/terms" in notes.notes[0]
 
 
 def test_an_adapter_wants_the_very_model_beneath_it(workspace, tmp_path):

@@ -18,6 +18,7 @@ from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry, tuned_folder
+from molar_retrieval.encoders.base import terms_note
 from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.lora.examples import ExampleSampler
 from molar_retrieval.finetuning.lora.items import Photos, TrainingItems
@@ -84,6 +85,8 @@ def finetune(
     processes.agreed(None)
     with prepared(workspace, settings, processes, lessons) as trainer:
         ready = time.perf_counter()
+        if processes.first and (told := terms_note(trainer.learner.encoder.info)) is not None:
+            progress.note(told)
         best = trainer.train(work, progress, on_score)
         if not processes.first:
             return None
@@ -180,7 +183,7 @@ def write(folder: Path, learner: Learner, account: Mapping[str, Any], text: str,
     """
     made = tuned_folder.partial(folder)
     place = made / _ADAPTER if merged else made
-    learner.adapted.save_pretrained(str(place))
+    learner.adapted.save_pretrained(str(place), save_embedding_layers=False)  # else peft asks the hub for its name
     tuned_folder.write_account(place, account)
     if merged:
         transformer: Any = learner.encoder.model[0]
