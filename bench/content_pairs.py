@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from horizons import features_of
 
-from molar_retrieval.alignment.cold_start import among, guessed, taken
+from molar_retrieval.alignment.cold_start import among, guessed
 from molar_retrieval.alignment.components import Dense, ranked
 from molar_retrieval.alignment.conditioning import words_alone
 from molar_retrieval.alignment.fusion import fuse
-from molar_retrieval.alignment.validation import ValidationCases, means, withheld_items
+from molar_retrieval.alignment.validation import ValidationCases, means, taken, withheld_items
 from molar_retrieval.arrays import Mask, Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out

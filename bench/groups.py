@@ -30,11 +30,11 @@ from scipy.sparse import csr_matrix, diags_array
 
 from molar_eval.splits.last import last_day, leave_one_out
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.cold_start import among, taken
+from molar_retrieval.alignment.cold_start import among
 from molar_retrieval.alignment.components import Dense, Momentary, ScoreComponent, ranked
 from molar_retrieval.alignment.counting import Experts, count
 from molar_retrieval.alignment.fusion import fuse
-from molar_retrieval.alignment.validation import ValidationCases, gains, ndcg, sample, withheld_items
+from molar_retrieval.alignment.validation import ValidationCases, gains, ndcg, sample, taken, withheld_items
 from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_sayings

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.cold_start import among, taken
-from molar_retrieval.alignment.validation import means, ranks, withheld_items
+from molar_retrieval.alignment.cold_start import among
+from molar_retrieval.alignment.validation import means, ranks, taken, withheld_items
 from molar_retrieval.arrays import Mask, Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_attributes, hashed_sayings

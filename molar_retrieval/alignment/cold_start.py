@@ -20,13 +20,12 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval import rng
 from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.fusion import Fusion, fuse
 from molar_retrieval.alignment.model import AlignedModel, Encoded, of_some
 from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
-from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg, ranks, withheld_items
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, taken, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.config import AlignSettings
@@ -40,9 +39,6 @@ from molar_retrieval.ranking.places import TOP, Places, last
 
 _ENOUGH = 300
 """Validation cases from which the weights of newcomers can be told."""
-_MOST_CASES = 4000
-_MOST_READ = 10_000_000
-"""Interactions in the histories of these cases, in all."""
 _REGULARISATIONS = (1.0, 10.0, 100.0)
 _PAIRS = "pairs"
 """What the part of content neighbours is by pairs of contents, while its weight is looked for."""
@@ -273,26 +269,6 @@ def guessed(
         tried[regularisation] = float((((wanted - guess) ** 2).sum(axis=1) * weight).sum()), guess
     best = min(tried, key=lambda regularisation: tried[regularisation][0])
     return tried[best][1], (rest + own).ridge(best)
-
-
-def taken(log: InteractionLog, withheld: Mask, seed: int) -> ValidationCases:
-    """Training interactions with withheld items, at most 4,000 of them: first ones, after anything else.
-
-    There are fewer where users have so many interactions that the histories would fill memory. ``withheld`` has shape
-    (n_items,).
-    """
-    rows = np.flatnonzero(withheld[log.item])
-    users = np.searchsorted(log.offsets, rows, side="right") - 1
-    _, first = np.unique(users * log.n_items + log.item[rows], return_index=True)
-    first.sort()
-    rows = rows[first][rows[first] > log.offsets[users[first]]]
-    random = rng.generator(seed, "newcomers")
-    rows = rows[drawn(len(rows), _MOST_CASES, random)]
-    read = int((rows - log.offsets[log.user[rows]]).sum())
-    if read > _MOST_READ:
-        rows = rows[drawn(len(rows), max(1, len(rows) * _MOST_READ // read), random)]
-    targets = log.item[rows].astype(np.int64)
-    return ValidationCases(log.before(rows), np.arange(len(rows)), targets, withheld, log.timestamp[rows])
 
 
 def among(cases: ValidationCases, items: Mask) -> ValidationCases:

@@ -1,16 +1,20 @@
 """The experts beside the towers, fitted by counting, with settings that rank the validation cases best."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from molar_retrieval import rng
 from molar_retrieval.alignment.components import Counted, Dense, Momentary, ScoreComponent
-from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, sample
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, sample, taken
 from molar_retrieval.arrays import Matrix
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import ContentNeighbours
-from molar_retrieval.experts.fit import NAMES, Scoring, fit_experts
+from molar_retrieval.experts.fit import CONTENT, NAMES, Readers, Scoring, fit_experts
+from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions.log import InteractionLog
@@ -18,6 +22,8 @@ from molar_retrieval.progress import SILENT, Progress
 
 _JUDGED = 2000
 """Validation cases that choose an expert's settings; the weights are chosen on all."""
+_READ, _READ_SCORES = 5000, 50_000_000
+"""Cases of validation and of training that choose how content neighbours read a history; fewer of many items."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +60,8 @@ def count(
 ) -> Experts:
     """Fit the experts that the settings name; a sample of the validation cases chooses each one's own settings.
 
+    How content neighbours read a history, training interactions choose as well: nothing of them is in the content, and
+    other people teach it meanwhile.
     ``log`` holds training interactions, ``features`` conditioned content of all items, shape (n_items, f);
     what rests on fewer people than ``least`` is left out. Without ``blocks`` nothing is tried that takes minutes;
     ``counting`` makes blocks, None: this process.
@@ -61,13 +69,38 @@ def count(
     few = sample(cases, _JUDGED, rng.generator(settings.seed, "expert cases"))
 
     def judge(scoring: Scoring) -> float:
-        return ndcg(ranks(few, lambda block: scoring(few.histories(block))))
+        return ndcg(ranks(few, partial(_scored, scoring, few)))
 
     names = [name for name in NAMES if name in settings.experts]
     fitted, report = fit_experts(
-        log, judge, settings.partners, names, progress, features, least, blocks=blocks, counting=counting
+        log,
+        judge,
+        settings.partners,
+        names,
+        progress,
+        features,
+        least,
+        blocks=blocks,
+        counting=counting,
+        readers=_readers(log, few, settings.seed) if CONTENT in names else None,
     )
     item_item = tuple(expert for expert in fitted if isinstance(expert, ItemItemWeights))
     content_knn = next((expert for expert in fitted if isinstance(expert, ContentNeighbours)), None)
     trend = next((expert for expert in fitted if isinstance(expert, Trend)), None)
     return Experts(item_item, content_knn, trend, report, features)
+
+
+def _readers(log: InteractionLog, validation: ValidationCases, seed: int) -> Readers:
+    """The validation cases, and with them what a random half of the people took, by which the others are not taught."""
+    half = (rng.generator(seed, "readers").random(log.n_users) < 0.5)[log.user]
+    most = max(_JUDGED, min(_READ, _READ_SCORES // log.n_items)) - len(validation)
+    asked = validation, taken(log.select(half), known_items(log), seed, most)
+
+    def judge(scoring: Scoring) -> float:
+        return ndcg(np.concatenate([ranks(cases, partial(_scored, scoring, cases)) for cases in asked]))
+
+    return Readers(judge, log.select(~half))
+
+
+def _scored(scoring: Scoring, cases: ValidationCases, block: slice) -> Matrix:
+    return scoring(cases.histories(block))

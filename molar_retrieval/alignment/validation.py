@@ -18,6 +18,8 @@ WITHHELD = 0.1
 """Share of the known items that plays newcomers."""
 _RANKED, _FEWEST = 3_000_000_000, 1000
 """Scores of all cases by one part, at most, which takes minutes; but so many cases are always ranked."""
+_MOST_READ = 10_000_000
+"""Training interactions in which cases are looked for, and those in the histories of all of these, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,28 @@ class ValidationCases:
             for log in had:
                 hidden[log.user, log.item] = True
         return hidden
+
+
+def taken(log: InteractionLog, items: Mask, seed: int, most: int = 4000) -> ValidationCases:
+    """Training interactions with some ``items``, (n_items,), at most so many: first ones, after anything else.
+
+    Only these items are ranked. There are fewer where histories are so long that they would fill memory.
+    """
+    random = rng.generator(seed, "newcomers")
+    if len(log) > _MOST_READ:
+        people = random.permutation(log.n_users)
+        log = log.of_users(np.sort(people[np.cumsum(np.diff(log.offsets)[people]) <= _MOST_READ]))
+    rows = np.flatnonzero(items[log.item])
+    users = np.searchsorted(log.offsets, rows, side="right") - 1
+    _, first = np.unique(users * log.n_items + log.item[rows], return_index=True)
+    first.sort()
+    rows = rows[first][rows[first] > log.offsets[users[first]]]
+    rows = rows[drawn(len(rows), most, random)]
+    read = int((rows - log.offsets[log.user[rows]]).sum())
+    if read > _MOST_READ:
+        rows = rows[drawn(len(rows), max(1, len(rows) * _MOST_READ // read), random)]
+    targets = log.item[rows].astype(np.int64)
+    return ValidationCases(log.before(rows), np.arange(len(rows)), targets, items, log.timestamp[rows])
 
 
 def ranks(cases: ValidationCases, scores: Callable[[slice], Matrix]) -> Ranks:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 
@@ -32,6 +32,18 @@ Scoring = Callable[[InteractionLog], Matrix]
 Expert = ItemItemWeights | ContentNeighbours | Trend
 _Grid = tuple[Sequence[tuple[Setting, Callable[[], Expert]]], str | None]
 """Settings with what fits them, and what was left out, in words."""
+
+
+@dataclass(frozen=True)
+class Readers:
+    """People by whom ways to read a history are chosen: the NDCG@10 of a way to score, and the log of all others.
+
+    These alone teach content meanwhile.
+    """
+
+    judge: Callable[[Scoring], float]
+    others: InteractionLog
+
 
 COOCCURRENCE, REGRESSION, EASE, BLOCK_EASE, ITEM_KNN = "co-occurrence", "regression", "EASE", "block EASE", "item-kNN"
 """Models of the counting experts, by which a setting names them."""
@@ -102,25 +114,28 @@ def fit_experts(
     *,
     blocks: bool = True,
     counting: Counting | None = None,
+    readers: Readers | None = None,
 ) -> tuple[tuple[Expert, ...], dict[str, dict[str, Any]]]:
     """Fit the named experts on at least one interaction, each with the settings that rank validation best.
 
     ``judge`` gives the validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
     Item-item weights are judged with as few entries per item, ``count``, as will be kept: by what ships. Content
-    neighbours need conditioned content of all items, shape (n_items, f). No pair and no item's popularity rests on
-    fewer people than ``least``. Without ``blocks`` EASE is left out where it would be made in blocks, which takes
-    minutes; ``counting`` makes the blocks, None: this process. The experts come in the order of ``names``, and with
-    them, by name, what was ``chosen`` and ``tried``, with a ``note`` where something was left out.
+    neighbours need conditioned content of all items, shape (n_items, f); how they read histories, ``readers`` choose,
+    None: ``judge``. No pair and no item's popularity rests on fewer people than ``least``. Without ``blocks`` EASE is
+    left out where it would be made in blocks, which takes minutes; ``counting`` makes the blocks, None: this process.
+    The experts come in the order of ``names``, and with them, by name, what was ``chosen`` and ``tried``, with a
+    ``note`` where something was left out; the ``readings`` of content neighbours had been tried before.
     """
     few = FewPairs.of(countable(log), least) if {SEQUENCE, LINEAR} & {*names} else None
     if few is not None:
         progress.note(
             f"{few.share:.1%} of the pairs of items are left out: fewer than {least} people had them ([privacy] least)"
         )
+    readings: list[dict[str, Any]] = []
     grids: dict[str, Callable[[], _Grid]] = {
         SEQUENCE: lambda: _sequences(log, count, few, counting),
         LINEAR: lambda: _linear(log, count, few, blocks, counting),
-        CONTENT: lambda: _content(features, log, least),
+        CONTENT: lambda: _content(features, log, least, readers or Readers(judge, log), readings),
         TREND: lambda: _trend(log, least),
     }
 
@@ -142,6 +157,8 @@ def fit_experts(
         best, setting, tried = choose(candidates, judged, kept)
         fitted.append(best)
         report[name] = {"chosen": dict(setting), "tried": tried}
+        if name == CONTENT:
+            report[name]["readings"] = readings
         if note:
             report[name]["note"] = note
             progress.note(note)
@@ -149,17 +166,20 @@ def fit_experts(
     return tuple(fitted), report
 
 
-def _content(features: Matrix | None, log: InteractionLog, least: int) -> _Grid:
-    """Each way to read a history: by content as people taught it, where enough did, and as it is."""
+def _content(
+    features: Matrix | None, log: InteractionLog, least: int, readers: Readers, readings: list[dict[str, Any]]
+) -> _Grid:
+    """Content as people taught it, where enough did, and as it is; each by the best of all ``readings``."""
     if features is None:
         raise ValueError("content neighbours need features")
-    axes = taught_axes(features, log, least)
+    meanwhile = taught_axes(features, readers.others, least)
     found: list[tuple[Setting, Callable[[], Expert]]] = []
-    for own in [None] if axes is None else [axes, None]:
-        of = partial(ContentNeighbours, compressed(features, own), axes=own)
-        for way in GRID:
-            make = partial(of, decay=float(way["decay"]), last=int(way["last"]))
-            found.append(({**way, "taught": own is not None}, make))
+    for axes in [None] if meanwhile is None else [meanwhile, None]:
+        of = partial(ContentNeighbours, compressed(features, axes), axes=axes)
+        ways = [({**way, "taught": axes is not None}, partial(of, way["decay"], int(way["last"]))) for way in GRID]
+        best, way, tried = choose(ways, lambda neighbours: readers.judge(neighbours.scores))
+        readings.extend(tried)
+        found.append((way, partial(taught_by, best, features, log, least)))
     return found, None
 
 

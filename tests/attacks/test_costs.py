@@ -14,7 +14,7 @@ import pytest
 from eval_model_tasks import log_of
 from hostile_tables import Way, write_items
 
-from molar_retrieval.alignment import cold_start
+from molar_retrieval.alignment import validation
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts import histories
 from molar_retrieval.experts.fit import fit_experts
@@ -78,10 +78,10 @@ def test_endless_histories_of_made_up_newcomers(monkeypatch):
     """Cases of made-up newcomers are fewer where their histories together would fill memory."""
     log = log_of([list(range(100)) for _ in range(4)], 100)
     withheld = np.ones(100, bool)
-    every = cold_start.taken(log, withheld, 0)
+    every = validation.taken(log, withheld, 0)
     assert len(every) == 4 * 99
-    monkeypatch.setattr(cold_start, "_MOST_READ", 2_000)
-    fewer = cold_start.taken(log, withheld, 0)
+    monkeypatch.setattr(validation, "_MOST_READ", 2_000)
+    fewer = validation.taken(log, withheld, 0)
     assert 0 < len(fewer.log) < 3_000
     assert len(np.unique(fewer.log.offsets)) > 1
 

@@ -10,12 +10,12 @@ import torch
 from eval_model_tasks import log_of
 
 from molar_retrieval.alignment import cold_start, conditioning, validation
-from molar_retrieval.alignment.cold_start import RidgeSums, higher, model_ranks, taken, with_newcomers
+from molar_retrieval.alignment.cold_start import RidgeSums, higher, model_ranks, with_newcomers
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.training import TrainingData, build_network, tower_parts
-from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, taken, withheld_items
 from molar_retrieval.alignment.vectors import item_sides
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings

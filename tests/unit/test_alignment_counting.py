@@ -39,6 +39,43 @@ def settings_of(*experts, **values):
     return AlignSettings(experts=experts, **values)
 
 
+def test_how_histories_are_read_is_not_left_to_a_handful_of_cases(world):
+    log, cases, features = world
+
+    few = cases.select(np.arange(4))
+    whole = ContentNeighbours.of(features, 1.0, 10).scores(few.histories())
+    whole[few.hidden(slice(4))] = -np.inf
+    few = replace(few, targets=whole.argmax(axis=1))  # what all of a history looks like, as nobody in the log takes it
+
+    def by_these(scoring):
+        return ndcg(ranks(few, lambda block: scoring(few.histories(block))))
+
+    (misled,), _ = fit.fit_experts(log, by_these, 5, ["neighbours"], features=features)
+    assert misled.last >= 5
+    assert count(log, few, features, settings_of("neighbours")).content_knn.last < 5
+
+
+def test_whoever_judges_how_histories_are_read_does_not_teach_content_meanwhile(world):
+    log, cases, _ = world
+    few = cases.select(np.arange(10))
+    readers = counting._readers(log, few, 0)
+    teachers = np.flatnonzero(np.diff(readers.others.offsets))
+    assert 40 < len(teachers) < 80
+    assert all(np.array_equal(readers.others.history(user), log.history(user)) for user in teachers)
+    judges = set(range(120)) - set(teachers.tolist())
+    histories = {tuple(log.history(user)[:end]) for user in judges for end in range(1, 7)}
+    asked = []
+
+    def scoring(block):
+        asked.extend(tuple(block.history(row)) for row in range(block.n_users))
+        return np.zeros((block.n_users, N), np.float32)
+
+    assert readers.judge(scoring) == 0
+    assert asked[:10] == [tuple(log.history(user)) for user in few.users]
+    assert len(asked) > 200
+    assert set(asked[10:]) <= histories
+
+
 @pytest.mark.parametrize("experts", [c for n in range(5) for c in combinations(EXPERTS, n)], ids="+".join)
 def test_only_the_experts_that_are_asked_for_exist(world, experts, monkeypatch):
     log, cases, features = world
@@ -103,9 +140,14 @@ def test_large_numbers_of_cases_are_sampled(world, monkeypatch):
     log, cases, features = world
     seen = []
     monkeypatch.setattr(counting, "_JUDGED", 25)
+    monkeypatch.setattr(counting, "_READ", 65)
     monkeypatch.setattr(counting, "ranks", lambda few, scores: seen.append(len(few)) or ranks(few, scores))
     found = count(log, cases, features, settings_of("neighbours", "trend"))
-    assert set(seen) == {25}
+    assert set(seen) == {25, 40}, "histories are read by some of the log as well"
+    seen.clear()
+    monkeypatch.setattr(counting, "_READ_SCORES", 10 * N)
+    count(log, cases, features, settings_of("neighbours"))
+    assert set(seen) == {25, 0}, "by no more than validation has where there are too many items"
     assert found.parts(cases)["neighbours"].scores(slice(0, 240)).shape == (240, N)
 
 

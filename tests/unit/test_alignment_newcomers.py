@@ -6,9 +6,8 @@ from alignment_tasks import cases_of, log_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.alignment import cold_start as module
-from molar_retrieval.alignment.cold_start import RidgeSums, among, guessed, parity, taken
-from molar_retrieval.alignment.validation import rank_block, withheld_items
+from molar_retrieval.alignment.cold_start import RidgeSums, among, guessed, parity
+from molar_retrieval.alignment.validation import rank_block, taken, withheld_items
 from molar_retrieval.ranking.cold_start import lifted, merge
 from molar_retrieval.ranking.places import last
 
@@ -110,16 +109,17 @@ def test_cases_are_first_interactions_after_anything_else():
     assert not len(taken(log, np.arange(6) == 5, 0))
 
 
-def test_no_more_cases_than_are_needed(monkeypatch):
-    monkeypatch.setattr(module, "_MOST_CASES", 7)
+def test_no_more_cases_than_are_needed():
     random = np.random.default_rng(0)
     log = log_of([random.permutation(20)[:5].tolist() for _ in range(50)], 20)
     withheld = np.arange(20) < 10
-    cases = taken(log, withheld, 0)
+    cases = taken(log, withheld, 0, 7)
     assert len(cases) == 7
     assert withheld[cases.targets].all()
     assert (
-        cases.targets.tolist() == taken(log, withheld, 0).targets.tolist() != taken(log, withheld, 1).targets.tolist()
+        cases.targets.tolist()
+        == taken(log, withheld, 0, 7).targets.tolist()
+        != taken(log, withheld, 1, 7).targets.tolist()
     )
 
 
