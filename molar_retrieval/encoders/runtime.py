@@ -85,19 +85,27 @@ def memory_errors() -> Iterator[None]:
 @contextmanager
 def loading(model: str) -> Iterator[None]:
     """As :func:`explained`, without progress bars of the libraries' own."""
+    notes = logging.getLogger("sentence_transformers")  # it warns of a default prompt, which is always overridden here
+    level = notes.level
+    notes.setLevel(logging.ERROR)
+    try:
+        with without_bars(), explained(model):
+            yield
+    finally:
+        notes.setLevel(level)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Nothing is drawn by transformers as it reads or writes weights."""
     from transformers.utils import logging as transformers_logging
 
     bars: Any = transformers_logging
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
-    notes = logging.getLogger("sentence_transformers")  # it warns of a default prompt, which is always overridden here
-    level = notes.level
-    notes.setLevel(logging.ERROR)
     try:
-        with explained(model):
-            yield
+        yield
     finally:
-        notes.setLevel(level)
         if shown:
             bars.enable_progress_bar()
 

@@ -115,6 +115,22 @@ def test_what_is_saved_is_what_was_trained_merged_or_not(workspace, model, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
+def test_a_language_model_that_only_reads_is_one_after_merging(tmp_path, capfd):
+    """Which precision it runs in hangs on it; it is saved as what is under its head, and would tell nobody."""
+    beneath = tiny_models.text_model(tmp_path / "beneath")
+    config = json.loads((beneath / "config.json").read_text("utf-8"))
+    (beneath / "config.json").write_text(json.dumps(config | {"architectures": ["BertLMForCausalLM"]}), "utf-8")
+    chosen = lora_shop.settings(beneath)
+    tf.utils.logging.enable_progress_bar()
+    try:
+        write(tmp_path / "out", load(chosen.embed, chosen.lora, 0), {}, "# card", merged=True)
+        assert tf.utils.logging.is_progress_bar_enabled(), "it is nobody else's"
+    finally:
+        tf.utils.logging.disable_progress_bar()
+    assert registry.located(chosen.embed.model_copy(update={"model": str(tmp_path / "out")})).is_language_model
+    assert "it/s" not in capfd.readouterr().err
+
+
 def test_saving_asks_no_hub_for_the_model_beneath(model, tmp_path, monkeypatch):
     chosen = lora_shop.settings(model)
     learner = load(chosen.embed, chosen.lora, 0)

@@ -1,5 +1,6 @@
 """`molar finetune` for language models: from a catalogue and its log to a folder that `molar embed --model` takes."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +17,12 @@ from molar_retrieval.arrays import Mask
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.config import MolarSettings
+from molar_retrieval.durable import write_atomically
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry, tuned_folder
 from molar_retrieval.encoders.base import terms_note
+from molar_retrieval.encoders.checkpoint import main_folder
+from molar_retrieval.encoders.runtime import without_bars
 from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.lora.examples import ExampleSampler
 from molar_retrieval.finetuning.lora.items import Photos, TrainingItems
@@ -175,6 +179,13 @@ def _report(trainer: AdapterTrainer, best: AdapterScore, folder: Path, seconds: 
     )
 
 
+def _still_a_language_model(folder: Path, architectures: list[str]) -> None:
+    """A model is saved as what is under its head; by its name it is told what it is, and in which precision it runs."""
+    place = main_folder(folder, json.loads((folder / "modules.json").read_text("utf-8"))) / "config.json"
+    config = {**json.loads(place.read_text("utf-8")), "architectures": architectures}
+    write_atomically(place, json.dumps(config, indent=2))
+
+
 def write(folder: Path, learner: Learner, account: Mapping[str, Any], text: str, *, merged: bool) -> None:
     """Write the encoder that `molar embed` takes, its account and model card; merging ends the learner's life as one.
 
@@ -187,10 +198,13 @@ def write(folder: Path, learner: Learner, account: Mapping[str, Any], text: str,
     tuned_folder.write_account(place, account)
     if merged:
         transformer: Any = learner.encoder.model[0]
+        architectures = transformer.model.config.architectures
         transformer.model = learner.adapted.merge_and_unload()
         if prompt := learner.encoder.info.settings["prompt"]:
             learner.encoder.model.prompts = {**learner.encoder.model.prompts, "document": str(prompt)}
-        learner.encoder.model.save(str(made), create_model_card=False)
+        with without_bars():
+            learner.encoder.model.save(str(made), create_model_card=False)
+        _still_a_language_model(made, architectures)
         tuned_folder.write_account(made, account)
     for readme in {made, place}:
         (readme / tuned_folder.CARD).write_text(text, "utf-8")
