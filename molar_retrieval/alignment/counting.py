@@ -60,8 +60,7 @@ def count(
 ) -> Experts:
     """Fit the experts that the settings name; a sample of the validation cases chooses each one's own settings.
 
-    How content neighbours read a history, training interactions choose as well: nothing of them is in the content, and
-    other people teach it meanwhile.
+    Those of content neighbours training interactions choose as well, of people who do not teach content meanwhile.
     ``log`` holds training interactions, ``features`` conditioned content of all items, shape (n_items, f);
     what rests on fewer people than ``least`` is left out. Without ``blocks`` nothing is tried that takes minutes;
     ``counting`` makes blocks, None: this process.

@@ -36,9 +36,9 @@ _Grid = tuple[Sequence[tuple[Setting, Callable[[], Expert]]], str | None]
 
 @dataclass(frozen=True)
 class Readers:
-    """People by whom ways to read a history are chosen: the NDCG@10 of a way to score, and the log of all others.
+    """People by whom content neighbours are chosen, ``judge`` giving the NDCG@10 of a way to score.
 
-    These alone teach content meanwhile.
+    Meanwhile content is taught by the log of all ``others`` alone.
     """
 
     judge: Callable[[Scoring], float]
@@ -120,27 +120,27 @@ def fit_experts(
 
     ``judge`` gives the validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
     Item-item weights are judged with as few entries per item, ``count``, as will be kept: by what ships. Content
-    neighbours need conditioned content of all items, shape (n_items, f); how they read histories, ``readers`` choose,
-    None: ``judge``. No pair and no item's popularity rests on fewer people than ``least``. Without ``blocks`` EASE is
-    left out where it would be made in blocks, which takes minutes; ``counting`` makes the blocks, None: this process.
-    The experts come in the order of ``names``, and with them, by name, what was ``chosen`` and ``tried``, with a
-    ``note`` where something was left out; the ``readings`` of content neighbours had been tried before.
+    neighbours need conditioned content of all items, shape (n_items, f); ``readers`` choose their settings, None:
+    ``judge``, and all people teach them then. No pair and no item's popularity rests on fewer people than ``least``.
+    Without ``blocks`` EASE is left out where it would be made in blocks, which takes minutes; ``counting`` makes the
+    blocks, None: this process. The experts come in the order of ``names``, and with them, by name, what was ``chosen``
+    and ``tried``, with a ``note`` where something was left out.
     """
+    readers = readers or Readers(judge, log)
     few = FewPairs.of(countable(log), least) if {SEQUENCE, LINEAR} & {*names} else None
     if few is not None:
         progress.note(
             f"{few.share:.1%} of the pairs of items are left out: fewer than {least} people had them ([privacy] least)"
         )
-    readings: list[dict[str, Any]] = []
     grids: dict[str, Callable[[], _Grid]] = {
         SEQUENCE: lambda: _sequences(log, count, few, counting),
         LINEAR: lambda: _linear(log, count, few, blocks, counting),
-        CONTENT: lambda: _content(features, log, least, readers or Readers(judge, log), readings),
+        CONTENT: lambda: _content(features, readers.others, least),
         TREND: lambda: _trend(log, least),
     }
 
     def judged(expert: Expert) -> float:
-        score = judge(expert.scores)
+        score = (readers.judge if isinstance(expert, ContentNeighbours) else judge)(expert.scores)
         progress.advance()
         return score
 
@@ -155,10 +155,10 @@ def fit_experts(
         candidates, note = grids[name]()
         progress.start(f"{name} expert", len(candidates))
         best, setting, tried = choose(candidates, judged, kept)
+        if isinstance(best, ContentNeighbours) and features is not None:
+            best = taught_by(best, features, log, least)
         fitted.append(best)
         report[name] = {"chosen": dict(setting), "tried": tried}
-        if name == CONTENT:
-            report[name]["readings"] = readings
         if note:
             report[name]["note"] = note
             progress.note(note)
@@ -166,20 +166,17 @@ def fit_experts(
     return tuple(fitted), report
 
 
-def _content(
-    features: Matrix | None, log: InteractionLog, least: int, readers: Readers, readings: list[dict[str, Any]]
-) -> _Grid:
-    """Content as people taught it, where enough did, and as it is; each by the best of all ``readings``."""
+def _content(features: Matrix | None, others: InteractionLog, least: int) -> _Grid:
+    """Each way to read a history: by content as others than the judges taught it, where enough did, and as it is."""
     if features is None:
         raise ValueError("content neighbours need features")
-    meanwhile = taught_axes(features, readers.others, least)
+    axes = taught_axes(features, others, least)
     found: list[tuple[Setting, Callable[[], Expert]]] = []
-    for axes in [None] if meanwhile is None else [meanwhile, None]:
-        of = partial(ContentNeighbours, compressed(features, axes), axes=axes)
-        ways = [({**way, "taught": axes is not None}, partial(of, way["decay"], int(way["last"]))) for way in GRID]
-        best, way, tried = choose(ways, lambda neighbours: readers.judge(neighbours.scores))
-        readings.extend(tried)
-        found.append((way, partial(taught_by, best, features, log, least)))
+    for own in [None] if axes is None else [axes, None]:
+        of = partial(ContentNeighbours, compressed(features, own), axes=own)
+        for way in GRID:
+            make = partial(of, decay=float(way["decay"]), last=int(way["last"]))
+            found.append(({**way, "taught": own is not None}, make))
     return found, None
 
 
