@@ -15,7 +15,9 @@ from molar_eval.models.baselines import (
     Popularity,
     RecentPopularity,
 )
+from molar_retrieval.alignment.validation import taken
 from molar_retrieval.errors import DataError
+from molar_retrieval.experts.histories import known_items
 
 DAY = 86_400
 
@@ -120,6 +122,9 @@ def test_content_is_the_cosine_to_the_decayed_mean():
     np.testing.assert_allclose(np.delete(scores[0], 3), np.delete(expected, 3), rtol=1e-4, atol=1e-6)
     assert np.isneginf(scores[:, 3]).all()
     assert (np.delete(scores[1:], 3, axis=1) == 0).all()
+    assert fitted.facts["training_cases"] == len(taken(task.training, known_items(task.training), 0, 5000 - 80)) > 200
+    shown = ContentKNN([{"last": 2, "decay": 0.5}]).fit(replace(task, seen="show"), 0)
+    assert "training_cases" not in shown.facts, "what somebody had is asked for there"
 
 
 def test_content_is_needed():

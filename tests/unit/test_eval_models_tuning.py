@@ -10,6 +10,7 @@ from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 from molar_eval.cases import Cases
 from molar_eval.models import tuning
 from molar_eval.models.tuning import Fitted, edges, sample, tune, validation_ndcg
+from molar_retrieval.alignment.validation import taken
 
 EVERYTHING = np.ones(N_ITEMS, bool)
 
@@ -44,6 +45,18 @@ def test_keeps_the_setting_that_ranks_validation_best(task):
     assert tried[fitted.facts["chosen"]["size"]] == max(tried.values())
     inputs = task.validation.inputs()
     assert np.array_equal(fitted.scores(inputs), steps(fitted.facts["chosen"]["size"])(inputs))
+
+
+def test_cases_of_training_count_as_those_of_validation_do(task):
+    grid = [{"size": size} for size in (1, 2, 4)]
+    log = log_of([[0, 4], [1, 5], [2, 6]] * 40, N_ITEMS)
+    more = taken(log, EVERYTHING, 0)
+    facts = tune(grid, lambda setting: steps(setting["size"]), task, EVERYTHING, more=more).facts
+    plain = tune(grid, lambda setting: steps(setting["size"]), task, EVERYTHING).facts
+    assert (facts["validation_cases"], facts["training_cases"]) == (80, 120)
+    assert facts["chosen"] == {"size": 4} != plain["chosen"]
+    assert facts["tried"][2]["ndcg@10"] == pytest.approx(120 / 200)
+    assert facts["tried"][0]["ndcg@10"] == pytest.approx(plain["tried"][0]["ndcg@10"] * 80 / 200)
 
 
 def test_of_equals_the_first_wins_and_no_cases_are_no_reason_to_choose(task):

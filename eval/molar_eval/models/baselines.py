@@ -11,9 +11,10 @@ from threadpoolctl import threadpool_limits
 from molar_eval.cases import Mask, Scores
 from molar_eval.models.base import Model, Task
 from molar_eval.models.sasrec import SASRec
-from molar_eval.models.tuning import Baseline, Scoring, Setting
+from molar_eval.models.tuning import Baseline, Scoring, Setting, sample
 from molar_eval.splits.base import DAY
 from molar_retrieval import rng
+from molar_retrieval.alignment.validation import ValidationCases, taken
 from molar_retrieval.collaborative import als
 from molar_retrieval.config import CFSettings
 from molar_retrieval.errors import DataError
@@ -270,6 +271,10 @@ class EASE(Baseline):
         return lambda setting: partial(score, counts.weights(setting["regularisation"]))
 
 
+_CASES = 5000
+"""That choose how a history's content is read; a thousand of validation would leave it to chance."""
+
+
 class ContentKNN(Baseline):
     """The cosine between an item's content vector and the decayed mean of those of the last ``last`` items.
 
@@ -288,6 +293,10 @@ class ContentKNN(Baseline):
     def scorable(self, task: Task) -> Mask:
         """Items with content, shape (n_items,)."""
         return np.asarray(self._vectors(task).any(axis=1), bool)
+
+    def telling(self, task: Task) -> ValidationCases:
+        """First interactions after anything else, until there are 5,000 cases in all: nothing of them is in content."""
+        return taken(task.training, known_items(task.training), 0, max(0, _CASES - len(sample(task.validation))))
 
     def _vectors(self, task: Task) -> Scores:
         if task.content is None:

@@ -12,6 +12,7 @@ from molar_eval.cases import Cases, Mask, Scores
 from molar_eval.metrics.accuracy import accuracy
 from molar_eval.models.base import Kind, Task
 from molar_eval.ranking import rank
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.fit import Setting as Setting
 from molar_retrieval.experts.fit import choose
@@ -68,7 +69,8 @@ class Baseline(ABC):
         if not len(task.training):
             raise DataError(f"{self.name}: there are no training interactions", "check the split, or give more data")
         progress.start(self.name, len(self.grid))
-        fitted = tune(self.grid, self.prepare(task, seed), task, self.scorable(task), progress)
+        more = self.telling(task) if task.seen == "hide" else None
+        fitted = tune(self.grid, self.prepare(task, seed), task, self.scorable(task), progress, more)
         progress.finish()
         return fitted
 
@@ -80,19 +82,33 @@ class Baseline(ABC):
         """Items that the model can score, shape (n_items,)."""
         return known_items(task.training)
 
+    def telling(self, task: Task) -> ValidationCases | None:
+        """Training interactions that tell settings apart as well as validation: none, of what is fitted on them."""
+        return None
+
 
 def tune(
-    grid: Sequence[Setting], fit: Callable[[Setting], Scoring], task: Task, scorable: Mask, progress: Progress = SILENT
+    grid: Sequence[Setting],
+    fit: Callable[[Setting], Scoring],
+    task: Task,
+    scorable: Mask,
+    progress: Progress = SILENT,
+    more: ValidationCases | None = None,
 ) -> Fitted:
     """Fit each setting and keep the one with the highest validation NDCG@10, the first of equals.
 
     There is at least one. Facts of the best are ``chosen``, ``tried`` (setting, validation NDCG@10 and seconds of fit
     and validation, in the order of the grid), ``validation_cases``, and ``edge_of_grid`` where :func:`edges` finds any.
+    Where there are ``more`` cases, all of them count alike, and are told as ``training_cases``.
     """
     cases = sample(task.validation)
+    asked = 0 if more is None else len(more)
 
     def judge(fitted: Fitted) -> float:
         score = validation_ndcg(fitted, task, cases)
+        if more is not None and asked:
+            further = ndcg(ranks(more, lambda block: fitted.scores(more.histories(block))), K)
+            score = (len(cases) * score + asked * further) / (len(cases) + asked)
         progress.advance()
         return score
 
@@ -102,7 +118,8 @@ def tune(
     best, setting, tried = choose(((setting, partial(fitted, setting)) for setting in grid), judge)
     found = edges(grid, setting)
     at_edge = {"edge_of_grid": found} if found else {}
-    return replace(best, facts={"chosen": dict(setting), **at_edge, "validation_cases": len(cases), "tried": tried})
+    told = {"validation_cases": len(cases), **({"training_cases": asked} if asked else {})}
+    return replace(best, facts={"chosen": dict(setting), **at_edge, **told, "tried": tried})
 
 
 def edges(grid: Sequence[Setting], chosen: Setting) -> dict[str, str]:
