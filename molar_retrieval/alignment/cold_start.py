@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.alignment.components import Dense
-from molar_retrieval.alignment.fusion import Fusion, Gain, fuse
+from molar_retrieval.alignment.fusion import Fusion, fuse
 from molar_retrieval.alignment.model import AlignedModel, Encoded, of_some
 from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
@@ -66,9 +66,8 @@ def with_newcomers(
     """Give items without interactions weights of their own, and as many of ten places as validation bears.
 
     ``auto`` starts from parity, the newcomers' share of the catalogue, and takes places away while what ships would
-    rank the validation cases worse than its best part alone, by more than the standard error of the difference; if none
-    are left to take, other weights are tried. They are the last places, or :func:`higher` ones where what ships is
-    still no worse than that part.
+    rank the validation cases worse than its best part alone; if none are left to take, other weights are tried. They
+    are the last places, or :func:`higher` ones where what ships is still no worse than that part.
 
     The weights of ``model`` are not looked at; ``fusion`` says how the parts rank the validation cases, ``encoded``
     are the vectors of who is asked in these, if they were made before. Returned are what ships, how it ranks these
@@ -80,14 +79,14 @@ def with_newcomers(
         choices = [round(10 * settings.newcomers)]
     else:
         choices = list(range(parity(~model.known) if any(weights.values()) else 0, -1, -1))
-    best = max(fusion.alone.values(), key=ndcg)
+    floor = max(map(ndcg, fusion.alone.values()), default=0.0)
     tried: list[tuple[AlignedModel, Ranks, Fusion]] = []
     used: Fusion | None = fusion
     while used is not None:
         for count in choices:
             shipped = replace(model, weights=used.weights, places=last(count))
             found = model_ranks(shipped, data.cases, encoded)
-            if _behind(found, best):
+            if ndcg(found) < floor:
                 tried.append((replace(shipped), found, used))  # without all vectors of items, which it keeps
                 continue
             places = higher(found[model.known[data.cases.targets]], among_them, count)
@@ -95,14 +94,9 @@ def with_newcomers(
                 return shipped, found, used
             moved = replace(shipped, places=places)
             moved_ranks = model_ranks(moved, data.cases, encoded)
-            return (shipped, found, used) if _behind(moved_ranks, best) else (moved, moved_ranks, used)
+            return (shipped, found, used) if ndcg(moved_ranks) < floor else (moved, moved_ranks, used)
         used = used.fallback
     return max(tried, key=lambda one: ndcg(one[1]))
-
-
-def _behind(found: Ranks, best: Ranks) -> bool:
-    """Whether the best part alone finds more than chance would have it: few cases tell little."""
-    return len(found) > 0 and Gain.of(best, found).beyond(1.0) > 0
 
 
 def higher(known: Ranks, cold: Ranks, count: int) -> Places:
