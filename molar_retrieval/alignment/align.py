@@ -57,7 +57,7 @@ from molar_retrieval.training.trainer import TrainingState
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 13
+_VERSION = 14
 """Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
 _NO_EFFECT = {"threads", "device", "preset"}
 _WORK = "molar align"

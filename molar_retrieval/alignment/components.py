@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, rank_block
+from molar_retrieval.alignment.validation import ValidationCases, gains, rank_block
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.tensors import outside
@@ -18,8 +18,8 @@ from molar_retrieval.threads import each
 
 Weights = npt.NDArray[np.float64]
 """One per component, shape (P,)."""
-ALTERNATIVES = 20_000
-"""Items beside the target that the logit chooses among."""
+FIRST = 50
+"""Items of each component that the logit chooses among: what ranks behind them all is in no list."""
 
 
 class ScoreComponent(Protocol):
@@ -85,44 +85,34 @@ class Scored(ABC):
     def gains(self, scores: Matrix) -> npt.NDArray[np.float64]:
         """NDCG@10 of each case by scores (cases, n_items), which are overwritten."""
 
-    @property
     @abstractmethod
-    def widest(self) -> int:
-        """How many items were taken in a case, at most."""
+    def told(self, rows: Rows) -> tuple[Matrix, Rows | csr_matrix]:
+        """Some cases in the form that the logit reads: scores of alternatives, NaN where there is none; what was taken.
 
-    @property
-    def choices(self) -> int:
-        """Alternatives of a case that is told: all items, or what was taken and some others where there are many."""
-        return min(int(self.hidden.shape[1]), ALTERNATIVES + self.widest)
-
-    @property
-    def many(self) -> bool:
-        """Whether there are more items than a case has alternatives."""
-        return int(self.hidden.shape[1]) > ALTERNATIVES
-
-    @abstractmethod
-    def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
-        """Some cases in the form that the logit reads: scores of alternatives, NaN where hidden, and what was taken."""
-
-    def among_all(self, rows: Rows) -> Matrix:
-        """The scores of all items, NaN where hidden."""
-        table: Matrix = np.where(self.hidden[rows], np.float32(np.nan), self.scores[:, rows])
-        return table
-
-    def among_drawn(self, rows: Rows, own: Rows, sizes: Rows, random: np.random.Generator) -> Matrix:
-        """The scores of what was taken, and of :data:`ALTERNATIVES` others, drawn at random; NaN where hidden.
-
-        Among these the logit stays consistent (McFadden 1978, Modelling the choice of residential location). What some
-        cases took, ``own``, has shape (cases, widest), of which the first ``sizes`` count; all else there is NaN too.
+        Cases are left out of which nothing that was taken is among the alternatives.
         """
-        others = drawn(self.hidden.shape[1], ALTERNATIVES, random)
-        columns = np.column_stack([own, np.broadcast_to(others, (len(rows), len(others)))])
-        gone, width = self.hidden[rows[:, None], columns], own.shape[1]
-        gone[:, :width] |= np.arange(width) >= sizes[:, None]
-        for case, size in enumerate(sizes.tolist()):
-            gone[case, width:] |= np.isin(others, own[case, :size])
-        table: Matrix = np.where(gone, np.float32(np.nan), self.scores[:, rows[:, None], columns])
-        return table
+
+    def alternatives(self, rows: Rows) -> tuple[Rows, Matrix]:
+        """The items that some cases choose among, shape (cases, A), -1 for none, and their scores, (P, cases, A).
+
+        They are the first :data:`FIRST` of each component, but what it likes least of all. A logit stays consistent
+        among any items that are chosen by what is known beforehand (McFadden 1978, Modelling the choice of residential
+        location), as long as what was taken is one of them. Scores are NaN where there is no item.
+        """
+        found = np.sort(np.concatenate([_first(part[rows], self.hidden[rows]) for part in self.scores], axis=1), axis=1)
+        found[:, 1:][found[:, 1:] == found[:, :-1]] = -1
+        table: Matrix = np.where(found < 0, np.float32(np.nan), self.scores[:, rows[:, None], found])
+        return found, table
+
+
+def _first(scores: Matrix, hidden: Mask) -> Rows:
+    """The items with the best of the scores (cases, n_items), shape (cases, FIRST); -1 for the worst and hidden."""
+    count = min(FIRST, scores.shape[1])
+    worst = np.where(hidden, np.float32(np.inf), scores).min(axis=1, initial=np.inf, keepdims=True)
+    left = np.where(hidden, np.float32(-np.inf), scores)
+    best = np.argpartition(left, scores.shape[1] - count, axis=1)[:, scores.shape[1] - count :]
+    found: Rows = np.where(np.take_along_axis(left, best, axis=1) > worst, best, -1)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,19 +129,12 @@ class ScoredBlock(Scored):
         """See :class:`Scored`."""
         return gains(rank_block(scores, self.hidden, self.targets))
 
-    @property
-    def widest(self) -> int:
+    def told(self, rows: Rows) -> tuple[Matrix, Rows | csr_matrix]:
         """See :class:`Scored`."""
-        return 1
-
-    def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
-        """See :class:`Scored`; cases whose target is hidden are left out."""
-        rows = rows[~self.hidden[rows, self.targets[rows]]]
-        targets = self.targets[rows]
-        if not self.many:
-            return self.among_all(rows), targets
-        one = np.ones(len(rows), np.int64)
-        return self.among_drawn(rows, targets[:, None], one, random), np.zeros(len(rows), np.int64)
+        found, table = self.alternatives(rows)
+        own = found == self.targets[rows, None]
+        there = own.any(axis=1)
+        return table[:, there], own[there].argmax(axis=1)
 
 
 def scored(

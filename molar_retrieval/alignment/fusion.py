@@ -1,12 +1,12 @@
 """How much each part of a score counts: chosen on validation, never worse there than any part alone.
 
 The parts are scores in units of their own. There are two starts. One is a multinomial logit: the non-negative weights
-under which ``softmax(Σ w · part)`` over all items gives what came next the highest likelihood, a convex problem in a
-handful of numbers; where a trained tower is among the parts it is steadier than NDCG itself, which hangs on a few
-hundred hits. The other is the best part alone, as counts make poor logits. From both, coordinate ascent climbs
-NDCG@10, and the better end is taken. Few cases tell little about a peak, so it is then drawn towards the logit, the
-more the fewer there are. Last, backward elimination: a part goes without which the sum finds more, by more than the
-standard error of the difference.
+under which ``softmax(Σ w · part)`` gives what came next the highest likelihood among the first items of each part, a
+convex problem in a handful of numbers; it is steadier than NDCG itself, which hangs on a few hundred hits. What ranks
+behind these is in no list, and would decide a logit over all items. The other is the best part alone. From both,
+coordinate ascent climbs NDCG@10, and the better end is taken. Few cases tell little about a peak, so it is then drawn
+towards the logit, the more the fewer there are. Last, backward elimination: a part goes without which the sum finds
+more, by more than the standard error of the difference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,12 @@ from scipy.sparse import csr_matrix
 from molar_retrieval import rng
 from molar_retrieval.alignment.components import ScoreComponent, Scored, ScoredBlock, Weights, ranked
 from molar_retrieval.alignment.score_cache import ScoreCache
-from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, ndcg
+from molar_retrieval.alignment.validation import ValidationCases, gains, ndcg
 from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.threads import each
 
-FIT_CASES = 2000
 _STEADY = 1000
 """Validation cases at which logit and ascent count half each."""
-_FIT_SCORES = 80_000_000
 ENOUGH = 1000
 """Validation cases from which a part may be dropped."""
 _RIDGE = 1e-4
@@ -86,7 +84,7 @@ def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int 
     preferred: list[tuple[Weights, Ranks]] = []
     dropped: dict[int, Gain] = {}
     if len(parts) > 1 and any((rank <= len(cases.candidates)).any() for rank in alone):
-        drawn_in, peak = found_by(cache, single[best], len(cases), random)
+        drawn_in, peak = found_by(cache, single[best], len(cases))
         drawn_in, dropped = _eliminated(drawn_in, cache, least)
         found = zip((drawn_in, peak), judged(drawn_in, peak), strict=True)
         preferred = [(weights, rank) for weights, rank in found if ndcg(rank) > ndcg(alone[best])]
@@ -105,11 +103,9 @@ def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int 
     return chosen
 
 
-def found_by(
-    cache: ScoreCache[Scored], best: Weights, cases: int, random: np.random.Generator
-) -> tuple[Weights, Weights]:
+def found_by(cache: ScoreCache[Scored], best: Weights, cases: int) -> tuple[Weights, Weights]:
     """The weights to prefer, and the peak of the ascent; ``best`` are those of the best part alone."""
-    steady = logit(cache, random)
+    steady = logit(cache)
     peak = max((cache.ascended(start) for start in (steady, best) if start.any()), key=cache.ndcg)
     return _drawn_towards(steady, peak, cache.spread, _STEADY / (_STEADY + cases)), peak
 
@@ -141,10 +137,9 @@ def _drawn_towards(steady: Weights, peak: Weights, spread: Weights, share: float
     return mean
 
 
-def logit(cache: ScoreCache[Scored], random: np.random.Generator) -> Weights:
-    """The weights of the multinomial logit on some of the cached cases; zeros where no target can be had."""
-    numbers = drawn(len(cache), min(FIT_CASES, max(100, _FIT_SCORES // cache.width)), random)
-    tables, targets = cache.alternatives(numbers, random)
+def logit(cache: ScoreCache[Scored]) -> Weights:
+    """The weights of the multinomial logit on the cached cases; zeros where no part has a target among its first."""
+    tables, targets = cache.told()
     return fit_logit(tables, targets) if any(table.shape[1] for table in tables) else np.zeros(cache.parts)
 
 

@@ -146,23 +146,12 @@ class ScoredSets(Scored):
         found: npt.NDArray[np.float64] = hits @ discount / ideal
         return found
 
-    def told(self, rows: Rows, random: np.random.Generator) -> tuple[Matrix, Rows | csr_matrix]:
+    def told(self, rows: Rows) -> tuple[Matrix, Rows | csr_matrix]:
         """See :class:`molar_retrieval.alignment.components.Scored`."""
-        shares = csr_matrix(self.taken[rows], dtype=np.float32, copy=True)
-        sizes = np.diff(shares.indptr).astype(np.int64)
-        shares.data /= np.repeat(sizes, sizes)
-        if not self.many:
-            return self.among_all(rows), shares
-        there = np.arange(sizes.max(initial=0)) < sizes[:, None]
-        own = np.zeros(there.shape, np.int64)
-        own[there] = shares.indices
-        table = self.among_drawn(rows, own, sizes, random)
-        return table, csr_matrix((shares.data, np.nonzero(there)[1], shares.indptr), table.shape[1:])
-
-    @property
-    def widest(self) -> int:
-        """See :class:`molar_retrieval.alignment.components.Scored`."""
-        return int(np.diff(self.taken.indptr).max(initial=0))
+        found, table = self.alternatives(rows)
+        own = (self.taken[rows].toarray() > 0)[np.arange(len(rows))[:, None], found] & (found >= 0)
+        there = own.any(axis=1)
+        return table[:, there], csr_matrix(own[there] / own[there].sum(axis=1, keepdims=True, dtype=np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,7 +300,7 @@ def weighed(futures: Sequence[Future], seed: int = 0) -> tuple[dict[str, float],
     alone = [cache.ndcg(one) for one in single]
     weights = best = single[int(np.argmax(alone))]
     if len(parts) > 1 and max(alone) > 0:
-        found = found_by(cache, best, len(cache), rng.generator(seed, "later"))
+        found = found_by(cache, best, len(cache))
         weights = next((one for one in found if cache.ndcg(one) > max(alone)), best)
     share = weights * cache.spread
     report = {

@@ -62,11 +62,6 @@ class ScoreCache(Generic[Block]):
     def __len__(self) -> int:
         return sum(len(block.hidden) for block in self.blocks)
 
-    @property
-    def width(self) -> int:
-        """Scores of one case among its :meth:`alternatives`: components times items."""
-        return self.parts * max((block.choices for block in self.blocks), default=1)
-
     @cached_property
     def spread(self) -> Weights:
         """Standard deviation of each component's scores within a case, the mean over cases."""
@@ -88,21 +83,14 @@ class ScoreCache(Generic[Block]):
 
         return sum(each(gained, self.blocks)) / max(1, len(self))
 
-    def alternatives(self, numbers: Rows, random: np.random.Generator) -> tuple[list[Matrix], list[Rows | csr_matrix]]:
-        """What the cases of these numbers choose among, and what they chose, in the form that the logit reads.
+    def told(self) -> tuple[list[Matrix], list[Rows | csr_matrix]]:
+        """What the cases choose among, and what they chose, in the form that the logit reads, by block."""
 
-        Cases whose target is hidden are left out.
-        """
-        tables: list[Matrix] = []
-        targets: list[Rows | csr_matrix] = []
-        begin = 0
-        for block in self.blocks:
-            own = numbers[(numbers >= begin) & (numbers < begin + len(block.hidden))] - begin
-            begin += len(block.hidden)
-            table, target = block.told(own, random)
-            tables.append(table)
-            targets.append(target)
-        return tables, targets
+        def of_block(block: Scored) -> tuple[Matrix, Rows | csr_matrix]:
+            return block.told(np.arange(len(block.hidden)))
+
+        told = list(each(of_block, self.blocks))
+        return [table for table, _ in told], [taken for _, taken in told]
 
     def ascended(self, weights: Weights) -> Weights:
         """Coordinate ascent, component by component; a step must gain more than chance rounding would."""

@@ -60,7 +60,7 @@ from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 6
+_VERSION = 7
 """Raised with every change of what comes of the same inputs."""
 _WORK = "molar update"
 _RATE = 0.25

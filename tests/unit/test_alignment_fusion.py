@@ -53,7 +53,6 @@ def test_the_sum_is_never_worse_than_a_part_and_its_ranks_are_those_of_its_weigh
 ):
     cases, parts = task(seed, count=count, signals=signals, scale=scale)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "FIT_CASES", sampled)
         patch.setattr(score_cache, "MOST_CASES", sampled)
         found = fuse(cases, parts, seed)
     assert list(found.weights) == list(parts)
@@ -150,7 +149,7 @@ def test_targets_that_are_all_hidden_and_no_cases_at_all():
 
 
 def test_a_sample_of_hidden_targets_alone_is_no_trouble(monkeypatch):
-    monkeypatch.setattr(module, "FIT_CASES", 1)
+    monkeypatch.setattr(score_cache, "MOST_CASES", 1)
     targets = [3] * 30 + [4]  # only the last one is not hidden
     cases = cases_of([[3]] * 31, targets, 12)
     random = np.random.default_rng(0)
@@ -165,7 +164,6 @@ def test_a_sample_is_judged_by_its_own_scores(monkeypatch):
         part.table[:300] = np.random.default_rng(0).normal(size=(300, 50))
     whole = fuse(cases, parts)
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
-    monkeypatch.setattr(module, "FIT_CASES", 200)
     monkeypatch.setattr(score_cache, "MOST_CASES", 200)
     part = fuse(cases, parts)
     assert len(part.ranks) == 600
@@ -185,9 +183,9 @@ def late():
 def test_a_sample_is_fitted_to_its_own_scores(late, monkeypatch):
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
     cache = score_cache.ScoreCache.of(*late, np.random.default_rng(0))
-    whole = logit(cache, np.random.default_rng(0))
-    monkeypatch.setattr(module, "FIT_CASES", 250)
-    found = logit(cache, np.random.default_rng(0))
+    whole = logit(cache)
+    monkeypatch.setattr(score_cache, "MOST_CASES", 250)
+    found = logit(score_cache.ScoreCache.of(*late, np.random.default_rng(0)))
     assert found.tolist() == pytest.approx(whole.tolist(), rel=0.35)
     assert min(whole) > 0.6
 
@@ -233,11 +231,11 @@ def test_the_ascent_climbs_and_leaves_out_what_harms():
 
 def test_what_is_hidden_has_no_say_in_the_fit():
     cases, parts = task(6, count=200, n_items=40, signals=(1.5, 1.0))
-    before = logit(score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0)), np.random.default_rng(0))
+    before = logit(score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0)))
     hidden = cases.hidden(slice(0, 200))
     for part in parts.values():
         part.table[hidden] = np.random.default_rng(1).normal(size=hidden.sum()) * 9 + 5
-    after = logit(score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0)), np.random.default_rng(0))
+    after = logit(score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0)))
     assert after.tolist() == pytest.approx(before.tolist(), rel=1e-3)
 
 
@@ -345,21 +343,36 @@ def test_fallbacks_end_with_the_best_part_alone():
     assert fuse(useless, nothing).fallback is None
 
 
-def test_among_many_items_the_logit_has_the_target_and_others_that_are_drawn(monkeypatch):
-    cases, parts = task(5, count=1500, n_items=400, signals=(1.0, 2.0))
-    whole = logit(score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0)), np.random.default_rng(1))
-    monkeypatch.setattr(components, "ALTERNATIVES", 60)
+def test_the_logit_chooses_among_the_first_of_each_part(monkeypatch):
+    """But what a part likes least of all; what is hidden is never there, and what two parts have among them once."""
+    monkeypatch.setattr(components, "FIRST", 5)
+    cases, parts = task(5, count=300, n_items=40, signals=(1.0, 2.0))
+    parts["part1"].table[:, 3:] = np.maximum(parts["part1"].table[:, 3:], 0.5)  # few are better than its worst
     cache = score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0))
-    assert cache.width == 2 * 61
-    (table, *_), (taken, *_) = cache.alternatives(np.arange(300), np.random.default_rng(2))
-    assert not taken.any()
-    asked = np.arange(300)
-    asked = asked[~cache.blocks[0].hidden[asked, cases.targets[asked]]]
-    own = np.stack([part.scores(asked)[np.arange(len(asked)), cases.targets[asked]] for part in parts.values()])
-    assert np.array_equal(table[:, :, 0], own)
-    gone = np.isnan(table[0])
-    again = (table == table[:, :, :1]).all(axis=0).sum(axis=1)
-    assert (again == 1).all(), "a target that is drawn as well is there once"
-    assert 0 < gone.mean() < 0.2
-    few = logit(cache, np.random.default_rng(1))
-    assert few / few.sum() == pytest.approx(whole / whole.sum(), abs=0.05)
+    tables, taken = (np.concatenate(one, axis=-1 if one[0].ndim == 1 else 1) for one in cache.told())
+    hidden, told = cases.hidden(slice(0, 300)), 0
+    for case, target in enumerate(cases.targets):
+        there, expected = np.flatnonzero(~hidden[case]), set()
+        for part in parts.values():
+            own = part.table[case, there]
+            best = there[np.argsort(-own, kind="stable")[:5]]
+            expected |= set(best[part.table[case, best] > own.min()].tolist())
+        if target not in expected:
+            continue
+        table, own = tables[:, told], taken[told]
+        items = sorted(expected)
+        assert table[:, ~np.isnan(table[0])].tolist() == [part.table[case, items].tolist() for part in parts.values()]
+        assert table[:, own].tolist() == [part.table[case, target] for part in parts.values()]
+        told += 1
+    assert 50 < told == len(taken) < 250
+
+
+def test_among_the_first_the_logit_finds_the_weights_by_which_people_choose(monkeypatch):
+    """Of many items: what is left out of a choice by its scores alone does not bend it."""
+    random, truth = np.random.default_rng(3), np.array([1.5, 0.5])
+    scores = random.normal(size=(2, 3000, 300)).astype(np.float32)
+    chances = np.exp(np.tensordot(truth, scores, 1))
+    targets = [random.choice(300, p=row / row.sum()) for row in chances]
+    cases = cases_of([[]] * 3000, targets, 300)
+    found = logit(score_cache.ScoreCache.of(cases, {"a": Table(scores[0]), "b": Table(scores[1])}, random))
+    assert found == pytest.approx(truth, abs=0.12)

@@ -110,33 +110,27 @@ def test_the_weights_are_never_worse_than_the_best_part_alone():
     assert sum(report["shares"].values()) == pytest.approx(1)
 
 
-def test_among_many_items_a_set_has_what_was_taken_and_others_that_are_drawn(monkeypatch):
+def test_of_a_set_the_logit_reads_what_is_among_the_first_of_a_part(monkeypatch):
+    monkeypatch.setattr(components, "FIRST", 10)
     random = np.random.default_rng(0)
     scores, hidden = random.normal(size=(2, 300, 200)).astype(np.float32), random.random((300, 200)) < 0.05
     taken = random.random((300, 200)) < random.choice([0.005, 0.02], 300)[:, None]
     taken[np.arange(300), random.integers(0, 200, 300)] = True
     hidden &= ~taken
     scores[:, taken] += np.float32([[2.0], [1.0]])
-    block = ScoredSets(scores, hidden, csr_matrix(taken, dtype=np.float32))
-    table, shares = block.told(np.arange(300), random)
-    whole = fit_logit([table], [shares])
-    monkeypatch.setattr(components, "ALTERNATIVES", 80)
-    assert block.choices == 80 + block.widest < 200
-    few, own = block.told(np.arange(300), random)
-    assert few.shape == (2, 300, block.choices)
-    assert np.diff(own.indptr).tolist() == taken.sum(axis=1).tolist()
-    for case in (0, 7, 299):
-        items = np.flatnonzero(taken[case])
-        there = own[case].indices
-        assert np.array_equal(few[:, case, there], scores[:, case, items])
-        assert own[case].data == pytest.approx(1 / len(items))
-        rest = np.delete(few[0, case], there)
-        rest = rest[~np.isnan(rest)]
-        others = np.flatnonzero(~taken[case] & ~hidden[case])
-        assert np.isin(rest, scores[0, case, others]).all(), "what is drawn as well is there once, what is hidden never"
-        assert 50 < len(rest) <= 80
-    found = fit_logit([few], [own])
-    assert found / found.sum() == pytest.approx(whole / whole.sum(), abs=0.05)
+    table, shares = ScoredSets(scores, hidden, csr_matrix(taken, dtype=np.float32)).told(np.arange(300))
+    left, told = np.where(hidden, -np.inf, scores), 0
+    for case in range(300):
+        first = np.unique(np.argsort(-left[:, case], axis=1)[:, :10])
+        own = first[taken[case, first]]
+        if not len(own):
+            continue
+        places = shares[told].indices
+        assert table[:, told][:, ~np.isnan(table[0, told])].tolist() == scores[:, case, first].tolist()
+        assert table[:, told, places].tolist() == scores[:, case, own].tolist()
+        assert shares[told].data == pytest.approx(1 / len(own))
+        told += 1
+    assert 200 < told == len(shares.indptr) - 1 < 300
 
 
 def test_scores_that_do_not_fit_in_memory_lie_in_a_file_and_tell_the_same(tmp_path, monkeypatch):
