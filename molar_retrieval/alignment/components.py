@@ -86,22 +86,22 @@ class Scored(ABC):
         """NDCG@10 of each case by scores (cases, n_items), which are overwritten."""
 
     @abstractmethod
-    def told(self, rows: Rows) -> tuple[Matrix, Rows | csr_matrix]:
-        """Some cases in the form that the logit reads: scores of alternatives, NaN where there is none; what was taken.
+    def told(self) -> tuple[Matrix, Rows | csr_matrix]:
+        """The cases in the form that the logit reads: scores of alternatives, NaN where there is none; what was taken.
 
         Cases are left out of which nothing that was taken is among the alternatives.
         """
 
-    def alternatives(self, rows: Rows) -> tuple[Rows, Matrix]:
-        """The items that some cases choose among, shape (cases, A), -1 for none, and their scores, (P, cases, A).
+    def alternatives(self) -> tuple[Rows, Matrix]:
+        """The items that the cases choose among, shape (cases, A), -1 for none, and their scores, (P, cases, A).
 
         They are the first :data:`FIRST` of each component, but what it likes least of all. A logit stays consistent
         among any items that are chosen by what is known beforehand (McFadden 1978, Modelling the choice of residential
         location), as long as what was taken is one of them. Scores are NaN where there is no item.
         """
-        found = np.sort(np.concatenate([_first(part[rows], self.hidden[rows]) for part in self.scores], axis=1), axis=1)
+        found = np.sort(np.concatenate([_first(part, self.hidden) for part in self.scores], axis=1), axis=1)
         found[:, 1:][found[:, 1:] == found[:, :-1]] = -1
-        table: Matrix = np.where(found < 0, np.float32(np.nan), self.scores[:, rows[:, None], found])
+        table: Matrix = np.where(found < 0, np.float32(np.nan), self.scores[:, np.arange(len(found))[:, None], found])
         return found, table
 
 
@@ -129,10 +129,10 @@ class ScoredBlock(Scored):
         """See :class:`Scored`."""
         return gains(rank_block(scores, self.hidden, self.targets))
 
-    def told(self, rows: Rows) -> tuple[Matrix, Rows | csr_matrix]:
+    def told(self) -> tuple[Matrix, Rows | csr_matrix]:
         """See :class:`Scored`."""
-        found, table = self.alternatives(rows)
-        own = found == self.targets[rows, None]
+        found, table = self.alternatives()
+        own = found == self.targets[:, None]
         there = own.any(axis=1)
         return table[:, there], own[there].argmax(axis=1)
 

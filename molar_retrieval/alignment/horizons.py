@@ -146,10 +146,10 @@ class ScoredSets(Scored):
         found: npt.NDArray[np.float64] = hits @ discount / ideal
         return found
 
-    def told(self, rows: Rows) -> tuple[Matrix, Rows | csr_matrix]:
+    def told(self) -> tuple[Matrix, Rows | csr_matrix]:
         """See :class:`molar_retrieval.alignment.components.Scored`."""
-        found, table = self.alternatives(rows)
-        own = (self.taken[rows].toarray() > 0)[np.arange(len(rows))[:, None], found] & (found >= 0)
+        found, table = self.alternatives()
+        own = (self.taken.toarray() > 0)[np.arange(len(found))[:, None], found] & (found >= 0)
         there = own.any(axis=1)
         return table[:, there], csr_matrix(own[there] / own[there].sum(axis=1, keepdims=True, dtype=np.float32))
 
@@ -241,7 +241,7 @@ def choose_later(
     if found is not None:
         for future, component in zip(futures, found.components, strict=True):
             future.parts[LASTING] = component
-    weights, report = weighed(futures, settings.seed)
+    weights, report = weighed(futures)
     lasting = None
     if found is not None and weights[LASTING]:
         whole = countable(log)
@@ -293,7 +293,7 @@ def scored(futures: Sequence[Future], only: Sequence[Mapping[str, ScoreComponent
     return ScoreCache(len(parts[0]), blocks, sum(len(b.hidden) for b in blocks) == sum(len(f.cases) for f in futures))
 
 
-def weighed(futures: Sequence[Future], seed: int = 0) -> tuple[dict[str, float], dict[str, Any]]:
+def weighed(futures: Sequence[Future]) -> tuple[dict[str, float], dict[str, Any]]:
     """The weights of the parts, and what they reach: never less than the best part alone."""
     parts, cache = list(futures[0].parts), scored(futures)
     single = np.eye(len(parts))

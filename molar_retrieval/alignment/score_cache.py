@@ -87,7 +87,7 @@ class ScoreCache(Generic[Block]):
         """What the cases choose among, and what they chose, in the form that the logit reads, by block."""
 
         def of_block(block: Scored) -> tuple[Matrix, Rows | csr_matrix]:
-            return block.told(np.arange(len(block.hidden)))
+            return block.told()
 
         told = list(each(of_block, self.blocks))
         return [table for table, _ in told], [taken for _, taken in told]

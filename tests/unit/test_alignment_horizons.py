@@ -118,7 +118,7 @@ def test_of_a_set_the_logit_reads_what_is_among_the_first_of_a_part(monkeypatch)
     taken[np.arange(300), random.integers(0, 200, 300)] = True
     hidden &= ~taken
     scores[:, taken] += np.float32([[2.0], [1.0]])
-    table, shares = ScoredSets(scores, hidden, csr_matrix(taken, dtype=np.float32)).told(np.arange(300))
+    table, shares = ScoredSets(scores, hidden, csr_matrix(taken, dtype=np.float32)).told()
     left, told = np.where(hidden, -np.inf, scores), 0
     for case in range(300):
         first = np.unique(np.argsort(-left[:, case], axis=1)[:, :10])
