@@ -12,6 +12,7 @@ import numpy as np
 
 from molar_eval import leaks
 from molar_eval.cases import Cases, Mask, Seen
+from molar_eval.days import knows_only_days, of_days
 from molar_eval.examples import choose, examples
 from molar_eval.gate import Fall, gate
 from molar_eval.index_cost import index_costs
@@ -42,7 +43,7 @@ from molar_eval.rivals import best_baseline, pairs
 from molar_eval.scores import FOLDER, scores_path, write_scores
 from molar_eval.slices import MINIMUM_USERS, groups_of, labels
 from molar_eval.splits import PREQUENTIAL, Split, checked_options, make_split
-from molar_eval.splits.base import DAY, FILE_ORDER
+from molar_eval.splits.base import FILE_ORDER
 from molar_eval.splits.prequential import prequential
 from molar_eval.suite import SplitPlan, Suite
 from molar_eval.trade_off import trade_off
@@ -151,6 +152,9 @@ class Evaluator:
         if self.log is not whole:
             weaker = len(whole) - len(self.log)
             self.notes.append(f"{weaker:,} interactions of weaker kinds than the strongest are left out")
+        if knows_only_days(self.log) and (fitting := of_days(self.suite)) != self.suite:
+            self.suite = fitting
+            self.note("the log knows only days: leave-one-out, which needs an order within them, became last day")
         self.least = self.settings.privacy.fewest(int(np.count_nonzero(np.diff(whole.offsets))))
         self.fewest = max(MINIMUM_USERS, self.least)
         if self.suite.examples and self.least > 1:
@@ -216,7 +220,6 @@ class Evaluator:
     def _plan(self, plan: SplitPlan) -> list[SplitResult]:
         if plan.split == PREQUENTIAL:
             return [self._walked(plan)]
-        plan = self.fitting(plan)
         models = self.roster.models(plan.models or self.suite.models)
         return [result for seen in plan.seen for result in self._split(self.made_split(plan, seen), models, seen)]
 
@@ -248,13 +251,6 @@ class Evaluator:
         split = make_split(plan.split, self.log, {**plan.options, **repeats})
         leaks.check(split)
         return split
-
-    def fitting(self, plan: SplitPlan) -> SplitPlan:
-        """The plan, or the one that suits a log which knows only days."""
-        if plan.split == "leave-one-out" and self.log.timestamp.any() and not (self.log.timestamp % DAY).any():
-            self.note("the log knows only days: leave-one-out, which needs an order within them, became last day")
-            return plan.model_copy(update={"split": "last day", "options": {}})
-        return plan
 
     def _split(self, split: Split, models: Sequence[Model], seen: Seen) -> list[SplitResult]:
         runner = self._runner(split, seen)

@@ -51,7 +51,7 @@ def pending(evaluator: Evaluator, cache: Path, taken: TrialCosts) -> Iterator[Pe
         if plan.split == PREQUENTIAL:
             yield from (PendingTrial(plan.split, arm.name, 0, "unknown") for arm in arms(names, evaluator.settings))
         else:
-            yield from _trials(evaluator, evaluator.fitting(plan), evaluator.roster.models(names), cache, taken)
+            yield from _trials(evaluator, plan, evaluator.roster.models(names), cache, taken)
 
 
 def _trials(

@@ -14,6 +14,8 @@ from copies import copy_workspace
 from eval_peeking import peeks
 from settings_for_tests import SMALL_ALIGNMENT
 
+from molar_eval import evaluate
+from molar_eval.days import knows_only_days
 from molar_eval.evaluate import Evaluator
 from molar_eval.gate import gate
 from molar_eval.models.base import Task
@@ -318,14 +320,27 @@ def unit(block):
     return block / np.where(norm > 0, norm, 1)
 
 
-def test_a_log_of_days_gets_the_split_for_days(workspace, suite, settings):
-    evaluator = Evaluator(workspace, suite, settings)
-    log = evaluator.log
-    evaluator.log = replace(log, timestamp=log.timestamp // 86_400 * 86_400)
-    plan = evaluator.fitting(suite.splits[0].model_copy(update={"split": "leave-one-out"}))
-    assert plan.split == "last day"
+def test_a_log_of_days_gets_the_split_for_days(workspace, suite, settings, monkeypatch):
+    log = Evaluator(workspace, suite, settings).log
+    assert not knows_only_days(log)
+    assert not knows_only_days(replace(log, timestamp=np.zeros_like(log.timestamp)))
+    assert knows_only_days(replace(log, timestamp=log.timestamp // 86_400 * 86_400))
+    by_order = Suite(
+        description="One comparison, by both rules for equal times.",
+        models=("popularity", "EASE"),
+        primary_comparison={"model": "EASE", "against": "popularity", "split": "leave-one-out, last"},
+        splits=[{"split": "leave-one-out"}, {"split": "leave-one-out", "options": {"ties": "item id"}}],
+        resamples=200,
+        index=False,
+    )
+    assert Evaluator(workspace, by_order, settings).suite == by_order
+    monkeypatch.setattr(evaluate, "knows_only_days", lambda log: True)
+    evaluator = Evaluator(workspace, by_order, settings)
     assert "knows only days" in evaluator.notes[0]
-    assert Evaluator(workspace, suite, settings).fitting(suite.splits[0]) == suite.splits[0]
+    report = evaluator.run().report
+    assert [split.name for split in report.splits] == ["last day, last day"]  # once: the rules differ in nothing
+    assert report.primary_comparison.comparison.baseline == "popularity"
+    assert Evaluator(workspace, suite, settings).notes == []  # nothing in it goes by the order
 
 
 def test_what_a_model_cannot_do_is_said_and_left_out(workspace, suite, settings, monkeypatch):
