@@ -12,6 +12,7 @@ from typing import Any
 from molar_eval.modules import RESULTS as MODULES
 from molar_eval.modules import of_modules
 from molar_eval.report import grids, walking
+from molar_eval.report.bottom_line import declared
 from molar_eval.report.grids import Cell, Grid
 from molar_eval.report.naming import shown
 from molar_eval.report.schema import ModelResult, Report, SplitResult
@@ -74,7 +75,7 @@ def _suite(reports: Mapping[str, Report], code: str | None) -> list[str]:
         lines.append(STALE if made.code else UNKNOWN)
     lines += [f"Scores flatter: {_plain(text)}." for text in dict.fromkeys(s.warning for s in report.splits) if text]
     lines += [f"See as well {_link(other)}." for other in reports if other != link]
-    verdicts = "".join(f"* {_verdict(split, report)}\n" for split in report.splits)
+    verdicts = _declared(report) + "".join(f"* {_verdict(split, report)}\n" for split in report.splits)
     section = [f"### {_plain(report.suite)}: {_link(link)}\n", " ".join(lines) + "\n", verdicts]
     return section if all(split.walk for split in report.splits) else [*section, table(_leaders(report))]
 
@@ -82,6 +83,18 @@ def _suite(reports: Mapping[str, Report], code: str | None) -> list[str]:
 def _weight(report: Report) -> tuple[int, int]:
     models = [model for split in report.splits for model in split.models if model.kind != "ablation"]
     return max((len(model.seeds) for model in models), default=0), len(models)
+
+
+def _declared(report: Report) -> str:
+    """What came of the comparison that the suite declared, and how everybody did in that test; nothing without one."""
+    primary = report.primary_comparison
+    if primary is None or primary.comparison is None:
+        return ""
+    split = next(split for split in report.splits if split.name == primary.split)
+    headline, (amount, *_) = declared(split, primary, primary.comparison)
+    means = [f"{model.name} {words.fraction(model.metrics[split.primary].mean)}" for model in ordered(split)]
+    said = f"declared beforehand: **{_plain(headline)}**. {_plain(amount)}"
+    return f"* {said}\n* {_plain(_title(split))}, all: {_plain(', '.join(means))}.\n"
 
 
 def _verdict(split: SplitResult, report: Report) -> str:

@@ -12,7 +12,7 @@ from write_results import STALE, UNKNOWN, results, table
 from molar_cli.console import Console
 from molar_eval.modules import RESULTS, of_modules
 from molar_eval.report import figures, grids
-from molar_eval.report.schema import Table
+from molar_eval.report.schema import PrimaryResult, Table
 from molar_eval.report.tables import paper_tables
 from molar_eval.report.terminal import WIDTH, terminal_tables
 from molar_eval.report.write import write_report
@@ -184,6 +184,20 @@ def test_reports_of_other_code_are_marked():
     assert "commit `21e5ecf+changes`" in text
     assert STALE in results({"new.json": new}, "later")
     assert UNKNOWN in results({"old.json": old}, "present")
+
+
+def test_what_a_suite_declared_is_said_with_everybody_who_was_there():
+    split = made_up.split()
+    (ours,) = (model for model in split.models if model.name == "molar")
+    (test,) = ours.versus["ndcg@10"]
+    told = {"split": split.name, "model": "molar", "against": test.baseline, "metric": "ndcg@10"}
+    primary = PrimaryResult(**told, comparison=test)
+    text = results({"a.json": made_up.report([split], primary_comparison=primary)})
+    assert f"* declared beforehand: **molar beats {test.baseline} by " in text
+    everybody = next(line for line in text.splitlines() if ", all: " in line)
+    assert all(f" {model.name} " in everybody for model in split.models)  # ablations too
+    not_made = made_up.report([split], primary_comparison=PrimaryResult(**told, comparison=None))
+    assert results({"a.json": not_made}) == results({"a.json": made_up.report([split])})
 
 
 def unmarked(text):

@@ -39,8 +39,8 @@ class _Block(nn.Module):
 class SASRecNetwork(nn.Module):
     """From a history of items to a user vector after each of its places; a score is its dot product with an item's.
 
-    As in the reference implementations, but for one thing: dropout is on the output of the attention and not on its
-    weights, which lets the fused kernel do the work.
+    As in the reference implementations, but for two things: dropout is on the output of the attention and not on its
+    weights, which lets the fused kernel do the work; and places are counted from the start of a history.
 
     Sizes are those of the vocabulary, of the longest history and of an item's vector; dropout is a rate in [0, 1).
     """
