@@ -8,6 +8,7 @@ import typer
 from molar_cli import options
 from molar_cli.options import option
 from molar_cli.session import Session, command
+from molar_retrieval.errors import RequestError
 from molar_retrieval.pages.words import size
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ _People = Annotated[
     list[str],
     typer.Argument(
         metavar="ID…|-", help="Who; - reads ids from standard input, one a line, so that no list of processes has them."
+    ),
+]
+_SomePeople = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[ID…|-]",
+        help="Who; - reads ids from standard input, one a line, so that no list of processes has them.",
+        show_default=False,
     ),
 ]
 _Reason = Annotated[str, option("Why, in a sentence without a name; it stays on the list.")]
@@ -95,7 +104,11 @@ def export(
 @command()
 def forget(
     run: Session,
-    people: _People,
+    people: _SomePeople = None,
+    session: Annotated[
+        list[str] | None,
+        option("An anonymous visitor, by the id of the session; may come again; - as for ID.", metavar="SESSION|-"),
+    ] = None,
     reason: _Reason = "",
     later: _Later = False,
 ) -> None:
@@ -108,10 +121,14 @@ def forget(
 
     Example: [bold]molar privacy forget u0500[/]
 
+    Example: [bold]molar privacy forget --session cookie-7777[/]
+
     Example: [bold]molar privacy forget --later - < ids.txt[/]
     """
-    privacy = run.shop().privacy
-    _heeded(run, privacy.forget(options.said_of_many(people), reason=reason, later=later))
+    if people == ["-"] == session:
+        raise RequestError("ids of users and of sessions cannot both come from standard input", "run it twice")
+    users, sessions = (options.said_of_many(ids) if ids else [] for ids in (people, session))
+    _heeded(run, run.shop().privacy.forget(users, session_ids=sessions, reason=reason, later=later))
 
 
 @app.command("object")
@@ -296,8 +313,13 @@ def _heeded(run: Session, done: "Forgotten") -> None:
             _certified(run, done.certificate)
         for one in done.unknown:
             run.console.note(f"nobody here has the id {one}; it is on the list, in case it comes")
+        for one in done.identified:
+            run.console.note(
+                f"the session {one} is a user's: what it did without a login is removed; events of that user have its"
+                " id until the user is forgotten"
+            )
     still = done.certificate is not None and any(one.after and one.after.found for one in done.certificate.people)
-    if done.failed or done.unknown or still:
+    if done.failed or done.unknown or done.identified or still:
         raise typer.Exit(1)
 
 
