@@ -148,16 +148,27 @@ class Privacy(Rotating, Sharing):
         named = names.session if sessions else names.user
         return {one: named(one) for one in several}
 
-    def ledger(self) -> "LedgerStanding":
+    def ledger(self, *, reset_budget: bool = False) -> "LedgerStanding":
         """Every release of noised statistics on the shop's people, and what is left of the year's budget.
+
+        Args:
+            reset_budget: Begin a new budget where the ledger lacks releases that something in the workspace names, as
+                its file was removed or cut short. What was released before counts no more, so that a year may tell more
+                of people than ``[privacy] yearly`` promises. Nothing is changed where none is missing.
 
         Raises:
             MissingArtefactError: If nothing was made yet.
             StaleArtefactError: If the ledger is damaged.
+            DataError: If statistics are being released meanwhile.
         """
         from molar_retrieval.statistics.ledger import PrivacyLedger
 
-        return PrivacyLedger(self.shop.opened().root).standing(self.shop.settings.privacy)
+        workspace = self.shop.opened()
+        ledger = PrivacyLedger(workspace.root)
+        if reset_budget:
+            with workspace.lock("statistics"), recorded(workspace, "privacy ledger") as work:
+                work.outcome = f"budget reset, releases that were missing: {len(ledger.reset())}"
+        return ledger.standing(self.shop.settings.privacy)
 
     def prune(self, *, dry_run: bool = False) -> "list[KeptCopy]":
         """Remove copies that are older than ``[privacy] keep_copies_days``, and factors of people that nobody reads.

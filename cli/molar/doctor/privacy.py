@@ -60,9 +60,9 @@ def _names(root: Path, wanted: str) -> Iterator[Entry]:
 def _ledger(root: Path, settings: PrivacySettings) -> Iterator[Entry]:
     ledger = PrivacyLedger(root)
     try:
-        if not ledger.entries():
-            return
         standing = ledger.standing(settings)
+        if not standing.entries and not standing.missing:
+            return
     except MolarError as error:
         yield entry("ledger", "damaged", broken(error.message, error.hint))
         return
@@ -71,9 +71,12 @@ def _ledger(root: Path, settings: PrivacySettings) -> Iterator[Entry]:
     remedy = (
         f"wait: from {(standing.free_from or '')[:10]} on nothing counts any more; `molar privacy ledger` tells more"
     )
+    lost = f"the ledger lacks what was released: {'; '.join(standing.missing)}"
+    back = "bring it back from a backup; `molar privacy ledger --reset-budget` begins a new budget without it"
     yield entry(
         "ledger",
         f"{spent}, releases: {len(standing.entries)}{until}",
+        bool(standing.missing) and broken(lost, back),
         standing.nearly_spent and Fault(f"the year's budget of privacy is nearly spent: {spent}", remedy),
         data={"spent": standing.spent, "yearly": standing.yearly, "left": standing.left},
     )
