@@ -10,9 +10,11 @@ import pytest
 from copies import copy_workspace
 from qdrant_fake import fake_qdrant
 from served import patient
+from typer.testing import CliRunner
 
 import molar
 from molar.introducing.outside import assign
+from molar_cli.app import app
 from molar_indexes.current import is_current as generation_is_current
 from molar_indexes.generations import USERS, open_generation
 from molar_indexes.privacy.forgetting import heed
@@ -144,6 +146,20 @@ def test_an_anonymous_visitor_is_forgotten_by_the_session(place, tmp_path, keyed
     late = append(place, event(7, None, SESSION, at=START), event(8, None, SESSION, at=4_000_000_000))
     assert late.left_out == 1
     assert privacy.forget(session_ids="somebody-else", later=True).unknown == ["somebody-else"]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_an_id_like_an_unknown_one_is_suggested(place, tmp_path, keyed):
+    if keyed:
+        write_keys(tmp_path / "keys", [bytes(range(32))])
+        record_keys(place.root, Pseudonymiser((bytes(range(32)),)), tmp_path / "keys")
+    append(place, event(1, "tom.wolf@shop"), event(2, None, "cookie-a"), event(3, "anna@shop"))
+    asked = ["privacy", "forget", "--later", "--workspace", str(place.root)]
+    for typed, meant in ((["Tom.Wolf@shop "], "tom.wolf@shop"), (["--session", "COOKIE-A"], "cookie-a")):
+        done = CliRunner().invoke(app, [*asked, *typed])
+        assert (done.exit_code, f"did you mean {meant}?" in done.output) == (1, True), done.output
+    assert "did you mean" not in CliRunner().invoke(app, [*asked, "somebody"]).output
+    assert all_ids(place) == ["e1", "e2", "e3"]
 
 
 def test_a_session_that_is_a_users_is_told_to_be_so(place):

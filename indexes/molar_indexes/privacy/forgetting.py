@@ -187,9 +187,9 @@ def _known_here(workspace: Workspace, keys: Sequence[str]) -> set[str]:
             with UserStore(folder / USERS) as users:
                 found |= {key for key in keys if users.keyed(key) is not None}
     with opened(workspace) as events:
-        for key in () if events is None else keys:
-            if key not in found and any(len(table) for table in events.tables(("seq",), of=of_key(key))):
-                found.add(key)
+        if events is not None:
+            left = [key for key in keys if key not in found]
+            found |= {key for key in left if any(len(table) for table in events.tables(("seq",), of=of_key(key)))}
     return found
 
 
