@@ -60,9 +60,9 @@ def _names(root: Path, wanted: str) -> Iterator[Entry]:
 def _ledger(root: Path, settings: PrivacySettings) -> Iterator[Entry]:
     ledger = PrivacyLedger(root)
     try:
-        standing = ledger.standing(settings)
-        if not standing.entries and not standing.missing:
+        if not ledger.entries() and not ledger.missing():
             return
+        standing = ledger.standing(settings)
     except MolarError as error:
         yield entry("ledger", "damaged", broken(error.message, error.hint))
         return
