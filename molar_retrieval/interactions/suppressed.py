@@ -61,7 +61,8 @@ class SuppressedPerson:
     Attributes:
         kind: What the person asked for.
         at: When, in microseconds since 1970.
-        users: Salted hashes of what the user is and was called: the shop's id, and pseudonyms of it.
+        users: Salted hashes of what the user is and was called: the shop's id, and pseudonyms of it; none where the
+            person is known by a session alone.
         sessions: The same of sessions that are known to be theirs.
         reason: Why, in the words of who asked.
         withdrawn: When an objection ended; None: it holds.
@@ -183,6 +184,11 @@ class SuppressedPeople:
         """What the list has of a user."""
         name = self.hashed_user(user_id)
         return next((one for one in self.people if one.kind == kind and name in one.users), None)
+
+    def session_entry(self, kind: Kind, session_id: str) -> SuppressedPerson | None:
+        """What the list has of a session that was named itself, not as a user's."""
+        name = self.hashed_session(session_id)
+        return next((one for one in self.people if one.kind == kind and not one.users and name in one.sessions), None)
 
     def _many(self, ids: "pa.Array", until: Callable[[str], int]) -> "npt.NDArray[np.int64]":
         import numpy as np

@@ -35,7 +35,13 @@ _PATIENCE = 10.0  # seconds for others who write the list
 
 
 def suppress(
-    workspace: Path, kind: Kind, people: Mapping[str, Collection[str]], *, reason: str = "", at: int | None = None
+    workspace: Path,
+    kind: Kind,
+    people: Mapping[str, Collection[str]],
+    *,
+    session_ids: Collection[str] = (),
+    reason: str = "",
+    at: int | None = None,
 ) -> SuppressedPeople:
     """Put people on the list, and return it; it is on the disk then.
 
@@ -46,6 +52,7 @@ def suppress(
         workspace: Its folder.
         kind: What they ask for.
         people: By the shop's own user id, sessions that are known to be theirs, as they are stored.
+        session_ids: Anonymous people, by the sessions that they are known by.
         reason: In a sentence, without a name.
         at: When, in microseconds since 1970; None: now.
 
@@ -61,20 +68,16 @@ def suppress(
     moment = time.time_ns() // 1000 if at is None else at
 
     def changed(known: SuppressedPeople) -> list[SuppressedPerson]:
+        def hashes(sessions: Iterable[str]) -> tuple[str, ...]:
+            return tuple(known.hashed_session(name) for one in sessions for name in names(one, keys, SESSION_NAME))
+
         found = list(known.people)
         for user_id, sessions in people.items():
-            fresh = SuppressedPerson(
-                kind,
-                moment,
-                tuple(known.hashed_user(name) for name in names(user_id, keys, USER_NAME)),
-                tuple(known.hashed_session(name) for one in sessions for name in names(one, keys, SESSION_NAME)),
-                reason,
-            )
-            former = known.entry(kind, user_id)
-            if former is None:
-                found.append(fresh)
-            else:
-                found[found.index(former)] = _renewed(former, fresh)
+            users = tuple(known.hashed_user(name) for name in names(user_id, keys, USER_NAME))
+            _enter(found, known.entry(kind, user_id), SuppressedPerson(kind, moment, users, hashes(sessions), reason))
+        for session_id in session_ids:
+            fresh = SuppressedPerson(kind, moment, (), hashes([session_id]), reason)
+            _enter(found, known.session_entry(kind, session_id), fresh)
         return found
 
     return _change(workspace, changed)
@@ -177,6 +180,13 @@ def place(workspace: Path, file: Path | None) -> None:
         write_atomically(workspace / FILE, json.dumps({"file": str(target)}) + "\n", OWNER)
         if own.file not in (workspace / FILE, target, NOBODY.file):
             own.file.unlink(missing_ok=True)
+
+
+def _enter(people: list[SuppressedPerson], former: SuppressedPerson | None, fresh: SuppressedPerson) -> None:
+    if former is None:
+        people.append(fresh)
+    else:
+        people[people.index(former)] = _renewed(former, fresh)
 
 
 def _renewed(former: SuppressedPerson, fresh: SuppressedPerson) -> SuppressedPerson:

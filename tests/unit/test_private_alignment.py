@@ -318,12 +318,36 @@ def test_forecast_and_audit_are_asked_of_the_shop_and_spend_nothing(private):
         private.shop.privacy.audit()
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_ledger_that_lacks_a_release_bears_none_until_the_budget_is_reset(private, tmp_path, kept):
+    """The file is removed, or its last line is: something in the workspace still names the entry."""
+    shop = copied(private, tmp_path).shop
+    shop.privacy.share(tmp_path / "ours.statistics", epsilon=0.5)
+    path = shop.workspace / "privacy_ledger.jsonl"
+    first, second = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text(first, "utf-8") if kept else path.unlink()
+    lost = [json.loads(line)["name"] for line in (first, second)][kept:]
+    with pytest.raises(DataError) as refused:
+        shop.privacy.share(tmp_path / "again.statistics", epsilon=0.25)
+    assert all(name in refused.value.message for name in lost)
+    assert "--reset-budget" in refused.value.hint
+    assert len(shop.privacy.ledger().missing) == len(lost)
+    place = ["--workspace", str(shop.workspace)]
+    assert CliRunner().invoke(app, ["privacy", "ledger", "--reset-budget", *place]).exit_code == 0
+    assert shop.privacy.ledger().missing == ()
+    assert len(shop.privacy.ledger().entries) == kept
+    assert shop.privacy.share(tmp_path / "again.statistics", epsilon=0.25).released
+    assert [one.epsilon for one in shop.privacy.ledger(reset_budget=True).entries] == [4, 0.25][1 - kept :]
+    assert '"missing"' in path.read_text("utf-8")
+
+
 @pytest.fixture(scope="module")
 def other(private, tmp_path_factory):
     """Another shop with the same items and half of the people, which has released nothing yet."""
     shop = copied(private, tmp_path_factory.mktemp("other"))
     (shop.workspace.root / "privacy_ledger.jsonl").unlink()
     shutil.rmtree(shop.workspace.root / "statistics")
+    assert len(shop.shop.privacy.ledger(reset_budget=True).entries) == 0
     shop.log(lambda table: table[table["user_id"].isin(table["user_id"].drop_duplicates()[::2])])
     return shop
 

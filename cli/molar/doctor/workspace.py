@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
     workspace = Workspace(root)
     yield _catalogue_folder(workspace)
     yield from _former(workspace)
+    if deep:
+        yield from _events(workspace)
     others = {kind: maker for kind, maker in OTHERS.items() if workspace[kind].current is not None}
     for kind, maker in (MAKERS | others).items():
         if kind != GENERATIONS:
@@ -110,6 +113,26 @@ def _former(workspace: Workspace) -> Iterator[Entry]:
         value = f"{size(one.bytes)} by {one.encoder}: {back}"
         data = {"encoder": one.encoder, "folder": one.folder.name, "bytes": one.bytes}
         yield entry("content, former", value, data=data)
+
+
+def _events(workspace: Workspace) -> Iterator[Entry]:
+    """The event log, by its checksums."""
+    from molar_retrieval.events.checksums import REMEDY
+    from molar_retrieval.events.snapshot import opened
+
+    try:
+        with opened(workspace) as state:
+            if state is None:
+                return
+            found, last = state.damage(), state.last
+    except MolarError as error:
+        yield entry("event log", "unreadable", broken(error.message, error.hint))
+        return
+    what = f"the event log is damaged: {'; '.join(map(str, found[:_SHOWN]))}"
+    more = f", and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
+    damage = broken(what + more, REMEDY) if found else None
+    data = {"last": last, "damage": [asdict(one) for one in found]}
+    yield entry("event log", f"{last:,} rows were appended", damage, data=data)
 
 
 def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:

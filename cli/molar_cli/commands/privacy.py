@@ -8,9 +8,12 @@ import typer
 from molar_cli import options
 from molar_cli.options import option
 from molar_cli.session import Session, command
+from molar_retrieval.errors import RequestError
 from molar_retrieval.pages.words import size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from molar_indexes.privacy.certificate import Certificate
     from molar_indexes.privacy.forgetting import Forgotten
     from molar_retrieval.privacy.scan import ScanReport
@@ -27,6 +30,14 @@ _People = Annotated[
     list[str],
     typer.Argument(
         metavar="ID…|-", help="Who; - reads ids from standard input, one a line, so that no list of processes has them."
+    ),
+]
+_SomePeople = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[ID…|-]",
+        help="Who; - reads ids from standard input, one a line, so that no list of processes has them.",
+        show_default=False,
     ),
 ]
 _Reason = Annotated[str, option("Why, in a sentence without a name; it stays on the list.")]
@@ -95,7 +106,11 @@ def export(
 @command()
 def forget(
     run: Session,
-    people: _People,
+    people: _SomePeople = None,
+    session: Annotated[
+        list[str] | None,
+        option("An anonymous visitor, by the id of the session; may come again; - as for ID.", metavar="SESSION|-"),
+    ] = None,
     reason: _Reason = "",
     later: _Later = False,
 ) -> None:
@@ -108,10 +123,14 @@ def forget(
 
     Example: [bold]molar privacy forget u0500[/]
 
+    Example: [bold]molar privacy forget --session cookie-7777[/]
+
     Example: [bold]molar privacy forget --later - < ids.txt[/]
     """
-    privacy = run.shop().privacy
-    _heeded(run, privacy.forget(options.said_of_many(people), reason=reason, later=later))
+    if people == ["-"] == session:
+        raise RequestError("ids of users and of sessions cannot both come from standard input", "run it twice")
+    users, sessions = (options.said_of_many(ids) if ids else [] for ids in (people, session))
+    _heeded(run, run.shop().privacy.forget(users, session_ids=sessions, reason=reason, later=later), sessions)
 
 
 @app.command("object")
@@ -180,12 +199,22 @@ def report(
 
 @app.command()
 @command()
-def ledger(run: Session) -> None:
+def ledger(
+    run: Session,
+    reset_budget: Annotated[
+        bool,
+        option(
+            "Begin a new budget although releases are missing from the ledger: they count no more.", "--reset-budget"
+        ),
+    ] = False,
+) -> None:
     """List every release of statistics with noise, and what is left of the budget of 365 days.
+
+    Where the file was removed or cut short, the next release is refused: bring it back from a backup, or reset.
 
     Example: [bold]molar privacy ledger[/]
     """
-    standing = run.shop().privacy.ledger()
+    standing = run.shop().privacy.ledger(reset_budget=reset_budget)
     if run.document(standing.to_dict()):
         return
     rows = [
@@ -198,6 +227,7 @@ def ledger(run: Session) -> None:
         f" together ε = {standing.ever:.2f}",
         f"one more release may take ε = {standing.left:.2f} now",
     )
+    run.console.note(*(f"missing from the ledger: {one}" for one in standing.missing))
     if standing.free_from is not None:
         run.console.line(f"without another one, nothing counts any more from {standing.free_from[:10]}")
 
@@ -280,7 +310,9 @@ def _certified(run: Session, one: "Certificate") -> None:
     run.console.note(*(f"still there: {two.name} ({two.what})" for two in left))
 
 
-def _heeded(run: Session, done: "Forgotten") -> None:
+def _heeded(run: Session, done: "Forgotten", sessions: "Sequence[str]" = ()) -> None:
+    from molar_indexes.standing import similar_ids
+
     if not run.document(done.to_dict()):
         verb = "forgotten" if done.kind == "forgotten" else "heeded"
         removed = ", ".join(f"{_REMOVED[step]} {count:,}" for step, count in done.removed.items() if count)
@@ -296,8 +328,15 @@ def _heeded(run: Session, done: "Forgotten") -> None:
             _certified(run, done.certificate)
         for one in done.unknown:
             run.console.note(f"nobody here has the id {one}; it is on the list, in case it comes")
+            if found := similar_ids(run.shop().opened(), one, is_session=one in sessions):
+                run.console.note(f"did you mean {' or '.join(found)}?")
+        for one in done.identified:
+            run.console.note(
+                f"the session {one} is a user's: what it did without a login is removed; events of that user have its"
+                " id until the user is forgotten"
+            )
     still = done.certificate is not None and any(one.after and one.after.found for one in done.certificate.people)
-    if done.failed or done.unknown or still:
+    if done.failed or done.unknown or done.identified or still:
         raise typer.Exit(1)
 
 
