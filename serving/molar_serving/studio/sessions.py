@@ -36,7 +36,7 @@ TOKEN = "studio_token"
 """The field of a form that has the token."""
 _SECONDS = 12 * 3600
 _EMPTY = Key("", ())
-_MOST = 1_000  # sessions of a key that were ended one by one; then all of the key end
+_MOST = 100  # sessions of a key that were ended one by one; then all of the key end
 _OF_PROCESS = secrets.token_bytes(32)  # where the workspace cannot be written, and nothing can be changed
 
 
