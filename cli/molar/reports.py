@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from molar_retrieval.locks import wait_beside
 from molar_retrieval.workspace import write_atomically
 
 _EVALUATION, _RUNS, _ELSEWHERE = "evaluation", "runs", "elsewhere.json"
@@ -38,10 +39,11 @@ def remember_folder(workspace: Path, folder: Path) -> None:
     folder = folder.resolve()
     if folder.parent == (workspace / _EVALUATION / _RUNS).resolve():
         return
-    known = [one for one in _elsewhere(workspace) if one != str(folder)]
     path = workspace / _EVALUATION / _ELSEWHERE
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps([*known, str(folder)][-_KEPT:], ensure_ascii=False) + "\n")
+    with wait_beside(path):
+        known = [one for one in _elsewhere(workspace) if one != str(folder)]
+        write_atomically(path, json.dumps([*known, str(folder)][-_KEPT:], ensure_ascii=False) + "\n")
 
 
 def evaluation_reports(workspace: Path) -> list[KeptReport]:

@@ -6,8 +6,8 @@ A change is on the disk when it returns. Processes take turns; who is killed lea
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -28,10 +28,8 @@ from molar_retrieval.interactions.suppressed import (
     SuppressedPerson,
     opened,
 )
-from molar_retrieval.locks import lock_beside
+from molar_retrieval.locks import wait_beside
 from molar_retrieval.marks import mark_of
-
-_PATIENCE = 10.0  # seconds for others who write the list
 
 
 def suppress(
@@ -168,7 +166,12 @@ def place(workspace: Path, file: Path | None) -> None:
     """
     if file is None or _leads_to(workspace / FILE) == (target := file.absolute()):
         return
-    with _alone(target):
+    with wait_beside(workspace / FILE), wait_beside(target), ExitStack() as held:
+        former = _leads_to(workspace / FILE)
+        if former == target:  # another process was first
+            return
+        if former is not None:
+            held.enter_context(wait_beside(former))
         own = opened(workspace / FILE, mark) if (mark := mark_of(workspace / FILE)) is not None else NOBODY
         own = opened(own, mark_of(own)) if isinstance(own, Path) else own
         if not isinstance(own, SuppressedPeople):
@@ -199,15 +202,22 @@ def _renewed(former: SuppressedPerson, fresh: SuppressedPerson) -> SuppressedPer
 
 
 def _change(workspace: Path, changed: Callable[[SuppressedPeople], list[SuppressedPerson]]) -> SuppressedPeople:
+    while True:
+        file = _file_of(workspace)
+        with wait_beside(file):
+            if _file_of(workspace) != file:  # it was moved meanwhile
+                continue
+            known = SuppressedPeople.of(workspace)
+            if known is NOBODY:
+                known = SuppressedPeople(file, secrets.token_bytes(32))
+            found = replace(known, people=tuple(changed(known)))
+            _write(file, found)
+            return found
+
+
+def _file_of(workspace: Path) -> Path:
     known = SuppressedPeople.of(workspace)
-    file = workspace / FILE if known is NOBODY else known.file
-    with _alone(file):
-        known = SuppressedPeople.of(workspace)
-        if known is NOBODY:
-            known = SuppressedPeople(file, secrets.token_bytes(32))
-        found = replace(known, people=tuple(changed(known)))
-        _write(file, found)
-    return found
+    return workspace / FILE if known is NOBODY else known.file
 
 
 def _write(file: Path, people: SuppressedPeople) -> None:
@@ -217,22 +227,6 @@ def _write(file: Path, people: SuppressedPeople) -> None:
         write_atomically(file, json.dumps(told, ensure_ascii=False, indent=0) + "\n", OWNER)
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error}", "name a file that you may write to") from error
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Wait for the turn to write the list."""
-    end = time.monotonic() + _PATIENCE
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(lock_beside(file))
-                break
-            except DataError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.005)
-        yield
 
 
 def _leads_to(file: Path) -> Path | None:

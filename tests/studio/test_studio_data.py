@@ -73,7 +73,7 @@ def test_a_problem_is_ticked_off_and_is_open_again_with_other_items(people, work
     assert found["photo.unreadable"] != keys["photo.unreadable"]
     assert found["log.unreadable"] == keys["log.unreadable"]
     assert found["photo.unreadable"] in people["viewer"].get("/studio/data").text
-    assert people["merchandiser"].post(photo).status_code == 404  # that one is gone
+    assert people["merchandiser"].post(photo, {"note": ""}).status_code == 404  # that one is gone
 
 
 def test_ticking_off_is_undone_on_the_page_of_changes(people, workspace):

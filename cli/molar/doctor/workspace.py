@@ -1,4 +1,4 @@
-"""The workspace: artefacts, fresh or stale, and generations, whole or damaged."""
+"""The workspace: artefacts, fresh or stale, generations, whole or damaged, and the server's audit log."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -11,6 +11,7 @@ from molar.doctor.places import folder_size
 from molar_retrieval import inventory
 from molar_retrieval.binding import Binding
 from molar_retrieval.errors import MissingArtefactError, MolarError
+from molar_retrieval.json_lines import chain_faults, chain_head
 from molar_retrieval.manifest import MAKERS, OTHERS, Manifest
 from molar_retrieval.pages.words import size
 from molar_retrieval.workspace import Workspace
@@ -18,6 +19,7 @@ from molar_retrieval.workspace import Workspace
 _SHORT = 12
 _SHOWN = 3
 GENERATIONS = "generations"
+_AUDIT = "serving/audit.jsonl"
 
 
 def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
@@ -69,6 +71,20 @@ def generations(root: Path, deep: bool) -> Iterator[Entry]:
         yield entry("live", "none yet: `molar align` makes one")
     if workspace[GENERATIONS].current is None and (problem := _pointer(workspace)) is not None:
         yield entry("live", "none", broken(problem, "run `molar index rollback NAME`, or `molar align`"))
+
+
+def audit(root: Path, deep: bool) -> Iterator[Entry]:
+    """The audit log of `molar serve`; ``deep`` checks the chain of its lines."""
+    path = root / _AUDIT
+    head, faults = chain_head(path), chain_faults(path) if deep else []
+    if head is None and not faults:
+        return
+    told = "its head is missing" if head is None else f"{head.last.seq:,} lines, the last one {head.last.digest}"
+    more = f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
+    what = f"the chain of the audit log is broken: {'; '.join(faults[:_SHOWN])}{more}"
+    back = f"restore {path.parent} from a backup; to begin a new chain, move {path.stem}.*json* to another folder"
+    data = None if head is None else {"lines": head.last.seq, "digest": head.last.digest, "faults": faults}
+    yield entry("audit log", told, bool(faults) and broken(what, back), data=data)
 
 
 def _pointer(workspace: Workspace) -> str | None:
