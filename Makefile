@@ -7,6 +7,8 @@ READY  := $(VENV)/.ready
 DATA   ?=
 SUITE  ?= quick
 ITEMS  ?= 100000
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+LOCKED := $(PIP) install --quiet --require-hashes --no-deps --only-binary :all:
 # Where nobody may write bytecode, each of the hundreds of processes of a run compiles molar anew, and the wheel's torch.
 unexport PYTHONDONTWRITEBYTECODE
 FILES_AT_A_TIME = $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -18,12 +20,14 @@ FILES_AT_A_TIME = $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-
 help:  ## print this help
 	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(wildcard requirements/*.lock)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "molar needs Python 3.11 or newer")'
 	@echo "installing into $(VENV), this takes a few minutes ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --no-compile --editable . --group dev
+	@$(LOCKED) --no-compile --requirement requirements/dev.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) check >/dev/null || $(LOCKED) --no-compile --requirement requirements/cuda.lock  # PyPI's torch for Linux
+	@$(PIP) check
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/transformers/models/|/ray/(rllib|data|serve|train|tune)/|/phonenumbers/geodata/' $(VENV)/lib || true  # pip does it on one core
 	@touch $@
 
