@@ -8,6 +8,7 @@ DATA   ?=
 SUITE  ?= quick
 ITEMS  ?= 100000
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
+# Only files whose hash is in a lock file. A build of torch on disk, where pip looks for one, goes before that of an index, which has CUDA.
 LOCKED := $(PIP) install --quiet --require-hashes --no-deps --only-binary :all:
 # Where nobody may write bytecode, each of the hundreds of processes of a run compiles molar anew, and the wheel's torch.
 unexport PYTHONDONTWRITEBYTECODE
@@ -24,6 +25,7 @@ $(READY): pyproject.toml $(wildcard requirements/*.lock)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "molar needs Python 3.11 or newer")'
 	@echo "installing into $(VENV), this takes a few minutes ..."
 	@$(PYTHON) -m venv $(VENV)
+	@$(LOCKED) --no-compile --no-index --requirement requirements/torch.lock 2>/dev/null || $(LOCKED) --no-compile --requirement requirements/torch.lock
 	@$(LOCKED) --no-compile --requirement requirements/dev.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@$(PIP) check >/dev/null || $(LOCKED) --no-compile --requirement requirements/cuda.lock  # PyPI's torch for Linux

@@ -74,9 +74,21 @@ def compile_(requirements: Iterable[str], constraints: str, known: str, upgrade:
         output, limits = Path(folder) / "known.txt", Path(folder) / "limits.txt"
         output.write_text(known, "utf-8")
         limits.write_text(constraints, "utf-8")
-        command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes"]
+        command = [
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "compile",
+            "--quiet",
+            "--universal",
+            "--python-version=3.11",
+            "--generate-hashes",
+        ]
         command += ["--no-annotate", "--no-header", f"--constraint={limits}", f"--output-file={output}", "-"]
-        subprocess.run([*command, *(["--upgrade"] if upgrade else [])], input="\n".join(requirements), text=True, check=True)
+        subprocess.run(
+            [*command, *(["--upgrade"] if upgrade else [])], input="\n".join(requirements), text=True, check=True
+        )
         return parse(output.read_text("utf-8"))
 
 
@@ -106,7 +118,10 @@ def write(root: Path, upgrade: bool) -> None:
         files[name] -= files["torch"] | files["cuda"]
     made = digest(root)
     for name in LOCKS:
-        lines = ["# Written by `make lock` from pyproject.toml and torch.toml; do not edit.", f"# inputs: sha256:{made}"]
+        lines = [
+            "# Written by `make lock` from pyproject.toml and torch.toml; do not edit.",
+            f"# inputs: sha256:{made}",
+        ]
         lines += [f"-r {other}.lock" for other in INCLUDED.get(name, ())]
         for requirement in sorted(files[name]):
             lines.append(" \\\n".join([requirement, *(f"    --hash={one}" for one in hashes_of[pin(requirement)])]))
@@ -138,7 +153,9 @@ def problems(root: Path) -> list[str]:
         versions = locked.get(canonicalize_name(asked.name), [])
         if not versions:
             found.append(f"pyproject.toml asks for {text!r}, which no lock file has")
-        found += [f"pyproject.toml asks for {text!r}, locked is {one}" for one in versions if one not in asked.specifier]
+        found += [
+            f"pyproject.toml asks for {text!r}, locked is {one}" for one in versions if one not in asked.specifier
+        ]
     return found
 
 
