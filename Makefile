@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FILES_AT_A_TIME = $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick lint types contracts lowest wheel eval bench bench-alignment referee bench-check attacks docs docs-site
+.PHONY: help install demo test test-quick lint types contracts lock supply-chain licences sbom lowest wheel eval bench bench-alignment referee bench-check attacks docs docs-site
 .PHONY: notebooks screenshot clean
 
 help:  ## print this help
@@ -58,6 +58,19 @@ types: $(READY)  ## check types
 
 contracts: $(READY)  ## check that the packages import one way
 	$(BIN)/lint-imports
+
+lock:  ## write requirements/*.lock from pyproject.toml; UPGRADE=1 takes the newest versions of everything
+	@test -x $(BIN)/uv || $(MAKE) install
+	$(BIN)/python requirements/lock.py $(if $(UPGRADE),--upgrade)
+
+supply-chain: licences sbom  ## check that the lock files are current, and licences; write the bill of materials
+	$(BIN)/python requirements/lock.py --check
+
+licences: $(READY)  ## check the licences of all that molar runs on against requirements/licences.toml
+	$(BIN)/python requirements/licences.py
+
+sbom: $(READY)  ## write a bill of materials (CycloneDX) to .work/sbom.json
+	$(BIN)/python requirements/sbom.py .work/sbom.json
 
 lowest: $(READY)  ## run the tests with the lowest versions that pyproject.toml promises
 	$(BIN)/python tests/packaging/lowest_versions.py .work/lowest

@@ -61,6 +61,7 @@ def allows(expression: Any, allowed: set[str]) -> bool:
 
 
 def problems(package: str, path: list[str], rules: dict[str, Any]) -> list[str]:
+    """Packages whose licence is neither allowed nor an exception, and exceptions that nothing needs."""
     found, used = [], set()
     for name, distribution in runtime(package, path).items():
         said = stated(distribution, rules["names"])
@@ -77,6 +78,7 @@ def problems(package: str, path: list[str], rules: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
+    """Check, and say what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", default="molar-retrieval")
     parser.add_argument("--path", action="append", help="where packages lie, instead of this environment")

@@ -160,6 +160,7 @@ def problems(root: Path) -> list[str]:
 
 
 def main() -> None:
+    """Write or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the files are not current")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions of everything")

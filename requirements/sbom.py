@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def environment() -> dict[str, Any]:
     """Everything that is installed, what is there for development too."""
-    command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--spec-version=1.6"]
-    command += [f"--pyproject={ROOT / 'pyproject.toml'}", "--of=JSON", "--output-file=-", sys.executable]
+    command = [sys.executable, "-m", "cyclonedx_py", "environment", "--no-validate", "--output-reproducible"]
+    command += [
+        "--spec-version=1.6",
+        f"--pyproject={ROOT / 'pyproject.toml'}",
+        "--of=JSON",
+        "--output-file=-",
+        sys.executable,
+    ]
     made: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return made
 
@@ -27,6 +34,7 @@ def materials() -> dict[str, Any]:
     """The environment without what only development needs."""
     bom, kept = environment(), runtime("molar-retrieval", sys.path)
     bom["components"] = [one for one in bom["components"] if canonicalize_name(one["name"]) in kept]
+    bom["metadata"]["component"]["version"] = version("molar-retrieval")
     refs = {bom["metadata"]["component"]["bom-ref"], *(one["bom-ref"] for one in bom["components"])}
     bom["dependencies"] = [
         {**one, "dependsOn": [ref for ref in one.get("dependsOn", []) if ref in refs]}
@@ -39,6 +47,7 @@ def materials() -> dict[str, Any]:
 
 
 def main() -> None:
+    """Write the file that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     file = parser.parse_args().file
