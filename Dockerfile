@@ -7,11 +7,10 @@ COPY requirements requirements
 # Without CUDA, which would add gigabytes. Where there is a GPU, build with --build-arg TORCH=https://pypi.org/simple
 ARG TORCH=https://download.pytorch.org/whl/cpu
 RUN python -m venv /opt/build && python -m venv /opt/molar \
-    && LOCKED="install --require-hashes --no-deps --only-binary :all:" \
-    && /opt/build/bin/pip $LOCKED -r requirements/build.lock \
-    && /opt/molar/bin/pip $LOCKED --index-url "$TORCH" -r requirements/torch.lock \
-    && /opt/molar/bin/pip $LOCKED -r requirements/runtime.lock \
-    && (/opt/molar/bin/pip check || /opt/molar/bin/pip $LOCKED -r requirements/cuda.lock)
+    && /opt/build/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements/build.lock \
+    && /opt/molar/bin/pip install --require-hashes --no-deps --only-binary :all: --index-url "$TORCH" -r requirements/torch.lock \
+    && /opt/molar/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements/runtime.lock \
+    && (/opt/molar/bin/pip check || /opt/molar/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements/cuda.lock)
 COPY . .
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /tmp/wheel . \
     && /opt/molar/bin/pip install --no-deps --no-index /tmp/wheel/*.whl && /opt/molar/bin/pip check
