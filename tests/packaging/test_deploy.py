@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import yaml
 from copies import copy_workspace
-from packaging.requirements import Requirement
 from typer.testing import CliRunner
 from web_server import client_of
 
@@ -76,11 +75,19 @@ def test_the_image_serves_as_nobody_special_where_its_health_is_asked(tmp_path):
     assert Path(variables["MOLAR_WORKSPACE"]).parent == Path("/data")
     made = checked({name: value for name, value in variables.items() if name.startswith("MOLAR_")}, tmp_path)
     assert (made.serve.host, f"{made.serve.port}") == ("0.0.0.0", instructions("EXPOSE")[0])
-    tested = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    asked = {Requirement(text).name: text for text in tested["dependencies"]}
-    (torch,) = [line for line in instructions("RUN") if "torchvision" in line]
-    assert f'"{asked["torch"]}" "{asked["torchvision"]}"' in torch
-    assert {line.partition(" ")[0] for line in instructions("FROM")} == {"python:3.11-slim"}
+
+
+def test_the_image_is_built_from_one_base_and_from_files_whose_hashes_are_known():
+    (base,) = {line.partition(" ")[0] for line in instructions("FROM")}
+    assert re.fullmatch(r"python:3\.11[.\d]*-slim@sha256:[0-9a-f]{64}", base)
+    installs = [words for line in instructions("RUN") for words in re.findall(r"/pip install ([^&)]*)", line)]
+    assert len(installs) == 5
+    for words in installs:
+        assert "--no-deps" in words
+        assert "--require-hashes" in words or "--no-index" in words
+    files = re.findall(r"-r (\S+)", "\n".join(installs))
+    assert {Path(file).stem for file in files} == {"build", "torch", "runtime", "cuda"}
+    assert all((ROOT / file).exists() for file in files)
 
 
 def test_what_is_built_from_is_not_left_out():
@@ -88,7 +95,7 @@ def test_what_is_built_from_is_not_left_out():
     assert all((ROOT / name).exists() for name in kept)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     packages = {name.partition("/")[0] for name in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
-    files = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
+    files = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml", "requirements"}
     assert set(kept) == packages | files
 
 
