@@ -16,6 +16,7 @@ FEW_USERS, ENOUGH_USERS = 100, 1_000
 """Users with two interactions below which collaborative factors are noise, and from which they are sound."""
 ITEMS_KNOWN = 0.3  # Share of the items with five interactions below which collaborative filtering reaches few of them
 SEQUENCES = 500  # Users with five interactions that a sequence model needs
+UNORDERED = 0.5  # Share of steps without an order from which on there is no sequence to learn
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,12 @@ def _sequence(log: "LogSummary") -> tuple[str, str]:
     users = f"{log.users_with_five:,} users with five interactions or more"
     if log.users_with_five < FEW_USERS:
         return "no", f"A sequence model has little to learn: only {log.users_with_five:,} users have five interactions."
-    if log.order.sequential is False:
-        why = "the order of the interactions tells nothing beyond their counts."
+    unordered = log.ties - log.ties_placed
+    if unordered > UNORDERED:
+        why = f"{unordered:.0%} of the steps from one interaction of a user to the next have no order in time."
         return "no", f"A sequence model has little to learn: {why}"
-    if log.users_with_five >= SEQUENCES and log.order.sequential:
-        return "enough", f"A sequence model has something to learn: {users}, and their order tells something."
+    if log.users_with_five >= SEQUENCES:
+        return "enough", f"The log is enough for a sequence model: {users}."
     return "thin", f"A sequence model may help a little: {users}."
 
 

@@ -82,13 +82,13 @@ def test_the_kinds_that_the_check_names_are_those_that_are_listed():
 
 def test_of_a_pass_over_many_rows_all_are_counted_and_some_are_made():
     found, made = Collector(limit=3), []
-    found.each("log.bot", range(50), lambda row: made.append(row) or fault("log.bot", f"n{row}", amount=row))
-    found.add("log.bot", "one more")
-    assert found.counts == {"log.bot": 51}
+    found.each("log.burst", range(50), lambda row: made.append(row) or fault("log.burst", f"n{row}", amount=row))
+    found.add("log.burst", "one more")
+    assert found.counts == {"log.burst": 51}
     assert made == [0, 1, 2]
-    assert [finding.detail for finding in found.examples("log.bot")] == ["n2", "n1", "n0"]
+    assert [finding.detail for finding in found.examples("log.burst")] == ["n2", "n1", "n0"]
     found.each("log.gap", [], made.append)
-    assert [kind.name for kind in found.kinds()] == ["log.bot"]
+    assert [kind.name for kind in found.kinds()] == ["log.burst"]
 
 
 CONTENT = Content(items=100, photos=60, texts=90, both=55, nothing=5, characters=200.0)
