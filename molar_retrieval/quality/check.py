@@ -37,7 +37,7 @@ from molar_retrieval.quality.items import Items, check_rejects, read_items, read
 from molar_retrieval.quality.log import LogSummary, check_log
 from molar_retrieval.quality.measure import Measured, PhotoState
 from molar_retrieval.quality.measured import measured, nothing
-from molar_retrieval.quality.personal import check_personal
+from molar_retrieval.quality.personal_data import check_personal_data
 from molar_retrieval.quality.readiness import Content, readiness
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found, shown_items
 from molar_retrieval.quality.texts import TextCheck
@@ -158,7 +158,7 @@ class _CatalogueCheck:
                 vectors.make(self.workspace, self.folder, self.settings.embed, self.progress)
         pairs = self._pairs(catalogue, items, records)
         with self._stage("personal"):
-            check_personal(self.folder, spec, self.found, self.progress)
+            check_personal_data(self.folder, spec, self.found, self.progress)
         with self._stage("log"):
             ids, part = catalogue.ids, self.part is not None
             suppressed = SuppressedPeople.of(self.workspace.root)

@@ -6,19 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stdnum import ean
 
 from molar_retrieval.catalog.resolve import read_spec
-from molar_retrieval.quality import personal_patterns as patterns
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import fault_kinds
-from molar_retrieval.quality.personal import check_personal
+from molar_retrieval.quality.personal_data import check_personal_data
 
-CARDS = ["4111 1111 1111 1111", "5500-0055-5555-5559", "card 378282246310005", "CC 6011000990139424"]
 MAILS = ["jane.doe@example.org", "j+shop@mail.example.co.uk", "Max_Muster@firma.de"]
-PHONES = ["+49 30 901820", "+1 (415) 555-2671", "(212) 555-0187", "Tel. 030 / 901 820", "0044 20 7946 0958"]
-IBANS = ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"]
-STREETS = ["221 Baker Street", "Lindenstraße 12", "1600 Pennsylvania Ave."]
 
 
 def _digit(number, weights):
@@ -58,7 +52,7 @@ def _shop(folder, *, items=None, users=None, log=None):
     events = {"user_id": people["user_id"], "item_id": ids, "timestamp": [1_600_000_000 + i for i in range(n)]}
     pq.write_table(pa.table(events | (log or {})), folder / "interactions.parquet")
     found = Collector(examples=1000)
-    check_personal(folder, read_spec(folder), found)
+    check_personal_data(folder, read_spec(folder), found)
     findings = tuple(finding for kind in found.kinds() for finding in found.examples(kind.name))
     return SimpleNamespace(findings=findings, counts=dict(found.counts))
 
@@ -76,11 +70,8 @@ def test_nothing_is_found_in_a_shop_full_of_numbers(tmp_path):
     assert _shop(tmp_path).findings == ()
 
 
-@pytest.mark.parametrize(
-    ("kind", "values"),
-    [("personal.email", MAILS), ("personal.card", CARDS), ("personal.phone", PHONES), ("personal.account", IBANS)],
-)
-def test_planted_data_are_found_in_texts_and_masked(tmp_path, kind, values):
+def test_planted_addresses_are_found_in_texts_and_masked(tmp_path):
+    kind, values = "personal.email", MAILS
     texts, rows = _planted(values)
     report = _shop(tmp_path, items={"description": texts})
     assert [(finding.kind.name, finding.row) for finding in report.findings] == [(kind, row) for row in rows]
@@ -92,9 +83,8 @@ def test_planted_data_are_found_in_texts_and_masked(tmp_path, kind, values):
         assert "example" not in finding.detail
 
 
-@pytest.mark.parametrize("values", [STREETS, PHONES, MAILS])
-def test_texts_of_users_and_events(tmp_path, values):
-    texts, rows = _planted(values)
+def test_texts_of_users_and_events(tmp_path):
+    texts, rows = _planted(MAILS)
     report = _shop(tmp_path, users={"remark": texts}, log={"remark": texts})
     assert [(f.file, f.row) for f in report.findings] == [
         (file, row) for file in ("users.parquet", "interactions.parquet") for row in rows
@@ -112,8 +102,6 @@ def test_texts_of_users_and_events(tmp_path, values):
         ("zip_code", [f"{i + 10000}" for i in range(240)], "personal.address"),
         ("phone", [f"0{i + 151000000}" for i in range(240)], "personal.phone"),
         ("birth_date", [f"19{i % 90 + 10}-01-02" for i in range(240)], "personal.birth_date"),
-        ("ip", [f"192.0.2.{i}" for i in range(240)], "personal.network"),
-        ("card", ["4111111111111111", "5555555555554444"] * 120, "personal.card"),
     ],
 )
 def test_columns_are_reported_once(tmp_path, column, values, kind):
@@ -138,7 +126,7 @@ def test_columns_that_only_sound_like_it(tmp_path, users):
 
 def test_ids_that_are_addresses(tmp_path):
     people = [f"user{i}@example.net" for i in range(240)]
-    report = _shop(tmp_path, users={"user_id": people, "remark": _planted(PHONES)[0]}, log={"user_id": people})
+    report = _shop(tmp_path, users={"user_id": people, "remark": _planted(MAILS)[0]}, log={"user_id": people})
     assert [(f.kind.name, f.file) for f in report.findings if f.row is None] == [
         ("personal.id", "users.parquet"),
         ("personal.id", "interactions.parquet"),
@@ -153,18 +141,7 @@ def test_an_address_of_the_shop_is_not_personal(tmp_path):
     assert _shop(tmp_path, items={"description": texts}).findings == ()
 
 
-def test_barcodes_are_no_cards():
-    random = np.random.default_rng(5)
-    codes = _barcodes(20_000, random)
-    codes += [f"{indicator}{code[:-1]}" for code in codes for indicator in "38"]
-    codes = [
-        code if len(code) == 13 and ean.is_valid(code) else code[:13] + _digit(code[:13], (3, 1)) for code in codes
-    ]
-    assert not any(patterns.is_card(code) for code in codes)
-    assert all(patterns.is_card("".join(filter(str.isdigit, card))) for card in CARDS)
-
-
 def test_every_kind_says_what_to_do():
     kinds = [kind for name, kind in fault_kinds().items() if name.startswith("personal.")]
-    assert len(kinds) == 9
+    assert len(kinds) == 6
     assert all(kind.remedy for kind in kinds)
