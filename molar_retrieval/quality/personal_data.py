@@ -32,8 +32,36 @@ _EMAIL = re.compile(
     r"((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+)([A-Za-z]{2,24})(?![\w@])"
 )
 _OFFICES = frozenset(
-    "info contact kontakt support service help hilfe sales vertrieb office mail hello press presse team admin webmaster"
-    " noreply no-reply newsletter marketing customerservice kundenservice shop orders order returns privacy".split()
+    (
+        "info",
+        "contact",
+        "kontakt",
+        "support",
+        "service",
+        "help",
+        "hilfe",
+        "sales",
+        "vertrieb",
+        "office",
+        "mail",
+        "hello",
+        "press",
+        "presse",
+        "team",
+        "admin",
+        "webmaster",
+        "noreply",
+        "no-reply",
+        "newsletter",
+        "marketing",
+        "customerservice",
+        "kundenservice",
+        "shop",
+        "orders",
+        "order",
+        "returns",
+        "privacy",
+    )
 )
 _PERSON = {"customer", "user", "buyer", "client", "recipient", "billing", "shipping", "contact", "reviewer", "kunde"}
 _LETTERS = r"^[\p{L}][\p{L}.'’-]*(?: [\p{L}][\p{L}.'’-]*){0,4}$"
