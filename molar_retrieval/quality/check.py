@@ -26,7 +26,6 @@ from molar_retrieval.encoders.base import language_note
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.interactions.suppressed import SuppressedPeople
-from molar_retrieval.memory import Sizes
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality import mismatch, photos, vectors
@@ -34,7 +33,7 @@ from molar_retrieval.quality.attributes import check_attributes
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.items import Items, check_rejects, read_items, read_texts
-from molar_retrieval.quality.log import LogSummary, check_log
+from molar_retrieval.quality.log import check_log
 from molar_retrieval.quality.measure import Measured, PhotoState
 from molar_retrieval.quality.measured import measured, nothing
 from molar_retrieval.quality.personal_data import check_personal_data
@@ -167,7 +166,7 @@ class _CatalogueCheck:
         content = self._content(catalogue, items, records)
         return {
             "items": len(catalogue),
-            "readiness": readiness(content, log, self._forecast(), self._sizes(content, log)),
+            "readiness": readiness(content, log, self._forecast()),
             "histograms": (*_histograms(texts, records), *(() if log is None else log.histograms)),
             "log": None if log is None else log.to_dict(),
             "log_lines": () if log is None else tuple(log.lines()),
@@ -242,9 +241,6 @@ class _CatalogueCheck:
             nothing=int(empty.sum()),
             characters=float(lengths[texts].mean()) if texts.any() else 0.0,
         )
-
-    def _sizes(self, content: Content, log: LogSummary | None) -> Sizes | None:
-        return None if log is None else Sizes.of(self.settings, log.interactions, log.users, content.items)
 
     def _forecast(self) -> EmbedForecast | None:
         if not self.options.forecast:

@@ -1,9 +1,8 @@
-"""What control groups leave a process: a container, a service, a job, of either version."""
+"""Memory and processors that control groups leave to a container, a service or a job, of either version."""
 
 import pytest
 
-from molar_retrieval.control_groups import core_limits, memory_limits
-from molar_retrieval.memory import of_machine
+from molar_retrieval.resources import core_limits, memory_limits, memory_of_machine
 
 GB = 1 << 30
 
@@ -35,7 +34,10 @@ def test_a_service_of_systemd_below_a_slice(tmp_path):
         },
     )
     assert memory_limits(proc, groups) == [(8 * GB, 2 * GB), (16 * GB, 15 * GB)]
-    assert of_machine(proc, groups) == (8 * GB, GB)  # of the slice no more is free, whatever is left to the service
+    assert memory_of_machine(proc, groups) == (
+        8 * GB,
+        GB,
+    )  # what the slice has free
     assert core_limits(proc, groups) == [1.5]
 
 
@@ -56,7 +58,7 @@ def test_a_job_under_version_1(tmp_path):
             "groups/cpu/cpu.cfs_period_us": "100000\n",
         },
     )
-    assert of_machine(proc, groups) == (8 * GB, 6 * GB)
+    assert memory_of_machine(proc, groups) == (8 * GB, 6 * GB)
     assert core_limits(proc, groups) == [0.5]
 
 
@@ -65,11 +67,11 @@ def test_a_container_whose_own_group_is_the_root(tmp_path, path):
     """The kernel may name a path that only the host sees."""
     files = {"groups/memory.max": f"{2 * GB}\n", "groups/memory.current": f"{GB}\n"}
     proc, groups = written(tmp_path, MACHINE | files | {"proc/self/cgroup": f"0::{path}\n"})
-    assert of_machine(proc, groups) == (2 * GB, GB)
+    assert memory_of_machine(proc, groups) == (2 * GB, GB)
 
 
 def test_without_limits_it_is_the_machines(tmp_path):
     files = {"groups/memory.max": "max\n", "groups/cpu.max": "max 100000\n"}
     proc, groups = written(tmp_path, MACHINE | files)
-    assert of_machine(proc, groups) == (24 * GB, 20 * GB)
+    assert memory_of_machine(proc, groups) == (24 * GB, 20 * GB)
     assert core_limits(proc, groups) == []
