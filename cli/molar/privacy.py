@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from molar_retrieval.privacy.copies import KeptCopy
     from molar_retrieval.privacy.found import FileFindings
     from molar_retrieval.privacy.scan import ScanReport
-    from molar_retrieval.statistics.audit import PrivacyAudit
-    from molar_retrieval.statistics.forecast import PrivacyForecast
     from molar_retrieval.statistics.ledger import LedgerStanding
 
 _LOOKED_FOR = 20
@@ -198,51 +196,6 @@ class Privacy(Rotating, Sharing):
             drop_people(workspace)
         with self.shop.progress() as progress:
             return prune(workspace, settings, progress)
-
-    def forecast(self, *, people: int | None = None, epsilon: float | None = None) -> "PrivacyForecast":
-        """What can be expected of differential privacy, before anything is spent; nothing is read but a number.
-
-        Args:
-            people: How many there are; None: those of the shop's log.
-            epsilon: Of a release; None: some usual ones.
-
-        Raises:
-            MissingArtefactError: If nobody is named, and no log was read yet.
-            RequestError: If there are no people.
-        """
-        from molar_retrieval.statistics.forecast import EPSILONS, forecast
-
-        settings = self.shop._settings(privacy={"epsilon": epsilon}).privacy
-        if people is None:
-            people = int(self.shop.opened()["interactions"].require()[1].facts["users"])
-        if people < 1:
-            raise RequestError(f"{people} people are nobody", "name how many there are")
-        asked = (settings.epsilon,) if settings.epsilon else EPSILONS
-        return forecast(people, settings.yearly, settings.delta, asked)
-
-    def audit(self, *, epsilon: float | None = None, runs: int = 1, planted: int | None = None) -> "PrivacyAudit":
-        """Attack releases of the shop's log with made-up people planted in it; nothing is published, or spent.
-
-        Args:
-            epsilon: That is to hold; None: as the settings say.
-            runs: Releases that are attacked.
-            planted: Made-up people; None: one for every two items.
-
-        Raises:
-            SettingsError: If no ε is named.
-            MissingArtefactError: If the shop was not embedded and aligned yet.
-            DataError: If there are too few items.
-        """
-        from molar_retrieval.statistics.mechanism import Mechanism
-        from molar_retrieval.statistics.releasing import audit_releases
-
-        settings = self.shop._settings(privacy={"epsilon": epsilon})
-        if not settings.privacy.epsilon:
-            raise SettingsError("no ε is named that is to hold", "name one with --epsilon, or [privacy] epsilon")
-        mechanism = Mechanism.of(settings.privacy.epsilon, settings.privacy.delta)
-        place, dims = self.shop.opened(), settings.align.content_dims
-        with self.shop.progress() as progress:
-            return audit_releases(place, mechanism, dims, runs=runs, planted=planted, progress=progress)
 
     def forget(
         self,

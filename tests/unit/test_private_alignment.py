@@ -298,24 +298,10 @@ def test_a_dry_run_tells_what_it_would_take_of_the_budget_and_spends_nothing(pri
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
 
 
-def test_forecast_and_audit_are_asked_of_the_shop_and_spend_nothing(private):
-    before = private.shop.privacy.ledger()
-    place = ["--workspace", str(private.shop.workspace)]
-    said = CliRunner().invoke(app, ["privacy", "forecast", "--people", "60400", *place])
-    assert said.exit_code == 0
-    assert "60,400 people" in said.output
-    assert "every night" in said.output
-    told = json.loads(CliRunner().invoke(app, ["privacy", "audit", "--epsilon", "4", "--json", *place]).output)
-    assert told["holds"]
-    assert told["planted"] == 50
-    assert told["without_noise"] >= 0.95
-    assert private.shop.privacy.forecast().people == private.workspace["interactions"].require()[1].facts["users"]
-    assert private.shop.privacy.ledger() == before
+def test_the_report_names_the_budget_and_what_is_spent(private):
     facts = json.loads(private.shop.privacy.report(private.folder.parent / "papers").facts.read_text("utf-8"))
     assert facts["measures"]["epsilon"]["value"] == "4"
     assert facts["measures"]["epsilon_spent"]["value"] == "4.00 / 5"
-    with pytest.raises(SettingsError, match="no ε is named"):
-        private.shop.privacy.audit()
 
 
 @pytest.mark.parametrize("kept", [0, 1])

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from molar_indexes.privacy.certificate import Certificate
     from molar_indexes.privacy.forgetting import Forgotten
     from molar_retrieval.privacy.scan import ScanReport
-    from molar_retrieval.statistics.forecast import ExpectedRelease
 
 app = typer.Typer(help="What is kept of people: where it lies, what it is, and the papers on it.", no_args_is_help=True)
 _Person = Annotated[
@@ -337,76 +336,6 @@ def _heeded(run: Session, done: "Forgotten", sessions: "Sequence[str]" = ()) -> 
             )
     still = done.certificate is not None and any(one.after and one.after.found for one in done.certificate.people)
     if done.failed or done.unknown or done.identified or still:
-        raise typer.Exit(1)
-
-
-@app.command()
-@command()
-def forecast(
-    run: Session,
-    people: Annotated[int | None, option("How many people; default: those of the shop's log.", min=1)] = None,
-    epsilon: Annotated[float | None, option("Of a release; default: some usual ones.")] = None,
-) -> None:
-    """Say what can be expected of differential privacy, before anything is spent.
-
-    Example: [bold]molar privacy forecast --people 50000[/]
-    """
-    found = run.shop().privacy.forecast(people=people, epsilon=epsilon)
-    if run.document(found.to_dict()):
-        return
-    columns = [">ε of a release", ">noise σ", ">people / σ", ">quality left"]
-    run.console.table(
-        [*columns, ">releases a year"],
-        [(*_expected(one, found.people), f"{one.a_year:,}") for one in found.releases],
-        title=f"{found.people:,} people; a year may take ε = {found.yearly:g} at δ = {found.delta:g}",
-    )
-    run.console.table(
-        ["released", *columns],
-        [(name, *_expected(one, found.people)) for name, one in found.rhythms.items()],
-        title="as many releases as the year's budget bears",
-    )
-    run.console.line(
-        "quality left: of NDCG@10 that the same statistics give without noise",
-        f"measured on one data set: {found.source}",
-        "people who take fewer items say less: expect less on a sparse log",
-    )
-
-
-def _expected(one: "ExpectedRelease", people: int) -> tuple[str, ...]:
-    at = people / one.noise_multiplier
-    bound = "" if not one.beyond else "less than " if one.share < 0.5 else "more than "
-    return f"{one.epsilon:.2g}", f"{one.noise_multiplier:.2f}", f"{at:,.0f}", f"{bound}{one.share:.0%}"
-
-
-@app.command()
-@command()
-def audit(
-    run: Session,
-    epsilon: Annotated[float | None, option("That is to hold; default: privacy.epsilon.")] = None,
-    runs: Annotated[int, option("Releases that are attacked.", min=1)] = 1,
-    planted: Annotated[int | None, option("Made-up people; default: one for every two items.", min=1)] = None,
-) -> None:
-    """Attack releases of the log, with made-up people planted in a copy of it; nothing is published, or spent.
-
-    Exit code 1: a run contradicts the promise.
-
-    Example: [bold]molar privacy audit --epsilon 4 --runs 20[/]
-    """
-    found = run.shop().privacy.audit(epsilon=epsilon, runs=runs, planted=planted)
-    if not run.document(found.to_dict()):
-        rows = [
-            (str(number), f"{one.right:,} of {one.guesses:,}", f"{one.epsilon:.2f}")
-            for number, one in enumerate(found.runs, 1)
-        ]
-        run.console.table(["run", ">guessed right", ">ε is at least"], rows)
-        run.console.line(
-            f"{found.planted:,} people were made up, and planted or not by the toss of a coin; without noise the same"
-            f" attack tells of {found.without_noise:.1%} which it was",
-            f"ε = {found.epsilon:g} holds in all runs, each with 95 % confidence"
-            if found.holds
-            else f"ε = {found.epsilon:g} is contradicted",
-        )
-    if not found.holds:
         raise typer.Exit(1)
 
 
