@@ -17,7 +17,6 @@ from molar_retrieval.interactions.pseudonyms import Pseudonymiser, hashed, is_ps
 from molar_retrieval.interactions.suppressed import (
     FILE,
     FORMAT,
-    LOST,
     NEVER,
     NOBODY,
     SESSION_NAME,
@@ -160,23 +159,24 @@ def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Ste
 def place(workspace: Path, file: Path | None) -> None:
     """Have the list where the settings want it, from now on; a list that is in the workspace moves there.
 
+    A list that is elsewhere already is not touched: where it is, only a record in the workspace says.
+
     Raises:
-        DataError: If there are two lists, or one cannot be written.
+        DataError: If there are two lists, the new place has none of one that is elsewhere, or one cannot be written.
     """
-    if file is None or _leads_to(workspace / FILE) == (target := file.absolute()):
+    own = opened(workspace / FILE, mark) if (mark := mark_of(workspace / FILE)) is not None else NOBODY
+    if file is None or own == (target := file.expanduser().absolute()):
         return
     with _alone(target):
         own = opened(workspace / FILE, mark) if (mark := mark_of(workspace / FILE)) is not None else NOBODY
-        own = opened(own, mark_of(own)) if isinstance(own, Path) else own
-        if not isinstance(own, SuppressedPeople):
-            raise DataError(f"{workspace / FILE} leads to {own}, which has no list", LOST)
-        if not target.exists():
+        if isinstance(own, Path):
+            if not isinstance(opened(target, mark_of(target)), SuppressedPeople):
+                raise DataError(f"{target} has no list of people; it was at {own}", f"move that file to {target}")
+        elif not target.exists():
             _write(target, own if own.salt else SuppressedPeople(target, secrets.token_bytes(32)))
         elif own.people:
             raise DataError(f"both {own.file} and {target} are lists of people", "keep the one that has all of them")
         write_atomically(workspace / FILE, json.dumps({"file": str(target)}) + "\n", OWNER)
-        if own.file not in (workspace / FILE, target, NOBODY.file):
-            own.file.unlink(missing_ok=True)
 
 
 def _renewed(former: SuppressedPerson, fresh: SuppressedPerson) -> SuppressedPerson:
@@ -223,8 +223,3 @@ def _alone(file: Path) -> Iterator[None]:
                     raise
                 time.sleep(0.005)
         yield
-
-
-def _leads_to(file: Path) -> Path | None:
-    found = None if (mark := mark_of(file)) is None else opened(file, mark)
-    return found if isinstance(found, Path) else None

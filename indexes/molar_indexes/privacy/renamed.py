@@ -19,6 +19,7 @@ from molar_indexes.generations import USERS
 from molar_retrieval import inventory
 from molar_retrieval.columns import USER_ID
 from molar_retrieval.durable import link_or_copy, sync_folder, write_atomically
+from molar_retrieval.errors import DataError
 from molar_retrieval.events.tables import FILE as EVENTS_FILE
 from molar_retrieval.events.tables import KIND as EVENTS
 from molar_retrieval.events.tables import SEALED
@@ -215,8 +216,15 @@ def _digest(path: Path) -> str:
 def put_in_place(root: Path, folder: Path, files: RenamedFiles) -> None:
     """Replace the files of a workspace by those that wait in ``folder``, and remove what goes.
 
-    What is not there any more has been put in its place before.
+    What is not there any more has been put in its place before. A DataError says that the record names a file outside
+    of the workspace.
     """
+    own, waiting = root.resolve(), folder.resolve()
+    named = [own / one for one in (*files.instead, *files.amend, *files.into, *files.goes)]
+    named += [waiting / one for one in (*files.instead.values(), *files.into.values())]
+    for one in named:
+        if not any(one.resolve().is_relative_to(place) and one.resolve() != place for place in (own, waiting)):
+            raise DataError(f"the record of a rotation names {one}, outside of {root}", "restore it from a backup")
     for target, name in files.instead.items():
         if (folder / name).exists():
             (folder / name).replace(root / target)
