@@ -100,7 +100,8 @@ def test_lines_leave_the_log_with_every_byte(place):
     assert remove_lines(place, SuppressedPeople.of(place.root)).lines == 0
 
 
-def test_people_under_pseudonyms_are_found_by_the_shops_id(place, tmp_path):
+def test_people_under_pseudonyms_are_found_by_the_shops_id(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "keys"))
     write_keys(tmp_path / "keys", [bytes(range(32))])
     record_keys(place.root, Pseudonymiser((bytes(range(32)),)), tmp_path / "keys")
     append(
