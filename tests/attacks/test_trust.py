@@ -19,9 +19,10 @@ import pytest
 from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 from typer.testing import CliRunner
 
+import molar
 from molar_cli.app import app
 from molar_indexes.server.config import KEY
-from molar_retrieval.errors import SettingsError
+from molar_retrieval.errors import DataError, SettingsError
 
 SECRET = "canary-of-a-secret"
 _NAMES = ("MOLAR_INDEX_URL", "MOLAR_CLUSTER_ADDRESS", "MOLAR_CLUSTER_TOKEN_FILE", "QDRANT_URL", "RAY_AUTH_TOKEN", KEY)
@@ -126,11 +127,13 @@ def test_settings_choose_no_cluster(shop: Any, large: Path, head: Head, by: str)
     for folder in (shop.workspace.parent, large.parent):
         (folder / name).write_text(f'[cluster]\naddress = "{head.url}"\n', "utf-8")
     files = ["--settings", large.parent / name] if by == "--settings" else []
-    for command in (["cluster", "status", "-w", shop.workspace], ["embed", large, "-w", large.parent / ".molar"]):
-        refused(run(*command, *files), "cluster.address", "MOLAR_CLUSTER_ADDRESS")
+    commands = ["cluster", "status", "-w", shop.workspace], ["embed", large, "-w", large.parent / ".molar"]
+    said = [run(*command, *files) for command in commands]
     run("doctor", "-w", shop.workspace, *files)
-    assert head.metadata == []
     assert not head.canary.exists()
+    assert head.metadata == []
+    for one in said:
+        refused(one, "cluster.address", "MOLAR_CLUSTER_ADDRESS")
 
 
 def test_records_of_machines_choose_no_cluster_and_no_folder(shop: Any, head: Head, tmp_path: Path) -> None:
@@ -256,13 +259,14 @@ def test_a_record_of_a_rotation_removes_nothing_elsewhere(shop: Any, tmp_path: P
         {"goes": [os.path.relpath(precious, shop.workspace)]},
         {"instead": {str(precious / "file"): "planted"}},
     ):
-        told = {"keys": [], "key_file": str(precious / "file"), "files": files}
+        told = {"keys": [], "key_file": str(tmp_path / "keys" / "own"), "files": files}
         (rotation / "switching.json").write_text(json.dumps(told), "utf-8")
         (tmp_path / "keys").mkdir(exist_ok=True)
         (tmp_path / "keys" / "own").write_text("")
         (tmp_path / "keys" / "own").chmod(0o600)
         (precious / "file").chmod(0o600)
-        run("privacy", "rotate", "-w", shop.workspace)
+        with pytest.raises(DataError, match="outside of"):
+            molar.Shop(None, shop.workspace).privacy.rotate()
         assert (precious / "file").read_text() == "precious"
 
 

@@ -1,7 +1,7 @@
 """Every setting, and every field of a record, that may name a host, a file, a program or a secret is classified.
 
-A new one fails here until somebody has decided: it is marked as trusted, so that no file that travels with data sets it,
-or it stands below with the reason why it may come from such a file.
+A new one fails here until somebody has decided: it is marked as trusted, so that no file that travels with data sets
+it, or it stands below with the reason why it may come from such a file.
 """
 
 import ast
@@ -85,7 +85,7 @@ RECORDS = {
         "KnownPerson.keys": ID, "KnownPerson.rows": MADE, "KnownPerson.tested": MADE,
     },
     "indexes/molar_indexes/privacy/renamed.py": dict.fromkeys(
-        ("RenamedFiles.goes", "RenamedFiles.instead", "RenamedFiles.into"), "refused where it leads out of the workspace"
+        ("RenamedFiles.goes", "RenamedFiles.instead", "RenamedFiles.into"), "refused where it leads out of the folder"
     ),
     "indexes/molar_indexes/privacy/report/collect.py": {"keys": ID},
     "indexes/molar_indexes/privacy/rotating.py": {
