@@ -386,12 +386,14 @@ class MolarSettings(Settings):
         source = str(path) if path.exists() else "the settings"
         _refuse_no_tables(own, source)
         refuse_trusted(cls, own, source, user_file())
-        values = {section: dict(pairs) for section, pairs in user_configuration().items()}
-        if values:
-            _refuse_no_tables(values, str(user_file()))
-            validated(cls, values, str(user_file()))
-        for section, pairs in own.items():
-            values[section] = {**values.get(section, {}), **pairs} if isinstance(pairs, dict) else pairs
+        if user := user_configuration():
+            _refuse_no_tables(user, str(user_file()))
+            source = f"{source}, with {user_file()}" if own else str(user_file())
+        values: dict[str, Any] = {**user, **own}
+        for section in user.keys() & own.keys():
+            if isinstance(user[section], dict) and isinstance(own[section], dict):
+                values[section] = {**user[section], **own[section]}
+        values = {section: dict(one) if isinstance(one, dict) else one for section, one in values.items()}
         _merge_environment(values, environ)
         for section, pairs in (flags or {}).items():
             if given := {key: value for key, value in pairs.items() if value is not None}:

@@ -195,6 +195,6 @@ def _opened(file: Path, _mark: object, named: Path | None) -> Pseudonymiser:
     marks, place = _told(file, named)
     found = Pseudonymiser(read_keys(place)[: len(marks)])
     if found.marks != marks:
-        named, wanted = ", ".join(found.marks) or "none", ", ".join(marks)
-        raise DataError(f"{place} has the keys {named}; the people of {file.parent} are named by {wanted}", _LOSS)
+        own, wanted = ", ".join(found.marks) or "none", ", ".join(marks)
+        raise DataError(f"{place} has the keys {own}; the people of {file.parent} are named by {wanted}", _LOSS)
     return found

@@ -222,9 +222,9 @@ def put_in_place(root: Path, folder: Path, files: RenamedFiles) -> None:
     own, waiting = root.resolve(), folder.resolve()
     named = [own / one for one in (*files.instead, *files.amend, *files.into, *files.goes)]
     named += [waiting / one for one in (*files.instead.values(), *files.into.values())]
-    for one in named:
-        if not any(one.resolve().is_relative_to(place) and one.resolve() != place for place in (own, waiting)):
-            raise DataError(f"the record of a rotation names {one}, outside of {root}", "restore it from a backup")
+    for path in named:
+        if not any(path.resolve().is_relative_to(place) and path.resolve() != place for place in (own, waiting)):
+            raise DataError(f"the record of a rotation names {path}, outside of {root}", "restore it from a backup")
     for target, name in files.instead.items():
         if (folder / name).exists():
             (folder / name).replace(root / target)
