@@ -1,9 +1,8 @@
-"""The reports of a workspace: those of its evaluations, wherever they were written, and the page of the last check."""
+"""The reports of the evaluations that lie in a workspace, and a record of those that were written elsewhere."""
 
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,10 @@ class KeptReport:
 
 
 def remember_folder(workspace: Path, folder: Path) -> None:
-    """Remember where a report was written that does not lie among the workspace's runs."""
+    """Remember where a report was written that does not lie among the workspace's runs.
+
+    The record tells people that something of them may lie there; nothing opens the folders that it names.
+    """
     folder = folder.resolve()
     if folder.parent == (workspace / _EVALUATION / _RUNS).resolve():
         return
@@ -47,10 +49,10 @@ def remember_folder(workspace: Path, folder: Path) -> None:
 
 
 def evaluation_reports(workspace: Path) -> list[KeptReport]:
-    """The reports that are there, the newest first; what is no report, or is gone, is left out."""
-    runs = {folder.name: folder for folder in (workspace / _EVALUATION / _RUNS).glob("*/")}
-    others = {f"{Path(one).name}-{sha256(one.encode()).hexdigest()[:8]}": Path(one) for one in _elsewhere(workspace)}
-    found = [_report(name, folder) for name, folder in {**others, **runs}.items()]
+    """The reports in the workspace, the newest first; what is no report, or leads out of it, is left out."""
+    own = (workspace / _EVALUATION / _RUNS).resolve()
+    runs = [folder for folder in own.glob("*/") if (folder / _PAGE).resolve().is_relative_to(own)]
+    found = [_report(folder.name, folder) for folder in runs]
     return sorted((one for one in found if one is not None), key=lambda one: -one.made)
 
 

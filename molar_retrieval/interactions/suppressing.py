@@ -7,7 +7,6 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from molar_retrieval.interactions.pseudonyms import Pseudonymiser, hashed, is_ps
 from molar_retrieval.interactions.suppressed import (
     FILE,
     FORMAT,
-    LOST,
     NEVER,
     NOBODY,
     SESSION_NAME,
@@ -161,28 +159,31 @@ def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Ste
 def place(workspace: Path, file: Path | None) -> None:
     """Have the list where the settings want it, from now on; a list that is in the workspace moves there.
 
+    A list that is elsewhere already is not touched: where it is, only a record in the workspace says.
+
     Raises:
-        DataError: If there are two lists, or one cannot be written.
+        DataError: If there are two lists, the new place has none of one that is elsewhere, or one cannot be written.
     """
-    if file is None or _leads_to(workspace / FILE) == (target := file.absolute()):
+    if file is None or _own(workspace) == (target := file.expanduser().absolute()):
         return
-    with wait_beside(workspace / FILE), wait_beside(target), ExitStack() as held:
-        former = _leads_to(workspace / FILE)
-        if former == target:  # another process was first
+    with wait_beside(workspace / FILE), wait_beside(target):
+        own = _own(workspace)
+        if own == target:  # another process was first
             return
-        if former is not None:
-            held.enter_context(wait_beside(former))
-        own = opened(workspace / FILE, mark) if (mark := mark_of(workspace / FILE)) is not None else NOBODY
-        own = opened(own, mark_of(own)) if isinstance(own, Path) else own
-        if not isinstance(own, SuppressedPeople):
-            raise DataError(f"{workspace / FILE} leads to {own}, which has no list", LOST)
-        if not target.exists():
+        if isinstance(own, Path):
+            if not isinstance(opened(target, mark_of(target)), SuppressedPeople):
+                raise DataError(f"{target} has no list of people; it was at {own}", f"move that file to {target}")
+        elif not target.exists():
             _write(target, own if own.salt else SuppressedPeople(target, secrets.token_bytes(32)))
         elif own.people:
             raise DataError(f"both {own.file} and {target} are lists of people", "keep the one that has all of them")
         write_atomically(workspace / FILE, json.dumps({"file": str(target)}) + "\n", OWNER)
-        if own.file not in (workspace / FILE, target, NOBODY.file):
-            own.file.unlink(missing_ok=True)
+
+
+def _own(workspace: Path) -> SuppressedPeople | Path:
+    """The list in the workspace, or the place that it names."""
+    mark = mark_of(workspace / FILE)
+    return NOBODY if mark is None else opened(workspace / FILE, mark)
 
 
 def _enter(people: list[SuppressedPerson], former: SuppressedPerson | None, fresh: SuppressedPerson) -> None:
@@ -227,8 +228,3 @@ def _write(file: Path, people: SuppressedPeople) -> None:
         write_atomically(file, json.dumps(told, ensure_ascii=False, indent=0) + "\n", OWNER)
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error}", "name a file that you may write to") from error
-
-
-def _leads_to(file: Path) -> Path | None:
-    found = None if (mark := mark_of(file)) is None else opened(file, mark)
-    return found if isinstance(found, Path) else None

@@ -103,7 +103,8 @@ def test_lines_leave_the_log_with_every_byte(place):
     assert remove_lines(place, SuppressedPeople.of(place.root)).lines == 0
 
 
-def test_people_under_pseudonyms_are_found_by_the_shops_id(place, tmp_path):
+def test_people_under_pseudonyms_are_found_by_the_shops_id(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "keys"))
     write_keys(tmp_path / "keys", [bytes(range(32))])
     record_keys(place.root, Pseudonymiser((bytes(range(32)),)), tmp_path / "keys")
     append(
@@ -386,12 +387,13 @@ def test_who_is_meant_must_be_said(shop, ids):
         shop.privacy.forget(ids, later=True)
 
 
-def test_points_leave_the_collections_of_people_on_a_server(shop, tmp_path):
+def test_points_leave_the_collections_of_people_on_a_server(shop, tmp_path, monkeypatch):
     there = people_of(shop, 200)
     gone, last = there[70], there[-1]
     with fake_qdrant() as fake:
         settings = tmp_path / "server.toml"
-        settings.write_text(f'[index]\nurl = "{fake.url}"\nusers = "server"\ntimeout = 30\n')
+        settings.write_text('[index]\nusers = "server"\ntimeout = 30\n')
+        monkeypatch.setenv("MOLAR_INDEX_URL", fake.url)
         served = molar.Shop(shop.catalogue, shop.workspace, settings)
         served.push()
         done = served.privacy.forget([gone, last], later=True)

@@ -227,8 +227,15 @@ def _digest(path: Path) -> str:
 def put_in_place(root: Path, folder: Path, files: RenamedFiles) -> None:
     """Replace the files of a workspace by those that wait in ``folder``, and remove what goes.
 
-    What is not there any more has been put in its place before.
+    What is not there any more has been put in its place before. A DataError says that the record names a file outside
+    of the workspace.
     """
+    own, waiting = root.resolve(), folder.resolve()
+    named = [own / one for one in (*files.instead, *files.amend, *files.into, *files.goes)]
+    named += [waiting / one for one in (*files.instead.values(), *files.into.values())]
+    for path in named:
+        if not any(path.resolve().is_relative_to(place) and path.resolve() != place for place in (own, waiting)):
+            raise DataError(f"the record of a rotation names {path}, outside of {root}", "restore it from a backup")
     for target, name in files.instead.items():
         if (folder / name).exists():
             (folder / name).replace(root / target)
