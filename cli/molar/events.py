@@ -78,6 +78,9 @@ class Events:
     def compact(self, keep_days: int | None = None) -> "Compacted":
         """Seal the days before today (UTC) as Parquet, one file each; may be killed anywhere.
 
+        Lines with a time out of bounds (before 1990, after 9999), which older versions accepted, are removed, counted
+        and named among the refused events.
+
         Args:
             keep_days: Days before today that are kept; older ones are removed. None: as the settings say,
                 ``[events] keep_days``; where they say nothing, all are kept.

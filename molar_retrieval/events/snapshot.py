@@ -16,7 +16,19 @@ import pyarrow.parquet as pq
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import DESCRIBE, IDENTIFY
 from molar_retrieval.events.schema import SCHEMA
-from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, bring_up, faults, has_log
+from molar_retrieval.events.tables import (
+    DAY,
+    FILE,
+    KIND,
+    OF_ITEM,
+    OUT_OF_BOUNDS,
+    SEALED,
+    TIME,
+    WAIT,
+    bring_up,
+    faults,
+    has_log,
+)
 from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import StoredName
 from molar_retrieval.workspace import Workspace
@@ -46,6 +58,11 @@ class LogState:
     def removed(self) -> int:
         """Before which day, in days since 1970, lines were removed; 0 where none were."""
         return self._number("SELECT max(before) FROM removed")
+
+    @property
+    def out_of_bounds(self) -> int:
+        """How many lines that are not sealed yet have a time before 1990 or after the year 9999."""
+        return self._number(f"SELECT count(*) FROM events WHERE {OUT_OF_BOUNDS}")
 
     def has_since(self, seq: int, kinds: Collection[str]) -> bool:
         """Whether a line of some kinds came after a number."""
@@ -139,7 +156,8 @@ class LogState:
     def of_database(self, columns: Sequence[str], condition: str, values: Sequence[object] = ()) -> Iterator[pa.Table]:
         """Some columns of the lines that are not sealed yet, by the rest of an SQL query."""
         schema = pa.schema([SCHEMA.field(name) for name in columns])
-        cursor = self._connection.execute(f"SELECT {', '.join(columns)} FROM events {condition}", list(values))
+        selected = ", ".join(TIME if name == "timestamp" else name for name in columns)
+        cursor = self._connection.execute(f"SELECT {selected} FROM events {condition}", list(values))
         while rows := cursor.fetchmany(_AT_ONCE):
             together = zip(zip(*rows, strict=True), schema, strict=True)
             yield pa.Table.from_arrays([pa.array(column, kind.type) for column, kind in together], schema=schema)
