@@ -87,8 +87,8 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
     Args:
         row: The event by our names or GA4's, whatever their case; what is in ``params`` or ``ecommerce`` counts as
             well. Names that are not known are left out.
-        now: Microseconds since 1970; what is more than a day later, or before 1990, is refused. By ``sent_at``, what the sender's clock
-            said then, a clock that is wrong by a day at most is set right.
+        now: Microseconds since 1970; what is more than a day later, or before 1990, is refused. By ``sent_at``, what
+            the sender's clock said then, a clock that is wrong by a day at most is set right.
 
     Raises:
         FieldError: What is wrong with which field, and what to do.

@@ -36,7 +36,8 @@ from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace import Workspace
 log = EventLog(Workspace.open(__import__("pathlib").Path(sys.argv[1])))
 for number, line in enumerate(sys.stdin):
-    log.append([(1, {"event_id": f"o{number}", "event": "item_withdraw", "item_id": line.strip(), "timestamp": 1_700_000_000})])
+    event = {"event_id": f"o{number}", "event": "item_withdraw", "item_id": line.strip(), "timestamp": 1_700_000_000}
+    log.append([(1, event)])
     print(number, flush=True)
 """
 

@@ -3,13 +3,16 @@
 MOLAR_TEST_FUZZ=100000 sends as many; here it is a few hundred.
 """
 
+import json
 import os
+import re
 import time
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import msgspec
+import msgspec.inspect
 import pytest
 import schemathesis
 from copies import copy_workspace
@@ -82,6 +85,72 @@ def sent(client, method, path, **request):
 
 def test_the_openapi_page_is_one(client):
     validate(client.get("/openapi.json").json())
+
+
+def numbers(schema, where):
+    """The schemas of numbers in a schema, by where they stand; those that it refers to are looked at by themselves."""
+    kinds = schema.get("type", ())
+    if {"integer", "number"} & set([kinds] if isinstance(kinds, str) else kinds):
+        yield where, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from numbers(inner, f"{where}.{name}")
+    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        for inner in schema.get(key, ()):
+            yield from numbers(inner, where)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from numbers(schema[key], f"{where}[]")
+
+
+def referred(schema):
+    """Names of the components that a schema refers to."""
+    return set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(schema)))
+
+
+def test_every_number_that_is_sent_has_both_bounds(client):
+    page = client.get("/openapi.json").json()
+    operations = [one for path in page["paths"].values() for one in path.values()]
+    sent = [(one["operationId"], one.get("requestBody", {}), one.get("parameters", [])) for one in operations]
+    schemas = {f"{name} {of['name']}": of["schema"] for name, _, parameters in sent for of in parameters}
+    waiting = set().union(*(referred(body) for _, body, _ in sent))
+    components = page["components"]["schemas"]
+    while waiting:
+        name = waiting.pop()
+        schemas[name] = components[name]
+        waiting |= referred(components[name]) - schemas.keys()
+    found = [one for name, schema in schemas.items() for one in numbers(schema, name)]
+    assert len(found) > 30
+    least, most = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
+    assert [where for where, one in found if not (least & one.keys() and most & one.keys())] == []
+
+
+def types_of(kind):
+    """The types within a type that is read, each with its fields' names before it."""
+    waiting, seen = [("", msgspec.inspect.type_info(kind))], set()
+    while waiting:
+        where, one = waiting.pop()
+        yield where, one
+        if isinstance(one, msgspec.inspect.StructType) and one.cls not in seen:
+            seen.add(one.cls)
+            waiting += [(f"{one.cls.__name__}.{field.encode_name}", field.type) for field in one.fields]
+        waiting += [(where, inner) for name in ("types", "item_types") for inner in getattr(one, name, None) or ()]
+        inner = [getattr(one, name, None) for name in ("item_type", "key_type", "value_type")]
+        waiting += [(where, one) for one in inner if one is not None]
+
+
+def test_every_number_that_other_products_send_has_both_bounds():
+    """Of what has no OpenAPI page; types that are read by functions of these modules as well."""
+    kinds = [kind for one in (*ENDPOINTS, *DIALECTS) for kind in (one.body, one.query) if kind is not None]
+    kinds += [one for one in msgspec.Struct.__subclasses__() if one.__module__.startswith("molar_serving.compat")]
+    wrong, known = [], 0
+    for kind in kinds:
+        for where, one in types_of(kind):
+            if isinstance(one, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+                known += 1
+                bounded = [(one.ge, one.gt), (one.le, one.lt)]
+                wrong += [where] if any(pair == (None, None) for pair in bounded) else []
+    assert known > 50
+    assert sorted(set(wrong)) == []
 
 
 def test_by_the_openapi_page(client, server):
