@@ -1,6 +1,9 @@
 """Lists and events over HTTP: what comes in, what goes out, what is refused and how."""
 
+import base64
+import hashlib
 import json
+import re
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -179,3 +182,28 @@ def test_a_plan_by_numbers_out_of_bounds_is_refused_by_its_field(client, field, 
     answer = client.post("/v1/experiments/plan", json={field: value})
     assert answer.status_code == 422, answer.text
     assert answer.json()["field"].startswith(field)
+
+
+def test_the_reference_of_the_api_is_a_page_that_loads_nothing(client):
+    page = client.get("/docs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    document = client.get("/openapi.json").json()
+    for path in document["paths"]:
+        assert path in page.text
+    for name in document["components"]["schemas"]:
+        assert f'id="{name}"' in page.text
+    assert "src=" not in page.text
+    assert "<script" not in page.text
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in page.headers["content-security-policy"]
+
+
+def test_the_root_says_what_this_is(client):
+    told = client.get("/").json()
+    assert told["name"] == "molar"
+    for link in told["links"].values():
+        assert client.get(link).status_code == 200, link
+    page = client.get("/", headers={"accept": "text/html,*/*"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert all(f'href="{link}"' in page.text for link in told["links"].values())
