@@ -325,11 +325,13 @@ def test_a_commit_waits_for_the_disk(log):
 def test_an_export_can_be_appended_elsewhere(shop, workspace, tmp_path, ending):
     rows = [view(1, items=[{"id": "x", "quantity": 2}, {"id": "y"}]), view(2, propensity=0.25, arm="b", position=3)]
     rows += [{**view(3, user=None, data={"price": "9,5 \n\"'"}), "event": "item_upsert"}, view("ü", user="日本")]
-    assert shop.events.append(rows).accepted == 4
-    assert shop.events.export(tmp_path / f"out.{ending}") == 5
+    odd = ["=1+1", "+49", "-5", "@a", "'=1", "''-", "'a", "\t=1"]
+    rows += [view(f"f{number}", user=text) for number, text in enumerate(odd)]
+    assert shop.events.append(rows).accepted == 12
+    assert shop.events.export(tmp_path / f"out.{ending}") == 13
     other = molar.Shop(tmp_path / "shop", tmp_path / "other")
     report = other.events.append(tmp_path / f"out.{ending}")
-    assert (report.accepted, report.refusals) == (5, [])
+    assert (report.accepted, report.refusals) == (13, [])
     there, here = (each.events.table().table.drop_columns(["seq", "received"]) for each in (other, shop))
     assert there.equals(here)
 
