@@ -24,7 +24,8 @@ USERS = 10_000_000  # users that `molar recommend` is asked for by name
 COMPARED_PEOPLE = 2_000  # people whose lists are made twice to be compared
 EVENT_ITEMS = 200  # items of an event
 EVENT_DATA = 65_536  # bytes of what an event says beside its fields, as JSON
-EVENT_AHEAD = 86_400  # seconds that the clock of an event may be ahead
+EARLIEST = 631_152_000  # seconds since 1970: the year 1990; no shop logged interactions before
+AHEAD = 86_400  # seconds that a time may lie ahead of the clock: time zones differ by less than a day
 CLOCK_OFF = 86_400  # seconds by which the clock of a sender is set right; what was sent longer ago is an archive
 DEMO_DAYS = 366  # days that the demo shop lives at once
 REFUSALS = 1_000  # refused events that are named one by one; the others are counted
@@ -51,6 +52,19 @@ def whole(name: str, value: Any, most: int) -> None:
         raise RequestError(f"{name} = {shown(value)} asks for nothing", f"ask for at least one, at most {most:,}")
     if int(value) > most:
         raise RequestError(f"{name} = {shown(value)} is more than {most:,}", f"ask for at most {most:,}")
+
+
+def time_fault(micros: int, now: int) -> tuple[str, str] | None:
+    """What is wrong with the time of an event, and the remedy; None: it is within its bounds.
+
+    Both are microseconds since 1970. Of the times of a whole log :func:`molar_retrieval.interactions.times.impossible`
+    says the same.
+    """
+    if micros < EARLIEST * 1_000_000:
+        return "before 1990", "correct the time, its unit (seconds, milliseconds) or its zone"
+    if micros > now + AHEAD * 1_000_000:
+        return "in the future", "correct the time, its unit (seconds, milliseconds) or its zone"
+    return None
 
 
 def share(name: str, value: Any) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from molar_retrieval.background import BackgroundThread
 from molar_retrieval.errors import MolarError
 from molar_retrieval.json_lines import JsonLines
 
@@ -35,7 +36,7 @@ class ServedLog:
         self._answers, self._told = 0, 0
         self._clock, self._processor = time.monotonic(), time.process_time()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="served", daemon=True)
+        self._thread = BackgroundThread("served", self._run)
 
     def start(self) -> None:
         """Count the time from now on."""
@@ -49,8 +50,8 @@ class ServedLog:
     def close(self) -> None:
         """Write down the rest."""
         self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
+        if self._thread.started:
             self._write()
         self._lines.close()
 

@@ -1,12 +1,19 @@
-"""Tables for other programs, as the ending of their file says: Parquet, CSV or JSON lines."""
+"""Tables for other programs, as the ending of their file says: Parquet, CSV or JSON lines.
+
+In CSV an apostrophe stands before text that a spreadsheet would take for a formula (OWASP, "CSV Injection"): text that
+begins with ``=``, ``+``, ``-``, ``@``, a tab or a line break, or with apostrophes before one of these. Numbers stay
+numbers. :func:`unescaped` gives the text back.
+"""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
@@ -15,6 +22,8 @@ from molar_retrieval.errors import RequestError
 LIST_SEPARATOR = "|"
 """What stands between the elements of a list in CSV; parts of a struct are columns of their own, ``parts.NAME``."""
 _AT_ONCE = 10_000
+_FORMULA = "^'*[=+\\-@\t\r\n]"
+_ESCAPED = re.compile("'" + _FORMULA.removeprefix("^"))
 
 
 def ending_of(path: Path) -> str:
@@ -62,7 +71,7 @@ class _CSV:
         self.close = self._writer.close
 
     def write(self, table: pa.Table) -> None:
-        self._writer.write_table(_flat(table))
+        self._writer.write_table(_escaped(_flat(table)))
 
 
 class _JSONLines:
@@ -83,6 +92,21 @@ def document(row: dict[str, Any]) -> dict[str, Any]:
     """A row for JSON, without what is missing; times are ISO 8601."""
     known = {name: value for name, value in row.items() if value is not None}
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in known.items()}
+
+
+def unescaped(text: str) -> str:
+    """The text of a CSV cell, without the apostrophe that keeps it from being a formula."""
+    return text[1:] if _ESCAPED.match(text) else text
+
+
+def _escaped(table: pa.Table) -> pa.Table:
+    for number, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            text = table[number]
+            safe = pc.binary_join_element_wise(pa.scalar("'", field.type), text, pa.scalar("", field.type))
+            column = pc.if_else(pc.match_substring_regex(text, _FORMULA), safe, text)
+            table = table.set_column(number, field, column)
+    return table
 
 
 def _flat(table: pa.Table) -> pa.Table:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from molar_retrieval.workspace import Workspace
 
 _ROWS = 10_000
+_EXPORTED = {"seq", "received"}  # columns that only an export has
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class Events:
     def compact(self, keep_days: int | None = None, *, force: bool = False) -> "Compacted":
         """Seal the days before today (UTC) as Parquet, one file each; may be killed anywhere.
 
+        Lines with a time out of bounds (before 1990, after 9999), which older versions accepted, are removed, counted
+        and named among the refused events.
+
         Args:
             keep_days: Days before today that are kept; older ones are removed. None: as the settings say,
                 ``[events] keep_days``; where they say nothing, all are kept.
@@ -125,6 +129,17 @@ def _person(workspace: "Workspace", user_id: str | None, session_id: str | None)
     return None if session_id is None else ("session_id", names.session(session_id))
 
 
+def _of_export(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Rows of a CSV file; of one that :meth:`Events.export` wrote, with its texts as they were."""
+    from molar_retrieval.table_writer import unescaped
+
+    for number, row in rows:
+        if row.keys() >= _EXPORTED:
+            yield number, {name: unescaped(one) if isinstance(one, str) else one for name, one in row.items()}
+        else:
+            yield number, row
+
+
 def _rows(source: Any, refused: "Rejects") -> Iterable[tuple[int, Mapping[str, Any]]]:
     from molar_retrieval.catalog.jsonl_source import objects
     from molar_retrieval.catalog.sources import FORMATS, open_source
@@ -135,7 +150,8 @@ def _rows(source: Any, refused: "Rejects") -> Iterable[tuple[int, Mapping[str, A
             raise DataError(f"{path} is no table of events", f"name a file ending in {', '.join(FORMATS)}, or -")
         if not path.is_file():
             raise DataError(f"there is no file {path}", "name one, or - for what comes through a pipe")
-        return open_source(path).records(_ROWS, refused)
+        rows = open_source(path).records(_ROWS, refused)
+        return _of_export(rows) if path.suffix == ".csv" else rows
     if hasattr(source, "read"):
         return objects(source, "standard input", refused)
     if hasattr(source, "__arrow_c_stream__"):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from molar_indexes.answerer import Answerer
+from molar_retrieval.background import BackgroundThread
 from molar_retrieval.errors import MolarError, RequestError
 from molar_retrieval.native import one_thread
 
@@ -54,7 +55,7 @@ class Following:
         self._counting, self._opening = threading.Lock(), threading.Lock()
         self._closed = False
         self._vetted: Callable[[Answerer], None] | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: BackgroundThread | None = None
         self._ended = threading.Event()
         self._questions: deque[Callable[[Answerer], object]] = deque(maxlen=_QUESTIONS)
 
@@ -113,7 +114,7 @@ class Following:
                 self._follow(source)
 
         self._vetted = vetted
-        self._thread = threading.Thread(target=follow, name="follow", daemon=True)
+        self._thread = BackgroundThread("follow", follow)
         self._thread.start()
 
     def catch_up(self) -> None:

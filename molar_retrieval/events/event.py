@@ -87,8 +87,8 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
     Args:
         row: The event by our names or GA4's, whatever their case; what is in ``params`` or ``ecommerce`` counts as
             well. Names that are not known are left out.
-        now: Microseconds since 1970; what is more than a day later is refused. By ``sent_at``, what the sender's clock
-            said then, a clock that is wrong by a day at most is set right.
+        now: Microseconds since 1970; what is more than a day later, or before 1990, is refused. By ``sent_at``, what
+            the sender's clock said then, a clock that is wrong by a day at most is set right.
 
     Raises:
         FieldError: What is wrong with which field, and what to do.
@@ -110,8 +110,8 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
         raise FieldError("timestamp", "the event has no time", "give timestamp as ISO 8601 or as seconds since 1970")
     if "sent_at" in event and abs(behind := now - event["sent_at"]) <= bounds.CLOCK_OFF * 1_000_000:
         event["timestamp"] += behind
-    if event["timestamp"] > now + bounds.EVENT_AHEAD * 1_000_000:
-        raise FieldError("timestamp", "the event is in the future", "correct the time, its unit or its zone")
+    if (fault := bounds.time_fault(event["timestamp"], now)) is not None:
+        raise FieldError("timestamp", f"the event is {fault[0]}", fault[1])
     if kind not in OF_ITEMS and "user_id" not in event and "session_id" not in event:
         raise FieldError("user_id", "the event says not who did it", "give user_id, session_id or both")
     if "search_term" in event and "data" not in event:

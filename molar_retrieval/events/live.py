@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from molar_retrieval.events.event import DESCRIBE, IDENTIFY
-from molar_retrieval.events.tables import FILE, FORMAT, KIND, OF_ITEM, WAIT, bring_up, faults, has_log
+from molar_retrieval.events.tables import FILE, FORMAT, KIND, OF_ITEM, TIME, WAIT, bring_up, faults, has_log
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.marks import mark_of
 from molar_retrieval.workspace import Workspace
@@ -32,7 +32,7 @@ class LiveLine(NamedTuple):
     seq: int
 
 
-_LINE = "event, item_id, timestamp, transaction_id, request_id, seq"
+_LINE = f"event, item_id, {TIME}, transaction_id, request_id, seq"
 
 
 class LiveLog:

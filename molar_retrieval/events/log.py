@@ -28,6 +28,7 @@ from molar_retrieval.events import checksums
 from molar_retrieval.events.event import FIELDS, IDENTIFY, FieldError, Line, days_late, lines_of
 from molar_retrieval.events.insertion import Insertion
 from molar_retrieval.events.refused import FIRST, RefusedEvents
+from molar_retrieval.events.removing import remove_out_of_bounds
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import Person, snapshot
 from molar_retrieval.events.tables import (
@@ -48,6 +49,7 @@ from molar_retrieval.events.tables import (
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.suppressing import add_session
+from molar_retrieval.interactions.times import written
 from molar_retrieval.workspace import Manifest, Workspace
 
 _EVENT, _USER, _SESSION, _TIME = (FIELDS.index(name) for name in ("event", "user_id", "session_id", "timestamp"))
@@ -97,9 +99,15 @@ class Appended:
 
 @dataclass(frozen=True)
 class Compacted:
-    """What a compaction did: lines sealed in files of a day each, lines and days beyond the retention removed.
+    """What a compaction did.
 
-    ``damaged_rows`` were taken out by force.
+    Attributes:
+        sealed_lines: Lines sealed.
+        sealed_files: Files that they are in, one a day.
+        removed_lines: Lines beyond the retention, removed.
+        removed_files: Files of such days.
+        damaged_rows: Rows removed by force, as they are not what was written.
+        refused_lines: Lines removed because of a time out of bounds; the refused events name them.
     """
 
     sealed_lines: int
@@ -107,6 +115,7 @@ class Compacted:
     removed_lines: int
     removed_files: int
     damaged_rows: int = 0
+    refused_lines: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The same for JSON."""
@@ -290,7 +299,8 @@ class EventLog:
         """Seal all days before today (UTC) in Parquet, a file for each, and remove those beyond the retention.
 
         A file is on the disk before its lines leave the database; killed anywhere, nothing is lost or there twice.
-        What a generation does not contain yet stays in the database, where answers find it.
+        What a generation does not contain yet stays in the database, where answers find it. A line with a time that no
+        append accepts any more is removed and named among the refused events.
 
         Args:
             keep_days: Days before today that are kept; older ones go, with the ids of their events. None: all.
@@ -308,6 +318,7 @@ class EventLog:
             with snapshot(self.workspace) as state:
                 state.confirm()
             self._sweep()
+            refused = self._refuse_out_of_bounds()
             gone, files = (0, 0) if keep_days is None else self._forget(today - keep_days)
             until = _contained(self.workspace)
             where = f"timestamp < ? AND seq <= ? AND NOT {STAYS}"
@@ -315,7 +326,7 @@ class EventLog:
             days = [day for (day,) in self._asked(query, today * DAY, until)]
             lines = sum(self._seal(day, until) for day in days)
             self._sweep()
-        return Compacted(lines, len(days), gone, files, damaged)
+        return Compacted(lines, len(days), gone, files, damaged, refused)
 
     def export(self, path: Path, since: int = 0, of: Person | None = None) -> int:
         """Write the lines of :meth:`table`, by time, then arrival, as .parquet, .csv or .jsonl; how many.
@@ -369,6 +380,20 @@ class EventLog:
             some = refusals[first : first + FIRST]
             self._refused.keep(some, len(some))
         return len(rows)
+
+    def _refuse_out_of_bounds(self) -> int:
+        """Remove lines whose time no append accepts, and name them among the refused events; how many."""
+        now = time.time_ns() // 1000
+        with self._transaction() as connection:
+            gone = Appended()
+            for seq, micros in remove_out_of_bounds(connection):
+                problem, remedy = bounds.time_fault(micros, now) or ("out of bounds", "")
+                gone.refuse(
+                    seq, "timestamp", f"the time of line {seq} of the log, {written(micros)}, is {problem}", remedy
+                )
+            if gone.refused:  # before the commit: killed in between, they are named twice, and never lost unnamed
+                self._refused.keep(gone.refusals, gone.refused)
+        return gone.refused
 
     def _forget(self, first: int) -> tuple[int, int]:
         """Remove the days before ``first``, but for changes of items: lines and files."""

@@ -23,6 +23,7 @@ from molar_retrieval.events.tables import (
     FILE,
     KIND,
     OF_ITEM,
+    OUT_OF_BOUNDS,
     SEALED,
     WAIT,
     Writing,
@@ -122,12 +123,10 @@ def _remove(
     """In one transaction: lines, ids of events and of what was bought, and what is known of sealed days."""
     gone = [dict(zip(_KEYS, row[1:], strict=True)) for row in opened]
     gone += [line for _, lines in sealed.values() for line in lines]
-    ids = [(line["event_id"], line["line"]) for line in gone]
-    ids += [(key, 0) for line in gone if (key := _bought(line)) is not None]
     connection.execute("BEGIN IMMEDIATE")
     try:
         _remove_open(connection, [row[0] for row in opened])
-        connection.executemany("DELETE FROM ids WHERE event_id = ? AND line = ?", ids)
+        _forget_ids(connection, gone)
         for name, (rest, _) in sealed.items():
             if not len(rest):
                 checksums.drop_sealed(connection, "file = ?", [name])
@@ -161,6 +160,28 @@ def _remove_open(connection: sqlite3.Connection, numbers: Sequence[int]) -> None
             connection.execute("UPDATE events SET checksum = ? WHERE seq = ?", [own, number])
         totals.add(day, own)
     totals.write(connection)
+
+
+def remove_out_of_bounds(connection: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Remove lines with a time that no append accepts, within the caller's transaction: number and time of each.
+
+    Their ids are free again, so that the events can be sent with the right time.
+    """
+    query = f"SELECT seq, timestamp, {', '.join(_KEYS)} FROM events WHERE {OUT_OF_BOUNDS} ORDER BY seq"
+    rows = connection.execute(query).fetchall()
+    totals = checksums.Totals()
+    totals.take(connection.execute(checksums.summed("events", OUT_OF_BOUNDS)).fetchall())
+    connection.execute(f"DELETE FROM events WHERE {OUT_OF_BOUNDS}")
+    totals.write(connection)
+    _forget_ids(connection, [dict(zip(_KEYS, row[2:], strict=True)) for row in rows])
+    return [(seq, micros) for seq, micros, *_ in rows]
+
+
+def _forget_ids(connection: sqlite3.Connection, gone: Sequence[dict[str, Any]]) -> None:
+    """Events that came with these lines are new if they come again."""
+    ids = [(line["event_id"], line["line"]) for line in gone]
+    ids += [(key, 0) for line in gone if (key := _bought(line)) is not None]
+    connection.executemany("DELETE FROM ids WHERE event_id = ? AND line = ?", ids)
 
 
 def _bought(line: dict[str, Any]) -> str | None:

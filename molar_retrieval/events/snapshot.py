@@ -18,13 +18,26 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.events import checksums
 from molar_retrieval.events.event import DESCRIBE, FIELDS, IDENTIFY
 from molar_retrieval.events.schema import SCHEMA
-from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, bring_up, faults, has_log
+from molar_retrieval.events.tables import (
+    DAY,
+    FILE,
+    KIND,
+    OF_ITEM,
+    OUT_OF_BOUNDS,
+    REPRESENTABLE,
+    SEALED,
+    WAIT,
+    bring_up,
+    faults,
+    has_log,
+)
 from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import StoredName
 from molar_retrieval.workspace import Workspace
 
 _AT_ONCE = 65_536
 _PLACES = {name: place for place, name in enumerate((*FIELDS, "received", "seq"))}
+_TIME = _PLACES["timestamp"]
 Person = tuple[str, StoredName]
 """``user_id`` or ``session_id``, and which."""
 
@@ -53,6 +66,11 @@ class LogState:
     def removed(self) -> int:
         """Before which day, in days since 1970, lines were removed; 0 where none were."""
         return self._number("SELECT max(before) FROM removed")
+
+    @property
+    def out_of_bounds(self) -> int:
+        """How many lines that are not sealed yet have a time before 1990 or after the year 9999."""
+        return self._number(f"SELECT count(*) FROM events WHERE {OUT_OF_BOUNDS}")
 
     def has_since(self, seq: int, kinds: Collection[str]) -> bool:
         """Whether a line of some kinds came after a number."""
@@ -149,6 +167,7 @@ class LogState:
         schema = pa.schema([SCHEMA.field(name) for name in columns])
         for rows in checksums.verified(self._connection, condition, list(values), _AT_ONCE):
             whole = list(zip(*rows, strict=True))
+            whole[_TIME] = tuple(min(max(micros, REPRESENTABLE[0]), REPRESENTABLE[1]) for micros in whole[_TIME])
             arrays = [pa.array(whole[_PLACES[field.name]], field.type) for field in schema]
             yield pa.Table.from_arrays(arrays, schema=schema)
 

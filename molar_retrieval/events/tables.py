@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from molar_retrieval import bounds
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.events.event import DESCRIBE, FIELDS, IDENTIFY, OF_ITEMS
@@ -21,6 +22,11 @@ DAY = 86_400_000_000  # microseconds
 WAIT = 60.0  # seconds that one waits for another process
 _PAUSE, _LONGEST_PAUSE = 0.0005, 0.01  # seconds between two looks whether it is through
 DAY_OF = f"timestamp / {DAY} - (timestamp < 0 AND timestamp % {DAY} <> 0)"
+REPRESENTABLE = -62_135_596_800_000_000, 253_402_300_799_999_999  # microseconds: the years 1 to 9999
+TIME = f"min(max(timestamp, {REPRESENTABLE[0]}), {REPRESENTABLE[1]}) AS timestamp"
+"""The time of a line as readers get it: always one that a calendar has, whatever the database holds."""
+OUT_OF_BOUNDS = f"(timestamp < {bounds.EARLIEST} * 1000000 OR timestamp > {REPRESENTABLE[1]})"
+"""Which lines have a time that no append accepts; a compaction removes them."""
 COLUMNS = ", ".join((*FIELDS, "received"))
 OF_ITEM = f"event IN {OF_ITEMS}"
 """Which lines change items. They stay in the database, where an index finds them; no retention removes an item."""

@@ -1,6 +1,5 @@
 """What an experiment is: two arms, for whom, by which figure it is judged, and the stages it goes through."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -34,7 +33,7 @@ HARM: Mapping[str, float] = {
 shares of the answers."""
 _NAME = 64  # characters
 _WEEK_HOURS = 168
-_BETWEEN: Mapping[str, tuple[float, float]] = {
+BETWEEN: Mapping[str, tuple[float, float]] = {
     "canary": (0.001, 0.5),
     "treated": (0.01, 0.99),
     "weeks": (1, 104),
@@ -44,6 +43,9 @@ _BETWEEN: Mapping[str, tuple[float, float]] = {
     "block_hours": (1, 168),
     "margin": (0, 1),
 }
+"""Bounds of the numbers of an experiment, by field."""
+HARM_BETWEEN = 1e-4, 10.0
+"""Bounds of what a guardrail may be worse by, as a share."""
 
 
 def _among(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -152,7 +154,7 @@ class Experiment:
         _among("primary", self.primary, PRIMARIES)
         _among("unit", self.unit, ("person", "time"))
         _among("assigned", self.assigned, ("here", "elsewhere"))
-        for key, (least, most) in _BETWEEN.items():
+        for key, (least, most) in BETWEEN.items():
             value = getattr(self, key)
             if value is not None and not (isinstance(value, int | float) and least <= value <= most):
                 raise SettingsError(f"{key} is {shown(value)}", f"give a number from {least:g} to {most:g}")
@@ -161,8 +163,10 @@ class Experiment:
             raise SettingsError(f"the slice is {first:g} to {last:g}", "give a part of 0 to 1, as 0 0.5")
         for guardrail, much in self.harm.items():
             _among("the guardrail", guardrail, tuple(HARM))
-            if not (math.isfinite(much) and much > 0):
-                raise SettingsError(f"the harm of {guardrail} is {shown(much)}", "give a share above 0, as 0.1")
+            least, most = HARM_BETWEEN
+            if not least <= much <= most:
+                words = f"give a share from {least:g} to {most:g}, as 0.1"
+                raise SettingsError(f"the harm of {guardrail} is {shown(much)}", words)
         smaller = min(self.treated, 1 - self.treated)
         if self.canary > smaller or (self.canary == smaller != 0.5):
             words = f"a canary of {self.canary:g} has people of both arms of an A/B stage that treats {self.treated:g}"

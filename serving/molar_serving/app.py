@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from molar_serving import discretion, problems
+from molar_serving import api_page, discretion, problems
 from molar_serving.access import Key, WrongKeyError, count_refusal
 from molar_serving.access_log import AccessLog
 from molar_serving.audit import AuditLog
@@ -51,7 +51,8 @@ def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
         if spans is not None:
             await asyncio.to_thread(spans.close)
 
-    page = msgspec.json.encode(description(ENDPOINTS))
+    document = description(ENDPOINTS)
+    page = msgspec.json.encode(document)
 
     async def openapi(request: Request) -> Response:
         return Response(page, media_type="application/json")
@@ -72,8 +73,9 @@ def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
     ]
     if service.settings.serve.studio:
         routes += studio_routes(service, limits, audit)
+    api_pages = api_page.routes(document, studio=service.settings.serve.studio)  # a demo shop has a page of its own
     app = Starlette(
-        routes=[*routes, Route("/openapi.json", openapi), *pages],
+        routes=[*routes, Route("/openapi.json", openapi), *pages, *api_pages],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={HTTPException: _refused},
@@ -154,7 +156,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     told = ProblemError(
         error.status_code,
         f"{request.method} {request.scope['path'][:200]} is not answered",
-        "/openapi.json tells what is",
+        "/docs and /openapi.json tell what is",
         headers=dict(error.headers or {}),
     )
     return problems.response(told, request.scope["request_id"])

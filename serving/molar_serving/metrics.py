@@ -79,6 +79,10 @@ class Metrics:
             "molar_experiment_answers", "Lists within experiments, by experiment and arm", ["experiment", "arm"],
             registry=own,
         )  # fmt: skip
+        self._deaths = Counter(
+            "molar_thread_restarts", "Background threads that died and were started again, by thread", ["thread"],
+            registry=own,
+        )  # fmt: skip
         self._events = Counter("molar_events", "Events that came, by what became of them", ["outcome"], registry=own)
         self._waiting = Gauge(
             "molar_waiting", "Requests that wait for a thread", registry=own, multiprocess_mode="livesum"
@@ -104,6 +108,10 @@ class Metrics:
     def shed(self, what: str) -> None:
         """Count what was left out: ``reasons``, ``second_stage``, a ``list``, a ``request``, or a ``comparison``."""
         self._shed.labels(what).inc()
+
+    def thread_died(self, name: str) -> None:
+        """Count a background thread that died and is started again."""
+        self._deaths.labels(name).inc()
 
     def of_experiment(self, name: str, arm: str) -> None:
         """Count a list of an arm."""

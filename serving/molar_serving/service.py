@@ -6,13 +6,14 @@ first moment and a shop may be published while its server waits.
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from molar.shop import Shop
 from molar_indexes.comparison import Compared
 from molar_indexes.experiments.answering import Experimenting
+from molar_retrieval.background import BackgroundThread, on_death
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.served import ServedLog
@@ -92,12 +93,14 @@ class Service:
         self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")
         self._reading = threading.Lock()
         self._whole_ones: set[str] = set()  # generations of which all files were read
+        self._uncounted: Callable[[], None] = lambda: None
         self.tried, self._ended = threading.Event(), threading.Event()
         self._opening_log = threading.Lock()
-        self._opener = threading.Thread(target=self._open, name="open", daemon=True)
+        self._opener = BackgroundThread("open", self._open)
 
     def start(self) -> None:
         """Open what is live, in the background."""
+        self._uncounted = on_death(self.metrics.thread_died)
         self._opener.start()
         self.shown.start()
         self.served.start()
@@ -124,6 +127,7 @@ class Service:
             self._recommender.close()
         if self._log is not None:
             self._log.close()
+        self._uncounted()
 
     @property
     def names(self) -> Pseudonymiser:

@@ -18,8 +18,12 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from molar_retrieval.background import BackgroundThread
+from molar_retrieval.errors import MolarError
+from molar_retrieval.interactions.followers import ListFollower
+from molar_retrieval.interactions.suppressed import NEVER, SuppressedPeople
 from molar_retrieval.ranking.answer import made_at
-from molar_serving.asking import Question
+from molar_serving.asking import Question, who
 from molar_serving.audit import FOLDER
 from molar_serving.endpoint import encode, plain
 from molar_serving.wire import (
@@ -37,6 +41,8 @@ _KINDS: dict[str, type[Question]] = {
 }
 _BATCH = 0.05  # seconds in which answers gather
 SOON = 1.0  # seconds after which one is on the disk, or will not be
+_TICK = 0.25  # seconds between two looks at the suppression list
+_UNDER_WAY = 10.0  # seconds that an answer which knew somebody's past may have been under way
 _PRUNED = 10.0  # seconds between two looks for what is too old
 _AGAIN = 5.0  # seconds until the file is tried again
 _IN_MEMORY = 32 << 20  # bytes of answers that wait to be written
@@ -92,7 +98,10 @@ class ShownAnswers:
     """
 
     def __init__(self, workspace: Path, minutes: float, release: Callable[[], None] = lambda: None) -> None:
+        self._workspace = workspace
         self._file, self.seconds, self._release = workspace / FOLDER / FILE, 60 * minutes, release
+        self._follower: ListFollower | None = None
+        self._followed: object = ()  # the list that was applied last
         self.problem: str | None = None
         self._memory: dict[str, Shown] = {}
         self._size = 0
@@ -101,12 +110,16 @@ class ShownAnswers:
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._read_from = self._written_to = _NO_FILE
-        self._thread = threading.Thread(target=self._run, name="shown", daemon=True)
+        self._thread = BackgroundThread("shown", self._run)
 
     def start(self) -> None:
         """Begin to write."""
-        if self.seconds:
-            self._thread.start()
+        if not self.seconds:
+            return
+        with suppress(OSError):  # a workspace that cannot be written: no list of it can be changed there, either
+            self._follower = ListFollower(self._workspace)
+        self._heed()
+        self._thread.start()
 
     def keep(self, shown: Shown) -> None:
         """Keep an answer; it is found from now on."""
@@ -124,7 +137,8 @@ class ShownAnswers:
             return None
         with self._lock:
             known = self._memory.get(answer_id)
-        return known or self._read(answer_id)
+        found = known or self._read(answer_id)
+        return None if found is None or _is_of(found, SuppressedPeople.of(self._workspace)) else found
 
     def expired(self, answer_id: str) -> bool:
         """Whether an answer of this id was given so long ago that it is not kept any more."""
@@ -140,8 +154,15 @@ class ShownAnswers:
         """Write what is not written yet, and close the file."""
         self._ended.set()
         self._came.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
+        if self._thread.started:
+            self._store(prune=False)
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
         with self._reading:
             if self._reader is not None:
                 self._reader.close()
@@ -150,9 +171,13 @@ class ShownAnswers:
     def _run(self) -> None:
         next_look = tried = float("-inf")
         while not self._ended.is_set():
-            self._came.wait(_PRUNED)
-            self._ended.wait(_BATCH)
+            came = self._came.wait(_TICK)
+            if came:
+                self._ended.wait(_BATCH)
+            self._heed()
             now = time.monotonic()
+            if not came and now <= next_look:
+                continue
             if self.problem is None or now > tried + _AGAIN:
                 tried = now
                 self._came.clear()
@@ -160,9 +185,21 @@ class ShownAnswers:
             if now > next_look:
                 next_look = now + _PRUNED
                 self._release()
-        self._store(prune=False)
-        if self._writer is not None:
-            self._writer.close()
+
+    def _heed(self) -> None:
+        """Remove from memory what was answered to people on the suppression list, whenever that has changed."""
+        try:
+            people = SuppressedPeople.of(self._workspace)
+            if people.digest == self._followed:
+                return
+            with self._lock:
+                for one in [one for one in self._memory.values() if _is_of(one, people)]:
+                    self._forget(one.answer_id)
+            if self._follower is not None:
+                self._follower.applied(people)
+            self._followed = people.digest
+        except (MolarError, OSError) as error:  # who changed the list is told that this process was not reached
+            _log.warning("the suppression list was not applied to answers in memory: %s", error)
 
     def _store(self, *, prune: bool) -> None:
         """Write what waits; what cannot be written goes on waiting."""
@@ -170,16 +207,27 @@ class ShownAnswers:
             batch = list(self._memory.values())
         if not batch and self._writer is None and not self._file.exists():
             return
-        rows = [(one.answer_id, one.placement, packed(one)) for one in batch]
         try:
-            self._write(rows, prune)
-        except (sqlite3.Error, OSError) as error:
+            self._write(self._packed(batch), prune)
+        except (sqlite3.Error, OSError, MolarError) as error:
             self._failed(error)
             return
         self.problem = None
         with self._lock:
             for one in batch:
                 self._forget(one.answer_id)
+
+    def _packed(self, batch: Sequence[Shown]) -> list[tuple[str, str | None, bytes]]:
+        """What is to be written; nothing of people on the suppression list, nor what cannot be packed."""
+        people, rows = SuppressedPeople.of(self._workspace), []
+        for one in batch:
+            if _is_of(one, people):
+                continue
+            try:
+                rows.append((one.answer_id, one.placement, packed(one)))
+            except Exception:  # one answer must not keep the others from being written
+                _log.exception("answer %s cannot be kept", one.answer_id)
+        return rows
 
     def _write(self, rows: Sequence[tuple[str, str | None, bytes]], prune: bool) -> None:
         if self._writer is not None and self._identity() != self._written_to:  # somebody removed it
@@ -241,6 +289,17 @@ class ShownAnswers:
     def _forget(self, answer_id: str) -> None:
         if (gone := self._memory.pop(answer_id, None)) is not None:
             self._size -= len(gone.body)
+
+
+def _is_of(one: Shown, people: SuppressedPeople) -> bool:
+    """Whether an answer is to somebody on the suppression list, by what is left out."""
+    question = one.question
+    if not people or question is None or isinstance(question, SimilarRequest):
+        return False
+    user_id, session_id = who(question)
+    until = max((people.user(user_id) if user_id else NEVER), (people.session(session_id) if session_id else NEVER))
+    made = made_at(one.answer_id)
+    return until != NEVER and (made is None or 1e6 * (made - _UNDER_WAY) <= until)
 
 
 def _prune(connection: sqlite3.Connection, since: float) -> None:

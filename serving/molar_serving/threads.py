@@ -5,6 +5,7 @@ threads take turns.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -12,7 +13,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
+from molar_retrieval.background import BackgroundThread
+
 Done = TypeVar("Done")
+_log = logging.getLogger("molar.serving")
 
 
 class HandedOver(Generic[Done]):
@@ -41,7 +45,7 @@ class _Thread:
         self.given: HandedOver[Any] | None = None  # what it is woken for; None: to end
         self.wake = threading.Lock()
         self.wake.acquire()
-        self.thread = threading.Thread(target=work, args=(self,), name=name, daemon=True)
+        self.thread = BackgroundThread(name, lambda: work(self))
         self.thread.start()
 
 
@@ -131,6 +135,9 @@ class Threads:
                 one.wake.release()  # to end
             elif following is None:
                 self._idle.append(one)
-        self._through(seconds)
+        try:
+            self._through(seconds)
+        except Exception:  # who waits is told nevertheless
+            _log.exception("the end of a task could not be counted")
         task.tell(settle, value)
         return following

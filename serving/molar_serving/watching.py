@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from molar.shop import Shop
+from molar_retrieval.background import BackgroundThread
 from molar_retrieval.errors import MolarError
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.locks import lock_now
@@ -48,7 +49,7 @@ class ExperimentWatch:
         self._lock: int | None = None
         self._workers: Workers | None = None
         self._wrong: Mapping[str, str] = {}
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread = BackgroundThread("watch", self._run)
 
     def start(self) -> None:
         """Look from now on."""
@@ -57,8 +58,7 @@ class ExperimentWatch:
     def close(self) -> None:
         """Look no more; a look under way is given up, which leaves the record as it is."""
         self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
         self._rest()
         if self._lock is not None:
             os.close(self._lock)

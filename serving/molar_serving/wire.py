@@ -6,7 +6,17 @@ from msgspec import Meta, Struct
 
 from molar_retrieval import bounds
 
-Id = Annotated[str, Meta(min_length=1, max_length=bounds.ID)] | int
+_LARGEST = 2**63 - 1
+Id = Annotated[str, Meta(min_length=1, max_length=bounds.ID)] | Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
+"""An id: a string. A number counts as its digits; one that takes more than 64 bits has to be sent as a string."""
+Seq = Annotated[int, Meta(ge=0, le=_LARGEST)]
+"""The number of a line of the event log."""
+Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
+"""A number of an event, such as a price."""
+Moment = Annotated[float, Meta(ge=-1e19, le=1e19)]
+"""A time as seconds, milli-, micro- or nanoseconds since 1970; the event log has narrower bounds."""
+Whole = Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
+"""An integer of 64 bits, where what reads it has narrower bounds."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 Many = Annotated[int, Meta(ge=1, le=bounds.K)]
 _Condition = Annotated[str, Meta(max_length=bounds.CONDITION)]
@@ -55,7 +65,7 @@ class RecommendationRequest(Wishes):
     calibrate: str | None = None
     calibration: Share = 0.5
     explore: bool = True
-    wait_for: Annotated[int, Meta(ge=0)] | None = None
+    wait_for: Seq | None = None
     arms: _Arms = {}
 
 
@@ -92,7 +102,7 @@ class RecommendationParameters(SimpleParameters):
     explain: bool = False
     language: str = "en"
     horizon: _Horizon | None = None
-    wait_for: Annotated[int, Meta(ge=0)] | None = None
+    wait_for: Seq | None = None
 
 
 class SimilarRequest(Among, kw_only=True):
@@ -113,7 +123,7 @@ class RankingsRequest(Strict):
     fields: Annotated[list[str], Meta(max_length=100)] = []
     placement: _Placement | None = None
     dry_run: bool = False
-    wait_for: Annotated[int, Meta(ge=0)] | None = None
+    wait_for: Seq | None = None
 
 
 class NextRequest(Strict):

@@ -4,17 +4,29 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from molar_eval.experiments.plan import ExperimentPlan
+from molar_eval.experiments.plan import PLANNED_SHARE, ExperimentPlan
 from molar_eval.experiments.results import ExperimentResults
 from molar_retrieval import bounds
-from molar_retrieval.experiments.definition import Experiment
+from molar_retrieval.experiments.definition import BETWEEN, HARM_BETWEEN, Experiment
 from molar_retrieval.experiments.records import StageRow
-from molar_serving.wire import Id, Strict
+from molar_serving.wire import Id, Share, Strict
 
 _Text = Annotated[str, Meta(max_length=bounds.CONDITION)]
 _Name = Annotated[str, Meta(min_length=1, max_length=255)]
 _Rules = Annotated[str, Meta(max_length=1 << 20)]
 _Shows = Literal["lists", "popular", "nothing"]
+
+
+def _between(name: str) -> Meta:
+    least, most = BETWEEN[name]
+    return Meta(ge=least, le=most)
+
+
+_Weeks = Annotated[int, _between("weeks")]
+_Alpha = Annotated[float, _between("alpha")]
+_Treated = Annotated[float, _between("treated")]
+_Effect = Annotated[float, _between("lift")]
+_Harm = Annotated[float, Meta(ge=HARM_BETWEEN[0], le=HARM_BETWEEN[1])]
 
 
 class ArmBody(Strict):
@@ -49,16 +61,16 @@ class ExperimentBody(Strict):
     unit: Literal["person", "time"] = "person"
     assigned: Literal["here", "elsewhere"] = "here"
     layer: _Name = Experiment.layer
-    slice: tuple[float, float] = Experiment.slice
-    canary: float = Experiment.canary
-    treated: float = Experiment.treated
-    weeks: int = Experiment.weeks
-    alpha: float = Experiment.alpha
-    power: float = Experiment.power
-    lift: float = Experiment.lift
-    harm: dict[str, float] = field(default_factory=dict)
-    block_hours: int = Experiment.block_hours
-    margin: float | None = None
+    slice: tuple[Share, Share] = Experiment.slice
+    canary: Annotated[float, _between("canary")] = Experiment.canary
+    treated: _Treated = Experiment.treated
+    weeks: _Weeks = Experiment.weeks
+    alpha: _Alpha = Experiment.alpha
+    power: Annotated[float, _between("power")] = Experiment.power
+    lift: _Effect = Experiment.lift
+    harm: dict[str, _Harm] = field(default_factory=dict)
+    block_hours: Annotated[int, _between("block_hours")] = Experiment.block_hours
+    margin: Annotated[float, _between("margin")] | None = None
     anyway: bool = False
 
 
@@ -76,12 +88,14 @@ class PlanBody(Strict):
     """
 
     who: Literal["buyers", "visitors"] | None = None
-    share: float = 1.0
-    treated: float = 0.5
-    power: float = 0.8
-    alpha: float = 0.05
-    weeks: Annotated[list[int], Meta(min_length=1, max_length=20)] = field(default_factory=lambda: [1, 2, 4, 8, 12])
-    effects: Annotated[list[float], Meta(min_length=1, max_length=20)] = field(default_factory=lambda: [0.05, 0.1, 0.2])
+    share: Annotated[float, Meta(ge=PLANNED_SHARE, le=1)] = 1.0
+    treated: _Treated = 0.5
+    power: Annotated[float, Meta(ge=BETWEEN["alpha"][0], le=BETWEEN["power"][1])] = 0.8
+    alpha: _Alpha = 0.05
+    weeks: Annotated[list[_Weeks], Meta(min_length=1, max_length=20)] = field(default_factory=lambda: [1, 2, 4, 8, 12])
+    effects: Annotated[list[_Effect], Meta(min_length=1, max_length=20)] = field(
+        default_factory=lambda: [0.05, 0.1, 0.2]
+    )
 
 
 class PlanAnswer(Struct, kw_only=True):

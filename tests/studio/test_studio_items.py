@@ -129,3 +129,10 @@ def test_an_item_that_is_not_there(studio, name):
     page = studio.get("/studio/items/NO-SUCH") if not name else studio.get("/studio/item/neighbours", item_id="NO-SUCH")
     assert page.status_code == 404
     assert "NO-SUCH" in words_of(page)
+
+
+def test_an_item_whose_title_was_taken_away_has_a_page(studio, shown):
+    item_id = shown[7].item_id
+    assert studio.client.put(f"/v1/items/{item_id}", json={"attributes": {"active": False}}).status_code == 200
+    page = studio.get(f"/studio/items/{item_id}")
+    assert (page.status_code, item_id in words_of(page)) == (200, True)

@@ -4,7 +4,7 @@ import json
 import sqlite3
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -98,6 +98,74 @@ def test_times_in_every_form_are_the_same_moment():
     forms += ["2026-01-02T12:00:00Z", "2026-01-02 12:00:00", "2026-01-02T13:00:00+01:00", pa.scalar(NOON).as_py()]
     assert {fields({**VIEW, "timestamp": form})[0]["time"] for form in forms} == {NOW}
     assert fields({**VIEW, "timestamp": NOON.date()})[0]["time"] == NOW - 43_200_000_000
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "0001-01-01",
+        "1989-12-31T23:59:59Z",
+        "1970-01-01",
+        "9999-12-31T23:59:59-14:00",
+        -1,
+        0,
+        1,
+        631_151_999,
+        631_151_999_000,
+        631_151_999.5,
+        "0",
+        str(NOW // 1_000_000 + 86_401),
+        NOW // 1_000 + 86_401_000,
+        NOON + timedelta(days=2),
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+        datetime(1989, 1, 1),
+        datetime(1989, 1, 1).date(),
+        10**30,
+        -(10**30),
+        1e300,
+    ],
+)
+def test_a_time_out_of_bounds_is_refused_in_every_form(form):
+    with pytest.raises(FieldError) as caught:
+        lines_of({**VIEW, "timestamp": form}, NOW)
+    assert caught.value.field == "timestamp"
+
+
+@pytest.mark.parametrize("form", [631_152_000, 631_152_000_000, "1990-01-01", NOON + timedelta(hours=23)])
+def test_times_at_the_bounds_are_taken(form):
+    assert len(lines_of({**VIEW, "timestamp": form}, NOW)) == 1
+
+
+def test_a_file_of_events_and_the_library_have_the_same_bounds_of_times(shop, tmp_path):
+    rows = [{**VIEW, "event_id": f"b{n}", "timestamp": t} for n, t in enumerate(["0001-01-01T00:00:00+14:00", 0, 5])]
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    for source in (tmp_path / "odd.jsonl", rows):
+        report = shop.events.append(source)
+        assert (report.accepted, [one.field for one in report.refusals]) == (0, ["timestamp"] * 3)
+
+
+def test_lines_with_impossible_times_are_removed_by_a_compaction_and_break_no_reader(shop, log, workspace, tmp_path):
+    """Such lines came before times had bounds; here they are committed past these."""
+    log.append(enumerate([view(1), view(2, user="v")]))
+    (line,) = lines_of(view(3), NOW)
+    times = (-62_135_647_200_000_000, -(10**17), 10**18)
+    for number, micros in enumerate(times):
+        odd = dict(zip(FIELDS, line, strict=True)) | {"event_id": f"odd{number}", "timestamp": micros}
+        log._durable([[tuple(odd.values())]])
+    assert len(list(shop.events.tail(10).to_pylist())) == len(shop.events.table().to_pylist()) == 5
+    for ending in ("csv", "jsonl", "parquet"):
+        assert shop.events.export(tmp_path / f"all.{ending}") == 5
+    problems = [one["problem"] for one in shop.doctor().to_dict()["problems"]]
+    assert any("event log" in one and one.startswith("3 lines") for one in problems), problems
+    done = shop.events.compact()
+    assert (done.refused_lines, done.sealed_lines) == (3, 2)
+    assert [row["event_id"] for row in shop.events.table().to_pylist()] == ["e1", "e2"]
+    refused = (workspace.root / "events" / "refused.jsonl").read_text("utf-8")
+    assert refused.count('"timestamp"') == 3
+    assert shop.events.compact().refused_lines == 0
+    assert not any("event log" in one["problem"] for one in shop.doctor().to_dict()["problems"])
+    assert shop.events.append([view(3) | {"event_id": "odd0"}]).accepted == 1  # the id is free again
 
 
 @pytest.mark.parametrize(
@@ -257,11 +325,13 @@ def test_a_commit_waits_for_the_disk(log):
 def test_an_export_can_be_appended_elsewhere(shop, workspace, tmp_path, ending):
     rows = [view(1, items=[{"id": "x", "quantity": 2}, {"id": "y"}]), view(2, propensity=0.25, arm="b", position=3)]
     rows += [{**view(3, user=None, data={"price": "9,5 \n\"'"}), "event": "item_upsert"}, view("ü", user="日本")]
-    assert shop.events.append(rows).accepted == 4
-    assert shop.events.export(tmp_path / f"out.{ending}") == 5
+    odd = ["=1+1", "+49", "-5", "@a", "'=1", "''-", "'a", "\t=1"]
+    rows += [view(f"f{number}", user=text) for number, text in enumerate(odd)]
+    assert shop.events.append(rows).accepted == 12
+    assert shop.events.export(tmp_path / f"out.{ending}") == 13
     other = molar.Shop(tmp_path / "shop", tmp_path / "other")
     report = other.events.append(tmp_path / f"out.{ending}")
-    assert (report.accepted, report.refusals) == (5, [])
+    assert (report.accepted, report.refusals) == (13, [])
     there, here = (each.events.table().table.drop_columns(["seq", "received"]) for each in (other, shop))
     assert there.equals(here)
 

@@ -36,7 +36,8 @@ from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace import Workspace
 log = EventLog(Workspace.open(__import__("pathlib").Path(sys.argv[1])))
 for number, line in enumerate(sys.stdin):
-    log.append([(1, {"event_id": f"o{number}", "event": "item_withdraw", "item_id": line.strip(), "timestamp": 1})])
+    event = {"event_id": f"o{number}", "event": "item_withdraw", "item_id": line.strip(), "timestamp": 1_700_000_000}
+    log.append([(1, event)])
     print(number, flush=True)
 """
 
@@ -321,7 +322,7 @@ def test_no_answer_is_of_two_states(recommender, log):
     for step in range(30):
         price = 100 + step if step % 3 else 50
         rows = [{"event_id": f"p{step}-{name}", "item_id": name, "data": {"price": price}} for name in NAMES]
-        log.append(enumerate(row | {"event": "item_upsert", "timestamp": 1} for row in rows))
+        log.append(enumerate(row | {"event": "item_upsert", "timestamp": 1_700_000_000} for row in rows))
         assert len(recommender.query("u", N, where="price >= 100", seen="show").items) == (N if step % 3 else 0)
     stop.set()
     for thread in threads:

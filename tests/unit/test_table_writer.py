@@ -1,3 +1,4 @@
+import csv
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from molar_indexes.recommend import recommend
 from molar_retrieval.errors import RequestError
 from molar_retrieval.quality.collector import Collector
-from molar_retrieval.table_writer import TableWriter, ending_of
+from molar_retrieval.table_writer import TableWriter, ending_of, unescaped
 
 SCHEMA = pa.schema(
     {
@@ -95,3 +96,16 @@ def test_a_fix_list_is_what_its_ending_says(tmp_path: Path) -> None:
     assert (row["kind"], row["detail"], row["others"]) == ("catalogue.unusable", "it cannot be read", "a|b")
     with pytest.raises(RequestError, match="ending"):
         Collector(tmp_path / "issues.xls")
+
+
+def test_no_text_in_csv_is_a_formula_and_numbers_stay_numbers(tmp_path):
+    texts = ["=1+1", "+49 30", "-5", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", "a=1", "", None, "'a"]
+    table = pa.table({"text": texts, "number": [-1.5] * len(texts), "many": [["=1", "b"]] * len(texts)})
+    with TableWriter(tmp_path / "x.csv", table.schema, ".csv") as writer:
+        writer.write(table)
+    with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as file:
+        _, *rows = csv.reader(file)
+    cells = [row[0] for row in rows]
+    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\n")]
+    assert [unescaped(cell) for cell in cells] == [text or "" for text in texts]
+    assert {(row[1], row[2]) for row in rows} == {("-1.5", "'=1|b")}

@@ -1,10 +1,12 @@
-"""Threads that an event loop hands work to."""
+"""Threads that an event loop hands work to, and background threads that are started again."""
 
 import asyncio
 import threading
+import time
 
 import pytest
 
+from molar_retrieval.background import BackgroundThread, on_death, threads_down
 from molar_serving.threads import HandedOver, Threads
 
 
@@ -83,3 +85,31 @@ def test_closing_waits_for_what_is_computed_and_cancels_what_waits():
 
     (done, under_way), _ = computed(1, use)
     assert (done, under_way) == ([True], 0)
+
+
+def test_a_background_thread_that_dies_is_named_counted_and_started_again():
+    died, worked, end = [], [], threading.Event()
+
+    def work():
+        worked.append(threads_down())
+        if len(worked) == 1:
+            raise SystemExit("gone")
+        end.wait(30)
+
+    stop = on_death(died.append)
+    thread = BackgroundThread("one of the test", work)
+    thread.start()
+    try:
+        limit = time.monotonic() + 30
+        down = []
+        while len(worked) < 2 and time.monotonic() < limit:
+            down += threads_down()
+            time.sleep(0.01)
+        assert "one of the test" in down
+        assert (died, worked, thread.alive) == (["one of the test"], [[], []], True)
+    finally:
+        end.set()
+        thread.join()
+        stop()
+    assert not thread.alive
+    assert threads_down() == []

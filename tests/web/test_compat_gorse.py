@@ -133,7 +133,7 @@ def test_items_are_written_hidden_and_shown_again(client, trained):
         (lambda client: client.get_items(10), 501, "search by q"),
         (lambda client: client.delete_feedback("u", "i"), 501, "return"),
         (lambda client: client.get_recommend("u", write_back_type="read", write_back_delay="10m"), 501, "leave it out"),
-        (lambda client: client.get_recommend("u", n=0), 400, "at least"),
+        (lambda client: client.get_recommend("u", n=0), 400, "n: "),
         (lambda client: Gorse(client.entry_point, "molar_shop_wrong").get_recommend("u"), 401, "X-API-Key"),
         (lambda client: Gorse(client.entry_point + "/api", client.api_key).get_recommend("u"), 501, "compat.md"),
     ],

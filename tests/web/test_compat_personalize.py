@@ -139,7 +139,7 @@ def test_items_are_written(runtime, events, trained):
     [
         (lambda runtime, events: list_of(runtime, "u", filterArn=CAMPAIGN), "NotImplementedException", "rule"),
         (lambda runtime, events: runtime.get_recommendations(campaignArn=CAMPAIGN), "InvalidInputException", "userId"),
-        (lambda runtime, events: list_of(runtime, "u", 0), "InvalidInputException", "k: "),
+        (lambda runtime, events: list_of(runtime, "u", 0), "InvalidInputException", "numResults: "),
         (lambda runtime, events: runtime.get_action_recommendations(), "NotImplementedException", "compat.md"),
         (
             lambda runtime, events: events.put_users(datasetArn=DATASET, users=[{"userId": "u"}]),

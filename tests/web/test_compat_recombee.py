@@ -218,7 +218,7 @@ def test_a_key_of_a_batch_does_what_it_may_alone(served, trained):
         (RecommendItemsToUser("u", 3, filter="'price' < context_user[\"limit\"]"), 501, "ReQL"),
         (RecommendItemsToUser("u", 3, logic="recombee:ultra"), 501, "personal"),
         (RecommendItemsToUser("u", 3, rotation_rate=0.5), 501, "exclude"),
-        (RecommendItemsToUser("u", 0), 400, "k: "),
+        (RecommendItemsToUser("u", 0), 400, "count: "),
         (RecommendUsersToUser("u", 3), 501, "compat.md"),
         (RecommendNextItems("no-such-list", 3), 404, "no answer"),
         (AddItemProperty("no-such-column", "string"), 501, "items file"),

@@ -1,6 +1,10 @@
 """Lists and events over HTTP: what comes in, what goes out, what is refused and how."""
 
+import base64
+import hashlib
 import json
+import re
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -149,3 +153,57 @@ def test_fields_are_attributes_and_photos_and_what_is_misspelt_is_told(client, t
     assert simply["items"][0]["fields"].keys() == {"price", "image"}
     many = list_for(client, user_id=trained.user, fields=[f"x{number}" for number in range(100)])
     assert len(many["notes"]) == 3
+
+
+@pytest.mark.parametrize("number", [2**70, 2**63, -1, 1e30])
+def test_a_number_out_of_bounds_is_refused_by_its_field_and_harms_nothing(client, trained, number):
+    asked = {"user_id": trained.user, "k": 2}
+    answer = client.post("/v1/recommendations", json=asked | {"wait_for": number})
+    assert (answer.status_code, answer.json()["field"]) == (422, "wait_for")
+    answer = client.get("/v1/recommendations", params=asked | {"wait_for": number})
+    assert (answer.status_code, answer.json()["field"]) == (422, "wait_for")
+    if number >= 2**63:
+        answer = client.post("/v1/recommendations", json={"user_id": int(number), "k": 2})
+        assert (answer.status_code, answer.json()["field"]) == (422, "user_id")
+    shown = list_for(client, **asked)
+    time.sleep(0.3)  # by then it has left the memory
+    assert client.post(shown["next"], json={"k": 2}).status_code == 200
+    assert client.get("/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("alpha", 1e-320), ("alpha", 0.9), ("power", 1e-320), ("power", 1.0), ("share", 1e-320)),
+        *(("treated", 5e-324), ("weeks", [0]), ("weeks", [10**9]), ("effects", [1e-320]), ("effects", [1e300])),
+    ],
+)
+def test_a_plan_by_numbers_out_of_bounds_is_refused_by_its_field(client, field, value):
+    answer = client.post("/v1/experiments/plan", json={field: value})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["field"].startswith(field)
+
+
+def test_the_reference_of_the_api_is_a_page_that_loads_nothing(client):
+    page = client.get("/docs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    document = client.get("/openapi.json").json()
+    for path in document["paths"]:
+        assert path in page.text
+    for name in document["components"]["schemas"]:
+        assert f'id="{name}"' in page.text
+    assert "src=" not in page.text
+    assert "<script" not in page.text
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in page.headers["content-security-policy"]
+
+
+def test_the_root_says_what_this_is(client):
+    told = client.get("/").json()
+    assert told["name"] == "molar"
+    for link in told["links"].values():
+        assert client.get(link).status_code == 200, link
+    page = client.get("/", headers={"accept": "text/html,*/*"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert all(f'href="{link}"' in page.text for link in told["links"].values())

@@ -1,5 +1,7 @@
 """Who is forgotten or objects, in a server that runs: by another process, and over HTTP."""
 
+import json
+import signal
 import subprocess
 import sys
 import time
@@ -7,12 +9,14 @@ import time
 import httpx
 import pytest
 from copies import copy_workspace
-from web_server import Program
+from web_server import Program, client_of, program
 
 from molar_indexes.generations import open_generation
 from molar_retrieval.workspace import Workspace
+from molar_serving.shown import ShownAnswers
 
 AT_ONCE = 5.0  # seconds
+MOLAR = [sys.executable, "-c", "from molar_cli.app import main; main()"]
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +136,48 @@ def test_an_objection_holds_until_it_is_withdrawn(client, workspace, people):
     audit = (workspace / "serving" / "audit.jsonl").read_text("utf-8")
     assert "users/object" in audit
     assert who not in audit
+
+
+def forgotten(workspace, who):
+    """What `molar privacy forget` says, and its exit code."""
+    command = [*MOLAR, "privacy", "forget", who, "--later", "--json", "--workspace", str(workspace)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_server_whose_memory_cannot_be_reached_fails_the_command(trained, tmp_path, people):
+    workspace = copy_workspace(trained.workspace, tmp_path / ".molar")
+    with program(workspace) as server, server.client() as client:
+        gone = people[4]
+        kept = f"/v1/recommendations/{listed(client, gone)['recommendation_id']}"
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            code, told = forgotten(workspace, gone)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        assert (code, list(told["failed"])) == (1, ["answers"])
+        assert str(server.process.pid) in told["failed"]["answers"]
+        assert client.get(kept).status_code in (404, 410)
+        code, told = forgotten(workspace, gone)
+        assert (code, told["failed"]) == (0, {})
+    code, told = forgotten(workspace, people[5])  # no server runs any more
+    assert (code, told["failed"]) == (0, {})
+
+
+def test_a_request_to_forget_fails_where_answers_in_memory_stay(trained, tmp_path, people, monkeypatch):
+    workspace = copy_workspace(trained.workspace, tmp_path / ".molar")
+    with client_of(workspace) as client:
+        kept = listed(client, people[4])
+        with monkeypatch.context() as broken:
+            broken.setattr(ShownAnswers, "_heed", lambda self: None)
+            told = client.delete(f"/v1/users/{people[4]}")
+        assert (told.status_code, "answers" in told.json()["detail"]) == (503, True), told.text
+        assert client.get(f"/v1/recommendations/{kept['recommendation_id']}").status_code in (404, 410)
+        assert client.post(kept["next"], json={"k": 2}).status_code in (404, 410)
+        assert client.delete(f"/v1/users/{people[4]}").status_code == 200
+
+
+def test_an_answer_that_was_just_given_is_forgotten_too(client, people):
+    kept = listed(client, people[6])
+    assert client.delete(f"/v1/users/{people[6]}").status_code == 200
+    assert client.post(kept["next"], json={"k": 2}).status_code in (404, 410)

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import threading
+import time
 
 import pytest
 from copies import copy_workspace
@@ -9,6 +11,7 @@ from web_server import client_of, program
 
 from molar_retrieval.served import served_in_all
 from molar_serving.access import Keyring
+from molar_serving.shown import ShownAnswers
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +86,32 @@ def test_workers_add_up_whichever_is_asked(workspace, trained):
     counts = {sum(value for name, value in one.items() if pattern.fullmatch(name)) for one in told}
     assert counts == {12}
     assert {one["molar_workers"] for one in told} == {2}
+
+
+def test_a_background_thread_that_dies_makes_the_server_unready_until_it_is_started_again(
+    workspace, trained, monkeypatch
+):
+    store, broken = ShownAnswers._store, threading.Event()
+
+    def breaking(self, *, prune):
+        if broken.is_set():
+            broken.clear()
+            raise OverflowError("a fault of the test")
+        store(self, prune=prune)
+
+    monkeypatch.setattr(ShownAnswers, "_store", breaking)
+    with client_of(workspace) as client:
+        broken.set()
+        first = client.post("/v1/recommendations", json={"user_id": trained.user, "k": 2}).json()
+        reasons, end = [], time.monotonic() + 30
+        while not reasons and time.monotonic() < end:
+            answer = client.get("/health/ready")
+            reasons += [answer.json()["reason"]] if answer.status_code == 503 else []
+        assert reasons
+        assert "thread shown" in reasons[0]
+        while client.get("/health/ready").status_code != 200:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert samples(client)['molar_thread_restarts_total{thread="shown"}'] == 1
+        assert client.get("/health/live").status_code == 200
+        assert client.post(first["next"], json={"k": 2}).status_code == 200

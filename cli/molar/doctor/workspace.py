@@ -32,6 +32,7 @@ def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
         return
     workspace = Workspace(root)
     yield _catalogue_folder(workspace)
+    yield from _event_log(workspace)
     yield from _former(workspace)
     if deep:
         yield from _events(workspace)
@@ -96,6 +97,21 @@ def _pointer(workspace: Workspace) -> str | None:
     except MolarError as error:
         return error.message
     return None
+
+
+def _event_log(workspace: Workspace) -> Iterator[Entry]:
+    """Lines with a time out of bounds, which no append accepts any more."""
+    from molar_retrieval.events.snapshot import opened
+
+    try:
+        with opened(workspace) as state:
+            wrong, last = (0, None) if state is None else (state.out_of_bounds, state.last)
+    except MolarError as error:
+        yield entry("events", "unreadable", broken(error.message, error.hint))
+        return
+    if last is not None:
+        what = f"{wrong:,} lines of the event log have a time before 1990 or after the year 9999"
+        yield entry("events", f"{last:,} lines so far", bool(wrong) and Fault(what, "run `molar events compact`"))
 
 
 def _folder(workspace: Workspace) -> Path | None:

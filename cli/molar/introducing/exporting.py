@@ -19,8 +19,6 @@ from molar_retrieval.workspace import Workspace
 
 ExportFormat = Literal["csv", "parquet", "growthbook"]
 _TIME = pa.timestamp("us", "UTC")
-_FORMULAS = "^[=+\\-@\t\r]"
-"""How a cell begins that a spreadsheet would compute."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def export(workspace: Workspace, name: str, folder: Path, form: str) -> Exported
     written = {}
     for title, make in _TABLES[form].items():
         table = make(experiment, units)
-        _write(folder / f"{title}{ending}", table if ending == ".parquet" else _harmless(table), ending)
+        _write(folder / f"{title}{ending}", table, ending)
         written[f"{title}{ending}"] = len(table)
     return Exported(str(folder), written)
 
@@ -122,18 +120,6 @@ def _whose(experiment: Experiment, units: pa.ChunkedArray) -> dict[str, pa.Array
         "user_id": pa.array([value if kind == "user_id" else None for kind, value in known], pa.string()),
         "anonymous_id": pa.array([value if kind == "session_id" else None for kind, value in known], pa.string()),
     }
-
-
-def _harmless(table: pa.Table) -> pa.Table:
-    """A table for CSV: before words that a spreadsheet would compute stands an apostrophe."""
-    for number, field in enumerate(table.schema):
-        if pa.types.is_string(field.type):
-            words = table[number]
-            guarded = pc.binary_join_element_wise("'", words, "")
-            table = table.set_column(
-                number, field.name, pc.if_else(pc.match_substring_regex(words, _FORMULAS), guarded, words)
-            )
-    return table
 
 
 def _write(path: Path, table: pa.Table, ending: str) -> None:

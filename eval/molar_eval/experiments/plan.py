@@ -23,6 +23,7 @@ from molar_eval.experiments.past import PastPurchases
 from molar_eval.experiments.sample_size import Design, UnchangedOutcome
 from molar_eval.experiments.sequential import inflation
 from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.experiments.definition import BETWEEN
 
 WEEKS = (1, 2, 4, 8, 12)
 LIFTS = (0.05, 0.10, 0.20)
@@ -30,7 +31,8 @@ FEWEST = 100
 """People below whom the figures are only rough."""
 _SHORTEST_OF_VISITORS = 4  # weeks of visits from which on visitors are counted unless said otherwise
 _FORMER = 3  # windows before the last one that are looked at
-_LONGEST = 104
+PLANNED_SHARE = 1e-4
+"""The least share of people that a plan is made for."""
 
 
 @dataclass(frozen=True)
@@ -254,15 +256,20 @@ def _known_since(past: PastPurchases, who: Who) -> int:
 def _check(
     share: float, treated: float, power: float, alpha: float, weeks: Sequence[int], lifts: Sequence[float]
 ) -> None:
-    if not 0 < share <= 1:
-        raise SettingsError(f"share is {share}", "give the share of people in the experiment, above 0 and at most 1")
-    if not 0 < treated < 1:
-        raise SettingsError(f"treated is {treated}", "give the share of the new arm, between 0 and 1")
-    if not 0 < alpha <= 0.5:
-        raise SettingsError(f"alpha is {alpha}", "give the chance of a false alarm, above 0 and at most 0.5")
-    if not alpha < power < 1:
-        raise SettingsError(f"power is {power}", "give the chance to see an effect, above alpha and below 1")
-    if not weeks or not all(1 <= one <= _LONGEST for one in weeks):
-        raise SettingsError(f"weeks are {list(weeks)}", f"give whole weeks from 1 to {_LONGEST}")
-    if not lifts or not all(0 < one <= 10 for one in lifts):
-        raise SettingsError(f"effects are {list(lifts)}", "give shares above 0 and at most 10, as 0.1 for +10 %")
+    if not PLANNED_SHARE <= share <= 1:
+        words = f"give the share of people in the experiment, from {PLANNED_SHARE:g} to 1"
+        raise SettingsError(f"share is {share}", words)
+    for name, value in (("treated", treated), ("alpha", alpha)):
+        least, most = BETWEEN[name]
+        if not least <= value <= most:
+            raise SettingsError(f"{name} is {value}", f"give a number from {least:g} to {most:g}")
+    if not alpha < power <= BETWEEN["power"][1]:
+        words = f"give the chance to see an effect, above alpha and at most {BETWEEN['power'][1]:g}"
+        raise SettingsError(f"power is {power}", words)
+    shortest, longest = BETWEEN["weeks"]
+    if not weeks or not all(shortest <= one <= longest for one in weeks):
+        raise SettingsError(f"weeks are {list(weeks)}", f"give whole weeks from {shortest:g} to {longest:g}")
+    least, most = BETWEEN["lift"]
+    if not lifts or not all(least <= one <= most for one in lifts):
+        words = f"give shares from {least:g} to {most:g}, as 0.1 for +10 %"
+        raise SettingsError(f"effects are {list(lifts)}", words)

@@ -2,8 +2,9 @@
 
 import logging
 import queue
-import threading
 from collections.abc import Callable
+
+from molar_retrieval.background import BackgroundThread
 
 _WAITING = 32
 _log = logging.getLogger("molar.experiments")
@@ -20,7 +21,7 @@ class BackgroundLists:
     def __init__(self, *, background: bool, dropping: Callable[[], None] = lambda: None) -> None:
         self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
         self._dropping = dropping
-        self._thread = threading.Thread(target=self._run, name="counterfactual", daemon=True) if background else None
+        self._thread = BackgroundThread("counterfactual", self._run) if background else None
 
     def start(self) -> None:
         """Begin to make them."""
@@ -41,12 +42,12 @@ class BackgroundLists:
 
     def wait(self) -> None:
         """Return once all that waits is done."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None and self._thread.alive:
             self._waiting.join()
 
     def close(self) -> None:
         """Make what waits, and end."""
-        if self._thread is not None and self._thread.ident is not None:
+        if self._thread is not None and self._thread.started:
             self._waiting.put(None)
             self._thread.join()
 

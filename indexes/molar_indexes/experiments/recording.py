@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from molar_retrieval.background import BackgroundThread
 from molar_retrieval.errors import MolarError
 from molar_retrieval.experiments.records import EDGES, Assignment, ServedRow, ShadowRow
 from molar_retrieval.experiments.store import ExperimentStore
@@ -71,7 +72,7 @@ class ExperimentRecorder:
         self.dropped = 0
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._came, self._ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="experiment rows", daemon=True)
+        self._thread = BackgroundThread("experiment rows", self._run)
 
     def start(self) -> None:
         """Write in the background from now on."""
@@ -130,6 +131,9 @@ class ExperimentRecorder:
             except MolarError as error:
                 self._failed(error, waiting, counts)
                 return
+            except Exception:  # a row that cannot be written must not keep all later ones from being written
+                self.dropped += sum(map(len, waiting.values()))
+                raise
             self.problem = None
             self._forget({minute for *_, minute in changed})
 
@@ -137,8 +141,7 @@ class ExperimentRecorder:
         """Write what waits, and end."""
         self._ended.set()
         self._came.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
         self.flush()
 
     def _add(self, name: str, how: Callable[[_Rows], object]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from molar_indexes.experiments.arms import ArmRecommenders, OpenArm, source_of
 from molar_indexes.experiments.segments import SegmentTest
+from molar_retrieval.background import BackgroundThread
 from molar_retrieval.errors import MolarError, StaleArtefactError
 from molar_retrieval.experiments.definition import ARMS, Experiment, Stage
 from molar_retrieval.experiments.records import Running
@@ -69,7 +70,7 @@ class LiveExperiments:
         self._version = 0
         self._told: set[tuple[str, str, str]] = set()
         self._lock, self._ended = threading.Lock(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: BackgroundThread | None = None
 
     def catch_up(self) -> None:
         """Return once what is on record runs here."""
@@ -97,7 +98,7 @@ class LiveExperiments:
             while not self._ended.wait(every):
                 self.catch_up()
 
-        self._thread = threading.Thread(target=follow, name="experiments", daemon=True)
+        self._thread = BackgroundThread("experiments", follow)
         self._thread.start()
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from molar_retrieval import inventory
 from molar_retrieval.durable import for_owner, sync_folder
 from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.interactions.followers import not_reached
 from molar_retrieval.interactions.given import files_of_people
 from molar_retrieval.interactions.suppressed import EVER, NEVER, SuppressedPeople
 from molar_retrieval.workspace import Workspace
@@ -27,6 +28,7 @@ _ANSWERS = "serving/answers.sqlite"
 _WHO = ("user_id", "anonymous_id")
 _BATCH = 65_536
 _WAIT = 10.0  # seconds for the batch of a server
+_PATIENCE = 5.0  # seconds for its processes to remove answers from their memory
 
 
 def remove_users(workspace: Workspace, suppressed: SuppressedPeople) -> list[str]:
@@ -86,13 +88,23 @@ def remove_units(workspace: Workspace, suppressed: SuppressedPeople) -> int:
 
 
 def remove_answers(workspace: Workspace, suppressed: SuppressedPeople) -> int:
-    """Remove the answers to people on the list that a server keeps for a while; how many.
+    """Remove the answers to people on the list that a server keeps for a while; how many are removed from its file.
 
     Raises:
-        DataError: If the server keeps writing them.
+        DataError: If the server keeps writing them, or a process of it does not remove them from its memory.
     """
-    path = workspace.root / _ANSWERS
-    if not suppressed or not path.exists():
+    if not suppressed:
+        return 0
+    late = not_reached(workspace.root, _PATIENCE)  # what they wrote before is in the file by then
+    removed = _remove_from_file(workspace.root / _ANSWERS, suppressed)
+    if late:
+        words = f"answers in the memory of the server process {', '.join(map(str, late))} could not be reached"
+        raise DataError(words, "run the same again; if it stays, restart the server")
+    return removed
+
+
+def _remove_from_file(path: Path, suppressed: SuppressedPeople) -> int:
+    if not path.exists():
         return 0
     try:
         with closing(sqlite3.connect(path, _WAIT)) as connection:

@@ -15,6 +15,7 @@ from molar_serving.compat.translated import Row, appended, otherwise, own_kind, 
 from molar_serving.credentials import Credentials, Dialect, of_key
 from molar_serving.endpoint import Call, Endpoint, Reply, encode
 from molar_serving.problems import ProblemError
+from molar_serving.wire import Whole
 
 _AT = "/compat/ga4"
 _KINDS = {
@@ -63,7 +64,7 @@ class GA4Event(msgspec.Struct):
 
     name: str
     params: dict[str, Any] = {}
-    timestamp_micros: int | str | None = None
+    timestamp_micros: Whole | str | None = None
 
 
 class GA4Payload(msgspec.Struct):
@@ -73,7 +74,7 @@ class GA4Payload(msgspec.Struct):
     client_id: str | None = None
     app_instance_id: str | None = None
     user_id: str | None = None
-    timestamp_micros: int | str | None = None
+    timestamp_micros: Whole | str | None = None
 
 
 async def collect(call: Call) -> Reply:

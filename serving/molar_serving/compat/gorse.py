@@ -1,12 +1,13 @@
 """gorse's REST API (https://gorse.io/docs/api): address ``…/compat/gorse``, header ``X-API-Key``."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from molar_retrieval import bounds
 from molar_retrieval.columns import TITLE
 from molar_retrieval.events.event import kind_named
 from molar_serving.compat.translated import (
@@ -30,7 +31,7 @@ from molar_serving.compat.translated import (
 from molar_serving.credentials import Credentials, Dialect, of_key
 from molar_serving.endpoint import Call, Endpoint, Method, Reply, Scope
 from molar_serving.problems import ProblemError
-from molar_serving.wire import ListAnswer
+from molar_serving.wire import ListAnswer, Many, Number
 
 _AT = "/compat/gorse/api"
 _NO_TIME = "0001-01-01"  # what Go writes where there is none
@@ -55,7 +56,7 @@ class GorseFeedback(msgspec.Struct, rename="pascal"):
     feedback_type: str
     user_id: str = ""
     item_id: str = ""
-    value: float = 0.0
+    value: Number = 0.0
     timestamp: str = ""
 
 
@@ -79,8 +80,8 @@ class GorseUser(msgspec.Struct, rename="pascal"):
 class GorsePage(msgspec.Struct, rename="kebab"):
     """Parameters of the questions for lists."""
 
-    n: int = 10
-    offset: int = 0
+    n: Many = 10
+    offset: Annotated[int, msgspec.Meta(ge=0, le=bounds.K)] = 0
     category: str = ""
     q: str = ""
     user_id: str = ""
@@ -176,8 +177,6 @@ async def put_users(call: Call) -> Reply:
 
 
 def _k(page: GorsePage) -> int:
-    if page.n < 1 or page.offset < 0:
-        raise ProblemError(400, f"n = {page.n}, offset = {page.offset}", "n is 1 at least, offset 0")
     return page.n + page.offset
 
 

@@ -31,7 +31,7 @@ from molar_serving.compat.translated import (
 from molar_serving.credentials import Dialect
 from molar_serving.endpoint import Call, Endpoint, Reply, encode
 from molar_serving.problems import ProblemError
-from molar_serving.wire import AnsweredItem, ListAnswer
+from molar_serving.wire import AnsweredItem, ListAnswer, Many, Moment, Number
 
 _AT = "/compat/personalize"
 _ERRORS = {
@@ -69,7 +69,7 @@ class PersonalizeQuestion(msgspec.Struct, rename="camel"):
     recommender_arn: str = ""
     user_id: str | None = None
     item_id: str | None = None
-    num_results: int = 25
+    num_results: Many = 25
     input_list: list[str] = []
     filter_arn: str | None = None
     promotions: list[dict[str, Any]] = []
@@ -80,9 +80,9 @@ class PersonalizeEvent(msgspec.Struct, rename="camel"):
     """What somebody did, in Personalize's words."""
 
     event_type: str
-    sent_at: float | str
+    sent_at: Moment | str
     event_id: str | None = None
-    event_value: float | None = None
+    event_value: Number | None = None
     item_id: str | None = None
     properties: str | None = None
     recommendation_id: str | None = None

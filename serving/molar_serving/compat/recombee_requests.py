@@ -21,7 +21,7 @@ from molar_serving.compat.translated import (
 )
 from molar_serving.endpoint import Call, Method, Scope
 from molar_serving.problems import ProblemError, unreadable
-from molar_serving.wire import ListAnswer
+from molar_serving.wire import Id, ListAnswer, Many, Moment, Number, Share
 
 _KEPT = 10_000  # lists of which it is known how far they were shown
 _pages: dict[str, tuple[str, int]] = {}
@@ -32,16 +32,16 @@ _LISTS = ("default", "personal", "related-items", "similar-properties")  # logic
 class RecombeeWishes(msgspec.Struct, rename="camel"):
     """Parameters of a question for items, in Recombee's words."""
 
-    count: int = 10
+    count: Many = 10
     scenario: str | None = None
     return_properties: bool = False
     included_properties: list[str] | str | None = None
     filter: str | None = None
     booster: str | None = None
     logic: str | dict[str, Any] | None = None
-    diversity: float = 0.0
+    diversity: Share = 0.0
     min_relevance: str = "low"
-    rotation_rate: float = 0.0
+    rotation_rate: Share = 0.0
     reql_expressions: dict[str, str] | None = None
     search_query: str = ""
     exclude: list[str] = []  # what a batch with distinctRecomms had before
@@ -50,12 +50,12 @@ class RecombeeWishes(msgspec.Struct, rename="camel"):
 class RecombeeInteraction(msgspec.Struct, rename="camel"):
     """What a user did with an item, in Recombee's words."""
 
-    user_id: str | int
-    item_id: str | int
-    timestamp: str | float | None = None
-    amount: float | None = None
-    price: float | None = None
-    rating: float | None = None
+    user_id: Id
+    item_id: Id
+    timestamp: str | Moment | None = None
+    amount: Number | None = None
+    price: Number | None = None
+    rating: Number | None = None
     recomm_id: str | None = None
     auto_presented: bool = False
 

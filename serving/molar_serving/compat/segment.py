@@ -14,6 +14,7 @@ from molar_serving.credentials import Credentials, Dialect, of_key
 from molar_serving.endpoint import Call, Endpoint, Reply, encode
 from molar_serving.endpoints.users import merged
 from molar_serving.problems import ProblemError
+from molar_serving.wire import Whole
 
 _AT = "/compat/segment/v1"
 _KINDS = {
@@ -45,8 +46,8 @@ class SegmentMessage(msgspec.Struct, rename="camel"):
 
     type: str = ""
     event: str = ""
-    user_id: str | int | None = None
-    anonymous_id: str | int | None = None
+    user_id: str | Whole | None = None
+    anonymous_id: str | Whole | None = None
     properties: dict[str, Any] | None = None
     timestamp: str | None = None
     message_id: str | None = None

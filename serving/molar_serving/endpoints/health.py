@@ -1,5 +1,6 @@
 """Whether the server lives, and whether it answers."""
 
+from molar_retrieval.background import threads_down
 from molar_retrieval.errors import MolarError
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.wire import Alive
@@ -11,11 +12,14 @@ async def live(call: Call) -> Reply:
 
 
 async def ready(call: Call) -> Reply:
-    """A generation is open, and answers."""
+    """A generation is open and answers, and no background thread of the process is down."""
     try:
         generation = call.service.recommender.generation.name
     except MolarError as error:
         return Reply(Alive(status="unavailable", reason=f"{error.message}; {error.hint}"), 503, {"Retry-After": "1"})
+    if down := threads_down():
+        reason = f"the background thread {', '.join(down)} died and is started again; the server's log says why"
+        return Reply(Alive(status="unavailable", generation=generation, reason=reason), 503, {"Retry-After": "1"})
     return Reply(Alive(status="ok", generation=generation))
 
 

@@ -80,6 +80,10 @@ async def object_user(call: Call) -> Reply:
 async def _heeded(call: Call, how: "Callable[[], Forgotten]") -> Reply:
     done = await call.service.appends.do(how)
     call.audit |= {"removed": dict(done.removed), "failed": list(done.failed)}
+    if done.failed:
+        words = "; ".join(f"{step}: {reason}" for step, reason in done.failed.items())
+        remedy = "send the same request again; who is on the list is not served by their past meanwhile"
+        raise ProblemError(503, f"not all could be removed: {words}", remedy, headers={"Retry-After": "5"})
     answer = HeededAnswer(
         kind=done.kind,
         people=done.people,
