@@ -33,6 +33,7 @@ from studio_client import words_of
 from web_server import program
 
 import molar
+from molar_retrieval.errors import MissingArtefactError
 from molar_serving.studio.tables import SCREENS
 from molar_serving.tables import DIALECTS, ENDPOINTS
 
@@ -159,7 +160,7 @@ class Fuzzed:
             try:
                 if found := done():
                     yield f"{name}: {found}"
-            except molar.MissingArtefactError:
+            except MissingArtefactError:
                 continue  # no event was accepted yet
             except Exception as error:  # whatever it is, somebody cannot use their log any more
                 yield f"{name}: {error!r}"
