@@ -105,7 +105,9 @@ class Fuzzed:
         """Fail where what was sent has done damage, and name the request."""
         batch, self.batch = self.batch, []
         wrong = self.damage()
-        log.info("%d requests, %d changed something, damage: %s", self.count, self.accepted, wrong or "none")
+        used = memory(self.server) >> 20
+        told = self.count, self.accepted, used, wrong or "none"
+        log.info("%d requests, %d changed something, %d MiB of memory, damage: %s", *told)
         if wrong:
             pytest.fail(f"{wrong} by {self.culprit(batch)}")
 
