@@ -45,9 +45,13 @@ class RateLimits:
 
         Right keys do not come here: nobody can lock out their owners. No thread waits.
         """
-        wait = self._wrong.wait(("", _network(address)), _WRONG / self._workers, _WRONG_AT_ONCE)
-        if not wait:
-            wait = self._wrong.wait(("all", ""), _WRONG_OF_ALL / self._workers, _WRONG_OF_ALL_AT_ONCE)
+        shares = {
+            ("", _network(address)): (_WRONG, _WRONG_AT_ONCE),
+            ("all", ""): (_WRONG_OF_ALL, _WRONG_OF_ALL_AT_ONCE),
+        }
+        wait = 0.0
+        for who, (rate, most) in shares.items():
+            wait = wait or self._wrong.wait(who, rate / self._workers, max(1.0, most / self._workers))
         if not wait:
             return wrong
         seconds = math.ceil(wait)

@@ -214,4 +214,4 @@ def test_each_address_of_a_browser_key_has_its_own_bucket(monkeypatch, keys):
     assert limits.wait(key, "2001:db8:1::1") == 0
     for n in range(10):
         limits.wait(key, f"192.0.2.{n}")
-    assert len(limits._due) == 5
+    assert len(limits._keys._due) == 5
