@@ -28,7 +28,7 @@ $(READY): pyproject.toml $(wildcard requirements/*.lock)
 	@$(LOCKED) --no-compile --no-index --requirement requirements/torch.lock 2>/dev/null || $(LOCKED) --no-compile --requirement requirements/torch.lock
 	@$(LOCKED) --no-compile --requirement requirements/dev.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
-	@$(PIP) check >/dev/null || $(LOCKED) --no-compile --requirement requirements/cuda.lock  # PyPI's torch for Linux
+	@! $(PIP) check | grep -q '^torch .* \(nvidia\|cuda\|triton\)' || $(LOCKED) --no-compile --requirement requirements/cuda.lock  # PyPI's build for Linux
 	@$(PIP) check
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/transformers/models/|/ray/(rllib|data|serve|train|tune)/' $(VENV)/lib || true  # pip does it on one core
 	@touch $@
