@@ -53,7 +53,7 @@ COMMANDS = [
 
 def on(command: list[str], workspace: Path, url: str) -> list[object]:
     (workspace.parent / "molar.toml").write_text("[index]\ntimeout = 30\n", "utf-8")
-    os.environ["MOLAR_INDEX_URL"] = url
+    os.environ.update(MOLAR_INDEX_URL=url)
     return [*command, "-w", workspace]
 
 
