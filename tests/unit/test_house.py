@@ -137,6 +137,19 @@ def test_scripts_import_what_there_is():
     assert lost == []
 
 
+def test_processes_are_started_by_one_module_which_keeps_the_program_out_of_them():
+    starts = re.compile(
+        r"\b(get_context|ProcessPoolExecutor|set_start_method)\b|multiprocessing import .*\b(Process|Pool)\b"
+    )
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ROOTS.values()
+        for path in folder.rglob("*.py")
+        if starts.search(path.read_text("utf-8"))
+    }
+    assert found == {"molar_retrieval/workers.py"}
+
+
 def test_people_come_in_through_doors_alone(modules):
     """Where a workspace names people by pseudonyms, nothing else has the ids that the shop gives them."""
     assert {name for name, tree in modules.items() if any(call in READERS for call, _ in calls(tree))} == {*DOORS}
