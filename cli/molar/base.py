@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.choosing import FILE, settings_of
 from molar_retrieval.binding import claimed, file_beside
-from molar_retrieval.workspace import Workspace, checked
+from molar_retrieval.workspace import Workspace, absolute, checked
 
 if TYPE_CHECKING:
     from molar_retrieval.config import EmbedSettings, MolarSettings
@@ -29,9 +29,13 @@ class ShopBase:
     display: Display | None = None
 
     def __post_init__(self) -> None:
-        for name in ("catalogue", "workspace", "settings_file"):  # whoever writes in a notebook says "shop"
-            if isinstance(place := getattr(self, name), str):
-                object.__setattr__(self, name, Path(place))
+        for name in (
+            "catalogue",
+            "workspace",
+            "settings_file",
+        ):  # a program may say "shop", and change its folder later
+            if (place := getattr(self, name)) is not None:
+                object.__setattr__(self, name, absolute(Path(place)))
         if self.catalogue is not None and self.catalogue.is_file():
             from molar_retrieval.catalog.sources import folder_of
 

@@ -143,6 +143,32 @@ def test_the_front_door_and_the_commands_open_without_the_settings():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_relative_folder_is_that_of_the_moment_whatever_the_size_of_the_shop_and_wherever_the_program_goes(
+    tmp_path, monkeypatch
+):
+    users, items = [f"u{n}" for n in range(1100)], [{"item_id": str(n), "title": f"thing {n}"} for n in range(40)]
+    log = [
+        {"user_id": user, "item_id": str((n + step) % 40), "timestamp": f"2025-01-{step + 1:02d}"}
+        for n, user in enumerate(users)
+        for step in (0, 1, 3)
+    ]
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    shop = molar.Shop.from_tables(items, log)
+    shop.embed()
+    shop.align(preset="fast", epochs=1)
+    first = shop.query("u7", k=3)
+    monkeypatch.chdir(elsewhere)
+    assert shop.query("u7", k=3).to_dict()["items"] == first.to_dict()["items"]
+    shop.embed()
+    shop.align(preset="instant")
+    assert list(elsewhere.iterdir()) == []
+    opened = molar.open("../molar-shop/catalog")
+    monkeypatch.chdir(tmp_path)
+    assert opened.workspace == shop.workspace == tmp_path / "molar-shop" / ".molar"
+    assert len(opened.query("u7", k=3).items) == 3
+
+
 def test_a_place_may_be_a_text(trained, tmp_path):
     shop = molar.Shop(str(trained.shop), str(trained.workspace), str(tmp_path / "molar.toml"))
     assert (shop.catalogue, shop.workspace) == (trained.shop, trained.workspace)
