@@ -33,7 +33,7 @@ class ShopBase:
             "catalogue",
             "workspace",
             "settings_file",
-        ):  # a program may say "shop", and change its folder later
+        ):  # a program may say "shop", and go elsewhere
             if (place := getattr(self, name)) is not None:
                 object.__setattr__(self, name, absolute(Path(place)))
         if self.catalogue is not None and self.catalogue.is_file():
