@@ -268,9 +268,7 @@ class Workspace:
     def open(cls, root: Path) -> Self:
         """Open an existing workspace; MissingArtefactError where there is none."""
         if not binding.is_workspace(root):
-            raise MissingArtefactError(
-                f"there is no workspace at {root}", "run `molar embed CATALOG` first, or name one with --workspace DIR"
-            )
+            raise binding.no_workspace(root)
         return cls(checked(root))
 
     @contextmanager
