@@ -106,7 +106,8 @@ def no_workspace(root: Path) -> MissingArtefactError:
             " another workspace with --workspace DIR",
         )
     return MissingArtefactError(
-        f"there is no workspace at {root}", "run `molar embed CATALOG` first, or name one with --workspace DIR"
+        f"there is no workspace at {root}: nothing was made for this shop yet",
+        "run `molar embed CATALOG`, then `molar align`, or name another workspace with --workspace DIR",
     )
 
 

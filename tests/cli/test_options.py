@@ -45,13 +45,13 @@ def test_settings_of_another_file_hold_for_the_whole_command(tmp_path, monkeypat
     (tmp_path / "other.toml").write_text('[index]\nurl = "http://127.0.0.1:1"\n')
     done = CliRunner().invoke(app, ["doctor", "--settings", "other.toml", "--json"])
     said = json.loads(done.stdout)["sections"]
-    assert said["places"]["settings"]["value"] == {"file": "other.toml", "given": ["index"]}
+    assert said["places"]["settings"]["value"] == {"file": str(tmp_path / "other.toml"), "given": ["index"]}
     assert said["server"]["address"]["state"] == "broken"
     for more in (["--index", "local"], []):
         done = CliRunner().invoke(app, ["doctor", *(["--settings", "other.toml", *more] if more else []), "--json"])
         assert "server" not in json.loads(done.stdout)["sections"]
     done = CliRunner().invoke(app, ["doctor", "--settings", "none.toml", "--quiet"])
-    assert "there is no settings file none.toml" in done.stdout
+    assert f"there is no settings file {tmp_path / 'none.toml'}" in done.stdout
 
 
 WITH_JSON = {name: options for name, options in commands(typer.main.get_command(app)) if "--json" in options}

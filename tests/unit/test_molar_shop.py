@@ -4,12 +4,14 @@ import inspect
 import json
 import subprocess
 import sys
+import traceback
 from html.parser import HTMLParser
 
 import pyarrow.parquet as pq
 import pytest
 
 import molar
+from molar_retrieval.binding import Binding
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError
 
 
@@ -98,6 +100,53 @@ def test_the_items_file_stands_for_its_folder(trained, monkeypatch):
 def test_what_was_not_made_yet_is_named(tmp_path, trained):
     with pytest.raises(MissingArtefactError, match="no workspace"):
         molar.Shop(trained.shop, tmp_path / ".molar").query("u")
+
+
+def test_a_fresh_shop_says_which_calls_make_what_is_missing(tmp_path):
+    shop = molar.Shop.from_tables([{"item_id": "1", "title": "a mug"}], folder=tmp_path / "shop")
+    with pytest.raises(MissingArtefactError) as error:
+        shop.query("u1")
+    told = "".join(traceback.format_exception(error.value))
+    assert "`shop.embed()`" in told
+    assert "`shop.align()`" in told
+    assert "molar embed" not in told
+
+
+def _damaged(tmp_path, name, data=b"no such thing"):
+    (path := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+WRONG = {
+    "preset": lambda shop, _: shop.align(preset="fasst"),
+    "condition": lambda shop, _: shop.query("u1", where="price <"),
+    "no table": lambda _, tmp: molar.Shop.from_tables(7, folder=tmp / "x"),
+    "uneven columns": lambda _, tmp: molar.Shop.from_tables({"item_id": [1], "title": [1, 2]}, folder=tmp / "x"),
+    "damaged table": lambda _, tmp: molar.Shop.from_tables(_damaged(tmp, "items.parquet"), folder=tmp / "x"),
+    "unknown meaning": lambda _, tmp: molar.Shop.from_tables(
+        [{"item_id": "1"}], folder=tmp / "x", columns={"items": {"idd": "item_id"}}
+    ),
+    "damaged events": lambda shop, tmp: shop.events.append(_damaged(tmp, "events.parquet")),
+    "damaged log": lambda shop, _: _damaged(shop.workspace, "events/log.sqlite") and shop.events.tail(),
+    "damaged settings": lambda shop, tmp: (
+        molar.Shop(shop.catalogue, shop.workspace, _damaged(tmp, "other.toml", b"[align")).settings
+    ),
+    "damaged record": lambda shop, _: _damaged(shop.workspace, "workspace.json") and shop.query("u1"),
+    "damaged shop": lambda shop, _: _damaged(shop.catalogue, "items.parquet") and shop.embed(),
+    "table to propose": lambda _, tmp: molar.init(_damaged(tmp, "orders.parquet")),
+    "data set": lambda _, tmp: molar.import_dataset("movielens", tmp, tmp / "there"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_an_error_of_a_call_brings_no_traceback_of_a_library_along(wrong, tmp_path):
+    shop = molar.Shop.from_tables([{"item_id": "1", "price": 2.5}], folder=tmp_path / "shop")
+    Binding.of(shop.workspace, shop.catalogue).write(shop.workspace)
+    with pytest.raises(molar.MolarError) as error:
+        wrong(shop, tmp_path)
+    assert error.value.hint
+    assert "".join(traceback.format_exception(error.value)).count("Traceback (most recent call last)") == 1
 
 
 METHODS = [name for name, _ in inspect.getmembers(molar.Shop, inspect.isfunction) if name[0] != "_"]
