@@ -48,13 +48,13 @@ class IsolatedProcess(SpawnProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 (the hook of multiprocessing)
         with _without_main():
-            return SpawnProcess._Popen(process_obj)  # type: ignore[attr-defined]
+            return SpawnProcess._Popen(process_obj)
 
 
 class IsolatedContext(SpawnContext):
     """The multiprocessing context of :class:`IsolatedProcess`: all processes of molar are started by it."""
 
-    Process = IsolatedProcess  # type: ignore[assignment]
+    Process = IsolatedProcess
 
 
 class Workers(ProcessPoolExecutor):

@@ -28,6 +28,7 @@ READERS = {
 DOORS = {
     "molar.events": "of the events that it brings, EventLog names the people",
     "molar.introducing.outside": "names them",
+    "molar.tables": "reads the names of columns, and no ids",
     "molar_eval.experiments.past": "names them",
     "molar_eval.kpi.impressions": "reads them for kpi.shown",
     "molar_eval.kpi.shown": "names them",
