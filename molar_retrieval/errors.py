@@ -1,7 +1,7 @@
 """Errors that a user can act on; the command line turns each class into its exit code, and nothing else prints them.
 
-Messages and remedies name commands and options: "run `molar align --stage`". The command line shows them so. Tracebacks
-and notebooks show them as calls: "run `shop.align(stage=True)`", see :func:`in_python`.
+Remedies name commands and options: "run `molar align --stage`". The command line shows them so, tracebacks and
+notebooks as calls: "run `shop.align(stage=True)`", see :func:`in_python`.
 """
 
 import re
@@ -81,7 +81,7 @@ _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*|\d+(?:\.\d+)?")
 class MolarError(Exception):
     """Base of all errors that are meant for people.
 
-    Its text and its note, which a traceback shows, are for Python.
+    Its note, which a traceback shows below the message, is the remedy for Python.
 
     Args:
         message: What is wrong with what (file, row, value).
@@ -91,9 +91,9 @@ class MolarError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, hint: str) -> None:
+        super().__init__(_cut(message, _LONGEST))
         self.message = _cut(message, _LONGEST)
         self.hint = _cut(hint, _LONGEST)
-        super().__init__(_cut(_calls(self.message), _LONGEST))
         if self.hint:
             self.add_note(f"What to do: {self.remedy}")
 
@@ -177,10 +177,6 @@ def in_python(text: str) -> str:
         parts = text.split("`")
         parts[::2] = [_OPTION.sub(_argument, part) for part in parts[::2]]
         text = "`".join(parts)
-    return _calls(text)
-
-
-def _calls(text: str) -> str:
     return _QUOTED_COMMAND.sub(lambda found: f"`{_call(found[1])}`", text) if "`molar " in text else text
 
 

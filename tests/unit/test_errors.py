@@ -85,12 +85,6 @@ def test_a_remedy_names_calls_in_python_and_commands_on_the_command_line(remedy:
     assert f"DataError: it is wrong\nWhat to do: {in_program}" in told
 
 
-def test_what_a_message_quotes_stays_as_it_is() -> None:
-    assert str(DataError("the user '--all' is unknown, run `molar align`", "")) == (
-        "the user '--all' is unknown, run `shop.align()`"
-    )
-
-
 def _commands(group: object, before: tuple[str, ...] = ()) -> Iterator[str]:
     for name, one in getattr(group, "commands", {}).items():
         yield from _commands(one, (*before, name)) if hasattr(one, "commands") else [" ".join((*before, name))]

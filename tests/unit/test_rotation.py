@@ -196,7 +196,7 @@ def test_it_refuses_while_somebody_answers_reads_or_writes(place):
     live = place.workspace["generations"].require()[0]
     with hold(live), pytest.raises(DataError, match=f"answers from generation {live.name}"):
         place.rotate()
-    with recorded(place.workspace, "align"), pytest.raises(DataError, match=r"align.* is at work"):
+    with recorded(place.workspace, "align"), pytest.raises(DataError, match="`molar align` is at work"):
         place.rotate()
     with place.workspace.lock("alignment"), pytest.raises(DataError, match="writing the alignment"):
         place.rotate()
