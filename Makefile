@@ -35,8 +35,8 @@ $(READY): pyproject.toml $(wildcard requirements/*.lock)
 
 install: $(READY)  ## make the virtual environment and install everything into it
 
-demo: $(READY)  ## write a made-up shop, then embed, align and query it
-	$(BIN)/molar demo .work/demo
+demo: $(READY)  ## write a made-up shop, then embed, align and query it; it has 800 users, or USERS=1500
+	$(BIN)/molar demo .work/demo $(if $(USERS),--users $(USERS))
 
 test test-quick: export OMP_NUM_THREADS := 1
 test: export MOLAR_TEST_PICTURES := $(CURDIR)/.work/pictures

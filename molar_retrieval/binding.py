@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from molar_retrieval.durable import write_atomically
-from molar_retrieval.errors import DataError, StaleArtefactError
+from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.locks import lock_now
 from molar_retrieval.manifest import FORMAT, MANIFEST
 
@@ -92,6 +92,25 @@ def is_workspace(root: Path) -> bool:
     return (root / NAME).exists()
 
 
+def is_unrecorded(root: Path) -> bool:
+    """Whether there is such a folder, and no record in it: an incomplete restore leaves a part of a workspace."""
+    return root.is_dir() and not is_workspace(root)
+
+
+def no_workspace(root: Path) -> MissingArtefactError:
+    """The error that there is no workspace at ``root``."""
+    if is_unrecorded(root):
+        return MissingArtefactError(
+            f"{root} is not a whole workspace: it has no {NAME}, the record of its catalogue",
+            "run `molar embed CATALOG` here, which makes it the workspace of that catalogue, restore all of it, or name"
+            " another workspace with --workspace DIR",
+        )
+    return MissingArtefactError(
+        f"there is no workspace at {root}: nothing was made for this shop yet",
+        "run `molar embed CATALOG`, then `molar align`, or name another workspace with --workspace DIR",
+    )
+
+
 def check(root: Path, catalogue: Path) -> Binding | None:
     """What the workspace at ``root`` says, which may be one of this catalogue; None where there is no workspace.
 
@@ -163,10 +182,11 @@ def claimed(root: Path, catalogue: Path) -> Iterator[str]:
 def workspace_for(catalogue: Path, start: Path) -> Path:
     """The workspace of a catalogue: one that is its own in ``start`` or above, else a new one in ``start``.
 
-    It is ``.molar``, or where that is another catalogue's, ``.molar-NAME`` by the catalogue's name.
+    It is ``.molar``, or where that is another catalogue's, ``.molar-NAME`` by the catalogue's name. A ``.molar`` in
+    ``start`` without a record ends the search there.
     """
     start, catalogue = start.resolve(), catalogue.resolve()
-    for folder in [start, *start.parents]:
+    for folder in _searched(start):
         for root in _workspaces(folder):
             if _serves(root, catalogue):
                 return root
@@ -178,10 +198,13 @@ def workspace_for(catalogue: Path, start: Path) -> Path:
 def nearest_workspace(start: Path) -> Path:
     """The workspace nearest to ``start``, searched upward as git does; ``start/.molar`` where there is none.
 
-    A DataError where a folder has several names them.
+    That is taken as well where it is there without a record, so that no other shop's workspace stands in for it. A
+    DataError where a folder has several names them.
     """
     start = start.resolve()
-    for folder in [start, *start.parents]:
+    if is_unrecorded(start / DEFAULT_NAME):
+        return start / DEFAULT_NAME
+    for folder in _searched(start):
         found = _workspaces(folder)
         whole = [root for root in found if not _is_provisional(root)] or found
         if len(whole) > 1:
@@ -198,6 +221,10 @@ def file_beside(root: Path, name: str) -> Path:
     path = Path(name)
     own = root.name.removeprefix(DEFAULT_NAME) if root.name.startswith(f"{DEFAULT_NAME}-") else ""
     return root.parent / f"{path.stem}{own}{path.suffix}"
+
+
+def _searched(start: Path) -> list[Path]:
+    return [start] if is_unrecorded(start / DEFAULT_NAME) else [start, *start.parents]
 
 
 def _workspaces(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ user configuration, the environment and flags; in ``molar.toml``, which travels 
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -24,7 +25,9 @@ from molar_retrieval.user_configuration import user_configuration, user_file
 
 FILE_NAME = "molar.toml"
 _ENVIRONMENT = "MOLAR_"
-_NOT_SETTINGS = {"MOLAR_DATA", "MOLAR_WORKSPACE"}
+_NOT_SETTINGS = "MOLAR_DATA", "MOLAR_KEY", "MOLAR_PORT", "MOLAR_SERVICE_", "MOLAR_TEST_", "MOLAR_WORKSPACE"
+"""Beginnings of variables that are no settings; Kubernetes sets two of them where a service is called molar."""
+_MISSPELLED = 0.75  # likeness of two words from which one is taken for the other
 _WIDEST = 65_536  # numbers of a vector: no index takes more
 _LARGEST_BATCH = 65_536
 
@@ -413,12 +416,19 @@ def _refuse_no_tables(values: Mapping[str, Any], source: str) -> None:
 
 
 def _merge_environment(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Variables of the form ``MOLAR_SECTION_KEY`` become settings; others with this prefix belong to somebody else.
+
+    A first word that nearly is a section is taken for a misspelled one.
+    """
+    sections = MolarSettings.model_fields
     for name, value in environ.items():
-        if not name.startswith(_ENVIRONMENT) or name in _NOT_SETTINGS or name.startswith("MOLAR_TEST_"):
+        if not name.startswith(_ENVIRONMENT) or name.startswith(_NOT_SETTINGS):
             continue
         section, _, key = name.removeprefix(_ENVIRONMENT).lower().partition("_")
-        if section in MolarSettings.model_fields:
+        if section in sections:
+            if key not in getattr(sections[section].annotation, "model_fields", ()):
+                validated(MolarSettings, {section: {key: value}}, f"the environment variable {name}")
             values.setdefault(section, {})[key] = value
-        else:
-            sections = ", ".join(f"MOLAR_{s.upper()}_…" for s in MolarSettings.model_fields)
-            raise SettingsError(f"unknown environment variable {name}", f"known are {sections}")
+        elif close := get_close_matches(section, sections, n=1, cutoff=_MISSPELLED):
+            meant = f"{_ENVIRONMENT}{close[0]}_{key}".upper()
+            raise SettingsError(f"unknown environment variable {name}", f"did you mean {meant}?")

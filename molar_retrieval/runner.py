@@ -199,8 +199,8 @@ def ended_at(job: ShardJob, left: Sized) -> BackendError:
     """The error that workers end, one after the other, without a shard being made."""
     return BackendError(
         f"{job.task}: workers end before they have made any of the shards that are left ({len(left):,})",
-        "often memory is short: use fewer processes, then run the same command again; what is done is kept. A script of"
-        ' your own must call it under `if __name__ == "__main__":`, as workers import the script',
+        "often memory is short: use fewer processes, then run the same command again; what is done is kept. A job class"
+        " of your own must be in a module, not in the script that is run",
     )
 
 

@@ -1,4 +1,8 @@
-"""Processes that work for this one, and that end with it, however it ends."""
+"""Processes that work for this one, and that end with it, however it ends.
+
+They do not import the script that is run, as spawned processes of Python do: a script needs no
+``if __name__ == "__main__":`` to call what works in several processes. Its own functions are unknown in them.
+"""
 
 import ctypes
 import os
@@ -6,13 +10,51 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import parent_process, spawn
+from multiprocessing.context import SpawnContext, SpawnProcess
 from types import TracebackType
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_MAIN = "init_main_from_path", "init_main_from_name"
+"""What a spawned process is told of the program to import."""
+_starting = threading.Lock()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that this thread spawns meanwhile do not import the program; those of other threads do, as ever."""
+    with _starting:
+        prepare, ours = spawn.get_preparation_data, threading.get_ident()
+
+        def prepare_without_main(name: str) -> dict[str, Any]:
+            told: dict[str, Any] = prepare(name)
+            hidden = _MAIN if threading.get_ident() == ours else ()
+            return {key: value for key, value in told.items() if key not in hidden}
+
+        spawn.get_preparation_data = prepare_without_main
+        try:
+            yield
+        finally:
+            spawn.get_preparation_data = prepare
+
+
+class IsolatedProcess(SpawnProcess):
+    """A process in a fresh interpreter that does not import the program that started it."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 (the hook of multiprocessing)
+        with _without_main():
+            return SpawnProcess._Popen(process_obj)
+
+
+class IsolatedContext(SpawnContext):
+    """The multiprocessing context of :class:`IsolatedProcess`: all processes of molar are started by it."""
+
+    Process = IsolatedProcess
 
 
 class Workers(ProcessPoolExecutor):
@@ -24,7 +66,7 @@ class Workers(ProcessPoolExecutor):
 
     def __init__(self, count: int, begin: Callable[..., None], *arguments: Any) -> None:
         by_main = threading.current_thread() is threading.main_thread()
-        super().__init__(count, get_context("spawn"), begin_watching, (packed(begin, *arguments), by_main))
+        super().__init__(count, IsolatedContext(), begin_watching, (packed(begin, *arguments), by_main))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

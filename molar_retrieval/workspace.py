@@ -239,7 +239,7 @@ class Workspace:
     """The folder in which the commands leave their results for one catalogue."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = absolute(root)
 
     def __getitem__(self, kind: str) -> ArtefactStore:
         """The store of one kind of artefact."""
@@ -268,9 +268,7 @@ class Workspace:
     def open(cls, root: Path) -> Self:
         """Open an existing workspace; MissingArtefactError where there is none."""
         if not binding.is_workspace(root):
-            raise MissingArtefactError(
-                f"there is no workspace at {root}", "run `molar embed CATALOG` first, or name one with --workspace DIR"
-            )
+            raise binding.no_workspace(root)
         return cls(checked(root))
 
     @contextmanager
@@ -300,6 +298,11 @@ class Workspace:
                     "wait until it is done, then run again",
                 )
             yield
+
+
+def absolute(path: Path) -> Path:
+    """A path that means the same wherever the program goes; links stay, but where ``..`` comes after one."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def checked(root: Path) -> Path:

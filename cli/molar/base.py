@@ -4,12 +4,15 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import wraps
+from inspect import isfunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from molar.choosing import FILE, may_be_set, settings_of
 from molar_retrieval.binding import claimed, file_beside
-from molar_retrieval.workspace import Workspace, checked
+from molar_retrieval.errors import MolarError
+from molar_retrieval.workspace import Workspace, absolute, checked
 
 if TYPE_CHECKING:
     from molar_retrieval.config import EmbedSettings, MolarSettings
@@ -17,8 +20,45 @@ if TYPE_CHECKING:
 
 _MODEL = "MOLAR_EMBED_MODEL"
 Display = Callable[[], AbstractContextManager["Progress"]]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
+def plain_errors(function: Callable[P, T]) -> Callable[P, T]:
+    """A call whose MolarErrors stand alone: what a library raised before them is not shown in their tracebacks.
+
+    It is still their ``__context__``.
+    """
+
+    @wraps(function)
+    def called(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return function(*arguments, **named)
+        except MolarError as error:
+            last = error
+            while isinstance(cause := last.__cause__ or last.__context__, MolarError):
+                last = cause
+            last.__cause__ = None  # nor is the context shown then
+            raise
+
+    return called
+
+
+def front_door(cls: type[T]) -> type[T]:
+    """A class whose public methods and properties have :func:`plain_errors`."""
+    for name, member in list(vars(cls).items()):
+        if name.startswith("_"):
+            continue
+        if isinstance(member, classmethod):
+            setattr(cls, name, classmethod(plain_errors(member.__func__)))
+        elif isinstance(member, property) and member.fget is not None:
+            setattr(cls, name, property(plain_errors(member.fget), doc=member.__doc__))
+        elif isfunction(member):
+            setattr(cls, name, plain_errors(member))
+    return cls
+
+
+@front_door
 @dataclass(frozen=True)
 class ShopBase:
     """What all that is done for a shop starts from; :class:`molar.Shop` says what the fields are."""
@@ -28,10 +68,17 @@ class ShopBase:
     settings_file: Path | None = None
     display: Display | None = None
 
+    def __init_subclass__(cls) -> None:
+        front_door(cls)
+
     def __post_init__(self) -> None:
-        for name in ("catalogue", "workspace", "settings_file"):  # whoever writes in a notebook says "shop"
-            if isinstance(place := getattr(self, name), str):
-                object.__setattr__(self, name, Path(place))
+        for name in (
+            "catalogue",
+            "workspace",
+            "settings_file",
+        ):  # a program may say "shop", and go elsewhere
+            if (place := getattr(self, name)) is not None:
+                object.__setattr__(self, name, absolute(Path(place)))
         if self.catalogue is not None and self.catalogue.is_file():
             from molar_retrieval.catalog.sources import folder_of
 

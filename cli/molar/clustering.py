@@ -4,7 +4,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from molar.base import ShopBase
+from molar.base import ShopBase, front_door
 from molar.choosing import may_be_set
 from molar_retrieval.errors import MissingArtefactError
 
@@ -70,6 +70,7 @@ class ClusterStatus:
         return asdict(self) | {"nodes": [asdict(node) for node in self.nodes]}
 
 
+@front_door
 @dataclass(frozen=True)
 class Cluster:
     """The machines that do what one would be long at, by Ray."""

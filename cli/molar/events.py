@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from molar.base import ShopBase
+from molar.base import ShopBase, front_door
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.work_log import recorded
@@ -22,6 +22,7 @@ _ROWS = 10_000
 _EXPORTED = {"seq", "received"}  # columns that only an export has
 
 
+@front_door
 @dataclass(frozen=True)
 class Events:
     """What people and the catalogue did, appended and never changed; the lines of the log are one for each item."""

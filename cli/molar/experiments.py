@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from molar.base import front_door
 from molar.planning import Planning
 from molar_retrieval.availability import moment
 from molar_retrieval.experiments.definition import Experiment, Segment
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from molar_eval.experiments.results import ExperimentResults
 
 
+@front_door
 @dataclass(frozen=True)
 class Experiments(Planning):
     """What can be seen of a change by comparing people who have it with people who do not."""

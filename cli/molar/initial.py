@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from molar.base import Display
+from molar.base import Display, plain_errors
 from molar.shop import Shop
 from molar_retrieval.binding import workspace_for
 
@@ -72,6 +72,7 @@ class Initial:
         return [f"{name!r} is kept as words, not as numbers: {why}; {remedy}" for name, why, remedy in remedies]
 
 
+@plain_errors
 def init(
     *files: str | Path,
     items: str | Path | None = None,

@@ -136,7 +136,9 @@ def introduce(
     workspace = shop.opened()
     with ExperimentStore(workspace) as store:
         if store.all():
-            raise RequestError("an introduction was played in this shop before", "name a new folder: molar demo FOLDER")
+            raise RequestError(
+                "an introduction was played in this shop before", "name a new folder: `molar demo FOLDER`"
+            )
     known = plan_shop(facts.seed, items=facts.items, users=facts.users)
     last = max(purchase.timestamp for user in known.users for purchase in user.purchases)
     life = DailyLife(with_visitors(known, visitors), (last // DAY + 1) * DAY, days, seed, PICKY)

@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from molar.base import front_door
 from molar.serving import Serving
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from molar_retrieval.workspace import Workspace
 
 
+@front_door
 @dataclass(frozen=True)
 class Planning:
     """What an experiment with the people of a shop would take."""

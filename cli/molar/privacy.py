@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from molar.base import ShopBase
+from molar.base import ShopBase, front_door
 from molar.rotating import Rotating
 from molar.sharing import Sharing
 from molar_retrieval import bounds
@@ -32,6 +32,7 @@ _PATIENT = 60.0
 """Seconds that a server may take to look through a collection without an index."""
 
 
+@front_door
 @dataclass(frozen=True)
 class Privacy(Rotating, Sharing):
     """Where a person lies, and what is stored on them."""

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from molar.base import ShopBase
+from molar.base import ShopBase, front_door
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.rotating import RotationReport
 
 
+@front_door
 @dataclass(frozen=True)
 class Rotating:
     """Names people otherwise."""

@@ -207,7 +207,7 @@ class Serving(ShopBase):
         from molar_retrieval.runner import InThisProcess
 
         settings = self._settings(index=to).index
-        _server_of(settings, "molar index push --to http://host:6333")
+        _server_of(settings, "name one: `molar index push --to http://host:6333`")
         with self.progress() as progress:
             runner = runner_of(self, on, InThisProcess(), MANY_SENT)
             return push(

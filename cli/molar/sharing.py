@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molar.base import ShopBase
+from molar.base import ShopBase, front_door
 from molar_retrieval.errors import RequestError, SettingsError
 from molar_retrieval.work_log import recorded
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from molar_retrieval.statistics.sharing import SharedFile
 
 
+@front_door
 @dataclass(frozen=True)
 class Sharing:
     """Tells other shops what they can add to their own."""

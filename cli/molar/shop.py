@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from molar.base import plain_errors
 from molar.clustering import Cluster
 from molar.events import Events
 from molar.experiments import Experiments
@@ -110,6 +111,7 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
         return cls(root / "catalog", root / DEFAULT_NAME)
 
 
+@plain_errors
 def open_shop(
     catalogue: str | Path, *, workspace: str | Path | None = None, settings_file: str | Path | None = None
 ) -> Shop:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molar.base import Display, shown_by
+from molar.base import Display, plain_errors, shown_by
 from molar.shop import Shop
 from molar_retrieval.binding import DEFAULT_NAME
 from molar_retrieval.errors import RequestError
@@ -74,6 +74,7 @@ class Demo:
         return introduce(self.shop, self.facts, days, seed, harmful=harmful)
 
 
+@plain_errors
 def demo(
     folder: str | Path = "molar-demo",
     *,
@@ -102,7 +103,7 @@ def demo(
     root = Path(folder)
     catalogue, workspace = root / "shop", root / DEFAULT_NAME
     if root.exists() and any(root.iterdir()) and not workspace.exists() and not catalogue.exists():
-        raise RequestError(f"{root} is not empty and holds no demo", "name a new folder: molar demo FOLDER")
+        raise RequestError(f"{root} is not empty and holds no demo", "name a new folder: `molar demo FOLDER`")
     facts = write_demo_shop(catalogue, seed=seed, items=items, users=users, arriving=arriving)
     return Demo(Shop(catalogue, workspace, display=display), facts)
 
@@ -117,6 +118,7 @@ def demo_beside(workspace: Path) -> Path:
     return catalogue
 
 
+@plain_errors
 def import_dataset(
     format: str,
     source: str | Path,

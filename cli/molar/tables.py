@@ -24,14 +24,17 @@ def write_catalogue(
 
     ``tables`` are, by name, a data frame (whatever speaks the Arrow PyCapsule interface), a file, rows or columns, with
     ``columns`` called as in ``catalog.toml``. Photos are linked where the file system can, else copied. Raises
-    :class:`DataError` if the folder holds something else, or a table is none.
+    :class:`DataError` if the folder holds something else, or a table is none or has no ids, and :class:`SettingsError`
+    if ``columns`` say what ``catalog.toml`` cannot say; nothing is written then.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
         raise DataError(f"{folder} is not empty and was not made by from_tables", "name a new folder: folder=…")
+    tables = {name: _read(source, name) for name, source in tables.items()}
+    _require_ids(tables, columns or {})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).touch()
     for name, source in tables.items():
-        kept = None if source is None else Path(source).suffix if isinstance(source, str | Path) else ".parquet"
+        kept = None if source is None else source.suffix if isinstance(source, Path) else ".parquet"
         for ending in _ENDINGS:
             if ending != kept:
                 (folder / f"{name}{ending}").unlink(missing_ok=True)
@@ -62,16 +65,52 @@ def as_table(source: Any, name: str) -> "pa.Table":
     return table.drop_columns(index).replace_schema_metadata(None)
 
 
-def _write(folder: Path, name: str, source: Any) -> None:
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if path.suffix not in _ENDINGS or not path.is_file():
-            raise DataError(f"{path} is no table", f"name a file ending in {', '.join(_ENDINGS)}")
-        _bring(path, folder / f"{name}{path.suffix}")
+def _read(source: Any, name: str) -> "Path | pa.Table | None":
+    if source is None:
+        return None
+    if not isinstance(source, str | Path):
+        return as_table(source, name)
+    path = Path(source)
+    if path.suffix not in _ENDINGS or not path.is_file():
+        raise DataError(f"{path} is no table", f"name a file ending in {', '.join(_ENDINGS)}")
+    return path
+
+
+def _require_ids(tables: "Mapping[str, Path | pa.Table | None]", columns: Mapping[str, Mapping[str, str]]) -> None:
+    """Every table has the ids of its rows: where ``columns`` say, else under a well-known name."""
+    from molar_retrieval.catalog.names import ITEM_ID, LOG_ITEM_ID, USER_ID, well_known
+    from molar_retrieval.catalog.sources import open_source
+    from molar_retrieval.catalog.spec import CatalogueSettings
+    from molar_retrieval.settings import validated
+
+    settings = validated(CatalogueSettings, columns, "columns")
+    ids: dict[str, dict[str, tuple[str, ...]]] = {
+        ITEMS: {"item_id": ITEM_ID},
+        INTERACTIONS: {"user_id": USER_ID, "item_id": LOG_ITEM_ID},
+        USERS: {"user_id": (*USER_ID, "id")},
+    }
+    for name, table in tables.items():
+        if table is None:
+            continue
+        said = getattr(settings, name)
+        names = open_source(table, said.encoding).names if isinstance(table, Path) else table.column_names
+        for role, known in ids[name].items():
+            wanted = getattr(said, role)
+            if wanted not in names if wanted else well_known(known, names) is None:
+                shown = f"its columns are {', '.join(names)}" if names else "it has no columns"
+                raise DataError(
+                    f"the table {name} has no column {wanted or role!r}; {shown}",
+                    f'rename one, or say which it is: columns={{"{name}": {{"{role}": "{(names or ("…",))[0]}"}}}}',
+                )
+
+
+def _write(folder: Path, name: str, table: "Path | pa.Table") -> None:
+    if isinstance(table, Path):
+        _bring(table, folder / f"{name}{table.suffix}")
         return
     import pyarrow.parquet as pq
 
-    table, target = as_table(source, name), folder / f"{name}.parquet"
+    target = folder / f"{name}.parquet"
     if target.exists() and pq.read_table(target).equals(table):
         return
     partial = target.with_suffix(".partial")

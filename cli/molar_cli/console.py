@@ -152,7 +152,11 @@ class Console:
             self.document({"error": redacted(message), "hint": redacted(hint), "code": code})
 
     def traceback(self) -> None:
-        """Show the exception being handled, and those that led to it."""
+        """Show the exception being handled, and those that led to it, which the front door hides."""
+        error = sys.exception()
+        while error is not None:
+            error.__suppress_context__ = error.__cause__ is not None
+            error = error.__cause__ or error.__context__
         self._err.print(Text(_said(traceback.format_exc())), soft_wrap=True)
 
     def listen(self) -> None:

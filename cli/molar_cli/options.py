@@ -27,7 +27,7 @@ def said_of_many(values: Sequence[str]) -> list[str]:
 WorkspaceOption = Annotated[
     Path | None,
     option(
-        "Where results live; default: the nearest .molar here or above.",
+        "Where results live; default: .molar here. Commands that only read look in the folders above, too.",
         "--workspace",
         "-w",
         metavar="DIR",

@@ -17,7 +17,7 @@ from molar_cli.console import Console
 from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
 from molar_retrieval.binding import DEFAULT_NAME, is_workspace, nearest_workspace, workspace_for
 from molar_retrieval.disk import fault
-from molar_retrieval.errors import MolarError
+from molar_retrieval.errors import MolarError, SettingsError
 from molar_retrieval.workspace import Workspace, checked
 
 if TYPE_CHECKING:
@@ -32,6 +32,23 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "debug": (DebugOption, False),
 }
 """The options of every command, with their defaults."""
+
+READ = (
+    "query", "recommend", "export", "doctor", "index list", "index verify", "index diff", "index size", "events tail",
+    "events export", "experiment plan", "experiment status", "experiment report", "experiment export", "keys list",
+    "cluster status", "privacy scan", "privacy export", "privacy pseudonym", "privacy report", "privacy ledger",
+    "privacy certificate", "privacy forecast", "privacy audit",
+)  # fmt: skip
+"""Commands that change nothing in the workspace: they take the nearest one, here or above."""
+WRITE = (
+    "check", "embed", "finetune", "cf", "align", "tune", "update", "serve", "evaluate", "index rollback", "index push",
+    "index prune", "events append", "events compact", "experiment start", "experiment check", "experiment advance",
+    "experiment stop", "experiment assign", "keys add", "keys revoke", "cluster up", "cluster down", "privacy forget",
+    "privacy object", "privacy prune", "privacy rotate", "privacy share", "workspace move",
+)  # fmt: skip
+"""Commands that change it, or what is served from it: one above the current folder must be named."""
+OF_NO_WORKSPACE = "demo", "init", "import"
+"""Commands that look for none."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -68,12 +85,14 @@ def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
             for name, (kind, default) in _SHARED.items()
             if name not in without
         ]
-        parameters = [*list(signature(body).parameters.values())[1:], *shared]
+        called = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        parameters = [called, *list(signature(body).parameters.values())[1:], *shared]
 
-        def run_in_session(**said: Any) -> None:
+        def run_in_session(context: typer.Context, **said: Any) -> None:
             common = {option.name: said.pop(option.name) for option in shared}
             catalogue = said.get("catalog") or said.get("catalogue")
-            with session(**common, catalogue=catalogue, found="workspace" not in without) as run:
+            name = context.command_path.partition(" ")[2]
+            with session(name, **common, catalogue=catalogue) as run:
                 body(run, **said)
 
         run_in_session.__name__, run_in_session.__doc__ = body.__name__, body.__doc__
@@ -86,6 +105,7 @@ def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
 
 @contextmanager
 def session(
+    name: str,
     workspace: Path | None = None,
     settings: Path | None = None,
     *,
@@ -93,12 +113,12 @@ def session(
     quiet: bool = False,
     debug: bool = False,
     catalogue: Path | None = None,
-    found: bool = True,
 ) -> Iterator[Session]:
-    """Run a command's body; errors become two lines and an exit code, 130 when interrupted, 143 when terminated.
+    """Run the body of the command ``name``; errors become two lines and an exit code.
 
-    With ``json`` they are the document on standard output as well, unless the result stands there already. Without a
-    ``workspace`` it is the catalogue's, or the nearest one, unless none is to be ``found``.
+    That is 130 when interrupted, 143 when terminated. With ``json`` they are the document on standard output as well,
+    unless the result stands there already. Without a ``workspace`` it is the catalogue's, or the nearest one; a command
+    that writes takes none above the current folder.
     """
     console = Console(as_json=json, quiet=quiet)
     console.listen()
@@ -107,8 +127,8 @@ def session(
         root = Path.cwd() / DEFAULT_NAME
         if workspace is not None:
             root = checked(workspace).resolve()
-        elif found:
-            root = _found(catalogue, console)
+        elif name not in OF_NO_WORKSPACE:
+            root = _found(name, catalogue, console)
         with _terminable():
             yield Session(checked(root), console, settings)
     except KeyboardInterrupt as error:
@@ -132,8 +152,11 @@ def session(
         raise typer.Exit(code) from error
 
 
-def _found(catalogue: Path | None, console: Console) -> Path:
-    """The workspace of a catalogue, or the nearest one; which it is, is told where it is not plain."""
+def _found(name: str, catalogue: Path | None, console: Console) -> Path:
+    """The workspace of a catalogue, or the nearest one; which it is, is told where it is not plain.
+
+    A SettingsError says that it is above the current folder, and the command ``name`` writes.
+    """
     here = Path.cwd()
     if catalogue is None:
         root = nearest_workspace(here)
@@ -142,6 +165,13 @@ def _found(catalogue: Path | None, console: Console) -> Path:
 
         root = workspace_for(folder_of(catalogue), here)
     if root.parent != here and is_workspace(root):
+        if name not in READ:
+            raise SettingsError(
+                f"the nearest workspace is {root}, above this folder, and `molar {name}` writes into none that is not"
+                " named",
+                f"if it is meant, add --workspace {root}, or run the command in {root.parent}; a workspace of this"
+                " folder is made by `molar embed CATALOG --workspace .molar`",
+            )
         console.note(f"workspace: {root}, of the shop {Workspace(root).catalogue}")
     elif root.name != DEFAULT_NAME:
         console.note(f"workspace: {root.name}, as another shop of this folder has {DEFAULT_NAME}")

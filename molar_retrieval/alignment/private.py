@@ -122,7 +122,7 @@ def _refuse_other_encoder(statistics: Manifest, embedded: Manifest) -> None:
         raise StaleArtefactError(
             f"the statistics were released in terms of vectors of {told['name']}, and those of the workspace are by"
             f" {now['name']}",
-            "run `molar align --privacy`, which releases anew, or embed with the former encoder",
+            "run `molar align --privacy EPSILON`, which releases anew, or embed with the former encoder",
         )
 
 

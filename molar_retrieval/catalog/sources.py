@@ -102,7 +102,7 @@ def folder_of(path: Path) -> Path:
     words = f"{path} is a file that no {FILE_NAME} names, and a catalogue is a folder"
     if _by_name(path.parent, "items") is not None:
         raise DataError(words, f"name the folder: {path.parent}")
-    raise DataError(words, f"let `molar init` write one: molar init {path}, with the log of purchases if there is one")
+    raise DataError(words, f"let `molar init {path}` write one, with the log of purchases beside it if there is one")
 
 
 def _all_named(folder: Path) -> list[Path]:

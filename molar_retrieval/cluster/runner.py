@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from threading import current_thread, main_thread
 from typing import Any
@@ -13,7 +12,7 @@ from molar_retrieval.cluster.address import ClusterAddress, require_ray
 from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import Progress
 from molar_retrieval.runner import Runner, Shard, ShardJob
-from molar_retrieval.workers import Workers, begin_watching, packed
+from molar_retrieval.workers import IsolatedContext, Workers, begin_watching, packed
 
 _LEAVE = 15.0  # seconds that the process in between has to take its leave of the cluster
 
@@ -41,7 +40,7 @@ def heard(address: ClusterAddress, progress: Progress, work: Callable[..., None]
     It does the ``work``, which gets the other end of the connection as its last argument, tells errors, sentences for
     the progress and what is yielded here, and None at the end. It ends with this process, and where nobody listens.
     """
-    context = get_context("spawn")
+    context = IsolatedContext()
     ours, theirs = context.Pipe()
     by_main = current_thread() is main_thread()
     process = context.Process(target=begin_watching, args=(packed(work, *arguments), by_main, theirs), daemon=True)

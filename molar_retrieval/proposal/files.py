@@ -37,7 +37,7 @@ def tables_of(named: Sequence[Path]) -> list[Path]:
         inside = sorted(file for file in path.iterdir() if file.suffix.lower() in FORMATS) if path.is_dir() else [path]
         found += [file for file in inside if file not in found]
     if not found:
-        raise SettingsError("no table was named", "name them: molar init orders.csv products.csv")
+        raise SettingsError("no table was named", "name them: `molar init orders.csv products.csv`")
     if len(found) > len(STEMS):
         listed = ", ".join(path.name for path in found[:6])
         hint = "name one file with the items, one with the purchases and, if you have it, one with the users"

@@ -130,7 +130,7 @@ class SampledTable:
 def sampled(path: Path, most: int = ROWS) -> SampledTable:
     """Read the first rows of a table; a DataError if it cannot be read, is empty, or has no line of column names."""
     if not path.is_file():
-        raise DataError(f"there is no file {path}", "name your tables: molar init orders.csv products.csv")
+        raise DataError(f"there is no file {path}", "name your tables: `molar init orders.csv products.csv`")
     encoding = encoding_of(path) if reader_of(path) is CsvSource else "utf-8"
     source = open_source(path, encoding)
     names = source.names

@@ -144,7 +144,7 @@ def _parts(
                 for part in pool.map(_look, chunks):
                     yield part
                     done += 1
-        except BrokenProcessPool:  # one was killed, or the caller's script starts anew when it is imported
+        except BrokenProcessPool:  # one was killed
             progress.note("a process that measures photos ended: going on in this one")
     _begin(str(folder), hashes)
     yield from map(_look, chunks[done:])

@@ -6,13 +6,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Any
 
-from molar_retrieval.workers import begin_watching, packed
+from molar_retrieval.workers import IsolatedProcess, begin_watching, packed
 
 _AGAIN = 1.0  # seconds between a worker that died as soon as it was started, and the next one
 _log = logging.getLogger("molar.serving")
@@ -43,7 +41,7 @@ class Supervisor:
     ) -> None:
         self._work, self._listening, self._ending = packed(work, *arguments), listening, ending
         self._count, self._died = count, died
-        self._running: dict[SpawnProcess, float] = {}
+        self._running: dict[IsolatedProcess, float] = {}
         self._over = False
         self._woken, self._wake = socket.socketpair()
 
@@ -65,7 +63,7 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _start(self) -> None:
-        process = get_context("spawn").Process(target=begin_watching, args=(self._work, True, self._listening))
+        process = IsolatedProcess(target=begin_watching, args=(self._work, True, self._listening))
         process.start()
         self._running[process] = time.monotonic()
 

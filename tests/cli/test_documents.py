@@ -1,13 +1,18 @@
 """The documents tell the truth: README commands run, the CLI reference is that of the commands."""
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from warm import MOLAR
 
+import molar
 from molar_indexes.server.config import go_together
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,23 +42,30 @@ def test_the_readme_commands_run_word_for_word(walked):
 
 TABLES = """
 import pandas as pd
-items = "few.parquet"
-few = pd.read_parquet("items.parquet").head(80)
-few.to_parquet(items)
+items = pd.read_parquet("items.parquet")
 interactions = pd.read_parquet("interactions.parquet").replace({"user_id": {"u0001": "u1"}})
-interactions = interactions[interactions["item_id"].isin(few["item_id"])]
 """
 
 
 @pytest.mark.slow
-def test_the_readme_python_runs_word_for_word(walked, warm, tmp_path):
-    folder, _ = walked
+def test_the_readme_python_runs_word_for_word_as_a_plain_script_of_a_shop_of_1500_users(tmp_path):
+    molar.demo(tmp_path / "demo", items=80, users=1500)
     (code,) = fences("python")
-    program = tmp_path / "program.py"
-    program.write_text(f"{TABLES}{code}\nprint(answer.to_pandas())", "utf-8")
-    done = warm.run(program, cwd=folder / "molar-demo" / "shop", MOLAR_ALIGN_EPOCHS="1")
+    (program := tmp_path / "program.py").write_text(f"{TABLES}{code}\nprint(answer.to_pandas())", "utf-8")
+    done = subprocess.run(
+        [sys.executable, program], cwd=tmp_path / "demo" / "shop", env={**os.environ, "MOLAR_ALIGN_EPOCHS": "1"},
+        capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "[10 rows x" in done.stdout
+    assert not re.search("Traceback|Error|Warning", done.stderr), done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_of_1500_users_runs_in_a_relative_folder(warm, tmp_path):
+    done = warm.run(MOLAR, "demo", "made/demo", "--items", 80, "--users", 1500, cwd=tmp_path, MOLAR_ALIGN_EPOCHS="1")
+    assert done.returncode == 0, done.stderr
+    assert "1500 users" in done.stdout
 
 
 def test_the_first_five_minutes_are_five():

@@ -46,7 +46,7 @@ def test_settings_of_another_file_hold_for_the_whole_command(tmp_path, monkeypat
     monkeypatch.setenv("MOLAR_INDEX_URL", "http://127.0.0.1:1")
     done = CliRunner().invoke(app, ["doctor", "--settings", "other.toml", "--json"])
     said = json.loads(done.stdout)["sections"]
-    assert said["places"]["settings"]["value"] == {"file": "other.toml", "given": ["index"]}
+    assert said["places"]["settings"]["value"] == {"file": str(tmp_path / "other.toml"), "given": ["index"]}
     assert said["server"]["address"]["state"] == "broken"
     done = CliRunner().invoke(app, ["doctor", "--settings", "other.toml", "--index", "local", "--json"])
     assert "server" not in json.loads(done.stdout)["sections"]
@@ -55,7 +55,7 @@ def test_settings_of_another_file_hold_for_the_whole_command(tmp_path, monkeypat
     assert "server" not in said
     assert said["places"]["settings"]["value"] == {"file": None, "given": []}
     done = CliRunner().invoke(app, ["doctor", "--settings", "none.toml", "--quiet"])
-    assert "there is no settings file none.toml" in done.stdout
+    assert f"there is no settings file {tmp_path / 'none.toml'}" in done.stdout
 
 
 WITH_JSON = {name: options for name, options in commands(typer.main.get_command(app)) if "--json" in options}

@@ -1,5 +1,8 @@
 """Settings: presets under what is given, names from the environment, errors that name what was meant."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from molar_retrieval.config import AlignSettings, IndexSettings, MolarSettings, with_preset
@@ -112,8 +115,37 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(tmp_path):
         load(tmp_path, "[align]\nexpert = ['linear']\n")
     assert "align.expert" in caught.value.message
     assert "'experts'" in caught.value.hint
-    with pytest.raises(SettingsError, match="MOLAR_ALIGNN_EPOCHS"):
-        load(tmp_path, environ={"MOLAR_ALIGNN_EPOCHS": "3"})
+    with pytest.raises(SettingsError, match="MOLAR_ALIGN_EPOCH") as caught:
+        load(tmp_path, "", environ={"MOLAR_ALIGN_EPOCH": "3"})
+    assert "'epochs'" in caught.value.hint
+    assert "molar.toml" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["MOLAR_ALIGNN_EPOCHS", "MOLAR_ALING_EPOCHS", "MOLAR_ALIN_EPOCHS"])
+def test_a_misspelled_section_of_a_variable_is_an_error_that_names_the_nearest(tmp_path, name):
+    with pytest.raises(SettingsError, match=name) as caught:
+        load(tmp_path, environ={name: "3"})
+    assert "MOLAR_ALIGN_EPOCHS" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["MOLAR_KEY", "MOLAR_HOME", "MOLAR_SERVICE_HOST", "MOLAR_PORT_8080_TCP"])
+def test_a_variable_that_is_no_setting_is_ignored(tmp_path, name):
+    assert load(tmp_path, environ={name: "x"}) == load(tmp_path)
+
+
+def test_every_variable_that_the_documents_name_is_known(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    files = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("deploy/*"), root / "Dockerfile"]
+    texts = "\n".join(path.read_text("utf-8") for path in files)
+    names = set(re.findall(r"\bMOLAR_[A-Z_]*[A-Z]\b", texts)) - {"MOLAR_SECTION_KEY"}
+    assert {"MOLAR_KEY", "MOLAR_ALIGN_EPOCHS", "MOLAR_WORKSPACE"} <= names
+    refused = []
+    for name in names:
+        try:
+            load(tmp_path, environ={name: "1"})
+        except SettingsError as error:
+            refused.append(error.message)
+    assert [message for message in refused if "unknown" in message] == []  # a wrong value is no matter here
 
 
 def test_another_preset_keeps_the_machine_and_the_seed():

@@ -28,6 +28,7 @@ READERS = {
 DOORS = {
     "molar.events": "of the events that it brings, EventLog names the people",
     "molar.introducing.outside": "names them",
+    "molar.tables": "reads the names of columns, and no ids",
     "molar_eval.experiments.past": "names them",
     "molar_eval.kpi.impressions": "reads them for kpi.shown",
     "molar_eval.kpi.shown": "names them",
@@ -135,6 +136,19 @@ def test_scripts_import_what_there_is():
                     if not (within and find_spec(f"{node.module}.{name}"))
                 ]
     assert lost == []
+
+
+def test_processes_are_started_by_one_module_which_keeps_the_program_out_of_them():
+    starts = re.compile(
+        r"\b(get_context|ProcessPoolExecutor|set_start_method)\b|multiprocessing import .*\b(Process|Pool)\b"
+    )
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ROOTS.values()
+        for path in folder.rglob("*.py")
+        if starts.search(path.read_text("utf-8"))
+    }
+    assert found == {"molar_retrieval/workers.py"}
 
 
 def test_people_come_in_through_doors_alone(modules):

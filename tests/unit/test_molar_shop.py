@@ -4,12 +4,14 @@ import inspect
 import json
 import subprocess
 import sys
+import traceback
 from html.parser import HTMLParser
 
 import pyarrow.parquet as pq
 import pytest
 
 import molar
+from molar_retrieval.binding import Binding
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError
 
 
@@ -100,6 +102,53 @@ def test_what_was_not_made_yet_is_named(tmp_path, trained):
         molar.Shop(trained.shop, tmp_path / ".molar").query("u")
 
 
+def test_a_fresh_shop_says_which_calls_make_what_is_missing(tmp_path):
+    shop = molar.Shop.from_tables([{"item_id": "1", "title": "a mug"}], folder=tmp_path / "shop")
+    with pytest.raises(MissingArtefactError) as error:
+        shop.query("u1")
+    told = "".join(traceback.format_exception(error.value))
+    assert "`shop.embed()`" in told
+    assert "`shop.align()`" in told
+    assert "molar embed" not in told
+
+
+def _damaged(tmp_path, name, data=b"no such thing"):
+    (path := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+WRONG = {
+    "preset": lambda shop, _: shop.align(preset="fasst"),
+    "condition": lambda shop, _: shop.query("u1", where="price <"),
+    "no table": lambda _, tmp: molar.Shop.from_tables(7, folder=tmp / "x"),
+    "uneven columns": lambda _, tmp: molar.Shop.from_tables({"item_id": [1], "title": [1, 2]}, folder=tmp / "x"),
+    "damaged table": lambda _, tmp: molar.Shop.from_tables(_damaged(tmp, "items.parquet"), folder=tmp / "x"),
+    "unknown meaning": lambda _, tmp: molar.Shop.from_tables(
+        [{"item_id": "1"}], folder=tmp / "x", columns={"items": {"idd": "item_id"}}
+    ),
+    "damaged events": lambda shop, tmp: shop.events.append(_damaged(tmp, "events.parquet")),
+    "damaged log": lambda shop, _: _damaged(shop.workspace, "events/log.sqlite") and shop.events.tail(),
+    "damaged settings": lambda shop, tmp: (
+        molar.Shop(shop.catalogue, shop.workspace, _damaged(tmp, "other.toml", b"[align")).settings
+    ),
+    "damaged record": lambda shop, _: _damaged(shop.workspace, "workspace.json") and shop.query("u1"),
+    "damaged shop": lambda shop, _: _damaged(shop.catalogue, "items.parquet") and shop.embed(),
+    "table to propose": lambda _, tmp: molar.init(_damaged(tmp, "orders.parquet")),
+    "data set": lambda _, tmp: molar.import_dataset("movielens", tmp, tmp / "there"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_an_error_of_a_call_brings_no_traceback_of_a_library_along(wrong, tmp_path):
+    shop = molar.Shop.from_tables([{"item_id": "1", "price": 2.5}], folder=tmp_path / "shop")
+    Binding.of(shop.workspace, shop.catalogue).write(shop.workspace)
+    with pytest.raises(molar.MolarError) as error:
+        wrong(shop, tmp_path)
+    assert error.value.hint
+    assert "".join(traceback.format_exception(error.value)).count("Traceback (most recent call last)") == 1
+
+
 METHODS = [name for name, _ in inspect.getmembers(molar.Shop, inspect.isfunction) if name[0] != "_"]
 
 
@@ -141,6 +190,32 @@ def test_the_front_door_and_the_commands_open_without_the_settings():
         "assert not {'molar_retrieval.config', 'torch', 'qdrant_client'} & set(sys.modules); molar.Settings()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_relative_folder_is_that_of_the_moment_whatever_the_size_of_the_shop_and_wherever_the_program_goes(
+    tmp_path, monkeypatch
+):
+    users, items = [f"u{n}" for n in range(1100)], [{"item_id": str(n), "title": f"thing {n}"} for n in range(40)]
+    log = [
+        {"user_id": user, "item_id": str((n + step) % 40), "timestamp": f"2025-01-{step + 1:02d}"}
+        for n, user in enumerate(users)
+        for step in (0, 1, 3)
+    ]
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    shop = molar.Shop.from_tables(items, log)
+    shop.embed()
+    shop.align(preset="fast", epochs=1)
+    first = shop.query("u7", k=3)
+    monkeypatch.chdir(elsewhere)
+    assert shop.query("u7", k=3).to_dict()["items"] == first.to_dict()["items"]
+    shop.embed()
+    shop.align(preset="instant")
+    assert list(elsewhere.iterdir()) == []
+    opened = molar.open("../molar-shop/catalog")
+    monkeypatch.chdir(tmp_path)
+    assert opened.workspace == shop.workspace == tmp_path / "molar-shop" / ".molar"
+    assert len(opened.query("u7", k=3).items) == 3
 
 
 def test_a_place_may_be_a_text(trained, tmp_path):

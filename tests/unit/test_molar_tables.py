@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar.tables import as_table, write_catalogue
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, SettingsError
 
 ROWS = [{"item_id": "007", "title": "Mug"}, {"item_id": "8", "title": None}]
 
@@ -75,3 +75,39 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
 def test_a_file_that_is_no_table_is_refused(tmp_path, name):
     with pytest.raises(DataError, match="is no table"):
         write_catalogue(tmp_path / "shop", {"items": tmp_path / name}, None, None)
+
+
+@pytest.mark.parametrize(
+    ("tables", "role", "columns", "named"),
+    [
+        ({"items": [{"article": "1", "title": "Mug"}]}, "item_id", {}, "article, title"),
+        ({"items": ROWS, "interactions": [{"buyer": "u", "item_id": "8"}]}, "user_id", {}, "buyer, item_id"),
+        ({"items": ROWS, "interactions": [{"user_id": "u", "article": "8"}]}, "item_id", {}, "user_id, article"),
+        ({"items": ROWS, "users": [{"country": "FR"}]}, "user_id", {}, "country"),
+        ({"items": ROWS}, "article", {"items": {"item_id": "article"}}, "item_id, title"),
+        ({"items": []}, "item_id", {}, "no columns"),
+    ],
+)
+def test_a_table_without_ids_is_refused_with_its_columns_and_the_remedy_before_anything_is_written(
+    tmp_path, tables, role, columns, named
+):
+    with pytest.raises(DataError, match=list(tables)[-1]) as error:
+        write_catalogue(tmp_path / "shop", tables, None, columns)
+    assert repr(role) in error.value.message
+    assert named in error.value.message
+    assert "columns={" in error.value.hint
+    assert not (tmp_path / "shop").exists()
+
+
+def test_a_file_without_ids_is_refused_by_its_header(tmp_path):
+    file = tmp_path / "products.csv"
+    file.write_text("article,title\n007,Mug\n")
+    with pytest.raises(DataError, match="article, title"):
+        write_catalogue(tmp_path / "shop", {"items": file}, None, None)
+    write_catalogue(tmp_path / "shop", {"items": file}, None, {"items": {"item_id": "article"}})
+    assert (tmp_path / "shop" / "items.csv").read_text() == file.read_text()
+
+
+def test_columns_that_mean_nothing_are_refused(tmp_path):
+    with pytest.raises(SettingsError, match="itms"):
+        write_catalogue(tmp_path / "shop", {"items": ROWS}, None, {"itms": {"item_id": "item_id"}})

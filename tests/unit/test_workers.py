@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 import time
 
 import pytest
@@ -35,6 +37,38 @@ def test_an_error_in_the_block_does_not_wait_for_them():
     assert time.monotonic() - begun < 30
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+
+
+PLAIN = """
+print("begun")
+from molar_retrieval.workers import Workers
+with Workers(2, int) as workers:
+    print(sorted(workers.map(abs, range(-3, 0))))
+"""
+OWN_PROCESSES = """
+from multiprocessing import get_context
+from molar_retrieval.workers import Workers
+
+def twice(number):
+    return 2 * number
+
+if __name__ == "__main__":
+    with Workers(1, int) as workers:
+        print(workers.submit(abs, -1).result())
+    with get_context("spawn").Pool(1) as pool:
+        print(pool.map(twice, [1, 2]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "printed"),
+    [(PLAIN, "begun\n[1, 2, 3]\n"), (OWN_PROCESSES, "1\n[2, 4]\n")],
+    ids=["no guard", "processes of its own"],
+)
+def test_a_plain_script_is_not_imported_by_the_processes_that_work_for_it(tmp_path, program, printed):
+    (script := tmp_path / "script.py").write_text(program)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
 
 
 @pytest.mark.parametrize("error", [BackendError("a", "b"), ImageError("broken", "x.jpg")])

@@ -9,7 +9,7 @@ from typing import Any
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar.doctor.places import folder_size
 from molar_retrieval import inventory
-from molar_retrieval.binding import Binding
+from molar_retrieval.binding import Binding, is_unrecorded, is_workspace, no_workspace
 from molar_retrieval.errors import MissingArtefactError, MolarError
 from molar_retrieval.json_lines import chain_faults, chain_head
 from molar_retrieval.manifest import MAKERS, OTHERS, Manifest
@@ -28,7 +28,10 @@ def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
     Nothing is told where there is no workspace. ``deep`` reads every byte, and compares photos, too, not the files'
     names, sizes and times only.
     """
-    if not (root / "workspace.json").exists():
+    if is_unrecorded(root):
+        wrong = no_workspace(root)
+        yield entry("folder", "unknown", broken(wrong.message, wrong.hint))
+    if not is_workspace(root):
         return
     workspace = Workspace(root)
     yield _catalogue_folder(workspace)
@@ -50,7 +53,7 @@ def generations(root: Path, deep: bool) -> Iterator[Entry]:
     """All generations; the live one is tried. ``deep`` reads every byte, vector and user of all of them."""
     from molar_indexes.generations import list_generations
 
-    if not (root / "workspace.json").exists():
+    if not is_workspace(root):
         return
     workspace = Workspace(root)
     lines = list_generations(workspace)

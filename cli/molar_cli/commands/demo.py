@@ -35,6 +35,8 @@ def demo(
         "molar-demo"
     ),
     seed: Annotated[int, typer.Option(help="Another seed makes another shop.")] = 7,
+    items: Annotated[int, typer.Option(help="How many items it has.")] = 400,
+    users: Annotated[int, typer.Option(help="How many users it has.")] = 800,
     days: Annotated[int | None, option("Let it live for so many days, and write days.html.", metavar="DAYS")] = None,
     experiment: Annotated[
         bool, option("In 60 days, or so many, introduce other lists by stages.", "--experiment")
@@ -52,6 +54,8 @@ def demo(
 
     Example: [bold]molar demo[/]
 
+    Example: [bold]molar demo larger --items 1000 --users 5000[/]
+
     Example: [bold]molar demo a-fortnight --days 14[/]
 
     Example: [bold]molar demo an-introduction --days 60 --experiment[/]
@@ -63,7 +67,8 @@ def demo(
     _check(run, days, serve=serve, experiment=experiment, harmful=harmful)
     if experiment and days is None:
         days = _INTRODUCTION
-    made = write_demo(folder, seed=seed, arriving=days is not None, display=run.console.progress)
+    arriving, display = days is not None, run.console.progress
+    made = write_demo(folder, items=items, users=users, seed=seed, arriving=arriving, display=display)
     if run.console.as_json:
         _document(run, made, days, experiment=experiment, harmful=harmful)
         return

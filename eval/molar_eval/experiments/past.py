@@ -114,7 +114,7 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
 
 
 def _nothing(catalogue: Catalogue) -> DataError:
-    hint = "put interactions.parquet, .csv or .jsonl there, or append purchases: molar events append FILE"
+    hint = "put interactions.parquet, .csv or .jsonl there, or append purchases: `molar events append FILE`"
     return DataError(f"{catalogue.folder} has no purchases of known items, by file or events", hint)
 
 
