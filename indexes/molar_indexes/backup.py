@@ -70,7 +70,18 @@ KINDS = (*MAKERS, *OTHERS)
 FOLDERS = (EVENTS, EXPERIMENTS, "serving", "finetuned", "privacy", "work", "findings")
 """Folders of a workspace that are in a backup, beside the artefacts."""
 FILES = (PSEUDONYMS, LEDGER, SUPPRESSED)
-LEFT_OUT = ("cluster", "push", "evaluation", "update", "check", "map", "rotation", "workspace.json", "binding.lock")
+LEFT_OUT = (
+    "cluster",
+    "push",
+    "evaluation",
+    "update",
+    "check",
+    "check.html",
+    "map",
+    "rotation",
+    "workspace.json",
+    "binding.lock",
+)
 """What is made again, names other machines, or is written anew where a backup is restored."""
 _TRANSIENT = re.compile(r"\..*|.*\.(lock|running|partial|trash)|lock|answers\.sqlite.*|experiments\.sqlite.*")
 _HELD = re.compile(r"\.manifest-.*")
