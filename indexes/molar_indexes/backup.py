@@ -537,7 +537,7 @@ class _Reader:
             datetime.fromisoformat(fields.created)
             good = all(type(one) is int and 0 <= one < _MOST for one in counts)
             names = [name for name in (fields.generation, fields.catalogue) if name is not None]
-            if not good or not all(map(_is_plain, names)) or fields.bytes > fields.size:
+            if not good or not all(_is_plain(name) and "/" not in name for name in names) or fields.bytes > fields.size:
                 raise TypeError("not a number or a name")
         except (TypeError, ValueError) as error:
             raise self._refused(f"{HEAD} does not say what it should") from error
