@@ -57,6 +57,7 @@ from molar_retrieval.holes import filled, pages
 from molar_retrieval.interactions.pseudonyms import FILE as PSEUDONYMS
 from molar_retrieval.interactions.pseudonyms import key_file_of
 from molar_retrieval.interactions.suppressed import FILE as SUPPRESSED
+from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.locks import hold, lock_beside
 from molar_retrieval.manifest import MAKERS, OTHERS
 from molar_retrieval.progress import SILENT, Progress
@@ -104,7 +105,7 @@ class Backup:
         created: When it was begun, in UTC (ISO 8601).
         molar: The version of molar that made it.
         generation: The live index version; None: there was none.
-        catalogue: Fingerprint of the catalogue that was read last; None: none was.
+        catalogue: The live version of the catalogue as it was read; None: none was.
         events: The number of the last event line; 0: there was none.
         files: How many files.
         bytes: What is stored in them.
@@ -128,12 +129,6 @@ class Backup:
     def to_dict(self) -> dict[str, Any]:
         """The same for JSON."""
         return {**asdict(self), "file": str(self.file), "notes": list(self.notes)}
-
-    @property
-    def head(self) -> bytes:
-        """What the archive begins with."""
-        told = {name: value for name, value in self.to_dict().items() if name not in ("file", "notes")}
-        return json.dumps(told, indent=1).encode()
 
 
 @dataclass(frozen=True)
@@ -164,6 +159,12 @@ class Restored:
         """The same for JSON."""
         named = {name: str(getattr(self, name)) for name in ("folder", "catalogue", "workspace")}
         return {**named, "backup": self.backup.to_dict(), "notes": list(self.notes)}
+
+
+def _head_of(backup: Backup) -> bytes:
+    """What the archive begins with."""
+    told = {name: value for name, value in backup.to_dict().items() if name not in ("file", "notes")}
+    return json.dumps(told, indent=1).encode()
 
 
 class _ChangedError(Exception):
@@ -241,6 +242,7 @@ class _Writer:
         self._versions: dict[Path, bytes] = {}  # with their inventories
         self._index: dict[str, list[Any]] = {}
         self._events = 0
+        self._live: dict[str, str] = {}
 
     def write(self) -> Backup:
         partial = self._target.with_name(f".{self._target.name}.partial")
@@ -253,10 +255,9 @@ class _Writer:
             found = self._members.values()
             stored, size = sum(one.stored for one in found), sum(one.size for one in found)
             require(self._target.parent, stored, "the backup takes up to")
-            catalogue = self._workspace["catalogue"].manifest
             backup = Backup(
-                self._target, created, __version__, self._workspace[GENERATIONS].pointer,
-                None if catalogue is None else catalogue.fingerprint, self._events, len(found), stored, size,
+                self._target, created, __version__, self._live.get(GENERATIONS),
+                self._live.get("catalogue"), self._events, len(found), stored, size,
                 notes=self._notes(),
             )  # fmt: skip
             self._write_archive(partial / "archive", backup)
@@ -278,13 +279,23 @@ class _Writer:
         self._copy_database(EXPERIMENTS, EXPERIMENTS_FILE, partial)
         for kind in KINDS:
             store = self._workspace[kind]
-            if (pointer := store.pointer) is None:
+            if store.pointer is None:
                 continue
-            names = {pointer, *(shown_by_arms if kind == GENERATIONS else ())}
-            for name in sorted(names):
-                self._version(root / kind / name, held)
-            (partial / f"{kind}.current").write_text(f"{pointer}\n", "utf-8")
+            live, _ = store.require()
+            self._live[kind] = live.name
+            arms = [one for one in store.versions() if kind == GENERATIONS and one.name in shown_by_arms]
+            for folder in sorted({live, *arms}):
+                self._version(folder, held)
+            (partial / f"{kind}.current").write_text(f"{live.name}\n", "utf-8")
             self._add(f"{DEFAULT_NAME}/{kind}/current", partial / f"{kind}.current")
+        self._event_log(partial)
+        for name in FOLDERS[1:]:
+            self._folder(root / name, f"{DEFAULT_NAME}/{name}")
+        self._catalogue()
+        self._own_files()
+
+    def _event_log(self, partial: Path) -> None:
+        root = self._root
         with opened(self._workspace) as log:
             if log is not None:
                 self._events = log.last
@@ -294,21 +305,27 @@ class _Writer:
                 self._add(f"{DEFAULT_NAME}/{EVENTS}/{LOG}", partial / LOG)
         for path in (root / EVENTS).glob("refused*.jsonl"):
             self._add(f"{DEFAULT_NAME}/{EVENTS}/{path.name}", path)
-        for folder in FOLDERS[1:]:
-            self._folder(root / folder, f"{DEFAULT_NAME}/{folder}")
-        self._catalogue()
+
+    def _own_files(self) -> None:
+        """Settings beside the workspace, and its own files; the list of suppressed people comes last."""
+        root = self._root
         for name in SETTINGS:
             path = file_beside(root, name)
             path = self._settings if name == SETTINGS[0] and self._settings is not None else path
             if path.is_file():
                 self._add(name, path)
-        for name in FILES:
+        for name in (PSEUDONYMS, LEDGER):
             if (root / name).is_file():
                 self._add(f"{DEFAULT_NAME}/{name}", root / name)
+        if (people := SuppressedPeople.of(root)) is not NOBODY:  # the list itself, wherever it lies
+            self._add(f"{DEFAULT_NAME}/{SUPPRESSED}", people.file)
 
     def _version(self, folder: Path, held: ExitStack) -> None:
         """A version of an artefact, which nobody removes meanwhile."""
-        held.enter_context(hold(folder))
+        try:
+            held.enter_context(hold(folder))
+        except StaleArtefactError as error:  # superseded and removed just now
+            raise _ChangedError(folder) from error
         self._versions[folder] = (folder / inventory.NAME).read_bytes()
         if problems := inventory.check(folder, digests=True):
             if (folder / inventory.NAME).read_bytes() != self._versions[folder]:
@@ -366,8 +383,9 @@ class _Writer:
                 gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw) as packed,
                 tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
             ):
-                _put_text(archive, HEAD, backup.head)
-                self._index[HEAD] = [len(backup.head), _digest(backup.head), 0]
+                head = _head_of(backup)
+                _put_text(archive, HEAD, head)
+                self._index[HEAD] = [len(head), _digest(head), 0]
                 for member in self._members.values():
                     self._put(archive, member)
                 for folder, known in self._versions.items():

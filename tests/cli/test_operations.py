@@ -99,7 +99,7 @@ def test_the_commands_of_the_document_work(days, shell):
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    every, orders, night, season_, rolled, damaged, wrong, killed = blocks()
+    every, orders, night, season_, rolled, damaged, wrong, killed, backup = blocks()
     assert "1 accepted" in run(every)
     with molar.Shop(None, folder / ".molar").recommender() as recommender:
         assert not recommender.query("u0001", only=[first, second]).items  # bought, and sold out
@@ -126,3 +126,6 @@ def test_the_commands_of_the_document_work(days, shell):
         found = recommender.query("u0001", only=[first, second]).items
         assert {item.item_id for item in found} == {first, second}
     assert "is whole" in run(killed, cold)  # it kills what it began
+    assert "is whole" in run(backup)
+    there = molar.open(folder / "restored" / "catalog")
+    assert len(there.events.table()) == len(molar.open(folder / "shop").events.table())

@@ -164,6 +164,21 @@ def test_settings_rules_photos_and_lists_of_people_are_in_it_and_what_is_not_is_
     assert not [path for path in (restored.folder, restored.workspace, *files) if path.stat().st_mode & 0o077]
 
 
+def test_a_shop_that_has_nothing_but_events_keeps_sealed_and_open_days(tmp_path):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "items.csv").write_text("item_id,title\na,Chair\n")
+    shop = molar.open(tmp_path / "shop")
+    past = {"event": "view", "user_id": "u", "item_id": "a"}
+    for number, moment in enumerate((1.5e9, 1.6e9, time.time())):
+        shop.events.append([{**past, "event_id": f"e{number}", "timestamp": moment}])
+    assert shop.events.compact().sealed_files == 2
+    found = shop.backup(tmp_path / "shop.tar.gz")
+    assert (found.generation, found.events) == (None, 3)
+    there = molar.open(molar.restore(found.file, tmp_path / "there").catalogue)
+    assert there.events.table().to_pylist() == shop.events.table().to_pylist()
+    assert there.events.append([{**past, "event_id": "e0", "timestamp": 1.5e9}]).repeated == 1
+
+
 def test_every_name_in_a_workspace_is_known_to_be_in_a_backup_or_not(days):
     with client_of(days.shop.workspace) as client:
         client.post("/v1/events", json={"event_id": "e", "event": "view", "user_id": "u", "item_id": "SKU-0001"})
