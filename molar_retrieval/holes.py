@@ -17,11 +17,11 @@ def filled(file: int) -> Iterator[tuple[int, bytes]]:
         for place in range(start, end, _BLOCK):
             block = os.pread(file, _BLOCK, place)
             if block != _NOTHING[: len(block)]:
-                yield from _pages(place, block)
+                yield from pages(place, block)
 
 
-def _pages(place: int, block: bytes) -> Iterator[tuple[int, bytes]]:
-    """The stretches of pages that are not zeros."""
+def pages(place: int, block: bytes) -> Iterator[tuple[int, bytes]]:
+    """The stretches of a block at a place that are not zeros, by pages."""
     begin: int | None = None
     for at in range(0, len(block) + _PAGE, _PAGE):
         page = block[at : at + _PAGE]

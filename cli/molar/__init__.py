@@ -12,7 +12,7 @@ shop.query("u1", k=10, where="price < 40", explain=True)
 from typing import TYPE_CHECKING, Any
 
 from molar.initial import Initial, init
-from molar.shop import Shop
+from molar.shop import Shop, restore
 from molar.shop import open_shop as open
 from molar.sources import demo, import_dataset
 from molar_retrieval import __version__
@@ -33,6 +33,7 @@ __all__ = [
     "import_dataset",
     "init",
     "open",
+    "restore",
 ]
 
 

@@ -12,7 +12,6 @@ from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
-    from molar_retrieval.catalog.rejects import Rejects
     from molar_retrieval.events.log import Appended, Compacted, EventLog
     from molar_retrieval.events.snapshot import Person
     from molar_retrieval.frame import Frame
@@ -36,22 +35,28 @@ class Events:
         row, its field and the remedy, and keeps no other one out. With ``[events] late_days`` in the settings, what
         somebody did longer ago is not taken.
 
+        A file in the format of the catalogue's interactions, as ``catalog.toml`` describes it, is read as order lines:
+        each row is a purchase, unless a column says otherwise, and rows that were appended before are repeated ones.
+
         Args:
             source: A JSONL, CSV or Parquet file; an open file or pipe of JSON lines; dictionaries; or a pandas, polars
                 or pyarrow table.
 
         Raises:
-            DataError: If the source cannot be read at all, or the log cannot be written.
+            DataError: If the source cannot be read at all, has neither the columns of events nor those of the
+                interactions, or the log cannot be written.
             MissingArtefactError: If there is no workspace and no catalogue to make one for.
         """
         from molar_retrieval.events.log import Appended, EventLog
-        from molar_retrieval.events.source import Refused
 
         report = Appended()
-        rows = _rows(source, Refused(report))
+        if isinstance(source, str | Path):
+            _check_file(Path(source))
         place = nullcontext(self.shop.ready()) if self.shop.catalogue is None else self.shop.bound()
-        with place as workspace, closing(EventLog(workspace)) as log:
-            return log.append(rows, report, late_days=self.shop.settings.events.late_days)
+        with place as workspace:
+            rows = _rows(source, report, workspace, self.shop.catalogue)
+            with closing(EventLog(workspace)) as log:
+                return log.append(rows, report, late_days=self.shop.settings.events.late_days)
 
     def tail(self, n: int = 10) -> "Frame":
         """The last ``n`` lines that arrived, at most 10,000, the newest last.
@@ -141,18 +146,31 @@ def _of_export(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[
             yield number, row
 
 
-def _rows(source: Any, refused: "Rejects") -> Iterable[tuple[int, Mapping[str, Any]]]:
-    from molar_retrieval.catalog.jsonl_source import objects
-    from molar_retrieval.catalog.sources import FORMATS, open_source
+def _check_file(path: Path) -> None:
+    from molar_retrieval.catalog.sources import NAMED_FORMATS
 
+    if path.suffix.lower() not in NAMED_FORMATS:
+        raise DataError(f"{path} is no table of events", f"name a file ending in {', '.join(NAMED_FORMATS)}, or -")
+    if not path.is_file():
+        raise DataError(f"there is no file {path}", "name one, or - for what comes through a pipe")
+
+
+def _rows(
+    source: Any, report: "Appended", workspace: "Workspace", catalogue: Path | None
+) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    from molar_retrieval.catalog.jsonl_source import objects
+    from molar_retrieval.catalog.sources import open_source
+    from molar_retrieval.events.source import Refused
+    from molar_retrieval.interactions.orders import order_lines
+
+    refused = Refused(report)
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.suffix not in FORMATS:
-            raise DataError(f"{path} is no table of events", f"name a file ending in {', '.join(FORMATS)}, or -")
-        if not path.is_file():
-            raise DataError(f"there is no file {path}", "name one, or - for what comes through a pipe")
+        lines = order_lines(path, lambda: catalogue or workspace.catalogue, Pseudonymiser.of(workspace.root))
+        if lines is not None:
+            return lines.events(report, refused)
         rows = open_source(path).records(_ROWS, refused)
-        return _of_export(rows) if path.suffix == ".csv" else rows
+        return _of_export(rows) if path.suffix.lower() == ".csv" else rows
     if hasattr(source, "read"):
         return objects(source, "standard input", refused)
     if hasattr(source, "__arrow_c_stream__"):

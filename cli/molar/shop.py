@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from molar.base import plain_errors
+from molar.base import Display, plain_errors, shown_by
 from molar.clustering import Cluster
 from molar.events import Events
 from molar.experiments import Experiments
@@ -17,6 +17,9 @@ from molar.tuning import SettingsTuning
 from molar.updating import Updating
 from molar_retrieval.binding import DEFAULT_NAME, workspace_for
 from molar_retrieval.errors import SettingsError
+
+if TYPE_CHECKING:
+    from molar_indexes.backup import Backup, Restored
 
 
 class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
@@ -74,6 +77,36 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
             place = move_workspace(place, Path(workspace))
         return replace(self, catalogue=folder, workspace=place.root)
 
+    def backup(self, file: str | Path) -> "Backup":
+        """Write the shop into one archive, while it answers and takes events; it appears when it is complete.
+
+        It holds the catalogue with its photos, the event log, keys and audit log, experiments, the live index version
+        and what the next update builds on, settings and rules. It has personal data and hashes of keys, and nobody but
+        its owner can read it. :func:`molar.restore` makes a shop of it.
+
+        Args:
+            file: The archive; a former backup of this name is replaced.
+
+        Raises:
+            DataError: If something else has this name, a file changes all the time, or an artefact is damaged.
+            MissingArtefactError: If nothing was made yet.
+        """
+        from molar.choosing import server_of
+        from molar_indexes.backup import write_backup
+        from molar_retrieval.work_log import recorded
+
+        place = self.opened()
+        with recorded(place, "backup") as work, self.progress() as progress:
+            found = write_backup(place, Path(file), settings=self.settings_file, progress=progress)
+            work.outcome = f"{found.files:,} files of index version {found.generation}, events up to {found.events:,}"
+        if server_of(self.workspace, self.settings_file) is None:
+            return found
+        words = (
+            "what the Qdrant server holds is not in it: after restoring, `molar index push` sends it again; to keep the"
+            " server's own collections, take snapshots there (`POST /collections/NAME/snapshots`)"
+        )
+        return replace(found, notes=(*found.notes, words))
+
     @classmethod
     def from_tables(
         cls,
@@ -109,6 +142,30 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
         tables = {ITEMS: items, INTERACTIONS: interactions, USERS: users}
         write_catalogue(root / "catalog", tables, images, columns)
         return cls(root / "catalog", root / DEFAULT_NAME)
+
+
+@plain_errors
+def restore(file: str | Path, folder: str | Path, *, display: Display | None = None) -> "Restored":
+    """Make a shop of an archive that :meth:`Shop.backup` wrote, in a new folder.
+
+    Everything in the archive is checked before the folder appears.
+
+    Args:
+        file: The archive.
+        folder: Where the shop goes: a folder that is not there, or empty.
+        display: Makes the progress display; None: the one that suits a terminal or a notebook.
+
+    Returns:
+        What was restored; ``molar.open(restored.catalogue)`` is the shop.
+
+    Raises:
+        DataError: If the folder is not empty, or the archive is damaged or holds what no backup holds.
+        StaleArtefactError: If a later version of molar made it.
+    """
+    from molar_indexes.backup import restore_backup
+
+    with shown_by(display) as progress:
+        return restore_backup(Path(file), Path(folder), progress)
 
 
 @plain_errors

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from molar_cli.commands.align import align
+from molar_cli.commands.backup import backup, restore
 from molar_cli.commands.cf import cf
 from molar_cli.commands.check import check
 from molar_cli.commands.cluster import app as cluster
@@ -46,7 +47,7 @@ app = typer.Typer(
 )
 _BODIES = (
     demo, init, import_, check, embed, finetune, cf, align, tune, update, query, recommend, export, serve, evaluate,
-    doctor,
+    doctor, backup, restore,
 )  # fmt: skip
 for body in _BODIES:
     app.command(body.__name__.rstrip("_"))(body)

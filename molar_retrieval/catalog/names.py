@@ -14,6 +14,9 @@ TIMESTAMP = ("timestamp", "time", "ts", "datetime", "date", "event_time", "creat
 POSITION = ("position",)
 WEIGHT = ("weight",)
 EVENT = ("event", "event_type", "action")
+ORDER_ID = ("order_id", "orderid", "order_number", "transaction_id", "invoice", "invoice_no")
+QUANTITY = ("quantity", "qty")
+PRICE = ("price", "unit_price")
 
 _IDS = "id ids uuid guid sku ean gtin isbn asin upc barcode code codes hash slug key"
 _LINKS = "url urls uri href link links image images photo photos thumbnail path filename"

@@ -25,6 +25,7 @@ _OTHERS: dict[str, type[TableSource]] = {
     ".pq": ParquetSource,
 }
 """Extensions of files that somebody names; by the name ``items`` only those of FORMATS are looked for."""
+NAMED_FORMATS = (*_READERS, *_OTHERS)
 
 
 def find_table(folder: Path, stem: Stem, settings: CatalogueSettings | None = None) -> TableSource | None:
@@ -34,7 +35,7 @@ def find_table(folder: Path, stem: Stem, settings: CatalogueSettings | None = No
     if path is None:
         return None
     source = open_source(path, getattr(settings, stem).encoding)
-    source.decimal = settings.items.decimal if stem == "items" else None
+    source.decimal = None if stem == "users" else getattr(settings, stem).decimal
     return source
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from molar_retrieval.durable import OWNER
 from molar_retrieval.errors import DataError
 from molar_retrieval.events import checksums
 from molar_retrieval.events.event import DESCRIBE, FIELDS, IDENTIFY
@@ -56,6 +57,14 @@ class LogState:
     def last(self) -> int:
         """The number of the last line that ever came, 0 before the first one."""
         return self._number("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+
+    def copy(self, target: Path) -> list[Path]:
+        """Copy the database as this state has it; the sealed files that belong to it."""
+        names = self._connection.execute("SELECT file FROM sealed ORDER BY day, last").fetchall()
+        target.touch(OWNER)
+        with closing(sqlite3.connect(target)) as other:
+            self._connection.backup(other)
+        return [self._folder / SEALED / name for (name,) in names]
 
     @property
     def last_of_items(self) -> int:

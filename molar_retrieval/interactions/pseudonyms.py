@@ -39,6 +39,7 @@ Where the keys are, the environment or the user configuration says: a workspace 
 
 _FORM = re.compile("~[0-9a-f]{32}")
 _BYTES = 32
+_ROW = "row"  # before the digest in an event's id
 _USER, _SESSION = b"molar user", b"molar session"
 _LOSS = "put the file with all keys there, or name it with MOLAR_PRIVACY_KEY_FILE; without them nobody is found again"
 _SETTING = "privacy", "key_file"
@@ -78,6 +79,13 @@ class Pseudonymiser:
         """The key of who is asked about by a user id or, where that is None, by a session id."""
         return session_key(self.session(session_id or "")) if user_id is None else user_key(self.user(user_id))
 
+    def order_line(self, digest: str) -> str:
+        """The event id of a row that has none, by the digest (128 bits) of what it says, hashed as a user's id is.
+
+        Without that, who has the log could try users until one of them makes the id of a line.
+        """
+        return _ROW + hashed(f"~{digest}", self.keys)
+
     def users(self, user_ids: "pa.Array") -> "pa.Array":
         """What many users are called, in their order; a missing id stays missing."""
         return self._names(user_ids, _USER)
@@ -110,6 +118,12 @@ class Pseudonymiser:
 
 
 _PLAIN = Pseudonymiser()
+
+
+def rehashed(event_id: str, keys: Sequence[bytes]) -> str:
+    """An event id with some keys more, where it is one of :meth:`Pseudonymiser.order_line`; others stay."""
+    digest = event_id.removeprefix(_ROW)
+    return _ROW + hashed(digest, keys) if digest != event_id and is_pseudonym(digest) else event_id
 
 
 def is_pseudonym(name: str) -> bool:

@@ -62,7 +62,7 @@ class LogBatches(ABC):
         self.rows = 0
         self._source, self._columns, self._times, self._rejects = source, columns, times, rejects
         self._users, self._events = Codes(), Codes()
-        self._commas = self._thousands = False  # what the weights so far have
+        self._commas, self._thousands = source.decimal == ",", False  # what the weights so far have
         self._timed = self._early = 0  # times so far, and those before 1990
         self._suppressed = suppressed
 
@@ -130,7 +130,7 @@ class LogBatches(ABC):
 
     def _weights(self, array: pa.Array) -> pa.Array:
         """Weights of CSV with decimal commas as numbers; a DataError if 1.250 came before one, which may be 1250."""
-        if not self._source.untyped:
+        if not self._source.untyped or self._source.decimal == ".":
             return array
         written = pc.utf8_trim_whitespace(array)
         if not self._commas and decimal_commas(written):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.durable import for_owner, sync_file
 from molar_retrieval.errors import DataError
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser, hashed
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser, hashed, rehashed
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 
 Rename = Callable[[str], str]
@@ -32,11 +32,13 @@ class Renaming:
     Attributes:
         user: Of the name of a user.
         session: Of the name of a session.
+        event_id: Of the id of an event, which may be made of a user's.
     """
 
     def __init__(self, now: Pseudonymiser, keys: tuple[bytes, ...]) -> None:
         first = Pseudonymiser(keys)  # as whoever asks for the shop's id finds it
         self.user: Rename = lru_cache(_REMEMBERED)((lambda name: hashed(name, keys)) if now.keys else first.user)
+        self.event_id: Rename = lambda event_id: rehashed(event_id, keys)
         self.session: Rename = self.user if now.keys else lru_cache(_REMEMBERED)(first.session)
 
     def person(self, key: str) -> str:

@@ -20,6 +20,7 @@ from molar_retrieval.proposal.tables import SampledColumn, SampledTable, sampled
 from molar_retrieval.settings import validated
 
 _ASKED, _LOOKED_AT = 8, 2_000  # columns to choose from; values of one
+_MOSTLY = 0.9  # of a column's values, where some are missing or mistaken
 _KINDS = 50  # of events at most; a column of more is none
 
 
@@ -184,8 +185,13 @@ class _Reading:
         lines = columns.named(log, "position", self._taken(stem), lambda column: column.lowest() is not None)
         self._choose(stem, "position", lines)
         counts = columns.named(log, "quantity", self._taken(stem), lambda column: column.lowest() is not None)
+        self._choose(stem, "quantity", counts)
         returned = [one for one in counts if (log[one.name].lowest() or 0) <= 0]
         self._choose(stem, "weight", returned)
+        self._choose(stem, "order_id", columns.named(log, "order", self._taken(stem), lambda c: c.times is None))
+        prices = columns.named(log, "price", self._taken(stem), lambda column: column.numbers > _MOSTLY)
+        self._choose(stem, "price", prices)
+        self._choose(stem, "value", [])
         if (weight := self._meant[stem].get("weight")) is not None and weight in returned:
             words = f"{weight.name!r} has values of 0 or less, as returns have: these rows are left out"
             self.findings.append(f"{words}, and the others weigh as they say")

@@ -8,7 +8,10 @@ from molar_retrieval.errors import SettingsError, suggestion
 
 ROLES: Mapping[Stem, tuple[str, ...]] = {
     "items": ("item_id", "title", "description", "image", "stock", "available_from", "active"),
-    "interactions": ("user_id", "item_id", "timestamp", "position", "weight", "event"),
+    "interactions": (
+        *("user_id", "item_id", "timestamp", "position", "weight", "event"),
+        *("order_id", "quantity", "price", "value"),
+    ),
     "users": ("user_id",),
 }
 """What a column of each table can be."""

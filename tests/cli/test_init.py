@@ -39,7 +39,28 @@ def test_from_two_tables_to_recommendations(molar, tmp_path, language):
     user = report_user(molar, files, tmp_path)
     done = molar("query", "--user", user, "-k", "3", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["items"]) == 3
+    listed = [item["item_id"] for item in json.loads(done.stdout)["items"]]
+    assert len(listed) == 3
+    if language == "de":
+        purchases_of_the_next_day_are_heard(molar, tmp_path, user, listed)
+
+
+def purchases_of_the_next_day_are_heard(molar, folder, user, listed):
+    """The file comes as the system writes it, twice; answers know it at once, and what is published next."""
+    rows = [["Bestellnummer", "Kundennr", "Artikel-Nr", "Bestelldatum", "Menge"]]
+    rows += [[f"N{n}", user, item, f"15.11.2024 0{n}:30", 1] for n, item in enumerate(listed[:2])]
+    own_tables.write(folder / "heute.csv", [*rows, ["N9", user, "A-0000", "gestern", 1]], ";", "cp1252")
+    done = molar("events", "append", "heute.csv", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, "2 accepted, 0 repeated, 1 refused\n"), done.stderr
+    assert "heute.csv, row 3, timestamp" in done.stderr
+    assert "0 accepted, 2 repeated" in molar("events", "append", "heute.csv", cwd=folder).stdout
+    for _ in ("at once", "after the update"):
+        done = molar("query", "--user", user, "-k", "20", "--json", cwd=folder)
+        assert not {item["item_id"] for item in json.loads(done.stdout)["items"]} & set(listed[:2])
+        done = molar("update", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    done = molar("events", "tail", "--json", cwd=folder)
+    assert [line["item_id"] for line in json.loads(done.stdout)["events"]] == listed[:2]
 
 
 def report_user(molar, files, folder):

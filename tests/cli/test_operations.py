@@ -99,10 +99,16 @@ def test_the_commands_of_the_document_work(days, shell):
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    every, night, season_, rolled, damaged, wrong, killed = blocks()
+    every, orders, night, season_, rolled, damaged, wrong, killed, backup = blocks()
     assert "1 accepted" in run(every)
     with molar.Shop(None, folder / ".molar").recommender() as recommender:
         assert not recommender.query("u0001", only=[first, second]).items  # bought, and sold out
+    rows = [
+        f"{user},{first},{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}" for user in ("u0002", "u0003")
+    ]
+    (folder / "orders-of-today.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]), "utf-8")
+    assert "2 accepted" in run(orders)
+    assert "2 repeated" in run(orders)
     assert "1 repeated" in run(night)
     assert (folder / "tonight.parquet").exists()
     assert "1 new item" in run(season_)
@@ -120,3 +126,6 @@ def test_the_commands_of_the_document_work(days, shell):
         found = recommender.query("u0001", only=[first, second]).items
         assert {item.item_id for item in found} == {first, second}
     assert "is whole" in run(killed, cold)  # it kills what it began
+    assert "is whole" in run(backup)
+    there = molar.open(folder / "restored" / "catalog")
+    assert len(there.events.table()) == len(molar.open(folder / "shop").events.table())

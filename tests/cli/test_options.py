@@ -31,7 +31,7 @@ def test_every_command_has_the_same_options_beside_its_own():
     found = dict(commands(typer.main.get_command(app)))
     assert len(found) > 40
     lacking = {name: EVERYWHERE - options for name, options in found.items() if EVERYWHERE - options}
-    assert lacking == {name: {"--workspace", "--settings"} for name in ("demo", "import", "init")}
+    assert lacking == {name: {"--workspace", "--settings"} for name in ("demo", "import", "init", "restore")}
 
 
 def test_a_server_can_be_named_wherever_one_is_asked():
@@ -64,7 +64,7 @@ ALONE |= {"import": ["movielens", "nowhere", "--to", "there"], "init": ["none.cs
 ALONE |= {"events append": ["events.csv"], "events export": ["events.csv"]}
 ALONE |= {"experiment start": ["one"], "experiment stop": ["one"], "experiment export": ["one", "tables"]}
 ALONE |= {"experiment assign": ["one", "flags.csv"], "experiment advance": ["one"], "experiment report": ["one"]}
-ALONE |= {"demo": ["--serve"]}
+ALONE |= {"demo": ["--serve"], "backup": ["shop.tar.gz"], "restore": ["none.tar.gz", "there"]}
 ALONE |= {"privacy share": ["sums.safetensors"]}
 ALONE |= {"privacy forget": ["u1"], "privacy object": ["u1"], "privacy pseudonym": ["u1"]}
 ALONE |= {"privacy scan": ["u1"], "privacy export": ["u1"], "keys add": ["shop"], "keys revoke": ["shop"]}

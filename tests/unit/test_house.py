@@ -38,6 +38,7 @@ DOORS = {
     "molar_indexes.privacy.stored": "names them, to find rows of one person",
     "molar_retrieval.catalog.sources": "opens tables of items as well",
     "molar_retrieval.interactions.given": "turns names back into ids, which are kept nowhere",
+    "molar_retrieval.interactions.orders": "of the order lines that it brings, EventLog names the people",
     "molar_retrieval.interactions.people": "names them, and counts those of the file",
     "molar_retrieval.interactions.prepare": "names them",
     "molar_retrieval.proposal.manners": "looks at values before there is a workspace, and keeps none",

@@ -28,7 +28,8 @@ def append(
 ) -> None:
     """Append events; what is acknowledged survives a kill and a loss of power, what comes again is only counted.
 
-    Exit code 1 where every event was refused.
+    A file in the format of the catalogue's interactions (catalog.toml) is read as order lines: each row is a purchase,
+    and appending the same rows again changes nothing. Exit code 1 where every event was refused.
 
     Example: [bold]molar events append orders.csv[/]
 
@@ -41,7 +42,8 @@ def append(
             f"{report.accepted:,} accepted, {report.repeated:,} repeated, {report.refused:,} refused{left_out}"
         )
         named = report.refusals[:_SHOWN]
-        run.console.note(*(f"row {one.row}, {one.field}: {one.problem}; {one.remedy}" for one in named))
+        where = "" if file == "-" else f"{Path(file).name}, "
+        run.console.note(*(f"{where}row {one.row}, {one.field}: {one.problem}; {one.remedy}" for one in named))
         if report.refused > len(named):
             run.console.note(f"… and {report.refused - len(named):,} more; --json names the first 1,000")
     if report.refused and not report.accepted + report.repeated + report.left_out:

@@ -121,7 +121,7 @@ class Renamed:
 
     def _of_events(self) -> None:
         folder, renaming = self._root / EVENTS, self._renaming
-        columns = {"user_id": renaming.user, "session_id": renaming.session}
+        columns = {"user_id": renaming.user, "session_id": renaming.session, "event_id": renaming.event_id}
         path = folder / EVENTS_FILE
         if not path.exists():
             return
@@ -194,14 +194,14 @@ class Renamed:
 
 
 class _Bought:
-    """The id of what was bought, under other names; other ids are what they are."""
+    """The id of what was bought, and of an order line, under other names; other ids are what they are."""
 
     def __init__(self, renaming: Renaming, sessions: frozenset[str]) -> None:
         self._renaming, self._sessions = renaming, sessions
 
     def __call__(self, event_id: str) -> str:
         if not event_id.startswith(_FIRST):
-            return event_id
+            return self._renaming.event_id(event_id)
         first, order, person, item = event_id.split(_FIRST)
         renamed = self._renaming.session if person in self._sessions else self._renaming.user
         return _FIRST.join([first, order, renamed(person), item])

@@ -1,0 +1,317 @@
+"""Order lines: a file in the format of the catalogue's interactions log, as events.
+
+A shop's system exports what was bought today in the columns, encoding, times and numbers of the log that it exported
+before, and ``catalog.toml`` describes that format once for both. Each row is the event of an order line, whose id is
+made of what the row says, so that a file that comes again, or overlaps with another one, adds nothing twice.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from molar_retrieval import fingerprint
+from molar_retrieval.catalog import names as well_known
+from molar_retrieval.catalog.jsonl_source import JsonlSource
+from molar_retrieval.catalog.numbers import WRITTEN, as_doubles
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.rows import Rows
+from molar_retrieval.catalog.sources import columns_by_role, find_table, open_source
+from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
+from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.catalog.values import as_written, doubles, is_string, shown
+from molar_retrieval.columns import ITEM_ID
+from molar_retrieval.errors import DataError
+from molar_retrieval.events.event import KINDS, field_of, kind_named
+from molar_retrieval.events.log import Appended
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.interactions.times import TimeParser, impossible
+
+_BATCH = 65_536
+_JSON = JsonlSource.form
+_NEEDED = ("user_id", "item_id", "timestamp")
+_NUMBERS = {"quantity": (0.0, 1e9), "price": (0.0, 1e15), "value": (-1e15, 1e15)}
+_KNOWN = {
+    "user_id": well_known.USER_ID,
+    "item_id": well_known.LOG_ITEM_ID,
+    "timestamp": well_known.TIMESTAMP,
+    "event": well_known.EVENT,
+    "order_id": well_known.ORDER_ID,
+    "quantity": well_known.QUANTITY,
+    "price": well_known.PRICE,
+    "value": ("value",),
+}
+_AS_CALLED = ("session_id", "request_id", "list_id", "arm")
+"""Fields of events that are read where a column has their name; ``catalog.toml`` does not name them."""
+_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+
+def order_lines(path: Path, catalogue: Callable[[], Path], names: Pseudonymiser) -> "OrderLines | None":
+    """The order lines of a file in the format of a catalogue's log; None where its rows are events as they stand.
+
+    Args:
+        path: The file.
+        catalogue: Says the catalogue's folder, where it has to be known.
+        names: What people are called in the workspace.
+
+    Raises:
+        DataError: If the file cannot be read, or has neither the columns of events nor those of the log.
+    """
+    if (plain := _opened(path, None)) is not None and _are_events(plain, {"event_id"}):
+        return None
+    folder = catalogue()
+    settings = CatalogueSettings.read(folder)
+    source = _opened(path, settings.interactions.encoding)
+    if source is None:
+        source = open_source(path, settings.interactions.encoding)  # says what is wrong
+    said = settings.interactions.model_fields_set
+    if _are_events(source, {"event_id"} if said else {"event_id", "transaction_id"}):
+        return None
+    columns, missing = _columns(settings, source)
+    if not missing and (source.form != _JSON or not _fields(source) & {"event"}):
+        return OrderLines(source, settings, columns, names, folder)
+    if source.form == _JSON or _fields(source) & {"event"}:
+        return None
+    words = f"{path} has no column of the kind of event, and none of {' or '.join(missing)}"
+    raise DataError(
+        f"{words}; its columns are {', '.join(source.names)[:400]}",
+        f"write it in the format of the interactions that {FILE_NAME} describes, name its columns there"
+        f' ([interactions] {missing[0]} = "…"), or write events (docs/events.md)',
+    )
+
+
+def _opened(path: Path, encoding: str | None) -> TableSource | None:
+    """The reader of a file, by its byte order mark or an encoding; None where its column names cannot be read so."""
+    with path.open("rb") as file:
+        begin = file.read(3)
+    mark = next((one for start, one in _MARKS.items() if begin.startswith(start)), None)
+    try:
+        return open_source(path, mark or encoding or "utf-8")
+    except DataError:
+        return None
+
+
+def _fields(source: TableSource) -> set[str]:
+    """The fields of events that columns are called like; in a table, ``name`` may be that of a product."""
+    found = {name: field for name in source.names if (field := field_of(name))}
+    if source.form != _JSON and "event_id" not in found.values():
+        found = {name: field for name, field in found.items() if name.strip().lower() != "name"}
+    return set(found.values())
+
+
+def _are_events(source: TableSource, ids: set[str]) -> bool:
+    found = _fields(source)
+    return "event" in found and bool(ids & found)
+
+
+def _columns(settings: CatalogueSettings, source: TableSource) -> tuple[dict[str, str], list[str]]:
+    """The column of each role, and what is needed and not there.
+
+    A DataError names a column that ``catalog.toml`` names and the file lacks, where it has all that is needed.
+    """
+    asked = settings.interactions
+    known = {**_KNOWN, "item_id": (*_KNOWN["item_id"], settings.items.item_id or ITEM_ID)}
+    named = {role: column for role in _NEEDED if (column := getattr(asked, role))}
+    if missing := [f"{role} ({column!r})" for role, column in named.items() if column not in source.names]:
+        return {}, missing
+    found = columns_by_role(asked, known, source, "interactions", ())
+    return found, [role for role in _NEEDED if role not in found]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A row that can be used: its number, a digest of what tells it from others, and the event without an id."""
+
+    number: int
+    identity: str
+    event: dict[str, Any]
+
+
+class OrderLines:
+    """The rows of a file of order lines, as events for :meth:`molar_retrieval.events.log.EventLog.append`.
+
+    A row is told from others by kind, order, user and item, or, where there is no order, by kind, user, item and time.
+    Rows that are the same in that are numbered in the order of the file. Those of one order are one event of several
+    lines, since of an order an item that another event brought does not count again.
+    """
+
+    def __init__(
+        self,
+        source: TableSource,
+        settings: CatalogueSettings,
+        columns: dict[str, str],
+        names: Pseudonymiser,
+        folder: Path,
+    ) -> None:
+        self._source, self._settings, self._columns, self._names = source, settings, columns, names
+        self._folder = folder
+        asked = settings.interactions
+        self._times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
+        self._times.look_through(self._time_columns)
+        self._more = {
+            field: name
+            for name in source.names
+            if (field := field_of(name)) in _AS_CALLED and name not in columns.values()
+        }
+
+    def events(self, report: Appended, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Row numbers and events; ``rejects`` takes rows that are none, ``report`` those that cannot be used."""
+        several, seen = self._several, Counter[str]()
+        waiting: dict[str, list[_Line]] = {}
+        for line in self._lines(report, rejects):
+            event_id = self._names.order_line(line.identity)
+            count = several.get(_short(line.identity), 1)
+            if count == 1:
+                yield line.number, {**line.event, "event_id": event_id}
+            elif "transaction_id" not in line.event:
+                yield line.number, {**line.event, "event_id": event_id, "line": seen[event_id]}
+                seen[event_id] += 1
+            else:
+                group = waiting.setdefault(event_id, [])
+                group.append(line)
+                if len(group) == count:
+                    yield _together(event_id, waiting.pop(event_id))
+        for event_id, group in waiting.items():  # of which a row was refused
+            yield _together(event_id, group)
+
+    @cached_property
+    def _several(self) -> dict[int, int]:
+        """How many rows have the same identity, by its first bytes, where there are several."""
+        found = np.fromiter((_short(line.identity) for line in self._lines(None, None)), np.uint64)
+        values, counts = np.unique(found, return_counts=True)
+        return dict(zip(values[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
+
+    @cached_property
+    def _decimal(self) -> str:
+        """The decimal sign of the numbers: as the settings say, else as the numbers tell."""
+        columns = [self._columns[role] for role in _NUMBERS if role in self._columns]
+        said, file = self._settings.interactions.decimal, self._source.path.name
+        if said is not None or not columns:
+            return said or "."
+        signs: dict[str, str] = {}
+        doubt = None
+        for rows in self._source.batches(columns, _BATCH, None, columns if self._source.untyped else ()):
+            for array in rows.batch.columns:
+                if is_string(array.type):
+                    text = pc.utf8_trim_whitespace(as_written(array)).drop_null()
+                    fits = {sign: _matches(text, pattern) for sign, pattern in WRITTEN.items()}
+                    for sign, other in ((".", ","), (",", ".")):
+                        if (only := np.flatnonzero(fits[sign] & ~fits[other])).size:
+                            signs.setdefault(sign, text[int(only[0])].as_py())
+                    if (both := np.flatnonzero(fits["."] & fits[","] & _matches(text, "[.,]"))).size:
+                        doubt = doubt or text[int(both[0])].as_py()
+        hint = f'say it in {FILE_NAME}: [interactions] decimal = "," or "."'
+        if len(signs) == 2:
+            both_ways = " and ".join(map(repr, signs.values()))
+            raise DataError(f"{file} has numbers with a decimal point and with a decimal comma: {both_ways}", hint)
+        if not signs and doubt is not None and self._settings.items.decimal is None:
+            raise DataError(f"{file}: point or comma may be the decimal sign, as in {doubt!r}", hint)
+        return next(iter(signs), self._settings.items.decimal or ".")
+
+    def _time_columns(self) -> Iterator[pa.Array]:
+        """The times of the file, then those of the catalogue's log: which of day and month comes first they tell."""
+        column = self._columns["timestamp"]
+        yield from (rows.batch[column] for rows in self._source.batches([column], _BATCH, None, [column]))
+        log = find_table(self._folder, "interactions", self._settings)
+        if log is not None and column in log.names and log.untyped:
+            yield from (rows.batch[column] for rows in log.batches([column], _BATCH, None, [column]))
+
+    def _lines(self, report: Appended | None, rejects: Rejects | None) -> Iterator[_Line]:
+        """The rows that can be used; the others are refused, where somebody wants to know."""
+        columns = list(dict.fromkeys([*self._columns.values(), *self._more.values()]))
+        typed = {self._columns["timestamp"], *(self._columns.get(role) for role in _NUMBERS)}
+        texts = columns if self._source.untyped else [name for name in columns if name not in typed]
+        for rows in self._source.batches(columns, _BATCH, rejects, texts):
+            yield from self._of_batch(rows, report)
+
+    def _of_batch(self, rows: Rows, report: Appended | None) -> Iterator[_Line]:
+        batch, columns = rows.batch, self._columns
+        wrong: dict[int, tuple[str, str, str]] = {}  # by place: field, problem, remedy
+
+        def refuse(places: npt.NDArray[Any], role: str, problem: str, remedy: str, *, value: bool = True) -> None:
+            for place in np.flatnonzero(places).tolist():
+                found = f" is {shown(batch[columns[role]], place)}" if value else ""
+                wrong.setdefault(place, (role, f"{columns[role]}{found}: {problem}", remedy))
+
+        texts = {role: batch[columns[role]].to_pylist() for role in ("user_id", "item_id")}
+        for role, values in texts.items():
+            blank = np.fromiter((one is None or not one.strip() for one in values), bool, len(values))
+            refuse(blank, role, f"there is no {role}", "fill it in, or leave the row out", value=False)
+        when = batch[columns["timestamp"]]
+        micros, valid = self._times.parse(when)
+        remedy = f"correct it; {FILE_NAME} says how times are written: [interactions] time_format"
+        refuse(~valid, "timestamp", "that is no time", remedy)
+        for reason, places in impossible(micros, time.time()).items():
+            remedy = "correct the time, or the time zone and the form of times in catalog.toml"
+            refuse(places & valid, "timestamp", reason, remedy)
+        numbers = {role: self._number(batch[columns[role]]) for role in _NUMBERS if role in columns}
+        for role, (low, high) in _NUMBERS.items():
+            if role in numbers:
+                found, readable = numbers[role]
+                refuse(~readable, role, "that is no number", f"write one with the decimal sign {self._decimal!r}")
+                negative = readable & (found < low)
+                words = "append returns as events of the kind return, with the order's id as transaction_id"
+                refuse(negative, role, "a purchase cannot be negative", words)
+                refuse(readable & (found > high), role, "that is too large", f"write at most {high:g}")
+        kinds = self._kinds(batch)
+        unknown = np.fromiter((kind is None for kind in kinds), bool, len(kinds))
+        refuse(unknown, "event", "that is no kind of event", f"write one of {', '.join(KINDS)}")
+        orders = batch[columns["order_id"]].to_pylist() if "order_id" in columns else [None] * len(rows)
+        more = {field: batch[name].to_pylist() for field, name in self._more.items()}
+        for place, number in enumerate(rows.numbers.tolist()):
+            if place in wrong:
+                if report is not None:
+                    report.refuse(number, *wrong[place])
+                continue
+            user, item, kind, moment = (texts["user_id"][place], texts["item_id"][place], kinds[place], micros[place])
+            order = (orders[place] or "").strip()
+            event = {"event": kind, "user_id": user, "item_id": item, "timestamp": int(moment)}
+            event |= {"transaction_id": order} if order else {}
+            event |= {role: float(found[place]) for role, (found, _) in numbers.items() if not np.isnan(found[place])}
+            event |= {field: values[place] for field, values in more.items()}
+            same = [kind, order, user, item] if order else [kind, user, item, int(moment)]
+            yield _Line(number, fingerprint.of_json(same), event)
+
+    def _kinds(self, batch: pa.RecordBatch) -> list[str | None]:
+        """What each row is: a purchase, unless a column says otherwise; None for a word that is no kind."""
+        if (column := self._columns.get("event")) is None:
+            return ["purchase"] * len(batch)
+        known = {text: kind_named(text) for text in batch[column].unique().to_pylist() if text and text.strip()}
+        return [known.get(text, "purchase") for text in batch[column].to_pylist()]
+
+    def _number(self, array: pa.Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Numbers, NaN where there is none, and which are missing or finite ones."""
+        if pa.types.is_null(array.type):
+            return np.full(len(array), np.nan), np.ones(len(array), bool)
+        if not is_string(array.type):
+            found = np.asarray(doubles(array).fill_null(np.nan))
+            return found, np.asarray(pc.is_null(array)) | np.isfinite(found)
+        text = pc.utf8_trim_whitespace(as_written(array))
+        missing = np.asarray(pc.fill_null(pc.equal(text, ""), True))
+        fits = pa.array(_matches(text, WRITTEN[self._decimal]))
+        found = np.asarray(as_doubles(pc.if_else(fits, text, pa.scalar("0")), self._decimal))
+        return np.where(np.asarray(fits), found, np.nan), missing | np.asarray(fits)
+
+
+def _matches(array: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(pc.match_substring_regex(array, pattern), False))
+
+
+def _short(identity: str) -> int:
+    return int(identity[:16], 16)
+
+
+def _together(event_id: str, lines: list[_Line]) -> tuple[int, dict[str, Any]]:
+    """The lines of one item of one order as an event."""
+    of_line = ("item_id", "quantity", "price", "value")
+    items = [{name: line.event[name] for name in of_line if name in line.event} for line in lines]
+    whole = {name: value for name, value in lines[0].event.items() if name not in of_line}
+    return lines[0].number, {**whole, "event_id": event_id, "items": items}
