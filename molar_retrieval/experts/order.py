@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
+from molar_retrieval import cholesky
 from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts.fading import faded
 from molar_retrieval.experts.histories import known_items
@@ -106,11 +107,8 @@ class NextItem:
         The regularisation is λ (1 − d²), in interactions. Columns are divided by ``(interactions + 20) ** damping``,
         which lifts rare items.
         """
-        from scipy.linalg import cho_factor, cho_solve
-
         gram = np.float32(self.decay) * (self.followed + self.followed.T)
         gram[np.diag_indices_from(gram)] += (self.counts + regularisation).astype(np.float32)
-        # The transpose of a symmetric matrix is the same one in the order of LAPACK, which then needs no copy.
-        solved: Matrix = cho_solve(cho_factor(gram.T, lower=True, overwrite_a=True), self.followed)
+        solved: Matrix = cholesky.solve(gram, self.followed)
         solved /= np.power(self.counts + _PRIOR, damping).astype(np.float32)
         return solved
