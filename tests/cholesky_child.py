@@ -2,8 +2,8 @@
 
     python tests/cholesky_child.py float64 17000
 
-Prints the largest relative error. Where BLAS writes past a buffer, this process dies of SIGSEGV, which otherwise depends
-on what happens to lie there.
+Writes the largest relative error. Where BLAS writes past a buffer, this process dies of SIGSEGV, which otherwise
+depends on what happens to lie there.
 """
 
 import ctypes
@@ -61,10 +61,10 @@ def guarded() -> int:
 def main() -> None:
     faulthandler.enable()
     if sys.platform == "linux":
-        print(f"{guarded()} buffers are guarded", file=sys.stderr)
+        sys.stderr.write(f"{guarded()} buffers are guarded\n")
     matrix, right, solution = made(int(sys.argv[2]), sys.argv[1])
     found = cholesky.solve(matrix, right)
-    print(np.abs(found - solution).max() / np.abs(solution).max())
+    sys.stdout.write(f"{np.abs(found - solution).max() / np.abs(solution).max()}\n")
 
 
 if __name__ == "__main__":

@@ -173,6 +173,7 @@ def _without(images: Floats, texts: Floats, folds: Sequence[Rows]) -> Solved:
 
 def _without_few(images: Floats, texts: Floats, folds: Sequence[Rows]) -> Solved:
     """Of fewer items than their vectors are long, by the products of two items: the smaller system."""
+
     def solved(number: int, ridge: float) -> tuple[Floats, Floats, Floats]:
         others = np.sort(np.concatenate([rows for fold, rows in enumerate(folds) if fold != number]))
         a, b = unit(images[others]).astype(np.float64), unit(texts[others]).astype(np.float64)
