@@ -14,9 +14,11 @@ from molar_retrieval.workspace import Workspace
 KILLED = """
 import sys
 from pathlib import Path
-from molar_retrieval.work_log import recorded
+from molar_retrieval.work_log import recorded, step
 from molar_retrieval.workspace import Workspace
 with recorded(Workspace(Path(sys.argv[1])), "align"):
+    step("embedding")
+    step("the towers")
     print("at work", flush=True)
     sys.stdin.read()
 """
@@ -75,9 +77,14 @@ def test_what_was_killed_is_told_as_such_and_stays_in_the_log(workspace: Workspa
         assert [one.state for one in work_done(workspace)] == ["running"]
         process.kill()
     assert [(one.what, one.state) for one in work_done(workspace)] == [("align", "killed")]
+    with (workspace.root / "work" / next((workspace.root / "work").glob("*.running"))).open("a") as file:
+        file.write('{"step": "tor')  # it was killed in the middle of writing
     with recorded(workspace, "update"):
         assert {one.what: one.state for one in work_done(workspace)} == {"align": "killed", "update": "running"}
     assert {one.what: one.state for one in work_done(workspace)} == {"align": "killed", "update": "done"}
+    (killed,) = [one for one in work_done(workspace) if one.state == "killed"]
+    assert "in step 'the towers'" in killed.outcome
+    assert "OPENBLAS_CORETYPE" in killed.remedy
     assert [path.name for path in (workspace.root / "work").iterdir()] == ["log.jsonl"]
 
 
