@@ -7,24 +7,30 @@ READY  := $(VENV)/.ready
 DATA   ?=
 SUITE  ?= quick
 ITEMS  ?= 100000
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+# Only files whose hash is in a lock file. A build of torch on disk, where pip looks for one, goes before that of an index, which has CUDA.
+LOCKED := $(PIP) install --quiet --require-hashes --no-deps --only-binary :all:
 # Where nobody may write bytecode, each of the hundreds of processes of a run compiles molar anew, and the wheel's torch.
 unexport PYTHONDONTWRITEBYTECODE
 FILES_AT_A_TIME = $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick test-full lint types contracts lowest wheel eval bench bench-alignment referee bench-check attacks docs docs-site
+.PHONY: help install demo test test-quick test-full lint types contracts lock supply-chain licences sbom lowest wheel eval bench bench-alignment referee bench-check attacks docs docs-site
 .PHONY: notebooks screenshot clean
 
 help:  ## print this help
 	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(wildcard requirements/*.lock)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "molar needs Python 3.11 or newer")'
 	@echo "installing into $(VENV), this takes a few minutes ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --no-compile --editable . --group dev
-	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/transformers/models/|/ray/(rllib|data|serve|train|tune)/|/phonenumbers/geodata/' $(VENV)/lib || true  # pip does it on one core
+	@$(LOCKED) --no-compile --no-index --requirement requirements/torch.lock 2>/dev/null || $(LOCKED) --no-compile --requirement requirements/torch.lock
+	@$(LOCKED) --no-compile --requirement requirements/dev.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) check >/dev/null || $(LOCKED) --no-compile --requirement requirements/cuda.lock  # PyPI's torch for Linux
+	@$(PIP) check
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/transformers/models/|/ray/(rllib|data|serve|train|tune)/' $(VENV)/lib || true  # pip does it on one core
 	@touch $@
 
 install: $(READY)  ## make the virtual environment and install everything into it
@@ -56,6 +62,19 @@ types: $(READY)  ## check types
 
 contracts: $(READY)  ## check that the packages import one way
 	$(BIN)/lint-imports
+
+lock:  ## write requirements/*.lock from pyproject.toml; UPGRADE=1 takes the newest versions of everything
+	@test -x $(BIN)/uv || $(MAKE) install
+	$(BIN)/python requirements/lock.py $(if $(UPGRADE),--upgrade)
+
+supply-chain: licences sbom  ## check that the lock files are current, and licences; write the bill of materials
+	$(BIN)/python requirements/lock.py --check
+
+licences: $(READY)  ## check the licences of all that molar runs on against requirements/licences.toml
+	$(BIN)/python requirements/licences.py
+
+sbom: $(READY)  ## write a bill of materials (CycloneDX) to .work/sbom.json
+	$(BIN)/python requirements/sbom.py .work/sbom.json
 
 lowest: $(READY)  ## run the tests with the lowest versions that pyproject.toml promises
 	$(BIN)/python tests/packaging/lowest_versions.py .work/lowest

@@ -29,7 +29,7 @@ from molar_retrieval.experts.taken import Taken
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.holdout import Holdout, holdout_last
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.timer import Timer
+from molar_retrieval.resources import Timer
 from molar_retrieval.workspace import Workspace
 
 PARTNERS = 200

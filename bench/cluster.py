@@ -22,9 +22,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import ray_cluster
+
 from molar_indexes.recommend import recommend
 from molar_indexes.user_vectors import UserVectorsJob
-from molar_retrieval.cluster import local
 from molar_retrieval.cluster.address import ClusterAddress
 from molar_retrieval.cluster.runner import OnCluster
 from molar_retrieval.collaborative.factors import open_log
@@ -46,13 +48,12 @@ def two_machines(workspace: Path) -> Iterator[tuple[Path, ClusterAddress, float]
         place = Path(scratch, ".molar")
         subprocess.run(["cp", "-a", "--sparse=always", workspace, place], check=True)
         begun = time.perf_counter()
+        machines = Path(scratch, "cluster")
         for name in ("first", "second"):
-            local.up(place, name=name, join=name == "second", cpus=1)
-            up.callback(local.down, place, name)
+            ray_cluster.up(machines, name, join=name == "second", cpus=1)
+            up.callback(ray_cluster.down, machines, name)
         took = time.perf_counter() - begun
-        address = local.address_of(place)
-        assert address is not None
-        yield place, address, took
+        yield place, ray_cluster.address_of(machines), took
 
 
 def main(workspace: Path) -> None:

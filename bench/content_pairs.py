@@ -31,7 +31,7 @@ from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compres
 from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.timer import Timer
+from molar_retrieval.resources import Timer
 from molar_retrieval.workspace import Workspace
 
 _SEEDS = range(3)

@@ -26,8 +26,8 @@ from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.taken import Taken
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.resources import Timer, Took
 from molar_retrieval.runner import InProcesses
-from molar_retrieval.timer import Timer, Took
 
 COOCCURRENCE, UNORDERED, ITEM_KNN, FEW = STEPS = ("co-occurrence", "unordered", "item-kNN", "pairs of few")
 EASE = "EASE"

@@ -39,7 +39,7 @@ from molar_retrieval.experts.fit import (
     too_many,
 )
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.timer import Timer
+from molar_retrieval.resources import Timer
 from molar_retrieval.workspace import Workspace
 
 _COLUMNS = "model", "window", "decay", "fade", "alone", "with the others", "than the first", "processor s"

@@ -29,7 +29,7 @@ from molar_retrieval.experts.habits import Habits
 from molar_retrieval.experts.repeats import fit_habits
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.aims import NEXT, NEXT_SEEN
-from molar_retrieval.timer import Timer
+from molar_retrieval.resources import Timer
 from molar_retrieval.workspace import Workspace
 
 Finish = Callable[[Scores, Mask, InteractionLog], Scores]

@@ -214,7 +214,7 @@ def duplicate(log, random):
 
 @planter("log.constant_time")
 def constant_time(log, random):
-    return Planted(replace(log, time=np.full(len(log), START)), frozenset({"log"}), frozenset({"log.ties", "log.bot"}))
+    return Planted(replace(log, time=np.full(len(log), START)), frozenset({"log"}), frozenset({"log.ties"}))
 
 
 @planter("log.stuck_time")
@@ -240,20 +240,6 @@ def burst(log, random):
     hours = random.choice(24, 3 * n, p=_HOURS / _HOURS.sum())
     time = START + np.repeat(days, n) * DAY + hours * HOUR + random.integers(0, HOUR, 3 * n)
     return Planted(log.plus(user, item, time), frozenset(map(date_of, days.tolist())), frozenset({"log.repeats"}))
-
-
-@planter("log.bot")
-def bot(log, random):
-    """One that is fast, one like clockwork, one that does not sleep; several of each."""
-    begin = START + 30 * DAY
-    made = {f"fast{i}": begin + i * DAY + np.sort(random.integers(0, HOUR, 250)) for i in range(4)}
-    made |= {f"clock{i}": begin + (i + 600) * np.arange(150) + random.integers(-5, 6, 150) for i in range(4)}
-    made |= {f"awake{i}": begin + np.cumsum(random.exponential(1200, 220)).astype(int) for i in range(4)}
-    user = np.repeat(list(made), [len(times) for times in made.values()])
-    time = np.concatenate(list(made.values()))
-    planted = log.plus(user, random.choice(log.items, len(user)), time)
-    planted = replace(planted, users=(*log.users, *made))
-    return Planted(planted, frozenset(made), frozenset({"log.burst", "log.repeats"}))
 
 
 @planter("log.one_event_users")
@@ -282,14 +268,6 @@ def cold_items(log, random):
     return Planted(replace(log, items=(*log.items, *(f"new{i}" for i in range(40)))), frozenset({"log"}))
 
 
-@planter("log.no_sequence")
-def no_sequence(log, random):
-    order = np.lexsort((random.random(len(log)), log.user))
-    item = log.item.copy()
-    item[np.argsort(log.user, kind="stable")] = log.item[order]
-    return Planted(replace(log, item=item), frozenset({"log"}))
-
-
 @planter("log.not_dates")
 def not_dates(log, random):
     return Planted(replace(log, time=np.arange(len(log))), frozenset({"log"}), frozenset({"log.ties"}))
@@ -304,7 +282,7 @@ def place(finding: Finding) -> list[object]:
     name, facts = finding.kind.name, finding.facts
     if name == "log.unknown_item":
         return [finding.item_id]
-    if name in {"user.unknown", "log.bot"}:
+    if name == "user.unknown":
         return [finding.user_id]
     if name == "log.stuck_time":
         return [facts["seconds"]]

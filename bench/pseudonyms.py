@@ -7,6 +7,7 @@ name takes, by ids and by pseudonyms.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ def made(folder: Path, name: str, ids: str) -> Workspace:
     (folder / name / "shop").mkdir(parents=True)
     workspace = Workspace.for_catalogue(folder / name / ".molar", folder / name / "shop")
     keys = folder / "keys" if ids == "keyed" else None
+    os.environ["MOLAR_PRIVACY_KEY_FILE"] = str(folder / "keys")
     name_people(workspace, PrivacySettings.model_validate({"ids": ids, "key_file": keys}))
     return workspace
 

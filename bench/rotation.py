@@ -7,6 +7,7 @@ seconds of the clock and of processors for the first key and for another one.
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -44,6 +45,7 @@ def main() -> None:
     workspace.root.mkdir(parents=True)
     _prepared(workspace, asked.people)
     _logged(workspace, asked.people, asked.events)
+    os.environ["MOLAR_PRIVACY_KEY_FILE"] = str(asked.folder / "keys")
     settings = PrivacySettings(ids="keyed", key_file=asked.folder / "keys")
     sizes = {path.name: path.stat().st_size >> 20 for path in workspace.root.rglob("*.sqlite")}
     told = [_rotated(workspace, settings) for _ in range(2)]

@@ -38,7 +38,6 @@ from molar_indexes.whitening import SAMPLE, Whitened
 from molar_retrieval import columns, rng
 from molar_retrieval.catalog.words import bm25
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
-from molar_retrieval.memory import published_item
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.candidates import MOST_SCANNED
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
@@ -52,7 +51,6 @@ _PARTNERS = 20
 _HISTORY = 60
 _CONTENT = 64
 _CF = 32
-_PROCESS = 160e6  # bytes that publishing takes without any items; there is no torch here
 _NUMBERS = {"price": (50.0, 20.0), "year": (2015.0, 5.0)}
 
 
@@ -371,8 +369,6 @@ def main() -> None:
     workspace, stages = generation(folder, data, graph)
     console = Console(highlight=False, width=110)
     console.print(stages.table("publishing", arguments.items))
-    of_item = published_item(arguments.dim, _CONTENT + _CF, _PARTNERS, turned=data.items.size > MOST_SCANNED)
-    console.print(f"forecast of the peak: {(_PROCESS + of_item * arguments.items) / 2**20:,.0f} MB")
     seconds = sum(took.seconds for took in stages.took.values())
     title = f"{arguments.items:,} items of {arguments.dim} dimensions, {os.cpu_count()} cores; "
     title += f"published in {seconds:.0f} s, {size(folder):,.0f} MB on disk"

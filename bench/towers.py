@@ -32,7 +32,7 @@ from molar_retrieval.collaborative.als import fit
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.timer import Timer
+from molar_retrieval.resources import Timer
 from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.workspace import Workspace
 

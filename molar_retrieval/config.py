@@ -1,4 +1,8 @@
-"""Settings of every step: ``molar.toml``, then the environment (``MOLAR_ALIGN_EPOCHS=3``), then flags."""
+"""Settings of every step: user configuration, ``molar.toml``, environment (``MOLAR_ALIGN_EPOCHS=3``), then flags.
+
+Settings that name a host, a file outside of the shop, a program or a secret are marked as trusted. They count from the
+user configuration, the environment and flags; in ``molar.toml``, which travels with data, they are refused.
+"""
 
 import os
 from collections.abc import Mapping
@@ -14,8 +18,9 @@ from molar_retrieval.experiments.settings import ExperimentSettings
 from molar_retrieval.presets import PRESETS, Preset
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.serve_settings import ServeSettings
-from molar_retrieval.settings import LISTED, Addresses, Settings, validated
+from molar_retrieval.settings import LISTED, Addresses, Settings, refuse_trusted, trusted, validated
 from molar_retrieval.toml import read_toml
+from molar_retrieval.user_configuration import user_configuration, user_file
 
 FILE_NAME = "molar.toml"
 _ENVIRONMENT = "MOLAR_"
@@ -259,6 +264,7 @@ class IndexSettings(Settings):
         None,
         description="a Qdrant server that answers instead of the workspace's own index; several addresses are nodes of"
         " one cluster",
+        json_schema_extra=trusted("--index"),
     )
     collection: str = Field("molar", pattern=r"^[A-Za-z0-9_.-]+$", description="the alias that is asked there")
     grpc_port: int | None = Field(
@@ -266,6 +272,12 @@ class IndexSettings(Settings):
         ge=0,
         le=65535,
         description="ask by gRPC at this port, 0: never; None: at the one after REST's if it answers",
+        json_schema_extra=trusted(),
+    )
+    key_over_http: bool = Field(
+        False,
+        description="send QDRANT_API_KEY unencrypted to a server on another machine, as in a private network",
+        json_schema_extra=trusted(),
     )
     timeout: float = Field(2.0, gt=0, le=86_400, description="seconds that one request of a query may take")
     fallback: Literal["none", "local"] = Field("none", description="what answers where the server does not")
@@ -348,7 +360,9 @@ class MolarSettings(Settings):
         flags: Mapping[str, Mapping[str, Any]] | None = None,
         file: Path | None = None,
     ) -> Self:
-        """Settings from ``folder/molar.toml`` (or ``file``), the environment and flags; the later ones win.
+        """Settings from the user configuration, ``folder/molar.toml`` (or ``file``), the environment and flags.
+
+        The later ones win; trusted keys are refused in the file.
 
         Args:
             folder: Where ``molar.toml`` may lie: beside the workspace.
@@ -358,20 +372,28 @@ class MolarSettings(Settings):
             file: A settings file named by the user; it must exist.
 
         Raises:
-            SettingsError: On an unknown key (naming the nearest one) or a wrong value.
+            SettingsError: On an unknown key (naming the nearest one), a wrong value, or a trusted key in the file.
         """
         path = file or folder / name
         if file is not None and not file.exists():
             raise SettingsError(f"there is no settings file {file}", "name an existing TOML file")
-        values: dict[str, dict[str, Any]] = {}
+        own: dict[str, dict[str, Any]] = {}
         if path.exists():
             try:
-                values = read_toml(path)
+                own = read_toml(path)
             except OSError as error:
                 raise SettingsError(f"{path} cannot be read: {error}", "make it a readable file") from error
         source = str(path) if path.exists() else "the settings"
-        if wrong := [name for name in cls.model_fields if not isinstance(values.get(name, {}), dict)]:
-            raise SettingsError(f"{source}: {wrong[0]} is no table", f"write [{wrong[0]}], and its keys below")
+        _refuse_no_tables(own, source)
+        refuse_trusted(cls, own, source, user_file())
+        if user := user_configuration():
+            _refuse_no_tables(user, str(user_file()))
+            source = f"{source}, with {user_file()}" if own else str(user_file())
+        values: dict[str, Any] = {**user, **own}
+        for section in user.keys() & own.keys():
+            if isinstance(user[section], dict) and isinstance(own[section], dict):
+                values[section] = {**user[section], **own[section]}
+        values = {section: dict(one) if isinstance(one, dict) else one for section, one in values.items()}
         _merge_environment(values, environ)
         for section, pairs in (flags or {}).items():
             if given := {key: value for key, value in pairs.items() if value is not None}:
@@ -383,6 +405,11 @@ def with_preset(settings: MolarSettings, name: Preset) -> MolarSettings:
     """The settings with another preset of ``[align]``; of its other keys only device, threads and seed stay."""
     kept = settings.align.model_dump(include={"device", "threads", "seed", "precision"})
     return settings.model_copy(update={"align": AlignSettings(preset=name, **kept)})
+
+
+def _refuse_no_tables(values: Mapping[str, Any], source: str) -> None:
+    if wrong := [name for name in MolarSettings.model_fields if not isinstance(values.get(name, {}), dict)]:
+        raise SettingsError(f"{source}: {wrong[0]} is no table", f"write [{wrong[0]}], and its keys below")
 
 
 def _merge_environment(values: dict[str, Any], environ: Mapping[str, str]) -> None:

@@ -6,14 +6,17 @@ system has no locks, nothing is held.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from molar_retrieval.errors import DataError, StaleArtefactError
+from molar_retrieval import disk
+from molar_retrieval.errors import DataError, DiskError, StaleArtefactError
 
 _MANIFEST, _FORMER = "manifest.json", ".manifest-{}.held"
+_PATIENCE, _PAUSE = 10.0, 0.002  # seconds
 
 
 def lock_now(descriptor: int, *, shared: bool = False) -> bool:
@@ -58,12 +61,35 @@ def lock_beside(target: Path) -> Iterator[None]:
         file.close()
 
 
+@contextmanager
+def wait_beside(target: Path, patience: float = _PATIENCE) -> Iterator[None]:
+    """As :func:`lock_beside`, but wait for other writers: to read, change and write a file as one step.
+
+    Raises:
+        DataError: If others write for longer than ``patience`` seconds.
+        DiskError: If the folder cannot be written.
+    """
+    end = time.monotonic() + patience
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(lock_beside(target))
+                break
+            except DiskError:
+                raise
+            except DataError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(_PAUSE)
+        yield
+
+
 def _locked(path: Path, target: Path) -> IO[str]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     except OSError as error:
-        raise DataError(
+        raise disk.fault(error) or DataError(
             f"{target} cannot be written: {error}", "name a file in a folder that you may write to"
         ) from error
     try:

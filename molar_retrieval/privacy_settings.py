@@ -17,7 +17,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from molar_retrieval.settings import Settings
+from molar_retrieval.settings import Settings, trusted
 
 USUAL, FROM = 5, 5_000
 """Fewest people where nothing is said, in logs of so many people or more; in smaller ones it would cost too much."""
@@ -30,12 +30,15 @@ class PrivacySettings(Settings):
         "plain", description="how people are named in the workspace: plain: as the shop does; keyed: by pseudonyms"
     )
     key_file: Path | None = Field(
-        None, description="keys of the pseudonyms, in a file outside workspace and catalogue; made where there is none"
+        None,
+        description="keys of the pseudonyms, in a file outside workspace and catalogue; made where there is none",
+        json_schema_extra=trusted(),
     )
     suppressed_file: Path | None = Field(
         None,
         description="list of the people who are forgotten or object, outside of the workspace and its backups;"
         " None: suppressed.json in the workspace",
+        json_schema_extra=trusted(),
     )
     least: int | None = Field(
         None,

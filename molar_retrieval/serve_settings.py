@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from molar_retrieval.settings import Settings
+from molar_retrieval.settings import Settings, trusted
 
 _Kind = Literal[
     "purchase",
@@ -23,7 +23,11 @@ _Kind = Literal[
 class ServeSettings(Settings):
     """``[serve]``: where it listens, how much it takes on, how long an answer may take."""
 
-    host: str = Field("127.0.0.1", description="address to listen on; another than this machine's own needs keys")
+    host: str = Field(
+        "127.0.0.1",
+        description="address to listen on; another than this machine's own needs keys",
+        json_schema_extra=trusted("--host"),
+    )
     port: int = Field(8080, ge=0, le=65535, description="0: any that is free")
     workers: int = Field(1, ge=1, le=64, description="processes; they share generation and event log")
     threads: int = Field(2, ge=1, le=64, description="answers that a process computes at once; more of them are slower")
@@ -35,8 +39,12 @@ class ServeSettings(Settings):
         30, ge=0, le=1_000_000, description="minutes for which a list can be asked for again, and for its next page"
     )
     drain: float = Field(10, gt=0, le=600, description="seconds that answers under way have when it ends")
-    certificate: Path | None = Field(None, description="file of a TLS certificate; None: plain HTTP, as behind a proxy")
-    private_key: Path | None = Field(None, description="file of the certificate's key")
+    certificate: Path | None = Field(
+        None,
+        description="file of a TLS certificate; None: plain HTTP, as behind a proxy",
+        json_schema_extra=trusted(),
+    )
+    private_key: Path | None = Field(None, description="file of the certificate's key", json_schema_extra=trusted())
     kinds: dict[str, _Kind] = Field(
         {},
         description="what a shop's own names of events mean, which clients of other products send: reorder = purchase",

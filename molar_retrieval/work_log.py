@@ -18,7 +18,7 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.json_lines import JsonLines
 from molar_retrieval.locks import lock_now
 from molar_retrieval.redaction import redacted
-from molar_retrieval.timer import Timer, Took
+from molar_retrieval.resources import Timer, Took
 from molar_retrieval.workspace import Workspace
 
 _FOLDER, _FILE, _BYTES, _OLDER = "work", "log.jsonl", 1 << 20, 1

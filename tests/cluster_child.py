@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ray_cluster
 from shard_jobs import Killing, SquaresJob, shards
 
-from molar_retrieval.cluster import local
 from molar_retrieval.cluster.address import ClusterAddress
 from molar_retrieval.cluster.runner import OnCluster, nodes_of
 from molar_retrieval.errors import MolarError
@@ -25,12 +25,12 @@ from molar_retrieval.progress import Notes
 _SET_FLAGS, _UP, _RUNNING = 0x8914, 0x1, 0x40
 
 
-def up(workspace: str, name: str, join: bool) -> bool:
-    return local.up(Path(workspace), join=join, name=name, cpus=2)[1]
+def up(workspace: str, name: str, join: bool) -> None:
+    ray_cluster.up(Path(workspace), name, join=join, cpus=2)
 
 
-def down(workspace: str, name: str) -> bool:
-    return local.down(Path(workspace), name) is not None
+def down(workspace: str, name: str) -> None:
+    ray_cluster.down(Path(workspace), name)
 
 
 def nodes(workspace: str) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def counted(workspace: str, folder: str) -> dict[str, Any]:
 
 
 def ranked(workspace: str, folder: str) -> dict[str, Any]:
-    """Cases ranked by this process, and by way of a storage by two workers, of whom the first is killed."""
+    """Cases ranked by this process, and by two workers, of whom the first is killed."""
     import numpy as np
     from eval_model_tasks import log_of
     from ranking_fakes import LastFiles
@@ -127,11 +127,8 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
     from molar_eval.cases import Cases
     from molar_eval.models.base import Task
     from molar_eval.ranking_job import RankingJob
-    from molar_retrieval.cluster.storage import OnStorage
     from molar_retrieval.runner import InThisProcess
 
-    storage, model = Path(folder, "storage"), Path(folder, "model")
-    model.mkdir()
     random, told = np.random.default_rng(3), {}
     log = log_of([random.integers(0, 40, n).tolist() for n in random.integers(2, 25, 120)], 40)
     asked = np.arange(log.n_users)
@@ -141,11 +138,8 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
     for workers in (0, 2):
         progress, own = Notes(), Path(folder, str(workers))
         own.mkdir()
-        clustered = OnStorage(Killing(OnCluster(_address(workspace), workers), own), storage.as_uri())
-        runner = clustered if workers else InThisProcess()
-        lists = RankingJob(own, LastFiles(folder=model), 40, 10, "hide", memory, "ranking").make(
-            cases, task, runner, progress
-        )
+        runner = Killing(OnCluster(_address(workspace), workers), own) if workers else InThisProcess()
+        lists = RankingJob(own, LastFiles(), 40, 10, "hide", memory, "ranking").make(cases, task, runner, progress)
         told[workers] = {"cases": len(lists.items), "notes": progress.notes}
     return told
 
@@ -164,9 +158,7 @@ def trained(workspace: str, shop: str, folder: str, ranks: int, times: int, **mo
 
 
 def _address(workspace: str) -> ClusterAddress:
-    found = local.address_of(Path(workspace))
-    assert found is not None
-    return found
+    return ray_cluster.address_of(Path(workspace))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _FIRST = ("test_documents.py", "test_cli_real.py")
 hypothesis.settings.register_profile("unhurried", deadline=None)  # an example takes as long as the machine is busy
 hypothesis.settings.load_profile("unhurried")
+os.environ["XDG_CONFIG_HOME"] = str(ROOT / "no-configuration")  # of whoever runs the tests
 gc.disable()  # while a million objects come into being that stay to the end
 
 
@@ -74,6 +75,21 @@ def _nothing_stays_open() -> Iterator[None]:
     query = sys.modules.get("molar_cli.commands.query")
     while query is not None and query._kept:
         query._kept.pop().close()
+
+
+@pytest.fixture
+def user_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Writes the user's own configuration, which the test then has; returns its path."""
+
+    def write(text: str) -> Path:
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+        path = tmp_path / "config" / "molar" / "config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        path.chmod(0o600)
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,6 @@ class LastFiles:
 
     fingerprint: str = "last"
     folder: Path = Path("nothing")
-
-    def moved(self, folder: Path) -> "LastFiles":
-        return replace(self, folder=folder)
 
     @contextmanager
     def opened(self, training: InteractionLog) -> Iterator[Last]:

@@ -27,6 +27,7 @@ if __name__ == "__main__":
             if count == last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    os.environ["MOLAR_PRIVACY_KEY_FILE"] = str(keys)
     sys.addaudithook(watch)
     rotate(place, PrivacySettings(ids="keyed", key_file=keys), IndexSettings())
     sys.stdout.write(str(count))

@@ -12,7 +12,7 @@ from web_server import client_of
 
 from molar_serving.access import Keyring
 from molar_serving.studio.roles import scopes_of
-from molar_serving.studio.sessions import TOKEN
+from molar_serving.studio.sessions import TOKEN, VISITOR
 
 _TOKEN = re.compile(r'data-token="([0-9a-f]{64})"')
 
@@ -50,7 +50,10 @@ class StudioClient:
         headers = {"accept-language": self.language} | ({"hx-request": "true"} if part else {})
         self.client.cookies.clear()  # of whom the same client was before
         headers["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        return self.client.request(method, path, headers=headers, follow_redirects=False, **more)
+        answer = self.client.request(method, path, headers=headers, follow_redirects=False, **more)
+        if VISITOR in answer.cookies:
+            self.cookies[VISITOR] = answer.cookies[VISITOR]
+        return answer
 
 
 @contextmanager

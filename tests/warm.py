@@ -21,7 +21,6 @@ _LIBRARIES = (
     "scipy.sparse",
     "grpc",
     "implicit.als",
-    "phonenumbers",
     "rich.progress",
     "portalocker",
     "molar_cli.app",

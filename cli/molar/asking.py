@@ -1,12 +1,14 @@
 """What is asked of a shop: lists for people and sessions, searches, lists of everybody."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molar.base import ShopBase
 from molar.choosing import IndexFallback, refuse, server_of
 from molar.clustering import AUTO, LOCAL
+from molar_retrieval.errors import shown
 from molar_retrieval.ranking.aims import Horizon, Seen
 from molar_retrieval.ranking.query import Fallback, honest
 
@@ -18,10 +20,26 @@ if TYPE_CHECKING:
     from molar_indexes.server.config import ServerConfig
     from molar_retrieval.expressions import Expression
     from molar_retrieval.ranking.answer import Answer
+    from molar_retrieval.workspace import Workspace
 
 
 _MANY_LISTS = 200_000
 """Lists from which a cluster pays: fewer are done here in a minute or two, of which it takes a third to begin."""
+
+
+@contextmanager
+def suggesting_ids(workspace: "Workspace") -> Iterator[None]:
+    """Name known ids that differ by case or blanks alone, where nobody has the id that was asked for."""
+    from molar_indexes.constraints import UnknownPersonError
+
+    try:
+        yield
+    except UnknownPersonError as error:
+        from molar_indexes.standing import similar_ids
+
+        if found := similar_ids(workspace, error.id, is_session=error.is_session):
+            error.hint = f"did you mean {' or '.join(map(shown, found))}? Else {error.hint}"
+        raise
 
 
 class Asking(ShopBase):
@@ -104,7 +122,7 @@ class Asking(ShopBase):
             language: Of the reasons.
             fallback: ``popular`` answers people without history.
         """
-        with self.recommender() as recommender:
+        with self.recommender() as recommender, suggesting_ids(recommender.workspace):
             return recommender.query(
                 user_id, k, session_id=session_id, where=where, exclude=exclude, only=only, rules=rules, seen=seen,
                 horizon=horizon, diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank,
@@ -173,7 +191,7 @@ class Asking(ShopBase):
             fallback: ``popular`` searches for nobody where nothing is known of them, and answers where nothing is left
                 to search by.
         """
-        with self.recommender() as recommender:
+        with self.recommender() as recommender, suggesting_ids(recommender.workspace):
             return recommender.search(
                 text, image, k, similar=similar, user_id=user_id, session_id=session_id, seen=seen, where=where,
                 exclude=exclude, only=only, rules=rules, fallback=fallback,

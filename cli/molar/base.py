@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molar.choosing import FILE, settings_of
+from molar.choosing import FILE, may_be_set, settings_of
 from molar_retrieval.binding import claimed, file_beside
 from molar_retrieval.workspace import Workspace, checked
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from molar_retrieval.config import EmbedSettings, MolarSettings
     from molar_retrieval.progress import Progress
 
-_MODEL, _LIST = "MOLAR_EMBED_MODEL", "MOLAR_PRIVACY_SUPPRESSED_FILE"
+_MODEL = "MOLAR_EMBED_MODEL"
 Display = Callable[[], AbstractContextManager["Progress"]]
 
 
@@ -39,7 +39,7 @@ class ShopBase:
 
     @property
     def settings(self) -> "MolarSettings":
-        """The settings of ``molar.toml`` and the environment."""
+        """The settings of the user configuration, ``molar.toml`` and the environment."""
         return self._settings()
 
     def opened(self) -> Workspace:
@@ -105,7 +105,7 @@ class ShopBase:
         """Have the list of suppressed people where the settings want it; a reader looks only where there is none."""
         from molar_retrieval.interactions.suppressed import FILE as LIST
 
-        written = (self.settings_file or file_beside(self.workspace, FILE)).exists() or _LIST in os.environ
+        written = may_be_set(self.workspace, self.settings_file, "PRIVACY_")
         if written and (made_for or not (self.workspace / LIST).exists()):
             wanted = self.settings.privacy.suppressed_file
             if wanted is not None:

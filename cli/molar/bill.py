@@ -11,7 +11,7 @@ from molar_retrieval.work_log import killed_last, recorded
 if TYPE_CHECKING:
     from molar_retrieval.config import CostSettings
     from molar_retrieval.progress import Progress
-    from molar_retrieval.timer import Took
+    from molar_retrieval.resources import Took
     from molar_retrieval.work_log import Told
     from molar_retrieval.workspace import Workspace
 

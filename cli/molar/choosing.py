@@ -1,4 +1,4 @@
-"""The settings of one call: ``molar.toml``, the environment, then what the call says."""
+"""The settings of one call: user configuration, ``molar.toml``, the environment, then what the call says."""
 
 import os
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from molar_retrieval.binding import file_beside
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.user_configuration import user_file
 
 if TYPE_CHECKING:
     from molar_indexes.server.config import ServerConfig
@@ -45,12 +46,12 @@ def settings_of(
 
 
 def may_be_set(root: Path, file: Path | None = None, section: str = "") -> bool:
-    """Whether there is a file of settings, or a variable for what may be one of some ``section``, such as ``INDEX_``.
+    """Whether a file has settings, or a variable is what may be one of some ``section``, such as ``INDEX_``.
 
     To read settings takes longer than to answer a question.
     """
     named = any(name.startswith(f"{_VARIABLES}{section}") for name in os.environ)
-    return file is not None or named or file_beside(root, FILE).exists()
+    return file is not None or named or file_beside(root, FILE).exists() or user_file().exists()
 
 
 def server_of(

@@ -57,21 +57,17 @@ class ClusterStatus:
         url: Where programs reach it; None: there is none.
         answers: Whether anything answers there.
         asks_for_token: Whether who has no token is turned away.
-        processes: Of it on this machine, that `molar cluster up` has started.
-        machines: Names of the machines on which that was run for the workspace.
         nodes: What the cluster says of its machines; none where it does not answer.
     """
 
     url: str | None
     answers: bool = False
     asks_for_token: bool = False
-    processes: int = 0
-    machines: tuple[str, ...] = ()
     nodes: tuple[ClusterNode, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The status as JSON-able values."""
-        return asdict(self) | {"machines": list(self.machines), "nodes": [asdict(node) for node in self.nodes]}
+        return asdict(self) | {"nodes": [asdict(node) for node in self.nodes]}
 
 
 @dataclass(frozen=True)
@@ -80,89 +76,44 @@ class Cluster:
 
     shop: ShopBase
 
-    def up(
-        self,
-        *,
-        join: bool = False,
-        host: str | None = None,
-        port: int = 10001,
-        gcs_port: int = 6379,
-        cpus: int | None = None,
-    ) -> ClusterStatus:
-        """Give this machine to the cluster of the workspace, which asks for a token; what runs already, stays.
-
-        Args:
-            join: Join the machine on which this was called first; the workspace is on storage that both see.
-            host: The address of this machine for others; None: that of the network by which it reaches them.
-            port: Where programs reach the cluster.
-            gcs_port: Where further machines reach it.
-            cpus: How many of its CPUs; None: all.
-
-        Raises:
-            MissingArtefactError: If nothing was made yet, or there is nothing to join.
-            SettingsError: If another machine is the head, or the system is not Linux.
-            BackendError: If Ray does not start, or the extra ``cluster`` is not installed.
-        """
-        from molar_retrieval.cluster import local
-
-        local.up(self.shop.opened().root, join=join, host=host, port=port, gcs_port=gcs_port, cpus=cpus)
-        return self.status()
-
     def status(self, on: str = AUTO) -> ClusterStatus:
         """How a cluster stands.
 
         Args:
-            on: ``ray://HOST:PORT``; ``auto``: that of the settings, or of the workspace.
+            on: ``ray://HOST:PORT``; ``auto``: that of the settings.
 
         Raises:
             MissingArtefactError: If nothing was made yet.
             BackendError: If it refuses the token, or the extra ``cluster`` is not installed.
         """
-        from molar_retrieval.cluster import local
         from molar_retrieval.cluster.address import Doorkeeper, require_ray
         from molar_retrieval.cluster.runner import nodes_of
 
         require_ray()
-        root = self.shop.opened().root
-        known = local.members(root)
-        own = tuple(one.name for one in known)
+        self.shop.opened()
         address = address_of(self.shop, on)
         if address is None:
-            return ClusterStatus(None, machines=own)
+            return ClusterStatus(None)
         found = address.doorkeeper()
-        status = ClusterStatus(
-            address.url, found is not Doorkeeper.SILENT, found is Doorkeeper.REFUSES,
-            sum(len(one.processes) for one in known), own,
-        )  # fmt: skip
+        status = ClusterStatus(address.url, found is not Doorkeeper.SILENT, found is Doorkeeper.REFUSES)
         if not status.answers:
             return status
         return replace(status, nodes=tuple(ClusterNode(**node) for node in nodes_of(address, _ANSWERS)))
 
-    def down(self) -> bool:
-        """Take this machine out of the cluster: its processes end, and no others; False where it had no part in one.
-
-        Raises:
-            MissingArtefactError: If nothing was made yet.
-        """
-        from molar_retrieval.cluster import local
-
-        return local.down(self.shop.opened().root) is not None
-
 
 def address_of(shop: ShopBase, on: str = AUTO) -> "ClusterAddress | None":
-    """The cluster that is named, or else that of the settings, or else that of the workspace; None: there is none."""
-    from molar_retrieval.cluster import local
+    """The cluster that is named, or else that of the settings; None: there is none. Its token is for it alone."""
     from molar_retrieval.cluster.address import ClusterAddress
     from molar_retrieval.cluster_settings import ClusterSettings
     from molar_retrieval.settings import validated
 
-    settings, own = shop.settings.cluster, local.address_of(shop.workspace)
+    settings = shop.settings.cluster
     url = settings.address
     if on not in (AUTO, LOCAL, CLUSTER):
         url = validated(ClusterSettings, {"address": on}, "--on").address
-    if url is None or (own is not None and own.url == url):
-        return own
-    return ClusterAddress(url, settings.token_file)
+    if url is None:
+        return None
+    return ClusterAddress(url, settings.token_file if settings.address in (None, url) else None)
 
 
 def processes(count: int | None, *, here: bool = False) -> "Runner":
@@ -177,9 +128,9 @@ def runner_of(shop: ShopBase, on: str, here: "Runner", least: int) -> "Runner":
     """Who does the work of a call.
 
     Args:
-        shop: Whose settings and workspace name a cluster.
+        shop: Whose settings name a cluster.
         on: ``local``: this machine; ``cluster`` or ``ray://HOST:PORT``: that one; ``auto``: by how much there is to do,
-            where there is a cluster of several machines.
+            where the settings name a cluster.
         here: What does it on this machine.
         least: Units of work from which a cluster pays.
 
@@ -193,39 +144,29 @@ def runner_of(shop: ShopBase, on: str, here: "Runner", least: int) -> "Runner":
         return here
     from molar_retrieval.cluster.runner import BySize, OnCluster
 
-    cluster: Runner = OnCluster(address, shop.settings.cluster.workers)
-    if (storage := shop.settings.cluster.storage) is not None:
-        from molar_retrieval.cluster.storage import OnStorage
-
-        cluster = OnStorage(cluster, storage)
+    cluster = OnCluster(address, shop.settings.cluster.workers)
     return BySize(here, cluster, least) if on == AUTO else cluster
 
 
 def ranks_of(shop: ShopBase, on: str) -> "Group | None":
     """Who trains the towers of a call, where that may be a cluster; None, and errors, as :func:`runner_of` has them."""
-    address, settings = _used(shop, on), shop.settings.cluster
-    if address is None or settings.storage is not None:  # ranks read the workspace itself
+    address = _used(shop, on)
+    if address is None:
         return None
     from molar_retrieval.cluster.address import require_ray
     from molar_retrieval.cluster.ranks import RanksOnCluster
 
     require_ray()
-    return RanksOnCluster(address, settings.ranks, MANY_TRAINED if on == AUTO else 0)
+    return RanksOnCluster(address, shop.settings.cluster.ranks, MANY_TRAINED if on == AUTO else 0)
 
 
 def _used(shop: ShopBase, on: str) -> "ClusterAddress | None":
     """The cluster of a call; None: this machine does all of it."""
-    if on == LOCAL:
-        return None
-    from molar_retrieval.cluster import local
-
-    if on == AUTO and not may_be_set(shop.workspace, shop.settings_file) and len(local.members(shop.workspace)) < 2:
+    if on == LOCAL or (on == AUTO and not may_be_set(shop.workspace, shop.settings_file)):
         return None
     address = address_of(shop, on)
     if address is None and on != AUTO:
         raise MissingArtefactError(
-            "this workspace has no cluster", "run `molar cluster up`, or name one: --on ray://HOST:10001"
+            "no cluster is named", "name one: --on ray://HOST:10001, or MOLAR_CLUSTER_ADDRESS in the environment"
         )
-    if on == AUTO and shop.settings.cluster.address is None and len(local.members(shop.workspace)) < 2:
-        return None  # a cluster of this machine alone
     return address

@@ -75,19 +75,20 @@ class Events:
         with self._log() as log:
             return Frame(log.table(since, _person(log.workspace, user_id, session_id)))
 
-    def compact(self, keep_days: int | None = None) -> "Compacted":
+    def compact(self, keep_days: int | None = None, *, force: bool = False) -> "Compacted":
         """Seal the days before today (UTC) as Parquet, one file each; may be killed anywhere.
 
         Args:
             keep_days: Days before today that are kept; older ones are removed. None: as the settings say,
                 ``[events] keep_days``; where they say nothing, all are kept.
+            force: Take damaged rows out of the log, and list them in ``events/refused.jsonl``.
 
         Raises:
-            DataError: If another process compacts this log.
+            DataError: If another process compacts this log, or rows are damaged or missing.
         """
         kept = self.shop.settings.events.keep_days if keep_days is None else keep_days
         with self._log() as log, recorded(log.workspace, "events compact") as work:
-            done = log.compact(kept)
+            done = log.compact(kept, force=force)
             work.outcome = f"{done.sealed_lines:,} lines sealed, {done.removed_lines:,} removed"
             return done
 

@@ -31,9 +31,9 @@ from molar_retrieval.interactions import write_log
 from molar_retrieval.pages.words import duration, size
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.resources import Took, timed
 from molar_retrieval.scratch import scratch_workspace
 from molar_retrieval.statistics.releasing import is_released
-from molar_retrieval.timer import Took, timed
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:

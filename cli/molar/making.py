@@ -326,7 +326,7 @@ class Making(Foretelling):
         from molar_eval.evaluate import Evaluator
         from molar_eval.report.write import write_report
         from molar_retrieval.native import keep_freed_memory
-        from molar_retrieval.timer import Timer
+        from molar_retrieval.resources import Timer
 
         keep_freed_memory()
         chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)

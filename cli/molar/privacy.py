@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from molar_retrieval.privacy.copies import KeptCopy
     from molar_retrieval.privacy.found import FileFindings
     from molar_retrieval.privacy.scan import ScanReport
-    from molar_retrieval.statistics.audit import PrivacyAudit
-    from molar_retrieval.statistics.forecast import PrivacyForecast
     from molar_retrieval.statistics.ledger import LedgerStanding
 
 _LOOKED_FOR = 20
@@ -148,16 +146,27 @@ class Privacy(Rotating, Sharing):
         named = names.session if sessions else names.user
         return {one: named(one) for one in several}
 
-    def ledger(self) -> "LedgerStanding":
+    def ledger(self, *, reset_budget: bool = False) -> "LedgerStanding":
         """Every release of noised statistics on the shop's people, and what is left of the year's budget.
+
+        Args:
+            reset_budget: Begin a new budget where the ledger lacks releases that something in the workspace names, as
+                its file was removed or cut short. What was released before counts no more, so that a year may tell more
+                of people than ``[privacy] yearly`` promises. Nothing is changed where none is missing.
 
         Raises:
             MissingArtefactError: If nothing was made yet.
             StaleArtefactError: If the ledger is damaged.
+            DataError: If statistics are being released meanwhile.
         """
         from molar_retrieval.statistics.ledger import PrivacyLedger
 
-        return PrivacyLedger(self.shop.opened().root).standing(self.shop.settings.privacy)
+        workspace = self.shop.opened()
+        ledger = PrivacyLedger(workspace.root)
+        if reset_budget:
+            with workspace.lock("statistics"), recorded(workspace, "privacy ledger") as work:
+                work.outcome = f"budget reset, releases that were missing: {len(ledger.reset())}"
+        return ledger.standing(self.shop.settings.privacy)
 
     def prune(self, *, dry_run: bool = False) -> "list[KeptCopy]":
         """Remove copies that are older than ``[privacy] keep_copies_days``, and factors of people that nobody reads.
@@ -188,52 +197,14 @@ class Privacy(Rotating, Sharing):
         with self.shop.progress() as progress:
             return prune(workspace, settings, progress)
 
-    def forecast(self, *, people: int | None = None, epsilon: float | None = None) -> "PrivacyForecast":
-        """What can be expected of differential privacy, before anything is spent; nothing is read but a number.
-
-        Args:
-            people: How many there are; None: those of the shop's log.
-            epsilon: Of a release; None: some usual ones.
-
-        Raises:
-            MissingArtefactError: If nobody is named, and no log was read yet.
-            RequestError: If there are no people.
-        """
-        from molar_retrieval.statistics.forecast import EPSILONS, forecast
-
-        settings = self.shop._settings(privacy={"epsilon": epsilon}).privacy
-        if people is None:
-            people = int(self.shop.opened()["interactions"].require()[1].facts["users"])
-        if people < 1:
-            raise RequestError(f"{people} people are nobody", "name how many there are")
-        asked = (settings.epsilon,) if settings.epsilon else EPSILONS
-        return forecast(people, settings.yearly, settings.delta, asked)
-
-    def audit(self, *, epsilon: float | None = None, runs: int = 1, planted: int | None = None) -> "PrivacyAudit":
-        """Attack releases of the shop's log with made-up people planted in it; nothing is published, or spent.
-
-        Args:
-            epsilon: That is to hold; None: as the settings say.
-            runs: Releases that are attacked.
-            planted: Made-up people; None: one for every two items.
-
-        Raises:
-            SettingsError: If no ε is named.
-            MissingArtefactError: If the shop was not embedded and aligned yet.
-            DataError: If there are too few items.
-        """
-        from molar_retrieval.statistics.mechanism import Mechanism
-        from molar_retrieval.statistics.releasing import audit_releases
-
-        settings = self.shop._settings(privacy={"epsilon": epsilon})
-        if not settings.privacy.epsilon:
-            raise SettingsError("no ε is named that is to hold", "name one with --epsilon, or [privacy] epsilon")
-        mechanism = Mechanism.of(settings.privacy.epsilon, settings.privacy.delta)
-        place, dims = self.shop.opened(), settings.align.content_dims
-        with self.shop.progress() as progress:
-            return audit_releases(place, mechanism, dims, runs=runs, planted=planted, progress=progress)
-
-    def forget(self, user_ids: str | Collection[str], *, reason: str = "", later: bool = False) -> "Forgotten":
+    def forget(
+        self,
+        user_ids: str | Collection[str] = (),
+        *,
+        session_ids: str | Collection[str] = (),
+        reason: str = "",
+        later: bool = False,
+    ) -> "Forgotten":
         """Forget people: everything of theirs up to now, wherever it comes from; what comes later counts again.
 
         They are put on the list of those who are left out, and nobody is served by their past from then on, also by
@@ -245,15 +216,17 @@ class Privacy(Rotating, Sharing):
         Args:
             user_ids: One or several, by the shop's own ids. An id that nobody has is on the list as well: it may come
                 with a file or a backup.
+            session_ids: Anonymous visitors, one or several, by the ids of their sessions (``anonymous_id``). The
+                sessions of a user who is forgotten are forgotten without being named here.
             reason: In a sentence, without a name; it stays on the list.
             later: Leave what takes long, from making anew on, to the next :meth:`molar.Shop.align`: one for many.
 
         Raises:
-            RequestError: If an id is empty or a pseudonym, or none is given.
+            RequestError: If an id is empty, that of a user is a pseudonym, or none is given.
             MissingArtefactError: If there is no workspace.
             DataError: If the list cannot be written, or a file of the catalogue cannot be read.
         """
-        return self._heed("forgotten", user_ids, reason, later)
+        return self._heed("forgotten", user_ids, reason, later, session_ids)
 
     def object(self, user_ids: str | Collection[str], *, reason: str = "", later: bool = False) -> "Forgotten":
         """Heed objections: as :meth:`forget`, but of all that ever comes, until :meth:`withdraw`.
@@ -328,26 +301,34 @@ class Privacy(Rotating, Sharing):
             write_atomically(Path(page), certificate_page(found, language), OWNER)
         return found
 
-    def _heed(self, kind: "Kind", user_ids: str | Collection[str], reason: str, later: bool) -> "Forgotten":
+    def _heed(
+        self,
+        kind: "Kind",
+        user_ids: str | Collection[str],
+        reason: str,
+        later: bool,
+        session_ids: str | Collection[str] = (),
+    ) -> "Forgotten":
         from molar.purging import Purge
         from molar_indexes.privacy.forgetting import heed
         from molar_indexes.server.config import ServerConfig
 
-        ids, workspace = _several(user_ids), self.shop.opened()
+        sessions = _several(session_ids) if session_ids else []
+        ids, workspace = [] if sessions and not user_ids else _several(user_ids), self.shop.opened()
         folder = next(iter(self._catalogue([])), None)
         server = ServerConfig.of(self.shop.settings.index)
         server = None if server is None or server.users != "server" else server
         what = "privacy forget" if kind == "forgotten" else "privacy object"
         with self.shop.progress() as progress, recorded(workspace, what) as work:
             purge = Purge(workspace, self.shop.settings, progress)
-            if not later and len(ids) > _LOOKED_FOR:
+            if not later and len(ids) + len(sessions) > _LOOKED_FOR:
                 raise RequestError(
-                    f"{len(ids):,} people at once: each would be looked for twice in every file",
+                    f"{len(ids) + len(sessions):,} people at once: each would be looked for twice in every file",
                     f"leave them to the next alignment (--later), or name {_LOOKED_FOR} at a time",
                 )
             if not later:
-                purge.look(ids)
-            done = heed(workspace, folder, kind, ids, reason=reason, server=server)
+                purge.look(ids, sessions)
+            done = heed(workspace, folder, kind, ids, session_ids=sessions, reason=reason, server=server)
             work.outcome = f"{done.people:,} {kind}"
             if later or done.failed:
                 return done

@@ -45,7 +45,7 @@ class Purge:
         workspace: Where.
         settings: By which artefacts are made anew.
         progress: Told of it.
-        people: Who is looked for, by the shop's own id.
+        people: Who is looked for: users, then sessions.
         fingerprints: Of what was live before.
         removed: Copies that went, by kind.
     """
@@ -53,7 +53,7 @@ class Purge:
     workspace: "Workspace"
     settings: "MolarSettings"
     progress: "Progress"
-    people: dict[str, LookedFor] = field(default_factory=dict)
+    people: list[LookedFor] = field(default_factory=list)
     fingerprints: "Mapping[str, str]" = field(default_factory=dict)
     removed: Counter[str] = field(default_factory=Counter)
 
@@ -62,13 +62,13 @@ class Purge:
 
         self.fingerprints = fingerprints(self.workspace)
 
-    def look(self, user_ids: Sequence[str]) -> None:
+    def look(self, user_ids: Sequence[str], session_ids: Sequence[str] = ()) -> None:
         """Look for people, before anything of theirs goes."""
         from molar_indexes.privacy.known import needles_of
 
-        for user_id in user_ids:
-            needles, known = needles_of(self.workspace, user_id)
-            self.people[user_id] = LookedFor(needles, known, self._scanned(needles, known))
+        for id_, session in [*((one, False) for one in user_ids), *((one, True) for one in session_ids)]:
+            needles, known = needles_of(self.workspace, id_, session=session)
+            self.people.append(LookedFor(needles, known, self._scanned(needles, known)))
 
     def finished(self, done: "Forgotten") -> "Forgotten":
         """Everything made anew without the people of a request whose names are gone already, and certified."""
@@ -76,8 +76,9 @@ class Purge:
         self.rebuild()
         certificate = self.finish(done.entries, done.source_rows)
         left = SuppressedPeople.of(self.workspace.root)
-        ours = {one.users for one in done.entries}
-        pending = dict.fromkeys(step for one in left.people if one.users in ours for step in one.pending)
+        ours = {(one.users, one.sessions) for one in done.entries}
+        still = [one for one in left.people if (one.users, one.sessions) in ours]
+        pending = dict.fromkeys(step for one in still for step in one.pending)
         return replace(done, certificate=certificate, pending=list(pending))
 
     def rebuild(self) -> None:
@@ -157,7 +158,7 @@ class Purge:
             return [CertifiedPerson.of(one) for one in entries], [], []
         found: dict[str, FileFindings] = {}
         people = []
-        for entry, one in zip(entries, self.people.values(), strict=True):
+        for entry, one in zip(entries, self.people, strict=True):
             after = self._scanned(one.needles, one.known)
             people.append(CertifiedPerson.of(entry, ScanSum.of(one.before), ScanSum.of(after)))
             for file in after:

@@ -1,12 +1,12 @@
-"""The reports of a workspace: those of its evaluations, wherever they were written, and the page of the last check."""
+"""The reports of the evaluations that lie in a workspace, and a record of those that were written elsewhere."""
 
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from molar_retrieval.locks import wait_beside
 from molar_retrieval.workspace import write_atomically
 
 _EVALUATION, _RUNS, _ELSEWHERE = "evaluation", "runs", "elsewhere.json"
@@ -34,21 +34,25 @@ class KeptReport:
 
 
 def remember_folder(workspace: Path, folder: Path) -> None:
-    """Remember where a report was written that does not lie among the workspace's runs."""
+    """Remember where a report was written that does not lie among the workspace's runs.
+
+    The record tells people that something of them may lie there; nothing opens the folders that it names.
+    """
     folder = folder.resolve()
     if folder.parent == (workspace / _EVALUATION / _RUNS).resolve():
         return
-    known = [one for one in _elsewhere(workspace) if one != str(folder)]
     path = workspace / _EVALUATION / _ELSEWHERE
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps([*known, str(folder)][-_KEPT:], ensure_ascii=False) + "\n")
+    with wait_beside(path):
+        known = [one for one in _elsewhere(workspace) if one != str(folder)]
+        write_atomically(path, json.dumps([*known, str(folder)][-_KEPT:], ensure_ascii=False) + "\n")
 
 
 def evaluation_reports(workspace: Path) -> list[KeptReport]:
-    """The reports that are there, the newest first; what is no report, or is gone, is left out."""
-    runs = {folder.name: folder for folder in (workspace / _EVALUATION / _RUNS).glob("*/")}
-    others = {f"{Path(one).name}-{sha256(one.encode()).hexdigest()[:8]}": Path(one) for one in _elsewhere(workspace)}
-    found = [_report(name, folder) for name, folder in {**others, **runs}.items()]
+    """The reports in the workspace, the newest first; what is no report, or leads out of it, is left out."""
+    own = (workspace / _EVALUATION / _RUNS).resolve()
+    runs = [folder for folder in own.glob("*/") if (folder / _PAGE).resolve().is_relative_to(own)]
+    found = [_report(folder.name, folder) for folder in runs]
     return sorted((one for one in found if one is not None), key=lambda one: -one.made)
 
 

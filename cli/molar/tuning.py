@@ -83,13 +83,15 @@ class SettingsTuning(ShopBase):
     def _write(self, changes: Mapping[str, Mapping[str, Any]], progress: "Progress") -> Path:
         """Write settings into the file that this shop has them from."""
         from molar_retrieval.durable import write_atomically
+        from molar_retrieval.locks import wait_beside
         from molar_retrieval.toml import with_keys
 
         path = self.settings_file or file_beside(self.workspace, FILE)
         target = path.resolve()
-        there = target.exists()
-        text = with_keys(target.read_bytes().decode("utf-8") if there else "", changes, str(path))
-        write_atomically(target, text, target.stat().st_mode & 0o777 if there else None)
+        with wait_beside(target):
+            there = target.exists()
+            text = with_keys(target.read_bytes().decode("utf-8") if there else "", changes, str(path))
+            write_atomically(target, text, target.stat().st_mode & 0o777 if there else None)
         for section, keys in changes.items():
             for key in keys:
                 if (name := f"MOLAR_{section}_{key}".upper()) in os.environ:

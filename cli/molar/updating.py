@@ -10,7 +10,7 @@ from molar.bill import Bill
 from molar.due import Due, due, with_kept_encoder
 from molar.retaining import at_work
 from molar_retrieval.manifest import PRIVATE
-from molar_retrieval.timer import Took
+from molar_retrieval.resources import Took
 from molar_retrieval.work_log import work_done
 
 if TYPE_CHECKING:

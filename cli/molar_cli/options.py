@@ -90,7 +90,7 @@ OnOption = Annotated[
     str,
     typer.Option(
         "--on", metavar="WHERE",
-        help="Who does the work: local: this machine; cluster: that of molar.toml or of molar cluster up; ray://HOST:10001;"
+        help="Who does the work: local: this machine; cluster: that of the settings; ray://HOST:10001;"
         " auto: by how much there is to do.",
     ),
 ]  # fmt: skip

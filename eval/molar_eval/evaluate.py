@@ -62,8 +62,8 @@ from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.frame import Frame
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.resources import Timer, Took
 from molar_retrieval.runner import InThisProcess, Runner
-from molar_retrieval.timer import Timer, Took
 from molar_retrieval.training.device import pick_device
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Workspace

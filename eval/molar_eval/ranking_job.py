@@ -4,11 +4,10 @@ Only a model that lies in files can be asked elsewhere; one that lives in memory
 where blocks of :func:`molar_eval.ranking.rank` do, so lists are the same bytes whoever makes them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from safetensors.numpy import load_file, save_file
 
@@ -100,15 +99,6 @@ class RankingJob:
         shards = shards_of(len(cases), self.n_items, self.memory)
         runner.run(self, shards, progress)
         return Ranked.joined([Ranked(**load_file(self.path(shard.number))) for shard in shards])
-
-    @property
-    def reads(self) -> Mapping[str, Path]:
-        """See :class:`molar_retrieval.cluster.storage.MovableJob`."""
-        return {_INPUTS: self._inputs, _MODEL: self.files.folder}
-
-    def moved(self, folder: Path) -> Self:
-        """See :class:`molar_retrieval.cluster.storage.MovableJob`."""
-        return replace(self, folder=folder, files=self.files.moved(folder / _MODEL))
 
     @property
     def _inputs(self) -> Path:

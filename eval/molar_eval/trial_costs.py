@@ -20,7 +20,7 @@ from molar_eval.suite import Suite
 from molar_eval.trial import TrialRunner
 from molar_retrieval import fingerprint
 from molar_retrieval.json_lines import JsonLines
-from molar_retrieval.timer import Took
+from molar_retrieval.resources import Took
 
 _FILE = "taken.jsonl"
 _MOST = 10_000

@@ -193,12 +193,22 @@ class RuledConstraints:
         return fresh
 
 
-def no_history(user_id: str | None, session_id: str | None = None) -> RequestError:
+class UnknownPersonError(RequestError):
+    """No history is known of a user or a session, whose id it has."""
+
+    def __init__(self, message: str, hint: str, id_: str, *, is_session: bool) -> None:
+        super().__init__(message, hint)
+        self.id, self.is_session = id_, is_session
+
+
+def no_history(user_id: str | None, session_id: str | None = None) -> UnknownPersonError:
     """What is said of somebody unknown; no ids like this one, as they are other people's."""
     who = f"session {shown(session_id)}" if user_id is None else f"user {shown(user_id)}"
-    return RequestError(
+    return UnknownPersonError(
         f"no history is known of the {who}",
         "check the id; --fallback popular answers for people without history, --items for a session",
+        str(session_id if user_id is None else user_id),
+        is_session=user_id is None,
     )
 
 

@@ -1,14 +1,25 @@
 """How items and people stand: what the next answer knows of them, and what keeps an item out of lists."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from molar_indexes.constraints import Constraints
+from molar_indexes.generations import KIND, USERS
 from molar_indexes.live_items import LiveItems
 from molar_indexes.recommender import Recommender
+from molar_indexes.users import UserStore
 from molar_retrieval import columns
 from molar_retrieval.availability import ALWAYS, iso, moment
+from molar_retrieval.events.event import KINDS
+from molar_retrieval.events.live import LiveLog
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.interactions.suppressed import NEVER, SuppressedPeople
+from molar_retrieval.interactions.users import of_key, session_key, user_key
+from molar_retrieval.workspace import Workspace
+
+_SIMILAR = 3  # ids that are named where one is unknown
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,37 @@ def person_of(recommender: Recommender, key: str) -> PersonStanding:
             answerer.generation.name,
             state.last,
         )
+
+
+def similar_ids(workspace: Workspace, id_: str, *, is_session: bool = False) -> list[str]:
+    """Known ids that differ from one by case or surrounding blanks alone; three at most.
+
+    They are for who operates the shop: nobody else is to learn which ids are known. Where people are stored under
+    pseudonyms, some usual spellings of the id are looked up, and all others stay unknown.
+    """
+    names, suppressed = Pseudonymiser.of(workspace.root), SuppressedPeople.of(workspace.root)
+    keyed, folded = session_key if is_session else user_key, id_.strip().casefold()
+    spellings = dict.fromkeys(f(one) for one in (id_.strip(), id_) for f in (str, str.lower, str.upper, str.title))
+    wanted = {keyed(names.session(one) if is_session else names.user(one)): one for one in spellings if one.strip()}
+    found: dict[str, str] = {}
+    for key in _known_keys(workspace):
+        kind, name = of_key(key)
+        if not names.keys and (kind == "session_id") == is_session and name.strip().casefold() == folded:
+            found[key] = name
+        elif key in wanted:
+            found[key] = wanted[key]
+    return sorted(one for key, one in found.items() if one != id_ and suppressed.keyed(key) == NEVER)[:_SIMILAR]
+
+
+def _known_keys(workspace: Workspace) -> Iterator[str]:
+    """The keys of all people of the live generation, and of those in the event log that is not sealed."""
+    live = workspace[KIND].current
+    if live is not None and (live / USERS).exists():
+        with UserStore(live / USERS) as users:
+            yield from users.keys()
+    with closing(LiveLog(workspace)) as log:
+        if log.mark is not None:
+            yield from log.people(0, log.last, KINDS)
 
 
 def titles_of(recommender: Recommender, item_ids: Iterable[str]) -> dict[str, str | None]:

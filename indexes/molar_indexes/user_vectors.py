@@ -4,9 +4,9 @@ What towers make of a history takes most of the time in which a generation's use
 unfinished generations, where a run that was killed finds them again, and go with the next publication.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -53,15 +53,6 @@ class UserVectorsJob:
     def inputs(self) -> Path:
         """The log, as all shards read it."""
         return self.folder / _LOG
-
-    @property
-    def reads(self) -> Mapping[str, Path]:
-        """See :class:`molar_retrieval.cluster.storage.MovableJob`."""
-        return {_LOG: self.inputs, _ALIGNMENT: self.alignment}
-
-    def moved(self, folder: Path) -> Self:
-        """See :class:`molar_retrieval.cluster.storage.MovableJob`."""
-        return replace(self, folder=folder, alignment=folder / _ALIGNMENT)
 
     def path(self, shard: int) -> Path:
         """The file of a shard."""

@@ -19,7 +19,7 @@ from molar_retrieval.experts.habits import HABITS, Habits, day_after
 from molar_retrieval.experts.repeats import fit_habits
 from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT_SEEN
-from molar_retrieval.timer import Timer
+from molar_retrieval.resources import Timer
 
 
 @dataclass(frozen=True, eq=False)

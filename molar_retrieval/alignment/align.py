@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval import fingerprint, memory
+from molar_retrieval import fingerprint
 from molar_retrieval.alignment import conditioning, seen
 from molar_retrieval.alignment.again import choose_again
 from molar_retrieval.alignment.choosing import choose
@@ -45,9 +45,12 @@ from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.experts.column_shards import FOLDER, Counting
+from molar_retrieval.experts.linear import MAX_ITEMS
+from molar_retrieval.pages import words
 from molar_retrieval.pinned import Pinned, pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
+from molar_retrieval.resources import memory_of_alignment, memory_of_machine
 from molar_retrieval.runner import Runner
 from molar_retrieval.training import checkpoint
 from molar_retrieval.training.device import pick_device, pick_precision
@@ -117,7 +120,7 @@ def align(
     """
     with pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read:
         inputs = _inputs(read)
-        _forecast(read, settings, progress)
+        _warn_of_memory(read, progress)
         cf = factorise(read, settings.cf, settings.split, progress)
         inputs |= {"cf": cf.fingerprint}
         log = held_out(read, settings.split).training
@@ -365,12 +368,16 @@ def _inputs(workspace: Pinned) -> dict[str, str]:
     return {"content": content.fingerprint, "attributes": attributes, "interactions": interactions.fingerprint}
 
 
-def _forecast(read: Pinned, settings: MolarSettings, progress: Progress) -> None:
+def _warn_of_memory(read: Pinned, progress: Progress) -> None:
     """Say before anything begins that it takes more memory than there is."""
     log, catalogue = (read[kind].require()[1].facts for kind in ("interactions", "catalogue"))
-    sizes = memory.Sizes.of(settings, log["interactions"], log["users"], catalogue["items"])
-    if note := memory.warning(sizes, memory.of_machine()[0]):
-        progress.note(note)
+    needed = memory_of_alignment(log["interactions"], log["users"], catalogue["items"], MAX_ITEMS)
+    there, _ = memory_of_machine()
+    if 0 < there < needed:
+        progress.note(
+            f"the alignment needs about {words.size(needed)} of memory at its peak; this machine has"
+            f" {words.size(there)}: docs/scale.md says what takes how much, and what to do"
+        )
 
 
 def _trained_as(manifest: Manifest, inputs: Mapping[str, str]) -> str:

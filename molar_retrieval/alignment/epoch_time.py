@@ -4,7 +4,7 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.batches import training_batches
 from molar_retrieval.alignment.training import TowerTrainer, TrainingData, validate
 from molar_retrieval.config import AlignSettings
-from molar_retrieval.timer import Timer, Took, timed
+from molar_retrieval.resources import Timer, Took, timed
 from molar_retrieval.training.device import threads
 
 _WARM, _FEWEST, _SECONDS = 3, 5, 8.0

@@ -51,8 +51,8 @@ from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import LATER
+from molar_retrieval.resources import Timer
 from molar_retrieval.tensors import outside
-from molar_retrieval.timer import Timer
 
 AFTER = (0.5, 0.1)
 """Shares of the training interactions that lie after the cuts."""

@@ -80,7 +80,7 @@ def align_on_statistics(workspace: Workspace, settings: AlignSettings, work: str
             inputs,
             {"align": chosen.model_dump(mode="json")},
             facts,
-            library_versions("torch", "numpy", "dp-accounting"),
+            library_versions("torch", "numpy", "scipy"),
         )
         read.confirm()
         return store.publish(partial, made), made, True

@@ -49,12 +49,12 @@ class ClusterAddress:
         found = self.doorkeeper(self._secret())
         if found is Doorkeeper.SILENT:
             raise BackendError(
-                f"the cluster at {self.url} does not answer", "start it: `molar cluster up`, or correct its address"
+                f"the cluster at {self.url} does not answer", "start it with `ray start --head`, or correct its address"
             )
         if found is Doorkeeper.REFUSES:
             raise BackendError(
                 f"the cluster at {self.url} refuses this token" if self._secret() else f"{self.url} asks for a token",
-                "name the file that has it: [cluster] token_file in molar.toml, or RAY_AUTH_TOKEN_PATH",
+                "name the file that has it: MOLAR_CLUSTER_TOKEN_FILE, or RAY_AUTH_TOKEN_PATH as Ray has it",
             )
 
     def _secret(self) -> str | None:

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from molar_retrieval.events.event import DESCRIBE, IDENTIFY
-from molar_retrieval.events.tables import FILE, KIND, OF_ITEM, READ, WAIT, bring_up, faults, has_log
+from molar_retrieval.events.tables import FILE, FORMAT, KIND, OF_ITEM, WAIT, bring_up, faults, has_log
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.marks import mark_of
 from molar_retrieval.workspace import Workspace
@@ -184,7 +184,7 @@ class LiveLog:
         """A connection for reading; None while somebody makes the log."""
         path = self._folder / FILE
         connection, known = self._connected("")
-        if known in READ:
+        if known == FORMAT:
             return connection
         connection.close()
         if not known:

@@ -9,7 +9,7 @@ removes their rows from it: a reader of one transaction finds each line once.
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
@@ -23,13 +23,16 @@ import pyarrow.parquet as pq
 
 from molar_retrieval import bounds
 from molar_retrieval.durable import OWNER, for_owner, sync_file, sync_folder
-from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
+from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
+from molar_retrieval.events import checksums
 from molar_retrieval.events.event import FIELDS, IDENTIFY, FieldError, Line, days_late, lines_of
-from molar_retrieval.events.refused import RefusedEvents
+from molar_retrieval.events.insertion import Insertion
+from molar_retrieval.events.refused import FIRST, RefusedEvents
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import Person, snapshot
 from molar_retrieval.events.tables import (
     DAY,
+    DAY_OF,
     FIGURES,
     FILE,
     KIND,
@@ -41,7 +44,6 @@ from molar_retrieval.events.tables import (
     bring_up,
     faults,
     has_log,
-    insert,
 )
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import SuppressedPeople
@@ -50,7 +52,6 @@ from molar_retrieval.workspace import Manifest, Workspace
 
 _EVENT, _USER, _SESSION, _TIME = (FIELDS.index(name) for name in ("event", "user_id", "session_id", "timestamp"))
 _COMMIT = 5_000  # events of one transaction
-_DAY_OF = f"timestamp / {DAY} - (timestamp < 0 AND timestamp % {DAY} <> 0)"
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,16 @@ class Appended:
 
 @dataclass(frozen=True)
 class Compacted:
-    """What a compaction did: lines sealed in files of a day each, lines and days beyond the retention removed."""
+    """What a compaction did: lines sealed in files of a day each, lines and days beyond the retention removed.
+
+    ``damaged_rows`` were taken out by force.
+    """
 
     sealed_lines: int
     sealed_files: int
     removed_lines: int
     removed_files: int
+    damaged_rows: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The same for JSON."""
@@ -250,17 +255,17 @@ class EventLog:
             with self._transaction() as connection:
                 now = time.time_ns() // 1000
                 names = Pseudonymiser.of(self.workspace.root)  # those of this moment: a new key waits for its turn
+                inserting = Insertion(connection, now, names)
                 found = [  # somebody may have been put on the list since
-                    sum(insert(connection, lines, now, names) for lines in self._without_suppressed(one.events))
-                    for one in group
+                    sum(map(inserting.insert, self._without_suppressed(one.events))) for one in group
                 ]
-                last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+                inserting.finish()
         except BaseException as error:
             for one in group:
                 one.error = error
             return
         for one, new in zip(group, found, strict=True):
-            one.new, one.last = new, 0 if last is None else int(last[0])
+            one.new, one.last = new, inserting.last
 
     def table(self, since: int = 0, of: Person | None = None) -> pa.Table:
         """All lines by (user, time, arrival): users first, then sessions without one, then items' changes.
@@ -281,7 +286,7 @@ class EventLog:
         with snapshot(self.workspace) as state:
             return state.newest(n)
 
-    def compact(self, keep_days: int | None = None, *, today: int | None = None) -> Compacted:
+    def compact(self, keep_days: int | None = None, *, today: int | None = None, force: bool = False) -> Compacted:
         """Seal all days before today (UTC) in Parquet, a file for each, and remove those beyond the retention.
 
         A file is on the disk before its lines leave the database; killed anywhere, nothing is lost or there twice.
@@ -290,23 +295,27 @@ class EventLog:
         Args:
             keep_days: Days before today that are kept; older ones go, with the ids of their events. None: all.
             today: Days since 1970; None: by the clock.
+            force: Take damaged rows out of the log, and list them among the refused events.
 
         Raises:
-            DataError: If another process compacts this log.
+            DataError: If another process compacts this log, or rows are damaged or missing.
         """
         if keep_days is not None:
             bounds.whole("keep_days", keep_days, bounds.KEPT_DAYS)
         today = int(time.time() // 86_400) if today is None else today
         with self.workspace.lock(KIND):
+            damaged = self._mend() if force else 0
+            with snapshot(self.workspace) as state:
+                state.confirm()
             self._sweep()
             gone, files = (0, 0) if keep_days is None else self._forget(today - keep_days)
             until = _contained(self.workspace)
             where = f"timestamp < ? AND seq <= ? AND NOT {STAYS}"
-            query = f"SELECT DISTINCT {_DAY_OF} FROM events WHERE {where} ORDER BY 1"
+            query = f"SELECT DISTINCT {DAY_OF} FROM events WHERE {where} ORDER BY 1"
             days = [day for (day,) in self._asked(query, today * DAY, until)]
             lines = sum(self._seal(day, until) for day in days)
             self._sweep()
-        return Compacted(lines, len(days), gone, files)
+        return Compacted(lines, len(days), gone, files, damaged)
 
     def export(self, path: Path, since: int = 0, of: Person | None = None) -> int:
         """Write the lines of :meth:`table`, by time, then arrival, as .parquet, .csv or .jsonl; how many.
@@ -331,17 +340,42 @@ class EventLog:
         sync_file(path)
         sync_folder(path.parent)
         with self._transaction() as connection:
-            connection.execute("INSERT INTO sealed VALUES (?, ?, ?, ?)", [name, day, len(table), last])
-            connection.execute(f"DELETE FROM events WHERE {where} AND seq <= ?", [*span, last])
+            self._drop(connection, f"{where} AND seq <= ?", [*span, last], len(table))
+            checksums.add_sealed(connection, (name, day, len(table), last, checksums.digest_of(path), None))
         return len(table)
+
+    @staticmethod
+    def _drop(connection: sqlite3.Connection, where: str, values: Sequence[object], expected: int | None = None) -> int:
+        """Delete rows, and take them from what their days add up to; how many, which may be ``expected``."""
+        totals = checksums.Totals()
+        totals.take(connection.execute(checksums.summed("events", where), values))
+        rows = connection.execute(f"DELETE FROM events WHERE {where}", values).rowcount
+        if expected not in (None, rows):
+            raise DataError(f"{FILE}: {rows:,} rows are there, {expected:,} were read", checksums.REMEDY)
+        totals.write(connection)
+        return rows
+
+    def _mend(self) -> int:
+        """Take damaged rows out of the database, and list what is damaged or missing; how many rows."""
+        with snapshot(self.workspace) as state:
+            found = [one for one in state.damage() if one.file == FILE]
+        rows = [one.row for one in found if one.row is not None and one.is_damaged_row]
+        if not found:
+            return 0
+        with self._transaction() as connection:
+            checksums.remove_rows(connection, rows)
+        refusals = [Refusal(one.row or 0, "seq", str(one), "send the event again") for one in found]
+        for first in range(0, len(refusals), FIRST):
+            some = refusals[first : first + FIRST]
+            self._refused.keep(some, len(some))
+        return len(rows)
 
     def _forget(self, first: int) -> tuple[int, int]:
         """Remove the days before ``first``, but for changes of items: lines and files."""
         with self._transaction() as connection:
             found = connection.execute("SELECT lines FROM sealed WHERE day < ?", [first]).fetchall()
-            connection.execute("DELETE FROM sealed WHERE day < ?", [first])
-            where = f"timestamp < ? AND NOT {OF_ITEM}"
-            open_ = connection.execute(f"DELETE FROM events WHERE {where}", [first * DAY]).rowcount
+            checksums.drop_sealed(connection, "day < ?", [first])
+            open_ = self._drop(connection, f"timestamp < ? AND NOT {OF_ITEM}", [first * DAY])
             kept = f"SELECT event_id FROM events WHERE {OF_ITEM}"
             connection.execute(f"DELETE FROM ids WHERE day < ? AND event_id NOT IN ({kept})", [first])
             if found or open_:

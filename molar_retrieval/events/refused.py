@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from molar_retrieval.events.log import Refusal
 
 _FILE, _BYTES, _OLDER = "refused.jsonl", 1 << 18, 1
-_FIRST = 10  # refusals of an append that are kept; the others are counted
+FIRST = 10
+"""Refusals of an append that are kept; the others are counted."""
 _CHARACTERS = 300  # of a problem, and of a remedy
 _log = logging.getLogger("molar.events")
 
@@ -58,7 +59,7 @@ class RefusedEvents:
         """Keep the first of ``count`` refusals of an append; where that cannot be, its report has them nevertheless."""
         first = [
             {"row": one.row, "field": one.field, "problem": _brief(one.problem), "remedy": _brief(one.remedy)}
-            for one in refusals[:_FIRST]
+            for one in refusals[:FIRST]
         ]
         try:
             self._lines.append({"time": _now(), "count": count, "first": first})

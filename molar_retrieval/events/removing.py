@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.durable import for_owner, sync_file, sync_folder
 from molar_retrieval.errors import DataError
+from molar_retrieval.events import checksums
+from molar_retrieval.events.insertion import bought_key
 from molar_retrieval.events.tables import (
+    DAY_OF,
     FIGURES,
     FILE,
     KIND,
@@ -23,7 +26,6 @@ from molar_retrieval.events.tables import (
     SEALED,
     WAIT,
     Writing,
-    bought_key,
     bring_up,
     faults,
     has_log,
@@ -63,9 +65,12 @@ def remove_lines(workspace: Workspace, suppressed: SuppressedPeople) -> RemovedL
         with turns.turn():
             sealed = dict(_sealed(connection, folder, suppressed))
             opened = list(_open(connection, suppressed))
-            _remove(connection, opened, sealed)
-        for name, (rest, _) in sealed.items():
-            _replace(folder / SEALED / name, rest)
+            for name, (rest, _) in sealed.items():
+                _write_beside(folder / SEALED / name, rest)
+            _remove(connection, folder, opened, sealed)
+        for name in sealed:
+            _replace(folder / SEALED / name)
+        _sweep(connection, folder)
         if sealed:  # figures of days count them
             for path in (folder / FIGURES).glob("*.parquet"):
                 path.unlink(missing_ok=True)
@@ -110,6 +115,7 @@ def _sealed(
 
 def _remove(
     connection: sqlite3.Connection,
+    folder: Path,
     opened: Sequence[tuple[Any, ...]],
     sealed: dict[str, tuple[pa.Table, list[dict[str, Any]]]],
 ) -> None:
@@ -120,22 +126,41 @@ def _remove(
     ids += [(key, 0) for line in gone if (key := _bought(line)) is not None]
     connection.execute("BEGIN IMMEDIATE")
     try:
-        numbers = [(row[0],) for row in opened]
-        connection.executemany(
-            f"UPDATE events SET user_id = NULL, session_id = NULL WHERE seq = ? AND {OF_ITEM}", numbers
-        )
-        connection.executemany(f"DELETE FROM events WHERE seq = ? AND NOT {OF_ITEM}", numbers)
+        _remove_open(connection, [row[0] for row in opened])
         connection.executemany("DELETE FROM ids WHERE event_id = ? AND line = ?", ids)
         for name, (rest, _) in sealed.items():
-            if len(rest):
-                connection.execute("UPDATE sealed SET lines = ? WHERE file = ?", [len(rest), name])
-            else:
-                connection.execute("DELETE FROM sealed WHERE file = ?", [name])
+            if not len(rest):
+                checksums.drop_sealed(connection, "file = ?", [name])
+                continue
+            path = folder / SEALED / name
+            query = "SELECT day, last FROM sealed WHERE file = ?"
+            day, last = connection.execute(query, [name]).fetchone()
+            digests = checksums.digest_of(_partial(path)), checksums.digest_of(path)
+            checksums.add_sealed(connection, (name, day, len(rest), last, *digests))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _remove_open(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    """Rows go by their numbers; of a change of an item only who made it."""
+    totals = checksums.Totals()
+    for number in numbers:
+        query = f"SELECT {DAY_OF}, {checksums.ROW}, checksum FROM events WHERE seq = ?"
+        day, *row, own = connection.execute(query, [number]).fetchone()
+        totals.add(day, -own, -1)
+        change = "UPDATE events SET user_id = NULL, session_id = NULL WHERE seq = ?"
+        if not connection.execute(f"{change} AND {OF_ITEM}", [number]).rowcount:
+            connection.execute("DELETE FROM events WHERE seq = ?", [number])
+            continue
+        if checksums.checksum(row) == own:  # else it stays known as damaged
+            (row,) = connection.execute(f"SELECT {checksums.ROW} FROM events WHERE seq = ?", [number]).fetchall()
+            own = checksums.checksum(row)
+            connection.execute("UPDATE events SET checksum = ? WHERE seq = ?", [own, number])
+        totals.add(day, own)
+    totals.write(connection)
 
 
 def _bought(line: dict[str, Any]) -> str | None:
@@ -144,17 +169,34 @@ def _bought(line: dict[str, Any]) -> str | None:
     return bought_key(line["transaction_id"], line["user_id"] or line["session_id"], line["item_id"])
 
 
-def _replace(path: Path, rest: pa.Table) -> None:
-    """Write a sealed day anew in its place, or remove it; who reads it has the former file or the new one."""
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}")  # a compaction removes what nothing names
+
+
+def _write_beside(path: Path, rest: pa.Table) -> None:
+    """Write a sealed day anew beside the file that it is to replace."""
+    _partial(path).unlink(missing_ok=True)
     if len(rest):
-        partial = path.with_name(f".{path.name}")  # a compaction removes what nothing names
-        pq.write_table(rest, partial, compression="zstd")
-        for_owner(partial)
-        sync_file(partial)
-        partial.replace(path)
+        pq.write_table(rest, _partial(path), compression="zstd")
+        for_owner(_partial(path))
+        sync_file(_partial(path))
+
+
+def _replace(path: Path) -> None:
+    """Put a day that was written anew in its place, or remove it; who reads it has the former file or the new one."""
+    if _partial(path).exists():
+        _partial(path).replace(path)
     else:
         path.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _sweep(connection: sqlite3.Connection, folder: Path) -> None:
+    """Remove days that nothing names any more: of a run that was killed before it removed them."""
+    named = {file for (file,) in connection.execute("SELECT file FROM sealed")}
+    for path in (folder / SEALED).iterdir():
+        if path.name not in named:
+            path.unlink()
 
 
 def _clean(connection: sqlite3.Connection, folder: Path) -> None:

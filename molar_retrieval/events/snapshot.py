@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from itertools import groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.event import DESCRIBE, IDENTIFY
+from molar_retrieval.events import checksums
+from molar_retrieval.events.event import DESCRIBE, FIELDS, IDENTIFY
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, bring_up, faults, has_log
 from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
@@ -22,12 +24,17 @@ from molar_retrieval.interactions.users import StoredName
 from molar_retrieval.workspace import Workspace
 
 _AT_ONCE = 65_536
+_PLACES = {name: place for place, name in enumerate((*FIELDS, "received", "seq"))}
 Person = tuple[str, StoredName]
 """``user_id`` or ``session_id``, and which."""
 
 
 class LogState:
-    """The state of a log that a reader's transaction sees."""
+    """The state of a log that a reader's transaction sees.
+
+    Whoever reads a row that is not as it was written, or a sealed file that is not what was sealed, gets a DataError
+    that names it; so does who reads all of it where a row is missing.
+    """
 
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self._connection, self._folder = connection, folder
@@ -60,14 +67,13 @@ class LogState:
 
         What is left out of ``suppressed`` people says nothing.
         """
-        query = f"SELECT session_id, user_id, timestamp FROM events WHERE event = '{IDENTIFY}' ORDER BY seq DESC"
-        found = self._connection.execute(query)
+        columns = "session_id", "user_id", "timestamp"
+        found = self._rows(columns, f"WHERE event = '{IDENTIFY}' ORDER BY seq DESC")
         return {session: user for session, user, micros in found if micros > suppressed.user(user)}
 
     def changes_of_people(self, suppressed: SuppressedPeople = NOBODY) -> Iterator[tuple[StoredName, str]]:
         """What lines say that users are, as JSON, in the order of their arrival, but what is left out of anybody."""
-        query = f"SELECT user_id, data, timestamp FROM events WHERE event = '{DESCRIBE}' ORDER BY seq"
-        found = self._connection.execute(query)
+        found = self._rows(("user_id", "data", "timestamp"), f"WHERE event = '{DESCRIBE}' ORDER BY seq")
         return ((user, data) for user, data, micros in found if micros > suppressed.user(user))
 
     def changes_of_items(self) -> Iterator[dict[str, object]]:
@@ -86,11 +92,13 @@ class LogState:
 
         All of them, or those after ``since``, of some kinds or of one person.
         """
+        self._confirm(since, of)
         yield from self._of_files(columns, kinds, since, of)
         yield from self.of_database(columns, *_condition(kinds, since, of))
 
     def in_time(self, since: int = 0, of: Person | None = None) -> Iterator[pa.Table]:
         """All lines, or those after ``since`` or of one person, by time, then arrival; a table for each day."""
+        self._confirm(since, of)
         condition, values = _condition(None, since, of)
         stream = self.of_database(SCHEMA.names, f"{condition} ORDER BY timestamp, seq", values)
         names = self._connection.execute("SELECT day, file FROM sealed WHERE last > ? ORDER BY day", [since]).fetchall()
@@ -139,10 +147,34 @@ class LogState:
     def of_database(self, columns: Sequence[str], condition: str, values: Sequence[object] = ()) -> Iterator[pa.Table]:
         """Some columns of the lines that are not sealed yet, by the rest of an SQL query."""
         schema = pa.schema([SCHEMA.field(name) for name in columns])
-        cursor = self._connection.execute(f"SELECT {', '.join(columns)} FROM events {condition}", list(values))
-        while rows := cursor.fetchmany(_AT_ONCE):
-            together = zip(zip(*rows, strict=True), schema, strict=True)
-            yield pa.Table.from_arrays([pa.array(column, kind.type) for column, kind in together], schema=schema)
+        for rows in checksums.verified(self._connection, condition, list(values), _AT_ONCE):
+            whole = list(zip(*rows, strict=True))
+            arrays = [pa.array(whole[_PLACES[field.name]], field.type) for field in schema]
+            yield pa.Table.from_arrays(arrays, schema=schema)
+
+    def damage(self) -> list[checksums.Damage]:
+        """All that is not as it was written, in the database and in sealed files; everything is read."""
+        return checksums.damage(self._connection, self._folder)
+
+    def _rows(self, columns: Sequence[str], condition: str) -> Iterator[tuple[Any, ...]]:
+        chosen = itemgetter(*(_PLACES[name] for name in columns))
+        for rows in checksums.verified(self._connection, condition, (), _AT_ONCE):
+            yield from map(chosen, rows)
+
+    def confirm(self) -> None:
+        """Raise a DataError where a row of the database is missing, or there twice."""
+        checksums.confirm(self._connection)
+
+    def _confirm(self, since: int, of: Person | None) -> None:
+        if not since and of is None:
+            self.confirm()
+
+    def _digests(self, name: str) -> Iterator[tuple[str | None, ...]]:
+        """What a sealed file may be: as this state knows it, then as it is known now, where it was written anew."""
+        query = "SELECT digest, replaced FROM sealed WHERE file = ?"
+        yield from self._connection.execute(query, [name])
+        with closing(sqlite3.connect(self._folder / FILE, WAIT, isolation_level=None)) as now:
+            yield from now.execute(query, [name])
 
     def _of_files(
         self, columns: Sequence[str], kinds: Collection[str] | None, since: int, of: Person | None = None
@@ -163,6 +195,7 @@ class LogState:
         reading = list(dict.fromkeys([*columns, "seq", *([] if kinds is None else ["event"]), *(of or ())[:1]]))
         schema = pa.schema([SCHEMA.field(name) for name in reading])
         try:
+            checksums.check_file(path, self._digests(name))
             with pq.ParquetFile(path) as file:
                 if of is not None and not _has(file, of):
                     return

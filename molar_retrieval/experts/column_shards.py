@@ -5,9 +5,9 @@ What all blocks read lies in one file of arrays, which workers map into memory: 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -107,15 +107,6 @@ class ColumnsJob:
     def inputs(self) -> Path:
         """The file that all shards read."""
         return self.folder / _INPUTS
-
-    @property
-    def reads(self) -> Mapping[str, Path]:
-        """See :class:`molar_retrieval.cluster.storage.MovableJob`."""
-        return {_INPUTS: self.inputs}
-
-    def moved(self, folder: Path) -> Self:
-        """See :class:`molar_retrieval.cluster.storage.MovableJob`."""
-        return replace(self, folder=folder)
 
     def path(self, shard: int) -> Path:
         """The file of a block."""

@@ -26,20 +26,22 @@ from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions.users import StoredName, session_key, user_key
 from molar_retrieval.marks import file_in, mark_of
+from molar_retrieval.user_configuration import how_to_name, trusted_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE = "pseudonyms.json"
-"""In a workspace: the marks of the keys that its pseudonyms are made with, and where these are; none: ids are plain."""
+"""In a workspace: the marks of the keys that its pseudonyms are made with, and where these were; none: ids are plain.
 
-ELSEWHERE = "MOLAR_PRIVACY_KEY_FILE"
-"""The environment variable that says where the keys are on this machine."""
+Where the keys are, the environment or the user configuration says: a workspace must not choose a file of this machine.
+"""
 
 _FORM = re.compile("~[0-9a-f]{32}")
 _BYTES = 32
 _USER, _SESSION = b"molar user", b"molar session"
 _LOSS = "put the file with all keys there, or name it with MOLAR_PRIVACY_KEY_FILE; without them nobody is found again"
+_SETTING = "privacy", "key_file"
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,12 @@ class Pseudonymiser:
         """Those of a workspace, given its folder.
 
         Raises:
-            DataError: If a key is missing, not the one that it was made with, or others may read the file.
+            DataError: If a key is missing, not the one that it was made with, or others may read the file; or if
+                neither environment nor user configuration names it.
         """
         file = file_in(workspace, FILE)
         mark = mark_of(file)
-        return _PLAIN if mark is None else _opened(file, mark, os.environ.get(ELSEWHERE))
+        return _PLAIN if mark is None else _opened(file, mark, trusted_file(*_SETTING))
 
     def user(self, user_id: str) -> StoredName:
         """What a user is called."""
@@ -167,34 +170,31 @@ def outside(key_file: Path, *folders: Path) -> Path:
 
 
 def record(workspace: Path, pseudonyms: Pseudonymiser, key_file: Path) -> None:
-    """Say in a workspace which keys its pseudonyms are made with, and where they are."""
+    """Say in a workspace which keys its pseudonyms are made with and, for people to read, where these are."""
     told = {"keys": list(pseudonyms.marks), "key_file": str(key_file)}
     write_atomically(workspace / FILE, json.dumps(told, indent=1) + "\n", OWNER)
 
 
-def key_file_of(workspace: Path) -> Path | None:
-    """Where the keys of a workspace are on this machine; None where its people are called what the shop calls them.
-
-    Raises:
-        DataError: If the workspace does not say it.
-    """
-    file = workspace / FILE
-    return _told(file, os.environ.get(ELSEWHERE))[1] if file.exists() else None
-
-
-def _told(file: Path, elsewhere: str | None) -> tuple[tuple[str, ...], Path]:
+def _told(file: Path, place: Path | None) -> tuple[tuple[str, ...], Path]:
     try:
         told = json.loads(file.read_text("utf-8"))
-        return tuple(told["keys"]), Path(elsewhere or told["key_file"])
+        marks, former = tuple(told["keys"]), str(told["key_file"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} does not say which keys there are: {error}", "restore it from a backup") from error
+    if place is None:
+        raise DataError(
+            f"the people of {file.parent} are called by pseudonyms, and no file of their keys is named; when they were"
+            f" made it was {former}",
+            how_to_name(*_SETTING),
+        )
+    return marks, place
 
 
 @lru_cache(maxsize=64)
-def _opened(file: Path, _mark: object, elsewhere: str | None) -> Pseudonymiser:
-    marks, place = _told(file, elsewhere)
+def _opened(file: Path, _mark: object, named: Path | None) -> Pseudonymiser:
+    marks, place = _told(file, named)
     found = Pseudonymiser(read_keys(place)[: len(marks)])
     if found.marks != marks:
-        named, wanted = ", ".join(found.marks) or "none", ", ".join(marks)
-        raise DataError(f"{place} has the keys {named}; the people of {file.parent} are named by {wanted}", _LOSS)
+        own, wanted = ", ".join(found.marks) or "none", ", ".join(marks)
+        raise DataError(f"{place} has the keys {own}; the people of {file.parent} are named by {wanted}", _LOSS)
     return found

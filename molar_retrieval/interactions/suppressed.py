@@ -10,11 +10,11 @@ list; who has the list can only try ids.
 
 Entries are made by :mod:`molar_retrieval.interactions.suppressing`. The list is a file that is replaced as a whole,
 ``suppressed.json`` in the workspace, or elsewhere, so that a backup of the workspace can be brought back without it:
-then ``suppressed.json`` says where. Asking whether there is one costs a look into a folder.
+then ``suppressed.json`` says that it is elsewhere, and the environment or the user configuration says where, as a
+workspace must not choose a file of this machine. Asking whether there is one costs a look into a folder.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -26,6 +26,7 @@ from molar_retrieval import fingerprint
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.users import of_key
 from molar_retrieval.marks import file_in, mark_of
+from molar_retrieval.user_configuration import how_to_name, trusted_file, variable_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE = "suppressed.json"
-ELSEWHERE = "MOLAR_PRIVACY_SUPPRESSED_FILE"
-"""The environment variable that says where the list is on this machine."""
+_SETTING = "privacy", "suppressed_file"
 
 Kind = Literal["forgotten", "objected"]
 Step = Literal["events", "users", "experiments", "answers", "server", "rebuilt", "purged"]
@@ -51,7 +51,10 @@ NEVER, EVER = -(2**63), 2**63 - 1
 """Moments before and after all others, in microseconds."""
 
 FORMAT = 1
-LOST = f"bring it back from a backup, or name it with {ELSEWHERE}; without it, who was forgotten would come back"
+LOST = (
+    f"bring it back from a backup, or name it with {variable_of(*_SETTING)}; without it, who was forgotten would come"
+    " back"
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class SuppressedPerson:
     Attributes:
         kind: What the person asked for.
         at: When, in microseconds since 1970.
-        users: Salted hashes of what the user is and was called: the shop's id, and pseudonyms of it.
+        users: Salted hashes of what the user is and was called: the shop's id, and pseudonyms of it; none where the
+            person is known by a session alone.
         sessions: The same of sessions that are known to be theirs.
         reason: Why, in the words of who asked.
         withdrawn: When an objection ended; None: it holds.
@@ -115,16 +119,15 @@ class SuppressedPeople:
         Raises:
             DataError: If it is damaged, or not where it is said to be.
         """
-        named = os.environ.get(ELSEWHERE)
-        file = Path(named) if named else file_in(workspace, FILE)
+        named = trusted_file(*_SETTING)
+        file = named or file_in(workspace, FILE)
         mark = mark_of(file)
-        if mark is None and not named:
+        if mark is None and named is None:
             return NOBODY
         found = opened(file, mark)
         if isinstance(found, Path):
-            found = opened(found, mark_of(found))
-        if isinstance(found, Path):
-            raise DataError(f"{file} leads to {found}, which has no list", LOST)
+            remedy = LOST if named else how_to_name(*_SETTING)
+            raise DataError(f"{file} says that the list of people who are left out is elsewhere: at {found}", remedy)
         return found
 
     def __bool__(self) -> bool:
@@ -183,6 +186,11 @@ class SuppressedPeople:
         """What the list has of a user."""
         name = self.hashed_user(user_id)
         return next((one for one in self.people if one.kind == kind and name in one.users), None)
+
+    def session_entry(self, kind: Kind, session_id: str) -> SuppressedPerson | None:
+        """What the list has of a session that was named itself, not as a user's."""
+        name = self.hashed_session(session_id)
+        return next((one for one in self.people if one.kind == kind and not one.users and name in one.sessions), None)
 
     def _many(self, ids: "pa.Array", until: Callable[[str], int]) -> "npt.NDArray[np.int64]":
         import numpy as np

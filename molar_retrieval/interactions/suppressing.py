@@ -6,8 +6,7 @@ A change is on the disk when it returns. Processes take turns; who is killed lea
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from molar_retrieval.interactions.pseudonyms import Pseudonymiser, hashed, is_ps
 from molar_retrieval.interactions.suppressed import (
     FILE,
     FORMAT,
-    LOST,
     NEVER,
     NOBODY,
     SESSION_NAME,
@@ -28,14 +26,18 @@ from molar_retrieval.interactions.suppressed import (
     SuppressedPerson,
     opened,
 )
-from molar_retrieval.locks import lock_beside
+from molar_retrieval.locks import wait_beside
 from molar_retrieval.marks import mark_of
-
-_PATIENCE = 10.0  # seconds for others who write the list
 
 
 def suppress(
-    workspace: Path, kind: Kind, people: Mapping[str, Collection[str]], *, reason: str = "", at: int | None = None
+    workspace: Path,
+    kind: Kind,
+    people: Mapping[str, Collection[str]],
+    *,
+    session_ids: Collection[str] = (),
+    reason: str = "",
+    at: int | None = None,
 ) -> SuppressedPeople:
     """Put people on the list, and return it; it is on the disk then.
 
@@ -46,6 +48,7 @@ def suppress(
         workspace: Its folder.
         kind: What they ask for.
         people: By the shop's own user id, sessions that are known to be theirs, as they are stored.
+        session_ids: Anonymous people, by the sessions that they are known by.
         reason: In a sentence, without a name.
         at: When, in microseconds since 1970; None: now.
 
@@ -61,20 +64,16 @@ def suppress(
     moment = time.time_ns() // 1000 if at is None else at
 
     def changed(known: SuppressedPeople) -> list[SuppressedPerson]:
+        def hashes(sessions: Iterable[str]) -> tuple[str, ...]:
+            return tuple(known.hashed_session(name) for one in sessions for name in names(one, keys, SESSION_NAME))
+
         found = list(known.people)
         for user_id, sessions in people.items():
-            fresh = SuppressedPerson(
-                kind,
-                moment,
-                tuple(known.hashed_user(name) for name in names(user_id, keys, USER_NAME)),
-                tuple(known.hashed_session(name) for one in sessions for name in names(one, keys, SESSION_NAME)),
-                reason,
-            )
-            former = known.entry(kind, user_id)
-            if former is None:
-                found.append(fresh)
-            else:
-                found[found.index(former)] = _renewed(former, fresh)
+            users = tuple(known.hashed_user(name) for name in names(user_id, keys, USER_NAME))
+            _enter(found, known.entry(kind, user_id), SuppressedPerson(kind, moment, users, hashes(sessions), reason))
+        for session_id in session_ids:
+            fresh = SuppressedPerson(kind, moment, (), hashes([session_id]), reason)
+            _enter(found, known.session_entry(kind, session_id), fresh)
         return found
 
     return _change(workspace, changed)
@@ -160,23 +159,38 @@ def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Ste
 def place(workspace: Path, file: Path | None) -> None:
     """Have the list where the settings want it, from now on; a list that is in the workspace moves there.
 
+    A list that is elsewhere already is not touched: where it is, only a record in the workspace says.
+
     Raises:
-        DataError: If there are two lists, or one cannot be written.
+        DataError: If there are two lists, the new place has none of one that is elsewhere, or one cannot be written.
     """
-    if file is None or _leads_to(workspace / FILE) == (target := file.absolute()):
+    if file is None or _own(workspace) == (target := file.expanduser().absolute()):
         return
-    with _alone(target):
-        own = opened(workspace / FILE, mark) if (mark := mark_of(workspace / FILE)) is not None else NOBODY
-        own = opened(own, mark_of(own)) if isinstance(own, Path) else own
-        if not isinstance(own, SuppressedPeople):
-            raise DataError(f"{workspace / FILE} leads to {own}, which has no list", LOST)
-        if not target.exists():
+    with wait_beside(workspace / FILE), wait_beside(target):
+        own = _own(workspace)
+        if own == target:  # another process was first
+            return
+        if isinstance(own, Path):
+            if not isinstance(opened(target, mark_of(target)), SuppressedPeople):
+                raise DataError(f"{target} has no list of people; it was at {own}", f"move that file to {target}")
+        elif not target.exists():
             _write(target, own if own.salt else SuppressedPeople(target, secrets.token_bytes(32)))
         elif own.people:
             raise DataError(f"both {own.file} and {target} are lists of people", "keep the one that has all of them")
         write_atomically(workspace / FILE, json.dumps({"file": str(target)}) + "\n", OWNER)
-        if own.file not in (workspace / FILE, target, NOBODY.file):
-            own.file.unlink(missing_ok=True)
+
+
+def _own(workspace: Path) -> SuppressedPeople | Path:
+    """The list in the workspace, or the place that it names."""
+    mark = mark_of(workspace / FILE)
+    return NOBODY if mark is None else opened(workspace / FILE, mark)
+
+
+def _enter(people: list[SuppressedPerson], former: SuppressedPerson | None, fresh: SuppressedPerson) -> None:
+    if former is None:
+        people.append(fresh)
+    else:
+        people[people.index(former)] = _renewed(former, fresh)
 
 
 def _renewed(former: SuppressedPerson, fresh: SuppressedPerson) -> SuppressedPerson:
@@ -189,15 +203,22 @@ def _renewed(former: SuppressedPerson, fresh: SuppressedPerson) -> SuppressedPer
 
 
 def _change(workspace: Path, changed: Callable[[SuppressedPeople], list[SuppressedPerson]]) -> SuppressedPeople:
+    while True:
+        file = _file_of(workspace)
+        with wait_beside(file):
+            if _file_of(workspace) != file:  # it was moved meanwhile
+                continue
+            known = SuppressedPeople.of(workspace)
+            if known is NOBODY:
+                known = SuppressedPeople(file, secrets.token_bytes(32))
+            found = replace(known, people=tuple(changed(known)))
+            _write(file, found)
+            return found
+
+
+def _file_of(workspace: Path) -> Path:
     known = SuppressedPeople.of(workspace)
-    file = workspace / FILE if known is NOBODY else known.file
-    with _alone(file):
-        known = SuppressedPeople.of(workspace)
-        if known is NOBODY:
-            known = SuppressedPeople(file, secrets.token_bytes(32))
-        found = replace(known, people=tuple(changed(known)))
-        _write(file, found)
-    return found
+    return workspace / FILE if known is NOBODY else known.file
 
 
 def _write(file: Path, people: SuppressedPeople) -> None:
@@ -207,24 +228,3 @@ def _write(file: Path, people: SuppressedPeople) -> None:
         write_atomically(file, json.dumps(told, ensure_ascii=False, indent=0) + "\n", OWNER)
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error}", "name a file that you may write to") from error
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Wait for the turn to write the list."""
-    end = time.monotonic() + _PATIENCE
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(lock_beside(file))
-                break
-            except DataError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.005)
-        yield
-
-
-def _leads_to(file: Path) -> Path | None:
-    found = None if (mark := mark_of(file)) is None else opened(file, mark)
-    return found if isinstance(found, Path) else None

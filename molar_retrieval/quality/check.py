@@ -26,7 +26,6 @@ from molar_retrieval.encoders.base import language_note
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.interactions.suppressed import SuppressedPeople
-from molar_retrieval.memory import Sizes
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality import mismatch, photos, vectors
@@ -34,10 +33,10 @@ from molar_retrieval.quality.attributes import check_attributes
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.items import Items, check_rejects, read_items, read_texts
-from molar_retrieval.quality.log import LogSummary, check_log
+from molar_retrieval.quality.log import check_log
 from molar_retrieval.quality.measure import Measured, PhotoState
 from molar_retrieval.quality.measured import measured, nothing
-from molar_retrieval.quality.personal import check_personal
+from molar_retrieval.quality.personal_data import check_personal_data
 from molar_retrieval.quality.readiness import Content, readiness
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found, shown_items
 from molar_retrieval.quality.texts import TextCheck
@@ -158,7 +157,7 @@ class _CatalogueCheck:
                 vectors.make(self.workspace, self.folder, self.settings.embed, self.progress)
         pairs = self._pairs(catalogue, items, records)
         with self._stage("personal"):
-            check_personal(self.folder, spec, self.found, self.progress)
+            check_personal_data(self.folder, spec, self.found, self.progress)
         with self._stage("log"):
             ids, part = catalogue.ids, self.part is not None
             suppressed = SuppressedPeople.of(self.workspace.root)
@@ -167,7 +166,7 @@ class _CatalogueCheck:
         content = self._content(catalogue, items, records)
         return {
             "items": len(catalogue),
-            "readiness": readiness(content, log, self._forecast(), self._sizes(content, log)),
+            "readiness": readiness(content, log, self._forecast()),
             "histograms": (*_histograms(texts, records), *(() if log is None else log.histograms)),
             "log": None if log is None else log.to_dict(),
             "log_lines": () if log is None else tuple(log.lines()),
@@ -242,9 +241,6 @@ class _CatalogueCheck:
             nothing=int(empty.sum()),
             characters=float(lengths[texts].mean()) if texts.any() else 0.0,
         )
-
-    def _sizes(self, content: Content, log: LogSummary | None) -> Sizes | None:
-        return None if log is None else Sizes.of(self.settings, log.interactions, log.users, content.items)
 
     def _forecast(self) -> EmbedForecast | None:
         if not self.options.forecast:

@@ -1,12 +1,10 @@
 """What can be expected of a catalogue and a log as they are, in a few honest sentences."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval import memory
 from molar_retrieval.embedding.forecast import EmbedForecast
-from molar_retrieval.memory import Sizes
 from molar_retrieval.pages import words
 
 if TYPE_CHECKING:
@@ -16,6 +14,7 @@ FEW_USERS, ENOUGH_USERS = 100, 1_000
 """Users with two interactions below which collaborative factors are noise, and from which they are sound."""
 ITEMS_KNOWN = 0.3  # Share of the items with five interactions below which collaborative filtering reaches few of them
 SEQUENCES = 500  # Users with five interactions that a sequence model needs
+UNORDERED = 0.5  # Share of steps without an order from which on there is no sequence to learn
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,6 @@ class Readiness:
     verdicts: Mapping[str, str]
     sentences: tuple[str, ...]
     embedding: EmbedForecast | None = None
-    memory: Mapping[str, int] = field(default_factory=dict)  # bytes at the peak of each stage
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -51,17 +49,11 @@ class Readiness:
             "verdicts": dict(self.verdicts),
             "sentences": list(self.sentences),
             "embedding": None if self.embedding is None else self.embedding.to_dict(),
-            "memory": dict(self.memory),
         }
 
 
-def readiness(
-    content: Content, log: "LogSummary | None", embedding: EmbedForecast | None, sizes: Sizes | None = None
-) -> Readiness:
-    """Say what can be expected; ``log`` is None where there is none, ``embedding`` where that was not asked.
-
-    ``sizes`` are those that memory depends on, None: nothing is said of it.
-    """
+def readiness(content: Content, log: "LogSummary | None", embedding: EmbedForecast | None) -> Readiness:
+    """Say what can be expected; ``log`` is None where there is none, ``embedding`` where that was not asked."""
     verdicts, said = {"collaborative": "none", "sequence": "none"}, [_of_content(content)]
     if log is None or not log.interactions:
         said.append(
@@ -82,9 +74,7 @@ def readiness(
         )
     elif embedding is not None:
         said.append("All items are embedded already; nothing has to be encoded.")
-    if sizes is not None:
-        said.append(memory.sentence(sizes, memory.of_machine()[0]))
-    return Readiness(content, verdicts, tuple(said), embedding, {} if sizes is None else memory.peaks(sizes))
+    return Readiness(content, verdicts, tuple(said), embedding)
 
 
 def _collaborative(log: "LogSummary") -> tuple[str, str]:
@@ -104,11 +94,12 @@ def _sequence(log: "LogSummary") -> tuple[str, str]:
     users = f"{log.users_with_five:,} users with five interactions or more"
     if log.users_with_five < FEW_USERS:
         return "no", f"A sequence model has little to learn: only {log.users_with_five:,} users have five interactions."
-    if log.order.sequential is False:
-        why = "the order of the interactions tells nothing beyond their counts."
+    unordered = log.ties - log.ties_placed
+    if unordered > UNORDERED:
+        why = f"{unordered:.0%} of the steps from one interaction of a user to the next have no order in time."
         return "no", f"A sequence model has little to learn: {why}"
-    if log.users_with_five >= SEQUENCES and log.order.sequential:
-        return "enough", f"A sequence model has something to learn: {users}, and their order tells something."
+    if log.users_with_five >= SEQUENCES:
+        return "enough", f"The log is enough for a sequence model: {users}."
     return "thin", f"A sequence model may help a little: {users}."
 
 

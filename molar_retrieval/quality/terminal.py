@@ -32,16 +32,12 @@ def consequence(report: CheckReport) -> str:
     ready, log = report.readiness, report.log
     if not report.count(Severity.ERROR) or not report.usable or ready is None:
         return ""
-    errors = [kind for kind in report.found if kind.kind.severity is Severity.ERROR]
-    personal = sum(kind.count for kind in errors if kind.kind.name.startswith("personal."))
-    others = sum(kind.count for kind in errors) - personal
+    errors = report.count(Severity.ERROR)
     kept = [plural(report.items, "item"), plural(ready.content.photos, "photo")]
     if log is not None:
         kept.append(f"{log['interactions']:,} of {log['rows']:,} rows of the log")
-    used = f"used are {', '.join(kept[:-1])} and {kept[-1]}."
-    about = "the error is about" if others == 1 else f"the {others:,} errors are about"
-    said = f"What {about} is left out; {used}" if others else f"{used[0].upper()}{used[1:]}"
-    return f"{said} Delete the personal data first: it is not left out." if personal else said
+    about = "the error is about" if errors == 1 else f"the {errors:,} errors are about"
+    return f"What {about} is left out; used are {', '.join(kept[:-1])} and {kept[-1]}."
 
 
 def lines(report: CheckReport) -> list[str]:

@@ -5,12 +5,14 @@ its release is, so whatever is killed or loses power, nothing can be seen that t
 counted and never finished stays counted. Any 365 days may take (ε, δ) together, as
 :mod:`molar_retrieval.statistics.accounting` reckons.
 
-The ledger protects people from the shop's own commands. Who removes the workspace, this file, or its lines forgets what
-was released, while those who saw it do not.
+Statistics, alignments and index versions name the entry of the release that they are made of. Where the ledger lacks
+one of these, as its file or its last lines were removed, the next release is refused until somebody resets the budget,
+which the ledger records. Who removes the whole workspace forgets what was released, while those who saw it do not.
 """
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,11 +22,15 @@ import msgspec
 
 from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
+from molar_retrieval.manifest import MANIFEST, PRIVATE, Manifest
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.statistics.accounting import composed, epsilon_left, epsilon_of, noise_multiplier
 
 FILE = "privacy_ledger.jsonl"
 YEAR = timedelta(days=365)
+_NAMING = ("statistics/*", "alignment/*", "generations/*/encoder")
+"""Folders whose manifests name the entry of a release."""
+_RESET = b'{"reset"'
 _OWNER = 0o600
 _SLIGHT = 1e-6
 """By how much ε of a sum may exceed the budget, as numbers are rounded."""
@@ -57,6 +63,18 @@ class LedgerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return datetime.fromisoformat(self.at)
 
 
+class BudgetReset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody began a new budget although releases are missing from the ledger.
+
+    Attributes:
+        reset: When, in ISO 8601, in UTC.
+        missing: Names of the entries that were missing then; they count no more.
+    """
+
+    reset: str
+    missing: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class LedgerStanding:
     """What was released, and what is left of the budget.
@@ -69,6 +87,8 @@ class LedgerStanding:
         delta: The δ at which all of these are told.
         left: The largest ε of one more release now.
         free_from: From when no present entry counts any more, in ISO 8601; None: none does now.
+        missing: Releases that something in the workspace names and the ledger lacks, as sentences: what is spent and
+            left is not known then, and another release is refused.
     """
 
     entries: tuple[LedgerEntry, ...]
@@ -78,6 +98,7 @@ class LedgerStanding:
     delta: float
     left: float
     free_from: str | None
+    missing: tuple[str, ...] = ()
 
     @property
     def nearly_spent(self) -> bool:
@@ -93,16 +114,58 @@ class PrivacyLedger:
     """The ledger of the workspace at ``root``; who writes it holds the workspace's lock on ``statistics``."""
 
     def __init__(self, root: Path) -> None:
-        self.path = root / FILE
+        self.root, self.path = root, root / FILE
 
     def entries(self) -> tuple[LedgerEntry, ...]:
         """All releases, the oldest first; a StaleArtefactError says that the file is damaged: nothing is guessed."""
+        return self._read()[0]
+
+    def missing(self) -> dict[str, str]:
+        """Releases that something in the workspace names and the ledger lacks, by name, as sentences.
+
+        Those of before a reset of the budget are not among them.
+        """
+        entries, resets = self._read()
+        known = {entry.name for entry in entries} | {name for one in resets for name in one.missing}
+        return {name: words for name, words in self._named().items() if name not in known}
+
+    def reset(self, now: datetime | None = None) -> tuple[str, ...]:
+        """Begin a new budget although releases are missing: they count no more. Returns their names.
+
+        Nothing is changed where none is missing.
+        """
+        missing = tuple(self.missing())
+        if missing:
+            self._append(BudgetReset(_iso(now or datetime.now(UTC)), missing))
+        return missing
+
+    def _named(self) -> dict[str, str]:
+        """Every release that a manifest in the workspace names, by the name of its entry, as sentences."""
+        found = dict[str, str]()
+        for pattern in _NAMING:
+            for path in sorted(self.root.glob(f"{pattern}/{MANIFEST}")):
+                with suppress(StaleArtefactError, OSError):
+                    facts = Manifest.read(path.parent).facts
+                    told = facts.get(PRIVATE) or facts
+                    name, folder = told.get("ledger"), path.parent.relative_to(self.root)
+                    if isinstance(name, str):
+                        found.setdefault(name, f"release {name}, which {folder.as_posix()} is made of")
+        return found
+
+    def _append(self, one: "LedgerEntry | BudgetReset") -> None:
+        entries, resets = self._read()
+        lines = (msgspec.json.encode(line).decode() + "\n" for line in (*resets, *entries, one))
+        write_atomically(self.path, "".join(lines), _OWNER)
+
+    def _read(self) -> tuple[tuple[LedgerEntry, ...], tuple[BudgetReset, ...]]:
         try:
             lines = self.path.read_bytes().splitlines()
         except FileNotFoundError:
-            return ()
+            return (), ()
         try:
-            found = tuple(msgspec.json.decode(line, type=LedgerEntry) for line in lines)
+            resets = [line for line in lines if line.startswith(_RESET)]
+            begun = tuple(msgspec.json.decode(line, type=BudgetReset) for line in resets)
+            found = tuple(msgspec.json.decode(line, type=LedgerEntry) for line in lines if line not in resets)
             if any(entry.noise_multiplier <= 0 or entry.moment.tzinfo is None for entry in found):
                 raise ValueError("a number or a moment cannot be")
         except (msgspec.MsgspecError, ValueError) as error:
@@ -110,7 +173,7 @@ class PrivacyLedger:
                 f"the ledger of privacy {self.path} is damaged: {error}",
                 "bring it back from a backup: without it nobody knows what was released so far",
             ) from error
-        return found
+        return found, begun
 
     def standing(self, settings: PrivacySettings, now: datetime | None = None) -> LedgerStanding:
         """What was released, and what the settings leave of the budget."""
@@ -125,10 +188,21 @@ class PrivacyLedger:
             delta=delta,
             left=epsilon_left(multipliers, yearly, delta),
             free_from=_iso(counted[-1].moment + YEAR) if counted else None,
+            missing=tuple(self.missing().values()),
         )
 
     def check(self, settings: PrivacySettings, now: datetime | None = None) -> None:
-        """Refuse one more release at the settings' ε that the budget does not bear, by a DataError."""
+        """Refuse one more release at the settings' ε that the budget does not bear, by a DataError.
+
+        Refused is any release where the ledger lacks one that something in the workspace names.
+        """
+        if missing := self.missing():
+            raise DataError(
+                f"the ledger of privacy {self.path} lacks what was released: {'; '.join(missing.values())}",
+                "bring the file back from a backup; without one, `molar privacy ledger --reset-budget` begins a new"
+                " budget: what was released before counts no more, so that a year may tell more of people than"
+                " [privacy] yearly promises",
+            )
         epsilon, yearly, delta = settings.epsilon or 0.0, settings.yearly, settings.delta
         if epsilon > yearly:
             raise SettingsError(
@@ -163,13 +237,12 @@ class PrivacyLedger:
         Refused as by :meth:`check`; a ValueError where the noise is too little for the settings' ε and δ.
         """
         self.check(settings, now)
-        entries, epsilon = self.entries(), settings.epsilon or 0.0
+        epsilon = settings.epsilon or 0.0
         if epsilon_of([multiplier], settings.delta) > epsilon * (1 + _SLIGHT):
             raise ValueError(f"a noise multiplier of {multiplier} is too little for ε = {epsilon}")
         at = _iso(now or datetime.now(UTC))
         entry = LedgerEntry(secrets.token_hex(8), at, epsilon, settings.delta, multiplier, log, purpose)
-        lines = (msgspec.json.encode(one).decode() + "\n" for one in (*entries, entry))
-        write_atomically(self.path, "".join(lines), _OWNER)
+        self._append(entry)
         return entry
 
 

@@ -28,7 +28,6 @@ from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.statistics.artefact import KIND, save_statistics
-from molar_retrieval.statistics.audit import PrivacyAudit, audit
 from molar_retrieval.statistics.ledger import PrivacyLedger
 from molar_retrieval.statistics.mechanism import Mechanism
 from molar_retrieval.statistics.release import release
@@ -107,7 +106,7 @@ def release_statistics(
         facts = save_statistics(partial, released, log.items, terms)
         facts |= {"ledger": entry.name, "terms": terms.digest, "shops": shops or 1, **released.facts()}
         chosen = {"epsilon": entry.epsilon, "delta": entry.delta}
-        versions = library_versions("numpy", "scipy", "dp-accounting")
+        versions = library_versions("numpy", "scipy")
         manifest = Manifest(KIND, entry.name, settings=chosen, facts=facts, versions=versions)
         folder = store.publish(partial, manifest, keep=KEPT, live=False)
     return folder, Manifest.read(folder), True
@@ -124,26 +123,6 @@ def is_released(workspace: Workspace, settings: PrivacySettings) -> bool:
     with pin(workspace, "catalogue", "content", "interactions", work="molar align --privacy") as read:
         digest, encoder = log_digest(open_log(read)), _public_encoder(read)
         return _released_before(read, PrivacyLedger(read.root), settings, digest, encoder, (None, None)) is not None
-
-
-def audit_releases(
-    workspace: Workspace,
-    mechanism: Mechanism,
-    content_dims: int,
-    *,
-    runs: int,
-    planted: int | None,
-    progress: Progress = SILENT,
-) -> PrivacyAudit:
-    """Attack releases of the workspace's log, see :func:`molar_retrieval.statistics.audit.audit`; nothing is written.
-
-    Raises:
-        MissingArtefactError: If content vectors or prepared interactions are missing.
-        DataError: If there are too few items for an audit.
-    """
-    with pin(workspace, "catalogue", "content", "interactions", work="molar privacy audit") as read:
-        _, features = _terms(read, content_dims, {})
-        return audit(open_log(read), features, mechanism, runs=runs, planted=planted, progress=progress)
 
 
 def _terms(

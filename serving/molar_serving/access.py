@@ -12,7 +12,8 @@ import json
 import math
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,10 +25,11 @@ from starlette.requests import Request
 
 from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, RequestError, shown, suggestion
+from molar_retrieval.locks import wait_beside
 from molar_retrieval.marks import mark_of
 from molar_retrieval.whoami import user_name
 from molar_serving import origins as pages
-from molar_serving.audit import FOLDER, AuditLog
+from molar_serving.audit import FOLDER, Audited, AuditLog
 from molar_serving.credentials import PREFIX, Credentials, digest, signing_token
 from molar_serving.endpoint import Scope
 from molar_serving.problems import ProblemError
@@ -71,6 +73,14 @@ class Key:
 
 ANYBODY = Key("anybody", SCOPES)
 """Who asks where there are no keys."""
+
+
+class WrongKeyError(ProblemError):
+    """A key was sent, and there is no such one; ``tried`` is its name, if there is a key of this name."""
+
+    def __init__(self, how: str, tried: str | None = None) -> None:
+        super().__init__(401, "there is no such key", how, headers={"WWW-Authenticate": "Bearer"})
+        self.tried = tried
 
 
 class Keyring:
@@ -129,9 +139,6 @@ class Keyring:
                 raise RequestError(
                     f"a key for browsers cannot have the scope {scope}", f"it can have {' and '.join(BROWSER)}"
                 )
-        keys = dict(self.keys())
-        if name in keys:
-            raise RequestError(f"there is a key {name} already", "revoke it first, or choose another name")
         secret = secrets.token_urlsafe(32)
         chosen = tuple(scope for scope in SCOPES if scope in scopes)
         moment = datetime.now(UTC).isoformat(timespec="seconds")
@@ -139,28 +146,33 @@ class Keyring:
         rate = BROWSER_RATE if rate is None and allowed else rate
         key = f"{PREFIX}{name}_{secret}"
         token = signing_token(key) if signing else ""
-        keys[name] = Key(name, chosen, digest(secret), allowed, rate, moment, token)
-        self._write(keys, made=name, scopes=chosen, origins=allowed, rate=rate, signing=signing)
+        with self._changing() as keys:
+            if name in keys:
+                raise RequestError(f"there is a key {name} already", "revoke it first, or choose another name")
+            keys[name] = Key(name, chosen, digest(secret), allowed, rate, moment, token)
+            self._write(keys, made=name, scopes=chosen, origins=allowed, rate=rate, signing=signing)
         return key
 
     def revoke(self, name: str) -> None:
         """Remove a key; a RequestError if there is none of this name."""
-        keys = dict(self.keys())
-        if keys.pop(name, None) is None:
-            raise RequestError(f"there is no key {name}", suggestion(name, keys, "`molar keys list` shows them"))
-        self._write(keys, revoked=name)
+        with self._changing() as keys:
+            if keys.pop(name, None) is None:
+                raise RequestError(f"there is no key {name}", suggestion(name, keys, "`molar keys list` shows them"))
+            self._write(keys, revoked=name)
 
     def admit(self, request: Request, scope: Scope | None, credentials: Credentials, how: str) -> Key:
-        """Who sends a request, if they may; a :class:`ProblemError` if not, which tells ``how`` to send a key."""
+        """Who sends a request, if they may; a :class:`ProblemError` if not, which tells ``how`` to send a key.
+
+        A :class:`WrongKeyError` where a key was sent that there is not.
+        """
         if (anybody := self.anybody(request)) is not None:
             return anybody
-        keys, page = self.keys(), request.headers.get("origin")
+        page = request.headers.get("origin")
         if scope is None:
             return ANYBODY
-        key = keys.get(credentials.name)
-        right = credentials.proves(key or Key("", (), _NOBODY_HAS))  # as long for unknown names
-        if key is None or not right:
-            raise ProblemError(401, "there is no such key", how, headers={"WWW-Authenticate": "Bearer"})
+        if not credentials.name:
+            raise ProblemError(401, "no key was sent", how, headers={"WWW-Authenticate": "Bearer"})
+        key = self.key_of(credentials, how)
         if page is None and key.of_browsers:
             raise ProblemError(403, f"the key {key.name} is for pages", "send the Origin, as browsers do with POST")
         if page is not None and page not in key.origins:
@@ -170,6 +182,14 @@ class Keyring:
             raise ProblemError(403, f"the key {key.name} is not for pages of {shown(page)}", remedy)
         if scope not in key.scopes:
             raise ProblemError(403, f"the key {key.name} has no scope {scope}", "use one that has")
+        return key
+
+    def key_of(self, credentials: Credentials, how: str) -> Key:
+        """The key that somebody has proved to have; a :class:`WrongKeyError`, which tells ``how``, if they have not."""
+        key = self.keys().get(credentials.name)
+        right = credentials.proves(key or Key("", (), _NOBODY_HAS))  # as long for unknown names
+        if key is None or not right:
+            raise WrongKeyError(how, None if key is None else key.name)
         return key
 
     def anybody(self, request: Request) -> Key | None:
@@ -200,11 +220,27 @@ class Keyring:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path} is damaged: {error}", "remove it and make the keys anew") from error
 
-    def _write(self, keys: dict[str, Key], **change: Any) -> None:
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Key]]:
+        """The keys as the file has them, while nobody else changes them."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with wait_beside(self.path):
+            yield self._read()
+
+    def _write(self, keys: dict[str, Key], **change: Any) -> None:
         self._audit.write(by=user_name(), **change)
         text = json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1) + "\n"
         write_atomically(self.path, text, mode=0o600)
+
+
+def count_refusal(
+    audit: AuditLog, what: Audited, status: int, key: Key | None, wrong: WrongKeyError | None, address: str
+) -> None:
+    """Have the audit log count a request that was refused before it could change anything."""
+    if wrong is not None:
+        audit.wrong_key(what, status, address, wrong.tried)
+    elif what.changes:
+        audit.refuse(None if key is None else key.name or None, what, status)
 
 
 def _of_this_machine(request: Request, page: str | None) -> None:

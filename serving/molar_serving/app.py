@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from molar_serving import discretion, problems
-from molar_serving.access import Key
+from molar_serving.access import Key, WrongKeyError, count_refusal
 from molar_serving.access_log import AccessLog
 from molar_serving.audit import AuditLog
 from molar_serving.bodies import read_body
@@ -28,7 +28,7 @@ from molar_serving.metrics import Measured
 from molar_serving.observed import Observer
 from molar_serving.openapi import description
 from molar_serving.problems import ProblemError
-from molar_serving.rate_limits import RateLimits
+from molar_serving.rate_limits import RateLimits, client_of
 from molar_serving.service import Service
 from molar_serving.studio.gate import routes as studio_routes
 from molar_serving.tables import DIALECTS, ENDPOINTS
@@ -71,7 +71,7 @@ def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
         Middleware(Door, service.answers, ENDPOINTS, straight),
     ]
     if service.settings.serve.studio:
-        routes += studio_routes(service, audit)
+        routes += studio_routes(service, limits, audit)
     app = Starlette(
         routes=[*routes, Route("/openapi.json", openapi), *pages],
         middleware=middleware,
@@ -89,7 +89,7 @@ def _gate(
     body = None if endpoint.body is None else msgspec.json.Decoder(endpoint.body)
 
     async def answer(request: Request) -> Response:
-        began, key, call, begun = time.perf_counter(), None, None, False
+        began, key, call, begun, wrong = time.perf_counter(), None, None, False, None
         try:
             request.scope["endpoint_path"], request.scope["is_answer"] = endpoint.path, endpoint.scope == "answer"
             dialect, read = endpoint.dialect, None
@@ -113,11 +113,14 @@ def _gate(
             response = (await endpoint.answer(call)).response()
         except (Exception, ClientDisconnect) as error:
             request_id = request.scope["request_id"]
-            response = endpoint.dialect.refusal(problems.of_any(error, request_id), request_id)
+            found = problems.of_any(error, request_id)
+            if isinstance(error, WrongKeyError):
+                wrong, found = error, limits.refusal(error, client_of(request))
+            response = endpoint.dialect.refusal(found, request_id)
         if call is not None and begun:
-            audit.end(call, endpoint, response.status_code)
-        elif endpoint.changes:
-            audit.refuse(None if key is None else key.name, endpoint, response.status_code)
+            await audit.end(call, endpoint, response.status_code)
+        else:
+            count_refusal(audit, endpoint, response.status_code, key, wrong, client_of(request))
         if call is not None and call.key.of_browsers and endpoint.scope == "answer":
             await discretion.level(began, call.deadline)
         return response
@@ -128,7 +131,7 @@ def _gate(
 def _keep_to_rate(limits: RateLimits, key: Key, request: Request) -> None:
     if key.rate is None:
         return
-    wait = limits.wait(key, request.client.host if request.client else "")
+    wait = limits.wait(key, client_of(request))
     if wait:
         seconds = math.ceil(wait)
         detail = f"the key {key.name} asks more than {key.rate:g} times a second"

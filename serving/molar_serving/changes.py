@@ -10,7 +10,8 @@ import msgspec
 from molar_serving.audit import FOLDER
 
 _FILE = "audit"
-_OURS = frozenset({"time", "request", "key", "endpoint", "state", "status", "undo", "undoes"})
+_OF_CHAIN = frozenset({"seq", "digest", "head_lost"})
+_OURS = frozenset({"time", "request", "key", "endpoint", "state", "status", "undo", "undoes"}) | _OF_CHAIN
 KEYS = {"made": "molar keys add", "revoked": "molar keys revoke"}
 """What the log says of keys, and the command that wrote it."""
 _PIECE = 1 << 16  # bytes that are read at a time, from the end

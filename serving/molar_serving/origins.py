@@ -27,6 +27,16 @@ def origin(text: str) -> str:
     return f"{parts.scheme}://{place}" if usual else f"{parts.scheme}://{place}:{port}"
 
 
+def is_of_host(sent: str, host: str) -> bool:
+    """Whether a page is of the host that a request names in ``Host``; the scheme may be another one before a proxy."""
+    try:
+        page, own = urlsplit(sent), urlsplit(f"//{host}")
+        usual = {"http": 80, "https": 443}[page.scheme]
+        return page.hostname is not None and (page.hostname, page.port or usual) == (own.hostname, own.port or usual)
+    except (ValueError, KeyError):
+        return False
+
+
 def is_local(sent: str) -> bool:
     """Whether a page is of this machine; one without an address, as of a file, is not (``null``)."""
     try:

@@ -34,7 +34,7 @@ class SecretFile:
 
     def _made(self) -> bytes:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        own = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        own = self.path.with_name(f".{self.path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         file = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(file, "w", encoding="ascii") as text:
             text.write(secrets.token_hex(32))

@@ -109,6 +109,8 @@ class HeededAnswer(Struct, kw_only=True):
         at: Since when it holds; null of an objection that ended.
         withdrawn: Whether an objection ended.
         known: Whether anybody has the id. It is on the list in any case.
+        identified: Whether it is the id of a session that is a user's: events of that user have it until the user is
+            forgotten.
         removed: What was removed, by kind.
         failed: What could not be, with the reason: the same request again carries it out.
         pending: What is to be made anew, or removed, later.
@@ -120,6 +122,7 @@ class HeededAnswer(Struct, kw_only=True):
     at: str | None = None
     withdrawn: bool = False
     known: bool = True
+    identified: bool = False
     removed: dict[str, int] = {}
     failed: dict[str, str] = {}
     pending: list[str] = []

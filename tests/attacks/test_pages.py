@@ -36,7 +36,7 @@ EVIL = [
 ]  # fmt: skip
 ALL = "".join(EVIL)
 WEIRD = FaultKind("photo.weird", Severity.WARNING, "Weird", "look at it")
-BOT = FaultKind("log.bot", Severity.WARNING, "Bots", "leave them out")
+BOT = FaultKind("log.burst", Severity.WARNING, "Bots", "leave them out")
 
 
 class Page(HTMLParser):

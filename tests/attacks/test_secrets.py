@@ -4,6 +4,7 @@ Canaries stand for a key and for a login; they are looked for in every byte of w
 """
 
 import json
+import os
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -29,6 +30,13 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeQdrant]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _index_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What :func:`on` sets is gone after the test."""
+    monkeypatch.setenv("MOLAR_INDEX_URL", "")
+    monkeypatch.delenv("MOLAR_INDEX_URL")
+
+
 def run(*arguments: object) -> tuple[int, str]:
     """Exit code, and all that is printed."""
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -44,7 +52,8 @@ COMMANDS = [
 
 
 def on(command: list[str], workspace: Path, url: str) -> list[object]:
-    (workspace.parent / "molar.toml").write_text(f'[index]\nurl = "{url}"\ntimeout = 30\n', "utf-8")
+    (workspace.parent / "molar.toml").write_text("[index]\ntimeout = 30\n", "utf-8")
+    os.environ["MOLAR_INDEX_URL"] = url
     return [*command, "-w", workspace]
 
 

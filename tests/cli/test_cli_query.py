@@ -58,6 +58,14 @@ def test_errors_are_two_lines_with_their_exit_code(molar, trained, arguments, co
     assert done.stdout == ""
 
 
+def test_an_id_that_differs_by_case_or_blanks_is_suggested(molar, trained):
+    for typed in (trained.user.upper(), f" {trained.user} "):
+        done = molar("query", "--user", typed, "--workspace", trained.workspace)
+        assert done.returncode == 1
+        assert f"did you mean '{trained.user}'?" in done.stderr
+    assert "did you mean" not in molar("query", "--user", "u99999", "--workspace", trained.workspace).stderr
+
+
 @pytest.mark.parametrize(("arguments", "code"), [(["--user", "u99999"], 1), (["--seen", "maybe"], 2)])
 def test_with_json_an_error_is_the_document(molar, trained, arguments, code):
     done = molar("query", *arguments, "--json", "--workspace", trained.workspace)

@@ -35,10 +35,10 @@ def shop(trained: Any, tmp_path: Path) -> Path:
 
 def test_one_setting_and_every_command_goes_on(molar: Any, trained: Any, shop: Path, fake: FakeQdrant) -> None:
     """The server has two addresses, at the first of which nobody listens."""
-    fake.key, dead = SECRET, "http://127.0.0.1:1"
+    fake.key, dead, named = SECRET, "http://127.0.0.1:1", dict[str, str]()
 
     def run(*arguments: object) -> Any:
-        done = molar(*arguments, cwd=shop, QDRANT_API_KEY=SECRET)
+        done = molar(*arguments, cwd=shop, QDRANT_API_KEY=SECRET, **named)
         assert SECRET not in done.stdout + done.stderr
         assert done.returncode == 0, done.stderr
         return done
@@ -48,7 +48,8 @@ def test_one_setting_and_every_command_goes_on(molar: Any, trained: Any, shop: P
     assert not fake.asked
     pushed = json.loads(run("index", "push", "--to", f"{dead},{fake.url}", "--json").stdout)
     assert (pushed["items"], pushed["users"], pushed["up_to_date"]) == (trained.items, None, False)
-    (shop / "molar.toml").write_text(f'[index]\nurl = ["{dead}", "{fake.url}"]\ntimeout = 30\n', "utf-8")
+    (shop / "molar.toml").write_text("[index]\ntimeout = 30\n", "utf-8")
+    named["MOLAR_INDEX_URL"] = f"{dead},{fake.url}"
     before = len(fake.asked)
     there = json.loads(run(*asked).stdout)
     assert len(fake.asked) > before

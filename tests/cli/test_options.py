@@ -42,14 +42,18 @@ def test_a_server_can_be_named_wherever_one_is_asked():
 
 def test_settings_of_another_file_hold_for_the_whole_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "other.toml").write_text('[index]\nurl = "http://127.0.0.1:1"\n')
+    (tmp_path / "other.toml").write_text("[index]\nusers = 'server'\n")
+    monkeypatch.setenv("MOLAR_INDEX_URL", "http://127.0.0.1:1")
     done = CliRunner().invoke(app, ["doctor", "--settings", "other.toml", "--json"])
     said = json.loads(done.stdout)["sections"]
     assert said["places"]["settings"]["value"] == {"file": "other.toml", "given": ["index"]}
     assert said["server"]["address"]["state"] == "broken"
-    for more in (["--index", "local"], []):
-        done = CliRunner().invoke(app, ["doctor", *(["--settings", "other.toml", *more] if more else []), "--json"])
-        assert "server" not in json.loads(done.stdout)["sections"]
+    done = CliRunner().invoke(app, ["doctor", "--settings", "other.toml", "--index", "local", "--json"])
+    assert "server" not in json.loads(done.stdout)["sections"]
+    monkeypatch.delenv("MOLAR_INDEX_URL")
+    said = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)["sections"]
+    assert "server" not in said
+    assert said["places"]["settings"]["value"] == {"file": None, "given": []}
     done = CliRunner().invoke(app, ["doctor", "--settings", "none.toml", "--quiet"])
     assert "there is no settings file none.toml" in done.stdout
 

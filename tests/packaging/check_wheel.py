@@ -16,7 +16,7 @@ PACKAGES = {"molar", "molar_cli", "molar_eval", "molar_indexes", "molar_retrieva
 
 
 def build(folder: Path) -> Path:
-    command = [sys.executable, "-m", "build", "--outdir", folder, ROOT]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = folder.glob("*.whl")
     return wheel

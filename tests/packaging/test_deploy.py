@@ -1,5 +1,6 @@
 """The files of docs/deploy.md against the code: commands, settings, ports, paths, times."""
 
+import json
 import os
 import re
 import shlex
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
+from copies import copy_workspace
 from typer.testing import CliRunner
+from web_server import client_of
 
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.serve_settings import ServeSettings
+from molar_serving.access import Keyring
 from molar_serving.tables import ENDPOINTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,11 +75,19 @@ def test_the_image_serves_as_nobody_special_where_its_health_is_asked(tmp_path):
     assert Path(variables["MOLAR_WORKSPACE"]).parent == Path("/data")
     made = checked({name: value for name, value in variables.items() if name.startswith("MOLAR_")}, tmp_path)
     assert (made.serve.host, f"{made.serve.port}") == ("0.0.0.0", instructions("EXPOSE")[0])
-    tested = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    asked = {Requirement(text).name: text for text in tested["dependencies"]}
-    (torch,) = [line for line in instructions("RUN") if "torchvision" in line]
-    assert f'"{asked["torch"]}" "{asked["torchvision"]}"' in torch
-    assert {line.partition(" ")[0] for line in instructions("FROM")} == {"python:3.11-slim"}
+
+
+def test_the_image_is_built_from_one_base_and_from_files_whose_hashes_are_known():
+    (base,) = {line.partition(" ")[0] for line in instructions("FROM")}
+    assert re.fullmatch(r"python:3\.11[.\d]*-slim@sha256:[0-9a-f]{64}", base)
+    installs = [words for line in instructions("RUN") for words in re.findall(r"/pip install ([^&)]*)", line)]
+    assert len(installs) == 5
+    for words in installs:
+        assert "--no-deps" in words
+        assert "--require-hashes" in words or "--no-index" in words
+    files = re.findall(r"-r (\S+)", "\n".join(installs))
+    assert {Path(file).stem for file in files} == {"build", "torch", "runtime", "cuda"}
+    assert all((ROOT / file).exists() for file in files)
 
 
 def test_what_is_built_from_is_not_left_out():
@@ -84,7 +95,7 @@ def test_what_is_built_from_is_not_left_out():
     assert all((ROOT / name).exists() for name in kept)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     packages = {name.partition("/")[0] for name in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
-    files = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
+    files = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml", "requirements"}
     assert set(kept) == packages | files
 
 
@@ -138,12 +149,14 @@ def test_the_services_of_compose(tmp_path):
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_units_run_commands_that_there_are_and_write_the_workspace_alone(path):
+def test_units_run_commands_that_there_are_and_write_little(path):
     service = unit(path)["Service"]
     commands = re.findall(r"^ExecStart=/opt/molar/bin/molar (.*)$", path.read_text("utf-8"), re.MULTILINE)
     assert commands
     assert all(understands(command.split()) for command in commands)
-    assert service["Environment"] == f"MOLAR_WORKSPACE={service['ReadWritePaths']} HOME=/tmp"
+    folder = service["WorkingDirectory"]
+    assert service["Environment"] == f"MOLAR_WORKSPACE={folder}/.molar HOME=/tmp"
+    assert service["ReadWritePaths"] == (folder if path.stem == "molar" else f"{folder}/.molar")
     assert service["PrivateTmp"] == "yes"
     assert service["ProtectSystem"] == "strict"
     assert service["NoNewPrivileges"] == "yes"
@@ -151,6 +164,54 @@ def test_units_run_commands_that_there_are_and_write_the_workspace_alone(path):
     if path.stem == "molar":
         assert seconds(service["TimeoutStopSec"]) >= GRACE
         assert service["KillMode"] == "mixed"
+
+
+def test_the_server_may_write_what_it_writes(trained, tmp_path):
+    """What a server writes as rules and photos are sent, against the folders that the files of docs/deploy.md let."""
+    shop = copied_shop(trained, tmp_path / "srv")
+    before = stamps(shop)
+    with client_of(shop / ".molar") as client:
+        ring = Keyring(shop / ".molar")
+        sent = {"authorization": f"Bearer {ring.add('backend', ['catalogue', 'rules', 'events'])}"}
+        photo = next(iter((shop / "catalogue" / "images").iterdir()))
+        assert client.put("/v1/rules", json={"toml": "# none\n"}, headers=sent).status_code == 200
+        kept = client.put(f"/v1/photos/{photo.stem}", content=photo.read_bytes(), headers=sent)
+        assert kept.status_code == 200, kept.text
+    after = stamps(shop)
+    written = {path for path in before | after if before.get(path) != after.get(path)}
+    assert {Path("rules.toml"), Path("catalogue/images")} <= written  # a folder changes with the names in it
+    assert any(path.parts[:2] == (".molar", "serving") for path in written)
+    service = unit(DEPLOY / "molar.service")["Service"]
+    at = Path(service["WorkingDirectory"])
+    allowed = [Path(one.lstrip("-")) for one in service["ReadWritePaths"].split()]
+    barred = [Path(one.lstrip("-")) for one in service.get("ReadOnlyPaths", "").split()]
+    for path in written:
+        place = at / path
+        assert any(place.is_relative_to(one) for one in allowed), path
+        assert not any(place.is_relative_to(one) for one in barred), path
+    assert at / "molar.toml" in barred
+    folder = Path(environment()["MOLAR_WORKSPACE"]).parent  # in a container, all of it may be written
+    (mount,) = [
+        one for one in POD["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] if one["mountPath"] == "/data"
+    ]
+    assert COMPOSE["services"]["molar"]["volumes"][0].endswith(f"}}:{folder}")
+    assert [str(folder), False] == [mount["mountPath"], mount.get("readOnly", False)]
+
+
+def copied_shop(trained, folder):
+    """A shop as docs/deploy.md has it: all in one folder."""
+    shutil.copytree(trained.shop, folder / "catalogue")
+    workspace = copy_workspace(trained.workspace, folder / ".molar")
+    record = json.loads((workspace / "workspace.json").read_text("utf-8"))
+    told = record | {"catalogue": str((folder / "catalogue").resolve()), "beside": "../catalogue"}
+    (workspace / "workspace.json").write_text(json.dumps(told), "utf-8")
+    return folder
+
+
+def stamps(folder):
+    """What changes with each file and folder below one, and with the folder itself where a name comes or goes."""
+    found = [folder, *folder.rglob("*")]
+    return {path.relative_to(folder): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
 def test_the_timer_starts_what_is_there():

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.events.event import lines_of
+from molar_retrieval.events.insertion import Insertion
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.events.tables import insert
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace import Workspace
 
@@ -31,7 +31,7 @@ class Killed(BaseException):
 
 
 NUMBERS = st.lists(st.integers(0, N - 1), max_size=N)
-STEP = st.tuples(st.sampled_from(["append", "compact", "insert", "sync_file", "sync_folder", "_write"]), NUMBERS)
+STEP = st.tuples(st.sampled_from(["append", "compact", "Insertion", "sync_file", "sync_folder", "_write"]), NUMBERS)
 """What is done with which events; a name of a function is where the process ends while it does both."""
 
 
@@ -48,8 +48,9 @@ def play(workspace: Workspace, what: str, numbers: list[int]) -> None:
             log.compact()
         elif what == "_write":  # after the event with the highest number, in the middle of a transaction
             with log._transaction() as connection:
+                inserting = Insertion(connection, 0, Pseudonymiser())
                 for n in numbers:
-                    insert(connection, lines_of(event(n), 2**60), 0, Pseudonymiser())
+                    inserting.insert(lines_of(event(n), 2**60))
                 raise Killed
         else:
             with mock.patch(f"molar_retrieval.events.log.{what}", end):

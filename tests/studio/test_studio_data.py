@@ -73,7 +73,7 @@ def test_a_problem_is_ticked_off_and_is_open_again_with_other_items(people, work
     assert found["photo.unreadable"] != keys["photo.unreadable"]
     assert found["log.unreadable"] == keys["log.unreadable"]
     assert found["photo.unreadable"] in people["viewer"].get("/studio/data").text
-    assert people["merchandiser"].post(photo).status_code == 404  # that one is gone
+    assert people["merchandiser"].post(photo, {"note": ""}).status_code == 404  # that one is gone
 
 
 def test_ticking_off_is_undone_on_the_page_of_changes(people, workspace):
@@ -97,7 +97,7 @@ def test_ticking_off_is_undone_on_the_page_of_changes(people, workspace):
     assert "ticked off or opened again" in words_of(people["viewer"].get("/studio/changes"))
 
 
-def test_reports_are_listed_wherever_they_are_and_opened_on_their_own(people, workspace, tmp_path):
+def test_reports_of_the_workspace_are_listed_and_opened_on_their_own(people, workspace, tmp_path):
     for folder, title in (
         (workspace / "evaluation" / "runs" / "quick-1", HOSTILE),
         (tmp_path / "else & where", "second"),
@@ -108,7 +108,9 @@ def test_reports_are_listed_wherever_they_are_and_opened_on_their_own(people, wo
         remember_folder(workspace, folder)
         remember_folder(workspace, folder)
     (workspace / "evaluation" / "runs" / "unfinished").mkdir()
-    assert {one.title for one in evaluation_reports(workspace)} == {HOSTILE, "second"}
+    linked = workspace / "evaluation" / "runs" / "linked"  # out of the workspace, as a record of it may lead
+    linked.symlink_to(tmp_path / "else & where")
+    assert {one.title for one in evaluation_reports(workspace)} == {HOSTILE}
     page = people["viewer"].get("/studio/data")
     assert HOSTILE not in page.text
     for one in evaluation_reports(workspace):

@@ -14,7 +14,7 @@ from molar_serving.studio import experiments as library
 EVIL = "<b>odd</b> & /co"
 FORM = {
     "tried": "rules", "rules": '[[rule]]\nban = ["SKU-0003"]\n', "against": "lists", "primary": "conversion",
-    "weeks": "4", "placements": "home, cart",
+    "weeks": "4", "placements": "home, cart", "generation": "", "column": "", "value": "",
 }  # fmt: skip
 
 GONE = {"tried": "generation", "generation": "20200101-000000-00000000"}
@@ -132,7 +132,14 @@ def test_the_form_says_what_is_wrong_and_keeps_what_was_typed(people, begun, day
     assert "both arms are the same" in words_of(answer)
     assert 'value="second"' in answer.text
     assert 'value="7"' in answer.text
-    for wrong in ({"weeks": "many"}, {"tried": "magic"}, {"rules": "[[rule]\n", "tried": "rules"}, {"name": ""}, GONE):
+    for wrong in (
+        {"weeks": "many"},
+        {"tried": "magic"},
+        {"rules": "[[rule]\n", "tried": "rules"},
+        {"name": ""},
+        {**FORM, "name": "third", "column": "country"},  # without a value it would be for everybody
+        GONE,
+    ):
         assert admin.post("/studio/experiments/start", asked | wrong).status_code == 422
     assert len(days.shop.experiments.status()) == 1
 

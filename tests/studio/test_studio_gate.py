@@ -38,6 +38,13 @@ def studio(trained):
         yield client
 
 
+@pytest.fixture(scope="module")
+def own(trained, tmp_path_factory):
+    """The studio of a workspace that may be changed, without keys."""
+    with studio_client(copy_workspace(trained.workspace, tmp_path_factory.mktemp("own") / ".molar")) as client:
+        yield client
+
+
 def test_without_keys_this_machine_is_an_admin(studio):
     page = studio.get("/studio/items")
     assert page.status_code == 200
@@ -94,6 +101,39 @@ def test_forms_of_no_page_of_the_session_change_nothing(keyed):
     assert [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)] == []
 
 
+def test_forms_without_their_fields_are_refused(own):
+    without = {"/studio/session/end", "/studio/generations/x/activate", "/studio/experiments/advance/x"}
+    without |= {"/studio/changes/x/undo"}  # what they do is said by the path alone
+    found = {}
+    for screen in SCREENS:
+        if screen.method == "POST":
+            path = re.sub(r"\{[^}]*\}", "x", screen.path)
+            found[path] = own.post(path).status_code
+    assert {path: status for path, status in found.items() if status != 422 and path not in without} == {}
+    assert found["/studio/session/end"] == 303
+    assert {found[path] for path in without - {"/studio/session/end"}} <= {404, 409, 422}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("rules/restore", {"version": ""}),
+        ("rules/save", {"toml": ""}),
+        ("rules/save", {"etag": ""}),
+        ("rules/draft", {"draft": "[]", "etag": "", "do": "burn"}),
+        ("rules/draft", {"draft": '[{"ban": ["A"]}]', "etag": "", "do": "remove"}),
+        ("rules/draft", {"draft": '[{"ban": ["A"]}]', "etag": "", "do": "move:0:"}),
+        ("experiments/stop/x", {"why": "", "keep": "everything"}),
+        ("language", {"language": "xx"}),
+        ("session", {"key": " "}),
+    ],
+)
+def test_what_a_form_does_not_say_is_not_made_up(own, path, fields):
+    answer = own.post(f"/studio/{path}", fields)
+    assert answer.status_code == 422, words_of(answer)
+    assert "set-cookie" not in answer.headers
+
+
 def test_the_session_is_sealed_ends_and_goes_with_its_key(keyed, monkeypatch):
     workspace, people = keyed
     ring = Keyring(workspace)
@@ -104,8 +144,11 @@ def test_the_session_is_sealed_ends_and_goes_with_its_key(keyed, monkeypatch):
     assert all(flag in flags for flag in ("httponly", "samesite=strict", "path=/studio", "max-age=43200"))
     assert "secure" not in flags
     assert somebody.get("/studio/items").status_code == 200
-    name, until, seal = somebody.cookies[sessions.COOKIE].split(".")
-    for forged in (f"admin.{until}.{seal}", f"{name}.{int(until) + 1}.{seal}", f"{name}..{seal}", f"{name}.{until}.x"):
+    name, until, own, seal = somebody.cookies[sessions.COOKIE].split(".")
+    for forged in (
+        f"admin.{until}.{own}.{seal}", f"{name}.{int(until) + 1}.{own}.{seal}", f"{name}..{own}.{seal}",
+        f"{name}.{until}.x.{seal}", f"{name}.{until}..{seal}", f"{name}.{until}.{seal}", f"{name}.{until}.{own}.x",
+    ):  # fmt: skip
         forger = StudioClient(somebody.client, {sessions.COOKIE: forged})
         assert forger.get("/studio/items").status_code == 303
     now = time.time()
@@ -148,7 +191,7 @@ def test_after_signing_in_one_stays_in_the_house(keyed, address):
     assert (answer.status_code, answer.headers["location"]) == (303, "/studio")
 
 
-def test_signing_out_ends_it_in_this_browser(keyed):
+def test_signing_out_ends_it(keyed):
     answer = keyed[1]["viewer"].post("/studio/session/end")
     assert answer.headers["location"] == "/studio/session"
     assert 'molar_studio=""' in answer.headers["set-cookie"]

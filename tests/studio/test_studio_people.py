@@ -2,14 +2,16 @@
 
 import re
 import time
+from contextlib import closing
 
 import pytest
 from copies import copy_workspace
 from starlette.testclient import TestClient
-from studio_client import studio_client, words_of
+from studio_client import studio_client, studio_of_roles, words_of
 from web_server import service_of
 
 from molar_indexes.recommender import Recommender
+from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace import Workspace
 from molar_serving.app import application
 from molar_serving.studio.people import Asked, Somebody, marked, waterfall
@@ -176,3 +178,36 @@ def test_before_anything_was_published(tmp_path):
         page = client.get("/studio/people/u1")
         assert page.status_code == 503
         assert "molar" in page.text
+
+
+@pytest.fixture
+def own(trained, tmp_path):
+    """Clients by role of a shop of their own, in which events of somebody and of two visitors have come."""
+    workspace = copy_workspace(trained.workspace, tmp_path / ".molar")
+    copy_workspace(trained.shop, tmp_path / "shop")
+    with closing(EventLog(Workspace(workspace))) as log:
+        seen = {"event": "view", "timestamp": time.time()}
+        named = ({"event_id": f"f{n}", "session_id": f"visitor-{n % 2}", "item_id": f"SKU-000{n}"} for n in (1, 2, 3))
+        assert log.append(enumerate(seen | one for one in named)).accepted == 3
+    with studio_of_roles(workspace) as roles:
+        yield roles
+
+
+def test_an_admin_forgets_somebody_and_a_visitor(own, trained):
+    admin, viewer = own["admin"], own["viewer"]
+    assert 'id="forget"' not in viewer.get(f"/studio/people/{trained.user}").text
+    assert viewer.post(f"/studio/forget/{trained.user}", {"id": trained.user}).status_code == 403
+    assert 'id="forget"' in admin.get(f"/studio/people/{trained.user}").text
+    assert admin.post(f"/studio/forget/{trained.user}", {"id": "somebody"}).status_code == 422
+    assert items_of(admin.get(f"/studio/people/{trained.user}"), "history")
+    done = admin.post(f"/studio/forget/{trained.user}", {"id": trained.user})
+    assert (done.status_code, "Histories 1" in words_of(done)) == (200, True), words_of(done)
+    assert not items_of(admin.get(f"/studio/people/{trained.user}"), "history")
+    there = "/studio/people/visitor-1?anonymous=1"
+    assert items_of(admin.get(there), "history")
+    done = admin.post("/studio/forget/visitor-1?anonymous=1", {"id": "visitor-1"})
+    assert "Events 2" in words_of(done)
+    assert not items_of(admin.get(there), "history")
+    assert items_of(admin.get("/studio/people/visitor-0?anonymous=1"), "history")
+    assert "Nobody here has this id" in words_of(admin.post("/studio/forget/none?anonymous=1", {"id": "none"}))
+    assert "Person forgotten" in words_of(admin.get("/studio/changes"))

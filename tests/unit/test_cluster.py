@@ -1,10 +1,8 @@
 """Which cluster is meant, who does the work, and what is said where there is none; none of it needs Ray."""
 
-import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -21,9 +19,8 @@ from molar.choosing import settings_of
 from molar.clustering import MANY_TRAINED, address_of, ranks_of, runner_of
 from molar.doctor.cluster import cluster
 from molar.doctor.health import HealthState
-from molar_retrieval.cluster import local, runner
+from molar_retrieval.cluster import runner
 from molar_retrieval.cluster.address import ClusterAddress, Doorkeeper
-from molar_retrieval.cluster.local import Member
 from molar_retrieval.cluster.runner import BySize, OnCluster
 from molar_retrieval.cluster_settings import ClusterSettings
 from molar_retrieval.errors import BackendError, MissingArtefactError, SettingsError
@@ -65,16 +62,6 @@ def shop(tmp_path: Path) -> molar.Shop:
     return molar.Shop(workspace=tmp_path / ".molar", catalogue=None)
 
 
-def begun(workspace: Path, port: int = 10001, *names: str) -> None:
-    folder = workspace / "cluster"
-    folder.mkdir(exist_ok=True)
-    for name in names or ("first",):
-        one = Member(name, name == "first", f"ray://127.0.0.1:{port}", "127.0.0.1:6379", "mark", "mark", "/nowhere")
-        (folder / f"{name}.json").write_text(json.dumps(vars(one)))
-    (folder / "token").write_text(TOKEN)
-    (folder / "token").chmod(0o600)
-
-
 def test_a_door_is_open_guarded_or_not_there(ports: dict[str, int], tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "token").write_text(f"{TOKEN}\n")
@@ -101,26 +88,23 @@ def test_an_address_is_one_of_ray(shop: molar.Shop, wrong: str) -> None:
         ClusterSettings(address=wrong)
 
 
-def test_which_cluster_is_meant(shop: molar.Shop) -> None:
+def test_which_cluster_is_meant(shop: molar.Shop, monkeypatch: Any, user_configuration: Any) -> None:
     assert address_of(shop) is None
-    begun(shop.workspace)
-    own = ClusterAddress("ray://127.0.0.1:10001", shop.workspace / "cluster" / "token")
-    assert [address_of(shop, on) for on in ("auto", "cluster", "ray://127.0.0.1:10001")] == [own] * 3
-    assert address_of(shop, "ray://b:10001") == ClusterAddress("ray://b:10001")
-    settings = shop.workspace.parent / "molar.toml"
-    settings.write_text('[cluster]\naddress = "ray://c:10001/"\ntoken_file = "t"\n')
+    user_configuration('[cluster]\naddress = "ray://b:10001/"\ntoken_file = "t"\n')
+    assert [address_of(shop, on) for on in ("auto", "cluster")] == [ClusterAddress("ray://b:10001", Path("t"))] * 2
+    monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://c:10001")
     assert address_of(shop, "cluster") == ClusterAddress("ray://c:10001", Path("t"))
+    assert address_of(shop, "ray://c:10001") == ClusterAddress("ray://c:10001", Path("t"))
+    assert address_of(shop, "ray://other:10001") == ClusterAddress("ray://other:10001"), "the token is for the first"
 
 
 def test_a_cluster_is_used_where_it_is_asked_for_or_pays(shop: molar.Shop, monkeypatch: Any) -> None:
     monkeypatch.setattr(runner, "require_ray", lambda: None)
     here = InThisProcess()
-    with pytest.raises(MissingArtefactError, match="this workspace has no cluster"):
+    with pytest.raises(MissingArtefactError, match="no cluster is named"):
         runner_of(shop, "cluster", here, 10)
     assert runner_of(shop, "auto", here, 10) is here
-    begun(shop.workspace)
-    assert runner_of(shop, "auto", here, 10) is here  # one machine does it as well without
-    begun(shop.workspace, 10001, "first", "second")
+    monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:10001")
     chosen = [runner_of(shop, on, here, 10) for on in ("auto", "cluster", "local")]
     assert [type(one) for one in chosen] == [BySize, OnCluster, InThisProcess]
 
@@ -144,7 +128,7 @@ def test_settings_are_read_only_where_there_may_be_some(shop: molar.Shop, monkey
 
 def test_calls_that_name_a_cluster(trained: Any, tmp_path: Path) -> None:
     shop = molar.Shop(trained.shop, trained.workspace)
-    with pytest.raises(MissingArtefactError, match="this workspace has no cluster"):
+    with pytest.raises(MissingArtefactError, match="no cluster is named"):
         shop.recommend(tmp_path / "lists.parquet", on="cluster")
     with pytest.raises(SettingsError, match="processes would change nothing"):
         shop.recommend(tmp_path / "lists.parquet", processes=2, on="cluster")
@@ -168,9 +152,8 @@ def test_by_size_it_says_where(tmp_path: Path) -> None:
 
 def test_without_ray_the_error_names_the_extra(shop: molar.Shop, monkeypatch: Any) -> None:
     monkeypatch.setattr("molar_retrieval.cluster.address.find_spec", lambda name: None)
-    begun(shop.workspace)
-    who = lambda: runner_of(shop, "cluster", InThisProcess(), 1), lambda: ranks_of(shop, "cluster")
-    for attempt in (*who, lambda: local.up(shop.workspace)):
+    monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:10001")
+    for attempt in (lambda: runner_of(shop, "cluster", InThisProcess(), 1), lambda: ranks_of(shop, "cluster")):
         with pytest.raises(BackendError, match="Ray, which is not installed") as caught:
             attempt()
         assert "pip install 'molar-retrieval[cluster]'" in caught.value.hint
@@ -182,35 +165,6 @@ def test_ray_is_imported_by_nobody_else() -> None:
     assert done.stdout == "False\n"
 
 
-def test_roles_that_contradict_the_record(shop: molar.Shop, monkeypatch: Any) -> None:
-    monkeypatch.setattr(local, "require_ray", lambda: None)
-    with pytest.raises(MissingArtefactError, match="no machine is the head"):
-        local.up(shop.workspace, join=True, name="second")
-    begun(shop.workspace)
-    with pytest.raises(SettingsError, match="first is the head"):
-        local.up(shop.workspace, name="second")
-    assert [one.name for one in local.members(shop.workspace)] == ["first"]
-    (shop.workspace / "cluster" / "torn.json").write_text("{")
-    assert [one.name for one in local.members(shop.workspace)] == ["first"]
-
-
-def test_only_marked_processes_are_found() -> None:
-    one = Member("first", True, "ray://a", "a:1", "0f0f", "0f0f", "/nowhere")
-    sleeping = [sys.executable, "-c", "import time; time.sleep(60)", "RAY_OF_MOLAR=0f0f"]
-    with (
-        subprocess.Popen(sleeping, env={**os.environ, "RAY_OF_MOLAR": "0f0f"}) as marked,
-        subprocess.Popen(sleeping, env={**os.environ, "RAY_OF_MOLAR": "0f0f0"}) as other,
-    ):
-        try:
-            end = time.monotonic() + 10
-            while not one.processes and time.monotonic() < end:  # until the interpreter is there
-                time.sleep(0.01)
-            assert one.processes == [marked.pid]
-        finally:
-            marked.kill()
-            other.kill()
-
-
 @pytest.mark.parametrize(
     ("door", "state", "said"),
     [
@@ -220,15 +174,19 @@ def test_only_marked_processes_are_found() -> None:
     ],
 )
 def test_the_doctor_knocks(
-    shop: molar.Shop, ports: dict[str, int], door: str | None, state: HealthState, said: str | None
+    shop: molar.Shop, ports: dict[str, int], door: str | None, state: HealthState, said: str | None, monkeypatch: Any
 ) -> None:
     assert list(cluster(shop.workspace)) == []
-    begun(shop.workspace, 1 if door is None else ports[door])
+    token = shop.workspace.with_name("token")
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", f"ray://127.0.0.1:{1 if door is None else ports[door]}")
+    monkeypatch.setenv("MOLAR_CLUSTER_TOKEN_FILE", str(token))
     found = {one.name: one for one in cluster(shop.workspace)}
     assert found["address"].state is state
     assert said is None or said in str(found["address"].problem)
     assert found["token"].state is HealthState.FINE
-    (shop.workspace / "cluster" / "token").chmod(0o644)
+    token.chmod(0o644)
     assert {one.name: one.state for one in cluster(shop.workspace)}["token"] is HealthState.WARNING
 
 
@@ -236,7 +194,7 @@ def test_who_does_the_work_is_passed_on(
     trained: Any, tmp_path: Path, ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_workspace(trained.workspace, tmp_path / ".molar")
-    begun(tmp_path / ".molar", ports["guarded"], "first", "second")
+    monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", f"ray://127.0.0.1:{ports['guarded']}")
     place, asked = molar.Shop(trained.shop, tmp_path / ".molar"), Mock(return_value=None)
     monkeypatch.setattr(runner, "require_ray", lambda: None)
     for module, call in (("aligning", "align"), ("updating", "update")):
@@ -252,9 +210,6 @@ def test_who_does_the_work_is_passed_on(
     molar.Shop(trained.shop, tmp_path / ".molar", tmp_path / "other.toml").align(on="cluster")
     trains = asked.call_args.kwargs["group"]
     assert (trains.ranks, trains.least) == (2, 0)
-    (tmp_path / "other.toml").write_text('[cluster]\nstorage = "s3://bucket"\n')
-    molar.Shop(trained.shop, tmp_path / ".molar", tmp_path / "other.toml").align(on="cluster")
-    assert asked.call_args.kwargs["group"] is None  # ranks read the workspace itself
     place.align(on="local")
     assert asked.call_args.kwargs["group"] is None
     monkeypatch.setattr("molar_indexes.server.push.push", asked)

@@ -11,7 +11,6 @@ from mapped import is_mapped
 from scipy.sparse import csc_matrix, csr_matrix
 from shard_jobs import Killing, Stopping
 
-from molar_retrieval.cluster.storage import OnStorage
 from molar_retrieval.experts import block_ease, linear, taken
 from molar_retrieval.experts.block_ease import OWN, BlockEASE
 from molar_retrieval.experts.column_blocks import FollowedInBlocks
@@ -82,9 +81,6 @@ def test_processes_write_the_same_files_though_one_is_killed(log: InteractionLog
     made = regression(log, Counting(alone, InThisProcess()))
     assert same(regression(log, Counting(several, Killing(InProcesses(2), tmp_path))), made)
     assert files(several) == files(alone)
-    by_storage = OnStorage(InThisProcess(), (tmp_path / "storage").as_uri())
-    assert same(regression(log, Counting(tmp_path / "third", by_storage)), made)
-    assert files(tmp_path / "third") == files(alone)
     assert len(files(alone)) > 4
 
 

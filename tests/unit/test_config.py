@@ -144,3 +144,16 @@ def test_where_a_generation_is_served_from_does_not_shape_it():
 def test_a_preset_that_is_no_word_is_named():
     with pytest.raises(SettingsError, match=r"align\.preset"):
         validated(MolarSettings, {"align": {"preset": []}}, "molar.toml")
+
+
+def test_the_user_configuration_lies_beneath_the_file_the_environment_and_flags(tmp_path, user_configuration):
+    path = user_configuration("[align]\nepochs = 2\nseed = 2\npatience = 2\n[cf]\nfactors = 8\n")
+    (tmp_path / "molar.toml").write_text("[align]\nseed = 3\npatience = 3\n")
+    found = MolarSettings.load(tmp_path, environ={"MOLAR_ALIGN_PATIENCE": "4"}, flags={"cf": {"factors": 9}})
+    assert (found.align.epochs, found.align.seed, found.align.patience, found.cf.factors) == (2, 3, 4, 9)
+    path.write_text("align = 1\n")
+    with pytest.raises(SettingsError, match=r"config\.toml: align is no table"):
+        MolarSettings.load(tmp_path, environ={})
+    path.write_text("[align]\nepoch = 1\n")
+    with pytest.raises(SettingsError, match=r"config\.toml: unknown key 'align\.epoch'"):
+        MolarSettings.load(tmp_path, environ={})

@@ -266,14 +266,15 @@ def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("status", ["yellow", "grey", "red"])
-def test_a_collection_that_is_not_green(tmp_path, status):
+def test_a_collection_that_is_not_green(tmp_path, status, monkeypatch):
     (tmp_path / "shop").mkdir()
     workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
     release(workspace, 1).close()
     with fake_qdrant() as fake:
         settings = IndexSettings(url=fake.url)
         push(workspace, settings)
-        (tmp_path / "molar.toml").write_text(f'[index]\nurl = "{fake.url}"\ntimeout = 30\n', "utf-8")
+        (tmp_path / "molar.toml").write_text("[index]\ntimeout = 30\n", "utf-8")
+        monkeypatch.setenv("MOLAR_INDEX_URL", fake.url)
         fake.statuses = [status]
         health = examine(workspace.root)
         (found,) = [entry for section, entry in health.problems() if section.name == "server"]
@@ -285,7 +286,7 @@ def test_a_key_over_an_open_network_is_told_of(monkeypatch, tmp_path):
     monkeypatch.setenv("QDRANT_API_KEY", "k-secret")
     unreachable = Entry("address", "there", HealthState.BROKEN, "nothing answers", "start it")
     monkeypatch.setattr("molar.doctor.server.address", lambda url: unreachable)
-    found = entries(ServerConfig("http://db.example:6333"), tmp_path)
+    found = entries(ServerConfig("http://db.example:6333", key_over_http=True), tmp_path)
     assert found["key"].state is HealthState.WARNING
     assert "k-secret" not in repr(found)
 

@@ -19,7 +19,6 @@ from molar_eval.ranking import block_height, rank
 from molar_eval.ranking_job import RankingJob, shards_of
 from molar_eval.splits import leave_one_out
 from molar_eval.trial import TrialRunner
-from molar_retrieval.cluster.storage import OnStorage
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.progress import Notes
 from molar_retrieval.ranking.aims import NEXT
@@ -89,10 +88,8 @@ def test_an_alignment_ranks_as_its_files_do(trained: Any, tmp_path: Path, monkey
         among = cases.among(own.candidates)
         plain = rank(cases, scorer.scores, k=10, candidates=among, finish=scorer.finish, memory=memory)
     assert (plain.items[plain.items >= 0] % 3 > 0).all()
-    by_storage = OnStorage(InThisProcess(), (tmp_path / "storage").as_uri())
-    for name, runner in (("here", InThisProcess()), ("stored", by_storage)):
-        job = RankingJob(tmp_path / name, files, cases.history.n_items, 10, "hide", memory, "ranking")
-        found = job.make(cases, own, runner, Notes())
-        assert len(list(job.folder.glob("0*.safetensors"))) > 4
-        for tensor, values in found.to_tensors().items():
-            assert values.tobytes() == plain.to_tensors()[tensor].tobytes()
+    job = RankingJob(tmp_path / "here", files, cases.history.n_items, 10, "hide", memory, "ranking")
+    found = job.make(cases, own, InThisProcess(), Notes())
+    assert len(list(job.folder.glob("0*.safetensors"))) > 4
+    for tensor, values in found.to_tensors().items():
+        assert values.tobytes() == plain.to_tensors()[tensor].tobytes()

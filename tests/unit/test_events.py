@@ -396,26 +396,6 @@ def test_who_a_session_is_needs_both(name):
     assert error.value.field == name
 
 
-def test_a_log_of_the_first_format_is_read(log, workspace):
-    log.append([(1, view(1)), (2, view(2, at=NOON.replace(day=3)))])
-    log.close()
-    path = workspace.root / "events" / "log.sqlite"
-    connection = sqlite3.connect(path)
-    connection.executescript(
-        "DROP INDEX item_changes; DROP TABLE removed; ALTER TABLE events DROP COLUMN received;"
-        "ALTER TABLE events DROP COLUMN transaction_id; PRAGMA user_version = 1;"
-    )
-    connection.close()
-    log = EventLog(workspace)
-    log.compact()
-    (old, _) = sorted((log.folder / "sealed").iterdir())
-    pq.write_table(pq.read_table(old).drop_columns(["received", "transaction_id"]), old)
-    log.append([(1, view(3))])
-    assert ids(log.table()) == ["e1", "e3", "e2"]
-    assert log.table()["received"].null_count == 2
-    log.close()
-
-
 def test_an_export_is_in_the_order_of_time_wherever_its_days_lie(shop, log, tmp_path):
     days = [datetime(2026, 1, n, tzinfo=UTC) for n in (3, 1, 2, 1)]
     log.append([(n, view(n, at=day, user="uvuw"[n])) for n, day in enumerate(days)])

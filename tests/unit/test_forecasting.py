@@ -15,7 +15,7 @@ from molar_cli.app import app
 from molar_eval.suite import load
 from molar_eval.trial_costs import TrialCosts
 from molar_retrieval.config import CostSettings
-from molar_retrieval.timer import Took
+from molar_retrieval.resources import Took
 
 
 @pytest.mark.parametrize("power", [0.3, 0.5, 0.8, 1.0])

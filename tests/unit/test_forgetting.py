@@ -10,9 +10,11 @@ import pytest
 from copies import copy_workspace
 from qdrant_fake import fake_qdrant
 from served import patient
+from typer.testing import CliRunner
 
 import molar
 from molar.introducing.outside import assign
+from molar_cli.app import app
 from molar_indexes.current import is_current as generation_is_current
 from molar_indexes.generations import USERS, open_generation
 from molar_indexes.privacy.forgetting import heed
@@ -28,6 +30,7 @@ from molar_retrieval import inventory
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.removing import remove_lines
+from molar_retrieval.events.snapshot import snapshot
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
@@ -100,7 +103,8 @@ def test_lines_leave_the_log_with_every_byte(place):
     assert remove_lines(place, SuppressedPeople.of(place.root)).lines == 0
 
 
-def test_people_under_pseudonyms_are_found_by_the_shops_id(place, tmp_path):
+def test_people_under_pseudonyms_are_found_by_the_shops_id(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "keys"))
     write_keys(tmp_path / "keys", [bytes(range(32))])
     record_keys(place.root, Pseudonymiser((bytes(range(32)),)), tmp_path / "keys")
     append(
@@ -113,6 +117,72 @@ def test_people_under_pseudonyms_are_found_by_the_shops_id(place, tmp_path):
     assert append(place, event(7, WHO, "other", kind="identify"), event(8, None, "other")).left_out == 2
     assert heed(place, None, "objected", [WHO]).removed["events"] == 0
     assert all_ids(place) == ["e4"]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_an_anonymous_visitor_is_forgotten_by_the_session(place, tmp_path, keyed):
+    if keyed:
+        write_keys(tmp_path / "keys", [bytes(range(32))])
+        record_keys(place.root, Pseudonymiser((bytes(range(32)),)), tmp_path / "keys")
+    stored = Pseudonymiser.of(place.root).session(SESSION)
+    append(
+        place, event(1, None, SESSION), event(2, None, SESSION, at=START + 3 * DAY), event(3, None, "other"),
+        event(4, "tom"), event(5, SESSION), event(6, None, SESSION, at=START + DAY),
+    )  # fmt: skip
+    with closing(EventLog(place)) as log:
+        log.compact(today=START // DAY + 1)
+    answers = place.root / "serving" / "answers.sqlite"
+    answers.parent.mkdir()
+    with closing(sqlite3.connect(answers)) as connection, connection:
+        connection.execute("CREATE TABLE answers (id TEXT PRIMARY KEY, placement TEXT, content BLOB)")
+        question = [b"{}", "RecommendationRequest", {"anonymous_id": SESSION}, "g"]
+        connection.execute("INSERT INTO answers VALUES ('a', NULL, ?)", [msgspec.msgpack.encode(question)])
+    privacy = molar.Shop(None, place.root).privacy
+    done = privacy.forget(session_ids=[SESSION, "nobody-has-this"], later=True)
+    assert (done.people, done.unknown, done.failed) == (2, ["nobody-has-this"], {})
+    assert (done.removed["events"], done.removed["answers"]) == (3, 1)
+    assert all_ids(place) == ["e3", "e4", "e5"]  # e5 is of a user whose id is the same
+    assert privacy.forget(SESSION, later=True).removed["events"] == 1
+    assert bytes_with(place.root, stored) == []
+    late = append(place, event(7, None, SESSION, at=START), event(8, None, SESSION, at=4_000_000_000))
+    assert late.left_out == 1
+    assert privacy.forget(session_ids="somebody-else", later=True).unknown == ["somebody-else"]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_an_id_like_an_unknown_one_is_suggested(place, tmp_path, keyed):
+    if keyed:
+        write_keys(tmp_path / "keys", [bytes(range(32))])
+        record_keys(place.root, Pseudonymiser((bytes(range(32)),)), tmp_path / "keys")
+    append(place, event(1, "tom.wolf@shop"), event(2, None, "cookie-a"), event(3, "anna@shop"))
+    asked = ["privacy", "forget", "--later", "--workspace", str(place.root)]
+    for typed, meant in ((["Tom.Wolf@shop "], "tom.wolf@shop"), (["--session", "COOKIE-A"], "cookie-a")):
+        done = CliRunner().invoke(app, [*asked, *typed])
+        assert (done.exit_code, f"did you mean {meant}?" in done.output) == (1, True), done.output
+    assert "did you mean" not in CliRunner().invoke(app, [*asked, "somebody"]).output
+    assert all_ids(place) == ["e1", "e2", "e3"]
+
+
+def test_a_session_that_is_a_users_is_told_to_be_so(place):
+    append(place, event(1, None, SESSION), event(2, "tom", SESSION, kind="identify"), event(3, "tom", SESSION))
+    done = molar.Shop(None, place.root).privacy.forget(session_ids=SESSION, later=True)
+    assert (done.removed["events"], done.unknown, done.identified) == (1, [], [SESSION])
+    assert all_ids(place) == ["e2", "e3"]
+
+
+def test_a_sealed_day_is_what_its_digest_says_after_somebody_left_it(place):
+    append(place, *(event(n, (WHO, "tom")[n % 2], at=START + n // 2 * 3 * DAY) for n in range(4)))
+    with closing(EventLog(place)) as log:
+        log.compact(today=START // DAY + 1)
+        remove_lines(place, suppress(place.root, "objected", {WHO: []}))
+        assert log.export(place.root / "e.jsonl") == 2
+        with snapshot(place) as state:
+            assert state.damage() == []
+        log.compact(today=START // DAY + 5)
+        log.compact(2, today=START // DAY + 5)
+        with snapshot(place) as state:
+            assert state.damage() == []
+        assert log.table()["event_id"].to_pylist() == ["e3"]
 
 
 def test_a_day_of_nobody_else_goes_as_a_whole(place):
@@ -317,12 +387,13 @@ def test_who_is_meant_must_be_said(shop, ids):
         shop.privacy.forget(ids, later=True)
 
 
-def test_points_leave_the_collections_of_people_on_a_server(shop, tmp_path):
+def test_points_leave_the_collections_of_people_on_a_server(shop, tmp_path, monkeypatch):
     there = people_of(shop, 200)
     gone, last = there[70], there[-1]
     with fake_qdrant() as fake:
         settings = tmp_path / "server.toml"
-        settings.write_text(f'[index]\nurl = "{fake.url}"\nusers = "server"\ntimeout = 30\n')
+        settings.write_text('[index]\nusers = "server"\ntimeout = 30\n')
+        monkeypatch.setenv("MOLAR_INDEX_URL", fake.url)
         served = molar.Shop(shop.catalogue, shop.workspace, settings)
         served.push()
         done = served.privacy.forget([gone, last], later=True)

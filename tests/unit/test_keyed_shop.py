@@ -70,16 +70,18 @@ def two(trained, tmp_path_factory):
     workspace = copy_workspace(trained.workspace, root / ".molar", others)
     for kind in ("alignment", "generations"):
         shutil.rmtree(workspace / kind)
-    keyed = molar.Shop(trained.shop, workspace, settings(root, ids="keyed", key_file=str(root / "keys" / "shop")))
-    keyed.align()
-    (root / "plain").mkdir()
-    workspace = copy_workspace(trained.workspace, root / "plain" / ".molar")
-    plain = molar.Shop(trained.shop, workspace, settings(root / "plain"))
-    for shop in (plain, keyed):
-        rows = [{**one, "user_id": trained.user} if one.get("user_id") == "USER" else one for one in EVENTS]
-        done = shop.events.append([{"event_id": f"e{n}", "timestamp": MOMENT, **row} for n, row in enumerate(rows)])
-        assert done.accepted == len(EVENTS), done
-    return Two(plain, keyed, trained.user)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MOLAR_PRIVACY_KEY_FILE", str(root / "keys" / "shop"))
+        keyed = molar.Shop(trained.shop, workspace, settings(root, ids="keyed"))
+        keyed.align()
+        (root / "plain").mkdir()
+        workspace = copy_workspace(trained.workspace, root / "plain" / ".molar")
+        plain = molar.Shop(trained.shop, workspace, settings(root / "plain"))
+        for shop in (plain, keyed):
+            rows = [{**one, "user_id": trained.user} if one.get("user_id") == "USER" else one for one in EVENTS]
+            done = shop.events.append([{"event_id": f"e{n}", "timestamp": MOMENT, **row} for n, row in enumerate(rows)])
+            assert done.accepted == len(EVENTS), done
+        yield Two(plain, keyed, trained.user)
 
 
 @pytest.fixture(scope="module")

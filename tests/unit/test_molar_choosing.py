@@ -24,9 +24,10 @@ def test_without_settings_none_are_read(root, monkeypatch):
     assert server_of(root, index="local") is None
 
 
-def test_a_server_is_named_by_the_call_the_environment_or_the_file(root, monkeypatch):
+def test_a_server_is_named_by_the_call_the_environment_or_the_user(root, monkeypatch, user_configuration):
     assert server_of(root, index="http://a:6333").url == "http://a:6333"
-    (root.parent / "molar.toml").write_text('[index]\nurl = "http://b:6333"\nfallback = "local"\n')
+    (root.parent / "molar.toml").write_text('[index]\nfallback = "local"\n')
+    user_configuration('[index]\nurl = "http://b:6333"\nfallback = "none"\n')
     assert (server_of(root).url, server_of(root).fallback) == ("http://b:6333", "local")
     assert server_of(root, index_fallback="none").fallback == "none"
     assert server_of(root, index="local") is None

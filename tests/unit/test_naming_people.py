@@ -15,7 +15,8 @@ VIEW = {"event": "view", "item_id": "i", "timestamp": 1.7e9}
 
 
 @pytest.fixture
-def keyed(tmp_path):
+def keyed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "keys" / "shop"))
     return PrivacySettings(ids="keyed", key_file=tmp_path / "keys" / "shop")
 
 

@@ -387,14 +387,3 @@ def test_where_nobody_can_write_the_log_is_read_as_it_is(workspace, change, monk
             another.count = 1
             another("i1")
             assert ids(recommender.query("u", 1)) == ["i2"]
-
-
-def test_a_log_of_an_older_format_is_brought_up(workspace, change):
-    release(workspace)
-    change("i0")
-    change.log.close()
-    with closing(sqlite3.connect(workspace.root / "events" / "log.sqlite")) as connection:
-        connection.execute("PRAGMA user_version = 2")
-        connection.execute("DROP INDEX of_user")
-    with Recommender.open(workspace.root) as recommender:
-        assert ids(recommender.query("u", 1)) == ["i1"]

@@ -90,11 +90,12 @@ def test_history_and_vectors_of_somebody_are_not_in_files_that_never_had_people(
     assert {one.state for one in scan([clean], needles)} == {"clean"}
 
 
-def test_points_of_a_person_on_a_server_are_found(place):
+def test_points_of_a_person_on_a_server_are_found(place, monkeypatch):
     with fake_qdrant() as fake:
         server = patient(fake.url, users="server")
         settings = place.root / "server.toml"
-        settings.write_text(f'[index]\nurl = "{fake.url}"\nusers = "server"\ntimeout = 30\n')
+        settings.write_text('[index]\nusers = "server"\ntimeout = 30\n')
+        monkeypatch.setenv("MOLAR_INDEX_URL", fake.url)
         molar.Shop(place.root / "shop", place.root / ".molar", settings).push()
         with connected(server) as connection:
             found = scan_server(connection, KnownPerson(place.user, place.user, [place.user], []))

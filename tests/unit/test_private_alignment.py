@@ -298,24 +298,33 @@ def test_a_dry_run_tells_what_it_would_take_of_the_budget_and_spends_nothing(pri
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
 
 
-def test_forecast_and_audit_are_asked_of_the_shop_and_spend_nothing(private):
-    before = private.shop.privacy.ledger()
-    place = ["--workspace", str(private.shop.workspace)]
-    said = CliRunner().invoke(app, ["privacy", "forecast", "--people", "60400", *place])
-    assert said.exit_code == 0
-    assert "60,400 people" in said.output
-    assert "every night" in said.output
-    told = json.loads(CliRunner().invoke(app, ["privacy", "audit", "--epsilon", "4", "--json", *place]).output)
-    assert told["holds"]
-    assert told["planted"] == 50
-    assert told["without_noise"] >= 0.95
-    assert private.shop.privacy.forecast().people == private.workspace["interactions"].require()[1].facts["users"]
-    assert private.shop.privacy.ledger() == before
+def test_the_report_names_the_budget_and_what_is_spent(private):
     facts = json.loads(private.shop.privacy.report(private.folder.parent / "papers").facts.read_text("utf-8"))
     assert facts["measures"]["epsilon"]["value"] == "4"
     assert facts["measures"]["epsilon_spent"]["value"] == "4.00 / 5"
-    with pytest.raises(SettingsError, match="no ε is named"):
-        private.shop.privacy.audit()
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_ledger_that_lacks_a_release_bears_none_until_the_budget_is_reset(private, tmp_path, kept):
+    """The file is removed, or its last line is: something in the workspace still names the entry."""
+    shop = copied(private, tmp_path).shop
+    shop.privacy.share(tmp_path / "ours.statistics", epsilon=0.5)
+    path = shop.workspace / "privacy_ledger.jsonl"
+    first, second = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text(first, "utf-8") if kept else path.unlink()
+    lost = [json.loads(line)["name"] for line in (first, second)][kept:]
+    with pytest.raises(DataError) as refused:
+        shop.privacy.share(tmp_path / "again.statistics", epsilon=0.25)
+    assert all(name in refused.value.message for name in lost)
+    assert "--reset-budget" in refused.value.hint
+    assert len(shop.privacy.ledger().missing) == len(lost)
+    place = ["--workspace", str(shop.workspace)]
+    assert CliRunner().invoke(app, ["privacy", "ledger", "--reset-budget", *place]).exit_code == 0
+    assert shop.privacy.ledger().missing == ()
+    assert len(shop.privacy.ledger().entries) == kept
+    assert shop.privacy.share(tmp_path / "again.statistics", epsilon=0.25).released
+    assert [one.epsilon for one in shop.privacy.ledger(reset_budget=True).entries] == [4, 0.25][1 - kept :]
+    assert '"missing"' in path.read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -324,6 +333,7 @@ def other(private, tmp_path_factory):
     shop = copied(private, tmp_path_factory.mktemp("other"))
     (shop.workspace.root / "privacy_ledger.jsonl").unlink()
     shutil.rmtree(shop.workspace.root / "statistics")
+    assert len(shop.shop.privacy.ledger(reset_budget=True).entries) == 0
     shop.log(lambda table: table[table["user_id"].isin(table["user_id"].drop_duplicates()[::2])])
     return shop
 

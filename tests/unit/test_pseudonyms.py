@@ -8,7 +8,6 @@ import pytest
 
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions.pseudonyms import (
-    ELSEWHERE,
     FILE,
     Pseudonymiser,
     hashed,
@@ -68,8 +67,9 @@ def test_keys_are_known_by_marks_that_depend_on_all_of_them():
     assert len(set(Pseudonymiser((FIRST, SECOND)).marks)) == 2
 
 
-def test_a_workspace_finds_its_keys_and_follows_when_there_are_more(tmp_path):
+def test_a_workspace_finds_its_keys_and_follows_when_there_are_more(tmp_path, monkeypatch):
     workspace, file = tmp_path / "work", tmp_path / "keys"
+    monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(file))
     workspace.mkdir()
     one = Pseudonymiser((FIRST,))
     write_keys(file, one.keys)
@@ -87,13 +87,17 @@ def test_a_workspace_finds_its_keys_and_follows_when_there_are_more(tmp_path):
 def test_keys_may_be_elsewhere_on_another_machine(tmp_path, monkeypatch):
     write_keys(tmp_path / "there", (FIRST,))
     record(tmp_path, Pseudonymiser((FIRST,)), tmp_path / "keys")
-    monkeypatch.setenv(ELSEWHERE, str(tmp_path / "there"))
+    monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "there"))
     assert Pseudonymiser.of(tmp_path).keys == (FIRST,)
 
 
-def test_other_keys_and_none_are_errors(tmp_path):
+def test_other_keys_and_none_are_errors(tmp_path, monkeypatch):
     file = tmp_path / "keys"
     record(tmp_path, Pseudonymiser((FIRST,)), file)
+    with pytest.raises(DataError, match="no file of their keys is named") as told:
+        Pseudonymiser.of(tmp_path)
+    assert "MOLAR_PRIVACY_KEY_FILE" in told.value.hint
+    monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(file))
     with pytest.raises(DataError, match="cannot be read"):
         Pseudonymiser.of(tmp_path)
     write_keys(file, (SECOND,))

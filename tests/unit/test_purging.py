@@ -37,11 +37,10 @@ ALIGN = "\n".join(f"{name} = {json.dumps(value)}" for name, value in {**SMALL_AL
 def done(trained, tmp_path_factory):
     """A person who is everywhere, also on a server, is forgotten: shop, what was there before, what was done."""
     root = tmp_path_factory.mktemp("forgotten")
-    with fake_qdrant() as fake:
+    with fake_qdrant() as fake, pytest.MonkeyPatch.context() as patched:
         place = plant(trained, root)
-        (root / "molar.toml").write_text(
-            f'[align]\n{ALIGN}\n[index]\nurl = "{fake.url}"\nusers = "server"\ntimeout = 30\n'
-        )
+        (root / "molar.toml").write_text(f'[align]\n{ALIGN}\n[index]\nusers = "server"\ntimeout = 30\n')
+        patched.setenv("MOLAR_INDEX_URL", fake.url)
         place.shop.push()
         (root / ".molar/alignment/killed.partial").mkdir()
         (root / ".molar/alignment/killed.partial/best.safetensors").write_bytes(b"\0" * 9)

@@ -75,15 +75,17 @@ def same(one, other):
 def keyed(trained, tmp_path_factory):
     """A shop with pseudonyms, the keys of which know somebody who is forgotten by the command."""
     root = tmp_path_factory.mktemp("keyed")
-    settings = {"ids": "keyed", "key_file": str(root / "keys")}
-    shop = shop_in(root / "with", trained, settings)
-    bought(shop, trained.user)
-    before = shop.privacy.scan(trained.user)
-    names = Pseudonymiser.of(shop.workspace)
-    where = ["-w", str(shop.workspace), "--json", "--quiet"]
-    done = CliRunner().invoke(app, ["privacy", "forget", "-", *where], input=f"{trained.user}\n")
-    assert done.exit_code == 0, done.output
-    return root, settings, shop, before, names, json.loads(done.stdout)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MOLAR_PRIVACY_KEY_FILE", str(root / "keys"))
+        settings = {"ids": "keyed"}
+        shop = shop_in(root / "with", trained, settings)
+        bought(shop, trained.user)
+        before = shop.privacy.scan(trained.user)
+        names = Pseudonymiser.of(shop.workspace)
+        where = ["-w", str(shop.workspace), "--json", "--quiet"]
+        done = CliRunner().invoke(app, ["privacy", "forget", "-", *where], input=f"{trained.user}\n")
+        assert done.exit_code == 0, done.output
+        yield root, settings, shop, before, names, json.loads(done.stdout)
 
 
 def test_pseudonyms_of_somebody_forgotten_are_nowhere(keyed, trained):

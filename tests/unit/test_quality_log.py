@@ -148,7 +148,7 @@ def test_ids_that_lost_their_zeros(tmp_path):
 
 def test_faults_of_users_moments_and_spellings_name_the_row_where_they_begin(faults, clean, tmp_path):
     """The first row of the file with that user, moment or id, whatever rows before it are left out."""
-    kinds = ("log.bot", "user.unknown", "log.stuck_time", "log.item_spelling")
+    kinds = ("user.unknown", "log.stuck_time", "log.item_spelling")
     seen = 0
     for kind in kinds:
         log = faults.PLANTERS[kind](clean, np.random.default_rng(5)).log
@@ -240,24 +240,6 @@ def test_a_damaged_parquet_file_is_a_finding(tmp_path):
     assert [finding.kind.name for finding in report.findings] == ["log.unreadable"]
 
 
-def test_shuffled_histories_are_told_from_ordered_ones(faults, clean, tmp_path):
-    clean.write(tmp_path)
-    order = checked(tmp_path, clean.items).summary.order
-    assert order.sequential
-    assert order.share > 0.7
-    assert abs(order.shuffled - 0.5) < 0.03
-    shuffled = []
-    for seed in range(8):
-        mixed = faults.no_sequence(clean, np.random.default_rng(seed)).log
-        mixed.write(tmp_path)
-        shuffled.append(checked(tmp_path, clean.items).summary.order)
-    assert not any(order.sequential for order in shuffled)
-    # As a test whose histories are shuffled must be: the share is one half, give or take its standard error.
-    assert np.sqrt(np.mean([((order.share - 0.5) / order.error) ** 2 for order in shuffled])) == pytest.approx(
-        1, abs=0.6
-    )
-
-
 @pytest.mark.realdata
 @pytest.mark.slow
 def test_real_logs_are_without_errors(real_data):
@@ -265,4 +247,4 @@ def test_real_logs_are_without_errors(real_data):
         folder = real_data(name)
         report = checked(folder, pq.read_table(folder / "items.parquet", columns=["item_id"])["item_id"])
         assert {f.kind.name for f in report.findings if f.kind.severity is Severity.ERROR} == set()
-        assert not set(report.counts) & {"log.bot", "log.gap", "log.stuck_time"}
+        assert not set(report.counts) & {"log.gap", "log.stuck_time"}

@@ -104,7 +104,8 @@ def made(trained, tmp_path_factory):
 
 
 @pytest.fixture
-def place(made, tmp_path):
+def place(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "keys"))
     copy_workspace(made.workspace.root, tmp_path / ".molar")
     return Place(Workspace(tmp_path / ".molar"), tmp_path / "keys", made.user)
 
@@ -192,7 +193,7 @@ def test_keys_that_are_there_are_taken(place, tmp_path):
     assert len(read_keys(place.keys)) == 2
 
 
-def test_it_refuses_while_somebody_answers_reads_or_writes(place):
+def test_it_refuses_while_somebody_answers_reads_or_writes(place, monkeypatch):
     live = place.workspace["generations"].require()[0]
     with hold(live), pytest.raises(DataError, match=f"answers from generation {live.name}"):
         place.rotate()
@@ -202,6 +203,7 @@ def test_it_refuses_while_somebody_answers_reads_or_writes(place):
         place.rotate()
     with closing(EventLog(place.workspace)), pytest.raises(DataError, match=r"another process has .*log.sqlite open"):
         place.rotate()
+    monkeypatch.delenv("MOLAR_PRIVACY_KEY_FILE")
     with pytest.raises(SettingsError, match="nothing says where the key"):
         rotate(place.workspace, PrivacySettings(), IndexSettings())
     with pytest.raises(SettingsError, match="beside what it is to protect"):
@@ -217,7 +219,7 @@ def child(warm, place, last):
     return done.returncode != 0, done.stdout
 
 
-def test_killed_anywhere(place, warm, tmp_path):
+def test_killed_anywhere(place, warm, tmp_path, monkeypatch):
     key = new_key()
     whole = Place(Workspace(tmp_path / "undisturbed"), place.keys, place.user)
     copy_workspace(place.workspace.root, whole.workspace.root)
@@ -229,6 +231,7 @@ def test_killed_anywhere(place, warm, tmp_path):
         one = Place(Workspace(tmp_path / f"killed-{number}"), tmp_path / f"keys-{number}", place.user)
         copy_workspace(place.workspace.root, one.workspace.root)
         write_keys(one.keys, (key,))
+        monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(one.keys))
         last = dice.randint(1 + total * number // KILLS, total * (number + 1) // KILLS)
         assert child(warm, one, last)[0]
         switching = (one.workspace.root / SWITCHING).exists()
@@ -268,7 +271,7 @@ def test_people_on_a_server_are_published_anew(place):
 def test_by_the_front_door(place, trained):
     """Asked by the shop's ids before and after: by the command, with settings that say where the keys are to lie."""
     root = place.workspace.root.parent
-    (root / "molar.toml").write_text(f'[privacy]\nids = "keyed"\nkey_file = "{place.keys}"\n')
+    (root / "molar.toml").write_text('[privacy]\nids = "keyed"\n')
     shop, where = molar.Shop(trained.shop, place.workspace.root), ["--workspace", str(place.workspace.root), "--json"]
     answers = [shop.query(name, k=5, explore=False).items for name in (place.user, "u0001")]
     for keys in (1, 2):

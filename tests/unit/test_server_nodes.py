@@ -82,8 +82,8 @@ def counts(cluster: list[Node]) -> list[int]:
     ['url = ["http://one:6333/", "https://two"]', 'url = "http://one:6333, https://two"'],
     ids=["a list", "commas"],
 )
-def test_addresses_are_a_list_or_separated_by_commas(tmp_path: Path, said: str) -> None:
-    (tmp_path / "molar.toml").write_text(f"[index]\ntimeout = 3.0\n{said}\n", "utf-8")
+def test_addresses_are_a_list_or_separated_by_commas(tmp_path: Path, said: str, user_configuration: Any) -> None:
+    user_configuration(f"[index]\ntimeout = 3.0\n{said}\n")
     server = ServerConfig.of(MolarSettings.load(tmp_path).index)
     assert server is not None
     assert server.url == "http://one:6333,https://two"
@@ -97,12 +97,11 @@ def test_addresses_are_a_list_or_separated_by_commas(tmp_path: Path, said: str) 
 
 @pytest.mark.parametrize("wrong", ["http://me:hidden@two", "two:6333", "http://two?api-key=hidden", ""])
 def test_each_address_is_looked_at(tmp_path: Path, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "molar.toml").write_text(f'[index]\nurl = ["http://one:6333", "{wrong}"]\n', "utf-8")
     with pytest.raises(SettingsError) as error:
-        MolarSettings.load(tmp_path)
+        MolarSettings.load(tmp_path, environ={"MOLAR_INDEX_URL": f"http://one:6333,{wrong}"})
     assert "hidden" not in error.value.message
     monkeypatch.setenv(KEY, "k-1234")
-    assert ServerConfig("https://one,http://two").exposes_the_key
+    assert ServerConfig("https://one,http://two", key_over_http=True).exposes_the_key
     assert not ServerConfig("https://one,https://two,http://127.0.0.1:6333").exposes_the_key
 
 

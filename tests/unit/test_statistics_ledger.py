@@ -39,6 +39,17 @@ def test_composition_is_that_of_privacy_loss_distributions():
     assert together < 0.7 * (3 * 2 + 2 * 1)
 
 
+@pytest.mark.parametrize("delta", [1e-12, 1e-10, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3])
+@pytest.mark.parametrize("epsilon", [0.01, 0.03, 0.1, 0.3, 1, 2, 3, 4, 6, 8, 16, 30, 50, 75, 100])
+def test_accounting_equals_that_of_dp_accounting(epsilon, delta):
+    from dp_accounting import get_epsilon_gaussian, get_sigma_gaussian
+
+    sigma = get_sigma_gaussian(epsilon, delta)
+    assert noise_multiplier(epsilon, delta) == pytest.approx(sigma, rel=2e-9)
+    assert noise_multiplier(epsilon, delta) > sigma
+    assert epsilon_of([sigma], delta) == pytest.approx(get_epsilon_gaussian(sigma, delta), rel=1e-9)
+
+
 def test_accounting_is_its_own_inverse():
     assert epsilon_of([noise_multiplier(4, DELTA)], DELTA) == pytest.approx(4, rel=1e-6)
     assert noise_multiplier(4, DELTA) == pytest.approx(1.19, abs=0.01)

@@ -22,7 +22,7 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import is_current, prepare_interactions
 from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser, record, write_keys
-from molar_retrieval.interactions.suppressed import ELSEWHERE, EVER, FILE, NEVER, SuppressedPeople
+from molar_retrieval.interactions.suppressed import EVER, FILE, NEVER, SuppressedPeople
 from molar_retrieval.interactions.suppressing import add_session, mark_done, place, suppress, withdraw
 from molar_retrieval.interactions.users import session_key
 from molar_retrieval.quality.collector import Collector
@@ -123,7 +123,8 @@ def test_a_user_and_a_session_of_one_name_are_two(root):
     assert people.person("tom", "s1") == NEVER  # whose session it was before
 
 
-def test_pseudonyms_of_somebody_are_found_under_every_key(root):
+def test_pseudonyms_of_somebody_are_found_under_every_key(root, monkeypatch):
+    monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(root / "keys"))
     keys = (bytes(range(32)), bytes(range(1, 33)))
     write_keys(root / "keys", keys)
     record(root, Pseudonymiser(keys), root / "keys")
@@ -191,20 +192,23 @@ def test_a_list_elsewhere_outlives_the_workspace(root, monkeypatch):
         folder.mkdir()
     listed(work)
     place(work, kept)
+    with pytest.raises(DataError, match="elsewhere") as told:
+        SuppressedPeople.of(work)
+    assert "MOLAR_PRIVACY_SUPPRESSED_FILE" in told.value.hint
+    monkeypatch.setenv("MOLAR_PRIVACY_SUPPRESSED_FILE", str(kept))
     assert json.loads((work / FILE).read_text("utf-8")) == {"file": str(kept)}
     listed(work, "forgotten", "mia", at=3)
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     (work / FILE).unlink()  # a backup of before there was a list
-    assert not SuppressedPeople.of(work)
     place(work, kept)
     assert (SuppressedPeople.of(work).user(WHO), SuppressedPeople.of(work).user("mia")) == (EVER, 3)
     (work / FILE).unlink()
-    monkeypatch.setenv(ELSEWHERE, str(kept))
     assert SuppressedPeople.of(work).user(WHO) == EVER
 
 
-def test_a_list_that_is_gone_is_an_error(root):
+def test_a_list_that_is_gone_is_an_error(root, monkeypatch):
     (root / "kept").mkdir()
+    monkeypatch.setenv("MOLAR_PRIVACY_SUPPRESSED_FILE", str(root / "kept" / "list.json"))
     place(root, root / "kept" / "list.json")
     assert not SuppressedPeople.of(root)
     (root / "kept" / "list.json").unlink()
@@ -221,8 +225,8 @@ def test_two_lists_are_not_mixed(root):
         place(root, root / "kept" / FILE)
 
 
-def test_settings_say_where_the_list_is(workspace, tmp_path):
-    (tmp_path / "molar.toml").write_text(f'[privacy]\nsuppressed_file = "{tmp_path}/kept.json"\n', "utf-8")
+def test_settings_say_where_the_list_is(workspace, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLAR_PRIVACY_SUPPRESSED_FILE", f"{tmp_path}/kept.json")
     molar.Shop(None, workspace.root).opened()
     listed(workspace.root)
     assert WHO not in (tmp_path / "kept.json").read_text("utf-8")

@@ -16,11 +16,9 @@ from molar_retrieval.alignment.training import TrainingData, train
 from molar_retrieval.cluster import ranks
 from molar_retrieval.cluster.address import ClusterAddress
 from molar_retrieval.cluster.ranks import RanksOnCluster
-from molar_retrieval.cluster_settings import ClusterSettings
 from molar_retrieval.config import SplitSettings
-from molar_retrieval.errors import BackendError, DataError, SettingsError
+from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.progress import Notes, Progress
-from molar_retrieval.settings import validated
 from molar_retrieval.training import checkpoint
 from molar_retrieval.training.group import Group, GroupJob
 from molar_retrieval.training.processes import ALONE, Processes
@@ -145,9 +143,3 @@ def test_what_is_small_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert notes.notes[1:] == [f"the cluster at {address.url} does not answer, and may have GPUs: this machine trains"]
     with pytest.raises(BackendError, match="does not answer"):
         RanksOnCluster(address, None).for_work(1000, gpu=True, progress=notes)
-
-
-def test_ranks_need_a_folder() -> None:
-    with pytest.raises(SettingsError, match="leave storage out"):
-        validated(ClusterSettings, {"ranks": 2, "storage": "s3://bucket"}, "molar.toml")
-    assert ClusterSettings(ranks=0, storage="s3://bucket").ranks == 0

@@ -14,7 +14,6 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import USERS
 from molar_indexes.user_vectors import UserVectorsJob
 from molar_indexes.users import UserStore
-from molar_retrieval.cluster.storage import OnStorage
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.progress import Notes
@@ -55,7 +54,7 @@ def test_an_interrupted_publication_goes_on_and_gives_the_same_users(workspace: 
 
 def test_processes_make_the_same_files_though_one_is_killed(workspace: Workspace, tmp_path: Path) -> None:
     log, alignment, made = open_log(workspace), workspace["alignment"].require(), []
-    for runner in (InThisProcess(), Killing(InProcesses(2), tmp_path), OnStorage(InThisProcess(), tmp_path.as_uri())):
+    for runner in (InThisProcess(), Killing(InProcesses(2), tmp_path)):
         job = UserVectorsJob.of(workspace["generations"], alignment, log)
         job.make(log, runner, Notes())
         made.append({path.name: path.read_bytes() for path in job.folder.glob("*.safetensors")})
@@ -63,4 +62,4 @@ def test_processes_make_the_same_files_though_one_is_killed(workspace: Workspace
         assert np.array_equal(job.read(np.arange(log.n_users))[rows], job.read(rows))
         shutil.rmtree(job.folder)
     assert len(made[0]) == 5
-    assert made[0] == made[1] == made[2]
+    assert made[0] == made[1]

@@ -68,6 +68,14 @@ def test_known_and_unknown_people_get_answers_of_one_shape(clients, trained, pat
         assert answers[0].json()["detail"] == answers[2].json()["detail"]
 
 
+@pytest.mark.parametrize("as_page", [True, False])
+def test_nobody_is_told_of_ids_like_one_over_http(clients, trained, as_page):
+    """The command line suggests ids that differ by case alone to whoever operates the shop."""
+    for path, more in (("/v1/recommendations", {"fallback": "none"}), ("/v1/recommendations", {"k": 3})):
+        answer = clients(path, {"user_id": trained.user.upper(), **more}, as_page)
+        assert trained.user not in answer.text
+
+
 def test_pages_are_told_no_reasons_of_a_user_id(clients, trained):
     for user in (trained.user, "nobody"):
         refused = clients("/v1/recommendations", {"user_id": user, "explain": True})

@@ -85,6 +85,35 @@ def test_somebody_is_forgotten_over_http(client, people):
     assert client.delete("/v1/users/nobody-at-all").json()["known"] is False
 
 
+def test_an_anonymous_visitor_is_forgotten_over_http(client, workspace):
+    session, other = "cookie-4711", "cookie-4712"
+    events = [
+        {"event_id": f"{one}-{n}", "event": "view", "anonymous_id": one, "item_id": f"SKU-000{n}"}
+        for one in (session, other)
+        for n in (1, 2, 3)
+    ]
+    seq = client.post("/v1/events", json={"events": events}).json()["seq"]
+    body = {"anonymous_id": session, "k": 5, "wait_for": seq}
+    listed = client.post("/v1/recommendations", json=body).json()
+    assert listed["basis"] != "popularity"
+    assert client.get(f"/v1/users/{session}?anonymous=true").json()["known"]
+    while (workspace / "serving" / "answers.sqlite").exists() is False:
+        time.sleep(0.05)
+    told = client.delete(f"/v1/users/{session}?anonymous=true").json()
+    assert (told["known"], told["identified"], told["failed"]) == (True, False, {})
+    assert told["removed"]["events"] == 3
+    assert not client.get(f"/v1/users/{session}?anonymous=true").json()["known"]
+    assert client.get(f"/v1/users/{other}?anonymous=true").json()["known"]
+    assert client.post("/v1/recommendations", json=body | {"k": 4}).json()["basis"] == "popularity"
+    end = time.monotonic() + 20
+    while session.encode() in (workspace / "serving" / "answers.sqlite").read_bytes():
+        client.delete(f"/v1/users/{session}?anonymous=true")  # an answer is written up to a second after it was given
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    told = client.delete("/v1/users/no-such-session?anonymous=true").json()
+    assert (told["known"], told["removed"]["events"]) == (False, 0)
+
+
 def test_an_objection_holds_until_it_is_withdrawn(client, workspace, people):
     who = people[3]
     assert client.post("/v1/users/object", json={"user_id": who, "reason": "a letter"}).status_code == 200
@@ -96,7 +125,7 @@ def test_an_objection_holds_until_it_is_withdrawn(client, workspace, people):
     assert client.get(f"/v1/users/{who}").json()["interactions"] == 0
     ended = client.post("/v1/users/object", json={"user_id": who, "withdraw": True})
     assert ended.json() == {"kind": "objected", "people": 1, "at": None, "withdrawn": True, "known": True} | {
-        "removed": {}, "failed": {}, "pending": [], "source_rows": {},
+        "identified": False, "removed": {}, "failed": {}, "pending": [], "source_rows": {},
     }  # fmt: skip
     again = client.post("/v1/users/object", json={"user_id": who, "withdraw": True})
     assert again.status_code in (400, 404, 409, 422)

@@ -174,11 +174,10 @@ def certificate(tmp_path_factory):
     return folder
 
 
-def test_over_tls(workspace, certificate, trained, tmp_path):
-    settings = tmp_path / "molar.toml"
-    settings.write_text(f'[serve]\ncertificate = "{certificate}/cert.pem"\nprivate_key = "{certificate}/key.pem"\n')
+def test_over_tls(workspace, certificate, trained):
+    named = {"MOLAR_SERVE_CERTIFICATE": f"{certificate}/cert.pem", "MOLAR_SERVE_PRIVATE_KEY": f"{certificate}/key.pem"}
     trusted = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
-    server = Program(workspace, "--settings", str(settings))
+    server = Program(workspace, **named)
     try:
         assert server.address.startswith("https://127.0.0.1:")
         with server.client(verify=trusted) as client:
@@ -200,22 +199,24 @@ def test_over_tls(workspace, certificate, trained, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", ["alone", "none", "other", "encrypted"])
-def test_a_certificate_that_cannot_be_used_is_named_before_it_listens(workspace, certificate, tmp_path, wrong):
+def test_a_certificate_that_cannot_be_used_is_named_before_it_listens(
+    workspace, certificate, tmp_path, wrong, monkeypatch
+):
     cert, key = certificate / "cert.pem", certificate / "key.pem"
-    lines = [f'certificate = "{cert}"', f'private_key = "{key}"']
     if wrong == "alone":
-        lines = lines[:1]
+        key = None
     elif wrong == "none":
-        lines[0] = f'certificate = "{tmp_path / "nothing.pem"}"'
+        cert = tmp_path / "nothing.pem"
     elif wrong == "other":
-        lines[1] = f'private_key = "{cert}"'
+        key = cert
     else:
         locked = tmp_path / "locked.pem"
         command = ["openssl", "pkey", "-in", str(key), "-aes256", "-passout", "pass:secret", "-out", str(locked)]
         subprocess.run(command, check=True, capture_output=True)
-        lines[1] = f'private_key = "{locked}"'
-    settings = tmp_path / "molar.toml"
-    settings.write_text("\n".join(["[serve]", *lines]))
-    done = CliRunner().invoke(app, ["serve", "--workspace", str(workspace), "--settings", str(settings), "--port", "0"])
+        key = locked
+    monkeypatch.setenv("MOLAR_SERVE_CERTIFICATE", str(cert))
+    if key is not None:
+        monkeypatch.setenv("MOLAR_SERVE_PRIVATE_KEY", str(key))
+    done = CliRunner().invoke(app, ["serve", "--workspace", str(workspace), "--port", "0"])
     assert done.exit_code == 2, done.output
     assert "named alone" in done.output or "cannot be used" in done.output.replace("\n", " ")

@@ -26,15 +26,15 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
 
 
-def _pushed(trained: Any, folder: Path, fake: FakeQdrant | str, fallback: str, timeout: float = SLOWEST) -> Path:
+def _pushed(trained: Any, folder: Path, fake: FakeQdrant | str, fallback: str, patched: pytest.MonkeyPatch) -> Path:
     """A shop whose items are on the server, or at an address; its settings name that."""
     url = fake if isinstance(fake, str) else fake.url
     workspace = copy_workspace(trained.workspace, folder / ".molar")
     settings = folder / "molar.toml"
     settings.write_text(
-        f'[index]\nurl = "{url}"\nfallback = "{fallback}"\ntimeout = {timeout}\n[serve]\ndeadline = {DEADLINE}\n',
-        "utf-8",
+        f'[index]\nfallback = "{fallback}"\ntimeout = {SLOWEST}\n[serve]\ndeadline = {DEADLINE}\n', "utf-8"
     )
+    patched.setenv("MOLAR_INDEX_URL", url)
     molar.Shop(None, workspace, settings).push()
     return workspace
 
@@ -58,9 +58,9 @@ def test_a_dead_server_is_not_felt_and_asked_again_by_and_by(
 ) -> None:
     monkeypatch.setattr("molar_indexes.server.fallback._AGAIN", 0.3)
     with fake_qdrant() as fake:
-        workspace = _pushed(trained, tmp_path, fake, "local")
         with client_of(trained.workspace) as own:
             _, expected = _ids(own, trained.user)
+        workspace = _pushed(trained, tmp_path, fake, "local", monkeypatch)
         with client_of(workspace, tmp_path / "molar.toml") as client:
             before = len(fake.asked)
             reply, listed = _ids(client, trained.user)
@@ -80,9 +80,11 @@ def test_a_dead_server_is_not_felt_and_asked_again_by_and_by(
             assert len(fake.asked) > before
 
 
-def test_a_server_that_hangs_leaves_time_for_the_workspace(trained: Any, tmp_path: Path) -> None:
+def test_a_server_that_hangs_leaves_time_for_the_workspace(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with fake_qdrant() as fake:
-        workspace = _pushed(trained, tmp_path, fake, "local")
+        workspace = _pushed(trained, tmp_path, fake, "local", monkeypatch)
         with client_of(workspace, tmp_path / "molar.toml") as client:
             _, expected = _ids(client, trained.user)
             _down(fake, delay=DEADLINE)
@@ -93,9 +95,11 @@ def test_a_server_that_hangs_leaves_time_for_the_workspace(trained: Any, tmp_pat
                 assert time.monotonic() - began < DEADLINE
 
 
-def test_without_a_fallback_it_says_so_and_answers_again_once_the_server_does(trained: Any, tmp_path: Path) -> None:
+def test_without_a_fallback_it_says_so_and_answers_again_once_the_server_does(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with fake_qdrant() as fake:
-        workspace = _pushed(trained, tmp_path, fake, "none")
+        workspace = _pushed(trained, tmp_path, fake, "none", monkeypatch)
         with client_of(workspace, tmp_path / "molar.toml") as client:
             _, expected = _ids(client, trained.user)
             _down(fake)
@@ -107,9 +111,9 @@ def test_without_a_fallback_it_says_so_and_answers_again_once_the_server_does(tr
             assert (reply.status_code, listed) == (200, expected)
 
 
-def test_a_dead_node_is_not_felt(trained: Any, tmp_path: Path) -> None:
+def test_a_dead_node_is_not_felt(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_cluster(2) as cluster:
-        workspace = _pushed(trained, tmp_path, address_of(cluster), "none")
+        workspace = _pushed(trained, tmp_path, address_of(cluster), "none", monkeypatch)
         with client_of(workspace, tmp_path / "molar.toml") as client:
             _, expected = _ids(client, trained.user)
             cluster[0].kill()

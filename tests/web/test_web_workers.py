@@ -172,10 +172,11 @@ def test_the_second_sigterm_ends_it_at_once(workspace, workers):
         connection.close()
 
 
-def test_where_it_cannot_listen_it_says_so(workspace, tmp_path):
+def test_where_it_cannot_listen_it_says_so(workspace, monkeypatch):
     taken = socket.create_server(("127.0.0.1", 0))
     with taken, pytest.raises(SettingsError, match="cannot be listened on"):
         serve(Shop(None, workspace), print, port=taken.getsockname()[1])
-    (tmp_path / "molar.toml").write_text("[serve]\ncertificate = 'none.pem'\nprivate_key = 'none.key'\n", "utf-8")
+    monkeypatch.setenv("MOLAR_SERVE_CERTIFICATE", "none.pem")
+    monkeypatch.setenv("MOLAR_SERVE_PRIVATE_KEY", "none.key")
     with pytest.raises(SettingsError, match=r"none\.pem"):
-        serve(Shop(None, workspace, tmp_path / "molar.toml"), print, port=0)
+        serve(Shop(None, workspace), print, port=0)

@@ -7,22 +7,20 @@ from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, HealthState, broken, entry
 from molar_retrieval.binding import file_beside
-from molar_retrieval.cluster import local
 from molar_retrieval.cluster.address import ClusterAddress, Doorkeeper
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import BackendError, MolarError
 
 
 def cluster(root: Path, file: Path | None = None) -> Iterator[Entry]:
-    """Look at the cluster that the settings name, or that was begun for the workspace; nothing where there is none."""
+    """Look at the cluster that the settings name; nothing where they name none."""
     try:
         settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name, file=file).cluster
     except MolarError:
         return  # said by the section on places
-    own = local.address_of(root)
-    found = own if settings.address is None else ClusterAddress(settings.address, settings.token_file)
-    if found is None:
+    if settings.address is None:
         return
+    found = ClusterAddress(settings.address, settings.token_file)
     if find_spec("ray") is None:
         yield entry("ray", "missing", broken("a cluster needs Ray", "`pip install 'molar-retrieval[cluster]'`"))
     yield _answer(found)

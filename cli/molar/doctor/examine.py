@@ -12,7 +12,7 @@ from molar.doctor.places import places
 from molar.doctor.privacy import privacy
 from molar.doctor.server import server
 from molar.doctor.software import software
-from molar.doctor.workspace import artefacts, generations, work
+from molar.doctor.workspace import artefacts, audit, generations, work
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ CHECKS: dict[tuple[str, str], Callable[[Examined], Iterator[Entry]]] = {
     ("artefacts", "Artefacts"): lambda what: artefacts(what.root, what.deep),
     ("generations", "Generations"): lambda what: generations(what.root, what.deep),
     ("work", "Work"): lambda what: work(what.root),
+    ("audit", "Audit log"): lambda what: audit(what.root, what.deep),
     ("privacy", "Privacy"): lambda what: privacy(what.root, what.file),
     ("people", "People"): lambda what: people(what.root, what.file),
     ("server", "Qdrant server"): lambda what: server(what.root, what.file, what.index),

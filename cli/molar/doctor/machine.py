@@ -14,8 +14,7 @@ from typing import Any
 
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar.doctor.software import torch_build
-from molar_retrieval.control_groups import GROUPS, PROC, core_limits, read
-from molar_retrieval.memory import of_machine
+from molar_retrieval.resources import GROUPS, PROC, core_limits, memory_of_machine, read
 
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -61,7 +60,7 @@ def usable_cores(proc: Path = PROC, groups: Path = GROUPS) -> float:
 
 
 def _memory(proc: Path, groups: Path) -> Entry:
-    total, free = of_machine(proc, groups)
+    total, free = memory_of_machine(proc, groups)
     problem = f"only {free / GIB:.1f} GB of memory are free; the encoder and its libraries take about 2 GB"
     return entry(
         "memory",

@@ -60,7 +60,7 @@ def _names(root: Path, wanted: str) -> Iterator[Entry]:
 def _ledger(root: Path, settings: PrivacySettings) -> Iterator[Entry]:
     ledger = PrivacyLedger(root)
     try:
-        if not ledger.entries():
+        if not ledger.entries() and not ledger.missing():
             return
         standing = ledger.standing(settings)
     except MolarError as error:
@@ -71,9 +71,12 @@ def _ledger(root: Path, settings: PrivacySettings) -> Iterator[Entry]:
     remedy = (
         f"wait: from {(standing.free_from or '')[:10]} on nothing counts any more; `molar privacy ledger` tells more"
     )
+    lost = f"the ledger lacks what was released: {'; '.join(standing.missing)}"
+    back = "bring it back from a backup; `molar privacy ledger --reset-budget` begins a new budget without it"
     yield entry(
         "ledger",
         f"{spent}, releases: {len(standing.entries)}{until}",
+        bool(standing.missing) and broken(lost, back),
         standing.nearly_spent and Fault(f"the year's budget of privacy is nearly spent: {spent}", remedy),
         data={"spent": standing.spent, "yearly": standing.yearly, "left": standing.left},
     )

@@ -1,7 +1,8 @@
-"""The workspace: artefacts, fresh or stale, and generations, whole or damaged."""
+"""The workspace: artefacts, fresh or stale, generations, whole or damaged, and the server's audit log."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from molar.doctor.places import folder_size
 from molar_retrieval import inventory
 from molar_retrieval.binding import Binding
 from molar_retrieval.errors import MissingArtefactError, MolarError
+from molar_retrieval.json_lines import chain_faults, chain_head
 from molar_retrieval.manifest import MAKERS, OTHERS, Manifest
 from molar_retrieval.pages.words import size
 from molar_retrieval.work_log import work_done
@@ -18,6 +20,7 @@ from molar_retrieval.workspace import Workspace
 _SHORT = 12
 _SHOWN = 3
 GENERATIONS = "generations"
+_AUDIT = "serving/audit.jsonl"
 
 
 def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
@@ -31,6 +34,8 @@ def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
     workspace = Workspace(root)
     yield _catalogue_folder(workspace)
     yield from _former(workspace)
+    if deep:
+        yield from _events(workspace)
     others = {kind: maker for kind, maker in OTHERS.items() if workspace[kind].current is not None}
     for kind, maker in (MAKERS | others).items():
         if kind != GENERATIONS:
@@ -83,6 +88,20 @@ def work(root: Path) -> Iterator[Entry]:
         seen.add(one.what)
 
 
+def audit(root: Path, deep: bool) -> Iterator[Entry]:
+    """The audit log of `molar serve`; ``deep`` checks the chain of its lines."""
+    path = root / _AUDIT
+    head, faults = chain_head(path), chain_faults(path) if deep else []
+    if head is None and not faults:
+        return
+    told = "its head is missing" if head is None else f"{head.last.seq:,} lines, the last one {head.last.digest}"
+    more = f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
+    what = f"the chain of the audit log is broken: {'; '.join(faults[:_SHOWN])}{more}"
+    back = f"restore {path.parent} from a backup; to begin a new chain, move {path.stem}.*json* to another folder"
+    data = None if head is None else {"lines": head.last.seq, "digest": head.last.digest, "faults": faults}
+    yield entry("audit log", told, bool(faults) and broken(what, back), data=data)
+
+
 def _pointer(workspace: Workspace) -> str | None:
     """What is wrong where no generation is live; None where none was published yet."""
     try:
@@ -125,6 +144,26 @@ def _former(workspace: Workspace) -> Iterator[Entry]:
         value = f"{size(one.bytes)} by {one.encoder}: {back}"
         data = {"encoder": one.encoder, "folder": one.folder.name, "bytes": one.bytes}
         yield entry("content, former", value, data=data)
+
+
+def _events(workspace: Workspace) -> Iterator[Entry]:
+    """The event log, by its checksums."""
+    from molar_retrieval.events.checksums import REMEDY
+    from molar_retrieval.events.snapshot import opened
+
+    try:
+        with opened(workspace) as state:
+            if state is None:
+                return
+            found, last = state.damage(), state.last
+    except MolarError as error:
+        yield entry("event log", "unreadable", broken(error.message, error.hint))
+        return
+    what = f"the event log is damaged: {'; '.join(map(str, found[:_SHOWN]))}"
+    more = f", and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
+    damage = broken(what + more, REMEDY) if found else None
+    data = {"last": last, "damage": [asdict(one) for one in found]}
+    yield entry("event log", f"{last:,} rows were appended", damage, data=data)
 
 
 def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:

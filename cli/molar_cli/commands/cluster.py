@@ -1,4 +1,4 @@
-"""`molar cluster up|status|down`."""
+"""`molar cluster status`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ from molar_cli.session import Session, command
 if TYPE_CHECKING:
     from molar.clustering import ClusterStatus
 
-app = typer.Typer(help="Several machines, by Ray, for work that one would be long at.", no_args_is_help=True)
+app = typer.Typer(help="A Ray cluster that does large jobs.", no_args_is_help=True)
 
 
 @app.callback()
@@ -20,34 +20,10 @@ def _main() -> None:
 
 @app.command()
 @command()
-def up(
-    run: Session,
-    join: Annotated[
-        bool, option("Join the machine on which this was run first, by the same workspace.", "--join")
-    ] = False,
-    host: Annotated[
-        str | None, option("This machine's address for the others; default: that of its network.", metavar="ADDRESS")
-    ] = None,
-    port: Annotated[int, typer.Option(help="Where molar reaches the cluster.", min=1024, max=65535)] = 10001,
-    gcs_port: Annotated[int, typer.Option(help="Where further machines reach it.", min=1024, max=65535)] = 6379,
-    cpus: Annotated[int | None, option("How many of its CPUs; default: all.", min=1)] = None,
-) -> None:
-    """Give this machine to the cluster of the workspace; whoever uses it must have the token that lies there.
-
-    Example: [bold]molar cluster up[/], then on the others [bold]molar cluster up --join[/]
-    """
-    told = run.shop().cluster.up(join=join, host=host, port=port, gcs_port=gcs_port, cpus=cpus)
-    if not run.document(told.to_dict()):
-        _print(run, told)
-        run.console.note(f"use it: --on cluster, or from elsewhere --on {told.url}; traffic is not encrypted")
-
-
-@app.command()
-@command()
 def status(
     run: Session,
     on: Annotated[
-        str, option("ray://HOST:10001; default: the cluster of molar.toml, or of the workspace.", metavar="ADDRESS")
+        str, option("ray://HOST:10001; default: MOLAR_CLUSTER_ADDRESS, or the user configuration.", metavar="ADDRESS")
     ] = "auto",
 ) -> None:
     """Say which machines the cluster has, and whether it asks for a token.
@@ -59,25 +35,13 @@ def status(
         _print(run, told)
 
 
-@app.command()
-@command()
-def down(run: Session) -> None:
-    """Take this machine out of the cluster: its own processes end, and nothing else.
-
-    Example: [bold]molar cluster down[/]
-    """
-    ended = run.shop().cluster.down()
-    if not run.document({"ended": ended}):
-        run.console.line("this machine has left the cluster" if ended else "this machine had no part in a cluster")
-
-
 def _print(run: Session, told: "ClusterStatus") -> None:
     if told.url is None:
-        run.console.line("no cluster: none is named in the settings, and none was begun for this workspace")
+        run.console.line("no cluster is named: --on ray://HOST:10001, or MOLAR_CLUSTER_ADDRESS in the environment")
         return
     if not told.answers:
         run.console.line(f"{told.url} does not answer")
-        run.console.note("`molar cluster up` begins it again")
+        run.console.note("start it on its head with `ray start --head`, or correct the address")
         return
     run.console.line(told.url)
     rows = [

@@ -86,15 +86,22 @@ def compact(
         int | None,
         option("Remove what is older than so many days; default: as molar.toml says, else nothing.", metavar="DAYS"),
     ] = None,
+    force: Annotated[
+        bool, option("Take damaged rows out of the log, and list them in events/refused.jsonl.", "--force")
+    ] = False,
 ) -> None:
     """Seal the days before today (UTC) as Parquet files, one a day; it may be killed anywhere.
 
+    Where a row is damaged or missing, nothing is done: `molar doctor --deep` names file, day and row.
+
     Example: [bold]molar events compact --keep-days 730[/]
     """
-    done = run.shop().events.compact(keep_days)
+    done = run.shop().events.compact(keep_days, force=force)
     if run.document(done.to_dict()):
         return
     run.console.line(f"{done.sealed_lines:,} lines sealed in {done.sealed_files:,} files")
+    if done.damaged_rows:
+        run.console.line(f"{done.damaged_rows:,} damaged rows removed; events/refused.jsonl lists them")
     if done.removed_lines or keep_days is not None:
         run.console.line(f"{done.removed_lines:,} lines removed, which were older than is kept")
 

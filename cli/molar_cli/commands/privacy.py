@@ -8,13 +8,15 @@ import typer
 from molar_cli import options
 from molar_cli.options import option
 from molar_cli.session import Session, command
+from molar_retrieval.errors import RequestError
 from molar_retrieval.pages.words import size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from molar_indexes.privacy.certificate import Certificate
     from molar_indexes.privacy.forgetting import Forgotten
     from molar_retrieval.privacy.scan import ScanReport
-    from molar_retrieval.statistics.forecast import ExpectedRelease
 
 app = typer.Typer(help="What is kept of people: where it lies, what it is, and the papers on it.", no_args_is_help=True)
 _Person = Annotated[
@@ -27,6 +29,14 @@ _People = Annotated[
     list[str],
     typer.Argument(
         metavar="ID…|-", help="Who; - reads ids from standard input, one a line, so that no list of processes has them."
+    ),
+]
+_SomePeople = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[ID…|-]",
+        help="Who; - reads ids from standard input, one a line, so that no list of processes has them.",
+        show_default=False,
     ),
 ]
 _Reason = Annotated[str, option("Why, in a sentence without a name; it stays on the list.")]
@@ -95,7 +105,11 @@ def export(
 @command()
 def forget(
     run: Session,
-    people: _People,
+    people: _SomePeople = None,
+    session: Annotated[
+        list[str] | None,
+        option("An anonymous visitor, by the id of the session; may come again; - as for ID.", metavar="SESSION|-"),
+    ] = None,
     reason: _Reason = "",
     later: _Later = False,
 ) -> None:
@@ -108,10 +122,14 @@ def forget(
 
     Example: [bold]molar privacy forget u0500[/]
 
+    Example: [bold]molar privacy forget --session cookie-7777[/]
+
     Example: [bold]molar privacy forget --later - < ids.txt[/]
     """
-    privacy = run.shop().privacy
-    _heeded(run, privacy.forget(options.said_of_many(people), reason=reason, later=later))
+    if people == ["-"] == session:
+        raise RequestError("ids of users and of sessions cannot both come from standard input", "run it twice")
+    users, sessions = (options.said_of_many(ids) if ids else [] for ids in (people, session))
+    _heeded(run, run.shop().privacy.forget(users, session_ids=sessions, reason=reason, later=later), sessions)
 
 
 @app.command("object")
@@ -180,12 +198,22 @@ def report(
 
 @app.command()
 @command()
-def ledger(run: Session) -> None:
+def ledger(
+    run: Session,
+    reset_budget: Annotated[
+        bool,
+        option(
+            "Begin a new budget although releases are missing from the ledger: they count no more.", "--reset-budget"
+        ),
+    ] = False,
+) -> None:
     """List every release of statistics with noise, and what is left of the budget of 365 days.
+
+    Where the file was removed or cut short, the next release is refused: bring it back from a backup, or reset.
 
     Example: [bold]molar privacy ledger[/]
     """
-    standing = run.shop().privacy.ledger()
+    standing = run.shop().privacy.ledger(reset_budget=reset_budget)
     if run.document(standing.to_dict()):
         return
     rows = [
@@ -198,6 +226,7 @@ def ledger(run: Session) -> None:
         f" together ε = {standing.ever:.2f}",
         f"one more release may take ε = {standing.left:.2f} now",
     )
+    run.console.note(*(f"missing from the ledger: {one}" for one in standing.missing))
     if standing.free_from is not None:
         run.console.line(f"without another one, nothing counts any more from {standing.free_from[:10]}")
 
@@ -280,7 +309,9 @@ def _certified(run: Session, one: "Certificate") -> None:
     run.console.note(*(f"still there: {two.name} ({two.what})" for two in left))
 
 
-def _heeded(run: Session, done: "Forgotten") -> None:
+def _heeded(run: Session, done: "Forgotten", sessions: "Sequence[str]" = ()) -> None:
+    from molar_indexes.standing import similar_ids
+
     if not run.document(done.to_dict()):
         verb = "forgotten" if done.kind == "forgotten" else "heeded"
         removed = ", ".join(f"{_REMOVED[step]} {count:,}" for step, count in done.removed.items() if count)
@@ -296,78 +327,15 @@ def _heeded(run: Session, done: "Forgotten") -> None:
             _certified(run, done.certificate)
         for one in done.unknown:
             run.console.note(f"nobody here has the id {one}; it is on the list, in case it comes")
+            if found := similar_ids(run.shop().opened(), one, is_session=one in sessions):
+                run.console.note(f"did you mean {' or '.join(found)}?")
+        for one in done.identified:
+            run.console.note(
+                f"the session {one} is a user's: what it did without a login is removed; events of that user have its"
+                " id until the user is forgotten"
+            )
     still = done.certificate is not None and any(one.after and one.after.found for one in done.certificate.people)
-    if done.failed or done.unknown or still:
-        raise typer.Exit(1)
-
-
-@app.command()
-@command()
-def forecast(
-    run: Session,
-    people: Annotated[int | None, option("How many people; default: those of the shop's log.", min=1)] = None,
-    epsilon: Annotated[float | None, option("Of a release; default: some usual ones.")] = None,
-) -> None:
-    """Say what can be expected of differential privacy, before anything is spent.
-
-    Example: [bold]molar privacy forecast --people 50000[/]
-    """
-    found = run.shop().privacy.forecast(people=people, epsilon=epsilon)
-    if run.document(found.to_dict()):
-        return
-    columns = [">ε of a release", ">noise σ", ">people / σ", ">quality left"]
-    run.console.table(
-        [*columns, ">releases a year"],
-        [(*_expected(one, found.people), f"{one.a_year:,}") for one in found.releases],
-        title=f"{found.people:,} people; a year may take ε = {found.yearly:g} at δ = {found.delta:g}",
-    )
-    run.console.table(
-        ["released", *columns],
-        [(name, *_expected(one, found.people)) for name, one in found.rhythms.items()],
-        title="as many releases as the year's budget bears",
-    )
-    run.console.line(
-        "quality left: of NDCG@10 that the same statistics give without noise",
-        f"measured on one data set: {found.source}",
-        "people who take fewer items say less: expect less on a sparse log",
-    )
-
-
-def _expected(one: "ExpectedRelease", people: int) -> tuple[str, ...]:
-    at = people / one.noise_multiplier
-    bound = "" if not one.beyond else "less than " if one.share < 0.5 else "more than "
-    return f"{one.epsilon:.2g}", f"{one.noise_multiplier:.2f}", f"{at:,.0f}", f"{bound}{one.share:.0%}"
-
-
-@app.command()
-@command()
-def audit(
-    run: Session,
-    epsilon: Annotated[float | None, option("That is to hold; default: privacy.epsilon.")] = None,
-    runs: Annotated[int, option("Releases that are attacked.", min=1)] = 1,
-    planted: Annotated[int | None, option("Made-up people; default: one for every two items.", min=1)] = None,
-) -> None:
-    """Attack releases of the log, with made-up people planted in a copy of it; nothing is published, or spent.
-
-    Exit code 1: a run contradicts the promise.
-
-    Example: [bold]molar privacy audit --epsilon 4 --runs 20[/]
-    """
-    found = run.shop().privacy.audit(epsilon=epsilon, runs=runs, planted=planted)
-    if not run.document(found.to_dict()):
-        rows = [
-            (str(number), f"{one.right:,} of {one.guesses:,}", f"{one.epsilon:.2f}")
-            for number, one in enumerate(found.runs, 1)
-        ]
-        run.console.table(["run", ">guessed right", ">ε is at least"], rows)
-        run.console.line(
-            f"{found.planted:,} people were made up, and planted or not by the toss of a coin; without noise the same"
-            f" attack tells of {found.without_noise:.1%} which it was",
-            f"ε = {found.epsilon:g} holds in all runs, each with 95 % confidence"
-            if found.holds
-            else f"ε = {found.epsilon:g} is contradicted",
-        )
-    if not found.holds:
+    if done.failed or done.unknown or done.identified or still:
         raise typer.Exit(1)
 
 

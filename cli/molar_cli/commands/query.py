@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from molar.asking import suggesting_ids
 from molar_cli import options
 from molar_cli.options import names, option
 from molar_cli.session import Session, command
@@ -96,11 +97,13 @@ def query(
         shown = "show" if user is None else seen  # nobody has seen anything
         with run.console.progress() as progress:
             progress.start("loading the encoder", None)  # which takes longer than all the rest
-            answer = recommender.search(text, image, k, similar=similar, user_id=user, seen=shown, **among)
+            with suggesting_ids(recommender.workspace):
+                answer = recommender.search(text, image, k, similar=similar, user_id=user, seen=shown, **among)
     elif similar is not None:
         answer = recommender.similar(similar, k, **among)
     elif user is not None or session is not None:
-        answer = recommender.query(user, k, session_id=session, **among, **shape, fallback=fallback)
+        with suggesting_ids(recommender.workspace):
+            answer = recommender.query(user, k, session_id=session, **among, **shape, fallback=fallback)
     else:
         answer = recommender.session(names(items) or [], k, **among, **shape)
     print_answer(run, answer)

@@ -62,9 +62,6 @@ class ScorerFiles(Protocol):
     def folder(self) -> Path:
         """Where all files lie, and others perhaps."""
 
-    def moved(self, folder: Path) -> "ScorerFiles":
-        """The same, of a copy of the folder."""
-
     def opened(self, training: InteractionLog) -> AbstractContextManager["Scorer"]:
         """The model, which has seen this log; it computes with one thread."""
 

@@ -152,10 +152,6 @@ class MolarFiles:
         """Of the artefact's manifest, which says when it was made."""
         return fingerprint.of_json([fingerprint.of_file(self.folder / MANIFEST), self.second_stage, self.aim.name])
 
-    def moved(self, folder: Path) -> "MolarFiles":
-        """See :class:`molar_eval.models.base.ScorerFiles`."""
-        return replace(self, folder=folder)
-
     @contextmanager
     def opened(self, training: InteractionLog) -> Iterator[MolarScorer]:
         """See :class:`molar_eval.models.base.ScorerFiles`."""

@@ -9,6 +9,7 @@ from typing import Any
 from molar_eval.models.base import Model
 from molar_eval.models.baselines import ContentKNN, baselines
 from molar_eval.models.molar import Molar
+from molar_eval.models.peers.environments import peer_environments
 from molar_eval.models.peers.published import peers
 from molar_eval.models.sasrec_search import SASRecSearch
 from molar_eval.models.tuned import PartContentKNN, Reads, TunedContentKNN, Tuning
@@ -16,7 +17,8 @@ from molar_eval.models.variants import VARIANTS, Variant
 from molar_retrieval.config import AlignSettings, FinetuneSettings, MolarSettings, with_preset
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.presets import Preset
-from molar_retrieval.settings import validated
+from molar_retrieval.settings import refuse_trusted, validated
+from molar_retrieval.user_configuration import user_file
 from molar_retrieval.workspace import Workspace
 
 OURS, FAST = "molar", "molar (fast)"
@@ -129,12 +131,17 @@ class Roster:
         for what, (_, variant) in _ALONE.items():
             name = f"{ContentKNN.name} ({what})"
             makers[name] = partial(PartContentKNN, self.base, self.variants, whole, variant, name)
-        others = peers(self.variants.with_name("peers"))
+        others = peers(peer_environments())
         return makers | baselines() | {SASRecSearch.name: SASRecSearch} | others
 
 
 def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], source: str) -> MolarSettings:
-    """Settings with some keys changed, by section; SettingsError on an unknown key or a wrong value."""
+    """Settings with some keys changed, by section.
+
+    Raises:
+        SettingsError: On an unknown key, a wrong value or a trusted key: a suite travels as data does.
+    """
+    refuse_trusted(MolarSettings, changes, source, user_file())
     values = settings.model_dump()
     for section, pairs in changes.items():
         values.setdefault(section, {}).update(pairs)

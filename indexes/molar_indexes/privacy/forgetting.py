@@ -13,7 +13,7 @@ from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import NEVER, Kind, Step, SuppressedPeople, SuppressedPerson
 from molar_retrieval.interactions.suppressing import mark_done, suppress, withdraw
-from molar_retrieval.interactions.users import StoredName, session_key, user_key
+from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class Forgotten:
         failed: Steps that could not be carried out, each with the reason; running the same again carries them out.
         pending: What is to be done later: artefacts made anew without them, what knew them removed.
         source_rows: Rows that the shop's own files still have, by file; whoever writes these must remove them.
-        unknown: Ids that nobody has here. They are on the list as well.
+        unknown: Ids, of users or sessions, that nobody has here. They are on the list as well.
+        identified: Sessions that are known to be a user's. What they did without a login is gone; events of the user
+            have their id until the user is forgotten.
         entries: Their entries of the list.
         certificate: What was made anew and removed, and what a scan found before and after; None: it waits for
             ``molar align``.
@@ -47,6 +49,7 @@ class Forgotten:
     pending: Sequence[Step] = ()
     source_rows: Mapping[str, int] = field(default_factory=dict)
     unknown: Sequence[str] = ()
+    identified: Sequence[str] = ()
     entries: Sequence[SuppressedPerson] = ()
     certificate: "Certificate | None" = None
 
@@ -65,6 +68,7 @@ def heed(
     kind: Kind,
     user_ids: Collection[str],
     *,
+    session_ids: Collection[str] = (),
     reason: str = "",
     server: "ServerConfig | None" = None,
 ) -> Forgotten:
@@ -75,6 +79,7 @@ def heed(
         folder: The catalogue's, whose rows of theirs are counted; None: it is not there.
         kind: What they ask for.
         user_ids: Who, by the shop's own ids.
+        session_ids: Anonymous people, by the sessions that they are known by.
         reason: See :func:`molar_retrieval.interactions.suppressing.suppress`.
         server: That has users as well, or None.
 
@@ -82,7 +87,7 @@ def heed(
         RequestError: If an id is a pseudonym.
         DataError: If the list cannot be written, or the catalogue's files cannot be read.
     """
-    ids = list(dict.fromkeys(user_ids))
+    ids, anonymous = list(dict.fromkeys(user_ids)), list(dict.fromkeys(session_ids))
     names = Pseudonymiser.of(workspace.root)
     with opened(workspace) as events:
         identified = {} if events is None else events.identified()
@@ -91,18 +96,39 @@ def heed(
     for session, user in identified.items():
         if user in stored:
             sessions[stored[user]].append(session)
-    suppressed = suppress(workspace.root, kind, sessions, reason=reason, at=time.time_ns() // 1000)
-    here = _known_here(workspace, stored)
-    entries = [one for user_id in ids if (one := suppressed.entry(kind, user_id)) is not None]
-    keys = [user_key(names.user(user_id)) for user_id in ids]
-    keys += [session_key(session) for every in sessions.values() for session in every]
+    now = time.time_ns() // 1000
+    suppressed = suppress(workspace.root, kind, sessions, session_ids=anonymous, reason=reason, at=now)
+    keyed = {user_key(name): user_id for name, user_id in stored.items()}
+    own = {session_key(names.session(one)): one for one in anonymous}
+    here = _known_here(workspace, [*keyed, *own])
+    entries = _entries(suppressed, kind, ids, anonymous)
+    keys = [*keyed, *own, *(session_key(session) for every in sessions.values() for session in every)]
     removed, failed = remove_listed(workspace, suppressed, keys, server, entries)
     rows, in_files = ({}, set[str]()) if folder is None else rows_in_files(folder, ids)
-    now = SuppressedPeople.of(workspace.root)
-    entries = [one for user_id in ids if (one := now.entry(kind, user_id)) is not None]
+    entries = _entries(SuppressedPeople.of(workspace.root), kind, ids, anonymous)
     pending = list(dict.fromkeys(step for one in entries for step in one.pending))
-    unknown = [one for one in ids if one not in here and one not in in_files]
-    return Forgotten(kind, max(one.at for one in entries), len(ids), removed, failed, pending, rows, unknown, entries)
+    unknown = [one for key, one in keyed.items() if key not in here and one not in in_files]
+    unknown += [one for key, one in own.items() if key not in here]
+    return Forgotten(
+        kind,
+        max(one.at for one in entries),
+        len(ids) + len(anonymous),
+        removed,
+        failed,
+        pending,
+        rows,
+        unknown,
+        [one for one in anonymous if names.session(one) in identified],
+        entries,
+    )
+
+
+def _entries(
+    suppressed: SuppressedPeople, kind: Kind, user_ids: Sequence[str], session_ids: Sequence[str]
+) -> list[SuppressedPerson]:
+    found = [suppressed.entry(kind, one) for one in user_ids]
+    found += [suppressed.session_entry(kind, one) for one in session_ids]
+    return [one for one in found if one is not None]
 
 
 def remove_listed(
@@ -150,23 +176,20 @@ def end_objection(workspace: Workspace, user_ids: Collection[str]) -> int:
     return len(user_ids)
 
 
-def _known_here(workspace: Workspace, stored: Mapping[StoredName, str]) -> set[str]:
-    """Those of some people, by what they are called here, whom generations or the event log have."""
+def _known_here(workspace: Workspace, keys: Sequence[str]) -> set[str]:
+    """Those of some people, by their keys, whom generations or the event log have."""
     from molar_indexes.generations import KIND, USERS
     from molar_indexes.users import UserStore
-    from molar_retrieval.events.event import KINDS
-    from molar_retrieval.events.live import LiveLog
 
     found = set[str]()
     for folder in workspace[KIND].versions():
         if (folder / USERS).exists():
             with UserStore(folder / USERS) as users:
-                found |= {user_id for name, user_id in stored.items() if users.keyed(user_key(name)) is not None}
-    log = LiveLog(workspace)
-    if log.mark is not None:
-        last = log.last
-        found |= {one for name, one in stored.items() if log.of_person(user_key(name), 0, last, KINDS)}
-    log.close()
+                found |= {key for key in keys if users.keyed(key) is not None}
+    with opened(workspace) as events:
+        if events is not None:
+            left = [key for key in keys if key not in found]
+            found |= {key for key in left if any(len(table) for table in events.tables(("seq",), of=of_key(key)))}
     return found
 
 

@@ -69,12 +69,12 @@ class KnownPerson:
     notes: list[str] = field(default_factory=list)
 
 
-def needles_of(workspace: Workspace, user_id: str) -> tuple[Needles, KnownPerson]:
-    """What somebody is recognised by, as far as the workspace still knows them, and what that was made of."""
-    name = Pseudonymiser.of(workspace.root).user(user_id)
-    with opened(workspace) as events:
-        sessions = [] if events is None else [one for one, who in events.identified().items() if who == name]
-    known = KnownPerson(user_id, name, [user_key(name), *map(session_key, sessions)], sessions)
+def needles_of(workspace: Workspace, id_: str, *, session: bool = False) -> tuple[Needles, KnownPerson]:
+    """What somebody is recognised by, as far as the workspace still knows them, and what that was made of.
+
+    ``session``: The id is that of a session by which somebody anonymous is known.
+    """
+    known = _called(workspace, id_, session)
     if workspace.root.is_dir():
         for path in sorted(workspace.root.rglob(LOG_FILE)):
             if (path.parent / USERS_FILE).exists():
@@ -97,6 +97,17 @@ def needles_of(workspace: Workspace, user_id: str) -> tuple[Needles, KnownPerson
         known.notes.append("the workspace has no history and no vector of this person, so that none was looked for")
     sequences = frozenset(known.sequences)
     return Needles(_names(known), ByteWindows(known.windows), sequences, known.rows, known.tested), known
+
+
+def _called(workspace: Workspace, id_: str, session: bool) -> KnownPerson:
+    names = Pseudonymiser.of(workspace.root)
+    if session:
+        name = names.session(id_)
+        return KnownPerson(id_, name, [session_key(name)], [])
+    name = names.user(id_)
+    with opened(workspace) as events:
+        sessions = [] if events is None else [one for one, who in events.identified().items() if who == name]
+    return KnownPerson(id_, name, [user_key(name), *map(session_key, sessions)], sessions)
 
 
 def _uuid(key: str) -> bytes:

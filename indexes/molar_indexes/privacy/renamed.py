@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 from molar_indexes.generations import USERS
 from molar_retrieval import inventory
 from molar_retrieval.columns import USER_ID
-from molar_retrieval.durable import link_or_copy, sync_folder, write_atomically
+from molar_retrieval.durable import link_or_copy, sync_file, sync_folder, write_atomically
+from molar_retrieval.errors import DataError
+from molar_retrieval.events import checksums
 from molar_retrieval.events.tables import FILE as EVENTS_FILE
 from molar_retrieval.events.tables import KIND as EVENTS
 from molar_retrieval.events.tables import SEALED
@@ -120,12 +122,21 @@ class Renamed:
     def _of_events(self) -> None:
         folder, renaming = self._root / EVENTS, self._renaming
         columns = {"user_id": renaming.user, "session_id": renaming.session}
-        for path in (folder / SEALED).glob("*.parquet"):
-            self._parquet(path, columns)
         path = folder / EVENTS_FILE
-        if path.exists():
-            bought = {"event_id": _Bought(renaming, _of_sessions(path, folder / SEALED))}
-            self._database(path, {"events": columns, "ids": bought})
+        if not path.exists():
+            return
+        with closing(sqlite3.connect(path)) as log:
+            if found := checksums.damage(log, folder):
+                raise DataError(f"the event log is damaged: {found[0]}", checksums.REMEDY)
+        sealed = (folder / SEALED).glob("*.parquet")
+        digests = {one.name: checksums.digest_of(self._parquet(one, columns)) for one in sealed}
+        bought = {"event_id": _Bought(renaming, _of_sessions(path, folder / SEALED))}
+        renamed = self._database(path, {"events": columns, "ids": bought})
+        with closing(sqlite3.connect(renamed, isolation_level=None)) as log:
+            log.execute("BEGIN")
+            checksums.rebuild(log, digests)
+            log.execute("COMMIT")
+        sync_file(renamed)
 
     def _of_experiments(self) -> None:
         path = self._root / EXPERIMENTS / EXPERIMENTS_FILE
@@ -142,10 +153,11 @@ class Renamed:
         self._instead(path, renamed)
         return renamed
 
-    def _database(self, path: Path, columns: Mapping[str, Mapping[str, Rename]]) -> None:
+    def _database(self, path: Path, columns: Mapping[str, Mapping[str, Rename]]) -> Path:
         renamed = self._waiting(path)
         rename_database(path, renamed, columns)
         self.files.into[self._relative(path)] = renamed.name
+        return renamed
 
     def _manifest(self, folder: Path, manifest: Manifest, people: str) -> None:
         facts = {**manifest.facts, PEOPLE: people}
@@ -215,8 +227,15 @@ def _digest(path: Path) -> str:
 def put_in_place(root: Path, folder: Path, files: RenamedFiles) -> None:
     """Replace the files of a workspace by those that wait in ``folder``, and remove what goes.
 
-    What is not there any more has been put in its place before.
+    What is not there any more has been put in its place before. A DataError says that the record names a file outside
+    of the workspace.
     """
+    own, waiting = root.resolve(), folder.resolve()
+    named = [own / one for one in (*files.instead, *files.amend, *files.into, *files.goes)]
+    named += [waiting / one for one in (*files.instead.values(), *files.into.values())]
+    for path in named:
+        if not any(path.resolve().is_relative_to(place) and path.resolve() != place for place in (own, waiting)):
+            raise DataError(f"the record of a rotation names {path}, outside of {root}", "restore it from a backup")
     for target, name in files.instead.items():
         if (folder / name).exists():
             (folder / name).replace(root / target)

@@ -28,7 +28,6 @@ from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.interactions.given import given_ids
 from molar_retrieval.interactions.pseudonyms import (
     Pseudonymiser,
-    key_file_of,
     new_key,
     outside,
     read_keys,
@@ -42,6 +41,7 @@ from molar_retrieval.manifest import MAKERS
 from molar_retrieval.privacy.renaming import Renaming, without_journal
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.user_configuration import how_to_name, trusted_file
 from molar_retrieval.work_log import work_done
 from molar_retrieval.workspace import SWITCHING, Workspace
 
@@ -120,7 +120,7 @@ def rotate(
         if not ended:
             _written(workspace, privacy, folders, folder, progress)
         if switching.exists():
-            _switch(workspace, folder)
+            _switch(workspace, folder, _key_file(privacy, workspace.root, *folders))
     told = json.loads(at_server.read_text("utf-8"))
     if SuppressedPeople.of(workspace.root).people and workspace.catalogue.is_dir():
         add_names(workspace.root, given_ids(workspace).values())
@@ -136,11 +136,7 @@ def _written(
 ) -> None:
     """Write everything anew in ``folder``, and last what is to be put where."""
     root = workspace.root
-    now, path = Pseudonymiser.of(root), key_file_of(root) or privacy.key_file
-    if path is None:
-        remedy = "name a file outside workspace and catalogue: [privacy] key_file in molar.toml"
-        raise SettingsError("nothing says where the key of the pseudonyms is to be kept", remedy)
-    path = outside(path.expanduser(), root, *folders)
+    now, path = Pseudonymiser.of(root), _key_file(privacy, root, *folders)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before anything was changed
     with lock_beside(path):
         known = read_keys(path) if path.exists() else ()
@@ -158,15 +154,24 @@ def _written(
     write_atomically(root / SWITCHING, json.dumps(told), OWNER)
 
 
+def _key_file(privacy: PrivacySettings, *folders: Path) -> Path:
+    """Where the keys are, or are to be: by environment or user configuration, not by what the workspace says."""
+    path = privacy.key_file or trusted_file("privacy", "key_file")
+    if path is None:
+        remedy = f"{how_to_name('privacy', 'key_file')}: a file outside workspace and catalogue"
+        raise SettingsError("nothing says where the key of the pseudonyms is to be kept", remedy)
+    return outside(path.expanduser(), *folders)
+
+
 _NAMED = ("generations/*/users.sqlite", "events/log.sqlite", "events/sealed/*", "evaluation/splits/*/*")
 """What is large of what names people."""
 
 
-def _switch(workspace: Workspace, folder: Path) -> None:
+def _switch(workspace: Workspace, folder: Path, file: Path) -> None:
     """Put in its place what was written; whatever was done before is not done again."""
     root, path = workspace.root, workspace.root / SWITCHING
     told = json.loads(path.read_text("utf-8"))
-    file, marks = Path(told["key_file"]), told["keys"]
+    marks = told["keys"]
     keys = Pseudonymiser(read_keys(file)[: len(marks)])
     if list(keys.marks) != marks:
         named = ", ".join(keys.marks) or "none"

@@ -18,7 +18,7 @@ from qdrant_client import grpc as wire
 from qdrant_client.conversions.conversion import RestToGrpc
 
 from molar_indexes.qdrant_index import Found
-from molar_indexes.server.config import ServerConfig, key
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.points import float32
 from molar_indexes.server.transport import DeadlineTransport, proxy_of
 
@@ -112,7 +112,7 @@ class Client(QdrantClient):
         how = spoken(server)
         return cls(
             url=server.url,
-            api_key=key(),
+            api_key=server.key,
             prefer_grpc=how.grpc_port is not None,
             grpc_port=how.grpc_port or _REST + 1,
             grpc_options=_options(server.url),

@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from typing import Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import SettingsError
@@ -13,6 +13,8 @@ KEY = "QDRANT_API_KEY"
 """The environment variable that holds the key."""
 LEAST = (1, 16)
 """Major and minor version of the oldest server that has all that is asked of it."""
+KEY_HOSTS = "QDRANT_URL"
+"""The environment variable that may name the servers that the key is for: addresses, separated by commas."""
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -31,16 +33,47 @@ class ServerConfig:
     timeout: float = 2.0
     fallback: Literal["none", "local"] = "none"
     users: Literal["local", "server"] = "local"
+    key_over_http: bool = False
 
     @classmethod
     def of(cls, settings: IndexSettings) -> Self | None:
-        """The server that settings name, or None; see :func:`key` for what it raises."""
+        """The server that settings name, or None; see :attr:`key` for what it raises."""
         if settings.url is None:
             return None
-        key()
-        return cls(
-            settings.url, settings.collection, settings.grpc_port, settings.timeout, settings.fallback, settings.users
+        found = cls(
+            settings.url,
+            settings.collection,
+            settings.grpc_port,
+            settings.timeout,
+            settings.fallback,
+            settings.users,
+            settings.key_over_http,
         )
+        for node in found.nodes:
+            _ = node.key
+        return found
+
+    @property
+    def key(self) -> str | None:
+        """The key of the environment, where it is for this server; None: none is sent.
+
+        A key is bound to hosts: where ``QDRANT_URL`` names some, it is for these alone, else for those that the
+        command line, the environment or the user configuration names as the index, which are all that are ever asked.
+
+        Raises:
+            SettingsError: If it would travel unencrypted over a network, and nobody said that it may.
+        """
+        found, bound = key(), os.environ.get(KEY_HOSTS, "").strip()
+        addresses = [urlsplit(node.url) for node in self.nodes]
+        if found is None or (bound and not {_place(one) for one in addresses} <= _places(bound)):
+            return None
+        exposed = [one for one in addresses if _is_exposed(one)]
+        if exposed and not self.key_over_http:
+            raise SettingsError(
+                f"{KEY} would travel unencrypted to {exposed[0].hostname}: {self.name} is asked by http://",
+                "use https://; in a private network allow it with MOLAR_INDEX_KEY_OVER_HTTP=true",
+            )
+        return found
 
     @property
     def people(self) -> str:
@@ -69,13 +102,24 @@ class ServerConfig:
     @property
     def exposes_the_key(self) -> bool:
         """Whether a key would travel unencrypted over a network, to any of the addresses."""
-        addresses = [urlsplit(node.url) for node in self.nodes]
-        open_ones = [one for one in addresses if one.scheme == "http" and one.hostname not in _THIS_MACHINE]
-        return bool(open_ones) and bool(key())
+        return any(_is_exposed(urlsplit(node.url)) and node.key is not None for node in self.nodes)
 
     def patient(self, seconds: float) -> "ServerConfig":
         """The same with at least so much time for each request."""
         return replace(self, timeout=max(self.timeout, seconds))
+
+
+def _is_exposed(address: SplitResult) -> bool:
+    return address.scheme == "http" and address.hostname not in _THIS_MACHINE
+
+
+def _place(address: SplitResult) -> tuple[str, str | None]:
+    return address.scheme, address.hostname
+
+
+def _places(addresses: str) -> set[tuple[str, str | None]]:
+    """Schemes and hosts of ``QDRANT_URL``."""
+    return {_place(urlsplit(one.strip())) for one in addresses.split(",")}
 
 
 def key() -> str | None:

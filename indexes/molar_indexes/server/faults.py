@@ -13,7 +13,7 @@ import httpx
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from molar_indexes.server.config import KEY, ServerConfig, key
+from molar_indexes.server.config import KEY, KEY_HOSTS, ServerConfig, key
 from molar_retrieval.errors import BackendError
 from molar_retrieval.redaction import redacted
 
@@ -143,9 +143,12 @@ def _late(server: ServerConfig) -> ServerError:
 
 def _refused(server: ServerConfig, said: str, status: int | None, wait: float | None = None) -> ServerError:
     if status in (401, 403):
+        sent, elsewhere = server.key is not None, server.key is None and key() is not None
+        bound = f"{KEY} is for the hosts of {KEY_HOSTS} alone: name this server there as well, or "
         return ServerError(
-            f"{server.name} refuses {'the key in ' + KEY if key() else 'a request without a key'}: {said}",
-            f"set {KEY} to a key of this server; to push, one that may write and manage collections",
+            f"{server.name} refuses {'the key in ' + KEY if sent else 'a request without a key'}: {said}",
+            f"{bound if elsewhere else ''}set {KEY} to a key of this server; to push, one that may write and manage"
+            " collections",
             wait=wait,
         )
     if status == 507 or any(word in said.lower() for word in _FULL):

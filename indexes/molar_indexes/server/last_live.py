@@ -48,7 +48,8 @@ def _there(workspace: Workspace, server: ServerConfig) -> str | None:
     try:
         kept = json.loads(_path(workspace, server).read_text("utf-8"))
         same = set(kept["url"].split(",")) & {node.url for node in server.nodes}
-        return str(kept["generation"]) if same else None
+        named = str(kept["generation"])
+        return named if same and Path(named).name == named else None  # the plain name of a generation
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -18,9 +18,7 @@ from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding, fault
 from molar_retrieval.quality.log import moments
 from molar_retrieval.quality.log.days import bursts, gaps
-from molar_retrieval.quality.log.order import order_test
 from molar_retrieval.quality.log.read import RawReader, ReadLog
-from molar_retrieval.quality.log.robots import Robots
 from molar_retrieval.quality.log.rows import LogRows, UserBlock, blocks
 from molar_retrieval.quality.log.strangers import check_items, check_users_file
 from molar_retrieval.quality.log.summary import LogSummary, resolution_of, summarise, tell_shares
@@ -35,7 +33,6 @@ def check_log(
     progress: Progress = SILENT,
     *,
     now: float | None = None,
-    seed: int = 0,
     part: bool = False,
     suppressed: SuppressedPeople = NOBODY,
 ) -> LogSummary | None:
@@ -57,7 +54,7 @@ def check_log(
             progress.finish()
             first, file = read.log.first_rows(len(read.users)), source.path.name
             checked = _LogCheck(file, items, read, first, found, part=part)
-            summary = checked(time.time() if now is None else now, seed)
+            summary = checked(time.time() if now is None else now)
             check_users_file(folder, spec.users, read.users, first, file, found, suppressed)
     except DataError as error:
         found.add("log.unreadable", f"{error.message}; {error.hint}")
@@ -78,7 +75,7 @@ class _LogCheck:
         self._file, self._items, self._read, self._found, self._part = file, items, read, found, part
         self._log, self._first = read.log, first
 
-    def __call__(self, now: float, seed: int) -> LogSummary | None:
+    def __call__(self, now: float) -> LogSummary | None:
         """Report everything; None where no row is usable."""
         log, users, found = self._log, self._read.users, self._found
         unknown = check_items(self._read, self._items, self._file, found, part=self._part)
@@ -91,23 +88,18 @@ class _LogCheck:
         resolution = None if log.micros is None else resolution_of(log.micros)
         span = (int(log.micros.min()), int(log.micros.max())) if dates and log.micros is not None else None
         tally = Tally(len(users), len(self._items), span, stuck)
-        robots = Robots(len(users), coarse=resolution in {"days", "hours", "minutes"})
         duplicates = 0
         for piece in blocks(log, offsets):
             block = UserBlock.of(self._distinct(piece))
             duplicates += len(piece) - len(block.log)
             if len(block.log):
                 tally.add(block)
-                if dates:
-                    robots.add(block)
         calendar = tally.calendar
         if calendar is not None:
-            robots.report(tally.users, users, self._first, self._file, found)
             gaps(calendar, self._file, found)
             bursts(calendar, self._file, found)
-        order = order_test(log, offsets, seed)
         rows = self._read.rows
-        summary = summarise(tally, order, span, resolution, rows=rows, known_share=known_share, duplicates=duplicates)
+        summary = summarise(tally, span, resolution, rows=rows, known_share=known_share, duplicates=duplicates)
         tell_shares(summary, self._file, found)
         return summary
 

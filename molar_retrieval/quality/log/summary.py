@@ -10,7 +10,6 @@ from molar_retrieval.interactions.times import written
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.log.moments import DAY
-from molar_retrieval.quality.log.order import OrderTest
 from molar_retrieval.quality.log.tally import Tally
 
 SHARES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99)
@@ -82,14 +81,12 @@ class LogSummary:
     ties_placed: float
     repeats: float
     repeats_at_once: float
-    order: OrderTest
     split_outlook: tuple[SplitOutlook, ...]
     histograms: tuple[Histogram, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return vars(self) | {
-            "order": {**vars(self.order), "words": self.order.words},
             "split_outlook": [asdict(split) for split in self.split_outlook],
             "histograms": [histogram.to_dict() for histogram in self.histograms],
         }
@@ -108,12 +105,11 @@ class LogSummary:
                 f"{self.ties:.0%} of the steps take no time; {self.repeats:.0%} of the interactions are with an item "
                 "that the user had before."
             )
-        return [*said, self.order.words]
+        return said
 
 
 def summarise(
     tally: Tally,
-    order: OrderTest,
     span: tuple[int, int] | None,
     resolution: str | None,
     *,
@@ -145,7 +141,6 @@ def summarise(
         ties_placed=tally.placed / steps,
         repeats=tally.again / max(int(users.sum()), 1),
         repeats_at_once=tally.again_at_once / steps,
-        order=order,
         split_outlook=tuple(_outlook(tally)),
         histograms=_histograms(tally),
     )
@@ -200,7 +195,7 @@ def _outlook(tally: Tally) -> Iterator[SplitOutlook]:
 
 
 def tell_shares(summary: LogSummary, file: str, found: Collector) -> None:
-    """Report shares of ties, of repeated consumption, of users with one interaction, of cold items; and of no order."""
+    """Report shares of ties, of repeated consumption, of users with one interaction and of cold items."""
 
     def tell(kind: str, share: float, detail: str, **count: int) -> None:
         found.add(kind, detail, file=file, amount=share, facts={"share": share, **count})
@@ -217,5 +212,3 @@ def tell_shares(summary: LogSummary, file: str, found: Collector) -> None:
     ):
         if count:
             tell(kind, count / total, f"{count:,} of {total:,} {what} ({count / total:.0%})", count=count)
-    if summary.order.sequential is False:
-        tell("log.no_sequence", summary.order.share, summary.order.words)

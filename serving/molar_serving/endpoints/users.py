@@ -54,10 +54,15 @@ async def put_user(call: Call) -> Reply:
 
 
 async def forget_user(call: Call) -> Reply:
-    """Forget somebody: from now on nothing is answered by their past, and what names them is removed."""
-    name = call.path["user_id"]
+    """Forget somebody: from now on nothing is answered by their past, and what names them is removed.
+
+    With ``anonymous`` the id is that of a session, as in ``anonymous_id``.
+    """
+    name, privacy = call.path["user_id"], call.service.shop.privacy
     call.audit["people"] = [name]
-    return await _heeded(call, lambda: call.service.shop.privacy.forget(name, later=True))
+    if call.query.anonymous:
+        return await _heeded(call, lambda: privacy.forget(session_ids=name, later=True))
+    return await _heeded(call, lambda: privacy.forget(name, later=True))
 
 
 async def object_user(call: Call) -> Reply:
@@ -80,6 +85,7 @@ async def _heeded(call: Call, how: "Callable[[], Forgotten]") -> Reply:
         people=done.people,
         at=_time(done.at / 1e6),
         known=not done.unknown,
+        identified=bool(done.identified),
         removed=dict(done.removed),
         failed=dict(done.failed),
         pending=list(done.pending),
@@ -244,5 +250,14 @@ ENDPOINTS = (
         reply=ChangedUserAnswer,
         changes=True,
     ),
-    Endpoint("DELETE", _ONE, "admin", "Forget somebody", forget_user, reply=HeededAnswer, changes=True),
+    Endpoint(
+        "DELETE",
+        _ONE,
+        "admin",
+        "Forget somebody",
+        forget_user,
+        query=UserParameters,
+        reply=HeededAnswer,
+        changes=True,
+    ),
 )

@@ -10,12 +10,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message
 
+from molar_serving import origins as pages
 from molar_serving import problems
-from molar_serving.access import ANYBODY, Key
+from molar_serving.access import ANYBODY, Key, WrongKeyError, count_refusal
 from molar_serving.audit import AuditLog
 from molar_serving.bodies import read_body
 from molar_serving.endpoint import Call
 from molar_serving.problems import ProblemError
+from molar_serving.rate_limits import RateLimits, client_of
 from molar_serving.studio import language
 from molar_serving.studio.rendering import POLICY, rendered
 from molar_serving.studio.roles import Role, allows, role_of
@@ -30,27 +32,31 @@ SIGN_IN = "/studio/session"
 _HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store", "Referrer-Policy": "same-origin"}
 
 
-def routes(service: "Service", audit: AuditLog) -> list[Route]:
+def routes(service: "Service", limits: RateLimits, audit: AuditLog) -> list[Route]:
     """The studio's part of an application."""
     sessions = Sessions(service.workspace, service.keys)
-    return [Route(one.path, _gate(service, sessions, audit, one), methods=[one.method]) for one in SCREENS]
+    return [Route(one.path, _gate(service, sessions, limits, audit, one), methods=[one.method]) for one in SCREENS]
 
 
 def _gate(
-    service: "Service", sessions: Sessions, audit: AuditLog, screen: Screen
+    service: "Service", sessions: Sessions, limits: RateLimits, audit: AuditLog, screen: Screen
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         request.scope["endpoint_path"] = screen.path
         visit, begun = Visit(Call(service, request, ANYBODY), "viewer", _language(request), ""), False
+        visitor, wrong = sessions.new_visitor(request), None
         try:
             key = sessions.key_of(request)
             if key is None and screen.role is not None:
                 return _to_sign_in(request)
-            visit.token = sessions.token(request)
+            visit.token = sessions.token(request, visitor)
             _admit(visit, screen, key)
             if screen.method == "POST":
+                _check_origin(request)
                 visit.form = await _form(request, screen.most)
                 sessions.check(request, visit.sent(TOKEN) or request.headers.get("x-studio-token", ""))
+                for name in screen.fields:
+                    visit.need(name)
             if screen.changes:
                 await audit.begin(visit.call, screen)
                 begun = True
@@ -58,14 +64,18 @@ def _gate(
             response = _response(visit, page)
         except (Exception, ClientDisconnect) as error:
             found = problems.of_any(error, request.scope["request_id"])
+            if isinstance(error, WrongKeyError):
+                wrong, found = error, limits.refusal(error, client_of(request))
             shown = {"problem": problems.told(found, request.scope["request_id"])}
             template = "problem_part.html.jinja" if visit.fragment else "problem.html.jinja"
             page = Page(template, shown, found.status, found.headers)
             response = _response(visit, page)
+        if visitor is not None and page.template:
+            sessions.remember_visitor(request, visitor, response)
         if begun:
-            audit.end(visit.call, screen, response.status_code)
-        elif screen.changes:
-            audit.refuse(visit.call.key.name or None, screen, response.status_code)
+            await audit.end(visit.call, screen, response.status_code)
+        else:
+            count_refusal(audit, screen, response.status_code, visit.call.key, wrong, client_of(request))
         return response
 
     return answer
@@ -88,6 +98,14 @@ def _admit(visit: Visit, screen: Screen, key: Key | None) -> None:
 
 def _language(request: Request) -> language.Language:
     return language.preferred(request.cookies.get(language.COOKIE), request.headers.get("accept-language", ""))
+
+
+def _check_origin(request: Request) -> None:
+    """Raise a ProblemError where a browser says that a form was sent by a page of another host."""
+    page = request.headers.get("origin") or request.headers.get("referer")
+    if page is not None and not pages.is_of_host(page, request.headers.get("host", "")):
+        remedy = "open the page on this server; a proxy before it must pass on Host"
+        raise ProblemError(403, "the form was sent by a page of another origin", remedy)
 
 
 async def _form(request: Request, most: int) -> FormData:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from starlette.datastructures import FormData, UploadFile
 
 from molar_serving.endpoint import Call
+from molar_serving.problems import ProblemError
 from molar_serving.studio.roles import Role, allows
 
 if TYPE_CHECKING:
@@ -97,6 +98,12 @@ class Visit:
         """All fields of the form that have this name."""
         return [value for value in self.form.getlist(name) if isinstance(value, str)]
 
+    def need(self, *names: str) -> None:
+        """Raise a ProblemError unless the form has one of these fields, which may be empty."""
+        if not any(name in self.form for name in names):
+            detail, remedy = f"the form has no field {' or '.join(names)}", "open the page again, and send it"
+            raise ProblemError(422, detail, remedy, field=names[0])
+
     def file(self, name: str) -> UploadFile | None:
         """A file of the form; None where none was chosen."""
         found = self.form.get(name)
@@ -119,6 +126,7 @@ class Screen:
         nav: Where it stands in the navigation, a word of ``words/nav.toml``; empty: nowhere.
         changes: Whether it changes something, and so goes into the audit log.
         most: Bytes of its form.
+        fields: What its form must have, empty or not.
     """
 
     method: Literal["GET", "POST"]
@@ -128,6 +136,7 @@ class Screen:
     nav: str = ""
     changes: bool = False
     most: int = FORM
+    fields: Sequence[str] = ()
 
     @property
     def counted(self) -> bool:

@@ -6,9 +6,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import platformdirs
+
 from molar_retrieval.durable import write_atomically
 
 _READY = ".ready"
+
+
+def peer_environments() -> Path:
+    """Where they are: in the user's cache, as a workspace that came from elsewhere must not bring programs."""
+    return Path(platformdirs.user_cache_dir("molar", appauthor=False)) / "peers"
 
 
 class NotInstallableError(Exception):

@@ -22,6 +22,8 @@ _WHAT = {
     "PATCH /v1/items/{item_id:path}": "item",
     "DELETE /v1/items/{item_id:path}": "withdrawn",
     "POST /v1/users/merge": "merged",
+    "DELETE /v1/users/{user_id:path}": "forgotten",
+    "POST /studio/forget/{user_id:path}": "forgotten",
     "POST /v1/generations/{generation}/activate": "generation",
     "POST /studio/generations/{generation}/activate": "generation",
     "POST /v1/rollback": "generation",

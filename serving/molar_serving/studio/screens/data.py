@@ -39,6 +39,7 @@ async def overview(visit: Visit) -> Page:
 
 async def ticked(visit: Visit) -> Page:
     """Tick off a finding, or open it again."""
+    visit.need("note", "open")
     key, note = visit.path["name"], visit.sent("note").strip()[:NOTE]
     by, now = visit.call.key.name, datetime.now(UTC).isoformat(timespec="seconds")
     after = None if visit.sent("open") else TickedOff(by, now, note)

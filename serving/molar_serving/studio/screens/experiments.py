@@ -8,7 +8,7 @@ from urllib.parse import quote
 from molar_eval.experiments.page import board_page
 from molar_eval.experiments.told import DefinitionTold, words_in
 from molar_retrieval.errors import MolarError, RequestError
-from molar_retrieval.experiments.definition import PRIMARIES, STOPPED, TREATMENT
+from molar_retrieval.experiments.definition import CONTROL, PRIMARIES, STOPPED, TREATMENT
 from molar_retrieval.toml import parse_toml
 from molar_serving.browsers import ALONE
 from molar_serving.endpoints.generations import listed as listed_generations
@@ -26,6 +26,9 @@ _KINDS = ("generation", "rules", "lists")
 _AGAINST = ("lists", "popular", "nothing")
 _MOST = 1 << 20  # bytes of a form
 _WEEKS = 4
+_FIELDS = (
+    "name", "tried", "generation", "rules", "against", "column", "value", "placements", "primary", "weeks",
+)  # fmt: skip
 
 
 async def overview(visit: Visit) -> Page:
@@ -76,7 +79,9 @@ async def advance(visit: Visit) -> Page:
 async def stop(visit: Visit) -> Page:
     """End an experiment."""
     name, by, why = _name(visit), visit.call.key.name, visit.sent("why").strip()
-    keep: Literal["control", "treatment"] = "treatment" if visit.sent("keep") == TREATMENT else "control"
+    if (kept := visit.sent("keep")) not in (CONTROL, TREATMENT):
+        raise ProblemError(422, "it is not said what stays", f"choose {CONTROL} or {TREATMENT}", field="keep")
+    keep: Literal["control", "treatment"] = "treatment" if kept == TREATMENT else "control"
     await asyncio.to_thread(lambda: visit.service.shop.experiments.stop(name, why, keep=keep, by=by))
     visit.audit["experiment"], visit.audit["stage"] = name, STOPPED
     return Page.to(_address(name))
@@ -177,7 +182,9 @@ def _wanted(visit: Visit) -> dict[str, Any]:
 
 def _condition(column: str, value: str, kinds: Mapping[str, str]) -> str | None:
     """That a column has a value, in the filter language."""
-    if not column or not value:
+    if bool(column) != bool(value):
+        raise RequestError("a column is named without a value, or a value without a column", "give both, or none")
+    if not column:
         return None
     plain = kinds.get(column, "keyword") != "keyword" and value.replace(".", "").replace("-", "").isalnum()
     return f"{_quoted(column)} = {value if plain else _quoted(value)}"
@@ -190,13 +197,13 @@ def _quoted(words: str) -> str:
 SCREENS = (
     Screen("GET", _HERE, "viewer", overview, nav="experiments"),
     Screen("GET", f"{_HERE}/new", "admin", new),
-    Screen("POST", f"{_HERE}/new", "admin", new_of_rules, most=_MOST),
+    Screen("POST", f"{_HERE}/new", "admin", new_of_rules, most=_MOST, fields=("draft",)),
     Screen("GET", f"{_HERE}/plan", "viewer", plan),
-    Screen("POST", f"{_HERE}/start", "admin", start, changes=True, most=_MOST),
+    Screen("POST", f"{_HERE}/start", "admin", start, changes=True, most=_MOST, fields=_FIELDS),
     Screen("GET", f"{_HERE}/of/{{name:path}}", "viewer", one),
     Screen("GET", f"{_HERE}/results/{{name:path}}", "viewer", results),
     Screen("GET", f"{_HERE}/verdict/{{name:path}}", "viewer", verdict),
     Screen("GET", f"{_HERE}/page/{{name:path}}", "viewer", page),
     Screen("POST", f"{_HERE}/advance/{{name:path}}", "admin", advance, changes=True),
-    Screen("POST", f"{_HERE}/stop/{{name:path}}", "admin", stop, changes=True),
+    Screen("POST", f"{_HERE}/stop/{{name:path}}", "admin", stop, changes=True, fields=("why", "keep")),
 )

@@ -78,6 +78,7 @@ async def points(visit: Visit) -> Page:
 
 async def items(visit: Visit) -> Page:
     """Items that somebody chose on a map, by their numbers, or all of one category; the first ones are listed."""
+    visit.need("numbers", "category")
     numbers, category = visit.sent("numbers"), visit.sent("category")
     return Page("map/chosen.html.jinja", await visit.do(lambda: _chosen(visit.service, numbers, category)))
 

@@ -62,6 +62,18 @@ async def then(visit: Visit) -> Page:
     return Page("people/remade.html.jinja", {**shown, "made": found})
 
 
+async def forget(visit: Visit) -> Page:
+    """Forget somebody, whose id is typed once more: as the shop has it, also where people are stored by pseudonyms."""
+    whose, typed, service = _person(visit), visit.sent("id"), visit.service
+    if _somebody(visit, typed) != whose:
+        raise ProblemError(422, "the id that was typed is not that of this person", "type it again", field="id")
+    visit.audit["people"] = [typed]
+    named: dict[str, Any] = {"session_ids": typed} if whose.anonymous else {"user_ids": typed}
+    done = await service.appends.do(lambda: service.shop.privacy.forget(**named, later=True))
+    visit.audit.update(removed=dict(done.removed), failed=list(done.failed))
+    return Page("people/forgotten.html.jinja", {"person": whose, "done": done})
+
+
 def _moment(typed: str) -> float:
     """A moment of UTC, as forms send it, in seconds since 1970."""
     try:
@@ -92,6 +104,7 @@ def _asked(visit: Visit) -> Asked:
 SCREENS = (
     Screen("GET", "/studio/people", "viewer", people, nav="people"),
     Screen("GET", "/studio/people/{user_id:path}", "viewer", person),
+    Screen("POST", "/studio/forget/{user_id:path}", "admin", forget, changes=True),
     Screen("GET", "/studio/why/{user_id:path}", "viewer", reasons),
     Screen("GET", "/studio/then/{user_id:path}", "viewer", then),
 )

@@ -44,6 +44,8 @@ _FOUND = 12
 _VERSIONS = 20
 _WAIT = 10.0  # seconds for which one waits while lists are compared for somebody else, or made ready
 _MICROSECOND = 1e-6
+_OF_A_RULE = ("edit", "up", "down", "move", "remove")
+_STEPS = (*_OF_A_RULE, "new", "keep", "cancel", "find", "")
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ async def change(visit: Visit) -> Page:
     """The rules as somebody is about to have them, after one more step; nothing is saved."""
     draft, editor = _sent(visit)
     what, _, about = visit.sent("do").partition(":")
-    number = int(about.partition(":")[0]) if about.partition(":")[0].isdecimal() else 0
-    if what == "new" and about in KINDS:
+    number = _number(about.partition(":")[0]) if what in _OF_A_RULE else 0
+    if what not in _STEPS or (what == "new" and about not in KINDS):
+        raise ProblemError(422, "there is no such step", "open the page again", field="do")
+    if what == "new":
         editor = Editor(len(draft.tables), about, fields_of({}))
     elif what == "edit" and number < len(draft.tables):
         table = draft.tables[number]
@@ -82,8 +86,8 @@ async def change(visit: Visit) -> Page:
     elif what == "cancel":
         editor = None
     elif what in ("up", "down", "move"):
-        to = about.partition(":")[2]
-        draft = draft.moved(number, {"up": number - 1, "down": number + 1}.get(what, int(to) if to.isdecimal() else 0))
+        to = {"up": number - 1, "down": number + 1}
+        draft = draft.moved(number, to[what] if what in to else _number(about.partition(":")[2]))
     elif what == "remove":
         draft, editor = draft.without(number), None
     return await visit.do(lambda: _page(visit, draft, editor))
@@ -91,6 +95,7 @@ async def change(visit: Visit) -> Page:
 
 async def save(visit: Visit) -> Page:
     """Write the rules, unless somebody else has written others meanwhile; what was typed is kept then."""
+    visit.need("toml", "draft")
     text = visit.sent("toml").replace("\r\n", "\n") if "toml" in visit.form else None
     draft, _ = _sent(visit)
     try:
@@ -146,7 +151,9 @@ async def history(visit: Visit) -> Page:
 
 async def restore(visit: Visit) -> Page:
     """Write a former version again."""
-    await asyncio.to_thread(restore_rules, visit.call, visit.sent("version") or None)
+    if not (version := visit.sent("version")):
+        raise ProblemError(422, "no version was named", "choose one of the history", field="version")
+    await asyncio.to_thread(restore_rules, visit.call, version)
     return Page.to("/studio/rules?saved=1")
 
 
@@ -164,6 +171,12 @@ def _effect(visit: Visit) -> EffectOfRule:
         )
     (version,) = last_changes([table], file.history())
     return effect_of_rule(visit.service, table, version)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or len(text) > 6:
+        raise ProblemError(422, "it is not said which rule", "open the page again", field="do")
+    return int(text)
 
 
 def _sent(visit: Visit) -> tuple[Draft, Editor | None]:
@@ -291,11 +304,11 @@ def _difference(before: str, after: str) -> list[tuple[str, str]]:
 
 SCREENS = (
     Screen("GET", "/studio/rules", "viewer", rules, nav="rules"),
-    Screen("POST", "/studio/rules/draft", "merchandiser", change, most=_MOST),
-    Screen("POST", "/studio/rules/preview", "merchandiser", tried, most=_MOST),
+    Screen("POST", "/studio/rules/draft", "merchandiser", change, most=_MOST, fields=("draft", "etag", "do")),
+    Screen("POST", "/studio/rules/preview", "merchandiser", tried, most=_MOST, fields=("draft",)),
     Screen("GET", "/studio/rules/ready", "merchandiser", ready),
-    Screen("POST", "/studio/rules/save", "merchandiser", save, changes=True, most=_MOST),
+    Screen("POST", "/studio/rules/save", "merchandiser", save, changes=True, most=_MOST, fields=("etag",)),
     Screen("GET", "/studio/rules/history", "viewer", history),
     Screen("GET", "/studio/rules/effect", "viewer", effect),
-    Screen("POST", "/studio/rules/restore", "merchandiser", restore, changes=True),
+    Screen("POST", "/studio/rules/restore", "merchandiser", restore, changes=True, fields=("version",)),
 )

@@ -51,6 +51,7 @@ async def by_address(visit: Visit) -> Page:
 
 async def by_form(visit: Visit) -> Page:
     """A search by a form, which may have a photo."""
+    visit.need("text", "similar", "photo")
     photo = visit.file("photo")
     content = b"" if photo is None else await photo.read()
     return await _page(visit, {name: visit.sent(name).strip() for name in _FIELDS}, content)

@@ -1,0 +1,306 @@
+"""Checksums of the event log: of each row, of the rows of a day together, and of each sealed file.
+
+A row of ``events`` and of ``sealed`` has a CRC-32 of its values. ``totals`` has, for each day, how many rows of both
+tables there are and the sum of their checksums, so that a row that is missing or there twice is noticed. A sealed file
+has a BLAKE2b digest in ``sealed``. They find bit rot; whoever can write the file can write matching checksums.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache, partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import msgspec
+
+from molar_retrieval.errors import DataError
+from molar_retrieval.events.event import FIELDS
+from molar_retrieval.events.tables import COLUMNS, DAY, DAY_OF, FILE, SEALED
+from molar_retrieval.marks import mark_of
+
+REMEDY = (
+    "bring the event log back from a backup; without one, `molar events compact --force` takes damaged rows out and"
+    " lists them in events/refused.jsonl"
+)
+ROW = f"{COLUMNS}, seq"
+"""The columns whose values a checksum covers, in their order."""
+_TIME = FIELDS.index("timestamp")
+_SEALED = "file, day, lines, last, digest, replaced"
+_CHANGED = "it is not as it was written"
+_MESSAGES = 20  # of SQLite's own check
+_LAST = "SELECT max(seq) AS last FROM events UNION SELECT max(last) FROM sealed"
+_encoded = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something of the event log that is not as it was written.
+
+    Attributes:
+        file: Which file of the log, below its folder.
+        day: Of which day, in ISO 8601; None: that is not known.
+        row: The ``seq`` of the row; None: it is not one row.
+        problem: What is wrong with it.
+    """
+
+    file: str
+    day: str | None
+    row: int | None
+    problem: str
+
+    @property
+    def is_damaged_row(self) -> bool:
+        """Whether it is a row whose values are not those that were written."""
+        return self.problem == _CHANGED
+
+    def __str__(self) -> str:
+        where = [self.file, *([] if self.day is None else [f"day {self.day}"])]
+        return ", ".join([*where, *([] if self.row is None else [f"row {self.row}"])]) + f": {self.problem}"
+
+
+def checksum(values: Sequence[Any]) -> int:
+    """Of the values of a row, in the order of :data:`ROW`."""
+    return crc32(_encoded(values))
+
+
+def sealed_checksum(*values: Any) -> int:
+    """Of a row of ``sealed``: file, day, lines, last, digest, digest of the file that it replaces."""
+    return crc32(_encoded(values))
+
+
+class Totals:
+    """Rows that are added to days or taken from them in a transaction, and what their checksums add up to."""
+
+    def __init__(self) -> None:
+        self._days: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
+
+    def add(self, day: int, checksum: int, rows: int = 1) -> None:
+        """Count rows; negative numbers take them away."""
+        total = self._days[day]
+        total[0] += rows
+        total[1] += checksum
+
+    def take(self, found: Iterable[tuple[int, int, int]]) -> None:
+        """Take away what a query found: day, rows, sum of checksums."""
+        for day, rows, total in found:
+            self.add(day, -total, -rows)
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write them to the database, in the transaction that changes the rows."""
+        upsert = (
+            "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (day) DO UPDATE SET lines = lines + excluded.lines,"
+            " checksum = checksum + excluded.checksum"
+        )
+        connection.executemany(upsert, [(day, *total) for day, total in self._days.items()])
+        connection.execute("DELETE FROM totals WHERE lines = 0 AND checksum = 0")
+
+
+def summed(table: str, where: str) -> str:
+    """A query for the rows of ``events`` or ``sealed`` by day: day, rows, sum of checksums."""
+    day = DAY_OF if table == "events" else "day"
+    return f"SELECT {day} AS day, count(*), sum(checksum) FROM {table} WHERE {where} GROUP BY 1"
+
+
+def add_sealed(connection: sqlite3.Connection, values: tuple[str, int, int, int, str, str | None]) -> None:
+    """Name a sealed file from now on, or have what is known of it replaced."""
+    totals = Totals()
+    totals.take(connection.execute(summed("sealed", "file = ?"), values[:1]))
+    own = sealed_checksum(*values)
+    totals.add(values[1], own)
+    insert = f"INSERT OR REPLACE INTO sealed ({_SEALED}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    connection.execute(insert, [*values, own])
+    totals.write(connection)
+
+
+def drop_sealed(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> None:
+    """Name some sealed files no more."""
+    totals = Totals()
+    totals.take(connection.execute(summed("sealed", where), values).fetchall())
+    connection.execute(f"DELETE FROM sealed WHERE {where}", values)
+    totals.write(connection)
+
+
+def remove_rows(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
+    """Take damaged rows out, and have everything else be that of the present rows, in a transaction.
+
+    Raises:
+        DataError: If that does not mend it.
+    """
+    numbers = [(row,) for row in rows]
+    known = "DELETE FROM ids WHERE (event_id, line) IN (SELECT event_id, line FROM events WHERE seq = ?)"
+    connection.executemany(known, numbers)
+    connection.executemany("DELETE FROM events WHERE seq = ?", numbers)
+    connection.execute(f"INSERT OR IGNORE INTO ids SELECT event_id, line, {DAY_OF} FROM events")
+    last = f"SELECT max(last) FROM ({_LAST})"
+    connection.execute(f"UPDATE sqlite_sequence SET seq = max(seq, ({last})) WHERE name = 'events'")
+    total_anew(connection)
+    connection.execute("REINDEX")
+    if left := [*damaged_rows(connection), *_wrong_structure(connection)]:
+        raise DataError(f"the event log cannot be mended: {left[0]}", "bring it back from a backup")
+
+
+def rebuild(connection: sqlite3.Connection, digests: Mapping[str, str]) -> None:
+    """Have all checksums be those of the present rows, and of sealed files with these digests, in a transaction."""
+    connection.create_function("checksum_of", -1, lambda *values: checksum(values), deterministic=True)
+    connection.execute(f"UPDATE events SET checksum = checksum_of({ROW})")
+    for file, day, lines, last in connection.execute("SELECT file, day, lines, last FROM sealed").fetchall():
+        own = sealed_checksum(file, day, lines, last, digests[file], None)
+        change = "UPDATE sealed SET digest = ?, replaced = NULL, checksum = ? WHERE file = ?"
+        connection.execute(change, [digests[file], own, file])
+    total_anew(connection)
+
+
+def total_anew(connection: sqlite3.Connection) -> None:
+    """Have the totals be those of the present rows."""
+    connection.execute("DELETE FROM totals")
+    connection.execute(f"INSERT INTO totals SELECT day, sum(n), sum(c) FROM ({_both()}) GROUP BY 1")
+
+
+def _both() -> str:
+    named = (summed(table, "1").replace("count(*)", "count(*) AS n") for table in ("events", "sealed"))
+    return " UNION ALL ".join(one.replace("sum(checksum)", "sum(checksum) AS c") for one in named)
+
+
+def verified(
+    connection: sqlite3.Connection, condition: str, values: Sequence[object], size: int
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows of ``events`` by the rest of an SQL query, up to ``size`` at a time, with the columns of :data:`ROW`.
+
+    Raises:
+        DataError: If one is not as it was written, which is named.
+    """
+    try:
+        cursor = connection.execute(f"SELECT {ROW}, checksum FROM events {condition}", values)
+        while rows := cursor.fetchmany(size):
+            for row in rows:
+                if crc32(_encoded(row[:-1])) != row[-1]:
+                    raise _refused([_damage(row[-2], row[_TIME])])
+            yield [row[:-1] for row in rows]
+    except sqlite3.DatabaseError as error:  # a value that cannot even be read
+        if "locked" in str(error):
+            raise
+        if found := next(damaged_rows(connection), None):
+            raise _refused([found]) from error
+        raise
+
+
+def confirm(connection: sqlite3.Connection) -> None:
+    """Raise a DataError where a row is missing or there twice, or what is known of a sealed file was changed."""
+    if found := [*_wrong_totals(connection), *_wrong_sealed(connection)]:
+        raise _refused(found)
+
+
+def digest_of(path: Path) -> str:
+    """Of a sealed file."""
+    with path.open("rb") as file:
+        found = blake2b(digest_size=16)
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def check_file(path: Path, digests: Iterable[tuple[str | None, ...]]) -> None:
+    """Raise a DataError where a sealed file has none of some digests."""
+    found = _digest_of(path, mark_of(path))
+    if not any(found in known for known in digests):
+        raise DataError(f"{path} is damaged: it is not what was sealed", "bring the file back from a backup")
+
+
+@lru_cache(maxsize=1024)
+def _digest_of(path: Path, mark: object) -> str:
+    return digest_of(path)
+
+
+def damage(connection: sqlite3.Connection, folder: Path) -> list[Damage]:
+    """All that is wrong with the log in a folder, by a reader's transaction; everything is read."""
+    found = [*damaged_rows(connection)]
+    for check in (_wrong_totals, _wrong_sealed, _wrong_structure, _wrong_ids, partial(_wrong_files, folder)):
+        try:
+            found += check(connection)
+        except sqlite3.Error as error:
+            found.append(Damage(FILE, None, None, str(error)))
+    return found
+
+
+def damaged_rows(connection: sqlite3.Connection) -> Iterator[Damage]:
+    """Rows of ``events`` that are not as they were written, as far as the table can be read."""
+    former, connection.text_factory = connection.text_factory, lambda raw: raw.decode("utf-8", "surrogateescape")
+    try:
+        for row in connection.execute(f"SELECT {ROW}, checksum FROM events NOT INDEXED"):
+            try:
+                whole = checksum(row[:-1]) == row[-1]
+            except (ValueError, OverflowError, msgspec.MsgspecError):  # a text that is no text any more
+                whole = False
+            if not whole:
+                yield _damage(row[-2], row[_TIME])
+    except sqlite3.Error as error:
+        yield Damage(FILE, None, None, f"its rows cannot be read to the end: {error}")
+    finally:
+        connection.text_factory = former
+
+
+def _damage(seq: int, micros: object) -> Damage:
+    return Damage(FILE, _iso(micros // DAY if isinstance(micros, int) else None), seq, _CHANGED)
+
+
+def _wrong_totals(connection: sqlite3.Connection) -> Iterator[Damage]:
+    wanted = {day: total for day, *total in connection.execute("SELECT day, lines, checksum FROM totals")}
+    query = f"SELECT day, sum(n), sum(c) FROM ({_both()}) GROUP BY 1"
+    there = {day: total for day, *total in connection.execute(query)}
+    for day in dict.fromkeys([*wanted, *there]):
+        if wanted.get(day) != there.get(day):
+            lines, now = (total[0] if total else 0 for total in (wanted.get(day), there.get(day)))
+            what = f"{now} rows are there, {lines} were written" if now != lines else "its rows are not those written"
+            yield Damage(FILE, _iso(day), None, what)
+
+
+def _wrong_structure(connection: sqlite3.Connection) -> Iterator[Damage]:
+    for (message,) in connection.execute(f"PRAGMA integrity_check({_MESSAGES})"):
+        if message != "ok":
+            yield Damage(FILE, None, None, " ".join(str(message).split()))
+
+
+def _wrong_ids(connection: sqlite3.Connection) -> Iterator[Damage]:
+    query = (
+        f"SELECT seq, {DAY_OF} FROM events AS e WHERE NOT EXISTS (SELECT 1 FROM ids WHERE ids.event_id = e.event_id"
+        " AND ids.line = e.line)"
+    )
+    for seq, day in connection.execute(f"{query} LIMIT {_MESSAGES}"):
+        yield Damage(FILE, _iso(day), seq, "its id is not known, so that the event would be taken twice")
+    ((last,),) = connection.execute(f"SELECT max(last) FROM ({_LAST})").fetchall()
+    numbered = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    if last is not None and (numbered is None or numbered[0] < last):
+        yield Damage(FILE, None, None, "the number of the last row is less than that of a row")
+
+
+def _wrong_sealed(connection: sqlite3.Connection) -> Iterator[Damage]:
+    for file, day, *rest, own in connection.execute(f"SELECT {_SEALED}, checksum FROM sealed").fetchall():
+        if sealed_checksum(file, day, *rest) != own:
+            yield Damage(FILE, _iso(day), None, f"what it says of the sealed file {file} is not as it was written")
+
+
+def _wrong_files(folder: Path, connection: sqlite3.Connection) -> Iterator[Damage]:
+    query = "SELECT file, day, digest, replaced FROM sealed ORDER BY day, last"
+    for file, day, *digests in connection.execute(query).fetchall():
+        name = f"{SEALED}/{file}"
+        try:
+            if digest_of(folder / SEALED / file) not in digests:
+                yield Damage(name, _iso(day), None, "it is not what was sealed")
+        except OSError as error:
+            yield Damage(name, _iso(day), None, f"it cannot be read: {error.strerror}")
+
+
+def _refused(found: Sequence[Damage]) -> DataError:
+    return DataError(f"the event log is damaged: {'; '.join(map(str, found[:3]))}", REMEDY)
+
+
+def _iso(day: object) -> str | None:
+    with suppress(OverflowError):
+        return str(date(1970, 1, 1) + timedelta(days=day)) if isinstance(day, int) else None
+    return None
