@@ -1,5 +1,6 @@
 """What `molar doctor` sees, and what it keeps to itself."""
 
+import faulthandler
 import json
 import os
 import shutil
@@ -355,6 +356,7 @@ def test_work_that_a_signal_ended_is_named_until_it_is_done_again(copied):
     if not process:
         with recorded(copied, "align"):
             step("the towers")
+            faulthandler.disable()
             os.kill(os.getpid(), signal.SIGSEGV)
     assert os.WTERMSIG(os.waitpid(process, 0)[1]) == signal.SIGSEGV
     for _ in range(2):

@@ -7,18 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from molar.bill import billed
+from molar_retrieval.config import CostSettings
 from molar_retrieval.errors import DataError
+from molar_retrieval.progress import Notes
 from molar_retrieval.work_log import recorded, work_done
 from molar_retrieval.workspace import Workspace
 
 KILLED = """
 import sys
 from pathlib import Path
-from molar_retrieval.work_log import recorded, step
+from molar.progress import display
+from molar_retrieval.work_log import recorded
 from molar_retrieval.workspace import Workspace
 with recorded(Workspace(Path(sys.argv[1])), "align"):
-    step("embedding")
-    step("the towers")
+    display().start("embedding", 3)
+    display().start("the towers", 3)
     print("at work", flush=True)
     sys.stdin.read()
 """
@@ -79,9 +83,15 @@ def test_what_was_killed_is_told_as_such_and_stays_in_the_log(workspace: Workspa
     assert [(one.what, one.state) for one in work_done(workspace)] == [("align", "killed")]
     with (workspace.root / "work" / next((workspace.root / "work").glob("*.running"))).open("a") as file:
         file.write('{"step": "tor')  # it was killed in the middle of writing
-    with recorded(workspace, "update"):
+    told = Notes()
+    with billed(workspace, "update", CostSettings(), told):
         assert {one.what: one.state for one in work_done(workspace)} == {"align": "killed", "update": "running"}
     assert {one.what: one.state for one in work_done(workspace)} == {"align": "killed", "update": "done"}
+    (note,) = told.notes
+    assert "`molar align`" in note
+    assert "in step 'the towers'" in note
+    with billed(workspace, "update", CostSettings(), told):
+        assert told.notes == [note]
     (killed,) = [one for one in work_done(workspace) if one.state == "killed"]
     assert "in step 'the towers'" in killed.outcome
     assert "OPENBLAS_CORETYPE" in killed.remedy
