@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FILES_AT_A_TIME = $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick lint types contracts lock supply-chain licences sbom lowest wheel eval bench bench-alignment referee bench-check attacks docs docs-site
+.PHONY: help install demo test test-quick test-full lint types contracts lock supply-chain licences sbom lowest wheel eval bench bench-alignment referee bench-check attacks docs docs-site
 .PHONY: notebooks screenshot clean
 
 help:  ## print this help
@@ -48,6 +48,10 @@ test: $(READY)  ## run the tests, several files at a time, then those that measu
 
 test-quick: $(READY)  ## the tests that take no time, for while you write
 	$(FILES_AT_A_TIME) -m "not slow and not realdata and not trains and not alone" tests/unit
+
+test-full: export MOLAR_TEST_FULL := 1
+test-full: export MOLAR_TEST_ATTACKS := full
+test-full: test  ## the tests with those that take gigabytes and minutes, attacks at full strength
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

@@ -1,11 +1,12 @@
 """What the native libraries beneath are told: how threads wait for each other, and how freed memory is kept."""
 
 import ctypes
+import faulthandler
 import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,13 @@ def limit_spinning() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+def tell_crashes() -> None:
+    """Let this process write its Python frames to standard error where a native library crashes."""
+    if not faulthandler.is_enabled():
+        with suppress(AttributeError, OSError, RuntimeError, ValueError):  # there is no standard error
+            faulthandler.enable()
 
 
 def keep_freed_memory() -> bool:

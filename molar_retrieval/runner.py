@@ -5,11 +5,11 @@ it does not matter who wrote which, and a run that was killed anywhere goes on w
 """
 
 import os
+import signal
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence, Sized
 from concurrent.futures import Future, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workers import Workers
+from molar_retrieval.workers import WorkerDied, Workers, remedy
 
 _BARREN = 3
 """Times in a row that processes are killed before a shard is made: then it is no accident."""
@@ -138,10 +138,10 @@ class InProcesses(Runner):
                 for shard, notes in by(count, job, list(left.values())):
                     del left[shard.number]
                     yield shard, notes
-            except BrokenProcessPool as error:
+            except WorkerDied as error:
                 barren = barren + 1 if len(left) == before else 0
                 if barren == _BARREN:
-                    raise ended_at(job, left) from error
+                    raise ended_at(job, left, error.signal) from error
 
 
 def _by_others(count: int, job: ShardJob, shards: Sequence[Shard]) -> Generator[_Done]:
@@ -195,12 +195,16 @@ def _next(taken: Callable[[], Shard]) -> Shard | None:
         return None
 
 
-def ended_at(job: ShardJob, left: Sized) -> BackendError:
-    """The error that workers end, one after the other, without a shard being made."""
+def ended_at(job: ShardJob, left: Sized, ended_by: signal.Signals | None = None) -> BackendError:
+    """The error that workers end, by a signal or not, one after the other, without a shard being made."""
+    by = "" if ended_by is None else f" by {ended_by.name} ({signal.strsignal(ended_by)})"
+    again = "then run the same command again; what is done is kept"
+    own = "A job class of your own must be in a module, not in the script that is run"
     return BackendError(
-        f"{job.task}: workers end before they have made any of the shards that are left ({len(left):,})",
-        "often memory is short: use fewer processes, then run the same command again; what is done is kept. A job class"
-        " of your own must be in a module, not in the script that is run",
+        f"{job.task}: workers end{by} before they have made any of the shards that are left ({len(left):,})",
+        f"often memory is short: use fewer processes, {again}. {own}"
+        if ended_by is None
+        else f"{remedy(ended_by)}; {again}",
     )
 
 

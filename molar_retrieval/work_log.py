@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from molar_retrieval.errors import MolarError
 from molar_retrieval.json_lines import JsonLines
@@ -25,6 +25,8 @@ _FOLDER, _FILE, _BYTES, _OLDER = "work", "log.jsonl", 1 << 20, 1
 _UNDER_WAY = ".running"
 _CHARACTERS = 500  # of an outcome, and of a remedy
 State = Literal["done", "failed", "killed", "running"]
+_open: list[TextIO] = []
+"""Files of what is at work in this process, the innermost last."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,19 @@ def work_done(workspace: Workspace, most: int = 100) -> list[Work]:
     return sorted(found, key=lambda one: one.begun, reverse=True)[:most]
 
 
+def step(name: str) -> None:
+    """Write down which step the work of this process has come to: where it is killed, that is known."""
+    if _open:
+        with suppress(OSError, ValueError):
+            _open[-1].write(json.dumps({"step": name[:_CHARACTERS]}) + "\n")
+            _open[-1].flush()
+
+
+def killed_last(workspace: Workspace) -> list[Work]:
+    """What was killed since the last work of the workspace began."""
+    return [one for one in _Log(workspace.root).unfinished() if one.state == "killed"]
+
+
 class _Log:
     def __init__(self, workspace: Path) -> None:
         self._folder = workspace / _FOLDER
@@ -119,12 +134,14 @@ class _Log:
         with file:
             with suppress(OSError):
                 lock_now(file.fileno())
-                file.write(json.dumps({"what": what, "begun": begun}))
+                file.write(json.dumps({"what": what, "begun": begun}) + "\n")
                 file.flush()
             self._clean(path)
+            _open.append(file)
             try:
                 yield
             finally:
+                _open.remove(file)
                 path.unlink(missing_ok=True)
                 with suppress(OSError):  # something is in it
                     self._folder.rmdir()
@@ -134,8 +151,7 @@ class _Log:
         found = []
         for path in self._folder.glob(f"*{_UNDER_WAY}"):
             with suppress(OSError, ValueError, TypeError):
-                state: State = "killed" if _is_free(path) else "running"
-                found.append(Work(**json.loads(path.read_text("utf-8")), state=state))
+                found.append(Work(**(_killed(path) if _is_free(path) else _begun(path)[0] | {"state": "running"})))
         return found
 
     def _clean(self, own: Path) -> None:
@@ -143,7 +159,7 @@ class _Log:
         for path in self._folder.glob(f"*{_UNDER_WAY}"):
             with suppress(OSError, ValueError, MolarError):
                 if path != own and _is_free(path):
-                    self.lines.append({**json.loads(path.read_text("utf-8")), "state": "killed"})
+                    self.lines.append(_killed(path))
                     path.unlink()
 
 
@@ -151,6 +167,26 @@ def _is_free(path: Path) -> bool:
     """Whether nobody holds a file; False where the file system has no locks."""
     with path.open("rb") as file:
         return lock_now(file.fileno(), shared=True)
+
+
+def _begun(path: Path) -> tuple[dict[str, Any], str]:
+    """What is, or was, at work by its file, and the last step that it came to; a line may end in the middle."""
+    first, *steps = path.read_text("utf-8").splitlines()
+    last = ""
+    for line in steps:
+        with suppress(ValueError):
+            last = json.loads(line)["step"]
+    return json.loads(first), last
+
+
+def _killed(path: Path) -> dict[str, Any]:
+    from molar_retrieval.workers import remedy
+
+    begun, last = _begun(path)
+    outcome = (
+        f"it was ended by a signal, or with the machine, {f'in step {last!r}' if last else 'before its first step'}"
+    )
+    return {**begun, "state": "killed", "outcome": outcome, "remedy": f"run it again; {remedy(None)}"}
 
 
 def _told(error: BaseException) -> dict[str, str]:

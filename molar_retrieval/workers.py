@@ -10,15 +10,27 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import parent_process, spawn
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import TracebackType
 from typing import Any
 
+from molar_retrieval.native import tell_crashes
+
 _PR_SET_PDEATHSIG = 1
+_PATIENCE = 1.0  # seconds until the system has told how a process ended
+_CRASHES = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"}
+_MEMORY = "memory was probably short: use fewer processes or a machine with more memory"
+_LIBRARY = (
+    "a native library crashed: run with OPENBLAS_CORETYPE=Haswell (x86-64) or OMP_NUM_THREADS=1 in the environment, "
+    "and report it with the output of `molar doctor --versions`"
+)
+
 _MAIN = "init_main_from_path", "init_main_from_name"
 """What a spawned process is told of the program to import."""
 _starting = threading.Lock()
@@ -57,11 +69,31 @@ class IsolatedContext(SpawnContext):
     Process = IsolatedProcess
 
 
+class WorkerDied(BrokenProcessPool):
+    """A process of :class:`Workers` ended before its work was done.
+
+    Attributes:
+        signal: The signal that ended it; None: none did, or it is not known.
+    """
+
+    def __init__(self, ended_by: signal.Signals | None) -> None:
+        super().__init__(f"a worker process {'ended' if ended_by is None else f'was ended by {ended_by.name}'}")
+        self.signal = ended_by
+
+
+def remedy(ended_by: signal.Signals | None) -> str:
+    """What to do about a process that a signal ended; None: it is not known which."""
+    if ended_by is None:
+        return f"if it was SIGKILL, {_MEMORY}; if it was a segmentation fault, {_LIBRARY}"
+    return _LIBRARY if ended_by.name in _CRASHES else _MEMORY if ended_by.name == "SIGKILL" else "somebody ended it"
+
+
 class Workers(ProcessPoolExecutor):
     """A pool of processes; use it in a ``with`` block, which ends them at once where it is left by an error.
 
     Each is a fresh interpreter: threads of this process must not be copied in the middle of something. Ctrl-C does not
     reach them; they are ended by this process, or by its end. ``begin`` is called in each of them before any task.
+    Where one of them dies, the block ends by :class:`WorkerDied`.
     """
 
     def __init__(self, count: int, begin: Callable[..., None], *arguments: Any) -> None:
@@ -72,9 +104,24 @@ class Workers(ProcessPoolExecutor):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End the processes: after what was submitted, or now."""
+        if isinstance(error, BrokenProcessPool):
+            ended_by = self._signal()
+            self.end()
+            raise WorkerDied(ended_by) from error
         if kind is not None:
             self.end()
         self.shutdown(wait=True, cancel_futures=True)
+
+    def _signal(self) -> signal.Signals | None:
+        """The signal that ended one of the processes; the pool has ended the others by SIGTERM."""
+        processes, until = list((self._processes or {}).values()), time.monotonic() + _PATIENCE
+        while True:
+            codes = [process.exitcode for process in processes]
+            found = [signal.Signals(-code) for code in codes if code is not None and code < 0]
+            first = [one for one in found if one is not signal.SIGTERM]
+            if first or None not in codes or time.monotonic() > until:
+                return next(iter(first or found), None)
+            time.sleep(0.01)
 
     def end(self) -> None:
         """End the processes now, whatever they are at."""
@@ -99,6 +146,7 @@ def packed(work: Callable[..., None], *arguments: Any) -> bytes:
 def begin_watching(work: bytes, by_main: bool, *more: Any) -> None:
     """Do what is ``packed``, with ``more`` arguments, in a process that ends with its parent from here on."""
     end_with_parent(by_main=by_main)
+    tell_crashes()
     function, arguments = pickle.loads(work)
     function(*arguments, *more)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval.pages.words import duration
-from molar_retrieval.work_log import recorded
+from molar_retrieval.work_log import killed_last, recorded
 
 if TYPE_CHECKING:
     from molar_retrieval.config import CostSettings
@@ -20,7 +20,12 @@ _HOUR = 3600.0
 
 @contextmanager
 def billed(place: "Workspace", what: str, costs: "CostSettings", progress: "Progress") -> Iterator["Told"]:
-    """Write down what is done within, see :mod:`molar_retrieval.work_log`; tell its bill where there are prices."""
+    """Write down what is done within, see :mod:`molar_retrieval.work_log`; tell its bill where there are prices.
+
+    What a signal has ended before is told first.
+    """
+    for one in killed_last(place):
+        progress.note(f"the last `molar {one.what}`, of {one.begun}: {one.outcome}. {one.remedy}")
     with recorded(place, what) as work:
         yield work
     tell(Bill.of(work.took, costs), costs, progress, "it took")

@@ -33,16 +33,17 @@ _MANY_ITEMS = 5_000
 class Making(Foretelling):
     """Makes the workspace; every method does what the command of its name does."""
 
-    def doctor(self, *, deep: bool = False, index: str | None = None) -> "Health":
+    def doctor(self, *, deep: bool = False, versions: bool = False, index: str | None = None) -> "Health":
         """Say what installation, machine and workspace are like, and what is wrong with them, fit for a bug report.
 
         Args:
             deep: Read every byte of the workspace, import and try the libraries; else it takes about a second.
+            versions: Name the versions of all libraries, as a bug report should; else only what is wrong with them.
             index: Address of a Qdrant server; ``local``: none; None: as the settings say.
         """
         from molar.doctor import examine
 
-        return examine(self.workspace, deep=deep, file=self.settings_file, index=index)
+        return examine(self.workspace, deep=deep, versions=versions, file=self.settings_file, index=index)
 
     def check(
         self,

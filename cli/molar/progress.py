@@ -5,6 +5,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
+from molar_retrieval.work_log import step
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -60,6 +62,7 @@ class TerminalProgress:
     def start(self, task: str, total: int | None) -> None:
         """A task begins."""
         self.finish()
+        step(task)
         if self._shown:
             self._task = self._bar.add_task(task, total=total, done="", rate="")
 
@@ -100,6 +103,7 @@ class NotebookProgress:
 
     def start(self, task: str, total: int | None) -> None:
         """A task begins."""
+        step(task)
         self._task, self._done, self._total = task, 0, total
         self._began = time.monotonic()
         self._tell(task)

@@ -35,7 +35,7 @@ from molar_cli.commands.update import update
 from molar_cli.commands.workspace import app as workspace
 from molar_cli.console import Console
 from molar_retrieval import __version__
-from molar_retrieval.native import limit_spinning
+from molar_retrieval.native import limit_spinning, tell_crashes
 
 app = typer.Typer(
     name="molar",
@@ -86,6 +86,7 @@ makes a million that stay: of its 7.4 s of a processor this saves one, and not t
 
 def main() -> None:
     """Run the command line."""
+    tell_crashes()
     limit_spinning()
     gc.set_threshold(_GARBAGE)
     if sys.argv[1:2] == ["query"]:

@@ -31,6 +31,7 @@ from molar_indexes.users import UserRecord, Users, UserStore, write_users
 from molar_retrieval import columns, fingerprint, inventory
 from molar_retrieval.availability import ALWAYS
 from molar_retrieval.disk import size_on_disk
+from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 from molar_retrieval.locks import hold
@@ -50,6 +51,7 @@ FORMAT = 7
 INDEX, TABLE, USERS, POPULAR = "index", "table.safetensors", "users.sqlite", "popular.json"
 """Names in a generation's folder."""
 _MOST_POPULAR = 1000
+_ROLLED_BACK = "rolled_back.json"
 
 
 @dataclass(frozen=True)
@@ -380,6 +382,26 @@ def generation_before(workspace: Workspace, name: str) -> str:
     return older[-1]
 
 
+@dataclass(frozen=True)
+class RolledBack:
+    """A rollback that holds: the generation that was live before it, and when it was, in ISO 8601."""
+
+    former: str
+    at: str
+
+
+def rolled_back(workspace: Workspace) -> RolledBack | None:
+    """The rollback by which the live generation is live; None: it is by publication, or nobody has written it down."""
+    store = workspace[KIND]
+    try:
+        told = json.loads((store.root / _ROLLED_BACK).read_text("utf-8"))
+        found = RolledBack(str(told["from"]), str(told["at"]))
+        live = store.current
+        return found if live is not None and told["to"] == live.name else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def rollback(workspace: Workspace, name: str | None = None) -> GenerationInfo:
     """Make another generation the live one: ``name``, or the one before the live one.
 
@@ -391,5 +413,9 @@ def rollback(workspace: Workspace, name: str | None = None) -> GenerationInfo:
         store = workspace[KIND]
         name = name or generation_before(workspace, store.require()[0].name)
         open_generation(workspace, name).close()
+        former, order = store.current, [folder.name for folder in by_age(store)]
+        if former is not None and order.index(name) < order.index(former.name):
+            told = {"to": name, "from": former.name, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+            write_atomically(store.root / _ROLLED_BACK, json.dumps(told) + "\n")
         store.switch(name)
     return next(line for line in list_generations(workspace) if line.name == name)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.sparse import csc_matrix, csr_matrix, hstack
 from threadpoolctl import threadpool_limits
 
-from molar_retrieval import threads
+from molar_retrieval import cholesky, threads
 from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.item_item import strongest
@@ -149,15 +149,11 @@ def _strongest_first(others: Rows, strength: npt.NDArray[np.floating], most: int
 
 def _solve(gram: Matrix, own: Rows, regularisation: float) -> Matrix:
     """Columns ``own`` of ``-P_ij / P_jj``, zero on the diagonal, P = (gram + λI)⁻¹; gram is written over."""
-    from scipy.linalg.lapack import spotrf, spotrs
-
     gram[np.diag_indices_from(gram)] += np.float32(regularisation)
-    half, failed = spotrf(gram.T, lower=1, overwrite_a=1, clean=0)
-    assert not failed, "a Gram matrix with something on its diagonal is positive definite"
     columns = np.arange(len(own))
     ones = np.zeros((len(gram), len(own)), np.float32, order="F")
     ones[own, columns] = 1
-    inverse, _ = spotrs(half, ones, lower=1, overwrite_b=1)
+    inverse = cholesky.solve(gram, ones)
     weights: Matrix = inverse / -inverse[own, columns]
     weights[own, columns] = 0
     return weights

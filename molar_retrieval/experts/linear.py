@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
+from molar_retrieval import cholesky
 from molar_retrieval.arrays import Array, Mask, Matrix, Rows
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.column_shards import Block, Counting
@@ -81,19 +82,14 @@ def solve(gram: Matrix, regularisation: float) -> Matrix:
     ``gram`` holds the co-occurrences G = XᵀX, shape (m, m), and stays as it is; ``regularisation`` is λ > 0. DataError
     if G + λI is not positive definite in float32.
     """
-    from scipy.linalg.lapack import spotrf, spotri
-
     lower = np.array(gram, np.float32, order="F")
     lower[np.diag_indices_from(lower)] += regularisation
-    lower, failed = spotrf(lower, lower=1, overwrite_a=1)
-    if failed:
-        raise DataError("EASE: the co-occurrence matrix is not positive definite", "raise its regularisation")
-    lower, _ = spotri(lower, lower=1, overwrite_c=1)
-    # LAPACK fills one triangle, in column order; the transposed view has it above the diagonal.
-    weights: Matrix = lower.T
-    for row in range(1, len(weights)):
-        weights[row, :row] = weights[:row, row]
-    return _without_diagonal(weights)
+    try:
+        return _without_diagonal(cholesky.inverse(lower))
+    except np.linalg.LinAlgError as error:
+        raise DataError(
+            "EASE: the co-occurrence matrix is not positive definite", "raise its regularisation"
+        ) from error
 
 
 def solve_by_users(taken: csr_matrix, regularisation: float) -> Matrix:
@@ -101,16 +97,10 @@ def solve_by_users(taken: csr_matrix, regularisation: float) -> Matrix:
 
     By Woodbury's identity ``λP = I - Xᵀ(XXᵀ + λI)⁻¹X``. ``taken`` is X, shape (n_users, m); the result (m, m).
     """
-    from scipy.linalg import cholesky, solve_triangular
-    from scipy.linalg.blas import ssyrk
-
     common = np.asarray((taken @ taken.T).toarray(), np.float32)
     common[np.diag_indices_from(common)] += regularisation
-    half = solve_triangular(cholesky(common, lower=True, overwrite_a=True), taken.toarray(order="F"), lower=True)
-    # SYRK fills one triangle, in column order; the transposed view has it above the diagonal.
-    weights: Matrix = ssyrk(-1.0, np.asarray(half, np.float32), trans=1, lower=1).T
-    for row in range(1, len(weights)):
-        weights[row, :row] = weights[:row, row]
+    weights: Matrix = cholesky.quadratic_form(common, np.asarray(taken.toarray(order="F"), np.float32, order="F"))
+    np.subtract(0, weights, out=weights)
     weights[np.diag_indices_from(weights)] += 1
     return _without_diagonal(weights)
 

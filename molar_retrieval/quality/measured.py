@@ -6,7 +6,6 @@ A photo whose path, size and time are known is not even read; one whose bytes ar
 import hashlib
 import os
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +19,7 @@ from molar_retrieval.embedding.catalogue import NO_FILE, stat_image
 from molar_retrieval.embedding.keys import image_stamp
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.measure import MEASURED, RULES, Measured, PhotoState, measure
-from molar_retrieval.workers import Workers
+from molar_retrieval.workers import WorkerDied, Workers
 from molar_retrieval.workspace import Workspace
 
 KIND = "check"  # Folder of the workspace that holds what a check remembers
@@ -144,8 +143,8 @@ def _parts(
                 for part in pool.map(_look, chunks):
                     yield part
                     done += 1
-        except BrokenProcessPool:  # one was killed
-            progress.note("a process that measures photos ended: going on in this one")
+        except WorkerDied as error:
+            progress.note(f"measuring photos: {error}; going on in this process")
     _begin(str(folder), hashes)
     yield from map(_look, chunks[done:])
 

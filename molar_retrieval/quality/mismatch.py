@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval import rng
+from molar_retrieval import cholesky, rng
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import Items
@@ -173,7 +173,6 @@ def _without(images: Floats, texts: Floats, folds: Sequence[Rows]) -> Solved:
 
 def _without_few(images: Floats, texts: Floats, folds: Sequence[Rows]) -> Solved:
     """Of fewer items than their vectors are long, by the products of two items: the smaller system."""
-    from scipy.linalg import solve
 
     def solved(number: int, ridge: float) -> tuple[Floats, Floats, Floats]:
         others = np.sort(np.concatenate([rows for fold, rows in enumerate(folds) if fold != number]))
@@ -183,7 +182,7 @@ def _without_few(images: Floats, texts: Floats, folds: Sequence[Rows]) -> Solved
         b -= y
         products = a @ a.T
         products[np.diag_indices_from(products)] += ridge * np.trace(products) / a.shape[1]
-        weights = a.T @ solve(products, b, assume_a="pos", overwrite_a=True)
+        weights = a.T @ cholesky.solve(products, b)
         return x.astype(np.float32), y.astype(np.float32), weights.astype(np.float32)
 
     return solved
@@ -204,13 +203,11 @@ def _sums(images: Floats, texts: Floats, rows: Rows) -> Sums:
 
 def _solved(sums: Sums, ridge: float) -> tuple[Floats, Floats, Floats]:
     """The means of photos and of texts, and the map from one to the other about them."""
-    from scipy.linalg import solve
-
     n, x, y, xx, xy = sums
     x, y = x / n, y / n
     xx, xy = xx - n * np.outer(x, x), xy - n * np.outer(x, y)
     xx[np.diag_indices_from(xx)] += ridge * np.trace(xx) / len(xx)
-    weights = solve(xx, xy, assume_a="pos", overwrite_a=True)
+    weights = cholesky.solve(xx, xy)
     return x.astype(np.float32), y.astype(np.float32), weights.astype(np.float32)
 
 

@@ -1,10 +1,13 @@
 """What `molar doctor` sees, and what it keeps to itself."""
 
+import faulthandler
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -19,11 +22,15 @@ from molar.doctor.machine import machine, usable_cores
 from molar.doctor.places import folder_size
 from molar.doctor.server import address, served, server
 from molar.doctor.software import conflicts, needs, software, torch_build
-from molar.doctor.workspace import artefacts, generations
+from molar.doctor.workspace import artefacts, generations, work
+from molar_indexes.generations import rollback
 from molar_indexes.server.config import ServerConfig, go_together
 from molar_indexes.server.push import push
+from molar_retrieval import inventory
 from molar_retrieval.config import IndexSettings
+from molar_retrieval.manifest import Manifest
 from molar_retrieval.pages.words import size
+from molar_retrieval.work_log import recorded, step
 from molar_retrieval.workspace import Workspace
 
 HOME = Path("/home/ada")
@@ -61,10 +68,11 @@ def test_missing_and_unfit_libraries_are_broken(packages, monkeypatch):
     _install(packages, "alpha-x", "1.9")
     _install(packages, "good-x", "4.2")
     monkeypatch.setattr("molar.doctor.software.DISTRIBUTION", "made-up")
-    found = _entries(software(deep=False))
+    found = _entries(software(deep=False, versions=True))
     assert (found["alpha-x"].state, found["alpha-x"].remedy) == (HealthState.BROKEN, 'pip install "alpha-x>=2"')
     assert (found["absent-x"].state, found["absent-x"].value) == (HealthState.BROKEN, "missing")
     assert found["good-x"].state is HealthState.FINE
+    assert {*_entries(software(deep=False))} & {"alpha-x", "absent-x", "good-x"} == {"alpha-x", "absent-x"}
 
 
 def test_libraries_that_do_not_go_together(packages):
@@ -86,7 +94,7 @@ def test_a_release_candidate_fulfils_bounds(packages):
 
 def test_this_installation_is_described_without_importing_torch():
     before = "torch" in sys.modules
-    found = _entries(software(deep=False))
+    found = _entries(software(deep=False, versions=True))
     assert found["torch"].value.endswith(f"({torch_build()})")
     assert found["python"].data["version"] == ".".join(map(str, sys.version_info[:3]))
     assert ("torch" in sys.modules) == before
@@ -318,6 +326,49 @@ def test_a_whole_workspace(copied):
     assert all(found[kind].data["fresh"] for kind in ("catalogue", "interactions", "content", "cf", "alignment"))
     (live,) = generations(copied.root, deep=False)
     assert set(live.data["inputs"]) >= {"catalogue", "content", "alignment"}
+
+
+def test_a_rollback_is_told_as_such(copied):
+    live = copied["generations"].current
+    newer = live.with_name("99991231-000000-0badcafe")
+    shutil.copytree(live, newer)
+    manifest = Manifest.read(newer)
+    manifest = replace(manifest, number=manifest.number + 1)
+    inventory.amend(newer, set(), {"manifest.json": manifest.text.encode()})
+    manifest.write(newer)
+    copied["generations"].switch(newer.name)
+    path = copied["catalogue"].current / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "another"}))
+    assert _states(generations(copied.root, deep=False)) == {f"{newer.name} (live)": HealthState.WARNING}
+    rollback(copied)
+    (entry,) = [one for one in generations(copied.root, deep=False) if "(live)" in one.name]
+    assert entry.name.startswith(live.name)
+    assert "rolled back on purpose on 2" in entry.value
+    assert newer.name in entry.value
+    assert entry.state is HealthState.FINE
+    copied["generations"].switch(newer.name)  # as a publication does
+    (entry,) = [one for one in generations(copied.root, deep=False) if "(live)" in one.name]
+    assert "rolled back" not in entry.value
+
+
+def test_work_that_a_signal_ended_is_named_until_it_is_done_again(copied):
+    process = os.fork()
+    if not process:
+        with recorded(copied, "align"):
+            step("the towers")
+            faulthandler.disable()
+            os.kill(os.getpid(), signal.SIGSEGV)
+    assert os.WTERMSIG(os.waitpid(process, 0)[1]) == signal.SIGSEGV
+    for _ in range(2):
+        (entry,) = work(copied.root)
+        assert entry.state is HealthState.WARNING
+        assert "`molar align`" in entry.problem
+        assert "in step 'the towers'" in entry.problem
+        with recorded(copied, "update"):
+            pass
+    with recorded(copied, "align"):
+        pass
+    assert list(work(copied.root)) == []
 
 
 def test_changed_files_make_artefacts_stale(copied):

@@ -1,6 +1,7 @@
 """Work in shards: whoever does it writes the same files, and a run goes on where one was killed."""
 
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +53,15 @@ def test_where_a_process_is_killed_the_run_ends_all_the_same(runner: Runner, dea
 
 
 @pytest.mark.parametrize(("runner", "deadly"), KILLED)
-def test_a_shard_that_always_kills_is_an_error_at_last(runner: Runner, deadly: int, tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="workers end before they have made any of the shards that are left"):
-        runner.run(SquaresJob(tmp_path, deadly=deadly, times=99), SHARDS)
+@pytest.mark.parametrize(
+    ("ended_by", "remedy"), [(signal.SIGKILL, "memory"), (signal.SIGSEGV, "OPENBLAS_CORETYPE=Haswell")]
+)
+def test_a_shard_that_always_kills_is_an_error_at_last(
+    runner: Runner, deadly: int, ended_by: signal.Signals, remedy: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BackendError, match=f"squaring: workers end by {ended_by.name}") as error:
+        runner.run(SquaresJob(tmp_path, deadly=deadly, times=99, ended_by=ended_by), SHARDS)
+    assert remedy in error.value.hint
     kept = contents(tmp_path)
     assert f"{deadly}.txt" not in kept
     assert kept.items() <= squares(5).items()

@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from molar.bill import billed
+from molar_retrieval.config import CostSettings
 from molar_retrieval.errors import DataError
+from molar_retrieval.progress import Notes
 from molar_retrieval.work_log import recorded, work_done
 from molar_retrieval.workspace import Workspace
 
 KILLED = """
 import sys
 from pathlib import Path
+from molar.progress import display
 from molar_retrieval.work_log import recorded
 from molar_retrieval.workspace import Workspace
 with recorded(Workspace(Path(sys.argv[1])), "align"):
+    display().start("embedding", 3)
+    display().start("the towers", 3)
     print("at work", flush=True)
     sys.stdin.read()
 """
@@ -75,9 +81,20 @@ def test_what_was_killed_is_told_as_such_and_stays_in_the_log(workspace: Workspa
         assert [one.state for one in work_done(workspace)] == ["running"]
         process.kill()
     assert [(one.what, one.state) for one in work_done(workspace)] == [("align", "killed")]
-    with recorded(workspace, "update"):
+    with (workspace.root / "work" / next((workspace.root / "work").glob("*.running"))).open("a") as file:
+        file.write('{"step": "tor')  # it was killed in the middle of writing
+    told = Notes()
+    with billed(workspace, "update", CostSettings(), told):
         assert {one.what: one.state for one in work_done(workspace)} == {"align": "killed", "update": "running"}
     assert {one.what: one.state for one in work_done(workspace)} == {"align": "killed", "update": "done"}
+    (note,) = told.notes
+    assert "`molar align`" in note
+    assert "in step 'the towers'" in note
+    with billed(workspace, "update", CostSettings(), told):
+        assert told.notes == [note]
+    (killed,) = [one for one in work_done(workspace) if one.state == "killed"]
+    assert "in step 'the towers'" in killed.outcome
+    assert "OPENBLAS_CORETYPE" in killed.remedy
     assert [path.name for path in (workspace.root / "work").iterdir()] == ["log.jsonl"]
 
 

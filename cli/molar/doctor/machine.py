@@ -1,10 +1,14 @@
 """The machine: processor, memory, threads, GPU."""
 
+import ctypes
 import os
 import platform
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,8 @@ _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _LITTLE_MEMORY = 2 << 30
 GIB = float(1 << 30)
+_AVX512, _OVERRUNNING = {"SkylakeX", "Cooperlake", "SapphireRapids"}, (0, 3, 31)
+"""Kernels of OpenBLAS, and the last version by which these were seen to overrun their work buffer."""
 
 
 def machine(deep: bool, *, proc: Path = PROC, groups: Path = GROUPS) -> Iterator[Entry]:
@@ -74,17 +80,36 @@ def _threads(proc: Path, groups: Path) -> Iterator[Entry]:
         from threadpoolctl import threadpool_info
     except ImportError:
         return  # said by the section on software
+    _load_blas_of_scipy()
     usable = usable_cores(proc, groups)
     for pool in threadpool_info():
-        name, threads = f"{pool['user_api']} ({pool['internal_api']})", int(pool["num_threads"])
+        own = ", SciPy" if "scipy.libs" in Path(pool["filepath"]).parts else ""
+        name, threads = f"{pool['user_api']} ({pool['internal_api']}{own})", int(pool["num_threads"])
         kind = "/".join(str(pool[key]) for key in ("version", "architecture", "threading_layer") if pool.get(key))
         problem = f"{name} uses {threads} threads on {usable:g} usable cores"
         yield entry(
             name,
-            f"{threads} thread{'s' * (threads > 1)}" + (f", {kind}" if kind else ""),
+            f"{threads} thread{'s' * (threads > 1)}" + (f", {kind}" if kind else "") + _crashes(pool),
             threads > usable + 0.5 and Fault(problem, "set OMP_NUM_THREADS to the number of cores"),
             data={key: pool.get(key) for key in ("version", "architecture", "threading_layer", "num_threads")},
         )
+
+
+def _load_blas_of_scipy() -> None:
+    """It is one of its own; importing SciPy takes longer."""
+    spec = util.find_spec("scipy")
+    for place in (spec and spec.submodule_search_locations) or []:
+        for library in Path(place).with_name("scipy.libs").glob("libscipy_openblas*"):
+            with suppress(OSError):
+                ctypes.CDLL(str(library))
+
+
+def _crashes(pool: Mapping[str, Any]) -> str:
+    """What to say of a BLAS that is known to crash; molar is safe from it, see :mod:`molar_retrieval.cholesky`."""
+    version = tuple(int(part) for part in re.findall(r"\d+", str(pool.get("version")))[:3])
+    if pool["internal_api"] != "openblas" or pool.get("architecture") not in _AVX512 or version > _OVERRUNNING:
+        return ""
+    return "; crashes on Cholesky factorisations above 15,600 rows in float64, which molar computes in blocks"
 
 
 def _gpus() -> Iterator[Entry]:

@@ -19,8 +19,8 @@ _SQLITE = (3, 51, 3)
 """Before this version two writers of one file could damage it (https://sqlite.org/wal.html#walresetbug)."""
 
 
-def software(deep: bool) -> Iterator[Entry]:
-    """Python, molar and what it needs; ``deep`` imports PyTorch and the index engine, too."""
+def software(deep: bool, *, versions: bool = False) -> Iterator[Entry]:
+    """Python, molar and libraries that do not fit, or all ``versions``; ``deep`` imports some of them, too."""
     bits = 8 * struct.calcsize("P")
     where = "virtual environment" if sys.prefix != sys.base_prefix else "no virtual environment"
     yield entry(
@@ -34,9 +34,11 @@ def software(deep: bool) -> Iterator[Entry]:
     for name, bounds, optional in needs(DISTRIBUTION):
         version, remedy = _version(name), f'pip install "{name}{bounds}"'
         if version is not None:
+            fits = _allows(bounds, version)
             wrong = f"{name} {version} is installed, molar needs {bounds}"
             value = f"{version} ({torch_build()})" if name == "torch" else version
-            yield entry(name, value, not _allows(bounds, version) and broken(wrong, remedy), data=version)
+            if versions or not fits:
+                yield entry(name, value, not fits and broken(wrong, remedy), data=version)
         elif not optional:
             yield entry(name, "missing", broken(f"{name} is not installed", remedy))
     found = list(conflicts(DISTRIBUTION))

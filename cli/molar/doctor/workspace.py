@@ -14,6 +14,7 @@ from molar_retrieval.errors import MissingArtefactError, MolarError
 from molar_retrieval.json_lines import chain_faults, chain_head
 from molar_retrieval.manifest import MAKERS, OTHERS, Manifest
 from molar_retrieval.pages.words import size
+from molar_retrieval.work_log import work_done
 from molar_retrieval.workspace import Workspace
 
 _SHORT = 12
@@ -51,22 +52,26 @@ def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
 
 def generations(root: Path, deep: bool) -> Iterator[Entry]:
     """All generations; the live one is tried. ``deep`` reads every byte, vector and user of all of them."""
-    from molar_indexes.generations import list_generations
+    from molar_indexes.generations import list_generations, rolled_back
 
     if not is_workspace(root):
         return
     workspace = Workspace(root)
-    lines = list_generations(workspace)
+    lines, back_from = list_generations(workspace), rolled_back(workspace)
     for line in lines:
         inputs = _inputs(workspace[GENERATIONS].root / line.name)
         problems = [line.problem] if line.problem else _damage(workspace, line.name, deep, open_it=line.live or deep)
         what = f"generation {line.name} is damaged: {'; '.join(problems[:_SHOWN])}"
         back = "run `molar index rollback` for the one before, or `molar align` to publish a new one"
         damage = broken(what, back) if line.live else Fault(what, "run `molar align`")
-        stale = _stale(workspace, inputs) if line.live and not problems else None
+        stale = _stale(workspace, inputs) if line.live and not problems and back_from is None else None
+        value = f"{line.backend}, {line.items:,} items, {line.users:,} users, made {_minute(line.created)}"
+        if line.live and back_from is not None:
+            value += f"; rolled back on purpose on {_minute(back_from.at)} from {back_from.former}"
+            value += "; the next `molar update` or `molar align` undoes this"
         yield entry(
             f"{line.name}{' (live)' if line.live else ''}",
-            f"{line.backend}, {line.items:,} items, {line.users:,} users, made {_minute(line.created)}",
+            value,
             bool(problems) and damage,
             stale is not None and Fault(f"the live generation was made from {stale}", "run `molar align`"),
             data={**line.to_dict(), "inputs": inputs, "problems": problems},
@@ -75,6 +80,16 @@ def generations(root: Path, deep: bool) -> Iterator[Entry]:
         yield entry("live", "none yet: `molar align` makes one")
     if workspace[GENERATIONS].current is None and (problem := _pointer(workspace)) is not None:
         yield entry("live", "none", broken(problem, "run `molar index rollback NAME`, or `molar align`"))
+
+
+def work(root: Path) -> Iterator[Entry]:
+    """What a signal ended and nobody has run again: which step it was at, and what to do."""
+    seen: set[str] = set()
+    for one in work_done(Workspace(root)):
+        if one.what not in seen and one.state == "killed":
+            problem = f"the last `molar {one.what}`, of {_minute(one.begun)}: {one.outcome}"
+            yield entry(one.what, "killed", Fault(problem, one.remedy), data={"begun": one.begun})
+        seen.add(one.what)
 
 
 def audit(root: Path, deep: bool) -> Iterator[Entry]:
