@@ -72,7 +72,7 @@ def quadratic_form(matrix: Array, right: Array, *, block: int | None = None) -> 
 
 
 def _is_short(matrix: Array) -> bool:
-    return matrix.shape[1] * matrix.itemsize <= _LONGEST_ROW
+    return bool(matrix.shape[1] * matrix.itemsize <= _LONGEST_ROW)
 
 
 def _routine(name: str, matrix: Array) -> Any:

@@ -55,13 +55,13 @@ from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.holes import filled, pages
 from molar_retrieval.interactions.pseudonyms import FILE as PSEUDONYMS
-from molar_retrieval.interactions.pseudonyms import key_file_of
 from molar_retrieval.interactions.suppressed import FILE as SUPPRESSED
 from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.locks import hold, lock_beside
 from molar_retrieval.manifest import MAKERS, OTHERS
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.statistics.ledger import FILE as LEDGER
+from molar_retrieval.user_configuration import trusted_file
 from molar_retrieval.workspace import Workspace, checked
 
 FORMAT = 1
@@ -266,9 +266,9 @@ class _Writer:
         return backup
 
     def _notes(self) -> tuple[str, ...]:
-        keys = key_file_of(self._root)
-        if keys is None:
+        if not (self._root / PSEUDONYMS).exists():
             return ()
+        keys = trusted_file("privacy", "key_file") or "the file of MOLAR_PRIVACY_KEY_FILE"
         return (f"the keys of the pseudonyms are not in it: back {keys} up apart from it",)
 
     def _collect(self, partial: Path, held: ExitStack) -> None:

@@ -153,7 +153,7 @@ def _solve(gram: Matrix, own: Rows, regularisation: float) -> Matrix:
     columns = np.arange(len(own))
     ones = np.zeros((len(gram), len(own)), np.float32, order="F")
     ones[own, columns] = 1
-    inverse = cholesky.solve(gram, ones)
+    inverse: Matrix = cholesky.solve(gram, ones)
     weights: Matrix = inverse / -inverse[own, columns]
     weights[own, columns] = 0
     return weights
