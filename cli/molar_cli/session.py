@@ -37,17 +37,17 @@ READ = (
     "query", "recommend", "export", "doctor", "index list", "index verify", "index diff", "index size", "events tail",
     "events export", "experiment plan", "experiment status", "experiment report", "experiment export", "keys list",
     "cluster status", "privacy scan", "privacy export", "privacy pseudonym", "privacy report", "privacy ledger",
-    "privacy certificate", "privacy forecast", "privacy audit",
+    "privacy certificate", "backup",
 )  # fmt: skip
 """Commands that change nothing in the workspace: they take the nearest one, here or above."""
 WRITE = (
     "check", "embed", "finetune", "cf", "align", "tune", "update", "serve", "evaluate", "index rollback", "index push",
     "index prune", "events append", "events compact", "experiment start", "experiment check", "experiment advance",
-    "experiment stop", "experiment assign", "keys add", "keys revoke", "cluster up", "cluster down", "privacy forget",
+    "experiment stop", "experiment assign", "keys add", "keys revoke", "privacy forget",
     "privacy object", "privacy prune", "privacy rotate", "privacy share", "workspace move",
 )  # fmt: skip
 """Commands that change it, or what is served from it: one above the current folder must be named."""
-OF_NO_WORKSPACE = "demo", "init", "import"
+OF_NO_WORKSPACE = "demo", "init", "import", "restore"
 """Commands that look for none."""
 
 

@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import log_ndtr
 
 _SAFE = 1 + 1e-9
 """Above what a numeric solution is off by."""
@@ -25,6 +23,8 @@ def noise_multiplier(epsilon: float, delta: float) -> float:
 
 def _log_delta(epsilon: float, sigma: float) -> float:
     """Logarithm of the δ at which a Gaussian release with noise σ is (ε, δ)-differentially private, exactly."""
+    from scipy.special import log_ndtr
+
     above = log_ndtr(0.5 / sigma - epsilon * sigma)
     ratio = epsilon + log_ndtr(-0.5 / sigma - epsilon * sigma) - above
     return float(above + np.log(-np.expm1(ratio))) if ratio < 0 else -math.inf
@@ -32,6 +32,8 @@ def _log_delta(epsilon: float, sigma: float) -> float:
 
 def _root(falling: Callable[[float], float], start: float) -> float:
     """Where a falling function is zero, from a point somewhere."""
+    from scipy.optimize import brentq
+
     step = 1.0
     while falling(start - step) < 0 or falling(start + step) > 0:
         step *= 2  # doubled until the zero lies between
@@ -46,6 +48,8 @@ def composed(multipliers: Iterable[float]) -> float:
 
 def epsilon_of(multipliers: Iterable[float], delta: float) -> float:
     """The ε of some Gaussian releases of the same people's data together, at δ; 0 without any."""
+    from scipy.optimize import brentq
+
     sigma = composed(multipliers)
 
     def excess(epsilon: float) -> float:

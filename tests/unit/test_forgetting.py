@@ -120,8 +120,9 @@ def test_people_under_pseudonyms_are_found_by_the_shops_id(place, tmp_path, monk
 
 
 @pytest.mark.parametrize("keyed", [False, True])
-def test_an_anonymous_visitor_is_forgotten_by_the_session(place, tmp_path, keyed):
+def test_an_anonymous_visitor_is_forgotten_by_the_session(place, tmp_path, monkeypatch, keyed):
     if keyed:
+        monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "keys"))
         write_keys(tmp_path / "keys", [bytes(range(32))])
         record_keys(place.root, Pseudonymiser((bytes(range(32)),)), tmp_path / "keys")
     stored = Pseudonymiser.of(place.root).session(SESSION)
@@ -150,8 +151,9 @@ def test_an_anonymous_visitor_is_forgotten_by_the_session(place, tmp_path, keyed
 
 
 @pytest.mark.parametrize("keyed", [False, True])
-def test_an_id_like_an_unknown_one_is_suggested(place, tmp_path, keyed):
+def test_an_id_like_an_unknown_one_is_suggested(place, tmp_path, monkeypatch, keyed):
     if keyed:
+        monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "keys"))
         write_keys(tmp_path / "keys", [bytes(range(32))])
         record_keys(place.root, Pseudonymiser((bytes(range(32)),)), tmp_path / "keys")
     append(place, event(1, "tom.wolf@shop"), event(2, None, "cookie-a"), event(3, "anna@shop"))

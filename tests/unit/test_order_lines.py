@@ -158,13 +158,13 @@ def test_a_row_of_the_catalogues_own_log_counts_once(shop):
     assert facts["interactions"] == len(LOG) + 11 + 1
 
 
-def test_a_change_of_keys_keeps_rows_known(shop, tmp_path):
+def test_a_change_of_keys_keeps_rows_known(shop, tmp_path, monkeypatch):
     toml = shop.catalogue / "catalog.toml"
     toml.write_text(toml.read_text("utf-8").replace('order_id = "Auftragsnr"', 'order_id = ""'), "utf-8")
     assert appended(shop, NEXT).accepted == len(NEXT)
-    key = f'[privacy]\nids = "keyed"\nkey_file = "{tmp_path / "outside" / "key"}"\n'
+    monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "outside" / "key"))
     (tmp_path / "outside").mkdir()
-    (shop.workspace.parent / "molar.toml").write_text(key)
+    (shop.workspace.parent / "molar.toml").write_text('[privacy]\nids = "keyed"\n')
     seen = set()
     for _ in range(3):
         ids = set(lines(shop)["event_id"])

@@ -22,7 +22,7 @@ from molar_indexes.server.faults import ServerError, asking, fault_of, persisten
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.published import published, target
 from molar_retrieval.config import IndexSettings
-from molar_retrieval.errors import BackendError
+from molar_retrieval.errors import BackendError, SettingsError
 from molar_retrieval.expressions import Between
 from molar_retrieval.workspace import Workspace
 
@@ -321,7 +321,8 @@ def test_the_key_comes_from_the_environment_and_is_never_shown(
     assert not written
     assert secret not in str(fake.client.get_collection(report.collection))
     assert not place(fake).exposes_the_key
-    assert ServerConfig("http://db.example:6333").exposes_the_key
+    with pytest.raises(SettingsError, match="unencrypted"):
+        _ = ServerConfig("http://db.example:6333").exposes_the_key
     assert not ServerConfig("https://db.example:6333").exposes_the_key
     monkeypatch.setenv(KEY, "")
     assert key() is None

@@ -57,6 +57,7 @@ SETTINGS = {
     "FileSettings.encoding": ENCODING,
     "InteractionSettings.file": BELOW,
     "InteractionSettings.encoding": ENCODING,
+    "InteractionSettings.decimal": NUMBER,
     "UserSettings.file": BELOW,
     "UserSettings.encoding": ENCODING,
     "PrimaryComparison.model": "the name of a model of the evaluation",
@@ -76,6 +77,10 @@ RECORDS = {
     "eval/molar_eval/models/molar.py": {"Molar.variants": MADE, "MolarFiles.folder": MADE, "MolarScorer.files": MADE},
     "eval/molar_eval/trial.py": {"TrialRunner.cache": MADE},
     "eval/molar_eval/walk.py": {"WalkRunner.root": MADE},
+    "indexes/molar_indexes/backup.py": {
+        **dict.fromkeys(("Backup.file", "Restored.folder", "_Member.path", "_Packed.file"), MADE),
+        "Backup.files": ID,
+    },
     "indexes/molar_indexes/device/write.py": {"DeviceExport.folder": MADE},
     "indexes/molar_indexes/generations.py": {"Generation.folder": MADE},
     "indexes/molar_indexes/privacy/certificate.py": {
