@@ -322,6 +322,7 @@ class Making(Foretelling):
         from molar.bill import tell as tell_bill
         from molar.clustering import MANY_SCORES, processes, runner_of
         from molar.evaluating import chosen_suite, prepared
+        from molar.reports import remember_folder
         from molar_eval.evaluate import Evaluator
         from molar_eval.report.write import write_report
         from molar_retrieval.native import keep_freed_memory

@@ -16,6 +16,7 @@ from studio_client import StudioClient
 from typer.testing import CliRunner
 from web_server import client_of, program
 
+from molar.reports import remember_folder
 from molar_cli.app import app
 from molar_retrieval.json_lines import ChainedLines
 from molar_serving.access import Keyring, WrongKeyError
@@ -60,6 +61,14 @@ def _revoke(number, workspace):
     Keyring(workspace).revoke(f"old-{number}")
 
 
+def _remember(number, workspace, name):
+    folder = workspace.parent / f"{name}-{number}"
+    folder.mkdir()
+    (folder / "report.html").write_text("page")
+    (folder / "report.json").write_text(json.dumps({"title": "t", "suite": "s"}))
+    remember_folder(workspace, folder)
+
+
 def _write(number, workspace, name):
     AuditLog(workspace).write(by=name, n=number)
 
@@ -74,6 +83,13 @@ def test_keys_changed_by_two_processes(tmp_path, rounds, measured):
     assert {name for name in names if name.startswith("old-")} == set()
     assert names == {f"new-{number}" for number in range(many)}
     measured(f"{many} rounds: 0 keys lost, 0 valid again")
+
+
+def test_reports_remembered_by_two_processes(tmp_path, rounds):
+    """A report that one process remembers is not lost by another process that remembers one."""
+    many = rounds(20, 45)
+    at_once(many, (_remember, tmp_path / ".molar", "a"), (_remember, tmp_path / ".molar", "b"))
+    assert len(json.loads((tmp_path / ".molar/evaluation/elsewhere.json").read_text("utf-8"))) == 2 * many
 
 
 def test_a_copied_cookie_after_sign_out(workspace, tmp_path):
