@@ -305,10 +305,11 @@ def absolute(path: Path) -> Path:
     return path.resolve() if ".." in path.parts else path.absolute()
 
 
-def checked(root: Path) -> Path:
+def checked(root: Path, *, rotating: bool = False) -> Path:
     """A workspace's folder; DataError where its path is too long for what is kept there to be opened.
 
-    A StaleArtefactError says that the keys of its pseudonyms are being changed.
+    A StaleArtefactError says that a change of the keys of its pseudonyms was interrupted, except to the command that
+    ends it (``rotating``).
     """
     path = os.fsencode(root.absolute())
     if (size := len(path)) > _LONGEST or max(map(len, path.split(b"/"))) > _LONGEST_NAME:
@@ -317,7 +318,7 @@ def checked(root: Path) -> Path:
             f" {_LONGEST_NAME} for one name",
             "name a folder nearer to the root with --workspace DIR",
         )
-    if (root / SWITCHING).exists():
+    if (root / SWITCHING).exists() and not rotating:
         words = f"a change of the keys of {root} was interrupted, so that some of its files name people otherwise"
         raise StaleArtefactError(words, "run `molar privacy rotate`, which ends it")
     return root

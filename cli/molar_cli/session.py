@@ -122,15 +122,16 @@ def session(
     """
     console = Console(as_json=json, quiet=quiet)
     console.listen()
+    rotating = name == "privacy rotate"  # it ends a change of keys that was interrupted
     try:
         "\n".join(sys.argv).encode()  # words that are no text would break engines
         root = Path.cwd() / DEFAULT_NAME
         if workspace is not None:
-            root = checked(workspace).resolve()
+            root = checked(workspace, rotating=rotating).resolve()
         elif name not in OF_NO_WORKSPACE:
             root = _found(name, catalogue, console)
         with _terminable():
-            yield Session(checked(root), console, settings)
+            yield Session(checked(root, rotating=rotating), console, settings)
     except KeyboardInterrupt as error:
         ended = isinstance(error, Terminated)
         said = "terminated" if ended else "interrupted"
