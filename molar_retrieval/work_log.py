@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from molar_retrieval.errors import MolarError
 from molar_retrieval.json_lines import JsonLines
@@ -25,7 +26,7 @@ _FOLDER, _FILE, _BYTES, _OLDER = "work", "log.jsonl", 1 << 20, 1
 _UNDER_WAY = ".running"
 _CHARACTERS = 500  # of an outcome, and of a remedy
 State = Literal["done", "failed", "killed", "running"]
-_open: list[TextIO] = []
+_open: list[FileIO] = []
 """Files of what is at work in this process, the innermost last."""
 
 
@@ -107,8 +108,7 @@ def step(name: str) -> None:
     """Write down which step the work of this process has come to: where it is killed, that is known."""
     if _open:
         with suppress(OSError, ValueError):
-            _open[-1].write(json.dumps({"step": name[:_CHARACTERS]}) + "\n")
-            _open[-1].flush()
+            _open[-1].write(_line({"step": name[:_CHARACTERS]}))
 
 
 def killed_last(workspace: Workspace) -> list[Work]:
@@ -127,15 +127,14 @@ class _Log:
         path = self._folder / f"{time.time_ns()}-{os.getpid()}{_UNDER_WAY}"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = path.open("x", encoding="utf-8")
+            file = path.open("xb", buffering=0)  # on a full disk nothing is left to be written as it is closed
         except OSError:
             yield
             return
         with file:
             with suppress(OSError):
                 lock_now(file.fileno())
-                file.write(json.dumps({"what": what, "begun": begun}) + "\n")
-                file.flush()
+                file.write(_line({"what": what, "begun": begun}))
             self._clean(path)
             _open.append(file)
             try:
@@ -161,6 +160,10 @@ class _Log:
                 if path != own and _is_free(path):
                     self.lines.append(_killed(path))
                     path.unlink()
+
+
+def _line(record: dict[str, str]) -> bytes:
+    return json.dumps(record).encode() + b"\n"
 
 
 def _is_free(path: Path) -> bool:
