@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _FIRST = ("test_documents.py", "test_cli_real.py")
 hypothesis.settings.register_profile("unhurried", deadline=None)  # an example takes as long as the machine is busy
 hypothesis.settings.load_profile("unhurried")
-os.environ["XDG_CONFIG_HOME"] = str(ROOT / "no-configuration")  # of whoever runs the tests
+os.environ["XDG_CONFIG_HOME"] = str(ROOT / ".work" / "no-configuration")  # not of who runs the tests
 gc.disable()  # while a million objects come into being that stay to the end
 
 
