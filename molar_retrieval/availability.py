@@ -23,6 +23,8 @@ _YES = (
 _NO = (
     "false f no n off inactive unavailable discontinued withdrawn none nein falsch inaktiv ausverkauft non faux"
     " いいえ 無効 販売終了 在庫なし 売り切れ"
+    " draft archived entwurf archiviert brouillon archivé borrador archivado bozza archiviato concept gearchiveerd"
+    " rascunho arquivado szkic zarchiwizowany 下書き アーカイブ 草稿 已归档 임시저장 보관됨"
 )
 _PHRASES = {"in stock": True, "auf lager": True, "out of stock": False, "sold out": False, "nicht lieferbar": False}
 _WORDS = dict.fromkeys(_YES.split(), True) | dict.fromkeys(_NO.split(), False) | _PHRASES

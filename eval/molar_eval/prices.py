@@ -46,7 +46,7 @@ def _of_log(source: TableSource, catalogue: Catalogue, item_column: str) -> Pric
     total, count = np.zeros(len(catalogue)), np.zeros(len(catalogue))
     for rows in source.batches([item_column, name], 1 << 18, None, {item_column}):
         price = pc.cast(rows.batch[name], pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        row = catalogue.ids.rows(rows.batch[item_column].cast(pa.string()))
+        row = catalogue.rows(rows.batch[item_column].cast(pa.string()))
         good = (row >= 0) & np.isfinite(price)
         np.add.at(total, row[good], price[good])
         np.add.at(count, row[good], 1)

@@ -95,6 +95,7 @@ def publish_anew(
         sparse_parts=spans(model.sparse_parts),
         places=model.places,
         encoder=alignment,
+        variants=catalogue.variants_file,
         inputs=inputs,
         settings=chosen,
         facts={**facts, "exploration": told, **asked_for(model)},

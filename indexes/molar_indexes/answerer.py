@@ -324,7 +324,7 @@ class Answerer:
 
     def _alike(self, asked: Posed, item_id: str, fallback: Fallback) -> tuple[Posed, tuple[int, Vector] | None]:
         """An item's row and content; None, and a note in the question, where they are not to be had."""
-        row = self.generation.index.rows([item_id])[0]
+        row = self.generation.rows([item_id])[0]
         if row is None:
             if fallback == "none":
                 asked.constraints.rows([item_id])

@@ -88,7 +88,7 @@ class Constraints:
             else:
                 unknown = self._unknown(query.only)
                 notes += (f"of the items that may come these are unknown: {_few(unknown)}",) if unknown else ()
-            where = both(where, OneOf(columns.ITEM_ID, tuple(query.only)))
+            where = both(where, OneOf(columns.ITEM_ID, self._generation.item_ids(query.only)))
         if query.calibrate is not None:
             self.check_field(query.calibrate)
         present = moment(now)
@@ -119,7 +119,7 @@ class Constraints:
 
     def rows(self, item_ids: Sequence[str]) -> list[int]:
         """Rows of items; RequestError if one is unknown."""
-        rows = self._generation.index.rows(item_ids)
+        rows = self._generation.rows(item_ids)
         for item_id, row in zip(item_ids, rows, strict=True):
             if row is None:
                 raise RequestError(f"the item {shown(item_id)} is unknown", self._nearest(item_id))
@@ -132,7 +132,7 @@ class Constraints:
         """
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
-        found = dict(zip(item_ids, self._generation.index.rows(item_ids), strict=True))
+        found = dict(zip(item_ids, self._generation.rows(item_ids), strict=True))
         unknown = [item_id for item_id, row in found.items() if row is None]
         if len(unknown) == len(found) and fallback == "none":
             return self.rows(item_ids), ()
@@ -143,7 +143,7 @@ class Constraints:
 
     def _unknown(self, item_ids: Iterable[str]) -> list[str]:
         named = list(dict.fromkeys(item_ids))
-        return [one for one, row in zip(named, self._generation.index.rows(named), strict=True) if row is None]
+        return [one for one, row in zip(named, self._generation.rows(named), strict=True) if row is None]
 
     def _nearest(self, item_id: str) -> str:
         close = nearest(item_id, _like(item_id, self._generation.table.item_ids()))
@@ -222,7 +222,7 @@ def _rows_of(generation: Generation, banned: frozenset[str], words: tuple[OneOf,
 
 
 def _known(generation: Generation, item_ids: Collection[str]) -> frozenset[int]:
-    rows = generation.index.rows(list(item_ids)) if item_ids else []
+    rows = generation.rows(list(item_ids)) if item_ids else []
     return frozenset(row for row in rows if row is not None)
 
 

@@ -8,6 +8,7 @@ A generation is a version folder of ``workspace["generations"]``::
     20260313-101530-3f2a9c1b/table.safetensors   what ranking reads of the items
     20260313-101530-3f2a9c1b/users.sqlite     vectors and history of each user, with its times
     20260313-101530-3f2a9c1b/popular.json     the most popular items with their counts
+    20260313-101530-3f2a9c1b/variants.parquet    the item of each variant, where the catalogue has variants
     20260313-101530-3f2a9c1b/encoder/         the alignment that reads sessions of new people
 
 All that answers read is in there, so every answer is of one generation, whatever is live meanwhile. An open generation
@@ -31,7 +32,7 @@ from molar_indexes.users import UserRecord, Users, UserStore, write_users
 from molar_retrieval import columns, fingerprint, inventory
 from molar_retrieval.availability import ALWAYS
 from molar_retrieval.disk import size_on_disk
-from molar_retrieval.durable import write_atomically
+from molar_retrieval.durable import link_or_copy, write_atomically
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 from molar_retrieval.locks import hold
@@ -44,11 +45,13 @@ from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 if TYPE_CHECKING:
     from molar_indexes.table import Extras, OpenItemStore
+    from molar_retrieval.catalog.variants import VariantFile
 
 KIND = "generations"
 FORMAT = 7
 """Raised with every change of what a generation holds, so that nothing older is opened or passes for up to date."""
 INDEX, TABLE, USERS, POPULAR = "index", "table.safetensors", "users.sqlite", "popular.json"
+VARIANTS = "variants.parquet"
 """Names in a generation's folder."""
 _MOST_POPULAR = 1000
 _ROLLED_BACK = "rolled_back.json"
@@ -87,6 +90,32 @@ class Generation:
         from molar_indexes.table import open_table
 
         return open_table(self.folder / TABLE, self.parts, self.sparse_parts, self.manifest.facts)
+
+    def rows(self, item_ids: Sequence[str]) -> list[int | None]:
+        """The row of each id, of an item or else of a variant, whose item it is then; None for an unknown one."""
+        rows = self.index.rows(item_ids)
+        unknown = [place for place, row in enumerate(rows) if row is None]
+        if unknown and self._variants is not None:
+            items = self._variants.items([item_ids[place] for place in unknown])
+            known = [item_id for item_id in items if item_id is not None]
+            found = dict(zip(known, self.index.rows(known), strict=True)) if known else {}
+            for place, item_id in zip(unknown, items, strict=True):
+                rows[place] = found.get(item_id or "")
+        return rows
+
+    def item_ids(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """The ids with each variant's replaced by that of its item."""
+        if self._variants is None:
+            return tuple(ids)
+        return tuple(item_id or one for one, item_id in zip(ids, self._variants.items(ids), strict=True))
+
+    @cached_property
+    def _variants(self) -> "VariantFile | None":
+        if not (self.folder / VARIANTS).exists():
+            return None
+        from molar_retrieval.catalog.variants import VariantFile  # brings Arrow
+
+        return VariantFile(self.folder / VARIANTS)
 
     @property
     def spec(self) -> IndexSpec:
@@ -243,6 +272,7 @@ def publish(
     places: Places = (),
     extras: "Extras | None" = None,
     encoder: Path | None = None,
+    variants: Path | None = None,
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     keep: int = 2,
@@ -259,7 +289,7 @@ def publish(
     order of rows 0, 1, …, each user once. ``popular`` are item rows with their counts, most popular first, of which
     1000 are kept; ``parts``, ``sparse_parts`` and ``places`` are those of :class:`Generation`, ``inputs`` fingerprints
     by kind of what it was made from; ``extras`` is what the table holds beside the items' vectors, and ``encoder`` the
-    alignment by which sessions are read, without which they cannot be. So many older generations as ``keep`` says
+    alignment by which sessions are read, without which they cannot be; ``variants`` says of which item each is. So many older generations as ``keep`` says
     stay. ``confirm`` is called before it becomes the live one, and raises if its inputs are not what they were.
     ``unfinished`` are folders of the store in which earlier runs left what items or users are made of.
 
@@ -275,6 +305,7 @@ def publish(
     def built(folder: Path) -> dict[str, Any]:
         if encoder is not None:
             carry(encoder, folder)
+        carry_variants(variants, folder)
         proof, beside = Proof(spec), extras or Extras()
         table = written(folder / TABLE, spec, proof.watch(items), beside)
         build_index(folder / INDEX, backend, spec, table, progress)
@@ -294,6 +325,12 @@ def publish(
         workspace, built, inputs=inputs, settings=settings, keep=keep, activate=activate, confirm=confirm,
         unfinished=unfinished,
     )  # fmt: skip
+
+
+def carry_variants(variants: Path | None, generation: Path) -> None:
+    """Put a catalogue's file of variants into a generation's folder, where there is one."""
+    if variants is not None and variants.exists():
+        link_or_copy(variants, generation / VARIANTS)
 
 
 def publish_made(

@@ -236,7 +236,7 @@ class Overlay:
             rows.update([] if stored is None else map(int, stored.history))
             lines = self._lines(state, own, self._since, until)
             since = {line.item_id for line in lines if line.item_id is not None}
-            rows.update(row for row in self._generation.index.rows(sorted(since)) if row is not None)
+            rows.update(row for row in self._generation.rows(sorted(since)) if row is not None)
         return frozenset(rows)
 
     def people(self, state: OverlayState, users: Sequence[UserRecord]) -> list[UserRecord | None]:
@@ -324,7 +324,7 @@ class Overlay:
         sold = [(order, *one) for order in orders for one in self._log.bought(order)]
         ids = {line.item_id for line in every if line.item_id is not None}
         named = sorted(ids.union(item for *_, item, _ in sold))
-        rows = {i: row for i, row in zip(named, self._generation.index.rows(named), strict=True) if row is not None}
+        rows = {i: row for i, row in zip(named, self._generation.rows(named), strict=True) if row is not None}
         former = _entries(stored)
         history = continued(
             StoredHistory(former, Happening.of(before, rows)),

@@ -16,7 +16,16 @@ from typing import Any, Self
 from molar_indexes.attributes import ordinary, payloads
 from molar_indexes.backends import restate_index
 from molar_indexes.encoder import carry
-from molar_indexes.generations import INDEX, POPULAR, TABLE, USERS, Generation, open_generation, publish_made
+from molar_indexes.generations import (
+    INDEX,
+    POPULAR,
+    TABLE,
+    USERS,
+    Generation,
+    carry_variants,
+    open_generation,
+    publish_made,
+)
 from molar_indexes.proof import Proof
 from molar_indexes.records import BATCH, clean_payload
 from molar_indexes.table import restated
@@ -134,6 +143,7 @@ class Restated:
 
         def made(folder: Path) -> dict[str, Any]:
             carry(alignment, folder)
+            carry_variants(self.catalogue.variants_file, folder)
             proved = self._made(folder, mapped(alignment / FILE).get(_NUMBERS), progress)
             self.former.close()  # so that it can be pruned
             return {**self.former.manifest.facts, **self.facts, **proved}

@@ -67,7 +67,7 @@ def standing_of(recommender: Recommender, item_id: str) -> ItemStanding | None:
     """
     with recommender.answering() as answerer:
         constraints, state = answerer.present()
-        (row,) = answerer.generation.index.rows([item_id])
+        (row,) = answerer.generation.rows([item_id])
         if row is None:
             return None
         vectors = [columns.ALIGNED]

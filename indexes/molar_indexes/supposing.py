@@ -121,7 +121,7 @@ def origins_of(
         _, state = answerer.present()
         user = answerer.person(state, key).record
         user = _supposed(answerer, user, key, supposed or Supposition(), recommender.now)
-        rows = [row for row in answerer.generation.index.rows(item_ids) if row is not None]
+        rows = [row for row in answerer.generation.rows(item_ids) if row is not None]
         if user is None or not rows:
             return ()
         return tuple(_origins(answerer, answerer.ranker_of(user, recommender.now).store, user, np.array(rows)))
@@ -131,7 +131,7 @@ def _supposed(
     answerer: Answerer, user: UserRecord | None, key: str, supposed: Supposition, now: datetime | None
 ) -> UserRecord | None:
     """The record of a history that is as it is supposed to be."""
-    gone = set(answerer.generation.index.rows(list(supposed.without)))
+    gone = set(answerer.generation.rows(list(supposed.without)))
     more = answerer.present()[0].rows(supposed.taking) if supposed.taking else []
     past = [] if user is None else list(zip(map(int, user.history), map(int, user.times), strict=True))
     kept = [(row, time) for row, time in past if row not in gone]

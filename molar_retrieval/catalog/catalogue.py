@@ -5,11 +5,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval.availability import Availability
 from molar_retrieval.catalog.values import is_list
+from molar_retrieval.catalog.variants import FILE_NAME as VARIANTS_FILE
+from molar_retrieval.catalog.variants import ItemIds
 from molar_retrieval.columns import ITEM_ID, TITLE
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace import Manifest
@@ -36,6 +40,20 @@ class Catalogue:
     def ids(self) -> IdMap:
         """The item ids; an item's row is its place in the file, rejected rows left out."""
         return IdMap(pq.read_table(self.version / ITEMS_FILE, columns=[ITEM_ID], use_threads=False)[ITEM_ID])
+
+    @cached_property
+    def lookup(self) -> ItemIds:
+        """The item ids, by which variants are found as well; its rows are those of :attr:`ids`."""
+        return ItemIds.open(self.ids, self.variants_file)
+
+    @property
+    def variants_file(self) -> Path:
+        """Where it says of which item a variant is; there where the catalogue has variants."""
+        return self.version / VARIANTS_FILE
+
+    def rows(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
+        """The row of each id, of an item or else of a variant, whose item it is then; -1 for an unknown one."""
+        return self.lookup.rows(ids)
 
     @property
     def folder(self) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from molar_retrieval.availability import ACTIVE, AVAILABLE_FROM, ROLES, STOCK, understood
 from molar_retrieval.catalog.fields import fitted
@@ -21,7 +22,7 @@ from molar_retrieval.errors import nearest, shown
 
 _NEW = {ACTIVE: pa.bool_(), AVAILABLE_FROM: pa.string(), STOCK: pa.float64()}
 UNKNOWN, UNUSABLE = "unknown column, left out", "value not usable, left as it was"
-NOTHING, NO_ITEM = "nothing in data", "unknown item"
+NOTHING, NO_ITEM, A_VARIANT = "nothing in data", "unknown item", "a variant, name its item"
 
 
 @dataclass
@@ -41,7 +42,7 @@ class ChangedSource(TableSource):
     def __init__(self, source: TableSource, items: Mapping[str, ChangedItem], item_id: str, kinds: Kinds) -> None:
         super().__init__(source.path)
         self.form, self.untyped, self.total, self.decimal = source.form, source.untyped, source.total, source.decimal
-        self.doubtful = source.doubtful
+        self.doubtful, self.variants = source.doubtful, source.variants
         self._source, self._items, self._item_id, self._kinds = source, items, item_id, kinds
         self._added: list[ChangedItem] = []
         self._last = np.iinfo(np.int64).max  # row of the file, once it was read
@@ -69,10 +70,14 @@ class ChangedSource(TableSource):
         wanted = [name for name in kinds if name in known]
         reading = list(dict.fromkeys([*wanted, self._item_id]))
         written = {*as_written, self._item_id} & known
-        last, seen = 0, set[str]()
+        last, seen, variants = 0, set[str](), set[str]()
+        if self.variants is not None:
+            reading = list(dict.fromkeys([*reading, self.variants]))
         for rows in self._source.batches(reading, size, rejects, written):
             ids = rows.batch[self._item_id].to_pylist()
             last = max([last, *rows.numbers.tolist()])
+            if self.variants is not None:
+                variants.update(self._items.keys() & set(pc.list_flatten(rows.batch[self.variants]).to_pylist()))
             changed = [self._items.get(item_id) for item_id in ids]
             seen.update(item_id for item_id, one in zip(ids, changed, strict=True) if one is not None)
             values = [{} if one is None else one.newer for one in changed]
@@ -80,10 +85,12 @@ class ChangedSource(TableSource):
             columns = {name: _replaced(rows.batch, name, kind, values, touched) for name, kind in kinds.items()}
             yield Rows(rows.numbers, _batch(columns))
         self._last = last
-        self._added = [one for item_id, one in self._items.items() if one.upserted and item_id not in seen]
-        for item_id, one in self._items.items():
-            if rejects is not None and not one.upserted and item_id not in seen:
-                rejects.add(f"event {one.event}", one.seq, item_id, NO_ITEM)
+        left = {item_id: one for item_id, one in self._items.items() if item_id not in seen}
+        self._added = [one for item_id, one in left.items() if one.upserted and item_id not in variants]
+        for item_id, one in left.items() if rejects is not None else ():
+            if item_id in variants or not one.upserted:
+                reason = A_VARIANT if item_id in variants else NO_ITEM
+                rejects.add(f"event {one.event}", one.seq, item_id, reason)
         for begin in range(0, len(self._added), size):
             some = [one.all for one in self._added[begin : begin + size]]
             columns = {name: pa.array([_in(one, name, kind) for one in some], kind) for name, kind in kinds.items()}

@@ -25,6 +25,7 @@ from molar_retrieval.catalog.sources import find_file, reader_of
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.catalog.values import join_present, kind_of
+from molar_retrieval.catalog.variants import VariantWriter
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.snapshot import LogState, opened
@@ -116,8 +117,10 @@ def prepare_catalogue(
         name = fingerprint.of_json([RULES, shaping, facts["content"], facts["photos"], *chosen])
         settings = {"items": shaping["items"], **shaping["text"], "left_out": spec.left_out, "where": where}
         manifest = Manifest(KIND, name, settings=settings, facts=facts, versions=library_versions("pyarrow", "pillow"))
-        counts = {"items": "items", "with_image": "with a photo", "with_description": "described"}
-        progress.note(", ".join(f"{facts[key]:,} {words}" for key, words in counts.items()) + in_words(facts))
+        counts = {"items": "items", "variants": "variants", "with_image": "with a photo"}
+        counts["with_description"] = "described"
+        told = [f"{facts[key]:,} {words}" for key, words in counts.items() if key in facts]
+        progress.note(", ".join(told) + in_words(facts))
         return publish(workspace, KIND, partial, manifest)
 
 
@@ -160,6 +163,8 @@ def _write(
     """Write the items, and tell the facts of the version; ``known`` are those of the one before."""
     tally, fields = _Tally(reader.schema), _kinds(reader)
     condition = None if where is None else parse(where, {ITEM_ID: "keyword", **fields})
+    column = stored_names(reader.spec).get(reader.spec.variants or "")
+    variants = VariantWriter(column, reader.rejects, reader.source.path.name)
     progress.start("reading the catalogue", reader.source.total)
     done = others = 0
     with TableFile(partial / ITEMS_FILE, reader.schema, _ROW_GROUP) as file:
@@ -171,6 +176,7 @@ def _write(
             others += len(batch) - len(chosen)
             tally.add(chosen)
             file.write(chosen)
+            variants.add(chosen)
             progress.advance(reader.rows - done)
             done = reader.rows
     progress.finish()
@@ -180,7 +186,7 @@ def _write(
         remedy = "correct the file, or name its columns in catalog.toml"
         nothing = "put at least one item into it"
         raise reader.rejects.unusable(reader.source.path, reader.rows, nothing=nothing, remedy=remedy)
-    return _facts(reader, folder, tally, known)
+    return _facts(reader, folder, tally, known) | variants.write(partial, partial / ITEMS_FILE)
 
 
 class _Tally:

@@ -14,6 +14,7 @@ from molar_retrieval.catalog.spec import CatalogueSettings, CatalogueSpec, ItemC
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.template import ATTRIBUTES, Template
 from molar_retrieval.catalog.values import is_bytes, is_word, payload_type, split_lists
+from molar_retrieval.catalog.variants import identified, with_variants
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError, nearest
 
@@ -28,16 +29,17 @@ def read_spec(folder: Path) -> CatalogueSpec:
 
 def items_source(folder: Path, settings: CatalogueSettings | None = None) -> TableSource:
     """The items file of a catalogue, its numbers by the settings; a DataError if there is none, or it is unreadable."""
+    settings = CatalogueSettings.read(folder) if settings is None else settings
     source = find_table(folder, "items", settings)
     if source is None:
         hint = "put items.parquet, items.csv or items.jsonl there, or let `molar init` map files of other names"
         raise DataError(f"{folder} has no items file", hint)
-    return source
+    return with_variants(source, settings.items)
 
 
 def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
     """Resolve settings against the columns of the items file; a DataError if one of them is not there."""
-    asked, file, columns = settings.items, source.path.name, source.names
+    asked, file, columns = identified(settings.items), source.path.name, source.names
     roles = columns_by_role(asked, _ROLES, source, "items", [ITEM_ID], asked.exclude)
     types = dict(zip(source.schema.names, source.schema.types, strict=True))
     for role, name in roles.items():
@@ -45,7 +47,8 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
         if not _fills(kind, role):
             hint = f'name another column in catalog.toml, or do without: [items] exclude = ["{name}"]'
             raise DataError(f"{file}: the {role} column {name!r} holds {kind}", hint)
-    free = [name for name in columns if name not in roles.values() and name not in asked.exclude]
+    kept_out = {*asked.exclude} - {source.variants}  # by which variants are found
+    free = [name for name in columns if name not in roles.values() and name not in kept_out]
     usable = [name for name in free if payload_type(types[name]) is not None]
     left_out = {name: f"it holds {types[name]}" for name in free if payload_type(types[name]) is None}
     for key, listed in (("exclude", asked.exclude), ("lists", asked.lists), ("attributes", asked.attributes or ())):
@@ -61,8 +64,10 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
             raise DataError(f"catalog.toml: items.lists names {column!r}, the {role} column", "take it off the list")
     when = columns_of(named, source, [name for name in usable if name not in asked.lists])
     if asked.attributes is None:
-        reasons = _default_attributes(source, [name for name in usable if name not in when.values()], roles, asked)
+        product = settings.items.item_id if asked.level == "variant" else None
         left_out |= dict.fromkeys(when.values(), "it says from when the item may be shown")
+        left_out |= {name: "it has ids" for name in (source.variants, product) if name in usable}
+        reasons = _default_attributes(source, [name for name in usable if name not in left_out], roles, asked)
         attributes = tuple(name for name, reason in reasons.items() if reason is None)
         left_out |= {name: reason for name, reason in reasons.items() if reason is not None}
     else:
@@ -81,6 +86,7 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
         left_out=left_out,
         doubtful={name: reason for name, reason in source.doubtful.items() if name in usable},
         availability=when,
+        variants=source.variants,
     )
 
 

@@ -35,6 +35,8 @@ class ItemSettings(FileSettings):
     """``[items]``: the items file and its columns; what is not named goes by its well-known name."""
 
     item_id: str | None = Field(None, description="the id")
+    variant_id: str | None = Field(None, description="the id of a variant, where a product has a row for each")
+    level: Literal["product", "variant"] = Field("product", description="what is an item, where there are variants")
     title: str | None = Field(None, description="the title")
     description: str | None = Field(None, description="the long text")
     image: str | None = Field(None, description="path of the photo, relative to the catalogue or to images")
@@ -66,7 +68,10 @@ class InteractionSettings(FileSettings):
     position: str | None = Field(None, description="order among a user's interactions of one time")
     weight: str | None = Field(None, description="how much an interaction counts, a positive number")
     event: str | None = Field(None, description="the kind of event; two kinds at one time are no duplicates")
-    order_id: str | None = Field(None, description="the order, in files that are appended as events")
+    order_id: str | None = Field(None, description="the order; its rows have blank values as the first one has them")
+    status: str | None = Field(None, description="the status of the order or its line")
+    exclude_status: tuple[str, ...] = Field((), description="values of status that are no purchases")
+    cancelled_at: str | None = Field(None, description="when an order was cancelled; with a value it is no purchase")
     quantity: str | None = Field(None, description="pieces, in files that are appended as events")
     price: str | None = Field(None, description="price of a piece, in files that are appended as events")
     value: str | None = Field(None, description="money of the row, in files that are appended as events")
@@ -129,7 +134,8 @@ class CatalogueSpec(Settings):
     """What the columns of a catalogue mean; ``left_out`` says why each payload column that is no attribute is none.
 
     ``doubtful`` has the columns of numbers that can be read in two ways, and why; they are kept as words.
-    ``availability`` has the columns that say from when an item may be shown, by role.
+    ``availability`` has the columns that say from when an item may be shown, by role; ``variants`` is the column with
+    the ids of an item's variants.
     """
 
     items: ItemColumns
@@ -140,3 +146,4 @@ class CatalogueSpec(Settings):
     left_out: dict[str, str] = Field(default_factory=dict)
     doubtful: dict[str, str] = Field(default_factory=dict)
     availability: dict[str, str] = Field(default_factory=dict)
+    variants: str | None = None

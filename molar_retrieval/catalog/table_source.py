@@ -23,6 +23,8 @@ class TableSource(ABC):
     untyped: bool = False
     """Whether all values are words, so that reading them as written spares a pass to find out their types."""
     total: int | None = None
+    variants: str | None = None
+    """The column with the ids of an item's variants."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

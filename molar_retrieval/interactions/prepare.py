@@ -161,7 +161,7 @@ def _write(
     joined = None
     if state is not None:
         every = {**DEFAULT, **kinds.weights} if choose else kinds.weights
-        joined = with_events(file.log, file.kinds, people.to_pylist(), catalogue.ids, state, every, zone, suppressed)
+        joined = with_events(file.log, file.kinds, people.to_pylist(), catalogue.lookup, state, every, zone, suppressed)
     if joined is not None and state is not None and (len(joined.happened) or file.log is not None):
         if choose is not None:
             kinds = replace(_choice(joined, catalogue.ids, choose, source.kept) or kinds, at=state.last)
@@ -224,7 +224,7 @@ def _read_file(source: _Source, settings: CatalogueSettings, rejects: Rejects, p
     times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
     where = catalogue.manifest.settings.get("where")
     reader = LogReader(
-        table, columns, catalogue.ids, times, rejects, chosen=where is not None, suppressed=source.suppressed
+        table, columns, catalogue.lookup, times, rejects, chosen=where is not None, suppressed=source.suppressed
     )
     progress.start("reading the interactions", table.total)
     raw, user_ids = reader.read(progress)
@@ -263,4 +263,9 @@ def _sources(folder: Path, workspace: Workspace, suppressed: SuppressedPeople) -
         "rules": READING,
         "files": file_stamps(folder, [FILE_NAME, *names]),
         "items": None if catalogue is None else catalogue.facts["ids"],
+        **(
+            {}
+            if catalogue is None or "variants" not in catalogue.facts
+            else {"variants": catalogue.facts["variant_ids"]}
+        ),
     }

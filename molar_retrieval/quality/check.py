@@ -159,7 +159,7 @@ class _CatalogueCheck:
         with self._stage("personal"):
             check_personal_data(self.folder, spec, self.found, self.progress)
         with self._stage("log"):
-            ids, part = catalogue.ids, self.part is not None
+            ids, part = catalogue.lookup, self.part is not None
             suppressed = SuppressedPeople.of(self.workspace.root)
             log = check_log(self.folder, spec, ids, self.found, self.progress, part=part, suppressed=suppressed)
         self.unusable += [finding.detail for kind in _STOPS for finding in self.found.examples(kind)]

@@ -269,7 +269,7 @@ def _prices(workspace: Workspace) -> ItemPrices | None:
         return None
     catalogue = Catalogue(*live)
     prices = catalogue_prices(catalogue)
-    return None if prices is None else ItemPrices(catalogue.ids, prices)
+    return None if prices is None else ItemPrices(catalogue.lookup, prices)
 
 
 def _generations(workspace: Workspace) -> set[str]:

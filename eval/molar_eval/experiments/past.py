@@ -95,7 +95,7 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
         weights = {PURCHASE: 1.0}
         joined = None
         if state is not None:
-            joined = with_events(raw, kinds, keys, catalogue.ids, state, weights, zone, suppressed)
+            joined = with_events(raw, kinds, keys, catalogue.lookup, state, weights, zone, suppressed)
         if joined is None:
             happened = None if raw is None else Happened.of_raw(raw, kinds)
         else:
@@ -180,7 +180,7 @@ def _read(
     times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
     with TemporaryDirectory(prefix="molar-") as folder, Rejects(Path(folder) / FILE_NAME) as rejects:
         chosen = catalogue.manifest.settings.get("where") is not None
-        reader = _PricedReader(source, read, catalogue.ids, times, rejects, chosen=chosen, suppressed=suppressed)
+        reader = _PricedReader(source, read, catalogue.lookup, times, rejects, chosen=chosen, suppressed=suppressed)
         progress.start("reading the interactions", source.total)
         raw, ids = reader.read(progress)
         progress.finish()

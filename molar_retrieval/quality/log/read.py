@@ -13,6 +13,7 @@ from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import RowChecks, Rows
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import shown
+from molar_retrieval.catalog.variants import of_items
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
 from molar_retrieval.interactions.read import NOT_POSITIVE, WEIGHT_OUTSIDE, Codes, LogBatches
@@ -83,21 +84,21 @@ class RawReader(LogBatches):
         super().__init__(source, columns, times, BrokenRows(found), suppressed)
         self._found = found
         self._codes = Codes(items.array.to_pylist())
-        self._known = len(items)
+        self._catalogue = items
 
     def read(self, progress: Progress) -> ReadLog:
         """All rows."""
         parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
         for rows, values in self.batches(progress):
             values["number"] = rows.numbers.astype(np.uint32)
-            values["item"] = self._codes.encode(rows.batch[self._columns.item_id])
+            values["item"] = self._codes.encode(of_items(rows.batch[self._columns.item_id], self._catalogue))
             values.pop("weight", None)  # it was checked
             for name, array in values.items():
                 parts[name].append(array)
         none: dict[str, Any] = {name: np.zeros(0, np.int32) for name in ("user", "item", "number")}
         log = LogRows(**(none | {name: np.concatenate(parts.pop(name)) for name in list(parts)}))
         count = self.rows + self._found.counts[BROKEN_ROW]
-        unknown = list(self._codes.rows)[self._known :]
+        unknown = list(self._codes.rows)[len(self._catalogue) :]
         return ReadLog(log, list(self._users.rows), unknown, count, self._times.read_as, self.dates)
 
     def _items(self, ids: pa.Array, checks: RowChecks) -> None:

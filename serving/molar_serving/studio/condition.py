@@ -181,7 +181,7 @@ def _known(service: "Service", item_ids: list[str]) -> set[str]:
     live = service.workspace["catalogue"].live
     if live is None:
         return set()
-    rows = Catalogue(*live).ids.rows(item_ids)
+    rows = Catalogue(*live).rows(item_ids)
     return {item_id for item_id, row in zip(item_ids, rows.tolist(), strict=True) if row >= 0}
 
 
