@@ -288,8 +288,9 @@ def publish(
     The workspace's ``generations`` are locked meanwhile. ``spec`` has a vector ``aligned``; items come in ascending
     order of rows 0, 1, …, each user once. ``popular`` are item rows with their counts, most popular first, of which
     1000 are kept; ``parts``, ``sparse_parts`` and ``places`` are those of :class:`Generation`, ``inputs`` fingerprints
-    by kind of what it was made from; ``extras`` is what the table holds beside the items' vectors, and ``encoder`` the
-    alignment by which sessions are read, without which they cannot be; ``variants`` says of which item each is. So many older generations as ``keep`` says
+    by kind of what it was made from; ``extras`` is what the table holds beside the items' vectors, ``variants`` says of
+    which item each variant is, and ``encoder`` is the alignment by which sessions are read, without which they cannot
+    be. So many older generations as ``keep`` says
     stay. ``confirm`` is called before it becomes the live one, and raises if its inputs are not what they were.
     ``unfinished`` are folders of the store in which earlier runs left what items or users are made of.
 

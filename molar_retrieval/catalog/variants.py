@@ -179,7 +179,7 @@ class VariantReader(TableSource):
 
     @staticmethod
     def _starts(ids: pa.Array) -> Places:
-        places = np.maximum.accumulate(np.where(_present(ids), np.arange(len(ids)), -1))
+        places = np.maximum.accumulate(np.where(present_values(ids), np.arange(len(ids)), -1))
         filled = ids.take(pa.array(places, mask=places < 0)).dictionary_encode()
         codes = np.asarray(filled.indices.fill_null(-1))
         return np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
@@ -235,14 +235,14 @@ class FilledReader(VariantReader):
         own = {self._product, *kinds} - {self._variant}
         columns = {name: rows.batch[name].take(self._filled(rows.batch[name], starts, owner)) for name in own}
         columns[self._product] = rows.batch[self._product].take(pa.array(starts[owner]))
-        kept = _present(rows.batch[self._variant])
+        kept = present_values(rows.batch[self._variant])
         kept[starts] |= ~np.logical_or.reduceat(kept, starts)  # a product without any variant is to be told
         filled = rows.with_columns(columns).where(kept)
         return Rows(filled.numbers, filled.batch.select(list(kinds)))
 
     def _filled(self, array: pa.Array, starts: Places, owner: Places) -> pa.Array:
         """The place of the value of each row."""
-        there = _present(array)
+        there = present_values(array)
         alone = there[starts] & (np.add.reduceat(there.astype(np.int64), starts) == 1)
         return pa.array(np.where(alone[owner], starts[owner], np.arange(len(array))))
 
@@ -250,7 +250,7 @@ class FilledReader(VariantReader):
 _BY_LEVEL: Mapping[str, type[VariantReader]] = {"product": VariantReader, "variant": FilledReader}
 
 
-def _present(array: pa.Array) -> Mask:
+def present_values(array: pa.Array) -> Mask:
     """Which values are there and not blank."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -261,7 +261,7 @@ def _present(array: pa.Array) -> Mask:
 
 def _first(array: pa.Array, starts: Places) -> pa.Array:
     """The place of the first value of each product; null where it has none."""
-    places = np.minimum.reduceat(np.where(_present(array), np.arange(len(array)), len(array)), starts)
+    places = np.minimum.reduceat(np.where(present_values(array), np.arange(len(array)), len(array)), starts)
     return pa.array(places, mask=places == len(array))
 
 

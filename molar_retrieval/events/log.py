@@ -76,6 +76,7 @@ class Appended:
         refused: Events that were not taken.
         refusals: The first 1,000 of these, by row.
         left_out: Events of people who are forgotten or object: taken, and not kept.
+        excluded: Rows of an order file that are no purchases by their status: not taken, and no fault.
         seq: The number of the last line of the log; those of the accepted events are at most that.
     """
 
@@ -85,6 +86,7 @@ class Appended:
     refusals: list[Refusal] = field(default_factory=list)
     seq: int = 0
     left_out: int = 0
+    excluded: int = 0
 
     def refuse(self, row: int, name: str, problem: str, remedy: str) -> None:
         """Count an event that is not taken, and name it."""

@@ -23,6 +23,9 @@ class LogColumns:
     position: str | None = None
     weight: str | None = None
     event: str | None = None
+    order_id: str | None = None
+    status: str | None = None
+    cancelled_at: str | None = None
 
     def all(self) -> list[str]:
         """The columns to read, each once."""
@@ -36,6 +39,9 @@ _KNOWN = {
     "position": names.POSITION,
     "weight": names.WEIGHT,
     "event": names.EVENT,
+    "order_id": (),
+    "status": (),
+    "cancelled_at": (),
 }
 
 

@@ -32,6 +32,7 @@ from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import KINDS, field_of, kind_named
 from molar_retrieval.events.log import Appended
+from molar_retrieval.interactions.order_status import OrderStatus
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.times import TimeParser, impossible
 
@@ -48,6 +49,8 @@ _KNOWN = {
     "quantity": well_known.QUANTITY,
     "price": well_known.PRICE,
     "value": ("value",),
+    "status": (),
+    "cancelled_at": (),
 }
 _AS_CALLED = ("session_id", "request_id", "list_id", "arm")
 """Fields of events that are read where a column has their name; ``catalog.toml`` does not name them."""
@@ -229,8 +232,11 @@ class OrderLines:
         columns = list(dict.fromkeys([*self._columns.values(), *self._more.values()]))
         typed = {self._columns["timestamp"], *(self._columns.get(role) for role in _NUMBERS)}
         texts = columns if self._source.untyped else [name for name in columns if name not in typed]
-        for rows in self._source.batches(columns, _BATCH, rejects, texts):
-            yield from self._of_batch(rows, report)
+        status = OrderStatus(self._settings.interactions, self._columns)
+        for rows in status.filled(self._source.batches(columns, _BATCH, rejects, texts)):
+            yield from self._of_batch(status.purchases(rows), report)
+        if report is not None:
+            report.excluded = status.excluded.total()
 
     def _of_batch(self, rows: Rows, report: Appended | None) -> Iterator[_Line]:
         batch, columns = rows.batch, self._columns

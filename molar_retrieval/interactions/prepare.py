@@ -24,6 +24,7 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
 from molar_retrieval.interactions.events import EventCounts, Joined, are_days, with_events
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.order_status import OrderStatus, excluded_in_words
 from molar_retrieval.interactions.people import check_users
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.raw import RawLog, ordered, without_duplicates
@@ -224,11 +225,22 @@ def _read_file(source: _Source, settings: CatalogueSettings, rejects: Rejects, p
     times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
     where = catalogue.manifest.settings.get("where")
     reader = LogReader(
-        table, columns, catalogue.lookup, times, rejects, chosen=where is not None, suppressed=source.suppressed
+        table,
+        columns,
+        catalogue.lookup,
+        times,
+        rejects,
+        chosen=where is not None,
+        suppressed=source.suppressed,
+        orders=OrderStatus(asked, vars(columns)),
     )
     progress.start("reading the interactions", table.total)
     raw, user_ids = reader.read(progress)
     progress.finish()
+    excluded = reader.orders.excluded.total()
+    if not len(raw) and excluded and excluded + rejects.total >= reader.rows:
+        words = f"{path}: no row is a purchase; {excluded_in_words(dict(reader.orders.excluded))}"
+        raise DataError(words, "check [interactions] exclude_status and cancelled_at in catalog.toml")
     if not len(raw) and reader.others:
         raise DataError(f"no interaction in {path} is with an item where {where}", "choose by another condition")
     if not len(raw):
@@ -236,7 +248,7 @@ def _read_file(source: _Source, settings: CatalogueSettings, rejects: Rejects, p
         raise rejects.unusable(path, reader.rows, nothing="put at least one interaction into it", remedy=remedy)
     source.kept.require_times(raw.micros is not None and reader.dates, path.name)
     count, log = len(raw), without_duplicates(ordered(raw))
-    facts = {"columns": vars(columns), "times": times.read_as, "others": reader.others}
+    facts = {"columns": vars(columns), "times": times.read_as, "others": reader.others, **reader.orders.facts}
     facts["days"] = log.micros is not None and are_days(log.micros, asked.time_zone)
     return _File(log, user_ids, reader.kinds, reader.rows, count - len(log), facts)
 
@@ -249,6 +261,8 @@ def _summary(facts: dict[str, Any]) -> str:
         words += f"; {facts['others']:,} with items that are not chosen"
     if (kept := facts.get("kept")) and kept["too_old"]:
         words += f"; {kept['too_old']:,} older than {kept['days']:,} days left out"
+    if facts.get("excluded"):
+        words += f"; {excluded_in_words(facts['excluded'])}"
     if facts["duplicates"]:
         words += f"; {facts['duplicates']:,} duplicates dropped"
     return words + in_words(facts)
@@ -259,13 +273,16 @@ def _sources(folder: Path, workspace: Workspace, suppressed: SuppressedPeople) -
     names = [str(path.relative_to(folder)) for path in (log, users) if path is not None]
     catalogue = workspace["catalogue"].manifest
     left_out = {"suppressed": suppressed.digest} if suppressed else {}
-    return left_out | {
-        "rules": READING,
-        "files": file_stamps(folder, [FILE_NAME, *names]),
-        "items": None if catalogue is None else catalogue.facts["ids"],
-        **(
+    return (
+        left_out
+        | {
+            "rules": READING,
+            "files": file_stamps(folder, [FILE_NAME, *names]),
+            "items": None if catalogue is None else catalogue.facts["ids"],
+        }
+        | (
             {}
             if catalogue is None or "variants" not in catalogue.facts
             else {"variants": catalogue.facts["variant_ids"]}
-        ),
-    }
+        )
+    )

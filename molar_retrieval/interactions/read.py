@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 from molar_retrieval.catalog.numbers import WRITTEN, as_doubles, decimal_commas
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Mask, RowChecks, Rows
+from molar_retrieval.catalog.spec import InteractionSettings
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import as_written, doubles, is_string
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
 from molar_retrieval.interactions.log import counts
+from molar_retrieval.interactions.order_status import OrderStatus
 from molar_retrieval.interactions.raw import RawLog
 from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import EARLIEST, TimeParser, impossible, written
@@ -48,7 +50,8 @@ def left_out(
 class LogBatches(ABC):
     """Reads one interactions file batch by batch and looks at every row; ``rows`` are read so far.
 
-    Rows of ``suppressed`` people are as if they were not there, but for the numbers of the others.
+    Rows of ``suppressed`` people are as if they were not there, but for the numbers of the others. Of rows that are no
+    purchases by their ``orders`` only the number is known.
     """
 
     def __init__(
@@ -58,8 +61,10 @@ class LogBatches(ABC):
         times: TimeParser,
         rejects: Rejects,
         suppressed: SuppressedPeople = NOBODY,
+        orders: OrderStatus | None = None,
     ) -> None:
         self.rows = 0
+        self.orders = orders or OrderStatus(InteractionSettings(), {})
         self._source, self._columns, self._times, self._rejects = source, columns, times, rejects
         self._users, self._events = Codes(), Codes()
         self._commas, self._thousands = source.decimal == ",", False  # what the weights so far have
@@ -74,9 +79,10 @@ class LogBatches(ABC):
         if (when := columns.timestamp) is not None:
             again = [when] if self._source.untyped else []
             self._times.look_through(lambda: (r.batch[when] for r in self._source.batches([when], BATCH, None, again)))
-        for every in self._source.batches(columns.all(), BATCH, self._rejects, written):
+        for every in self.orders.filled(self._source.batches(columns.all(), BATCH, self._rejects, written)):
             gone = left_out(every.batch, columns.user_id, columns.timestamp, self._times, self._suppressed)
-            rows = every.where(~gone)
+            there = every.where(~gone)
+            rows = self.orders.purchases(there)
             checks = RowChecks(len(rows))
             values = self._values(rows, checks)
             self._report(rows, checks)
@@ -88,7 +94,7 @@ class LogBatches(ABC):
             if columns.event is not None:
                 values["event"] = self._events.encode(as_written(good.batch[columns.event]).fill_null(""))
             yield good, values
-            self.rows += len(rows)
+            self.rows += len(there)
             progress.advance(len(every))
             pa.default_memory_pool().release_unused()  # the allocator keeps what a batch leaves
 
@@ -164,8 +170,9 @@ class LogReader(LogBatches):
         *,
         chosen: bool = False,
         suppressed: SuppressedPeople = NOBODY,
+        orders: OrderStatus | None = None,
     ) -> None:
-        super().__init__(source, columns, times, rejects, suppressed)
+        super().__init__(source, columns, times, rejects, suppressed, orders)
         self.others = 0
         self._now = time.time()
         self._known, self._chosen = items, chosen

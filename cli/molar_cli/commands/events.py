@@ -38,9 +38,9 @@ def append(
     report = run.shop().events.append(sys.stdin.buffer if file == "-" else Path(file))
     if not run.document(report.to_dict()):
         left_out = f", {report.left_out:,} not kept: their people are forgotten or object" if report.left_out else ""
-        run.console.line(
-            f"{report.accepted:,} accepted, {report.repeated:,} repeated, {report.refused:,} refused{left_out}"
-        )
+        excluded = f", {report.excluded:,} excluded by status" if report.excluded else ""
+        counts = f"{report.accepted:,} accepted, {report.repeated:,} repeated, {report.refused:,} refused"
+        run.console.line(f"{counts}{excluded}{left_out}")
         named = report.refusals[:_SHOWN]
         where = "" if file == "-" else f"{Path(file).name}, "
         run.console.note(*(f"{where}row {one.row}, {one.field}: {one.problem}; {one.remedy}" for one in named))

@@ -26,6 +26,7 @@ from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.interactions.columns import LogColumns, log_columns
 from molar_retrieval.interactions.events import Happened, with_events
+from molar_retrieval.interactions.order_status import OrderStatus
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.raw import RawLog, ordered, repetitions
 from molar_retrieval.interactions.read import Codes, LogReader, as_floats
@@ -180,7 +181,10 @@ def _read(
     times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
     with TemporaryDirectory(prefix="molar-") as folder, Rejects(Path(folder) / FILE_NAME) as rejects:
         chosen = catalogue.manifest.settings.get("where") is not None
-        reader = _PricedReader(source, read, catalogue.lookup, times, rejects, chosen=chosen, suppressed=suppressed)
+        orders = OrderStatus(asked, vars(named))
+        reader = _PricedReader(
+            source, read, catalogue.lookup, times, rejects, chosen=chosen, suppressed=suppressed, orders=orders
+        )
         progress.start("reading the interactions", source.total)
         raw, ids = reader.read(progress)
         progress.finish()

@@ -11,6 +11,7 @@ from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
+from molar_retrieval.interactions.order_status import OrderStatus
 from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser, written
 from molar_retrieval.progress import SILENT, Progress
@@ -50,7 +51,8 @@ def check_log(
             asked = spec.interactions
             times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
             progress.start("reading the log", source.total)
-            read = RawReader(source, columns, items, times, found, suppressed).read(progress)
+            orders = OrderStatus(asked, vars(columns))
+            read = RawReader(source, columns, items, times, found, suppressed, orders).read(progress)
             progress.finish()
             first, file = read.log.first_rows(len(read.users)), source.path.name
             checked = _LogCheck(file, items, read, first, found, part=part)

@@ -16,6 +16,7 @@ from molar_retrieval.catalog.values import shown
 from molar_retrieval.catalog.variants import of_items
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
+from molar_retrieval.interactions.order_status import OrderStatus
 from molar_retrieval.interactions.read import NOT_POSITIVE, WEIGHT_OUTSIDE, Codes, LogBatches
 from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
@@ -80,8 +81,9 @@ class RawReader(LogBatches):
         times: TimeParser,
         found: Collector,
         suppressed: SuppressedPeople = NOBODY,
+        orders: OrderStatus | None = None,
     ) -> None:
-        super().__init__(source, columns, times, BrokenRows(found), suppressed)
+        super().__init__(source, columns, times, BrokenRows(found), suppressed, orders)
         self._found = found
         self._codes = Codes(items.array.to_pylist())
         self._catalogue = items
