@@ -1,7 +1,7 @@
 """From somebody's own tables to a shop: what they mean is proposed, shown and written down."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,6 +55,7 @@ class Initial:
                 for table in found.tables
             ],
             "language": found.language,
+            "variants": None if found.variants is None else asdict(found.variants),
             "in_vectors": list(self.preview.attributes),
             "kept": self.preview.kept,
             "items": self.preview.items,
@@ -83,6 +84,7 @@ def init(
     time_format: str | None = None,
     time_zone: str | None = None,
     language: str | None = None,
+    level: Literal["product", "variant"] | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     workspace: str | Path | None = None,
@@ -102,6 +104,7 @@ def init(
         time_format: The ``strptime`` format of the purchases' times.
         time_zone: The zone of times that name none: ``Europe/Berlin``.
         language: Of the texts, as in BCP 47.
+        level: What is recommended where products have variants; None: products.
         overwrite: Replace a ``catalog.toml`` that says something else.
         dry_run: Write nothing.
         workspace: Where all that molar makes goes; None: as :func:`molar.open`.
@@ -117,7 +120,7 @@ def init(
     from molar_retrieval.proposal.questions import refuse
     from molar_retrieval.proposal.written import text_of, write
 
-    said = Said(columns or {}, decimal, time_format, time_zone, language)
+    said = Said(columns or {}, decimal, time_format, time_zone, language, level)
     given = {"items": items, "interactions": interactions, "users": users}
     named: dict[Stem, Path] = {stem: Path(path) for stem, path in given.items() if path is not None}  # type: ignore[misc]
     found = propose(_paths(files), named, said, refuse if ask is None else ask)

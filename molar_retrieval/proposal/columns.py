@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.proposal.tables import SampledColumn, SampledTable
-from molar_retrieval.proposal.vocabulary import told_by_name
+from molar_retrieval.proposal.vocabulary import name_score, says
 
 SURE = 0.45  # what a name tells from which it is believed
 JOINED = 0.5  # share of a column's values that must be in the other table's before it counts as a reference
@@ -27,7 +29,9 @@ _RIVALS: tuple[str, ...] = (
     "title",
     "description",
 )
-_RIVALS += ("stock", "available_from", "active")
+_RIVALS += ("stock", "available_from", "active", "cancelled_at")
+_ROWS_OF_A_PRODUCT, _OPTIONS, _DIFFERENT = 1.15, 500, 0.02  # rows of a product; values of an option; products with some
+_FEW_WORDS = 50  # values of a status
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def item_pairs(items: SampledTable, log: SampledTable) -> list[tuple[Candidate, 
 
 
 def _pair(own: SampledColumn, reference: SampledColumn) -> tuple[Candidate, Candidate]:
-    names = told_by_name(own.name, "item_id"), told_by_name(reference.name, "item_id")
+    names = name_score(own.name, "item_id"), name_score(reference.name, "item_id")
     within = contained(reference, own)
     joined = within * min(1.0, len(reference.distinct) / _FEW)
     believed = min(names) >= SURE or (joined >= JOINED and len(reference.distinct) >= _FEW)
@@ -71,10 +75,99 @@ def _can_be_id(column: SampledColumn) -> bool:
     return bool(fits and column.times is None and column.photos < 0.5)
 
 
+def products(items: SampledTable, variant: SampledColumn) -> list[Candidate]:
+    """Columns that could name the product of which each row is a variant, the best first.
+
+    The rows of a product follow each other, and repeat its title or leave it blank.
+    """
+    if variant.unique < 1 or variant.addresses >= 0.5:
+        return []
+    found = []
+    titles = texts(items, "title", [variant.name])
+    for column in items.columns:
+        if column.name in (variant.name, *(one.name for one in titles[:1])) or not _names_products(column):
+            continue
+        starts = run_starts(column.values)
+        runs = len(starts)
+        repeats = items.rows >= _ROWS_OF_A_PRODUCT * runs and len(column.distinct) == runs
+        if repeats and titles and _constant(items[titles[0].name].values, starts).all():
+            name = max(name_score(column.name, role) for role in ("product_id", "item_id"))
+            why = f"{items.rows:,} rows are of {runs:,} products"
+            found.append(Candidate(column.name, name + runs / items.rows, why, True))
+    return _ordered(found)
+
+
+def options(items: SampledTable, product: SampledColumn, taken: Iterable[str]) -> list[str]:
+    """Columns by which the variants of a product differ, as size and colour."""
+    starts = run_starts(product.values)
+    found = []
+    for column in items.columns:
+        few = column.filled and len(column.distinct) <= _OPTIONS and column.length <= _LONG / 2
+        named = name_score(column.name, "option") >= SURE and not _rivals(column.name, "option")
+        plain = column.words >= 0.5 and not column.listed
+        if column.name not in taken and few and column.times is None and (named or plain):
+            differs = ~_constant(column.values, starts)
+            if differs.sum() >= max(1, _DIFFERENT * len(starts)):
+                found.append(column.name)
+    return found
+
+
+def run_starts(values: pa.Array) -> npt.NDArray[np.int64]:
+    """Where each run of equal values begins; a missing value continues the one before."""
+    codes = np.asarray(values.dictionary_encode().indices.fill_null(-1))
+    there = np.flatnonzero(codes >= 0)
+    new = np.append(True, codes[there][1:] != codes[there][:-1]) if len(there) else np.zeros(0, bool)
+    starts = there[new]
+    return np.concatenate([[0], starts[starts > 0]]).astype(np.int64)
+
+
+def _constant(values: pa.Array, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """In which runs there is one value at most."""
+    codes = np.asarray(values.dictionary_encode().indices.fill_null(-1)).astype(np.int64)
+    most = np.maximum.reduceat(codes, starts)
+    least = np.minimum.reduceat(np.where(codes < 0, np.iinfo(np.int64).max, codes), starts)
+    constant: npt.NDArray[np.bool_] = (most < 0) | (most == least)
+    return constant
+
+
+def _names_products(column: SampledColumn) -> bool:
+    short = column.filled and not column.listed and column.length <= _LONGEST_ID
+    return bool(short and column.times is None and column.photos < 0.5 and column.addresses < 0.5)
+
+
+def orders(log: SampledTable, user: str | None, taken: Iterable[str]) -> list[Candidate]:
+    """Columns that could name the order of a row: by name, else each whose rows name their user in the first one."""
+    found = named(log, "order", taken, lambda column: column.times is None)
+    if found or user is None or log[user].filled > (1 - _DIFFERENT) * log.rows:
+        return found
+    there = np.asarray(pc.is_valid(log[user].values))
+    for column in log.columns:
+        if column.name in taken or column.filled < log.rows or column.listed or column.times is not None:
+            continue
+        starts = run_starts(column.values)
+        if len(column.distinct) == len(starts) == there[starts].sum() and _constant(log[user].values, starts).all():
+            found.append(Candidate(column.name, len(starts), f"{user!r} is in its first row alone", True))
+    return _ordered(found)
+
+
+def statuses(log: SampledTable, taken: Iterable[str]) -> list[Candidate]:
+    """Columns that could have the status of orders, those first whose values say that some are cancelled."""
+    found = named(log, "status", taken, lambda column: len(column.distinct) <= _FEW_WORDS and column.words > 0.5)
+    ends = {one.name: any(says(value, "cancelled") for value in log[one.name].distinct.to_pylist()) for one in found}
+    return sorted(found, key=lambda one: (not ends[one.name], -one.score))
+
+
+def cancellations(log: SampledTable, taken: Iterable[str]) -> list[Candidate]:
+    """Columns that say when an order was cancelled; they may be empty so far."""
+    columns = [column for column in log.columns if column.name not in taken and _named(column, "cancelled_at")]
+    fits = [column for column in columns if not column.filled or column.times is not None]
+    return _ordered([Candidate(c.name, name_score(c.name, "cancelled_at"), "by its name", True) for c in fits])
+
+
 def item_ids(items: SampledTable) -> list[Candidate]:
     """Columns that could be the items' ids where there is no log, the best first."""
     found = [
-        Candidate(c.name, told_by_name(c.name, "item_id") + 0.5 * c.unique, _unique(c), _named(c, "item_id"))
+        Candidate(c.name, name_score(c.name, "item_id") + 0.5 * c.unique, _unique(c), _named(c, "item_id"))
         for c in items.columns
         if _can_be_id(c)
     ]
@@ -88,7 +181,7 @@ def user_ids(log: SampledTable, taken: Iterable[str], users: SampledTable | None
     for column in log.columns:
         if column.name in taken or column.times is not None or not column.filled or column.listed:
             continue
-        name, order = told_by_name(column.name, "user_id"), told_by_name(column.name, "order")
+        name, order = name_score(column.name, "user_id"), name_score(column.name, "order")
         joined = max((contained(column, key) for key in keys), default=0.0) * min(1.0, len(column.distinct) / _FEW)
         repeated = (1 - column.unique) * min(1.0, len(column.distinct) / _FEW) if column.length <= _LONGEST_ID else 0.0
         stands_in = 0.35 * order if name < SURE else 0.0
@@ -105,7 +198,7 @@ def key_of(users: SampledTable, in_log: SampledColumn | None) -> list[Candidate]
     found = []
     for column in users.columns:
         if _can_be_id(column):
-            name = max(told_by_name(column.name, "user_id"), 0.6 * (column.name.strip().lower() == "id"))
+            name = max(name_score(column.name, "user_id"), 0.6 * (column.name.strip().lower() == "id"))
             joined = 0.0 if in_log is None else contained(in_log, column)
             sure = name >= SURE or joined >= JOINED
             found.append(Candidate(column.name, name + 0.5 * column.unique + joined, _unique(column), sure))
@@ -119,7 +212,7 @@ def moments(log: SampledTable, taken: Iterable[str]) -> list[Candidate]:
         times = column.times
         if times is None or column.name in taken:
             continue
-        named = told_by_name(column.name, "timestamp")
+        named = name_score(column.name, "timestamp")
         if times.zone and column.numbers > 0.9 and named < SURE and not column.name.lower().endswith("at"):
             continue  # large numbers may be anything
         score = named + 0.2 * times.clock + 0.3 * column.filled / max(len(column.values), 1) - 0.01 * place
@@ -133,7 +226,7 @@ def texts(items: SampledTable, role: str, taken: Iterable[str]) -> list[Candidat
     for column in items.columns:
         if column.name in taken or column.words < 0.5 or column.numbers > 0.5 or column.separated > 0.3:
             continue
-        name = told_by_name(column.name, role)
+        name = name_score(column.name, role)
         fit = _as_title(column) if role == "title" else min(1.0, column.length / (4 * _LONG)) * (column.length > _LONG)
         score = name + 0.5 * fit - 0.5 * _rivals(column.name, role)
         found.append(Candidate(column.name, score, f"{column.length:.0f} characters on average", _named(column, role)))
@@ -149,10 +242,10 @@ def photos(items: SampledTable, taken: Iterable[str]) -> list[Candidate]:
     """Columns that name photos, the best first; those with web addresses are among them."""
     found = []
     for column in items.columns:
-        seen = max(column.photos, column.addresses if told_by_name(column.name, "image") >= SURE else 0.0)
+        seen = max(column.photos, column.addresses if name_score(column.name, "image") >= SURE else 0.0)
         if column.name not in taken and seen >= 0.5:
             why = f"such as {column.distinct[0].as_py()}"
-            found.append(Candidate(column.name, told_by_name(column.name, "image") + seen, why, True))
+            found.append(Candidate(column.name, name_score(column.name, "image") + seen, why, True))
     return _ordered(found)
 
 
@@ -161,7 +254,7 @@ def named(
 ) -> list[Candidate]:
     """Columns that are called as a role and hold what fits it, the best first."""
     found = [
-        Candidate(column.name, told_by_name(column.name, role), "by its name", True)
+        Candidate(column.name, name_score(column.name, role), "by its name", True)
         for column in table.columns
         if column.name not in taken and column.filled and _named(column, role) and fits(column)
     ]
@@ -186,12 +279,12 @@ def clear(found: list[Candidate]) -> bool:
 def _rivals(name: str, role: str) -> float:
     """What a name tells of other roles, as far as it tells less of this one; an order may stand for its user."""
     own = (role, "order") if role == "user_id" else (role,)
-    others = max(told_by_name(name, rival) for rival in _RIVALS if rival not in own)
-    return max(0.0, others - told_by_name(name, role))
+    others = max(name_score(name, rival) for rival in _RIVALS if rival not in own)
+    return max(0.0, others - name_score(name, role))
 
 
 def _named(column: SampledColumn, role: str) -> bool:
-    return told_by_name(column.name, role) >= SURE and not _rivals(column.name, role)
+    return name_score(column.name, role) >= SURE and not _rivals(column.name, role)
 
 
 def _unique(column: SampledColumn) -> str:

@@ -9,7 +9,7 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.proposal.columns import contained, item_pairs, moments
 from molar_retrieval.proposal.questions import Ask, Question
 from molar_retrieval.proposal.tables import SampledTable
-from molar_retrieval.proposal.vocabulary import told_by_file, told_by_name
+from molar_retrieval.proposal.vocabulary import name_score, told_by_file
 
 STEMS: tuple[Stem, ...] = ("items", "interactions", "users")
 _LEAD = 0.4  # by how much the best reading of all files must be ahead of the next one
@@ -85,7 +85,7 @@ def _score(reading: Mapping[Stem, SampledTable]) -> float:
     if users is not None and log is not None:
         score += max(
             (
-                contained(own, key) + told_by_name(own.name, "user_id")
+                contained(own, key) + name_score(own.name, "user_id")
                 for own in log.columns
                 for key in users.columns
                 if own.times is None and key.unique > 0.9
@@ -97,7 +97,7 @@ def _score(reading: Mapping[Stem, SampledTable]) -> float:
 
 def _kind(table: SampledTable, stem: Stem) -> float:
     """How much a table by itself looks like the one of a kind."""
-    score = sum(weight * max(told_by_name(name, role) for name in table.names) for role, weight in _NAMES[stem].items())
+    score = sum(weight * max(name_score(name, role) for name in table.names) for role, weight in _NAMES[stem].items())
     timed = bool(moments(table, ()))
     rest = {"items": -0.5 * timed, "interactions": 1.0 if timed else -0.5, "users": 0.0}
     longest = max((column.length for column in table.columns if column.words > 0.5), default=0.0)

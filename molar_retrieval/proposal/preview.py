@@ -15,9 +15,11 @@ from molar_retrieval.catalog.resolve import items_source, resolve
 from molar_retrieval.catalog.sources import find_table
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import as_written
+from molar_retrieval.catalog.variants import ItemIds, of_items
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
+from molar_retrieval.interactions.order_status import OrderStatus
 from molar_retrieval.interactions.read import LogReader
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.progress import SILENT
@@ -75,12 +77,14 @@ def _log_rows(proposal: Proposal, item_id: str, title: str | None) -> list[dict[
     asked = settings.interactions
     columns = log_columns(asked, source, item_id)
     items = items_source(folder, settings)
-    ids = IdMap(pc.unique(pa.chunked_array(_column(items, item_id), pa.string()).drop_null()))
+    ids = _ids(items, item_id)
     times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
-    reader = LogReader(source, columns, ids, times, Rejects(Path()))
+    orders = OrderStatus(asked, vars(columns))
+    reader = LogReader(source, columns, ids, times, Rejects(Path()), orders=orders)
     shown: list[dict[str, Any]] = []
     for rows, values in reader.batches(SILENT):
-        users, taken = rows.batch[columns.user_id].to_pylist(), rows.batch[columns.item_id].to_pylist()
+        users = rows.batch[columns.user_id].to_pylist()
+        taken = of_items(rows.batch[columns.item_id], ids).to_pylist()
         for place in range(min(len(users), ROWS - len(shown))):
             row: dict[str, Any] = {"row": int(rows.numbers[place]), "user_id": users[place], "item_id": taken[place]}
             if columns.timestamp is not None:
@@ -97,8 +101,18 @@ def _log_rows(proposal: Proposal, item_id: str, title: str | None) -> list[dict[
     return [{**row, "title": titles.get(row["item_id"])} for row in shown]
 
 
-def _column(source: TableSource, name: str) -> list[pa.Array]:
-    return [rows.batch[name] for rows in source.batches([name], _BATCH, None, [name])]
+def _ids(source: TableSource, item_id: str) -> ItemIds:
+    """The ids of items and variants; of one that comes twice the first."""
+    rows: dict[str, int] = {}
+    variants: dict[str, int] = {}
+    columns = [item_id, *([] if source.variants is None else [source.variants])]
+    for read in source.batches(columns, _BATCH, None, [item_id]):
+        lists = [[]] * len(read) if source.variants is None else read.batch[source.variants].to_pylist()
+        for own, others in zip(read.batch[item_id].to_pylist(), lists, strict=True):
+            if own is not None:
+                row = rows.setdefault(own, len(rows))
+                variants.update((one, row) for one in others or () if one not in variants)
+    return ItemIds(IdMap(rows), list(variants), list(variants.values()))
 
 
 def _titles(source: TableSource, item_id: str, title: str | None, wanted: set[str]) -> dict[str, str]:

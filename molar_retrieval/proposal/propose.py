@@ -7,6 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
+
 from molar_retrieval import availability
 from molar_retrieval.catalog.sources import FORMATS, Stem
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
@@ -17,6 +20,7 @@ from molar_retrieval.proposal.files import STEMS, assigned, tables_of
 from molar_retrieval.proposal.moments import LEAST
 from molar_retrieval.proposal.questions import NONE, ROLES, Ask, Question, Said, refuse
 from molar_retrieval.proposal.tables import SampledColumn, SampledTable, sampled
+from molar_retrieval.proposal.vocabulary import says
 from molar_retrieval.settings import validated
 
 _ASKED, _LOOKED_AT = 8, 2_000  # columns to choose from; values of one
@@ -47,6 +51,15 @@ class ReadTable:
 
 
 @dataclass(frozen=True)
+class VariantCounts:
+    """How many products and variants there are, and how many products have no title."""
+
+    products: int
+    variants: int
+    untitled: int
+
+
+@dataclass(frozen=True)
 class Proposal:
     """What the tables mean.
 
@@ -57,6 +70,7 @@ class Proposal:
         findings: What is not understood, or not as it may be meant.
         language: Of the texts; None where they do not say one.
         settings: The sections as reading takes them.
+        variants: Products and variants of the rows that were looked at; None where no product has variants.
     """
 
     folder: Path
@@ -65,6 +79,7 @@ class Proposal:
     findings: tuple[str, ...]
     language: str | None
     settings: CatalogueSettings
+    variants: VariantCounts | None = None
 
 
 def propose(files: Sequence[Path], named: Mapping[Stem, Path], said: Said, ask: Ask = refuse) -> Proposal:
@@ -111,6 +126,7 @@ class _Reading:
         for table in self._tables.values():
             self._tell_rejects(table)
         self._join()
+        self._variants()
         items = self._tables["items"]
         for role in ("title", "description"):
             self._choose("items", role, columns.texts(items, role, self._taken("items")))
@@ -131,7 +147,8 @@ class _Reading:
             sections["text"] = {"language": language}
         settings = validated(CatalogueSettings, sections, "the proposal")
         tables = tuple(self._read(stem) for stem in STEMS if stem in self._tables)
-        return Proposal(self._folder, sections, tables, tuple(self.findings), language, settings)
+        counts = self._counts()
+        return Proposal(self._folder, sections, tables, tuple(self.findings), language, settings, counts)
 
     def _taken(self, stem: Stem) -> list[str]:
         return [one.name for one in self._meant[stem].values()]
@@ -149,7 +166,7 @@ class _Reading:
             self._choose("items", "item_id", columns.item_ids(items), needed=True)
             return
         pairs = columns.item_pairs(items, log)
-        own = self._named("items", "item_id")
+        own = self._named("items", "variant_id") or self._named("items", "item_id")
         theirs = self._named("interactions", "item_id")
         pairs = [p for p in pairs if own in (None, p[0].name) and theirs in (None, p[1].name)]
         if not pairs and own is not None and theirs is not None:
@@ -157,17 +174,67 @@ class _Reading:
         references = list({pair[1].name: pair[1] for pair in reversed(pairs)}.values())[::-1]
         keys = list({pair[0].name: pair[0] for pair in reversed(pairs)}.values())[::-1]
         self._choose("items", "item_id", keys, needed=True)
-        key = self._meant["items"]["item_id"].name
+        key = self._named("items", "variant_id") or self._meant["items"]["item_id"].name
         fitting = [pair[1] for pair in pairs if pair[0].name == key]
         self._choose("interactions", "item_id", fitting or references, needed=True)
         self._tell_join(items, log)
 
     def _tell_join(self, items: SampledTable, log: SampledTable) -> None:
-        key, reference = (self._meant[stem]["item_id"].name for stem in ("items", "interactions"))
+        key = self._named("items", "variant_id") or self._meant["items"]["item_id"].name
+        reference = self._meant["interactions"]["item_id"].name
         within = columns.contained(log[reference], items[key])
         if within < 0.8 and items.whole:
             words = f"only {within:.0%} of the items in {reference!r} of {log.path.name} are in {key!r} of"
             self.findings.append(f"{words} {items.path.name}: purchases of the others are left out")
+
+    def _variants(self) -> None:
+        """What is called an id so far may be that of a variant, with the id of its product in another column."""
+        items, said = self._tables["items"], self._named("items", "variant_id")
+        if said is None and self._named("items", "item_id") is None:
+            variant = self._meant["items"]["item_id"]
+            for found in columns.products(items, items[variant.name])[:1]:
+                self._meant["items"] |= {"item_id": found, "variant_id": variant}
+        elif said:
+            self._meant["items"]["variant_id"] = Candidate(said, 1.0, "as you said", True)
+        if "variant_id" in self._meant["items"]:
+            self._more["items"]["level"] = self._said.level
+        elif self._said.level is not None:
+            words = f"{items.path.name} has no variants that can be told"
+            raise SettingsError(words, "name both columns: --column items.item_id=… --column items.variant_id=…")
+
+    def _counts(self) -> VariantCounts | None:
+        items, meant = self._tables["items"], self._meant["items"]
+        if "variant_id" not in meant:
+            return None
+        starts = columns.run_starts(items[meant["item_id"].name].values)
+        untitled = len(starts)
+        if "title" in meant:
+            there = np.asarray(pc.is_valid(items[meant["title"].name].values))
+            untitled = int((~np.logical_or.reduceat(there, starts)).sum())
+        return VariantCounts(len(starts), len(items[meant["variant_id"].name].distinct), untitled)
+
+    @property
+    def _user(self) -> str | None:
+        found = self._meant["interactions"].get("user_id")
+        return None if found is None else found.name
+
+    def _status(self, log: SampledTable) -> None:
+        """The status of orders, and which of its values are no purchases."""
+        stem: Stem = "interactions"
+        self._choose(stem, "status", columns.statuses(log, self._taken(stem)))
+        self._choose(stem, "cancelled_at", columns.cancellations(log, self._taken(stem)))
+        status = self._meant[stem].get("status")
+        if status is None:
+            return
+        values = log[status.name].distinct.to_pylist()[:_KINDS]
+        excluded = [value for value in values if says(value, "cancelled")]
+        self._more[stem]["exclude_status"] = excluded or None
+        unknown = [repr(value) for value in values if value not in excluded and not says(value, "completed")]
+        if unknown:
+            words = (
+                f"{status.name!r} has values that are not known, and count as purchases: {', '.join(unknown[:_ASKED])}"
+            )
+            self.findings.append(f"{words}; exclude_status in {FILE_NAME} names those that do not")
 
     def _log(self, language: str | None) -> None:
         stem: Stem = "interactions"
@@ -188,7 +255,8 @@ class _Reading:
         self._choose(stem, "quantity", counts)
         returned = [one for one in counts if (log[one.name].lowest() or 0) <= 0]
         self._choose(stem, "weight", returned)
-        self._choose(stem, "order_id", columns.named(log, "order", self._taken(stem), lambda c: c.times is None))
+        self._choose(stem, "order_id", columns.orders(log, self._user, self._taken(stem)))
+        self._status(log)
         prices = columns.named(log, "price", self._taken(stem), lambda column: column.numbers > _MOSTLY)
         self._choose(stem, "price", prices)
         self._choose(stem, "value", [])
@@ -230,7 +298,8 @@ class _Reading:
             self.findings.append(f"the photos in {chosen.name!r} are web addresses, which molar does not fetch: {hint}")
             chosen = None
         by_id = chosen is None
-        column = items[self._meant["items"]["item_id"].name if chosen is None else chosen.name]
+        own = "variant_id" if self._said.level == "variant" else "item_id"
+        column = items[self._meant["items"][own].name if chosen is None else chosen.name]
         place, share = manners.photo_folder(self._folder, column, ids=by_id)
         if place not in (None, "images"):
             self._more["items"]["images"] = place
@@ -243,6 +312,9 @@ class _Reading:
         items = self._tables["items"]
         decimal = manners.decimal_of(items, language, self._said.decimal, self._ask)
         lists = manners.lists_of(items, self._taken("items"))
+        if "variant_id" in self._meant["items"] and self._said.level != "variant":
+            product = items[self._meant["items"]["item_id"].name]
+            lists += [one for one in columns.options(items, product, self._taken("items")) if one not in lists]
         self._more["items"] |= {"decimal": decimal, "lists": lists or None}
         for column in items.columns:
             if 0.5 <= column.numbers < 1 and column.name not in self._taken("items"):

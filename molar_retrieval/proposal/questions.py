@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from molar_retrieval.catalog.sources import Stem
 from molar_retrieval.errors import SettingsError, suggestion
 
 ROLES: Mapping[Stem, tuple[str, ...]] = {
-    "items": ("item_id", "title", "description", "image", "stock", "available_from", "active"),
+    "items": ("item_id", "variant_id", "title", "description", "image", "stock", "available_from", "active"),
     "interactions": (
         *("user_id", "item_id", "timestamp", "position", "weight", "event"),
-        *("order_id", "quantity", "price", "value"),
+        *("order_id", "status", "cancelled_at", "quantity", "price", "value"),
     ),
     "users": ("user_id",),
 }
@@ -53,6 +54,7 @@ class Said:
         time_format: The ``strptime`` format of the log's times.
         time_zone: The zone of times that name none.
         language: Of the texts.
+        level: What is an item where products have variants.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Said:
     time_format: str | None = None
     time_zone: str | None = None
     language: str | None = None
+    level: Literal["product", "variant"] | None = None
 
     def __post_init__(self) -> None:
         known = [*dict.fromkeys(role for roles in ROLES.values() for role in roles)]

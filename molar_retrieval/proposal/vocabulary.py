@@ -32,7 +32,19 @@ def folded(name: str) -> str:
 def _vocabulary() -> dict[str, Names]:
     read = tomllib.loads(_FILE.read_text("utf-8"))
     files = {f"files.{name}": lists for name, lists in read.pop("files").items()}
+    del read["values"]
     return {role: _places(lists) for role, lists in (read | files).items()}
+
+
+@cache
+def _values(meaning: str) -> frozenset[str]:
+    lists = tomllib.loads(_FILE.read_text("utf-8"))["values"][meaning]
+    return frozenset(folded(value) for listed in lists.values() for value in listed)
+
+
+def says(value: str, meaning: str) -> bool:
+    """Whether a status says that an order is ``cancelled``, or ``completed`` or on its way to be."""
+    return folded(value) in _values(meaning)
 
 
 def _places(lists: Mapping[str, list[str]]) -> Names:
@@ -44,7 +56,7 @@ def _places(lists: Mapping[str, list[str]]) -> Names:
 
 
 @lru_cache(maxsize=65_536)
-def told_by_name(name: str, role: str) -> float:
+def name_score(name: str, role: str) -> float:
     """How much a name says that a column is of a role, 0 … 1; 1: that is what it is called."""
     known, whole = _vocabulary()[role], folded(name)
     best = _EXACT * _rank(known[whole]) if whole in known else 0.0
@@ -60,7 +72,7 @@ def told_by_name(name: str, role: str) -> float:
 def told_by_file(stem: str, role: str) -> float:
     """How much the name of a file says that it holds the items, interactions or users, 0 … 1."""
     bare = re.sub(r"[\d_.-]+$", "", stem)
-    return max(told_by_name(stem, f"files.{role}"), told_by_name(bare, f"files.{role}") if bare else 0.0)
+    return max(name_score(stem, f"files.{role}"), name_score(bare, f"files.{role}") if bare else 0.0)
 
 
 def language_of_names(names: Iterable[str]) -> str | None:

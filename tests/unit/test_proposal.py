@@ -16,7 +16,7 @@ from molar_retrieval.proposal import Said, propose
 from molar_retrieval.proposal.encodings import encoding_of
 from molar_retrieval.proposal.files import tables_of
 from molar_retrieval.proposal.moments import form_of
-from molar_retrieval.proposal.vocabulary import language_of_names, told_by_name
+from molar_retrieval.proposal.vocabulary import language_of_names, name_score
 from molar_retrieval.workspace import Workspace
 
 ITEMS = "sku,name,price\n" + "".join(f"P{i},Chair {i},{i}.50\n" for i in range(30))
@@ -343,7 +343,7 @@ def test_what_is_no_time(values):
 
 def test_names_in_several_languages():
     for name in ("Artikel-Nr.", "SKU", "商品コード", "Référence", "código producto", "货号", "상품코드"):
-        assert told_by_name(name, "item_id") > 0.8
+        assert name_score(name, "item_id") > 0.8
     assert language_of_names(["Artikelnummer", "Bezeichnung", "Preis", "Farbe"]) == "de"
     assert language_of_names(["商品コード", "商品名", "価格"]) == "ja"
     assert language_of_names(["sku", "name"]) is None

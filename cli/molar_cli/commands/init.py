@@ -45,6 +45,9 @@ def init(
     time_format: Annotated[str | None, option("Format of the times: %d/%m/%Y %H:%M.", metavar="FORMAT")] = None,
     time_zone: Annotated[str | None, option("Zone of times that name none: Europe/Berlin.", metavar="ZONE")] = None,
     language: Annotated[str | None, option("Language of the texts: de, en, ja.", "--lang", metavar="CODE")] = None,
+    level: Annotated[
+        Literal["product", "variant"] | None, option("What is recommended where products have variants.")
+    ] = None,
     overwrite: Annotated[bool, option("Replace a catalog.toml that says something else.", "--overwrite")] = False,
     dry_run: Annotated[bool, option("Show what would be written, write nothing.", "--dry-run")] = False,
 ) -> None:
@@ -61,12 +64,12 @@ def init(
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not run.console.as_json
     found = initialise(
         *files, items=items, interactions=interactions, users=users, columns=_columns(column or []), decimal=decimal,
-        time_format=time_format, time_zone=time_zone, language=language, overwrite=overwrite, dry_run=dry_run,
-        ask=_ask if asks else None,
+        time_format=time_format, time_zone=time_zone, language=language, level=level, overwrite=overwrite,
+        dry_run=dry_run, ask=_ask if asks else None,
     )  # fmt: skip
     if run.document(found.to_dict()):
         return
-    _print(run, found, {decimal, time_format, time_zone, language})
+    _print(run, found, {decimal, time_format, time_zone, language, level})
 
 
 def _columns(said: Sequence[str]) -> dict[str, str]:
@@ -96,6 +99,9 @@ def _print(run: Session, found: "Initial", said: Collection[str | None]) -> None
     for table in proposal.tables:
         rows = f"{table.rows:,} rows" if table.whole else f"more than {table.rows:,} rows"
         console.line(f"{table.path.name}: {_KINDS[table.stem]}, {rows} ({table.form})")
+    if (counts := proposal.variants) is not None:
+        untitled = f"; {counts.untitled:,} products have no title" if counts.untitled else ""
+        console.line(f"products with variants: {counts.products:,} products, {counts.variants:,} variants{untitled}")
     console.line("")
     means = [[f"{t.stem}.{one.role}", one.column, one.why] for t in proposal.tables for one in t.meanings]
     means += [
@@ -130,7 +136,7 @@ def _print(run: Session, found: "Initial", said: Collection[str | None]) -> None
 
 def _settings(sections: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, Any]]:
     """What is said beside the columns: encodings, decimal signs, zones."""
-    keys = ("decimal", "lists", "images", "time_format", "time_zone", "language")
+    keys = ("level", "decimal", "lists", "images", "exclude_status", "time_format", "time_zone", "language")
     return [(section, key, values[key]) for section, values in sections.items() for key in keys if key in values]
 
 
