@@ -14,7 +14,7 @@ from molar_retrieval.catalog.spec import CatalogueSettings, CatalogueSpec, ItemC
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.template import ATTRIBUTES, Template
 from molar_retrieval.catalog.values import is_bytes, is_word, payload_type, split_lists
-from molar_retrieval.catalog.variants import identified, with_variants
+from molar_retrieval.catalog.variants import FilledReader, VariantReader
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError, nearest
 
@@ -34,12 +34,39 @@ def items_source(folder: Path, settings: CatalogueSettings | None = None) -> Tab
     if source is None:
         hint = "put items.parquet, items.csv or items.jsonl there, or let `molar init` map files of other names"
         raise DataError(f"{folder} has no items file", hint)
-    return with_variants(source, settings.items)
+    return _with_variants(source, settings.items)
+
+
+def _with_variants(source: TableSource, asked: ItemSettings) -> TableSource:
+    """The items file as settings say that its rows are products or variants; itself where they name no variants."""
+    if asked.variant_id is None:
+        if asked.level == "variant":
+            hint = 'name the column of the variants\' ids: [items] variant_id = "…"'
+            raise DataError("catalog.toml: items.level is variant, and there is no items.variant_id", hint)
+        return source
+    others = [name for name in source.names if name != asked.variant_id]
+    product = asked.item_id or names.well_known(names.ITEM_ID, others) or ITEM_ID
+    for key, column in (("item_id", product), ("variant_id", asked.variant_id)):
+        if column not in source.names:
+            words = f"catalog.toml: items.{key} names the column {column!r}, which {source.path.name} does not have"
+            raise DataError(words, f"its columns are {', '.join(source.names)}")
+    if product == asked.variant_id:
+        words = f"catalog.toml: items.item_id and items.variant_id are one column, {product!r}"
+        raise DataError(words, "name the column of products as item_id, or leave variant_id out")
+    named = {role: getattr(asked, role) or names.well_known([role], source.names) for role in ROLES}
+    columns = {role: column for role, column in named.items() if column}
+    reader = FilledReader if asked.level == "variant" else VariantReader
+    return reader(source, product, asked.variant_id, lists=asked.lists, separator=asked.separator, availability=columns)
+
+
+def _identified(asked: ItemSettings) -> ItemSettings:
+    """The settings with the id of what is an item: of a product, or of a variant."""
+    return asked.model_copy(update={"item_id": asked.variant_id}) if asked.level == "variant" else asked
 
 
 def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
     """Resolve settings against the columns of the items file; a DataError if one of them is not there."""
-    asked, file, columns = identified(settings.items), source.path.name, source.names
+    asked, file, columns = _identified(settings.items), source.path.name, source.names
     roles = columns_by_role(asked, _ROLES, source, "items", [ITEM_ID], asked.exclude)
     types = dict(zip(source.schema.names, source.schema.types, strict=True))
     for role, name in roles.items():

@@ -17,12 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval import fingerprint
-from molar_retrieval.availability import ACTIVE, AVAILABLE_FROM, ROLES, understood
-from molar_retrieval.catalog.names import ITEM_ID as ITEM_NAMES
-from molar_retrieval.catalog.names import well_known
+from molar_retrieval.availability import ACTIVE, AVAILABLE_FROM, understood
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Mask, Rows
-from molar_retrieval.catalog.spec import ItemSettings
 from molar_retrieval.catalog.table_source import Kinds, TableSource
 from molar_retrieval.catalog.values import STRING_LIST, is_list, is_string, split_lists
 from molar_retrieval.columns import ITEM_ID
@@ -91,45 +88,38 @@ class VariantFile:
         return found
 
 
-def with_variants(source: TableSource, asked: ItemSettings) -> TableSource:
-    """The items file as settings say that its rows are products or variants; itself where they name no variants."""
-    if asked.variant_id is None:
-        if asked.level == "variant":
-            hint = 'name the column of the variants\' ids: [items] variant_id = "…"'
-            raise DataError("catalog.toml: items.level is variant, and there is no items.variant_id", hint)
-        return source
-    product = asked.item_id or well_known(ITEM_NAMES, [name for name in source.names if name != asked.variant_id])
-    for key, column in (("item_id", product), ("variant_id", asked.variant_id)):
-        if column not in source.names:
-            words = f"catalog.toml: items.{key} names the column {column!r}, which {source.path.name} does not have"
-            raise DataError(words, f"its columns are {', '.join(source.names)}")
-    if product == asked.variant_id:
-        words = f"catalog.toml: items.item_id and items.variant_id are one column, {product!r}"
-        raise DataError(words, "name the column of products as item_id, or leave variant_id out")
-    return _BY_LEVEL[asked.level](source, str(product), asked)
-
-
-def identified(asked: ItemSettings) -> ItemSettings:
-    """The settings with the id of what is an item: of a product, or of a variant."""
-    return asked.model_copy(update={"item_id": asked.variant_id}) if asked.level == "variant" else asked
-
-
 class VariantReader(TableSource):
     """Rows of variants as rows of products, each with the number of its first row.
 
     A column has its first value that is not blank; ``lists``, and lists of the file, have the values of all rows,
     ``stock`` their sum, ``active`` whether any is, ``available_from`` the earliest. The column of variants becomes a
     list of their ids.
+
+    Args:
+        source: The file.
+        product: The column of the products' ids.
+        variant: The column of the variants' ids.
+        lists: Columns that hold several values in one string, with the ``separator`` between them.
+        separator: See ``lists``.
+        availability: The columns of the three roles that say from when an item may be shown.
     """
 
-    def __init__(self, source: TableSource, product: str, asked: ItemSettings) -> None:
+    def __init__(
+        self,
+        source: TableSource,
+        product: str,
+        variant: str,
+        *,
+        lists: Collection[str] = (),
+        separator: str = "|",
+        availability: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(source.path)
         self.form, self.untyped, self.total, self.decimal = source.form, source.untyped, source.total, source.decimal
         self.doubtful = source.doubtful
-        self._source, self._product, self._variant = source, product, str(asked.variant_id)
-        self._lists, self._separator = frozenset(asked.lists), asked.separator
-        named = {role: getattr(asked, role) or well_known([role], source.names) for role in ROLES}
-        self._roles = {column: role for role, column in named.items() if column}
+        self._source, self._product, self._variant = source, product, variant
+        self._lists, self._separator = frozenset(lists), separator
+        self._roles = {column: role for role, column in (availability or {}).items()}
         self.variants = self._named_variants()
 
     def _named_variants(self) -> str | None:
@@ -245,9 +235,6 @@ class FilledReader(VariantReader):
         there = present_values(array)
         alone = there[starts] & (np.add.reduceat(there.astype(np.int64), starts) == 1)
         return pa.array(np.where(alone[owner], starts[owner], np.arange(len(array))))
-
-
-_BY_LEVEL: Mapping[str, type[VariantReader]] = {"product": VariantReader, "variant": FilledReader}
 
 
 def present_values(array: pa.Array) -> Mask:

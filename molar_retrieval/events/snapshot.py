@@ -58,6 +58,11 @@ class LogState:
         """The number of the last line that ever came, 0 before the first one."""
         return self._number("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
 
+    @property
+    def root(self) -> Path:
+        """The folder of the workspace."""
+        return self._folder.parent
+
     def copy(self, target: Path) -> list[Path]:
         """Copy the database as this state has it; the sealed files that belong to it."""
         names = self._connection.execute("SELECT file FROM sealed ORDER BY day, last").fetchall()

@@ -1,4 +1,4 @@
-"""Products with variants and orders with a status: read as they are meant, found by `molar init`, asked about by any id."""
+"""Products with variants and orders with a status: found by `molar init`, and asked about by any id."""
 
 import json
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from settings_for_tests import SMALL_ALIGNMENT
 
 import molar
+from molar_eval.kpi.daily.record import daily
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
@@ -132,8 +133,8 @@ def test_products_that_are_exploded_into_variants_are_the_same_again(tmp_path_fa
             if form == "parquet":
                 pq.write_table(table, place / f"{stem}.parquet")
             else:
-                own_tables.write(place / f"{stem}.csv", [table.column_names, *zip(*table.to_pydict().values(), strict=True)],
-                                 ",", "utf-8")  # fmt: skip
+                lines = [table.column_names, *zip(*table.to_pydict().values(), strict=True)]
+                own_tables.write(place / f"{stem}.csv", lines, ",", "utf-8")
         variant = 'variant_id = "sku"\n' if name == "exploded" else ""
         (place / "catalog.toml").write_text(f'[items]\nitem_id = "id"\n{variant}lists = ["size"]\n')
         workspace, catalogue, rows = _read(place)
@@ -294,3 +295,16 @@ def test_queries_exclusions_and_events_go_by_the_id_of_a_variant(sold):
     purchase = {"event": "purchase", "user_id": "new@mail.example", "timestamp": "2024-03-01"}
     assert shop.events.append([{**purchase, "event_id": "1", "item_id": sku}]).accepted == 1
     assert handle not in _ids(shop.query("new@mail.example", 40))
+
+
+def test_a_purchase_of_a_variant_counts_for_the_list_that_showed_its_product(tmp_path):
+    (tmp_path / "items.csv").write_text(SHIRT)
+    (tmp_path / "catalog.toml").write_text(TOML)
+    workspace, _, _ = _read(tmp_path)
+    about = {"user_id": "u", "request_id": "r", "timestamp": "2024-03-01T10:00:00Z"}
+    shown = {"event": "impression", "event_id": "1", "item_id": "shirt", "position": 1, **about}
+    bought = {"event": "purchase", "event_id": "2", "item_id": "S2", "value": 9.0, **about}
+    assert molar.open(tmp_path, workspace=workspace.root).events.append([shown, bought]).accepted == 2
+    (day,) = daily(workspace, 1, until=19_783)
+    assert day.items.to_pylist()[0]["item_id"] == "shirt"
+    assert day.figures.placements[""].attributed.purchases == 1

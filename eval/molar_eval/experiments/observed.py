@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from molar_eval.experiments.population import Population
 from molar_eval.kpi.daily.attribution import CART, IMPRESSION, LOOKS, OF_PEOPLE, PURCHASE
+from molar_eval.kpi.lines import by_item
 from molar_eval.prices import Prices
 from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.events.tables import DAY
@@ -91,11 +92,11 @@ def lines_of_people(
         if day * DAY < until:
             for file in files:
                 for table in state.of_sealed(file, columns, kinds):
-                    yield _of_people(table, identified, since, until)
+                    yield _of_people(by_item(state, table), identified, since, until)
     marks = ", ".join("?" * len(kinds))
     where = f"WHERE timestamp >= ? AND timestamp < ? AND event IN ({marks})"
     for table in state.of_database(columns, where, [since, until, *kinds]):
-        yield _of_people(table, identified, since, until)
+        yield _of_people(by_item(state, table), identified, since, until)
 
 
 def _of_people(table: pa.Table, identified: Mapping[StoredName, StoredName], since: int, until: int) -> pa.Table:

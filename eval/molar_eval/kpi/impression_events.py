@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_eval.kpi.impressions import CONTEXT_ID, PROPENSITY, REWARD, ROW, Impressions, assembled
+from molar_eval.kpi.lines import by_item
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.schema import SCHEMA
@@ -67,7 +68,7 @@ def logged_impressions(workspace: Workspace) -> tuple[Impressions, int]:
 
 def _together(state: LogState, columns: Collection[str], kinds: Collection[str]) -> pa.Table:
     nothing = pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
-    return pa.concat_tables([nothing, *state.tables(tuple(columns), kinds)])
+    return by_item(state, pa.concat_tables([nothing, *state.tables(tuple(columns), kinds)]))
 
 
 def _text(column: pa.ChunkedArray) -> pa.Array:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from molar_eval.kpi.daily.attribution import COLUMNS, IMPRESSION, OF_PEOPLE, WINDOW, DayFacts, day_facts
 from molar_eval.kpi.daily.figures import DayFigures
+from molar_eval.kpi.lines import by_item
 from molar_retrieval.events.event import IDENTIFY
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import LogState, opened
@@ -100,7 +101,7 @@ class _Record:
         files = chain.from_iterable(self._state.of_sealed(name, COLUMNS, kinds) for name in self._sealed.get(day, ()))
         if day in self._open and day not in self._read:
             self._read |= _of_database(self._state, day, day)
-        return pa.concat_tables([*files, self._read.get(day, _nothing())])
+        return by_item(self._state, pa.concat_tables([*files, self._read.get(day, _nothing())]))
 
 
 def _window(day: int) -> range:
