@@ -205,7 +205,7 @@ def key_of(users: SampledTable, in_log: SampledColumn | None) -> list[Candidate]
     return _ordered(found)
 
 
-def moments(log: SampledTable, taken: Iterable[str]) -> list[Candidate]:
+def timestamps(log: SampledTable, taken: Iterable[str]) -> list[Candidate]:
     """Columns with times, the best first: by name, else the first one with a time of day."""
     found = []
     for place, column in enumerate(log.columns):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from molar_retrieval.catalog.sources import FORMATS, Stem
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.proposal.columns import contained, item_pairs, moments
+from molar_retrieval.proposal.columns import contained, item_pairs, timestamps
 from molar_retrieval.proposal.questions import Ask, Question
 from molar_retrieval.proposal.tables import SampledTable
 from molar_retrieval.proposal.vocabulary import name_score, told_by_file
@@ -98,7 +98,7 @@ def _score(reading: Mapping[Stem, SampledTable]) -> float:
 def _kind(table: SampledTable, stem: Stem) -> float:
     """How much a table by itself looks like the one of a kind."""
     score = sum(weight * max(name_score(name, role) for name in table.names) for role, weight in _NAMES[stem].items())
-    timed = bool(moments(table, ()))
+    timed = bool(timestamps(table, ()))
     rest = {"items": -0.5 * timed, "interactions": 1.0 if timed else -0.5, "users": 0.0}
     longest = max((column.length for column in table.columns if column.words > 0.5), default=0.0)
     rest["items"] += 0.5 * (longest > 30)

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.times import TimeParser
 
-LEAST = 0.8
+MOSTLY = 0.8
 """Share of the different values that must be times."""
-_SAMPLE = 2_000
+_TIMES = 2_000
 _EARLIEST, _LATEST = 631_152_000, 4_102_444_800  # seconds: the years 1990 and 2100
-_NUMBER = r"^[0-9]+(\.[0-9]*)?$"
+_DIGITS = r"^[0-9]+(\.[0-9]*)?$"
 _COMPACT = (
     ("%Y%m%d", r"^(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])$"),
     ("%Y%m%d%H%M", r"^(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])[0-5][0-9]$"),
@@ -66,22 +66,22 @@ def form_of(values: pa.Array) -> TimeForm | None:
     values = values.filter(pc.not_equal(values, ""))
     if not len(values):
         return None
-    few = values.take(pa.array(np.linspace(0, len(values) - 1, min(len(values), _SAMPLE)).astype(np.int64)))
-    if _share(few, _NUMBER) >= LEAST:
+    few = values.take(pa.array(np.linspace(0, len(values) - 1, min(len(values), _TIMES)).astype(np.int64)))
+    if _share(few, _DIGITS) >= MOSTLY:
         return _of_numbers(few)
-    if _share(few, r"[0-9]") < LEAST or not 5 <= (pc.mean(pc.utf8_length(few)).as_py() or 0) <= 40:
+    if _share(few, r"[0-9]") < MOSTLY or not 5 <= (pc.mean(pc.utf8_length(few)).as_py() or 0) <= 40:
         return None
     return _of_words(values, few)
 
 
 def _of_numbers(few: pa.Array) -> TimeForm | None:
     for form, pattern in _COMPACT:
-        if (share := _share(few, pattern)) >= LEAST:
+        if (share := _share(few, pattern)) >= MOSTLY:
             return TimeForm((form,), share, "%H" in form, False, False, few[0].as_py())
-    numbers = np.asarray(few.filter(pc.match_substring_regex(few, _NUMBER)).cast(pa.float64()))
+    numbers = np.asarray(few.filter(pc.match_substring_regex(few, _DIGITS)).cast(pa.float64()))
     for unit in (1, 1e3, 1e6, 1e9):
         share = float(((numbers >= _EARLIEST * unit) & (numbers <= _LATEST * unit)).mean())
-        if share >= LEAST:
+        if share >= MOSTLY:
             return TimeForm((), share, True, True, False, few[0].as_py())
     return None
 
@@ -95,7 +95,7 @@ def _of_words(values: pa.Array, few: pa.Array) -> TimeForm | None:
         share = float(parser.parse(few)[1].mean())
     except DataError:  # of day and month it cannot be told which comes first
         share = 0.0
-    if share >= LEAST:
+    if share >= MOSTLY:
         return TimeForm((), share, clock, zone, personal, example)
     ways, share = _ways_of(values.slice(0, 20_000))
     return TimeForm(ways, share, clock, zone, True, example) if ways else None
@@ -106,7 +106,7 @@ def _ways_of(values: pa.Array) -> tuple[tuple[str, ...], float]:
     texts = values.to_pylist()
     shares = {}
     for form in map("".join, product((*_DAYS, *_MONTHS), _CLOCKS)):
-        if _read(texts[:50], form) >= LEAST and (share := _read(texts, form)) >= LEAST:
+        if _read(texts[:50], form) >= MOSTLY and (share := _read(texts, form)) >= MOSTLY:
             shares[form] = share
     best = max(shares.values(), default=0.0)
     return tuple(form for form, share in shares.items() if share == best), best

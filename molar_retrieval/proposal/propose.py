@@ -14,16 +14,24 @@ from molar_retrieval import availability
 from molar_retrieval.catalog.sources import FORMATS, Stem
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.proposal import columns, manners
+from molar_retrieval.proposal import columns
+from molar_retrieval.proposal.manners import (
+    decimal_of,
+    language_of,
+    lists_of,
+    photo_folder,
+    time_format_of,
+    time_zone_of,
+)
 from molar_retrieval.proposal.columns import Candidate
 from molar_retrieval.proposal.files import STEMS, assigned, tables_of
-from molar_retrieval.proposal.moments import LEAST
+from molar_retrieval.proposal.moments import MOSTLY
 from molar_retrieval.proposal.questions import NONE, ROLES, Ask, Question, Said, refuse
 from molar_retrieval.proposal.tables import SampledColumn, SampledTable, sampled
 from molar_retrieval.proposal.vocabulary import says
 from molar_retrieval.settings import validated
 
-_ASKED, _LOOKED_AT = 8, 2_000  # columns to choose from; values of one
+_ASKED, _VALUES = 8, 2_000  # columns to choose from; values of one
 _MOSTLY = 0.9  # of a column's values, where some are missing or mistaken
 _KINDS = 50  # of events at most; a column of more is none
 
@@ -241,7 +249,7 @@ class _Reading:
         log = self._tables[stem]
         found = columns.user_ids(log, self._taken("interactions"), self._tables.get("users"))
         self._choose("interactions", "user_id", found, needed=True)
-        self._choose("interactions", "timestamp", columns.moments(log, self._taken("interactions")))
+        self._choose("interactions", "timestamp", columns.timestamps(log, self._taken("interactions")))
         when = self._meant["interactions"].get("timestamp")
         if when is None:
             self.findings.append(f"{log.path.name} has no times that can be read: its rows count as in their order")
@@ -266,8 +274,8 @@ class _Reading:
 
     def _times(self, log: SampledTable, name: str, language: str | None) -> None:
         column, file = log[name], log.path.name
-        form = manners.time_format_of(column, file, self._said.time_format, self._ask)
-        zone = manners.time_zone_of(column, language, self._said.time_zone)
+        form = time_format_of(column, file, self._said.time_format, self._ask)
+        zone = time_zone_of(column, language, self._said.time_zone)
         self._more["interactions"] |= {"time_format": form, "time_zone": zone}
         times = column.times
         if times is not None and times.share < 1:
@@ -284,7 +292,7 @@ class _Reading:
         names = [name for table in self._tables.values() for name in table.names]
         if self._said.language is not None:
             return self._said.language, False
-        return manners.language_of(items, texts, names)
+        return language_of(items, texts, names)
 
     def _photos(self) -> None:
         items = self._tables["items"]
@@ -300,7 +308,7 @@ class _Reading:
         by_id = chosen is None
         own = "variant_id" if self._said.level == "variant" else "item_id"
         column = items[self._meant["items"][own].name if chosen is None else chosen.name]
-        place, share = manners.photo_folder(self._folder, column, ids=by_id)
+        place, share = photo_folder(self._folder, column, ids=by_id)
         if place not in (None, "images"):
             self._more["items"]["images"] = place
         if chosen is not None and share < 0.9:
@@ -310,8 +318,8 @@ class _Reading:
 
     def _numbers(self, language: str | None) -> None:
         items = self._tables["items"]
-        decimal = manners.decimal_of(items, language, self._said.decimal, self._ask)
-        lists = manners.lists_of(items, self._taken("items"))
+        decimal = decimal_of(items, language, self._said.decimal, self._ask)
+        lists = lists_of(items, self._taken("items"))
         if "variant_id" in self._meant["items"] and self._said.level != "variant":
             product = items[self._meant["items"]["item_id"].name]
             lists += [one for one in columns.options(items, product, self._taken("items")) if one not in lists]
@@ -387,5 +395,5 @@ def _says(role: str, column: SampledColumn) -> bool:
     """Whether a column's values say of items that they are in stock, active, or available from a moment on."""
     if role == availability.AVAILABLE_FROM:
         return column.times is not None and not column.times.formats
-    values = column.distinct.slice(0, _LOOKED_AT).to_pylist()
-    return sum(availability.understood(role, value) is not None for value in values) >= LEAST * len(values)
+    values = column.distinct.slice(0, _VALUES).to_pylist()
+    return sum(availability.understood(role, value) is not None for value in values) >= MOSTLY * len(values)
