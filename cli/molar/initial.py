@@ -11,8 +11,9 @@ from molar_retrieval.binding import workspace_for
 
 if TYPE_CHECKING:
     from molar_retrieval.catalog.sources import Stem
-    from molar_retrieval.proposal import Proposal, Question
     from molar_retrieval.proposal.preview import Preview
+    from molar_retrieval.proposal.propose import Proposal
+    from molar_retrieval.proposal.questions import Question
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,9 @@ def init(
         DataError: If a table cannot be read, or lacks what it needs.
         SettingsError: If something has to be said, does not fit the tables, or ``catalog.toml`` says something else.
     """
-    from molar_retrieval.proposal import Said, propose
     from molar_retrieval.proposal.preview import preview
-    from molar_retrieval.proposal.questions import refuse
+    from molar_retrieval.proposal.propose import propose
+    from molar_retrieval.proposal.questions import Said, refuse
     from molar_retrieval.proposal.written import text_of, write
 
     said = Said(columns or {}, decimal, time_format, time_zone, language, level)

@@ -12,7 +12,8 @@ import molar
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
-from molar_retrieval.proposal import Said, propose
+from molar_retrieval.proposal.propose import propose
+from molar_retrieval.proposal.questions import Said
 from molar_retrieval.proposal.encodings import encoding_of
 from molar_retrieval.proposal.files import tables_of
 from molar_retrieval.proposal.moments import form_of
