@@ -11,9 +11,9 @@ from molar_retrieval.binding import workspace_for
 
 if TYPE_CHECKING:
     from molar_retrieval.catalog.sources import Stem
-    from molar_retrieval.proposal.preview import Preview
-    from molar_retrieval.proposal.propose import Proposal
-    from molar_retrieval.proposal.questions import Question
+    from molar_retrieval.inference.columns import Question
+    from molar_retrieval.inference.infer import InferredSchema
+    from molar_retrieval.inference.preview import Preview
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Initial:
     """
 
     shop: Shop
-    proposal: "Proposal"
+    proposal: "InferredSchema"
     preview: "Preview"
     text: str
     written: Path | None
@@ -116,20 +116,19 @@ def init(
         DataError: If a table cannot be read, or lacks what it needs.
         SettingsError: If something has to be said, does not fit the tables, or ``catalog.toml`` says something else.
     """
-    from molar_retrieval.proposal.preview import preview
-    from molar_retrieval.proposal.propose import propose
-    from molar_retrieval.proposal.questions import Said, refuse
-    from molar_retrieval.proposal.written import text_of, write
+    from molar_retrieval.inference.columns import Overrides, refuse
+    from molar_retrieval.inference.infer import config_text, infer, write_config
+    from molar_retrieval.inference.preview import preview
 
-    said = Said(columns or {}, decimal, time_format, time_zone, language, level)
+    said = Overrides(columns or {}, decimal, time_format, time_zone, language, level)
     given = {"items": items, "interactions": interactions, "users": users}
     named: dict[Stem, Path] = {stem: Path(path) for stem, path in given.items() if path is not None}  # type: ignore[misc]
-    found = propose(_paths(files), named, said, refuse if ask is None else ask)
+    found = infer(_paths(files), named, said, refuse if ask is None else ask)
     first = preview(found)
-    written = None if dry_run else write(found, overwrite=overwrite)
+    written = None if dry_run else write_config(found, overwrite=overwrite)
     place = workspace_for(found.folder, found.folder.resolve().parent) if workspace is None else Path(workspace)
     shop = Shop(found.folder, place, display=display)
-    return Initial(shop, found, first, text_of(found), written, _encoder_note(shop, found.language))
+    return Initial(shop, found, first, config_text(found), written, _encoder_note(shop, found.language))
 
 
 def _paths(files: Sequence[str | Path]) -> list[Path]:

@@ -41,9 +41,9 @@ DOORS = {
     "molar_retrieval.interactions.orders": "of the order lines that it brings, EventLog names the people",
     "molar_retrieval.interactions.people": "names them, and counts those of the file",
     "molar_retrieval.interactions.prepare": "names them",
-    "molar_retrieval.proposal.manners": "looks at values before there is a workspace, and keeps none",
-    "molar_retrieval.proposal.preview": "reads a file before there is a workspace, and keeps none of it",
-    "molar_retrieval.proposal.tables": "reads first rows before there is a workspace, and keeps none",
+    "molar_retrieval.inference.infer": "looks at values before there is a workspace, and keeps none",
+    "molar_retrieval.inference.preview": "reads a file before there is a workspace, and keeps none of it",
+    "molar_retrieval.inference.dialect": "reads first rows before there is a workspace, and keeps none",
     "molar_retrieval.quality.log.check": "tells what is wrong with a file; its page masks ids",
     "molar_retrieval.quality.log.strangers": "tells what is wrong with a file; its page masks ids",
 }

@@ -1,35 +1,263 @@
 """From somebody's tables to what `catalog.toml` says of them, and what is not understood of them."""
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval import availability
-from molar_retrieval.catalog.sources import FORMATS, Stem
+from molar_retrieval.catalog.images import EXTENSIONS
+from molar_retrieval.catalog.numbers import BESIDE_COMMAS, sign_tells
+from molar_retrieval.catalog.sources import FORMATS, Stem, open_source
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.proposal import columns
-from molar_retrieval.proposal.manners import (
-    decimal_of,
-    language_of,
-    lists_of,
-    photo_folder,
-    time_format_of,
-    time_zone_of,
+from molar_retrieval.inference import columns
+from molar_retrieval.inference.columns import (
+    NONE,
+    ROLES,
+    Candidate,
+    Overrides,
+    Prompt,
+    Question,
+    contained,
+    item_pairs,
+    language_of_names,
+    name_score,
+    refuse,
+    says,
+    timestamps,
+    told_by_file,
 )
-from molar_retrieval.proposal.columns import Candidate
-from molar_retrieval.proposal.files import STEMS, assigned, tables_of
-from molar_retrieval.proposal.moments import MOSTLY
-from molar_retrieval.proposal.questions import NONE, ROLES, Ask, Question, Said, refuse
-from molar_retrieval.proposal.tables import SampledColumn, SampledTable, sampled
-from molar_retrieval.proposal.vocabulary import says
+from molar_retrieval.inference.dialect import MOSTLY, SampledColumn, SampledTable, sampled
+from molar_retrieval.languages import common_language
 from molar_retrieval.settings import validated
+
+ZONES = {
+    "cs": "Europe/Prague", "da": "Europe/Copenhagen", "de": "Europe/Berlin", "el": "Europe/Athens",
+    "fi": "Europe/Helsinki", "fr": "Europe/Paris", "hu": "Europe/Budapest", "it": "Europe/Rome", "ja": "Asia/Tokyo",
+    "ko": "Asia/Seoul", "nl": "Europe/Amsterdam", "no": "Europe/Oslo", "pl": "Europe/Warsaw", "sv": "Europe/Stockholm",
+    "th": "Asia/Bangkok", "tr": "Europe/Istanbul", "vi": "Asia/Ho_Chi_Minh",
+}  # fmt: skip
+"""Zones of the languages that are spoken on one clock, nearly."""
+_POINTS = ("en", "ja", "zh", "ko", "th", "he")  # languages with decimal points; all others have commas
+_THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+$"
+_PLAIN = r"^[+-]?[0-9]+$"
+_ENOUGH = 3  # numbers with three digits after a point, and none with another number of them, that tell thousands
+_LOOKED_AT, _MOST_FOLDERS, _FOUND = 200, 200, 0.3  # photos that are looked for, folders, and share that must be there
+_SEPARATED = 0.2  # share of the values that must be several, between bars
+
+
+def language_of(table: SampledTable, texts: Iterable[str], names: Iterable[str]) -> tuple[str | None, bool]:
+    """The language of the items' texts, and whether only the names of columns tell it; None where nothing does."""
+    columns = [table[name].values for name in texts]
+    rows = zip(*(values.slice(0, 2_000).to_pylist() for values in columns), strict=True)
+    joined = [" ".join(filter(None, row)) for row in rows]
+    found = common_language(joined)
+    if found is not None:
+        return found, False
+    by_names = language_of_names(names)
+    return by_names, by_names is not None
+
+
+def decimal_of(table: SampledTable, language: str | None, said: str | None, ask: Prompt) -> str | None:
+    """The decimal sign that reading the items has to be told; None where their columns tell it by themselves."""
+    if said is not None or not table.source.untyped:
+        return said
+    source = open_source(table.path, table.encoding)
+    source.schema  # noqa: B018  reads the file, and finds what is doubtful
+    doubtful = {name: reason for name, reason in source.doubtful.items() if sign_tells(reason)}
+    local = "." if language in _POINTS else ","
+    by_spreadsheet = table.delimiter == ";"  # it stands where the comma is needed for decimals
+    if not doubtful:
+        grouped = any(_grouped(column) for column in table.columns)
+        return "," if grouped and by_spreadsheet and (language is None or local == ",") else None
+    if BESIDE_COMMAS in doubtful.values() or by_spreadsheet:
+        return ","
+    if language is not None:
+        return local
+    name = next(iter(doubtful))
+    example = next(value for value in table[name].distinct.to_pylist() if "," in value or "." in value)
+    plain = example.replace(",", "").replace(".", "")
+    meant = {sign: example.replace(sign, ".") if sign in example else plain for sign in ",."}
+    answers = {",": f"a comma: {example} means {meant[',']}", ".": f"a point: {example} means {meant['.']}"}
+    return ask(Question(f"Which is the decimal sign in {name!r} of {table.path.name}?", answers, "--decimal '{}'"))
+
+
+def _grouped(column: SampledColumn) -> bool:
+    """Whether all numbers with a point have three digits behind it, as thousands do."""
+    pointed = column.distinct.filter(pc.match_substring(column.distinct, "."))
+    return len(pointed) >= _ENOUGH and column.share(f"{_THOUSANDS}|{_PLAIN}") == 1.0
+
+
+def time_format_of(column: SampledColumn, file: str, said: str | None, ask: Prompt) -> str | None:
+    """The format that reading the log's times has to be told; None where it understands them by itself."""
+    form = column.times
+    if said is not None or form is None or not form.formats:
+        return said
+    if len(form.formats) == 1:
+        return form.formats[0]
+    answers = {way: f"{form.example} is {_in_words(form.example, way)}" for way in form.formats}
+    text = f"Which of day, month and year comes first in {column.name!r} of {file}, as in {form.example}?"
+    return ask(Question(text, answers, '--time-format "{}"'))
+
+
+def _in_words(example: str, way: str) -> str:
+    from datetime import datetime
+
+    when = datetime.strptime(example, way)
+    return f"{when.day} {when:%B %Y}"
+
+
+def time_zone_of(column: SampledColumn, language: str | None, said: str | None) -> str | None:
+    """The zone of times that people wrote down in a language that is spoken on one clock; None: UTC."""
+    form = column.times
+    if said is not None or form is None or not form.clock or form.zone or not form.personal:
+        return said
+    return ZONES.get(language or "")
+
+
+def lists_of(table: SampledTable, taken: Iterable[str]) -> list[str]:
+    """Columns that hold several values in one string, with bars between them."""
+    free = [column for column in table.columns if column.name not in taken and not column.listed]
+    return [column.name for column in free if column.separated >= _SEPARATED and column.length <= 300]
+
+
+def photo_folder(folder: Path, column: SampledColumn, *, ids: bool) -> tuple[str | None, float]:
+    """Where the photos of a column lie, and the share of some that is there; None: in the catalogue's own folder.
+
+    ``ids``: the column has the items' ids, by which photos are called, and not their paths.
+    """
+    count = len(column.distinct)
+    few = column.distinct.take(pa.array(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(np.int64)))
+    names = [name.replace("\\", "/") for name in few.to_pylist()]
+    places: list[str | None] = [None] if not ids else []
+    places += ["images", *(name for name in _folders(folder) if name != "images")]
+    best: tuple[str | None, float] = (None, 0.0)
+    for place in places:
+        where = folder if place is None else folder / place
+        share = sum(_is_there(where, name, ids=ids) for name in names) / len(names)
+        if share > best[1]:
+            best = (place, share)
+    return best if best[1] >= (_FOUND if ids else 1e-9) else (None, 0.0)
+
+
+def _is_there(folder: Path, name: str, *, ids: bool) -> bool:
+    if not ids:
+        return (folder / name.lstrip("/")).is_file()
+    return any((folder / f"{name}{extension}").is_file() for extension in EXTENSIONS)
+
+
+def _folders(folder: Path) -> list[str]:
+    """Folders in the catalogue's own, and in these; none that are hidden."""
+    found: list[str] = []
+    for path in islice((p for pattern in ("*/", "*/*/") for p in sorted(folder.glob(pattern))), _MOST_FOLDERS):
+        relative = path.relative_to(folder).as_posix()
+        if path.is_dir() and not any(part.startswith(".") for part in relative.split("/")):
+            found.append(relative)
+    return found
+
+
+STEMS: tuple[Stem, ...] = ("items", "interactions", "users")
+_LEAD = 0.4  # by how much the best reading of all files must be ahead of the next one
+_NAMES: Mapping[Stem, Mapping[str, float]] = {
+    "items": {
+        "item_id": 1,
+        "title": 1,
+        "description": 1,
+        "image": 0.5,
+        "other": 0.5,
+        "stock": 0.5,
+        "user_id": -1,
+        "order": -1,
+    },
+    "interactions": {"item_id": 0.5, "user_id": 1, "timestamp": 1, "order": 0.7, "quantity": 0.5, "description": -0.5},
+    "users": {"user_id": 1, "item_id": -1, "quantity": -0.5, "title": -0.3, "order": -0.7},
+}
+"""What a table is likely, or not, to have a column for."""
+
+
+def tables_of(named: Sequence[Path]) -> list[Path]:
+    """The files that are meant: those named, and of a folder the tables in it; a SettingsError if they are too many."""
+    found: list[Path] = []
+    for path in named:
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in FORMATS) if path.is_dir() else [path]
+        found += [file for file in inside if file not in found]
+    if not found:
+        raise SettingsError("no table was named", "name them: `molar init orders.csv products.csv`")
+    if len(found) > len(STEMS):
+        listed = ", ".join(path.name for path in found[:6])
+        hint = "name one file with the items, one with the purchases and, if you have it, one with the users"
+        raise SettingsError(f"these are {len(found)} tables: {listed}", hint)
+    return found
+
+
+def assigned(tables: Sequence[SampledTable], said: Mapping[Stem, Path], ask: Prompt) -> dict[Stem, SampledTable]:
+    """Each table by what it has; a SettingsError, or a question, where they do not tell."""
+    readings = sorted(
+        ((_score(reading), place, reading) for place, reading in enumerate(_readings(tables, said))),
+        key=lambda one: (-one[0], one[1]),
+    )
+    if not readings:
+        raise SettingsError("the tables that were named leave none for the items", "name it: --items FILE")
+    best, rest = readings[0], [one for one in readings[1:] if one[2]["items"] is not readings[0][2]["items"]]
+    if len(tables) == 1 and "items" not in said and _kind(tables[0], "interactions") > _kind(tables[0], "items"):
+        words = f"{tables[0].path.name} looks like a log of purchases, and nothing tells what its items are"
+        hint = "name the file with the items, too; if this is it: --items " + str(tables[0].path)
+        raise SettingsError(words, hint)
+    if rest and best[0] - rest[0][0] < _LEAD:
+        answers = {str(table.path): f"{table.path.name}: {', '.join(table.names[:6])}" for table in tables}
+        chosen = ask(Question("Which file has the items, one a row?", answers, "--items {}"))
+        return next(reading for _, _, reading in readings if str(reading["items"].path) == chosen)
+    return best[2]
+
+
+def _readings(tables: Sequence[SampledTable], said: Mapping[Stem, Path]) -> Iterator[dict[Stem, SampledTable]]:
+    """All ways to say which table is what, as far as nobody said it."""
+    fixed: dict[Stem, SampledTable] = {
+        stem: next(table for table in tables if table.path == path) for stem, path in said.items()
+    }
+    left = [table for table in tables if table not in fixed.values()]
+    for free in permutations([stem for stem in STEMS if stem not in fixed], len(left)):
+        reading: dict[Stem, SampledTable] = fixed | dict(zip(free, left, strict=True))
+        if "items" in reading and (len(tables) == 1 or "interactions" in reading):
+            yield reading
+
+
+def _score(reading: Mapping[Stem, SampledTable]) -> float:
+    score = sum(_kind(table, stem) for stem, table in reading.items())
+    items, log, users = (reading.get(stem) for stem in STEMS)
+    if items is not None and log is not None and (pairs := item_pairs(items, log)):
+        score += pairs[0][0].score + pairs[0][1].score
+    if users is not None and log is not None:
+        score += max(
+            (
+                contained(own, key) + name_score(own.name, "user_id")
+                for own in log.columns
+                for key in users.columns
+                if own.times is None and key.unique > 0.9
+            ),
+            default=0.0,
+        )
+    return score
+
+
+def _kind(table: SampledTable, stem: Stem) -> float:
+    """How much a table by itself looks like the one of a kind."""
+    score = sum(weight * max(name_score(name, role) for name in table.names) for role, weight in _NAMES[stem].items())
+    timed = bool(timestamps(table, ()))
+    rest = {"items": -0.5 * timed, "interactions": 1.0 if timed else -0.5, "users": 0.0}
+    longest = max((column.length for column in table.columns if column.words > 0.5), default=0.0)
+    rest["items"] += 0.5 * (longest > 30)
+    return score + rest[stem] + told_by_file(table.path.stem, stem)
+
 
 _ASKED, _VALUES = 8, 2_000  # columns to choose from; values of one
 _MOSTLY = 0.9  # of a column's values, where some are missing or mistaken
@@ -68,7 +296,7 @@ class VariantCounts:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class InferredSchema:
     """What the tables mean.
 
     Attributes:
@@ -90,7 +318,7 @@ class Proposal:
     variants: VariantCounts | None = None
 
 
-def propose(files: Sequence[Path], named: Mapping[Stem, Path], said: Said, ask: Ask = refuse) -> Proposal:
+def infer(files: Sequence[Path], named: Mapping[Stem, Path], said: Overrides, ask: Prompt = refuse) -> InferredSchema:
     """Read some tables and say what they mean.
 
     Args:
@@ -106,7 +334,7 @@ def propose(files: Sequence[Path], named: Mapping[Stem, Path], said: Said, ask: 
     paths = tables_of([*files, *(path for path in named.values() if path not in files)])
     folder = _folder_of(paths)
     tables = assigned([sampled(path) for path in paths], named, ask)
-    return _Reading(folder, tables, said, ask)()
+    return SchemaInference(folder, tables, said, ask)()
 
 
 def _folder_of(paths: Sequence[Path]) -> Path:
@@ -120,16 +348,16 @@ def _folder_of(paths: Sequence[Path]) -> Path:
     return common if nearest is None else nearest
 
 
-class _Reading:
+class SchemaInference:
     """The reading of all tables, one after the other."""
 
-    def __init__(self, folder: Path, tables: Mapping[Stem, SampledTable], said: Said, ask: Ask) -> None:
+    def __init__(self, folder: Path, tables: Mapping[Stem, SampledTable], said: Overrides, ask: Prompt) -> None:
         self._folder, self._tables, self._said, self._ask = folder, tables, said, ask
         self._meant: dict[Stem, dict[str, Candidate]] = {stem: {} for stem in tables}
         self._more: dict[Stem, dict[str, Any]] = {stem: {} for stem in tables}  # settings that name no column
         self.findings: list[str] = []
 
-    def __call__(self) -> Proposal:
+    def __call__(self) -> InferredSchema:
         """Read them."""
         for table in self._tables.values():
             self._tell_rejects(table)
@@ -156,7 +384,7 @@ class _Reading:
         settings = validated(CatalogueSettings, sections, "the proposal")
         tables = tuple(self._read(stem) for stem in STEMS if stem in self._tables)
         counts = self._counts()
-        return Proposal(self._folder, sections, tables, tuple(self.findings), language, settings, counts)
+        return InferredSchema(self._folder, sections, tables, tuple(self.findings), language, settings, counts)
 
     def _taken(self, stem: Stem) -> list[str]:
         return [one.name for one in self._meant[stem].values()]
@@ -397,3 +625,36 @@ def _says(role: str, column: SampledColumn) -> bool:
         return column.times is not None and not column.times.formats
     values = column.distinct.slice(0, _VALUES).to_pylist()
     return sum(availability.understood(role, value) is not None for value in values) >= MOSTLY * len(values)
+
+
+_HEAD = "# What the tables mean: proposed by `molar init`, to be changed by hand; docs/catalogue.md lists all keys.\n"
+
+
+def config_text(proposal: InferredSchema) -> str:
+    """The file, in TOML."""
+    lines = [_HEAD]
+    for section, values in proposal.sections.items():
+        lines += [f"[{section}]", *(f"{key} = {_value(value)}" for key, value in values.items()), ""]
+    return "\n".join(lines)
+
+
+def write_config(proposal: InferredSchema, *, overwrite: bool) -> Path:
+    """Write the file, unless it says the same already; a SettingsError where another one would have to be replaced."""
+    path, text = proposal.folder / FILE_NAME, config_text(proposal)
+    try:
+        if path.exists():
+            if path.read_bytes() == text.encode():
+                return path
+            if not overwrite:
+                hint = "keep it, or replace it: --overwrite"
+                raise SettingsError(f"{path} is there, and says something else", hint)
+        partial = path.with_name(f"{FILE_NAME}.partial")
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error}", "make the folder writable") from error
+    return path
+
+
+def _value(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

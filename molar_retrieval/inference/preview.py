@@ -18,12 +18,12 @@ from molar_retrieval.catalog.values import as_written
 from molar_retrieval.catalog.variants import ItemIds, of_items
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.ids import IdMap
+from molar_retrieval.inference.infer import InferredSchema
 from molar_retrieval.interactions.columns import log_columns
 from molar_retrieval.interactions.order_status import OrderStatus
 from molar_retrieval.interactions.read import LogReader
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.progress import SILENT
-from molar_retrieval.proposal.propose import Proposal
 
 ROWS = 10
 _BATCH = 65_536
@@ -44,7 +44,7 @@ class Preview:
     doubtful: dict[str, str]
 
 
-def preview(proposal: Proposal) -> Preview:
+def preview(proposal: InferredSchema) -> Preview:
     """Read the first rows; a DataError where the tables cannot be read as proposed."""
     folder, settings = proposal.folder, proposal.settings
     source = items_source(folder, settings)
@@ -69,7 +69,7 @@ def _kind(kind: pa.DataType) -> str:
     return "numbers" if numbers else "yes or no" if pa.types.is_boolean(kind) else "words"
 
 
-def _log_rows(proposal: Proposal, item_id: str, title: str | None) -> list[dict[str, Any]]:
+def _log_rows(proposal: InferredSchema, item_id: str, title: str | None) -> list[dict[str, Any]]:
     settings, folder = proposal.settings, proposal.folder
     source = find_table(folder, "interactions", settings)
     if source is None:

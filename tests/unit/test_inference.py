@@ -11,13 +11,10 @@ import pytest
 import molar
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.inference.columns import Overrides, language_of_names, name_score
+from molar_retrieval.inference.dialect import encoding_of, form_of
+from molar_retrieval.inference.infer import infer, tables_of
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
-from molar_retrieval.proposal.propose import propose
-from molar_retrieval.proposal.questions import Said
-from molar_retrieval.proposal.encodings import encoding_of
-from molar_retrieval.proposal.files import tables_of
-from molar_retrieval.proposal.moments import form_of
-from molar_retrieval.proposal.vocabulary import language_of_names, name_score
 from molar_retrieval.workspace import Workspace
 
 ITEMS = "sku,name,price\n" + "".join(f"P{i},Chair {i},{i}.50\n" for i in range(30))
@@ -91,7 +88,7 @@ def test_a_japanese_shop_is_read_as_it_is_meant(tmp_path):
 def test_names_that_say_nothing_are_told_by_contents(tmp_path):
     items = "a,b,c\n" + "".join(f"x-{i},A wooden chair of the year {i} for the kitchen,{i}.5\n" for i in range(40))
     log = "d,e,f\n" + "".join(f"2024-02-{i % 28 + 1:02d} 10:00:00,u{i % 9},x-{i % 40}\n" for i in range(90))
-    sections = propose(_write(tmp_path, one=log, two=items), {}, Said()).sections
+    sections = infer(_write(tmp_path, one=log, two=items), {}, Overrides()).sections
     assert (sections["items"]["item_id"], sections["items"]["title"]) == ("a", "b")
     assert sections["interactions"] == {"file": "one.csv", "user_id": "e", "item_id": "f", "timestamp": "d"}
 
@@ -99,7 +96,7 @@ def test_names_that_say_nothing_are_told_by_contents(tmp_path):
 def test_small_numbers_are_not_taken_for_items(tmp_path):
     items = "id,name\n" + "".join(f"{i},Chair {i}\n" for i in range(50))
     log = "customer,product,quantity,date\n" + "".join(f"{i % 9},{i % 50},{i % 3},2024-01-02\n" for i in range(99))
-    found = propose(_write(tmp_path, orders=log, products=items), {}, Said())
+    found = infer(_write(tmp_path, orders=log, products=items), {}, Overrides())
     section = found.sections["interactions"]
     assert (section["user_id"], section["item_id"], section["weight"]) == ("customer", "product", "quantity")
     assert any("returns" in one for one in found.findings)
@@ -108,20 +105,20 @@ def test_small_numbers_are_not_taken_for_items(tmp_path):
 def test_users_are_a_third_table(tmp_path):
     users = "id,country\n" + "".join(f"C{i},de\n" for i in range(7))
     paths = _write(tmp_path, people=users, orders=ORDERS, products=ITEMS)
-    assert propose(paths, {}, Said()).sections["users"] == {"file": "people.csv", "user_id": "id"}
+    assert infer(paths, {}, Overrides()).sections["users"] == {"file": "people.csv", "user_id": "id"}
 
 
 def test_an_order_stands_for_a_customer_that_no_column_names(tmp_path):
     log = "order id,sku,date\n" + "".join(f"{1000 + i // 3},P{i % 30},2024-01-02\n" for i in range(90))
-    found = propose(_write(tmp_path, orders=log, products=ITEMS), {}, Said())
+    found = infer(_write(tmp_path, orders=log, products=ITEMS), {}, Overrides())
     assert found.sections["interactions"]["user_id"] == "order id"
 
 
 def test_items_alone_are_a_shop_and_a_log_alone_is_none(tmp_path):
     items, log = _write(tmp_path, products=ITEMS, orders=ORDERS)
-    assert list(propose([items], {}, Said()).sections) == ["items"]
+    assert list(infer([items], {}, Overrides()).sections) == ["items"]
     with pytest.raises(SettingsError, match="looks like a log") as error:
-        propose([log], {}, Said())
+        infer([log], {}, Overrides())
     assert "--items" in error.value.hint
 
 
@@ -129,11 +126,11 @@ def test_what_cannot_be_told_is_asked_and_without_anybody_an_error_that_names_th
     rows = [f"9,{i % 7},P{i % 30},0{i % 9 + 1}/0{i % 9 + 1}/2024" for i in range(80)]
     paths = _write(tmp_path, orders="\n".join(["x,y,sku,date", *rows, "9,1,P1,soon"]), products=ITEMS)
     with pytest.raises(SettingsError, match=r"orders\.csv says who") as error:
-        propose(paths, {}, Said())
+        infer(paths, {}, Overrides())
     assert "--column interactions.user_id='" in error.value.hint
-    said = Said({"user_id": "y"})
+    said = Overrides({"user_id": "y"})
     with pytest.raises(SettingsError, match="comes first") as error:
-        propose(paths, {}, said)
+        infer(paths, {}, said)
     assert error.value.hint == 'say it: --time-format "%d/%m/%Y" or --time-format "%m/%d/%Y"'
     asked = []
 
@@ -141,14 +138,16 @@ def test_what_cannot_be_told_is_asked_and_without_anybody_an_error_that_names_th
         asked.append(question)
         return next(iter(question.answers))
 
-    found = propose(paths, {}, said, answer)
+    found = infer(paths, {}, said, answer)
     assert found.sections["interactions"]["time_format"] == "%d/%m/%Y"
     assert any("cannot be read" in one for one in found.findings)
     assert list(asked[0].answers) == ["%d/%m/%Y", "%m/%d/%Y"]
 
 
 def test_rows_that_cannot_be_read_are_told(tmp_path):
-    found = propose(_write(tmp_path, orders=ORDERS, products=ITEMS + "P1,a lamp,1,299\nP2,a hat,2,450\n"), {}, Said())
+    found = infer(
+        _write(tmp_path, orders=ORDERS, products=ITEMS + "P1,a lamp,1,299\nP2,a hat,2,450\n"), {}, Overrides()
+    )
     (told,) = [one for one in found.findings if "products.csv" in one]
     assert told.startswith("2 rows of products.csv cannot be read and are left out (products.csv, row ")
 
@@ -158,7 +157,7 @@ def test_a_single_time_that_cannot_be_read_is_no_share_of_nothing(tmp_path):
         f"C{i % 7},P{i % 30},2024-01-{i % 28 + 1:02d} {i // 60 % 24:02d}:{i % 60:02d}\n" for i in range(9000)
     )
     log = f"customer,sku,ordered_at\n{rows}C1,P1,soon\n"
-    found = propose(_write(tmp_path, orders=log, products=ITEMS), {}, Said())
+    found = infer(_write(tmp_path, orders=log, products=ITEMS), {}, Overrides())
     assert any("less than 0.1% of the times" in one for one in found.findings)
 
 
@@ -166,11 +165,11 @@ def test_a_decimal_sign_follows_from_the_language_or_is_asked(tmp_path):
     rows = "".join(f'A-{i},{{}},"{i + 1},250"\n' for i in range(9))
     for name, kept in (("Lovely chair for your kitchen and the garden", "."), ("Ein schöner Stuhl für die Küche", ",")):
         (path,) = _write(tmp_path, products="sku,name,price\n" + rows.format(*[name] * 9))
-        assert propose([path], {}, Said()).sections["items"]["decimal"] == kept
+        assert infer([path], {}, Overrides()).sections["items"]["decimal"] == kept
     (path,) = _write(tmp_path, products="sku,foo,bar\n" + rows.format(*["XY"] * 9))
     with pytest.raises(SettingsError, match="decimal sign in 'bar'"):
-        propose([path], {}, Said())
-    assert propose([path], {}, Said(decimal=",")).sections["items"]["decimal"] == ","
+        infer([path], {}, Overrides())
+    assert infer([path], {}, Overrides(decimal=",")).sections["items"]["decimal"] == ","
 
 
 @pytest.mark.parametrize("odd", ["1,50", "$1.50"])
@@ -203,7 +202,7 @@ def test_photos_in_a_folder_of_any_name(tmp_path):
 def test_photos_that_are_web_addresses_are_left_out_and_said(tmp_path):
     items = "sku,name,image\n" + "".join(f"P{i},Chair {i},https://shop.example/{i}.jpg\n" for i in range(30))
     paths = _write(tmp_path, products=items, orders=ORDERS)
-    found = propose(paths, {}, Said())
+    found = infer(paths, {}, Overrides())
     assert found.sections["items"]["image"] == ""
     assert any("web addresses" in one for one in found.findings)
     molar.init(*paths)
@@ -217,7 +216,7 @@ def test_parquet_and_jsonl(tmp_path):
     )
     lines = [json.dumps({"asin": one, "title": f"Book {one}", "tags": ["x", one]}) for one in "abcd"]
     (tmp_path / "books.jsonl").write_text("\n".join(lines))
-    found = propose([tmp_path / "buys.parquet", tmp_path / "books.jsonl"], {}, Said({"user_id": "who"}))
+    found = infer([tmp_path / "buys.parquet", tmp_path / "books.jsonl"], {}, Overrides({"user_id": "who"}))
     assert found.sections["items"] == {"file": "books.jsonl", "item_id": "asin", "title": "title"}
     assert found.sections["interactions"]["item_id"] == "ASIN"
     assert any("no times" in one for one in found.findings)
@@ -281,7 +280,7 @@ def test_a_column_that_is_said_to_be_missing_is_not_guessed(tmp_path):
 def test_files_that_are_no_tables(tmp_path, text, words):
     paths = _write(tmp_path, products=text)
     with pytest.raises(DataError, match=words):
-        propose(paths, {}, Said())
+        infer(paths, {}, Overrides())
 
 
 def test_too_many_tables(tmp_path):

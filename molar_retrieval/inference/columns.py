@@ -1,16 +1,191 @@
-"""Which column of a table is what: by its name, by what it holds, and by what of it is in the other table."""
+"""Which column of a table is what: by its name in several languages, by its values, and by those of other tables."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+import re
+import tomllib
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.proposal.tables import SampledColumn, SampledTable
-from molar_retrieval.proposal.vocabulary import name_score, says
+from molar_retrieval.catalog.names import words
+from molar_retrieval.catalog.sources import Stem
+from molar_retrieval.errors import SettingsError, suggestion
+from molar_retrieval.inference.dialect import SampledColumn, SampledTable
+
+Names = Mapping[str, Mapping[str, tuple[int, int]]]
+"""By folded name and language: the place of a name in its list, and the length of the list."""
+
+_FILE = Path(__file__).with_name("vocabulary.toml")
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
+_LATIN, _OTHER = 4, 2  # letters of a known name that says something inside of a longer one
+_EXACT, _LAST = 1.0, 0.3  # what the first name of a list tells, and how much less the last one does
+_AT_BORDER, _WORD = 0.65, 0.55  # what a name tells that begins or ends with a known one, or has it as a word
+_VOTES, _MAJORITY = 3, 0.6  # columns that must be called in a language, and of all that are called in any
+
+
+@lru_cache(maxsize=4096)
+def folded(name: str) -> str:
+    """A name without case, accents, blanks and punctuation; ä is ae."""
+    plain = unicodedata.normalize("NFKC", name).casefold().translate(_UMLAUTS)
+    letters = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
+    return "".join(c for c in letters if c.isalnum())
+
+
+@cache
+def _vocabulary() -> dict[str, Names]:
+    read = tomllib.loads(_FILE.read_text("utf-8"))
+    files = {f"files.{name}": lists for name, lists in read.pop("files").items()}
+    del read["values"]
+    return {role: _places(lists) for role, lists in (read | files).items()}
+
+
+@cache
+def _values(meaning: str) -> frozenset[str]:
+    lists = tomllib.loads(_FILE.read_text("utf-8"))["values"][meaning]
+    return frozenset(folded(value) for listed in lists.values() for value in listed)
+
+
+def says(value: str, meaning: str) -> bool:
+    """Whether a status says that an order is ``cancelled``, or ``completed`` or on its way to be."""
+    return folded(value) in _values(meaning)
+
+
+def _places(lists: Mapping[str, list[str]]) -> Names:
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for language, listed in lists.items():
+        for place, name in enumerate(listed):
+            found.setdefault(folded(name), {}).setdefault(language, (place, len(listed)))
+    return found
+
+
+@lru_cache(maxsize=65_536)
+def name_score(name: str, role: str) -> float:
+    """How much a name says that a column is of a role, 0 … 1; 1: that is what it is called."""
+    known, whole = _vocabulary()[role], folded(name)
+    best = _EXACT * _rank(known[whole]) if whole in known else 0.0
+    for word in words(name):
+        if (one := folded(word)) in known and one != whole:
+            best = max(best, _WORD * _rank(known[one]))
+    for one, places in known.items():
+        if len(one) >= (_LATIN if one.isascii() else _OTHER) and one != whole and _at_border(one, whole):
+            best = max(best, _AT_BORDER * _rank(places) * (len(one) / len(whole)) ** 0.5)
+    return best
+
+
+def told_by_file(stem: str, role: str) -> float:
+    """How much the name of a file says that it holds the items, interactions or users, 0 … 1."""
+    bare = re.sub(r"[\d_.-]+$", "", stem)
+    return max(name_score(stem, f"files.{role}"), name_score(bare, f"files.{role}") if bare else 0.0)
+
+
+def language_of_names(names: Iterable[str]) -> str | None:
+    """The language that most columns are called in, where at least three say one; None where they do not."""
+    votes: dict[str, float] = {}
+    total = 0
+    for name in dict.fromkeys(names):
+        spoken = {language for known in _vocabulary().values() for language in known.get(folded(name), ())}
+        total += bool(spoken)
+        for language in spoken:
+            votes[language] = votes.get(language, 0) + 1 / len(spoken)
+    best = max(votes, key=lambda language: votes[language], default=None)
+    if best is None or votes[best] < max(_VOTES, _MAJORITY * total):
+        return None
+    return best
+
+
+def _rank(places: Mapping[str, tuple[int, int]]) -> float:
+    return max(1 - _LAST * place / count for place, count in places.values())
+
+
+def _at_border(one: str, whole: str) -> bool:
+    return whole.startswith(one) or whole.endswith(one)
+
+
+ROLES: Mapping[Stem, tuple[str, ...]] = {
+    "items": ("item_id", "variant_id", "title", "description", "image", "stock", "available_from", "active"),
+    "interactions": (
+        *("user_id", "item_id", "timestamp", "position", "weight", "event"),
+        *("order_id", "status", "cancelled_at", "quantity", "price", "value"),
+    ),
+    "users": ("user_id",),
+}
+"""What a column of each table can be."""
+NONE = ""
+"""What a column is called that a table does not have."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something that the tables do not tell.
+
+    Attributes:
+        text: The question.
+        answers: What may be answered, each with what it means; in words, an answer of one's own is none.
+        option: How it is said on the command line, with ``{}`` for the answer.
+    """
+
+    text: str
+    answers: Mapping[str, str]
+    option: str
+
+
+Prompt = Callable[[Question], str]
+
+
+def refuse(question: Question) -> str:
+    """Where nobody can be asked: a SettingsError that names the option for each answer."""
+    said = " or ".join(question.option.format(answer) for answer in question.answers)
+    raise SettingsError(question.text, f"say it: {said}")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What was said beforehand.
+
+    Attributes:
+        columns: By ``item_id`` or ``interactions.item_id``: what the column is called; empty: there is none.
+        decimal: The decimal sign of the items' numbers.
+        time_format: The ``strptime`` format of the log's times.
+        time_zone: The zone of times that name none.
+        language: Of the texts.
+        level: What is an item where products have variants.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    decimal: str | None = None
+    time_format: str | None = None
+    time_zone: str | None = None
+    language: str | None = None
+    level: Literal["product", "variant"] | None = None
+
+    def __post_init__(self) -> None:
+        known = [*dict.fromkeys(role for roles in ROLES.values() for role in roles)]
+        known += [f"{stem}.{role}" for stem, roles in ROLES.items() for role in roles]
+        for key in self.columns:
+            if key not in known:
+                hint = suggestion(key, known, f"known are {', '.join(known)}")
+                raise SettingsError(f"there is no column {key!r} of a catalogue", hint)
+
+    def column(self, stem: Stem, role: str, names: list[str], file: str) -> str | None:
+        """The column of a role that was named, empty for none; None where nothing was said of this table.
+
+        A SettingsError where the table does not have it; what was said of ``item_id`` alone may be of the other table.
+        """
+        named = self.columns.get(f"{stem}.{role}")
+        if named is not None and named not in (*names, NONE):
+            hint = suggestion(named, names, f"its columns are {', '.join(names)}")
+            raise SettingsError(f"{file} has no column {named!r}", hint)
+        if named is None and self.columns.get(role) in (*names, NONE):
+            return self.columns[role]
+        return named
+
 
 SURE = 0.45  # what a name tells from which it is believed
 JOINED = 0.5  # share of a column's values that must be in the other table's before it counts as a reference
