@@ -88,7 +88,7 @@ class Constraints:
             else:
                 unknown = self._unknown(query.only)
                 notes += (f"of the items that may come these are unknown: {_few(unknown)}",) if unknown else ()
-            where = both(where, OneOf(columns.ITEM_ID, self._generation.item_ids(query.only)))
+            where = both(where, OneOf(columns.ITEM_ID, self._generation.item_ids(list(query.only))))
         if query.calibrate is not None:
             self.check_field(query.calibrate)
         present = moment(now)

@@ -87,8 +87,8 @@ class ChangedSource(TableSource):
         self._last = last
         left = {item_id: one for item_id, one in self._items.items() if item_id not in seen}
         self._added = [one for item_id, one in left.items() if one.upserted and item_id not in variants]
-        for item_id, one in left.items() if rejects is not None else ():
-            if item_id in variants or not one.upserted:
+        for item_id, one in left.items():
+            if rejects is not None and (item_id in variants or not one.upserted):
                 reason = A_VARIANT if item_id in variants else NO_ITEM
                 rejects.add(f"event {one.event}", one.seq, item_id, reason)
         for begin in range(0, len(self._added), size):

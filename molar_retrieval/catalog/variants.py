@@ -44,7 +44,9 @@ class ItemIds(IdMap):
         of: The row of the item of each variant, shape (n,).
     """
 
-    def __init__(self, items: IdMap, variants: Sequence[str] | pa.Array = (), of: Sequence[int] | Places = ()) -> None:
+    def __init__(
+        self, items: IdMap, variants: Sequence[str] | pa.Array = (), of: Sequence[int] | npt.NDArray[np.integer] = ()
+    ) -> None:
         self._ids, self._items = items.array, items
         self._variants, self._of = IdMap(variants), np.asarray(of, np.int32)
 

@@ -205,7 +205,7 @@ def test_a_file_of_orders_is_appended_by_the_same_rules(tmp_path):
     (tmp_path / "items.csv").write_text(SHIRT)
     (tmp_path / "interactions.csv").write_text(ORDERS)
     (tmp_path / "catalog.toml").write_text(TOML + ORDER_TOML)
-    shop = molar.open(tmp_path)
+    shop = molar.open(tmp_path, workspace=tmp_path / ".molar")
     (tmp_path / "today.csv").write_text(ORDERS.replace("2024-01", "2024-02"))
     report = shop.events.append(tmp_path / "today.csv")
     assert (report.accepted, report.refused, report.excluded) == (3, 1, 4)
@@ -308,3 +308,19 @@ def test_a_purchase_of_a_variant_counts_for_the_list_that_showed_its_product(tmp
     (day,) = daily(workspace, 1, until=19_783)
     assert day.items.to_pylist()[0]["item_id"] == "shirt"
     assert day.figures.placements[""].attributed.purchases == 1
+
+
+def test_changes_of_items_name_products(tmp_path):
+    (tmp_path / "items.csv").write_text(SHIRT)
+    (tmp_path / "catalog.toml").write_text(TOML)
+    shop = molar.open(tmp_path, workspace=tmp_path / ".molar")
+    about = {"event": "item_upsert", "timestamp": "2024-03-01T10:00:00Z", "data": {"title": "Silk"}}
+    events = [{**about, "event_id": one, "item_id": one} for one in ("hat", "S2", "sock")]
+    assert shop.events.append(events).accepted == 3
+    _, catalogue, rows = _read(tmp_path, shop.workspace)
+    assert [(row["item_id"], row["title"]) for row in rows] == [
+        ("shirt", "Red shirt"),
+        ("hat", "Silk"),
+        ("sock", "Silk"),
+    ]
+    assert catalogue.manifest.facts["rejects_by_kind"]["a variant, name its item"] == 1
