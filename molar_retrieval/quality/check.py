@@ -26,7 +26,6 @@ from molar_retrieval.encoders.base import language_note
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.interactions.suppressed import SuppressedPeople
-from molar_retrieval.pages import words
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality import photo_text, photos
@@ -35,6 +34,7 @@ from molar_retrieval.quality.interactions import LogSummary, check_log
 from molar_retrieval.quality.items import Items, check_attributes, check_rejects, read_items, read_texts
 from molar_retrieval.quality.personal_data import check_personal_data
 from molar_retrieval.quality.texts import TextCheck
+from molar_retrieval.reports import wording
 from molar_retrieval.workspace import Workspace
 
 FORMAT = 2  # Of the plain data
@@ -399,9 +399,10 @@ def readiness(content: Content, log: LogSummary | None, embedding: EmbedForecast
         if log.cold_items:
             said.append(f"{log.cold_items:,} items ({share:.0%}) have no interaction and depend on content alone.")
     if embedding is not None and embedding.to_encode:
+        duration, size = wording.duration(embedding.seconds), wording.size(embedding.disk_bytes)
         said.append(
-            f"Embedding {embedding.to_encode:,} items takes about {words.duration(embedding.seconds)} on this machine "
-            f"(measured: {embedding.items_per_second:,.0f} items/s) and {words.size(embedding.disk_bytes)} of disk."
+            f"Embedding {embedding.to_encode:,} items takes about {duration} on this machine "
+            f"(measured: {embedding.items_per_second:,.0f} items/s) and {size} of disk."
         )
     elif embedding is not None:
         said.append("All items are embedded already; nothing has to be encoded.")

@@ -6,12 +6,11 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from molar_retrieval.durable import OWNER
-from molar_retrieval.pages.page import render_page
-from molar_retrieval.pages.pictures import Pictures
-from molar_retrieval.pages.svg import Scale, tag, tick_label
-from molar_retrieval.pages.words import plural
 from molar_retrieval.quality.check import CheckReport, Excerpt
 from molar_retrieval.quality.findings import Finding, Found, Histogram, Severity
+from molar_retrieval.reports.charts import Scale, tag, tick_label
+from molar_retrieval.reports.html import Pictures, render_page
+from molar_retrieval.reports.wording import plural
 from molar_retrieval.workspace import write_atomically
 
 TITLES = {

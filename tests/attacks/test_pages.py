@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from molar_eval.report.page import render as render_report
-from molar_retrieval.pages.pictures import Pictures
 from molar_retrieval.quality.check import CheckReport, Excerpt
 from molar_retrieval.quality.findings import Finding, FindingCollector, FindingKind, Found, Histogram, Severity
 from molar_retrieval.quality.rendering import render as render_check
+from molar_retrieval.reports.html import Pictures
 
 EVIL = [
     "<script>alert(1)</script>",
@@ -76,7 +76,7 @@ def checked(words: str, users: list[str]) -> CheckReport:
     bots = [Finding(BOT, words, user_id=user, file="log.csv", row=7) for user in users]
     kinds = [
         Found(WEIRD, 1, (Finding(WEIRD, words, item_id=words, file=words, column=words, others=("other",)),)),
-        Found(BOT, len(users), tuple(collector.nameless(one) for one in bots)),
+        Found(BOT, len(users), tuple(collector.anonymised(one) for one in bots)),
     ]
     said = SimpleNamespace(sentences=[words])
     log = SimpleNamespace(split_outlook=[{words: words, "share": 0.5, "users": 3}])

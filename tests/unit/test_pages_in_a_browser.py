@@ -9,10 +9,10 @@ from browser import Browser, installed
 from molar_eval.report.page import render as render_report
 from molar_eval.tuning.page import render as render_search
 from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial
-from molar_retrieval.pages.pictures import Pictures
 from molar_retrieval.quality.check import CheckReport, Content, readiness
 from molar_retrieval.quality.findings import Finding, Found, Histogram, finding_kinds
 from molar_retrieval.quality.rendering import render as render_check
+from molar_retrieval.reports.html import Pictures
 
 pytestmark = pytest.mark.skipif(installed() is None, reason="no Chromium on the path")
 LONG = "a_very_long_name_that_has_no_place_to_break_" * 3

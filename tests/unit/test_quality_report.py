@@ -10,8 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from molar_retrieval.pages.page import marked
-from molar_retrieval.pages.pictures import Pictures
 from molar_retrieval.quality import findings, rendering
 from molar_retrieval.quality.check import CheckReport, Content, Excerpt, readiness
 from molar_retrieval.quality.findings import (
@@ -26,6 +24,7 @@ from molar_retrieval.quality.findings import (
     finding_kinds,
 )
 from molar_retrieval.quality.rendering import drawn, render
+from molar_retrieval.reports.html import Pictures, marked
 
 BAD = FindingKind("photo.bad", Severity.ERROR, "Bad", "mend it")
 ODD = FindingKind("text.odd", Severity.NOTE, "Odd", "look at it")

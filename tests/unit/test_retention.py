@@ -181,7 +181,7 @@ def test_the_check_tells_of_nobody_who_they_are(tmp_path):
     with FindingCollector(path) as found:
         for row, user in enumerate(who, 1):
             found.add("log.burst", f"{user!r} has many", user_id=user, file="log.csv", row=row, others=("i",))
-        shown = [found.nameless(one) for one in found.examples("log.burst")]
+        shown = [found.anonymised(one) for one in found.examples("log.burst")]
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert [(row["user_id"], row["row"]) for row in rows] == [("user 1", 1), ("user 2", 2), ("user 1", 3)]
     assert {one.user_id: one.detail for one in shown} == {f"user {n}": f"user {n} has many" for n in (1, 2)}
