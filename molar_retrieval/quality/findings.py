@@ -138,7 +138,6 @@ class FindingCollector:
 
     def __init__(self, fix_list: Path | None = None, *, examples: int = EXAMPLES, limit: int = LIMIT) -> None:
         self.counts: Counter[str] = Counter()
-        self._kinds: dict[str, FindingKind] = {}
         self._made: Counter[str] = Counter()
         self._digests: Counter[str] = Counter()
         self._worst: dict[str, list[tuple[float, int, Finding]]] = {}
@@ -175,7 +174,6 @@ class FindingCollector:
         """Count one for each of some rows, those that matter most first, and make no more than the limit."""
         if not len(rows):
             return
-        self._kinds.setdefault(kind, finding_kinds()[kind])
         self.counts[kind] += len(rows)
         made = rows[: max(self._limit - self._made[kind], 0)]
         self._made[kind] += len(made)
@@ -184,10 +182,8 @@ class FindingCollector:
 
     def kinds(self) -> list[FindingKind]:
         """The kinds that were found: worst severity first, then by number."""
-        order = list(Severity)
-        return sorted(
-            self._kinds.values(), key=lambda kind: (order.index(kind.severity), -self.counts[kind.name], kind.name)
-        )
+        kinds, order = [worst[0][2].kind for worst in self._worst.values()], list(Severity)
+        return sorted(kinds, key=lambda kind: (order.index(kind.severity), -self.counts[kind.name], kind.name))
 
     def examples(self, name: str) -> list[Finding]:
         """The worst findings of a kind, worst first."""
@@ -217,7 +213,6 @@ class FindingCollector:
         return f"{name}-{blake2b(about, digest_size=8).hexdigest()}"
 
     def _keep(self, one: Finding) -> None:
-        self._kinds.setdefault(one.kind.name, one.kind)
         self._digests[one.kind.name] += one.digest
         # The number keeps equal amounts in their order and keeps findings from being compared.
         entry = (one.amount, -next(self._number), one)

@@ -313,7 +313,8 @@ def _check(
     if not len(log["user"]):
         found.add("log.nothing_usable", f"none of {reader.total:,} rows", file=file, amount=1.0)
         return None
-    raw = ordered(_Log(**({"micros": None, "position": None, "weight": None, "event": None} | log)))
+    missing: dict[str, Any] = dict.fromkeys(("micros", "position", "weight", "event"))
+    raw = ordered(_Log(**(missing | log)))
     again = repetitions(raw)
 
     def duplicate(i: int) -> Finding:

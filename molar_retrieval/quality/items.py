@@ -66,10 +66,9 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ItemTexts:
-    """Texts of some items as the file has them; ``rows`` of the prepared catalogue, ``numbers`` in the file, from 1."""
+    """Texts of some items as the file has them; ``rows`` of the prepared catalogue."""
 
     rows: npt.NDArray[np.int64]
-    numbers: npt.NDArray[np.int64]
     titles: list[str | None]
     descriptions: list[str | None]
 
@@ -163,7 +162,7 @@ def read_texts(items: Items, spec: CatalogueSpec, folder: Path, progress: Progre
         items.numbers[rows] = batch.numbers[keep]
         items.titles[rows] = [text_hash(title) for title in titles]
         descriptions = _strings(batch.batch, named.description, mask, len(rows))
-        yield ItemTexts(rows, batch.numbers[keep], titles, descriptions)
+        yield ItemTexts(rows, titles, descriptions)
         progress.advance(len(batch.numbers))
     progress.finish()
 
@@ -179,14 +178,8 @@ def equal_groups(values: npt.NDArray[Any]) -> list[Rows]:
     """Rows with equal values (0 or empty for none): groups of two or more, ordered by first row."""
     rows = np.flatnonzero(values != values.dtype.type())
     _, group, sizes = np.unique(values[rows], return_inverse=True, return_counts=True)
-    return split_groups(rows, group, sizes)
-
-
-def split_groups(rows: Rows, group: Rows, sizes: Rows) -> list[Rows]:
-    """Rows by their ``group``, without groups of one, ordered by first row; ``sizes`` are those of the groups."""
-    order = np.argsort(group, kind="stable")
-    parts = np.split(rows[order], np.cumsum(sizes)[:-1])
-    return sorted((np.sort(part) for part in parts if len(part) > 1), key=lambda part: int(part[0]))
+    parts = np.split(rows[np.argsort(group, kind="stable")], np.cumsum(sizes)[:-1])
+    return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
 
 
 def _rejects(catalogue: Catalogue) -> Iterator[tuple[str, int, str | None, str]]:

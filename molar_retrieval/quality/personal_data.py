@@ -118,43 +118,43 @@ def _check_table(
         return
     read = [*columns, *(name for name in (id_column,) if name and name not in columns)]
     progress.start(f"looking for personal data in {file}", source.total)
-    for rows in source.batches(read, _BATCH, None, read if source.untyped else ()):
-        ids = None if id_column is None else as_written(rows.batch[id_column])
+    for batch in source.batches(read, _BATCH, None, read if source.untyped else ()):
+        ids = None if id_column is None else as_written(batch.batch[id_column])
         for name, column in columns.items():
-            values = rows.batch[name]
-            column.count(as_phrase(values) if is_list(values.type) else as_written(values), rows.numbers, ids)
-        progress.advance(len(rows.numbers))
+            values = batch.batch[name]
+            column.count(as_phrase(values) if is_list(values.type) else as_written(values), batch.numbers, ids)
+        progress.advance(len(batch.numbers))
     progress.finish()
+    about = "item_id" if stem == "items" else "user_id"
     # An id is not named where ids are addresses, or may be.
     ids_leak = id_column is None or (id_column in columns and columns[id_column].rows > 0)
-    for name, column in columns.items():
 
-        def whole(kind: str, rows: int, words: str, name: str = name, values: int = column.values) -> None:
-            facts = {"values": rows, "share": rows / values}
-            detail = f"the column {name!r}: {words}"
-            found.add(kind, detail, file=file, column=name, amount=facts["share"], facts=facts)
+    def report(name: str, column: _Column) -> None:
+        def whole(kind: str, rows: int, words: str) -> None:
+            share = rows / column.values
+            facts = {"values": rows, "share": share}
+            found.add(kind, f"the column {name!r}: {words}", file=file, column=name, amount=share, facts=facts)
 
-        if column.kind is not None and column.values >= 5 and column.as_named >= BY_NAME * column.values:
-            words = f"its name says so, and {column.as_named:,} of {column.values:,} values look like it"
-            whole(column.kind, column.as_named, words)
-        examples = [one for one in column.examples if stem != "items" or column.often[one[2]] < PUBLIC]
-        if not examples:
-            continue
-        rows = column.rows - len(column.examples) + len(examples)
-        kind = "personal.id" if name == id_column else "personal.email"
-        if rows >= WHOLE_COLUMN * column.values and rows >= 5:
-            such = f"{rows:,} of {column.values:,} values are or hold an e-mail address"
-            whole(kind, rows, f"{such}, such as {masked(examples[0][2])}")
-            continue
-        about = "item_id" if stem == "items" else "user_id"
-
-        def one(i: int, kind: str = kind, name: str = name, examples: list = examples, about: str = about) -> Finding:
+        def one(i: int) -> Finding:
             number, own, address = examples[i]
             whose = {about: None if ids_leak or name == id_column else own}
             return finding(kind, f"{name}: {masked(address)}", **whose, file=file, row=number, column=name)
 
-        found.each(kind, range(len(examples)), one)
-        found.counts[kind] += rows - len(examples)
+        if column.kind is not None and column.values >= 5 and column.as_named >= BY_NAME * column.values:
+            words = f"its name says so, and {column.as_named:,} of {column.values:,} values look like it"
+            whole(column.kind, column.as_named, words)
+        examples = [seen for seen in column.examples if stem != "items" or column.often[seen[2]] < PUBLIC]
+        rows = column.rows - len(column.examples) + len(examples)
+        kind = "personal.id" if name == id_column else "personal.email"
+        if examples and rows >= WHOLE_COLUMN * column.values and rows >= 5:
+            such = f"{rows:,} of {column.values:,} values are or hold an e-mail address"
+            whole(kind, rows, f"{such}, such as {masked(examples[0][2])}")
+        elif examples:
+            found.each(kind, range(len(examples)), one)
+            found.counts[kind] += rows - len(examples)
+
+    for name, column in columns.items():
+        report(name, column)
 
 
 def _id_column(source: TableSource, stem: Stem, spec: CatalogueSpec) -> str | None:

@@ -31,7 +31,7 @@ from molar_retrieval.embedding.catalogue import NO_FILE, stat_image
 from molar_retrieval.embedding.keys import image_stamp
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding
-from molar_retrieval.quality.items import Items, Rows, equal_groups, split_groups
+from molar_retrieval.quality.items import Items, Rows, equal_groups
 from molar_retrieval.workers import WorkerDied, Workers
 from molar_retrieval.workspace import Workspace
 
@@ -580,13 +580,9 @@ def _closest(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
 
 def near_groups(left: Rows, right: Rows, n: int) -> list[Rows]:
     """Those of n rows that pairs connect, as groups ordered by their first row."""
-    if not len(left):
-        return []
-    ones = np.ones(len(left), np.int8)
-    _, label = connected_components(coo_matrix((ones, (left, right)), shape=(n, n)), directed=False)
-    rows = np.unique(np.concatenate([left, right]))
-    _, group, sizes = np.unique(label[rows], return_inverse=True, return_counts=True)
-    return split_groups(rows, group, sizes)
+    pairs = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(n, n))
+    _, label = connected_components(pairs, directed=False)
+    return equal_groups(label + 1)
 
 
 def colour_difference(colours: npt.NDArray[np.uint8], left: Rows, right: Rows) -> npt.NDArray[np.float64]:

@@ -117,7 +117,7 @@ def found(titles, descriptions, language="en"):
     check = TextCheck(catalogue, language)
     rows = np.arange(n)
     out = {}
-    for finding in check([ItemTexts(rows, rows + 1, list(titles), list(descriptions))]):
+    for finding in check([ItemTexts(rows, list(titles), list(descriptions))]):
         out.setdefault(finding.kind.name, []).append(finding)
     return out
 
