@@ -28,7 +28,7 @@ from molar_retrieval import __version__, rng
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.demo import write_demo_shop
-from molar_retrieval.quality import mismatch, vectors
+from molar_retrieval.quality import photo_text
 from molar_retrieval.quality.check import CheckOptions, check
 from molar_retrieval.quality.findings import Severity
 from molar_retrieval.workspace import Workspace
@@ -111,9 +111,11 @@ def exchanged(workspace: Path, group: str | None, seeds: int) -> dict[str, Any]:
     place = Workspace.open(workspace)
     version, _ = place["catalogue"].require()
     catalogue = Catalogue.open(version)
-    found = vectors.stored(place, catalogue)
+    found = photo_text.stored_vectors(place, catalogue)
     if found is None:
-        raise SystemExit(f"{workspace} has no vectors of its catalogue by a built-in encoder: molar check --deep")
+        raise SystemExit(
+            f"{workspace} has no vectors of its catalogue by a built-in encoder: molar check --with-embeddings"
+        )
     both = np.flatnonzero((np.abs(found.images).max(axis=1) > 0) & (np.abs(found.texts).max(axis=1) > 0))
     groups = None if group is None else pq.read_table(version / "items.parquet", columns=[group])[group].to_pylist()
     out: dict[str, Any] = {"encoder": found.encoder, "items": len(both), "share": SHARE}
@@ -127,7 +129,7 @@ def exchanged(workspace: Path, group: str | None, seeds: int) -> dict[str, Any]:
     return out
 
 
-def _exchange(found: vectors.PairVectors, both: np.ndarray, groups: list[Any] | None, seed: int) -> dict[str, float]:
+def _exchange(found: photo_text.PairVectors, both: np.ndarray, groups: list[Any] | None, seed: int) -> dict[str, float]:
     random = rng.generator(seed, "exchange")
     mixed = random.permutation(both)
     if groups is not None:
@@ -139,11 +141,11 @@ def _exchange(found: vectors.PairVectors, both: np.ndarray, groups: list[Any] | 
         a, b = pairs[place]
         order[a], order[b] = b, a
     images = np.asarray(found.images)[order]
-    agreement = mismatch.agreement(images, found.texts)
+    agreement = photo_text.agreement(images, found.texts)
     assert agreement is not None
     wrong = order[agreement.rows] != agreement.rows
     below = agreement.fit < agreement.limit
-    told = {frozenset((int(agreement.rows[a]), int(agreement.rows[b]))) for a, b, _ in mismatch.swapped(agreement)}
+    told = {frozenset((int(agreement.rows[a]), int(agreement.rows[b]))) for a, b, _ in photo_text.swapped(agreement)}
     own = {frozenset(map(int, pairs[place])) for place in chosen}
     # The built-in encoder puts the meaning of a photo into the space of the words: the likeness that needs no learning.
     meaning = images[agreement.rows, : found.texts.shape[1]]

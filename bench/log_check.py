@@ -50,13 +50,13 @@ def check(folder: Path) -> None:
     """Check it in this process and say what that took."""
     from molar_retrieval.catalog.resolve import read_spec
     from molar_retrieval.ids import IdMap
-    from molar_retrieval.quality.collector import Collector
-    from molar_retrieval.quality.log import check_log
+    from molar_retrieval.quality.findings import FindingCollector
+    from molar_retrieval.quality.interactions import check_log
 
     spec = read_spec(folder)
     items = IdMap(pq.read_table(folder / "items.parquet", columns=["item_id"])["item_id"])
     began = time.perf_counter()
-    found = Collector()
+    found = FindingCollector()
     summary = check_log(folder, spec, items, found)
     seconds = time.perf_counter() - began
     peak = int(Path("/proc/self/status").read_text("ascii").split("VmHWM:")[1].split()[0]) / 2**20

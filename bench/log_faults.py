@@ -25,9 +25,8 @@ from rich.table import Table
 
 from molar_retrieval.catalog.resolve import read_spec
 from molar_retrieval.ids import IdMap
-from molar_retrieval.quality.collector import Collector
-from molar_retrieval.quality.findings import Finding
-from molar_retrieval.quality.log import check_log
+from molar_retrieval.quality.findings import Finding, FindingCollector
+from molar_retrieval.quality.interactions import check_log
 
 DAY, HOUR = 86_400, 3_600
 START = 1_609_459_200  # 2021-01-01, a Friday
@@ -344,7 +343,7 @@ def checked(log: MadeLog) -> tuple[Finding, ...]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log.write(folder)
-        found = Collector(examples=100_000, limit=100_000)
+        found = FindingCollector(examples=100_000, limit=100_000)
         check_log(folder, read_spec(folder), IdMap(log.items), found, now=NOW)
         return tuple(finding for kind in found.kinds() for finding in found.examples(kind.name))
 

@@ -19,7 +19,7 @@ from molar_eval.report.schema import ModelResult, Report, SplitResult
 from molar_eval.report.standing import best, ordered
 from molar_eval.report.verdict import judge
 from molar_eval.report.write import read_report
-from molar_retrieval.pages import words
+from molar_retrieval.reports import wording as words
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "eval" / "results"

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval.pages.words import duration
+from molar_retrieval.reports.wording import duration
 from molar_retrieval.work_log import killed_last, recorded
 
 if TYPE_CHECKING:

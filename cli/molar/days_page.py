@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from molar_retrieval.pages.page import render_page
-from molar_retrieval.pages.svg import Scale, round_up, tag, tick_label
+from molar_retrieval.reports.charts import Scale, round_up, tag, tick_label
+from molar_retrieval.reports.html import render_page
 
 if TYPE_CHECKING:
     from molar.days import Day, DaysReport

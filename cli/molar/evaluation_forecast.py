@@ -7,7 +7,7 @@ from molar.bill import Bill
 from molar_eval.evaluate import Evaluator
 from molar_eval.pending import PendingTrial, pending
 from molar_eval.trial_costs import WITHIN, Expected, TrialCosts
-from molar_retrieval.pages.words import plural
+from molar_retrieval.reports.wording import plural
 from molar_retrieval.resources import Took
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from molar_retrieval.errors import DataError, MissingArtefactError
 from molar_retrieval.workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:
-    from molar_retrieval.quality.report import CheckReport
+    from molar_retrieval.quality.check import CheckReport
 
 FOLDER, CHECK_PAGE = "findings", "check.html"
 _LAST, _TICKS = "last.json", "ticks.json"
@@ -71,7 +71,7 @@ class LastCheck:
 
 def keep_check(workspace: Path, report: "CheckReport", catalogue: Path, page: Path | None) -> None:
     """Keep a check and its page, with photos of the folder ``catalogue``; the page goes to ``page`` as well."""
-    from molar_retrieval.quality.page import write_page
+    from molar_retrieval.quality.rendering import write_page
 
     kept = workspace / CHECK_PAGE
     write_page(kept, report, catalogue)

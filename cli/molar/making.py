@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.presets import Preset
-    from molar_retrieval.quality.report import CheckReport
+    from molar_retrieval.quality.check import CheckReport
 
 
 _MANY_ITEMS = 5_000
@@ -48,7 +48,7 @@ class Making(Foretelling):
     def check(
         self,
         *,
-        deep: bool = False,
+        with_embeddings: bool = False,
         photos: bool = True,
         forecast: bool = True,
         fix_list: str | Path | None = None,
@@ -58,7 +58,7 @@ class Making(Foretelling):
         """Say what is wrong with the data, how much it matters and what to do, before money is spent on them.
 
         Args:
-            deep: Embed what has no vectors yet, to compare photos with words.
+            with_embeddings: Embed what has no vectors yet, to compare photos with words.
             photos: Decode photos; else only their paths and headers are looked at.
             forecast: Measure what embedding takes here, by a few items.
             fix_list: A .parquet, .csv or .jsonl file with a row for each fault.
@@ -72,7 +72,7 @@ class Making(Foretelling):
         from molar_retrieval.quality.check import check as examine
 
         folder, chosen = self.folder(), self._encoding(trust=trust_remote_code)
-        options = CheckOptions(photos, deep, forecast, None if fix_list is None else Path(fix_list))
+        options = CheckOptions(photos, with_embeddings, forecast, None if fix_list is None else Path(fix_list))
         with self.bound() as place, self.progress() as progress:
             report = examine(folder, place, chosen, options, progress=progress)
         keep_check(self.workspace, report, folder, Path(page) if page else None)

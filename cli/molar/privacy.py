@@ -103,7 +103,7 @@ class Privacy(Rotating, Sharing):
             text = json.dumps(found.to_dict(), ensure_ascii=False, indent=1)
             write_atomically(Path(out), text + "\n", OWNER)
         if page is not None:
-            from molar_retrieval.pages.page import render_page
+            from molar_retrieval.reports.html import render_page
 
             write_atomically(Path(page), render_page("molar", "stored.html.jinja", stored=found), OWNER)
         return found

@@ -40,8 +40,8 @@ def overdue(workspace: "Workspace", settings: "MolarSettings") -> "list[KeptCopy
 
 def prune(workspace: "Workspace", settings: "MolarSettings", progress: "Progress") -> "list[KeptCopy]":
     """Remove what is :func:`overdue`, and say so; which went."""
-    from molar_retrieval.pages.words import plural, size
     from molar_retrieval.privacy.copies import remove
+    from molar_retrieval.reports.wording import plural, size
 
     gone = remove(workspace, overdue(workspace, settings))
     if gone:

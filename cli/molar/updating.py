@@ -195,7 +195,7 @@ class _Update:
 
     def _vectors(self) -> str:
         from molar_retrieval.embedding import dry_run, embed
-        from molar_retrieval.pages.words import plural
+        from molar_retrieval.reports.wording import plural
 
         made, catalogue = self.place["content"].require()[1], self.place["catalogue"].require()[1]
         if made.inputs.get("catalogue") == catalogue.fingerprint and not made.facts.get("failed"):
@@ -213,7 +213,7 @@ class _Update:
 
     def _interactions(self) -> str:
         from molar.aligning import prepare_log
-        from molar_retrieval.pages.words import plural
+        from molar_retrieval.reports.wording import plural
 
         former = self.place["interactions"].require()[1]
         prepare_log(self.place, self.settings, self.progress)

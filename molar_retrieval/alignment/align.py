@@ -46,10 +46,10 @@ from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.experts.column_shards import FOLDER, Counting
 from molar_retrieval.experts.linear import MAX_ITEMS
-from molar_retrieval.pages import words
 from molar_retrieval.pinned import Pinned, pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
+from molar_retrieval.reports import wording as words
 from molar_retrieval.resources import memory_of_alignment, memory_of_machine
 from molar_retrieval.runner import Runner
 from molar_retrieval.training import checkpoint

@@ -120,7 +120,7 @@ def opened(photo: str | bytes, pixels: int) -> Image.Image:
 def looked_at(data: bytes) -> tuple[dict[str, Any], Image.Image | None]:
     """What is to be measured of a file's content: facts about the photo, and a copy of at most 192 pixels, or None.
 
-    The facts are ``state`` (a name of :class:`~molar_retrieval.quality.measure.PhotoState`), ``width``, ``height``,
+    The facts are ``state`` (a name of :class:`~molar_retrieval.quality.photos.PhotoState`), ``width``, ``height``,
     ``format`` and ``frames``.
     """
     try:

@@ -25,7 +25,7 @@ from ray.exceptions import RayActorError, RayError
 
 from molar_retrieval import __version__
 from molar_retrieval.errors import BackendError, DataError, MolarError
-from molar_retrieval.pages.words import plural
+from molar_retrieval.reports.wording import plural
 from molar_retrieval.runner import Shard, ShardJob, WorkingProcess, ended_at
 from molar_retrieval.training.group import PackedJob
 

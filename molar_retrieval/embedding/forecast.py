@@ -18,9 +18,9 @@ from molar_retrieval.embedding.publish import disk_bytes
 from molar_retrieval.embedding.reader import load_photo
 from molar_retrieval.embedding.run import EmbeddingRun
 from molar_retrieval.encoders.base import Encoder, EncoderInput, Planner
-from molar_retrieval.pages.words import duration, size
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.reports.wording import duration, size
 from molar_retrieval.workspace import Workspace
 
 SAMPLE = 16

@@ -19,8 +19,8 @@ from molar_retrieval.finetuning.inputs import Words, descriptions_of, parts_of, 
 from molar_retrieval.finetuning.report import Name
 from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.withheld import MOST
-from molar_retrieval.pages.words import duration
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.reports.wording import duration
 from molar_retrieval.workspace import Workspace
 
 DAY = 86_400

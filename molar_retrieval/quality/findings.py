@@ -1,16 +1,35 @@
-"""What a check finds: kinds of fault, as `faults.toml` lists them, and single faults."""
+"""What the checks of a catalogue share: kinds of finding, single findings, their collector, and distributions."""
 
+import heapq
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cache
+from hashlib import blake2b
+from itertools import count
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from molar_retrieval.table_writer import TableWriter, ending_of
+
+EXAMPLES = 40  # How many findings of a kind a report may show
+LIMIT = 1_000  # How many findings of a kind are made where a pass over many rows may find millions
+_COLUMNS = ("kind", "severity", "item_id", "user_id", "file", "row", "column", "detail", "others", "amount", "remedy")
+_TYPES = {"row": pa.int64(), "others": pa.list_(pa.string()), "amount": pa.float64()}
+SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])  # of a fix list
+_FLUSH = 16_384
+_BARS = 24
 
 
 class Severity(StrEnum):
-    """How much a fault matters."""
+    """How much a finding matters."""
 
     ERROR = "error"  # The item, row or data set cannot be used as it is
     WARNING = "warning"  # It can be used, and results will be worse for it
@@ -18,8 +37,8 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True)
-class FaultKind:
-    """A kind of fault: area and name, as in ``photo.unreadable``, what is wrong (a heading), and what to do."""
+class FindingKind:
+    """A kind of finding: area and name, as in ``photo.unreadable``, what is wrong (a heading), and what to do."""
 
     name: str
     severity: Severity
@@ -28,11 +47,11 @@ class FaultKind:
 
 
 @cache
-def fault_kinds() -> Mapping[str, FaultKind]:
-    """Every kind by its name, in the order in which a document lists them."""
-    areas = tomllib.loads(Path(__file__).with_name("faults.toml").read_text("utf-8"))
+def finding_kinds() -> Mapping[str, FindingKind]:
+    """Every kind of `checks.toml` by its name, in the order in which a document lists them."""
+    areas = tomllib.loads(Path(__file__).with_name("checks.toml").read_text("utf-8"))
     return {
-        f"{area}.{name}": FaultKind(f"{area}.{name}", Severity(of["severity"]), of["title"], of["remedy"])
+        f"{area}.{name}": FindingKind(f"{area}.{name}", Severity(of["severity"]), of["title"], of["remedy"])
         for area, kinds in areas.items()
         for name, of in kinds.items()
     }
@@ -40,17 +59,17 @@ def fault_kinds() -> Mapping[str, FaultKind]:
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault.
+    """One thing that is wrong.
 
     Attributes:
         detail: What was seen, in a few words.
         file: The file in the catalogue's folder that holds it; ``row``, from 1, the header not counted; ``column``.
-        others: Items or users that share the fault, such as an item's duplicates.
+        others: Items or users that share the finding, such as an item's duplicates.
         amount: How bad: a distance, a share, a count; within a kind the largest come first.
         facts: Numbers that a report may want, by name.
     """
 
-    kind: FaultKind
+    kind: FindingKind
     detail: str
     item_id: str | None = None
     user_id: str | None = None
@@ -67,7 +86,213 @@ class Finding:
         row = None if self.row is None else f"row {self.row}"
         return ", ".join(part for part in (self.file, row) if part)
 
+    @property
+    def digest(self) -> int:
+        """A number for what it is about: who or what it names, else its place in a file."""
+        named = self.item_id, self.user_id, self.column, sorted(self.others)
+        place = () if self.item_id or self.user_id else (self.file, self.row, self.detail)
+        text = repr((named, place)).encode("utf-8", "surrogatepass")
+        return int.from_bytes(blake2b(text, digest_size=16).digest())
 
-def fault(kind: str, detail: str, **more: Any) -> Finding:
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, without the kind and what is empty."""
+        amount = self.amount if isfinite(self.amount) else None
+        plain = vars(self) | {"others": list(self.others), "amount": amount, "facts": dict(self.facts)}
+        return {name: value for name, value in plain.items() if name != "kind" and value not in (None, [], {})}
+
+
+def finding(kind: str, detail: str, **more: Any) -> Finding:
     """A finding of the kind of a name; ``more`` are attributes of :class:`Finding`."""
-    return Finding(fault_kinds()[kind], detail, **more)
+    return Finding(finding_kinds()[kind], detail, **more)
+
+
+@dataclass(frozen=True)
+class Found:
+    """All findings of one kind: how many, the worst of them, and a key that changes with what they are about."""
+
+    kind: FindingKind
+    count: int
+    examples: tuple[Finding, ...]
+    key: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "key": self.key,
+            "kind": self.kind.name,
+            "severity": str(self.kind.severity),
+            "title": self.kind.title,
+            "remedy": self.kind.remedy,
+            "count": self.count,
+            "examples": [example.to_dict() for example in self.examples],
+        }
+
+
+class FindingCollector:
+    """Collects findings in bounded memory; a context manager.
+
+    Each is written into ``fix_list``, a .parquet, .csv or .jsonl file, if given.
+    ``examples`` of a kind are kept, and no more than ``limit`` are made by :meth:`add` and :meth:`each`, however many
+    there are; ``counts`` has the number of each kind.
+    """
+
+    def __init__(self, fix_list: Path | None = None, *, examples: int = EXAMPLES, limit: int = LIMIT) -> None:
+        self.counts: Counter[str] = Counter()
+        self._made: Counter[str] = Counter()
+        self._digests: Counter[str] = Counter()
+        self._worst: dict[str, list[tuple[float, int, Finding]]] = {}
+        self._examples, self._limit = examples, limit
+        self._pseudonyms: dict[str, str] = {}
+        self._number = count()
+        self._path = fix_list
+        self._ending = "" if fix_list is None else ending_of(fix_list)
+        self._writer: TableWriter | None = None
+        self._rows: list[Finding] = []
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = TableWriter(self._path, SCHEMA, self._ending)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._writer is not None:
+            self._flush()
+            self._writer.__exit__(*error)
+
+    def take(self, findings: Iterable[Finding]) -> None:
+        """Take findings of any kinds, all of them."""
+        for one in findings:
+            self.counts[one.kind.name] += 1
+            self._keep(one)
+
+    def add(self, kind: str, detail: str, **more: Any) -> None:
+        """Take one of a pass over many rows; ``more`` are attributes of a :class:`Finding`."""
+        self.each(kind, [0], lambda _: finding(kind, detail, **more))
+
+    def each(self, kind: str, rows: Sequence[int] | npt.NDArray[np.integer], make: Callable[[int], Finding]) -> None:
+        """Count one for each of some rows, those that matter most first, and make no more than the limit."""
+        if not len(rows):
+            return
+        self.counts[kind] += len(rows)
+        made = rows[: max(self._limit - self._made[kind], 0)]
+        self._made[kind] += len(made)
+        for row in made:
+            self._keep(make(int(row)))
+
+    def kinds(self) -> list[FindingKind]:
+        """The kinds that were found: worst severity first, then by number."""
+        kinds, order = [worst[0][2].kind for worst in self._worst.values()], list(Severity)
+        return sorted(kinds, key=lambda kind: (order.index(kind.severity), -self.counts[kind.name], kind.name))
+
+    def examples(self, name: str) -> list[Finding]:
+        """The worst findings of a kind, worst first."""
+        return [one for _, _, one in sorted(self._worst.get(name, []), key=lambda entry: entry[:2], reverse=True)]
+
+    def found(self) -> tuple[Found, ...]:
+        """By kind, as a report shows them: without ids of users."""
+        return tuple(
+            Found(kind, self.counts[kind.name], tuple(map(self.anonymised, examples)), self._key(kind.name))
+            for kind, examples in [(kind, self.examples(kind.name)) for kind in self.kinds()]
+        )
+
+    def anonymised(self, one: Finding) -> Finding:
+        """The finding with a number for the id of a user, the same in all findings, as it is shown and listed.
+
+        File and row suffice to mend it.
+        """
+        own = one.user_id
+        if own is None:
+            return one
+        name = self._pseudonyms.setdefault(own, f"user {len(self._pseudonyms) + 1}")
+        return replace(one, user_id=name, others=(), detail=one.detail.replace(repr(own), name))
+
+    def _key(self, name: str) -> str:
+        """What tells the findings of a kind from others: how many there are, and what they are about, in any order."""
+        about = f"{self.counts[name]} {self._digests[name] % (1 << 128)}".encode()
+        return f"{name}-{blake2b(about, digest_size=8).hexdigest()}"
+
+    def _keep(self, one: Finding) -> None:
+        self._digests[one.kind.name] += one.digest
+        # The number keeps equal amounts in their order and keeps findings from being compared.
+        entry = (one.amount, -next(self._number), one)
+        worst = self._worst.setdefault(one.kind.name, [])
+        if len(worst) < self._examples:
+            heapq.heappush(worst, entry)
+        else:
+            heapq.heappushpop(worst, entry)
+        if self._writer is not None:
+            self._rows.append(one)
+            if len(self._rows) >= _FLUSH:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._rows and self._writer is not None:
+            rows = [_row(self.anonymised(one)) for one in self._rows]
+            self._writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
+            self._rows = []
+
+
+def _row(one: Finding) -> dict[str, Any]:
+    kind, detail = one.kind, one.detail.encode("utf-8", "replace").decode("utf-8")
+    told = {"kind": kind.name, "severity": str(kind.severity), "detail": detail, "remedy": kind.remedy}
+    return vars(one) | told | {"others": list(one.others)}
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A distribution: ``name`` is for programs, ``title`` and ``unit`` are for people.
+
+    Attributes:
+        edges: Borders of the bars, one more than there are bars, ascending.
+        counts: How many values lie in each bar; a bar holds its lower border, the last one also its upper.
+        log: Whether the bars are equally wide on a logarithmic axis.
+    """
+
+    name: str
+    title: str
+    unit: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    log: bool = False
+
+    @classmethod
+    def of(cls, name: str, title: str, values: npt.ArrayLike, unit: str, *, log: bool = False) -> Self:
+        """Count values in 24 bars at most, from the least to the largest; values that are not finite are left out.
+
+        With ``log``, values below 1 count as 1.
+        """
+        numbers = np.asarray(values, np.float64).ravel()
+        numbers = numbers[np.isfinite(numbers)]
+        if log:
+            numbers = np.maximum(numbers, 1)
+        borders = _borders(numbers, log)
+        counts, borders = np.histogram(np.clip(numbers, borders[0], borders[-1]), borders)
+        return cls(name, title, unit, tuple(borders.tolist()), tuple(counts.tolist()), log)
+
+    @property
+    def total(self) -> int:
+        """How many values there are."""
+        return sum(self.counts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {**asdict(self), "edges": list(self.edges), "counts": list(self.counts)}
+
+
+def _borders(numbers: npt.NDArray[np.float64], log: bool) -> npt.NDArray[np.float64]:
+    if not len(numbers):
+        return np.array([0.0, 1.0])
+    low, high = float(numbers.min()), float(numbers.max())
+    if log and high == low:
+        return np.array([low / 2, low * 0.9, low * 1.1, low * 2])
+    if log:
+        places = np.geomspace(low, high, _BARS + 1)
+        if high < 1 << 20:  # whole numbers: no bar narrower than one
+            places = np.unique(np.round(places))
+        return places if len(places) > 1 else np.array([low, low + 1])
+    if high == low:
+        return np.array([low - 0.5, low + 0.5])
+    whole = bool((numbers == np.round(numbers)).all())
+    bars = min(_BARS, max(1, int(high - low))) if whole else _BARS
+    return np.linspace(low, high, bars + 1)

@@ -1,15 +1,75 @@
-"""Photos that an encoder cannot read, or that tell it nothing or something wrong."""
+"""Photos that an encoder cannot read, that tell it nothing or something wrong, or that several items share.
 
-from collections.abc import Callable, Iterator
+Each photo is measured once, in several processes, and its measurements are kept in the workspace under the stamp of its
+file and the hash of its bytes. The checks decide by these alone: a second check decodes no photo again, and limits can
+change. A photo whose path, size and time are known is not even read.
+
+Candidates for near duplicates are found without comparing all pairs: 256 bits are cut into 16 bands, and two
+photos are compared where one band is equal (Manku, Jain and Das Sarma 2007, doi:10.1145/1242572.1242592). Up to 15
+different bits no pair can be missed; bits are dealt to bands twice, so that hardly one in 10,000 of those with 24 is.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
+from molar_retrieval import fingerprint, rng
+from molar_retrieval.catalog import decoding
+from molar_retrieval.catalog.decoders import looked_at
 from molar_retrieval.catalog.decoding import MAX_BYTES
-from molar_retrieval.quality.duplicates import Rows, equal_groups, near_groups, near_photos
+from molar_retrieval.embedding.catalogue import NO_FILE, stat_image
+from molar_retrieval.embedding.keys import image_stamp
+from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding
-from molar_retrieval.quality.items import Items
-from molar_retrieval.quality.measure import FORMATS, Measured, PhotoState
+from molar_retrieval.quality.items import Items, Rows, equal_groups
+from molar_retrieval.workers import WorkerDied, Workers
+from molar_retrieval.workspace import Workspace
+
+RULES = 2  # Number of the rules by which photos are measured; a change of them makes kept measurements stale
+BITS = 256  # Length of a perceptual hash
+CROPS = (0.0, 0.02, 0.04, 0.06)  # Cut off at each side before hashing: one cut closer equals another one's middle
+GRID = 4  # A photo's colours are kept as the means of a grid of 4 by 4 fields
+
+MEASURED: np.dtype[Any] = np.dtype(
+    [
+        ("hash", "S16"),
+        ("state", "u1"),
+        ("format", "u1"),
+        ("frames", "<u2"),
+        ("width", "<u4"),
+        ("height", "<u4"),
+        ("bytes", "<i8"),
+        ("detail", "<f4"),
+        ("uniform", "<f4"),
+        ("text", "<f4"),
+        ("bits", "u1", (len(CROPS), BITS // 8)),
+        ("colours", "u1", (GRID * GRID * 3,)),
+    ]
+)
+"""What is kept of a photo.
+
+``hash`` of its bytes; ``state`` (:class:`PhotoState`); ``format`` as a place in :data:`FORMATS`; number of ``frames``;
+``width`` and ``height`` in pixels, as stored; size in ``bytes``; ``detail``: how large steps in brightness it has
+(0 … 255); ``uniform``: share of its area that has one colour; ``text``: how much it looks like nothing but writing
+(0 … 1); ``bits``: perceptual hash of it and of its middles; ``colours``: of its fields, red, green and blue.
+"""
+
+Measured = npt.NDArray[Any]  # Records of :data:`MEASURED`
+FORMATS = ("", *decoding.FORMATS)  # Names that Pillow gives to formats; the first one stands for any other
+
+_GRAIN, _HASHED = 48, 64  # sides of what steps and hashes are seen in
+_PLAIN, _GLYPHS = 0.985, 12  # share of the ground that has its colour, and pieces, that writing has at least
+_SAME = 12  # levels by which one colour may differ from itself
 
 TINY = 64  # Pixels of the shorter side below which a photo counts as tiny; encoders look at 224 and more
 LARGE_PIXELS = 40_000_000  # Pixels from which a photo counts as needlessly large …
@@ -34,6 +94,274 @@ _ENDINGS = {
 }
 
 Mask = npt.NDArray[np.bool_]
+
+Bits = npt.NDArray[np.uint8]
+
+CLOSE = 24  # Bits of 256 by which two perceptual hashes of one picture may differ …
+COLOURS = 14.0  # … and the mean difference of their colours (0 … 255)
+ALIKE = 0.97  # Cosine of the vectors of two photos of one picture
+_VECTOR_BITS = 28  # of 256, by which vectors with that cosine differ
+_LOOSE = 72  # bits by which perceptual hashes may differ where vectors say that it is one picture
+_BAND = 16
+_DEALS = 2
+_CROWD = 64  # in a band's crowd, each is compared with so many that follow it
+_PAIRS = 1 << 20  # compared at once
+
+KIND = "check"  # Folder of the workspace that holds what a check remembers
+STAMPED = np.dtype([("stamp", "<u8"), ("measured", MEASURED)])
+"""A measurement, and the stamp of the file that it was made of."""
+_FILE = f"photos.{fingerprint.of_json([RULES, MEASURED.descr])[:12]}.bin"
+_DIGEST = hashlib.sha256().digest_size
+_CHUNK = 64  # photos in one task
+_FEW = 256  # Fewer new photos are measured in this process: starting others takes longer
+_KEPT = 2048  # So many photos are lost at most where a run is killed, or
+_TIMES = 50  # one of so many parts of a large catalogue, as everything is written each time
+
+
+class PhotoState(IntEnum):
+    """How far a photo can be read."""
+
+    GOOD = 0
+    MISSING = 1
+    UNREADABLE = 2
+    TRUNCATED = 3
+    TOO_LARGE = 4
+
+
+def measure(data: bytes) -> npt.NDArray[Any]:
+    """Measure the bytes of a photo: a record of :data:`MEASURED` (shape ()), without the hash."""
+    record = np.zeros((), MEASURED)
+    facts, small = looked_at(data)
+    record["bytes"], record["state"] = len(data), PhotoState[facts["state"]]
+    record["width"], record["height"], record["frames"] = facts["width"], facts["height"], facts["frames"]
+    record["format"] = FORMATS.index(facts["format"])
+    if small is not None:
+        _describe(record, small)
+    return record
+
+
+def _describe(record: npt.NDArray[Any], image: Image.Image) -> None:
+    pixels = np.asarray(image, np.float32)
+    record["detail"] = _detail(image)
+    # The most frequent of 4,096 colours, and how much lies near it.
+    coarse = (np.asarray(image) >> 4).astype(np.int32) @ np.array([256, 16, 1], np.int32)
+    common = np.bincount(coarse.ravel(), minlength=4096).argmax()
+    ground = pixels[coarse == common].mean(axis=0)
+    away = np.abs(pixels - ground).max(axis=2)
+    record["uniform"] = (away <= _SAME).mean()
+    record["text"] = writing(away)
+    record["bits"] = perceptual_bits(image)
+    record["colours"] = np.asarray(image.resize((GRID, GRID), Image.Resampling.BOX), np.uint8).ravel()
+
+
+def _detail(image: Image.Image) -> float:
+    """The 99th percentile of the steps between the fields of a 48 × 48 grid: noise and vignettes have no large ones."""
+    grey = np.asarray(image.convert("L").resize((_GRAIN, _GRAIN), Image.Resampling.BOX), np.float32)
+    across, down = np.abs(np.diff(grey, axis=1))[:-1], np.abs(np.diff(grey, axis=0))[:, :-1]
+    return float(np.percentile(np.maximum(across, down), 99))
+
+
+def perceptual_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Perceptual hashes of a picture and of its middles: low frequencies against their median, packed, shape (4, 32).
+
+    The pHash of imagehash: the lowest 16 × 16 frequencies of 64 × 64 grey values; they survive other brightness,
+    contrast, size and compression.
+    """
+    from imagehash import phash
+
+    (width, height), grey = image.size, image.convert("L")
+    boxes = [(width * cut, height * cut, width * (1 - cut), height * (1 - cut)) for cut in CROPS]
+    small = [grey.resize((_HASHED, _HASHED), Image.Resampling.LANCZOS, box=box) for box in boxes]
+    return np.packbits([phash(middle, 16, _HASHED // 16).hash.ravel() for middle in small], axis=1)
+
+
+def writing(away: npt.NDArray[np.float32]) -> float:
+    """How much a picture looks like nothing but writing on a plain ground, 0 … 1.
+
+    Writing is many small pieces of ink of about one height, close beside each other in lines, and nothing else: around
+    it the ground is plain. A dozen earrings stand farther apart, and around the print of a shirt there is the shirt.
+    ``away``: how far each pixel is from the ground's colour, shape (height, width), 0 … 255.
+    """
+    from scipy import ndimage
+
+    ink = away > 60
+    if not 0.005 < float(ink.mean()) < 0.35:
+        return 0.0
+    ground = away[~ndimage.binary_dilation(ink, iterations=3)]
+    if not len(ground) or float((ground <= _SAME + 2).mean()) < _PLAIN:
+        return 0.0
+    labels, _ = ndimage.label(ink, np.ones((3, 3), bool))
+    boxes = np.array([[b[0].start, b[0].stop, b[1].start, b[1].stop] for b in ndimage.find_objects(labels)])
+    heights, widths = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
+    small = (heights >= 3) & (heights <= 0.25 * away.shape[0]) & (widths <= 0.4 * away.shape[1])
+    if small.sum() < _GLYPHS:
+        return 0.0
+    sizes = np.bincount(labels.ravel())[1:]
+    typical = float(np.median(heights[small]))
+    even = float((np.abs(heights[small] - typical) <= max(2.0, 0.5 * typical)).mean())
+    beside, close = _in_lines(boxes[small], 0.4 * typical)
+    return float(sizes[small].sum() / sizes.sum()) * even * min(1.0, beside / 0.8) * min(1.0, close / 0.7) ** 4
+
+
+def _in_lines(boxes: npt.NDArray[np.int64], gap: float) -> tuple[float, float]:
+    """The share of the pieces that have another one to their right, and of those the share that have it near."""
+    top, bottom, left, right = boxes.T
+    height = bottom - top
+    # Row i, column j: piece j begins to the right of piece i, at about its height.
+    same = (top[None] < (top + 0.7 * height)[:, None]) & (bottom[None] > (top + 0.3 * height)[:, None])
+    same &= left[None] > left[:, None]
+    apart = np.where(same, np.maximum(left[None] - right[:, None], 0), np.inf).min(axis=1)
+    found = np.isfinite(apart)
+    return float(found.mean()), float((apart[found] <= gap).mean()) if found.any() else 0.0
+
+
+def remembered(workspace: Workspace) -> npt.NDArray[Any]:
+    """Records of :data:`STAMPED` of earlier runs, by stamp; none where the file is damaged or there is none."""
+    data = b""
+    with suppress(OSError):
+        data = (workspace[KIND].root / _FILE).read_bytes()
+    digest, raw = data[:_DIGEST], data[_DIGEST:]
+    whole = hashlib.sha256(raw).digest() == digest and len(raw) % STAMPED.itemsize == 0
+    return np.frombuffer(raw if whole else b"", STAMPED)
+
+
+def remember(workspace: Workspace, records: npt.NDArray[Any]) -> None:
+    """Keep records instead of what was there, measurements by earlier rules among it."""
+    path = workspace[KIND].root / _FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, raw = path.with_name(f".{path.name}.{os.getpid()}"), records.tobytes()
+    temporary.write_bytes(hashlib.sha256(raw).digest() + raw)
+    temporary.replace(path)
+    for earlier in set(path.parent.glob("photos.*")) - {path}:
+        earlier.unlink(missing_ok=True)
+
+
+def places_of(ordered: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> Rows:
+    """The place of each value in an ascending array, -1 where it is not there."""
+    if not len(ordered):
+        return np.full(len(wanted), -1)
+    places = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+    return np.where(ordered[places] == wanted, places, -1)
+
+
+def nothing(n: int) -> Measured:
+    """Records of items without photos."""
+    out = np.zeros(n, MEASURED)
+    out["state"] = PhotoState.MISSING
+    return out
+
+
+def measured(
+    folder: Path,
+    photos: Sequence[str | None],
+    workspace: Workspace,
+    progress: Progress,
+    *,
+    processes: int | None = None,
+) -> Measured:
+    """Measure the photos of items by ``processes`` (None: as many as there are cores); paths may repeat.
+
+    Returns a record of ``MEASURED`` for each item; its state is ``MISSING`` where there is no photo or no such file.
+    """
+    known = remembered(workspace)
+    by_hash = np.argsort(known["measured"]["hash"])
+    hashes = known["measured"]["hash"][by_hash]
+    stamps = np.fromiter((_stamp(folder, photo) for photo in photos), np.uint64, len(photos))
+    places = np.where(stamps != 0, places_of(known["stamp"], stamps), -1)
+    out = nothing(len(photos))
+    out[places >= 0] = known["measured"][places[places >= 0]]
+    # Items may share a file: one of each stamp is measured.
+    new = np.flatnonzero((places < 0) & (stamps != 0))
+    chosen, first, back = np.unique(stamps[new], return_index=True, return_inverse=True)
+    if not len(chosen):
+        _remember_current(known, workspace, stamps, out)
+        return out
+    fresh = np.zeros(len(chosen), MEASURED)
+    done = kept = 0
+    progress.start("looking at photos", len(chosen))
+    paths = [str(photos[row]) for row in new[first]]
+    with closing(_parts(folder, paths, hashes, processes, progress)) as parts:
+        for part in parts:
+            repeated = part["state"] == _SEEN
+            part[repeated] = known["measured"][by_hash[places_of(hashes, part["hash"][repeated])]]
+            fresh[done : done + len(part)] = part
+            done += len(part)
+            progress.advance(len(part))
+            if done == len(chosen) or done - kept >= max(_KEPT, len(stamps) // _TIMES):
+                there, kept = back < done, done
+                out[new[there]] = fresh[back[there]]
+                _remember_current(known, workspace, stamps, out)
+    progress.finish()
+    return out
+
+
+def _parts(
+    folder: Path, photos: Sequence[str], hashes: npt.NDArray[Any], processes: int | None, progress: Progress
+) -> Generator[Measured]:
+    """Measurements of some photos at a time, in their order."""
+    chunks = [list(photos[start : start + _CHUNK]) for start in range(0, len(photos), _CHUNK)]
+    workers = min(processes or os.cpu_count() or 1, len(chunks))
+    done = 0
+    if workers > 1 and len(photos) >= _FEW:
+        try:
+            with Workers(workers, _begin, str(folder), hashes) as pool:
+                for part in pool.map(_look, chunks):
+                    yield part
+                    done += 1
+        except WorkerDied as error:
+            progress.note(f"measuring photos: {error}; going on in this process")
+    _begin(str(folder), hashes)
+    yield from map(_look, chunks[done:])
+
+
+_SEEN = 255  # State of a photo whose content was measured before; only inside of this module
+_place: dict[str, Any] = {}
+
+
+def _begin(folder: str, hashes: npt.NDArray[Any]) -> None:
+    _place.update(folder=folder, hashes=hashes)
+
+
+def _look(photos: Iterable[str]) -> Measured:
+    return np.stack([_one(f"{_place['folder']}/{photo}", _place["hashes"]) for photo in photos])
+
+
+def _one(path: str, known: npt.NDArray[Any]) -> Measured:
+    record = np.zeros((), MEASURED)
+    try:
+        size = os.stat(path).st_size  # noqa: PTH116 (a million paths)
+        if size > MAX_BYTES:
+            record["state"], record["bytes"] = PhotoState.TOO_LARGE, size
+            return record
+        with open(path, "rb") as file:  # noqa: PTH123
+            data = file.read(MAX_BYTES)
+    except (OSError, ValueError):
+        record["state"] = PhotoState.UNREADABLE
+        return record
+    digest = np.array([hashlib.blake2b(data, digest_size=16).digest()], "S16")
+    if places_of(known, digest)[0] >= 0:
+        record["state"] = _SEEN
+    else:
+        record = measure(data)
+    record["hash"] = digest[0]
+    return record
+
+
+def _stamp(folder: Path, photo: str | None) -> int:
+    size, modified = stat_image(folder, photo)
+    return 0 if photo is None or size == NO_FILE else image_stamp(photo, size, modified)
+
+
+def _remember_current(
+    known: npt.NDArray[Any], workspace: Workspace, stamps: npt.NDArray[np.uint64], records: Measured
+) -> None:
+    """Keep what belongs to photos of the catalogue as it is; what no photo has any more is forgotten."""
+    kept = np.flatnonzero((stamps != 0) & (records["hash"] != b""))
+    ordered, first = np.unique(stamps[kept], return_index=True)
+    if not np.array_equal(ordered, known["stamp"]):
+        made = np.zeros(len(ordered), STAMPED)
+        made["stamp"], made["measured"] = ordered, records[kept][first]
+        remember(workspace, made)
 
 
 def check_photos(items: Items, records: Measured) -> Iterator[Finding]:
@@ -123,7 +451,7 @@ def readable(items: Items, records: Measured) -> Mask:
 
 def _groups(items: Items, records: Measured) -> list[Rows]:
     """Rows of items that have the same photo, byte for byte."""
-    return equal_groups(np.where(readable(items, records)[:, None], records["hash"], 0))
+    return equal_groups(np.where(readable(items, records), records["hash"], b""))
 
 
 def _is_placeholder(items: Items, rows: Rows) -> bool:
@@ -147,3 +475,129 @@ def _near(items: Items, records: Measured, rows: Rows, features: npt.NDArray[np.
 
 def _named(items: Items, rows: Rows, own: int) -> tuple[str, ...]:
     return tuple(items.ids.id(int(row)) for row in rows[: _NAMED + 1] if row != own)[:_NAMED]
+
+
+def close_pairs(bits: Bits, most: int, seed: int = 0, *, versions: int = 1) -> tuple[Rows, Rows, npt.NDArray[np.int64]]:
+    """Pairs of rows whose bits differ little: two arrays of rows, the first below the second, and the differences.
+
+    Bits are packed, shape (n, 32), and ``most`` of them may differ. As many rows as there are ``versions`` follow one
+    another that show one thing, the first as it is; these are not compared, nor are two of which none is a first.
+    """
+    found = [np.zeros(0, np.int64)]
+    random = rng.generator(seed, "bands")
+    for _ in range(_DEALS if len(bits) else 0):
+        dealt = _dealt(bits, random.permutation(BITS))
+        bands = dealt.view(np.uint16).reshape(len(bits), BITS // _BAND)
+        for number in range(bands.shape[1]):
+            for left, right in _neighbours(bands[:, number], dealt):
+                if versions > 1:
+                    first = (left % versions == 0) | (right % versions == 0)
+                    strangers = first & (left // versions != right // versions)
+                    left, right = left[strangers], right[strangers]
+                near = differences(bits, left, right) <= most
+                low, high = np.minimum(left[near], right[near]), np.maximum(left[near], right[near])
+                found.append(low * len(bits) + high)
+    both = np.unique(np.concatenate(found))
+    left, right = np.divmod(both, max(len(bits), 1))
+    return left, right, differences(bits, left, right)
+
+
+def _dealt(bits: Bits, order: Rows) -> Bits:
+    """The bits in another order, some rows at a time: unpacked they take eight times the memory."""
+    parts = [
+        np.packbits(np.unpackbits(bits[start : start + (_PAIRS >> 3)], axis=1)[:, order], axis=1)
+        for start in range(0, len(bits), _PAIRS >> 3)
+    ]
+    return np.ascontiguousarray(np.concatenate(parts))
+
+
+def _neighbours(band: npt.NDArray[np.uint16], bits: Bits) -> Iterator[tuple[Rows, Rows]]:
+    """Pairs with equal bands, some at a time; in a crowd, those whose whole bits are next to each other in order."""
+    whole = np.ascontiguousarray(bits).view(">u8")
+    order = np.lexsort((whole[:, 1], whole[:, 0], band))
+    ordered = band[order]
+    ends = np.searchsorted(ordered, ordered, side="right")
+    follow = np.minimum(ends - np.arange(len(order)) - 1, _CROWD)
+    start = 0
+    while start < len(order):
+        stop = max(start + 1, int(np.searchsorted(np.cumsum(follow[start:]), _PAIRS)) + start)
+        counts = follow[start:stop]
+        first = np.repeat(np.arange(start, min(stop, len(order))), counts)
+        step = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        yield order[first], order[first + step]
+        start = stop
+
+
+def differences(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
+    """In how many bits the rows of pairs differ (as many as pairs)."""
+    return _of_pairs(lambda a, b: np.bitwise_count(bits[a] ^ bits[b]).sum(axis=1, dtype=np.int64), left, right)
+
+
+def _of_pairs(
+    value: Callable[[Rows, Rows], npt.NDArray[Any]], left: Rows, right: Rows, size: int = _PAIRS
+) -> npt.NDArray[Any]:
+    starts = range(0, max(len(left), 1), size)
+    return np.concatenate([value(left[start : start + size], right[start : start + size]) for start in starts])
+
+
+def near_photos(
+    bits: Bits, colours: npt.NDArray[np.uint8], vectors: npt.NDArray[np.float32] | None = None
+) -> tuple[Rows, Rows, npt.NDArray[np.int64]]:
+    """Pairs of photos that show nearly the same picture: recompressed, resized, brightened, cut a little closer.
+
+    ``bits`` are hashes of each photo and of its middles, shape (n, 4, 32), ``colours`` of its fields, shape (n, 48);
+    unit ``vectors`` of an encoder, shape (n, dim), find what was cut much closer. Returns two arrays of rows, the first
+    below the second, and in how many bits of 256 they differ at best.
+    """
+    crops = bits.shape[1]
+    left, right, _ = close_pairs(bits.reshape(-1, BITS // 8), CLOSE, versions=crops)
+    pairs = [_ordered(left // crops, right // crops, len(bits))]
+    if vectors is not None and len(bits):
+        left, right, _ = close_pairs(vector_bits(vectors), _VECTOR_BITS)
+        seen = vectors
+        cosines = _of_pairs(lambda a, b: np.einsum("nd,nd->n", seen[a], seen[b]), left, right, 4096)
+        left, right = left[cosines >= ALIKE], right[cosines >= ALIKE]
+        near = _closest(bits, left, right) <= _LOOSE
+        pairs.append(_ordered(left[near], right[near], len(bits)))
+    both = np.unique(np.concatenate(pairs))
+    left, right = np.divmod(both, max(len(bits), 1))
+    same = (left != right) & (colour_difference(colours, left, right) <= COLOURS)
+    left, right = left[same], right[same]
+    return left, right, _closest(bits, left, right)
+
+
+def _ordered(left: Rows, right: Rows, n: int) -> Rows:
+    return np.minimum(left, right) * n + np.maximum(left, right)
+
+
+def _closest(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
+    """The least difference of one photo as it is to the other one or its middles."""
+    flat, crops = bits.reshape(-1, bits.shape[2]), bits.shape[1]
+    versions = [(0, 0), *((0, n) for n in range(1, crops)), *((n, 0) for n in range(1, crops))]
+    found = [differences(flat, left * crops + mine, right * crops + other) for mine, other in versions]
+    return np.asarray(np.min(found, axis=0))
+
+
+def near_groups(left: Rows, right: Rows, n: int) -> list[Rows]:
+    """Those of n rows that pairs connect, as groups ordered by their first row."""
+    pairs = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(n, n))
+    _, label = connected_components(pairs, directed=False)
+    return equal_groups(label + 1)
+
+
+def colour_difference(colours: npt.NDArray[np.uint8], left: Rows, right: Rows) -> npt.NDArray[np.float64]:
+    """Mean absolute difference (0 … 255) of the colours of pairs, shape (n, 48), overall brightness left out."""
+
+    def apart(left: Rows, right: Rows) -> npt.NDArray[Any]:
+        steps = colours[left].astype(np.float32) - colours[right]
+        return np.asarray(np.abs(steps - 0.7 * steps.mean(axis=1, keepdims=True)).mean(axis=1))
+
+    return _of_pairs(apart, left, right)
+
+
+def vector_bits(vectors: npt.NDArray[np.float32], seed: int = 0) -> Bits:
+    """256 bits of which two vectors have the more in common the smaller their angle (Charikar 2002)."""
+    directions = rng.generator(seed, "directions").standard_normal((vectors.shape[1], BITS), np.float32)
+    middle = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    parts = [vectors[start : start + 8192] for start in range(0, len(vectors), 8192)]
+    return np.concatenate([np.packbits((part - middle) @ directions > 0, axis=1) for part in parts])

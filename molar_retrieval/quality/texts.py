@@ -9,9 +9,8 @@ import numpy as np
 from ftfy.badness import BADNESS_RE
 
 from molar_retrieval.languages import language_of, languages_of
-from molar_retrieval.quality.duplicates import equal_groups
 from molar_retrieval.quality.findings import Finding
-from molar_retrieval.quality.items import LOOKED_AT, Items, ItemTexts, text_hash
+from molar_retrieval.quality.items import LOOKED_AT, Items, ItemTexts, equal_groups, text_hash
 
 SHORT_TITLE = 3  # Letters and digits below which a title counts as too short
 SHORT_DESCRIPTION = 15  # Characters below which a description counts as too short
@@ -121,7 +120,7 @@ class TextCheck:
 
     def _repeated(self) -> Iterator[Finding]:
         rows, column = np.array(self._described, np.int64), self._items.description_column
-        for part in equal_groups(np.array(self._descriptions, np.uint64)[:, None]):
+        for part in equal_groups(np.array(self._descriptions, np.uint64)):
             own = rows[part]
             if len(own) >= SAME and len(np.unique(self._items.titles[own])) >= _OWN_TITLES * len(own):
                 detail = f"the description of {len(own):,} items"

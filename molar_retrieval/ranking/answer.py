@@ -209,7 +209,7 @@ def _row(item: Recommendation, colours: dict[str, str], widest: float, photo: Pa
 def _picture(photo: Path | None) -> str:
     if photo is None:
         return ""
-    from molar_retrieval.pages.pictures import photo_uri
+    from molar_retrieval.reports.html import photo_uri
 
     uri = photo_uri(photo.parent, photo.name, (2 * _SIDE, 2 * _SIDE), 80)
     return f"<img alt='' style='max-width:{_SIDE}px;max-height:{_SIDE}px' src='{uri}'>" if uri else ""

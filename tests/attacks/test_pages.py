@@ -11,12 +11,10 @@ import pytest
 from PIL import Image
 
 from molar_eval.report.page import render as render_report
-from molar_retrieval.pages.pictures import Pictures
-from molar_retrieval.quality.collector import Collector
-from molar_retrieval.quality.findings import FaultKind, Finding, Severity
-from molar_retrieval.quality.histogram import Histogram
-from molar_retrieval.quality.page import render as render_check
-from molar_retrieval.quality.report import CheckReport, Excerpt, Found
+from molar_retrieval.quality.check import CheckReport, Excerpt
+from molar_retrieval.quality.findings import Finding, FindingCollector, FindingKind, Found, Histogram, Severity
+from molar_retrieval.quality.rendering import render as render_check
+from molar_retrieval.reports.html import Pictures
 
 EVIL = [
     "<script>alert(1)</script>",
@@ -35,8 +33,8 @@ EVIL = [
     "<!--", "-->", "]]>", "{{ 7 * 7 }}", "{% raw %}", "&lt;script&gt;", "\u2028alert(1)//", "<iframe srcdoc=x>",
 ]  # fmt: skip
 ALL = "".join(EVIL)
-WEIRD = FaultKind("photo.weird", Severity.WARNING, "Weird", "look at it")
-BOT = FaultKind("log.burst", Severity.WARNING, "Bots", "leave them out")
+WEIRD = FindingKind("photo.weird", Severity.WARNING, "Weird", "look at it")
+BOT = FindingKind("log.burst", Severity.WARNING, "Bots", "leave them out")
 
 
 class Page(HTMLParser):
@@ -74,11 +72,11 @@ def folder(tmp_path):
 
 def checked(words: str, users: list[str]) -> CheckReport:
     """A check that saw these words wherever a page shows words of the data."""
-    collector = Collector()
+    collector = FindingCollector()
     bots = [Finding(BOT, words, user_id=user, file="log.csv", row=7) for user in users]
     kinds = [
         Found(WEIRD, 1, (Finding(WEIRD, words, item_id=words, file=words, column=words, others=("other",)),)),
-        Found(BOT, len(users), tuple(collector.nameless(one) for one in bots)),
+        Found(BOT, len(users), tuple(collector.anonymised(one) for one in bots)),
     ]
     said = SimpleNamespace(sentences=[words])
     log = SimpleNamespace(split_outlook=[{words: words, "share": 0.5, "users": 3}])

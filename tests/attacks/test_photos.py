@@ -17,8 +17,8 @@ from PIL import Image
 from molar_retrieval.catalog import decoders, prepare_catalogue
 from molar_retrieval.catalog.images import ImageError, PhotoFolder, open_file, open_image
 from molar_retrieval.progress import SILENT
-from molar_retrieval.quality.measure import PhotoState
-from molar_retrieval.quality.measured import measured as measure_all
+from molar_retrieval.quality.photos import PhotoState
+from molar_retrieval.quality.photos import measured as measure_all
 from molar_retrieval.workspace import Workspace
 
 ALLOWED = 384 << 20

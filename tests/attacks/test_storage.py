@@ -350,7 +350,7 @@ def test_a_damaged_workspace_file(place, content):
 def test_damaged_caches(tmp_path, rounds, measured):
     """What is only remembered to save time, digests of weights and measurements of photos, is dropped when damaged."""
     from molar_retrieval.encoders import digests
-    from molar_retrieval.quality.measured import STAMPED, Known
+    from molar_retrieval.quality.photos import STAMPED, remember, remembered
 
     workspace, random = Workspace(tmp_path), np.random.default_rng(3)
     model, cache = tmp_path / "model", tmp_path / "weights.json"
@@ -358,16 +358,15 @@ def test_damaged_caches(tmp_path, rounds, measured):
     (model / "config.json").write_text("{}")
     right = digests.of_folder(model, cache)
     records = np.zeros(3, STAMPED)
-    records["stamp"], records["measured"]["hash"] = np.arange(1, 4), random.integers(0, 1 << 60, (3, 2))
-    Known(records).write(workspace)
+    records["stamp"], records["measured"]["hash"] = np.arange(1, 4), [b"one", b"two", b"three"]
+    remember(workspace, records)
     (photos,) = (tmp_path / "check").iterdir()
-    assert len(Known.read(workspace).records) == 3
+    assert len(remembered(workspace)) == 3
     count = rounds(100, 1000)
     for _ in range(count):
         before = flipped(cache, random), flipped(photos, random)
         assert digests.of_folder(model, cache) == right
-        known = Known.read(workspace)
-        assert known.records.tobytes() in (b"", records.tobytes())
+        assert remembered(workspace).tobytes() in (b"", records.tobytes())
         cache.write_bytes(before[0])
         photos.write_bytes(before[1])
     measured(f"{2 * count} of {2 * count} harmless")

@@ -13,8 +13,8 @@ from molar_retrieval.catalog.resolve import read_spec
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.quality.collector import Collector
-from molar_retrieval.quality.log import check_log
+from molar_retrieval.quality.findings import FindingCollector
+from molar_retrieval.quality.interactions import check_log
 from molar_retrieval.workspace import Workspace
 
 START, LATE = 1_700_000_000, 9_000_000_000
@@ -56,7 +56,7 @@ def test_findings_are_what_preparing_rejects(rows):
         pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["a", "b"]}), folder / "items.parquet")
         columns = zip(zip(*rows, strict=True), TYPES, strict=True)
         pq.write_table(pa.table([pa.array(v, t) for v, t in columns], NAMES), folder / "interactions.parquet")
-        found = Collector(examples=1000, limit=1000)
+        found = FindingCollector(examples=1000, limit=1000)
         summary = check_log(folder, read_spec(folder), IdMap(["a", "b"]), found)
         workspace = Workspace.for_catalogue(Path(name) / "work", folder)
         prepare_catalogue(folder, workspace)

@@ -11,8 +11,7 @@ from molar.findings import LastCheck, last_check, remember
 from molar.reports import evaluation_reports, remember_folder
 from molar.shop import Shop
 from molar_retrieval.errors import DataError
-from molar_retrieval.quality.collector import Collector
-from molar_retrieval.quality.report import Found
+from molar_retrieval.quality.findings import FindingCollector
 from molar_serving.changes import changes
 
 HOSTILE = "<script>alert(1)</script>"
@@ -20,14 +19,11 @@ HOSTILE = "<script>alert(1)</script>"
 
 def checked(workspace, items=("SKU-0001", "SKU-0002"), why=HOSTILE):
     """A check that found photos that cannot be read, and a wrong row."""
-    with Collector() as collector:
+    with FindingCollector() as collector:
         for item in items:
             collector.add("photo.unreadable", why, item_id=item, file="a.jpg")
         collector.add("log.unreadable", "a row", file="interactions.csv", row=7)
-    found = [
-        Found(k, collector.counts[k.name], tuple(collector.examples(k.name)), collector.key(k.name))
-        for k in collector.kinds()
-    ]
+    found = collector.found()
     told = {"items": 100, "unusable": [], "found": [one.to_dict() for one in found]}
     remember(workspace, SimpleNamespace(to_dict=lambda: told))
     return {one.kind.name: one.key for one in found}

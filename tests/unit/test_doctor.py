@@ -29,7 +29,7 @@ from molar_indexes.server.push import push
 from molar_retrieval import inventory
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.manifest import Manifest
-from molar_retrieval.pages.words import size
+from molar_retrieval.reports.wording import size
 from molar_retrieval.work_log import recorded, step
 from molar_retrieval.workspace import Workspace
 

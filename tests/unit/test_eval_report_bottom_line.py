@@ -8,7 +8,7 @@ from molar_eval.report.page import render
 from molar_eval.report.schema import PrimaryResult
 from molar_eval.report.terminal import terminal_tables
 from molar_eval.report.verdict import judge
-from molar_retrieval.pages.pictures import Pictures
+from molar_retrieval.reports.html import Pictures
 
 
 def pair(ours, theirs, p, **changes):

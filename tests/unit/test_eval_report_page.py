@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from molar_eval.report.page import render
-from molar_retrieval.pages.pictures import SIZE, Pictures
+from molar_retrieval.reports.html import SIZE, Pictures
 
 EVIL = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
 
@@ -302,7 +302,7 @@ def contrast(one, other):
 
 
 def test_all_text_has_enough_contrast_in_light_dark_and_print():
-    css = (files("molar_retrieval.pages") / "templates" / "style.css").read_text("utf-8")
+    css = (files("molar_retrieval.reports") / "templates" / "style.css").read_text("utf-8")
     palettes = [dict(re.findall(r"--(\w+): (#\w+)", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)]
     assert len(palettes) == 3
     for colours in palettes:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from molar_eval.report import plots
 from molar_eval.report.plots import Curve, Point
 from molar_eval.report.schema import Estimate
-from molar_retrieval.pages import svg
-from molar_retrieval.pages.svg import Scale
+from molar_retrieval.reports import charts as svg
+from molar_retrieval.reports.charts import Scale
 
 SIZES = st.floats(1e-6, 1e6)
 

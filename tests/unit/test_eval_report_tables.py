@@ -16,7 +16,7 @@ from molar_eval.report.schema import PrimaryResult, Table
 from molar_eval.report.tables import paper_tables
 from molar_eval.report.terminal import WIDTH, terminal_tables
 from molar_eval.report.write import write_report
-from molar_retrieval.pages import words
+from molar_retrieval.reports import wording as words
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -17,7 +17,7 @@ from molar_eval.experiments.results import Decision, Guardrail, Preference, Shad
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import Arm, Experiment, Segment
 from molar_retrieval.experiments.records import Look, StageRow
-from molar_retrieval.pages.wording import LANGUAGES, PageWords
+from molar_retrieval.reports.wording import LANGUAGES, PageWords
 
 EVIL = "<script>alert(1)</script>"
 

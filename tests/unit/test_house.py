@@ -44,8 +44,7 @@ DOORS = {
     "molar_retrieval.inference.infer": "looks at values before there is a workspace, and keeps none",
     "molar_retrieval.inference.preview": "reads a file before there is a workspace, and keeps none of it",
     "molar_retrieval.inference.dialect": "reads first rows before there is a workspace, and keeps none",
-    "molar_retrieval.quality.log.check": "tells what is wrong with a file; its page masks ids",
-    "molar_retrieval.quality.log.strangers": "tells what is wrong with a file; its page masks ids",
+    "molar_retrieval.quality.interactions": "tells what is wrong with a file; its page masks ids",
 }
 """The modules that do, each with what it does about it."""
 

@@ -9,12 +9,10 @@ from browser import Browser, installed
 from molar_eval.report.page import render as render_report
 from molar_eval.tuning.page import render as render_search
 from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial
-from molar_retrieval.pages.pictures import Pictures
-from molar_retrieval.quality.findings import Finding, fault_kinds
-from molar_retrieval.quality.histogram import Histogram
-from molar_retrieval.quality.page import render as render_check
-from molar_retrieval.quality.readiness import Content, readiness
-from molar_retrieval.quality.report import CheckReport, Found
+from molar_retrieval.quality.check import CheckReport, Content, readiness
+from molar_retrieval.quality.findings import Finding, Found, Histogram, finding_kinds
+from molar_retrieval.quality.rendering import render as render_check
+from molar_retrieval.reports.html import Pictures
 
 pytestmark = pytest.mark.skipif(installed() is None, reason="no Chromium on the path")
 LONG = "a_very_long_name_that_has_no_place_to_break_" * 3
@@ -39,7 +37,7 @@ def checked(words):
     about = {"item_id": words, "user_id": words, "file": f"{words}.csv", "column": words}
     found = [
         Found(kind, 10, tuple(Finding(kind, words, row=12_044 + n, amount=0.5, **about) for n in range(10)))
-        for kind in fault_kinds().values()
+        for kind in finding_kinds().values()
     ]
     split = dict.fromkeys(("train", "test", "users", "new_users", "cold_items"), 1234)
     return CheckReport(

@@ -20,7 +20,7 @@ import molar
 from molar_indexes.privacy.report.filled import BLANKS
 from molar_indexes.privacy.report.leakage import leakage_of
 from molar_retrieval.errors import DataError, RequestError, SettingsError
-from molar_retrieval.pages.wording import LANGUAGES, PageWords
+from molar_retrieval.reports.wording import LANGUAGES, PageWords
 from molar_serving.endpoint import Scope
 
 SETTINGS = (

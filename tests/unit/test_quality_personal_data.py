@@ -8,8 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar_retrieval.catalog.resolve import read_spec
-from molar_retrieval.quality.collector import Collector
-from molar_retrieval.quality.findings import fault_kinds
+from molar_retrieval.quality.findings import FindingCollector, finding_kinds
 from molar_retrieval.quality.personal_data import check_personal_data
 
 MAILS = ["jane.doe@example.org", "j+shop@mail.example.co.uk", "Max_Muster@firma.de"]
@@ -51,7 +50,7 @@ def _shop(folder, *, items=None, users=None, log=None):
     pq.write_table(pa.table(people | (users or {})), folder / "users.parquet")
     events = {"user_id": people["user_id"], "item_id": ids, "timestamp": [1_600_000_000 + i for i in range(n)]}
     pq.write_table(pa.table(events | (log or {})), folder / "interactions.parquet")
-    found = Collector(examples=1000)
+    found = FindingCollector(examples=1000)
     check_personal_data(folder, read_spec(folder), found)
     findings = tuple(finding for kind in found.kinds() for finding in found.examples(kind.name))
     return SimpleNamespace(findings=findings, counts=dict(found.counts))
@@ -142,6 +141,6 @@ def test_an_address_of_the_shop_is_not_personal(tmp_path):
 
 
 def test_every_kind_says_what_to_do():
-    kinds = [kind for name, kind in fault_kinds().items() if name.startswith("personal.")]
+    kinds = [kind for name, kind in finding_kinds().items() if name.startswith("personal.")]
     assert len(kinds) == 6
     assert all(kind.remedy for kind in kinds)

@@ -11,9 +11,9 @@ import pytest
 
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.demo import write_demo_shop
-from molar_retrieval.quality import measured
+from molar_retrieval.quality import photo_text, photos
 from molar_retrieval.quality.check import CheckOptions, check
-from molar_retrieval.quality.findings import Severity, fault_kinds
+from molar_retrieval.quality.findings import Severity, finding_kinds
 from molar_retrieval.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -75,7 +75,7 @@ def test_a_clean_shop_has_no_error_and_no_warning(clean):
 
 
 def test_every_kind_that_can_be_planted_is_known(faults):
-    assert set(faults.PLANTERS) <= set(fault_kinds())
+    assert set(faults.PLANTERS) <= set(finding_kinds())
     assert len(faults.PLANTERS) >= 30
 
 
@@ -114,7 +114,7 @@ def test_the_report_counts_what_the_fix_list_has(planted):
 
 def test_a_second_look_decodes_nothing_and_says_the_same(planted, monkeypatch):
     *_, rows, _, place = planted
-    monkeypatch.setattr(measured, "measure", lambda data: pytest.fail("a photo was decoded again"))
+    monkeypatch.setattr(photos, "measure", lambda data: pytest.fail("a photo was decoded again"))
     _, again = look(place / "shop", place / ".molar")
     assert again == rows
 
@@ -125,8 +125,8 @@ def test_after_a_fix_only_what_was_mended_is_looked_at(planted, monkeypatch):
     item = next(item for item in damaged.items if item["item_id"] == item_id)
     good = next(i for i in damaged.items if i["image"] and i["item_id"] not in set().union(*wanted.values()))
     damaged.photo(good).rotate(33).save(damaged.path(item))
-    calls, real = [], measured.measure
-    monkeypatch.setattr(measured, "measure", lambda data: calls.append(1) or real(data))
+    calls, real = [], photos.measure
+    monkeypatch.setattr(photos, "measure", lambda data: calls.append(1) or real(data))
     _, now = look(place / "shop", place / ".molar")
     assert len(calls) == 1
     gone = {(row["kind"], row["item_id"]) for row in rows} - {(row["kind"], row["item_id"]) for row in now}
@@ -162,11 +162,10 @@ def test_where_nothing_can_be_embedded_the_data_are_unusable(tmp_path):
 
 def test_vectors_tell_exchanged_photos(trained, tmp_path):
     from molar_retrieval.catalog.catalogue import Catalogue
-    from molar_retrieval.quality import vectors
 
     workspace = Workspace.open(trained.workspace)
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
-    found = vectors.stored(workspace, catalogue)
+    found = photo_text.stored_vectors(workspace, catalogue)
     assert found.encoder == "builtin"
     assert found.texts.shape == (trained.items, 384)
     assert found.images.shape == (trained.items, 384 + 1280)
@@ -174,29 +173,29 @@ def test_vectors_tell_exchanged_photos(trained, tmp_path):
     assert np.isfinite(found.features).all()
 
 
-def test_deep_takes_vectors_that_are_there_and_leaves_those_of_others_alone(trained, tmp_path, monkeypatch):
+def test_vectors_that_are_there_are_taken_and_those_of_others_left_alone(trained, tmp_path, monkeypatch):
     import shutil
 
     from molar_retrieval.catalog.catalogue import Catalogue
-    from molar_retrieval.embedding import run
     from molar_retrieval.progress import SILENT
-    from molar_retrieval.quality import vectors
 
     for kind in ("catalogue", "content"):
         shutil.copytree(trained.workspace / kind, tmp_path / ".molar" / kind)
     workspace = Workspace.for_catalogue(tmp_path / ".molar", trained.shop)
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     calls = []
-    monkeypatch.setattr(run, "embed", lambda place, settings, **_: calls.append((place.root, settings.model)))
+    monkeypatch.setattr(photo_text, "embed", lambda place, settings, **_: calls.append((place.root, settings.model)))
     chosen = MolarSettings().embed
-    vectors.make(workspace, trained.shop, chosen, SILENT)
+    photo_text.make_vectors(workspace, trained.shop, chosen, SILENT)
     assert calls == [(tmp_path / ".molar", "builtin")]  # which finds that nothing has changed
-    report = check(trained.shop, workspace, MolarSettings(), CheckOptions(deep=True, forecast=False, processes=1))
+    report = check(
+        trained.shop, workspace, MolarSettings(), CheckOptions(with_embeddings=True, forecast=False, processes=1)
+    )
     assert len(calls) == 1
     assert report.pairs is None or report.pairs["encoder"] == "builtin"
-    vectors.make(workspace, trained.shop, chosen.model_copy(update={"model": "some/other"}), SILENT)
+    photo_text.make_vectors(workspace, trained.shop, chosen.model_copy(update={"model": "some/other"}), SILENT)
     assert calls[1] == (tmp_path / ".molar" / "check" / "vectors", "builtin")
-    assert vectors.stored(workspace, catalogue) is not None
+    assert photo_text.stored_vectors(workspace, catalogue) is not None
 
 
 def test_a_file_without_ids_is_a_finding(tmp_path):

@@ -10,29 +10,35 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from molar_retrieval.pages.page import marked
-from molar_retrieval.pages.pictures import Pictures
-from molar_retrieval.quality import findings, terminal
-from molar_retrieval.quality.collector import SCHEMA, Collector
-from molar_retrieval.quality.findings import FaultKind, Finding, Severity, fault, fault_kinds
-from molar_retrieval.quality.histogram import Histogram
-from molar_retrieval.quality.page import drawn, render
-from molar_retrieval.quality.readiness import Content, readiness
-from molar_retrieval.quality.report import CheckReport, Excerpt, Found
+from molar_retrieval.quality import findings, rendering
+from molar_retrieval.quality.check import CheckReport, Content, Excerpt, readiness
+from molar_retrieval.quality.findings import (
+    SCHEMA,
+    Finding,
+    FindingCollector,
+    FindingKind,
+    Found,
+    Histogram,
+    Severity,
+    finding,
+    finding_kinds,
+)
+from molar_retrieval.quality.rendering import drawn, render
+from molar_retrieval.reports.html import Pictures, marked
 
-BAD = FaultKind("photo.bad", Severity.ERROR, "Bad", "mend it")
-ODD = FaultKind("text.odd", Severity.NOTE, "Odd", "look at it")
+BAD = FindingKind("photo.bad", Severity.ERROR, "Bad", "mend it")
+ODD = FindingKind("text.odd", Severity.NOTE, "Odd", "look at it")
 
 
 def test_all_are_counted_the_worst_are_kept_and_every_one_is_written(tmp_path):
     path = tmp_path / "new" / "fix.parquet"
-    with Collector(path, examples=3) as collector:
+    with FindingCollector(path, examples=3) as collector:
         collector.take(Finding(ODD, f"n{n}", item_id=f"i{n}", amount=float(n % 7)) for n in range(50))
         collector.take([Finding(BAD, "first", row=2), Finding(BAD, "second \ud800", others=("a", "b"))])
     assert collector.counts == {"text.odd": 50, "photo.bad": 2}
     assert [kind.name for kind in collector.kinds()] == ["photo.bad", "text.odd"]
-    assert [finding.detail for finding in collector.examples("text.odd")] == ["n6", "n13", "n20"]
-    assert [finding.detail for finding in collector.examples("photo.bad")] == ["first", "second \ud800"]
+    assert [one.detail for one in collector.examples("text.odd")] == ["n6", "n13", "n20"]
+    assert [one.detail for one in collector.examples("photo.bad")] == ["first", "second \ud800"]
     table = pq.read_table(path)
     assert table.schema.equals(SCHEMA)
     assert table.num_rows == 52
@@ -46,7 +52,7 @@ def test_all_are_counted_the_worst_are_kept_and_every_one_is_written(tmp_path):
 
 
 def test_a_fix_list_without_findings_is_a_table_without_rows(tmp_path):
-    with Collector(tmp_path / "fix.parquet"):
+    with FindingCollector(tmp_path / "fix.parquet"):
         pass
     assert pq.read_table(tmp_path / "fix.parquet").num_rows == 0
 
@@ -67,7 +73,7 @@ def test_every_value_is_in_a_bar(values, log):
 
 
 def test_kinds_have_names_of_their_own_and_say_what_to_do():
-    for name, kind in fault_kinds().items():
+    for name, kind in finding_kinds().items():
         assert kind.name == name
         assert re.fullmatch(r"[a-z]+\.[a-z_]+", kind.name)
         assert kind.title[0].isupper()
@@ -76,17 +82,17 @@ def test_kinds_have_names_of_their_own_and_say_what_to_do():
 
 def test_the_kinds_that_the_check_names_are_those_that_are_listed():
     source = "".join(path.read_text("utf-8") for path in Path(findings.__file__).parent.rglob("*.py"))
-    areas = "|".join({name.partition(".")[0] for name in fault_kinds()})
-    assert set(re.findall(rf'"((?:{areas})\.[a-z_]+)"', source)) == set(fault_kinds())
+    areas = "|".join({name.partition(".")[0] for name in finding_kinds()})
+    assert set(re.findall(rf'"((?:{areas})\.[a-z_]+)"', source)) == set(finding_kinds())
 
 
 def test_of_a_pass_over_many_rows_all_are_counted_and_some_are_made():
-    found, made = Collector(limit=3), []
-    found.each("log.burst", range(50), lambda row: made.append(row) or fault("log.burst", f"n{row}", amount=row))
+    found, made = FindingCollector(limit=3), []
+    found.each("log.burst", range(50), lambda row: made.append(row) or finding("log.burst", f"n{row}", amount=row))
     found.add("log.burst", "one more")
     assert found.counts == {"log.burst": 51}
     assert made == [0, 1, 2]
-    assert [finding.detail for finding in found.examples("log.burst")] == ["n2", "n1", "n0"]
+    assert [one.detail for one in found.examples("log.burst")] == ["n2", "n1", "n0"]
     found.each("log.gap", [], made.append)
     assert [kind.name for kind in found.kinds()] == ["log.burst"]
 
@@ -135,7 +141,7 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path):
     assert render(seen, Pictures(tmp_path)) == page
 
 
-EMAIL, TIME = (fault_kinds()[name] for name in ("personal.email", "log.bad_time"))
+EMAIL, TIME = (finding_kinds()[name] for name in ("personal.email", "log.bad_time"))
 
 
 @pytest.mark.parametrize(
@@ -159,8 +165,8 @@ def test_errors_never_stand_beside_can_be_used_without_a_word_between(tmp_path, 
         found=tuple(Found(kind, n, (Finding(kind, "seen"),)) for kind, n in found.items()),
         log={"interactions": 40, "rows": 52, "split_outlook": ()},
     )
-    assert terminal.verdict(seen).startswith(f"shop & <co> {head}: 100 items; ")
-    told = terminal.consequence(seen)
+    assert rendering.verdict(seen).startswith(f"shop & <co> {head}: 100 items; ")
+    told = rendering.consequence(seen)
     assert said in told
     assert bool(told) is bool(said)
     assert ("40 of 52 rows of the log" in told) is bool(said)
@@ -171,8 +177,8 @@ def test_errors_never_stand_beside_can_be_used_without_a_word_between(tmp_path, 
 
 def test_what_cannot_be_used_at_all_is_said_and_nothing_is_promised(tmp_path):
     seen = replace(report(tmp_path, {BAD: [Finding(BAD, "x")]}), unusable=("no item has words",))
-    assert terminal.verdict(seen) == "shop & <co> cannot be used: no item has words (1 error, 0 warnings, 0 notes)"
-    assert terminal.consequence(seen) == ""
+    assert rendering.verdict(seen) == "shop & <co> cannot be used: no item has words (1 error, 0 warnings, 0 notes)"
+    assert rendering.consequence(seen) == ""
     assert "cannot be used</h1>" in render(seen, Pictures(tmp_path))
 
 
@@ -189,11 +195,11 @@ def test_faults_of_the_log_have_file_and_row_whatever_photos_their_items_have(tm
     assert "<img" in photo
     assert '<span class="where">log.csv, row 12044</span>' in photo
     assert "Rows count from 1, without the header" in page
-    assert terminal.example(seen.found[0].examples[0]) == "i1 (log.csv, row 12044): soon"
+    assert rendering.example(seen.found[0].examples[0]) == "i1 (log.csv, row 12044): soon"
     nameless = Finding(TIME, "soon", file="log.csv", row=3)
-    assert terminal.example(nameless) == "log.csv, row 3: soon"
+    assert rendering.example(nameless) == "log.csv, row 3: soon"
     command = f"the catalogue is German: molar embed {'folder/' * 40} --model builtin-multilingual"
-    assert terminal.example(Finding(TIME, command)) == command
+    assert rendering.example(Finding(TIME, command)) == command
 
 
 def test_commands_in_words_are_code_and_nothing_else_becomes_one():

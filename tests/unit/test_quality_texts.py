@@ -7,7 +7,7 @@ import pytest
 
 from molar_retrieval.ids import IdMap
 from molar_retrieval.languages import language_of, languages_of
-from molar_retrieval.quality import attributes
+from molar_retrieval.quality import items as attributes
 from molar_retrieval.quality.items import Items, ItemTexts, text_hash
 from molar_retrieval.quality.texts import TextCheck, control_token, double_decoded, is_filler, markup
 
@@ -117,7 +117,7 @@ def found(titles, descriptions, language="en"):
     check = TextCheck(catalogue, language)
     rows = np.arange(n)
     out = {}
-    for finding in check([ItemTexts(rows, rows + 1, list(titles), list(descriptions))]):
+    for finding in check([ItemTexts(rows, list(titles), list(descriptions))]):
         out.setdefault(finding.kind.name, []).append(finding)
     return out
 

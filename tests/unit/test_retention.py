@@ -22,7 +22,7 @@ from molar_retrieval.interactions import InteractionLog, is_current, prepare_int
 from molar_retrieval.interactions.retention import DAY, Retention
 from molar_retrieval.manifest import Manifest
 from molar_retrieval.privacy.copies import copies
-from molar_retrieval.quality.collector import Collector
+from molar_retrieval.quality.findings import FindingCollector
 from molar_retrieval.work_log import recorded
 from molar_retrieval.workspace import Workspace
 
@@ -178,10 +178,10 @@ def test_interactions_that_are_overdue_are_told(shop):
 
 def test_the_check_tells_of_nobody_who_they_are(tmp_path):
     path, who = tmp_path / "fix.jsonl", ("anna@example.org", "4711", "anna@example.org")
-    with Collector(path) as found:
+    with FindingCollector(path) as found:
         for row, user in enumerate(who, 1):
             found.add("log.burst", f"{user!r} has many", user_id=user, file="log.csv", row=row, others=("i",))
-        shown = [found.nameless(one) for one in found.examples("log.burst")]
+        shown = [found.anonymised(one) for one in found.examples("log.burst")]
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert [(row["user_id"], row["row"]) for row in rows] == [("user 1", 1), ("user 2", 2), ("user 1", 3)]
     assert {one.user_id: one.detail for one in shown} == {f"user {n}": f"user {n} has many" for n in (1, 2)}

@@ -25,8 +25,8 @@ from molar_retrieval.interactions.pseudonyms import Pseudonymiser, record, write
 from molar_retrieval.interactions.suppressed import EVER, FILE, NEVER, SuppressedPeople
 from molar_retrieval.interactions.suppressing import add_session, mark_done, place, suppress, withdraw
 from molar_retrieval.interactions.users import session_key
-from molar_retrieval.quality.collector import Collector
-from molar_retrieval.quality.log import check_log
+from molar_retrieval.quality.findings import FindingCollector
+from molar_retrieval.quality.interactions import check_log
 from molar_retrieval.workspace import Workspace
 
 START = 1_700_000_000
@@ -316,7 +316,7 @@ def test_the_list_is_read_again_when_it_changes(root):
 
 def checked(workspace):
     """What `molar check` finds in the files, and what it says of the log."""
-    found = Collector(examples=100, limit=100)
+    found = FindingCollector(examples=100, limit=100)
     folder, people = workspace.catalogue, SuppressedPeople.of(workspace.root)
     summary = check_log(folder, read_spec(folder), IdMap([*"abc"]), found, now=START + 100, suppressed=people)
     return {kind.name: found.examples(kind.name) for kind in found.kinds()}, summary

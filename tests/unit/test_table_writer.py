@@ -13,7 +13,7 @@ import pytest
 
 from molar_indexes.recommend import recommend
 from molar_retrieval.errors import RequestError
-from molar_retrieval.quality.collector import Collector
+from molar_retrieval.quality.findings import FindingCollector
 from molar_retrieval.table_writer import TableWriter, ending_of, unescaped
 
 SCHEMA = pa.schema(
@@ -90,12 +90,12 @@ def test_lists_are_written_without_what_takes_longer_to_load_than_they_do(traine
 
 
 def test_a_fix_list_is_what_its_ending_says(tmp_path: Path) -> None:
-    with Collector(tmp_path / "issues.csv") as found:
+    with FindingCollector(tmp_path / "issues.csv") as found:
         found.add("catalogue.unusable", "it cannot be read", others=("a", "b"))
     (row,) = pa_csv.read_csv(tmp_path / "issues.csv").to_pylist()
     assert (row["kind"], row["detail"], row["others"]) == ("catalogue.unusable", "it cannot be read", "a|b")
     with pytest.raises(RequestError, match="ending"):
-        Collector(tmp_path / "issues.xls")
+        FindingCollector(tmp_path / "issues.xls")
 
 
 def test_no_text_in_csv_is_a_formula_and_numbers_stay_numbers(tmp_path):

@@ -9,8 +9,8 @@ from molar_retrieval.binding import file_beside
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
 from molar_retrieval.interactions.retention import DAY, Retention
-from molar_retrieval.pages.words import plural, size
 from molar_retrieval.privacy.copies import copies, older_than
+from molar_retrieval.reports.wording import plural, size
 from molar_retrieval.workspace import Workspace
 
 

@@ -12,8 +12,8 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.interactions.naming import has_people
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import AT_ONCE, SuppressedPeople
-from molar_retrieval.pages.words import plural
 from molar_retrieval.privacy_settings import PrivacySettings
+from molar_retrieval.reports.wording import plural
 from molar_retrieval.statistics.ledger import PrivacyLedger
 from molar_retrieval.workspace import Workspace
 

@@ -13,7 +13,7 @@ from molar_retrieval.binding import Binding, is_unrecorded, is_workspace, no_wor
 from molar_retrieval.errors import MissingArtefactError, MolarError
 from molar_retrieval.json_lines import chain_faults, chain_head
 from molar_retrieval.manifest import MAKERS, OTHERS, Manifest
-from molar_retrieval.pages.words import size
+from molar_retrieval.reports.wording import size
 from molar_retrieval.work_log import work_done
 from molar_retrieval.workspace import Workspace
 

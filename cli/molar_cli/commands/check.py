@@ -9,14 +9,16 @@ from molar_cli.options import CatalogueArgument, TrustOption, option
 from molar_cli.session import Session, command
 
 if TYPE_CHECKING:
-    from molar_retrieval.quality.report import CheckReport
+    from molar_retrieval.quality.check import CheckReport
 
 
 @command()
 def check(
     run: Session,
     catalog: CatalogueArgument,
-    deep: Annotated[bool, option("Embed what has no vectors yet, to compare photos with words.", "--deep")] = False,
+    with_embeddings: Annotated[
+        bool, option("Embed what has no vectors yet, to compare photos with words.", "--with-embeddings")
+    ] = False,
     photos: Annotated[
         bool, typer.Option("--photos/--no-photos", help="Decode photos, or look at paths and headers only.")
     ] = True,
@@ -37,13 +39,18 @@ def check(
 
     Example: [bold]molar check catalog/ --fix-list issues.parquet[/]
 
-    Example, with photos compared to words: [bold]molar check catalog/ --deep[/]
+    Example, with photos compared to words: [bold]molar check catalog/ --with-embeddings[/]
     """
     from molar.findings import CHECK_PAGE
     from molar_retrieval.quality.findings import Severity
 
     report = run.shop(catalog).check(
-        deep=deep, photos=photos, forecast=forecast, fix_list=fix_list, page=page, trust_remote_code=trust_remote_code
+        with_embeddings=with_embeddings,
+        photos=photos,
+        forecast=forecast,
+        fix_list=fix_list,
+        page=page,
+        trust_remote_code=trust_remote_code,
     )
     written = page or run.root / CHECK_PAGE
     if not run.document({**report.to_dict(), "page": str(written), "fix_list": fix_list and str(fix_list)}):
@@ -54,7 +61,7 @@ def check(
 
 
 def _print(run: Session, report: "CheckReport", page: Path, fix_list: Path | None) -> None:
-    from molar_retrieval.quality.terminal import consequence, lines, pair_lines, verdict
+    from molar_retrieval.quality.rendering import consequence, lines, pair_lines, verdict
 
     run.console.line(verdict(report), *filter(None, [consequence(report)]), "", *lines(report))
     if report.log_lines:

@@ -16,7 +16,7 @@ from molar_cli.options import option
 from molar_cli.session import Session, command
 from molar_retrieval.binding import is_workspace
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.pages import words
+from molar_retrieval.reports import wording as words
 
 if TYPE_CHECKING:
     from molar.introduction import IntroductionReport, StagePlayed

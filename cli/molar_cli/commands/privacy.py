@@ -9,7 +9,7 @@ from molar_cli import options
 from molar_cli.options import option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import RequestError
-from molar_retrieval.pages.words import size
+from molar_retrieval.reports.wording import size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -41,7 +41,7 @@ def tune(
 
 def _print(run: Session, result: "TuningResult", write: bool) -> None:
     from molar_eval.tuning.told import headline, lines_of, sentences
-    from molar_retrieval.pages.words import duration, fraction
+    from molar_retrieval.reports.wording import duration, fraction
 
     if not result.ran:
         run.console.line("the budget is spent: nothing was run; more --minutes or --trials go on", "")

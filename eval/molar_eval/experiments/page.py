@@ -19,10 +19,10 @@ from molar_retrieval.experiments.definition import (
     Experiment,
 )
 from molar_retrieval.experiments.records import Look, StageRow
-from molar_retrieval.pages import svg
-from molar_retrieval.pages.page import render_page
-from molar_retrieval.pages.svg import Scale, tag
-from molar_retrieval.pages.wording import PageWords
+from molar_retrieval.reports import charts as svg
+from molar_retrieval.reports.charts import Scale, tag
+from molar_retrieval.reports.html import render_page
+from molar_retrieval.reports.wording import PageWords
 
 _SRM = 0.001
 _WIDEST = 3.0  # of an axis: an interval that goes on beyond +300 % is cut there

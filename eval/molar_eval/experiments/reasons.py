@@ -4,7 +4,7 @@ import re
 from functools import cache
 from importlib import resources
 
-from molar_retrieval.pages.wording import PageWords
+from molar_retrieval.reports.wording import PageWords
 from molar_retrieval.toml import parse_toml
 
 _PACKAGE, _FILE = "molar_eval.experiments", "reasons.toml"

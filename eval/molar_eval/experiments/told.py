@@ -7,7 +7,7 @@ from molar_eval.experiments.reasons import reason_in
 from molar_retrieval.errors import RequestError, suggestion
 from molar_retrieval.experiments.definition import AB, CANARY, STOPPED, Arm, Experiment
 from molar_retrieval.experiments.records import StageRow
-from molar_retrieval.pages.wording import LANGUAGES, PageWords
+from molar_retrieval.reports.wording import LANGUAGES, PageWords
 
 
 @dataclass(frozen=True)

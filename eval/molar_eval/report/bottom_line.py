@@ -9,7 +9,7 @@ from pathlib import Path
 
 from molar_eval.report.schema import Comparison, PrimaryResult, SplitResult
 from molar_eval.report.verdict import Outcome, Verdict, amount
-from molar_retrieval.pages import words
+from molar_retrieval.reports import wording as words
 
 _OTHERS: dict[Outcome, str] = {
     "ahead": "ahead",

@@ -10,8 +10,9 @@ from molar_eval.report.plots import Curve, Point
 from molar_eval.report.schema import Estimate, ModelResult, SliceScore, SplitResult
 from molar_eval.report.standing import best_there, compared, ordered, reference, told_apart
 from molar_eval.report.verdict import Verdict
-from molar_retrieval.pages import svg, words
-from molar_retrieval.pages.svg import Scale
+from molar_retrieval.reports import charts as svg
+from molar_retrieval.reports import wording as words
+from molar_retrieval.reports.charts import Scale
 
 _SHORTEST = 0.01
 HITS = 25

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from molar_eval.report.schema import Comparison, Estimate, ModelResult, SplitResult, Table
 from molar_eval.report.standing import compared, ordered
-from molar_retrieval.pages import words
+from molar_retrieval.reports import wording as words
 
 V = TypeVar("V")
 

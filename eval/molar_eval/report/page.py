@@ -5,8 +5,7 @@ from molar_eval.report.bottom_line import View, bottom_line, plain_title
 from molar_eval.report.naming import shown, shown_examples
 from molar_eval.report.schema import Report, ReportExamples
 from molar_eval.report.verdict import judge
-from molar_retrieval.pages.page import render_page
-from molar_retrieval.pages.pictures import Pictures
+from molar_retrieval.reports.html import Pictures, render_page
 
 
 def render(report: Report, examples: ReportExamples | None, pictures: Pictures) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from molar_eval.report.schema import Estimate
-from molar_retrieval.pages import svg, words
-from molar_retrieval.pages.svg import Kind, Scale, percent, tag
+from molar_retrieval.reports import charts as svg
+from molar_retrieval.reports import wording as words
+from molar_retrieval.reports.charts import Kind, Scale, percent, tag
 
 ROW, BAR = 26, 9
 WIDTH, HEIGHT = 420, 330

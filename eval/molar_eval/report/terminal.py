@@ -8,7 +8,7 @@ from molar_eval.report.naming import shown
 from molar_eval.report.schema import ModelResult, Report, SplitResult
 from molar_eval.report.standing import Weakness, compared, ordered
 from molar_eval.report.verdict import judge
-from molar_retrieval.pages import words
+from molar_retrieval.reports import wording as words
 
 WIDTH = 100
 _SHOWN = 3

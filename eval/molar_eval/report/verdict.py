@@ -7,7 +7,7 @@ from typing import Literal
 from molar_eval.report.schema import Comparison, Estimate, Made, ModelResult, SplitResult
 from molar_eval.report.standing import Weakness, best, compared, weaknesses
 from molar_eval.report.walking import sentences as of_walk
-from molar_retrieval.pages import words
+from molar_retrieval.reports import wording as words
 
 Outcome = Literal["ahead", "behind", "open", "untested", "alone"]
 _LADDER = ("ndcg", "mrr", "map")

@@ -8,7 +8,7 @@ from molar_eval.report import plots
 from molar_eval.report.grids import Cell, Grid
 from molar_eval.report.plots import Curve
 from molar_eval.report.schema import Estimate, SplitResult, WalkArm, WalkResult
-from molar_retrieval.pages import words
+from molar_retrieval.reports import wording as words
 
 _SETTLED = 5
 """Steps after which a share of a sum over all steps so far is drawn; before, it leaps."""

@@ -10,7 +10,7 @@ from molar_eval.report.page import render
 from molar_eval.report.schema import FORMAT, Report, ReportExamples
 from molar_retrieval.durable import OWNER
 from molar_retrieval.errors import DataError, MissingArtefactError
-from molar_retrieval.pages.pictures import Pictures
+from molar_retrieval.reports.html import Pictures
 from molar_retrieval.workspace import write_atomically
 
 REPORT = "report.json"

@@ -7,8 +7,8 @@ from markupsafe import Markup
 from molar_eval.report.plots import Curve, curves
 from molar_eval.tuning.result import TuningResult, TuningTrial
 from molar_eval.tuning.told import headline, lines_of, sentences
-from molar_retrieval.pages.page import render_page
-from molar_retrieval.pages.svg import Scale, percent, stretched, tag
+from molar_retrieval.reports.charts import Scale, percent, stretched, tag
+from molar_retrieval.reports.html import render_page
 
 _HEIGHT = 13
 

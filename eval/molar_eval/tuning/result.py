@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from molar_eval.tuning.space import Values
-from molar_retrieval.pages.words import ALPHA
+from molar_retrieval.reports.wording import ALPHA
 
 State = Literal["complete", "pruned", "passed over"]
 

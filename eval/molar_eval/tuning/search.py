@@ -31,9 +31,9 @@ from molar_retrieval.alignment.validation import gains
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import BackendError, DataError
-from molar_retrieval.pages.words import duration
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress, ToldOnce
+from molar_retrieval.reports.wording import duration
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from molar_eval.tuning.result import TuningResult
-from molar_retrieval.pages.words import duration, fraction, p_value, plural, signed
+from molar_retrieval.reports.wording import duration, fraction, p_value, plural, signed
 from molar_retrieval.toml import toml_value
 
 

@@ -50,7 +50,7 @@ def export_device(
 
 def _photos(answerer: Answerer, ids: Sequence[str], progress: Progress) -> dict[int, bytes]:
     """Small copies of the photos that can be read, by row."""
-    from molar_retrieval.pages.pictures import small_copy
+    from molar_retrieval.reports.html import small_copy
 
     copies, photo_of = {}, photos_of(answerer.workspace)
     progress.start("photos", len(ids))

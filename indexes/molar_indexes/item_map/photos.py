@@ -1,6 +1,6 @@
 """Photos that do not belong to the words beside them, unless what people take says that they do.
 
-Words and photos are judged by :mod:`molar_retrieval.quality.mismatch`, by the vectors that the generation has.
+Words and photos are judged by :mod:`molar_retrieval.quality.photo_text`, by the vectors that the generation has.
 Behaviour is a third witness: where people who took an item also took what looks like its photo, more than they usually
 do, the photo is not doubted.
 """
@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from molar_indexes.item_map.agreement import FEWEST, agreements
 from molar_indexes.item_map.views import Views
-from molar_retrieval.quality import mismatch
+from molar_retrieval.quality import photo_text
 
 _TOLD_APART = 0.9  # how often own words must fit a photo better than others' for two exchanged photos to be believed
 _VOUCHED = 1.64  # standard errors above the typical by which people's takes speak for a photo
@@ -42,13 +42,13 @@ def other_photos(views: Views, near: int) -> list[OtherPhoto]:
     if not {"text", "image"} <= views.sources.keys():
         return []
     images = views.sources["image"]
-    found = mismatch.agreement(images, views.sources["text"])
+    found = photo_text.agreement(images, views.sources["text"])
     if found is None or not found.useful:
         return []
     low = np.flatnonzero(found.fit < found.limit).tolist()
     doubted: dict[int, tuple[int, int | None]] = {int(found.rows[place]): (place, None) for place in low}
-    if found.beats >= _TOLD_APART:
-        for left, right, _ in mismatch.swapped(found):
+    if found.win_rate >= _TOLD_APART:
+        for left, right, _ in photo_text.swapped(found):
             for own, other in ((left, right), (right, left)):
                 doubted[int(found.rows[own])] = own, int(found.rows[other])
     if not doubted:

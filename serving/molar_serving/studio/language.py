@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from molar_retrieval.pages.wording import LANGUAGES, Wording
+from molar_retrieval.reports.wording import LANGUAGES, Wording
 
 COOKIE = "molar_studio_language"
 

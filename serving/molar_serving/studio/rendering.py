@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from molar_retrieval.pages.wording import LANGUAGES
+from molar_retrieval.reports.wording import LANGUAGES
 from molar_serving.studio.visit import Visit
 
 POLICY = (

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from molar_indexes.privacy.certificate import Certificate
 from molar_indexes.privacy.report.page import words_in
-from molar_retrieval.pages.page import render_page
-from molar_retrieval.pages.wording import PageWords
+from molar_retrieval.reports.html import render_page
+from molar_retrieval.reports.wording import PageWords
 
 _PACKAGE = "molar_indexes.privacy.report"
 _FILES = 200

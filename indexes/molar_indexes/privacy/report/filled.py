@@ -4,7 +4,7 @@ from pathlib import Path
 
 from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import SettingsError, suggestion
-from molar_retrieval.pages.wording import PageWords
+from molar_retrieval.reports.wording import PageWords
 from molar_retrieval.toml import read_toml
 
 BLANKS = {

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from molar_indexes.privacy.report.facts import Fact, ReportSection, Unit
 from molar_indexes.privacy.report.filled import BLANKS
 from molar_retrieval.errors import RequestError, suggestion
-from molar_retrieval.pages.page import render_page
-from molar_retrieval.pages.wording import LANGUAGES, PageWords
+from molar_retrieval.reports.html import render_page
+from molar_retrieval.reports.wording import LANGUAGES, PageWords
 
 _PACKAGE = "molar_indexes.privacy.report"
 _MEGA, _HOUR = 1_000_000, 3600

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import Response
 
 from molar_retrieval.errors import MolarError
-from molar_retrieval.pages.wording import LANGUAGES
+from molar_retrieval.reports.wording import LANGUAGES
 from molar_serving import problems
 from molar_serving.problems import ProblemError
 from molar_serving.studio.language import COOKIE

@@ -1,4 +1,4 @@
-"""What is measured of one photo, and that measurements are kept by content."""
+"""What is measured of photos, that measurements are kept by content, and which photos are one picture."""
 
 import io
 import os
@@ -9,18 +9,23 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.progress import SILENT
-from molar_retrieval.quality import measured as kept
-from molar_retrieval.quality.duplicates import (
+from molar_retrieval.quality import photos as kept
+from molar_retrieval.quality.items import equal_groups
+from molar_retrieval.quality.photos import (
     CLOSE,
+    FORMATS,
+    WRITING,
+    PhotoState,
     close_pairs,
     differences,
-    equal_groups,
+    is_blank,
+    measure,
+    measured,
     near_groups,
     near_photos,
+    perceptual_bits,
+    remembered,
 )
-from molar_retrieval.quality.measure import FORMATS, PhotoState, measure, perceptual_bits
-from molar_retrieval.quality.measured import Known, measured
-from molar_retrieval.quality.photos import WRITING, is_blank
 from molar_retrieval.workspace import Workspace
 
 
@@ -173,11 +178,11 @@ def test_close_pairs_are_those_of_all_comparisons():
 
 
 def test_groups():
-    hashes = np.array([[1, 2], [0, 0], [3, 4], [1, 2], [0, 0], [3, 4], [1, 2]], np.uint64)
+    hashes = np.array([b"a", b"", b"c", b"a", b"", b"c", b"a"])
     assert [group.tolist() for group in equal_groups(hashes)] == [[0, 3, 6], [2, 5]]
     groups = near_groups(np.array([0, 4, 1]), np.array([4, 5, 2]), 7)
     assert [group.tolist() for group in groups] == [[0, 4, 5], [1, 2]]
-    assert equal_groups(np.zeros((0, 2), np.uint64)) == []
+    assert equal_groups(np.zeros(0, np.uint64)) == []
 
 
 @pytest.fixture
@@ -219,7 +224,7 @@ def test_a_touched_or_moved_photo_is_not_decoded_and_a_changed_one_is(folder, sc
     now = measured(folder, [PHOTOS[0], "images/moved.jpg", *PHOTOS[2:]], workspace, SILENT)
     assert len(calls) == 1
     assert (now[[0, 1, 3, 4]] == first[[0, 1, 3, 4]]).all()
-    assert (now[2]["hash"] != first[2]["hash"]).any()
+    assert now[2]["hash"] != first[2]["hash"]
 
 
 def test_a_damaged_memory_is_begun_anew(folder):
@@ -227,7 +232,7 @@ def test_a_damaged_memory_is_begun_anew(folder):
     first = measured(folder, PHOTOS, workspace, SILENT)
     file = next((folder / ".molar" / "check").glob("photos.*"))
     file.write_bytes(file.read_bytes()[:200])
-    assert len(Known.read(workspace).records) == 0
+    assert len(remembered(workspace)) == 0
     assert (measured(folder, PHOTOS, workspace, SILENT) == first).all()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from molar_retrieval.ids import IdMap
-from molar_retrieval.quality import mismatch
+from molar_retrieval.quality import photo_text
 from molar_retrieval.quality.items import Items
 
 N = 900
@@ -43,7 +43,7 @@ def items(n=N):
 def test_exchanged_photos_are_told_without_any_model_that_knows_both():
     photos, words = made_up()
     pairs = [(n, n + 400) for n in range(0, 40, 2)]
-    found = mismatch.agreement(exchanged(photos, pairs), words)
+    found = photo_text.agreement(exchanged(photos, pairs), words)
     wrong = np.isin(found.rows, np.ravel(pairs))
     assert found.useful
     assert (found.fit[~wrong][:, None] > found.fit[wrong][None]).mean() > 0.97
@@ -52,7 +52,7 @@ def test_exchanged_photos_are_told_without_any_model_that_knows_both():
     below = found.fit < found.limit
     assert (below & wrong).sum() >= 25
     assert (below & ~wrong).sum() <= (below & wrong).sum()  # half of them at least are right
-    named = {frozenset((int(a), int(b))) for a, b, _ in mismatch.swapped(found)}
+    named = {frozenset((int(a), int(b))) for a, b, _ in photo_text.swapped(found)}
     right = named & {frozenset(pair) for pair in pairs}
     assert right
     assert len(right) >= 0.7 * len(named)
@@ -61,10 +61,10 @@ def test_exchanged_photos_are_told_without_any_model_that_knows_both():
 def test_findings_name_both_items_of_an_exchange():
     photos, words = made_up(noise=0.2)
     pairs = [(n, n + 500) for n in range(12)]
-    found = mismatch.agreement(exchanged(photos, pairs), words)
+    found = photo_text.agreement(exchanged(photos, pairs), words)
     swapped = {
         (finding.item_id, *finding.others)
-        for finding in mismatch.check_pairs(found, items())
+        for finding in photo_text.check_pairs(found, items())
         if finding.kind.name == "pair.swapped"
     }
     right = {(f"i{a}", f"i{b}") for a, b in pairs}
@@ -75,7 +75,7 @@ def test_findings_name_both_items_of_an_exchange():
 
 def test_where_all_is_well_hardly_anything_is_pointed_out():
     for seed in range(5):
-        found = mismatch.agreement(*made_up(seed=seed))
+        found = photo_text.agreement(*made_up(seed=seed))
         assert (found.fit < found.limit).sum() <= 0.005 * N
         assert found.strangers < 0.01
 
@@ -83,33 +83,24 @@ def test_where_all_is_well_hardly_anything_is_pointed_out():
 def test_where_photos_and_words_have_nothing_in_common_nothing_is_said():
     photos, _ = made_up(seed=1)
     _, words = made_up(seed=2)
-    found = mismatch.agreement(photos, words)
+    found = photo_text.agreement(photos, words)
     assert not found.useful
-    assert found.beats == pytest.approx(0.5, abs=0.05)
-    assert list(mismatch.check_pairs(found, items())) == []
+    assert found.win_rate == pytest.approx(0.5, abs=0.05)
+    assert list(photo_text.check_pairs(found, items())) == []
 
 
 def test_items_without_photo_or_words_are_left_out():
     photos, words = made_up(n=150)
     photos[:20] = 0
     words[30:40] = 0
-    found = mismatch.agreement(photos, words)
+    found = photo_text.agreement(photos, words)
     assert len(found.rows) == 120
     assert not set(found.rows) & {*range(20), *range(30, 40)}
     photos[:60] = 0
-    assert mismatch.agreement(photos, words) is None
-
-
-def test_few_items_are_solved_to_the_same_maps():
-    photos, words = made_up(n=60)
-    folds = np.array_split(np.random.default_rng(1).permutation(60), 5)
-    by_sums, of_few = mismatch._without(photos, words, folds), mismatch._without_few(photos, words, folds)
-    for number, ridge in ((0, 0.1), (4, 3.0)):
-        for wanted, got in zip(by_sums(number, ridge), of_few(number, ridge), strict=True):
-            np.testing.assert_allclose(got, wanted, atol=1e-4)
+    assert photo_text.agreement(photos, words) is None
 
 
 def test_the_same_vectors_give_the_same_judgement():
-    first, second = (mismatch.agreement(*made_up()) for _ in range(2))
+    first, second = (photo_text.agreement(*made_up()) for _ in range(2))
     assert np.array_equal(first.fit, second.fit)
     assert first.to_dict() == second.to_dict()

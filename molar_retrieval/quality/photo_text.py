@@ -11,21 +11,33 @@ lower half has. What lies at the bottom beyond that is what strangers explain, a
 below it are expected to be strangers (a two-groups model as in Efron 2008, doi:10.1214/07-STS236).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import cholesky, rng
+from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.catalog.prepare import condition_of, prepare_catalogue
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.embedding.contents import ContentVectors
+from molar_retrieval.embedding.run import embed
+from molar_retrieval.encoders.composite import image_block
 from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import Items
+from molar_retrieval.quality.photos import KIND
+from molar_retrieval.workspace import ArtefactStore, Workspace
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
+_OWN = ("builtin", "builtin-multilingual")  # Encoders whose vectors have words and photo apart, and that run anywhere
 FEWEST = 100  # Items with photo and words that a judgement needs
 WRONG = 0.5  # Share of the pairs pointed out that must be expected to be wrong
 WEAK = 0.65  # How often own words must fit better than another item's for the map to be of any use
@@ -39,17 +51,17 @@ _CHANCE = 0.75  # a fit below is one that a random pair might have
 
 
 @dataclass(frozen=True)
-class Agreement:
+class PhotoTextAgreement:
     """How well photos and words go together, of the items in ``rows`` that have both.
 
-    ``fit`` is in standard deviations of how other items' words fit the photo; ``beats``: how often own words fit better
-    than another item's, 0.5 … 1. Fits below ``limit`` are pointed out (minus infinity: none), of which a share
+    ``fit`` is in standard deviations of how other items' words fit the photo; ``win_rate``: how often own words fit
+    better than another item's, 0.5 … 1. Fits below ``limit`` are pointed out (minus infinity: none), of which a share
     ``wrong`` is expected to be wrong, and a share ``strangers`` of all pairs.
     """
 
     rows: Rows
     fit: npt.NDArray[np.float64]
-    beats: float
+    win_rate: float
     limit: float
     wrong: float
     strangers: float
@@ -59,13 +71,13 @@ class Agreement:
     @property
     def useful(self) -> bool:
         """Whether photos and words have enough in common for a judgement."""
-        return self.beats >= WEAK
+        return self.win_rate >= WEAK
 
     def to_dict(self) -> dict[str, Any]:
         """What is worth telling, as plain data."""
         return {
             "items": len(self.rows),
-            "own_words_fit_better": round(self.beats, 4),
+            "own_words_fit_better": round(self.win_rate, 4),
             "median_fit": round(float(np.median(self.fit)), 3) if len(self.fit) else None,
             "limit": round(self.limit, 3) if np.isfinite(self.limit) else None,
             "expected_wrong_below": round(self.wrong, 3),
@@ -73,7 +85,7 @@ class Agreement:
         }
 
 
-def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
+def agreement(images: Floats, texts: Floats, seed: int = 0) -> PhotoTextAgreement | None:
     """Judge the pairs of a catalogue; None where fewer than 100 items have photo and words.
 
     Vectors of photos and of words have shapes (n_items, d) and (n_items, e), and zeros where there is none.
@@ -83,28 +95,30 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
         return None
     random = rng.generator(seed, "agreement")
     fold = random.permutation(len(rows)) % _FOLDS
-    without = _without_few if len(rows) < images.shape[1] else _without
-    solved = without(images, texts, [rows[fold == number] for number in range(_FOLDS)])
+    # Folds are taken away from the sums of all: memory does not grow with the catalogue.
+    sums = [_sums(images, texts, rows[fold == number]) for number in range(_FOLDS)]
+    whole = [sum(parts) for parts in zip(*sums, strict=True)]
     best: tuple[float, Any] = (-np.inf, None)
     for ridge in _RIDGES:
-        fit, beats, chance = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
+        fit, win_rate, chance = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
         predicted = np.zeros((len(rows), texts.shape[1]), np.float32)
         own = np.zeros_like(predicted)
         for number in range(_FOLDS):
             mine = np.flatnonzero(fold == number)
-            x, y, weights = solved(number, ridge)
+            others = tuple(of_all - held_out for of_all, held_out in zip(whole, sums[number], strict=True))
+            x, y, weights = _solved(others, ridge)
             for start in range(0, len(mine), _CHUNK):
                 some = mine[start : start + _CHUNK]
                 predicted[some] = unit((unit(images[rows[some]]) - x) @ weights)
                 own[some] = unit(unit(texts[rows[some]]) - y)
-            fit[mine], beats[mine], chance[mine] = _fits(predicted[mine], own[mine], random)
+            fit[mine], win_rate[mine], chance[mine] = _fits(predicted[mine], own[mine], random)
         if float(fit.mean()) > best[0]:
-            best = float(fit.mean()), (fit, float(beats.mean()), chance, predicted, own)
-    fit, beats_mean, chance, predicted, own = best[1]
-    return Agreement(rows, fit, beats_mean, *_limit(fit, chance), predicted, own)
+            best = float(fit.mean()), (fit, float(win_rate.mean()), chance, predicted, own)
+    fit, win_rate_mean, chance, predicted, own = best[1]
+    return PhotoTextAgreement(rows, fit, win_rate_mean, *_limit(fit, chance), predicted, own)
 
 
-def check_pairs(found: Agreement, items: Items) -> Iterator[Finding]:
+def check_pairs(found: PhotoTextAgreement, items: Items) -> Iterator[Finding]:
     """Findings about photos and words that do not belong together; none where the map is of no use."""
     if not found.useful:
         return
@@ -122,7 +136,7 @@ def check_pairs(found: Agreement, items: Items) -> Iterator[Finding]:
             yield items.finding("pair.mismatch", int(found.rows[place]), detail, amount, photo=True)
 
 
-def swapped(found: Agreement) -> list[tuple[int, int, float]]:
+def swapped(found: PhotoTextAgreement) -> list[tuple[int, int, float]]:
     """Pairs of places in ``found`` whose photos fit each other's words as matching ones do, and own ones do not.
 
     Only items that fit no better than chance are compared with each other, each with the one that gains most.
@@ -155,39 +169,6 @@ Sums = tuple[Any, ...]
 photos' and of the texts' vectors; sums of the photos' products with themselves and with the texts."""
 
 
-Solved = Callable[[int, float], tuple[Floats, Floats, Floats]]
-"""From the number of a fold, and a ridge, to what the others say: the means of photos and of texts, and the map from
-one to the other about them."""
-
-
-def _without(images: Floats, texts: Floats, folds: Sequence[Rows]) -> Solved:
-    """By sums, which are taken away: memory does not grow with the catalogue."""
-    sums = [_sums(images, texts, rows) for rows in folds]
-    whole = [sum(parts) for parts in zip(*sums, strict=True)]
-
-    def solved(number: int, ridge: float) -> tuple[Floats, Floats, Floats]:
-        return _solved(tuple(of_all - held_out for of_all, held_out in zip(whole, sums[number], strict=True)), ridge)
-
-    return solved
-
-
-def _without_few(images: Floats, texts: Floats, folds: Sequence[Rows]) -> Solved:
-    """Of fewer items than their vectors are long, by the products of two items: the smaller system."""
-
-    def solved(number: int, ridge: float) -> tuple[Floats, Floats, Floats]:
-        others = np.sort(np.concatenate([rows for fold, rows in enumerate(folds) if fold != number]))
-        a, b = unit(images[others]).astype(np.float64), unit(texts[others]).astype(np.float64)
-        x, y = a.mean(axis=0), b.mean(axis=0)
-        a -= x
-        b -= y
-        products = a @ a.T
-        products[np.diag_indices_from(products)] += ridge * np.trace(products) / a.shape[1]
-        weights = a.T @ cholesky.solve(products, b)
-        return x.astype(np.float32), y.astype(np.float32), weights.astype(np.float32)
-
-    return solved
-
-
 def _sums(images: Floats, texts: Floats, rows: Rows) -> Sums:
     d, e = images.shape[1], texts.shape[1]
     x, y, xx, xy = np.zeros(d), np.zeros(e), np.zeros((d, d)), np.zeros((d, e))
@@ -216,7 +197,7 @@ def _fits(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """How well each row's own text fits, how often better than others, and how well a random other one fits."""
     sample = texts[np.sort(random.permutation(len(texts))[:_REFERENCES])]
-    fit, beats, chance = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts))
+    fit, win_rate, chance = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts))
     for start in range(0, len(texts), _CHUNK):
         part = slice(start, start + _CHUNK)
         others = predicted[part] @ sample.T
@@ -225,8 +206,8 @@ def _fits(
         fit[part] = (own - middle) / spread
         any_other = others[np.arange(len(others)), random.integers(others.shape[1], size=len(others))]
         chance[part] = (any_other - middle) / spread
-        beats[part] = (others < own[:, None]).mean(axis=1)
-    return fit, beats, chance
+        win_rate[part] = (others < own[:, None]).mean(axis=1)
+    return fit, win_rate, chance
 
 
 def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tuple[float, float, float]:
@@ -252,3 +233,53 @@ def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tup
 def _filled(vectors: Floats) -> npt.NDArray[np.bool_]:
     parts = [np.abs(vectors[i : i + _CHUNK]).max(axis=1) > 0 for i in range(0, len(vectors), _CHUNK)]
     return np.concatenate(parts) if parts else np.zeros(0, bool)
+
+
+@dataclass(frozen=True)
+class PairVectors:
+    """Words and photos as vectors, shape (n_items, d), zeros for none; image ``features`` are not of unit length."""
+
+    texts: Floats
+    images: Floats
+    features: Floats
+    encoder: str
+
+
+def stored_vectors(workspace: Workspace, catalogue: Catalogue) -> PairVectors | None:
+    """The workspace's vectors, if they are of the catalogue as it is and have words and photo apart."""
+    return _usable(workspace["content"], catalogue) or _usable(_own(workspace)["content"], catalogue)
+
+
+def make_vectors(workspace: Workspace, folder: Path, settings: EmbedSettings, progress: Progress) -> None:
+    """Embed what is new or changed with a built-in encoder.
+
+    Where that is the workspace's encoder, or it has no vectors yet, this is what `molar embed` does, and is not done
+    again there. Vectors of another encoder stay as they are; those of the check lie beside them.
+    """
+    live = workspace["content"].manifest
+    if settings.model in _OWN and (live is None or live.settings["encoder"]["name"] == settings.model):
+        embed(workspace, settings, progress=progress)
+        return
+    place = Workspace.for_catalogue(_own(workspace).root, folder)
+    prepare_catalogue(folder, place, progress, where=condition_of(workspace))
+    chosen = EmbedSettings(model=_OWN[0], batch_size=settings.batch_size, device=settings.device)
+    embed(place, chosen, progress=progress)
+
+
+def _own(workspace: Workspace) -> Workspace:
+    return Workspace(workspace.root / KIND / "vectors")
+
+
+def _usable(store: ArtefactStore, catalogue: Catalogue) -> PairVectors | None:
+    try:
+        live = store.live
+        if live is None or live[1].inputs.get("catalogue") != catalogue.manifest.fingerprint:
+            return None
+        found = ContentVectors.open(live[0])
+    except StaleArtefactError:
+        return None
+    texts, images = found.block("content_text"), found.block("content_image")
+    seen = image_block(found.info, found.blocks)
+    if len(found.ids) != len(catalogue) or texts is None or images is None or seen is None:
+        return None
+    return PairVectors(texts, images, found.vectors[:, seen.start : seen.stop], str(found.info["name"]))

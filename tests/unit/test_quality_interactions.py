@@ -13,9 +13,8 @@ import pytest
 
 from molar_retrieval.catalog.resolve import read_spec
 from molar_retrieval.ids import IdMap
-from molar_retrieval.quality.collector import Collector
-from molar_retrieval.quality.findings import Severity, fault_kinds
-from molar_retrieval.quality.log import check_log
+from molar_retrieval.quality.findings import FindingCollector, Severity, finding_kinds
+from molar_retrieval.quality.interactions import check_log
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 START = 1_609_459_200
@@ -44,7 +43,7 @@ class Checked:
 
 
 def checked(folder, items, limit=100_000, **more):
-    found = Collector(examples=limit, limit=limit)
+    found = FindingCollector(examples=limit, limit=limit)
     summary = check_log(folder, read_spec(folder), IdMap(items), found, now=START + 1000 * DAY, **more)
     return Checked(tuple(f for kind in found.kinds() for f in found.examples(kind.name)), dict(found.counts), summary)
 
@@ -75,7 +74,7 @@ def test_nothing_is_found_in_a_clean_log(faults, clean):
 
 
 def test_every_kind_says_what_to_do():
-    kinds = [kind for name, kind in fault_kinds().items() if name.startswith(("log.", "user."))]
+    kinds = [kind for name, kind in finding_kinds().items() if name.startswith(("log.", "user."))]
     assert len(kinds) > 25
     assert all(kind.remedy and kind.title[0].isupper() and not kind.title.endswith(".") for kind in kinds)
 
@@ -118,7 +117,7 @@ def test_blocks_of_users_change_nothing(tmp_path, clean, monkeypatch):
     twice = planted.plus(planted.user[:500], planted.item[:500], planted.time[:500])
     twice.write(tmp_path)
     whole = checked(tmp_path, clean.items)
-    monkeypatch.setattr("molar_retrieval.quality.log.rows.blocks.__defaults__", (1000,))
+    monkeypatch.setattr("molar_retrieval.quality.interactions.BLOCK", 1000)
     parts = checked(tmp_path, clean.items)
     assert whole.counts["log.duplicate"] == 500
     assert parts.summary == whole.summary

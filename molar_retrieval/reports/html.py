@@ -1,4 +1,4 @@
-"""HTML pages that need no other file and may do nothing but show themselves.
+"""HTML pages that need no other file and may do nothing but show themselves; photos are small data URIs in them.
 
 What slips in from data is neither run nor loaded nor sent: all is escaped, and a Content-Security-Policy names the
 page's own style sheet and script by their hashes.
@@ -7,12 +7,18 @@ page's own style sheet and script by their hashes.
 import base64
 import hashlib
 from collections.abc import Callable
+from functools import cache
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from molar_retrieval.pages import svg, words
+from molar_retrieval.catalog.images import ImageError, open_image
+from molar_retrieval.reports import charts, wording
+
+SIZE = (112, 150)  # Pixels of a small photo, at most
 
 
 def marked(text: str) -> Markup:
@@ -25,14 +31,14 @@ def marked(text: str) -> Markup:
 
 
 _FILTERS: dict[str, Callable[..., Any]] = {
-    "count": words.count,
-    "duration": words.duration,
-    "flat": words.flat,
-    "fraction": words.fraction,
+    "count": wording.count,
+    "duration": wording.duration,
+    "flat": wording.flat,
+    "fraction": wording.fraction,
     "marked": marked,
-    "metric": words.metric,
-    "number": words.number,
-    "share": lambda value: words.NONE if value is None else words.percent(value, 1),
+    "metric": wording.metric,
+    "number": wording.number,
+    "share": lambda value: wording.NONE if value is None else wording.percent(value, 1),
 }
 
 
@@ -45,14 +51,14 @@ def render_page(
     one. They lie in the folder ``templates`` of the package or of this one.
     """
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader("molar_retrieval.pages")]),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("molar_retrieval.reports")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(_FILTERS)
-    environment.globals.update(key=svg.key, plural=words.plural)
+    environment.globals.update(key=charts.key, plural=wording.plural)
 
     def source(name: str) -> Markup:
         assert environment.loader is not None
@@ -75,3 +81,32 @@ def _policy(style: str, script: str | None) -> str:
 def _hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
     return f"'sha256-{digest}'"
+
+
+def photo_uri(folder: Path, photo: str, size: tuple[int, int] = SIZE, quality: int = 72) -> str | None:
+    """The :func:`small_copy` of a photo as a data URI; None where it cannot be read."""
+    copy = small_copy(folder, photo, size, quality)
+    return None if copy is None else "data:image/jpeg;base64," + base64.b64encode(copy).decode("ascii")
+
+
+def small_copy(folder: Path, photo: str, size: tuple[int, int] = SIZE, quality: int = 72) -> bytes | None:
+    """A small copy of a photo, of ``size`` pixels at most, as JPEG; None where it cannot be read."""
+    try:
+        image = open_image(folder, photo)
+    except ImageError:
+        return None
+    image.thumbnail(size)
+    file = BytesIO()
+    image.save(file, "JPEG", quality=quality, optimize=True)
+    return file.getvalue()
+
+
+class Pictures:
+    """Small versions of a catalogue's photos, each made once."""
+
+    def __init__(self, catalogue: Path) -> None:
+        self._made = cache(lambda photo: photo_uri(catalogue, photo))
+
+    def uri(self, photo: str | None) -> str | None:
+        """A data URI; None where there is no photo, or none that can be read."""
+        return None if photo is None else self._made(photo)

@@ -1,1 +1,0 @@
-"""What every HTML page shares: one file, its style and policy, pictures, plots, words."""

@@ -1,0 +1,665 @@
+"""What is wrong with an interaction log and the users file, and what the log is like.
+
+The log is read once into arrays, 20 bytes for each interaction; counts are made of some users' histories at a time.
+"""
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from molar_retrieval import rng
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.rows import RowChecks, Rows
+from molar_retrieval.catalog.sources import find_table
+from molar_retrieval.catalog.spec import CatalogueSpec, UserSettings
+from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.catalog.values import shown
+from molar_retrieval.catalog.variants import of_items
+from molar_retrieval.errors import DataError
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.columns import LogColumns, log_columns, user_column
+from molar_retrieval.interactions.log import counts
+from molar_retrieval.interactions.order_status import OrderStatus
+from molar_retrieval.interactions.raw import RawLog, ordered, repetitions, whole_users
+from molar_retrieval.interactions.read import NOT_POSITIVE, WEIGHT_OUTSIDE, Codes, LogBatches, present
+from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
+from molar_retrieval.interactions.times import EARLY, LATE, TimeParser, impossible, written
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.quality.findings import Finding, FindingCollector, Histogram, finding
+
+SPELLED_ALIKE = 0.5  # Share of the unknown ids that a way of writing must make known to be named as the cause
+STUCK = 20  # A moment is suspicious that has so many times the interactions of the busiest hundredth of moments,
+STUCK_ROWS = 50  # at least so many interactions,
+STUCK_SHARE = 0.001  # and this share of the log
+AROUND = 28  # Days before and after that say what is usual
+EXPECTED = 15.0  # A gap is one where so many users would have come, were all as usual
+BURST_TIMES = 4.0  # A burst has so many times the usual interactions of a day,
+BURST_SPREADS = 8.0  # so many spreads more than usual,
+BURST_ROWS = 50  # and so many interactions more
+TIES = 0.05  # From this share of steps without an order on it is worth a finding
+REPEATS = 0.05  # From this share of interactions with an item of before on
+SPLIT_SHARES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99)
+"""Shares of the log that lie before the dates at which splits are tried."""
+BLOCK = 1 << 22  # About how many interactions are looked at together
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+_RESOLUTIONS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "seconds"))
+_SAMPLE_TIMES, _SAMPLE_IDS, _BATCH = 200_000, 10_000, 65_536
+_EPOCH = date(1970, 1, 1)
+_NEVER = np.iinfo(np.int64).max
+_BROKEN_ROW = "log.broken_row"
+_REASONS = {
+    "missing user id": ("log.missing_user", "user_id"),
+    "missing item id": ("log.missing_item", "item_id"),
+    "missing time": ("log.missing_time", "timestamp"),
+    "unparsable time": ("log.bad_time", "timestamp"),
+    "position is not a number": ("log.bad_position", "position"),
+    NOT_POSITIVE: ("log.bad_weight", "weight"),
+    WEIGHT_OUTSIDE: ("log.bad_weight", "weight"),
+}
+"""Kinds of findings by the reason for which a row is set aside, and the column that is at fault."""
+_SPELLINGS: dict[str, Callable[[str], str]] = {
+    "blanks around them are dropped": str.strip,
+    "upper and lower case count the same": str.casefold,
+    "leading zeros are dropped": lambda text: text.lstrip("0"),
+    "“.0” at the end is dropped": lambda text: re.sub(r"\.0+$", "", text),
+    "all but letters and digits is dropped": lambda text: re.sub(r"[\W_]+", "", text).casefold(),
+}
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SplitOutlook:
+    """A split: interactions before midnight (UTC) of a date are trained on, those after it are the test.
+
+    ``users`` have interactions both before and after, and can be tested on; new users and cold items come only after;
+    ``cold_share`` of the test's interactions are with these items.
+    """
+
+    date: str
+    train: int
+    test: int
+    users: int
+    new_users: int
+    cold_items: int
+    cold_share: float
+
+
+@dataclass(frozen=True)
+class LogSummary:
+    """What a log is like, once rows that cannot be used and duplicates are left out.
+
+    Attributes:
+        rows: Rows of the file.
+        interactions: Usable ones; each of the ``users`` and ``items`` has one.
+        known_share: Share of the rows, of those that can be read, whose item the catalogue has.
+        duplicates: Exact repetitions.
+        first: The first time, for people; None: the log has no dates.
+        days: From the first to the last day, both counted; 0: the log has no dates.
+        resolution: How fine the times are: ``days``, ``hours``, ``minutes``, ``seconds`` or ``fractions of a second``;
+            None: the log has no times.
+        median_history: Interactions of the median user.
+        users_with_one: Users with exactly one interaction; the others have at least so many.
+        cold_items: Items of the catalogue without any.
+        ties: Share of the steps from one interaction of a user to the next that take no time; 0: no times.
+        ties_placed: Share of the steps that take no time but are put in order by a position.
+        repeats: Share of the interactions with an item that the user had before.
+        repeats_at_once: Share of the steps to the same item.
+        split_outlook: What splits at some dates would leave.
+        histograms: ``history_length``, ``popularity`` and, with dates, ``interactions_per_day``.
+    """
+
+    rows: int
+    interactions: int
+    users: int
+    items: int
+    catalogue_items: int
+    known_share: float
+    duplicates: int
+    first: str | None
+    last: str | None
+    days: int
+    resolution: str | None
+    median_history: float
+    users_with_one: int
+    users_with_two: int
+    users_with_five: int
+    items_with_five: int
+    cold_items: int
+    ties: float
+    ties_placed: float
+    repeats: float
+    repeats_at_once: float
+    split_outlook: tuple[SplitOutlook, ...]
+    histograms: tuple[Histogram, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return vars(self) | {
+            "split_outlook": [asdict(split) for split in self.split_outlook],
+            "histograms": [histogram.to_dict() for histogram in self.histograms],
+        }
+
+    def lines(self) -> list[str]:
+        """For people, a sentence each."""
+        when = f", {self.first} to {self.last} ({self.days:,} days), times in {self.resolution}" if self.first else ""
+        said = [
+            f"{self.interactions:,} interactions of {self.users:,} users with {self.items:,} of "
+            f"{self.catalogue_items:,} items{when}.",
+            f"The median user has {self.median_history:,.0f}; {self.users_with_one:,} users have one, "
+            f"{self.users_with_five:,} five or more; {self.items_with_five:,} items have five or more.",
+        ]
+        if self.repeats >= 0.01 or self.ties >= 0.01:
+            said.append(
+                f"{self.ties:.0%} of the steps take no time; {self.repeats:.0%} of the interactions are with an item "
+                "that the user had before."
+            )
+        return said
+
+
+def check_log(
+    folder: Path,
+    spec: CatalogueSpec,
+    items: IdMap,
+    found: FindingCollector,
+    progress: Progress = SILENT,
+    *,
+    now: float | None = None,
+    part: bool = False,
+    suppressed: SuppressedPeople = NOBODY,
+) -> LogSummary | None:
+    """Check the interactions file of a catalogue, and its users file; 20 bytes of memory for each interaction.
+
+    A log that cannot be read is a finding. ``now`` is in seconds, None: the clock's; with ``part``, the items are a
+    part of the catalogue, and interactions with others are no fault. None: there is no log, or nothing of it can be
+    used. ``suppressed`` people are as if they were in no file.
+    """
+    try:
+        source = find_table(folder, "interactions")
+        if source is None:
+            return None
+        asked = spec.interactions
+        columns = log_columns(asked, source, spec.items.item_id)
+        times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
+        progress.start("reading the log", source.total)
+        reader = _Reader(source, columns, items, times, found, suppressed, OrderStatus(asked, vars(columns)))
+        log = reader.read(progress)
+        progress.finish()
+        # The row of the file in which each user comes first; of several values for one place the last one stays.
+        first = np.zeros(len(reader.user_ids), np.uint32)
+        first[log["user"][::-1]] = log["number"][::-1]
+        summary = _check(log, reader, items, time.time() if now is None else now, found, part=part)
+        _check_users_file(folder, spec.users, reader.user_ids, first, source.path.name, found, suppressed)
+    except DataError as error:
+        found.add("log.unreadable", f"{error.message}; {error.hint}")
+        return None
+    return summary
+
+
+class _BrokenRows(Rejects):
+    """Takes the rows that a source cannot read, as findings."""
+
+    def __init__(self, found: FindingCollector) -> None:
+        super().__init__(Path())
+        self._found = found
+
+    def add(self, file: str, row: int, item_id: str | None, kind: str, detail: str = "") -> None:
+        """Count one, and keep it as an example."""
+        words = f"{kind}: {detail}" if detail else kind
+        self._found.add(_BROKEN_ROW, words, item_id=item_id, file=file, row=int(row))
+
+
+class _Reader(LogBatches):
+    """Reads one interactions file; rows with items that the catalogue lacks are kept.
+
+    Users are numbered by first appearance; unknown items have the numbers after those of the catalogue.
+    """
+
+    def __init__(
+        self,
+        source: TableSource,
+        columns: LogColumns,
+        items: IdMap,
+        times: TimeParser,
+        found: FindingCollector,
+        suppressed: SuppressedPeople,
+        orders: OrderStatus,
+    ) -> None:
+        super().__init__(source, columns, times, _BrokenRows(found), suppressed, orders)
+        self.file, self.times = source.path.name, times
+        self.user_ids: list[str] = []
+        self.item_ids: list[str] = []
+        self.total = 0  # rows of the file
+        self._found, self._known = found, items
+
+    def read(self, progress: Progress) -> dict[str, npt.NDArray[Any]]:
+        """Columns of all usable rows in the order of the file: those of :class:`_Log`."""
+        codes = Codes(self._known.array.to_pylist())
+        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
+        for rows, values in self.batches(progress):
+            values["number"] = rows.numbers.astype(np.uint32)
+            values["item"] = codes.encode(of_items(rows.batch[self._columns.item_id], self._known))
+            values.pop("weight", None)  # it was checked
+            for name, array in values.items():
+                parts[name].append(array)
+        log = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+        none = {name: np.zeros(0, np.int32) for name in ("user", "item", "number")}
+        self.user_ids, self.item_ids = list(self._users.rows), list(codes.rows)
+        self.total = self.rows + self._found.counts[_BROKEN_ROW]
+        return none | log
+
+    def _items(self, ids: pa.Array, checks: RowChecks) -> None:
+        return None
+
+    def _report(self, rows: Rows, checks: RowChecks) -> None:
+        users, ids = rows.batch[self._columns.user_id], rows.batch[self._columns.item_id]
+        for places, reason, _ in checks.failed:
+            kind, role = _REASONS[reason]
+            column = getattr(self._columns, role)
+
+            def about(i: int, kind: str = kind, column: str = column) -> Finding:
+                value = shown(rows.batch[column], i)
+                detail = f"the {column} is empty" if value in ("None", "''") else f"the {column} is {value}"
+                whose = {"item_id": ids[i].as_py(), "user_id": users[i].as_py(), "column": column}
+                return finding(kind, detail, **whose, file=self.file, row=int(rows.numbers[i]))
+
+            self._found.each(kind, places, about)
+
+
+@dataclass(frozen=True)
+class _Log(RawLog):
+    """A log with the ``number`` of each row in its file, from 1."""
+
+    number: npt.NDArray[np.uint32] | None = None
+
+
+def _check(
+    log: dict[str, npt.NDArray[Any]],
+    reader: _Reader,
+    items: IdMap,
+    now: float,
+    found: FindingCollector,
+    *,
+    part: bool,
+) -> LogSummary | None:
+    """Report everything but the users file; None where no row is usable."""
+    file, read = reader.file, len(log["user"])
+
+    def row(kind: str, detail: str, i: int) -> Finding:
+        about = {"item_id": reader.item_ids[log["item"][i]], "user_id": reader.user_ids[log["user"][i]]}
+        return finding(kind, detail, **about, file=file, row=int(log["number"][i]))
+
+    unknown = _check_items(log, reader.item_ids, items, file, found, part=part)
+    good, dates = log["item"] < len(items), False
+    if read and "micros" not in log:
+        found.add("log.no_times", "no column of times", file=file, amount=1.0)
+    elif read and not reader.dates:
+        words = f"most lie before 1990 when read as {reader.times.read_as}"
+        found.add("log.not_dates", words, file=file, amount=1.0)
+    elif read:
+        dates = True
+        _report_impossible(log["micros"], good, now, found, row)
+    if not good.all():
+        for name in log:  # memory never holds two of more than one column
+            log[name] = log[name][good]
+    stuck = _report_stuck(log["micros"], log["number"], file, found) if dates else np.zeros(0, np.int64)
+    if not len(log["user"]):
+        found.add("log.nothing_usable", f"none of {reader.total:,} rows", file=file, amount=1.0)
+        return None
+    missing: dict[str, Any] = dict.fromkeys(("micros", "position", "weight", "event"))
+    raw = ordered(_Log(**(missing | log)))
+    again = repetitions(raw)
+
+    def duplicate(i: int) -> Finding:
+        when = "" if raw.micros is None else f" at {written(int(raw.micros[i]))}"
+        return row("log.duplicate", f"the same user, item and event{when} as a row before", i)
+
+    found.each("log.duplicate", again, duplicate)
+    statistics = _Statistics(raw, again, len(reader.user_ids), len(items), stuck, dates=dates)
+    _report_gaps(statistics, file, found)
+    _report_bursts(statistics, file, found)
+    summary = statistics.summary(rows=reader.total, known_share=1 - unknown / max(read, 1), duplicates=len(again))
+    _report_shares(summary, file, found)
+    return summary
+
+
+def _check_items(
+    log: dict[str, npt.NDArray[Any]], ids: list[str], items: IdMap, file: str, found: FindingCollector, *, part: bool
+) -> int:
+    """Report items that the catalogue lacks, unless it is only a ``part``; returns how many interactions they have."""
+    known, unknown = len(items), ids[len(items) :]
+    if not unknown:
+        return 0
+    rows = np.flatnonzero(log["item"] >= known)
+    codes = log["item"][rows] - known
+    times = np.bincount(codes, minlength=len(unknown))
+    first = np.zeros(len(times), np.int64)
+    first[codes[::-1]] = rows[::-1]  # of several values for one place the last one stays
+    numbers = log["number"][first]
+
+    def about(code: int) -> Finding:
+        detail = f"{times[code]:,} interaction{'s' if times[code] > 1 else ''}"
+        where = {"item_id": unknown[code], "file": file, "row": int(numbers[code])}
+        return finding("log.unknown_item", detail, **where, amount=float(times[code]))
+
+    if not part:
+        found.each("log.unknown_item", np.argsort(-times, kind="stable")[: np.count_nonzero(times)], about)
+    # The way of writing by which most of the unknown ids would be known.
+    some = unknown[:: max(1, len(unknown) // _SAMPLE_IDS)]
+    for way, rewrite in _SPELLINGS.items():
+        rewritten = {rewrite(item_id): item_id for item_id in ids[:known]}
+        if np.mean([rewrite(item_id) in rewritten for item_id in some]) >= SPELLED_ALIKE:
+            at = next(at for at, one in enumerate(unknown) if rewrite(one) in rewritten)
+            mine, theirs = unknown[at], rewritten[rewrite(unknown[at])]
+            detail = f"{len(unknown):,} unknown ids; most are known once {way}, such as {mine!r} in the log and "
+            more = {"item_id": theirs, "others": (mine,), "amount": float(len(unknown))}
+            found.add("log.item_spelling", f"{detail}{theirs!r}", file=file, row=int(numbers[at]), **more)
+            break
+    return len(rows)
+
+
+def _report_impossible(
+    micros: Ints,
+    good: npt.NDArray[np.bool_],
+    now: float,
+    found: FindingCollector,
+    row: Callable[[str, str, int], Finding],
+) -> None:
+    """Report times before 1990 and later than ``now`` (seconds) in ``good`` rows, which are good no longer."""
+    kinds = {EARLY: "log.zero_time", LATE: "log.future_time"}
+    wrong = {kinds[reason]: np.flatnonzero(good & mask) for reason, mask in impossible(micros, now).items()}
+    for kind, rows in wrong.items():
+        found.each(kind, rows, lambda i, kind=kind: row(kind, written(int(micros[i])), i))  # type: ignore[misc]
+        good[rows] = False
+
+
+def _report_stuck(micros: Ints, numbers: npt.NDArray[np.uint32], file: str, found: FindingCollector) -> Ints:
+    """Report moments that very many interactions share, and a log with a single one; the moments are returned.
+
+    ``numbers`` are the rows of the file, in its order.
+    """
+    if len(micros) < 2:
+        return micros[:0]
+    if micros[0] == micros[-1] and bool((micros == micros[0]).all()):
+        found.add("log.constant_time", f"{len(micros):,} × {written(int(micros[0]))}", file=file, amount=1.0)
+        return micros[:1].copy()
+    small = len(micros) <= _SAMPLE_TIMES
+    some = micros if small else micros[rng.generator(0, "check", "moments").integers(0, len(micros), _SAMPLE_TIMES)]
+    moments, times = np.unique(some, return_counts=True)
+    usual = np.sort(times)[: max(1, int(0.99 * len(times)))][-1]
+    least = max(STUCK * int(usual), STUCK_ROWS if small else 1, STUCK_SHARE * len(some))
+    suspects = moments[times >= least]
+    for moment in suspects[np.argsort(-times[times >= least], kind="stable")]:
+        n = sum(int((micros[i : i + BLOCK] == moment).sum()) for i in range(0, len(micros), BLOCK))
+        share = n / len(micros)
+        detail = f"{n:,} interactions ({share:.1%}) at {written(int(moment))}"
+        facts = {"seconds": int(moment) // SECOND, "interactions": n}
+        where = {"file": file, "row": int(numbers[np.argmax(micros == moment)])}
+        found.add("log.stuck_time", detail, **where, amount=share, facts=facts)
+    return suspects
+
+
+class _Statistics:
+    """What is counted of an ordered log without its ``duplicates``, some users at a time.
+
+    Attributes:
+        users, items: Interactions of each user and of each item, shape (users,) and (items,).
+        users_first, items_first: Each one's first time, later than any where there is none; ``users_last``: 0 there.
+        steps: Pairs of neighbours in a user's history.
+        ties: Those of one time; ``placed``: of these, those that a position puts in order.
+        again: Interactions with an item that the user had before; ``again_at_once``: just before.
+        by_day, users_by_day: Interactions and active users of each day (UTC) from ``first_day`` on, in days since 1970,
+            times that are ``stuck`` left out; empty without ``dates``.
+    """
+
+    def __init__(self, log: RawLog, duplicates: Ints, users: int, items: int, stuck: Ints, *, dates: bool) -> None:
+        self.users, self.items = np.zeros(users, np.int64), np.zeros(items, np.int64)
+        self.users_first, self.users_last = np.full(users, _NEVER), np.zeros(users, np.int64)
+        self.items_first = np.full(items, _NEVER)
+        self.steps = self.ties = self.placed = self.again = self.again_at_once = 0
+        self.resolution = None if log.micros is None else resolution_of(log.micros)
+        self.first_day = self.last_day = 0
+        if dates and log.micros is not None:
+            self.first_day, self.last_day = int(log.micros.min()) // DAY, int(log.micros.max()) // DAY
+        days = self.last_day - self.first_day + 1 if dates else 0
+        self.by_day, self.users_by_day = np.zeros(days, np.int64), np.zeros(days, np.int64)
+        self._stuck = stuck
+        offsets = np.concatenate([[0], np.cumsum(counts(log.user, users))])
+        for begin, end in whole_users(offsets, BLOCK):
+            left, right = np.searchsorted(duplicates, (begin, end))
+            part = log.take(slice(begin, end)).without(duplicates[left:right] - begin)
+            if len(part):
+                self._add(part)
+
+    def _add(self, log: RawLog) -> None:
+        user, item = log.user, log.item
+        self.users += np.bincount(user, minlength=len(self.users))
+        self.items += np.bincount(item, minlength=len(self.items))
+        pairs = np.sort(user.astype(np.int64) * len(self.items) + item)
+        self.again += int((pairs[1:] == pairs[:-1]).sum())
+        step = user[1:] == user[:-1]
+        self.steps += int(step.sum())
+        self.again_at_once += int((step & (item[1:] == item[:-1])).sum())
+        if (micros := log.micros) is None:
+            return
+        tied = step & (micros[1:] == micros[:-1])
+        self.ties += int(tied.sum())
+        if log.position is not None:
+            self.placed += int((tied & (log.position[1:] > log.position[:-1])).sum())
+        first, last = np.append(True, ~step), np.append(~step, True)
+        self.users_first[user[first]], self.users_last[user[last]] = micros[first], micros[last]
+        np.minimum.at(self.items_first, item, micros)
+        if len(self.by_day):
+            days = micros // DAY - self.first_day
+            new_day = first | np.append(True, days[1:] != days[:-1])
+            real = ~np.isin(micros, self._stuck)
+            self.by_day += np.bincount(days[real], minlength=len(self.by_day))
+            self.users_by_day += np.bincount(days[real & new_day], minlength=len(self.by_day))
+
+    def day(self, number: int) -> str:
+        """The date of a day."""
+        return (_EPOCH + timedelta(days=self.first_day + number)).isoformat()
+
+    def summary(self, *, rows: int, known_share: float, duplicates: int) -> LogSummary:
+        """Put together what was counted."""
+        users, steps, days = self.users[self.users > 0], max(self.steps, 1), len(self.by_day)
+        counted = [
+            ("history_length", "Interactions of a user", users, True),
+            ("popularity", "Interactions of an item", self.items[self.items > 0], True),
+            ("interactions_per_day", "Interactions on a day", self.by_day, False),
+        ]
+        return LogSummary(
+            rows=rows,
+            interactions=int(users.sum()),
+            users=len(users),
+            items=int((self.items > 0).sum()),
+            catalogue_items=len(self.items),
+            known_share=known_share,
+            duplicates=duplicates,
+            first=written(self.first_day * DAY) if days else None,
+            last=written(self.last_day * DAY) if days else None,
+            days=days,
+            resolution=self.resolution,
+            median_history=float(np.median(users)) if len(users) else 0.0,
+            users_with_one=int((users == 1).sum()),
+            users_with_two=int((users >= 2).sum()),
+            users_with_five=int((users >= 5).sum()),
+            items_with_five=int((self.items >= 5).sum()),
+            cold_items=int((self.items == 0).sum()),
+            ties=self.ties / steps,
+            ties_placed=self.placed / steps,
+            repeats=self.again / max(int(users.sum()), 1),
+            repeats_at_once=self.again_at_once / steps,
+            split_outlook=tuple(self._splits()),
+            histograms=tuple(
+                Histogram.of(name, title, values, "interactions", log=log)
+                for name, title, values, log in counted[: 3 if days else 2]
+            ),
+        )
+
+    def _splits(self) -> Iterator[SplitOutlook]:
+        """Splits at up to ten dates; every day but the first where there are no more."""
+        if not self.by_day.any():
+            return
+        before = np.concatenate([[0], np.cumsum(self.by_day)])
+        total, days = int(before[-1]), len(self.by_day)
+        shares = np.array(SPLIT_SHARES)
+        tried = np.arange(1, days) if days <= len(shares) else np.searchsorted(before, shares * total)
+        users_first, users_last = (np.sort(times[self.users > 0]) for times in (self.users_first, self.users_last))
+        known = self.items > 0
+        order = np.argsort(self.items_first[known])
+        items_first = self.items_first[known][order]
+        # Interactions of this and all later items.
+        after = np.append(np.cumsum(self.items[known][order][::-1])[::-1], 0)
+        for day in np.unique(tried[(tried > 0) & (tried < days)]).tolist():
+            moment = (self.first_day + day) * DAY
+            gone, came = np.searchsorted(users_last, moment), np.searchsorted(users_first, moment)
+            warm, test = int(np.searchsorted(items_first, moment)), total - int(before[day])
+            if test:
+                yield SplitOutlook(
+                    date=self.day(day),
+                    train=int(before[day]),
+                    test=test,
+                    users=int(came - gone),
+                    new_users=int(len(users_first) - came),
+                    cold_items=len(items_first) - warm,
+                    cold_share=min(int(after[warm]) / test, 1.0),
+                )
+
+
+def resolution_of(micros: Ints) -> str:
+    """The coarsest unit of which all times are multiples."""
+    for seconds, name in _RESOLUTIONS:
+        unit = seconds * SECOND
+        if not (micros[: 1 << 16] % unit).any() and not (micros % unit).any():
+            return name
+    return "fractions of a second"
+
+
+def _report_gaps(log: _Statistics, file: str, found: FindingCollector) -> None:
+    """Report runs of days without interactions on which some would be expected.
+
+    What is expected follows from the same days of the week in the four weeks before and after, so that a shop which
+    is closed on Sundays has no gaps; users are counted, not interactions, which come in heaps.
+    """
+    users = log.users_by_day
+    borders = np.flatnonzero(np.diff(np.concatenate([[False], users == 0, [False]]).astype(np.int8)))
+    for start, end in zip(borders[::2].tolist(), borders[1::2].tolist(), strict=True):
+        expected = _expected(users, start, end)
+        if expected < EXPECTED:
+            continue
+        first, last, days = log.day(start), log.day(end - 1), end - start
+        which = first if days == 1 else f"{first} to {last}, {days:,} days"
+        detail = f"{which}: nothing, where some {expected:,.0f} users would be expected"
+        facts = {"first": first, "last": last, "days": days}
+        found.add("log.gap", detail, file=file, amount=float(days), facts=facts)
+
+
+def _expected(users: Ints, start: int, end: int) -> float:
+    days = np.concatenate([np.arange(max(0, start - AROUND), start), np.arange(end, min(len(users), end + AROUND))])
+    total = 0.0
+    for weekday in range(7):
+        wanted = int((np.arange(start, end) % 7 == weekday).sum())
+        same = users[days[days % 7 == weekday]]
+        if wanted and len(same) > 1:
+            total += wanted * float(np.sort(same)[:-1].mean())  # without the largest, which may be a burst
+    return total
+
+
+def _report_bursts(log: _Statistics, file: str, found: FindingCollector) -> None:
+    """Report days with far more interactions than those around them."""
+    n = log.by_day.astype(np.float64)
+    if len(n) < 7:
+        return
+    padded = np.pad(n, AROUND // 2, constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, AROUND + 1)
+    usual = np.nanmedian(windows, axis=1)
+    spread = np.maximum(1.4826 * np.nanmedian(np.abs(windows - usual[:, None]), axis=1), np.sqrt(usual) + 1)
+    more = n - usual
+    days = np.flatnonzero((n >= BURST_TIMES * usual) & (more >= BURST_SPREADS * spread) & (more >= BURST_ROWS))
+
+    def about(d: int) -> Finding:
+        seen = f"{int(n[d]):,} interactions of {log.users_by_day[d]:,} users"
+        detail = f"{log.day(d)}: {seen}, usual are {usual[d]:,.0f}"
+        facts = {"day": log.day(d), "interactions": int(n[d]), "users": int(log.users_by_day[d])}
+        return finding("log.burst", detail, file=file, amount=float(n[d] / max(usual[d], 1)), facts=facts)
+
+    found.each("log.burst", days[np.argsort(-more[days], kind="stable")], about)
+
+
+def _report_shares(summary: LogSummary, file: str, found: FindingCollector) -> None:
+    """Report shares of ties, of repeated consumption, of users with one interaction and of cold items."""
+
+    def report(kind: str, share: float, detail: str, **count: int) -> None:
+        found.add(kind, detail, file=file, amount=share, facts={"share": share, **count})
+
+    if summary.ties >= TIES:
+        placed = f"; a position orders {summary.ties_placed / summary.ties:.0%} of them" if summary.ties_placed else ""
+        report("log.ties", summary.ties, f"{summary.ties:.0%} of the steps from one to the next take no time{placed}")
+    if summary.repeats >= REPEATS:
+        again = f"{summary.repeats:.0%} of the interactions are with an item that the user had before"
+        report("log.repeats", summary.repeats, f"{again}, {summary.repeats_at_once:.0%} with the one just before")
+    for kind, count, total, what in (
+        ("log.one_event_users", summary.users_with_one, summary.users, "users"),
+        ("log.cold_items", summary.cold_items, summary.catalogue_items, "items"),
+    ):
+        if count:
+            report(kind, count / total, f"{count:,} of {total:,} {what} ({count / total:.0%})", count=count)
+
+
+def _check_users_file(
+    folder: Path,
+    settings: UserSettings,
+    in_log: list[str],
+    first: npt.NDArray[np.uint32],
+    log: str,
+    found: FindingCollector,
+    suppressed: SuppressedPeople,
+) -> None:
+    """Report users of the log that the users file lacks, and ids that it has twice or not at all.
+
+    Each of ``in_log`` comes first in a row (``first``) of the file ``log``. ``suppressed`` people are as if
+    they were not there.
+
+    Raises:
+        DataError: If there is a users file that cannot be read.
+    """
+    source = find_table(folder, "users")
+    if source is None:
+        return
+    file, column = source.path.name, user_column(settings, source)
+    every = source.batches([column], _BATCH, _BrokenRows(found), [column])
+    parts = [part.where(suppressed.users(part.batch[column]) == NEVER) for part in every]
+    ids = pa.chunked_array([part.batch[column] for part in parts], pa.string()).combine_chunks()
+    numbers = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)])
+    there = present(ids)
+    codes = np.asarray(ids.dictionary_encode().indices.fill_null(-1))
+    again = np.ones(len(codes), bool)
+    again[np.unique(codes, return_index=True)[1]] = False
+    for kind, detail, rows in (
+        ("user.missing_id", "no id", ~there),
+        ("user.twice", "the same id as a row before", there & again),
+    ):
+
+        def about(i: int, kind: str = kind, detail: str = detail) -> Finding:
+            return finding(kind, detail, user_id=ids[i].as_py(), file=file, row=int(numbers[i]), column=column)
+
+        found.each(kind, np.flatnonzero(rows), about)
+    known = set(ids.unique().to_pylist())
+    missing = [row for row, user_id in enumerate(in_log) if user_id not in known]
+
+    def unknown(user: int) -> Finding:
+        lacks = f"{file} does not have it"
+        return finding("user.unknown", lacks, user_id=in_log[user], file=log, row=int(first[user]) or None)
+
+    found.each("user.unknown", missing, unknown)
