@@ -15,7 +15,7 @@ from molar_retrieval.availability import ROLES
 from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.attributes import LONG
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
-from molar_retrieval.catalog.changes import changed_source
+from molar_retrieval.catalog.changes import ItemChanges
 from molar_retrieval.catalog.digest import TableDigest, file_stamps, tree_stamp
 from molar_retrieval.catalog.names import well_known
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
@@ -103,10 +103,11 @@ def prepare_catalogue(
         spec = resolve(asked, source)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
-            if change := _last(state):
-                source, spec = changed_source(source, spec, state.changes_of_items() if state else (), rejects)
-                last["last_change"] = change
-            reader = ItemReader(source, spec, folder, rejects)
+            changes = None
+            if state is not None and (change := _last(state)):
+                changes = ItemChanges(source, spec, state.changes_of_items(), rejects)
+                spec, last["last_change"] = changes.spec, change
+            reader = ItemReader(source, spec, folder, rejects, changes)
             known = {} if current is None else current.facts
             facts = _write(reader, folder, where, partial, known, progress)
         refuse_changed(folder, before, _sources(folder))

@@ -41,10 +41,6 @@ class TableSource(ABC):
     def schema(self) -> pa.Schema:
         """Names and types; a text file is read once to infer the types."""
 
-    def origin(self, number: int) -> tuple[str, int]:
-        """Where a row comes from, for people: a file, and its row there."""
-        return self.path.name, number
-
     def batches(
         self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
     ) -> Iterator[Rows]:
