@@ -66,7 +66,7 @@ class ItemChanges:
         whole = {
             "items": items,
             "availability": {**spec.availability, **added},
-            "left_out": {**spec.left_out, **reasons},
+            "ignored_columns": {**spec.ignored_columns, **reasons},
         }
         self.spec = spec.model_copy(update=whole) if added else spec
 

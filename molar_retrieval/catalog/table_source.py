@@ -28,7 +28,7 @@ class TableSource(ABC):
         self.path = path
         self.decimal: str | None = None
         """The decimal sign of numbers in text; None: the column must tell."""
-        self.doubtful: dict[str, str] = {}
+        self.ambiguous_columns: dict[str, str] = {}
         """Columns of numbers that can be read in two ways, with the reason; they are words. Filled by the schema."""
 
     @property

@@ -134,7 +134,7 @@ class _CatalogueCheck:
             self.unusable.append(error.message)
             self.found.add("catalogue.unusable", f"{error.message}; {error.hint}")
             return None
-        for column, reason in spec.doubtful.items():
+        for column, reason in spec.ambiguous_columns.items():
             told = 'say it in catalog.toml: [items] decimal = "," or "."'
             words = f"kept as words: {reason}; {told if sign_tells(reason) else 'write all of them in one way'}"
             self.found.add("attribute.wrong_type", words, column=column)
