@@ -85,9 +85,9 @@ class ItemChanges:
         if not withdrawn and not values and not unusable:
             self._reject(line, NOTHING)
         for name, value in unusable.items():
-            column = self._fields.field(name)
-            if column is not None:
-                self._reject(line, UNUSABLE, f"{column} is {shown(value)}")
+            meant = self._fields.field(name)
+            if meant is not None:
+                self._reject(line, UNUSABLE, f"{meant} is {shown(value)}")
             elif name not in self._ids:
                 close = nearest(name, self._fields.names, n=1)
                 self._reject(line, UNKNOWN, shown(name) + (f", did you mean {close[0]!r}?" if close else ""))
@@ -114,7 +114,7 @@ class ItemChanges:
 def _fields_of_columns(spec: CatalogueSpec, columns: Mapping[str, pa.DataType]) -> PayloadFields:
     """The columns of a file as fields of their own names, also those that are not kept as payload."""
     roles = {column: role for role, column in spec.availability.items()}
-    free = {role: spec.availability.get(role) or _free(role, columns) for role in ROLES}
+    free = {role: spec.availability.get(role) or _unused(role, columns) for role in ROLES}
     kinds = {role: KINDS_OF_ROLES[role][-1] for role in ROLES}
     kinds = {name: kinds[role] for role, name in free.items()}
     for name, kind in columns.items():
@@ -128,7 +128,7 @@ def _fields_of_columns(spec: CatalogueSpec, columns: Mapping[str, pa.DataType]) 
     return PayloadFields(kinds, named, lists, Availability(**free))
 
 
-def _free(role: str, taken: Collection[str]) -> str:
+def _unused(role: str, taken: Collection[str]) -> str:
     """A name for a new column of a role."""
     while role in taken:
         role += "_"

@@ -209,7 +209,7 @@ class ItemReader:
         self, rows: Rows, ids: pa.Array, column: str, bad: pa.Array, values: pa.Array, kind: str, changed: Changed
     ) -> bool:
         """Reject the values of a column that a mask names and no event replaces; whether there are any in the mask."""
-        found = np.flatnonzero(np.asarray(bad))
+        found = np.flatnonzero(np.asarray(bad)).tolist()
         for i in found:
             if not changed or column not in changed[i]:
                 self._reject(rows.numbers[i], ids[i].as_py(), kind, f"{column} is {values[i]}")
