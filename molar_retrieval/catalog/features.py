@@ -23,7 +23,6 @@ WIDTH = 1024
 WORDS = 4096
 """Places of words."""
 _BATCH = 65_536
-_TEXT = "text"
 
 
 def hashed_sayings(catalogue: Catalogue) -> csr_matrix:
@@ -88,7 +87,7 @@ def numeric_attributes(catalogue: Catalogue) -> dict[str, npt.NDArray[np.float64
 
 
 def _texts(catalogue: Catalogue) -> Iterator[str | None]:
-    for batch in catalogue.batches([_TEXT], _BATCH):
+    for batch in catalogue.batches(["text"], _BATCH):
         yield from batch.column(0).to_pylist()
 
 

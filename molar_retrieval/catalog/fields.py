@@ -31,7 +31,7 @@ class PayloadFields:
 
     @classmethod
     def of(cls, kinds: Mapping[str, str], facts: Mapping[str, Any], availability: Availability) -> Self:
-        """From the kinds of fields that can be filtered, and what a catalogue's :func:`facts_of` told."""
+        """From the kinds of fields that can be filtered, and what :attr:`Catalogue.described` says of its file."""
         free = {role: _free(role, name, kinds) for name, role in availability.roles.items()}
         columns, lists = {TITLE: TITLE, **facts.get("columns", {})}, facts.get("lists", {})
         return cls({TITLE: "keyword", **kinds}, columns, lists, replace(availability, **free))

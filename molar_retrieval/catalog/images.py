@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from molar_retrieval.catalog import decoders
+from molar_retrieval.catalog.decoders import headers, opened
 from molar_retrieval.catalog.decoding import RefusedError, refusal
 from molar_retrieval.errors import DataError
 
@@ -44,7 +44,7 @@ class PhotoFolder:
         asked = list(names)
         found = [self._place(named) for named in asked]
         there = [one[0] for one in found if not isinstance(one, ImageError)]
-        reasons = iter(decoders.headers([f"{self.root}/{relative}" for relative in there]))
+        reasons = iter(headers([f"{self.root}/{relative}" for relative in there]))
         return [
             one if isinstance(one, ImageError) or (reason := next(reasons)) is None else ImageError(reason, named)
             for named, one in zip(asked, found, strict=True)
@@ -113,7 +113,7 @@ def open_bytes(content: bytes) -> Image.Image:
 
 def _decoded(photo: str | bytes, name: str) -> Image.Image:
     try:
-        return decoders.opened(photo, ENOUGH_PIXELS)
+        return opened(photo, ENOUGH_PIXELS)
     except RefusedError as refused:
         raise ImageError(str(refused), name) from refused
 

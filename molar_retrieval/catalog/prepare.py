@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval import fingerprint
-from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.attributes import LONG
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.changes import ItemChanges
 from molar_retrieval.catalog.digest import TableDigest, file_stamps, tree_stamp
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
+from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS_FILE
 from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.resolve import items_source, resolve
 from molar_retrieval.catalog.sources import find_file
@@ -97,7 +97,7 @@ def prepare_catalogue(
         source = items_source(folder, asked)
         spec = resolve(asked, source)
         partial = empty_partial(store)
-        with Rejects(partial / side_file.FILE_NAME) as rejects:
+        with Rejects(partial / REJECTS_FILE) as rejects:
             changes = None
             if state is not None and (change := _last(state)):
                 changes = ItemChanges(source, spec, state.changes_of_items(), rejects)
