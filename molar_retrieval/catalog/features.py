@@ -97,9 +97,9 @@ def _flat(
     """By batch and column: first row, number of rows, name, the row of each value, and the values."""
     begin = 0
     for batch in catalogue.batches(columns, _BATCH) if columns else ():
-        for name, array in zip(columns, batch.columns, strict=True):
-            parents, values = np.arange(len(array), dtype=np.int64), array
-            if is_list(array.type):
-                parents, values = np.asarray(pc.list_parent_indices(array), np.int64), pc.list_flatten(array)
+        for name, values in zip(columns, batch.columns, strict=True):
+            parents = np.arange(len(values), dtype=np.int64)
+            if is_list(values.type):
+                parents, values = np.asarray(pc.list_parent_indices(values), np.int64), pc.list_flatten(values)
             yield begin, len(batch), name, parents, values
         begin += len(batch)
