@@ -1,6 +1,6 @@
 """A made-up shop in which much is going on, served: what the studio is tried and photographed on.
 
-Three weeks of visits (those of :class:`molar_retrieval.demo.days.DailyLife`, by what is known here of the tastes of
+Three weeks of visits (by :class:`molar_retrieval.demo.days.DailyLife`, by the known tastes of
 made-up people), two photos exchanged, rules with a history, a generation that waits, and visits since it was made.
 """
 

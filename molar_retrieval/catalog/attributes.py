@@ -50,7 +50,7 @@ def _variant_of(name: str, by_words: Mapping[tuple[str, ...], list[tuple[int, st
 def _reason(name: str, array: pa.Array, roles: Sequence[str]) -> str | None:
     """What type and name say against a column."""
     if not is_text(array.type):
-        return "it is empty" if pa.types.is_null(array.type) else f"it holds {_holds(array.type)}, not words"
+        return "it is empty" if pa.types.is_null(array.type) else f"it holds {_held(array.type)}, not words"
     by_name = names.not_input_by_name(name)
     if by_name:
         return by_name
@@ -107,7 +107,7 @@ def _sets(array: pa.Array) -> list[frozenset[str]]:
     return [frozenset(values or ()) for values in map_elements(array, as_written).to_pylist()]
 
 
-def _holds(kind: pa.DataType) -> str:
+def _held(kind: pa.DataType) -> str:
     simple: Mapping[str, bool] = {
         "yes or no": pa.types.is_boolean(kind),
         "numbers": pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind),

@@ -5,7 +5,7 @@ strings are Unicode.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -84,14 +84,12 @@ def check_unpacked(path: Path, count: int) -> None:
 
 def fitting(rows: Rows, file: str, rejects: Rejects | None) -> Rows:
     """The rows whose values are Unicode and not too large, others are rejected; strings may be dictionary-encoded."""
-    checks = (("not UTF-8", _not_unicode), ("value too large", _too_long), ("value too large", _too_many))
     good = np.ones(len(rows), bool)
     found: dict[int, tuple[str, str]] = {}
     for name, array in zip(rows.batch.schema.names, rows.batch.columns, strict=True):
-        for kind, check in checks:
-            if (bad := check(array)) is not None:
-                found |= dict.fromkeys(np.flatnonzero(bad & good).tolist(), (kind, f"in the column {name!r}"))
-                good &= ~bad
+        for kind, bad in _faults(array):
+            found |= dict.fromkeys(np.flatnonzero(bad & good).tolist(), (kind, f"in the column {name!r}"))
+            good &= ~bad
     for place in sorted(found):
         if rejects is not None:
             rejects.add(file, int(rows.numbers[place]), None, *found[place])
@@ -107,44 +105,28 @@ def unpacked_bytes(array: pa.Array) -> int:
     return int(pc.sum(lengths).as_py() or 0) + 4 * len(array)
 
 
-def _of_strings(test: Callable[[pa.Array], Mask | None]) -> Callable[[pa.Array], Mask | None]:
-    """A test of strings for any array: which values are such strings, or lists with one; None where none is."""
-
-    def found(array: pa.Array) -> Mask | None:
-        if pa.types.is_dictionary(array.type):
-            within = found(array.dictionary)
-            codes = None if within is None else np.asarray(array.indices.fill_null(len(within)), np.int64)
-            return None if within is None else np.append(within, False)[codes]
-        if not is_list(array.type):
-            return test(array) if is_string(array.type) else None
-        within = found(pc.list_flatten(array))
-        if within is None:
-            return None
-        whole = np.zeros(len(array), bool)
-        whole[np.asarray(pc.list_parent_indices(array))[within]] = True
-        return whole
-
-    return found
-
-
-@_of_strings
-def _too_long(array: pa.Array) -> Mask | None:
-    if array.nbytes <= LONGEST_VALUE:
-        return None
-    return np.asarray(pc.fill_null(pc.greater(pc.binary_length(array), LONGEST_VALUE), False))
+def _faults(array: pa.Array) -> Iterator[tuple[str, Mask]]:
+    """What is wrong with values of strings or of lists, and with which of them."""
+    if pa.types.is_dictionary(array.type):
+        codes = np.asarray(array.indices.fill_null(len(array.dictionary)), np.int64)
+        for kind, bad in _faults(array.dictionary):
+            yield kind, np.append(bad, False)[codes]
+    elif is_list(array.type):
+        for kind, bad in _faults(pc.list_flatten(array)):
+            whole = np.zeros(len(array), bool)
+            whole[np.asarray(pc.list_parent_indices(array))[bad]] = True
+            yield kind, whole
+        if array.nbytes > MOST_ELEMENTS // 8:
+            yield "value too large", _above(pc.list_value_length(array), MOST_ELEMENTS)
+    elif is_string(array.type):
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid:
+            values = array.view(pa.large_binary() if array.type != pa.string() else pa.binary()).to_pylist()
+            yield "not UTF-8", np.array([value is not None and decoded(value) is None for value in values], bool)
+        if array.nbytes > LONGEST_VALUE:
+            yield "value too large", _above(pc.binary_length(array), LONGEST_VALUE)
 
 
-@_of_strings
-def _not_unicode(array: pa.Array) -> Mask | None:
-    try:
-        array.validate(full=True)
-    except pa.ArrowInvalid:
-        values = array.view(pa.large_binary() if array.type != pa.string() else pa.binary())
-        return np.array([value is not None and decoded(value) is None for value in values.to_pylist()], bool)
-    return None
-
-
-def _too_many(array: pa.Array) -> Mask | None:
-    if not is_list(array.type) or array.nbytes <= MOST_ELEMENTS // 8:
-        return None
-    return np.asarray(pc.fill_null(pc.greater(pc.list_value_length(array), MOST_ELEMENTS), False))
+def _above(sizes: pa.Array, most: int) -> Mask:
+    return np.asarray(pc.fill_null(pc.greater(sizes, most), False))

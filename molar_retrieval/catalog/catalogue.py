@@ -78,19 +78,19 @@ class Catalogue:
     @property
     def attribute_fields(self) -> tuple[str, ...]:
         """The payload fields that hold these columns; one that is not kept for payload has none."""
-        renamed = self.manifest.facts.get("renamed", {})
+        renamed = self.manifest.facts["renamed"]
         fields = (renamed.get(column, column) for column in self.attributes)
         return tuple(field for field in fields if field in self.payload)
 
     @property
     def availability(self) -> Availability:
         """From when items may be shown, by the names of the payload."""
-        return Availability(**self.manifest.facts.get("availability", {}))
+        return Availability(**self.manifest.facts["availability"])
 
     @property
     def described(self) -> dict[str, Any]:
         """What :class:`molar_retrieval.catalog.fields.PayloadFields` knows of the items file, as facts."""
-        items, renamed = self.manifest.settings["items"], dict(self.manifest.facts.get("renamed", {}))
+        items, renamed = self.manifest.settings["items"], dict(self.manifest.facts["renamed"])
         written = {renamed.get(column, column) for column in items["lists"]}
         stored = pq.read_schema(self.version / ITEMS_FILE)
         lists = {f.name: items["separator"] if f.name in written else None for f in stored if is_list(f.type)}
@@ -99,7 +99,7 @@ class Catalogue:
     @property
     def language(self) -> str | None:
         """The language of the texts: as ``catalog.toml`` says, else guessed, else None."""
-        language: str | None = self.manifest.facts.get("language")
+        language: str | None = self.manifest.facts["language"]
         return language
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:

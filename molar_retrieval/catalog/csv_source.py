@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names
-from molar_retrieval.catalog.numbers import BESIDE_COMMAS, EITHER, MIXED, WRITTEN, as_doubles, currencies, doubtful
+from molar_retrieval.catalog.numbers import BESIDE_COMMAS, EITHER, MIXED, WRITTEN, ambiguity, as_doubles, currencies
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.table_source import Kinds, TableSource
@@ -65,16 +65,16 @@ class CsvSource(TableSource):
         for name, column in columns.items():
             decimals = column.decimals & {self.decimal or ".", self.decimal or ","}
             if plain[name] == pa.float64() and comma and "," in decimals and self.decimal is None:
-                self.doubtful[name] = BESIDE_COMMAS
+                self.ambiguous_columns[name] = BESIDE_COMMAS
             elif plain[name] is None and decimals:
-                reason = doubtful(decimals, column.money, separated=column.separated)
+                reason = ambiguity(decimals, column.money, separated=column.separated)
                 if reason is None:
                     self._decimals[name] = min(decimals, key=".,".index)
                 else:
-                    self.doubtful[name] = reason
+                    self.ambiguous_columns[name] = reason
             elif plain[name] is None and column.mixed:
-                self.doubtful[name] = MIXED
-        numbers = {name: pa.float64() for name in self._decimals} | dict.fromkeys(self.doubtful, pa.string())
+                self.ambiguous_columns[name] = MIXED
+        numbers = {name: pa.float64() for name in self._decimals} | dict.fromkeys(self.ambiguous_columns, pa.string())
         return pa.schema([(name, numbers.get(name) or plain[name] or pa.string()) for name in self._names])
 
     def _read(self, kinds: Kinds, size: int, rejects: Rejects | None, as_written: Collection[str]) -> Iterator[Rows]:

@@ -22,7 +22,8 @@ from PIL import Image
 from molar_retrieval.catalog import decoding
 from molar_retrieval.errors import BackendError
 
-_PROGRAM = "import sys; sys.path += sys.argv[1:]; import decoding; decoding.main()"
+_MODULE = Path(decoding.__file__).stem
+_PROGRAM = f"import sys; sys.path += sys.argv[1:]; import {_MODULE}; {_MODULE}.main()"
 _PLACES = (str(Path(decoding.__file__).parent), str(Path(PIL.__path__[0]).parent))
 _PIPE = 1 << 20  # bytes that a pipe holds, where that can be chosen
 _TIMES = {-getattr(signal, name) for name in ("SIGPROF", "SIGALRM") if hasattr(signal, name)}

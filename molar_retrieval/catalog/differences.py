@@ -10,11 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
-from molar_retrieval.catalog.read import TEXT
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.reports.wording import plural
 
-_DERIVED = (ITEM_ID, TEXT)
+_DERIVED = (ITEM_ID, "text")
 
 
 @dataclass(frozen=True)

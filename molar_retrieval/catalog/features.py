@@ -23,7 +23,6 @@ WIDTH = 1024
 WORDS = 4096
 """Places of words."""
 _BATCH = 65_536
-_TEXT = "text"
 
 
 def hashed_sayings(catalogue: Catalogue) -> csr_matrix:
@@ -88,7 +87,7 @@ def numeric_attributes(catalogue: Catalogue) -> dict[str, npt.NDArray[np.float64
 
 
 def _texts(catalogue: Catalogue) -> Iterator[str | None]:
-    for batch in catalogue.batches([_TEXT], _BATCH):
+    for batch in catalogue.batches(["text"], _BATCH):
         yield from batch.column(0).to_pylist()
 
 
@@ -98,9 +97,9 @@ def _flat(
     """By batch and column: first row, number of rows, name, the row of each value, and the values."""
     begin = 0
     for batch in catalogue.batches(columns, _BATCH) if columns else ():
-        for name, array in zip(columns, batch.columns, strict=True):
-            parents, values = np.arange(len(array), dtype=np.int64), array
-            if is_list(array.type):
-                parents, values = np.asarray(pc.list_parent_indices(array), np.int64), pc.list_flatten(array)
+        for name, values in zip(columns, batch.columns, strict=True):
+            parents = np.arange(len(values), dtype=np.int64)
+            if is_list(values.type):
+                parents, values = np.asarray(pc.list_parent_indices(values), np.int64), pc.list_flatten(values)
             yield begin, len(batch), name, parents, values
         begin += len(batch)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -10,7 +10,7 @@ from typing import Any, Self
 from molar_retrieval.availability import ACTIVE, Availability, understood
 from molar_retrieval.columns import TITLE
 
-_KINDS_OF_ROLES = {"active": ("bool",), "available_from": ("keyword",), "stock": ("integer", "float")}
+KINDS_OF_ROLES = {"active": ("bool",), "available_from": ("keyword",), "stock": ("integer", "float")}
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class PayloadFields:
 
     @classmethod
     def of(cls, kinds: Mapping[str, str], facts: Mapping[str, Any], availability: Availability) -> Self:
-        """From the kinds of fields that can be filtered, and what a catalogue's :func:`facts_of` told."""
+        """From the kinds of fields that can be filtered, and what :attr:`Catalogue.described` says of its file."""
         free = {role: _free(role, name, kinds) for name, role in availability.roles.items()}
-        columns, lists = facts.get("columns", {}), facts.get("lists", {})
+        columns, lists = {TITLE: TITLE, **facts.get("columns", {})}, facts.get("lists", {})
         return cls({TITLE: "keyword", **kinds}, columns, lists, replace(availability, **free))
 
     @cached_property
@@ -41,29 +41,37 @@ class PayloadFields:
         """The field by every name that an event may give it."""
         roles = {role: name for name, role in self.availability.roles.items()}
         own = {name: name for name in self.kinds if name not in self.columns.values()}
-        return {TITLE: TITLE, **roles, **own, **self.columns}
+        return {**roles, **own, **self.columns}
+
+    @property
+    def names(self) -> Collection[str]:
+        """All names that an event may use."""
+        return self._named.keys()
 
     def field(self, name: str) -> str | None:
         """The field that an event means by a name; None where it means none."""
         return self._named.get(name)
 
     def changed(self, event: str, data: str | None) -> dict[str, Any]:
-        """The new values of fields by an event's kind and data, None for one that has no value any more.
+        """The new values of fields as an index keeps them, with 15 digits; None for one that has no value any more.
 
         What is no field of the payload, or no value of its field, is left out.
         """
+        return {name: _rounded(value) for name, value in self.read(event, data)[0].items()}
+
+    def read(self, event: str, data: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The new values of fields by an event's type and data, and what cannot be used, by the name in the event."""
         if event == "item_withdraw":
-            return {self.availability.active: False}
+            return {self.availability.active: False}, {}
         values: dict[str, Any] = {}
+        unusable: dict[str, Any] = {}
         for name, value in json.loads(data or "{}").items():
-            field = self._named.get(name)
-            if field is None:
-                continue
             try:
+                field = self._named[name]
                 values[field] = self._fitted(field, value)
-            except (ValueError, TypeError, OverflowError):
-                continue
-        return values
+            except (KeyError, ValueError, TypeError, OverflowError):
+                unusable[name] = value
+        return values, unusable
 
     def _fitted(self, field: str, value: Any) -> Any:
         if value is None or value == "":
@@ -71,15 +79,16 @@ class PayloadFields:
         role = self.availability.roles.get(field)
         if role is not None and (value := understood(role, value)) is None:
             raise ValueError(role)
-        kind = self.kinds.get(field, _KINDS_OF_ROLES[role][-1] if role else "keyword")
+        kind = self.kinds.get(field, KINDS_OF_ROLES[role][-1] if role else "keyword")
         if field not in self.lists:
-            return _stored(fitted(kind, value))
+            return _single(kind, value)
         if isinstance(value, str) and (separator := self.lists[field]) is not None:
-            value = [part.strip() for part in value.split(separator) if part.strip()]
-        return [_stored(fitted(kind, one)) for one in (value if isinstance(value, list) else [value])]
+            value = [part.strip() for part in value.split(separator)]
+        several = value if isinstance(value, list) else [value]
+        return [_single(kind, one) for one in several if one is not None and one != ""]
 
 
-def fitted(kind: str, value: Any) -> str | int | float | bool:
+def _single(kind: str, value: Any) -> str | int | float | bool:
     """A single value as a field of a kind has it; a ValueError or the like where it cannot."""
     if isinstance(value, list | dict):
         raise TypeError("no single value")
@@ -93,16 +102,21 @@ def fitted(kind: str, value: Any) -> str | int | float | bool:
     number = float(value)
     if isinstance(value, bool) or not math.isfinite(number):
         raise ValueError("no number")
-    return int(value) if kind == "integer" and number.is_integer() else number
+    if kind != "integer" or not number.is_integer():
+        return number
+    if not -(2**63) <= int(value) < 2**63:
+        raise OverflowError("too large")
+    return int(value)
 
 
-def _stored(value: Any) -> Any:
-    """A value as an index keeps it: 15 digits, and words in a row."""
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
     return float(f"{value:.15g}") if isinstance(value, float) else value
 
 
 def _free(role: str, name: str, kinds: Mapping[str, str]) -> str:
     """The field of a role; by another name where one of another kind has it, which is of no column with the role."""
-    while kinds.get(name, _KINDS_OF_ROLES[role][0]) not in _KINDS_OF_ROLES[role]:
+    while kinds.get(name, KINDS_OF_ROLES[role][0]) not in KINDS_OF_ROLES[role]:
         name += "_"
     return name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from molar_retrieval.catalog import decoders
+from molar_retrieval.catalog.decoders import headers, opened
 from molar_retrieval.catalog.decoding import RefusedError, refusal
 from molar_retrieval.errors import DataError
 
@@ -44,7 +44,7 @@ class PhotoFolder:
         asked = list(names)
         found = [self._place(named) for named in asked]
         there = [one[0] for one in found if not isinstance(one, ImageError)]
-        reasons = iter(decoders.headers([f"{self.root}/{relative}" for relative in there]))
+        reasons = iter(headers([f"{self.root}/{relative}" for relative in there]))
         return [
             one if isinstance(one, ImageError) or (reason := next(reasons)) is None else ImageError(reason, named)
             for named, one in zip(asked, found, strict=True)
@@ -98,27 +98,24 @@ def open_image(folder: Path, relative: str) -> Image.Image:
     An ImageError says that it is missing, truncated, too large, outside of the folder, no image, or a URL; a
     BackendError, that the program that opens photos does not start.
     """
-    path = PhotoFolder(folder).path(relative)
-    try:
-        return decoders.opened(path, ENOUGH_PIXELS)
-    except RefusedError as refused:
-        raise ImageError(str(refused), relative) from refused
+    return _decoded(PhotoFolder(folder).path(relative), relative)
 
 
 def open_file(path: Path) -> Image.Image:
     """Decode a photo that belongs to no catalogue, as :func:`open_image` does, with the same errors."""
-    try:
-        return decoders.opened(os.path.abspath(path), ENOUGH_PIXELS)  # noqa: PTH100
-    except RefusedError as refused:
-        raise ImageError(str(refused), str(path)) from refused
+    return _decoded(os.path.abspath(path), str(path))  # noqa: PTH100
 
 
 def open_bytes(content: bytes) -> Image.Image:
     """Decode the content of a photo's file, as :func:`open_image` does, with the same errors."""
+    return _decoded(content, f"{len(content):,} bytes")
+
+
+def _decoded(photo: str | bytes, name: str) -> Image.Image:
     try:
-        return decoders.opened(content, ENOUGH_PIXELS)
+        return opened(photo, ENOUGH_PIXELS)
     except RefusedError as refused:
-        raise ImageError(str(refused), f"{len(content):,} bytes") from refused
+        raise ImageError(str(refused), name) from refused
 
 
 def accepted(image: Image.Image) -> Image.Image:

@@ -1,7 +1,7 @@
 """Reading JSON lines a piece at a time."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -81,7 +81,7 @@ def objects(file: BinaryIO, name: str, rejects: Rejects | None) -> Iterator[tupl
     """The objects of an open file or a pipe of JSON lines with their row numbers; ``name`` is what rejects call it."""
     first = 1
     while lines := _lines(file):
-        for number, row in enumerate(_parse_together(lines) or map(_parse, lines), first):
+        for number, row in enumerate(map(_parse, lines), first):
             if isinstance(row, dict):
                 yield number, row
             elif row and rejects is not None:
@@ -102,26 +102,14 @@ def _lines(file: BinaryIO) -> list[bytes]:
     return lines
 
 
-def _parse_together(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
-    """The objects of many lines, parsed at one go; None where something is wrong with one of them."""
-    text = b"[" + b",".join(lines) + b"]"
-    if b"\\ud" in text or b"\\uD" in text or not all(line.startswith(b"{") for line in lines):
-        return None
-    try:
-        objects = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError):
-        return None
-    fine = len(objects) == len(lines) and all(type(row) is dict for row in objects)
-    return objects if fine else None
-
-
 def _parse(line: bytes) -> dict[str, Any] | str:
     """The object of a line, or what is wrong with it; empty for a blank line."""
     if len(line) > _LONGEST_LINE:
         return "line too long"
     try:
         row = json.loads(line.decode("utf-8-sig"))
-        json.dumps(row, ensure_ascii=False).encode("utf-8")
+        if b"\\ud" in line or b"\\uD" in line:
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError:
         return "not UTF-8"
     except UnicodeEncodeError:

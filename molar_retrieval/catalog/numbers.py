@@ -38,7 +38,7 @@ def currencies(array: pa.Array) -> set[str]:
     return {_WORDS[word] for word in pc.unique(bare).to_pylist() if word in _WORDS}
 
 
-def doubtful(decimals: set[str], found: set[str], *, separated: bool) -> str | None:
+def ambiguity(decimals: set[str], found: set[str], *, separated: bool) -> str | None:
     """Why numbers that could have one of these decimal signs cannot be told; None where they can.
 
     ``found`` are their currencies; ``separated`` says whether any has a point or a comma.

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from molar_retrieval.catalog import decoders
+from molar_retrieval.catalog.decoders import looked_at
 from molar_retrieval.catalog.images import EXTENSIONS, open_bytes
 from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.disk import fault
@@ -30,7 +30,7 @@ def keep_photo(folder: Path, item_id: str, content: bytes) -> str:
             "put the photo into the catalogue's folder, and name its path in the items file",
         )
     open_bytes(content)
-    found = decoders.looked_at(content)[0]["format"]
+    found = looked_at(content)[0]["format"]
     if (extension := _EXTENSION.get(found)) is None:
         raise RequestError(f"photos as {found or 'this'} are not kept", "send a JPEG, a PNG or a WebP")
     images = CatalogueSettings.read(folder).items.images

@@ -4,6 +4,10 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_retrieval.catalog.catalogue import ITEMS_FILE, Catalogue
 from molar_retrieval.columns import IMAGE, ITEM_ID
 from molar_retrieval.workspace import Workspace
 
@@ -13,8 +17,6 @@ def photos_of(workspace: Workspace) -> Callable[[str], Path | None]:
 
     @cache
     def paths() -> dict[str, Path]:
-        from molar_retrieval.catalog.catalogue import Catalogue
-
         version = workspace["catalogue"].current
         if version is None:
             return {}
@@ -31,11 +33,6 @@ def photo_paths(workspace: Workspace) -> list[str]:
 
 
 def _relative(version: Path) -> list[tuple[str, str]]:
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    from molar_retrieval.catalog.catalogue import ITEMS_FILE
-
     table = pq.read_table(version / ITEMS_FILE, columns=[ITEM_ID, IMAGE])
     known = table.filter(pc.field(IMAGE).is_valid())
     return list(zip(known[ITEM_ID].to_pylist(), known[IMAGE].to_pylist(), strict=True))

@@ -11,17 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval import fingerprint
-from molar_retrieval.availability import ROLES
-from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.attributes import LONG
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
-from molar_retrieval.catalog.changes import changed_source
+from molar_retrieval.catalog.changes import ItemChanges
 from molar_retrieval.catalog.digest import TableDigest, file_stamps, tree_stamp
-from molar_retrieval.catalog.names import well_known
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
+from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS_FILE
 from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.resolve import items_source, resolve
-from molar_retrieval.catalog.sources import find_file, reader_of
+from molar_retrieval.catalog.sources import find_file
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.catalog.values import join_present, kind_of
@@ -38,7 +36,6 @@ from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 KIND = "catalogue"
 RULES = 1  # number of the rules by which a catalogue is kept; a change of them makes every prepared catalogue stale
-_CSV_RULES = 2  # number of the rules by which values of CSV are read; after a change such a catalogue is read anew
 _ROW_GROUP = 131_072
 _LANGUAGE_SAMPLE = 2_000
 
@@ -59,8 +56,6 @@ def _is_current(folder: Path, manifest: Manifest, last: int) -> bool:
     if manifest.facts.get("last_change", 0) != last:
         return False
     before = manifest.facts.get("sources", {})
-    if "availability" not in manifest.facts and any(well_known([role], manifest.facts["payload"]) for role in ROLES):
-        return False  # made before these columns had a meaning
     return bool(before == _sources(folder, before.get("photos", {}).get("roots", ())))
 
 
@@ -103,11 +98,12 @@ def prepare_catalogue(
         source = items_source(folder, asked)
         spec = resolve(asked, source)
         partial = empty_partial(store)
-        with Rejects(partial / side_file.FILE_NAME) as rejects:
-            if change := _last(state):
-                source, spec = changed_source(source, spec, state.changes_of_items() if state else (), rejects)
-                last["last_change"] = change
-            reader = ItemReader(source, spec, folder, rejects)
+        with Rejects(partial / REJECTS_FILE) as rejects:
+            changes = None
+            if state is not None and (change := _last(state)):
+                changes = ItemChanges(source, spec, state.changes_of_items(), rejects)
+                spec, last["last_change"] = changes.spec, change
+            reader = ItemReader(source, spec, folder, rejects, changes)
             known = {} if current is None else current.facts
             facts = _write(reader, folder, where, partial, known, progress)
         refuse_changed(folder, before, _sources(folder))
@@ -115,7 +111,8 @@ def prepare_catalogue(
         shaping = spec.model_dump(mode="json", include={"items", "text"})
         chosen = [] if where is None else [where]
         name = fingerprint.of_json([RULES, shaping, facts["content"], facts["photos"], *chosen])
-        settings = {"items": shaping["items"], **shaping["text"], "left_out": spec.left_out, "where": where}
+        settings = {"items": shaping["items"], **shaping["text"], "where": where}
+        settings["ignored_columns"] = spec.ignored_columns
         manifest = Manifest(KIND, name, settings=settings, facts=facts, versions=library_versions("pyarrow", "pillow"))
         counts = {"items": "items", "variants": "variants", "with_image": "with a photo"}
         counts["with_description"] = "described"
@@ -218,7 +215,7 @@ class _Tally:
 def _facts(reader: ItemReader, folder: Path, tally: _Tally, known: Mapping[str, Any]) -> dict[str, Any]:
     spec, kinds = reader.spec, _kinds(reader)
     sample = fingerprint.of_json(tally.sample)
-    told = known.get("told") if known.get("told_by") == sample else common_language(tally.sample)
+    detected = known["detected_language"] if known.get("language_sample") == sample else common_language(tally.sample)
     return {
         "folder": str(folder.resolve()),
         "items": tally.items,
@@ -232,9 +229,9 @@ def _facts(reader: ItemReader, folder: Path, tally: _Tally, known: Mapping[str, 
         "renamed": {column: name for column, name in stored_names(spec).items() if column != name},
         "fields": {name: kind for name, kind in kinds.items() if tally.beyond[name] <= 0},
         "availability": {role: stored_names(spec)[column] for role, column in spec.availability.items()},
-        "language": spec.text.language or told,
-        "told": told,
-        "told_by": sample,
+        "language": spec.text.language or detected,
+        "detected_language": detected,
+        "language_sample": sample,
         "content": tally.content.result(),
         "ids": tally.ids.result(),
         "photos": reader.photos.hexdigest(),
@@ -248,8 +245,7 @@ def _kinds(reader: ItemReader) -> dict[str, str]:
 def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]:
     path = find_file(folder, "items")
     names = [FILE_NAME, *([str(path.relative_to(folder))] if path else [])]
-    rules = _CSV_RULES if path is not None and reader_of(path).untyped else RULES
-    stamps: dict[str, Any] = {"rules": rules, "files": file_stamps(folder, names)}
+    stamps: dict[str, Any] = {"rules": RULES, "files": file_stamps(folder, names)}
     if roots is not None:
         stamps["photos"] = tree_stamp(folder, roots)
     return stamps

@@ -1,15 +1,17 @@
 """From the items file to clean items: a pipeline over record batches that loses bad rows and shifts none."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog.available import AvailabilityReader, type_of
+from molar_retrieval.catalog.changes import ChangedItem, ItemChanges
 from molar_retrieval.catalog.images import ImageError, PhotoFolder
 from molar_retrieval.catalog.rejects import Rejects, with_new_ids
 from molar_retrieval.catalog.resolve import field_column
@@ -22,6 +24,9 @@ from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 
 TEXT = "text"
 BATCH = 4_096
+Changed = Sequence[Mapping[str, Any]]
+"""Of each row the values by column that events have in the place of the file's; empty where no row has any."""
+_NOTHING: Mapping[str, Any] = {}
 _RESERVED = (ITEM_ID, TITLE, DESCRIPTION, IMAGE, TEXT)
 
 
@@ -38,22 +43,35 @@ def stored_names(spec: CatalogueSpec) -> dict[str, str]:
     return names
 
 
-def item_schema(spec: CatalogueSpec, source: TableSource) -> pa.Schema:
-    """The columns of ``items.parquet``: the five fixed ones, then the payload."""
+def item_schema(spec: CatalogueSpec, source: TableSource, changed: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The columns of ``items.parquet``: the five fixed ones, then the payload, of the types that events need."""
     fields = [(name, pa.string()) for name in _RESERVED]
     roles = {column: role for role, column in spec.availability.items()}
     for column, name in stored_names(spec).items():
-        kind = source.schema.field(column).type
-        own = type_of(roles[column], kind) if column in roles else payload_type(kind)
+        if column in changed:
+            own = changed[column]
+        else:
+            kind = source.schema.field(column).type
+            own = type_of(roles[column], kind) if column in roles else payload_type(kind)
         fields.append((name, STRING_LIST if column in spec.items.lists else own))
     return pa.schema(fields)
 
 
 class ItemReader:
-    """Reads, checks and cleans the items of one catalogue; iterate over it once."""
+    """Reads, checks and cleans the items of one catalogue, with what events change in them; iterate over it once."""
 
-    def __init__(self, source: TableSource, spec: CatalogueSpec, folder: Path, rejects: Rejects) -> None:
-        self.schema = item_schema(spec, source)  # of the batches
+    def __init__(
+        self,
+        source: TableSource,
+        spec: CatalogueSpec,
+        folder: Path,
+        rejects: Rejects,
+        changes: ItemChanges | None = None,
+    ) -> None:
+        self._changes = changes
+        self._added: Mapping[str, ChangedItem] = {}  # items of no file
+        self._types = {} if changes is None else changes.types
+        self.schema = item_schema(spec, source, self._types)  # of the batches
         self.rows = 0  # of the file, read so far
         self.roots: set[str] = set()  # top-level folders in which photos were looked for
         self.photos = hashlib.blake2b(digest_size=16)  # of path and size of those accepted
@@ -69,7 +87,23 @@ class ItemReader:
             self.roots.add(self._top)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return map(self._clean, self._rows())
+        changed = {} if self._changes is None else self._changes.items
+        variants = set[str]()  # of which events say something
+        for rows in self._rows():
+            ids = rows.batch[self.spec.items.item_id].to_pylist() if changed else ()
+            if changed and self.source.variants is not None:
+                variants.update(changed.keys() & pc.list_flatten(rows.batch[self.source.variants]).to_pylist())
+            yield self._clean(rows, [changed[item_id].newer if item_id in changed else _NOTHING for item_id in ids])
+        if self._changes is not None:
+            yield from self._clean_added(self._changes.added(self._seen, variants))
+
+    def _clean_added(self, items: Mapping[str, ChangedItem]) -> Iterator[pa.RecordBatch]:
+        self._added, ids = items, list(items)
+        for begin in range(0, len(ids), BATCH):
+            some = ids[begin : begin + BATCH]
+            numbers = np.array([items[item_id].number for item_id in some], np.int64)
+            batch = pa.record_batch({self.spec.items.item_id: pa.array(some, pa.string())})
+            yield self._clean(Rows(numbers, batch), [items[item_id].all for item_id in some])
 
     def head(self, count: int) -> pa.RecordBatch:
         """The first items, without a look at the photos of the others."""
@@ -80,7 +114,9 @@ class ItemReader:
 
     def _rows(self) -> Iterator[Rows]:
         items, file = self.spec.items, self.source.path.name
-        columns = _present(items.item_id, *self._phrase_columns, items.image, *items.attributes, *items.payload)
+        there = self.source.schema.names
+        payload = [column for column in items.payload if column in there]  # events may bring others
+        columns = _present(items.item_id, *self._phrase_columns, items.image, *items.attributes, *payload)
         written = _present(items.item_id, items.image)
         listed = set(items.lists) & set(columns)
         written += listed if self.source.untyped else []  # 38,39 are two sizes where the settings say so
@@ -89,17 +125,17 @@ class ItemReader:
             split = rows.with_columns({name: split_lists(rows.batch[name], items.separator) for name in listed})
             yield with_new_ids(split, items.item_id, self._seen, self.rejects, file)
 
-    def _clean(self, rows: Rows) -> pa.RecordBatch:
+    def _clean(self, rows: Rows, changed: Changed = ()) -> pa.RecordBatch:
         items, n = self.spec.items, len(rows)
         ids = rows.batch[items.item_id]
         nothing = pa.nulls(n, pa.string())
-        phrases = {name: as_phrase(rows.batch[name]) for name in self._phrase_columns}
+        phrases = {name: self._phrase(rows, name, changed) for name in self._phrase_columns}
         texts = {
             TITLE: phrases[items.title] if items.title else nothing,
             DESCRIPTION: phrases[items.description] if items.description else nothing,
         }
-        fixed = [ids, *texts.values(), self._images(rows, ids), self._render(phrases, texts, n)]
-        payload = [self._payload(rows, ids, column) for column in items.payload]
+        fixed = [ids, *texts.values(), self._images(rows, ids, changed), self._render(phrases, texts, n)]
+        payload = [self._payload(rows, ids, column, changed) for column in items.payload]
         return pa.RecordBatch.from_arrays([*fixed, *payload], schema=self.schema)
 
     @cached_property
@@ -116,12 +152,19 @@ class ItemReader:
             fields[ATTRIBUTES] = attribute_phrase({name: phrases[name] for name in listed}, n)
         return self._template.render(fields, n)
 
-    def _images(self, rows: Rows, ids: pa.Array) -> pa.Array:
+    def _phrase(self, rows: Rows, column: str, changed: Changed) -> pa.Array:
+        given = _column(rows, column, pa.string())
+        return self._overlaid(as_phrase(given), column, changed, as_phrase)
+
+    def _images(self, rows: Rows, ids: pa.Array, changed: Changed) -> pa.Array:
         column = self.spec.items.image
         if column is None and not self._search:
             return pa.nulls(len(ids), pa.string())
         ids_here: list[str] = ids.to_pylist()
-        names = rows.batch[column].to_pylist() if column else [self._folder.find(item_id) for item_id in ids_here]
+        if column is None:
+            names = [self._folder.find(item_id) for item_id in ids_here]
+        else:
+            names = self._overlaid(_column(rows, column, pa.string()), column, changed).to_pylist()
         named = {i: name for i, name in enumerate(names) if name is not None and name.strip()}
         for name in named.values():
             top, slash, _ = name.replace("\\", "/").partition("/")
@@ -135,31 +178,54 @@ class ItemReader:
                 self.photos.update(f"{photo[0]}\0{photo[1]}\0".encode())
         return pa.array(photos, pa.string())
 
-    def _payload(self, rows: Rows, ids: pa.Array, column: str) -> pa.Array:
-        kind, given = self.schema.field(self._stored[column]).type, rows.batch[column]
-        if column in self._available:
+    def _payload(self, rows: Rows, ids: pa.Array, column: str, changed: Changed) -> pa.Array:
+        kind = self.schema.field(self._stored[column]).type
+        given = _column(rows, column, kind)
+        if column in self._available and len(given) > given.null_count:
             array, bad = self._available.read(column, given)
-            self._reject_values(rows, ids, column, bad, given, "not understood, left empty")
+            self._reject_values(rows, ids, column, bad, given, "not understood, left empty", changed)
         else:
             array = as_payload(given, kind)
-        if kind != pa.float64():
+        if kind == pa.float64():
+            bad = pc.fill_null(pc.invert(pc.is_finite(array)), False)
+            if self._reject_values(rows, ids, column, bad, array, "not a finite number, left empty", changed):
+                array = pc.if_else(bad, pa.scalar(None, kind), array)
+        return self._overlaid(array, column, changed)
+
+    def _overlaid(
+        self, array: pa.Array, column: str, changed: Changed, change: Callable[[pa.Array], pa.Array] | None = None
+    ) -> pa.Array:
+        """A column with the values of events, after a change of these, in the place of those of the file."""
+        places = [place for place, values in enumerate(changed) if column in values]
+        if not places:
             return array
-        bad = pc.fill_null(pc.invert(pc.is_finite(array)), False)
-        if self._reject_values(rows, ids, column, bad, array, "not a finite number, left empty"):
-            array = pc.if_else(bad, pa.scalar(None, kind), array)
-        return array
+        kind = self._types[column]
+        values = [changed[place][column] for place in places]
+        numbers = kind == pa.float64()
+        fresh = pa.array([float(v) if numbers and v is not None else v for v in values], kind)
+        order = np.arange(len(array))
+        order[places] = len(array) + np.arange(len(places))
+        fresh = fresh if change is None else change(fresh)
+        return pa.concat_arrays([array, fresh.cast(array.type)]).take(pa.array(order))
 
     def _reject_values(
-        self, rows: Rows, ids: pa.Array, column: str, bad: pa.Array, values: pa.Array, kind: str
+        self, rows: Rows, ids: pa.Array, column: str, bad: pa.Array, values: pa.Array, kind: str, changed: Changed
     ) -> bool:
-        """Reject the values of a column that a mask names; whether there are any."""
-        found = np.flatnonzero(np.asarray(bad))
+        """Reject the values of a column that a mask names and no event replaces; whether there are any in the mask."""
+        found = np.flatnonzero(np.asarray(bad)).tolist()
         for i in found:
-            self._reject(rows.numbers[i], ids[i].as_py(), kind, f"{column} is {values[i]}")
+            if not changed or column not in changed[i]:
+                self._reject(rows.numbers[i], ids[i].as_py(), kind, f"{column} is {values[i]}")
         return len(found) > 0
 
-    def _reject(self, number: np.int64, item_id: str | None, kind: str, detail: str = "") -> None:
-        self.rejects.add(*self.source.origin(int(number)), item_id, kind, detail)
+    def _reject(self, number: np.int64, item_id: str, kind: str, detail: str = "") -> None:
+        file = f"event {self._added[item_id].event}" if item_id in self._added else self.source.path.name
+        self.rejects.add(file, int(number), item_id, kind, detail)
+
+
+def _column(rows: Rows, name: str, kind: pa.DataType) -> pa.Array:
+    """A column of rows; nothing but nulls of a type where they do not have it, as those of items of no file."""
+    return rows.batch[name] if name in rows.batch.schema.names else pa.nulls(len(rows), kind)
 
 
 def _present(*columns: str | None) -> list[str]:

@@ -77,7 +77,7 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
     kept_out = {*asked.exclude} - {source.variants}  # by which variants are found
     free = [name for name in columns if name not in roles.values() and name not in kept_out]
     usable = [name for name in free if payload_type(types[name]) is not None]
-    left_out = {name: f"it holds {types[name]}" for name in free if payload_type(types[name]) is None}
+    ignored_columns = {name: f"it holds {types[name]}" for name in free if payload_type(types[name]) is None}
     for key, listed in (("exclude", asked.exclude), ("lists", asked.lists), ("attributes", asked.attributes or ())):
         for name in listed:
             require_column(name, columns, file, f"items.{key}")
@@ -92,14 +92,14 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
     when = columns_of(named, source, [name for name in usable if name not in asked.lists])
     if asked.attributes is None:
         product = settings.items.item_id if asked.level == "variant" else None
-        left_out |= dict.fromkeys(when.values(), "it says from when the item may be shown")
-        left_out |= {name: "it has ids" for name in (source.variants, product) if name in usable}
-        reasons = _default_attributes(source, [name for name in usable if name not in left_out], roles, asked)
+        ignored_columns |= dict.fromkeys(when.values(), "it says from when the item may be shown")
+        ignored_columns |= {name: "it has ids" for name in (source.variants, product) if name in usable}
+        reasons = _default_attributes(source, [name for name in usable if name not in ignored_columns], roles, asked)
         attributes = tuple(name for name, reason in reasons.items() if reason is None)
-        left_out |= {name: reason for name, reason in reasons.items() if reason is not None}
+        ignored_columns |= {name: reason for name, reason in reasons.items() if reason is not None}
     else:
         attributes = _asked_attributes(asked.attributes, roles, source)
-        left_out |= {name: "catalog.toml does not name it" for name in usable if name not in attributes}
+        ignored_columns |= {name: "catalog.toml does not name it" for name in usable if name not in attributes}
     items = ItemColumns(
         **roles, attributes=attributes, payload=tuple(usable), lists=asked.lists, separator=asked.separator
     )
@@ -110,8 +110,8 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
         text=settings.text,
         interactions=settings.interactions,
         users=settings.users,
-        left_out=left_out,
-        doubtful={name: reason for name, reason in source.doubtful.items() if name in usable},
+        ignored_columns=ignored_columns,
+        ambiguous_columns={name: reason for name, reason in source.ambiguous_columns.items() if name in usable},
         availability=when,
         variants=source.variants,
     )

@@ -131,11 +131,13 @@ class ItemColumns(Settings):
 
 
 class CatalogueSpec(Settings):
-    """What the columns of a catalogue mean; ``left_out`` says why each payload column that is no attribute is none.
+    """What the columns of a catalogue mean.
 
-    ``doubtful`` has the columns of numbers that can be read in two ways, and why; they are kept as words.
-    ``availability`` has the columns that say from when an item may be shown, by role; ``variants`` is the column with
-    the ids of an item's variants.
+    Attributes:
+        ignored_columns: Payload columns that are no attributes, and why.
+        ambiguous_columns: Columns of numbers that can be read in two ways, and why; they are kept as words.
+        availability: The columns that say from when an item may be shown, by role.
+        variants: The column with the ids of an item's variants.
     """
 
     items: ItemColumns
@@ -143,7 +145,7 @@ class CatalogueSpec(Settings):
     text: TextSettings = TextSettings()
     interactions: InteractionSettings = InteractionSettings()  # resolved when the log is read
     users: UserSettings = UserSettings()
-    left_out: dict[str, str] = Field(default_factory=dict)
-    doubtful: dict[str, str] = Field(default_factory=dict)
+    ignored_columns: dict[str, str] = Field(default_factory=dict)
+    ambiguous_columns: dict[str, str] = Field(default_factory=dict)
     availability: dict[str, str] = Field(default_factory=dict)
     variants: str | None = None

@@ -30,7 +30,7 @@ class TableSource(ABC):
         self.path = path
         self.decimal: str | None = None
         """The decimal sign of numbers in text; None: the column must tell."""
-        self.doubtful: dict[str, str] = {}
+        self.ambiguous_columns: dict[str, str] = {}
         """Columns of numbers that can be read in two ways, with the reason; they are words. Filled by the schema."""
 
     @property
@@ -42,10 +42,6 @@ class TableSource(ABC):
     @abstractmethod
     def schema(self) -> pa.Schema:
         """Names and types; a text file is read once to infer the types."""
-
-    def origin(self, number: int) -> tuple[str, int]:
-        """Where a row comes from, for people: a file, and its row there."""
-        return self.path.name, number
 
     def batches(
         self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()

@@ -92,6 +92,11 @@ def kind_of(stored: pa.DataType) -> str:
     return _KINDS.get(stored, "keyword")
 
 
+def type_of_kind(kind: str) -> pa.DataType:
+    """The stored type of single values that filters take for a kind."""
+    return next((stored for stored, own in _KINDS.items() if own == kind), pa.string())
+
+
 def as_written(array: pa.Array) -> pa.Array:
     """Values as strings, the way a person would write them: 7, not 7.0; null where missing.
 

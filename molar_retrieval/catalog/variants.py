@@ -118,7 +118,7 @@ class VariantReader(TableSource):
     ) -> None:
         super().__init__(source.path)
         self.form, self.untyped, self.total, self.decimal = source.form, source.untyped, source.total, source.decimal
-        self.doubtful = source.doubtful
+        self.ambiguous_columns = source.ambiguous_columns
         self._source, self._product, self._variant = source, product, variant
         self._lists, self._separator = frozenset(lists), separator
         self._roles = {column: role for role, column in (availability or {}).items()}

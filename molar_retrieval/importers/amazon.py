@@ -20,8 +20,15 @@ import pyarrow as pa
 
 from molar_retrieval.catalog.values import STRING_LIST
 from molar_retrieval.errors import DataError
-from molar_retrieval.importers.published import LAYOUTS, PublishedData, PublishedTable, described
-from molar_retrieval.importers.text_tables import Parse, object_table, parse_loose
+from molar_retrieval.importers.tables import (
+    LAYOUTS,
+    Parse,
+    PublishedData,
+    PublishedTable,
+    described,
+    object_table,
+    parse_loose,
+)
 
 _ITEMS = 4_096
 _REVIEWS = 262_144

@@ -14,8 +14,7 @@ from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.values import STRING_LIST
 from molar_retrieval.columns import DESCRIPTION, ITEM_ID, TITLE
-from molar_retrieval.importers.published import LAYOUTS, PublishedData, PublishedTable, described
-from molar_retrieval.importers.text_tables import csv_table
+from molar_retrieval.importers.tables import LAYOUTS, PublishedData, PublishedTable, csv_table, described
 
 HM_LEVELS = ("product", "article")
 

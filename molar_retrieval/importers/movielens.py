@@ -15,8 +15,16 @@ from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.values import STRING_LIST
 from molar_retrieval.columns import ITEM_ID, TITLE, USER_ID
 from molar_retrieval.errors import DataError
-from molar_retrieval.importers.published import LAYOUTS, PublishedData, PublishedTable, described
-from molar_retrieval.importers.text_tables import Layout, colon_table, csv_table, require_file
+from molar_retrieval.importers.tables import (
+    LAYOUTS,
+    Layout,
+    PublishedData,
+    PublishedTable,
+    colon_table,
+    csv_table,
+    described,
+    require_file,
+)
 
 GENRES, YEAR = "genres", "year"
 _LAYOUT = LAYOUTS["movielens"]

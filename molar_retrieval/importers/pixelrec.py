@@ -8,8 +8,7 @@ import csv
 from pathlib import Path
 
 from molar_retrieval.errors import DataError
-from molar_retrieval.importers.published import LAYOUTS, PublishedData, PublishedTable, described
-from molar_retrieval.importers.text_tables import csv_table
+from molar_retrieval.importers.tables import LAYOUTS, PublishedData, PublishedTable, csv_table, described
 
 _PHOTOS = ("images", "cover", "covers")
 

@@ -73,7 +73,7 @@ def decimal_of(table: SampledTable, language: str | None, said: str | None, ask:
         return said
     source = open_source(table.path, table.encoding)
     source.schema  # noqa: B018  reads the file, and finds what is doubtful
-    doubtful = {name: reason for name, reason in source.doubtful.items() if sign_tells(reason)}
+    doubtful = {name: reason for name, reason in source.ambiguous_columns.items() if sign_tells(reason)}
     local = "." if language in _POINTS else ","
     by_spreadsheet = table.delimiter == ";"  # it stands where the comma is needed for decimals
     if not doubtful:

@@ -56,7 +56,7 @@ def preview(proposal: InferredSchema) -> Preview:
     kinds = {field.name: _kind(field.type) for field in head.schema if field.name not in _FIXED}
     kept = {name: kind for name, kind in kinds.items() if name not in spec.items.attributes}
     rows = _log_rows(proposal, spec.items.item_id, spec.items.title)
-    return Preview(items, rows, spec.items.attributes, kept, dict(spec.doubtful))
+    return Preview(items, rows, spec.items.attributes, kept, dict(spec.ambiguous_columns))
 
 
 _FIXED = (ITEM_ID, TITLE, DESCRIPTION, IMAGE, "text")

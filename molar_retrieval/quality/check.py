@@ -235,7 +235,7 @@ class _CatalogueCheck:
             self.unusable.append(error.message)
             self.collector.add("catalogue.unusable", f"{error.message}; {error.hint}")
             return None
-        for column, reason in spec.doubtful.items():
+        for column, reason in spec.ambiguous_columns.items():
             told = 'say it in catalog.toml: [items] decimal = "," or "."'
             detail = f"kept as words: {reason}; {told if sign_tells(reason) else 'write all of them in one way'}"
             self.collector.add("attribute.wrong_type", detail, column=column)

@@ -194,9 +194,8 @@ def test_a_photo_that_ends_its_process_costs_itself_alone(folder, tmp_path, monk
 def test_a_photo_that_takes_for_ever_is_given_up(folder, monkeypatch):
     """A photo that keeps the decoder busy is given up after its time."""
     (folder / "images" / "slow.jpg").write_bytes(endless())
-    hasty = decoders._PROGRAM.replace(
-        "; decoding.main", "; decoding._start_clock.__defaults__ = (0.5, 60); decoding.main"
-    )
+    module = decoders._MODULE
+    hasty = decoders._PROGRAM.replace(".main()", f"._start_clock.__defaults__ = (0.5, 60); {module}.main()")
     monkeypatch.setattr(decoders, "_PROGRAM", hasty)
     decoders._end_all()
     with pytest.raises(ImageError, match="to open"):

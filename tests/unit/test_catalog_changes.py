@@ -85,6 +85,24 @@ def test_values_change_in_place(folder, workspace, log):
     assert (facts["events"], facts["rejects"]) == (2, 0)
 
 
+def test_texts_are_of_changed_columns_that_are_not_kept_for_display(folder, workspace, log):
+    columns = '[items]\nlists = ["colours"]\nexclude = ["price", "colours"]\n'
+    (folder / "catalog.toml").write_text(columns + '[text]\ntemplate = "{title}: {colours}, {price}"\n', "utf-8")
+    before = [row["text"] for row in items(folder, workspace)]
+    assert before == ["Chair: red, blue, 20", "Table: black, 90", "Lamp: , 15"]
+    change(log, 1, "2", colours=["brown", "grey"])
+    change(log, 2, "1", price=2.5)
+    change(log, 3, "9", title="Bench", price=40)
+    after = items(folder, workspace)
+    assert [row["text"] for row in after] == [
+        "Chair: red, blue, 2.5",
+        "Table: brown, grey, 90",
+        "Lamp: , 15",
+        "Bench: , 40",
+    ]
+    assert not {"price", "colours"} & set(after[0])
+
+
 def test_a_number_that_no_column_can_hold_is_left_out(folder, workspace, log):
     change(log, 1, "1", price=2**70)
     assert [row["price"] for row in items(folder, workspace)][1:] == [90, 15]

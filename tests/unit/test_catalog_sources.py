@@ -259,7 +259,7 @@ def test_csv_numbers_that_mean_two_things_stay_words(tmp_path, written, reason):
     path = _csv(tmp_path, "id;price\n" + "".join(f"a;{value}\n" for value in written))
     source = open_source(path)
     assert source.schema.field("price").type == pa.string()
-    assert reason in source.doubtful["price"]
+    assert reason in source.ambiguous_columns["price"]
     assert [row["price"] for _, row in _read(path)[0]] == written
 
 
@@ -267,7 +267,7 @@ def test_csv_codes_and_words_are_no_numbers(tmp_path):
     path = _csv(tmp_path, "a;b;c;d\n007,5;12,50;1,2,3;EUR\n1,5;soon;1,2;5 XYZ\n")
     source = open_source(path)
     assert [field.type for field in source.schema] == [pa.string()] * 4
-    assert source.doubtful == {}
+    assert source.ambiguous_columns == {}
 
 
 def test_the_setting_tells_a_decimal_sign(tmp_path):
@@ -282,4 +282,4 @@ def test_the_setting_tells_a_decimal_sign(tmp_path):
 def test_points_beside_decimal_commas_are_not_taken_for_decimals(tmp_path):
     source = open_source(_csv(tmp_path, "price;weight\n1.299;0,5\n2.450;12,5\n"))
     assert source.schema.field("price").type == pa.string()
-    assert source.doubtful == {"price": "other columns have decimal commas"}
+    assert source.ambiguous_columns == {"price": "other columns have decimal commas"}

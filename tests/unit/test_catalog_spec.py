@@ -57,23 +57,23 @@ def test_which_columns_are_attributes_by_default(tmp_path, name, values, reason)
     spec = read_spec(_folder(tmp_path, **{name: values}))
     if reason is None:
         assert spec.items.attributes == (name,)
-        assert spec.left_out == {}
+        assert spec.ignored_columns == {}
     else:
         assert spec.items.attributes == ()
-        assert reason in spec.left_out[name]
+        assert reason in spec.ignored_columns[name]
     assert spec.items.payload == (name,)
 
 
 def test_dates_by_type_never_enter(tmp_path):
     day = pa.array([18_000] * N, pa.int32()).cast(pa.date32())
-    assert "dates" in read_spec(_folder(tmp_path, premiere=day)).left_out["premiere"]
+    assert "dates" in read_spec(_folder(tmp_path, premiere=day)).ignored_columns["premiere"]
 
 
 def test_a_second_version_of_an_attribute_is_told_by_name_and_values(tmp_path):
     genres = _cycle(["Drama"], ["Comedy", "Crime"])
     spec = read_spec(_folder(tmp_path, genres=genres, tmdb_genres=_cycle(["Drama", "War"], ["Crime"])))
     assert spec.items.attributes == ("genres",)
-    assert spec.left_out["tmdb_genres"] == "it repeats 'genres'"
+    assert spec.ignored_columns["tmdb_genres"] == "it repeats 'genres'"
     spec = read_spec(_folder(tmp_path, genres=genres, music_genres=_cycle(["Jazz"], ["Rock"])))
     assert spec.items.attributes == ("genres", "music_genres")
 
@@ -87,7 +87,7 @@ def test_few_distinct_values_are_no_evidence_of_an_id(tmp_path):
 def test_columns_that_cannot_be_stored_are_left_out_with_a_reason(tmp_path):
     spec = read_spec(_folder(tmp_path, nested=_cycle({"a": 1})))
     assert spec.items.payload == ()
-    assert "struct" in spec.left_out["nested"]
+    assert "struct" in spec.ignored_columns["nested"]
 
 
 def test_dictionaries_and_lists_in_strings(tmp_path):

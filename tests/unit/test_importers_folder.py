@@ -14,7 +14,7 @@ from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.importers import ImportReport, import_dataset
 from molar_retrieval.importers.run import FORMATS, open_published
-from molar_retrieval.importers.text_tables import as_numbers
+from molar_retrieval.importers.tables import as_numbers
 
 
 def _films(folder: Path, *, extra: str = "") -> Path:

@@ -1,10 +1,15 @@
-"""The text files in which data sets are published: CSV, fields between ``::``, one object a line; plain or gzip."""
+"""The files in which data sets are published: CSV, fields between ``::``, one object a line; plain or gzip.
+
+Their official layouts are in ``layouts.toml``.
+"""
 
 import ast
-import gzip
+import io
 import json
-import zlib
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +24,6 @@ from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.columns import TITLE
 from molar_retrieval.errors import DataError
-from molar_retrieval.importers.published import PublishedTable
 
 _BATCH = 65_536
 _REAL = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*$"
@@ -28,6 +32,54 @@ _WHOLE = r"^\s*[+-]?[0-9]{1,9}\s*$"
 Parse = Callable[[bytes], Any]
 Layout = Mapping[str, Any]
 ObjectColumns = Mapping[str, tuple[Sequence[str], Callable[[Any], Any], pa.DataType]]
+_FILE = (resources.files(__package__) / "layouts.toml").read_text("utf-8")
+LAYOUTS: Mapping[str, Mapping[str, Any]] = tomllib.loads(_FILE)  # by format
+
+
+def described(format_: str) -> dict[str, Any]:
+    """What the layout of a format says about :class:`PublishedData`, by attribute."""
+    known = ("attributes", "language", "time_unit", "notes")
+    return {name: value for name, value in LAYOUTS[format_].items() if name in known}
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A file read in bounded memory as batches of one schema, with row numbers; unreadable rows go to rejects."""
+
+    path: Path
+    rows: Callable[[Rejects], Iterator[Rows]]
+
+    def then(self, shape: Callable[[Rows], Rows]) -> "PublishedTable":
+        """The table with each batch given another shape."""
+        return PublishedTable(self.path, lambda rejects: map(shape, self.rows(rejects)))
+
+
+@dataclass(frozen=True)
+class PublishedData:
+    """A published data set, opened: its files are found and their headers are right.
+
+    Attributes:
+        items: ``item_id`` (string, null or repeated where the data are so), ``title`` and more.
+        log: ``user_id`` and ``item_id`` (strings), ``timestamp`` (as the file has it), perhaps more.
+        photos: Where the photos lie unless the caller says otherwise; it need not exist.
+        attributes: The item columns that enter the vectors; all others are kept for display and filters.
+        users: ``user_id`` (string) and more, or None.
+        language: Of the texts, as in BCP 47, empty where it is not known.
+        time_unit: Of times that are numbers: ``s``, ``ms`` or ``auto``.
+        notes: What whoever uses the data should know.
+        photo_names: Where the photo of an item may lie, best first: relative to the photos folder, without the
+            extension. Called after the items have been read.
+    """
+
+    items: PublishedTable
+    log: PublishedTable
+    photos: Path
+    attributes: Sequence[str]
+    users: PublishedTable | None = None
+    language: str = "en"
+    time_unit: str = "s"
+    notes: Sequence[str] = ()
+    photo_names: Callable[[str], Sequence[str]] = lambda item_id: (item_id,)
 
 
 def require_file(path: Path, format_: str) -> Path:
@@ -100,11 +152,11 @@ def object_table(path: Path, parse: Parse, columns: ObjectColumns, size: int) ->
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, numbered from 1, in bounded memory, also of ``.gz``; else a DataError."""
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        with io.BufferedReader(pa.input_stream(path)) as file:
             for number, line in enumerate(file, 1):
                 if bare := line.strip():
                     yield number, bare
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         raise DataError(f"{path} cannot be read to its end: {error}", "fetch the file again") from error
 
 
