@@ -1,12 +1,11 @@
 """`catalog.toml` as a proposal says it."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from molar_retrieval.catalog.spec import FILE_NAME
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.proposal.propose import Proposal
+from molar_retrieval.toml import toml_value
 
 _HEAD = "# What the tables mean: proposed by `molar init`, to be changed by hand; docs/catalogue.md lists all keys.\n"
 
@@ -15,7 +14,7 @@ def text_of(proposal: Proposal) -> str:
     """The file, in TOML."""
     lines = [_HEAD]
     for section, values in proposal.sections.items():
-        lines += [f"[{section}]", *(f"{key} = {_value(value)}" for key, value in values.items()), ""]
+        lines += [f"[{section}]", *(f"{key} = {toml_value(key, value)}" for key, value in values.items()), ""]
     return "\n".join(lines)
 
 
@@ -35,7 +34,3 @@ def write(proposal: Proposal, *, overwrite: bool) -> Path:
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error}", "make the folder writable") from error
     return path
-
-
-def _value(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

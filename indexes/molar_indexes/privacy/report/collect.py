@@ -38,7 +38,7 @@ _WORKS = 100_000
 _HOUR = 3600
 _SCOPES = ("answer", "studio", "admin", "events", "catalogue", "rules")
 _EVALUATION = ("splits", "models", "runs")
-_WITHOUT_PEOPLE = ("catalogue", "content", "push", "workspace.json", "binding.lock")
+_WITHOUT_PEOPLE = ("catalogue", "content", "push", "workspace.json")
 
 
 def collect(workspace: Workspace, settings: MolarSettings, catalogue: Path | None) -> dict[str, ReportSection]:
