@@ -149,7 +149,7 @@ def _retention(settings: MolarSettings) -> ReportSection:
     found.setting("keep_interactions", settings, "privacy.keep_days", "days")
     found.setting("keep_copies", settings, "privacy.keep_copies_days", "days")
     found.setting("keep_generations", settings, "index.keep", "count")
-    found.setting("keep_answers", settings, "serve.answers", "minutes")
+    found.setting("keep_answers", settings, "serve.response_ttl_minutes", "minutes")
     found.setting("access_log", settings, "serve.access_log", "yes")
     return found
 
