@@ -14,9 +14,10 @@ from typing import Self
 
 from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.manifest import FORMAT, MANIFEST
+from molar_retrieval.locks import MANIFEST
 
 DEFAULT_NAME = ".molar"
+FORMAT = 1
 NAME = "workspace.json"
 EVENTS = "events"
 """The folder of the event log."""

@@ -11,9 +11,9 @@ from typing import Any, Self
 from molar_retrieval import __version__
 from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.locks import MANIFEST as MANIFEST
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 MAKERS = {
     "catalogue": "molar embed CATALOG",
     "interactions": "molar align",

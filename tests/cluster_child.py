@@ -39,7 +39,7 @@ def nodes(workspace: str) -> list[dict[str, Any]]:
 def knock(workspace: str, token: str | None) -> dict[str, Any]:
     """What the cluster says to somebody with another token, or with none."""
     address = _address(workspace)
-    told: dict[str, Any] = {"doorkeeper": address.access()}
+    told: dict[str, Any] = {"access": address.access()}
     if token is not None:
         wrong = Path(workspace, "wrong")
         wrong.write_text(token)
