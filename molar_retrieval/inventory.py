@@ -51,7 +51,7 @@ def check(folder: Path, *, digests: bool = False) -> list[str]:
     """What is wrong with a version's files, as sentences; with ``digests`` they are read too."""
     try:
         text = (folder / NAME).read_text("utf-8")
-        known: dict[str, tuple[int, str]] = json.loads(text)
+        known: dict[str, Any] = json.loads(text)
         own = known.pop(NAME)
         names = [(name, (int(facts[0]), str(facts[1]))) for name, facts in known.items()]
     except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from molar_retrieval import __version__
 from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.locks import MANIFEST as MANIFEST
+from molar_retrieval.locks import MANIFEST
 
 FORMAT = 1
 MAKERS = {

@@ -27,8 +27,7 @@ from typing import Self
 from molar_retrieval import binding, inventory
 from molar_retrieval.binding import Binding
 from molar_retrieval.disk import require
-from molar_retrieval.durable import for_owner, sync_folder, sync_tree
-from molar_retrieval.durable import write_atomically as write_atomically
+from molar_retrieval.durable import for_owner, sync_folder, sync_tree, write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.locks import alone, kept_held, lock_now
 from molar_retrieval.manifest import MAKERS as MAKERS

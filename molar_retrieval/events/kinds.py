@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from molar_retrieval.presets import EVENT_WEIGHTS as DEFAULT
+from molar_retrieval.presets import EVENT_WEIGHTS
 
 NEVER = ("impression", "search")
 """Kinds that make no history: what was shown is no choice, and a search is of no item."""
 TAKES_OUT = {"return": "purchase", "remove_from_cart": "add_to_cart"}
 """Kinds that take another one out of the history."""
+DEFAULT = EVENT_WEIGHTS
+"""Weights where neither the settings nor validation says others."""
 _LATER = "later_kinds"
 
 
