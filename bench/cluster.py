@@ -27,13 +27,12 @@ import ray_cluster
 
 from molar_indexes.recommend import recommend
 from molar_indexes.user_vectors import UserVectorsJob
-from molar_retrieval.cluster.address import ClusterAddress
-from molar_retrieval.cluster.runner import OnCluster
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.embedding.remembered import remembered
 from molar_retrieval.progress import SILENT
+from molar_retrieval.ray_jobs import ClusterAddress, RayRunner
 from molar_retrieval.runner import InProcesses, Runner
 from molar_retrieval.workspace import Workspace
 
@@ -61,7 +60,7 @@ def main(workspace: Path) -> None:
         told: dict[str, object] = {"two machines up, s": round(took, 1)}
         ways: dict[str, Runner] = {
             "1 process": InProcesses(1), "2 processes": InProcesses(2),
-            "1 worker": OnCluster(address, 1), "2 workers": OnCluster(address, 2),
+            "1 worker": RayRunner(address, 1), "2 workers": RayRunner(address, 2),
         }  # fmt: skip
         begun = time.perf_counter()
         recommend(place, place.with_name("nobody.parquet"), users=["nobody"], runner=ways["1 worker"])

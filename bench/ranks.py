@@ -20,12 +20,12 @@ from cluster import two_machines, with_loopback
 
 from molar_retrieval.alignment.align import TrainingJob
 from molar_retrieval.alignment.training import sized
-from molar_retrieval.cluster.ranks import RanksOnCluster
 from molar_retrieval.collaborative.factors import factorise, held_out
 from molar_retrieval.config import AlignSettings, CFSettings, SplitSettings
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Notes
 from molar_retrieval.training.processes import ALONE, Processes
+from molar_retrieval.training.ray_training import RayTrainingGroup
 from molar_retrieval.workspace import Workspace
 
 EPOCHS = int(os.environ.get("EPOCHS", "8"))
@@ -70,7 +70,7 @@ def job_of(place: Path) -> Measured:
 def trained(address: Any, ranks: int, job: Measured, folder: Path) -> dict[str, Any]:
     folder.mkdir()
     job, notes, begun = replace(job, folder=folder), Notes(), time.perf_counter()
-    rounds = RanksOnCluster(address, ranks).rounds(job, notes) if ranks else job.rounds(ALONE)
+    rounds = RayTrainingGroup(address, ranks).rounds(job, notes) if ranks else job.rounds(ALONE)
     with closing(rounds):
         *_, scores = rounds
     best = max(scores, key=lambda score: score["ndcg"])

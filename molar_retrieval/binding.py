@@ -1,26 +1,26 @@
 """Which catalogue a workspace is of, and which workspace a folder has.
 
 ``workspace.json`` names the catalogue from the root and from the workspace's own folder, so that both may be moved
-together. It is provisional until a command has come to its end: until then another catalogue may take its place.
+together. It is written once the catalogue was found, and goes again where the first command leaves nothing.
 """
 
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.locks import lock_now
-from molar_retrieval.manifest import FORMAT, MANIFEST
+from molar_retrieval.locks import MANIFEST
 
 DEFAULT_NAME = ".molar"
+FORMAT = 1
 NAME = "workspace.json"
-_LOCK = "binding.lock"
-_EVENTS = "events"
+EVENTS = "events"
+"""The folder of the event log."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,16 @@ class Binding:
 
     Attributes:
         catalogue: The catalogue's folder when it was written.
-        beside: The same from the workspace's folder; None in files of earlier versions.
-        provisional: Whether no command has come to its end yet.
+        beside: The same from the workspace's folder.
     """
 
     catalogue: Path
-    beside: str | None = None
-    provisional: bool = False
+    beside: str
 
     @classmethod
-    def of(cls, root: Path, catalogue: Path, *, provisional: bool = False) -> Self:
+    def of(cls, root: Path, catalogue: Path) -> Self:
         """That of a workspace at ``root``."""
-        return cls(catalogue, os.path.relpath(catalogue, root.resolve()), provisional)
+        return cls(catalogue, os.path.relpath(catalogue, root.resolve()))
 
     @classmethod
     def read(cls, root: Path) -> Self:
@@ -48,8 +46,7 @@ class Binding:
         path = root / NAME
         try:
             record = json.loads(path.read_text("utf-8"))
-            known, beside = record["format"], record.get("beside")
-            found = cls(Path(record["catalogue"]), None if beside is None else str(beside), "provisional" in record)
+            known, found = record["format"], cls(Path(record["catalogue"]), str(record["beside"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StaleArtefactError(
                 f"{path} is damaged: it does not say which catalogue this workspace serves",
@@ -63,28 +60,21 @@ class Binding:
         return found
 
     @property
-    def _record(self) -> dict[str, Any]:
-        more = {"beside": self.beside} if self.beside is not None else {}
-        return {"format": FORMAT, "catalogue": str(self.catalogue), **more} | (
-            {"provisional": True} if self.provisional else {}
-        )
+    def text(self) -> str:
+        """What ``workspace.json`` holds."""
+        record = {"format": FORMAT, "catalogue": str(self.catalogue), "beside": self.beside}
+        return json.dumps(record, ensure_ascii=False)
 
     def write(self, root: Path) -> None:
         """Put it into a workspace, which is made, for its user alone, where it is not there."""
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(root / NAME, json.dumps(self._record, ensure_ascii=False))
-
-    def is_text(self, text: str) -> bool:
-        """Whether this is what was written for it, byte by byte."""
-        return text.rstrip("\n") in (json.dumps(self._record, ensure_ascii=False), json.dumps(self._record))
+        write_atomically(root / NAME, self.text)
 
     def now(self, root: Path) -> Path:
         """Where the catalogue is: beside the workspace as before, where its files are there, else as it was written."""
-        if self.beside is not None:
-            beside = (root.resolve() / self.beside).resolve()
-            if beside != self.catalogue and _has_files(root, beside, copied=True):
-                return beside
-        return self.catalogue
+        beside = (root.resolve() / self.beside).resolve()
+        moved = beside != self.catalogue and _has_files(root, beside, copied=True)
+        return beside if moved else self.catalogue
 
 
 def is_workspace(root: Path) -> bool:
@@ -124,13 +114,13 @@ def check(root: Path, catalogue: Path) -> Binding | None:
     served = found.now(root)
     if served == catalogue:
         return found
-    if served.is_dir() and not _yields(root, found):
+    if served.is_dir():
         raise DataError(
             f"the workspace {root} serves the catalogue {served}, not {catalogue}",
             f"name another workspace with --workspace DIR, or say that its catalogue is this one now:"
             f" `molar workspace move --catalog {catalogue}`",
         )
-    if not served.is_dir() and not found.provisional and not _has_files(root, catalogue):
+    if not _has_files(root, catalogue):
         raise DataError(
             f"the workspace {root} serves the catalogue {served}, which is gone, and {catalogue} has other files",
             f"if it is the same shop, run `molar workspace move --catalog {catalogue}`; else name another workspace"
@@ -139,44 +129,40 @@ def check(root: Path, catalogue: Path) -> Binding | None:
     return found
 
 
-def claim(root: Path, catalogue: Path, *, provisional: bool = False) -> str:
+def claim(root: Path, catalogue: Path) -> str:
     """Make the workspace at ``root`` one of this catalogue; what has moved since, as a sentence or nothing.
 
     Raises as :func:`check`.
     """
     catalogue = catalogue.resolve()
-    found = check(root, catalogue)
+    found, record = check(root, catalogue), Binding.of(root, catalogue)
     if found is None:
-        Binding.of(root, catalogue, provisional=provisional).write(root)
+        record.write(root)
         return ""
     served = found.now(root)
-    if served == catalogue:
-        if found != (kept := Binding.of(root, catalogue, provisional=provisional and found.provisional)):
-            with suppress(OSError):  # on a read-only disk
-                kept.write(root)
-        return "" if found.catalogue == catalogue else f"the catalogue of {root} is now at {catalogue}"
-    Binding.of(root, catalogue, provisional=provisional).write(root)
-    return "" if found.provisional else f"the catalogue of {root} moved: from {served} to {catalogue}"
+    if served != catalogue:
+        record.write(root)
+        return f"the catalogue of {root} moved: from {served} to {catalogue}"
+    if found != record:
+        with suppress(OSError):  # on a read-only disk
+            record.write(root)
+    return "" if found.catalogue == catalogue else f"the catalogue of {root} is now at {catalogue}"
 
 
 @contextmanager
 def claimed(root: Path, catalogue: Path) -> Iterator[str]:
-    """As :func:`claim`, for good once the block ends well and left something; if it fails, a new claim is gone.
-
-    A process that is killed leaves a provisional one, with its work.
-    """
+    """As :func:`claim`; a new workspace in which a block leaves nothing, by an error or not, is none afterwards."""
     new = not is_workspace(root)
-    told = claim(root, catalogue, provisional=True)
+    moved = claim(root, catalogue)
     try:
-        with _at_work(root):
-            yield told
-    except Exception:
-        _withdraw(root, new=new)
-        raise
-    if Binding.read(root).provisional and not _left_something(root):
-        _withdraw(root, new=new)
-    else:
-        claim(root, catalogue)
+        yield moved
+    finally:
+        if new and not (root / EVENTS).exists() and not any(root.glob("*/current")):
+            with suppress(OSError):  # unfinished work lies in it, which the same command goes on with
+                (root / NAME).unlink()
+                root.rmdir()
+        elif not is_workspace(root):  # another first command has ended meanwhile
+            claim(root, catalogue)
 
 
 def workspace_for(catalogue: Path, start: Path) -> Path:
@@ -206,13 +192,12 @@ def nearest_workspace(start: Path) -> Path:
         return start / DEFAULT_NAME
     for folder in _searched(start):
         found = _workspaces(folder)
-        whole = [root for root in found if not _is_provisional(root)] or found
-        if len(whole) > 1:
-            each = " and ".join(f"{root.name} ({_name(root)})" for root in whole)
-            ways = " or ".join(f"--workspace {os.path.relpath(root, start)}" for root in whole)
-            raise DataError(f"{len(whole)} shops are in {folder}: {each}", f"say which one: {ways}")
-        if whole:
-            return whole[0]
+        if len(found) > 1:
+            each = " and ".join(f"{root.name} ({_name(root)})" for root in found)
+            ways = " or ".join(f"--workspace {os.path.relpath(root, start)}" for root in found)
+            raise DataError(f"{len(found)} shops are in {folder}: {each}", f"say which one: {ways}")
+        if found:
+            return found[0]
     return start / DEFAULT_NAME
 
 
@@ -244,17 +229,13 @@ def _serves(root: Path, catalogue: Path) -> bool:
 
 def _may_have(root: Path, catalogue: Path) -> bool:
     """Whether a catalogue may have a workspace, or be told what is wrong with it."""
+    if not is_workspace(root):
+        return True
     try:
-        found = Binding.read(root) if is_workspace(root) else None
+        served = Binding.read(root).now(root)
     except StaleArtefactError:
         return True
-    return found is None or found.now(root) == catalogue or not found.now(root).is_dir() or _yields(root, found)
-
-
-def _is_provisional(root: Path) -> bool:
-    with suppress(StaleArtefactError):
-        return Binding.read(root).provisional
-    return False
+    return served == catalogue or not served.is_dir()
 
 
 def _name(root: Path) -> str:
@@ -281,49 +262,3 @@ def _has_files(root: Path, folder: Path, *, copied: bool = False) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return bool(there)
-
-
-def _yields(root: Path, found: Binding) -> bool:
-    """Whether a provisional binding may be another catalogue's: nobody is at work, and no events were taken."""
-    if not found.provisional or (root / _EVENTS).exists():
-        return False
-    with _lock_of(root) as file:
-        return _locked(file, shared=False)
-
-
-@contextmanager
-def _at_work(root: Path) -> Iterator[None]:
-    with ExitStack() as held:
-        if Binding.read(root).provisional:
-            _locked(held.enter_context(_lock_of(root)), shared=True)
-        yield
-
-
-def _withdraw(root: Path, *, new: bool) -> None:
-    with suppress(OSError, StaleArtefactError), _lock_of(root) as file:
-        if new and Binding.read(root).provisional and _locked(file, shared=False):
-            (root / NAME).unlink()
-    with suppress(OSError):
-        if new and {path.name for path in root.iterdir()} == {_LOCK}:
-            (root / _LOCK).unlink()
-            root.rmdir()
-
-
-def _left_something(root: Path) -> bool:
-    return (root / _EVENTS).exists() or any(root.glob("*/current"))
-
-
-@contextmanager
-def _lock_of(root: Path) -> Iterator[int]:
-    descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, *, shared: bool) -> bool:
-    try:
-        return lock_now(descriptor, shared=shared)
-    except OSError:  # a file system without locks
-        return True

@@ -12,7 +12,7 @@ class ClusterSettings(Settings):
     """``[cluster]``: a Ray cluster that does the work of which there is much."""
 
     address: str | None = Field(
-        None, description="ray://HOST:10001; None: this machine does all work", json_schema_extra=trusted("--on")
+        None, description="ray://HOST:10001; None: this machine does all work", json_schema_extra=trusted("--cluster")
     )
     token_file: Path | None = Field(
         None,

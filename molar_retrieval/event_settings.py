@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from molar_retrieval.events.kinds import DEFAULT as DEFAULT_WEIGHTS
+from molar_retrieval.presets import EVENT_WEIGHTS
 from molar_retrieval.settings import Settings
 
 
@@ -27,8 +27,8 @@ class EventSettings(Settings):
     @field_validator("weights")
     @classmethod
     def _kinds(cls, value: dict[str, float] | None) -> dict[str, float] | None:
-        if value is not None and (wrong := [kind for kind in value if kind not in DEFAULT_WEIGHTS]):
-            raise ValueError(f"{wrong[0]} makes no history; kinds that do are {', '.join(DEFAULT_WEIGHTS)}")
+        if value is not None and (wrong := [kind for kind in value if kind not in EVENT_WEIGHTS]):
+            raise ValueError(f"{wrong[0]} makes no history; kinds that do are {', '.join(EVENT_WEIGHTS)}")
         if value is not None and not any(value.values()):
             raise ValueError("at least one kind must count")
         return value

@@ -12,7 +12,6 @@ from typing import Any
 
 from molar_retrieval import fingerprint
 from molar_retrieval.durable import write_atomically
-from molar_retrieval.manifest import Manifest
 
 NAME = "files.json"
 _REORDERED = "json:"  # begins the digest of a JSON file whose keys may come in any order
@@ -35,10 +34,7 @@ def amend(
     """Write a version's inventory anew after the files ``anew`` were replaced; of the others it says what it said.
 
     ``instead`` is what some files are about to hold, ``staged`` which files are about to take the place of others.
-    Where there is no inventory yet, everything is taken.
     """
-    if not (folder / NAME).exists():
-        take(folder)
     known: dict[str, Any] = json.loads((folder / NAME).read_text("utf-8"))
     known.pop(NAME, None)
     known |= {name: _described(folder / name, name) for name in anew}
@@ -51,31 +47,24 @@ def _write(folder: Path, found: dict[str, Any]) -> None:
     write_atomically(folder / NAME, _written(found, [len(found), fingerprint.of_json(found)]))
 
 
-def kept(folder: Path, manifest: Manifest) -> bool:
-    """Whether a version was published with an inventory; earlier versions of molar made them for generations only."""
-    return manifest.number > 0 or (folder / NAME).exists()
-
-
 def check(folder: Path, *, digests: bool = False) -> list[str]:
     """What is wrong with a version's files, as sentences; with ``digests`` they are read too."""
     try:
         text = (folder / NAME).read_text("utf-8")
-        known: dict[str, tuple[int, str] | None] = json.loads(text)
-        own = known.pop(NAME, None)  # an earlier version of molar wrote none
-        names = [(name, facts and (int(facts[0]), str(facts[1]))) for name, facts in known.items()]
+        known: dict[str, Any] = json.loads(text)
+        own = known.pop(NAME)
+        names = [(name, (int(facts[0]), str(facts[1]))) for name, facts in known.items()]
     except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
         return [f"{NAME} is unreadable: {error}"]
-    if own is not None and (list(own) != [len(known), fingerprint.of_json(known)] or _written(known, own) != text):
+    if own != [len(known), fingerprint.of_json(known)] or _written(known, own) != text:
         return [f"{NAME} was changed"]
     return [problem for name, facts in names if (problem := _problem(folder, name, facts, digests)) is not None]
 
 
-def _problem(folder: Path, name: str, facts: tuple[int, str] | None, digests: bool) -> str | None:
+def _problem(folder: Path, name: str, facts: tuple[int, str], digests: bool) -> str | None:
     path = folder / name
     try:
         size = path.stat().st_size
-        if facts is None:
-            return None
         if size != facts[0]:
             return f"{name} has {size} bytes instead of {facts[0]}"
         return f"{name} was changed" if digests and _digest(path, _manner(facts[1])) != facts[1] else None
@@ -91,7 +80,7 @@ def _described(path: Path, name: str) -> list[Any]:
 
 
 def _manner(digest: str) -> str:
-    """How a digest was taken; earlier versions of molar hashed the zeros too."""
+    """How a digest was taken."""
     return next((manner for manner in (_REORDERED, _SPARSE) if digest.startswith(manner)), "")
 
 

@@ -15,7 +15,7 @@ from typing import IO
 from molar_retrieval import disk
 from molar_retrieval.errors import DataError, DiskError, StaleArtefactError
 
-_MANIFEST, _FORMER = "manifest.json", ".manifest-{}.held"
+MANIFEST, _FORMER = "manifest.json", ".manifest-{}.held"
 _PATIENCE, _PAUSE = 10.0, 0.002  # seconds
 
 
@@ -108,7 +108,7 @@ def _locked(path: Path, target: Path) -> IO[str]:
 def hold(folder: Path) -> ExitStack:
     """Keep a published folder from being removed until the result is closed; a StaleArtefactError says it is gone."""
     gone = StaleArtefactError(f"{folder} was superseded and removed just now", "ask again")
-    path = folder / _MANIFEST
+    path = folder / MANIFEST
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError as error:
@@ -129,7 +129,7 @@ def hold(folder: Path) -> ExitStack:
 @contextmanager
 def kept_held(folder: Path) -> Iterator[None]:
     """Replace a folder's manifest meanwhile: who holds the folder goes on, by the former one, which stays for them."""
-    path = folder / _MANIFEST
+    path = folder / MANIFEST
     with suppress(OSError):  # a file system without hard links
         path.with_name(_FORMER.format(path.stat().st_ino)).hardlink_to(path)
     yield
@@ -143,7 +143,7 @@ def kept_held(folder: Path) -> Iterator[None]:
 def alone(folder: Path) -> Iterator[bool]:
     """Whether nobody holds a folder; nobody can while the context lasts."""
     with ExitStack() as locked:
-        files = [folder / _MANIFEST, *folder.glob(_FORMER.format("*"))]
+        files = [folder / MANIFEST, *folder.glob(_FORMER.format("*"))]
         yield all([locked.enter_context(_locked_alone(path)) for path in files])
 
 

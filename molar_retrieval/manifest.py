@@ -11,9 +11,9 @@ from typing import Any, Self
 from molar_retrieval import __version__
 from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.locks import MANIFEST
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 MAKERS = {
     "catalogue": "molar embed CATALOG",
     "interactions": "molar align",
@@ -42,7 +42,7 @@ class Manifest:
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))  # in UTC (ISO 8601)
     format: int = FORMAT
     molar: str = __version__
-    number: int = 0  # 1 + the highest of its kind at that time; 0 in versions made before there were numbers
+    number: int = 0  # 1 + the highest of its kind when it was published; 0 before that
 
     @property
     def text(self) -> str:
@@ -75,16 +75,7 @@ class Manifest:
 
 
 def number_of(folder: Path) -> int:
-    """The number of a version, 0 where it has none that can be read."""
+    """The number of a version, by which versions are ordered; -1 where its manifest cannot be read."""
     with suppress(StaleArtefactError):
         return Manifest.read(folder).number
-    return 0
-
-
-def age(folder: Path) -> tuple[int, str, int]:
-    """Orders versions by number, those without one by time; one with an unreadable manifest is the oldest."""
-    try:
-        manifest = Manifest.read(folder)
-        return manifest.number, manifest.created, (folder / MANIFEST).stat().st_mtime_ns
-    except (StaleArtefactError, FileNotFoundError):
-        return -1, "", 0
+    return -1

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from molar_retrieval import binding
-from molar_retrieval.catalog.resolve import items_source
 from molar_retrieval.durable import sync_folder, sync_tree
 from molar_retrieval.errors import DataError
 from molar_retrieval.manifest import MAKERS, OTHERS
@@ -42,9 +41,7 @@ def move_workspace(workspace: Workspace, target: Path) -> Workspace:
 
 
 def move_catalogue(workspace: Workspace, catalogue: Path) -> Path:
-    """Say that a workspace's catalogue lies elsewhere now; a DataError where no catalogue is there."""
+    """Say that a workspace's catalogue, which the caller has found there, lies elsewhere now."""
     folder = catalogue.resolve()
-    items_source(folder)
-    if binding.is_workspace(workspace.root):
-        binding.Binding.of(workspace.root, folder).write(workspace.root)
+    binding.Binding.of(workspace.root, folder).write(workspace.root)
     return folder

@@ -33,8 +33,8 @@ _MEMORY = (
 def memory_limits(proc: Path = PROC, groups: Path = GROUPS) -> list[tuple[int, int]]:
     """Each limit in bytes, and how much of it is taken, but for pages of files that can be taken back."""
     found = []
-    for version, files in enumerate(_MEMORY):
-        for group in _groups(proc, groups / files.folder, "" if version == 0 else "memory"):
+    for number, files in enumerate(_MEMORY):
+        for group in _groups(proc, groups / files.folder, "" if number == 0 else "memory"):
             limit, used = (read(group / name).strip() for name in (files.limit, files.used))
             if limit.isdigit() and int(limit):
                 facts = dict(line.split()[:2] for line in read(group / "memory.stat").splitlines() if " " in line)

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from molar_retrieval.binding import NAME, check
-from molar_retrieval.events.tables import KIND as EVENTS
+from molar_retrieval.binding import EVENTS, NAME, check
 from molar_retrieval.manifest import MAKERS, OTHERS
 from molar_retrieval.workspace import Workspace
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from molar_retrieval.settings import Settings, trusted
 
-_Kind = Literal[
+_EventType = Literal[
     "purchase",
     "add_to_cart",
     "view",
@@ -31,21 +31,21 @@ class ServeSettings(Settings):
     port: int = Field(8080, ge=0, le=65535, description="0: any that is free")
     workers: int = Field(1, ge=1, le=64, description="processes; they share generation and event log")
     threads: int = Field(2, ge=1, le=64, description="answers that a process computes at once; more of them are slower")
-    waiting: int = Field(64, ge=1, le=100_000, description="requests that wait for these; more are answered 503")
+    queue_size: int = Field(64, ge=1, le=100_000, description="requests that wait for these; more are answered 503")
     deadline: float = Field(
         1.0, gt=0, le=60, description="seconds for a list, then the popular one; `Prefer: wait=50ms` says less"
     )
-    answers: float = Field(
+    response_ttl_minutes: float = Field(
         30, ge=0, le=1_000_000, description="minutes for which a list can be asked for again, and for its next page"
     )
-    drain: float = Field(10, gt=0, le=600, description="seconds that answers under way have when it ends")
+    shutdown_timeout: float = Field(10, gt=0, le=600, description="seconds that answers under way have when it ends")
     certificate: Path | None = Field(
         None,
         description="file of a TLS certificate; None: plain HTTP, as behind a proxy",
         json_schema_extra=trusted(),
     )
     private_key: Path | None = Field(None, description="file of the certificate's key", json_schema_extra=trusted())
-    kinds: dict[str, _Kind] = Field(
+    event_aliases: dict[str, _EventType] = Field(
         {},
         description="what a shop's own names of events mean, which clients of other products send: reorder = purchase",
     )

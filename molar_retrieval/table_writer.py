@@ -10,14 +10,12 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, Self
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from molar_retrieval.errors import RequestError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LIST_SEPARATOR = "|"
 """What stands between the elements of a list in CSV; parts of a struct are columns of their own, ``parts.NAME``."""
@@ -37,12 +35,14 @@ def ending_of(path: Path) -> str:
 class TableWriter:
     """Writes tables of one schema one after the other, as the ending says; a context manager."""
 
-    def __init__(self, path: Path, schema: pa.Schema, ending: str) -> None:
+    def __init__(self, path: Path, schema: "pa.Schema", ending: str) -> None:
         self._sink = _SINKS[ending](path, schema)
         self._schema = schema
 
-    def write(self, table: pa.Table | pa.RecordBatch) -> None:
+    def write(self, table: "pa.Table | pa.RecordBatch") -> None:
         """Append rows."""
+        import pyarrow as pa
+
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table], self._schema)
         self._sink.write(table)
@@ -55,37 +55,41 @@ class TableWriter:
 
 
 class _Sink(Protocol):
-    def write(self, table: pa.Table) -> None: ...
+    def write(self, table: "pa.Table") -> None: ...
     def close(self) -> None: ...
 
 
 class _Parquet:
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: "pa.Schema") -> None:
+        import pyarrow.parquet as pq
+
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
         self.write, self.close = self._writer.write_table, self._writer.close
 
 
 class _CSV:
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: "pa.Schema") -> None:
+        import pyarrow.csv as pa_csv
+
         self._writer = pa_csv.CSVWriter(path, _flat(schema.empty_table()).schema)
         self.close = self._writer.close
 
-    def write(self, table: pa.Table) -> None:
+    def write(self, table: "pa.Table") -> None:
         self._writer.write_table(_escaped(_flat(table)))
 
 
 class _JSONLines:
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: "pa.Schema") -> None:
         self._file = path.open("w", encoding="utf-8")
         self.close = self._file.close
 
-    def write(self, table: pa.Table) -> None:
+    def write(self, table: "pa.Table") -> None:
         for batch in table.to_batches(_AT_ONCE):
             for row in batch.to_pylist():
                 self._file.write(json.dumps(document(row), ensure_ascii=False) + "\n")
 
 
-_SINKS: dict[str, Callable[[Path, pa.Schema], _Sink]] = {".parquet": _Parquet, ".csv": _CSV, ".jsonl": _JSONLines}
+_SINKS: dict[str, Callable[[Path, "pa.Schema"], _Sink]] = {".parquet": _Parquet, ".csv": _CSV, ".jsonl": _JSONLines}
 
 
 def document(row: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +103,10 @@ def unescaped(text: str) -> str:
     return text[1:] if _ESCAPED.match(text) else text
 
 
-def _escaped(table: pa.Table) -> pa.Table:
+def _escaped(table: "pa.Table") -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     for number, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
             text = table[number]
@@ -109,8 +116,10 @@ def _escaped(table: pa.Table) -> pa.Table:
     return table
 
 
-def _flat(table: pa.Table) -> pa.Table:
+def _flat(table: "pa.Table") -> "pa.Table":
     """A table of columns that CSV has."""
+    import pyarrow as pa
+
     flat = table.flatten()
     for number, field in enumerate(flat.schema):
         if pa.types.is_list(field.type):

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from threadpoolctl import threadpool_info
-
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def allowed() -> int:
     """As many as BLAS may use now, at least one."""
+    from threadpoolctl import threadpool_info
+
     return max([1, *(int(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas")])
 
 

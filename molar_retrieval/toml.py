@@ -1,7 +1,6 @@
 """Files of settings, rules and templates that people write."""
 
 import json
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date, time
@@ -55,50 +54,18 @@ def toml_of(name: str, tables: Sequence[Mapping[str, Any]]) -> str:
 
 
 def with_keys(text: str, tables: Mapping[str, Mapping[str, Any]], source: str) -> str:
-    """A text of ``source`` in which keys of some tables have other values; comments and all other lines stay.
-
-    A SettingsError says that the text holds such a key in another form than on a line of its own below ``[table]``.
-    """
+    """A text of ``source`` in which keys of some tables have other values; comments and all other lines stay."""
     wanted = parse_toml(text, source)
-    lines = text.splitlines(keepends=True)
+    import tomlkit
+
+    document = tomlkit.parse(text)
     for table, pairs in tables.items():
         wanted[table] = {**wanted.get(table, {}), **pairs}
-        lines = _with_table(lines, table, pairs)
-    changed = "".join(lines)
-    try:
-        same = parse_toml(changed, source) == wanted
-    except SettingsError:
-        same = False
-    if not same:
-        told = "; ".join(
-            f"[{table}] {key} = {toml_value(key, v)}" for table, p in tables.items() for key, v in p.items()
-        )
-        raise SettingsError(
-            f"{source} is written in a way that cannot be changed line by line", f"write into it: {told}"
-        )
+        document.setdefault(table, tomlkit.table()).update(pairs)
+    changed = tomlkit.dumps(document)
+    if parse_toml(changed, source) != wanted:
+        raise SettingsError(f"{source} is written in a way that cannot be changed", "write the values into it by hand")
     return changed
-
-
-def _with_table(lines: list[str], table: str, pairs: Mapping[str, Any]) -> list[str]:
-    """The lines with the keys in place of the former ones, or behind the last one of their table."""
-    header = re.compile(rf"\s*\[\s*{re.escape(table)}\s*\]\s*(#.*)?$")
-    if lines and not lines[-1].endswith("\n"):
-        lines = [*lines[:-1], lines[-1] + "\n"]
-    start = next((n for n, line in enumerate(lines) if header.match(line)), None)
-    if start is None:
-        lines = [*lines, *(["\n"] if lines else []), f"[{table}]\n"]
-        start = len(lines) - 1
-    end = next((n for n in range(start + 1, len(lines)) if lines[n].lstrip().startswith("[")), len(lines))
-    own = lines[start:end]
-    for key, value in pairs.items():
-        written = re.compile(rf"(\s*{re.escape(key)}\s*=\s*)(\"[^\"]*\"|'[^']*'|[^#\s]+)(.*)$", re.DOTALL)
-        place = next((n for n, line in enumerate(own) if written.match(line)), None)
-        if place is not None:
-            own[place] = written.sub(lambda found: f"{found[1]}{toml_value(key, value)}{found[3]}", own[place])  # noqa: B023
-            continue
-        last = max(n for n, line in enumerate(own) if line.strip() and not (n and line.lstrip().startswith("#")))
-        own.insert(last + 1, f"{key} = {toml_value(key, value)}\n")
-    return [*lines[:start], *own, *lines[end:]]
 
 
 def _key(key: str) -> str:

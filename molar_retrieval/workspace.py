@@ -27,12 +27,11 @@ from typing import Self
 from molar_retrieval import binding, inventory
 from molar_retrieval.binding import Binding
 from molar_retrieval.disk import require
-from molar_retrieval.durable import for_owner, sync_folder, sync_tree
-from molar_retrieval.durable import write_atomically as write_atomically
+from molar_retrieval.durable import for_owner, sync_folder, sync_tree, write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.locks import alone, kept_held, lock_now
 from molar_retrieval.manifest import MAKERS as MAKERS
-from molar_retrieval.manifest import MANIFEST, OTHERS, age, number_of
+from molar_retrieval.manifest import MANIFEST, OTHERS, number_of
 from molar_retrieval.manifest import Manifest as Manifest
 
 SWITCHING = "rotation/switching.json"
@@ -123,7 +122,7 @@ class ArtefactStore:
     def versions(self) -> list[Path]:
         """All complete versions, oldest first."""
         folders = [f for f in self.root.glob("*/") if (f / MANIFEST).exists() and f.suffix not in _UNFINISHED]
-        return sorted(folders, key=age)
+        return sorted(folders, key=number_of)
 
     def partial(self, name: str) -> Path:
         """The folder for unfinished work on version ``name``; what an earlier run left is still in it."""
@@ -152,7 +151,7 @@ class ArtefactStore:
         files that only unfinished work needs, goes with it. Where it is not to go ``live``, the pointer stays. The
         caller holds the lock.
         """
-        replace(manifest, number=1 + max(map(number_of, self.versions()), default=0)).write(partial)
+        replace(manifest, number=1 + max([0, *map(number_of, self.versions())])).write(partial)
         inventory.take(partial, without=scaffold)
         self._keep(partial)
         sync_tree(partial)
@@ -254,7 +253,7 @@ class Workspace:
     def is_as_written(self) -> bool:
         """Whether ``workspace.json`` holds what was written into it, byte by byte."""
         try:
-            return Binding.read(self.root).is_text((self.root / binding.NAME).read_text("utf-8"))
+            return Binding.read(self.root).text == (self.root / binding.NAME).read_text("utf-8").rstrip("\n")
         except (OSError, ValueError, StaleArtefactError):
             return False
 

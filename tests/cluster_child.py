@@ -17,10 +17,9 @@ from typing import Any
 import ray_cluster
 from shard_jobs import Killing, SquaresJob, shards
 
-from molar_retrieval.cluster.address import ClusterAddress
-from molar_retrieval.cluster.runner import OnCluster, nodes_of
 from molar_retrieval.errors import MolarError
 from molar_retrieval.progress import Notes
+from molar_retrieval.ray_jobs import ClusterAddress, RayRunner, cluster_nodes
 
 _SET_FLAGS, _UP, _RUNNING = 0x8914, 0x1, 0x40
 
@@ -34,18 +33,18 @@ def down(workspace: str, name: str) -> None:
 
 
 def nodes(workspace: str) -> list[dict[str, Any]]:
-    return nodes_of(_address(workspace), 60)
+    return cluster_nodes(_address(workspace), 60)
 
 
 def knock(workspace: str, token: str | None) -> dict[str, Any]:
     """What the cluster says to somebody with another token, or with none."""
     address = _address(workspace)
-    told: dict[str, Any] = {"doorkeeper": address.doorkeeper()}
+    told: dict[str, Any] = {"access": address.access()}
     if token is not None:
         wrong = Path(workspace, "wrong")
         wrong.write_text(token)
         try:
-            told["nodes"] = nodes_of(ClusterAddress(address.url, wrong), 60)
+            told["nodes"] = cluster_nodes(ClusterAddress(address.url, wrong), 60)
         except MolarError as error:
             told["error"] = error.message
     return told
@@ -54,7 +53,7 @@ def knock(workspace: str, token: str | None) -> dict[str, Any]:
 def squared(workspace: str, folder: str, count: int, workers: int | None, **job: Any) -> dict[str, Any]:
     progress = Notes()
     try:
-        report = OnCluster(_address(workspace), workers).run(SquaresJob(Path(folder), **job), shards(count), progress)
+        report = RayRunner(_address(workspace), workers).run(SquaresJob(Path(folder), **job), shards(count), progress)
     except MolarError as error:
         return {"error": error.message, "kind": type(error).__name__, "notes": progress.notes}
     return {"made": report.made, "notes": progress.notes, "told": report.notes}
@@ -67,7 +66,7 @@ def recommended(workspace: str, shop: str, folder: str, size: int) -> dict[str, 
     recommending._SHARD = size
     told = {}
     for workers in (0, 1, 2, 4):
-        runner = OnCluster(_address(workspace), workers) if workers else None
+        runner = RayRunner(_address(workspace), workers) if workers else None
         report = recommending.recommend(Path(shop), Path(folder, f"{workers}.parquet"), 5, runner=runner)
         told[workers] = {"shards": report.shards, "made": report.made, "users": report.users}
     return told
@@ -85,7 +84,7 @@ def embedded(workspace: str, shop: str, folder: str) -> dict[str, Any]:
     planner = FakePlanner(died=Path(folder, "died"))
     progress = Notes()
     report = embed(
-        Workspace(Path(shop)), EmbedSettings(batch_size=4), planner=planner, runner=OnCluster(_address(workspace)),
+        Workspace(Path(shop)), EmbedSettings(batch_size=4), planner=planner, runner=RayRunner(_address(workspace)),
         progress=progress,
     )  # fmt: skip
     return {"encoded": report.encoded, "notes": progress.notes}
@@ -111,7 +110,7 @@ def counted(workspace: str, folder: str) -> dict[str, Any]:
     for workers in (0, 2):
         progress, place = Notes(), Path(folder, str(workers))
         place.mkdir()
-        runner = Killing(OnCluster(_address(workspace), workers), place) if workers else InThisProcess()
+        runner = Killing(RayRunner(_address(workspace), workers), place) if workers else InThisProcess()
         weights = Counting(place, runner, progress).columns(work, tensors, blocks.blocks, 40)
         told[workers] = {"blocks": len(blocks.blocks), "weights": weights.nnz, "notes": progress.notes}
     return told
@@ -138,7 +137,7 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
     for workers in (0, 2):
         progress, own = Notes(), Path(folder, str(workers))
         own.mkdir()
-        runner = Killing(OnCluster(_address(workspace), workers), own) if workers else InThisProcess()
+        runner = Killing(RayRunner(_address(workspace), workers), own) if workers else InThisProcess()
         lists = RankingJob(own, LastFiles(), 40, 10, "hide", memory, "ranking").make(cases, task, runner, progress)
         told[workers] = {"cases": len(lists.items), "notes": progress.notes}
     return told
@@ -148,9 +147,9 @@ def trained(workspace: str, shop: str, folder: str, ranks: int, times: int, **mo
     """An alignment whose towers so many ranks of the cluster train, of whom the second is killed so many times."""
     import training_groups
 
-    from molar_retrieval.cluster.ranks import RanksOnCluster
+    from molar_retrieval.training.ray_training import RayTrainingGroup
 
-    group = training_groups.Killing(RanksOnCluster(_address(workspace), ranks), Path(folder), times)
+    group = training_groups.Killing(RayTrainingGroup(_address(workspace), ranks), Path(folder), times)
     try:
         return training_groups.aligned(Path(shop), group, **more)
     except MolarError as error:

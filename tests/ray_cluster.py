@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from molar_retrieval.cluster.address import PORT, ClusterAddress, Doorkeeper, with_token
+from molar_retrieval.ray_jobs import PORT, ClusterAccess, ClusterAddress, with_token
 
 GCS_PORT = 6379
 _MARK = "RAY_OF_MOLAR"
@@ -109,7 +109,7 @@ def _start(member: Member, token: Path, options: list[str]) -> None:
 
 def _stands(member: Member) -> bool:
     """Whether the head answers, and asks for the token."""
-    return ClusterAddress(member.url).doorkeeper(timeout=1.0) is Doorkeeper.REFUSES
+    return ClusterAddress(member.url).access(timeout=1.0) is ClusterAccess.REFUSED
 
 
 def _end(member: Member) -> None:

@@ -219,7 +219,7 @@ class Asking(ShopBase):
         rules_file: str | Path | None = None,
         index: str | None = None,
         index_fallback: IndexFallback | None = None,
-        on: str = "auto",
+        cluster: str = "auto",
     ) -> "RecommendReport":
         """Write the lists of all users, or of some, to a file; a run that was killed goes on where it was.
 
@@ -243,8 +243,8 @@ class Asking(ShopBase):
             rules_file: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
             index: See :meth:`server`.
             index_fallback: See :meth:`server`.
-            on: Who does the work: ``local``: this machine; ``cluster``: the machines of the settings or the workspace;
-                ``ray://HOST:PORT``: those; ``auto``: these where they are several and there is enough to do.
+            cluster: Who does the work: ``local``: this machine; ``cluster``: the cluster of the settings;
+                ``ray://HOST:PORT``: that one; ``auto``: these where they are several and there is enough to do.
         """
         from molar.clustering import processes as processes_here
         from molar.clustering import runner_of
@@ -252,7 +252,7 @@ class Asking(ShopBase):
         from molar_retrieval import bounds
         from molar_retrieval.native import keep_freed_memory
 
-        if on not in (AUTO, LOCAL):
+        if cluster not in (AUTO, LOCAL):
             refuse({"processes": processes}, "a cluster does the work", "[cluster] workers in molar.toml limits that")
         keep_freed_memory()
         if processes is not None:
@@ -263,6 +263,6 @@ class Asking(ShopBase):
                 rules=rules, seen=seen, horizon=horizon, diversity=diversity, calibrate=calibrate,
                 calibration=calibration, rerank=rerank, explore=explore,
                 rules_file=None if rules_file is None else Path(rules_file),
-                runner=runner_of(self, on, processes_here(processes, here=True), _MANY_LISTS),
+                runner=runner_of(self, cluster, processes_here(processes, here=True), _MANY_LISTS),
                 server=self.server(index, index_fallback), progress=progress,
             )  # fmt: skip

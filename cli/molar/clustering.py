@@ -9,7 +9,7 @@ from molar.choosing import may_be_set
 from molar_retrieval.errors import MissingArtefactError
 
 if TYPE_CHECKING:
-    from molar_retrieval.cluster.address import ClusterAddress
+    from molar_retrieval.ray_jobs import ClusterAddress
     from molar_retrieval.runner import Runner
     from molar_retrieval.training.group import Group
 
@@ -77,41 +77,40 @@ class Cluster:
 
     shop: ShopBase
 
-    def status(self, on: str = AUTO) -> ClusterStatus:
+    def status(self, cluster: str = AUTO) -> ClusterStatus:
         """How a cluster stands.
 
         Args:
-            on: ``ray://HOST:PORT``; ``auto``: that of the settings.
+            cluster: ``ray://HOST:PORT``; ``auto``: that of the settings.
 
         Raises:
             MissingArtefactError: If nothing was made yet.
             BackendError: If it refuses the token, or the extra ``cluster`` is not installed.
         """
-        from molar_retrieval.cluster.address import Doorkeeper, require_ray
-        from molar_retrieval.cluster.runner import nodes_of
+        from molar_retrieval.ray_jobs import ClusterAccess, cluster_nodes, require_ray
 
         require_ray()
         self.shop.opened()
-        address = address_of(self.shop, on)
+        address = address_of(self.shop, cluster)
         if address is None:
             return ClusterStatus(None)
-        found = address.doorkeeper()
-        status = ClusterStatus(address.url, found is not Doorkeeper.SILENT, found is Doorkeeper.REFUSES)
+        found = address.access()
+        status = ClusterStatus(address.url, found is not ClusterAccess.UNREACHABLE, found is ClusterAccess.REFUSED)
         if not status.answers:
             return status
-        return replace(status, nodes=tuple(ClusterNode(**node) for node in nodes_of(address, _ANSWERS)))
+        return replace(status, nodes=tuple(ClusterNode(**node) for node in cluster_nodes(address, _ANSWERS)))
 
 
-def address_of(shop: ShopBase, on: str = AUTO) -> "ClusterAddress | None":
+def address_of(shop: ShopBase, cluster: str = AUTO) -> "ClusterAddress | None":
     """The cluster that is named, or else that of the settings; None: there is none. Its token is for it alone."""
-    from molar_retrieval.cluster.address import ClusterAddress
     from molar_retrieval.cluster_settings import ClusterSettings
+    from molar_retrieval.ray_jobs import ClusterAddress
     from molar_retrieval.settings import validated
 
     settings = shop.settings.cluster
     url = settings.address
-    if on not in (AUTO, LOCAL, CLUSTER):
-        url = validated(ClusterSettings, {"address": on}, "--on").address
+    if cluster not in (AUTO, LOCAL, CLUSTER):
+        url = validated(ClusterSettings, {"address": cluster}, "--cluster").address
     if url is None:
         return None
     return ClusterAddress(url, settings.token_file if settings.address in (None, url) else None)
@@ -125,13 +124,13 @@ def processes(count: int | None, *, here: bool = False) -> "Runner":
     return InProcesses(min(bounds.PROCESSES, count or os.cpu_count() or 1), here=here)
 
 
-def runner_of(shop: ShopBase, on: str, here: "Runner", least: int) -> "Runner":
+def runner_of(shop: ShopBase, cluster: str, here: "Runner", least: int) -> "Runner":
     """Who does the work of a call.
 
     Args:
         shop: Whose settings name a cluster.
-        on: ``local``: this machine; ``cluster`` or ``ray://HOST:PORT``: that one; ``auto``: by how much there is to do,
-            where the settings name a cluster.
+        cluster: ``local``: this machine; ``cluster`` or ``ray://HOST:PORT``: that one; ``auto``: by how much there is
+            to do, where the settings name a cluster.
         here: What does it on this machine.
         least: Units of work from which a cluster pays.
 
@@ -140,34 +139,34 @@ def runner_of(shop: ShopBase, on: str, here: "Runner", least: int) -> "Runner":
         BackendError: If the extra ``cluster`` is not installed.
         SettingsError: If the address is none.
     """
-    address = _used(shop, on)
+    address = _used(shop, cluster)
     if address is None:
         return here
-    from molar_retrieval.cluster.runner import BySize, OnCluster
+    from molar_retrieval.ray_jobs import RayRunner, RunnerBySize
 
-    cluster = OnCluster(address, shop.settings.cluster.workers)
-    return BySize(here, cluster, least) if on == AUTO else cluster
+    remote = RayRunner(address, shop.settings.cluster.workers)
+    return RunnerBySize(here, remote, least) if cluster == AUTO else remote
 
 
-def ranks_of(shop: ShopBase, on: str) -> "Group | None":
+def ranks_of(shop: ShopBase, cluster: str) -> "Group | None":
     """Who trains the towers of a call, where that may be a cluster; None, and errors, as :func:`runner_of` has them."""
-    address = _used(shop, on)
+    address = _used(shop, cluster)
     if address is None:
         return None
-    from molar_retrieval.cluster.address import require_ray
-    from molar_retrieval.cluster.ranks import RanksOnCluster
+    from molar_retrieval.ray_jobs import require_ray
+    from molar_retrieval.training.ray_training import RayTrainingGroup
 
     require_ray()
-    return RanksOnCluster(address, shop.settings.cluster.ranks, MANY_TRAINED if on == AUTO else 0)
+    return RayTrainingGroup(address, shop.settings.cluster.ranks, MANY_TRAINED if cluster == AUTO else 0)
 
 
-def _used(shop: ShopBase, on: str) -> "ClusterAddress | None":
+def _used(shop: ShopBase, cluster: str) -> "ClusterAddress | None":
     """The cluster of a call; None: this machine does all of it."""
-    if on == LOCAL or (on == AUTO and not may_be_set(shop.workspace, shop.settings_file)):
+    if cluster == LOCAL or (cluster == AUTO and not may_be_set(shop.workspace, shop.settings_file)):
         return None
-    address = address_of(shop, on)
-    if address is None and on != AUTO:
+    address = address_of(shop, cluster)
+    if address is None and cluster != AUTO:
         raise MissingArtefactError(
-            "no cluster is named", "name one: --on ray://HOST:10001, or MOLAR_CLUSTER_ADDRESS in the environment"
+            "no cluster is named", "name one: --cluster ray://HOST:10001, or MOLAR_CLUSTER_ADDRESS in the environment"
         )
     return address

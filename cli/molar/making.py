@@ -90,7 +90,7 @@ class Making(Foretelling):
         where: str | None = None,
         vectors: str | Path | None = None,
         trust_remote_code: bool = False,
-        on: str = "auto",
+        cluster: str = "auto",
     ) -> "EmbedReport":
         """Turn each item's photo and words into a vector; only new and changed items are encoded.
 
@@ -104,7 +104,7 @@ class Making(Foretelling):
             where: Only items that fulfil this condition.
             vectors: Vectors made elsewhere: Parquet with ``item_id`` and ``vector``.
             trust_remote_code: Let the model run code that it brings.
-            on: Who encodes; see :meth:`recommend`.
+            cluster: Who encodes; see :meth:`recommend`.
         """
         from molar.clustering import runner_of
         from molar_retrieval.catalog import prepare_catalogue
@@ -114,7 +114,7 @@ class Making(Foretelling):
         flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
         flags |= {"offline": offline}
         if vectors is not None:
-            flags |= {"on": None if on in (AUTO, LOCAL) else on}
+            flags |= {"cluster": None if cluster in (AUTO, LOCAL) else cluster}
             refuse(flags, "vectors made elsewhere are taken as they are", "leave out the vectors, or these")
         chosen = self._encoding(trust=trust_remote_code, embed=flags).embed
         with (
@@ -125,7 +125,7 @@ class Making(Foretelling):
             if told := self._encoder_named(chosen, model):
                 progress.note(told)
             facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
-            runner = runner_of(self, on, InThisProcess(), _MANY_ITEMS)
+            runner = runner_of(self, cluster, InThisProcess(), _MANY_ITEMS)
             brought = None if vectors is None else Path(vectors)
             done = embed(place, chosen, progress=progress, vectors=brought, runner=runner)
             work.outcome = f"{done.encoded:,} items encoded, {done.reused:,} as they were"
@@ -217,7 +217,7 @@ class Making(Foretelling):
         stage: bool = False,
         index: str | None = None,
         trust_remote_code: bool = False,
-        on: str = "auto",
+        cluster: str = "auto",
         on_epoch: "Callable[[EpochScore], None] | None" = None,
     ) -> "Aligned | None":
         """Train the post-alignment network and publish a generation, so that questions are answered next.
@@ -242,8 +242,9 @@ class Making(Foretelling):
                 :meth:`rollback` makes it live by its name. Nothing goes to a server. False: as the settings say.
             index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
             trust_remote_code: Let the encoder of ``where`` run code that it brings.
-            on: Who counts where there are so many items that it is done in blocks, who makes vectors of users where
-                towers read them, and who trains these, if ``[cluster] ranks`` has it done there; see :meth:`recommend`.
+            cluster: Who counts where there are so many items that it is done in blocks, who makes vectors of users
+                where towers read them, and who trains these, if ``[cluster] ranks`` has it done there; see
+                :meth:`recommend`.
             on_epoch: Told of each epoch's validation score; None: shown with the progress.
 
         Returns:
@@ -261,7 +262,7 @@ class Making(Foretelling):
         place = self.ready()
         with self.progress() as progress, at_work(place, "align", chosen, progress):
             here = processes(chosen.align.threads)
-            counting, reading = (runner_of(self, on, here, least) for least in (MANY_COUNTED, MANY_READ))
+            counting, reading = (runner_of(self, cluster, here, least) for least in (MANY_COUNTED, MANY_READ))
             return align(
                 place,
                 chosen,
@@ -271,7 +272,7 @@ class Making(Foretelling):
                 others=files,
                 counting=counting,
                 reading=reading,
-                group=ranks_of(self, on),
+                group=ranks_of(self, cluster),
                 on_epoch=on_epoch,
             )
 
@@ -290,7 +291,7 @@ class Making(Foretelling):
         memory: int = 256,
         index: str | None = None,
         trust_remote_code: bool = False,
-        on: str = "auto",
+        cluster: str = "auto",
         command: str | None = None,
         tell: "Callable[[str], None] | None" = None,
     ) -> "Evaluation":
@@ -311,7 +312,7 @@ class Making(Foretelling):
             memory: MiB for scores in ranking, of each process that ranks.
             index: What measures the cost of an index: address of a Qdrant server, ``local``, or as the settings say.
             trust_remote_code: Let the encoder run code that it brings.
-            on: Who ranks the cases of a large test by models that lie in files; see :meth:`recommend`.
+            cluster: Who ranks the cases of a large test by models that lie in files; see :meth:`recommend`.
             command: What the report names as its origin; None: this call.
             tell: Told of each finished model; None: shown with the progress.
 
@@ -345,7 +346,7 @@ class Making(Foretelling):
                 tell=tell or progress.note,
             )
             least = max(1, MANY_SCORES // max(1, evaluator.log.n_items))
-            evaluator.runner = runner_of(self, on, processes(settings.align.threads), least)
+            evaluator.runner = runner_of(self, cluster, processes(settings.align.threads), least)
             watch = Timer()
             result = evaluator.run()
             write_report(result.folder, result.report, result.examples, place.catalogue)

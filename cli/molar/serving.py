@@ -186,7 +186,7 @@ class Serving(ShopBase):
         return GenerationDiff(before, after, generations_compared(*about), judged(*about))
 
     def push(
-        self, generation: str | None = None, *, to: str | None = None, replace: bool = False, on: str = "auto"
+        self, generation: str | None = None, *, to: str | None = None, replace: bool = False, cluster: str = "auto"
     ) -> "PushReport":
         """Publish a generation on a Qdrant server: a new collection, proved before it goes live.
 
@@ -196,7 +196,7 @@ class Serving(ShopBase):
             generation: Its name; None: the live one.
             to: Address of the server, or of several nodes, separated by commas; None: as the settings say.
             replace: Take the place of what is live even if it has none of these items.
-            on: Who sends the points; see :meth:`recommend`.
+            cluster: Who sends the points; see :meth:`recommend`.
 
         Raises:
             SettingsError: If no server is named.
@@ -209,7 +209,7 @@ class Serving(ShopBase):
         settings = self._settings(index=to).index
         _server_of(settings, "name one: `molar index push --to http://host:6333`")
         with self.progress() as progress:
-            runner = runner_of(self, on, InThisProcess(), MANY_SENT)
+            runner = runner_of(self, cluster, InThisProcess(), MANY_SENT)
             return push(
                 self.opened(), settings, generation=generation, replace=replace, runner=runner, progress=progress
             )

@@ -67,12 +67,16 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
             DataError: If something is there already, there is no catalogue, or another process writes.
             MissingArtefactError: If nothing was made yet.
         """
+        from molar_retrieval.catalog.resolve import items_source
         from molar_retrieval.moving import move_catalogue, move_workspace
 
         if workspace is None and catalogue is None:
             raise SettingsError("nothing is to be moved", "name a new folder of the workspace, or its catalogue's")
         place = self.opened()
-        folder = self.catalogue if catalogue is None else move_catalogue(place, Path(catalogue))
+        folder = self.catalogue
+        if catalogue is not None:
+            items_source(Path(catalogue))
+            folder = move_catalogue(place, Path(catalogue))
         if workspace is not None:
             place = move_workspace(place, Path(workspace))
         return replace(self, catalogue=folder, workspace=place.root)

@@ -310,7 +310,7 @@ class Updating(ShopBase):
         stage: bool = False,
         index: str | None = None,
         trust_remote_code: bool = False,
-        on: str = "auto",
+        cluster: str = "auto",
     ) -> UpdateReport:
         """Bring the live generation to the present catalogue and log by the least that is right; nothing is trained.
 
@@ -324,8 +324,8 @@ class Updating(ShopBase):
                 :meth:`rollback` makes it live by its name. Nothing goes to a server. False: as the settings say.
             index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
             trust_remote_code: Let the encoder run code that it brings.
-            on: Who counts where there are so many items that it is done in blocks, and who makes vectors of users where
-                towers read them all anew; see :meth:`recommend`.
+            cluster: Who counts where there are so many items that it is done in blocks, and who makes vectors of users
+                where towers read them all anew; see :meth:`recommend`.
 
         Raises:
             MissingArtefactError: If nothing was aligned yet.
@@ -339,7 +339,7 @@ class Updating(ShopBase):
         named = self._encoder_named(chosen.embed, None)
         with self.bound(dry=dry_run) as place, self.progress() as progress:
             here = processes(chosen.align.threads)
-            counting, reading = (runner_of(self, on, here, least) for least in (MANY_COUNTED, MANY_READ))
+            counting, reading = (runner_of(self, cluster, here, least) for least in (MANY_COUNTED, MANY_READ))
             done = update(place, chosen, progress, named=named, dry_run=dry_run, counting=counting, reading=reading)
             if not dry_run or done.up_to_date:
                 return done

@@ -86,10 +86,10 @@ IndexFallbackOption = Annotated[
 TrustOption = Annotated[
     bool, option("Let a model run code of its own: that of its folder or hub page.", "--trust-remote-code")
 ]
-OnOption = Annotated[
+ClusterOption = Annotated[
     str,
     typer.Option(
-        "--on", metavar="WHERE",
+        "--cluster", metavar="WHERE",
         help="Who does the work: local: this machine; cluster: that of the settings; ray://HOST:10001;"
         " auto: by how much there is to do.",
     ),

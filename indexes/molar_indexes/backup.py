@@ -81,7 +81,6 @@ LEFT_OUT = (
     "map",
     "rotation",
     "workspace.json",
-    "binding.lock",
 )
 """What is made again, names other machines, or is written anew where a backup is restored."""
 _TRANSIENT = re.compile(r"\..*|.*\.(lock|running|partial|trash)|lock|answers\.sqlite.*|experiments\.sqlite.*")

@@ -129,7 +129,7 @@ def _inputs(generation: Generation, workspace: Workspace, deep: bool) -> Iterato
             )
         elif kind == "interactions" and generation.manifest.facts.get("people") != manifest.facts.get("people"):
             yield "its people are called what they were before: run `molar update`"
-        elif deep and inventory.kept(folder, manifest):
+        elif deep:
             yield from (
                 f"of the {kind} that it was made from, {what}" for what in inventory.check(folder, digests=True)
             )

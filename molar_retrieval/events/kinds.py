@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from molar_retrieval.presets import EVENT_WEIGHTS
+
 NEVER = ("impression", "search")
 """Kinds that make no history: what was shown is no choice, and a search is of no item."""
 TAKES_OUT = {"return": "purchase", "remove_from_cart": "add_to_cart"}
 """Kinds that take another one out of the history."""
-DEFAULT: Mapping[str, float] = {"purchase": 1.0, "rating": 1.0, "add_to_cart": 0.3, "click": 0.1, "view": 0.1}
+DEFAULT = EVENT_WEIGHTS
 """Weights where neither the settings nor validation says others."""
 _LATER = "later_kinds"
 

@@ -1,6 +1,5 @@
 """From somebody's tables to what `catalog.toml` says of them, and what is not understood of them."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from molar_retrieval.inference.columns import (
 from molar_retrieval.inference.dialect import MOSTLY, SampledColumn, SampledTable, sampled
 from molar_retrieval.languages import common_language
 from molar_retrieval.settings import validated
+from molar_retrieval.toml import toml_value
 
 ZONES = {
     "cs": "Europe/Prague", "da": "Europe/Copenhagen", "de": "Europe/Berlin", "el": "Europe/Athens",
@@ -634,7 +634,7 @@ def config_text(proposal: InferredSchema) -> str:
     """The file, in TOML."""
     lines = [_HEAD]
     for section, values in proposal.sections.items():
-        lines += [f"[{section}]", *(f"{key} = {_value(value)}" for key, value in values.items()), ""]
+        lines += [f"[{section}]", *(f"{key} = {toml_value(key, value)}" for key, value in values.items()), ""]
     return "\n".join(lines)
 
 
@@ -654,7 +654,3 @@ def write_config(proposal: InferredSchema, *, overwrite: bool) -> Path:
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error}", "make the folder writable") from error
     return path
-
-
-def _value(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,8 +1,9 @@
 """Propensities of what was shown, in the event log: pages are not told any, and could not send them with impressions.
 
 A page that knew them would know whom the shop knows. So an impression that comes without them gets those that its list
-had, as long as the answer is kept (``[serve] answers``); what is sent with some stays as it is. Of lists for somebody
-alone: what was searched for, or is like another item, is no choice that an evaluation could make otherwise.
+had, as long as the answer is kept (``[serve] response_ttl_minutes``); what is sent with some stays as it is. Of lists
+for somebody alone: what was searched for, or is like another item, is no choice that an evaluation could make
+otherwise.
 """
 
 import time

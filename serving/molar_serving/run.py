@@ -74,7 +74,7 @@ def serve(
             listening(address)
             answer(shop, settings, sock, (signal.SIGTERM, signal.SIGINT))
             return
-        arguments, ending = (shop.workspace, shop.settings_file, settings), wanted.drain + CLOSING + 1
+        arguments, ending = (shop.workspace, shop.settings_file, settings), wanted.shutdown_timeout + CLOSING + 1
         with shared_folder() as folder:
             died = partial(forget_process, folder)
             supervisor = Supervisor(wanted.workers, _work, arguments, sock, ending, died)

@@ -73,8 +73,8 @@ def answer(
         log_level="error",  # what clients send is no fault of the server
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=math.ceil(serve.drain),
+        timeout_graceful_shutdown=math.ceil(serve.shutdown_timeout),
         ssl_certfile=serve.certificate,
         ssl_keyfile=serve.private_key,
     )
-    DrainingServer(config, signals, serve.drain).run(sockets=[listening])
+    DrainingServer(config, signals, serve.shutdown_timeout).run(sockets=[listening])

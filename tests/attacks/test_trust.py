@@ -147,7 +147,12 @@ def test_records_of_machines_choose_no_cluster_and_no_folder(shop: Any, head: He
     for name in (os.uname().nodename, "second"):
         record = first | {"name": name, "head": name != "second"}
         (folder / f"{name}.json").write_text(json.dumps(record), "utf-8")
-    for command in (["cluster", "status"], ["doctor"], ["embed", "--on", "cluster", shop.shop], ["cluster", "down"]):
+    for command in (
+        ["cluster", "status"],
+        ["doctor"],
+        ["embed", "--cluster", "cluster", shop.shop],
+        ["cluster", "down"],
+    ):
         run(*command, "-w", shop.workspace)
     assert head.metadata == []
     assert not head.canary.exists()
@@ -165,15 +170,15 @@ def test_settings_choose_no_file_that_is_sent(shop: Any, head: Head, tmp_path: P
 
 
 def test_the_token_of_one_cluster_is_not_for_another(shop: Any, head: Head, tmp_path: Path, monkeypatch: Any) -> None:
-    """The token of the cluster of the settings is not sent to another one, which `--on` names."""
+    """The token of the cluster of the settings is not sent to another one, which `--cluster` names."""
     (tmp_path / "secret").write_text(SECRET)
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:1")
     monkeypatch.setenv("MOLAR_CLUSTER_TOKEN_FILE", str(tmp_path / "secret"))
-    monkeypatch.setattr("molar_retrieval.cluster.runner.Workers", lambda *_: pytest.fail("it was asked for more"))
+    monkeypatch.setattr("molar_retrieval.ray_jobs.IsolatedContext", lambda *_: pytest.fail("it was asked for more"))
     head.metadata.append({})  # it turns nobody away
     with pytest.raises(BaseException, match="asked for more"):
         CliRunner().invoke(
-            app, ["cluster", "status", "-w", str(shop.workspace), "--on", head.url], catch_exceptions=False
+            app, ["cluster", "status", "-w", str(shop.workspace), "--cluster", head.url], catch_exceptions=False
         )
     assert len(head.metadata) > 1
     assert not any(SECRET in repr(one) for one in head.metadata)

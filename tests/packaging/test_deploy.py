@@ -32,7 +32,7 @@ WITHOUT_KEY = {one.path for one in ENDPOINTS if one.scope is None}
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
 PVC, POD, SERVICE = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text("utf-8"))
 DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text("utf-8")).splitlines()
-GRACE = SETTINGS.drain + 10  # seconds: files are closed as well
+GRACE = SETTINGS.shutdown_timeout + 10  # seconds: files are closed as well
 
 
 def instructions(name):

@@ -1,6 +1,5 @@
 """A workspace and its catalogue: bound for good by success, found again after moves, and never another shop's."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import molar
-from molar_retrieval.binding import Binding, claim, claimed, file_beside, nearest_workspace, workspace_for
+from molar_retrieval.binding import claim, claimed, file_beside, nearest_workspace, workspace_for
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.scratch import scratch_workspace
@@ -29,56 +28,36 @@ def made(root: Path, folder: Path) -> Workspace:
     return workspace
 
 
-def fail(is_right: bool, why: str) -> None:
-    assert is_right
-    raise ValueError(why)
+def leave(root: Path, folder: Path, error: type[BaseException], name: str | None = None) -> None:
+    """A command that ends by an error, and has made a folder of the workspace before."""
+    with claimed(root, folder):
+        assert Workspace.open(root).catalogue == folder
+        if name is not None:
+            (root / name).mkdir()
+            (root / name / "current").write_text("x")
+        raise error
 
 
-def test_a_first_command_that_fails_leaves_nothing_bound(tmp_path: Path) -> None:
+def test_a_first_command_that_leaves_nothing_binds_nothing_and_one_that_made_something_does(tmp_path: Path) -> None:
     wrong, right = catalogue(tmp_path / "wrong"), catalogue(tmp_path / "right")
     root = tmp_path / ".molar"
-    with pytest.raises(ValueError, match="no model"), claimed(root, wrong):
-        fail(Workspace.open(root).catalogue == wrong, "no model")
+    with pytest.raises(LookupError):
+        leave(root, wrong, LookupError)
     assert not root.exists()
-    made(root, right)
+    with claimed(root, wrong):
+        pass
+    assert not root.exists()
+    with pytest.raises(KeyboardInterrupt):
+        leave(root, right, KeyboardInterrupt, "content")
     assert Workspace.open(root).catalogue == right
-    assert not Binding.read(root).provisional
     with pytest.raises(DataError, match="serves the catalogue"), claimed(root, wrong):
         pass
-    with pytest.raises(ValueError, match="later"), claimed(root, right):
-        fail(True, "later")
-    assert Workspace.open(root).catalogue == right
-
-
-def test_a_command_that_is_interrupted_goes_on_and_may_be_replaced_when_nobody_is_at_work(tmp_path: Path) -> None:
-    one, two = catalogue(tmp_path / "one"), catalogue(tmp_path / "two")
-    root = tmp_path / ".molar"
-    with pytest.raises(KeyboardInterrupt), claimed(root, one):
-        raise KeyboardInterrupt
-    assert Binding.read(root).provisional
-    assert nearest_workspace(tmp_path) == root
-    with claimed(root, one):
-        with pytest.raises(DataError, match="serves the catalogue"), claimed(root, two):
-            pass
-        (root / "content").mkdir()
-        (root / "content" / "current").write_text("x")
-    assert Workspace(root).catalogue == one
-    assert not Binding.read(root).provisional
-
-
-def test_a_command_that_leaves_nothing_binds_nothing(tmp_path: Path) -> None:
-    one, two = catalogue(tmp_path / "one"), catalogue(tmp_path / "two")
-    with claimed(tmp_path / ".molar", one):
-        pass
-    assert not (tmp_path / ".molar" / "workspace.json").exists()
-    made(tmp_path / ".molar", two)
 
 
 def test_events_are_of_the_catalogue_for_which_they_were_taken(tmp_path: Path) -> None:
     one, two = catalogue(tmp_path / "one"), catalogue(tmp_path / "two")
-    (tmp_path / ".molar" / "events").mkdir(parents=True)
-    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / ".molar", one):
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        leave(tmp_path / ".molar", one, KeyboardInterrupt, "events")
     with pytest.raises(DataError, match="serves"), claimed(tmp_path / ".molar", two):
         pass
 
@@ -189,17 +168,6 @@ def test_a_workspace_moves_and_a_moved_one_is_whole(tmp_path: Path) -> None:
     assert moved.opened().is_as_written
     with Workspace(moved.workspace).lock("content"), pytest.raises(DataError, match="another process"):
         moved.move(tmp_path / "later")
-
-
-def test_a_workspace_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    folder = catalogue(tmp_path / "shop")
-    root = tmp_path / ".molar"
-    root.mkdir()
-    (root / "workspace.json").write_text(json.dumps({"format": 1, "catalogue": str(folder)}))
-    assert Workspace.open(root).catalogue == folder
-    assert Workspace.open(root).is_as_written
-    assert claim(root, folder) == ""
-    assert json.loads((root / "workspace.json").read_text())["beside"] == "../shop"
 
 
 def test_a_new_workspace_is_for_its_user_alone_and_one_that_is_there_stays_as_it_is(tmp_path):

@@ -19,11 +19,10 @@ from molar.choosing import settings_of
 from molar.clustering import MANY_TRAINED, address_of, ranks_of, runner_of
 from molar.doctor.cluster import cluster
 from molar.doctor.health import HealthState
-from molar_retrieval.cluster import runner
-from molar_retrieval.cluster.address import ClusterAddress, Doorkeeper
-from molar_retrieval.cluster.runner import BySize, OnCluster
+from molar_retrieval import ray_jobs
 from molar_retrieval.cluster_settings import ClusterSettings
 from molar_retrieval.errors import BackendError, MissingArtefactError, SettingsError
+from molar_retrieval.ray_jobs import ClusterAccess, ClusterAddress, RayRunner, RunnerBySize
 from molar_retrieval.runner import InThisProcess
 
 TOKEN = "0123"
@@ -66,8 +65,8 @@ def test_a_door_is_open_guarded_or_not_there(ports: dict[str, int], tmp_path: Pa
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     guarded, opened = (ClusterAddress(f"ray://127.0.0.1:{ports[name]}") for name in ("guarded", "open"))
-    assert (guarded.doorkeeper(), opened.doorkeeper()) == (Doorkeeper.REFUSES, Doorkeeper.LETS_IN)
-    assert ClusterAddress("ray://127.0.0.1:1").doorkeeper() is Doorkeeper.SILENT
+    assert (guarded.access(), opened.access()) == (ClusterAccess.REFUSED, ClusterAccess.OPEN)
+    assert ClusterAddress("ray://127.0.0.1:1").access() is ClusterAccess.UNREACHABLE
     ClusterAddress(guarded.url, tmp_path / "token").require()
     opened.require()
     with pytest.raises(BackendError, match="asks for a token"):
@@ -99,14 +98,14 @@ def test_which_cluster_is_meant(shop: molar.Shop, monkeypatch: Any, user_configu
 
 
 def test_a_cluster_is_used_where_it_is_asked_for_or_pays(shop: molar.Shop, monkeypatch: Any) -> None:
-    monkeypatch.setattr(runner, "require_ray", lambda: None)
+    monkeypatch.setattr(ray_jobs, "require_ray", lambda: None)
     here = InThisProcess()
     with pytest.raises(MissingArtefactError, match="no cluster is named"):
         runner_of(shop, "cluster", here, 10)
     assert runner_of(shop, "auto", here, 10) is here
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:10001")
     chosen = [runner_of(shop, on, here, 10) for on in ("auto", "cluster", "local")]
-    assert [type(one) for one in chosen] == [BySize, OnCluster, InThisProcess]
+    assert [type(one) for one in chosen] == [RunnerBySize, RayRunner, InThisProcess]
 
 
 def test_settings_are_read_only_where_there_may_be_some(shop: molar.Shop, monkeypatch: Any) -> None:
@@ -129,29 +128,29 @@ def test_settings_are_read_only_where_there_may_be_some(shop: molar.Shop, monkey
 def test_calls_that_name_a_cluster(trained: Any, tmp_path: Path) -> None:
     shop = molar.Shop(trained.shop, trained.workspace)
     with pytest.raises(MissingArtefactError, match="no cluster is named"):
-        shop.recommend(tmp_path / "lists.parquet", on="cluster")
+        shop.recommend(tmp_path / "lists.parquet", cluster="cluster")
     with pytest.raises(SettingsError, match="processes would change nothing"):
-        shop.recommend(tmp_path / "lists.parquet", processes=2, on="cluster")
-    with pytest.raises(SettingsError, match="on would change nothing"):
-        shop.embed(vectors=tmp_path / "vectors.parquet", on="cluster")
+        shop.recommend(tmp_path / "lists.parquet", processes=2, cluster="cluster")
+    with pytest.raises(SettingsError, match="cluster would change nothing"):
+        shop.embed(vectors=tmp_path / "vectors.parquet", cluster="cluster")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_by_size_it_says_where(tmp_path: Path) -> None:
     cluster = Mock(_made=Mock(side_effect=lambda *_: (nothing for nothing in ())))
     progress = Mock()
-    BySize(InThisProcess(), cluster, 11).run(SquaresJob(tmp_path), shards(5), progress)
+    RunnerBySize(InThisProcess(), cluster, 11).run(SquaresJob(tmp_path), shards(5), progress)
     assert contents(tmp_path) == squares(5)
     progress.note.assert_any_call(
         "squaring: 10 to do, a cluster pays from 11: this machine does it, without the cluster"
     )
-    BySize(InThisProcess(), cluster, 12).run(SquaresJob(tmp_path), shards(11), progress)
+    RunnerBySize(InThisProcess(), cluster, 12).run(SquaresJob(tmp_path), shards(11), progress)
     assert cluster._made.call_count == 1
     progress.note.assert_any_call("squaring: 12 to do, a cluster pays from 12: the cluster does it")
 
 
 def test_without_ray_the_error_names_the_extra(shop: molar.Shop, monkeypatch: Any) -> None:
-    monkeypatch.setattr("molar_retrieval.cluster.address.find_spec", lambda name: None)
+    monkeypatch.setattr("molar_retrieval.ray_jobs.find_spec", lambda name: None)
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:10001")
     for attempt in (lambda: runner_of(shop, "cluster", InThisProcess(), 1), lambda: ranks_of(shop, "cluster")):
         with pytest.raises(BackendError, match="Ray, which is not installed") as caught:
@@ -160,7 +159,8 @@ def test_without_ray_the_error_names_the_extra(shop: molar.Shop, monkeypatch: An
 
 
 def test_ray_is_imported_by_nobody_else() -> None:
-    code = "import sys, molar.clustering, molar_cli.app, molar_retrieval.cluster.ranks; print('ray' in sys.modules)"
+    modules = "molar.clustering, molar_cli.app, molar_retrieval.training.ray_training"
+    code = f"import sys, {modules}; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -196,22 +196,22 @@ def test_who_does_the_work_is_passed_on(
     copy_workspace(trained.workspace, tmp_path / ".molar")
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", f"ray://127.0.0.1:{ports['guarded']}")
     place, asked = molar.Shop(trained.shop, tmp_path / ".molar"), Mock(return_value=None)
-    monkeypatch.setattr(runner, "require_ray", lambda: None)
+    monkeypatch.setattr(ray_jobs, "require_ray", lambda: None)
     for module, call in (("aligning", "align"), ("updating", "update")):
         monkeypatch.setattr(f"molar.{module}.{call}", asked)
-        getattr(place, call)(on="cluster")
+        getattr(place, call)(cluster="cluster")
         named = asked.call_args.kwargs
-        assert all(isinstance(named[work], OnCluster) for work in ("counting", "reading"))
-        getattr(place, call)(on="auto")
-        assert all(isinstance(asked.call_args.kwargs[work], BySize) for work in ("counting", "reading"))
+        assert all(isinstance(named[work], RayRunner) for work in ("counting", "reading"))
+        getattr(place, call)(cluster="auto")
+        assert all(isinstance(asked.call_args.kwargs[work], RunnerBySize) for work in ("counting", "reading"))
         trains = asked.call_args.kwargs.get("group")
         assert call == "update" or (trains.ranks, trains.least) == (None, MANY_TRAINED)
     (tmp_path / "other.toml").write_text("[cluster]\nranks = 2\n")
-    molar.Shop(trained.shop, tmp_path / ".molar", tmp_path / "other.toml").align(on="cluster")
+    molar.Shop(trained.shop, tmp_path / ".molar", tmp_path / "other.toml").align(cluster="cluster")
     trains = asked.call_args.kwargs["group"]
     assert (trains.ranks, trains.least) == (2, 0)
-    place.align(on="local")
+    place.align(cluster="local")
     assert asked.call_args.kwargs["group"] is None
     monkeypatch.setattr("molar_indexes.server.push.push", asked)
-    place.push(to="http://127.0.0.1:1", on="cluster")
-    assert isinstance(asked.call_args.kwargs["runner"], OnCluster)
+    place.push(to="http://127.0.0.1:1", cluster="cluster")
+    assert isinstance(asked.call_args.kwargs["runner"], RayRunner)

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import pytest
 from shard_jobs import SquaresJob, contents, shards, squares
 
+from molar_retrieval import __version__, ray_jobs
 from molar_retrieval.errors import BackendError, DataError
+from molar_retrieval.training import ray_training
 from molar_retrieval.training.group import PackedJob
 
 RayActorError = pytest.importorskip("ray.exceptions", reason="ray is not installed: the extra `cluster`").RayActorError
-engine = pytest.importorskip("molar_retrieval.cluster.engine", reason="ray is not installed: the extra `cluster`")
 
 
 class MadeUpRay:
@@ -65,12 +66,12 @@ class MadeUpRay:
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     def run(ray: MadeUpRay, number: int = 5, folder: Path = tmp_path, **job: Any) -> list[Any]:
-        monkeypatch.setattr(engine, "ray", ray)
-        monkeypatch.setattr(engine, "monotonic", lambda: ray.now)
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        monkeypatch.setattr(ray_jobs, "monotonic", lambda: ray.now)
         monkeypatch.setattr("threadpoolctl.threadpool_limits", lambda threads: None)  # this process goes on
         monkeypatch.setattr("molar_retrieval.native.keep_freed_memory", lambda: True)
         wanted, _ours = Pipe()
-        return list(engine.Pool(SquaresJob(folder, **job), shards(number), None, wanted).made())
+        return list(ray_jobs.ShardActors(SquaresJob(folder, **job), shards(number), None, wanted))
 
     return run
 
@@ -112,15 +113,15 @@ def test_a_job_may_take_long_to_open(made: Callable[..., list[Any]], tmp_path: P
 def test_what_is_wrong_on_a_machine_is_said_by_its_name(
     made: Callable[..., list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine.socket, "gethostname", lambda: "second")
+    monkeypatch.setattr(ray_jobs.socket, "gethostname", lambda: "second")
     with pytest.raises(DataError, match="second has no folder"):
         made(MadeUpRay(), folder=tmp_path / "elsewhere")
-    monkeypatch.setattr(engine, "ShardWorker", Older)
+    monkeypatch.setattr(ray_jobs, "ShardWorker", Older)
     with pytest.raises(BackendError, match=r"second has molar .*, not 0\.0\.1"):
         made(MadeUpRay())
 
 
-class Older(engine.ShardWorker):  # type: ignore[misc,name-defined]
+class Older(ray_jobs.ShardWorker):
     """On a machine with a later molar than that of the program."""
 
     def open(self, packed: bytes, folder: str, version: str) -> Exception | None:
@@ -139,7 +140,7 @@ class MadeUpRank:
         return ("machine", "127.0.0.1", 1234), None
 
     def open(self, job: PackedJob, version: str, index: int, count: int, first: tuple[str, int]) -> tuple[None, None]:
-        assert (job.packed, version, first) == (b"job", engine.__version__, ("127.0.0.1", 1234))
+        assert (job.packed, version, first) == (b"job", __version__, ("127.0.0.1", 1234))
         MadeUpRank.starts += index == 0
         self.index, self.count, self.scores = index, count, list(MadeUpRank.kept)
         return None, None
@@ -159,16 +160,16 @@ class MadeUpRank:
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     def run(ray: MadeUpRay, fails: Callable[..., Any] = lambda *_: None, ranks: int = 2, **job: Any) -> Any:
-        monkeypatch.setattr(engine, "ray", ray)
-        monkeypatch.setattr(engine, "monotonic", lambda: ray.now)
-        monkeypatch.setattr(engine, "Rank", MadeUpRank)
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        monkeypatch.setattr(ray_training, "monotonic", lambda: ray.now)
+        monkeypatch.setattr(ray_training, "Rank", MadeUpRank)
         MadeUpRank.starts, MadeUpRank.kept, MadeUpRank.fails = 0, [], staticmethod(fails)
         wanted, ours = Pipe()
         ray.ours = ours
         packed = PackedJob(
             **{"task": "learning", "folder": tmp_path, "gpu": True, "threads": 1, "packed": b"job", **job}
         )
-        return engine.Team(packed, ranks, wanted).rounds()
+        return iter(ray_training.TrainingRanks(packed, ranks, wanted))
 
     return run
 
@@ -233,21 +234,21 @@ def test_ranks_end_where_nobody_wants_them(rounds: Callable[..., Any]) -> None:
     told = rounds(ray)
     next(told)
     ray.ours.close()
-    with pytest.raises(engine.UnwantedError):
+    with pytest.raises(ray_jobs.UnwantedError):
         next(told)
     assert ray.killed == 2
 
 
 def test_a_rank_says_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.socket, "gethostname", lambda: "second")
+    monkeypatch.setattr(ray_jobs.socket, "gethostname", lambda: "second")
     job = PackedJob("learning", tmp_path / "elsewhere", True, 1, b"")
-    _, error = engine.Rank().open(job, engine.__version__, 0, 1, ("127.0.0.1", 1))
+    _, error = ray_training.Rank().open(job, __version__, 0, 1, ("127.0.0.1", 1))
     assert "second has no folder" in error.message
-    _, error = engine.Rank().open(job, "0.0.1", 0, 1, ("127.0.0.1", 1))
+    _, error = ray_training.Rank().open(job, "0.0.1", 0, 1, ("127.0.0.1", 1))
     assert "not 0.0.1" in error.message
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of interfaces are asked of Linux")
 def test_the_interface_of_an_address_is_found() -> None:
-    assert engine._interface("127.0.0.1") == "lo"
-    assert engine._interface("192.0.2.1") is None
+    assert ray_training._interface("127.0.0.1") == "lo"
+    assert ray_training._interface("192.0.2.1") is None

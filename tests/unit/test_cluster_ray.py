@@ -111,7 +111,7 @@ def until(done: Callable[[], bool], seconds: float = 60) -> None:
 def test_machines_are_told_and_ask_for_a_token(space: Namespace, workspace: Path) -> None:
     found = space.run("nodes", workspace=str(workspace))
     assert [(node["alive"], node["cpus"], node["address"]) for node in found] == [(True, 2, "127.0.0.1")] * 2
-    assert space.run("knock", workspace=str(workspace), token=None) == {"doorkeeper": "refuses"}
+    assert space.run("knock", workspace=str(workspace), token=None) == {"access": "refused"}
     wrong = space.run("knock", workspace=str(workspace), token="0" * 64)
     assert "refuses this token" in wrong["error"]
 

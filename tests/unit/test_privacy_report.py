@@ -24,7 +24,8 @@ from molar_retrieval.reports.wording import LANGUAGES, PageWords
 from molar_serving.endpoint import Scope
 
 SETTINGS = (
-    '[costs]\nmachine_hour = 36\nwatts = 90\ncurrency = "EUR"\n[events]\nkeep_days = 90\n[serve]\nanswers = 2.5\n'
+    '[costs]\nmachine_hour = 36\nwatts = 90\ncurrency = "EUR"\n[events]\nkeep_days = 90\n'
+    "[serve]\nresponse_ttl_minutes = 2.5\n"
 )
 LINE = re.compile(r'<dd data-fact="([^"]+)"><b>(.*?)</b>(.*?)<small>(.*?)</small></dd>', re.S)
 NUMBER = re.compile(r"\d+")

@@ -13,15 +13,14 @@ from molar_retrieval.alignment.align import TrainingJob, _train_by
 from molar_retrieval.alignment.components import ScoreComponent
 from molar_retrieval.alignment.fusion import Gain
 from molar_retrieval.alignment.training import TrainingData, train
-from molar_retrieval.cluster import ranks
-from molar_retrieval.cluster.address import ClusterAddress
-from molar_retrieval.cluster.ranks import RanksOnCluster
 from molar_retrieval.config import SplitSettings
 from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.progress import Notes, Progress
-from molar_retrieval.training import checkpoint
+from molar_retrieval.ray_jobs import ClusterAddress
+from molar_retrieval.training import checkpoint, ray_training
 from molar_retrieval.training.group import Group, GroupJob
 from molar_retrieval.training.processes import ALONE, Processes
+from molar_retrieval.training.ray_training import RayTrainingGroup
 from molar_retrieval.workspace import Workspace
 
 ALIGN = SETTINGS.model_copy(update={"epochs": 4, "threads": 1})
@@ -127,19 +126,19 @@ def nodes(gpus: int) -> Iterator[dict[str, Any]]:
 def test_a_cluster_trains_where_it_has_more_gpus_or_is_asked_to(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, here: int, there: int, gpu: bool, found: int | None
 ) -> None:
-    monkeypatch.setattr(ranks, "nodes_of", lambda address, timeout: list(nodes(there)))
+    monkeypatch.setattr(ray_training, "cluster_nodes", lambda address, timeout: list(nodes(there)))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: here)
     notes = Notes()
-    chosen = RanksOnCluster(ClusterAddress("ray://a:1"), asked).for_work(1, gpu=gpu, progress=notes)
+    chosen = RayTrainingGroup(ClusterAddress("ray://a:1"), asked).for_work(1, gpu=gpu, progress=notes)
     assert (chosen and chosen.ranks) == found
     assert notes.notes == []
 
 
 def test_what_is_small_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
     address, notes = ClusterAddress("ray://127.0.0.1:1"), Notes()
-    assert RanksOnCluster(address, 2, 1000).for_work(999, gpu=True, progress=notes) is None
+    assert RayTrainingGroup(address, 2, 1000).for_work(999, gpu=True, progress=notes) is None
     assert notes.notes == ["training: 999 interactions, a cluster pays from 1,000: this machine does it"]
-    assert RanksOnCluster(address, None, 1000).for_work(1000, gpu=True, progress=notes) is None
+    assert RayTrainingGroup(address, None, 1000).for_work(1000, gpu=True, progress=notes) is None
     assert notes.notes[1:] == [f"the cluster at {address.url} does not answer, and may have GPUs: this machine trains"]
     with pytest.raises(BackendError, match="does not answer"):
-        RanksOnCluster(address, None).for_work(1000, gpu=True, progress=notes)
+        RayTrainingGroup(address, None).for_work(1000, gpu=True, progress=notes)

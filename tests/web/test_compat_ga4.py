@@ -24,7 +24,7 @@ def workspace(trained, tmp_path_factory):
 def send(workspace, tmp_path_factory):
     key = Keyring(workspace).add("ga4", ["answer", "events"])
     settings = tmp_path_factory.mktemp("settings") / "molar.toml"
-    settings.write_text('[serve]\nkinds = {reorder = "purchase"}\n')
+    settings.write_text('[serve]\nevent_aliases = {reorder = "purchase"}\n')
     with client_of(workspace, settings) as client:
 
         def send(path="/mp/collect", secret=key, **payload):

@@ -21,7 +21,7 @@ def workspace(trained, tmp_path_factory):
 def served(workspace, tmp_path_factory):
     key = Keyring(workspace).add("shop", ["answer", "events", "catalogue"])
     settings = tmp_path_factory.mktemp("settings") / "molar.toml"
-    settings.write_text('[serve]\nkinds = {reorder = "purchase", recommend = "rating"}\n')
+    settings.write_text('[serve]\nevent_aliases = {reorder = "purchase", recommend = "rating"}\n')
     with address_of(workspace, settings) as address:
         yield f"{address}/compat/gorse", key
 

@@ -289,7 +289,7 @@ def test_what_cannot_be_written_stays_in_memory_within_its_bound(kept, tmp_path,
 
 def test_where_nothing_is_kept_there_is_no_next_page(trained, tmp_path):
     workspace = copy_workspace(trained.workspace, tmp_path / ".molar")
-    (tmp_path / "molar.toml").write_text("[serve]\nanswers = 0\n")
+    (tmp_path / "molar.toml").write_text("[serve]\nresponse_ttl_minutes = 0\n")
     (workspace / "serving" / "answers.sqlite").unlink(missing_ok=True)
     with client_of(workspace) as client:
         first = listed(client, user_id=trained.user)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, HealthState, broken, entry
 from molar_retrieval.binding import file_beside
-from molar_retrieval.cluster.address import ClusterAddress, Doorkeeper
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import BackendError, MolarError
+from molar_retrieval.ray_jobs import ClusterAccess, ClusterAddress
 
 
 def cluster(root: Path, file: Path | None = None) -> Iterator[Entry]:
@@ -32,15 +32,15 @@ def cluster(root: Path, file: Path | None = None) -> Iterator[Entry]:
 
 def _answer(found: ClusterAddress) -> Entry:
     """Knock without a token, then with it."""
-    knocked = found.doorkeeper()
+    knocked = found.access()
     problem = f"the cluster at {found.url} asks for no token: whoever reaches its ports can run any program on it"
-    if knocked is Doorkeeper.LETS_IN:
+    if knocked is ClusterAccess.OPEN:
         return entry(
             "address", found.url, Fault(problem, "start it with RAY_AUTH_MODE=token, on a network of your own")
         )
     try:
         found.require()
     except BackendError as error:
-        state = HealthState.WARNING if knocked is Doorkeeper.SILENT else HealthState.BROKEN
+        state = HealthState.WARNING if knocked is ClusterAccess.UNREACHABLE else HealthState.BROKEN
         return entry("address", found.url, Fault(error.message, error.hint, state))
     return entry("address", f"{found.url}, asks for a token")

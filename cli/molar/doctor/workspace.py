@@ -196,13 +196,10 @@ def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:
     value = f"{manifest.fingerprint[:_SHORT]}, made {_minute(manifest.created)} by molar {manifest.molar}"
     data: dict[str, Any] = {"fingerprint": manifest.fingerprint, "inputs": dict(manifest.inputs)}
     data |= {"created": manifest.created, "molar": manifest.molar, "fresh": True}
-    kept = inventory.kept(folder, manifest)
-    if deep and kept and (damage := inventory.check(folder, digests=True)):
+    if deep and (damage := inventory.check(folder, digests=True)):
         what = f"the {kind} is damaged: " + "; ".join(damage[:_SHOWN])
         remedy = f"delete {folder} and {maker}, which makes it again"
         return entry(kind, f"damaged: {value}", broken(what, remedy), data={**data, "problems": damage})
-    if deep and not kept:
-        value += "; it has no digests, which the next version of it gets"
     problem = _stale(workspace, manifest.inputs)
     if kind == "cf" and problem and _is_derived(workspace):
         return entry(kind, f"of the last training: {value}", data=data)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molar_cli.options import ConditionOption, IndexOption, OnOption, StageOption, TrustOption, option
+from molar_cli.options import ClusterOption, ConditionOption, IndexOption, StageOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.presets import Preset
@@ -44,7 +44,7 @@ def align(
     index: IndexOption = None,
     dry_run: Annotated[bool, option("Predict time and money by parts of it, write nothing.", "--dry-run")] = False,
     trust_remote_code: TrustOption = False,
-    on: OnOption = "auto",
+    cluster: ClusterOption = "auto",
 ) -> None:
     """Train the post-alignment network and publish a generation, so that `molar query` works next.
 
@@ -59,8 +59,10 @@ def align(
     Example, on two GPUs: [bold]accelerate launch --multi_gpu --num_processes 2 $(which molar) align[/]
     """
     if dry_run:
-        if any((where, index, stage, others, alone, trust_remote_code, seed is not None, not resume, on != "auto")):
-            kept = "--where, --index, --stage, --with, --alone, --seed, --restart, --on and --trust-remote-code"
+        if any(
+            (where, index, stage, others, alone, trust_remote_code, seed is not None, not resume, cluster != "auto")
+        ):
+            kept = "--where, --index, --stage, --with, --alone, --seed, --restart, --cluster and --trust-remote-code"
             raise SettingsError(
                 f"--dry-run predicts a run on what the workspace has, {kept} say more", "leave these out"
             )
@@ -74,7 +76,7 @@ def align(
     done = run.shop().align(
         preset=preset, epochs=epochs, dim=dim, align_weight=align_weight, threads=threads, device=device, seed=seed,
         privacy=privacy, others=[] if alone else others, resume=resume, where=where, stage=stage,
-        index=index, trust_remote_code=trust_remote_code, on=on,
+        index=index, trust_remote_code=trust_remote_code, cluster=cluster,
     )  # fmt: skip
     print_aligned(run, done)
 

@@ -22,7 +22,7 @@ def _main() -> None:
 @command()
 def status(
     run: Session,
-    on: Annotated[
+    cluster: Annotated[
         str, option("ray://HOST:10001; default: MOLAR_CLUSTER_ADDRESS, or the user configuration.", metavar="ADDRESS")
     ] = "auto",
 ) -> None:
@@ -30,14 +30,14 @@ def status(
 
     Example: [bold]molar cluster status[/]
     """
-    told = run.shop().cluster.status(on)
+    told = run.shop().cluster.status(cluster)
     if not run.document(told.to_dict()):
         _print(run, told)
 
 
 def _print(run: Session, told: "ClusterStatus") -> None:
     if told.url is None:
-        run.console.line("no cluster is named: --on ray://HOST:10001, or MOLAR_CLUSTER_ADDRESS in the environment")
+        run.console.line("no cluster is named: --cluster ray://HOST:10001, or MOLAR_CLUSTER_ADDRESS in the environment")
         return
     if not told.answers:
         run.console.line(f"{told.url} does not answer")

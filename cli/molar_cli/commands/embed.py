@@ -30,7 +30,7 @@ def embed(
         Path | None, option("Vectors made elsewhere: Parquet with item_id and vector.", metavar="FILE")
     ] = None,
     dry_run: Annotated[bool, option("Predict time and disk, write nothing.", "--dry-run")] = False,
-    on: options.OnOption = "auto",
+    cluster: options.ClusterOption = "auto",
 ) -> None:
     """Turn each item's photo and words into a vector; only new and changed items are encoded.
 
@@ -42,12 +42,14 @@ def embed(
     """
     if dry_run and vectors is not None:
         raise SettingsError("--dry-run predicts encoding, and --vectors brings what is encoded", "leave one out")
-    if dry_run and on != "auto":
-        raise SettingsError("--dry-run predicts what this machine does, and --on says who does it", "leave one out")
+    if dry_run and cluster != "auto":
+        raise SettingsError(
+            "--dry-run predicts what this machine does, and --cluster says who does it", "leave one out"
+        )
     said: dict[str, Any] = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size}
     said |= {"device": device, "offline": offline, "where": where, "trust_remote_code": trust_remote_code}
     shop = run.shop(catalog)
-    print_embedded(run, shop.forecast(**said) if dry_run else shop.embed(**said, vectors=vectors, on=on))
+    print_embedded(run, shop.forecast(**said) if dry_run else shop.embed(**said, vectors=vectors, cluster=cluster))
 
 
 def print_embedded(run: Session, outcome: "EmbedForecast | EmbedReport") -> None:

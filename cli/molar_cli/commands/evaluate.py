@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molar_cli.options import ConditionOption, IndexOption, OnOption, TrustOption, option
+from molar_cli.options import ClusterOption, ConditionOption, IndexOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 
@@ -56,7 +56,7 @@ def evaluate(
     dry_run: Annotated[bool, option("Tell what former runs here say of time and money.", "--dry-run")] = False,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
-    on: OnOption = "auto",
+    cluster: ClusterOption = "auto",
 ) -> None:
     """Measure how good the recommendations are, against tuned baselines, on splits that training never sees.
 
@@ -77,14 +77,16 @@ def evaluate(
         "--memory": memory != 256,
         "--index": index,
         "--trust-remote-code": trust_remote_code,
-        "--on": on != "auto",
+        "--cluster": cluster != "auto",
     }
     if impressions is None and clip is not None:
         raise SettingsError("--clip bounds the weights of --impressions", "name a log of what was shown")
     if impressions is not None and (given := [name for name, value in others.items() if value]):
         raise SettingsError(f"--impressions values molar's lists alone, without {', '.join(given)}", "leave them out")
-    if dry_run and any((impressions, where, gate, out, demo, index, memory != 256, trust_remote_code, on != "auto")):
-        more = "--impressions, --where, --gate, --out, --demo, --index, --memory, --trust-remote-code and --on"
+    if dry_run and any(
+        (impressions, where, gate, out, demo, index, memory != 256, trust_remote_code, cluster != "auto")
+    ):
+        more = "--impressions, --where, --gate, --out, --demo, --index, --memory, --trust-remote-code and --cluster"
         raise SettingsError(f"--dry-run predicts a run on what the workspace has, {more} say more", "leave these out")
     shop = run.shop(demo_beside(run.root) if demo else catalogue)
     if dry_run:
@@ -100,7 +102,7 @@ def evaluate(
         return
     result = shop.evaluate(
         suite, models=model or (), slices=column or (), seeds=seeds, category=category, ties=ties, seen=seen,
-        where=where, out=out, memory=memory, index=index, trust_remote_code=trust_remote_code, on=on,
+        where=where, out=out, memory=memory, index=index, trust_remote_code=trust_remote_code, cluster=cluster,
         command="molar " + " ".join(_shown(sys.argv[1:])), tell=run.console.note,
     )  # fmt: skip
     _print(run, result)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import IndexOption, OnOption, option
+from molar_cli.options import ClusterOption, IndexOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 
@@ -166,7 +166,7 @@ def push(
     replace: Annotated[
         bool, option("Take the place of what is live even if it has none of these items.", "--replace")
     ] = False,
-    on: OnOption = "auto",
+    cluster: ClusterOption = "auto",
 ) -> None:
     """Publish a generation on a Qdrant server: a new collection, proved before it goes live.
 
@@ -174,7 +174,7 @@ def push(
 
     Example: [bold]molar index push --to http://localhost:6333[/]
     """
-    report = run.shop().push(generation, to=to, replace=replace, on=on)
+    report = run.shop().push(generation, to=to, replace=replace, cluster=cluster)
     if run.document(report.to_dict()):
         return
     people = "users stay in the workspace" if report.users is None else f"{report.users:,} users"

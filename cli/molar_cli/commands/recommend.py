@@ -42,7 +42,7 @@ def recommend(
     ] = None,
     index: options.IndexOption = None,
     index_fallback: options.IndexFallbackOption = None,
-    on: options.OnOption = "auto",
+    cluster: options.ClusterOption = "auto",
 ) -> None:
     """Write the lists of all users to a file, the same that `molar query` gives each of them.
 
@@ -56,7 +56,7 @@ def recommend(
         out, k, users=None if users is None else _lines(users), segment=segment, where=where,
         exclude=names(exclude) or (), only=names(only), rules=not no_rules, seen=seen, horizon=horizon,
         diversity=diversity, calibrate=calibrate, rerank=rerank, explore=explore, processes=processes,
-        rules_file=rules, index=index, index_fallback=index_fallback, on=on,
+        rules_file=rules, index=index, index_fallback=index_fallback, cluster=cluster,
     )  # fmt: skip
     if run.document(report.to_dict()):
         return

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from molar_cli.commands.align import print_staged
-from molar_cli.options import IndexOption, OnOption, StageOption, TrustOption
+from molar_cli.options import ClusterOption, IndexOption, StageOption, TrustOption
 from molar_cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def update(
     stage: StageOption = False,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
-    on: OnOption = "auto",
+    cluster: ClusterOption = "auto",
 ) -> None:
     """Bring the live generation to the present catalogue and log: the least that is right, without training.
 
@@ -28,7 +28,9 @@ def update(
 
     Example: [bold]molar update[/]
     """
-    report = run.shop().update(dry_run=dry_run, stage=stage, index=index, trust_remote_code=trust_remote_code, on=on)
+    report = run.shop().update(
+        dry_run=dry_run, stage=stage, index=index, trust_remote_code=trust_remote_code, cluster=cluster
+    )
     if run.document(report.to_dict()):
         return
     run.console.line(report.summary)

@@ -99,7 +99,7 @@ async def validate(call: Call) -> Reply:
 def _wrong(call: Call, sent: GA4Payload, event: GA4Event, now: int) -> list[tuple[str, str, str]]:
     kind = _kind(call, event)
     if kind is None:
-        sentence = f"{event.name} is not kept: it is no event of items; what is one of yours, say it as [serve] kinds"
+        sentence = f"{event.name} is not kept: it is no event of items; one of yours belongs in [serve] event_aliases"
         return [("name", sentence, "NAME_INVALID")]
     try:
         lines_of({"timestamp": now, **_row(sent, event, kind), "event_id": "1"}, now)

@@ -132,7 +132,7 @@ def did(call: Call, name: str, value: float | None) -> dict[str, Any]:
     others = (*OF_ITEMS, DESCRIBE)
     if kind is None or kind in others:
         known = ", ".join([*(one for one in KINDS if one not in others), *_ELSEWHERE])
-        remedy = f"use one of {known}; or say it in molar.toml, as [serve] kinds"
+        remedy = f"use one of {known}; or say it in molar.toml, as [serve] event_aliases"
         raise ProblemError(400, f"what {name[:80]!r} means is not known", remedy)
     liked = kind == "rating" and kind_named(name) is None and value is None
     return {"event": kind, "value": 1.0 if liked else value}
@@ -140,7 +140,7 @@ def did(call: Call, name: str, value: float | None) -> dict[str, Any]:
 
 def own_kind(call: Call, name: str) -> str | None:
     """What the settings say that a name means, whatever its case."""
-    kinds = call.service.settings.serve.kinds
+    kinds = call.service.settings.serve.event_aliases
     return next((kind for own, kind in kinds.items() if own.lower() == name.strip().lower()), None)
 
 

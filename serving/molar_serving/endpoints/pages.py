@@ -135,7 +135,11 @@ async def _shown(call: Call, answer_id: str) -> Shown:
     end = asyncio.get_running_loop().time() + SOON
     while (found := await call.service.answers.do(lambda: kept.find(answer_id))) is None:
         if not kept.awaited(answer_id) or asyncio.get_running_loop().time() > end:
-            remedy = "name one that was given, not in a dry run" if kept.seconds else "[serve] answers keeps them"
+            remedy = (
+                "name one that was given, not in a dry run"
+                if kept.seconds
+                else "[serve] response_ttl_minutes keeps them"
+            )
             raise ProblemError(404, "there is no answer of this id", remedy)
         await asyncio.sleep(_LOOK)
     return found

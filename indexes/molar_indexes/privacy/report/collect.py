@@ -38,7 +38,7 @@ _WORKS = 100_000
 _HOUR = 3600
 _SCOPES = ("answer", "studio", "admin", "events", "catalogue", "rules")
 _EVALUATION = ("splits", "models", "runs")
-_WITHOUT_PEOPLE = ("catalogue", "content", "push", "workspace.json", "binding.lock")
+_WITHOUT_PEOPLE = ("catalogue", "content", "push", "workspace.json")
 
 
 def collect(workspace: Workspace, settings: MolarSettings, catalogue: Path | None) -> dict[str, ReportSection]:
@@ -149,7 +149,7 @@ def _retention(settings: MolarSettings) -> ReportSection:
     found.setting("keep_interactions", settings, "privacy.keep_days", "days")
     found.setting("keep_copies", settings, "privacy.keep_copies_days", "days")
     found.setting("keep_generations", settings, "index.keep", "count")
-    found.setting("keep_answers", settings, "serve.answers", "minutes")
+    found.setting("keep_answers", settings, "serve.response_ttl_minutes", "minutes")
     found.setting("access_log", settings, "serve.access_log", "yes")
     return found
 

@@ -1,1 +1,0 @@
-"""Work in shards on a Ray cluster: the extra ``cluster``. Only :mod:`molar_retrieval.cluster.engine` imports ray."""
