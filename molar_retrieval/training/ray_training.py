@@ -20,7 +20,7 @@ from typing import Any
 
 from molar_retrieval import __version__
 from molar_retrieval.errors import BackendError, MolarError
-from molar_retrieval.pages.words import plural
+from molar_retrieval.reports.wording import plural
 from molar_retrieval.progress import Progress
 from molar_retrieval.ray_jobs import (
     LOOK,
