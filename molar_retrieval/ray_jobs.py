@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 
 from molar_retrieval import __version__
 from molar_retrieval.errors import BackendError, DataError, MolarError
-from molar_retrieval.reports.wording import plural
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.reports.wording import plural
 from molar_retrieval.runner import Runner, Shard, ShardJob, WorkingProcess, ended_at
 from molar_retrieval.workers import IsolatedContext, begin_watching, packed
 

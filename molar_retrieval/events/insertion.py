@@ -8,8 +8,8 @@ from molar_retrieval.events.tables import COLUMNS, DAY
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 
 _INSERT = f"INSERT INTO events ({COLUMNS}, seq, checksum) VALUES ({', '.join('?' * (len(FIELDS) + 3))})"
-_USER, _SESSION = (FIELDS.index(name) for name in ("user_id", "session_id"))
-_TIME, _KIND, _TRANSACTION = (FIELDS.index(name) for name in ("timestamp", "event", "transaction_id"))
+_USER, _SESSION, _ITEM, _TIME = (FIELDS.index(name) for name in ("user_id", "session_id", "item_id", "timestamp"))
+_KIND, _TRANSACTION = (FIELDS.index(name) for name in ("event", "transaction_id"))
 
 
 class Insertion:
@@ -38,12 +38,12 @@ class Insertion:
         """
         names = self._names
         lines = [_named(line, names) for line in lines] if names.keys else lines
-        keys = {key: line for line in lines if (key := _bought(line)) is not None}
+        keys = {key: line for line in lines if (key := purchase_key(line)) is not None}
         bought = {key for key, line in keys.items() if not self._remember(key, 0, line)}
         taken = False
         for line in lines:
             if self._remember(line[0], line[1], line):
-                if _bought(line) not in bought:
+                if purchase_key(line) not in bought:
                     self._insert(line)
                     taken = True
             elif not taken:
@@ -74,14 +74,11 @@ def _named(line: Line, names: Pseudonymiser) -> Line:
     return tuple(stored)
 
 
-def _bought(line: Line) -> str | None:
-    """What a line of a purchase is known by beside its event; no id has its first character."""
+def purchase_key(line: Line) -> str | None:
+    """What a line of a purchase is known by beside its event: its order, person and item; None of other lines.
+
+    No id has its first character. :meth:`molar_retrieval.events.live.LiveLog.bought` reads it.
+    """
     if line[_KIND] != "purchase" or line[_TRANSACTION] is None:
         return None
-    event = dict(zip(FIELDS, line, strict=True))
-    return bought_key(event["transaction_id"], event["user_id"] or event["session_id"], event["item_id"])
-
-
-def bought_key(order: str, person: str, item_id: str) -> str:
-    """What an item of an order is known by, of which :meth:`molar_retrieval.events.live.LiveLog.bought` reads."""
-    return "\0".join(["", order, person, item_id])
+    return "\0".join(["", line[_TRANSACTION], line[_USER] or line[_SESSION], line[_ITEM]])

@@ -8,11 +8,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.event import DESCRIBE, IDENTIFY
-from molar_retrieval.events.tables import FILE, FORMAT, KIND, OF_ITEM, TIME, WAIT, bring_up, faults, has_log
+from molar_retrieval.events.tables import FILE, KIND, OF_ITEM, WAIT, faults, has_log, is_made
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.marks import mark_of
 from molar_retrieval.workspace import Workspace
@@ -32,7 +33,7 @@ class LiveLine(NamedTuple):
     seq: int
 
 
-_LINE = f"event, item_id, {TIME}, transaction_id, request_id, seq"
+_LINE = "event, item_id, timestamp, transaction_id, request_id, seq"
 
 
 class LiveLog:
@@ -180,34 +181,24 @@ class LiveLog:
         with self._lock, faults(self._folder):
             return [] if self._found is None else self._found.execute(query, values).fetchall()
 
-    def _opened(self) -> sqlite3.Connection | None:
+    def _opened(self, how: str = "") -> sqlite3.Connection | None:
         """A connection for reading; None while somebody makes the log."""
-        path = self._folder / FILE
-        connection, known = self._connected("")
-        if known == FORMAT:
-            return connection
-        connection.close()
-        if not known:
-            return None
-        with closing(sqlite3.connect(path, WAIT, isolation_level=None)) as writing:
-            bring_up(writing, path)
-        return self._connected("")[0]
-
-    def _connected(self, how: str) -> tuple[sqlite3.Connection, int]:
-        """A connection, and the format of the log."""
         path = self._folder / FILE
         uri = f"{path.absolute().as_uri()}?mode=ro{how}"
         connection = sqlite3.connect(uri, WAIT, isolation_level=None, check_same_thread=False, uri=True)
         try:  # what cannot be read is only told now
-            return connection, int(connection.execute("PRAGMA user_version").fetchone()[0])
-        except sqlite3.OperationalError:
+            if is_made(connection, path):
+                return connection
+        except (sqlite3.OperationalError, StaleArtefactError) as error:
             connection.close()
             journal = path.with_name(f"{FILE}-wal")
             unfinished = journal.exists() and journal.stat().st_size
-            if how or unfinished or os.access(self._folder, os.W_OK):
+            if how or unfinished or isinstance(error, StaleArtefactError) or os.access(self._folder, os.W_OK):
                 raise
-        self._frozen = self._files()  # somebody may write there all the same, from where it is not read-only
-        return self._connected("&immutable=1")
+            self._frozen = self._files()  # somebody may write there all the same, from where it is not read-only
+            return self._opened("&immutable=1")
+        connection.close()
+        return None
 
     def _files(self) -> object:
         return mark_of(self._folder / FILE), mark_of(self._folder / f"{FILE}-wal")

@@ -28,7 +28,6 @@ from molar_retrieval.events import checksums
 from molar_retrieval.events.event import FIELDS, IDENTIFY, FieldError, Line, days_late, lines_of
 from molar_retrieval.events.insertion import Insertion
 from molar_retrieval.events.refused import FIRST, RefusedEvents
-from molar_retrieval.events.removing import remove_out_of_bounds
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import Person, snapshot
 from molar_retrieval.events.tables import (
@@ -41,15 +40,14 @@ from molar_retrieval.events.tables import (
     SEALED,
     STAYS,
     WAIT,
-    Writing,
-    bring_up,
     faults,
     has_log,
+    make_tables,
+    write_lock,
 )
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.suppressing import add_session
-from molar_retrieval.interactions.times import written
 from molar_retrieval.workspace import Manifest, Workspace
 
 _EVENT, _USER, _SESSION, _TIME = (FIELDS.index(name) for name in ("event", "user_id", "session_id", "timestamp"))
@@ -109,7 +107,6 @@ class Compacted:
         removed_lines: Lines beyond the retention, removed.
         removed_files: Files of such days.
         damaged_rows: Rows removed by force, as they are not what was written.
-        refused_lines: Lines removed because of a time out of bounds; the refused events name them.
     """
 
     sealed_lines: int
@@ -117,7 +114,6 @@ class Compacted:
     removed_lines: int
     removed_files: int
     damaged_rows: int = 0
-    refused_lines: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The same for JSON."""
@@ -151,13 +147,12 @@ class EventLog:
         path = self.folder / FILE
         with faults(self.folder):
             (self.folder / SEALED).mkdir(parents=True, exist_ok=True)
-            self._turns = Writing(self.folder)
             path.touch(OWNER)  # what SQLite writes beside it has the same permissions
             self._connection = sqlite3.connect(path, WAIT, isolation_level=None, check_same_thread=False)
-            with self._turns.turn():
+            with write_lock(self.folder):
                 self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
-            bring_up(self._connection, path)
+            make_tables(self._connection, path)
         sync_folder(self.folder)
         sync_folder(workspace.root)
 
@@ -171,7 +166,6 @@ class EventLog:
     def close(self) -> None:
         """Close the file; what was appended is on the disk already."""
         self._connection.close()
-        self._turns.close()
         self._refused.close()
 
     def append(
@@ -301,8 +295,7 @@ class EventLog:
         """Seal all days before today (UTC) in Parquet, a file for each, and remove those beyond the retention.
 
         A file is on the disk before its lines leave the database; killed anywhere, nothing is lost or there twice.
-        What a generation does not contain yet stays in the database, where answers find it. A line with a time that no
-        append accepts any more is removed and named among the refused events.
+        What a generation does not contain yet stays in the database, where answers find it.
 
         Args:
             keep_days: Days before today that are kept; older ones go, with the ids of their events. None: all.
@@ -320,7 +313,6 @@ class EventLog:
             with snapshot(self.workspace) as state:
                 state.confirm()
             self._sweep()
-            refused = self._refuse_out_of_bounds()
             gone, files = (0, 0) if keep_days is None else self._forget(today - keep_days)
             until = _contained(self.workspace)
             where = f"timestamp < ? AND seq <= ? AND NOT {STAYS}"
@@ -328,7 +320,7 @@ class EventLog:
             days = [day for (day,) in self._asked(query, today * DAY, until)]
             lines = sum(self._seal(day, until) for day in days)
             self._sweep()
-        return Compacted(lines, len(days), gone, files, damaged, refused)
+        return Compacted(lines, len(days), gone, files, damaged)
 
     def export(self, path: Path, since: int = 0, of: Person | None = None) -> int:
         """Write the lines of :meth:`table`, by time, then arrival, as .parquet, .csv or .jsonl; how many.
@@ -383,20 +375,6 @@ class EventLog:
             self._refused.keep(some, len(some))
         return len(rows)
 
-    def _refuse_out_of_bounds(self) -> int:
-        """Remove lines whose time no append accepts, and name them among the refused events; how many."""
-        now = time.time_ns() // 1000
-        with self._transaction() as connection:
-            gone = Appended()
-            for seq, micros in remove_out_of_bounds(connection):
-                problem, remedy = bounds.time_fault(micros, now) or ("out of bounds", "")
-                gone.refuse(
-                    seq, "timestamp", f"the time of line {seq} of the log, {written(micros)}, is {problem}", remedy
-                )
-            if gone.refused:  # before the commit: killed in between, they are named twice, and never lost unnamed
-                self._refused.keep(gone.refusals, gone.refused)
-        return gone.refused
-
     def _forget(self, first: int) -> tuple[int, int]:
         """Remove the days before ``first``, but for changes of items: lines and files."""
         with self._transaction() as connection:
@@ -422,13 +400,14 @@ class EventLog:
                 path.unlink(missing_ok=True)
 
     def _asked(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
+        """The rows that a statement of SQL finds; what changes the log belongs into a :meth:`_transaction`."""
         with self._writing, faults(self.folder):
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A writer's transaction, rolled back on an error; one at a time."""
-        with self._writing, self._turns.turn(), faults(self.folder):
+        with self._writing, write_lock(self.folder), faults(self.folder):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

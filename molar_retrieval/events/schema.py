@@ -15,5 +15,5 @@ SCHEMA = pa.schema(
 )
 """The log as a table; ``seq`` numbers its lines in the order of their arrival, and is never used twice.
 
-``received`` is when a line arrived; it is missing in lines that older versions of molar took.
+``received`` is when a line arrived.
 """

@@ -24,13 +24,11 @@ from molar_retrieval.events.tables import (
     FILE,
     KIND,
     OF_ITEM,
-    OUT_OF_BOUNDS,
-    REPRESENTABLE,
     SEALED,
     WAIT,
-    bring_up,
     faults,
     has_log,
+    make_tables,
 )
 from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import StoredName
@@ -38,7 +36,6 @@ from molar_retrieval.workspace import Workspace
 
 _AT_ONCE = 65_536
 _PLACES = {name: place for place, name in enumerate((*FIELDS, "received", "seq"))}
-_TIME = _PLACES["timestamp"]
 Person = tuple[str, StoredName]
 """``user_id`` or ``session_id``, and which."""
 
@@ -80,11 +77,6 @@ class LogState:
     def removed(self) -> int:
         """Before which day, in days since 1970, lines were removed; 0 where none were."""
         return self._number("SELECT max(before) FROM removed")
-
-    @property
-    def out_of_bounds(self) -> int:
-        """How many lines that are not sealed yet have a time before 1990 or after the year 9999."""
-        return self._number(f"SELECT count(*) FROM events WHERE {OUT_OF_BOUNDS}")
 
     def has_since(self, seq: int, kinds: Collection[str]) -> bool:
         """Whether a line of some kinds came after a number."""
@@ -181,7 +173,6 @@ class LogState:
         schema = pa.schema([SCHEMA.field(name) for name in columns])
         for rows in checksums.verified(self._connection, condition, list(values), _AT_ONCE):
             whole = list(zip(*rows, strict=True))
-            whole[_TIME] = tuple(min(max(micros, REPRESENTABLE[0]), REPRESENTABLE[1]) for micros in whole[_TIME])
             arrays = [pa.array(whole[_PLACES[field.name]], field.type) for field in schema]
             yield pa.Table.from_arrays(arrays, schema=schema)
 
@@ -226,17 +217,13 @@ class LogState:
     ) -> Iterator[pa.Table]:
         path = self._folder / SEALED / name
         reading = list(dict.fromkeys([*columns, "seq", *([] if kinds is None else ["event"]), *(of or ())[:1]]))
-        schema = pa.schema([SCHEMA.field(name) for name in reading])
         try:
             checksums.check_file(path, self._digests(name))
             with pq.ParquetFile(path) as file:
                 if of is not None and not _has(file, of):
                     return
-                there = [name for name in reading if name in file.schema_arrow.names]
-                for batch in file.iter_batches(_AT_ONCE, columns=there, use_threads=False):
-                    own = {name: batch[name] for name in there}
-                    arrays = [own.get(field.name, pa.nulls(len(batch), field.type)) for field in schema]
-                    table = pa.table(arrays, schema.names).cast(schema)
+                for batch in file.iter_batches(_AT_ONCE, columns=reading, use_threads=False):
+                    table = pa.table([batch[name] for name in reading], reading)
                     keep = pc.greater(table["seq"], since)
                     keep = keep if kinds is None else pc.and_(keep, pc.is_in(table["event"], pa.array(kinds)))
                     keep = keep if of is None else pc.and_(keep, pc.equal(table[of[0]], of[1]))
@@ -284,6 +271,6 @@ def snapshot(workspace: Workspace) -> Iterator[LogState]:
     """The present state of the log of a workspace that has one."""
     folder = workspace.root / KIND
     with faults(folder), closing(sqlite3.connect(folder / FILE, WAIT, isolation_level=None)) as connection:
-        bring_up(connection, folder / FILE)
+        make_tables(connection, folder / FILE)
         connection.execute("BEGIN")
         yield LogState(connection, folder)

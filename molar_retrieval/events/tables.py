@@ -1,16 +1,15 @@
-"""The tables of the event log's database, whose turn it is to write them, and what goes wrong with the file."""
+"""The tables of the event log's database, the lock of those who write them, and what goes wrong with the file."""
 
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from molar_retrieval import bounds
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.events.event import DESCRIBE, FIELDS, IDENTIFY, OF_ITEMS
-from molar_retrieval.locks import lock_now, unlock
+from molar_retrieval.locks import lock_now
 from molar_retrieval.marks import file_in
 from molar_retrieval.workspace import Workspace
 
@@ -22,11 +21,6 @@ DAY = 86_400_000_000  # microseconds
 WAIT = 60.0  # seconds that one waits for another process
 _PAUSE, _LONGEST_PAUSE = 0.0005, 0.01  # seconds between two looks whether it is through
 DAY_OF = f"timestamp / {DAY} - (timestamp < 0 AND timestamp % {DAY} <> 0)"
-REPRESENTABLE = -62_135_596_800_000_000, 253_402_300_799_999_999  # microseconds: the years 1 to 9999
-TIME = f"min(max(timestamp, {REPRESENTABLE[0]}), {REPRESENTABLE[1]}) AS timestamp"
-"""The time of a line as readers get it: always one that a calendar has, whatever the database holds."""
-OUT_OF_BOUNDS = f"(timestamp < {bounds.EARLIEST} * 1000000 OR timestamp > {REPRESENTABLE[1]})"
-"""Which lines have a time that no append accepts; a compaction removes them."""
 COLUMNS = ", ".join((*FIELDS, "received"))
 OF_ITEM = f"event IN {OF_ITEMS}"
 """Which lines change items. They stay in the database, where an index finds them; no retention removes an item."""
@@ -46,19 +40,20 @@ CREATE INDEX IF NOT EXISTS of_session ON events (session_id, seq) WHERE user_id 
 """
 
 
-def bring_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a new log.
-
-    Raises:
-        StaleArtefactError: If another version of molar wrote the log at ``path``.
-    """
+def is_made(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the log at ``path`` has its tables; a StaleArtefactError if another version of molar wrote it."""
     known = connection.execute("PRAGMA user_version").fetchone()[0]
     if known not in (0, FORMAT):
         words = f"{path} has format {known}, this version of molar reads {FORMAT}"
         raise StaleArtefactError(words, "use the version of molar that wrote it, or export it with that one")
-    if known == FORMAT:
+    return bool(known)
+
+
+def make_tables(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of a new log."""
+    if is_made(connection, path):
         return
-    with closing(Writing(path.parent)) as turns, turns.turn():
+    with write_lock(path.parent):
         connection.execute("BEGIN IMMEDIATE")
         for statement in _TABLES.split(";"):
             connection.execute(statement)
@@ -71,40 +66,30 @@ def has_log(workspace: Workspace) -> bool:
     return file_in(workspace.root, f"{KIND}/{FILE}").exists()
 
 
-class Writing:
-    """Whose turn it is to write the log of a folder, among processes; threads of one take turns before.
+@contextmanager
+def write_lock(folder: Path) -> Iterator[None]:
+    """Be the one process that writes the log of a folder; threads of one process take turns before.
 
     SQLite would sort writers out by itself, but for its versions before 3.51.3: there a connection that writes while
     another one brings the journal into the database may damage the file (https://sqlite.org/wal.html#walresetbug). All
     that writes does both in here.
+
+    Raises:
+        DataError: If another process keeps it too long.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._file = (folder / LOCK).open("ab")
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for it; a DataError where somebody keeps it too long."""
+    with (folder / LOCK).open("ab") as file:
         with suppress(OSError):  # a file system without locks
-            self._wait()
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                unlock(self._file.fileno())
+            _wait(file.fileno(), folder)
+        yield
 
-    def close(self) -> None:
-        """Release the file."""
-        self._file.close()
 
-    def _wait(self) -> None:
-        end, pause = time.monotonic() + WAIT, _PAUSE
-        while not lock_now(self._file.fileno()):
-            if time.monotonic() > end:
-                raise _busy(self._folder)
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+def _wait(descriptor: int, folder: Path) -> None:
+    end, pause = time.monotonic() + WAIT, _PAUSE
+    while not lock_now(descriptor):
+        if time.monotonic() > end:
+            raise _busy(folder)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _busy(folder: Path) -> DataError:

@@ -20,7 +20,6 @@ from typing import Any
 
 from molar_retrieval import __version__
 from molar_retrieval.errors import BackendError, MolarError
-from molar_retrieval.reports.wording import plural
 from molar_retrieval.progress import Progress
 from molar_retrieval.ray_jobs import (
     LOOK,
@@ -33,6 +32,7 @@ from molar_retrieval.ray_jobs import (
     remote_results,
     require_wanted,
 )
+from molar_retrieval.reports.wording import plural
 from molar_retrieval.training.group import Group, GroupJob, PackedJob
 
 _ANSWERS = 60.0  # seconds that a cluster has to say what machines it has

@@ -18,7 +18,7 @@ from molar_retrieval.events.event import FIELDS, KINDS, FieldError, lines_of
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.snapshot import snapshot
-from molar_retrieval.events.tables import Writing
+from molar_retrieval.events.tables import write_lock
 from molar_retrieval.workspace import Workspace
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -143,29 +143,6 @@ def test_a_file_of_events_and_the_library_have_the_same_bounds_of_times(shop, tm
     for source in (tmp_path / "odd.jsonl", rows):
         report = shop.events.append(source)
         assert (report.accepted, [one.field for one in report.refusals]) == (0, ["timestamp"] * 3)
-
-
-def test_lines_with_impossible_times_are_removed_by_a_compaction_and_break_no_reader(shop, log, workspace, tmp_path):
-    """Such lines came before times had bounds; here they are committed past these."""
-    log.append(enumerate([view(1), view(2, user="v")]))
-    (line,) = lines_of(view(3), NOW)
-    times = (-62_135_647_200_000_000, -(10**17), 10**18)
-    for number, micros in enumerate(times):
-        odd = dict(zip(FIELDS, line, strict=True)) | {"event_id": f"odd{number}", "timestamp": micros}
-        log._durable([[tuple(odd.values())]])
-    assert len(list(shop.events.tail(10).to_pylist())) == len(shop.events.table().to_pylist()) == 5
-    for ending in ("csv", "jsonl", "parquet"):
-        assert shop.events.export(tmp_path / f"all.{ending}") == 5
-    problems = [one["problem"] for one in shop.doctor().to_dict()["problems"]]
-    assert any("event log" in one and one.startswith("3 lines") for one in problems), problems
-    done = shop.events.compact()
-    assert (done.refused_lines, done.sealed_lines) == (3, 2)
-    assert [row["event_id"] for row in shop.events.table().to_pylist()] == ["e1", "e2"]
-    refused = (workspace.root / "events" / "refused.jsonl").read_text("utf-8")
-    assert refused.count('"timestamp"') == 3
-    assert shop.events.compact().refused_lines == 0
-    assert not any("event log" in one["problem"] for one in shop.doctor().to_dict()["problems"])
-    assert shop.events.append([view(3) | {"event_id": "odd0"}]).accepted == 1  # the id is free again
 
 
 @pytest.mark.parametrize(
@@ -509,13 +486,12 @@ def test_processes_take_turns_at_writing(log, workspace):
     """Not SQLite's own locks do that: before 3.51.3 they could leave a damaged file behind."""
     log.append([(1, view(1))])
     other, done = EventLog(workspace), threading.Event()
-    turns = Writing(log.folder)  # as another process has one
 
     def append() -> None:
         other.append([(2, view(2))])
         done.set()
 
-    with turns.turn():
+    with write_lock(log.folder):  # as another process has it
         thread = threading.Thread(target=append)
         thread.start()
         assert not done.wait(0.1)
@@ -523,14 +499,11 @@ def test_processes_take_turns_at_writing(log, workspace):
     assert done.wait(10)
     thread.join()
     assert len(log.table()) == 2
-    turns.close()
     other.close()
 
 
 def test_who_keeps_others_from_writing_is_told_of(log, monkeypatch):
     monkeypatch.setattr("molar_retrieval.events.tables.WAIT", 0.05)
-    turns = Writing(log.folder)
-    with turns.turn(), pytest.raises(DataError, match="another process has been writing"):
+    with write_lock(log.folder), pytest.raises(DataError, match="another process has been writing"):
         log.append([(1, view(1))])
-    turns.close()
     assert log.append([(1, view(1))]).accepted == 1

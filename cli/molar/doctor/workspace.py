@@ -118,18 +118,17 @@ def _pointer(workspace: Workspace) -> str | None:
 
 
 def _event_log(workspace: Workspace) -> Iterator[Entry]:
-    """Lines with a time out of bounds, which no append accepts any more."""
+    """How much was appended."""
     from molar_retrieval.events.snapshot import opened
 
     try:
         with opened(workspace) as state:
-            wrong, last = (0, None) if state is None else (state.out_of_bounds, state.last)
+            last = None if state is None else state.last
     except MolarError as error:
         yield entry("events", "unreadable", broken(error.message, error.hint))
         return
     if last is not None:
-        what = f"{wrong:,} lines of the event log have a time before 1990 or after the year 9999"
-        yield entry("events", f"{last:,} lines so far", bool(wrong) and Fault(what, "run `molar events compact`"))
+        yield entry("events", f"{last:,} lines so far")
 
 
 def _folder(workspace: Workspace) -> Path | None:

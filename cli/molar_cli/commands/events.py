@@ -104,9 +104,6 @@ def compact(
     run.console.line(f"{done.sealed_lines:,} lines sealed in {done.sealed_files:,} files")
     if done.damaged_rows:
         run.console.line(f"{done.damaged_rows:,} damaged rows removed; events/refused.jsonl lists them")
-    if done.refused_lines:
-        words = "lines removed whose time was out of bounds; events/refused.jsonl in the workspace names them"
-        run.console.line(f"{done.refused_lines:,} {words}")
     if done.removed_lines or keep_days is not None:
         run.console.line(f"{done.removed_lines:,} lines removed, which were older than is kept")
 

@@ -144,7 +144,7 @@ def remove_listed(
     """
     steps: dict[Step, Callable[[], int]] = {
         "users": lambda: len(remove_users(workspace, suppressed)),
-        "events": lambda: remove_lines(workspace, suppressed).lines,
+        "events": lambda: remove_lines(workspace, suppressed),
         "experiments": lambda: remove_units(workspace, suppressed),
         "answers": lambda: remove_answers(workspace, suppressed),
     }

@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from molar_retrieval.durable import OWNER, sync_folder, write_atomically
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.events.tables import FILE as EVENTS_FILE
 from molar_retrieval.events.tables import KIND as EVENTS
-from molar_retrieval.events.tables import Writing, has_log
+from molar_retrieval.events.tables import has_log, write_lock
 from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.interactions.given import given_ids
 from molar_retrieval.interactions.pseudonyms import (
@@ -214,7 +214,6 @@ def _alone(workspace: Workspace) -> Iterator[None]:
                 words = f"somebody answers from generation {folder.name} of {root}: a server, or a program that has it"
                 raise DataError(f"{words} open", "stop it, then run again")
         if has_log(workspace):
-            turns = held.enter_context(closing(Writing(root / EVENTS)))
-            held.enter_context(turns.turn())
+            held.enter_context(write_lock(root / EVENTS))
             without_journal(root / EVENTS / EVENTS_FILE, _PATIENCE)
         yield
