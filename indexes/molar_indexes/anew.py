@@ -38,6 +38,7 @@ from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.people import Segments
+from molar_retrieval.interactions.write import StoredEvents
 from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import Progress
 from molar_retrieval.ranking.candidates import MOST_SCANNED
@@ -73,7 +74,7 @@ def publish_anew(
     alignment = read["alignment"].require()[0]
     model = open_model(alignment)
     catalogue = Catalogue(*read["catalogue"].require())
-    log = open_log(read)
+    log, events = open_log(read), StoredEvents(read["interactions"].require()[0])
     costs: dict[str, Any] | None = None
     if newcomers.explore and model.demand is None:  # before items take memory, as this does
         costs = _cost(read, newcomers) or _former_cost(live, newcomers)
@@ -90,7 +91,7 @@ def publish_anew(
         workspace,
         backend=settings.backend,
         **of_items,
-        users=_users(model, log, segments, former, job, runner, progress),
+        users=_users(model, log, events, segments, former, job, runner, progress),
         parts=spans(model.dense_parts),
         sparse_parts=spans(model.sparse_parts),
         places=model.places,
@@ -241,6 +242,7 @@ def _whitened(model: AlignedModel, vectors: ItemVectors, log: InteractionLog) ->
 def _users(
     model: AlignedModel,
     log: InteractionLog,
+    events: StoredEvents,
     segments: Segments,
     former: FormerUsers | None,
     job: UserVectorsJob | None,
@@ -263,7 +265,8 @@ def _users(
         for user_id, row, sparse in zip(ids, rows.tolist(), sparse_rows(model.sparse_users(log, rows)), strict=True):
             own = slice(log.offsets[row], log.offsets[row + 1])
             attributes = segments.of.get(user_id, {})
-            yield UserRecord(user_id, kept[row], log.item[own], sparse, attributes, log.timestamp[own])
+            of_events = events.packed(own)
+            yield UserRecord(user_id, kept[row], log.item[own], sparse, attributes, log.timestamp[own], of_events)
     progress.finish()
     if former is not None:
         former.close()

@@ -24,7 +24,7 @@ from molar_retrieval.events.event import DESCRIBE
 from molar_retrieval.events.kinds import DEFAULT, counted, matter
 from molar_retrieval.events.live import LiveLine, LiveLog
 from molar_retrieval.interactions.described import described
-from molar_retrieval.interactions.live import Bought, Happening, StoredHistory, continued
+from molar_retrieval.interactions.live import Bought, Happening, StoredHistory, continued, stored_events
 from molar_retrieval.interactions.suppressed import EVER, NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
@@ -70,11 +70,11 @@ OBJECTING = LivePerson(None, ("this person objects to lists of their own: it is 
 class _Session(NamedTuple):
     """What a session did that is known to be a user, and what others sent back of it.
 
-    ``entries`` are item rows and times that the generation has under the session's own key; None: the user's has them.
+    ``entries`` are what the generation has under the session's own key; None: the user's has them.
     """
 
     session: StoredName
-    entries: Sequence[tuple[int, int]] | None
+    entries: Sequence[Happening] | None
     past: Sequence[LiveLine]
     lines: Sequence[LiveLine]
     returns: Sequence[LiveLine]
@@ -330,11 +330,11 @@ class Overlay:
             StoredHistory(former, Happening.of(before, rows)),
             [StoredHistory(one.entries or (), Happening.of(one.past, rows)) for one in apart],
             [*Happening.of(own, rows), *Happening.of(others, rows, own=False)],
-            [Bought(order, rows[item], day, who in names) for order, who, item, day in sold if item in rows],
+            [Bought(order, rows[item], who in names) for order, who, item, _ in sold if item in rows],
             days=self._days,
         )
         notes = self._notes(own, rows)
-        if not history or history == former:
+        if not history or history == [one.entry for one in former]:
             return LivePerson(stored if history else None, notes)
         attributes = {} if stored is None else stored.attributes
         found = self._reader([row for row, _ in history], [time for _, time in history])
@@ -377,6 +377,6 @@ def _numbers(lines: Iterable[LiveLine]) -> "array[int]":
     return array("q", map(_arrival, lines))
 
 
-def _entries(stored: UserRecord | None) -> list[tuple[int, int]]:
-    """Item rows and times of a history, oldest first."""
-    return [] if stored is None else list(zip(map(int, stored.history), map(int, stored.times), strict=True))
+def _entries(stored: UserRecord | None) -> list[Happening]:
+    """The events of a history, oldest first."""
+    return [] if stored is None else stored_events(stored.history, stored.times, stored.events)

@@ -120,6 +120,8 @@ class Proof:
                 yield f"user {user.user_id!r} is missing or has another history"
             elif list(found.times) != [int(time) for time in user.times]:
                 yield f"user {user.user_id!r} has other times"
+            elif found.events != user.events:
+                yield f"the history of user {user.user_id!r} is of other events"
             elif list(found.vector) != _float32(user.vector):
                 yield f"user {user.user_id!r} has another vector"
             elif _sparse({"": user.sparse}) != _sparse({"": found.sparse}):

@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_FORMAT = 4
+_FORMAT = 5
 BATCH = 2000
 _REMOVED = "removed"
-_COLUMNS = "user_id, vector, history, times, dimensions, numbers, attributes"
+_COLUMNS = "user_id, vector, history, times, dimensions, numbers, events, attributes"
 _SCHEMA = """
 CREATE TABLE users (
     row INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, vector BLOB NOT NULL, history BLOB NOT NULL,
-    times BLOB NOT NULL, dimensions BLOB NOT NULL, numbers BLOB NOT NULL, attributes TEXT
+    times BLOB NOT NULL, dimensions BLOB NOT NULL, numbers BLOB NOT NULL,
+    events BLOB NOT NULL, attributes TEXT
 );
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
@@ -51,6 +52,7 @@ class UserRecord:
     sparse: SparseVector = NOTHING  # beside the vector, int32 and float32
     attributes: Mapping[str, Any] = field(default_factory=dict)  # by which rules may choose people
     times: "Sequence[int] | npt.NDArray[np.int64]" = ()  # of each item of the history, in seconds since 1970; or 0
+    events: bytes = b""  # which events the history is, see :func:`molar_retrieval.interactions.live.pack_events`
     active: int = 0  # when they did something last, in seconds since 1970, if after all of the history
 
     @property
@@ -80,7 +82,7 @@ def _write(path: Path, users: Iterable[tuple[str | bytes | None, ...]], dim: int
         while rows := list(islice(stream, BATCH)):
             connection.execute("BEGIN")
             try:
-                connection.executemany(f"INSERT INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                connection.executemany(f"INSERT INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             except sqlite3.IntegrityError as error:
                 twice = _twice(connection, [str(row[0]) for row in rows], count)
                 raise DataError(f"the user {twice!r} occurs more than once", "make the user ids unique") from error
@@ -166,7 +168,7 @@ def _row(user: UserRecord, dim: int, items: int) -> tuple[str | bytes | None, ..
     indices, values = checked(f"user {user.user_id!r}", user.sparse)
     dimensions, numbers = indices.astype("<i4"), values.astype("<f4", copy=False)
     blobs = [array.tobytes() for array in (vector, history.astype("<i4"), times, dimensions, numbers)]
-    return user.user_id, *blobs, _attributes(user.attributes)
+    return user.user_id, *blobs, user.events, _attributes(user.attributes)
 
 
 def _attributes(attributes: Mapping[str, Any]) -> str | None:
@@ -270,10 +272,10 @@ class UserStore(Users):
 
 
 def _record(row: Sequence[Any]) -> UserRecord:
-    user_id, vector, history, times, dimensions, numbers, attributes = row
+    user_id, vector, history, times, dimensions, numbers, events, attributes = row
     sparse = SparseVector(_array("i", dimensions), _array("f", numbers)) if dimensions else NOTHING
     known = json.loads(attributes) if attributes else {}
-    return UserRecord(user_id, _array("f", vector), _array("i", history), sparse, known, _array("q", times))
+    return UserRecord(user_id, _array("f", vector), _array("i", history), sparse, known, _array("q", times), events)
 
 
 def _array(kind: str, blob: bytes) -> Any:

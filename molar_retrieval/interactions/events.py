@@ -72,7 +72,7 @@ class Happened:
             log, seq = log.take(rows), seq[rows]
         missing = np.full(len(log), _MISSING)
         micros = np.zeros(len(log), np.int64) if log.micros is None else log.micros
-        kind = _kinds_of(log, kinds)
+        kind = kinds_of(log, kinds)
         return cls(log.user.astype(np.int64), log.item.astype(np.int64), micros, kind, missing, missing, seq)
 
 
@@ -97,7 +97,8 @@ class Joined:
     """What happened by file and events, once and without what was taken back, and what became of the events.
 
     Of the file, which may be large, only what people did of whom there are events is in ``happened``; the other rows
-    are those of the mask ``alone``, shape (rows of the file,). ``people`` are keys by number, those of the file first.
+    are those of the mask ``alone``, shape (rows of the file,). ``people`` are keys by number, those of the file first,
+    and ``orders`` ids by number.
     """
 
     happened: Happened
@@ -105,6 +106,7 @@ class Joined:
     file_kinds: Sequence[str]
     alone: Mask
     people: list[str]
+    orders: list[str]
     of_file: int
     counts: EventCounts
 
@@ -120,7 +122,7 @@ class Joined:
         """The kinds of a weighting that occur; the file's interactions are purchases unless it says otherwise."""
         there = set(np.unique(self.happened.kind).tolist())
         if self.file is not None:
-            there |= set(np.unique(_kinds_of(self.file.take(self.alone), self.file_kinds)).tolist())
+            there |= set(np.unique(kinds_of(self.file.take(self.alone), self.file_kinds)).tolist())
         return [kind for kind in weights if KINDS.index(kind) in there]
 
     def log(self, weights: Mapping[str, float]) -> tuple[RawLog, pa.Array]:
@@ -135,6 +137,7 @@ class Joined:
         position, weight = np.full(len(both), np.nan), strength.copy()
         nobody = np.zeros(0, np.int32)
         others = RawLog(nobody, nobody, None, None, None, None)
+        number, order = np.maximum(both.seq, 0), both.order.astype(np.int32)
         if self.file is not None:
             rows, others = both.seq[of_file] + len(self.file), self.file.take(self.alone)
             position[of_file] = np.nan if self.file.position is None else self.file.position[rows]
@@ -149,8 +152,10 @@ class Joined:
             micros=np.concatenate([micros, both.micros]),
             position=None if others.position is None else np.concatenate([others.position, position]),
             weight=_unless_one(others.weight, weight, len(others)),
-            event=np.concatenate([_kinds_of(others, self.file_kinds), both.kind], dtype=np.int32, casting="same_kind"),
+            event=np.concatenate([kinds_of(others, self.file_kinds), both.kind], dtype=np.int32, casting="same_kind"),
             strength=_unless_one(None, strength, len(others)),
+            number=np.concatenate([np.zeros(len(others), np.int64), number]),
+            order=np.concatenate([np.full(len(others), _MISSING, np.int32), order]),
         )
         del others, micros
         return ordered(raw), pa.array([self.people[number] for number in who.tolist()], pa.large_string())
@@ -172,7 +177,7 @@ def _unless_one(
     return np.concatenate([np.ones(count, np.float32) if others is None else others, own.astype(np.float32)])
 
 
-def _kinds_of(log: RawLog, kinds: Sequence[str]) -> Ints:
+def kinds_of(log: RawLog, kinds: Sequence[str]) -> Ints:
     """What each row of a file is, as :class:`Happened` has it; ``kinds`` are the names of its events' codes."""
     if log.event is None:
         return np.full(len(log), _PURCHASE)
@@ -224,7 +229,7 @@ def with_events(
         if file.micros is not None:
             both = _once(both, _rounding(file.micros, zone), counts)
     both = _without_taken_back(both, counts)
-    return Joined(both, file, kinds, alone, list(people.rows), len(keys), counts)
+    return Joined(both, file, kinds, alone, list(people.rows), list(orders.rows), len(keys), counts)
 
 
 def _untouched(user: npt.NDArray[np.int32], of_events: Ints, people: int) -> Mask:

@@ -1,21 +1,27 @@
 """A stored history with what its person did since: what counts, in the order of time, without what was taken back.
 
-It is what :mod:`molar_retrieval.interactions.events` makes of the same events, for one person and without tables. What
-the log no longer holds by itself, as its day is sealed, passes for a purchase, as what only the file has; of both, what
-was taken back before is not known.
+It is what :mod:`molar_retrieval.interactions.events` makes of the same events, for one person and without tables. An
+index says of each interaction which event of the log it is, and the log has these events until their day is sealed; of
+sealed days it is not known any more what was taken back.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple, Self
 
+import msgspec
+
+from molar_retrieval.events.event import KINDS
 from molar_retrieval.events.kinds import TAKES_OUT
 from molar_retrieval.events.live import LiveLine
 from molar_retrieval.events.undoing import Deed, taken_back, takers
 
 _SECOND, _DAY = 1_000_000, 86_400_000_000  # microseconds
 _QUARTER = 900 * _SECOND  # at a whole one of which the day begins in every zone
+_PURCHASE, _RATING = "purchase", "rating"
+_BOUGHT = KINDS.index(_PURCHASE)
+_LOG, _SEALED, _FILE = "log", "sealed", "file"  # of the last two no more is known than what an index stores
 _OWN, _OTHER, _GONE = "own", "other", "gone"
 
 
@@ -29,7 +35,7 @@ class Happening(NamedTuple):
     request: str | None = None
     seq: int = 0
     person: str = _OWN
-    alone: bool = False  # stored, and the log does not have it by itself
+    source: str = _LOG
 
     @classmethod
     def of(cls, lines: Iterable[LiveLine], rows: Mapping[str, int], *, own: bool = True) -> list[Self]:
@@ -64,22 +70,51 @@ class Happening(NamedTuple):
 
 
 class StoredHistory(NamedTuple):
-    """What is stored of somebody, item rows and seconds since 1970, oldest first; and the lines of the log until then.
+    """What is stored of somebody, oldest first; and the lines of the log until then, by arrival."""
 
-    Lines are by arrival.
-    """
-
-    entries: Sequence[tuple[int, int]]
+    entries: Sequence[Happening]
     lines: Sequence[Happening]
 
 
 class Bought(NamedTuple):
-    """That an item's row was bought in an order, on which day since 1970 (UTC), and whether by the person."""
+    """That an item's row was bought in an order, and whether by the person."""
 
     order: str
     row: int
-    day: int
     own: bool
+
+
+def pack_events(kinds: Sequence[int], numbers: Sequence[int], orders: Sequence[str | None]) -> bytes:
+    """Which events the interactions of a history are, as an index stores it; nothing of purchases of the file alone.
+
+    Kinds are places in ``KINDS`` (-1: another one), numbers those of the log (0: the file has it), and orders ids.
+    """
+    if not any(numbers) and all(kind == _BOUGHT for kind in kinds):
+        return b""
+    places: dict[str, list[int]] = {}
+    for place, order in enumerate(orders):
+        if order is not None:
+            places.setdefault(order, []).append(place)
+    return msgspec.msgpack.encode((kinds, numbers, places))
+
+
+def stored_events(rows: Sequence[int], times: Sequence[int], events: bytes) -> list[Happening]:
+    """The events of a stored history: item rows, seconds since 1970, and what :func:`pack_events` made."""
+    kinds, numbers, places = [_BOUGHT] * len(rows), [0] * len(rows), dict[str, list[int]]()
+    if events:
+        kinds, numbers, places = msgspec.msgpack.decode(events)
+    orders = {place: order for order, own in places.items() for place in own}
+    return [
+        Happening(
+            kind=KINDS[kind] if kind >= 0 else "",
+            row=int(row),
+            micros=int(time) * _SECOND,
+            order=orders.get(place),
+            seq=number,
+            source=_SEALED if number else _FILE,
+        )
+        for place, (row, time, kind, number) in enumerate(zip(rows, times, kinds, numbers, strict=True))
+    ]
 
 
 def continued(
@@ -100,53 +135,44 @@ def continued(
         days: Whether the interactions file knows days alone.
     """
     others = [_gone(one) for one in bought if not one.own]
-    every = _explained(user, others, days)
-    fresh = [one._replace(alone=False) for session in sessions for one in _explained(session, others)]
+    every = _restored(user, others, days)
+    fresh = [one for session in sessions for one in _restored(session, others)]
     before = [line for one in (user, *sessions) for line in one.lines]
     fresh = sorted([*fresh, *_firsts(since, before)], key=lambda one: one.seq)
-    every = _in_time(_told(every, _firsts(fresh, every), days))
-    if bought:
-        known = {(line.row, line.order) for line in (*before, *since) if line.kind == "purchase"}
-        unknown = [one for one in bought if one.own and (one.row, one.order) not in known]
-        every = _in_time([*others, *_ordered(every, unknown, days)])
+    every = _in_time([*others, *_merged(every, _firsts(fresh, every), days)])
+    if bought:  # an order of which nothing is left is there all the same: a return of it takes nothing else
+        entries = [one for history in (user, *sessions) for one in history.entries]
+        known = {(one.row, one.order) for one in (*entries, *before, *since) if one.kind == _PURCHASE}
+        every = [*(_gone(one) for one in bought if one.own and (one.row, one.order) not in known), *every]
     gone = taken_back(one.deed for one in every) if any(one.takes for one in every) else ()
     return [(one.row or 0, one.micros // _SECOND) for n, one in enumerate(every) if one.is_own and n not in gone]
 
 
-def _explained(known: StoredHistory, others: Sequence[Happening], days: bool = False) -> list[Happening]:
-    """Stored entries, by their lines where there are some, what was taken back of the log, and what takes back.
+def _restored(known: StoredHistory, others: Sequence[Happening], days: bool = False) -> list[Happening]:
+    """What is stored, what was taken back of it that the log still has, and what takes back.
 
     What takes back is left out where it had to take something that is neither in the log nor stored any more; where it
     found nothing yet, it is there.
     """
-    lines, count = _firsts(known.lines), Counter[tuple[int | None, int]](known.entries)
-    had = Counter(line.entry for line in lines if line.is_own)
-    alone = [
-        Happening("purchase", row, time * _SECOND, seq=-1, alone=True)
-        for (row, time), times in count.items()
-        for _ in range(times - had[row, time])
-    ]
-    told = _told(alone, [line for line in lines if line.is_own and line.entry not in count], days)
-    every = _in_time([*others, *told, *(line for line in lines if line.takes or line.entry in count)])
-    deeds = [one.deed for one in every] if any(line.takes for line in lines) else []
-    gone = taken_back(deeds)
-    places = defaultdict[tuple[int | None, int], list[int]](list)
-    for place in sorted(range(len(every)), key=lambda place: place in gone):
-        if every[place].is_own:
-            places[every[place].entry].append(place)
-    stored = {entry: sorted(places[entry][:times]) for entry, times in count.items()}
-    there = {place for own in stored.values() for place in own}
-    took = takers(deeds, there)
+    lines = {line.seq: line for line in known.lines}
+    stored = [lines.get(one.seq, one) for one in known.entries]
+    moments = accumulate(((one.micros, one.seq) for one in stored), max)  # the order is known, whatever else
+    stored = [one._replace(micros=micros, seq=seq) for one, (micros, seq) in zip(stored, moments, strict=True)]
+    numbers = {one.seq for one in known.entries}
+    left = _firsts((line for line in known.lines if line.seq not in numbers), stored)
+    merged = _merged(stored, [line for line in left if line.is_own], days)
+    stored = merged[: len(stored)]
+    every = _in_time([*others, *merged, *(line for line in left if line.takes)])
+    there = {id(one) for one in stored}
+    places = {place for place, one in enumerate(every) if id(one) in there}
+    took = takers([one.deed for one in every], places) if any(one.takes for one in every) else {}
     taken = {place for own in took.values() for place in own}
-    found = [every[stored[entry].pop(0)] for entry in known.entries]
-    moments = accumulate(((one.micros, one.seq) for one in found), max)  # the order is known, whatever else
-    found = [one._replace(micros=micros, seq=seq) for one, (micros, seq) in zip(found, moments, strict=True)]
     for place, one in enumerate(every):
         if (one.is_own and place in taken) or (one.takes and took.get(place, True)):
-            found.append(one)
-        elif one.is_own and place not in there and one.order is not None:
-            found.append(one._replace(person=_GONE))  # whoever took it
-    return found
+            stored.append(one)
+        elif one.is_own and place not in places and one.order is not None:
+            stored.append(one._replace(person=_GONE))  # whoever took it
+    return stored
 
 
 def _gone(one: Bought) -> Happening:
@@ -159,7 +185,7 @@ def _in_time(happenings: Iterable[Happening]) -> list[Happening]:
 
 def _firsts(lines: Iterable[Happening], others: Iterable[Happening] = ()) -> list[Happening]:
     """Each once, without what others say already."""
-    seen, found = {_same(one) for one in others if not one.alone}, []
+    seen, found = {_same(one) for one in others if one.source == _LOG}, []
     for one in lines:
         if _same(one) not in seen:
             seen.add(_same(one))
@@ -171,46 +197,27 @@ def _same(one: Happening) -> tuple[object, ...]:
     return one.kind, one.row, one.micros, one.order if one.takes else None, one.person
 
 
-def _told(every: Sequence[Happening], fresh: Iterable[Happening], days: bool) -> list[Happening]:
-    """All of them; a purchase that is stored alone is there once, and is told its order."""
+def _merged(every: Sequence[Happening], fresh: Iterable[Happening], days: bool) -> list[Happening]:
+    """All of them; what is stored alone is there once, and what only the file has is told its order."""
     every = list(every)
     at: dict[int | None, list[int]] = defaultdict(list)
     for place, one in enumerate(every):
-        if one.alone:
+        if one.source != _LOG:
             at[one.row].append(place)
     for one in fresh:
-        bought = one.kind in ("purchase", "rating")
-        same = [place for place in at[one.row] if bought and _may_say(every[place], one.micros, days)]
+        same = [place for place in at[one.row] if _may_be(every[place], one, days)]
         if not same:
             every.append(one)
         for place in same[:1]:
-            every[place] = every[place]._replace(order=one.order, request=one.request)
+            if every[place].source == _FILE:
+                every[place] = every[place]._replace(order=one.order, request=one.request)
     return every
 
 
-def _may_say(stored: Happening, micros: int, days: bool) -> bool:
-    """Whether a file that knows days alone, or else seconds, says of a moment what is stored."""
+def _may_be(stored: Happening, one: Happening, days: bool) -> bool:
+    """Whether what is stored may be an event, by its kind, and its time as exactly as that is known."""
+    of_file = stored.source == _FILE
+    kind = _PURCHASE if of_file and one.kind == _RATING else one.kind
     start = stored.micros // _SECOND * _SECOND
-    return 0 <= micros - start < (_DAY if days and start % _QUARTER == 0 else _SECOND)
-
-
-def _ordered(every: Sequence[Happening], unknown: Iterable[Bought], days: bool) -> list[Happening]:
-    """Tell purchases that are stored alone in which order they were: the latest one of the item and day.
-
-    An order of which nothing is left is there all the same, so that a return of it takes nothing else.
-    """
-    every = list(every)
-    for bought in unknown:
-        alone = (place for place, one in enumerate(every) if one.alone and one.row == bought.row and one.order is None)
-        own = [place for place in alone if _may_be_of(every[place], bought.day, days)]
-        for place in own[-1:]:
-            every[place] = every[place]._replace(order=bought.order)
-        if not own:
-            every.append(_gone(bought))
-    return every
-
-
-def _may_be_of(stored: Happening, day: int, days: bool) -> bool:
-    """Whether what is stored may be of a day (UTC); days of a file begin in the zone of the shop."""
-    late = days and stored.micros % _QUARTER == 0
-    return stored.micros // _DAY in ((day - 1, day) if late else (day,))
+    long = _DAY if of_file and days and start % _QUARTER == 0 else _SECOND
+    return stored.kind == kind and 0 <= one.micros - start < long

@@ -22,7 +22,7 @@ from molar_retrieval.events.kinds import DEFAULT, Kinds, counted, matter, with_l
 from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
-from molar_retrieval.interactions.events import EventCounts, Joined, are_days, with_events
+from molar_retrieval.interactions.events import EventCounts, Joined, are_days, kinds_of, with_events
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.interactions.order_status import OrderStatus, excluded_in_words
 from molar_retrieval.interactions.people import check_users
@@ -33,7 +33,7 @@ from molar_retrieval.interactions.retention import Retention
 from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.users import user_keys
-from molar_retrieval.interactions.write import KIND, READING, log_facts, log_fingerprint, write_tables
+from molar_retrieval.interactions.write import KIND, READING, event_columns, log_facts, log_fingerprint, write_tables
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
@@ -177,15 +177,18 @@ def _write(
         )
     else:
         log, file.facts = file.log, with_later(file.facts, kinds)
+        log = log if log.event is None else replace(log, event=kinds_of(log, file.kinds))
     log, people, kept = source.kept.kept(log, people)
     file.facts |= kept
     final = log.grouped(IdMap(people), catalogue.ids)
+    orders = [] if joined is None else joined.orders
     file.log = joined = None  # what was sorted may take most of the memory
+    of_events = event_columns(log, orders)
     del log, people
     facts: dict[str, Any] = {"rows": file.rows, **log_facts(final), "duplicates": file.duplicates}
     facts["users_file"] = check_users(folder, settings.users, file.user_ids, rejects, suppressed)
     facts |= {**rejects.facts, **file.facts}
-    write_tables(final, partial)
+    write_tables(final, partial, of_events)
     return facts
 
 

@@ -23,7 +23,8 @@ class RawLog:
     """Interactions as arrays of one length, in the order of the file; None for what the log does not have.
 
     Users and items are row numbers, times are microseconds since 1970, positions (NaN where missing) are the order
-    within one time, and events are codes of their kinds. How strong a kind is, says :class:`InteractionLog`.
+    within one time, and events are codes of their kinds. How strong a kind is, says :class:`InteractionLog`. The
+    ``number`` is that of the event log, 0 for what only the file has, and ``order`` a code of its order's id, or -1.
     """
 
     user: npt.NDArray[np.int32]
@@ -33,6 +34,8 @@ class RawLog:
     weight: npt.NDArray[np.float32] | None
     event: npt.NDArray[np.int32] | None
     strength: npt.NDArray[np.float32] | None = None
+    number: npt.NDArray[np.int64] | None = None
+    order: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.user)

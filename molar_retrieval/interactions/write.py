@@ -1,6 +1,6 @@
 """Writing a log as the workspace's ``interactions`` artefact."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,18 @@ from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.prepare import empty_partial, publish
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
+from molar_retrieval.events.event import KINDS
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.holdout import Holdout
+from molar_retrieval.interactions.live import pack_events
 from molar_retrieval.interactions.log import ITEM, LOG_FILE, STRENGTH, USER, USERS_FILE, InteractionLog, counts
+from molar_retrieval.interactions.raw import RawLog
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
 KIND = "interactions"
 VALIDATION_FILE = "validation.parquet"
+EVENT, NUMBER, ORDER = "event", "event_number", "order_id"
 _HISTORY = "history_"  # before the names of columns with one list per validation case
 RULES = 1  # number of the rules by which a log is kept; a change of them makes every prepared log stale
 READING = 3  # number of the rules by which values are read; after a change every log is read anew, once
@@ -93,9 +97,51 @@ def _digest(arrays: Iterable[npt.NDArray[Any]]) -> str:
     return fingerprint.of_bytes(values.tobytes() for values in arrays)
 
 
-def write_tables(log: InteractionLog, folder: Path) -> None:
-    """Write ``interactions.parquet`` and ``users.parquet``, whose ids are large_string: they may be above 2 GiB."""
+def event_columns(log: RawLog, orders: Sequence[str]) -> dict[str, pa.Array]:
+    """Which event each interaction of an ordered log is, as columns; ``orders`` are ids by number.
+
+    There are none for a file that says of no kind what it is, whose interactions are all purchases.
+    """
+    found: dict[str, pa.Array] = {}
+    for name, codes, words in ((EVENT, log.event, KINDS), (ORDER, log.order, orders)):
+        if codes is not None:
+            places = pa.array(codes.astype(np.int32), mask=codes < 0)
+            found[name] = pa.DictionaryArray.from_arrays(places, pa.array(words, pa.string()))
+    return found if log.number is None else found | {NUMBER: pa.array(log.number)}
+
+
+class StoredEvents:
+    """Which events the interactions of a version are, in their order, for the histories that an index keeps."""
+
+    def __init__(self, version_folder: Path) -> None:
+        path = version_folder / LOG_FILE
+        names = [name for name in (EVENT, NUMBER, ORDER) if name in pq.read_schema(path).names]
+        table = pq.read_table(path, columns=names, use_threads=False)
+        self._any = bool(names)
+        if EVENT in names:
+            self._kinds = np.asarray(pc.index_in(table[EVENT].cast(pa.string()), pa.array(KINDS)).fill_null(-1))
+        self._numbers = table[NUMBER].to_numpy() if NUMBER in names else np.zeros(len(table), np.int64)
+        self._orders, self._ids = np.full(len(table), -1), pa.array([], pa.string())
+        if ORDER in names:
+            coded = table[ORDER].unify_dictionaries().combine_chunks()
+            self._orders, self._ids = np.asarray(coded.indices.fill_null(-1)), coded.dictionary
+
+    def packed(self, rows: slice) -> bytes:
+        """Those of some interactions, see :func:`molar_retrieval.interactions.live.pack_events`."""
+        if not self._any:
+            return b""
+        orders = [None if code < 0 else self._ids[code].as_py() for code in self._orders[rows].tolist()]
+        return pack_events(self._kinds[rows].tolist(), self._numbers[rows].tolist(), orders)
+
+
+def write_tables(log: InteractionLog, folder: Path, events: Mapping[str, pa.Array] | None = None) -> None:
+    """Write ``interactions.parquet`` and ``users.parquet``, whose ids are large_string: they may be above 2 GiB.
+
+    ``events`` are those of :func:`event_columns`.
+    """
     table = pa.table({name: pa.array(values) for name, values in ({USER: log.user} | _columns_of(log)).items()})
+    for name, values in (events or {}).items():
+        table = table.append_column(name, values)
     pq.write_table(table, folder / LOG_FILE, compression="zstd", row_group_size=_ROW_GROUP)
     pq.write_table(pa.table({USER_ID: log.users.array}), folder / USERS_FILE, compression="zstd")
 

@@ -32,9 +32,11 @@ from test_interactions_of_events import (
 from molar_indexes.generations import publish
 from molar_indexes.overlay import Overlay
 from molar_indexes.users import UserRecord
-from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.write import StoredEvents
 from molar_retrieval.workspace import Workspace
 
 EXAMPLES = int(os.environ.get("MOLAR_TEST_EXAMPLES", "40"))
@@ -51,13 +53,14 @@ def append(workspace, batch, first):
 
 
 def release(workspace, histories, last, days):
+    events = stored(workspace) if histories else {}
     return publish(
         workspace,
         backend="exact",
         spec=IndexSpec(dims={"aligned": 1}),
         items=[IndexItem(row, name, {"aligned": [1.0]}, {}) for row, name in enumerate(KNOWN)],
         users=[
-            UserRecord(key, [1.0], [KNOWN.index(i) for i, *_ in own], times=[t for _, t, _ in own])
+            UserRecord(key, [1.0], [KNOWN.index(i) for i, *_ in own], times=[t for _, t, _ in own], events=events[key])
             for key, own in histories.items()
         ],
         popular=[],
@@ -66,18 +69,22 @@ def release(workspace, histories, last, days):
     )
 
 
+def stored(workspace):
+    """Which events the histories of the prepared interactions are, by person."""
+    folder, events = workspace["interactions"].current, StoredEvents(workspace["interactions"].current)
+    log = InteractionLog.open(folder, Catalogue.open(workspace["catalogue"].current).ids)
+    return {log.users.id(u): events.packed(slice(*log.offsets[u : u + 2])) for u in range(log.n_users)}
+
+
 def knowable(file, before, since, sealed):
     """Both without that of which a generation and the log since know less than the whole log (docs/events.md)."""
     # Of an order the log knows buyers by name alone: a session by a user's name is another matter.
     before, since = ([e for e in events if (e.user, e.session) != (None, "u")] for events in (before, since))
     days = bool(file) and not any(second for *_, second in file)
     there = {(user, item, day * DAY + second) for user, item, day, second in file}
-    if sealed:  # by then the log no longer holds by itself what was no purchase, nor requests and moments
+    if sealed:  # by then the log no longer holds what took back, nor what was taken, nor requests and moments
         since = [replace(e, request=None) if e.kind in TAKES else e for e in since]
-        bought = {(user, item, time // DAY) for user, item, time in there}
-        before = [e for e in before if e.kind == "purchase" and not (days and e.time % DAY == 0)]
-        before = list({(e.person, e.item, e.time // DAY): e for e in reversed(before)}.values())[::-1]
-        before = [e for e in before if (e.person, e.item, e.time // DAY) not in bought]
+        before = [e for e in before if e.kind in WEIGHTS and not (days and e.time % DAY == 0)]
     # Where file and log have the same moment, it cannot be told which of the two is left, nor whether the file has it.
     before = [e for e in before if (days, e.kind) == (False, "purchase") or (e.person, e.item, e.time) not in there]
     bought = {(e.person, e.item, e.time) for e in before if days and e.kind == "purchase"}

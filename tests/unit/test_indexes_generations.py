@@ -328,7 +328,7 @@ def test_the_proof_notices_wrong_sparse_vectors(
 ) -> None:
     if what == "users":
         row, other = user_store._row, (array("i", [3]).tobytes(), array("f", [1]).tobytes())
-        monkeypatch.setattr(user_store, "_row", lambda *a: (*row(*a)[:4], *other, row(*a)[6]))
+        monkeypatch.setattr(user_store, "_row", lambda *a: (*row(*a)[:4], *other, *row(*a)[6:]))
     else:
         right = ExactIndex._stored if what == "items" else ExactIndex._sparse_scores
 

@@ -142,7 +142,7 @@ def test_a_file_of_the_format_before_is_named(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 1")
     connection.close()
-    with pytest.raises(StaleArtefactError, match="format 1, not 4") as error:
+    with pytest.raises(StaleArtefactError, match="format 1, not 5") as error:
         UserStore(path)
     assert "molar align" in error.value.hint
 

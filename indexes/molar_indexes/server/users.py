@@ -3,6 +3,7 @@
 Nobody searches among them; they are asked for by id. Histories are item rows of the same generation.
 """
 
+from base64 import b64decode, b64encode
 from typing import Any
 
 from qdrant_client import models
@@ -17,7 +18,7 @@ from molar_retrieval.index import IndexSpec, SparseVector
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.ranking.answer import NOTHING
 
-_USER, _HISTORY, _TIMES, _ATTRIBUTES = "user_id", "history", "times", "attributes"
+_USER, _HISTORY, _TIMES, _EVENTS, _ATTRIBUTES = "user_id", "history", "times", "events", "attributes"
 
 
 def collection(spec: IndexSpec, layout: Layout, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -49,6 +50,7 @@ def _point(row: int, user: UserRecord) -> models.PointStruct:
         _USER: user.user_id,
         _HISTORY: [int(item) for item in user.history],
         _TIMES: [int(time) for time in user.times],
+        _EVENTS: b64encode(user.events).decode(),
         _ATTRIBUTES: dict(user.attributes),
     }
     named = vectors({columns.ALIGNED: user.vector}, sparse)
@@ -96,4 +98,5 @@ def _record(record: models.Record) -> UserRecord:
     dense, sparse = split(record)
     partners: SparseVector = sparse.get(columns.ITEM_WEIGHTS, NOTHING)
     history, times, attributes = payload[_HISTORY], payload[_TIMES], payload[_ATTRIBUTES]
-    return UserRecord(payload[_USER], dense[columns.ALIGNED], history, partners, attributes, times)
+    events = b64decode(payload[_EVENTS])
+    return UserRecord(payload[_USER], dense[columns.ALIGNED], history, partners, attributes, times, events)
