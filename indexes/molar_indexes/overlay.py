@@ -23,8 +23,16 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.events.event import DESCRIBE
 from molar_retrieval.events.kinds import DEFAULT, counted, matter
 from molar_retrieval.events.live import LiveLine, LiveLog
+from molar_retrieval.events.undoing import InteractionEvent
 from molar_retrieval.interactions.described import described
-from molar_retrieval.interactions.live import Bought, Happening, StoredHistory, continued, stored_events
+from molar_retrieval.interactions.live import (
+    Bought,
+    StoredHistory,
+    continued,
+    history_entry,
+    logged_events,
+    stored_events,
+)
 from molar_retrieval.interactions.suppressed import EVER, NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
@@ -74,7 +82,7 @@ class _Session(NamedTuple):
     """
 
     session: StoredName
-    entries: Sequence[Happening] | None
+    entries: Sequence[InteractionEvent] | None
     past: Sequence[LiveLine]
     lines: Sequence[LiveLine]
     returns: Sequence[LiveLine]
@@ -327,14 +335,14 @@ class Overlay:
         rows = {i: row for i, row in zip(named, self._generation.rows(named), strict=True) if row is not None}
         former = _entries(stored)
         history = continued(
-            StoredHistory(former, Happening.of(before, rows)),
-            [StoredHistory(one.entries or (), Happening.of(one.past, rows)) for one in apart],
-            [*Happening.of(own, rows), *Happening.of(others, rows, own=False)],
+            StoredHistory(former, logged_events(before, rows)),
+            [StoredHistory(one.entries or (), logged_events(one.past, rows)) for one in apart],
+            [*logged_events(own, rows), *logged_events(others, rows, own=False)],
             [Bought(order, rows[item], who in names) for order, who, item, _ in sold if item in rows],
             days=self._days,
         )
         notes = self._notes(own, rows)
-        if not history or history == [one.entry for one in former]:
+        if not history or history == list(map(history_entry, former)):
             return LivePerson(stored if history else None, notes)
         attributes = {} if stored is None else stored.attributes
         found = self._reader([row for row, _ in history], [time for _, time in history])
@@ -377,6 +385,6 @@ def _numbers(lines: Iterable[LiveLine]) -> "array[int]":
     return array("q", map(_arrival, lines))
 
 
-def _entries(stored: UserRecord | None) -> list[Happening]:
+def _entries(stored: UserRecord | None) -> list[InteractionEvent]:
     """The events of a history, oldest first."""
     return [] if stored is None else stored_events(stored.history, stored.times, stored.events)

@@ -13,7 +13,7 @@ from molar_retrieval.catalog.rows import Mask
 from molar_retrieval.events.event import KINDS, kind_named
 from molar_retrieval.events.kinds import TAKES_OUT, matter
 from molar_retrieval.events.snapshot import LogState
-from molar_retrieval.events.undoing import Deed, taken_back
+from molar_retrieval.events.undoing import InteractionEvent, taken_back
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.raw import RawLog, ordered
 from molar_retrieval.interactions.read import Codes
@@ -341,9 +341,11 @@ def _without_taken_back(both: Happened, counts: EventCounts) -> Happened:
     rows = np.flatnonzero(concerned)
     rows = rows[np.lexsort((both.seq[rows], both.micros[rows]))]
     columns = [values[rows].tolist() for values in (both.kind, both.user, both.item, both.order, both.request)]
-    deeds = [Deed(_name(kind), user, *map(_or_none, ids)) for kind, user, *ids in zip(*columns, strict=True)]
+    events = [
+        InteractionEvent(_name(kind), user, *map(_or_none, ids)) for kind, user, *ids in zip(*columns, strict=True)
+    ]
     gone = np.zeros(len(both), bool)
-    gone[rows[sorted(taken_back(deeds))]] = True
+    gone[rows[sorted(taken_back(events))]] = True
     counts.taken_back = int(gone.sum())
     return both.take(~gone & ~takers)
 

@@ -8,72 +8,42 @@ sealed days it is not known any more what was taken back.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import msgspec
 
 from molar_retrieval.events.event import KINDS
-from molar_retrieval.events.kinds import TAKES_OUT
 from molar_retrieval.events.live import LiveLine
-from molar_retrieval.events.undoing import Deed, taken_back, takers
+from molar_retrieval.events.undoing import FILE, LOG, SEALED, InteractionEvent, taken_back, takers
 
 _SECOND, _DAY = 1_000_000, 86_400_000_000  # microseconds
 _QUARTER = 900 * _SECOND  # at a whole one of which the day begins in every zone
 _PURCHASE, _RATING = "purchase", "rating"
 _BOUGHT = KINDS.index(_PURCHASE)
-_LOG, _SEALED, _FILE = "log", "sealed", "file"  # of the last two no more is known than what an index stores
 _OWN, _OTHER, _GONE = "own", "other", "gone"
 
 
-class Happening(NamedTuple):
-    """What somebody did, by the item's row; None stands for all of an order."""
+def logged_events(lines: Iterable[LiveLine], rows: Mapping[str, int], *, own: bool = True) -> list[InteractionEvent]:
+    """Lines of the log with items that have a row, and those of whole orders; of the person, or of others."""
+    person = _OWN if own else _OTHER
+    found = ((line, None if line.item_id is None else rows.get(line.item_id, -1)) for line in lines)
+    return [
+        InteractionEvent(line.kind, person, row, line.order, line.request, line.micros, line.seq)
+        for line, row in found
+        if row != -1
+    ]
 
-    kind: str
-    row: int | None
-    micros: int
-    order: str | None = None
-    request: str | None = None
-    seq: int = 0
-    person: str = _OWN
-    source: str = _LOG
 
-    @classmethod
-    def of(cls, lines: Iterable[LiveLine], rows: Mapping[str, int], *, own: bool = True) -> list[Self]:
-        """Lines of the log with items that have a row, and those of whole orders."""
-        known = ((line, None if line.item_id is None else rows.get(line.item_id, -1)) for line in lines)
-        person = _OWN if own else _OTHER
-        return [
-            cls(line.kind, row, line.micros, line.order, line.request, line.seq, person)
-            for line, row in known
-            if row != -1
-        ]
-
-    @property
-    def is_own(self) -> bool:
-        """Whether a history may have it."""
-        return self.person == _OWN and not self.takes
-
-    @property
-    def takes(self) -> bool:
-        """Whether it takes another one back."""
-        return self.kind in TAKES_OUT
-
-    @property
-    def entry(self) -> tuple[int | None, int]:
-        """As a history has it: the item's row, and seconds since 1970."""
-        return self.row, self.micros // _SECOND
-
-    @property
-    def deed(self) -> Deed:
-        """As it is asked what takes back what."""
-        return Deed(self.kind, self.person, self.row, self.order, self.request)
+def history_entry(event: InteractionEvent) -> tuple[int, int]:
+    """An event as a history has it: the item's row, and seconds since 1970."""
+    return event.item or 0, event.micros // _SECOND
 
 
 class StoredHistory(NamedTuple):
     """What is stored of somebody, oldest first; and the lines of the log until then, by arrival."""
 
-    entries: Sequence[Happening]
-    lines: Sequence[Happening]
+    entries: Sequence[InteractionEvent]
+    lines: Sequence[InteractionEvent]
 
 
 class Bought(NamedTuple):
@@ -98,20 +68,21 @@ def pack_events(kinds: Sequence[int], numbers: Sequence[int], orders: Sequence[s
     return msgspec.msgpack.encode((kinds, numbers, places))
 
 
-def stored_events(rows: Sequence[int], times: Sequence[int], events: bytes) -> list[Happening]:
+def stored_events(rows: Sequence[int], times: Sequence[int], events: bytes) -> list[InteractionEvent]:
     """The events of a stored history: item rows, seconds since 1970, and what :func:`pack_events` made."""
     kinds, numbers, places = [_BOUGHT] * len(rows), [0] * len(rows), dict[str, list[int]]()
     if events:
         kinds, numbers, places = msgspec.msgpack.decode(events)
     orders = {place: order for order, own in places.items() for place in own}
     return [
-        Happening(
+        InteractionEvent(
             kind=KINDS[kind] if kind >= 0 else "",
-            row=int(row),
-            micros=int(time) * _SECOND,
+            person=_OWN,
+            item=int(row),
             order=orders.get(place),
-            seq=number,
-            source=_SEALED if number else _FILE,
+            micros=int(time) * _SECOND,
+            event_number=number,
+            source=SEALED if number else FILE,
         )
         for place, (row, time, kind, number) in enumerate(zip(rows, times, kinds, numbers, strict=True))
     ]
@@ -120,7 +91,7 @@ def stored_events(rows: Sequence[int], times: Sequence[int], events: bytes) -> l
 def continued(
     user: StoredHistory,
     sessions: Sequence[StoredHistory],
-    since: Sequence[Happening],
+    since: Sequence[InteractionEvent],
     bought: Sequence[Bought],
     *,
     days: bool = False,
@@ -138,54 +109,61 @@ def continued(
     every = _restored(user, others, days)
     fresh = [one for session in sessions for one in _restored(session, others)]
     before = [line for one in (user, *sessions) for line in one.lines]
-    fresh = sorted([*fresh, *_firsts(since, before)], key=lambda one: one.seq)
+    fresh = sorted([*fresh, *_firsts(since, before)], key=lambda one: one.event_number)
     every = _in_time([*others, *_merged(every, _firsts(fresh, every), days)])
     if bought:  # an order of which nothing is left is there all the same: a return of it takes nothing else
         entries = [one for history in (user, *sessions) for one in history.entries]
-        known = {(one.row, one.order) for one in (*entries, *before, *since) if one.kind == _PURCHASE}
+        known = {(one.item, one.order) for one in (*entries, *before, *since) if one.kind == _PURCHASE}
         every = [*(_gone(one) for one in bought if one.own and (one.row, one.order) not in known), *every]
-    gone = taken_back(one.deed for one in every) if any(one.takes for one in every) else ()
-    return [(one.row or 0, one.micros // _SECOND) for n, one in enumerate(every) if one.is_own and n not in gone]
+    gone = taken_back(every) if any(one.undoes for one in every) else ()
+    return [history_entry(one) for place, one in enumerate(every) if _is_own(one) and place not in gone]
 
 
-def _restored(known: StoredHistory, others: Sequence[Happening], days: bool = False) -> list[Happening]:
+def _restored(known: StoredHistory, others: Sequence[InteractionEvent], days: bool = False) -> list[InteractionEvent]:
     """What is stored, what was taken back of it that the log still has, and what takes back.
 
     What takes back is left out where it had to take something that is neither in the log nor stored any more; where it
     found nothing yet, it is there.
     """
-    lines = {line.seq: line for line in known.lines}
-    stored = [lines.get(one.seq, one) for one in known.entries]
-    moments = accumulate(((one.micros, one.seq) for one in stored), max)  # the order is known, whatever else
-    stored = [one._replace(micros=micros, seq=seq) for one, (micros, seq) in zip(stored, moments, strict=True)]
-    numbers = {one.seq for one in known.entries}
-    left = _firsts((line for line in known.lines if line.seq not in numbers), stored)
-    merged = _merged(stored, [line for line in left if line.is_own], days)
+    lines = {line.event_number: line for line in known.lines}
+    stored = [lines.get(one.event_number, one) for one in known.entries]
+    moments = accumulate(((one.micros, one.event_number) for one in stored), max)  # the order is known, whatever else
+    stored = [
+        one._replace(micros=micros, event_number=number) for one, (micros, number) in zip(stored, moments, strict=True)
+    ]
+    numbers = {one.event_number for one in known.entries}
+    left = _firsts((line for line in known.lines if line.event_number not in numbers), stored)
+    merged = _merged(stored, [line for line in left if _is_own(line)], days)
     stored = merged[: len(stored)]
-    every = _in_time([*others, *merged, *(line for line in left if line.takes)])
+    every = _in_time([*others, *merged, *(line for line in left if line.undoes)])
     there = {id(one) for one in stored}
     places = {place for place, one in enumerate(every) if id(one) in there}
-    took = takers([one.deed for one in every], places) if any(one.takes for one in every) else {}
+    took = takers(every, places) if any(one.undoes for one in every) else {}
     taken = {place for own in took.values() for place in own}
     for place, one in enumerate(every):
-        if (one.is_own and place in taken) or (one.takes and took.get(place, True)):
+        if (_is_own(one) and place in taken) or (one.undoes and took.get(place, True)):
             stored.append(one)
-        elif one.is_own and place not in places and one.order is not None:
+        elif _is_own(one) and place not in places and one.order is not None:
             stored.append(one._replace(person=_GONE))  # whoever took it
     return stored
 
 
-def _gone(one: Bought) -> Happening:
-    return Happening("purchase", one.row, 0, one.order, person=_GONE)
+def _gone(one: Bought) -> InteractionEvent:
+    return InteractionEvent(_PURCHASE, _GONE, one.row, one.order)
 
 
-def _in_time(happenings: Iterable[Happening]) -> list[Happening]:
-    return sorted(happenings, key=lambda one: (one.micros, one.seq))
+def _is_own(one: InteractionEvent) -> bool:
+    """Whether a history may have it."""
+    return one.person == _OWN and not one.undoes
 
 
-def _firsts(lines: Iterable[Happening], others: Iterable[Happening] = ()) -> list[Happening]:
+def _in_time(events: Iterable[InteractionEvent]) -> list[InteractionEvent]:
+    return sorted(events, key=lambda one: (one.micros, one.event_number))
+
+
+def _firsts(lines: Iterable[InteractionEvent], others: Iterable[InteractionEvent] = ()) -> list[InteractionEvent]:
     """Each once, without what others say already."""
-    seen, found = {_same(one) for one in others if one.source == _LOG}, []
+    seen, found = {_same(one) for one in others if one.source == LOG}, []
     for one in lines:
         if _same(one) not in seen:
             seen.add(_same(one))
@@ -193,30 +171,30 @@ def _firsts(lines: Iterable[Happening], others: Iterable[Happening] = ()) -> lis
     return found
 
 
-def _same(one: Happening) -> tuple[object, ...]:
-    return one.kind, one.row, one.micros, one.order if one.takes else None, one.person
+def _same(one: InteractionEvent) -> tuple[object, ...]:
+    return one.kind, one.item, one.micros, one.order if one.undoes else None, one.person
 
 
-def _merged(every: Sequence[Happening], fresh: Iterable[Happening], days: bool) -> list[Happening]:
+def _merged(every: Sequence[InteractionEvent], fresh: Iterable[InteractionEvent], days: bool) -> list[InteractionEvent]:
     """All of them; what is stored alone is there once, and what only the file has is told its order."""
     every = list(every)
     at: dict[int | None, list[int]] = defaultdict(list)
     for place, one in enumerate(every):
-        if one.source != _LOG:
-            at[one.row].append(place)
+        if one.source != LOG:
+            at[one.item].append(place)
     for one in fresh:
-        same = [place for place in at[one.row] if _may_be(every[place], one, days)]
+        same = [place for place in at[one.item] if _may_be(every[place], one, days)]
         if not same:
             every.append(one)
         for place in same[:1]:
-            if every[place].source == _FILE:
+            if every[place].source == FILE:
                 every[place] = every[place]._replace(order=one.order, request=one.request)
     return every
 
 
-def _may_be(stored: Happening, one: Happening, days: bool) -> bool:
+def _may_be(stored: InteractionEvent, one: InteractionEvent, days: bool) -> bool:
     """Whether what is stored may be an event, by its kind, and its time as exactly as that is known."""
-    of_file = stored.source == _FILE
+    of_file = stored.source == FILE
     kind = _PURCHASE if of_file and one.kind == _RATING else one.kind
     start = stored.micros // _SECOND * _SECOND
     long = _DAY if of_file and days and start % _QUARTER == 0 else _SECOND

@@ -17,7 +17,7 @@ from molar_eval.kpi.lines import by_item
 from molar_eval.prices import Prices
 from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.events.tables import DAY
-from molar_retrieval.events.undoing import Deed, taken_back
+from molar_retrieval.events.undoing import InteractionEvent, taken_back
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.read import Codes
 from molar_retrieval.interactions.users import StoredName, person_keys
@@ -162,11 +162,11 @@ class _BoughtLines:
             pair = who * (int(item.max()) + 2) + item + 1
             concerned = np.flatnonzero(np.isin(pair, pair[back]) | (np.isin(order, order[back]) & (order >= 0)))
             columns = rows[:5, concerned].tolist()
-            deeds = [
-                Deed(RETURN if took else PURCHASE, person, _named(one), _named(bought), _named(request))
+            events = [
+                InteractionEvent(RETURN if took else PURCHASE, person, _named(one), _named(bought), _named(request))
                 for took, person, one, bought, request in zip(*columns, strict=True)
             ]
-            gone[concerned[sorted(taken_back(deeds))]] = True
+            gone[concerned[sorted(taken_back(events))]] = True
         stay = ~gone & ~back
         return who[stay], values[stay]
 
