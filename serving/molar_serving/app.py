@@ -93,7 +93,7 @@ def _gate(
     async def answer(request: Request) -> Response:
         began, key, call, begun, wrong = time.perf_counter(), None, None, False, None
         try:
-            request.scope["endpoint_path"], request.scope["is_answer"] = endpoint.path, endpoint.scope == "answer"
+            request.scope["endpoint_path"] = endpoint.path
             dialect, read = endpoint.dialect, None
             if dialect.reads_body:
                 read = await read_body(request, endpoint.most)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_OK = 200
 _NOWHERE = "none"  # the endpoint of requests that came to none
 
 
@@ -179,7 +178,7 @@ class Measured(Observer):
     """Counts requests, and how long they took."""
 
     def __init__(self, service: "Service") -> None:
-        self._metrics, self._answers, self._served = service.metrics, service.answers, service.served
+        self._metrics, self._answers = service.metrics, service.answers
 
     def answered(self, scope: Scope, status: int, seconds: float) -> None:
         """Count it; what began no answer failed."""
@@ -187,5 +186,3 @@ class Measured(Observer):
         method = scope["method"] if endpoint != _NOWHERE else _NOWHERE  # clients make up methods
         self._metrics.answered(endpoint, method, status or 500, seconds)
         self._metrics.waiting(self._answers.queue)
-        if status == _OK and scope.get("is_answer"):
-            self._served.answered()

@@ -16,7 +16,6 @@ from molar_indexes.experiments.answering import Experimenting
 from molar_retrieval.background import BackgroundThread, on_death
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.served import ServedLog
 from molar_serving.access import Keyring
 from molar_serving.answered import AnsweringGenerations
 from molar_serving.former import FormerGenerations
@@ -62,7 +61,6 @@ class Service:
         former: Generations that are live no more.
         answered: Which generation answered from when.
         shown: What was answered in the last minutes.
-        served: How much was answered, and what that took.
         previews: What previews of rules leave for the next one; for who is :func:`~molar_serving.comparing.alone`.
         experiments: Those of the shop that run; None while nothing answers.
         watch: Looks at them, in one of the processes.
@@ -85,7 +83,6 @@ class Service:
         self.shown = ShownAnswers(self.workspace.root, serve.response_ttl_minutes, self.former.release)
         self.previews = Compared()
         self.maps = MapMaking(self.workspace)
-        self.served = ServedLog(self.workspace.root, serve.workers)
         self.experiments: Experimenting | None = None
         self.watch = ExperimentWatch(shop, self.settings.experiments.watch, self._experiment_runs)
         self._recommender: Recommender | None = None
@@ -103,7 +100,6 @@ class Service:
         self._uncounted = on_death(self.metrics.thread_died)
         self._opener.start()
         self.shown.start()
-        self.served.start()
         self.watch.start()
 
     def close(self) -> None:
@@ -120,7 +116,6 @@ class Service:
         self.shown.close()
         self.former.release(everything=True)
         self.answered.close()
-        self.served.close()
         if self.experiments is not None:
             self.experiments.close()
         if self._recommender is not None:

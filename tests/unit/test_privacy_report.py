@@ -227,15 +227,10 @@ def test_the_model_is_the_one_that_answers_and_answers_have_their_price(shop, tm
     path.write_text(json.dumps(told), "utf-8")  # as earlier versions told it
     places = facts_of(own.privacy.report(tmp_path / "p").page.parent)["ranking.newcomer_places"]
     assert (places["value"], places["from"].rpartition(".")[2]) == (2, "slots")
-    (workspace / "serving").mkdir(exist_ok=True)
-    line = {"ended": "2026-01-01T00:00:00+00:00", "seconds": 600, "processor": 60, "answers": 5_000, "processes": 1}
-    (workspace / "serving/served.jsonl").write_text(json.dumps({**line, "cores": 2}) + "\n", "utf-8")
     shutil.rmtree(workspace / "generations")
     facts = facts_of(own.privacy.report(tmp_path / "p").page.parent)
     assert facts["model.preset"]["value"] == "best"
     assert "ranking.newcomers" not in facts
-    costs = [facts[f"costs.{name}"]["value"] for name in ("answers", "per_thousand_up", "per_thousand_busy")]
-    assert costs == [5_000, pytest.approx(600 / 3600 * 36 / 5), pytest.approx(30 / 3600 * 36 / 5)]
 
 
 def test_words_are_there_in_all_languages_with_the_same_places():

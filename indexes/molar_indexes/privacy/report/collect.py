@@ -26,8 +26,6 @@ from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.manifest import PRIVATE
 from molar_retrieval.privacy_settings import USUAL
 from molar_retrieval.ranking.places import told_places
-from molar_retrieval.served import FILE as SERVED
-from molar_retrieval.served import served_in_all
 from molar_retrieval.statistics.ledger import FILE as LEDGER
 from molar_retrieval.statistics.ledger import PrivacyLedger
 from molar_retrieval.toml import read_toml
@@ -305,18 +303,4 @@ def _costs(workspace: Workspace, settings: MolarSettings) -> ReportSection:
     found.setting("watts", settings, "costs.watts", "watts")
     energy = None if watts is None else round(every / _HOUR * watts, 2)
     found.add("energy_all", energy, "watt_hours", "work/log.jsonl: hours of all lines, times settings: costs.watts")
-    _add_answers(found, workspace, price)
     return found
-
-
-def _add_answers(found: ReportSection, workspace: Workspace, price: float | None) -> None:
-    """What was answered, and what a thousand answers cost: as they came, and where a machine is never idle."""
-    served, log = served_in_all(workspace.root), SERVED
-    answers = None if served is None else served.answers
-    found.add("answers", answers, "count", f"{log}: answers of all lines")
-    for name, of in (("up", "seconds by the clock, by machine"), ("busy", "seconds of the processor, by core")):
-        seconds = None if served is None else round(float(getattr(served, name)), 2)
-        found.add(name, seconds, "seconds", f"{log}: {of}")
-        money = None if price is None or not seconds or not answers else seconds / _HOUR * price / answers * 1000
-        source = f"{log}: {of}, times settings: costs.machine_hour, by answers"
-        found.add(f"per_thousand_{name}", None if money is None else round(money, 6), "money", source)
