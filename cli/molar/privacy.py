@@ -1,6 +1,7 @@
 """What a shop keeps of people, and what it can say of that on paper."""
 
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from molar_indexes.privacy.stored import StoredOnPerson
     from molar_retrieval.interactions.suppressed import Kind
     from molar_retrieval.privacy.copies import KeptCopy
-    from molar_retrieval.privacy.found import FileFindings
-    from molar_retrieval.privacy.scan import ScanReport
+    from molar_retrieval.privacy.id_scan import FileMatches, ScanReport
     from molar_retrieval.statistics.ledger import LedgerStanding
 
 _LOOKED_FOR = 20
@@ -42,8 +42,8 @@ class Privacy(Rotating, Sharing):
     def scan(self, user_id: str, *, also: Sequence[str | Path] = ()) -> "ScanReport":
         """Look for a person in every file of the workspace and of the catalogue's folder, and on the server.
 
-        Looked for are the id, its keys, sessions that are known to be theirs, point ids, stretches of their history
-        that nobody else has, and of their vectors, as far as the workspace still knows these. Nothing is written.
+        Looked for are ids: the shop's, its pseudonym, sessions that are known to be theirs, and point ids. Histories
+        and vectors without an id are not looked for. Nothing is written.
 
         Args:
             user_id: Who.
@@ -54,8 +54,8 @@ class Privacy(Rotating, Sharing):
             MissingArtefactError: If nothing was made yet.
             BackendError: If the settings name a server that cannot be asked.
         """
-        from molar_indexes.privacy.known import needles_of
-        from molar_retrieval.privacy.scan import ScanReport, scan
+        from molar_indexes.privacy.known import id_patterns
+        from molar_retrieval.privacy.id_scan import ScanReport, scan
 
         _refuse_empty(user_id)
         more = [Path(one) for one in also]
@@ -63,14 +63,13 @@ class Privacy(Rotating, Sharing):
             if not one.exists():
                 raise RequestError(f"there is no {one}", "name files and folders that exist")
         workspace = self.shop.opened()
-        needles, known = needles_of(workspace, user_id)
+        patterns, known = id_patterns(workspace, user_id)
         notes = [*known.notes, *known.unread]
         folders = [workspace.root, *self._catalogue(notes), *more]
         with self.shop.progress() as progress:
-            files = scan(folders, needles, progress)
-        looked_for = {"names": len(needles.names)} | needles.windows.counts
-        if needles.sequences:
-            looked_for["their history, as item ids"] = len(needles.sequences)
+            files = scan(folders, patterns, progress)
+        looked_for = dict(Counter(name.what for name in patterns.names))
+        notes.append("histories and vectors are not looked for, only ids")
         notes.append("backups, snapshots of disks, logs of web servers and systems outside molar are not looked into")
         return ScanReport(files, looked_for, notes, self._server(known))
 
@@ -348,7 +347,7 @@ class Privacy(Rotating, Sharing):
         notes.append("the catalogue's folder is not known, or not there: it was not looked into")
         return []
 
-    def _server(self, known: "KnownPerson") -> "list[FileFindings]":
+    def _server(self, known: "KnownPerson") -> "list[FileMatches]":
         from molar_indexes.server.config import ServerConfig
 
         server = ServerConfig.of(self.shop.settings.index)

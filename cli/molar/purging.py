@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from molar_indexes.privacy.forgetting import Forgotten
     from molar_indexes.privacy.known import KnownPerson
     from molar_retrieval.config import MolarSettings
-    from molar_retrieval.privacy.found import FileFindings
-    from molar_retrieval.privacy.needles import Needles
+    from molar_retrieval.privacy.id_scan import FileMatches, IdPatterns
     from molar_retrieval.progress import Progress
     from molar_retrieval.workspace import Workspace
 
@@ -27,14 +26,14 @@ class LookedFor:
     """Somebody who is looked for before anything of theirs goes, and after, by all that is known of them before.
 
     Attributes:
-        needles: By what they are recognised.
+        patterns: The ids by which they are recognised.
         known: What that was made of.
         before: What was found.
     """
 
-    needles: "Needles"
+    patterns: "IdPatterns"
     known: "KnownPerson"
-    before: "list[FileFindings]"
+    before: "list[FileMatches]"
 
 
 @dataclass
@@ -64,11 +63,11 @@ class Purge:
 
     def look(self, user_ids: Sequence[str], session_ids: Sequence[str] = ()) -> None:
         """Look for people, before anything of theirs goes."""
-        from molar_indexes.privacy.known import needles_of
+        from molar_indexes.privacy.known import id_patterns
 
         for id_, session in [*((one, False) for one in user_ids), *((one, True) for one in session_ids)]:
-            needles, known = needles_of(self.workspace, id_, session=session)
-            self.people.append(LookedFor(needles, known, self._scanned(needles, known)))
+            patterns, known = id_patterns(self.workspace, id_, session=session)
+            self.people.append(LookedFor(patterns, known, self._scanned(patterns, known)))
 
     def finished(self, done: "Forgotten") -> "Forgotten":
         """Everything made anew without the people of a request whose names are gone already, and certified."""
@@ -156,10 +155,10 @@ class Purge:
 
         if not self.people:
             return [CertifiedPerson.of(one) for one in entries], [], []
-        found: dict[str, FileFindings] = {}
+        found: dict[str, FileMatches] = {}
         people = []
         for entry, one in zip(entries, self.people, strict=True):
-            after = self._scanned(one.needles, one.known)
+            after = self._scanned(one.patterns, one.known)
             people.append(CertifiedPerson.of(entry, ScanSum.of(one.before), ScanSum.of(after)))
             for file in after:
                 worst = found.setdefault(file.file, file)
@@ -173,14 +172,14 @@ class Purge:
         others = [BeyondReach("other", one.file) for one in files if one.state == "found"]
         return people, files, others
 
-    def _scanned(self, needles: "Needles", known: "KnownPerson") -> "list[FileFindings]":
+    def _scanned(self, patterns: "IdPatterns", known: "KnownPerson") -> "list[FileMatches]":
         """What the workspace and the server have; the shop's own files are told by their rows."""
         from molar_indexes.privacy.server import scan_server
         from molar_indexes.server.config import ServerConfig
         from molar_indexes.server.connect import connected
-        from molar_retrieval.privacy.scan import scan
+        from molar_retrieval.privacy.id_scan import scan
 
-        found = scan([self.workspace.root], needles, self.progress)
+        found = scan([self.workspace.root], patterns, self.progress)
         if (server := ServerConfig.of(self.settings.index)) is not None:
             with connected(server.patient(_PATIENT)) as connection:
                 found += scan_server(connection, known)

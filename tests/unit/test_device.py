@@ -13,18 +13,17 @@ import onnxruntime
 import pytest
 import torch
 from copies import copy_workspace
+from support.person_scan import PersonScan
 from typer.testing import CliRunner
 
 import molar
 from molar_cli.app import app
 from molar_indexes.device import contents, export, write
 from molar_indexes.device.encoder import onnx_model
-from molar_indexes.privacy.known import needles_of
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.light_tower import light_tower, time_gaps
 from molar_retrieval.alignment.network import TowerShape, tower_of
 from molar_retrieval.errors import BackendError, DataError, RequestError
-from molar_retrieval.privacy.scan import scan
 from molar_retrieval.ranking.rules import Rules
 from molar_retrieval.tensors import mapped
 from molar_retrieval.workspace import Workspace
@@ -109,10 +108,9 @@ def test_nothing_of_a_person_is_in_it(trained, device):
     own = [path for path in device.folder.iterdir() if path.name not in PUBLISHED]
     assert len(own) > 8
     for user in (trained.user, trained.new_user):
-        needles, known = needles_of(Workspace.open(trained.workspace), user)
-        assert needles.names
-        assert known.stretches is not None
-        states = {Path(one.file).suffix: one.state for one in scan(own, needles)}
+        person = PersonScan.of(Workspace.open(trained.workspace), user)
+        assert person.patterns.names
+        states = {Path(one.file).suffix: one.state for one in person.scan(own)}
         assert set(states.values()) <= {"clean", "not proven"}
         assert {suffix for suffix, state in states.items() if state == "not proven"} <= {".onnx"}  # weights alone
 

@@ -19,14 +19,12 @@ import molar
 from molar.doctor.privacy import privacy
 from molar_cli.app import app
 from molar_eval.kpi.daily.record import daily
-from molar_indexes.privacy.known import needles_of
+from molar_indexes.privacy.known import id_patterns
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.pseudonyms import FILE, Pseudonymiser
-from molar_retrieval.privacy.needles import Name, Needles
-from molar_retrieval.privacy.scan import scan
-from molar_retrieval.privacy.windows import ByteWindows
+from molar_retrieval.privacy.id_scan import IdPatterns, Name, scan
 
 SUITE = 'description = "one"\nmodels = ["popularity"]\nresamples = 100\n[[splits]]\nsplit = "temporal"\n'
 SESSION, VISITOR, NEW = "web-session-77", "visitor-31", "newcomer-55"
@@ -95,8 +93,7 @@ def told(answer):
 
 
 def found_in(folder: Path, *names: str) -> list[str]:
-    needles = Needles([Name(one, "an id") for one in names], ByteWindows({}), frozenset(), {}, {})
-    files = scan([folder], needles)
+    files = scan([folder], IdPatterns([Name(one, "an id") for one in names]))
     assert not [one.file for one in files if one.doubts], "whatever is not proven may name somebody"
     return [one.file for one in files if one.findings]
 
@@ -230,9 +227,9 @@ def test_nobodys_id_is_in_the_workspace(two, answers, tmp_path):
     names = [two.user, SESSION, VISITOR, NEW]
     assert found_in(root, *names) == []
     assert found_in(Path(two.plain.workspace), two.user) != []
-    needles, _ = needles_of(shop.opened(), two.user)
-    assert {"their id", "their pseudonym", "their session"} <= {one.what for one in needles.names}
-    (found,) = [one for one in scan([root / "interactions"], needles) if one.file.endswith("users.parquet")]
+    patterns, _ = id_patterns(shop.opened(), two.user)
+    assert {"their id", "their pseudonym", "their session"} <= {one.what for one in patterns.names}
+    (found,) = [one for one in scan([root / "interactions"], patterns) if one.file.endswith("users.parquet")]
     assert {one.what for one in found.findings} >= {"their pseudonym"}
     facts = json.loads(shop.privacy.report(tmp_path / "paper").facts.read_text())
     assert facts["measures"]["pseudonyms"]["value"] == 1

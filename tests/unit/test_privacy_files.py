@@ -13,31 +13,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
+from support.person_scan import AS_IDS, ROW, PersonScan, own_stretches, stretches
 
 from molar_retrieval.point_ids import point_id
-from molar_retrieval.privacy.blocks import BLOCK
-from molar_retrieval.privacy.needles import Name, Needles, is_vague
-from molar_retrieval.privacy.parquet import ROW
-from molar_retrieval.privacy.scan import scan
-from molar_retrieval.privacy.windows import ByteWindows, own_stretches, stretches
+from molar_retrieval.privacy.id_scan import BLOCK, IdPatterns, Name, is_vague, scan
 
 WHO = 'ann "ö" <7>&co/x'
 NUMBER = bytes.fromhex(point_id(WHO).replace("-", ""))
 ROWS = [17, 4, 99, 23]
 VECTOR = np.random.default_rng(3).normal(size=8).astype(np.float32)
 ITEMS = ("SKU-1", "SKU-7", "SKU-3", "SKU-9")
-NEEDLES = Needles(
-    [Name(WHO, "id"), Name(point_id(WHO), "point")],
-    ByteWindows(
-        {np.array(ROWS, "<i4").tobytes(): "history", np.array(ROWS, "<i8").tobytes(): "history", NUMBER: "point"}
-        | dict.fromkeys(stretches(VECTOR), "vector")
-    ),
-    frozenset([ITEMS]),
+PERSON = PersonScan(
+    IdPatterns([Name(WHO, "id"), Name(point_id(WHO), "point", packed=(NUMBER,))]),
+    {np.array(ROWS, "<i4").tobytes(): "history", np.array(ROWS, "<i8").tobytes(): "history"}
+    | dict.fromkeys(stretches(VECTOR), "vector"),
+    [ITEMS],
 )
 
 
-def looked(path, needles=NEEDLES):
-    found = scan([path], needles)
+def looked(path, person=PERSON):
+    found = person.scan([path])
     assert len(found) == 1
     return found[0]
 
@@ -89,7 +84,6 @@ def payload(path):
 
 WIDE = [*range(200), *ROWS, *range(50)]
 GONE = ["PRAGMA secure_delete = 0", "INSERT INTO t VALUES (?, 1)", "DELETE FROM t"]
-AS_IDS = "their history, as item ids"
 PLACES = {
     "text.parquet": (table(user_id=["a", WHO]), "id"),
     "nested.parquet": (table(lists=[[{"a": "b"}], [{"a": f"to {WHO}: hello"}]]), "id"),
@@ -114,7 +108,7 @@ PLACES = {
     "history.json": (text(json.dumps({"users": [{"history": [1, 2, *ROWS]}]})), "history"),
     "items.json": (
         text(json.dumps({"rows": [{"item_id": one, "hit": 1} for one in ITEMS]})),
-        "their history, as item ids",
+        AS_IDS,
     ),
     "lines.jsonl": (text('{"a": 1}\nno json ' + json.dumps(WHO) + "\n"), "id"),
     "a.csv": (lambda path: path.write_text(f'user_id,item_id\nb,c\n"{WHO.replace(chr(34), chr(34) * 2)}",d\n'), "id"),
@@ -149,12 +143,10 @@ def test_who_is_not_there_is_not_found(name, tmp_path):
     write, _ = PLACES[name]
     path = tmp_path / name
     write(path)
-    stranger = Needles(
-        [Name("somebody-else", "id")],
-        ByteWindows(
-            {np.array([5, 44, 6, 10], "<i4").tobytes(): "history"} | dict.fromkeys(stretches(VECTOR * 7), "vector")
-        ),
-        frozenset([("SKU-9", "SKU-1", "SKU-7", "SKU-3")]),
+    stranger = PersonScan(
+        IdPatterns([Name("somebody-else", "id")]),
+        {np.array([5, 44, 6, 10], "<i4").tobytes(): "history"} | dict.fromkeys(stretches(VECTOR * 7), "vector"),
+        [("SKU-9", "SKU-1", "SKU-7", "SKU-3")],
     )
     found = looked(path, stranger)
     assert found.state == ("not proven" if found.decoder == "unknown" else "clean"), found
@@ -203,10 +195,10 @@ def test_payloads_of_another_layout_are_not_proven(broken, content, tmp_path):
 
 
 def test_row_numbers_are_no_ids_and_a_dictionary_is_told_where_no_row_has_the_value(tmp_path):
-    needles = Needles([Name("12", "id", vague=True)], rows={tmp_path: 1})
+    person = PersonScan(IdPatterns([Name("12", "id", vague=True)]), rows={tmp_path: 1})
     pq.write_table(pa.table({"user_id": ["0", "12", "x"]}), tmp_path / "users.parquet")
     pq.write_table(pa.table({"user": pa.array([0, 1, 12], pa.int32())}), tmp_path / "interactions.parquet")
-    log, users = scan([tmp_path], needles)
+    log, users = person.scan([tmp_path])
     assert [(one.what, one.where) for one in log.findings] == [(ROW, ["user, row 1"])]
     assert [(one.times, one.where) for one in users.findings] == [(1, ["user_id, row 1"])]
     dictionary(tmp_path / "d.parquet")
@@ -217,7 +209,7 @@ def test_what_breaks_a_decoder_does_not_end_the_scan(tmp_path):
     (tmp_path / "a.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]" + WHO.encode())
     (tmp_path / "b.json").write_text("[" * 100_000)
     (tmp_path / "c.txt").write_text(WHO)
-    states = [one.state for one in scan([tmp_path], NEEDLES)]
+    states = [one.state for one in scan([tmp_path], PERSON.patterns)]
     assert states == ["found", "not proven", "found"]
 
 
@@ -235,25 +227,25 @@ def test_nothing_is_missed_where_two_blocks_meet_or_a_hole_ends(tmp_path):
 
 
 def test_an_id_inside_of_another_word_is_not_theirs(tmp_path):
-    needles = Needles([Name("u050", "id", longer=("u0500", "xu050"))])
+    patterns = IdPatterns([Name("u050", "id", longer=("u0500", "xu050"))])
     (tmp_path / "a.txt").write_text("u0500 xu050 u050x")
     (tmp_path / "b.sqlite-wal").write_bytes(b"\0\1u0500\2\3xu050\0")
     (tmp_path / "c.sqlite-wal").write_bytes(b"\0\1u050view\2\3\0")
     (tmp_path / "d.parquet").touch()
-    assert [one.state for one in scan([tmp_path], needles)] == ["clean", "clean", "found", "clean"]
+    assert [one.state for one in scan([tmp_path], patterns)] == ["clean", "clean", "found", "clean"]
 
 
 def test_a_short_id_counts_where_people_stand_and_is_a_doubt_elsewhere(tmp_path):
     assert is_vague("12")
     assert is_vague("123456")
     assert not is_vague("u012")
-    needles = Needles([Name("12", "id", vague=True)])
+    patterns = IdPatterns([Name("12", "id", vague=True)])
     pq.write_table(pa.table({"user_id": pa.array([11, 12]), "n": [12, 12]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"item_id": ["12"]}), tmp_path / "b.parquet")
     (tmp_path / "c.json").write_text('{"user_id": 12, "k": 12}')
     (tmp_path / "d.json").write_text('{"k": 12, "said": "112"}')
     (tmp_path / "e.html").write_text("<b>12</b>")
-    found = scan([tmp_path], needles)
+    found = scan([tmp_path], patterns)
     assert [one.state for one in found] == ["found", "not proven", "found", "clean", "not proven"]
 
 
@@ -271,7 +263,7 @@ def test_stretches_that_others_have_or_any_table_holds_are_none():
 def test_two_names_of_one_file_are_both_told(tmp_path):
     (tmp_path / "a.txt").write_text(WHO)
     (tmp_path / "b.txt").hardlink_to(tmp_path / "a.txt")
-    assert [one.state for one in scan([tmp_path], NEEDLES)] == ["found", "found"]
+    assert [one.state for one in scan([tmp_path], PERSON.patterns)] == ["found", "found"]
 
 
 def test_a_file_that_may_not_be_read_is_not_proven(tmp_path, monkeypatch):
@@ -284,6 +276,6 @@ def test_a_file_that_may_not_be_read_is_not_proven(tmp_path, monkeypatch):
         return real(path, *arguments, **named)
 
     monkeypatch.setattr(Path, "open", refused)
-    found = looked(tmp_path / "a.txt")
+    (found,) = scan([tmp_path / "a.txt"], PERSON.patterns)
     assert found.state == "not proven"
     assert found.doubts == ["it cannot be read: Permission denied"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from copies import copy_workspace
 from safetensors.numpy import load_file
+from support.person_scan import PersonScan
 from typer.testing import CliRunner
 from updates import Days
 
@@ -20,14 +21,12 @@ from molar import forecasting
 from molar.due import due
 from molar_cli.app import app
 from molar_indexes.generations import open_generation
-from molar_indexes.privacy.known import needles_of
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.private import align_on_statistics
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.pinned import pin
-from molar_retrieval.privacy.scan import scan
 from molar_retrieval.statistics import releasing
 from molar_retrieval.statistics.artefact import open_statistics
 from molar_retrieval.statistics.releasing import release_statistics
@@ -392,10 +391,10 @@ def test_a_release_is_shared_once_and_found_again(other, theirs, tmp_path):
 def test_a_file_has_nobody_in_it(other, theirs):
     """The same search that finds a person in every place of a workspace."""
     user = trained_user(other)
-    needles, _ = needles_of(other.workspace, user)
-    log = scan([other.folder], needles)
+    person = PersonScan.of(other.workspace, user)
+    log = person.scan([other.folder])
     assert any(one.findings for one in log)
-    (file,) = scan([theirs.path], needles)
+    (file,) = person.scan([theirs.path])
     assert not file.findings
     assert user.encode() not in theirs.path.read_bytes()
 

@@ -11,6 +11,7 @@ from live_content import content_of
 from planted_person import PLACES, plant
 from qdrant_fake import fake_qdrant
 from settings_for_tests import SMALL_ALIGNMENT
+from support.person_scan import PersonScan
 from typer.testing import CliRunner
 
 import molar
@@ -45,20 +46,23 @@ def done(trained, tmp_path_factory):
         (root / ".molar/alignment/killed.partial").mkdir()
         (root / ".molar/alignment/killed.partial/best.safetensors").write_bytes(b"\0" * 9)
         (root / ".molar/recommendations.csv").write_text(f"user_id,item_id\n{place.user},SKU-0001\n")
-        before = place.shop.privacy.scan(place.user)
+        person = PersonScan.of(place.shop.opened(), place.user)
+        before = place.shop.privacy.scan(place.user), person.scan([root / ".molar", root / "shop"])
         live = {kind: Workspace(root / ".molar")[kind].current.name for kind in ("generations", "alignment", "cf")}
         forgotten = place.shop.privacy.forget(place.user, reason="asked by letter")
         collections = sorted(one.name for one in place.shop.collections())
-    return place, before, live, forgotten, collections
+        after = person.scan([root / ".molar"])
+    return place, (*before, after), live, forgotten, collections
 
 
 def test_a_person_is_in_every_place_before_and_in_none_after(done):
-    place, before, live, forgotten, collections = done
-    found = {one.file for one in before.found}
+    place, (before, everywhere, after), live, forgotten, collections = done
+    found = {one.file for one in everywhere if one.state == "found"}
     for pattern in (one for one in PLACES if one.startswith((".molar", "shop"))):
         assert any(fnmatch(name, pattern) for name in found), pattern
     assert ".molar/recommendations.csv" in found
     assert any("/" in one.file and not one.file.startswith((".molar", "shop")) for one in before.found), "the server"
+    assert {one.state for one in after} == {"clean"}, "ids, history, vectors: all that was known of them before"
     assert {one.state for one in forgotten.certificate.files} == {"clean"}
     (person,) = forgotten.certificate.people
     assert (person.before.found, person.after.found, person.after.hits, person.after.not_proven) == (

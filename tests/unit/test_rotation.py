@@ -44,8 +44,7 @@ from molar_retrieval.interactions.pseudonyms import FILE, Pseudonymiser, hashed,
 from molar_retrieval.interactions.suppressed import EVER, NEVER, SuppressedPeople
 from molar_retrieval.interactions.suppressing import suppress
 from molar_retrieval.locks import hold
-from molar_retrieval.privacy.needles import Name, Needles
-from molar_retrieval.privacy.scan import scan
+from molar_retrieval.privacy.id_scan import IdPatterns, Name, scan
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.work_log import recorded
 from molar_retrieval.workspace import SWITCHING, Workspace
@@ -112,7 +111,7 @@ def place(made, tmp_path, monkeypatch):
 
 def named_in(place, *names):
     """Files of the workspace in which a name is."""
-    files = scan([place.workspace.root], Needles([Name(name, "it") for name in names]))
+    files = scan([place.workspace.root], IdPatterns([Name(name, "it") for name in names]))
     return [one.file for one in files if one.state == "found"]
 
 

@@ -87,7 +87,7 @@ RECORDS = {
         "Certificate.files": SHOWN, "ScanSum.files": ID, "ScannedFile.file": SHOWN, "files": SHOWN,
     },
     "indexes/molar_indexes/privacy/known.py": {
-        "KnownPerson.keys": ID, "KnownPerson.rows": MADE, "KnownPerson.tested": MADE,
+        "KnownPerson.keys": ID, "KnownPerson.rows": MADE, "KnownPerson.evaluations": MADE,
     },
     "indexes/molar_indexes/privacy/renamed.py": dict.fromkeys(
         ("RenamedFiles.goes", "RenamedFiles.instead", "RenamedFiles.into"), "refused where it leads out of the folder"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from molar_indexes.privacy.certificate import Certificate
     from molar_indexes.privacy.forgetting import Forgotten
-    from molar_retrieval.privacy.scan import ScanReport
+    from molar_retrieval.privacy.id_scan import ScanReport
 
 app = typer.Typer(help="What is kept of people: where it lies, what it is, and the papers on it.", no_args_is_help=True)
 _Person = Annotated[

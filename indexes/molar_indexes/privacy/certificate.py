@@ -16,7 +16,7 @@ from molar_retrieval import __version__, fingerprint
 from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.interactions.suppressed import Kind, SuppressedPerson
-from molar_retrieval.privacy.found import FileFindings
+from molar_retrieval.privacy.id_scan import FileMatches
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Workspace
 
@@ -37,10 +37,10 @@ class ScanSum:
     hits: int
 
     @classmethod
-    def of(cls, findings: Sequence[FileFindings]) -> "ScanSum":
+    def of(cls, findings: Sequence[FileMatches]) -> "ScanSum":
         """The sum of some files."""
         states = [one.state for one in findings]
-        hits = sum(trace.times for one in findings for trace in one.findings)
+        hits = sum(match.times for one in findings for match in one.findings)
         return cls(len(findings), states.count("found"), states.count("not proven"), hits)
 
 

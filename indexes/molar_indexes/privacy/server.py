@@ -12,12 +12,11 @@ from molar_indexes.server.filters import ROW, users_between
 from molar_indexes.server.published import PublishedCollection, published
 from molar_retrieval.columns import USER_ID
 from molar_retrieval.point_ids import point_id
-from molar_retrieval.privacy.found import FileFindings
-from molar_retrieval.privacy.needles import Match
+from molar_retrieval.privacy.id_scan import FileMatches, Hit
 from molar_retrieval.progress import SILENT
 
 
-def scan_server(connection: Connection, known: KnownPerson) -> list[FileFindings]:
+def scan_server(connection: Connection, known: KnownPerson) -> list[FileMatches]:
     """Ask each collection for the person's points, by number and by payload, and whether it has snapshots."""
     return [
         _look(connection, one.name, known)
@@ -26,18 +25,18 @@ def scan_server(connection: Connection, known: KnownPerson) -> list[FileFindings
     ]
 
 
-def _look(connection: Connection, name: str, known: KnownPerson) -> FileFindings:
+def _look(connection: Connection, name: str, known: KnownPerson) -> FileMatches:
     server, client = connection.server, connection.client
-    found = FileFindings(f"{server.nodes[0].url}/collections/{name}", "collection")
+    found = FileMatches(f"{server.nodes[0].url}/collections/{name}", "collection")
     points: list[Any] = [point_id(key) for key in known.keys]
     if name.startswith(server.people) or not known.items:
         for record in connection.ask(client.retrieve, name, points, with_payload=True):
-            found.add(Match("their point"), f"point {record.id}")
+            found.add(Hit("their point"), f"point {record.id}")
     keys = models.FieldCondition(key=USER_ID, match=models.MatchAny(any=known.keys))
     theirs = models.Filter(must=[keys])
     records, _ = connection.insist(SILENT.note, client.scroll, name, theirs, limit=10, with_payload=False)
     for record in records:
-        found.add(Match("their id in a payload"), f"point {record.id}")
+        found.add(Hit("their id in a payload"), f"point {record.id}")
     if connection.ask(client.list_snapshots, name):
         found.doubt("it has snapshots, which nobody can look into")
     return found

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_indexes.privacy.known import ids_of, needles_of
+from molar_indexes.privacy.known import id_patterns, ids_of
 from molar_indexes.users import UserStore
 from molar_retrieval.catalog.sources import find_table
 from molar_retrieval.catalog.spec import CatalogueSettings
@@ -87,7 +87,7 @@ def stored_on(workspace: Workspace, folder: Path | None, user_id: str, server: s
 
     ``server`` is the address of a Qdrant server that holds users as well, or None.
     """
-    _, known = needles_of(workspace, user_id)
+    _, known = id_patterns(workspace, user_id)
     names = Pseudonymiser.of(workspace.root)
     people = [("user_id", known.name), *(("session_id", one) for one in known.sessions)]
     parts = [
@@ -126,7 +126,7 @@ def stored_on(workspace: Workspace, folder: Path | None, user_id: str, server: s
         StoredPart(
             "copies for evaluations",
             "Evaluations keep copies of the log by which lists are tried out.",
-            [{"folder": str(one.relative_to(workspace.root))} for one in sorted(known.tested)],
+            [{"folder": str(one.relative_to(workspace.root))} for one in sorted(known.evaluations)],
         ),
     ]
     unknown = list(_UNKNOWN)
