@@ -42,7 +42,7 @@ def made(folder: Path, name: str, ids: str) -> Workspace:
     """A workspace without anything but its names."""
     (folder / name / "shop").mkdir(parents=True)
     workspace = Workspace.for_catalogue(folder / name / ".molar", folder / name / "shop")
-    keys = folder / "keys" if ids == "keyed" else None
+    keys = folder / "keys" if ids == "pseudonymous" else None
     os.environ["MOLAR_PRIVACY_KEY_FILE"] = str(folder / "keys")
     name_people(workspace, PrivacySettings.model_validate({"ids": ids, "key_file": keys}))
     return workspace

@@ -46,7 +46,7 @@ def main() -> None:
     _prepared(workspace, asked.people)
     _logged(workspace, asked.people, asked.events)
     os.environ["MOLAR_PRIVACY_KEY_FILE"] = str(asked.folder / "keys")
-    settings = PrivacySettings(ids="keyed", key_file=asked.folder / "keys")
+    settings = PrivacySettings(ids="pseudonymous", key_file=asked.folder / "keys")
     sizes = {path.name: path.stat().st_size >> 20 for path in workspace.root.rglob("*.sqlite")}
     told = [_rotated(workspace, settings) for _ in range(2)]
     print(json.dumps({"people": asked.people, "events": asked.events, "MiB": sizes, "first key, another": told}))

@@ -1,4 +1,4 @@
-"""What it costs that no pair of items and no popularity rests on fewer people than `[privacy] least`.
+"""What it costs that no pair of items and no popularity rests on fewer people than `[privacy] min_users`.
 
     python bench/small_numbers.py CATALOGUE WORKSPACE [--split leave-one-out] [--preset instant] [--least 1,2,3,5,10]
 
@@ -34,7 +34,7 @@ def scores(catalogue: Path, workspace: Path, folder: Path, split: str, preset: s
     model = f"molar ({preset})"
     suite, settings = folder / "suite.toml", folder / f"{least}.toml"
     suite.write_text(SUITE.format(model=model, split=split), "utf-8")
-    settings.write_text(f"[privacy]\nleast = {least}\n", "utf-8")
+    settings.write_text(f"[privacy]\nmin_users = {least}\n", "utf-8")
     shop = molar.Shop(catalogue, workspace, settings)
     run = Path(shop.evaluate(str(suite), seeds=1, out=folder / f"run-{least}").folder)
     return read_scores(next((run / FOLDER).glob("*/*/seed-0.parquet")))

@@ -1,15 +1,15 @@
 """Settings of privacy, the section ``[privacy]`` of ``molar.toml``.
 
-**Ids.** With ``ids = "keyed"`` a workspace stores pseudonyms in place of the ids that a shop gives its people, see
-:mod:`molar_retrieval.interactions.pseudonyms`.
+**Ids.** With ``ids = "pseudonymous"`` a workspace stores pseudonyms in place of the ids that a shop gives its people,
+see :mod:`molar_retrieval.interactions.pseudonyms`.
 
 **Small numbers.** A pair of items that one person alone has had says what this person took, wherever it is kept: in a
-score, a table, a reason. With ``least`` no pair and no popularity rests on fewer people. That is no formal guarantee:
-who makes accounts of their own, or compares two states, can still learn of somebody.
+score, a table, a reason. With ``min_users`` no pair and no popularity rests on fewer people. That is no formal
+guarantee: who makes accounts of their own, or compares two states, can still learn of somebody.
 
 **Noise.** With ``epsilon`` all that is learned of other people comes from statistics with noise: differential privacy,
 which is such a guarantee. See :mod:`molar_retrieval.statistics`.
-**Retention.** ``keep_days`` is about what is read of people, ``keep_copies_days`` about what lies beside that.
+**Retention.** ``retention_days`` is about what is read of people, ``copy_retention_days`` about what lies beside that.
 """
 
 from pathlib import Path
@@ -26,8 +26,9 @@ USUAL, FROM = 5, 5_000
 class PrivacySettings(Settings):
     """``[privacy]``: by what people are known, and what of them is left out."""
 
-    ids: Literal["plain", "keyed"] = Field(
-        "plain", description="how people are named in the workspace: plain: as the shop does; keyed: by pseudonyms"
+    ids: Literal["plain", "pseudonymous"] = Field(
+        "plain",
+        description="how people are named in the workspace: plain: as the shop does; pseudonymous: by pseudonyms",
     )
     key_file: Path | None = Field(
         None,
@@ -40,7 +41,7 @@ class PrivacySettings(Settings):
         " None: suppressed.json in the workspace",
         json_schema_extra=trusted(),
     )
-    least: int | None = Field(
+    min_users: int | None = Field(
         None,
         ge=1,
         le=1_000,
@@ -58,11 +59,13 @@ class PrivacySettings(Settings):
     delta: float = Field(
         1e-6, gt=0, le=1e-3, description="by how much the promise may fail; far less than one in as many people"
     )
-    yearly: float = Field(8.0, gt=0, le=1_000, description="epsilon that all releases of 365 days may take together")
-    keep_days: int | None = Field(
+    yearly_epsilon: float = Field(
+        8.0, gt=0, le=1_000, description="epsilon that all releases of 365 days may take together"
+    )
+    retention_days: int | None = Field(
         None, ge=1, le=36_500, description="days before today of which interactions are read; None: all"
     )
-    keep_copies_days: int | None = Field(
+    copy_retention_days: int | None = Field(
         None,
         ge=1,
         le=36_500,
@@ -71,8 +74,8 @@ class PrivacySettings(Settings):
 
     @model_validator(mode="after")
     def _key_is_somewhere(self) -> Self:
-        if self.ids == "keyed" and self.key_file is None:
-            raise ValueError("ids = 'keyed' needs key_file, a file outside workspace and catalogue")
+        if self.ids == "pseudonymous" and self.key_file is None:
+            raise ValueError("ids = 'pseudonymous' needs key_file, a file outside workspace and catalogue")
         return self
 
     @property
@@ -82,6 +85,6 @@ class PrivacySettings(Settings):
 
     def fewest(self, people: int) -> int:
         """The fewest people in a log of so many."""
-        if self.least is not None:
-            return self.least
+        if self.min_users is not None:
+            return self.min_users
         return USUAL if people >= FROM else 1

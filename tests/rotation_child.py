@@ -29,5 +29,5 @@ if __name__ == "__main__":
 
     os.environ.update(MOLAR_PRIVACY_KEY_FILE=str(keys))
     sys.addaudithook(watch)
-    rotate(place, PrivacySettings(ids="keyed", key_file=keys), IndexSettings())
+    rotate(place, PrivacySettings(ids="pseudonymous", key_file=keys), IndexSettings())
     sys.stdout.write(str(count))

@@ -238,7 +238,7 @@ def prepare_log(
 
         choice = partial(choose_kinds, settings=settings.align, split=settings.split, progress=progress)
     kinds = Kinds.of(DEFAULT if fixed and settings.events.weights is None else settings.events.weights)
-    keep_days = settings.privacy.keep_days
+    keep_days = settings.privacy.retention_days
     prepare_interactions(workspace.catalogue, workspace, progress, kinds=kinds, choose=choice, keep_days=keep_days)
 
 

@@ -106,7 +106,7 @@ class ShopBase:
 
     def _named(self, workspace: Workspace) -> Workspace:
         settings = self.settings.privacy
-        if settings.ids == "keyed":
+        if settings.ids == "pseudonymous":
             from molar_retrieval.interactions.naming import name_people
 
             name_people(workspace, settings, self.folder())

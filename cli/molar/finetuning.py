@@ -98,4 +98,4 @@ def _prepare(workspace: "Workspace", settings: "MolarSettings", progress: "Progr
     prepare_catalogue(catalogue, workspace, progress, where=where)
     kinds = Kinds.of(settings.events.weights)
     if has_interactions(catalogue, workspace, kinds):
-        prepare_interactions(catalogue, workspace, progress, kinds=kinds, keep_days=settings.privacy.keep_days)
+        prepare_interactions(catalogue, workspace, progress, kinds=kinds, keep_days=settings.privacy.retention_days)

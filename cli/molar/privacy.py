@@ -141,7 +141,7 @@ class Privacy(Rotating, Sharing):
         """
         several, names = _several(ids), Pseudonymiser.of(self.shop.opened().root)
         if not names.keys:
-            hint = "each id stands for itself; [privacy] ids = 'keyed' in molar.toml would change that"
+            hint = "each id stands for itself; [privacy] ids = 'pseudonymous' in molar.toml would change that"
             raise RequestError(f"{self.shop.workspace} has no pseudonyms", hint)
         named = names.session if sessions else names.user
         return {one: named(one) for one in several}
@@ -152,7 +152,7 @@ class Privacy(Rotating, Sharing):
         Args:
             reset_budget: Begin a new budget where the ledger lacks releases that something in the workspace names, as
                 its file was removed or cut short. What was released before counts no more, so that a year may tell more
-                of people than ``[privacy] yearly`` promises. Nothing is changed where none is missing.
+                of people than ``[privacy] yearly_epsilon`` promises. Nothing is changed where none is missing.
 
         Raises:
             MissingArtefactError: If nothing was made yet.
@@ -169,7 +169,7 @@ class Privacy(Rotating, Sharing):
         return ledger.standing(self.shop.settings.privacy)
 
     def prune(self, *, dry_run: bool = False) -> "list[KeptCopy]":
-        """Remove copies that are older than ``[privacy] keep_copies_days``, and factors of people that nobody reads.
+        """Remove copies that are older than ``[privacy] copy_retention_days``, and factors of people that nobody reads.
 
         :meth:`molar.Shop.align`, :meth:`molar.Shop.update` and :meth:`molar.Shop.evaluate` do so as they end. What is
         being read or written stays for the next time.
@@ -188,8 +188,10 @@ class Privacy(Rotating, Sharing):
         from molar_retrieval.collaborative.factors import drop_people
 
         settings, workspace = self.shop.settings, self.shop.opened()
-        if settings.privacy.keep_copies_days is None:
-            raise SettingsError("no time is set after which copies go", "set keep_copies_days in molar.toml, [privacy]")
+        if settings.privacy.copy_retention_days is None:
+            raise SettingsError(
+                "no time is set after which copies go", "set copy_retention_days in molar.toml, [privacy]"
+            )
         if dry_run:
             return overdue(workspace, settings)
         if workspace["alignment"].current is not None:

@@ -31,10 +31,10 @@ def at_work(workspace: "Workspace", what: str, settings: "MolarSettings", progre
 
 
 def overdue(workspace: "Workspace", settings: "MolarSettings") -> "list[KeptCopy]":
-    """Copies of what people did that are older than ``[privacy] keep_copies_days``; none where that is not set."""
+    """Copies of what people did that are older than ``[privacy] copy_retention_days``; none where that is not set."""
     from molar_retrieval.privacy.copies import copies, older_than
 
-    days = settings.privacy.keep_copies_days
+    days = settings.privacy.copy_retention_days
     return [] if days is None else older_than(copies(workspace), days)
 
 
@@ -45,7 +45,7 @@ def prune(workspace: "Workspace", settings: "MolarSettings", progress: "Progress
 
     gone = remove(workspace, overdue(workspace, settings))
     if gone:
-        days, taken = settings.privacy.keep_copies_days, size(sum(one.bytes for one in gone))
+        days, taken = settings.privacy.copy_retention_days, size(sum(one.bytes for one in gone))
         kinds = ", ".join(
             f"{sum(one.what == what for one in gone)} {what}" for what in dict.fromkeys(o.what for o in gone)
         )

@@ -158,7 +158,7 @@ class Evaluator:
         self.least = self.settings.privacy.fewest(int(np.count_nonzero(np.diff(whole.offsets))))
         self.fewest = max(MINIMUM_USERS, self.least)
         if self.suite.examples and self.least > 1:
-            self.notes.append(f"no users are shown: each would be one, and [privacy] least is {self.least}")
+            self.notes.append(f"no users are shown: each would be one, and [privacy] min_users is {self.least}")
         content = ContentVectors.open(self.workspace["content"].require()[0])
         dims, ready = self.settings.align.content_dims, content.conditioned
         self.content = conditioning.fit(content.vectors, content.blocks, dims, ready=ready)(content.vectors)

@@ -130,7 +130,7 @@ def fit_experts(
     few = FewPairs.of(countable(log), least) if {SEQUENCE, LINEAR} & {*names} else None
     if few is not None:
         progress.note(
-            f"{few.share:.1%} of the pairs of items are left out: fewer than {least} people had them ([privacy] least)"
+            f"{few.share:.1%} of item pairs are left out: fewer than {least} users had them ([privacy] min_users)"
         )
     grids: dict[str, Callable[[], _Grid]] = {
         SEQUENCE: lambda: _sequences(log, count, few, counting),

@@ -34,7 +34,9 @@ def name_people(workspace: Workspace, settings: PrivacySettings, *folders: Path)
     if settings.ids == "plain" or settings.key_file is None or (workspace.root / FILE).exists():
         return
     if has_people(workspace):
-        words = f"people are named by the shop's ids in {workspace.root}, and the settings say privacy.ids = 'keyed'"
+        words = (
+            f"people are named by the shop's ids in {workspace.root}, and the settings say privacy.ids = 'pseudonymous'"
+        )
         raise DataError(words, "run `molar privacy rotate`, which turns these ids into pseudonyms")
     path = outside(settings.key_file.expanduser(), workspace.root, *folders)
     with lock_beside(path):

@@ -44,8 +44,8 @@ class Retention:
         """A SettingsError where a file has no times, by which nobody could tell what is old."""
         if self.days is not None and not dated:
             raise SettingsError(
-                f"[privacy] keep_days = {self.days}, and {name} has no times that are dates: nothing tells what is old",
-                "bring a column of times, or leave keep_days out and cut the file yourself",
+                f"[privacy] retention_days = {self.days}, and {name} has no times that are dates",
+                "bring a column of times, or leave retention_days out and cut the file yourself",
             )
 
     def kept(self, log: RawLog, users: pa.Array) -> tuple[RawLog, pa.Array, dict[str, Any]]:
@@ -58,8 +58,8 @@ class Retention:
         assert log.micros is not None
         young = log.micros >= self.since * _SECOND
         if not young.any():
-            words = f"no interaction is of the last {self.days:,} days, which [privacy] keep_days keeps"
-            raise DataError(words, "bring a newer log, or raise keep_days")
+            words = f"no interaction is of the last {self.days:,} days, which [privacy] retention_days keeps"
+            raise DataError(words, "bring a newer log, or raise retention_days")
         oldest, dropped = int(log.micros[young].min() // _SECOND), int((~young).sum())
         log = log.take(young)
         left = counts(log.user, len(users)) > 0

@@ -177,7 +177,7 @@ class PrivacyLedger:
 
     def standing(self, settings: PrivacySettings, now: datetime | None = None) -> LedgerStanding:
         """What was released, and what the settings leave of the budget."""
-        entries, yearly, delta = self.entries(), settings.yearly, settings.delta
+        entries, yearly, delta = self.entries(), settings.yearly_epsilon, settings.delta
         counted = _counted(entries, now)
         multipliers = [entry.noise_multiplier for entry in counted]
         return LedgerStanding(
@@ -201,13 +201,13 @@ class PrivacyLedger:
                 f"the ledger of privacy {self.path} lacks what was released: {'; '.join(missing.values())}",
                 "bring the file back from a backup; without one, `molar privacy ledger --reset-budget` begins a new"
                 " budget: what was released before counts no more, so that a year may tell more of people than"
-                " [privacy] yearly promises",
+                " [privacy] yearly_epsilon promises",
             )
-        epsilon, yearly, delta = settings.epsilon or 0.0, settings.yearly, settings.delta
+        epsilon, yearly, delta = settings.epsilon or 0.0, settings.yearly_epsilon, settings.delta
         if epsilon > yearly:
             raise SettingsError(
-                f"ε = {epsilon:g} for one release is more than [privacy] yearly = {yearly:g}",
-                "ask for less, or raise yearly, which promises people less",
+                f"ε = {epsilon:g} for one release is more than [privacy] yearly_epsilon = {yearly:g}",
+                "ask for less, or raise yearly_epsilon, which promises people less",
             )
         counted = _counted(self.entries(), now)
         multipliers = [entry.noise_multiplier for entry in counted]
@@ -224,7 +224,7 @@ class PrivacyLedger:
         raise DataError(
             f"the year's budget of privacy does not bear a release at ε = {epsilon:g}: the last 365 days took"
             f" ε = {epsilon_of(multipliers, delta):.2f} (releases: {len(counted)}), it would be {total:.2f},"
-            f" more than [privacy] yearly = {yearly:g}",
+            f" more than [privacy] yearly_epsilon = {yearly:g}",
             f"the next one at ε = {epsilon:g} can be from {moment:%Y-%m-%d %H:%M} UTC, {less}; `molar update` goes on"
             " without a release",
         )

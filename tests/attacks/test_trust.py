@@ -252,7 +252,7 @@ def test_a_key_does_not_follow_a_redirect(shop: Any, fake: FakeQdrant, monkeypat
 def test_a_record_of_a_rotation_removes_nothing_elsewhere(shop: Any, tmp_path: Path, monkeypatch: Any) -> None:
     """What a workspace says of an interrupted rotation replaces and removes nothing outside of it."""
     monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "keys" / "own"))
-    monkeypatch.setenv("MOLAR_PRIVACY_IDS", "keyed")
+    monkeypatch.setenv("MOLAR_PRIVACY_IDS", "pseudonymous")
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("precious")

@@ -198,11 +198,11 @@ def test_examples_show_what_was_listed_and_of_nobody_the_id(finished):
 
 
 def test_nothing_in_a_report_rests_on_fewer_people_than_the_settings_say(workspace, suite, settings, tmp_path):
-    few = settings.model_copy(update={"privacy": PrivacySettings(least=12)})
+    few = settings.model_copy(update={"privacy": PrivacySettings(min_users=12)})
     one = suite.model_copy(update={"models": ("molar", "popularity"), "splits": suite.splits[:1], "index": False})
     result = Evaluator(workspace, one, few, folder=tmp_path / "run").run()
     assert result.examples.users == []
-    assert "no users are shown: each would be one, and [privacy] least is 12" in result.report.notes
+    assert "no users are shown: each would be one, and [privacy] min_users is 12" in result.report.notes
     slices = [s for m in result.report.splits[0].models for of in m.slices.values() for s in of]
     told = {s.value: s.users for s in slices if s.metrics is not None}
     assert min(told.values()) == told["head"] == 12

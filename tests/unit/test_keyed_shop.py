@@ -70,7 +70,7 @@ def two(trained, tmp_path_factory):
         shutil.rmtree(workspace / kind)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MOLAR_PRIVACY_KEY_FILE", str(root / "keys" / "shop"))
-        keyed = molar.Shop(trained.shop, workspace, settings(root, ids="keyed"))
+        keyed = molar.Shop(trained.shop, workspace, settings(root, ids="pseudonymous"))
         keyed.align()
         (root / "plain").mkdir()
         workspace = copy_workspace(trained.workspace, root / "plain" / ".molar")

@@ -17,7 +17,7 @@ VIEW = {"event": "view", "item_id": "i", "timestamp": 1.7e9}
 @pytest.fixture
 def keyed(tmp_path, monkeypatch):
     monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "keys" / "shop"))
-    return PrivacySettings(ids="keyed", key_file=tmp_path / "keys" / "shop")
+    return PrivacySettings(ids="pseudonymous", key_file=tmp_path / "keys" / "shop")
 
 
 def made(folder):
@@ -73,7 +73,7 @@ def test_what_is_on_record_holds_whatever_settings_say(tmp_path, keyed):
 def test_keys_beside_what_they_protect_are_refused(tmp_path, where):
     workspace = made(tmp_path)
     with pytest.raises(SettingsError, match="beside what it is to protect"):
-        name_people(workspace, PrivacySettings(ids="keyed", key_file=tmp_path / where), tmp_path / "shop")
+        name_people(workspace, PrivacySettings(ids="pseudonymous", key_file=tmp_path / where), tmp_path / "shop")
     assert not (tmp_path / where).exists()
 
 

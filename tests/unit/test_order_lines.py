@@ -164,7 +164,7 @@ def test_a_change_of_keys_keeps_rows_known(shop, tmp_path, monkeypatch):
     assert appended(shop, NEXT).accepted == len(NEXT)
     monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "outside" / "key"))
     (tmp_path / "outside").mkdir()
-    (shop.workspace.parent / "molar.toml").write_text('[privacy]\nids = "keyed"\n')
+    (shop.workspace.parent / "molar.toml").write_text('[privacy]\nids = "pseudonymous"\n')
     seen = set()
     for _ in range(3):
         ids = set(lines(shop)["event_id"])

@@ -42,7 +42,7 @@ def private(trained, tmp_path_factory):
     """A shop whose generation is of statistics at ε = 4."""
     days = Days(trained, tmp_path_factory.mktemp("private"))
     settings = days.folder.parent / "molar.toml"
-    settings.write_text(settings.read_text("utf-8") + "\n[privacy]\nyearly = 5\n", "utf-8")
+    settings.write_text(settings.read_text("utf-8") + "\n[privacy]\nyearly_epsilon = 5\n", "utf-8")
     days.done = days.shop.align(privacy=4)
     return days
 
@@ -169,7 +169,7 @@ def test_the_budget_refuses_and_nothing_is_written_before_the_ledger_has_it(priv
     other.buy((trained_user(private), "SKU-0001"))
     statistics, before = other.workspace["statistics"], other.shop.privacy.ledger()
     there = {path.name for path in statistics.root.iterdir()}
-    with pytest.raises(DataError, match="yearly = 5"):
+    with pytest.raises(DataError, match="yearly_epsilon = 5"):
         other.shop.align(privacy=4)
     monkeypatch.setattr(releasing.PrivacyLedger, "spend", killed)
     with pytest.raises(KeyboardInterrupt):

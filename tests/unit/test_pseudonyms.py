@@ -132,4 +132,4 @@ def test_keys_beside_what_they_protect_are_refused(tmp_path):
 
 def test_keyed_ids_need_a_place_for_the_keys():
     with pytest.raises(SettingsError, match="key_file"):
-        validated(PrivacySettings, {"ids": "keyed"}, "molar.toml")
+        validated(PrivacySettings, {"ids": "pseudonymous"}, "molar.toml")

@@ -77,7 +77,7 @@ def keyed(trained, tmp_path_factory):
     root = tmp_path_factory.mktemp("keyed")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MOLAR_PRIVACY_KEY_FILE", str(root / "keys"))
-        settings = {"ids": "keyed"}
+        settings = {"ids": "pseudonymous"}
         shop = shop_in(root / "with", trained, settings)
         bought(shop, trained.user)
         before = shop.privacy.scan(trained.user)
@@ -123,7 +123,7 @@ def test_what_is_made_anew_by_pseudonyms_equals_what_never_knew_the_person(keyed
 def private(trained, tmp_path_factory):
     """A shop on statistics with noise that forgets somebody; then draws of noise begin as they do once more."""
     root = tmp_path_factory.mktemp("private")
-    settings = {"epsilon": 4, "yearly": 6}
+    settings = {"epsilon": 4, "yearly_epsilon": 6}
     shop = shop_in(root / "with", trained, settings)
     bought(shop, trained.user)
     before, released = shop.privacy.scan(trained.user), Workspace(shop.workspace)["statistics"].current.name
@@ -169,7 +169,7 @@ def test_who_the_years_budget_does_not_bear_waits(private, trained):
     user, other = [one for one in everybody if one != trained.user][:2]
     live = {kind: Workspace(shop.workspace)[kind].current.name for kind in ("statistics", "generations")}
     done = shop.privacy.forget(user)
-    assert "yearly" in done.failed["rebuilt"]
+    assert "yearly_epsilon" in done.failed["rebuilt"]
     assert set(done.pending) >= {"rebuilt", "purged"}
     assert [person.pending for person in SuppressedPeople.of(shop.workspace).people] == [[], ["rebuilt", "purged"]]
     assert len(PrivacyLedger(shop.workspace).entries()) == 2

@@ -126,7 +126,7 @@ def shop(trained, tmp_path):
     words.mkdir()
     aged(words, 40)
     settings = tmp_path / "molar.toml"
-    settings.write_text("[privacy]\nkeep_copies_days = 30\n")
+    settings.write_text("[privacy]\ncopy_retention_days = 30\n")
     assert len(copies(workspace)) == 16
     return molar.Shop(trained.shop, root, settings)
 
@@ -171,7 +171,7 @@ def test_without_a_time_nothing_goes(shop):
 
 
 def test_interactions_that_are_overdue_are_told(shop):
-    shop.settings_file.write_text("[privacy]\nkeep_days = 400\n")
+    shop.settings_file.write_text("[privacy]\nretention_days = 400\n")
     (entry,) = [one for one in people(shop.workspace) if one.name == "interactions"]
     assert entry.remedy == "run `molar update`"
 

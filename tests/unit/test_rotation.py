@@ -65,7 +65,7 @@ class Place:
 
     @property
     def settings(self):
-        return PrivacySettings(ids="keyed", key_file=self.keys)
+        return PrivacySettings(ids="pseudonymous", key_file=self.keys)
 
     def rotate(self, index=None):
         return rotate(self.workspace, self.settings, index or IndexSettings())
@@ -206,7 +206,9 @@ def test_it_refuses_while_somebody_answers_reads_or_writes(place, monkeypatch):
     with pytest.raises(SettingsError, match="nothing says where the key"):
         rotate(place.workspace, PrivacySettings(), IndexSettings())
     with pytest.raises(SettingsError, match="beside what it is to protect"):
-        rotate(place.workspace, PrivacySettings(ids="keyed", key_file=place.workspace.root / "k"), IndexSettings())
+        rotate(
+            place.workspace, PrivacySettings(ids="pseudonymous", key_file=place.workspace.root / "k"), IndexSettings()
+        )
     assert not place.keys.exists()
     assert not (place.workspace.root / FILE).exists()
 
@@ -240,7 +242,7 @@ def test_killed_anywhere(place, warm, tmp_path, monkeypatch):
                 Workspace.open(one.workspace.root)
             place_of = ["--workspace", str(one.workspace.root)]
             done = CliRunner().invoke(
-                app, ["privacy", "rotate", "--quiet", *place_of], env={"MOLAR_PRIVACY_IDS": "keyed"}
+                app, ["privacy", "rotate", "--quiet", *place_of], env={"MOLAR_PRIVACY_IDS": "pseudonymous"}
             )
             assert done.exit_code == 0, done.output
         else:
@@ -275,7 +277,7 @@ def test_people_on_a_server_are_published_anew(place):
 def test_by_the_front_door(place, trained):
     """Asked by the shop's ids before and after: by the command, with settings that say where the keys are to lie."""
     root = place.workspace.root.parent
-    (root / "molar.toml").write_text('[privacy]\nids = "keyed"\n')
+    (root / "molar.toml").write_text('[privacy]\nids = "pseudonymous"\n')
     shop, where = molar.Shop(trained.shop, place.workspace.root), ["--workspace", str(place.workspace.root), "--json"]
     answers = [shop.query(name, k=5, explore=False).items for name in (place.user, "u0001")]
     for keys in (1, 2):

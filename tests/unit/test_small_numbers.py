@@ -1,4 +1,4 @@
-"""With ``[privacy] least`` nothing that is counted and published rests on fewer people."""
+"""With ``[privacy] min_users`` nothing that is counted and published rests on fewer people."""
 
 import json
 from collections import Counter, defaultdict
@@ -123,15 +123,15 @@ def test_demand_of_few_people_is_as_if_there_were_none() -> None:
 
 def test_large_logs_heed_it_where_nothing_is_said() -> None:
     assert [PrivacySettings().fewest(n) for n in (FROM - 1, FROM)] == [1, USUAL]
-    assert PrivacySettings(least=1).fewest(10**6) == 1
-    assert PrivacySettings(least=3).fewest(10) == 3
+    assert PrivacySettings(min_users=1).fewest(10**6) == 1
+    assert PrivacySettings(min_users=3).fewest(10) == 3
 
 
 @pytest.fixture(scope="module")
 def shop(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Days:
     days = Days(trained, tmp_path_factory.mktemp("few"))
     settings = days.shop.workspace.parent / "molar.toml"
-    settings.write_text(settings.read_text("utf-8") + f"\n[privacy]\nleast = {LEAST}\n", "utf-8")
+    settings.write_text(settings.read_text("utf-8") + f"\n[privacy]\nmin_users = {LEAST}\n", "utf-8")
     days.shop.align(preset="instant")
     return days
 

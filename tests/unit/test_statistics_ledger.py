@@ -13,7 +13,7 @@ from molar_retrieval.statistics.ledger import YEAR, PrivacyLedger, schedule
 
 DELTA = 1e-6
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-FOUR = PrivacySettings(epsilon=4, yearly=8)
+FOUR = PrivacySettings(epsilon=4, yearly_epsilon=8)
 
 
 def spend(ledger, settings, *rest):
@@ -95,7 +95,7 @@ def test_entries_of_a_clock_that_was_ahead_count_and_give_nothing_away(tmp_path)
 
 
 def test_more_than_a_year_bears_is_a_wrong_setting(tmp_path):
-    with pytest.raises(SettingsError, match="yearly = 8"):
+    with pytest.raises(SettingsError, match="yearly_epsilon = 8"):
         PrivacyLedger(tmp_path).check(PrivacySettings(epsilon=9))
 
 
@@ -129,7 +129,7 @@ def test_the_standing_is_plain_data(tmp_path):
     assert told["entries"][0]["name"] == entry.name
     assert told["free_from"] == (NOW + YEAR).isoformat()
     assert not ledger.standing(FOUR, NOW).nearly_spent
-    assert ledger.standing(FOUR.model_copy(update={"yearly": 4.2}), NOW).nearly_spent
+    assert ledger.standing(FOUR.model_copy(update={"yearly_epsilon": 4.2}), NOW).nearly_spent
 
 
 def test_the_command_and_the_doctor_tell_what_is_spent(tmp_path):

@@ -20,8 +20,8 @@ def people(root: Path, file: Path | None = None) -> Iterator[Entry]:
         return
     try:
         settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name, file=file)
-        yield from _interactions(Workspace(root), settings.privacy.keep_days)
-        yield _copies(Workspace(root), settings.privacy.keep_copies_days)
+        yield from _interactions(Workspace(root), settings.privacy.retention_days)
+        yield _copies(Workspace(root), settings.privacy.copy_retention_days)
     except MolarError:
         return  # said where settings and artefacts are looked at
 
@@ -32,7 +32,7 @@ def _interactions(workspace: Workspace, days: int | None) -> Iterator[Entry]:
         return
     kept = manifest.facts.get("kept")
     if days is None:
-        yield entry("interactions", "kept without end: [privacy] keep_days is not set")
+        yield entry("interactions", "kept without end: [privacy] retention_days is not set")
         return
     what = f"interactions of more than {days:,} days are still there"
     late = Fault(what, "run `molar update`") if not Retention.of(days).fits(manifest.facts) else None
@@ -50,5 +50,5 @@ def _copies(workspace: Workspace, days: int | None) -> Entry:
         "copies",
         f"{told}, {size(sum(one.bytes for one in found))}{oldest}",
         bool(late) and Fault(what, "run `molar privacy prune`"),
-        data={"copies": len(found), "overdue": len(late), "keep_copies_days": days},
+        data={"copies": len(found), "overdue": len(late), "copy_retention_days": days},
     )

@@ -49,11 +49,13 @@ def _names(root: Path, wanted: str) -> Iterator[Entry]:
         yield entry("ids", "pseudonyms whose keys are missing", broken(error.message, error.hint))
         return
     if keys:
-        said = "" if wanted == "keyed" else "; the settings say plain, but what is on record in the workspace holds"
+        said = (
+            "" if wanted == "pseudonymous" else "; the settings say plain, but what is on record in the workspace holds"
+        )
         told = f"pseudonyms by {plural(keys, 'key', 'keys')}{said}"
         yield entry("ids", told, data={"keys": keys, "settings": wanted})
-    elif wanted == "keyed" and has_people(Workspace(root)):
-        what = "the settings say privacy.ids = 'keyed', and people are named by the shop's ids"
+    elif wanted == "pseudonymous" and has_people(Workspace(root)):
+        what = "the settings say privacy.ids = 'pseudonymous', and people are named by the shop's ids"
         yield entry("ids", "as the shop has them", Fault(what, "run `molar privacy rotate`"), data={"keys": 0})
 
 

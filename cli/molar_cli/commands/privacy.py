@@ -237,7 +237,7 @@ def prune(
     run: Session,
     dry_run: Annotated[bool, option("Only say what would go.", "--dry-run")] = False,
 ) -> None:
-    """Remove copies of what people did that are older than [privacy] keep_copies_days.
+    """Remove copies of what people did that are older than [privacy] copy_retention_days.
 
     What evaluations keep, unfinished work, older generations; align, update and evaluate do so as they end.
 

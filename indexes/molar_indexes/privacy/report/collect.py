@@ -144,8 +144,8 @@ def _size(path: Path) -> int:
 def _retention(settings: MolarSettings) -> ReportSection:
     found = ReportSection()
     found.setting("keep_days", settings, "events.keep_days", "days")
-    found.setting("keep_interactions", settings, "privacy.keep_days", "days")
-    found.setting("keep_copies", settings, "privacy.keep_copies_days", "days")
+    found.setting("keep_interactions", settings, "privacy.retention_days", "days")
+    found.setting("keep_copies", settings, "privacy.copy_retention_days", "days")
     found.setting("keep_generations", settings, "index.keep", "count")
     found.setting("keep_answers", settings, "serve.response_ttl_minutes", "minutes")
     found.setting("access_log", settings, "serve.access_log", "yes")
@@ -155,7 +155,9 @@ def _retention(settings: MolarSettings) -> ReportSection:
 def _measures(workspace: Workspace, settings: MolarSettings, log: InteractionLog | None) -> ReportSection:
     found = ReportSection()
     if log is not None:
-        found.add("least", _fewest(settings, log), "count", "settings: privacy.least, else by the people of the log")
+        found.add(
+            "least", _fewest(settings, log), "count", "settings: privacy.min_users, else by the people of the log"
+        )
     manifest = LiveManifest.answering(workspace)
     if manifest.content is not None:
         source = f"{manifest.source('facts', 'least')}, 1 where it says nothing"
@@ -164,7 +166,9 @@ def _measures(workspace: Workspace, settings: MolarSettings, log: InteractionLog
         found.add("epsilon", f"{epsilon:g}", "text", manifest.source("facts", PRIVATE, "epsilon"))
         standing = PrivacyLedger(workspace.root).standing(settings.privacy)
         spent = f"{standing.spent:.2f} / {standing.yearly:g}"
-        found.add("epsilon_spent", spent, "text", f"{LEDGER}: all of 365 days, composed; settings: privacy.yearly")
+        found.add(
+            "epsilon_spent", spent, "text", f"{LEDGER}: all of 365 days, composed; settings: privacy.yearly_epsilon"
+        )
     found.add("pseudonyms", len(Pseudonymiser.of(workspace.root).keys), "count", f"{PSEUDONYMS}: keys; 0 without it")
     found.add("mode", f"{workspace.root.stat().st_mode & 0o777:04o}", "text", "mode of the workspace's folder")
     found.add("tls", settings.serve.certificate is not None, "yes", "settings: serve.certificate is set")
@@ -218,7 +222,7 @@ def _leakage(workspace: Workspace, settings: MolarSettings, log: InteractionLog 
     fewest = _fewest(settings, log)
     least = fewest if fewest > 1 else USUAL
     measured, source = leakage_of(log, least), f"{Path(LiveManifest(workspace, 'interactions').path).parent}/{LOG_FILE}"
-    found.add("measured_with", least, "count", f"settings: privacy.least where it is above 1, else {USUAL}")
+    found.add("measured_with", least, "count", f"settings: privacy.min_users where it is above 1, else {USUAL}")
     found.add("pairs", measured.pairs, "count", f"{source}: pairs of items that somebody had both")
     if measured.pairs:
         share = measured.few / measured.pairs
