@@ -34,7 +34,7 @@ from molar_retrieval.experiments.assignment import arm_of
 from molar_retrieval.experiments.definition import ARMS, TREATMENT, Arm, Experiment, Stage
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.users import session_key
+from molar_retrieval.privacy.pseudonyms import session_key
 from molar_retrieval.workspace import Workspace
 
 START = 1_737_849_600  # a midnight

@@ -32,10 +32,10 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.histories import binary
+from molar_retrieval.experts.private import PrivateExperts, experts_of
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.statistics.experts import PrivateExperts, experts_of
-from molar_retrieval.statistics.mechanism import Mechanism
-from molar_retrieval.statistics.release import release
+from molar_retrieval.privacy.dp_release import dp_release
+from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.workspace import Workspace
 
 CELLS = "1x1,2x1,4x1,8x1,1x10,2x10,4x10,8x10,1x100,2x100,4x100,8x100"
@@ -127,13 +127,17 @@ def main() -> None:
     print(f"|---|---:|---:|---:|---:|---|{'---:|' * (1 + of.count('|'))}---:|---:|---:|---:|", flush=True)
     whole = None
     for epsilon, factor in [(math.inf, 1.0), *(map(float, cell.split("x")) for cell in said.cells.split(","))]:
-        least = Mechanism.of(epsilon, said.delta) if math.isfinite(epsilon) else Mechanism(epsilon, said.delta, 0.0)
-        mechanism = Mechanism(epsilon, said.delta, least.sigma / factor)
+        least = (
+            GaussianMechanism.of(epsilon, said.delta)
+            if math.isfinite(epsilon)
+            else GaussianMechanism(epsilon, said.delta, 0.0)
+        )
+        mechanism = GaussianMechanism(epsilon, said.delta, least.sigma / factor)
         runs, kept, began = [], 0, time.process_time()
         for _ in range(said.runs if least.sigma else 1):
             found = []
             for training, cases, _ in asked:
-                released = release(training, features, mechanism)
+                released = dp_release(training, features, mechanism)
                 found.append(measured(experts_of(released, features), cases, said.part))
                 kept = released.pairs.nnz
             runs.append({name: np.concatenate([one[name] for one in found]) for name in found[0]})

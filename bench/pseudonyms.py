@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from molar_indexes.recommender import Recommender
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions.naming import name_people
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.pseudonymisation import ensure_pseudonyms
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.workspace import Workspace
 
@@ -44,7 +44,7 @@ def made(folder: Path, name: str, ids: str) -> Workspace:
     workspace = Workspace.for_catalogue(folder / name / ".molar", folder / name / "shop")
     keys = folder / "keys" if ids == "pseudonymous" else None
     os.environ["MOLAR_PRIVACY_KEY_FILE"] = str(folder / "keys")
-    name_people(workspace, PrivacySettings.model_validate({"ids": ids, "key_file": keys}))
+    ensure_pseudonyms(workspace, PrivacySettings.model_validate({"ids": ids, "key_file": keys}))
     return workspace
 
 

@@ -18,17 +18,16 @@ from private_statistics import cases_of, opened, scoring
 
 from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
 from molar_retrieval.arrays import Matrix
-from molar_retrieval.statistics.adding import together
-from molar_retrieval.statistics.experts import experts_of
-from molar_retrieval.statistics.mechanism import Mechanism
-from molar_retrieval.statistics.release import release
-from molar_retrieval.statistics.released import Released
+from molar_retrieval.experts.private import experts_of
+from molar_retrieval.privacy.dp_release import dp_release
+from molar_retrieval.privacy.mechanism import GaussianMechanism
+from molar_retrieval.privacy.statistics import DPStatistics, add_statistics
 from molar_retrieval.workspace import Workspace
 
 
-def quality(shops: list[Released], features: Matrix, cases: ValidationCases) -> float:
+def quality(shops: list[DPStatistics], features: Matrix, cases: ValidationCases) -> float:
     """NDCG@10 of what shops give together."""
-    total, told = together(shops[0], [(one, True) for one in shops[1:]])
+    total, told = add_statistics(shops[0], [(one, True) for one in shops[1:]])
     _, score = next(scoring(experts_of(total, features, told=told)))
     return float(gains(ranks(cases, lambda block: score(cases.histories(block)))).mean())
 
@@ -48,8 +47,8 @@ def main() -> None:
     said = parser.parse_args()
     log, features = opened(Workspace(said.workspace))
     training, cases, owner = cases_of(said.split, log)
-    mechanism = Mechanism.of(said.epsilon, said.delta)
-    pooled = [quality([release(training, features, mechanism)], features, cases) for _ in range(said.runs)]
+    mechanism = GaussianMechanism.of(said.epsilon, said.delta)
+    pooled = [quality([dp_release(training, features, mechanism)], features, cases) for _ in range(said.runs)]
     once = f"noised once: {np.mean(pooled):.4f}, sd {np.std(pooled, ddof=1) if said.runs > 1 else 0:.4f}"
     print(f"{training.n_users:,} people, {len(cases):,} cases, ε = {said.epsilon:g}; {once}\n")
     print("| shops | people each | one alone | sd | adding up | sd | adding up / noised once |")
@@ -59,11 +58,11 @@ def main() -> None:
         for run in range(said.runs):
             dealt = np.random.default_rng(run).permutation(training.n_users) % count
             logs = [training.of_users(np.flatnonzero(dealt == shop)) for shop in range(count)]
-            parts = [release(own, features, mechanism, shops=1 if said.unplanned else count) for own in logs]
+            parts = [dp_release(own, features, mechanism, shops=1 if said.unplanned else count) for own in logs]
             adding.append(quality(parts, features, cases))
             for shop, own in enumerate(logs[: said.alone]):
                 asked = cases.select(np.flatnonzero(dealt[owner] == shop))
-                alone.append(quality([release(own, features, mechanism)], features, asked))
+                alone.append(quality([dp_release(own, features, mechanism)], features, asked))
         share = np.mean(adding) / np.mean(pooled)
         line = f"| {count} | {training.n_users // count:,} | {_told(alone)} | {_told(adding)} | {share:.0%} |"
         print(f"{line}  <!-- {time.process_time() - began:.0f} s of CPU -->", flush=True)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from molar_indexes.recommender import Recommender
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.ranking.answer import new_id
 from molar_serving.access import ANYBODY
 from molar_serving.asking import ask

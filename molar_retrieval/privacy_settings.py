@@ -1,7 +1,7 @@
 """Settings of privacy, the section ``[privacy]`` of ``molar.toml``.
 
 **Ids.** With ``ids = "pseudonymous"`` a workspace stores pseudonyms in place of the ids that a shop gives its people,
-see :mod:`molar_retrieval.interactions.pseudonyms`.
+see :mod:`molar_retrieval.privacy.pseudonyms`.
 
 **Small numbers.** A pair of items that one person alone has had says what this person took, wherever it is kept: in a
 score, a table, a reason. With ``min_users`` no pair and no popularity rests on fewer people. That is no formal
@@ -28,7 +28,7 @@ class PrivacySettings(Settings):
 
     ids: Literal["plain", "pseudonymous"] = Field(
         "plain",
-        description="how people are named in the workspace: plain: as the shop does; pseudonymous: by pseudonyms",
+        description="ids of users in the workspace: plain, as the shop gives them, or pseudonymous",
     )
     key_file: Path | None = Field(
         None,
@@ -59,9 +59,7 @@ class PrivacySettings(Settings):
     delta: float = Field(
         1e-6, gt=0, le=1e-3, description="by how much the promise may fail; far less than one in as many people"
     )
-    yearly_epsilon: float = Field(
-        8.0, gt=0, le=1_000, description="epsilon that all releases of 365 days may take together"
-    )
+    yearly_epsilon: float = Field(8.0, gt=0, le=1_000, description="epsilon that the releases of 365 days may take")
     retention_days: int | None = Field(
         None, ge=1, le=36_500, description="days before today of which interactions are read; None: all"
     )

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.interactions.prepare import Choice
     from molar_retrieval.pinned import Pinned
+    from molar_retrieval.privacy.ledger import PrivacyBudget
     from molar_retrieval.progress import Progress
     from molar_retrieval.runner import Runner
-    from molar_retrieval.statistics.ledger import LedgerStanding
     from molar_retrieval.training.group import Group
     from molar_retrieval.workspace import Workspace
 
@@ -36,7 +36,7 @@ class PrivateOutcome:
     """
 
     released: bool
-    ledger: "LedgerStanding"
+    ledger: "PrivacyBudget"
     without: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,9 +149,9 @@ def align_privately(
     from molar_retrieval.alignment.align import AlignReport
     from molar_retrieval.alignment.private import align_on_statistics
     from molar_retrieval.pinned import pin
-    from molar_retrieval.statistics.ledger import PrivacyLedger
-    from molar_retrieval.statistics.releasing import release_statistics
-    from molar_retrieval.statistics.sharing import beside_others, kept_others, open_others, terms_of
+    from molar_retrieval.privacy.dp_release import release_statistics
+    from molar_retrieval.privacy.federated import beside_others, kept_others, open_others, terms_of
+    from molar_retrieval.privacy.ledger import PrivacyLedger
 
     work, dims = "molar align --privacy", settings.align.content_dims
     with pin(workspace, "catalogue", "content", "interactions", work=work) as read:  # one state, to the end

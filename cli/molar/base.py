@@ -107,9 +107,9 @@ class ShopBase:
     def _named(self, workspace: Workspace) -> Workspace:
         settings = self.settings.privacy
         if settings.ids == "pseudonymous":
-            from molar_retrieval.interactions.naming import name_people
+            from molar_retrieval.privacy.pseudonymisation import ensure_pseudonyms
 
-            name_people(workspace, settings, self.folder())
+            ensure_pseudonyms(workspace, settings, self.folder())
         return workspace
 
     def folder(self) -> Path:
@@ -150,13 +150,13 @@ class ShopBase:
 
     def _settle(self, *, made_for: bool = True) -> None:
         """Have the list of suppressed people where the settings want it; a reader looks only where there is none."""
-        from molar_retrieval.interactions.suppressed import FILE as LIST
+        from molar_retrieval.privacy.suppression import FILE as LIST
 
         written = may_be_set(self.workspace, self.settings_file, "PRIVACY_")
         if written and (made_for or not (self.workspace / LIST).exists()):
             wanted = self.settings.privacy.suppressed_file
             if wanted is not None:
-                from molar_retrieval.interactions.suppressing import place
+                from molar_retrieval.privacy.suppression import place
 
                 place(self.workspace, wanted)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from molar.base import ShopBase, front_door
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:

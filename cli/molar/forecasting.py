@@ -29,11 +29,11 @@ from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.disk import of_generation
 from molar_retrieval.interactions import write_log
 from molar_retrieval.pinned import pin
+from molar_retrieval.privacy.dp_release import is_released
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import duration, size
 from molar_retrieval.resources import Took, timed
 from molar_retrieval.scratch import scratch_workspace
-from molar_retrieval.statistics.releasing import is_released
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:

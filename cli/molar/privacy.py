@@ -12,7 +12,7 @@ from molar.rotating import Rotating
 from molar.sharing import Sharing
 from molar_retrieval import bounds
 from molar_retrieval.errors import DataError, MissingArtefactError, MolarError, RequestError, SettingsError
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from molar_indexes.privacy.known import KnownPerson
     from molar_indexes.privacy.report.write import PrivacyReport
     from molar_indexes.privacy.stored import StoredOnPerson
-    from molar_retrieval.interactions.suppressed import Kind
-    from molar_retrieval.privacy.copies import KeptCopy
     from molar_retrieval.privacy.id_scan import FileMatches, ScanReport
-    from molar_retrieval.statistics.ledger import LedgerStanding
+    from molar_retrieval.privacy.ledger import PrivacyBudget
+    from molar_retrieval.privacy.retention import KeptCopy
+    from molar_retrieval.privacy.suppression import Kind
 
 _LOOKED_FOR = 20
 """Most people of one request that are looked for before and after."""
@@ -146,7 +146,7 @@ class Privacy(Rotating, Sharing):
         named = names.session if sessions else names.user
         return {one: named(one) for one in several}
 
-    def ledger(self, *, reset_budget: bool = False) -> "LedgerStanding":
+    def ledger(self, *, reset_budget: bool = False) -> "PrivacyBudget":
         """Every release of noised statistics on the shop's people, and what is left of the year's budget.
 
         Args:
@@ -159,7 +159,7 @@ class Privacy(Rotating, Sharing):
             StaleArtefactError: If the ledger is damaged.
             DataError: If statistics are being released meanwhile.
         """
-        from molar_retrieval.statistics.ledger import PrivacyLedger
+        from molar_retrieval.privacy.ledger import PrivacyLedger
 
         workspace = self.shop.opened()
         ledger = PrivacyLedger(workspace.root)
@@ -189,9 +189,7 @@ class Privacy(Rotating, Sharing):
 
         settings, workspace = self.shop.settings, self.shop.opened()
         if settings.privacy.copy_retention_days is None:
-            raise SettingsError(
-                "no time is set after which copies go", "set copy_retention_days in molar.toml, [privacy]"
-            )
+            raise SettingsError("no time is set after which copies go", "set copy_retention_days in [privacy]")
         if dry_run:
             return overdue(workspace, settings)
         if workspace["alignment"].current is not None:

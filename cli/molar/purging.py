@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molar_retrieval.interactions.suppressed import AT_ONCE, LATER, SuppressedPeople, SuppressedPerson
+from molar_retrieval.privacy.suppression import AT_ONCE, LATER, SuppressedPerson, SuppressionList
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.certificate import BeyondReach, Certificate, CertifiedPerson, ScannedFile
@@ -74,7 +74,7 @@ class Purge:
         self._remove_copies()
         self.rebuild()
         certificate = self.finish(done.entries, done.source_rows)
-        left = SuppressedPeople.of(self.workspace.root)
+        left = SuppressionList.of(self.workspace.root)
         ours = {(one.users, one.sessions) for one in done.entries}
         still = [one for one in left.people if (one.users, one.sessions) in ours]
         pending = dict.fromkeys(step for one in still for step in one.pending)
@@ -111,7 +111,7 @@ class Purge:
         from molar_indexes.privacy.report.certified import certificate_page
         from molar_indexes.server.config import ServerConfig
         from molar_retrieval.durable import OWNER, write_atomically
-        from molar_retrieval.interactions.suppressing import mark_done
+        from molar_retrieval.privacy.suppression import mark_done
 
         self._remove_copies()
         generations, still = purging.remove_former(self.workspace)
@@ -194,7 +194,7 @@ def settle(purge: Purge) -> "Certificate | None":
     from molar_indexes.privacy import purging
 
     workspace = purge.workspace
-    suppressed = SuppressedPeople.of(workspace.root)
+    suppressed = SuppressionList.of(workspace.root)
     waiting = [
         one for one in suppressed.people if set(one.pending) & set(LATER) and not set(one.pending) & set(AT_ONCE)
     ]

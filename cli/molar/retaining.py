@@ -8,7 +8,7 @@ from molar.bill import billed
 
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
-    from molar_retrieval.privacy.copies import KeptCopy
+    from molar_retrieval.privacy.retention import KeptCopy
     from molar_retrieval.progress import Progress
     from molar_retrieval.work_log import Told
     from molar_retrieval.workspace import Workspace
@@ -32,15 +32,15 @@ def at_work(workspace: "Workspace", what: str, settings: "MolarSettings", progre
 
 def overdue(workspace: "Workspace", settings: "MolarSettings") -> "list[KeptCopy]":
     """Copies of what people did that are older than ``[privacy] copy_retention_days``; none where that is not set."""
-    from molar_retrieval.privacy.copies import copies, older_than
+    from molar_retrieval.privacy.retention import older_than, retained_copies
 
     days = settings.privacy.copy_retention_days
-    return [] if days is None else older_than(copies(workspace), days)
+    return [] if days is None else older_than(retained_copies(workspace), days)
 
 
 def prune(workspace: "Workspace", settings: "MolarSettings", progress: "Progress") -> "list[KeptCopy]":
     """Remove what is :func:`overdue`, and say so; which went."""
-    from molar_retrieval.privacy.copies import remove
+    from molar_retrieval.privacy.retention import remove
     from molar_retrieval.reports.wording import plural, size
 
     gone = remove(workspace, overdue(workspace, settings))

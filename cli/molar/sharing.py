@@ -10,7 +10,7 @@ from molar_retrieval.errors import RequestError, SettingsError
 from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
-    from molar_retrieval.statistics.sharing import SharedFile
+    from molar_retrieval.privacy.federated import SharedFile
 
 
 @front_door
@@ -53,8 +53,8 @@ class Sharing:
             StaleArtefactError: If the ledger is damaged.
         """
         from molar.aligning import prepare_log
-        from molar_retrieval.statistics.shared import open_shared
-        from molar_retrieval.statistics.sharing import share_statistics
+        from molar_retrieval.privacy.federated import share_statistics
+        from molar_retrieval.privacy.statistics import open_shared
 
         settings = self.shop._settings(privacy={"epsilon": epsilon})
         if not settings.privacy.with_noise:

@@ -26,8 +26,7 @@ from molar_retrieval.catalog.values import as_written, is_list
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.users import user_keys
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
 from molar_retrieval.workspace import Workspace
 
 Rows = npt.NDArray[np.integer]

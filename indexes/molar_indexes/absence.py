@@ -7,7 +7,7 @@ from molar_indexes.answerer import Answerer
 from molar_indexes.recommender import Recommender
 from molar_indexes.standing import ItemStanding, standing_of
 from molar_retrieval import bounds
-from molar_retrieval.interactions.users import of_key
+from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import LIFT
@@ -59,7 +59,7 @@ class ItemForPerson:
 
 
 def item_for_person(recommender: Recommender, item_id: str, key: str, k: int = 10) -> ItemForPerson:
-    """How an item stands for who has a key of :mod:`molar_retrieval.interactions.users`, in a list of ``k`` items.
+    """How an item stands for who has a key of :mod:`molar_retrieval.privacy.pseudonyms`, in a list of ``k`` items.
 
     Three lists are made: that of the person, and long ones with and without rules. New items are drawn for none.
 

@@ -21,9 +21,8 @@ from molar_retrieval import bounds, columns
 from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.index import SparseVector, StoredItem, Vector
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import EVER
-from molar_retrieval.interactions.users import of_key
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key
+from molar_retrieval.privacy.suppression import EVER
 from molar_retrieval.ranking.aims import Aim
 from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.query import Fallback, Query
@@ -267,7 +266,7 @@ class Answerer:
         return Pseudonymiser.of(self.workspace.root).key(user_id, session_id)
 
     def person(self, state: OverlayState, key: str) -> LivePerson:
-        """Who has a key of :mod:`molar_retrieval.interactions.users`, by all events of a state."""
+        """Who has a key of :mod:`molar_retrieval.privacy.pseudonyms`, by all events of a state."""
         return self._overlay.person(state, key)
 
     def stored(self, state: OverlayState, key: str) -> tuple[UserRecord | None, Mapping[str, Any]]:

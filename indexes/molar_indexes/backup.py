@@ -54,13 +54,13 @@ from molar_retrieval.experiments.store import FILE as EXPERIMENTS_FILE
 from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.holes import filled, pages
-from molar_retrieval.interactions.pseudonyms import FILE as PSEUDONYMS
-from molar_retrieval.interactions.suppressed import FILE as SUPPRESSED
-from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.locks import hold, lock_beside
 from molar_retrieval.manifest import MAKERS, OTHERS
+from molar_retrieval.privacy.ledger import FILE as LEDGER
+from molar_retrieval.privacy.pseudonyms import FILE as PSEUDONYMS
+from molar_retrieval.privacy.suppression import FILE as SUPPRESSED
+from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.statistics.ledger import FILE as LEDGER
 from molar_retrieval.user_configuration import trusted_file
 from molar_retrieval.workspace import Workspace, checked
 
@@ -316,7 +316,7 @@ class _Writer:
         for name in (PSEUDONYMS, LEDGER):
             if (root / name).is_file():
                 self._add(f"{DEFAULT_NAME}/{name}", root / name)
-        if (people := SuppressedPeople.of(root)) is not NOBODY:  # the list itself, wherever it lies
+        if (people := SuppressionList.of(root)) is not NOBODY:  # the list itself, wherever it lies
             self._add(f"{DEFAULT_NAME}/{SUPPRESSED}", people.file)
 
     def _version(self, folder: Path, held: ExitStack) -> None:

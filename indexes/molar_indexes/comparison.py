@@ -19,7 +19,7 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord, Users
 from molar_retrieval import bounds, columns
 from molar_retrieval.index import StoredItem
-from molar_retrieval.interactions.users import of_key
+from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.ranking.aims import Aim
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.remembered import Remembered

@@ -9,8 +9,8 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.kinds import told_by
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.people import Segments, read_segments
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import SuppressedPeople
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.workspace import Manifest, Workspace
 
 READ = ("catalogue", "interactions", "content", "alignment")
@@ -22,7 +22,7 @@ def segments_of(workspace: Workspace, settings: IndexSettings) -> Segments:
     if not settings.segments:
         return Segments({}, {}, "")
     folder, names = workspace.catalogue, Pseudonymiser.of(workspace.root)
-    suppressed = SuppressedPeople.of(workspace.root)
+    suppressed = SuppressionList.of(workspace.root)
     found = read_segments(folder, CatalogueSettings.read(folder).users, settings.segments, names, suppressed)
     with opened(workspace) as events:
         return found if events is None else found.changed(events.changes_of_people(suppressed))

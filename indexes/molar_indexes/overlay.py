@@ -33,8 +33,8 @@ from molar_retrieval.interactions.live import (
     logged_events,
     stored_events,
 )
-from molar_retrieval.interactions.suppressed import EVER, NEVER, NOBODY, SuppressedPeople
-from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
+from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
+from molar_retrieval.privacy.suppression import EVER, NEVER, NOBODY, SuppressionList
 from molar_retrieval.workspace import Workspace
 
 _REMEMBERED = 2_000  # people whose vectors are kept
@@ -59,7 +59,7 @@ class OverlayState:
     last: int = 0
     identified: bool = False
     taken_back: Mapping[StoredName, tuple[LiveLine, ...]] = field(default_factory=dict)
-    suppressed: SuppressedPeople = NOBODY
+    suppressed: SuppressionList = NOBODY
     notes: tuple[str, ...] = ()
     described: bool = False
 
@@ -149,7 +149,7 @@ class Overlay:
         """The present state, which holds all that was acknowledged before."""
         with self._reading:
             try:
-                suppressed = SuppressedPeople.of(self._root)
+                suppressed = SuppressionList.of(self._root)
                 if suppressed is not self._present.suppressed:
                     self._present = replace(self._present, suppressed=suppressed)
                 mark = self._log.mark
@@ -162,7 +162,7 @@ class Overlay:
             return self._present
 
     def person(self, state: OverlayState, key: str) -> LivePerson:
-        """Who has a key of :mod:`molar_retrieval.interactions.users`, by the generation and the events of a state.
+        """Who has a key of :mod:`molar_retrieval.privacy.pseudonyms`, by the generation and the events of a state.
 
         A session that is known to be a user is that user, with all that any of their sessions did.
         """

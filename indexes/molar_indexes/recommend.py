@@ -36,8 +36,8 @@ from molar_retrieval.disk import require
 from molar_retrieval.durable import for_owner
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.expressions import Expression, matches
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.locks import lock_beside
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import Horizon, Seen
 from molar_retrieval.ranking.query import Query
@@ -309,9 +309,9 @@ def _write(recommender: Recommender, job: _ListsJob, shard: int, whose: range | 
 
 def _given(workspace: Workspace, whose: Sequence[str] | None, users: Sequence[str] | None) -> dict[str, str]:
     """The ids that the shop gives people, by key."""
-    from molar_retrieval.interactions.given import given_ids  # reads tables of every kind
+    from molar_retrieval.privacy.pseudonymisation import original_ids  # reads tables of every kind
 
-    return given_ids(workspace) if whose is None else dict(zip(whose, users or (), strict=True))
+    return original_ids(workspace) if whose is None else dict(zip(whose, users or (), strict=True))
 
 
 def _join(

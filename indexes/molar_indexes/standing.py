@@ -14,9 +14,8 @@ from molar_retrieval import columns
 from molar_retrieval.availability import ALWAYS, iso, moment
 from molar_retrieval.events.event import KINDS
 from molar_retrieval.events.live import LiveLog
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import NEVER, SuppressedPeople
-from molar_retrieval.interactions.users import of_key, session_key, user_key
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key, session_key, user_key
+from molar_retrieval.privacy.suppression import NEVER, SuppressionList
 from molar_retrieval.workspace import Workspace
 
 _SIMILAR = 3  # ids that are named where one is unknown
@@ -124,7 +123,7 @@ class PersonStanding:
 
 
 def person_of(recommender: Recommender, key: str) -> PersonStanding:
-    """Who has a key of :mod:`molar_retrieval.interactions.users`; without a history where nothing is known."""
+    """Who has a key of :mod:`molar_retrieval.privacy.pseudonyms`; without a history where nothing is known."""
     with recommender.answering() as answerer:
         _, state = answerer.present()
         stored, said = answerer.stored(state, key)
@@ -148,7 +147,7 @@ def similar_ids(workspace: Workspace, id_: str, *, is_session: bool = False) -> 
     They are for who operates the shop: nobody else is to learn which ids are known. Where people are stored under
     pseudonyms, some usual spellings of the id are looked up, and all others stay unknown.
     """
-    names, suppressed = Pseudonymiser.of(workspace.root), SuppressedPeople.of(workspace.root)
+    names, suppressed = Pseudonymiser.of(workspace.root), SuppressionList.of(workspace.root)
     keyed, folded = session_key if is_session else user_key, id_.strip().casefold()
     spellings = dict.fromkeys(f(one) for one in (id_.strip(), id_) for f in (str, str.lower, str.upper, str.title))
     wanted = {keyed(names.session(one) if is_session else names.user(one)): one for one in spellings if one.strip()}

@@ -91,7 +91,7 @@ class ScoreOrigins:
 
 
 def list_if(recommender: Recommender, key: str, supposed: Supposition, query: Query) -> Answer:
-    """The list of who has a key of :mod:`molar_retrieval.interactions.users`, as it would be.
+    """The list of who has a key of :mod:`molar_retrieval.privacy.pseudonyms`, as it would be.
 
     Where nothing is supposed it is the list of now; where nothing is left of the history, the popular one.
 
@@ -113,7 +113,7 @@ def origins_of(
 
     Args:
         recommender: What answers.
-        key: Of :mod:`molar_retrieval.interactions.users`.
+        key: Of :mod:`molar_retrieval.privacy.pseudonyms`.
         item_ids: The items.
         supposed: What is supposed of the history; None: nothing.
     """

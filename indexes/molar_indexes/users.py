@@ -1,7 +1,7 @@
 """The users of a generation: vectors and history of each, in one SQLite file.
 
 The file is written once and opened with ``immutable=1``: no locks, no journal, no NumPy. It holds keys
-as the interaction log does, see :mod:`molar_retrieval.interactions.users`.
+as the interaction log does, see :mod:`molar_retrieval.privacy.pseudonyms`.
 """
 
 import json
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from molar_indexes.sparse import checked
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.index import SparseVector
-from molar_retrieval.interactions.users import StoredName, user_key
+from molar_retrieval.privacy.pseudonyms import StoredName, user_key
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.answer import NOTHING
 
@@ -189,7 +189,7 @@ class Users(Protocol):
         return self.keyed(user_key(name))
 
     def keyed(self, key: str) -> UserRecord | None:
-        """Who is stored under a key of :mod:`molar_retrieval.interactions.users`, or None."""
+        """Who is stored under a key of :mod:`molar_retrieval.privacy.pseudonyms`, or None."""
 
     def between(self, first: int, last: int) -> list[UserRecord]:
         """The users from one number up to another, counted from 0 in their order."""

@@ -26,10 +26,10 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.experts.content_knn import compressed
+from molar_retrieval.experts.private import experts_of
 from molar_retrieval.manifest import PRIVATE, Manifest
 from molar_retrieval.pinned import Pinned, pin
-from molar_retrieval.statistics.artefact import KIND, PublishedStatistics, open_statistics
-from molar_retrieval.statistics.experts import experts_of
+from molar_retrieval.privacy.statistics import KIND, PublishedStatistics, open_statistics
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Workspace
 

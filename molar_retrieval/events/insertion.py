@@ -5,7 +5,7 @@ import sqlite3
 from molar_retrieval.events.checksums import Totals, checksum
 from molar_retrieval.events.event import FIELDS, Line
 from molar_retrieval.events.tables import COLUMNS, DAY
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 
 _INSERT = f"INSERT INTO events ({COLUMNS}, seq, checksum) VALUES ({', '.join('?' * (len(FIELDS) + 3))})"
 _USER, _SESSION, _ITEM, _TIME = (FIELDS.index(name) for name in ("user_id", "session_id", "item_id", "timestamp"))

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.event import DESCRIBE, IDENTIFY
 from molar_retrieval.events.tables import FILE, KIND, OF_ITEM, WAIT, faults, has_log, is_made
-from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.marks import mark_of
+from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
 
 _MOST = 10_000  # lines of one person that an answer reads: the latest ones
@@ -106,7 +106,7 @@ class LiveLog:
     def of_person(self, key: str, since: int, until: int, kinds: Collection[str]) -> list[LiveLine]:
         """Lines of some kinds of who has a key, after one number and up to another, in the order of their arrival.
 
-        Keys are those of :mod:`molar_retrieval.interactions.users`. Of more than 10,000 lines the latest come.
+        Keys are those of :mod:`molar_retrieval.privacy.pseudonyms`. Of more than 10,000 lines the latest come.
         """
         who, name = _who(key)
         among = ", ".join("?" * len(kinds))

@@ -45,9 +45,8 @@ from molar_retrieval.events.tables import (
     make_tables,
     write_lock,
 )
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import SuppressedPeople
-from molar_retrieval.interactions.suppressing import add_session
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.suppression import SuppressionList, add_session
 from molar_retrieval.workspace import Manifest, Workspace
 
 _EVENT, _USER, _SESSION, _TIME = (FIELDS.index(name) for name in ("event", "user_id", "session_id", "timestamp"))
@@ -181,7 +180,7 @@ class EventLog:
 
         An event that is there already, by its id, is only counted, however late it comes and in whatever order. One
         that cannot be taken is named, and the others are not touched by it. What is of people who are forgotten or
-        object is not kept, see :mod:`molar_retrieval.interactions.suppressed`.
+        object is not kept, see :mod:`molar_retrieval.privacy.suppression`.
 
         Args:
             rows: Row numbers and events, see :func:`molar_retrieval.events.event.lines_of`.
@@ -215,7 +214,7 @@ class EventLog:
         return report
 
     def _without_suppressed(self, events: list[list[Line]]) -> list[list[Line]]:
-        suppressed = SuppressedPeople.of(self.workspace.root)
+        suppressed = SuppressionList.of(self.workspace.root)
         if not suppressed:
             return events
         kept, names = [], Pseudonymiser.of(self.workspace.root)
@@ -226,7 +225,7 @@ class EventLog:
                 kept.append(lines)
             elif lines[0][_EVENT] == IDENTIFY:
                 add_session(self.workspace.root, user, session)
-                suppressed = SuppressedPeople.of(self.workspace.root)
+                suppressed = SuppressionList.of(self.workspace.root)
         return kept
 
     def _in_time(self, lines: list[Line], now: int, late_days: float | None) -> list[Line]:

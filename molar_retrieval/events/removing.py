@@ -18,14 +18,14 @@ from molar_retrieval.events.event import FIELDS, Line
 from molar_retrieval.events.insertion import purchase_key
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.tables import DAY_OF, FIGURES, FILE, KIND, OF_ITEM, SEALED, has_log, write_lock
-from molar_retrieval.interactions.suppressed import NEVER, SuppressedPeople
+from molar_retrieval.privacy.suppression import NEVER, SuppressionList
 from molar_retrieval.workspace import Workspace
 
 _PATIENCE = 10.0  # seconds for a compaction that is under way, and for readers of the journal
 _WHO = ("user_id", "session_id", "timestamp")
 
 
-def remove_lines(workspace: Workspace, suppressed: SuppressedPeople) -> int:
+def remove_lines(workspace: Workspace, suppressed: SuppressionList) -> int:
     """Remove what people on the list did up to their moment, with the ids of these events; how many lines.
 
     The database is written anew and its journal emptied, so that free pages hold nothing. Of an item that somebody
@@ -58,7 +58,7 @@ def remove_lines(workspace: Workspace, suppressed: SuppressedPeople) -> int:
     return len(gone)
 
 
-def _open(connection: sqlite3.Connection, suppressed: SuppressedPeople) -> Iterator[tuple[int, *Line]]:
+def _open(connection: sqlite3.Connection, suppressed: SuppressionList) -> Iterator[tuple[int, *Line]]:
     """Lines of the database, each after its number."""
     query = f"SELECT seq, {', '.join(FIELDS)} FROM events WHERE timestamp <= ? AND "
     for column, until_of, where in (
@@ -73,7 +73,7 @@ def _open(connection: sqlite3.Connection, suppressed: SuppressedPeople) -> Itera
 
 
 def _sealed(
-    connection: sqlite3.Connection, folder: Path, suppressed: SuppressedPeople
+    connection: sqlite3.Connection, folder: Path, suppressed: SuppressionList
 ) -> Iterator[tuple[str, tuple[pa.Table, list[Line]]]]:
     """Sealed days with lines to remove: what is left of each, and what goes."""
     for (name,) in connection.execute("SELECT file FROM sealed ORDER BY day, last").fetchall():

@@ -30,8 +30,8 @@ from molar_retrieval.events.tables import (
     has_log,
     make_tables,
 )
-from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
-from molar_retrieval.interactions.users import StoredName
+from molar_retrieval.privacy.pseudonyms import StoredName
+from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
 from molar_retrieval.workspace import Workspace
 
 _AT_ONCE = 65_536
@@ -86,7 +86,7 @@ class LogState:
             len(table) for table in self._of_files(["seq"], kinds, seq)
         )
 
-    def identified(self, suppressed: SuppressedPeople = NOBODY) -> dict[StoredName, StoredName]:
+    def identified(self, suppressed: SuppressionList = NOBODY) -> dict[StoredName, StoredName]:
         """Which user a session is, by session; the first event that says so counts.
 
         What is left out of ``suppressed`` people says nothing.
@@ -95,7 +95,7 @@ class LogState:
         found = self._rows(columns, f"WHERE event = '{IDENTIFY}' ORDER BY seq DESC")
         return {session: user for session, user, micros in found if micros > suppressed.user(user)}
 
-    def changes_of_people(self, suppressed: SuppressedPeople = NOBODY) -> Iterator[tuple[StoredName, str]]:
+    def changes_of_people(self, suppressed: SuppressionList = NOBODY) -> Iterator[tuple[StoredName, str]]:
         """What lines say that users are, as JSON, in the order of their arrival, but what is left out of anybody."""
         found = self._rows(("user_id", "data", "timestamp"), f"WHERE event = '{DESCRIBE}' ORDER BY seq")
         return ((user, data) for user, data, micros in found if micros > suppressed.user(user))

@@ -17,8 +17,8 @@ from molar_retrieval.events.undoing import InteractionEvent, taken_back
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.raw import RawLog, ordered
 from molar_retrieval.interactions.read import Codes
-from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
-from molar_retrieval.interactions.users import StoredName, person_keys
+from molar_retrieval.privacy.pseudonyms import StoredName, person_keys
+from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 
 Ints = npt.NDArray[np.int64]
 _COLUMNS = ("event", "user_id", "session_id", "item_id", "timestamp", "transaction_id", "request_id", "seq")
@@ -194,7 +194,7 @@ def with_events(
     state: LogState,
     weights: Mapping[str, float],
     zone: str | None = None,
-    suppressed: SuppressedPeople = NOBODY,
+    suppressed: SuppressionList = NOBODY,
 ) -> Joined | None:
     """What a file and the events beside it say; None where there is no event that matters.
 
@@ -246,7 +246,7 @@ def _there(numbers: npt.NDArray[np.integer], count: int) -> Mask:
     return there
 
 
-def _without(table: pa.Table, suppressed: SuppressedPeople) -> pa.Table:
+def _without(table: pa.Table, suppressed: SuppressionList) -> pa.Table:
     """The lines of a table that are not of suppressed people."""
     if not suppressed:
         return table

@@ -11,8 +11,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from molar_retrieval.durable import OWNER
-from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.locks import lock_now
+from molar_retrieval.privacy.suppression import SuppressionList
 
 FOLDER = "serving/followers"
 _NOBODY = "none"  # the digest of a list without entries
@@ -29,7 +29,7 @@ class ListFollower:
         with suppress(OSError):  # a file system without locks: who looks takes it for a file of a dead process
             lock_now(self._descriptor)
 
-    def applied(self, people: SuppressedPeople) -> None:
+    def applied(self, people: SuppressionList) -> None:
         """Say that nothing in memory is of the people on a list any more; OSError where that cannot be written."""
         text = _digest(people).encode()
         os.pwrite(self._descriptor, text, 0)
@@ -45,7 +45,7 @@ def not_reached(workspace: Path, patience: float) -> list[int]:
     """Ids of the processes that have not applied the present list after so many seconds."""
     end = time.monotonic() + patience
     while True:
-        wanted = _digest(SuppressedPeople.of(workspace))
+        wanted = _digest(SuppressionList.of(workspace))
         late = [path for path in _files(workspace) if not _has(path, wanted)]
         if not late or time.monotonic() > end:
             return sorted({int(path.name.partition("-")[0]) for path in late})
@@ -77,5 +77,5 @@ def _has(path: Path, wanted: str) -> bool:
         os.close(descriptor)
 
 
-def _digest(people: SuppressedPeople) -> str:
+def _digest(people: SuppressionList) -> str:
     return people.digest or _NOBODY

@@ -33,8 +33,8 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import KINDS, field_of, kind_named
 from molar_retrieval.events.log import Appended
 from molar_retrieval.interactions.order_status import OrderStatus
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.times import TimeParser, impossible
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 
 _BATCH = 65_536
 _JSON = JsonlSource.form

@@ -15,9 +15,8 @@ from molar_retrieval.catalog.values import as_payload, kind_of, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.described import described
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
-from molar_retrieval.interactions.users import StoredName, user_key
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, user_key
+from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 
 _BATCH = 65_536
 
@@ -27,7 +26,7 @@ def check_users(
     settings: UserSettings,
     in_log: pa.Array,
     rejects: Rejects,
-    suppressed: SuppressedPeople = NOBODY,
+    suppressed: SuppressionList = NOBODY,
 ) -> dict[str, int] | None:
     """Compare the users file, if there is one, with the users of the log; nothing of it is stored.
 
@@ -70,7 +69,7 @@ def read_segments(
     settings: UserSettings,
     columns: Sequence[str],
     names: Pseudonymiser,
-    suppressed: SuppressedPeople = NOBODY,
+    suppressed: SuppressionList = NOBODY,
 ) -> Segments:
     """Some columns of the users file, else a DataError; of an id that comes twice the first row counts.
 

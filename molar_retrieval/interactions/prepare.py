@@ -26,15 +26,14 @@ from molar_retrieval.interactions.events import EventCounts, Joined, are_days, k
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.interactions.order_status import OrderStatus, excluded_in_words
 from molar_retrieval.interactions.people import check_users
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.raw import RawLog, ordered, without_duplicates
 from molar_retrieval.interactions.read import LogReader
 from molar_retrieval.interactions.retention import Retention
-from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
-from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.interactions.write import KIND, READING, event_columns, log_facts, log_fingerprint, write_tables
 from molar_retrieval.pinned import pin
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
+from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
@@ -50,7 +49,7 @@ def is_current(folder: Path, workspace: Workspace, kinds: Kinds | None = None, *
     Where days are kept, also whether none of its interactions has become too old since.
     """
     manifest, kept = workspace[KIND].manifest, Retention.of(keep_days)
-    sources = _sources(folder, workspace, SuppressedPeople.of(workspace.root))
+    sources = _sources(folder, workspace, SuppressionList.of(workspace.root))
     with opened(workspace) as state:
         return manifest is not None and _is_current(manifest, sources, state, kinds, kept)
 
@@ -68,7 +67,7 @@ def prepare_interactions(
 
     Nothing happens where the files have not changed, no event came that counts, the same people are left out, and of
     the ``keep_days`` days before today that are kept (None: all) none was left behind. People that
-    :mod:`molar_retrieval.interactions.suppressed` names are as if they had never been there. ``kinds`` says which
+    :mod:`molar_retrieval.privacy.suppression` names are as if they had never been there. ``kinds`` says which
     events count, and how much; None, or no choice of anybody: as ``choose`` says where events came since it was asked
     last, else as it said then, else by default. The manifest's facts count interactions, users, duplicates and rejects;
     of events they name the last one that is in (``events``), and the ``kinds``; where none is in, see
@@ -82,7 +81,7 @@ def prepare_interactions(
     """
     progress, kept = progress or SILENT, Retention.of(keep_days)
     store = workspace[KIND]
-    suppressed = SuppressedPeople.of(workspace.root)
+    suppressed = SuppressionList.of(workspace.root)
     with workspace.lock(KIND), pin(workspace, "catalogue", work="molar align") as read, opened(workspace) as state:
         version, catalogue = read["catalogue"].require()
         inputs = {"catalogue": catalogue.fingerprint}
@@ -148,7 +147,7 @@ class _Source:
     catalogue: Catalogue
     events: LogState | None
     names: Pseudonymiser
-    suppressed: SuppressedPeople
+    suppressed: SuppressionList
     kept: Retention
 
 
@@ -271,7 +270,7 @@ def _summary(facts: dict[str, Any]) -> str:
     return words + in_words(facts)
 
 
-def _sources(folder: Path, workspace: Workspace, suppressed: SuppressedPeople) -> dict[str, Any]:
+def _sources(folder: Path, workspace: Workspace, suppressed: SuppressionList) -> dict[str, Any]:
     log, users = find_file(folder, "interactions"), find_file(folder, "users")
     names = [str(path.relative_to(folder)) for path in (log, users) if path is not None]
     catalogue = workspace["catalogue"].manifest

@@ -23,8 +23,8 @@ from molar_retrieval.interactions.columns import LogColumns
 from molar_retrieval.interactions.log import counts
 from molar_retrieval.interactions.order_status import OrderStatus
 from molar_retrieval.interactions.raw import RawLog
-from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import EARLIEST, TimeParser, impossible, written
+from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 from molar_retrieval.progress import Progress
 
 BATCH = 262_144
@@ -35,7 +35,7 @@ WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
 
 
 def left_out(
-    batch: pa.RecordBatch, user_id: str, timestamp: str | None, times: TimeParser, suppressed: SuppressedPeople
+    batch: pa.RecordBatch, user_id: str, timestamp: str | None, times: TimeParser, suppressed: SuppressionList
 ) -> Mask:
     """Which rows are of ``suppressed`` people, of a time that is left out or of none; the columns are named."""
     until = suppressed.users(batch[user_id])
@@ -60,7 +60,7 @@ class LogBatches(ABC):
         columns: LogColumns,
         times: TimeParser,
         rejects: Rejects,
-        suppressed: SuppressedPeople = NOBODY,
+        suppressed: SuppressionList = NOBODY,
         orders: OrderStatus | None = None,
     ) -> None:
         self.rows = 0
@@ -169,7 +169,7 @@ class LogReader(LogBatches):
         rejects: Rejects,
         *,
         chosen: bool = False,
-        suppressed: SuppressedPeople = NOBODY,
+        suppressed: SuppressionList = NOBODY,
         orders: OrderStatus | None = None,
     ) -> None:
         super().__init__(source, columns, times, rejects, suppressed, orders)

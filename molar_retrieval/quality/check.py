@@ -25,8 +25,8 @@ from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import language_note
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import DataError, MolarError
-from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.pinned import Pinned, pin
+from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality import photo_text, photos
 from molar_retrieval.quality.findings import FindingCollector, Found, Histogram, Severity
@@ -268,7 +268,7 @@ class _CatalogueCheck:
                 self.collector,
                 self.progress,
                 part=self.part is not None,
-                suppressed=SuppressedPeople.of(self.workspace.root),
+                suppressed=SuppressionList.of(self.workspace.root),
             )
         self.unusable += [finding.detail for kind in _STOPS for finding in self.collector.examples(kind)]
         content = self._content(catalogue, items, measured)

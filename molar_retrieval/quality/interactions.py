@@ -31,8 +31,8 @@ from molar_retrieval.interactions.log import counts
 from molar_retrieval.interactions.order_status import OrderStatus
 from molar_retrieval.interactions.raw import RawLog, ordered, repetitions, whole_users
 from molar_retrieval.interactions.read import NOT_POSITIVE, WEIGHT_OUTSIDE, Codes, LogBatches, present
-from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import EARLY, LATE, TimeParser, impossible, written
+from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality.findings import Finding, FindingCollector, Histogram, finding
 
@@ -176,7 +176,7 @@ def check_log(
     *,
     now: float | None = None,
     part: bool = False,
-    suppressed: SuppressedPeople = NOBODY,
+    suppressed: SuppressionList = NOBODY,
 ) -> LogSummary | None:
     """Check the interactions file of a catalogue, and its users file; 20 bytes of memory for each interaction.
 
@@ -232,7 +232,7 @@ class _Reader(LogBatches):
         items: IdMap,
         times: TimeParser,
         found: FindingCollector,
-        suppressed: SuppressedPeople,
+        suppressed: SuppressionList,
         orders: OrderStatus,
     ) -> None:
         super().__init__(source, columns, times, _BrokenRows(found), suppressed, orders)
@@ -624,7 +624,7 @@ def _check_users_file(
     first: npt.NDArray[np.uint32],
     log: str,
     found: FindingCollector,
-    suppressed: SuppressedPeople,
+    suppressed: SuppressionList,
 ) -> None:
     """Report users of the log that the users file lacks, and ids that it has twice or not at all.
 

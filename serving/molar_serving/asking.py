@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from molar_retrieval.columns import IMAGE
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_serving.problems import ProblemError
 from molar_serving.wire import Among, RankingsRequest, RecommendationRequest, SearchRequest, SimilarRequest
 

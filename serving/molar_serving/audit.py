@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from molar_retrieval.errors import MolarError
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.json_lines import ChainedLines
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_serving.endpoint import Call
 from molar_serving.secret_file import SecretFile
 

@@ -15,7 +15,7 @@ from molar_indexes.comparison import Compared
 from molar_indexes.experiments.answering import Experimenting
 from molar_retrieval.background import BackgroundThread, on_death
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_serving.access import Keyring
 from molar_serving.answered import AnsweringGenerations
 from molar_serving.former import FormerGenerations

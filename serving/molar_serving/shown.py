@@ -21,7 +21,7 @@ import msgspec
 from molar_retrieval.background import BackgroundThread
 from molar_retrieval.errors import MolarError
 from molar_retrieval.interactions.followers import ListFollower
-from molar_retrieval.interactions.suppressed import NEVER, SuppressedPeople
+from molar_retrieval.privacy.suppression import NEVER, SuppressionList
 from molar_retrieval.ranking.answer import made_at
 from molar_serving.asking import Question, who
 from molar_serving.audit import FOLDER
@@ -138,7 +138,7 @@ class ShownAnswers:
         with self._lock:
             known = self._memory.get(answer_id)
         found = known or self._read(answer_id)
-        return None if found is None or _is_of(found, SuppressedPeople.of(self._workspace)) else found
+        return None if found is None or _is_of(found, SuppressionList.of(self._workspace)) else found
 
     def expired(self, answer_id: str) -> bool:
         """Whether an answer of this id was given so long ago that it is not kept any more."""
@@ -189,7 +189,7 @@ class ShownAnswers:
     def _heed(self) -> None:
         """Remove from memory what was answered to people on the suppression list, whenever that has changed."""
         try:
-            people = SuppressedPeople.of(self._workspace)
+            people = SuppressionList.of(self._workspace)
             if people.digest == self._followed:
                 return
             with self._lock:
@@ -219,7 +219,7 @@ class ShownAnswers:
 
     def _packed(self, batch: Sequence[Shown]) -> list[tuple[str, str | None, bytes]]:
         """What is to be written; nothing of people on the suppression list, nor what cannot be packed."""
-        people, rows = SuppressedPeople.of(self._workspace), []
+        people, rows = SuppressionList.of(self._workspace), []
         for one in batch:
             if _is_of(one, people):
                 continue
@@ -291,7 +291,7 @@ class ShownAnswers:
             self._size -= len(gone.body)
 
 
-def _is_of(one: Shown, people: SuppressedPeople) -> bool:
+def _is_of(one: Shown, people: SuppressionList) -> bool:
     """Whether an answer is to somebody on the suppression list, by what is left out."""
     question = one.question
     if not people or question is None or isinstance(question, SimilarRequest):

@@ -21,17 +21,17 @@ from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.privacy.dp_release import dp_release
+from molar_retrieval.privacy.mechanism import GaussianMechanism
+from molar_retrieval.privacy.statistics import PAIRS, POPULARITY, TRANSITIONS, DPStatistics
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.statistics.mechanism import Mechanism
-from molar_retrieval.statistics.release import release
-from molar_retrieval.statistics.released import PAIRS, POPULARITY, TRANSITIONS, Released
 
 CONFIDENCE = 0.95
 FEWEST = 20
 """Made-up people below whom nothing can be told."""
 _GUESSED = 0.5
 """Share of them of whom something is guessed: the clearest."""
-Releasing = Callable[[InteractionLog, Matrix, Mechanism], Released]
+Releasing = Callable[[InteractionLog, Matrix, GaussianMechanism], DPStatistics]
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ class PrivacyAudit:
 def audit(
     log: InteractionLog,
     features: Matrix,
-    mechanism: Mechanism,
+    mechanism: GaussianMechanism,
     *,
     runs: int = 1,
     planted: int | None = None,
     progress: Progress = SILENT,
-    releasing: Releasing = release,
+    releasing: Releasing = dp_release,
 ) -> PrivacyAudit:
     """Attack releases of the log with made-up people in it.
 
@@ -104,7 +104,7 @@ def audit(
     Raises:
         DataError: If there are too few items for that many people.
     """
-    exact = Mechanism(inf, mechanism.delta, 0.0)
+    exact = GaussianMechanism(inf, mechanism.delta, 0.0)
     progress.start("audit", runs + 2)
     base = releasing(log, features, exact)
     progress.advance()
@@ -161,7 +161,7 @@ def _tossed(count: int) -> Mask:
     return np.random.default_rng(secrets.randbits(128)).random(count) < 0.5
 
 
-def _pairs(base: Released, most: int) -> Rows:
+def _pairs(base: DPStatistics, most: int) -> Rows:
     """Disjoint pairs of items, shape (m, 2): first those that most people have, whose sums are released for sure."""
     strongest = base.pairs.tocoo()
     order = np.argsort(-strongest.data, kind="stable")
@@ -207,7 +207,7 @@ def _with(log: InteractionLog, others: InteractionLog) -> InteractionLog:
     )
 
 
-def _guessed(released: Released, base: Released, own: Released, pairs: Rows) -> npt.NDArray[np.float64]:
+def _guessed(released: DPStatistics, base: DPStatistics, own: DPStatistics, pairs: Rows) -> npt.NDArray[np.float64]:
     """How much more likely each one was there than not, but for a factor: the log of the ratio, shape (m,)."""
     one, other = pairs.T
     counted = own.popularity * (released.popularity - base.popularity - own.popularity / 2)

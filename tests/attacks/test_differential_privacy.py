@@ -9,8 +9,8 @@ from dp_attack import _chance, audit, epsilon_bound
 from eval_model_tasks import log_of
 
 from molar_retrieval.errors import DataError
-from molar_retrieval.statistics.mechanism import Mechanism
-from molar_retrieval.statistics.release import release
+from molar_retrieval.privacy.dp_release import dp_release
+from molar_retrieval.privacy.mechanism import GaussianMechanism
 
 N_ITEMS = 200
 RANDOM = np.random.default_rng(2)
@@ -45,7 +45,7 @@ def test_delta_takes_what_the_steepest_step_of_the_chance_gives():
 @pytest.mark.parametrize("epsilon", [1, 4, 8])
 def test_releases_hold_what_they_promise_and_without_noise_the_attack_succeeds(epsilon, rounds, measured):
     """A release of statistics at ε shows no more of a person than ε allows: planted users are not told apart better"""
-    found = audit(LOG, FEATURES, Mechanism.of(epsilon), runs=rounds(3, 20))
+    found = audit(LOG, FEATURES, GaussianMechanism.of(epsilon), runs=rounds(3, 20))
     measured(f"ε = {epsilon}: at least {max(run.epsilon for run in found.runs):.2f} of {len(found.runs)} releases")
     assert found.planted == N_ITEMS // 2
     assert [run.epsilon <= epsilon for run in found.runs] == [True] * len(found.runs)
@@ -55,7 +55,7 @@ def test_releases_hold_what_they_promise_and_without_noise_the_attack_succeeds(e
 
 def test_noise_that_is_too_little_is_found_out():
     """Noise that is too small (ε = 200 declared as 1) is detected by the attack."""
-    weak = replace(Mechanism.of(200), epsilon=1.0)
+    weak = replace(GaussianMechanism.of(200), epsilon=1.0)
     found = audit(LOG, FEATURES, weak, runs=2)
     assert not found.holds
     assert max(run.epsilon for run in found.runs) > 2
@@ -65,15 +65,15 @@ def test_pairs_that_are_surely_released_are_attacked_too():
     """Pairs of items above the threshold of release are attacked, too."""
     often = log_of([*([[0, 1]] * 400), *([[2, 3]] * 300), *([[n, n + 1] for n in range(4, 80, 2)])], 80)
     features = FEATURES[:80]
-    with_pairs = audit(often, features, replace(Mechanism.of(60), epsilon=0.1), runs=1)
+    with_pairs = audit(often, features, replace(GaussianMechanism.of(60), epsilon=0.1), runs=1)
     assert not with_pairs.holds
     seen = []
 
     def told(log, *rest):
         seen.append(log)
-        return release(log, *rest)
+        return dp_release(log, *rest)
 
-    audit(often, features, Mechanism.of(4), runs=1, releasing=told)
+    audit(often, features, GaussianMechanism.of(4), runs=1, releasing=told)
     (planted,) = [log for log in seen if log.users.array[0].as_py().startswith("made up")]
     assert planted.item[:4].tolist() == [0, 1, 2, 3]
     assert sorted(planted.item.tolist()) == list(range(80))
@@ -83,18 +83,18 @@ def test_releases_without_pairs_or_looks_are_attacked_by_what_is_in_them():
     """Releases of popularity alone are attacked by what they hold."""
 
     def fewer(log, features, mechanism):
-        released = release(log, features, mechanism)
+        released = dp_release(log, features, mechanism)
         if not mechanism.sigma:
             return released
         bare = {name: value for name, value in released.deviations.items() if name == "popularity"}
         return replace(released, transitions=np.zeros((N_ITEMS, 0)), pairs=released.pairs * 0, deviations=bare)
 
-    weak = replace(Mechanism.of(400), epsilon=1.0)
+    weak = replace(GaussianMechanism.of(400), epsilon=1.0)
     assert not audit(LOG, FEATURES, weak, runs=2, releasing=fewer).holds
-    assert audit(LOG, FEATURES, Mechanism.of(1), runs=2, releasing=fewer).holds
+    assert audit(LOG, FEATURES, GaussianMechanism.of(1), runs=2, releasing=fewer).holds
 
 
 def test_a_log_with_too_few_items_cannot_be_audited():
     """A log with too few items for planted users is refused, not passed."""
     with pytest.raises(DataError, match="10 people are too few"):
-        audit(log_of([[0, 1], [2, 3]], 20), FEATURES[:20], Mechanism.of(4))
+        audit(log_of([[0, 1], [2, 3]], 20), FEATURES[:20], GaussianMechanism.of(4))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from molar_retrieval.events.event import lines_of
 from molar_retrieval.events.insertion import Insertion
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace import Workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

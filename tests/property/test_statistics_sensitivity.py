@@ -8,18 +8,21 @@ from eval_model_tasks import log_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.statistics.contributions import (
+from molar_retrieval.privacy.dp_release import (
+    FEW,
+    FIRST,
     LATEST,
+    MANY,
+    TINY,
     latest,
     pair_sums,
     people_sum,
     popularity_sums,
+    radius_of,
     transition_sums,
 )
-from molar_retrieval.statistics.mechanism import Mechanism
-from molar_retrieval.statistics.noise import GRID
-from molar_retrieval.statistics.release import FEW, FIRST, MANY, TINY, radius_of
-from molar_retrieval.statistics.released import PAIRS, PEOPLE, POPULARITY, TRANSITIONS
+from molar_retrieval.privacy.mechanism import GRID, GaussianMechanism
+from molar_retrieval.privacy.statistics import PAIRS, PEOPLE, POPULARITY, TRANSITIONS
 
 N_ITEMS = 12
 EXAMPLES = int(os.environ.get("MOLAR_TEST_EXAMPLES", 60))
@@ -49,7 +52,7 @@ def joint(log, features, mechanism, then):
 )
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_a_person_more_changes_the_sums_by_one_contribution_at_most(others, own, scale, epsilon, then):
-    mechanism = Mechanism.of(epsilon)
+    mechanism = GaussianMechanism.of(epsilon)
     features = (np.random.default_rng(0).normal(size=(N_ITEMS, 3)) * scale).astype(np.float32)
     before = joint(log_of(others, N_ITEMS), features, mechanism, then)
     change = joint(log_of([*others, own], N_ITEMS), features, mechanism, then) - before
@@ -60,7 +63,7 @@ def test_a_person_more_changes_the_sums_by_one_contribution_at_most(others, own,
 
 @pytest.mark.parametrize("own", [[0, 1] * 3_000, list(range(N_ITEMS)) * 400, [5] * 5_000])
 def test_nor_does_a_robot(own):
-    mechanism = Mechanism.of(4)
+    mechanism = GaussianMechanism.of(4)
     features = np.ones((N_ITEMS, 3), np.float32)
     change = joint(log_of([[1, 2], own], N_ITEMS), features, mechanism, MANY) - joint(
         log_of([[1, 2]], N_ITEMS), features, mechanism, MANY

@@ -7,7 +7,7 @@ from molar_retrieval.demo import plan_shop
 from molar_retrieval.demo.days import DailyLife, ShopVisit
 from molar_retrieval.demo.plan import with_visitors
 from molar_retrieval.demo.response import ExpectedPerson, ExpectedVisit, ShoppingHabits, expected_visit
-from molar_retrieval.interactions.users import of_key, session_key
+from molar_retrieval.privacy.pseudonyms import of_key, session_key
 
 START = 1_737_849_600
 VISITORS = 2_000

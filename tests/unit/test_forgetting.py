@@ -35,11 +35,9 @@ from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions import is_current, prepare_interactions
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser, write_keys
-from molar_retrieval.interactions.pseudonyms import record as record_keys
-from molar_retrieval.interactions.suppressed import SuppressedPeople
-from molar_retrieval.interactions.suppressing import suppress
-from molar_retrieval.interactions.users import session_key
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, session_key, write_keys
+from molar_retrieval.privacy.pseudonyms import record as record_keys
+from molar_retrieval.privacy.suppression import SuppressionList, suppress
 from molar_retrieval.workspace import Workspace
 
 DAY = 86_400
@@ -100,7 +98,7 @@ def test_lines_leave_the_log_with_every_byte(place):
     with closing(sqlite3.connect(place.root / "events" / "log.sqlite")) as connection:
         assert connection.execute("SELECT count(*) FROM ids WHERE event_id IN ('e1', 'e3', 'e9')").fetchone() == (0,)
         assert connection.execute("SELECT sum(lines) FROM sealed").fetchone() == (1,)
-    assert remove_lines(place, SuppressedPeople.of(place.root)) == 0
+    assert remove_lines(place, SuppressionList.of(place.root)) == 0
 
 
 def test_people_under_pseudonyms_are_found_by_the_shops_id(place, tmp_path, monkeypatch):
@@ -329,7 +327,7 @@ def test_what_comes_later_of_somebody_forgotten_counts_again(shop, recommender):
     append(Workspace(shop.workspace), event(30, gone, at=START), event(31, gone, at=4_000_000_000_000_000 // 10**6))
     assert not personal(recommender, gone)
     with closing(EventLog(Workspace(shop.workspace))) as log:
-        moment = SuppressedPeople.of(shop.workspace).user(gone) // 1_000_000 + 1
+        moment = SuppressionList.of(shop.workspace).user(gone) // 1_000_000 + 1
         log.append([(1, event(32, gone, at=moment, item="SKU-0003"))])
     assert personal(recommender, gone)
     history = recommender.query(gone, 5, seen="hide")

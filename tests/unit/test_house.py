@@ -37,7 +37,7 @@ DOORS = {
     "molar_indexes.privacy.removing": "counts rows of people who are named by these very ids",
     "molar_indexes.privacy.stored": "names them, to find rows of one person",
     "molar_retrieval.catalog.sources": "opens tables of items as well",
-    "molar_retrieval.interactions.given": "turns names back into ids, which are kept nowhere",
+    "molar_retrieval.privacy.pseudonymisation": "turns names back into ids, which are kept nowhere",
     "molar_retrieval.interactions.orders": "of the order lines that it brings, EventLog names the people",
     "molar_retrieval.interactions.people": "names them, and counts those of the file",
     "molar_retrieval.interactions.prepare": "names them",
@@ -50,9 +50,9 @@ DOORS = {
 
 NAMED = {
     "molar_retrieval.events.live": "reads the event log, where people are named already",
-    "molar_retrieval.interactions.pseudonyms": "names them",
-    "molar_retrieval.interactions.users": "takes keys apart",
-    "molar_retrieval.privacy.renaming": "hashes stored names with another key",
+    "molar_retrieval.privacy.pseudonyms": "names them",
+    "molar_retrieval.privacy.pseudonyms": "takes keys apart",
+    "molar_retrieval.privacy.key_rotation": "hashes stored names with another key",
 }
 """The modules that say of a word that it is what a workspace calls somebody; mypy asks all others where it is from."""
 
@@ -160,7 +160,7 @@ def test_people_come_in_through_doors_alone(modules):
     } == OF_EVENTS
     for name, tree in modules.items():
         for call, node in calls(tree):
-            if call == "user_keys" and name != "molar_retrieval.interactions.users":
+            if call == "user_keys" and name != "molar_retrieval.privacy.pseudonyms":
                 assert getattr(getattr(node.args[0], "func", None), "attr", None) == "users", (
                     f"{name}: not named before"
                 )

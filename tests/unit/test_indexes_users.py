@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from molar_indexes.users import UserRecord, UserStore, write_users
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.index import SparseVector
-from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.privacy.pseudonyms import session_key, user_key
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 

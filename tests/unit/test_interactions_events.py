@@ -20,10 +20,9 @@ from molar_retrieval.interactions import (
     prepare,
     prepare_interactions,
 )
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.retention import Retention
-from molar_retrieval.interactions.suppressed import NOBODY
-from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, session_key, user_key
+from molar_retrieval.privacy.suppression import NOBODY
 from molar_retrieval.progress import SILENT
 from molar_retrieval.workspace import Workspace
 

@@ -23,8 +23,8 @@ from molar_indexes.privacy.known import id_patterns
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.pseudonyms import FILE, Pseudonymiser
 from molar_retrieval.privacy.id_scan import IdPatterns, Name, scan
+from molar_retrieval.privacy.pseudonyms import FILE, Pseudonymiser
 
 SUITE = 'description = "one"\nmodels = ["popularity"]\nresamples = 100\n[[splits]]\nsplit = "temporal"\n'
 SESSION, VISITOR, NEW = "web-session-77", "visitor-31", "newcomer-55"

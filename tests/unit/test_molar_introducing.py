@@ -24,7 +24,7 @@ from molar_retrieval.errors import DataError, MissingArtefactError, RequestError
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.records import EDGES, Assignment, ServedRow, ShadowRow
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.users import session_key
+from molar_retrieval.privacy.pseudonyms import session_key
 
 NOW = datetime(2027, 1, 4, tzinfo=UTC)
 TESTS = Path(__file__).resolve().parents[1]

@@ -6,8 +6,8 @@ import pytest
 
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions.naming import has_people, name_people
-from molar_retrieval.interactions.pseudonyms import FILE, Pseudonymiser, is_pseudonym, new_key, read_keys, write_keys
+from molar_retrieval.privacy.pseudonymisation import ensure_pseudonyms, has_people
+from molar_retrieval.privacy.pseudonyms import FILE, Pseudonymiser, is_pseudonym, new_key, read_keys, write_keys
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.workspace import Workspace
 
@@ -38,7 +38,7 @@ def stored(workspace):
 def test_a_key_is_made_once_and_workspaces_may_share_it(tmp_path, keyed):
     first, second = made(tmp_path / "a"), made(tmp_path / "b")
     for workspace in (first, second, first):
-        name_people(workspace, keyed)
+        ensure_pseudonyms(workspace, keyed)
     assert len(read_keys(keyed.key_file)) == 1
     assert [path.name for path in keyed.key_file.parent.iterdir()] == ["shop"]
     names = Pseudonymiser.of(first.root)
@@ -54,7 +54,7 @@ def test_who_has_people_by_ids_is_told_to_rotate(tmp_path, keyed):
     assert not has_people(workspace), "an item is nobody"
     append(workspace, {"event_id": "of a person", "user_id": "anna"})
     with pytest.raises(DataError, match="named by the shop's ids") as told:
-        name_people(workspace, keyed)
+        ensure_pseudonyms(workspace, keyed)
     assert "molar privacy rotate" in told.value.hint
     assert not (workspace.root / FILE).exists()
     assert not keyed.key_file.exists()
@@ -62,10 +62,10 @@ def test_who_has_people_by_ids_is_told_to_rotate(tmp_path, keyed):
 
 def test_what_is_on_record_holds_whatever_settings_say(tmp_path, keyed):
     workspace = made(tmp_path)
-    name_people(workspace, keyed)
-    name_people(workspace, PrivacySettings())
+    ensure_pseudonyms(workspace, keyed)
+    ensure_pseudonyms(workspace, PrivacySettings())
     append(workspace, {"user_id": "anna"})
-    name_people(workspace, keyed)
+    ensure_pseudonyms(workspace, keyed)
     assert is_pseudonym(stored(workspace)[0]["user_id"])
 
 
@@ -73,13 +73,13 @@ def test_what_is_on_record_holds_whatever_settings_say(tmp_path, keyed):
 def test_keys_beside_what_they_protect_are_refused(tmp_path, where):
     workspace = made(tmp_path)
     with pytest.raises(SettingsError, match="beside what it is to protect"):
-        name_people(workspace, PrivacySettings(ids="pseudonymous", key_file=tmp_path / where), tmp_path / "shop")
+        ensure_pseudonyms(workspace, PrivacySettings(ids="pseudonymous", key_file=tmp_path / where), tmp_path / "shop")
     assert not (tmp_path / where).exists()
 
 
 def test_without_its_keys_nobody_is_stored(tmp_path, keyed):
     workspace = made(tmp_path)
-    name_people(workspace, keyed)
+    ensure_pseudonyms(workspace, keyed)
     keyed.key_file.unlink()
     with pytest.raises(DataError, match="cannot be read"):
         append(workspace, {"user_id": "anna"})
@@ -92,7 +92,7 @@ def test_without_its_keys_nobody_is_stored(tmp_path, keyed):
 def test_a_pseudonym_that_is_sent_is_who_has_it(tmp_path, keyed):
     """As a page of the studio names people so."""
     workspace = made(tmp_path)
-    name_people(workspace, keyed)
+    ensure_pseudonyms(workspace, keyed)
     name = Pseudonymiser.of(workspace.root).user("anna")
     append(workspace, {"user_id": "anna"}, {"user_id": name})
     assert [row["user_id"] for row in stored(workspace)] == [name, name]

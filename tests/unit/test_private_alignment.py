@@ -27,11 +27,10 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.pinned import pin
-from molar_retrieval.statistics import releasing
-from molar_retrieval.statistics.artefact import open_statistics
-from molar_retrieval.statistics.releasing import release_statistics
-from molar_retrieval.statistics.shared import open_shared, write_shared
-from molar_retrieval.statistics.sharing import beside_others, kept_others, open_others
+from molar_retrieval.privacy import dp_release
+from molar_retrieval.privacy.dp_release import release_statistics
+from molar_retrieval.privacy.federated import beside_others, kept_others, open_others
+from molar_retrieval.privacy.statistics import open_shared, open_statistics, write_shared
 from molar_retrieval.workspace import Manifest, Workspace
 
 FILES = ("table.safetensors", "popular.json", "encoder/model.safetensors")
@@ -171,13 +170,13 @@ def test_the_budget_refuses_and_nothing_is_written_before_the_ledger_has_it(priv
     there = {path.name for path in statistics.root.iterdir()}
     with pytest.raises(DataError, match="yearly_epsilon = 5"):
         other.shop.align(privacy=4)
-    monkeypatch.setattr(releasing.PrivacyLedger, "spend", killed)
+    monkeypatch.setattr(dp_release.PrivacyLedger, "spend", killed)
     with pytest.raises(KeyboardInterrupt):
         other.shop.align(privacy=1)
     assert {path.name for path in statistics.root.iterdir()} == there
     assert other.shop.privacy.ledger().entries == before.entries
     monkeypatch.undo()
-    monkeypatch.setattr(releasing, "save_statistics", killed)
+    monkeypatch.setattr(dp_release, "save_statistics", killed)
     with pytest.raises(KeyboardInterrupt):
         other.shop.align(privacy=1)
     monkeypatch.undo()
@@ -228,15 +227,15 @@ def test_a_log_is_the_same_whatever_its_people_are_called_and_wherever_its_items
     from molar_retrieval.ids import IdMap
 
     log = open_log(private.workspace)
-    digest = releasing.log_digest(log)
+    digest = dp_release.log_digest(log)
     renamed = replace(log, users=IdMap([f"other {n}" for n in range(log.n_users)]))
     order = np.random.default_rng(0).permutation(log.n_items)
     ids = log.items.array.to_pylist()
     place = np.argsort(order)
     moved = replace(log, items=IdMap([ids[row] for row in order]), item=place[log.item].astype(np.int32))
-    assert releasing.log_digest(renamed) == releasing.log_digest(moved) == digest
+    assert dp_release.log_digest(renamed) == dp_release.log_digest(moved) == digest
     fewer = log.select(np.arange(len(log)) != 3)
-    assert releasing.log_digest(fewer) != digest
+    assert dp_release.log_digest(fewer) != digest
 
 
 @pytest.mark.parametrize(
@@ -250,13 +249,13 @@ def test_a_log_is_the_same_whatever_its_people_are_called_and_wherever_its_items
 def test_an_encoder_that_learned_from_people_is_refused(tmp_path, monkeypatch, family, account, refused):
     made_by = {"name": "one", "fingerprint": "f", "family": family}
     manifest = Manifest("content", "c", settings={"encoder": made_by, "embed": {"model": str(tmp_path)}})
-    monkeypatch.setattr(releasing.fused, "read_account", lambda _: account)
+    monkeypatch.setattr(dp_release.fused, "read_account", lambda _: account)
     monkeypatch.setattr(Workspace, "__getitem__", lambda *_: SimpleNamespace(require=lambda: (tmp_path, manifest)))
     if refused:
         with pytest.raises(SettingsError, match="fine-tuned on what people took"):
-            releasing._public_encoder(Workspace(tmp_path))
+            dp_release._public_encoder(Workspace(tmp_path))
     else:
-        assert releasing._public_encoder(Workspace(tmp_path)) == {"name": "one", "fingerprint": "f"}
+        assert dp_release._public_encoder(Workspace(tmp_path)) == {"name": "one", "fingerprint": "f"}
 
 
 def test_the_command_says_what_it_took_and_what_is_left_out(private):

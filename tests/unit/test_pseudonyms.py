@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.interactions.pseudonyms import (
+from molar_retrieval.privacy.pseudonyms import (
     FILE,
     Pseudonymiser,
     hashed,

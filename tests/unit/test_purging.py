@@ -25,10 +25,10 @@ from molar_retrieval.encoders import tuned_folder
 from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.locks import hold
 from molar_retrieval.manifest import Manifest
-from molar_retrieval.privacy.copies import copies
+from molar_retrieval.privacy.retention import retained_copies
+from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.workspace import Workspace
 
 ALIGN = "\n".join(f"{name} = {json.dumps(value)}" for name, value in {**SMALL_ALIGNMENT, "epochs": 1}.items())
@@ -70,7 +70,7 @@ def test_a_person_is_in_every_place_before_and_in_none_after(done):
     )  # fmt: skip
     assert forgotten.pending == []
     workspace = place.shop.opened()
-    assert copies(workspace) == []
+    assert retained_copies(workspace) == []
     assert forgotten.certificate.generations == [live["generations"]]
     assert all(workspace[kind].current.name != name for kind, name in live.items())
     assert len(workspace["generations"].versions()) == 1
@@ -93,7 +93,7 @@ def test_the_certificate_names_nobody_and_says_what_is_out_of_reach(done):
     text = (place.root / ".molar" / FOLDER / "000001.json").read_text("utf-8")
     pages = [certificate_page(one, language) for language in ("en", "de", "ja")]
     assert place.user not in text + "".join(pages)
-    assert one.people[0].hashes[0] == SuppressedPeople.of(place.root / ".molar").hashed_user(place.user)
+    assert one.people[0].hashes[0] == SuppressionList.of(place.root / ".molar").hashed_user(place.user)
     for page in pages:
         assert one.digest in page
         assert one.people[0].hashes[0] in page
@@ -142,7 +142,7 @@ def test_requests_that_wait_are_finished_by_the_next_alignment_and_certificates_
     assert [(person.kind, person.before, person.after) for person in second.people] == [
         ("forgotten", None, None), ("objected", None, None),
     ]  # fmt: skip
-    assert [person.pending for person in SuppressedPeople.of(workspace.root).people] == [[], [], []]
+    assert [person.pending for person in SuppressionList.of(workspace.root).people] == [[], [], []]
     users = pq.read_table(workspace["interactions"].current / "users.parquet")["user_id"].to_pylist()
     assert {one, two}.isdisjoint(users)
     page = ["--page", str(place.root / "2.html"), "--language", "de", "-w", str(workspace.root)]
@@ -213,7 +213,7 @@ def test_what_cannot_be_made_anew_is_told_and_waits(tmp_path, monkeypatch):
     assert "what was learnt of them: the catalogue has changed; run `molar embed`" in " ".join(told.stdout.split())
     assert faults_of(workspace) == []
     assert not (workspace.root / FOLDER).exists()
-    (person,) = SuppressedPeople.of(workspace.root).people
+    (person,) = SuppressionList.of(workspace.root).people
     assert person.pending == ["rebuilt", "purged"]
 
 

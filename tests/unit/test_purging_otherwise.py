@@ -19,10 +19,10 @@ import molar
 from molar_cli.app import app
 from molar_indexes.privacy.certificate import faults_of
 from molar_retrieval.errors import RequestError
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import SuppressedPeople
-from molar_retrieval.statistics import noise
-from molar_retrieval.statistics.ledger import PrivacyLedger
+from molar_retrieval.privacy import mechanism
+from molar_retrieval.privacy.ledger import PrivacyLedger
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.workspace import Workspace
 
 SUITE = 'description = "one"\nmodels = ["popularity"]\nresamples = 100\n[[splits]]\nsplit = "temporal"\n'
@@ -135,7 +135,7 @@ def private(trained, tmp_path_factory):
 
 def known_noise(patch):
     """Noise is drawn from the system's entropy, so no two releases are equal; here it is the same twice."""
-    patch.setattr(noise, "os", SimpleNamespace(urandom=random.Random(7).randbytes))
+    patch.setattr(mechanism, "os", SimpleNamespace(urandom=random.Random(7).randbytes))
 
 
 def test_statistics_are_released_again_without_the_person(private):
@@ -171,7 +171,7 @@ def test_who_the_years_budget_does_not_bear_waits(private, trained):
     done = shop.privacy.forget(user)
     assert "yearly_epsilon" in done.failed["rebuilt"]
     assert set(done.pending) >= {"rebuilt", "purged"}
-    assert [person.pending for person in SuppressedPeople.of(shop.workspace).people] == [[], ["rebuilt", "purged"]]
+    assert [person.pending for person in SuppressionList.of(shop.workspace).people] == [[], ["rebuilt", "purged"]]
     assert len(PrivacyLedger(shop.workspace).entries()) == 2
     workspace = Workspace(shop.workspace)
     assert {kind: workspace[kind].current.name for kind in live} == live

@@ -21,7 +21,7 @@ from molar_retrieval.events.log import EventLog
 from molar_retrieval.interactions import InteractionLog, is_current, prepare_interactions
 from molar_retrieval.interactions.retention import DAY, Retention
 from molar_retrieval.manifest import Manifest
-from molar_retrieval.privacy.copies import copies
+from molar_retrieval.privacy.retention import retained_copies
 from molar_retrieval.quality.findings import FindingCollector
 from molar_retrieval.work_log import recorded
 from molar_retrieval.workspace import Workspace
@@ -127,12 +127,12 @@ def shop(trained, tmp_path):
     aged(words, 40)
     settings = tmp_path / "molar.toml"
     settings.write_text("[privacy]\ncopy_retention_days = 30\n")
-    assert len(copies(workspace)) == 16
+    assert len(retained_copies(workspace)) == 16
     return molar.Shop(trained.shop, root, settings)
 
 
 def there(shop):
-    return {f"{one.path.relative_to(shop.workspace)}" for one in copies(Workspace(shop.workspace))}
+    return {f"{one.path.relative_to(shop.workspace)}" for one in retained_copies(Workspace(shop.workspace))}
 
 
 def test_copies_go_by_age_and_what_answers_stays(shop):

@@ -40,11 +40,10 @@ from molar_retrieval.events.snapshot import snapshot
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.pseudonyms import FILE, Pseudonymiser, hashed, new_key, read_keys, write_keys
-from molar_retrieval.interactions.suppressed import EVER, NEVER, SuppressedPeople
-from molar_retrieval.interactions.suppressing import suppress
 from molar_retrieval.locks import hold
 from molar_retrieval.privacy.id_scan import IdPatterns, Name, scan
+from molar_retrieval.privacy.pseudonyms import FILE, Pseudonymiser, hashed, new_key, read_keys, write_keys
+from molar_retrieval.privacy.suppression import EVER, NEVER, SuppressionList, suppress
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.work_log import recorded
 from molar_retrieval.workspace import SWITCHING, Workspace
@@ -181,7 +180,7 @@ def test_who_is_left_out_stays_so_under_the_new_name(place):
     suppress(place.workspace.root, "objected", {place.user: [SESSION]})
     for _ in range(2):
         place.rotate()
-        listed, names = SuppressedPeople.of(place.workspace.root), Pseudonymiser.of(place.workspace.root)
+        listed, names = SuppressionList.of(place.workspace.root), Pseudonymiser.of(place.workspace.root)
         assert listed.user(place.user) == listed.keyed(names.user(place.user)) == EVER
         assert listed.keyed(names.user("u0001")) == NEVER
 

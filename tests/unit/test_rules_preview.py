@@ -11,7 +11,7 @@ import molar
 from molar_indexes.comparison import Compared, lists_by, sample
 from molar_indexes.recommender import Recommender
 from molar_indexes.rules_preview import previewed
-from molar_retrieval.interactions.users import user_key
+from molar_retrieval.privacy.pseudonyms import user_key
 from molar_retrieval.ranking import ranker
 from molar_retrieval.ranking.query import Query
 

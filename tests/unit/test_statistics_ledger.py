@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
+from molar_retrieval.privacy.ledger import YEAR, PrivacyLedger, schedule
+from molar_retrieval.privacy.mechanism import composed, epsilon_left, epsilon_of, noise_multiplier
 from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.statistics.accounting import composed, epsilon_left, epsilon_of, noise_multiplier
-from molar_retrieval.statistics.ledger import YEAR, PrivacyLedger, schedule
 
 DELTA = 1e-6
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

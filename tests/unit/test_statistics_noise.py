@@ -9,9 +9,8 @@ from scipy.optimize import brentq
 from scipy.stats import chisquare, norm
 
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.statistics import noise
-from molar_retrieval.statistics.mechanism import LATTICE, Mechanism
-from molar_retrieval.statistics.noise import GRID, discrete_gaussian
+from molar_retrieval.privacy import mechanism as noise
+from molar_retrieval.privacy.mechanism import GRID, LATTICE, GaussianMechanism, discrete_gaussian
 
 
 def analytic(epsilon, sigma):
@@ -24,7 +23,7 @@ def analytic(epsilon, sigma):
 @pytest.mark.parametrize("epsilon", [0.5, 1, 4, 8])
 @pytest.mark.parametrize("delta", [1e-6, 1e-9])
 def test_epsilon_is_that_of_the_analytic_formula(epsilon, delta):
-    mechanism = Mechanism.of(epsilon, delta)
+    mechanism = GaussianMechanism.of(epsilon, delta)
     found = brentq(lambda e: math.log(analytic(e, mechanism.sigma) / (LATTICE * delta)), epsilon / 2, 2 * epsilon)
     assert found == pytest.approx(epsilon, abs=1e-6)
 
@@ -32,7 +31,7 @@ def test_epsilon_is_that_of_the_analytic_formula(epsilon, delta):
 @pytest.mark.parametrize(("epsilon", "delta"), [(0, 1e-6), (-1, 1e-6), (math.nan, 1e-6), (1, 0), (1, 1)])
 def test_what_promises_nothing_is_refused(epsilon, delta):
     with pytest.raises(SettingsError):
-        Mechanism.of(epsilon, delta)
+        GaussianMechanism.of(epsilon, delta)
 
 
 def test_draws_are_gaussian_on_whole_numbers():

@@ -12,16 +12,24 @@ from safetensors.numpy import load_file, save_file
 from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.experts.private import experts_of
 from molar_retrieval.ids import IdMap
-from molar_retrieval.statistics import release
-from molar_retrieval.statistics.adding import added, together
-from molar_retrieval.statistics.experts import experts_of
-from molar_retrieval.statistics.mechanism import Mechanism
-from molar_retrieval.statistics.released import PAIRS, POPULARITY, THRESHOLD, TRANSITIONS
-from molar_retrieval.statistics.shared import SharedStatistics, open_shared, write_shared
-from molar_retrieval.statistics.terms import ContentTerms
+from molar_retrieval.privacy import dp_release
+from molar_retrieval.privacy.mechanism import GaussianMechanism
+from molar_retrieval.privacy.statistics import (
+    PAIRS,
+    POPULARITY,
+    THRESHOLD,
+    TRANSITIONS,
+    ContentBasis,
+    SharedStatistics,
+    add_statistics,
+    added,
+    open_shared,
+    write_shared,
+)
 
-EXACT = Mechanism(math.inf, 1e-6, 0.0)
+EXACT = GaussianMechanism(math.inf, 1e-6, 0.0)
 
 
 def histories(count=60, seed=0):
@@ -37,21 +45,21 @@ def features():
 
 @pytest.fixture
 def shared(features, monkeypatch):
-    monkeypatch.setattr(release, "divided", lambda *_: release.MANY)
-    monkeypatch.setattr(release, "LOWEST", 0.1)
-    released = release.release(log_of(histories()), features, Mechanism.of(8), shops=400)
+    monkeypatch.setattr(dp_release, "divided", lambda *_: dp_release.MANY)
+    monkeypatch.setattr(dp_release, "LOWEST", 0.1)
+    released = dp_release.dp_release(log_of(histories()), features, GaussianMechanism.of(8), shops=400)
     assert released.pairs.nnz
     block = (VectorBlock("text", 0, 6),)
     conditioner = Conditioner(block, (np.zeros(6, np.float32),), (np.eye(6, dtype=np.float32),))
-    terms = ContentTerms({"name": "one", "fingerprint": "f"}, conditioner, np.eye(6, dtype=np.float32))
+    terms = ContentBasis({"name": "one", "fingerprint": "f"}, conditioner, np.eye(6, dtype=np.float32))
     return SharedStatistics(released, IdMap([f"I{n}" for n in range(N_ITEMS)]), terms, "release", "shop")
 
 
 def test_sums_of_shops_are_the_sums_of_all_their_people(features):
     every = histories()
-    whole = release.release(log_of(every), features, EXACT)
-    one, other = (release.release(log_of(part), features, EXACT) for part in (every[:25], every[25:]))
-    for found in (added([one, other]), together(one, [(other, True)])[1]):
+    whole = dp_release.dp_release(log_of(every), features, EXACT)
+    one, other = (dp_release.dp_release(log_of(part), features, EXACT) for part in (every[:25], every[25:]))
+    for found in (added([one, other]), add_statistics(one, [(other, True)])[1]):
         assert found.people == whole.people
         np.testing.assert_allclose(found.popularity, whole.popularity, rtol=1e-6)
         np.testing.assert_allclose(found.transitions, whole.transitions, rtol=1e-4, atol=1e-5)
@@ -60,8 +68,10 @@ def test_sums_of_shops_are_the_sums_of_all_their_people(features):
 
 
 def test_noise_adds_up_by_its_variance(features, monkeypatch):
-    monkeypatch.setattr(release, "divided", lambda *_: release.MANY)
-    one, other = (release.release(log_of(histories(30, seed)), features, Mechanism.of(seed)) for seed in (2, 4))
+    monkeypatch.setattr(dp_release, "divided", lambda *_: dp_release.MANY)
+    one, other = (
+        dp_release.dp_release(log_of(histories(30, seed)), features, GaussianMechanism.of(seed)) for seed in (2, 4)
+    )
     found = added([one, other])
     for name, deviation in found.deviations.items():
         assert deviation == pytest.approx(math.hypot(one.deviations[name], other.deviations[name]))
@@ -71,11 +81,11 @@ def test_noise_adds_up_by_its_variance(features, monkeypatch):
 
 
 def test_a_shop_alone_is_what_it_was(features, monkeypatch):
-    monkeypatch.setattr(release, "divided", lambda *_: release.MANY)
+    monkeypatch.setattr(dp_release, "divided", lambda *_: dp_release.MANY)
     log = log_of([[0, 1]] * 300 + [[2, 3]] * 200 + [[4]])
-    released = release.release(log, features, Mechanism.of(8))
+    released = dp_release.dp_release(log, features, GaussianMechanism.of(8))
     assert released.pairs.nnz
-    total, told = together(released, [])
+    total, told = add_statistics(released, [])
     experts, before = experts_of(total, features, told=told), experts_of(released, features)
     asked = log_of([[0], [2, 3]])
     for one, other in zip(experts.item_item, before.item_item, strict=True):
@@ -87,7 +97,7 @@ def test_a_shop_alone_is_what_it_was(features, monkeypatch):
 
 def test_pairs_stay_that_are_clear_in_one_shop_or_in_the_sum(features):
     def of(*values):
-        made = release.release(log_of([[0, 1, 2]]), features, EXACT)
+        made = dp_release.dp_release(log_of([[0, 1, 2]]), features, EXACT)
         pairs = np.zeros((N_ITEMS, N_ITEMS), np.float32)
         pairs[0, 1 : 1 + len(values)] = values
         return replace(made, pairs=type(made.pairs)(pairs), deviations={POPULARITY: 1.0, PAIRS: 1.0})
@@ -100,30 +110,32 @@ def test_pairs_stay_that_are_clear_in_one_shop_or_in_the_sum(features):
 
 
 def test_looks_of_other_terms_are_left_out_and_their_popularity_is_not(features, monkeypatch):
-    monkeypatch.setattr(release, "divided", lambda *_: release.FEW)
-    own, same, foreign = (release.release(log_of(histories(40, n)), features, Mechanism.of(8)) for n in range(3))
-    total, told = together(own, [(same, True), (foreign, False)])
+    monkeypatch.setattr(dp_release, "divided", lambda *_: dp_release.FEW)
+    own, same, foreign = (
+        dp_release.dp_release(log_of(histories(40, n)), features, GaussianMechanism.of(8)) for n in range(3)
+    )
+    total, told = add_statistics(own, [(same, True), (foreign, False)])
     np.testing.assert_array_equal(told.transitions, added([own, same]).transitions)
     np.testing.assert_array_equal(told.popularity, added([own, same]).popularity)
     np.testing.assert_array_equal(total.popularity, added([own, same, foreign]).popularity)
     assert total.transitions.shape == (N_ITEMS, 0)
     assert TRANSITIONS not in total.deviations
-    monkeypatch.setattr(release, "divided", lambda *_: release.TINY)
-    tiny = release.release(log_of(histories(5)), features, Mechanism.of(1))
-    total, told = together(tiny, [(foreign, False)])
+    monkeypatch.setattr(dp_release, "divided", lambda *_: dp_release.TINY)
+    tiny = dp_release.dp_release(log_of(histories(5)), features, GaussianMechanism.of(1))
+    total, told = add_statistics(tiny, [(foreign, False)])
     assert told is total
-    assert together(tiny, [(same, True)])[1].people == same.people
+    assert add_statistics(tiny, [(same, True)])[1].people == same.people
 
 
 def test_more_shops_release_what_is_worth_its_noise_in_the_sum(features):
-    log, mechanism = log_of(histories(60)), Mechanism.of(1)
-    found = {shops: release.divided(60.0, np.full(N_ITEMS, 20.0), mechanism, shops) for shops in (1, 10**6)}
-    assert found == {1: release.TINY, 10**6: release.FEW}
-    many = release.FROM * mechanism.sigma / 2
-    assert release.divided(many, np.full(N_ITEMS, 1e3), mechanism) == release.FEW
-    assert release.divided(many, np.full(N_ITEMS, 1e3), mechanism, 4) == release.MANY
-    assert release.release(log, features, mechanism, shops=2).threshold == pytest.approx(THRESHOLD / math.sqrt(2))
-    assert release.release(log, features, mechanism, shops=100).threshold == release.LOWEST
+    log, mechanism = log_of(histories(60)), GaussianMechanism.of(1)
+    found = {shops: dp_release.divided(60.0, np.full(N_ITEMS, 20.0), mechanism, shops) for shops in (1, 10**6)}
+    assert found == {1: dp_release.TINY, 10**6: dp_release.FEW}
+    many = dp_release.FROM * mechanism.sigma / 2
+    assert dp_release.divided(many, np.full(N_ITEMS, 1e3), mechanism) == dp_release.FEW
+    assert dp_release.divided(many, np.full(N_ITEMS, 1e3), mechanism, 4) == dp_release.MANY
+    assert dp_release.dp_release(log, features, mechanism, shops=2).threshold == pytest.approx(THRESHOLD / math.sqrt(2))
+    assert dp_release.dp_release(log, features, mechanism, shops=100).threshold == dp_release.LOWEST
 
 
 def test_a_file_comes_back_and_holds_what_it_says(shared, tmp_path):

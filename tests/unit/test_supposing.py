@@ -12,7 +12,7 @@ from molar_indexes.standing import person_of
 from molar_indexes.supposing import LATEST, Supposition, list_if, origins_of
 from molar_retrieval.errors import RequestError
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions.users import session_key
+from molar_retrieval.privacy.pseudonyms import session_key
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import Workspace
 

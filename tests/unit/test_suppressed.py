@@ -21,10 +21,18 @@ from molar_retrieval.events.log import EventLog
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import is_current, prepare_interactions
 from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser, record, write_keys
-from molar_retrieval.interactions.suppressed import EVER, FILE, NEVER, SuppressedPeople
-from molar_retrieval.interactions.suppressing import add_session, mark_done, place, suppress, withdraw
-from molar_retrieval.interactions.users import session_key
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, record, session_key, write_keys
+from molar_retrieval.privacy.suppression import (
+    EVER,
+    FILE,
+    NEVER,
+    SuppressionList,
+    add_session,
+    mark_done,
+    place,
+    suppress,
+    withdraw,
+)
 from molar_retrieval.quality.findings import FindingCollector
 from molar_retrieval.quality.interactions import check_log
 from molar_retrieval.workspace import Workspace
@@ -86,7 +94,7 @@ def prepared(workspace):
 
 
 def test_without_a_list_nobody_is_left_out(root):
-    people = SuppressedPeople.of(root)
+    people = SuppressionList.of(root)
     assert not people
     assert people.digest is None
     assert people.user(WHO) == people.keyed(session_key(WHO)) == NEVER
@@ -144,7 +152,7 @@ def test_a_second_request_moves_the_moment_and_is_to_be_done_again(root):
     (again,) = listed(root, "forgotten", WHO, "s2", at=9).people
     assert (again.at, len(again.sessions), again.done) == (9, 2, {})
     mark_done(root, [first], "users")  # of the request before
-    assert SuppressedPeople.of(root).people[0].done == {}
+    assert SuppressionList.of(root).people[0].done == {}
 
 
 def test_an_objection_holds_until_it_is_withdrawn(root):
@@ -164,7 +172,7 @@ def test_a_session_that_turns_out_to_be_theirs_is_to_be_removed_too(root):
     mark_done(root, [one], "events")
     add_session(root, WHO, "late")
     add_session(root, "mia", "other")
-    people = SuppressedPeople.of(root)
+    people = SuppressionList.of(root)
     assert (people.session("late"), people.session("other")) == (EVER, NEVER)
     assert "events" in people.people[0].pending
     mark = (root / FILE).stat().st_ino
@@ -175,7 +183,7 @@ def test_a_session_that_turns_out_to_be_theirs_is_to_be_removed_too(root):
 def test_writers_take_turns(root):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: listed(root, "forgotten", f"user-{n}", at=n + 1), range(40)))
-    people = SuppressedPeople.of(root)
+    people = SuppressionList.of(root)
     assert [people.user(f"user-{n}") for n in range(40)] == list(range(1, 41))
 
 
@@ -183,7 +191,7 @@ def test_writers_take_turns(root):
 def test_a_list_that_cannot_be_read_is_an_error_and_not_an_empty_one(root, text):
     (root / FILE).write_text(text, "utf-8")
     with pytest.raises(DataError, match=FILE):
-        SuppressedPeople.of(root)
+        SuppressionList.of(root)
 
 
 def test_a_list_elsewhere_outlives_the_workspace(root, monkeypatch):
@@ -193,7 +201,7 @@ def test_a_list_elsewhere_outlives_the_workspace(root, monkeypatch):
     listed(work)
     place(work, kept)
     with pytest.raises(DataError, match="elsewhere") as told:
-        SuppressedPeople.of(work)
+        SuppressionList.of(work)
     assert "MOLAR_PRIVACY_SUPPRESSED_FILE" in told.value.hint
     monkeypatch.setenv("MOLAR_PRIVACY_SUPPRESSED_FILE", str(kept))
     assert json.loads((work / FILE).read_text("utf-8")) == {"file": str(kept)}
@@ -201,20 +209,20 @@ def test_a_list_elsewhere_outlives_the_workspace(root, monkeypatch):
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     (work / FILE).unlink()  # a backup of before there was a list
     place(work, kept)
-    assert (SuppressedPeople.of(work).user(WHO), SuppressedPeople.of(work).user("mia")) == (EVER, 3)
+    assert (SuppressionList.of(work).user(WHO), SuppressionList.of(work).user("mia")) == (EVER, 3)
     (work / FILE).unlink()
-    assert SuppressedPeople.of(work).user(WHO) == EVER
+    assert SuppressionList.of(work).user(WHO) == EVER
 
 
 def test_a_list_that_is_gone_is_an_error(root, monkeypatch):
     (root / "kept").mkdir()
     monkeypatch.setenv("MOLAR_PRIVACY_SUPPRESSED_FILE", str(root / "kept" / "list.json"))
     place(root, root / "kept" / "list.json")
-    assert not SuppressedPeople.of(root)
+    assert not SuppressionList.of(root)
     (root / "kept" / "list.json").unlink()
     place(root, root / "kept" / "list.json")  # it is not made anew: who was on it would come back
     with pytest.raises(DataError, match=r"is not at .*list\.json"):
-        SuppressedPeople.of(root)
+        SuppressionList.of(root)
 
 
 def test_two_lists_are_not_mixed(root):
@@ -230,7 +238,7 @@ def test_settings_say_where_the_list_is(workspace, tmp_path, monkeypatch):
     molar.Shop(None, workspace.root).opened()
     listed(workspace.root)
     assert WHO not in (tmp_path / "kept.json").read_text("utf-8")
-    assert SuppressedPeople.of(workspace.root).file == tmp_path / "kept.json"
+    assert SuppressionList.of(workspace.root).file == tmp_path / "kept.json"
 
 
 @pytest.mark.parametrize(
@@ -302,22 +310,22 @@ def test_a_log_of_events_that_still_has_somebody_is_read_without_them(tmp_path, 
 def test_asking_costs_nothing_where_there_is_no_list(root):
     began = time.process_time()
     for _ in range(10_000):
-        SuppressedPeople.of(root).user(WHO)
+        SuppressionList.of(root).user(WHO)
     assert time.process_time() - began < 0.5  # 50 µs each, on a busy machine
 
 
 def test_the_list_is_read_again_when_it_changes(root):
-    assert SuppressedPeople.of(root) is not listed(root)
-    people = SuppressedPeople.of(root)
-    assert SuppressedPeople.of(root) is people
+    assert SuppressionList.of(root) is not listed(root)
+    people = SuppressionList.of(root)
+    assert SuppressionList.of(root) is people
     os.utime(root / FILE)
-    assert replace(SuppressedPeople.of(root)) == people
+    assert replace(SuppressionList.of(root)) == people
 
 
 def checked(workspace):
     """What `molar check` finds in the files, and what it says of the log."""
     found = FindingCollector(examples=100, limit=100)
-    folder, people = workspace.catalogue, SuppressedPeople.of(workspace.root)
+    folder, people = workspace.catalogue, SuppressionList.of(workspace.root)
     summary = check_log(folder, read_spec(folder), IdMap([*"abc"]), found, now=START + 100, suppressed=people)
     return {kind.name: found.examples(kind.name) for kind in found.kinds()}, summary
 
@@ -351,8 +359,8 @@ def test_what_was_shown_to_them_is_not_valued(workspace, root, times):
     path = root / "shown.csv"
     csv.write_csv(pa.table({name: [str(value) for value in values] for name, values in shown.items()}), path)
     with pytest.raises(DataError, match="row 3, column 'propensity'"):
-        read_impressions(path, SuppressedPeople.of(workspace.root))
+        read_impressions(path, SuppressionList.of(workspace.root))
     listed(workspace.root, "forgotten", at=(START + 5) * 1_000_000)
-    read = read_impressions(path, SuppressedPeople.of(workspace.root))
+    read = read_impressions(path, SuppressionList.of(workspace.root))
     assert read.users.array.to_pylist() == ["tom"]
     assert read.number.tolist() == [2]

@@ -345,10 +345,10 @@ def test_what_cannot_be_searched_is_an_error(searched, tmp_path, monkeypatch):
 
 
 def test_a_search_is_among_the_copies_that_grow_old(searched):
-    from molar_retrieval.privacy.copies import copies
+    from molar_retrieval.privacy.retention import retained_copies
 
     shop, _, result = searched
-    assert result.folder in [one.path for one in copies(Workspace(shop.workspace)) if one.what == "evaluation"]
+    assert result.folder in [one.path for one in retained_copies(Workspace(shop.workspace)) if one.what == "evaluation"]
 
 
 def test_what_every_trial_says_is_said_once():

@@ -9,7 +9,7 @@ from molar_retrieval.binding import file_beside
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
 from molar_retrieval.interactions.retention import DAY, Retention
-from molar_retrieval.privacy.copies import copies, older_than
+from molar_retrieval.privacy.retention import older_than, retained_copies
 from molar_retrieval.reports.wording import plural, size
 from molar_retrieval.workspace import Workspace
 
@@ -41,7 +41,7 @@ def _interactions(workspace: Workspace, days: int | None) -> Iterator[Entry]:
 
 
 def _copies(workspace: Workspace, days: int | None) -> Entry:
-    found = copies(workspace)
+    found = retained_copies(workspace)
     late = older_than(found, days)
     told = f"{plural(len(found), 'copy', 'copies')} of evaluations, unfinished work and older generations"
     oldest = f", the oldest of {max(one.days() for one in found):,.0f} days ago" if found else ""

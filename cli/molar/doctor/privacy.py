@@ -9,12 +9,12 @@ from molar_indexes.privacy.certificate import faults_of, paths
 from molar_retrieval.binding import file_beside
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
-from molar_retrieval.interactions.naming import has_people
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import AT_ONCE, SuppressedPeople
+from molar_retrieval.privacy.ledger import PrivacyLedger
+from molar_retrieval.privacy.pseudonymisation import has_people
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.suppression import AT_ONCE, SuppressionList
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.reports.wording import plural
-from molar_retrieval.statistics.ledger import PrivacyLedger
 from molar_retrieval.workspace import Workspace
 
 
@@ -49,9 +49,7 @@ def _names(root: Path, wanted: str) -> Iterator[Entry]:
         yield entry("ids", "pseudonyms whose keys are missing", broken(error.message, error.hint))
         return
     if keys:
-        said = (
-            "" if wanted == "pseudonymous" else "; the settings say plain, but what is on record in the workspace holds"
-        )
+        said = "" if wanted == "pseudonymous" else "; settings say plain, but the record of the workspace holds"
         told = f"pseudonyms by {plural(keys, 'key', 'keys')}{said}"
         yield entry("ids", told, data={"keys": keys, "settings": wanted})
     elif wanted == "pseudonymous" and has_people(Workspace(root)):
@@ -86,7 +84,7 @@ def _ledger(root: Path, settings: PrivacySettings) -> Iterator[Entry]:
 
 def _suppressed(root: Path) -> Iterator[Entry]:
     try:
-        suppressed = SuppressedPeople.of(root)
+        suppressed = SuppressionList.of(root)
     except MolarError as error:
         yield entry("suppressed", "damaged", broken(error.message, error.hint))
         return

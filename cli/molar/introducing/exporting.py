@@ -12,8 +12,8 @@ from molar_retrieval.durable import sync_folder
 from molar_retrieval.errors import DataError, RequestError, suggestion
 from molar_retrieval.experiments.definition import TREATMENT, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.users import of_key
 from molar_retrieval.locks import lock_beside
+from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.table_writer import TableWriter
 from molar_retrieval.workspace import Workspace
 

@@ -17,8 +17,8 @@ from molar_retrieval.events.source import Refused
 from molar_retrieval.experiments.definition import ARMS
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import SuppressedPeople
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.workspace import Workspace
 
 _AT_ONCE = 10_000
@@ -57,7 +57,7 @@ def assign(workspace: Workspace, name: str, path: Path, now: int) -> Assigned:
                 f"the people of {name} are assigned here", "begin one with --assigned elsewhere to bring assignments"
             )
         rows = _read(path, name, now, report, names)
-        suppressed = SuppressedPeople.of(workspace.root)
+        suppressed = SuppressionList.of(workspace.root)
         while some := list(islice(rows, _AT_ONCE)):
             kept = [row for row in some if row.assignment.first > suppressed.keyed(row.assignment.unit)]
             report.left_out += len(some) - len(kept)

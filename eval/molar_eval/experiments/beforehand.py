@@ -29,7 +29,7 @@ from molar_indexes.recommender import Recommender
 from molar_retrieval.binding import file_beside
 from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.definition import Arm
-from molar_retrieval.interactions.users import of_key
+from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.ranking.rules import FILE_NAME
 from molar_retrieval.workspace import Workspace
 
@@ -42,7 +42,7 @@ class Moment:
     """When somebody was shown a list.
 
     Attributes:
-        person: Who, by key, see :mod:`molar_retrieval.interactions.users`.
+        person: Who, by key, see :mod:`molar_retrieval.privacy.pseudonyms`.
         events: The last event before it, by its number.
         at: The time.
         places: How many items the list had.

@@ -20,7 +20,7 @@ from molar_retrieval.events.tables import DAY
 from molar_retrieval.events.undoing import InteractionEvent, taken_back
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.read import Codes
-from molar_retrieval.interactions.users import StoredName, person_keys
+from molar_retrieval.privacy.pseudonyms import StoredName, person_keys
 
 RETURN = "return"
 AHEAD = DAY // 24

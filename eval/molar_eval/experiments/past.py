@@ -27,12 +27,11 @@ from molar_retrieval.events.tables import DAY
 from molar_retrieval.interactions.columns import LogColumns, log_columns
 from molar_retrieval.interactions.events import Happened, with_events
 from molar_retrieval.interactions.order_status import OrderStatus
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.raw import RawLog, ordered, repetitions
 from molar_retrieval.interactions.read import Codes, LogReader, as_floats
-from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
-from molar_retrieval.interactions.users import person_keys, user_keys
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, person_keys, user_keys
+from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
@@ -87,7 +86,7 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
     catalogue = Catalogue(*workspace["catalogue"].require())
     settings = CatalogueSettings.read(catalogue.folder)
     zone = settings.interactions.time_zone
-    names, suppressed = Pseudonymiser.of(workspace.root), SuppressedPeople.of(workspace.root)
+    names, suppressed = Pseudonymiser.of(workspace.root), SuppressionList.of(workspace.root)
     file = _read(catalogue, settings, progress, names, suppressed)
     prices = item_prices(catalogue, columns.ITEM_ID if file is None else file.columns.item_id)
     with opened(workspace) as state:
@@ -163,7 +162,7 @@ def _read(
     settings: CatalogueSettings,
     progress: Progress,
     names: Pseudonymiser,
-    suppressed: SuppressedPeople,
+    suppressed: SuppressionList,
 ) -> _PricedFile | None:
     source = find_table(catalogue.folder, "interactions", settings)
     if source is None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from molar_retrieval.experiments.assignment import bucket
 from molar_retrieval.experiments.definition import AB, CANARY, CONTROL, EVERYBODY, TREATMENT, Experiment, Stage
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.users import StoredName, session_key, user_key
+from molar_retrieval.privacy.pseudonyms import StoredName, session_key, user_key
 
 HOLDOUT = "holdout"
 """The source of an assignment of somebody who takes part in no experiment, and keeps the control arm to the end."""

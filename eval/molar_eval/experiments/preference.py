@@ -27,7 +27,7 @@ from molar_eval.statistics.roots import root
 from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.experiments.definition import Primary
-from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.privacy.pseudonyms import session_key, user_key
 
 WEIGHTS: Mapping[Primary, Mapping[str, float]] = {
     "clicks": dict.fromkeys((*LOOKS, CART, PURCHASE), 1.0),

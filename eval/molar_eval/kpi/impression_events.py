@@ -19,7 +19,7 @@ from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import LogState, opened
-from molar_retrieval.interactions.users import person_keys
+from molar_retrieval.privacy.pseudonyms import person_keys
 from molar_retrieval.ranking.places import TOP
 from molar_retrieval.workspace import Workspace
 

@@ -36,8 +36,8 @@ from molar_retrieval.columns import ITEM_ID, POSITION, TIMESTAMP, USER_ID
 from molar_retrieval.errors import DataError, nearest
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.read import left_out
-from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
+from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
 
 CONTEXT_ID, PROPENSITY, REWARD = "context_id", "propensity", "reward"
 IDS = (CONTEXT_ID, USER_ID, ITEM_ID)
@@ -94,7 +94,7 @@ class Impressions:
         return rows
 
 
-def read_impressions(path: Path, suppressed: SuppressedPeople = NOBODY) -> Impressions:
+def read_impressions(path: Path, suppressed: SuppressionList = NOBODY) -> Impressions:
     """Read and check a log of impressions, ``.parquet``, ``.csv`` or ``.jsonl``; nothing is repaired.
 
     What was shown to ``suppressed`` people is as if it were not there, but for the numbers of the other rows.

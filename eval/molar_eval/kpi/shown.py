@@ -22,10 +22,9 @@ from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog, holdout_last
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import SuppressedPeople
-from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.pinned import pin
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
+from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
@@ -106,7 +105,7 @@ def evaluate_shown(
 
 def _of_file(workspace: Workspace, path: Path) -> Impressions:
     """The impressions of a file, their users by the keys under which the workspace has them."""
-    shown = read_impressions(path, SuppressedPeople.of(workspace.root))
+    shown = read_impressions(path, SuppressionList.of(workspace.root))
     keys = user_keys(Pseudonymiser.of(workspace.root).users(shown.users.array))
     return replace(shown, users=IdMap(keys))
 

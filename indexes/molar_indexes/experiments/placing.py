@@ -27,9 +27,8 @@ from molar_retrieval.experiments.definition import (
 )
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import EVER, SuppressedPeople
-from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, of_key, session_key, user_key
+from molar_retrieval.privacy.suppression import EVER, SuppressionList
 from molar_retrieval.workspace import Workspace
 
 _REMEMBERED = 100_000  # people of each experiment whose arm is kept in memory
@@ -117,7 +116,7 @@ class Placing:
         An answer is of one experiment. Those of one layer have different people; of two layers, which draw
         independently of each other, the first one that began has whoever is in both.
         """
-        if SuppressedPeople.of(self._root).person(asker.user_id, asker.session_id) == EVER:
+        if SuppressionList.of(self._root).person(asker.user_id, asker.session_id) == EVER:
             return None
         named = _Named.of(asker, Pseudonymiser.of(self._root))
         key = self._key(named)

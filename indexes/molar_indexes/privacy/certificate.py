@@ -15,8 +15,8 @@ from typing import Any, Literal
 from molar_retrieval import __version__, fingerprint
 from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.interactions.suppressed import Kind, SuppressedPerson
 from molar_retrieval.privacy.id_scan import FileMatches
+from molar_retrieval.privacy.suppression import Kind, SuppressedPerson
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Workspace
 

@@ -10,10 +10,17 @@ from molar_indexes.privacy.removing import remove_answers, remove_units, remove_
 from molar_retrieval.errors import MolarError
 from molar_retrieval.events.removing import remove_lines
 from molar_retrieval.events.snapshot import opened
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.suppressed import NEVER, Kind, Step, SuppressedPeople, SuppressedPerson
-from molar_retrieval.interactions.suppressing import mark_done, suppress, withdraw
-from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, of_key, session_key, user_key
+from molar_retrieval.privacy.suppression import (
+    NEVER,
+    Kind,
+    Step,
+    SuppressedPerson,
+    SuppressionList,
+    mark_done,
+    suppress,
+    withdraw,
+)
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -80,7 +87,7 @@ def heed(
         kind: What they ask for.
         user_ids: Who, by the shop's own ids.
         session_ids: Anonymous people, by the sessions that they are known by.
-        reason: See :func:`molar_retrieval.interactions.suppressing.suppress`.
+        reason: See :func:`molar_retrieval.privacy.suppression.suppress`.
         server: That has users as well, or None.
 
     Raises:
@@ -105,7 +112,7 @@ def heed(
     keys = [*keyed, *own, *(session_key(session) for every in sessions.values() for session in every)]
     removed, failed = remove_listed(workspace, suppressed, keys, server, entries)
     rows, in_files = ({}, set[str]()) if folder is None else rows_in_files(folder, ids)
-    entries = _entries(SuppressedPeople.of(workspace.root), kind, ids, anonymous)
+    entries = _entries(SuppressionList.of(workspace.root), kind, ids, anonymous)
     pending = list(dict.fromkeys(step for one in entries for step in one.pending))
     unknown = [one for key, one in keyed.items() if key not in here and one not in in_files]
     unknown += [one for key, one in own.items() if key not in here]
@@ -124,7 +131,7 @@ def heed(
 
 
 def _entries(
-    suppressed: SuppressedPeople, kind: Kind, user_ids: Sequence[str], session_ids: Sequence[str]
+    suppressed: SuppressionList, kind: Kind, user_ids: Sequence[str], session_ids: Sequence[str]
 ) -> list[SuppressedPerson]:
     found = [suppressed.entry(kind, one) for one in user_ids]
     found += [suppressed.session_entry(kind, one) for one in session_ids]
@@ -133,7 +140,7 @@ def _entries(
 
 def remove_listed(
     workspace: Workspace,
-    suppressed: SuppressedPeople,
+    suppressed: SuppressionList,
     keys: Sequence[str],
     server: "ServerConfig | None",
     entries: Sequence[SuppressedPerson],

@@ -12,7 +12,7 @@ from molar_retrieval.encoders import fused, tuned_folder
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.manifest import PRIVATE
-from molar_retrieval.privacy.copies import KeptCopy, copies, remove
+from molar_retrieval.privacy.retention import KeptCopy, remove, retained_copies
 from molar_retrieval.workspace import Workspace, discard
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ _PATIENCE, _AGAIN = 15.0, 0.25
 
 def remove_copies(workspace: Workspace) -> dict[str, int]:
     """Remove what evaluations keep, unfinished work, pages of checks and lists; how many, by kind."""
-    chosen = [one for one in copies(workspace) if one.what == "evaluation" or one.path.parent.name in _OF_PEOPLE]
+    chosen = [
+        one for one in retained_copies(workspace) if one.what == "evaluation" or one.path.parent.name in _OF_PEOPLE
+    ]
     gone = remove(workspace, [one for one in chosen if one.what != "generation"])
     training = list(workspace.root.glob(".*.training/"))  # of a language model
     for folder in training:
@@ -122,7 +124,7 @@ def fingerprints(workspace: Workspace) -> dict[str, str]:
 
 
 def _former(workspace: Workspace) -> Sequence[KeptCopy]:
-    return [one for one in copies(workspace) if one.what == "generation"]
+    return [one for one in retained_copies(workspace) if one.what == "generation"]
 
 
 def _encoders(workspace: Workspace) -> Iterator[Path]:

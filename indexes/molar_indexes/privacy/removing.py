@@ -1,6 +1,6 @@
 """What is removed at once of people who are forgotten or object, wherever a workspace has them by their names.
 
-All of it goes by the list alone (:mod:`molar_retrieval.interactions.suppressed`), so that whatever was interrupted, or
+All of it goes by the list alone (:mod:`molar_retrieval.privacy.suppression`), so that whatever was interrupted, or
 came back with a backup, is done by running it again. What models learnt of somebody is made anew later.
 """
 
@@ -19,8 +19,8 @@ from molar_retrieval.durable import for_owner, sync_folder
 from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.followers import not_reached
-from molar_retrieval.interactions.given import files_of_people
-from molar_retrieval.interactions.suppressed import EVER, NEVER, SuppressedPeople
+from molar_retrieval.privacy.pseudonymisation import files_of_people
+from molar_retrieval.privacy.suppression import EVER, NEVER, SuppressionList
 from molar_retrieval.workspace import Workspace
 
 _PARTIAL = f".{USERS}"
@@ -31,7 +31,7 @@ _WAIT = 10.0  # seconds for the batch of a server
 _PATIENCE = 5.0  # seconds for its processes to remove answers from their memory
 
 
-def remove_users(workspace: Workspace, suppressed: SuppressedPeople) -> list[str]:
+def remove_users(workspace: Workspace, suppressed: SuppressionList) -> list[str]:
     """Write the users of each generation that is kept without those on the list; the keys of these.
 
     Killed in between, a generation has the former file or the new one; who has it open follows at once.
@@ -60,7 +60,7 @@ def remove_users(workspace: Workspace, suppressed: SuppressedPeople) -> list[str
     return sorted(found)
 
 
-def _listed(path: Path, suppressed: SuppressedPeople) -> list[str]:
+def _listed(path: Path, suppressed: SuppressionList) -> list[str]:
     """Keys of people in a file whose record has something that is left out, or may have."""
     if not path.exists():
         return []
@@ -75,7 +75,7 @@ def _began(users: UserStore, key: str) -> int:
     return NEVER if record is None or not len(record.times) else int(record.times[0]) * 1_000_000
 
 
-def remove_units(workspace: Workspace, suppressed: SuppressedPeople) -> int:
+def remove_units(workspace: Workspace, suppressed: SuppressionList) -> int:
     """Remove the records that experiments have of people on the list; how many.
 
     Raises:
@@ -87,7 +87,7 @@ def remove_units(workspace: Workspace, suppressed: SuppressedPeople) -> int:
         return store.remove(lambda unit, at: at <= suppressed.keyed(unit))
 
 
-def remove_answers(workspace: Workspace, suppressed: SuppressedPeople) -> int:
+def remove_answers(workspace: Workspace, suppressed: SuppressionList) -> int:
     """Remove the answers to people on the list that a server keeps for a while; how many are removed from its file.
 
     Raises:
@@ -103,7 +103,7 @@ def remove_answers(workspace: Workspace, suppressed: SuppressedPeople) -> int:
     return removed
 
 
-def _remove_from_file(path: Path, suppressed: SuppressedPeople) -> int:
+def _remove_from_file(path: Path, suppressed: SuppressionList) -> int:
     if not path.exists():
         return 0
     try:
@@ -118,7 +118,7 @@ def _remove_from_file(path: Path, suppressed: SuppressedPeople) -> int:
     return len(gone)
 
 
-def _is_of(content: bytes, suppressed: SuppressedPeople) -> bool:
+def _is_of(content: bytes, suppressed: SuppressionList) -> bool:
     try:
         answered, _, question, *_ = msgspec.msgpack.decode(content)
         answered = msgspec.json.decode(answered) if isinstance(answered, bytes) else answered

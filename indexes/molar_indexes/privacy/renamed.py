@@ -29,7 +29,7 @@ from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import USERS_FILE
 from molar_retrieval.manifest import MANIFEST, Manifest
-from molar_retrieval.privacy.renaming import Rename, Renaming, put_into, rename_database, rename_parquet
+from molar_retrieval.privacy.key_rotation import Rename, Renaming, put_into, rename_database, rename_parquet
 
 PEOPLE = "people"
 """The fact of a manifest that is a digest of names."""

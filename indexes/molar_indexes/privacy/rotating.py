@@ -25,20 +25,12 @@ from molar_retrieval.events.tables import FILE as EVENTS_FILE
 from molar_retrieval.events.tables import KIND as EVENTS
 from molar_retrieval.events.tables import has_log, write_lock
 from molar_retrieval.experiments.store import KIND as EXPERIMENTS
-from molar_retrieval.interactions.given import given_ids
-from molar_retrieval.interactions.pseudonyms import (
-    Pseudonymiser,
-    new_key,
-    outside,
-    read_keys,
-    record,
-    write_keys,
-)
-from molar_retrieval.interactions.suppressed import SuppressedPeople
-from molar_retrieval.interactions.suppressing import add_names
 from molar_retrieval.locks import alone, lock_beside
 from molar_retrieval.manifest import MAKERS
-from molar_retrieval.privacy.renaming import Renaming, without_journal
+from molar_retrieval.privacy.key_rotation import Renaming, without_journal
+from molar_retrieval.privacy.pseudonymisation import original_ids
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, new_key, outside, read_keys, record, write_keys
+from molar_retrieval.privacy.suppression import SuppressionList, add_names
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.user_configuration import how_to_name, trusted_file
@@ -122,8 +114,8 @@ def rotate(
         if switching.exists():
             _switch(workspace, folder, _key_file(privacy, workspace.root, *folders))
     told = json.loads(at_server.read_text("utf-8"))
-    if SuppressedPeople.of(workspace.root).people and workspace.catalogue.is_dir():
-        add_names(workspace.root, given_ids(workspace).values())
+    if SuppressionList.of(workspace.root).people and workspace.catalogue.is_dir():
+        add_names(workspace.root, original_ids(workspace).values())
     collections = _on_server(workspace, index, progress)
     shutil.rmtree(folder)
     sync_folder(workspace.root)

@@ -21,8 +21,7 @@ from molar_retrieval.events.snapshot import Person, opened
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.columns import log_columns, user_column
 from molar_retrieval.interactions.log import ITEM, LOG_FILE, USER, USERS_FILE
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
-from molar_retrieval.interactions.users import StoredName
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName
 from molar_retrieval.tensors import mapped
 from molar_retrieval.workspace import Workspace
 

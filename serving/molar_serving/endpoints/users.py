@@ -11,7 +11,7 @@ from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.events.event import DESCRIBE, IDENTIFY, KINDS, OF_ITEMS
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.interactions.described import WANTED, fits
-from molar_retrieval.interactions.users import StoredName
+from molar_retrieval.privacy.pseudonyms import StoredName
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
 from molar_serving.wire_users import (

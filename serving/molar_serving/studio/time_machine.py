@@ -22,7 +22,7 @@ from molar_retrieval import bounds
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.events.snapshot import opened
-from molar_retrieval.interactions.users import of_key
+from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.ranking.answer import made_at
 from molar_retrieval.toml import parse_toml
 from molar_serving.asking import Question, ask, popular, who

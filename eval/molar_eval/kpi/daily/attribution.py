@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from molar_eval.kpi.daily.figures import ArmFigures, DayFigures, Outcomes, PlacementFigures
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.events.tables import DAY
-from molar_retrieval.interactions.users import StoredName, person_keys
+from molar_retrieval.privacy.pseudonyms import StoredName, person_keys
 
 WINDOW = 7
 """Days between an impression and what is attributed to it."""

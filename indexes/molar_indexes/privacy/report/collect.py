@@ -21,13 +21,13 @@ from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.log import LOG_FILE, InteractionLog
-from molar_retrieval.interactions.pseudonyms import FILE as PSEUDONYMS
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.manifest import PRIVATE
+from molar_retrieval.privacy.ledger import FILE as LEDGER
+from molar_retrieval.privacy.ledger import PrivacyLedger
+from molar_retrieval.privacy.pseudonyms import FILE as PSEUDONYMS
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy_settings import USUAL
 from molar_retrieval.ranking.places import told_places
-from molar_retrieval.statistics.ledger import FILE as LEDGER
-from molar_retrieval.statistics.ledger import PrivacyLedger
 from molar_retrieval.toml import read_toml
 from molar_retrieval.work_log import work_done
 from molar_retrieval.workspace import Workspace
@@ -155,9 +155,7 @@ def _retention(settings: MolarSettings) -> ReportSection:
 def _measures(workspace: Workspace, settings: MolarSettings, log: InteractionLog | None) -> ReportSection:
     found = ReportSection()
     if log is not None:
-        found.add(
-            "least", _fewest(settings, log), "count", "settings: privacy.min_users, else by the people of the log"
-        )
+        found.add("least", _fewest(settings, log), "count", "settings: privacy.min_users, else by the users")
     manifest = LiveManifest.answering(workspace)
     if manifest.content is not None:
         source = f"{manifest.source('facts', 'least')}, 1 where it says nothing"
@@ -166,9 +164,7 @@ def _measures(workspace: Workspace, settings: MolarSettings, log: InteractionLog
         found.add("epsilon", f"{epsilon:g}", "text", manifest.source("facts", PRIVATE, "epsilon"))
         standing = PrivacyLedger(workspace.root).standing(settings.privacy)
         spent = f"{standing.spent:.2f} / {standing.yearly:g}"
-        found.add(
-            "epsilon_spent", spent, "text", f"{LEDGER}: all of 365 days, composed; settings: privacy.yearly_epsilon"
-        )
+        found.add("epsilon_spent", spent, "text", f"{LEDGER}: 365 days, composed; settings: privacy.yearly_epsilon")
     found.add("pseudonyms", len(Pseudonymiser.of(workspace.root).keys), "count", f"{PSEUDONYMS}: keys; 0 without it")
     found.add("mode", f"{workspace.root.stat().st_mode & 0o777:04o}", "text", "mode of the workspace's folder")
     found.add("tls", settings.serve.certificate is not None, "yes", "settings: serve.certificate is set")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from molar_retrieval.errors import RequestError
-from molar_retrieval.interactions.users import of_key
+from molar_retrieval.privacy.pseudonyms import of_key
 from molar_serving.endpoints.items import standing
 from molar_serving.problems import ProblemError
 from molar_serving.studio.condition import last_day

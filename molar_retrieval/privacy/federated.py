@@ -19,13 +19,19 @@ from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.inventory import NAME as INVENTORY
 from molar_retrieval.manifest import MANIFEST, Manifest
+from molar_retrieval.privacy.dp_release import KEPT, release_statistics
+from molar_retrieval.privacy.ledger import PrivacyLedger
+from molar_retrieval.privacy.statistics import (
+    KIND,
+    OTHERS,
+    ContentBasis,
+    SharedStatistics,
+    open_shared,
+    open_statistics,
+    write_shared,
+)
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.statistics.artefact import KIND, OTHERS, open_statistics
-from molar_retrieval.statistics.ledger import PrivacyLedger
-from molar_retrieval.statistics.releasing import KEPT, release_statistics
-from molar_retrieval.statistics.shared import SharedStatistics, open_shared, write_shared
-from molar_retrieval.statistics.terms import ContentTerms
 from molar_retrieval.workspace import Workspace
 
 
@@ -156,7 +162,7 @@ def open_others(workspace: Workspace, paths: Sequence[Path]) -> list[SharedStati
     return others
 
 
-def terms_of(workspace: Workspace, others: Sequence[SharedStatistics]) -> ContentTerms | None:
+def terms_of(workspace: Workspace, others: Sequence[SharedStatistics]) -> ContentBasis | None:
     """The terms of the first of others whose encoder made the workspace's vectors; None where there is none."""
     encoder = workspace["content"].require()[1].settings["encoder"]["fingerprint"]
     return next((one.terms for one in others if one.terms.encoder["fingerprint"] == encoder), None)

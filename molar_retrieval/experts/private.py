@@ -11,7 +11,7 @@ from molar_retrieval.experts.fit import CONTENT, SEQUENCE, TREND
 from molar_retrieval.experts.histories import reach
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.statistics.released import POPULARITY, TRANSITIONS, Released
+from molar_retrieval.privacy.statistics import POPULARITY, TRANSITIONS, DPStatistics
 
 MEMORY = 0.8
 """What an interaction keeps of its weight per place from the end of a history, where pairs are read."""
@@ -39,7 +39,7 @@ class PrivateExperts:
 
 
 def experts_of(
-    released: Released, features: Matrix, partners: int = 200, told: Released | None = None
+    released: DPStatistics, features: Matrix, partners: int = 200, told: DPStatistics | None = None
 ) -> PrivateExperts:
     """Made of noised statistics and the conditioned content that they were released with, shape (n_items, f).
 
@@ -59,14 +59,14 @@ def experts_of(
     return PrivateExperts((sequence,), knn, Trend.of_counts(counts), weights)
 
 
-def _counts(released: Released) -> Matrix:
+def _counts(released: DPStatistics) -> Matrix:
     """How many had each item, above 0 by about what noise alone would give, shape (n_items,)."""
     above = np.float32(released.deviations[POPULARITY] / 2 + _FEWEST)
     counts: Matrix = np.maximum(released.popularity, 0) + above
     return counts
 
 
-def _pairs(released: Released, counts: Matrix) -> csr_matrix:
+def _pairs(released: DPStatistics, counts: Matrix) -> csr_matrix:
     """Noised pairs, as a cosine by the noised counts; weights of popular items have a mean square of 1."""
     scale = diags_array(1 / np.sqrt(counts))
     weights = csr_matrix(scale @ released.pairs @ scale)
@@ -74,7 +74,7 @@ def _pairs(released: Released, counts: Matrix) -> csr_matrix:
     return csr_matrix(weights / np.sqrt(squares)) if squares else weights
 
 
-def _transitions(released: Released, counts: Matrix, axes: Matrix) -> Matrix:
+def _transitions(released: DPStatistics, counts: Matrix, axes: Matrix) -> Matrix:
     """What to compare a history's looks with for what is taken next, shape (n_items, d), rows of mean square 1.
 
     A ridge regression of the items that were taken on the features of what was taken before, whose noised sums are

@@ -3,7 +3,7 @@
 It lies in ``WORKSPACE/privacy_ledger.jsonl``, a line for each release. An entry is on the disk before anything of
 its release is, so whatever is killed or loses power, nothing can be seen that the ledger does not count; what was
 counted and never finished stays counted. Any 365 days may take (ε, δ) together, as
-:mod:`molar_retrieval.statistics.accounting` reckons.
+:mod:`molar_retrieval.privacy.mechanism` reckons.
 
 Statistics, alignments and index versions name the entry of the release that they are made of. Where the ledger lacks
 one of these, as its file or its last lines were removed, the next release is refused until somebody resets the budget,
@@ -23,8 +23,8 @@ import msgspec
 from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.manifest import MANIFEST, PRIVATE, Manifest
+from molar_retrieval.privacy.mechanism import composed, epsilon_left, epsilon_of, noise_multiplier
 from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.statistics.accounting import composed, epsilon_left, epsilon_of, noise_multiplier
 
 FILE = "privacy_ledger.jsonl"
 YEAR = timedelta(days=365)
@@ -76,7 +76,7 @@ class BudgetReset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class LedgerStanding:
+class PrivacyBudget:
     """What was released, and what is left of the budget.
 
     Attributes:
@@ -175,12 +175,12 @@ class PrivacyLedger:
             ) from error
         return found, begun
 
-    def standing(self, settings: PrivacySettings, now: datetime | None = None) -> LedgerStanding:
+    def standing(self, settings: PrivacySettings, now: datetime | None = None) -> PrivacyBudget:
         """What was released, and what the settings leave of the budget."""
         entries, yearly, delta = self.entries(), settings.yearly_epsilon, settings.delta
         counted = _counted(entries, now)
         multipliers = [entry.noise_multiplier for entry in counted]
-        return LedgerStanding(
+        return PrivacyBudget(
             entries,
             spent=epsilon_of(multipliers, delta),
             ever=epsilon_of([entry.noise_multiplier for entry in entries], delta),

@@ -1,13 +1,20 @@
-"""Pseudonyms: what a workspace stores in place of the ids that a shop gives its people, where it is told to.
+"""Pseudonyms: what a workspace stores in place of the ids that a shop gives its users, where it is told to.
 
 A pseudonym is a keyed hash of an id (BLAKE2b, RFC 7693, 128 bits): who does not have the key can neither tell whose it
 is nor try ids, and who has it finds the same one on every machine. A key is replaced by hashing once more, with another
 one: stored pseudonyms are hashed, not ids, which nobody needs to have. So there is a chain of keys, and each is needed.
 
 Ids turn into pseudonyms where they come in (a file that is read, an event, a question), and nothing behind these doors
-knows another name. A pseudonym stays what it is there, so that one that was read off a page may be asked for.
+knows another name: :data:`StoredName` is what tells the two apart. A pseudonym stays what it is there, so that one that
+was read off a page may be asked for. Names become keys for storage and look-up: who is known by a session alone has one
+that no user has.
 """
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 import base64
 import binascii
 import json
@@ -24,12 +31,62 @@ from typing import TYPE_CHECKING
 
 from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.interactions.users import StoredName, session_key, user_key
 from molar_retrieval.marks import file_in, mark_of
 from molar_retrieval.user_configuration import how_to_name, trusted_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+StoredName = NewType("StoredName", str)
+"""What a workspace calls a user or a session: the shop's id, or a pseudonym."""
+
+_USER_PREFIX, _SESSION_PREFIX = "@user:", "@session:"
+
+
+def user_key(name: StoredName) -> str:
+    """The key under which a user is stored."""
+    return _USER_PREFIX + name if name.startswith((_USER_PREFIX, _SESSION_PREFIX)) else name
+
+
+def session_key(name: StoredName) -> str:
+    """The key under which somebody is stored who is known by a session alone."""
+    return _SESSION_PREFIX + name
+
+
+def of_key(key: str) -> tuple[str, StoredName]:
+    """Whose key it is: ``user_id`` or ``session_id``, and which."""
+    if key.startswith(_SESSION_PREFIX):
+        return "session_id", StoredName(key.removeprefix(_SESSION_PREFIX))
+    return "user_id", StoredName(key.removeprefix(_USER_PREFIX))
+
+
+def user_keys(names: "pa.Array") -> "pa.Array":
+    """The keys of many users, in their order."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    taken = pc.match_substring_regex(names, f"^({_USER_PREFIX}|{_SESSION_PREFIX})")
+    if not pc.any(taken, min_count=0).as_py():
+        return names
+    return pa.array([None if one is None else user_key(one) for one in names.to_pylist()], names.type)
+
+
+def person_keys(
+    user_ids: "pa.Array", session_ids: "pa.Array", identified: Mapping[StoredName, StoredName] | None = None
+) -> "pa.Array":
+    """The keys of people by the name of a user or, where there is none, of a session, as the event log has them.
+
+    ``identified`` names the user that a session is, by session.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if identified:
+        sessions, users = pa.array(list(identified), pa.string()), pa.array(list(identified.values()), pa.string())
+        user_ids = pc.coalesce(user_ids, users.take(pc.index_in(session_ids, sessions)))
+    return pc.coalesce(user_keys(user_ids), pc.binary_join_element_wise(_SESSION_PREFIX, session_ids, ""))
+
 
 FILE = "pseudonyms.json"
 """In a workspace: the marks of the keys that its pseudonyms are made with, and where these were; none: ids are plain.

@@ -14,8 +14,15 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.durable import for_owner, sync_file
 from molar_retrieval.errors import DataError
-from molar_retrieval.interactions.pseudonyms import Pseudonymiser, hashed, rehashed
-from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
+from molar_retrieval.privacy.pseudonyms import (
+    Pseudonymiser,
+    StoredName,
+    hashed,
+    of_key,
+    rehashed,
+    session_key,
+    user_key,
+)
 
 Rename = Callable[[str], str]
 _REMEMBERED = 1 << 18  # names whose new ones are kept at hand
@@ -42,7 +49,7 @@ class Renaming:
         self.session: Rename = self.user if now.keys else lru_cache(_REMEMBERED)(first.session)
 
     def person(self, key: str) -> str:
-        """Of a key of :mod:`molar_retrieval.interactions.users`."""
+        """Of a key of :mod:`molar_retrieval.privacy.pseudonyms`."""
         kind, name = of_key(key)
         if kind == "session_id":
             return session_key(StoredName(self.session(name)))

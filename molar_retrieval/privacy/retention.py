@@ -50,7 +50,7 @@ class KeptCopy:
         return asdict(self) | {"path": str(self.path)}
 
 
-def copies(workspace: Workspace) -> list[KeptCopy]:
+def retained_copies(workspace: Workspace) -> list[KeptCopy]:
     """All copies, the oldest first; generations that running experiments show are none."""
     return sorted(_found(workspace), key=lambda one: (one.written, one.path))
 

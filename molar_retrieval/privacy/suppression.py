@@ -1,0 +1,432 @@
+"""The suppression list: users who are forgotten, and users who object (GDPR, articles 17 and 21).
+
+The files of a shop are read again and again, so what is removed would come back: therefore there is a list. It names
+nobody. An entry has keyed hashes (BLAKE2b, RFC 7693, 128 bits) of what a user is called, by a salt that lies in the
+list; who has the list can only try ids.
+
+* **forgotten**: everything up to the moment of the request is left out, wherever it comes from and whenever; what comes
+  later counts again. What has no time is always left out.
+* **objected**: everything is left out until the objection is withdrawn; who is asked for gets what most people took.
+
+The list is a file that is replaced as a whole, ``suppressed.json`` in the workspace, or elsewhere, so that a backup of
+the workspace can be brought back without it: then ``suppressed.json`` says that it is elsewhere, and the environment or
+the user configuration says where, as a workspace must not choose a file of this machine. A change is on the disk when
+it returns. Processes take turns; who is killed leaves the former list or the new one.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from molar_retrieval import fingerprint
+from molar_retrieval.errors import DataError
+from molar_retrieval.marks import file_in, mark_of
+from molar_retrieval.privacy.pseudonyms import of_key
+from molar_retrieval.user_configuration import how_to_name, trusted_file, variable_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+import secrets
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, replace
+
+from molar_retrieval.durable import OWNER, write_atomically
+from molar_retrieval.errors import RequestError
+from molar_retrieval.locks import wait_beside
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, hashed, is_pseudonym
+
+FILE = "suppressed.json"
+_SETTING = "privacy", "suppressed_file"
+
+Kind = Literal["forgotten", "objected"]
+Step = Literal["events", "users", "experiments", "answers", "server", "rebuilt", "purged"]
+AT_ONCE: tuple[Step, ...] = ("events", "users", "experiments", "answers", "server")
+"""What is removed while the request is carried out: lines of the event log, rows of the generations that are kept,
+records of experiments, answers that a server keeps, points in collections of users."""
+LATER: tuple[Step, ...] = ("rebuilt", "purged")
+"""What is made anew without the person, and what of the past is removed then."""
+
+USER_NAME, SESSION_NAME = b"molar user", b"molar session"
+"""What is hashed: the same id of a user and of a session are two."""
+
+NEVER, EVER = -(2**63), 2**63 - 1
+"""Moments before and after all others, in microseconds."""
+
+FORMAT = 1
+LOST = (
+    f"bring it back from a backup, or name it with {variable_of(*_SETTING)}; without it, who was forgotten would come"
+    " back"
+)
+
+
+@dataclass(frozen=True)
+class SuppressedPerson:
+    """An entry of the list.
+
+    Attributes:
+        kind: What the person asked for.
+        at: When, in microseconds since 1970.
+        users: Salted hashes of what the user is and was called: the shop's id, and pseudonyms of it; none where the
+            person is known by a session alone.
+        sessions: The same of sessions that are known to be theirs.
+        reason: Why, in the words of who asked.
+        withdrawn: When an objection ended; None: it holds.
+        done: What has been done, by step, and when.
+    """
+
+    kind: Kind
+    at: int
+    users: tuple[str, ...]
+    sessions: tuple[str, ...] = ()
+    reason: str = ""
+    withdrawn: int | None = None
+    done: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def until(self) -> int:
+        """The last moment of what is left out, in microseconds since 1970."""
+        if self.withdrawn is not None:
+            return NEVER
+        return EVER if self.kind == "objected" else self.at
+
+    @property
+    def pending(self) -> list[Step]:
+        """What has not been done yet."""
+        return [step for step in (*AT_ONCE, *LATER) if step not in self.done and self.withdrawn is None]
+
+    @classmethod
+    def of_json(cls, record: Mapping[str, Any]) -> "SuppressedPerson":
+        """From what :func:`dataclasses.asdict` made of it."""
+        return cls(**{**record, "users": tuple(record["users"]), "sessions": tuple(record["sessions"])})
+
+
+@dataclass(frozen=True)
+class SuppressionList:
+    """The list of a workspace; truthful as long as anybody is on it.
+
+    Attributes:
+        file: Where it lies.
+        salt: Key of its hashes.
+        people: All entries, oldest first, withdrawn ones too.
+    """
+
+    file: Path
+    salt: bytes
+    people: tuple[SuppressedPerson, ...] = ()
+
+    @classmethod
+    def of(cls, workspace: Path) -> "SuppressionList":
+        """That of a workspace, given its folder.
+
+        Raises:
+            DataError: If it is damaged, or not where it is said to be.
+        """
+        named = trusted_file(*_SETTING)
+        file = named or file_in(workspace, FILE)
+        mark = mark_of(file)
+        if mark is None and named is None:
+            return NOBODY
+        found = opened(file, mark)
+        if isinstance(found, Path):
+            remedy = LOST if named else how_to_name(*_SETTING)
+            raise DataError(f"{file} says that the list of people who are left out is elsewhere: at {found}", remedy)
+        return found
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    @cached_property
+    def _until(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for person in self.people:
+            if person.until != NEVER:
+                for name in (*person.users, *person.sessions):
+                    found[name] = max(found.get(name, NEVER), person.until)
+        return found
+
+    @cached_property
+    def digest(self) -> str | None:
+        """Changes when somebody else is left out, or up to another moment; None: nobody is."""
+        return fingerprint.of_json(sorted(self._until.items())) if self else None
+
+    def user(self, user_id: str) -> int:
+        """Up to when everything of a user is left out, in microseconds since 1970; :data:`NEVER` for most."""
+        return self._until.get(self.hashed_user(user_id), NEVER) if self else NEVER
+
+    def session(self, session_id: str) -> int:
+        """The same of somebody who is known by a session alone."""
+        return self._until.get(self.hashed_session(session_id), NEVER) if self else NEVER
+
+    def person(self, user_id: str | None, session_id: str | None) -> int:
+        """The same of who did something, whom a session names only where no user id does."""
+        if user_id is not None:
+            return self.user(user_id)
+        return NEVER if session_id is None else self.session(session_id)
+
+    def keyed(self, key: str) -> int:
+        """The same of who has a key of :mod:`molar_retrieval.privacy.pseudonyms`."""
+        kind, name = of_key(key)
+        return self.user(name) if kind == "user_id" else self.session(name)
+
+    def users(self, user_ids: "pa.Array") -> "npt.NDArray[np.int64]":
+        """The same of many users, in their order; of a missing id, never. Shape (n,)."""
+        return self._many(user_ids, self.user)
+
+    def sessions(self, session_ids: "pa.Array") -> "npt.NDArray[np.int64]":
+        """The same of many sessions."""
+        return self._many(session_ids, self.session)
+
+    def hashed_user(self, user_id: str) -> str:
+        """What stands in the list for a name of a user."""
+        return blake2b(user_id.encode(), digest_size=16, key=self.salt, person=USER_NAME).hexdigest()
+
+    def hashed_session(self, session_id: str) -> str:
+        """What stands in the list for a name of a session."""
+        return blake2b(session_id.encode(), digest_size=16, key=self.salt, person=SESSION_NAME).hexdigest()
+
+    def entry(self, kind: Kind, user_id: str) -> SuppressedPerson | None:
+        """What the list has of a user."""
+        name = self.hashed_user(user_id)
+        return next((one for one in self.people if one.kind == kind and name in one.users), None)
+
+    def session_entry(self, kind: Kind, session_id: str) -> SuppressedPerson | None:
+        """What the list has of a session that was named itself, not as a user's."""
+        name = self.hashed_session(session_id)
+        return next((one for one in self.people if one.kind == kind and not one.users and name in one.sessions), None)
+
+    def _many(self, ids: "pa.Array", until: Callable[[str], int]) -> "npt.NDArray[np.int64]":
+        import numpy as np
+
+        if not self:
+            return np.full(len(ids), NEVER)
+        encoded = ids.dictionary_encode()
+        own = np.array([*map(until, encoded.dictionary.to_pylist()), NEVER], np.int64)
+        found: npt.NDArray[np.int64] = own[np.asarray(encoded.indices.fill_null(len(own) - 1))]
+        return found
+
+
+NOBODY = SuppressionList(Path(FILE), b"")
+
+
+@lru_cache(maxsize=64)
+def opened(file: Path, mark: object) -> SuppressionList | Path:
+    """The list in a file, or the file that it leads to."""
+    if mark is None:
+        raise DataError(f"the list of people who are left out is not at {file}", LOST)
+    try:
+        told = json.loads(file.read_text("utf-8"))
+        if "file" in told:
+            return Path(told["file"])
+        if told["format"] != FORMAT:
+            raise ValueError(f"it has format {told['format']}, this version of molar reads {FORMAT}")
+        people = tuple(map(SuppressedPerson.of_json, told["people"]))
+        return SuppressionList(file, bytes.fromhex(told["salt"]), people)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"the list of people who are left out cannot be read from {file}: {error}", LOST) from error
+
+
+def suppress(
+    workspace: Path,
+    kind: Kind,
+    people: Mapping[str, Collection[str]],
+    *,
+    session_ids: Collection[str] = (),
+    reason: str = "",
+    at: int | None = None,
+) -> SuppressionList:
+    """Put people on the list, and return it; it is on the disk then.
+
+    Who is forgotten again is so up to the new moment, and everything is to be done again. Of who objects already only
+    new sessions are added.
+
+    Args:
+        workspace: Its folder.
+        kind: What they ask for.
+        people: By the shop's own user id, sessions that are known to be theirs, as they are stored.
+        session_ids: Anonymous people, by the sessions that they are known by.
+        reason: In a sentence, without a name.
+        at: When, in microseconds since 1970; None: now.
+
+    Raises:
+        RequestError: If an id is a pseudonym: the shop's files are read by the shop's own ids.
+        DataError: If the list cannot be read or written.
+    """
+    keys = Pseudonymiser.of(workspace).keys
+    for user_id in people if keys else ():
+        if is_pseudonym(user_id):
+            remedy = "name the id that the shop's own files have"
+            raise RequestError(f"{user_id} is a pseudonym, by which nobody is found in these", remedy)
+    moment = time.time_ns() // 1000 if at is None else at
+
+    def changed(known: SuppressionList) -> list[SuppressedPerson]:
+        def hashes(sessions: Iterable[str]) -> tuple[str, ...]:
+            return tuple(known.hashed_session(name) for one in sessions for name in names(one, keys, SESSION_NAME))
+
+        found = list(known.people)
+        for user_id, sessions in people.items():
+            users = tuple(known.hashed_user(name) for name in names(user_id, keys, USER_NAME))
+            _enter(found, known.entry(kind, user_id), SuppressedPerson(kind, moment, users, hashes(sessions), reason))
+        for session_id in session_ids:
+            fresh = SuppressedPerson(kind, moment, (), hashes([session_id]), reason)
+            _enter(found, known.session_entry(kind, session_id), fresh)
+        return found
+
+    return _change(workspace, changed)
+
+
+def names(name: str, keys: Sequence[bytes], person: bytes = USER_NAME) -> list[str]:
+    """All that somebody has been called: the given name, and what each key so far made of it."""
+    if is_pseudonym(name):
+        return [name]
+    return list(dict.fromkeys(hashed(name, keys[:number], person) for number in range(len(keys) + 1)))
+
+
+def withdraw(workspace: Path, user_ids: Collection[str]) -> SuppressionList:
+    """End objections from now on; what was removed stays so, and the shop's files are read again.
+
+    Raises:
+        RequestError: If somebody has not objected.
+        DataError: If the list cannot be read or written.
+    """
+    now = time.time_ns() // 1000
+
+    def changed(known: SuppressionList) -> list[SuppressedPerson]:
+        found = list(known.people)
+        for user_id in user_ids:
+            one = known.entry("objected", user_id)
+            if one is None or one.withdrawn is not None:
+                raise RequestError("no objection of this person is on the list", "correct the id")
+            found[found.index(one)] = replace(one, withdrawn=now)
+        return found
+
+    return _change(workspace, changed)
+
+
+def add_session(workspace: Path, user_id: str, session_id: str) -> None:
+    """Say of somebody on the list that a session is theirs; what it did is to be removed then."""
+    known = SuppressionList.of(workspace)
+    keys = Pseudonymiser.of(workspace).keys
+    user = known.hashed_user(user_id)
+    sessions = [known.hashed_session(name) for name in names(session_id, keys, SESSION_NAME)]
+
+    def with_session(one: SuppressedPerson) -> SuppressedPerson:
+        if user not in one.users or sessions[0] in one.sessions or one.until == NEVER:
+            return one
+        return replace(one, sessions=(*one.sessions, *sessions), done={})
+
+    if any(with_session(one) is not one for one in known.people):
+        _change(workspace, lambda found: [with_session(one) for one in found.people])
+
+
+def add_names(workspace: Path, user_ids: Iterable[str]) -> None:
+    """Have those of some users who are on the list by the shop's id so by all that they are called since, too.
+
+    The list does not tell their ids; after a new key somebody has to bring them.
+    """
+    known, keys = SuppressionList.of(workspace), Pseudonymiser.of(workspace).keys
+    listed = {name for one in known.people for name in one.users}
+    called = {own: one for one in user_ids if (own := known.hashed_user(one)) in listed} if listed else {}
+
+    def with_names(one: SuppressedPerson) -> SuppressedPerson:
+        found = [known.hashed_user(name) for own in one.users if own in called for name in names(called[own], keys)]
+        return replace(one, users=tuple(dict.fromkeys((*one.users, *found))))
+
+    if called:
+        _change(workspace, lambda found: [with_names(one) for one in found.people])
+
+
+def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Step) -> SuppressionList:
+    """Say what has been done of the requests of some people; a request that was renewed meanwhile stays as it is."""
+    now = time.time_ns() // 1000
+    whose = {(one.kind, one.at, one.users, one.sessions) for one in people}
+
+    def changed(known: SuppressionList) -> list[SuppressedPerson]:
+        return [
+            replace(one, done={**one.done, **dict.fromkeys(steps, now)})
+            if (one.kind, one.at, one.users, one.sessions) in whose
+            else one
+            for one in known.people
+        ]
+
+    return _change(workspace, changed)
+
+
+def place(workspace: Path, file: Path | None) -> None:
+    """Have the list where the settings want it, from now on; a list that is in the workspace moves there.
+
+    A list that is elsewhere already is not touched: where it is, only a record in the workspace says.
+
+    Raises:
+        DataError: If there are two lists, the new place has none of one that is elsewhere, or one cannot be written.
+    """
+    if file is None or _own(workspace) == (target := file.expanduser().absolute()):
+        return
+    with wait_beside(workspace / FILE), wait_beside(target):
+        own = _own(workspace)
+        if own == target:  # another process was first
+            return
+        if isinstance(own, Path):
+            if not isinstance(opened(target, mark_of(target)), SuppressionList):
+                raise DataError(f"{target} has no list of people; it was at {own}", f"move that file to {target}")
+        elif not target.exists():
+            _write(target, own if own.salt else SuppressionList(target, secrets.token_bytes(32)))
+        elif own.people:
+            raise DataError(f"both {own.file} and {target} are lists of people", "keep the one that has all of them")
+        write_atomically(workspace / FILE, json.dumps({"file": str(target)}) + "\n", OWNER)
+
+
+def _own(workspace: Path) -> SuppressionList | Path:
+    """The list in the workspace, or the place that it names."""
+    mark = mark_of(workspace / FILE)
+    return NOBODY if mark is None else opened(workspace / FILE, mark)
+
+
+def _enter(people: list[SuppressedPerson], former: SuppressedPerson | None, fresh: SuppressedPerson) -> None:
+    if former is None:
+        people.append(fresh)
+    else:
+        people[people.index(former)] = _renewed(former, fresh)
+
+
+def _renewed(former: SuppressedPerson, fresh: SuppressedPerson) -> SuppressedPerson:
+    sessions = tuple(dict.fromkeys((*former.sessions, *fresh.sessions)))
+    users = tuple(dict.fromkeys((*former.users, *fresh.users)))
+    if former.kind == "objected" and former.withdrawn is None:
+        done = former.done if (users, sessions) == (former.users, former.sessions) else {}
+        return replace(former, users=users, sessions=sessions, done=done)
+    return replace(fresh, at=max(former.at, fresh.at), users=users, sessions=sessions)
+
+
+def _change(workspace: Path, changed: Callable[[SuppressionList], list[SuppressedPerson]]) -> SuppressionList:
+    while True:
+        file = _file_of(workspace)
+        with wait_beside(file):
+            if _file_of(workspace) != file:  # it was moved meanwhile
+                continue
+            known = SuppressionList.of(workspace)
+            if known is NOBODY:
+                known = SuppressionList(file, secrets.token_bytes(32))
+            found = replace(known, people=tuple(changed(known)))
+            _write(file, found)
+            return found
+
+
+def _file_of(workspace: Path) -> Path:
+    known = SuppressionList.of(workspace)
+    return workspace / FILE if known is NOBODY else known.file
+
+
+def _write(file: Path, people: SuppressionList) -> None:
+    entries = [asdict(one) for one in people.people]
+    told = {"format": FORMAT, "salt": people.salt.hex(), "people": entries}
+    try:
+        write_atomically(file, json.dumps(told, ensure_ascii=False, indent=0) + "\n", OWNER)
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error}", "name a file that you may write to") from error
