@@ -1,1 +1,1 @@
-"""Where a person lies: every file that molar writes, decoded and looked through."""
+"""Privacy of users: pseudonyms, suppression, retention, the search for ids, differentially private statistics."""

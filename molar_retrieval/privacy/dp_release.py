@@ -406,9 +406,9 @@ def _released_before(
             facts = Manifest.read(folder).facts
         except StaleArtefactError:  # it is damaged, and another one is paid for
             continue
-        own = (facts.get("terms"), facts.get("shops", 1))
+        own = (facts["terms"], facts["shops"])
         fits = all(one is None or one == other for one, other in zip(wanted, own, strict=True))
-        if fits and facts.get("ledger") in names and facts.get("encoder") == encoder:
+        if fits and facts["ledger"] in names and facts["encoder"] == encoder:
             return folder
     return None
 

@@ -10,11 +10,6 @@ was read off a page may be asked for. Names become keys for storage and look-up:
 that no user has.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NewType
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 import base64
 import binascii
 import json
@@ -22,12 +17,12 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NewType
 
 from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, SettingsError

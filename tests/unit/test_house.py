@@ -50,8 +50,7 @@ DOORS = {
 
 NAMED = {
     "molar_retrieval.events.live": "reads the event log, where people are named already",
-    "molar_retrieval.privacy.pseudonyms": "names them",
-    "molar_retrieval.privacy.pseudonyms": "takes keys apart",
+    "molar_retrieval.privacy.pseudonyms": "names them, and takes keys apart",
     "molar_retrieval.privacy.key_rotation": "hashes stored names with another key",
 }
 """The modules that say of a word that it is what a workspace calls somebody; mypy asks all others where it is from."""

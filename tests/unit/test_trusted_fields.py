@@ -127,7 +127,10 @@ RECORDS = {
     "molar_retrieval/events/log.py": {"Compacted.removed_files": ID, "Compacted.sealed_files": ID},
     "molar_retrieval/interactions/prepare.py": {"_Source.folder": MADE, "users_file": ID},
     "molar_retrieval/privacy/pseudonyms.py": {"Pseudonymiser.keys": MADE, "key_file": SHOWN, "keys": ID},
-    "molar_retrieval/privacy/suppression.py": {"SuppressedPeople.file": MADE, "file": SHOWN},
+    "molar_retrieval/privacy/suppression.py": {"SuppressionList.file": MADE, "file": SHOWN},
+    "molar_retrieval/privacy/id_scan.py": {
+        "FileMatches.file": SHOWN, "ScanReport.files": SHOWN, "ScanReport.server": SHOWN,
+    },
     "molar_retrieval/privacy/retention.py": {"KeptCopy.path": MADE},
     "molar_retrieval/privacy/statistics.py": {"SharedStatistics.path": MADE},
     "molar_retrieval/privacy/federated.py": {"SharedFile.path": MADE},
