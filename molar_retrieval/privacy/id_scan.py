@@ -647,8 +647,8 @@ def _look_at_document(value: Any, where: str, key: str, patterns: IdPatterns, fo
             found.add_all(patterns.in_text(name, users=is_user_column(key)), place)
             _look_at_document(inner, f"{where}.{name}".lstrip("."), name, patterns, found)
     elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            _look_at_document(inner, f"{where}[{place}]", key, patterns, found)
+        for number, inner in enumerate(value):
+            _look_at_document(inner, f"{where}[{number}]", key, patterns, found)
     elif isinstance(value, str):
         found.add_all(patterns.in_text(value, users=is_user_column(key)), where)
     elif isinstance(value, int) and not isinstance(value, bool) and is_user_column(key):

@@ -62,9 +62,10 @@ def scan(
         Literal["none"] | None, option("none: exit code 1 unless it is proven that nothing is there.")
     ] = None,
 ) -> None:
-    """Look for the ids of a person in all files of workspace and catalogue, and on the server; nothing is written.
+    """Look for a person's ids in every file of workspace and catalogue, and on the server.
 
-    Histories and vectors without an id are not looked for. Files are decoded. What cannot be decoded is told as not proven, never as clean.
+    Histories and vectors without an id are not looked for, and nothing is written.
+    Files are decoded. What cannot be decoded is told as not proven, never as clean.
 
     Example: [bold]molar privacy scan u0500[/]
 
