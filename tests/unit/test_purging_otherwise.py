@@ -13,6 +13,7 @@ import pytest
 from copies import copy_workspace
 from live_content import content_of
 from settings_for_tests import SMALL_ALIGNMENT
+from support.person_scan import PersonScan
 from typer.testing import CliRunner
 
 import molar
@@ -80,16 +81,18 @@ def keyed(trained, tmp_path_factory):
         settings = {"ids": "pseudonymous"}
         shop = shop_in(root / "with", trained, settings)
         bought(shop, trained.user)
-        before = shop.privacy.scan(trained.user)
+        before, person = shop.privacy.scan(trained.user), PersonScan.of(shop.opened(), trained.user)
         names = Pseudonymiser.of(shop.workspace)
         where = ["-w", str(shop.workspace), "--json", "--quiet"]
         done = CliRunner().invoke(app, ["privacy", "forget", "-", *where], input=f"{trained.user}\n")
         assert done.exit_code == 0, done.output
-        yield root, settings, shop, before, names, json.loads(done.stdout)
+        left = person.scan([shop.workspace])
+        yield root, settings, shop, before, names, (json.loads(done.stdout), left)
 
 
 def test_pseudonyms_of_somebody_forgotten_are_nowhere(keyed, trained):
-    _, _, shop, before, names, done = keyed
+    _, _, shop, before, names, (done, left) = keyed
+    assert {one.state for one in left} == {"clean"}, "ids, history, vectors: all that was known of them before"
     found = in_workspace(before)
     for kind in ("interactions/", "alignment/", "generations/", "events/", "evaluation/splits/"):
         assert any(name.startswith(f".molar/{kind}") for name in found), (kind, found)
@@ -127,10 +130,11 @@ def private(trained, tmp_path_factory):
     shop = shop_in(root / "with", trained, settings)
     bought(shop, trained.user)
     before, released = shop.privacy.scan(trained.user), Workspace(shop.workspace)["statistics"].current.name
+    person = PersonScan.of(shop.opened(), trained.user)
     with pytest.MonkeyPatch.context() as patch:
         known_noise(patch)
         done = shop.privacy.forget(trained.user)
-    return root, settings, shop, before, released, done
+    return root, settings, shop, before, released, (done, person.scan([shop.workspace]))
 
 
 def known_noise(patch):
@@ -139,7 +143,8 @@ def known_noise(patch):
 
 
 def test_statistics_are_released_again_without_the_person(private):
-    _, _, shop, before, released, done = private
+    _, _, shop, before, released, (done, left) = private
+    assert {one.state for one in left} == {"clean"}, "ids, history, vectors: all that was known of them before"
     assert any(name.startswith(".molar/generations/") for name in in_workspace(before))
     (person,) = done.certificate.people
     assert (person.before.found, person.after.found, person.after.hits, person.after.not_proven) == (
