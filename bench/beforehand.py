@@ -28,7 +28,7 @@ from molar_indexes.recommender import Recommender
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.experiments.definition import Arm
 from molar_retrieval.rng import derive_seed
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 Found = TypeVar("Found")
 DAY = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -20,7 +20,6 @@ from scipy.sparse import csr_matrix, load_npz, save_npz
 
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks
 from molar_retrieval.collaborative.factors import held_out
-from molar_retrieval.config import SplitSettings
 from molar_retrieval.experts import fit, linear
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.histories import binary, countable
@@ -29,8 +28,9 @@ from molar_retrieval.experts.taken import Taken
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.holdout import Holdout, holdout_last
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.resources import Timer
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.resources import Timer
+from molar_retrieval.workspace.settings import SplitSettings
 
 PARTNERS = 200
 _TASTE, _TASTES, _ANYTHING = 40, 4, 0.15

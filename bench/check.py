@@ -26,12 +26,12 @@ import pyarrow.parquet as pq
 
 from molar_retrieval import __version__, rng
 from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.demo import write_demo_shop
 from molar_retrieval.quality import photo_text
 from molar_retrieval.quality.check import CheckOptions, check
 from molar_retrieval.quality.findings import Severity
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 RESULTS = Path(__file__).resolve().parents[1] / "eval" / "results" / "check"
 SHARE = 0.02

@@ -28,13 +28,13 @@ import ray_cluster
 from molar_indexes.recommend import recommend
 from molar_indexes.user_vectors import UserVectorsJob
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.embedding.remembered import remembered
 from molar_retrieval.progress import SILENT
-from molar_retrieval.ray_jobs import ClusterAddress, RayRunner
-from molar_retrieval.runner import InProcesses, Runner
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import ProcessRunner, Runner
+from molar_retrieval.workspace.ray_jobs import ClusterAddress, RayRunner
+from molar_retrieval.workspace.settings import EmbedSettings
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ONLY = os.environ.get("ONLY", "embed recommend").split()
@@ -59,7 +59,7 @@ def main(workspace: Path) -> None:
     with two_machines(workspace) as (place, address, took):
         told: dict[str, object] = {"two machines up, s": round(took, 1)}
         ways: dict[str, Runner] = {
-            "1 process": InProcesses(1), "2 processes": InProcesses(2),
+            "1 process": ProcessRunner(1), "2 processes": ProcessRunner(2),
             "1 worker": RayRunner(address, 1), "2 workers": RayRunner(address, 2),
         }  # fmt: skip
         begun = time.perf_counter()

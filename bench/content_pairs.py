@@ -22,17 +22,17 @@ from molar_retrieval.alignment.components import Dense, ranked
 from molar_retrieval.alignment.conditioning import words_alone
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, means, taken, withheld_items
-from molar_retrieval.arrays import Mask, Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
-from molar_retrieval.config import AlignSettings, SplitSettings
 from molar_retrieval.experts.co_consumption import taught_axes
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.resources import Timer
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.resources import Timer
+from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
+from molar_retrieval.workspace.tensors import Mask, Matrix
 
 _SEEDS = range(3)
 _CHOICES = (

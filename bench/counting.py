@@ -26,8 +26,8 @@ from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.taken import Taken
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.resources import Timer, Took
-from molar_retrieval.runner import InProcesses
+from molar_retrieval.workspace.jobs import ProcessRunner
+from molar_retrieval.workspace.resources import Timer, Took
 
 COOCCURRENCE, UNORDERED, ITEM_KNN, FEW = STEPS = ("co-occurrence", "unordered", "item-kNN", "pairs of few")
 EASE = "EASE"
@@ -53,7 +53,7 @@ class Numbers(IdMap):
 def step(folder: Path, name: str, processes: int) -> None:
     """Do one step and say what it took; 0 processes: this one, in memory."""
     log = opened(folder)
-    counting = Counting(folder / "counting", InProcesses(processes)) if processes else None
+    counting = Counting(folder / "counting", ProcessRunner(processes)) if processes else None
     before, watch = _peak(), Timer()
     if name in (COOCCURRENCE, UNORDERED):
         setting = {"model": fit.COOCCURRENCE, **fit.COUNTS[1 if name == COOCCURRENCE else 2]}

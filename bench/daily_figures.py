@@ -18,7 +18,7 @@ import numpy as np
 
 from molar_eval.kpi.daily.record import daily
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _DAY = 86_400
 _ON_LIST = 10

@@ -20,8 +20,8 @@ from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import gains
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import AlignSettings, PrivacySettings
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings, PrivacySettings
 
 _LEAST = (-np.inf, -1.0, 0.0, 1.0)
 

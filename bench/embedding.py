@@ -23,13 +23,13 @@ import pyarrow.parquet as pq
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.images import open_image
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.embedding.batches import batches_of
 from molar_retrieval.embedding.catalogue import scan, texts_and_photos
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import Encoder, EncoderInput, EncoderPlan
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = Path(os.environ.get("MOLAR_DATA", ROOT.parent / "shared" / "data")) / "ml-1m"

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BATCH, THREADS = 1_000, 64

@@ -24,7 +24,7 @@ from molar_retrieval.experiments.assignment import arm_of
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _DAY = 86_400
 

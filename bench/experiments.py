@@ -16,9 +16,9 @@ from molar_indexes.experiments.arms import ListWanted
 from molar_indexes.experiments.placing import Asker
 from molar_indexes.recommender import Recommender
 from molar_retrieval.experiments.definition import AB, Arm, Experiment
-from molar_retrieval.experiments.settings import ExperimentSettings
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import ExperimentSettings
 
 _TIMES = 5_000
 

@@ -25,7 +25,6 @@ from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, gains, means, ranks
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import AlignSettings, PrivacySettings
 from molar_retrieval.experts.column_blocks import followed
 from molar_retrieval.experts.fit import (
     COOCCURRENCE,
@@ -39,8 +38,9 @@ from molar_retrieval.experts.fit import (
     too_many,
 )
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.resources import Timer
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.resources import Timer
+from molar_retrieval.workspace.settings import AlignSettings, PrivacySettings
 
 _COLUMNS = "model", "window", "decay", "fade", "alone", "with the others", "than the first", "processor s"
 

@@ -25,8 +25,8 @@ from molar_retrieval.alignment.score_cache import ScoreCache
 from molar_retrieval.alignment.training import sized, train
 from molar_retrieval.alignment.validation import drawn, gains
 from molar_retrieval.alignment.vectors import encode_users, item_sides
-from molar_retrieval.config import AlignSettings
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings
 
 
 def cache_of(catalogue: Path, workspace: Path, most: int, tower: str | None) -> ScoreCache[ScoredBlock]:

@@ -143,12 +143,12 @@ def measure(model: Path, scratch: Path, given: argparse.Namespace) -> dict[str, 
     from torch.utils.flop_counter import FlopCounterMode
 
     from molar_retrieval.catalog import prepare_catalogue
-    from molar_retrieval.config import MolarSettings
     from molar_retrieval.demo import write_demo_shop
     from molar_retrieval.finetuning.lora.learner import frozen_vectors
     from molar_retrieval.finetuning.lora.run import prepared
     from molar_retrieval.interactions import prepare_interactions
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.settings import MolarSettings
 
     if given.threads:
         torch.set_num_threads(given.threads)
@@ -193,7 +193,7 @@ def measure(model: Path, scratch: Path, given: argparse.Namespace) -> dict[str, 
 
 
 def tables(found: dict[str, Any], given: argparse.Namespace) -> str:
-    from molar_retrieval.config import LoraSettings
+    from molar_retrieval.workspace.settings import LoraSettings
 
     lora = LoraSettings()
     command = f"python bench/finetuning.py {_sizes(given, found)} --write"
@@ -229,7 +229,7 @@ def tables(found: dict[str, Any], given: argparse.Namespace) -> str:
 
 def sizes(given: argparse.Namespace, found: dict[str, Any] | None) -> str:
     """Memory that published models take on a GPU; with a measurement, with what training takes beside the weights."""
-    from molar_retrieval.config import LoraSettings
+    from molar_retrieval.workspace.settings import LoraSettings
 
     rank = LoraSettings().rank
     # Weights are mapped: right after loading hardly any of them are in memory.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import molar
-from molar_retrieval.resources import Timer, timed
+from molar_retrieval.workspace.resources import Timer, timed
 
 
 def main() -> None:

@@ -35,17 +35,17 @@ from molar_retrieval.alignment.components import Dense, Momentary, ScoreComponen
 from molar_retrieval.alignment.counting import Experts, count
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, gains, ndcg, sample, taken, withheld_items
-from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.catalog.values import as_written, is_list
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import AlignSettings, PrivacySettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.histories import decayed, known_items
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings, PrivacySettings
+from molar_retrieval.workspace.tensors import Matrix, Rows
 
 _PRIORS, _DECAYS, _WEIGHTS = (1.0, 10.0, 100.0), (1.0, 0.9), (0.25, 0.5, 1.0)
 _CASES, _SETTINGS_BY = 3000, 1500

@@ -19,14 +19,14 @@ from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.counting import Experts, count
 from molar_retrieval.alignment.horizons import AFTER, Future, FutureCases, Later, choose_later, scored
 from molar_retrieval.alignment.validation import ValidationCases
-from molar_retrieval.arrays import Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.interactions import Holdout
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.tensors import Matrix
 
 _CUTS = (AFTER, *((after,) for after in (0.5, 0.3, 0.1)))
 

@@ -35,7 +35,7 @@ from molar_retrieval.experiments.definition import ARMS, TREATMENT, Arm, Experim
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.privacy.pseudonyms import session_key
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 START = 1_737_849_600  # a midnight
 NAME = "lists"

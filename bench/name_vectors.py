@@ -12,8 +12,8 @@ import time
 import numpy as np
 from safetensors.numpy import save_file
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import builtin, imagenet, nouns
+from molar_retrieval.workspace.settings import EmbedSettings
 
 
 def main() -> None:

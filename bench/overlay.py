@@ -20,8 +20,8 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import rng
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.index import IndexItem, IndexSpec
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
+from molar_retrieval.workspace.artefacts import Workspace
 
 EVENTS, ITEMS, ASKED, BUSY = 100_000, 100_000, 300, 200
 NOW = time.time_ns() // 1000
@@ -29,7 +29,7 @@ APPENDER = """
 import sys, time
 from pathlib import Path
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 log = EventLog(Workspace.open(Path(sys.argv[1])))
 for number, line in enumerate(sys.stdin):
     item, now = line.strip(), time.time_ns() // 1000

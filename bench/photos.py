@@ -22,12 +22,10 @@ from PIL import Image
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.cold_start import RidgeSums, among
 from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, ranks, withheld_items
-from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.catalog import Catalogue, open_image
 from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.collaborative.factors import fit, held_out
-from molar_retrieval.config import AlignSettings, CFSettings, SplitSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
@@ -36,7 +34,9 @@ from molar_retrieval.experts.content_knn import GRID, reading
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog, counts
 from molar_retrieval.rng import generator
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings, CFSettings, SplitSettings
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _SEEDS = range(3)
 _SHARES = (0.2, 0.4, 0.8)  # of a photo beside words of 1

@@ -25,10 +25,8 @@ from molar_eval.splits import make_split
 from molar_eval.statistics.bootstrap import clustered_ratio
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
-from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_sayings
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.histories import binary
@@ -36,7 +34,9 @@ from molar_retrieval.experts.private import PrivateExperts, experts_of
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.privacy.dp_release import dp_release
 from molar_retrieval.privacy.mechanism import GaussianMechanism
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.tensors import Matrix, Rows
 
 CELLS = "1x1,2x1,4x1,8x1,1x10,2x10,4x10,8x10,1x100,2x100,4x100,8x100"
 Gains = np.ndarray

@@ -21,8 +21,8 @@ from molar_indexes.recommender import Recommender
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.privacy.pseudonymisation import ensure_pseudonyms
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
-from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import PrivacySettings
 
 _TIMES = 5
 

@@ -25,12 +25,12 @@ from molar_indexes import equal_lengths
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns, rng
-from molar_retrieval.native import keep_freed_memory
 from molar_retrieval.ranking.candidates import find, products
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.reranker import CANDIDATES
 from molar_retrieval.ranking.searched import source_of
+from molar_retrieval.workspace.threads import keep_freed_memory
 
 BARE = """
 import json, sys

@@ -21,12 +21,12 @@ from cluster import two_machines, with_loopback
 from molar_retrieval.alignment.align import TrainingJob
 from molar_retrieval.alignment.training import sized
 from molar_retrieval.collaborative.factors import factorise, held_out
-from molar_retrieval.config import AlignSettings, CFSettings, SplitSettings
-from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Notes
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.training.ray_training import RayTrainingGroup
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.settings import AlignSettings, CFSettings, SplitSettings
 
 EPOCHS = int(os.environ.get("EPOCHS", "8"))
 

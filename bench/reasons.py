@@ -30,7 +30,7 @@ from molar_retrieval.ranking.evidence import Origins, gather
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.sentences import named_source
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 Rows = npt.NDArray[np.int64]
 _FEWEST = 5

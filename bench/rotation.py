@@ -20,15 +20,14 @@ from molar_indexes.generations import KIND as GENERATIONS
 from molar_indexes.generations import USERS
 from molar_indexes.privacy.rotating import rotate
 from molar_indexes.users import UserRecord, write_users
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.ids import IdMap
-from molar_retrieval.index import SparseVector
 from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE, InteractionLog
 from molar_retrieval.interactions.write import log_facts, write_tables
-from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.ranking.index_protocol import SparseVector
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import link_or_copy
+from molar_retrieval.workspace.settings import IndexSettings, PrivacySettings
 
 _ITEMS, _EACH, _DIM, _DAYS = 10_000, 8, 128, 10
 _DAY = 86_400

@@ -16,9 +16,9 @@ from rich.table import Table
 
 import molar
 from molar_indexes.recommender import Recommender
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.demo import write_demo_shop
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
 
 
 def prepared(data: Path, root: Path) -> Workspace:

@@ -20,7 +20,7 @@ from molar_indexes.recommender import Recommender
 from molar_retrieval import rng
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 Item = dict[str, Any]
 

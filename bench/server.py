@@ -33,11 +33,11 @@ from molar_indexes.server.opening import served
 from molar_indexes.server.published import remove
 from molar_indexes.server.push import PushReport, publish
 from molar_indexes.users import UserRecord
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.expressions import Exists
-from molar_retrieval.index import IndexItem
 from molar_retrieval.ranking import candidates
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.filters import Exists
+from molar_retrieval.ranking.index_protocol import IndexItem
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 NOT_MEASURED = "not measured on a real server: network, graphs, shards, short copies, several clients at once"
 QUICK: dict[str, Any] = {"rerank": False, "rules": False, "explore": False}

@@ -17,12 +17,12 @@ import numpy as np
 from private_statistics import cases_of, opened, scoring
 
 from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
-from molar_retrieval.arrays import Matrix
 from molar_retrieval.experts.private import experts_of
 from molar_retrieval.privacy.dp_release import dp_release
 from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.privacy.statistics import DPStatistics, add_statistics
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.tensors import Matrix
 
 
 def quality(shops: list[DPStatistics], features: Matrix, cases: ValidationCases) -> float:

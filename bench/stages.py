@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from molar_retrieval.resources import Timer, Took
+from molar_retrieval.workspace.resources import Timer, Took
 
 
 class Stages:

@@ -30,11 +30,11 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.resources import Timer
 from molar_retrieval.training.device import pick_device, pick_precision
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.resources import Timer
+from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 
 
 def data_of(workspace: Workspace) -> TrainingData:

@@ -37,7 +37,7 @@ from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.demo import write_demo_shop
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
 from molar_retrieval.interactions.write import write_tables
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 HERE = Path(__file__).resolve().parent
 TARGET = 6

@@ -30,11 +30,11 @@ from molar_eval.tuning.result import TuningResult
 from molar_eval.tuning.search import tune
 from molar_eval.tuning.told import headline, lines_of, sentences
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.interactions import write_log
 from molar_retrieval.progress import Notes
 from molar_retrieval.reports.wording import p_value, signed
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 METRICS = ("ndcg@10", "recall@10")
 MEMORY = 256 << 20

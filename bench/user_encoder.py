@@ -25,8 +25,8 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.user_encoder import UserEncoder
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.native import keep_freed_memory
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.threads import keep_freed_memory
 
 LENGTHS = (1, 20, 200)
 _PROCESSES, _COMPARED = 9, 100

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.warm_start import warm_start
-from molar_retrieval.scratch import scratch_workspace
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace, scratch_workspace
 
 
 def main() -> None:

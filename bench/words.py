@@ -17,17 +17,17 @@ import numpy as np
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.cold_start import among
 from molar_retrieval.alignment.validation import means, ranks, taken, withheld_items
-from molar_retrieval.arrays import Mask, Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_attributes, hashed_sayings
 from molar_retrieval.collaborative.factors import held_out
-from molar_retrieval.config import AlignSettings, SplitSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
+from molar_retrieval.workspace.tensors import Mask, Matrix
 
 _SEEDS = range(3)
 

@@ -9,7 +9,7 @@ _PLACE = re.compile(r"(<!-- settings: .*?-->\n).*?(<!-- /settings -->)", re.DOTA
 
 def render() -> str:
     """The document with its settings."""
-    from molar_retrieval.serve_settings import ServeSettings
+    from molar_retrieval.workspace.settings import ServeSettings
 
     rows = ["| `[serve]` | default | |", "|---|---|---|"]
     for name, field in ServeSettings.model_fields.items():

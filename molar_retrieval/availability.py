@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from molar_retrieval.expressions import And, Between, Equals, Expression, Not
+from molar_retrieval.ranking.filters import And, Between, Equals, Expression, Not
 
 ACTIVE, AVAILABLE_FROM, STOCK = "active", "available_from", "stock"
 ROLES = (ACTIVE, AVAILABLE_FROM, STOCK)

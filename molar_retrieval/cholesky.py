@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval.arrays import Array
+from molar_retrieval.workspace.tensors import Array
 
 _LONGEST_ROW = 80_000
 """Bytes of a row up to which a matrix is factorised whole: 10,000 numbers in float64, 20,000 in float32."""

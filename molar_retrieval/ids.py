@@ -1,5 +1,6 @@
-"""Ids are strings outside and dense row numbers inside, which never leave their artefact; a map stands between."""
+"""Where each of many different strings is: one hash table in two arrays, made once, asked for a million at a time."""
 
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Self
@@ -9,9 +10,89 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval import fingerprint
 from molar_retrieval.errors import DataError
-from molar_retrieval.id_table import IdTable
+from molar_retrieval.workspace import fingerprint
+
+Hashes = npt.NDArray[np.uint64]
+
+_BLOCK = 1 << 16  # strings that are hashed or looked up at a time
+_WORD = 8  # bytes
+_OF_WORD = np.array([(1 << 8 * count) - 1 for count in range(_WORD + 1)], np.uint64)  # masks of so many bytes
+
+
+class IdTable:
+    """From strings to their places by 64-bit hashes, sorted, and the place of each: 12 bytes a string beside them.
+
+    A hash only says where to look, strings themselves are compared. The hashes begin with a number drawn for each
+    table: nobody can choose ids that fall together, and where two do by chance, another number is drawn.
+
+    Attributes:
+        repeated: Whether a string comes twice; such a table finds one of the two.
+    """
+
+    def __init__(self, ids: pa.LargeStringArray) -> None:
+        self._ids = ids
+        self.repeated, fallen_together = False, True
+        while fallen_together:
+            self._seed = secrets.randbits(64)
+            hashes = np.concatenate([np.zeros(0, np.uint64), *(_hashes(part, self._seed) for part in _parts(ids))])
+            order = np.argsort(hashes)
+            self._places, self._hashes = order.astype(np.int32), hashes[order]
+            first = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
+            same = pc.equal(*(ids.take(pa.array(self._places[first + after])) for after in (0, 1)))
+            self.repeated = bool(pc.any(same, min_count=0).as_py())
+            fallen_together = len(first) > 0 and not self.repeated
+
+    def places(self, ids: pa.LargeStringArray) -> npt.NDArray[np.int32]:
+        """The place of each string, -1 for an unknown or missing one; shape (n,)."""
+        found = np.full(len(ids), -1, np.int32)
+        for begin, part in enumerate(_parts(ids)) if len(self._ids) else ():
+            found[begin * _BLOCK : begin * _BLOCK + len(part)] = self._places_of(part)
+        return found
+
+    def _places_of(self, ids: pa.LargeStringArray) -> npt.NDArray[np.int32]:
+        wanted = _hashes(ids, self._seed)
+        order = np.argsort(wanted)  # neighbours are looked for in the same memory
+        at = np.empty(len(ids), np.intp)
+        at[order] = np.searchsorted(self._hashes, wanted[order])
+        found: npt.NDArray[np.int32] = self._places[np.minimum(at, len(self._hashes) - 1)]
+        same = pc.fill_null(pc.equal(self._ids.take(pa.array(found)), ids), False)
+        found[~np.asarray(same)] = -1
+        return found
+
+
+def _parts(ids: pa.LargeStringArray) -> Iterator[pa.LargeStringArray]:
+    return (ids.slice(begin, _BLOCK) for begin in range(0, len(ids), _BLOCK))
+
+
+def _hashes(ids: pa.LargeStringArray, seed: int) -> Hashes:
+    """A hash of each string's bytes, eight at a time, beginning with a seed; of a missing one any."""
+    _, borders, data = ids.buffers()
+    offsets = np.frombuffer(borders, np.int64)[ids.offset : ids.offset + len(ids) + 1]
+    start, length = offsets[:-1], np.diff(offsets)
+    if data is None or data.size < _WORD:
+        data = pa.py_buffer((b"" if data is None else data.to_pybytes()).ljust(_WORD, b"\0"))
+    last = data.size - _WORD
+    words = np.ndarray(last + 1, np.dtype("<u8"), data, strides=(1,))  # one begins at every byte
+    state = _mixed(length.astype(np.uint64) ^ np.uint64(seed))
+    for done in range(0, int(length.max(initial=0)), _WORD):
+        more = np.flatnonzero(length > done)
+        begin = start[more] + done
+        at = np.minimum(begin, last)
+        word = words[at] >> ((begin - at) * 8).astype(np.uint64)
+        word &= _OF_WORD[np.minimum(length[more] - done, _WORD)]
+        state[more] = _mixed(state[more] ^ word)
+    return state
+
+
+def _mixed(state: Hashes) -> Hashes:
+    """Every bit of it depends on every bit (the finaliser of MurmurHash3, Appleby 2011)."""
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        state ^= state >> np.uint64(33)
+        state *= np.uint64(factor)
+    state ^= state >> np.uint64(33)
+    return state
+
 
 _AT_ONCE = 1 << 16  # ids that are Python objects at a time
 

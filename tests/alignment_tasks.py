@@ -13,11 +13,11 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment, tower_shapes
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import Predictor
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import DAY
+from molar_retrieval.workspace.settings import AlignSettings
 
 TOWERS, EXPERTS = ("collaborative", "content"), ("sequence", "linear", "neighbours", "trend")
 N = 40

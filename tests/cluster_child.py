@@ -19,7 +19,7 @@ from shard_jobs import Killing, SquaresJob, shards
 
 from molar_retrieval.errors import MolarError
 from molar_retrieval.progress import Notes
-from molar_retrieval.ray_jobs import ClusterAddress, RayRunner, cluster_nodes
+from molar_retrieval.workspace.ray_jobs import ClusterAddress, RayRunner, cluster_nodes
 
 _SET_FLAGS, _UP, _RUNNING = 0x8914, 0x1, 0x40
 
@@ -76,9 +76,9 @@ def embedded(workspace: str, shop: str, folder: str) -> dict[str, Any]:
     """Vectors by the cluster, of a catalogue that is prepared, after a worker was killed over them."""
     from embedding_fakes import FakePlanner
 
-    from molar_retrieval.config import EmbedSettings
     from molar_retrieval.embedding import embed, job
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.settings import EmbedSettings
 
     job._BATCHES = 1
     planner = FakePlanner(died=Path(folder, "died"))
@@ -98,7 +98,7 @@ def counted(workspace: str, folder: str) -> dict[str, Any]:
     from molar_retrieval.experts import taken
     from molar_retrieval.experts.column_blocks import FollowedColumns, FollowedInBlocks
     from molar_retrieval.experts.column_shards import Counting
-    from molar_retrieval.runner import InThisProcess
+    from molar_retrieval.workspace.jobs import SerialRunner
 
     taken.PAIRS_OF_BLOCK = 500
     random = np.random.default_rng(3)
@@ -110,7 +110,7 @@ def counted(workspace: str, folder: str) -> dict[str, Any]:
     for workers in (0, 2):
         progress, place = Notes(), Path(folder, str(workers))
         place.mkdir()
-        runner = Killing(RayRunner(_address(workspace), workers), place) if workers else InThisProcess()
+        runner = Killing(RayRunner(_address(workspace), workers), place) if workers else SerialRunner()
         weights = Counting(place, runner, progress).columns(work, tensors, blocks.blocks, 40)
         told[workers] = {"blocks": len(blocks.blocks), "weights": weights.nnz, "notes": progress.notes}
     return told
@@ -126,7 +126,7 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
     from molar_eval.cases import Cases
     from molar_eval.models.base import Task
     from molar_eval.ranking_job import RankingJob
-    from molar_retrieval.runner import InThisProcess
+    from molar_retrieval.workspace.jobs import SerialRunner
 
     random, told = np.random.default_rng(3), {}
     log = log_of([random.integers(0, 40, n).tolist() for n in random.integers(2, 25, 120)], 40)
@@ -137,7 +137,7 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
     for workers in (0, 2):
         progress, own = Notes(), Path(folder, str(workers))
         own.mkdir()
-        runner = Killing(RayRunner(_address(workspace), workers), own) if workers else InThisProcess()
+        runner = Killing(RayRunner(_address(workspace), workers), own) if workers else SerialRunner()
         lists = RankingJob(own, LastFiles(), 40, 10, "hide", memory, "ranking").make(cases, task, runner, progress)
         told[workers] = {"cases": len(lists.items), "notes": progress.notes}
     return told

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval.holes import filled
+from molar_retrieval.workspace.fingerprint import filled
 
 
 def copy_file(source: str, target: str) -> str:

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import EmbedReport, embed
 from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, EncoderPlan, Planner, VectorBlock
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
 
 DIM = 16
 LONG_AGO = 1_600_000_000

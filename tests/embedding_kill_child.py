@@ -5,7 +5,7 @@ from pathlib import Path
 
 from embedding_fakes import FakeEncoder, run
 
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 if __name__ == "__main__":
     root, log, batch_size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

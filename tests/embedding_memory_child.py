@@ -12,7 +12,7 @@ import numpy as np
 from embedding_fakes import FakeEncoder, info, run
 
 from molar_retrieval.encoders.base import EncoderInput
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 class Trivial(FakeEncoder):

@@ -10,7 +10,7 @@ from pathlib import Path
 from events_child import event
 
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 TESTS = Path(__file__).resolve().parent
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 DAYS = 3
 

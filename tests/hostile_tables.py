@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.collaborative.factors import factorise
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import MolarError
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 N, ROWS = 30, 240
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
 from molar_indexes.generations import open_generation
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 def content_of(root: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 
 from molar_retrieval.finetuning.lora.run import prepared
 from molar_retrieval.training.processes import Processes
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 torch.set_num_threads(1)
 folder, model = Path(sys.argv[1]), Path(sys.argv[2])

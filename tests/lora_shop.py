@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 COLOURS = {
     "red": (220, 30, 30),

@@ -15,9 +15,9 @@ from torch import nn
 from molar_retrieval.alignment.training import TowerTrainer, TrainingData
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.collaborative.als import fit
-from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.progress import SILENT
 from molar_retrieval.training.processes import Processes
+from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 
 SETTINGS = AlignSettings(
     dim=16, content_dim=8, blocks=1, content_blocks=1, history=4, batch_tokens=64, precision="float32", device="cpu"

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from molar_retrieval.ray_jobs import PORT, ClusterAccess, ClusterAddress, with_token
+from molar_retrieval.workspace.ray_jobs import PORT, ClusterAccess, ClusterAddress, with_token
 
 GCS_PORT = 6379
 _MARK = "RAY_OF_MOLAR"

@@ -12,9 +12,8 @@ from typing import Any
 from update_kill_child import changes
 
 from molar_indexes.privacy.rotating import rotate
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings, PrivacySettings
 
 if __name__ == "__main__":
     place, keys, last, count = Workspace(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]), 0

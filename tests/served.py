@@ -19,8 +19,8 @@ from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.layout import Layout, payload_indexes
 from molar_indexes.server.points import to_point
 from molar_indexes.server.upload import upload
-from molar_retrieval.index import IndexItem, IndexSpec, StoredItem
 from molar_retrieval.progress import SILENT
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, StoredItem
 
 URL = os.environ.get("MOLAR_TEST_QDRANT_URL")
 FAKE, SPOKEN, REAL, WRITTEN = "server, fake", "server, fake, gRPC", "server", "server, REST"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import Progress
-from molar_retrieval.runner import InThisProcess, Runner, Shard, ShardJob, ShardWork, appearing
+from molar_retrieval.workspace.jobs import Runner, SerialRunner, Shard, ShardJob, ShardWork, atomic_file
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SquaresJob:
             (self.folder / f"died{died}").touch()
             os.kill(os.getpid(), self.ended_by)
         time.sleep(self.seconds)
-        with appearing(self.path(shard.number)) as partial:
+        with atomic_file(self.path(shard.number)) as partial:
             partial.write_text(str(shard.given**2))
         return ["some are small"]
 
@@ -78,7 +78,7 @@ class Stopping(Runner):
     def _made(
         self, job: ShardJob, missing: Sequence[Shard], progress: Progress
     ) -> Generator[tuple[Shard, Sequence[str]]]:
-        for done in InThisProcess()._made(job, missing, progress):
+        for done in SerialRunner()._made(job, missing, progress):
             yield done
             self.left -= 1
             if self.left == 0:

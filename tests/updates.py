@@ -12,7 +12,7 @@ from settings_for_tests import SMALL_ALIGNMENT
 
 import molar
 from molar_indexes.generations import publish_made
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 class Days:

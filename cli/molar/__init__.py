@@ -17,10 +17,10 @@ from molar.shop import open_shop as open
 from molar.sources import demo, import_dataset
 from molar_retrieval import __version__
 from molar_retrieval.errors import MolarError
-from molar_retrieval.frame import Frame
+from molar_retrieval.frames import Frame
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import MolarSettings as Settings
+    from molar_retrieval.workspace.settings import MolarSettings as Settings
 
 __all__ = [
     "Frame",
@@ -41,6 +41,6 @@ def __getattr__(name: str) -> Any:
     """``Settings``, when it is asked for: a query does without, and saves 70 ms."""
     if name != "Settings":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.workspace.settings import MolarSettings
 
     return MolarSettings

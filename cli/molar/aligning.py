@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.choosing import refuse
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.manifest import PRIVATE
+from molar_retrieval.workspace.artefacts import PRIVATE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from molar_indexes.server.push import PushReport
     from molar_retrieval.alignment.align import AlignReport
     from molar_retrieval.alignment.training import EpochScore
-    from molar_retrieval.config import MolarSettings
     from molar_retrieval.interactions.prepare import Choice
-    from molar_retrieval.pinned import Pinned
     from molar_retrieval.privacy.ledger import PrivacyBudget
     from molar_retrieval.progress import Progress
-    from molar_retrieval.runner import Runner
     from molar_retrieval.training.group import Group
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.jobs import Runner
+    from molar_retrieval.workspace.pinned import PinnedWorkspace
+    from molar_retrieval.workspace.settings import MolarSettings
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def align(
     from molar_retrieval.alignment.derive import derive
     from molar_retrieval.catalog import prepare_catalogue
     from molar_retrieval.embedding import embed
-    from molar_retrieval.pinned import pin
     from molar_retrieval.training.processes import Processes
+    from molar_retrieval.workspace.pinned import pin
 
     processes = Processes.of_launcher()
     if not processes.first:
@@ -148,10 +148,10 @@ def align_privately(
     from molar_indexes.encoder import has_noise
     from molar_retrieval.alignment.align import AlignReport
     from molar_retrieval.alignment.private import align_on_statistics
-    from molar_retrieval.pinned import pin
     from molar_retrieval.privacy.dp_release import release_statistics
     from molar_retrieval.privacy.federated import beside_others, kept_others, open_others, terms_of
     from molar_retrieval.privacy.ledger import PrivacyLedger
+    from molar_retrieval.workspace.pinned import pin
 
     work, dims = "molar align --privacy", settings.align.content_dims
     with pin(workspace, "catalogue", "content", "interactions", work=work) as read:  # one state, to the end
@@ -169,7 +169,7 @@ def align_privately(
 
 
 def _published(
-    read: "Pinned",
+    read: "PinnedWorkspace",
     settings: "MolarSettings",
     progress: "Progress",
     report: "AlignReport",
@@ -177,7 +177,7 @@ def _published(
 ) -> Aligned:
     """Publish the live alignment, and push it where a server is named."""
     from molar_indexes.assemble import publish_generation
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
 
     generation = publish_generation(read, settings.index, progress, newcomers=settings.newcomers, runner=reading)
     name, exploration = generation.name, generation.manifest.facts["exploration"]

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from molar_indexes.recommend import RecommendReport
     from molar_indexes.recommender import Recommender
     from molar_indexes.server.config import ServerConfig
-    from molar_retrieval.expressions import Expression
     from molar_retrieval.ranking.answer import Answer
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.ranking.filters import Expression
+    from molar_retrieval.workspace.artefacts import Workspace
 
 
 _MANY_LISTS = 200_000
@@ -249,14 +249,14 @@ class Asking(ShopBase):
         from molar.clustering import processes as processes_here
         from molar.clustering import runner_of
         from molar_indexes.recommend import recommend
-        from molar_retrieval import bounds
-        from molar_retrieval.native import keep_freed_memory
+        from molar_retrieval import limits
+        from molar_retrieval.workspace.threads import keep_freed_memory
 
         if cluster not in (AUTO, LOCAL):
             refuse({"processes": processes}, "a cluster does the work", "[cluster] workers in molar.toml limits that")
         keep_freed_memory()
         if processes is not None:
-            bounds.whole("processes", processes, bounds.PROCESSES)
+            limits.whole("processes", processes, limits.PROCESSES)
         with self.progress() as progress:
             return recommend(
                 self.workspace, Path(out), k, users=users, segment=segment, where=where, exclude=exclude, only=only,

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from molar.choosing import FILE, may_be_set, settings_of
-from molar_retrieval.binding import claimed, file_beside
 from molar_retrieval.errors import MolarError
-from molar_retrieval.workspace import Workspace, absolute, checked
+from molar_retrieval.workspace.artefacts import Workspace, absolute, checked
+from molar_retrieval.workspace.discovery import bound, file_beside
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import EmbedSettings, MolarSettings
     from molar_retrieval.progress import Progress
+    from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 
 _MODEL = "MOLAR_EMBED_MODEL"
 Display = Callable[[], AbstractContextManager["Progress"]]
@@ -132,14 +132,14 @@ class ShopBase:
         folder = self.folder()
         items_source(folder)
         if not dry:
-            with claimed(checked(self.workspace), folder) as moved:
+            with bound(checked(self.workspace), folder) as moved:
                 if moved:
                     with self.progress() as progress:
                         progress.note(moved)
                 self._settle()
                 yield self._named(Workspace(self.workspace))
             return
-        from molar_retrieval.scratch import scratch_workspace
+        from molar_retrieval.workspace.artefacts import scratch_workspace
 
         with scratch_workspace(self.workspace, folder) as place:
             yield place

@@ -6,21 +6,21 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval.reports.wording import duration
-from molar_retrieval.work_log import killed_last, recorded
+from molar_retrieval.workspace.activity_log import killed_last, recorded
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import CostSettings
     from molar_retrieval.progress import Progress
-    from molar_retrieval.resources import Took
-    from molar_retrieval.work_log import Told
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.activity_log import WorkOutcome
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.resources import Took
+    from molar_retrieval.workspace.settings import CostSettings
 
 _HOUR = 3600.0
 
 
 @contextmanager
-def billed(place: "Workspace", what: str, costs: "CostSettings", progress: "Progress") -> Iterator["Told"]:
-    """Write down what is done within, see :mod:`molar_retrieval.work_log`; tell its bill where there are prices.
+def billed(place: "Workspace", what: str, costs: "CostSettings", progress: "Progress") -> Iterator["WorkOutcome"]:
+    """Write down what is done within, see :mod:`molar_retrieval.workspace.activity_log`; tell its bill where there are prices.
 
     What a signal has ended before is told first.
     """

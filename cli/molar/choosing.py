@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from molar_retrieval.binding import file_beside
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.user_configuration import user_file
+from molar_retrieval.workspace.config_files import user_file
+from molar_retrieval.workspace.discovery import file_beside
 
 if TYPE_CHECKING:
     from molar_indexes.server.config import ServerConfig
-    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.workspace.settings import MolarSettings
 
 LOCAL = "local"
 """What an index is called to leave a server of the settings aside."""
@@ -33,7 +33,7 @@ def settings_of(
     ``trust``: whether code that a model brings may run; nothing but the call says so. ``index`` is the address of a
     server or ``local``. None, also among the values by section and key, changes nothing. Raises :class:`SettingsError`.
     """
-    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.workspace.settings import MolarSettings
 
     served = {**sections.pop("index", {}), "url": None if index == LOCAL else index, "fallback": index_fallback}
     found = MolarSettings.load(

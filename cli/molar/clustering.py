@@ -9,9 +9,9 @@ from molar.choosing import may_be_set
 from molar_retrieval.errors import MissingArtefactError
 
 if TYPE_CHECKING:
-    from molar_retrieval.ray_jobs import ClusterAddress
-    from molar_retrieval.runner import Runner
     from molar_retrieval.training.group import Group
+    from molar_retrieval.workspace.jobs import Runner
+    from molar_retrieval.workspace.ray_jobs import ClusterAddress
 
 AUTO, LOCAL, CLUSTER = "auto", "local", "cluster"
 MANY_COUNTED = 100_000
@@ -87,7 +87,7 @@ class Cluster:
             MissingArtefactError: If nothing was made yet.
             BackendError: If it refuses the token, or the extra ``cluster`` is not installed.
         """
-        from molar_retrieval.ray_jobs import ClusterAccess, cluster_nodes, require_ray
+        from molar_retrieval.workspace.ray_jobs import ClusterAccess, cluster_nodes, require_ray
 
         require_ray()
         self.shop.opened()
@@ -103,9 +103,8 @@ class Cluster:
 
 def address_of(shop: ShopBase, cluster: str = AUTO) -> "ClusterAddress | None":
     """The cluster that is named, or else that of the settings; None: there is none. Its token is for it alone."""
-    from molar_retrieval.cluster_settings import ClusterSettings
-    from molar_retrieval.ray_jobs import ClusterAddress
-    from molar_retrieval.settings import validated
+    from molar_retrieval.workspace.ray_jobs import ClusterAddress
+    from molar_retrieval.workspace.settings import ClusterSettings, validated
 
     settings = shop.settings.cluster
     url = settings.address
@@ -118,10 +117,10 @@ def address_of(shop: ShopBase, cluster: str = AUTO) -> "ClusterAddress | None":
 
 def processes(count: int | None, *, here: bool = False) -> "Runner":
     """So many processes of this machine; None: one per core. With ``here`` this one is among them."""
-    from molar_retrieval import bounds
-    from molar_retrieval.runner import InProcesses
+    from molar_retrieval import limits
+    from molar_retrieval.workspace.jobs import ProcessRunner
 
-    return InProcesses(min(bounds.PROCESSES, count or os.cpu_count() or 1), here=here)
+    return ProcessRunner(min(limits.PROCESSES, count or os.cpu_count() or 1), here=here)
 
 
 def runner_of(shop: ShopBase, cluster: str, here: "Runner", least: int) -> "Runner":
@@ -142,7 +141,7 @@ def runner_of(shop: ShopBase, cluster: str, here: "Runner", least: int) -> "Runn
     address = _used(shop, cluster)
     if address is None:
         return here
-    from molar_retrieval.ray_jobs import RayRunner, RunnerBySize
+    from molar_retrieval.workspace.ray_jobs import RayRunner, RunnerBySize
 
     remote = RayRunner(address, shop.settings.cluster.workers)
     return RunnerBySize(here, remote, least) if cluster == AUTO else remote
@@ -153,8 +152,8 @@ def ranks_of(shop: ShopBase, cluster: str) -> "Group | None":
     address = _used(shop, cluster)
     if address is None:
         return None
-    from molar_retrieval.ray_jobs import require_ray
     from molar_retrieval.training.ray_training import RayTrainingGroup
+    from molar_retrieval.workspace.ray_jobs import require_ray
 
     require_ray()
     return RayTrainingGroup(address, shop.settings.cluster.ranks, MANY_TRAINED if cluster == AUTO else 0)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molar.shop import Shop
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.demo.days import DAY, MINUTE, DailyLife, ShopVisit
 from molar_retrieval.progress import SILENT
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from molar_indexes.recommender import Recommender
     from molar_retrieval.demo import DemoFacts
-    from molar_retrieval.frame import Frame
+    from molar_retrieval.frames import Frame
     from molar_retrieval.progress import Progress
     from molar_retrieval.ranking.answer import Answer
 
@@ -83,7 +83,7 @@ class DaysReport:
 
     def to_frame(self) -> "Frame":
         """One row per day."""
-        from molar_retrieval.frame import Frame
+        from molar_retrieval.frames import Frame
 
         whole = ("day", "visits", "purchases")
         kinds = {name: "int32" if name in whole else "double" for name in Day.__dataclass_fields__}
@@ -102,7 +102,7 @@ def live_days(shop: Shop, facts: "DemoFacts", days: int, seed: int) -> DaysRepor
     """Let a demo shop live, see :meth:`molar.sources.Demo.live`."""
     from molar_retrieval.demo import plan_shop
 
-    bounds.whole("days", days, bounds.DEMO_DAYS)
+    limits.whole("days", days, limits.DEMO_DAYS)
     plan = plan_shop(facts.seed, items=facts.items, users=facts.users)
     last = max(purchase.timestamp for user in plan.users for purchase in user.purchases)
     life = DailyLife(plan, (last // DAY + 1) * DAY, days, seed)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval.manifest import PRIVATE
+from molar_retrieval.workspace.artefacts import PRIVATE
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import EmbedSettings, MolarSettings
-    from molar_retrieval.workspace import Manifest, Workspace
+    from molar_retrieval.workspace.artefacts import Manifest, Workspace
+    from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 
 _SECTIONS = ("align", "split")
 _NO_EFFECT = {"threads", "device", "preset"}

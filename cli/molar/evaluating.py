@@ -7,9 +7,9 @@ from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from molar_eval.suite import Suite
-    from molar_retrieval.config import MolarSettings
     from molar_retrieval.progress import Progress
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.settings import MolarSettings
 
 
 def prepared(workspace: "Workspace", settings: "MolarSettings", progress: "Progress", where: str | None = None) -> None:

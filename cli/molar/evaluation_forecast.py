@@ -8,14 +8,14 @@ from molar_eval.evaluate import Evaluator
 from molar_eval.pending import PendingTrial, pending
 from molar_eval.trial_costs import WITHIN, Expected, TrialCosts
 from molar_retrieval.reports.wording import plural
-from molar_retrieval.resources import Took
+from molar_retrieval.workspace.resources import Took
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from molar_eval.suite import Suite
-    from molar_retrieval.config import MolarSettings
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.settings import MolarSettings
 
 _REST = "splits, figures and the report"
 

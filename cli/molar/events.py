@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from molar.base import ShopBase, front_door
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
-from molar_retrieval.work_log import recorded
+from molar_retrieval.workspace.activity_log import recorded
 
 if TYPE_CHECKING:
     from molar_retrieval.events.log import Appended, Compacted, EventLog
     from molar_retrieval.events.snapshot import Person
-    from molar_retrieval.frame import Frame
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.frames import Frame
+    from molar_retrieval.workspace.artefacts import Workspace
 
 _ROWS = 10_000
 _EXPORTED = {"seq", "received"}  # columns that only an export has
@@ -64,7 +64,7 @@ class Events:
         Raises:
             MissingArtefactError: If nothing was appended yet.
         """
-        from molar_retrieval.frame import Frame
+        from molar_retrieval.frames import Frame
 
         with self._log() as log:
             return Frame(log.tail(n))
@@ -77,7 +77,7 @@ class Events:
             session_id: Only those of this session.
             since: Only those that arrived after the one with this ``seq``.
         """
-        from molar_retrieval.frame import Frame
+        from molar_retrieval.frames import Frame
 
         with self._log() as log:
             return Frame(log.table(since, _person(log.workspace, user_id, session_id)))
@@ -137,7 +137,7 @@ def _person(workspace: "Workspace", user_id: str | None, session_id: str | None)
 
 def _of_export(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Rows of a CSV file; of one that :meth:`Events.export` wrote, with its texts as they were."""
-    from molar_retrieval.table_writer import unescaped
+    from molar_retrieval.frames import unescaped
 
     for number, row in rows:
         if row.keys() >= _EXPORTED:

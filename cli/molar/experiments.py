@@ -10,7 +10,7 @@ from molar.base import front_door
 from molar.planning import Planning
 from molar_retrieval.availability import moment
 from molar_retrieval.experiments.definition import Experiment, Segment
-from molar_retrieval.whoami import user_name
+from molar_retrieval.workspace.activity_log import current_user
 
 if TYPE_CHECKING:
     from molar.introducing.exporting import Exported
@@ -143,7 +143,7 @@ class Experiments(Planning):
             block_hours=block_hours,
             margin=margin,
         )
-        beforehand = start(workspace, experiment, stage, moment(now), by or user_name(), anyway=anyway)
+        beforehand = start(workspace, experiment, stage, moment(now), by or current_user(), anyway=anyway)
         return replace(self.status(name)[0], beforehand=beforehand)
 
     def status(
@@ -243,7 +243,7 @@ class Experiments(Planning):
             name,
             to,
             at,
-            by or user_name(),
+            by or current_user(),
             decide=lambda: known_of(workspace, settings, name, at).decision,
             anyway=anyway,
             activate=self.shop.rollback,
@@ -278,7 +278,7 @@ class Experiments(Planning):
         from molar.introducing.moving import stop
 
         workspace, at = self.shop.opened(), moment(now)
-        return stop(workspace, name, why, at, by or user_name(), keep=keep, activate=self.shop.rollback)
+        return stop(workspace, name, why, at, by or current_user(), keep=keep, activate=self.shop.rollback)
 
     def assign(self, name: str, path: str | Path, *, now: datetime | None = None) -> "Assigned":
         """Take who is in which arm from a file, where a service of the shop assigns people.

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval.durable import OWNER
 from molar_retrieval.errors import DataError, MissingArtefactError
-from molar_retrieval.workspace import Workspace, write_atomically
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import OWNER, write_atomically
 
 if TYPE_CHECKING:
     from molar_retrieval.quality.check import CheckReport

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from molar.choosing import refuse
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import MolarSettings
     from molar_retrieval.finetuning.forecast import FinetuneForecast
     from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.progress import Progress
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.settings import MolarSettings
 
 
 def finetune(

@@ -26,21 +26,20 @@ from molar_retrieval.alignment.epoch_time import epoch_time
 from molar_retrieval.alignment.training import sized
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.disk import of_generation
 from molar_retrieval.interactions import write_log
-from molar_retrieval.pinned import pin
 from molar_retrieval.privacy.dp_release import is_released
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import duration, size
-from molar_retrieval.resources import Took, timed
-from molar_retrieval.scratch import scratch_workspace
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace, scratch_workspace
+from molar_retrieval.workspace.files import generation_size
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.resources import Took, timed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from molar_retrieval.config import MolarSettings
     from molar_retrieval.interactions import InteractionLog
+    from molar_retrieval.workspace.settings import MolarSettings
 
 _WHOLE = 1_000_000
 """Interactions that are taken as they are."""
@@ -120,7 +119,7 @@ def forecast(workspace: Workspace, settings: "MolarSettings", progress: Progress
         counting=round(counting.seconds, 2),
         epoch=round(epoch.seconds, 2) if epochs else None,
         epochs=epochs,
-        disk_bytes=of_generation(log.n_items, log.n_users, len(log)),
+        disk_bytes=generation_size(log.n_items, log.n_users, len(log)),
         private=private,
     )
 

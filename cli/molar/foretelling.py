@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from molar.forecasting import AlignForecast
     from molar_retrieval.embedding import EmbedForecast
     from molar_retrieval.finetuning.forecast import FinetuneForecast
-    from molar_retrieval.presets import Preset
+    from molar_retrieval.workspace.config_files import Preset
 
 
 class Foretelling(ShopBase):

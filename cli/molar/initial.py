@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from molar.base import Display, plain_errors
 from molar.shop import Shop
-from molar_retrieval.binding import workspace_for
+from molar_retrieval.workspace.discovery import workspace_for
 
 if TYPE_CHECKING:
     from molar_retrieval.catalog.sources import Stem

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar.planted import EstimateBesideTruth, PlantedTruth
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.demo.days import DAY, DailyLife, ShopVisit
 from molar_retrieval.demo.response import PICKY
 from molar_retrieval.errors import RequestError
@@ -132,7 +132,7 @@ def introduce(
     from molar_retrieval.demo import plan_shop
     from molar_retrieval.demo.plan import with_visitors
 
-    bounds.whole("days", days, bounds.DEMO_DAYS)
+    limits.whole("days", days, limits.DEMO_DAYS)
     workspace = shop.opened()
     with ExperimentStore(workspace) as store:
         if store.all():

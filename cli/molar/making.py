@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from molar_retrieval.embedding import EmbedReport
     from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
-    from molar_retrieval.presets import Preset
     from molar_retrieval.quality.check import CheckReport
+    from molar_retrieval.workspace.config_files import Preset
 
 
 _MANY_ITEMS = 5_000
@@ -109,7 +109,7 @@ class Making(Foretelling):
         from molar.clustering import runner_of
         from molar_retrieval.catalog import prepare_catalogue
         from molar_retrieval.embedding import embed
-        from molar_retrieval.runner import InThisProcess
+        from molar_retrieval.workspace.jobs import SerialRunner
 
         flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
         flags |= {"offline": offline}
@@ -125,7 +125,7 @@ class Making(Foretelling):
             if told := self._encoder_named(chosen, model):
                 progress.note(told)
             facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
-            runner = runner_of(self, cluster, InThisProcess(), _MANY_ITEMS)
+            runner = runner_of(self, cluster, SerialRunner(), _MANY_ITEMS)
             brought = None if vectors is None else Path(vectors)
             done = embed(place, chosen, progress=progress, vectors=brought, runner=runner)
             work.outcome = f"{done.encoded:,} items encoded, {done.reused:,} as they were"
@@ -326,8 +326,8 @@ class Making(Foretelling):
         from molar.reports import remember_folder
         from molar_eval.evaluate import Evaluator
         from molar_eval.report.write import write_report
-        from molar_retrieval.native import keep_freed_memory
-        from molar_retrieval.resources import Timer
+        from molar_retrieval.workspace.resources import Timer
+        from molar_retrieval.workspace.threads import keep_freed_memory
 
         keep_freed_memory()
         chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)

@@ -10,7 +10,7 @@ from molar.serving import Serving
 
 if TYPE_CHECKING:
     from molar_eval.experiments.plan import ExperimentPlan
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
 
 
 @front_door
@@ -63,7 +63,7 @@ class Planning:
     def _workspace(self) -> "Iterator[Workspace]":
         """The workspace as it is; before its catalogue was prepared, one that forgets it."""
         from molar_retrieval.catalog import prepare_catalogue
-        from molar_retrieval.workspace import Workspace
+        from molar_retrieval.workspace.artefacts import Workspace
 
         if Workspace(self.shop.workspace)["catalogue"].manifest is not None:
             with nullcontext(self.shop.opened()) if self.shop.catalogue is None else self.shop.bound() as place:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 from molar.base import ShopBase, front_door
 from molar.rotating import Rotating
 from molar.sharing import Sharing
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.errors import DataError, MissingArtefactError, MolarError, RequestError, SettingsError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
-from molar_retrieval.work_log import recorded
+from molar_retrieval.workspace.activity_log import recorded
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.certificate import Certificate
@@ -91,7 +91,7 @@ class Privacy(Rotating, Sharing):
             MissingArtefactError: If nothing was made yet.
         """
         from molar_indexes.privacy.stored import stored_on
-        from molar_retrieval.durable import OWNER, write_atomically
+        from molar_retrieval.workspace.files import OWNER, write_atomically
 
         _refuse_empty(user_id)
         folder = next(iter(self._catalogue([])), None)
@@ -294,7 +294,7 @@ class Privacy(Rotating, Sharing):
         """
         from molar_indexes.privacy.certificate import certificate
         from molar_indexes.privacy.report.certified import certificate_page
-        from molar_retrieval.durable import OWNER, write_atomically
+        from molar_retrieval.workspace.files import OWNER, write_atomically
 
         found = certificate(self.shop.opened(), number)
         if page is not None:
@@ -365,7 +365,7 @@ def _several(user_ids: str | Collection[str]) -> list[str]:
     if not ids:
         raise RequestError("nobody is named", "name a person, or several")
     for one in ids:
-        bounds.text("an id", one, bounds.ID)
+        limits.text("an id", one, limits.ID)
         _refuse_empty(one)
     return list(dict.fromkeys(ids))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
-from molar_retrieval.work_log import step
+from molar_retrieval.workspace.activity_log import step
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from molar_indexes.privacy.certificate import BeyondReach, Certificate, CertifiedPerson, ScannedFile
     from molar_indexes.privacy.forgetting import Forgotten
     from molar_indexes.privacy.known import KnownPerson
-    from molar_retrieval.config import MolarSettings
     from molar_retrieval.privacy.id_scan import FileMatches, IdPatterns
     from molar_retrieval.progress import Progress
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.settings import MolarSettings
 
 _PATIENT = 60.0
 """Seconds that a server may take to look through a collection without an index."""
@@ -83,8 +83,8 @@ class Purge:
     def rebuild(self) -> None:
         """Make everything that is made of people's interactions anew, and live, as the live alignment was made."""
         from molar.aligning import align, prepare_log
-        from molar_retrieval.config import with_preset
-        from molar_retrieval.manifest import PRIVATE
+        from molar_retrieval.workspace.artefacts import PRIVATE
+        from molar_retrieval.workspace.settings import with_preset
 
         settings, alignment = self.settings, self.workspace["alignment"].manifest
         if alignment is None:
@@ -110,8 +110,8 @@ class Purge:
         from molar_indexes.privacy.certificate import BeyondReach, issue
         from molar_indexes.privacy.report.certified import certificate_page
         from molar_indexes.server.config import ServerConfig
-        from molar_retrieval.durable import OWNER, write_atomically
         from molar_retrieval.privacy.suppression import mark_done
+        from molar_retrieval.workspace.files import OWNER, write_atomically
 
         self._remove_copies()
         generations, still = purging.remove_former(self.workspace)
@@ -151,7 +151,7 @@ class Purge:
         self, entries: Sequence[SuppressedPerson]
     ) -> "tuple[list[CertifiedPerson], list[ScannedFile], list[BeyondReach]]":
         from molar_indexes.privacy.certificate import BeyondReach, CertifiedPerson, ScannedFile, ScanSum
-        from molar_retrieval import fingerprint
+        from molar_retrieval.workspace import fingerprint
 
         if not self.people:
             return [CertifiedPerson.of(one) for one in entries], [], []

@@ -6,8 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval.locks import wait_beside
-from molar_retrieval.workspace import write_atomically
+from molar_retrieval.workspace.files import wait_beside, write_atomically
 
 _EVALUATION, _RUNS, _ELSEWHERE = "evaluation", "runs", "elsewhere.json"
 _REPORT, _PAGE = "report.json", "report.html"

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 from molar.bill import billed
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import MolarSettings
     from molar_retrieval.privacy.retention import KeptCopy
     from molar_retrieval.progress import Progress
-    from molar_retrieval.work_log import Told
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.activity_log import WorkOutcome
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.settings import MolarSettings
 
 
 @contextmanager
-def at_work(workspace: "Workspace", what: str, settings: "MolarSettings", progress: "Progress") -> "Iterator[Told]":
+def at_work(
+    workspace: "Workspace", what: str, settings: "MolarSettings", progress: "Progress"
+) -> "Iterator[WorkOutcome]":
     """Write down what is done within, see :func:`molar.bill.billed`; then :func:`prune`.
 
     Where that was to align, requests of people that waited for it are finished.

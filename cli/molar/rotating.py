@@ -29,7 +29,7 @@ class Rotating:
             ServerError: If a server that has the people fails; the same again goes on there.
         """
         from molar_indexes.privacy.rotating import rotate
-        from molar_retrieval.workspace import SWITCHING, Workspace
+        from molar_retrieval.workspace.artefacts import SWITCHING, Workspace
 
         place, folders, settings = Workspace(self.shop.workspace), [], self.shop.settings
         if not (place.root / SWITCHING).exists():

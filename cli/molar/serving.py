@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.choosing import refuse, server_of
-from molar_retrieval.binding import is_workspace
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.discovery import is_workspace
 
 if TYPE_CHECKING:
     from molar_eval.since_both import SinceBoth
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from molar_indexes.server.published import PublishedCollection
     from molar_indexes.server.push import PushReport
     from molar_indexes.server.sizing import SizeForecast
-    from molar_retrieval.config import IndexSettings
+    from molar_retrieval.workspace.settings import IndexSettings
 
 _PATIENT = 60.0
 """Seconds that removing or looking through collections may take a server."""
@@ -204,12 +204,12 @@ class Serving(ShopBase):
         """
         from molar.clustering import MANY_SENT, runner_of
         from molar_indexes.server.push import push
-        from molar_retrieval.runner import InThisProcess
+        from molar_retrieval.workspace.jobs import SerialRunner
 
         settings = self._settings(index=to).index
         _server_of(settings, "name one: `molar index push --to http://host:6333`")
         with self.progress() as progress:
-            runner = runner_of(self, cluster, InThisProcess(), MANY_SENT)
+            runner = runner_of(self, cluster, SerialRunner(), MANY_SENT)
             return push(
                 self.opened(), settings, generation=generation, replace=replace, runner=runner, progress=progress
             )

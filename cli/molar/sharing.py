@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from molar.base import ShopBase, front_door
 from molar_retrieval.errors import RequestError, SettingsError
-from molar_retrieval.work_log import recorded
+from molar_retrieval.workspace.activity_log import recorded
 
 if TYPE_CHECKING:
     from molar_retrieval.privacy.federated import SharedFile

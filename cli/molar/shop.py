@@ -15,8 +15,8 @@ from molar.privacy import Privacy
 from molar.serving import Serving
 from molar.tuning import SettingsTuning
 from molar.updating import Updating
-from molar_retrieval.binding import DEFAULT_NAME, workspace_for
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.workspace.discovery import DEFAULT_NAME, workspace_for
 
 if TYPE_CHECKING:
     from molar_indexes.backup import Backup, Restored
@@ -68,7 +68,7 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
             MissingArtefactError: If nothing was made yet.
         """
         from molar_retrieval.catalog.resolve import items_source
-        from molar_retrieval.moving import move_catalogue, move_workspace
+        from molar_retrieval.workspace.artefacts import move_catalogue, move_workspace
 
         if workspace is None and catalogue is None:
             raise SettingsError("nothing is to be moved", "name a new folder of the workspace, or its catalogue's")
@@ -97,7 +97,7 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
         """
         from molar.choosing import server_of
         from molar_indexes.backup import write_backup
-        from molar_retrieval.work_log import recorded
+        from molar_retrieval.workspace.activity_log import recorded
 
         place = self.opened()
         with recorded(place, "backup") as work, self.progress() as progress:

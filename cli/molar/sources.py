@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from molar.base import Display, plain_errors, shown_by
 from molar.shop import Shop
-from molar_retrieval.binding import DEFAULT_NAME
 from molar_retrieval.errors import RequestError
+from molar_retrieval.workspace.discovery import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from molar.days import DaysReport

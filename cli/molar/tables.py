@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import DataError
+from molar_retrieval.workspace.files import link_or_copy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +81,7 @@ def _require_ids(tables: "Mapping[str, Path | pa.Table | None]", columns: Mappin
     from molar_retrieval.catalog.names import ITEM_ID, LOG_ITEM_ID, USER_ID, well_known
     from molar_retrieval.catalog.sources import open_source
     from molar_retrieval.catalog.spec import CatalogueSettings
-    from molar_retrieval.settings import validated
+    from molar_retrieval.workspace.settings import validated
 
     settings = validated(CatalogueSettings, columns, "columns")
     ids: dict[str, dict[str, tuple[str, ...]]] = {

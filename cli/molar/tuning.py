@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from molar.base import ShopBase
 from molar.choosing import FILE
 from molar.retaining import at_work
-from molar_retrieval.binding import file_beside
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.workspace.discovery import file_beside
 
 if TYPE_CHECKING:
     from molar_eval.tuning.result import TuningResult
-    from molar_retrieval.presets import Preset
     from molar_retrieval.progress import Progress
+    from molar_retrieval.workspace.config_files import Preset
 
 
 class SettingsTuning(ShopBase):
@@ -57,7 +57,7 @@ class SettingsTuning(ShopBase):
         """
         from molar.aligning import prepare_log, refuse_to_break_a_promise
         from molar_eval.tuning.search import require_optuna, tune
-        from molar_retrieval.native import keep_freed_memory
+        from molar_retrieval.workspace.threads import keep_freed_memory
 
         if minutes <= 0 or (trials is not None and trials < 1):
             raise SettingsError("a search has no time, or no trials", "name at least one minute and one trial")
@@ -82,9 +82,8 @@ class SettingsTuning(ShopBase):
 
     def _write(self, changes: Mapping[str, Mapping[str, Any]], progress: "Progress") -> Path:
         """Write settings into the file that this shop has them from."""
-        from molar_retrieval.durable import write_atomically
-        from molar_retrieval.locks import wait_beside
-        from molar_retrieval.toml import with_keys
+        from molar_retrieval.workspace.config_files import with_keys
+        from molar_retrieval.workspace.files import wait_beside, write_atomically
 
         path = self.settings_file or file_beside(self.workspace, FILE)
         target = path.resolve()

@@ -9,16 +9,16 @@ from molar.base import ShopBase
 from molar.bill import Bill
 from molar.due import Due, due, with_kept_encoder
 from molar.retaining import at_work
-from molar_retrieval.manifest import PRIVATE
-from molar_retrieval.resources import Took
-from molar_retrieval.work_log import work_done
+from molar_retrieval.workspace.activity_log import work_done
+from molar_retrieval.workspace.artefacts import PRIVATE
+from molar_retrieval.workspace.resources import Took
 
 if TYPE_CHECKING:
     from molar_retrieval.alignment.drift import Reason
-    from molar_retrieval.config import CostSettings, MolarSettings, UpdateSettings
     from molar_retrieval.progress import Progress
-    from molar_retrieval.runner import Runner
-    from molar_retrieval.workspace import Manifest, Workspace
+    from molar_retrieval.workspace.artefacts import Manifest, Workspace
+    from molar_retrieval.workspace.jobs import Runner
+    from molar_retrieval.workspace.settings import CostSettings, MolarSettings, UpdateSettings
 
 KIND = "update"
 _FORMER = 1_000
@@ -101,7 +101,7 @@ def update(
 
     ``named`` tells in words that settings name another encoder than made the vectors, which stays until it is asked
     for. ``counting`` does what is counted in blocks of items, ``reading`` what towers make of people. Of a ``dry_run``,
-    ``workspace`` is one to try it in, see :func:`molar_retrieval.scratch.scratch_workspace`.
+    ``workspace`` is one to try it in, see :func:`molar_retrieval.workspace.artefacts.scratch_workspace`.
     """
     workspace["alignment"].require()
     with workspace.lock(KIND, _BUSY):

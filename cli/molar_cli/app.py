@@ -35,7 +35,7 @@ from molar_cli.commands.update import update
 from molar_cli.commands.workspace import app as workspace
 from molar_cli.console import Console
 from molar_retrieval import __version__
-from molar_retrieval.native import limit_spinning, tell_crashes
+from molar_retrieval.workspace.threads import limit_spinning, tell_crashes
 
 app = typer.Typer(
     name="molar",

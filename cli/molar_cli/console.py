@@ -1,7 +1,7 @@
 """The only place that prints: results to standard output, progress and notes to standard error.
 
 Nothing that is printed moves the cursor, changes colours or turns the direction of writing, whatever ids, titles and
-messages hold; and secrets are taken out of all but results, see :mod:`molar_retrieval.redaction`.
+messages hold; and secrets are taken out of all but results, see :mod:`molar_retrieval.errors`.
 """
 
 import json
@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from molar_retrieval.redaction import redacted
+from molar_retrieval.errors import redacted
 
 if TYPE_CHECKING:
     from molar.progress import TerminalProgress

@@ -15,10 +15,10 @@ import typer
 
 from molar_cli.console import Console
 from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
-from molar_retrieval.binding import DEFAULT_NAME, is_workspace, nearest_workspace, workspace_for
-from molar_retrieval.disk import fault
 from molar_retrieval.errors import MolarError, SettingsError
-from molar_retrieval.workspace import Workspace, checked
+from molar_retrieval.workspace.artefacts import Workspace, checked
+from molar_retrieval.workspace.discovery import DEFAULT_NAME, is_workspace, nearest_workspace, workspace_for
+from molar_retrieval.workspace.files import disk_error
 
 if TYPE_CHECKING:
     from molar.shop import Shop
@@ -184,7 +184,7 @@ def _explained(error: Exception) -> tuple[str, str, int]:
     if isinstance(error, RecursionError | UnicodeError):
         what = "nested too deeply to be read" if isinstance(error, RecursionError) else f"not UTF-8: {error}"
         return f"a file or a word of the command line is {what}", "correct it; --debug shows where it is read", 1
-    known = error if isinstance(error, MolarError) else fault(error)
+    known = error if isinstance(error, MolarError) else disk_error(error)
     if known is not None:
         return known.message, known.hint, known.exit_code
     hint = "run again with --debug and report what it shows"

@@ -55,18 +55,17 @@ from molar_retrieval import columns
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import MolarSettings, with_preset
-from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, RequestError, SettingsError
-from molar_retrieval.frame import Frame
-from molar_retrieval.pinned import pin
+from molar_retrieval.frames import Frame
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.resources import Timer, Took
-from molar_retrieval.runner import InThisProcess, Runner
 from molar_retrieval.training.device import pick_device
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import generation_size, require_space
+from molar_retrieval.workspace.jobs import Runner, SerialRunner
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.resources import Timer, Took, library_versions
+from molar_retrieval.workspace.settings import MolarSettings, with_preset
 
 _MEMORY = 256 << 20
 _NOT_SHOWN = {"index": {"url": True}}
@@ -133,7 +132,7 @@ class Evaluator:
     folder: Path | None = None
     command: str = ""
     memory: int = _MEMORY
-    runner: Runner = field(default_factory=InThisProcess)
+    runner: Runner = field(default_factory=SerialRunner)
     progress: Progress = SILENT
     tell: Callable[[str], None] = lambda _: None
     notes: list[str] = field(default_factory=list)
@@ -182,8 +181,8 @@ class Evaluator:
 
     def _run(self) -> Evaluation:
         began = time.perf_counter()
-        need = of_generation(self.log.n_items, self.log.n_users, len(self.log.item))
-        require(self.root, need, "an evaluation takes at least about")
+        need = generation_size(self.log.n_items, self.log.n_users, len(self.log.item))
+        require_space(self.root, need, "an evaluation takes at least about")
         shutil.rmtree(self.out / FOLDER, ignore_errors=True)
         splits = [result for plan in self.suite.splits for result in self._plan(plan)]
         splits, primary = corrected(splits, self.suite.primary_comparison)

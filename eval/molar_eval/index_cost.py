@@ -28,13 +28,13 @@ from molar_retrieval import columns
 from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.index import Index
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.index_protocol import Index
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 QUERIES = 1000
 _VARIATIONS = {

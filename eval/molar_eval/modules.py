@@ -6,8 +6,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from molar_retrieval import fingerprint
-from molar_retrieval.versions import library_versions
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.resources import library_versions
 
 LIBRARIES = ("numpy", "scipy", "torch", "implicit", "qdrant-edge-py", "sentence-transformers", "transformers")
 """Those whose versions shape results."""

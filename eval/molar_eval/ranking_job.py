@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 from molar_eval.cases import Cases, Seen
 from molar_eval.models.base import ScorerFiles, Task
 from molar_eval.ranking import Ranked, block_height, rank
-from molar_retrieval.durable import for_owner
 from molar_retrieval.interactions.arrays import of_tensors, to_tensors
 from molar_retrieval.progress import Progress
-from molar_retrieval.runner import Runner, Shard, ShardWork, appearing
-from molar_retrieval.tensors import TensorsWriter, mapped, under
+from molar_retrieval.workspace.files import for_owner
+from molar_retrieval.workspace.jobs import Runner, Shard, ShardWork, atomic_file
+from molar_retrieval.workspace.tensors import TensorsWriter, mapped, under
 
 SCORES = 1 << 28
 """Scores of a shard: some ten seconds of one processor."""
@@ -75,7 +75,7 @@ class RankingJob:
                     some, scorer.scores, k=self.k, candidates=tensors["candidates"], seen=self.seen,
                     finish=scorer.finish, memory=self.memory,
                 )  # fmt: skip
-                with appearing(self.path(shard.number)) as partial:
+                with atomic_file(self.path(shard.number)) as partial:
                     save_file(ranked.to_tensors(), partial)
                     for_owner(partial)
                 return ()
@@ -91,7 +91,7 @@ class RankingJob:
             tensors |= {name: getattr(cases, name) for name in _ARRAYS}
             tensors["candidates"] = cases.among(task.candidates)
             tensors |= {} if cases.readable is None else {"readable": cases.readable}
-            with appearing(self._inputs) as partial:
+            with atomic_file(self._inputs) as partial:
                 with TensorsWriter(partial) as writer:
                     for name, values in tensors.items():
                         writer.append(name, values)

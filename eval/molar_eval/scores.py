@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_eval.slices import Labels
-from molar_retrieval.durable import for_owner
 from molar_retrieval.errors import DataError, MissingArtefactError
+from molar_retrieval.workspace.files import for_owner
 
 FOLDER = "scores"
 _METADATA = b"molar.scores"

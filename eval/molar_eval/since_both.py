@@ -21,10 +21,10 @@ from molar_indexes.as_it_was import as_it_was
 from molar_indexes.comparison import HISTORY, LENGTH, STANDINGS, ShownList, groups_of, lists_of
 from molar_indexes.generations import Generation
 from molar_indexes.recommender import Recommender
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.events.kinds import DEFAULT, counted
 from molar_retrieval.events.live import LiveLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 ALL = "all"
 """The dimension of the group that everybody is in."""
@@ -100,7 +100,7 @@ def judged(workspace: Path, before: str, after: str, people: int) -> SinceBoth:
         MissingArtefactError: If there is no such generation.
         StaleArtefactError: If one of them is damaged.
     """
-    bounds.whole("users", people, bounds.COMPARED_PEOPLE)
+    limits.whole("users", people, limits.COMPARED_PEOPLE)
     with ExitStack() as stack:
         opened = [stack.enter_context(Recommender.open(workspace, name)) for name in (before, after)]
         events = max(known_events(one.generation) for one in opened)

@@ -27,7 +27,7 @@ from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 Rows = npt.NDArray[np.integer]
 

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from molar_eval.cases import Seen
 from molar_retrieval.errors import SettingsError, nearest
-from molar_retrieval.settings import Settings, validated
-from molar_retrieval.toml import read_toml
+from molar_retrieval.workspace.config_files import read_toml
+from molar_retrieval.workspace.settings import Settings, validated
 
 FOLDER = Path(__file__).with_name("suites")
 

@@ -17,11 +17,10 @@ from molar_eval.modules import of_making
 from molar_eval.ranking import Ranked, rank
 from molar_eval.ranking_job import RankingJob, shards_of
 from molar_eval.splits import Split
-from molar_retrieval import fingerprint
-from molar_retrieval.durable import for_owner
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.runner import InThisProcess, Runner
-from molar_retrieval.workspace import write_atomically
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.files import for_owner, write_atomically
+from molar_retrieval.workspace.jobs import Runner, SerialRunner
 
 _FORMAT = 1
 _RECORD = "trial.json"
@@ -55,7 +54,7 @@ class TrialRunner:
     k: int
     cache: Path
     memory: int
-    runner: Runner = field(default_factory=InThisProcess)
+    runner: Runner = field(default_factory=SerialRunner)
 
     def run(self, model: Model, seed: int, progress: Progress = SILENT) -> Trial:
         """Fit and ask the model, unless that was done with the same data, settings, seed, code and libraries.

@@ -18,9 +18,9 @@ from typing import Any
 from molar_eval.models.base import Model
 from molar_eval.suite import Suite
 from molar_eval.trial import TrialRunner
-from molar_retrieval import fingerprint
-from molar_retrieval.json_lines import JsonLines
-from molar_retrieval.resources import Took
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.activity_log import JsonLines
+from molar_retrieval.workspace.resources import Took
 
 _FILE = "taken.jsonl"
 _MOST = 10_000

@@ -16,15 +16,15 @@ from molar_eval.modules import of_making
 from molar_eval.ranking import Ranked, rank
 from molar_eval.splits.prequential import Walk
 from molar_eval.trial import Trial
-from molar_retrieval import fingerprint
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.derive import derive
-from molar_retrieval.config import MolarSettings
-from molar_retrieval.durable import for_owner
 from molar_retrieval.interactions import write_log
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import Workspace, write_atomically
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import for_owner, write_atomically
+from molar_retrieval.workspace.settings import MolarSettings
 
 _CODE = ("molar_eval.models.walking", "molar_eval.walk")
 

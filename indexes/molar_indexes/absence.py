@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from molar_indexes.answerer import Answerer
 from molar_indexes.recommender import Recommender
 from molar_indexes.standing import ItemStanding, standing_of
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.ranking.query import Query
@@ -82,7 +82,7 @@ def item_for_person(recommender: Recommender, item_id: str, key: str, k: int = 1
         had = item_id in _history(answerer, key)
         seen = "show" if had else "hide"
         shown = listed(k)
-        free, ruled = (listed(bounds.K, seen=seen, rules=rules) for rules in (False, True))
+        free, ruled = (listed(limits.K, seen=seen, rules=rules) for rules in (False, True))
         alone = listed(1, seen=seen, rules=False, only=(item_id,))
         first = [item for item in free.items if item.rank_by_score <= k]
         alike = [item for item in first if (LIFT in item.parts) == standing.newcomer] or first

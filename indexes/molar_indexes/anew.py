@@ -32,19 +32,19 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.read import TEXT
 from molar_retrieval.catalog.words import bm25
 from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.config import IndexSettings, NewcomerSettings, SplitSettings
-from molar_retrieval.disk import require
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.people import Segments
 from molar_retrieval.interactions.write import StoredEvents
-from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import Progress
 from molar_retrieval.ranking.candidates import MOST_SCANNED
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.item_store import Emerging
-from molar_retrieval.runner import Runner
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import require_space
+from molar_retrieval.workspace.jobs import Runner
+from molar_retrieval.workspace.pinned import PinnedWorkspace
+from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings, SplitSettings
 
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
@@ -55,7 +55,7 @@ read those of the table; only under a condition it is asked for them."""
 
 def publish_anew(
     workspace: Workspace,
-    read: Pinned,
+    read: PinnedWorkspace,
     settings: IndexSettings,
     newcomers: NewcomerSettings,
     segments: Segments,
@@ -84,7 +84,7 @@ def publish_anew(
     job: UserVectorsJob | None = None
     if runner is not None and former is None and model.network.shapes and log.n_users > SHARD:
         job = UserVectorsJob.of(workspace["generations"], read["alignment"].require(), log)
-        require(
+        require_space(
             job.folder, 4 * model.dense_parts[-1].stop * log.n_users, "vectors of users, which are made apart, take"
         )
     return publish(
@@ -109,7 +109,7 @@ def publish_anew(
 
 
 def _of_items(
-    read: Pinned,
+    read: PinnedWorkspace,
     settings: IndexSettings,
     newcomers: NewcomerSettings,
     model: AlignedModel,
@@ -153,7 +153,7 @@ def _of_items(
     }
 
 
-def _cost(read: Pinned, newcomers: NewcomerSettings) -> dict[str, Any] | None:
+def _cost(read: PinnedWorkspace, newcomers: NewcomerSettings) -> dict[str, Any] | None:
     """What validation says of trying new items, by the alignment that has not counted it; None: updates came since."""
     folder, manifest = read["alignment"].require()
     trained = seen.trained(folder)

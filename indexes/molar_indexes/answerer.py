@@ -17,17 +17,17 @@ from molar_indexes.posed import Posed
 from molar_indexes.rankers import Rankers
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
-from molar_retrieval import bounds, columns
+from molar_retrieval import columns, limits
 from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.errors import RequestError, shown
-from molar_retrieval.index import SparseVector, StoredItem, Vector
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key
 from molar_retrieval.privacy.suppression import EVER
 from molar_retrieval.ranking.aims import Aim
 from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.index_protocol import SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.query import Fallback, Query
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -356,7 +356,7 @@ class Answerer:
         if not gone:
             (listing,) = ranker.rank([request])
         else:
-            longer = replace(request.query, k=request.query.k + len(gone), longest=bounds.LISTED)
+            longer = replace(request.query, k=request.query.k + len(gone), longest=limits.LISTED)
             (listing,) = ranker.rank([replace(request, query=longer)])
             places = [placed for placed in listing.places if placed.row not in gone]
             listing = replace(listing, places=places[: request.query.k])
@@ -376,8 +376,8 @@ class Answerer:
         return explain(self.generation.table, ranker, request, listing.places, speaker)
 
     def _speaker(self, language: str) -> "Speaker":
-        from molar_retrieval.binding import file_beside
         from molar_retrieval.ranking.sentences import FILE_NAME, Speaker
+        from molar_retrieval.workspace.discovery import file_beside
 
         if language not in self._speakers:
             self._speakers[language] = Speaker.of(language, file_beside(self.workspace.root, FILE_NAME))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
-from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.aims import Horizon
 from molar_retrieval.ranking.answer import Answer, Recommendation, new_id
+from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
 
 if TYPE_CHECKING:

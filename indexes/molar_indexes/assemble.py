@@ -7,11 +7,11 @@ from molar_indexes.current import READ, events_in, is_of, names_in, segments_of,
 from molar_indexes.generations import Generation, open_generation
 from molar_indexes.restated import Restated, materials
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.config import IndexSettings, NewcomerSettings
-from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.runner import Runner
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import Runner
+from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
+from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings
 
 
 def publish_generation(
@@ -42,7 +42,7 @@ def publish_generation(
 
 def _publish(
     workspace: Workspace,
-    read: Pinned,
+    read: PinnedWorkspace,
     settings: IndexSettings,
     newcomers: NewcomerSettings,
     runner: Runner | None,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from molar_retrieval.errors import BackendError, SettingsError, suggestion
-from molar_retrieval.index import Index, IndexItem, IndexSpec, StoredItem
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec, StoredItem
 
 
 @dataclass(frozen=True)

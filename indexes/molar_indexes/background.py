@@ -20,8 +20,8 @@ from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.taken import Taken
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
-from molar_retrieval.tensors import zeros_outside
-from molar_retrieval.workspace import Manifest
+from molar_retrieval.workspace.artefacts import Manifest
+from molar_retrieval.workspace.tensors import zeros_outside
 
 _IMAGE = 256  # dimensions by which photos are searched for
 _MANY = 1 << 23

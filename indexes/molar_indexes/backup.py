@@ -37,14 +37,11 @@ from typing import IO, Any
 
 from molar_indexes.generations import KIND as GENERATIONS
 from molar_indexes.generations import open_generation
-from molar_retrieval import __version__, inventory
-from molar_retrieval.binding import DEFAULT_NAME, Binding, file_beside
+from molar_retrieval import __version__
 from molar_retrieval.catalog.images import EXTENSIONS
 from molar_retrieval.catalog.photos_of import photo_paths
 from molar_retrieval.catalog.sources import Stem, find_file
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
-from molar_retrieval.disk import SPARE, fault, require, room
-from molar_retrieval.durable import OWNER, sync_folder, sync_tree
 from molar_retrieval.errors import DataError, FullDiskError, MolarError, StaleArtefactError, shown
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.events.tables import FILE as LOG
@@ -53,16 +50,27 @@ from molar_retrieval.events.tables import SEALED
 from molar_retrieval.experiments.store import FILE as EXPERIMENTS_FILE
 from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.holes import filled, pages
-from molar_retrieval.locks import hold, lock_beside
-from molar_retrieval.manifest import MAKERS, OTHERS
 from molar_retrieval.privacy.ledger import FILE as LEDGER
 from molar_retrieval.privacy.pseudonyms import FILE as PSEUDONYMS
 from molar_retrieval.privacy.suppression import FILE as SUPPRESSED
 from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.user_configuration import trusted_file
-from molar_retrieval.workspace import Workspace, checked
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.artefacts import MAKERS, OTHERS, Workspace, checked
+from molar_retrieval.workspace.config_files import trusted_file
+from molar_retrieval.workspace.discovery import DEFAULT_NAME, WorkspaceRecord, file_beside
+from molar_retrieval.workspace.files import (
+    OWNER,
+    SPARE,
+    disk_error,
+    free_space,
+    lock_beside,
+    read_lock,
+    require_space,
+    sync_folder,
+    sync_tree,
+)
+from molar_retrieval.workspace.fingerprint import filled, pages
 
 FORMAT = 1
 HEAD, INDEX, CATALOG = "backup.json", "files.json", "catalog"
@@ -253,7 +261,7 @@ class _Writer:
             self._collect(partial, held)
             found = self._members.values()
             stored, size = sum(one.stored for one in found), sum(one.size for one in found)
-            require(self._target.parent, stored, "the backup takes up to")
+            require_space(self._target.parent, stored, "the backup takes up to")
             backup = Backup(
                 self._target, created, __version__, self._live.get(GENERATIONS),
                 self._live.get("catalogue"), self._events, len(found), stored, size,
@@ -298,7 +306,7 @@ class _Writer:
         with opened(self._workspace) as log:
             if log is not None:
                 self._events = log.last
-                require(partial, (root / EVENTS / LOG).stat().st_size, "a copy of the event log takes")
+                require_space(partial, (root / EVENTS / LOG).stat().st_size, "a copy of the event log takes")
                 for path in log.copy(partial / LOG):
                     self._add(f"{DEFAULT_NAME}/{EVENTS}/{SEALED}/{path.name}", path)
                 self._add(f"{DEFAULT_NAME}/{EVENTS}/{LOG}", partial / LOG)
@@ -322,12 +330,12 @@ class _Writer:
     def _version(self, folder: Path, held: ExitStack) -> None:
         """A version of an artefact, which nobody removes meanwhile."""
         try:
-            held.enter_context(hold(folder))
+            held.enter_context(read_lock(folder))
         except StaleArtefactError as error:  # superseded and removed just now
             raise _ChangedError(folder) from error
-        self._versions[folder] = (folder / inventory.NAME).read_bytes()
-        if problems := inventory.check(folder, digests=True):
-            if (folder / inventory.NAME).read_bytes() != self._versions[folder]:
+        self._versions[folder] = (folder / artefacts.INVENTORY).read_bytes()
+        if problems := artefacts.check_inventory(folder, digests=True):
+            if (folder / artefacts.INVENTORY).read_bytes() != self._versions[folder]:
                 raise _ChangedError(folder)
             words = f"{folder} is damaged: {problems[0]}"
             raise DataError(words, "run `molar doctor`, which says what to do, then back up again")
@@ -344,7 +352,7 @@ class _Writer:
     def _copy_database(self, folder: str, file: str, partial: Path) -> None:
         source = self._root / folder / file
         if source.exists():
-            require(partial, source.stat().st_size, f"a copy of {file} takes")
+            require_space(partial, source.stat().st_size, f"a copy of {file} takes")
             (partial / file).touch(OWNER)
             with (
                 closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as connection,
@@ -388,7 +396,7 @@ class _Writer:
                 for member in self._members.values():
                     self._put(archive, member)
                 for folder, known in self._versions.items():
-                    if (folder / inventory.NAME).read_bytes() != known:
+                    if (folder / artefacts.INVENTORY).read_bytes() != known:
                         raise _ChangedError(folder)
                 _put_text(archive, INDEX, json.dumps(self._index, ensure_ascii=False).encode("utf-8", "surrogatepass"))
             raw.flush()
@@ -486,7 +494,7 @@ def restore_backup(file: Path, folder: Path, progress: Progress = SILENT) -> Res
 def _settled(partial: Path, final: Path, backup: Backup) -> tuple[str, ...]:
     """Say in a workspace where it is going to be; what its owner should know."""
     root, catalogue = partial / DEFAULT_NAME, final / CATALOG
-    Binding(catalogue, f"../{CATALOG}").write(root)
+    WorkspaceRecord(catalogue, f"../{CATALOG}").write(root)
     workspace = Workspace(root)
     if (live := workspace["catalogue"].manifest) is not None:
         workspace["catalogue"].describe(replace(live, facts={**live.facts, "folder": str(catalogue)}))
@@ -523,7 +531,7 @@ class _Reader:
             content = packed.exactly(size)
             self._found[HEAD] = [size, _digest(content)]
             backup = self._head(content)
-            require(self._folder, backup.bytes, "the shop takes")
+            require_space(self._folder, backup.bytes, "the shop takes")
             self._progress.start("restoring", backup.size)
             known: dict[str, Any] | None = None
             for name, size in headers:
@@ -594,7 +602,7 @@ class _Reader:
                     raise self._refused(f"there is more in it than {HEAD} says")
                 place += len(piece)
             file.truncate(size)
-        if room(self._folder) < SPARE:
+        if free_space(self._folder) < SPARE:
             raise FullDiskError(f"the disk of {self._folder.parent} is full", "make room there")
         packed.skip(-size % _BLOCK)
         self._found[name] = [size, hashed.hexdigest()]
@@ -712,7 +720,7 @@ def _disk_faults() -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise fault(error) or error from error
+        raise disk_error(error) or error from error
 
 
 def _remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.tensors import TensorsWriter
+from molar_retrieval.workspace.tensors import TensorsWriter
 
 _RUN = 1 << 22
 """Numbers of a run, and about so many are brought together at a time: 12 bytes each, and 30 more while sorted."""

@@ -17,10 +17,10 @@ from molar_indexes.answerer import Answerer
 from molar_indexes.causes import Causes, causes_of
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord, Users
-from molar_retrieval import bounds, columns
-from molar_retrieval.index import StoredItem
+from molar_retrieval import columns, limits
 from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.ranking.aims import Aim
+from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.remembered import Remembered
 
@@ -121,7 +121,7 @@ def sample(users: Users, people: int) -> list[str]:
 
     RequestError if ``people`` is not from 1 to ``bounds.COMPARED_PEOPLE``.
     """
-    bounds.whole("users", people, bounds.COMPARED_PEOPLE)
+    limits.whole("users", people, limits.COMPARED_PEOPLE)
     count = len(users)
     places = [place * count // people for place in range(people)] if count > people else range(count)
     return [users.between(place, place + 1)[0].user_id for place in places]
@@ -148,7 +148,7 @@ class Compared:
     def person(self, users: Users, key: str) -> UserRecord | None:
         """Who has a key among the users of the answerer; the same object again."""
         if key not in self._people:
-            if len(self._people) >= bounds.COMPARED_PEOPLE:
+            if len(self._people) >= limits.COMPARED_PEOPLE:
                 self._people = {}
             self._people[key] = users.keyed(key)
         return self._people[key]

@@ -13,10 +13,10 @@ from molar_indexes.users import UserRecord
 from molar_retrieval import columns
 from molar_retrieval.availability import moment
 from molar_retrieval.errors import RequestError, SettingsError, nearest, shown, suggestion
-from molar_retrieval.expressions import OneOf, both, check
-from molar_retrieval.marks import mark_of
+from molar_retrieval.ranking.filters import OneOf, both, check
 from molar_retrieval.ranking.query import Fallback, Query
 from molar_retrieval.ranking.request import RankingRequest, draw_of
+from molar_retrieval.workspace.files import file_stamp
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import Rules
@@ -79,7 +79,7 @@ class Constraints:
         if where is not None and not isinstance(where, str):
             check(where)
         elif where is not None:
-            from molar_retrieval.filter_language import parse  # loads a parser, which most queries do without
+            from molar_retrieval.ranking.filter_language import parse  # loads a parser, which most queries do without
 
             where = parse(where, self.fields)
         if query.only is not None:
@@ -162,12 +162,12 @@ class RuledConstraints:
     def __init__(self, generation: Generation, rules: RulesSource | None, *, needed: bool) -> None:
         self._generation, self._source, self._needed = generation, rules, needed
         self._file = rules if isinstance(rules, Path) else None
-        self._mark = None if self._file is None else mark_of(self._file)
+        self._mark = None if self._file is None else file_stamp(self._file)
         self._present = self._read()
 
     def now(self) -> Constraints:
         """Those of one answer, from its beginning to its end."""
-        if self._file is not None and (mark := mark_of(self._file)) != self._mark:
+        if self._file is not None and (mark := file_stamp(self._file)) != self._mark:
             self._mark = mark
             self._present = self._anew(self._present)
         return self._present

@@ -4,14 +4,14 @@ from typing import Any
 
 from molar_indexes.generations import FORMAT, KIND
 from molar_retrieval.catalog.spec import CatalogueSettings
-from molar_retrieval.config import IndexSettings, NewcomerSettings
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.kinds import told_by
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.people import Segments, read_segments
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy.suppression import SuppressionList
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings
 
 READ = ("catalogue", "interactions", "content", "alignment")
 """Kinds of artefacts that a generation is made from."""

@@ -26,11 +26,11 @@ from molar_indexes.edge_layout import SHARD, config, graphs, path, to_payload
 from molar_indexes.edge_search import EdgeIndex
 from molar_indexes.edge_view import copied, workshop
 from molar_indexes.records import BATCH, ITEM_ID, batches
-from molar_retrieval.disk import fault, require, reserve
 from molar_retrieval.errors import BackendError
-from molar_retrieval.index import IndexItem, IndexSpec, StoredItem
-from molar_retrieval.native import give_freed_memory_back
 from molar_retrieval.progress import Progress
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, StoredItem
+from molar_retrieval.workspace.files import disk_error, require_space, reserve_space
+from molar_retrieval.workspace.threads import give_freed_memory_back
 
 _EMPTY, _OF_FIELD, _OF_ITEM = 64 << 20, 2 << 20, 256
 """Bytes that an index takes before it has items, where a disk knows no holes; for each field more; and an item for
@@ -57,14 +57,14 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
     target = folder / SHARD
     target.mkdir(parents=True)
     empty = _EMPTY + _OF_FIELD * len(spec.fields)
-    reserve(target, empty, "an index takes at least")
+    reserve_space(target, empty, "an index takes at least")
     stream = batches(spec, items)
     first = next(stream, [])
     # A batch that is not full is the last one; of more nobody knows yet how many they are.
     need = empty + 3 * sum(map(_bytes, first)) if len(first) < BATCH else inf
     with _made_in(target, need) as place:
         count, size = _insert(place, spec, chain([first] if first else [], stream), progress)
-        reserve(place, 2 * size, "the index takes another")
+        reserve_space(place, 2 * size, "the index takes another")
         give_freed_memory_back()
         # Only now it is known which vectors deserve a graph.
         if graphs(spec, count):
@@ -94,7 +94,7 @@ def restate(former: Path, folder: Path, spec: IndexSpec, items: Sequence[StoredI
     source, target = former / SHARD, folder / SHARD
     target.mkdir(parents=True)
     size = sum(512 * file.stat().st_blocks for file in source.rglob("*") if file.is_file())
-    reserve(target, size + _EMPTY + len(items) * _OF_ITEM, "the index takes another")
+    reserve_space(target, size + _EMPTY + len(items) * _OF_ITEM, "the index takes another")
     with _made_in(target, size + _EMPTY) as place, _named(target):
         copied(source, place)
         shard = engine.EdgeShard.load(str(place))
@@ -143,7 +143,7 @@ def _named(target: Path) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        raise fault(error) or BackendError(
+        raise disk_error(error) or BackendError(
             f"the embedded engine could not build {target}: {error}", "run `molar align` again"
         ) from error
 
@@ -157,7 +157,7 @@ def _insert(target: Path, spec: IndexSpec, stream: Iterable[list[IndexItem]], pr
         progress.start("index", None)
         for batch in stream:
             own = sum(map(_bytes, batch))
-            require(target, 2 * own, "the next items of the index take")
+            require_space(target, 2 * own, "the next items of the index take")
             points = [_point(spec, item) for item in batch]
             with _named(target):
                 shard.update(engine.UpdateOperation.upsert_points(points))

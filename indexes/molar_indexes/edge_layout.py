@@ -13,7 +13,7 @@ import qdrant_edge as engine
 from molar_indexes import equal_lengths
 from molar_indexes.filters import FilterConstructors, field_of, key_of, quoted
 from molar_indexes.records import ITEM_ID
-from molar_retrieval.index import IndexSpec
+from molar_retrieval.ranking.index_protocol import IndexSpec
 
 SHARD = "shard"  # the shard's place in an index folder
 FULL_SCAN_KB = 16_384

@@ -13,7 +13,7 @@ from molar_indexes.edge_view import view
 from molar_indexes.qdrant_index import Found, QdrantIndex
 from molar_indexes.records import BATCH, ITEM_ID, check_stored
 from molar_retrieval.errors import BackendError, DiskError, StaleArtefactError
-from molar_retrieval.index import SCAN, IndexSpec, SparseVector, StoredItem, Vector
+from molar_retrieval.ranking.index_protocol import SCAN, IndexSpec, SparseVector, StoredItem, Vector
 
 
 class EdgeIndex(QdrantIndex):

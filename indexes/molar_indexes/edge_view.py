@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from molar_retrieval.errors import DiskError
-from molar_retrieval.holes import filled
+from molar_retrieval.workspace.fingerprint import filled
 
 _PREFIX = "molar-view-"
 _ABANDONED = 3600  # seconds after which a view is that of a process which was killed while it opened a shard

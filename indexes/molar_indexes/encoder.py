@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from molar_retrieval.manifest import PRIVATE, Manifest
+from molar_retrieval.workspace.artefacts import PRIVATE, Manifest
 
 _FOLDER = "encoder"
 _FILES = ("manifest.json", "model.safetensors")  # what :func:`molar_retrieval.alignment.store.open_model` reads

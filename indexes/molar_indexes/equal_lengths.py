@@ -9,7 +9,7 @@ while the nearest vectors and those with the largest dot products are now the sa
 from math import hypot, sqrt
 from typing import TYPE_CHECKING
 
-from molar_retrieval.index import IndexSpec, Vector
+from molar_retrieval.ranking.index_protocol import IndexSpec, Vector
 
 if TYPE_CHECKING:
     import numpy as np

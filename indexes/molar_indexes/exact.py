@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_indexes.records import ITEM_ID, batches, check_stored, checked_query
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.expressions import Expression, matches
-from molar_retrieval.index import IndexItem, IndexSpec, Search, SparseVector, StoredItem, Vector
 from molar_retrieval.progress import Progress
-from molar_retrieval.tensors import TensorsWriter, mapped
+from molar_retrieval.ranking.filters import Expression, matches
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, Search, SparseVector, StoredItem, Vector
+from molar_retrieval.workspace.files import link_or_copy
+from molar_retrieval.workspace.tensors import TensorsWriter, mapped
 
 _VECTORS = "vectors.safetensors"
 _ITEMS = "items.jsonl"
@@ -70,7 +70,7 @@ def _append(tensors: TensorsWriter, kind: str, name: str, numbers: Sequence[floa
 
 
 class ExactIndex:
-    """An index that scans everything; see :class:`molar_retrieval.index.Index`.
+    """An index that scans everything; see :class:`molar_retrieval.ranking.index_protocol.Index`.
 
     A slot is an item's place in the files; rows ascend with slots.
     """
@@ -117,7 +117,7 @@ class ExactIndex:
         exclude: Iterable[int] = (),
         where: Expression | None = None,
     ) -> list[tuple[int, float]]:
-        """Rows and scores of the best; see :class:`molar_retrieval.index.Index`."""
+        """Rows and scores of the best; see :class:`molar_retrieval.ranking.index_protocol.Index`."""
         values = checked_query(self._spec, name, query, k)
         if isinstance(values, SparseVector):
             wide, slots = self._sparse_scores(name, values)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, Scalar
+from molar_retrieval.ranking.filters import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, Scalar
 
 _EXACT = 1 << 53  # integers up to here are exact as float64
 _INT64 = 1 << 63  # integers below this fit a stored one

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from molar_indexes.answerer import Answerer
-from molar_retrieval.background import BackgroundThread
 from molar_retrieval.errors import MolarError, RequestError
-from molar_retrieval.native import one_thread
+from molar_retrieval.workspace.threads import BackgroundThread, one_thread
 
 Answered = TypeVar("Answered")
 _AGAIN = 10.0

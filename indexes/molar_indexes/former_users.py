@@ -17,11 +17,11 @@ from molar_indexes.encoder import carried
 from molar_indexes.generations import Generation, open_generation
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
-from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _SAME = 1e-5
 """Numbers that differ by less are the same, computed in another order."""

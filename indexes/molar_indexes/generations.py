@@ -12,7 +12,7 @@ A generation is a version folder of ``workspace["generations"]``::
     20260313-101530-3f2a9c1b/encoder/         the alignment that reads sessions of new people
 
 All that answers read is in there, so every answer is of one generation, whatever is live meanwhile. An open generation
-holds its folder, see :mod:`molar_retrieval.locks`: it is pruned only when nobody has it open.
+holds its folder, see :mod:`molar_retrieval.workspace.files`: it is pruned only when nobody has it open.
 """
 
 import json
@@ -29,19 +29,18 @@ from typing import TYPE_CHECKING, Any, Self
 from molar_indexes.backends import build_index, open_index
 from molar_indexes.encoder import carry
 from molar_indexes.users import UserRecord, Users, UserStore, write_users
-from molar_retrieval import columns, fingerprint, inventory
+from molar_retrieval import columns
 from molar_retrieval.availability import ALWAYS
-from molar_retrieval.disk import size_on_disk
-from molar_retrieval.durable import link_or_copy, write_atomically
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
-from molar_retrieval.index import Index, IndexItem, IndexSpec
-from molar_retrieval.locks import hold
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import NEXT, Aims, Horizon
 from molar_retrieval.ranking.answer import Spans
+from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec
 from molar_retrieval.ranking.places import Places, told_places
 from molar_retrieval.ranking.request import Exploration
-from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
+from molar_retrieval.workspace import artefacts, fingerprint
+from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest, Workspace
+from molar_retrieval.workspace.files import link_or_copy, read_lock, size_on_disk, write_atomically
 
 if TYPE_CHECKING:
     from molar_indexes.table import Extras, OpenItemStore
@@ -219,10 +218,10 @@ def _named(store: ArtefactStore, name: str) -> Path:
 
 def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
     with ExitStack() as opened:  # closes what is open where the rest fails
-        held = hold(folder)
+        held = read_lock(folder)
         opened.callback(held.close)
         manifest = Manifest.read(folder)
-        if problems := inventory.check(folder):
+        if problems := artefacts.check_inventory(folder):
             raise StaleArtefactError(
                 f"generation {folder.name} is damaged: {problems[0]}",
                 "run `molar index rollback` for the one before, or `molar align` to publish a new one",
@@ -301,7 +300,7 @@ def publish(
     from molar_indexes.proof import Proof
     from molar_indexes.table import Extras, written
     from molar_retrieval.ranking.item_store import ItemStore
-    from molar_retrieval.tensors import mapped
+    from molar_retrieval.workspace.tensors import mapped
 
     def built(folder: Path) -> dict[str, Any]:
         if encoder is not None:
@@ -353,7 +352,7 @@ def publish_made(
         DataError: If another process is publishing.
     """
     from molar_retrieval.experiments.store import ExperimentStore
-    from molar_retrieval.versions import library_versions
+    from molar_retrieval.workspace.resources import library_versions
 
     with workspace.lock(KIND):
         store = workspace[KIND]

@@ -10,12 +10,12 @@ from molar_indexes.background import support
 from molar_retrieval.alignment.emerging import exploration
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.vectors import ItemVectors
-from molar_retrieval.arrays import Array
-from molar_retrieval.config import NewcomerSettings
 from molar_retrieval.experts.company import had_by_few
 from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking.item_store import Emerging
+from molar_retrieval.workspace.settings import NewcomerSettings
+from molar_retrieval.workspace.tensors import Array
 
 _POPULAR = 1000
 

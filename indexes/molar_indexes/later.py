@@ -8,8 +8,8 @@ from threading import Lock
 from typing import Self
 
 from molar_indexes.generations import open_own_index
-from molar_retrieval.expressions import Expression
-from molar_retrieval.index import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
+from molar_retrieval.ranking.filters import Expression
+from molar_retrieval.ranking.index_protocol import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
 
 
 class LaterIndex(Index):
@@ -33,7 +33,7 @@ class LaterIndex(Index):
 
     @property
     def graphs(self) -> Collection[str]:
-        """See :class:`molar_retrieval.index.Index`, as for all that follows."""
+        """See :class:`molar_retrieval.ranking.index_protocol.Index`, as for all that follows."""
         return self._index.graphs
 
     def searching(self, efs: Mapping[str, int]) -> Self:

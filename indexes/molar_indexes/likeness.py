@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.toml import read_toml
+from molar_retrieval.workspace.config_files import read_toml
 
 Vectors = npt.NDArray[np.floating]
 _RARE = 1.645

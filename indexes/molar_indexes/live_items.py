@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from molar_retrieval import columns
 from molar_retrieval.availability import Availability
-from molar_retrieval.expressions import Expression, OneOf, Or, fields_of
-from molar_retrieval.index import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
+from molar_retrieval.ranking.filters import Expression, OneOf, Or, fields_of
+from molar_retrieval.ranking.index_protocol import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.item_store import ItemStore, Matrix
@@ -86,7 +86,7 @@ class LiveIndex(Index):
 
     @property
     def graphs(self) -> Collection[str]:
-        """See :class:`molar_retrieval.index.Index`."""
+        """See :class:`molar_retrieval.ranking.index_protocol.Index`."""
         return self.index.graphs
 
     def searching(self, efs: Mapping[str, int]) -> Self:
@@ -105,7 +105,7 @@ class LiveIndex(Index):
         exclude: Iterable[int] = (),
         where: Expression | None = None,
     ) -> list[tuple[int, float]]:
-        """Rows and scores of the best; see :class:`molar_retrieval.index.Index`."""
+        """Rows and scores of the best; see :class:`molar_retrieval.ranking.index_protocol.Index`."""
         exclude, where = self._present(exclude, where)
         return self.index.top(name, query, k, exclude=exclude, where=where)
 

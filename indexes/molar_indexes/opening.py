@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from molar_indexes.answerer import Answerer
 from molar_indexes.following import Following, Source
 from molar_indexes.generations import KIND, OpenIndex, open_generation, open_own_index
-from molar_retrieval.marks import mark_of
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import file_stamp
 
 if TYPE_CHECKING:
     from molar_indexes.server.config import ServerConfig
@@ -41,4 +41,4 @@ def answering(
 
     if not follow or generation is not None:
         return Following(answerer())
-    return Following.of(Source(answerer, partial(mark_of, workspace[KIND].root / "current")))
+    return Following.of(Source(answerer, partial(file_stamp, workspace[KIND].root / "current")))

@@ -35,7 +35,7 @@ from molar_retrieval.interactions.live import (
 )
 from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
 from molar_retrieval.privacy.suppression import EVER, NEVER, NOBODY, SuppressionList
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _REMEMBERED = 2_000  # people whose vectors are kept
 _arrival = attrgetter("seq")

@@ -7,8 +7,8 @@ from typing import Self
 from molar_indexes.constraints import Constraints
 from molar_indexes.overlay import OverlayState
 from molar_indexes.users import UserRecord
-from molar_retrieval.index import Index
 from molar_retrieval.ranking.aims import Aim
+from molar_retrieval.ranking.index_protocol import Index
 from molar_retrieval.ranking.request import RankingRequest
 
 

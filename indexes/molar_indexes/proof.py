@@ -16,8 +16,8 @@ from molar_indexes.sparse import clean_sparse
 from molar_indexes.users import UserRecord, UserStore
 from molar_retrieval import columns
 from molar_retrieval.errors import BackendError
-from molar_retrieval.index import Index, IndexItem, IndexSpec, SparseVector, StoredItem, Vector
 from molar_retrieval.progress import Progress
+from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec, SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.item_store import ItemStore
 
 _T = TypeVar("_T")

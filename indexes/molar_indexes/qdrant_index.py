@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Self
 from molar_indexes import equal_lengths
 from molar_indexes.filters import FilterConstructors
 from molar_indexes.records import checked_query
-from molar_retrieval.expressions import Expression
-from molar_retrieval.index import SCAN, IndexSpec, Search, SparseVector, Vector
+from molar_retrieval.ranking.filters import Expression
+from molar_retrieval.ranking.index_protocol import SCAN, IndexSpec, Search, SparseVector, Vector
 
 Found = list[tuple[int, float]]  # rows and scores, best first
 _FEW = 10_000
@@ -19,7 +19,7 @@ _FEW = 10_000
 
 
 class EngineSearch(NamedTuple):
-    """One search as the engine is asked; ``candidates`` are the graph's, or :data:`molar_retrieval.index.SCAN`."""
+    """One search as the engine is asked; ``candidates`` are the graph's, or :data:`molar_retrieval.ranking.index_protocol.SCAN`."""
 
     name: str
     vector: Any  # in the client's words
@@ -28,7 +28,7 @@ class EngineSearch(NamedTuple):
 
 
 class QdrantIndex(ABC):
-    """Searches of an index; see :class:`molar_retrieval.index.Index`.
+    """Searches of an index; see :class:`molar_retrieval.ranking.index_protocol.Index`.
 
     Those of the vectors named by ``graph`` use one, which may run dry before all that fits is found.
     """
@@ -140,7 +140,7 @@ class QdrantIndex(ABC):
 
     @abstractmethod
     def _search(self, name: str, asked: Any, limit: int, condition: Any, candidates: int) -> Found:
-        """The best, with a candidate list for the graph or :data:`molar_retrieval.index.SCAN`; ties in any order."""
+        """The best, with a candidate list for the graph or :data:`molar_retrieval.ranking.index_protocol.SCAN`; ties in any order."""
 
     @abstractmethod
     def _first(self, name: str, k: int, condition: Any) -> Found:

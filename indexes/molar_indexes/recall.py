@@ -3,7 +3,7 @@
 A graph saves time and misses some of the best; of vectors without any structure it may miss a third. So each is
 measured once, on vectors of items and of users, against a scan. Where it finds too little its candidate list is
 doubled, as long as that is quicker than scanning, and scanning is what is left. What was chosen is kept in
-:attr:`molar_retrieval.index.IndexSpec.efs`.
+:attr:`molar_retrieval.ranking.index_protocol.IndexSpec.efs`.
 """
 
 import math
@@ -17,15 +17,15 @@ from typing import TypeAlias
 
 from molar_indexes.users import UserRecord, Users
 from molar_retrieval import columns
-from molar_retrieval.arrays import Array
-from molar_retrieval.index import SCAN, Index, IndexSpec, SparseVector, Vector
 from molar_retrieval.ranking.candidates import CandidateSource
+from molar_retrieval.ranking.index_protocol import SCAN, Index, IndexSpec, SparseVector, Vector
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.places import TOP
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.reranker import CANDIDATES
 from molar_retrieval.ranking.searched import source_of
+from molar_retrieval.workspace.tensors import Array
 
 LEAST = 0.95
 """Share of the best ten that a graph finds, on average, at least. Catalogues of real shops are at .98 to 1; measured
@@ -48,7 +48,7 @@ class Reach:
     """How a vector that has a graph is searched."""
 
     found: float  # share of the best ten, of people's candidates of the 200 best sums; 0 to 1
-    ef: int  # candidate list; :data:`molar_retrieval.index.SCAN`: everything is scanned
+    ef: int  # candidate list; :data:`molar_retrieval.ranking.index_protocol.SCAN`: everything is scanned
     milliseconds: float  # that a search takes, for candidates with their sums, the median
 
 

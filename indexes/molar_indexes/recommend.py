@@ -30,20 +30,19 @@ from molar_indexes.later import open_when_asked
 from molar_indexes.listed import ranks_of, schema_of, table_of
 from molar_indexes.opening import answering
 from molar_indexes.recommender import RULES_FILE, Recommender
-from molar_retrieval import __version__, bounds, fingerprint
-from molar_retrieval.binding import file_beside
-from molar_retrieval.disk import require
-from molar_retrieval.durable import for_owner
+from molar_retrieval import __version__, limits
 from molar_retrieval.errors import DataError, RequestError, SettingsError
-from molar_retrieval.expressions import Expression, matches
-from molar_retrieval.locks import lock_beside
+from molar_retrieval.frames import TableWriter, ending_of
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import Horizon, Seen
+from molar_retrieval.ranking.filters import Expression, matches
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.runner import InProcesses, Runner, Shard, ShardWork, appearing
-from molar_retrieval.table_writer import TableWriter, ending_of
-from molar_retrieval.workspace import Workspace, write_atomically
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.discovery import file_beside
+from molar_retrieval.workspace.files import for_owner, lock_beside, require_space, write_atomically
+from molar_retrieval.workspace.jobs import ProcessRunner, Runner, Shard, ShardWork, atomic_file
 
 if TYPE_CHECKING:
     from molar_indexes.server.config import ServerConfig
@@ -160,17 +159,17 @@ def recommend(
         DataError: If the target cannot be written, another process is writing it, or the disk is too small.
         BackendError: If the server does not answer.
     """
-    bounds.path("the file to write", target)
+    limits.path("the file to write", target)
     ending = ending_of(target)
-    bounds.whole("processes", processes, bounds.PROCESSES)
+    limits.whole("processes", processes, limits.PROCESSES)
     if users is not None:
-        bounds.ids("users", users, bounds.USERS)
+        limits.ids("users", users, limits.USERS)
     if not target.name or target.is_dir():
         raise DataError(f"{target} is a folder and cannot be written", "name a file")
     query = Query(
         k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, horizon=horizon,
         diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore,
-        longest=bounds.LISTED,
+        longest=limits.LISTED,
     )  # fmt: skip
     ruled = _rules(workspace, rules_file, query)
     with _opened(workspace, None, rules_file, server) as recommender:
@@ -178,7 +177,7 @@ def recommend(
         recommender.rank_many([], query)  # what is wrong with the options comes up before any work
         name, count = recommender.generation.name, len(recommender.generation.users)
         total = count if users is None else len(users)
-        require(target.absolute().parent, total * k * _OF_LINE, "the lists take about")
+        require_space(target.absolute().parent, total * k * _OF_LINE, "the lists take about")
         schema = schema_of(recommender.ranker.store.names)
         condition = None if segment is None else _condition(recommender, segment)
         asked = None if notes else server  # of a run, all lists come from one place
@@ -190,9 +189,9 @@ def recommend(
     with lock_beside(target):
         folder, now = _partial(target, wanted, ruled)
         pinned = None if ruled is None else folder / RULES_FILE
-        own = replace(query, rules=pinned is not None, longest=bounds.LISTED)  # none that turn up meanwhile
+        own = replace(query, rules=pinned is not None, longest=limits.LISTED)  # none that turn up meanwhile
         job = _ListsJob(workspace.absolute(), name, pinned, folder, own, condition, asked, now)
-        made = (runner or InProcesses(processes, here=True)).run(job, _shards(whose, total), progress)
+        made = (runner or ProcessRunner(processes, here=True)).run(job, _shards(whose, total), progress)
         notes = tuple(dict.fromkeys((*notes, *made.notes)))
         ids = _given(recommender.workspace, whose, users) if names.keys else {}
         report = _join(job, target, schema, total, ending, ids)
@@ -227,7 +226,7 @@ def _rules(workspace: Path, rules: Path | None, query: Query) -> bytes | None:
     file = file_beside(workspace, RULES_FILE) if rules is None else rules
     try:
         with file.open("rb") as opened:
-            return opened.read(bounds.TOML + 1)
+            return opened.read(limits.TOML + 1)
     except FileNotFoundError:
         if rules is None:
             return None
@@ -250,7 +249,7 @@ def _condition(recommender: Recommender, segment: str) -> Expression:
             "nothing is known of the users to choose by",
             'name columns of the users file in molar.toml, [index] segments = ["country"], and run `molar align`',
         )
-    from molar_retrieval.filter_language import parse  # loads a parser, which most runs do without
+    from molar_retrieval.ranking.filter_language import parse  # loads a parser, which most runs do without
 
     return parse(segment, known)
 
@@ -297,7 +296,7 @@ def _write(recommender: Recommender, job: _ListsJob, shard: int, whose: range | 
     users = [u for u in found if len(u.history) and (chosen is None or matches(chosen, u.attributes))]
     size = max(1, _ROWS // job.query.k)
     opened = recommender.generation.table
-    with appearing(job.path(shard)) as partial:
+    with atomic_file(job.path(shard)) as partial:
         with pq.ParquetWriter(partial, schema_of(opened.items.names), compression="zstd") as writer:
             for some in (users[begin : begin + size] for begin in range(0, len(users), size)):
                 with recommender.answering() as answerer:

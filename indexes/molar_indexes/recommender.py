@@ -15,15 +15,15 @@ from molar_indexes.following import Following
 from molar_indexes.generations import Generation
 from molar_indexes.opening import answering
 from molar_indexes.users import UserRecord
-from molar_retrieval import bounds
-from molar_retrieval.binding import file_beside
+from molar_retrieval import limits
 from molar_retrieval.errors import RequestError
-from molar_retrieval.expressions import Expression
 from molar_retrieval.ranking.aims import Horizon, Seen
 from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.filters import Expression
 from molar_retrieval.ranking.query import Fallback, Query, check_subjects, honest
 from molar_retrieval.ranking.request import Listing
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.discovery import file_beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -92,7 +92,7 @@ class Recommender:
             BackendError: If the server does not answer.
         """
         for path in (workspace, rules or RULES_FILE):
-            bounds.path("the path", path)
+            limits.path("the path", path)
         place = Workspace.open(Path(workspace))
         file = Path(rules) if rules is not None else file_beside(place.root, RULES_FILE)
         following = answering(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from molar_indexes.sparse import FLOAT32_MAX, float32, joined, sparse_problem
 from molar_retrieval import columns
 from molar_retrieval.errors import DataError, RequestError, suggestion
-from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, Vector
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector, Vector
 
 if TYPE_CHECKING:
     import numpy as np

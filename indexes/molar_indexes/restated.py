@@ -30,22 +30,21 @@ from molar_indexes.proof import Proof
 from molar_indexes.records import BATCH, clean_payload
 from molar_indexes.table import restated
 from molar_indexes.users import rewrite_users
-from molar_retrieval import fingerprint
 from molar_retrieval.alignment.user_encoder import FILE
-from molar_retrieval.arrays import Array
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.read import TEXT
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.embedding.contents import VECTORS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
-from molar_retrieval.index import IndexItem, StoredItem
 from molar_retrieval.interactions.people import Segments
-from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import Progress
-from molar_retrieval.tensors import mapped
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.index_protocol import IndexItem, StoredItem
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import link_or_copy
+from molar_retrieval.workspace.pinned import PinnedWorkspace
+from molar_retrieval.workspace.settings import IndexSettings
+from molar_retrieval.workspace.tensors import Array, mapped
 
 _PEOPLE = "people"  # in settings: the digest of attributes of people
 _NUMBERS = "numbers"  # the one tensor of an alignment that is made of attributes
@@ -132,7 +131,7 @@ class Restated:
     def publish(
         self,
         workspace: Workspace,
-        read: Pinned,
+        read: PinnedWorkspace,
         settings: IndexSettings,
         *,
         inputs: Mapping[str, str],

@@ -19,7 +19,7 @@ from molar_indexes.query_maps import QueryMaps
 from molar_retrieval import columns
 from molar_retrieval.catalog import words
 from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError, shown
-from molar_retrieval.index import Index, SparseVector, Vector
+from molar_retrieval.ranking.index_protocol import Index, SparseVector, Vector
 from molar_retrieval.ranking.request import Placed, RankingRequest, UserQuery
 
 if TYPE_CHECKING:
@@ -203,10 +203,9 @@ class Searcher:
 
     def _check(self) -> Any:
         """Settings of the encoder, which is that of the items and trusted where it brings code of its own."""
-        from molar_retrieval.config import EmbedSettings
         from molar_retrieval.embedding.remembered import of_folder
         from molar_retrieval.encoders import registry, trust
-        from molar_retrieval.settings import validated
+        from molar_retrieval.workspace.settings import EmbedSettings, validated
 
         maps = self._maps
         if not maps.embed or maps.encoder.get("family") == "external":

@@ -9,8 +9,8 @@ from molar_indexes.encoder import carried
 from molar_indexes.generations import Generation
 from molar_indexes.users import UserRecord
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.index import SparseVector
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.index_protocol import SparseVector
+from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
     from molar_retrieval.alignment.user_encoder import UserEncoder

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from molar_retrieval.errors import DataError
-from molar_retrieval.index import SparseVector
+from molar_retrieval.ranking.index_protocol import SparseVector
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,7 @@ from molar_retrieval.events.event import KINDS
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key, session_key, user_key
 from molar_retrieval.privacy.suppression import NEVER, SuppressionList
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _SIMILAR = 3  # ids that are named where one is unknown
 

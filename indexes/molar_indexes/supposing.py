@@ -20,8 +20,8 @@ from molar_retrieval.ranking.evidence import ANONYMITY
 from molar_retrieval.ranking.query import Query, check_subjects
 
 if TYPE_CHECKING:
-    from molar_retrieval.arrays import Array, Rows
     from molar_retrieval.ranking.item_store import ItemStore
+    from molar_retrieval.workspace.tensors import Array, Rows
 
 LATEST = 50
 """Of the different items of a history so many, the latest, are looked at one by one; of long histories fewer."""

@@ -15,17 +15,16 @@ from molar_indexes.by_dimension import ByDimension
 from molar_indexes.records import held
 from molar_indexes.sparse import joined
 from molar_retrieval import columns
-from molar_retrieval.arrays import Array
 from molar_retrieval.availability import ALWAYS, Availability
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.aims import NEXT
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.item_store import Emerging, ItemStore
 from molar_retrieval.ranking.reranker import Reranker
-from molar_retrieval.tensors import TensorsWriter, mapped, under
+from molar_retrieval.workspace.files import link_or_copy
+from molar_retrieval.workspace.tensors import Array, TensorsWriter, mapped, under
 
 if TYPE_CHECKING:
     from molar_indexes.query_maps import QueryMaps

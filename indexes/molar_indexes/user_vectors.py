@@ -14,17 +14,17 @@ import numpy as np
 from safetensors.numpy import save_file
 from threadpoolctl import threadpool_limits
 
-from molar_retrieval import __version__, fingerprint
+from molar_retrieval import __version__
 from molar_retrieval.alignment.store import open_model
-from molar_retrieval.arrays import Matrix, Rows
-from molar_retrieval.durable import for_owner
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.arrays import of_tensors, to_tensors
 from molar_retrieval.progress import Progress
-from molar_retrieval.runner import Runner, Shard, ShardWork, appearing
-from molar_retrieval.tensors import TensorsWriter, mapped
 from molar_retrieval.training.device import threads
-from molar_retrieval.workspace import ArtefactStore, Manifest
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest
+from molar_retrieval.workspace.files import for_owner
+from molar_retrieval.workspace.jobs import Runner, Shard, ShardWork, atomic_file
+from molar_retrieval.workspace.tensors import Matrix, Rows, TensorsWriter, mapped
 
 SHARD = 1024
 """Users of a shard: some seconds of one processor."""
@@ -72,7 +72,7 @@ class UserVectorsJob:
 
         def work(shard: Shard) -> Sequence[str]:
             rows = np.arange(shard.given.start, shard.given.stop)
-            with appearing(self.path(shard.number)) as partial:
+            with atomic_file(self.path(shard.number)) as partial:
                 save_file({_VECTORS: np.ascontiguousarray(model.dense_users(log, rows))}, partial)
                 for_owner(partial)
             return ()
@@ -83,7 +83,7 @@ class UserVectorsJob:
     def make(self, log: InteractionLog, runner: Runner, progress: Progress) -> None:
         """Have all shards made that are missing."""
         if not self.inputs.exists():
-            with appearing(self.inputs) as partial:
+            with atomic_file(self.inputs) as partial:
                 with TensorsWriter(partial) as writer:
                     for name, values in to_tensors(log).items():
                         writer.append(name, values)

@@ -8,10 +8,11 @@ from molar_indexes.generations import Generation
 from molar_indexes.proof import search_problems
 from molar_indexes.recall import LEAST, WORSE, sample, scanning, share
 from molar_indexes.sparse import sparse_problem
-from molar_retrieval import columns, inventory
+from molar_retrieval import columns
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
-from molar_retrieval.index import Index
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.index_protocol import Index
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.artefacts import Workspace
 
 _SAMPLE = 100
 _BATCH = 1000
@@ -26,7 +27,7 @@ def bytes_changed(workspace: Workspace, name: str | None = None) -> list[str]:
     """
     store = workspace["generations"]
     folder = store.require()[0] if name is None else store.root / name
-    return inventory.check(folder, digests=True) if folder in store.versions() else []
+    return artefacts.check_inventory(folder, digests=True) if folder in store.versions() else []
 
 
 def verify(
@@ -38,7 +39,7 @@ def verify(
     from, as far as they are live in the ``workspace``, if there is one. ``read`` says that :func:`bytes_changed` just
     read its own bytes.
     """
-    problems = inventory.check(generation.folder, digests=deep and not read)
+    problems = artefacts.check_inventory(generation.folder, digests=deep and not read)
     if not problems:
         problems += _counts(generation)
         problems += _items(generation, deep)
@@ -131,5 +132,6 @@ def _inputs(generation: Generation, workspace: Workspace, deep: bool) -> Iterato
             yield "its people are called what they were before: run `molar update`"
         elif deep:
             yield from (
-                f"of the {kind} that it was made from, {what}" for what in inventory.check(folder, digests=True)
+                f"of the {kind} that it was made from, {what}"
+                for what in artefacts.check_inventory(folder, digests=True)
             )

@@ -14,7 +14,7 @@ import qdrant_edge as engine
 
 from molar_indexes import equal_lengths
 from molar_indexes.edge_layout import EMBEDDED, OF_GRAPHS
-from molar_retrieval.index import IndexSpec
+from molar_retrieval.ranking.index_protocol import IndexSpec
 
 Quantisation = Literal["none", "scalar", "rotated", "binary"]
 _QUANTISATION: dict[Quantisation, Any] = {

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval import fingerprint
 from molar_retrieval.alignment import conditioning, seen
 from molar_retrieval.alignment.again import choose_again
 from molar_retrieval.alignment.choosing import choose
@@ -35,30 +34,30 @@ from molar_retrieval.alignment.training import (
     trained,
 )
 from molar_retrieval.alignment.validation import ValidationCases, bounded, means, ranks
-from molar_retrieval.arrays import Ranks
 from molar_retrieval.catalog import Catalogue, is_current
 from molar_retrieval.catalog.features import hashed_sayings, numeric_attributes, sayings_digest
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import drop_people, factorise, held_out, open_factors
-from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
-from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.experts.column_shards import FOLDER, Counting
 from molar_retrieval.experts.linear import MAX_ITEMS
-from molar_retrieval.pinned import Pinned, pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
 from molar_retrieval.reports import wording as words
-from molar_retrieval.resources import memory_of_alignment, memory_of_machine
-from molar_retrieval.runner import Runner
 from molar_retrieval.training import checkpoint
 from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.training.group import Group
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.training.trainer import TrainingState
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import generation_size, require_space
+from molar_retrieval.workspace.jobs import Runner
+from molar_retrieval.workspace.pinned import PinnedWorkspace, pin, pin_named
+from molar_retrieval.workspace.resources import library_versions, memory_of_alignment, memory_of_machine
+from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, SplitSettings
+from molar_retrieval.workspace.tensors import Ranks
 
 _VERSION = 14
 """Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
@@ -149,7 +148,7 @@ def align(
             on_epoch(score)
 
         with workspace.lock("alignment"):
-            require(store.root, of_generation(*sizes), "an alignment and its generation take about")
+            require_space(store.root, generation_size(*sizes), "an alignment and its generation take about")
             partial = store.partial(run[:16])
             if restart:
                 shutil.rmtree(partial)
@@ -354,7 +353,7 @@ def _scores(data: TrainingData, fusion: Fusion, shipped: Ranks) -> dict[str, dic
     }
 
 
-def _inputs(workspace: Pinned) -> dict[str, str]:
+def _inputs(workspace: PinnedWorkspace) -> dict[str, str]:
     version, catalogue = workspace["catalogue"].require()
     _, interactions = workspace["interactions"].require()
     _, content = workspace["content"].require()
@@ -368,7 +367,7 @@ def _inputs(workspace: Pinned) -> dict[str, str]:
     return {"content": content.fingerprint, "attributes": attributes, "interactions": interactions.fingerprint}
 
 
-def _warn_of_memory(read: Pinned, progress: Progress) -> None:
+def _warn_of_memory(read: PinnedWorkspace, progress: Progress) -> None:
     """Say before anything begins that it takes more memory than there is."""
     log, catalogue = (read[kind].require()[1].facts for kind in ("interactions", "catalogue"))
     needed = memory_of_alignment(log["interactions"], log["users"], catalogue["items"], MAX_ITEMS)

@@ -16,9 +16,9 @@ import numpy as np
 from molar_retrieval import rng
 from molar_retrieval.alignment.fusion import Fusion, Gain
 from molar_retrieval.alignment.validation import ValidationCases, means, sample
-from molar_retrieval.arrays import Mask, Ranks, Rows
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.aims import VISIT
+from molar_retrieval.workspace.tensors import Mask, Ranks, Rows
 
 FEWEST = 100
 """Validation cases below which nothing is chosen."""

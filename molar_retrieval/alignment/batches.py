@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from molar_retrieval.alignment.network import History, time_gaps
-from molar_retrieval.arrays import Mask, Rows
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Mask, Rows
 
 _SHORT = 64
 

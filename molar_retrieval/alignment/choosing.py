@@ -20,10 +20,10 @@ from molar_retrieval.alignment.reranking import learned
 from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import item_sides
-from molar_retrieval.arrays import Ranks
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.ranking.aims import ARRIVING
+from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.tensors import Ranks
 
 
 @dataclass(frozen=True, eq=False)

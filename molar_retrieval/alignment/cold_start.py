@@ -27,8 +27,6 @@ from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, taken, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
-from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.experts.fit import taught_by
@@ -36,6 +34,8 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.aims import NEXT, Aim
 from molar_retrieval.ranking.places import TOP, Places, last
+from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.tensors import Mask, Matrix, Ranks, Rows
 
 _ENOUGH = 300
 """Validation cases from which the weights of newcomers can be told."""

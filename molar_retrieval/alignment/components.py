@@ -11,10 +11,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment.validation import ValidationCases, gains, rank_block
-from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.tensors import outside
-from molar_retrieval.threads import each
+from molar_retrieval.workspace.tensors import Mask, Matrix, Ranks, Rows, outside
+from molar_retrieval.workspace.threads import each
 
 Weights = npt.NDArray[np.float64]
 """One per component, shape (P,)."""

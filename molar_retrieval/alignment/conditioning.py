@@ -22,13 +22,12 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
 from molar_retrieval import rng
-from molar_retrieval.arrays import Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import WIDTH as ATTRIBUTE_PLACES
 from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
-from molar_retrieval.tensors import Outside
+from molar_retrieval.workspace.tensors import Matrix, Outside
 
 Moments = npt.NDArray[np.float64]
 ATTRIBUTES, WORDS = "attributes", "words"

@@ -9,8 +9,6 @@ import numpy as np
 from molar_retrieval import rng
 from molar_retrieval.alignment.components import Counted, Dense, Momentary, ScoreComponent
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, sample, taken
-from molar_retrieval.arrays import Matrix
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.fit import CONTENT, NAMES, Readers, Scoring, fit_experts
@@ -19,6 +17,8 @@ from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.tensors import Matrix
 
 _JUDGED = 2000
 """Validation cases that choose an expert's settings; the weights are chosen on all."""

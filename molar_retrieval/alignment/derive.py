@@ -16,23 +16,22 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from molar_retrieval import fingerprint
 from molar_retrieval.alignment import seen
 from molar_retrieval.alignment.recount import SUMS
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import numeric_attributes, sayings_digest
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.embedding.contents import VECTORS
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.experts.column_shards import FOLDER, Counting
-from molar_retrieval.manifest import PRIVATE
-from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
-from molar_retrieval.runner import Runner
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import PRIVATE, Manifest, Workspace
+from molar_retrieval.workspace.files import link_or_copy
+from molar_retrieval.workspace.jobs import Runner
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.resources import library_versions
 
 _VERSION = 1
 """Raised with every change of what comes of the same inputs."""

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from molar_retrieval import rng
 from molar_retrieval.alignment.validation import ValidationCases, gains, sample
-from molar_retrieval.arrays import Rows
-from molar_retrieval.config import UpdateSettings
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.settings import UpdateSettings
+from molar_retrieval.workspace.tensors import Rows
 
 if TYPE_CHECKING:
     from molar_retrieval.alignment.model import AlignedModel

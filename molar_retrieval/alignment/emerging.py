@@ -24,12 +24,12 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
 from molar_retrieval.alignment.vectors import ItemVectors, item_sides
-from molar_retrieval.arrays import Matrix, Rows
-from molar_retrieval.config import NewcomerSettings
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.item_store import Emerging
 from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.request import Exploration
+from molar_retrieval.workspace.settings import NewcomerSettings
+from molar_retrieval.workspace.tensors import Matrix, Rows
 
 _LAST = 4.0
 """An item with so many times the evidence is no longer tried."""

@@ -3,9 +3,9 @@
 from molar_retrieval import rng
 from molar_retrieval.alignment.batches import training_batches
 from molar_retrieval.alignment.training import TowerTrainer, TrainingData, validate
-from molar_retrieval.config import AlignSettings
-from molar_retrieval.resources import Timer, Took, timed
 from molar_retrieval.training.device import threads
+from molar_retrieval.workspace.resources import Timer, Took, timed
+from molar_retrieval.workspace.settings import AlignSettings
 
 _WARM, _FEWEST, _SECONDS = 3, 5, 8.0
 """Steps before the clock runs; how many it times at least; for how long at most, where these are more."""

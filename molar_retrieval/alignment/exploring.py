@@ -11,17 +11,17 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.alignment.validation import ValidationCases, gains, sample
-from molar_retrieval.arrays import Mask, Matrix, Rows
-from molar_retrieval.index import SparseVector, Vector
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.exploration import POOL, explored
 from molar_retrieval.ranking.features import moves
+from molar_retrieval.ranking.index_protocol import SparseVector, Vector
 from molar_retrieval.ranking.item_store import Emerging
 from molar_retrieval.ranking.places import TOP
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import Exploration, RankingRequest
 from molar_retrieval.ranking.searched import source_of
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _CASES = 2000
 

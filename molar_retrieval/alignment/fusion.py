@@ -22,8 +22,8 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.components import ScoreComponent, Scored, ScoredBlock, Weights, ranked
 from molar_retrieval.alignment.score_cache import ScoreCache
 from molar_retrieval.alignment.validation import ValidationCases, gains, ndcg
-from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
-from molar_retrieval.threads import each
+from molar_retrieval.workspace.tensors import Mask, Matrix, Ranks, Rows
+from molar_retrieval.workspace.threads import each
 
 _STEADY = 1000
 """Validation cases at which logit and ascent count half each."""

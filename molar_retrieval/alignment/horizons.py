@@ -28,8 +28,6 @@ from molar_retrieval.alignment.fusion import found_by
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.score_cache import ScoreCache, most_cases, placed
 from molar_retrieval.alignment.validation import SCORES_PER_BLOCK, drawn
-from molar_retrieval.arrays import Matrix, Rows
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
@@ -51,8 +49,9 @@ from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import LATER
-from molar_retrieval.resources import Timer
-from molar_retrieval.tensors import outside
+from molar_retrieval.workspace.resources import Timer
+from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.tensors import Matrix, Rows, outside
 
 AFTER = (0.5, 0.1)
 """Shares of the training interactions that lie after the cuts."""

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, ndcg
-from molar_retrieval.config import AlignSettings, Expert, SplitSettings
 from molar_retrieval.events.event import KINDS
 from molar_retrieval.events.kinds import DEFAULT, Kinds, counted
 from molar_retrieval.interactions.holdout import holdout_last
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace.settings import AlignSettings, Expert, SplitSettings
 
 FEWEST = 50
 """Validation cases below which nothing is chosen."""

@@ -12,8 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from molar_retrieval.arrays import Array, Matrix, Rows
-from molar_retrieval.tensors import under
+from molar_retrieval.workspace.tensors import Array, Matrix, Rows, under
 
 _EPSILON = np.float32(1e-5)  # of torch's LayerNorm
 

@@ -12,14 +12,12 @@ from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND, UserVectors
 from molar_retrieval.alignment.vectors import ItemVectors, Predictor, WeightedPartners, encode_users, item_sides
-from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts import repeats
 from molar_retrieval.experts.content_knn import ContentNeighbours, principal
 from molar_retrieval.experts.habits import Habits
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.index import SparseVector
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import EVERY, NEXT, Aim, Aims, Factors, Horizon, served, shared
@@ -27,10 +25,12 @@ from molar_retrieval.ranking.candidates import Candidates, descent
 from molar_retrieval.ranking.cold_start import lifted
 from molar_retrieval.ranking.evidence import of_newcomers
 from molar_retrieval.ranking.features import moves
+from molar_retrieval.ranking.index_protocol import SparseVector
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.places import Places
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 from molar_retrieval.ranking.sparse_index import SparseItemIndex
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 Encoded = Mapping[str, Matrix]
 """Dense blocks of users' vectors by part, (n_users, width) each, before weights."""

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from molar_retrieval.config import AlignSettings
+from molar_retrieval.workspace.settings import AlignSettings
 
 TIME_BUCKETS = 64
 START_SCALE = 0.1

@@ -12,7 +12,6 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.recount import Recounted, as_trained, open_sums, recount, save_sums
 from molar_retrieval.alignment.store import described, open_model, save
-from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_sayings, numeric_attributes
 from molar_retrieval.collaborative.factors import open_log
@@ -23,7 +22,8 @@ from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.repeats import brought
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking import reranker
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _COLLABORATIVE = "collaborative"
 

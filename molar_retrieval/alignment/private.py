@@ -16,22 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from molar_retrieval import fingerprint
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.store import described, save
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_sayings, sayings_digest
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.experts.content_knn import compressed
 from molar_retrieval.experts.private import experts_of
-from molar_retrieval.manifest import PRIVATE, Manifest
-from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.privacy.statistics import KIND, PublishedStatistics, open_statistics
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import PRIVATE, Manifest, Workspace
+from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
+from molar_retrieval.workspace.resources import library_versions
+from molar_retrieval.workspace.settings import AlignSettings
 
 _VERSION = 1
 """Raised with every change of what comes of the same statistics."""
@@ -127,7 +126,7 @@ def _refuse_other_encoder(statistics: Manifest, embedded: Manifest) -> None:
 
 
 def _facts(
-    statistics: PublishedStatistics, model: AlignedModel, former: Manifest | None, read: Pinned
+    statistics: PublishedStatistics, model: AlignedModel, former: Manifest | None, read: PinnedWorkspace
 ) -> dict[str, Any]:
     told = statistics.manifest
     same = former is not None and former.facts.get("derived", {}).get("trained") == told.fingerprint

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from molar_retrieval.arrays import Rows
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.column_blocks import FollowedInBlocks
@@ -38,6 +37,7 @@ from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.sums import PairSums, changed_users
 from molar_retrieval.experts.taken import Taken, many_pairs
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Rows
 
 SUMS = "sums.safetensors"
 _LARGEST = 4 << 30

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from molar_retrieval import rng
 from molar_retrieval.alignment.model import AlignedModel, Encoded, of_some
 from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg, rank_block
-from molar_retrieval.arrays import Array, Ranks
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.ranking.features import features, names
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker, standardised
 from molar_retrieval.training.device import threads
+from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.tensors import Array, Ranks
 
 FEWEST = 200
 """Cases with their target among the candidates from which a re-ranker is trained."""

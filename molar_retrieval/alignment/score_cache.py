@@ -12,8 +12,8 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment.components import ScoreComponent, Scored, ScoredBlock, Weights, scored
 from molar_retrieval.alignment.validation import ValidationCases, drawn
-from molar_retrieval.arrays import Matrix, Ranks, Rows
-from molar_retrieval.threads import each
+from molar_retrieval.workspace.tensors import Matrix, Ranks, Rows
+from molar_retrieval.workspace.threads import each
 
 MOST_CASES = 10_000
 _MOST_SCORES = 150_000_000

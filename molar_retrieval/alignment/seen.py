@@ -10,15 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval import inventory
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.columns import ITEM_ID
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE, InteractionLog
-from molar_retrieval.manifest import MANIFEST
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import MANIFEST, link_or_copy
 
 _FOLDER, _ITEMS, _TRAINED = "seen", "items.parquet", "trained"
 
@@ -40,7 +39,7 @@ def rename(read: Workspace, version: Path) -> None:
     live, own = read["interactions"].require()[0] / USERS_FILE, version / _FOLDER / USERS_FILE
     if not own.exists() or live.samefile(own) or (content := live.read_bytes()) == own.read_bytes():
         return
-    inventory.amend(version, (), {own.relative_to(version).as_posix(): content})
+    artefacts.amend_inventory(version, (), {own.relative_to(version).as_posix(): content})
     anew = own.with_suffix(".renamed")
     anew.unlink(missing_ok=True)  # of a run that was killed
     link_or_copy(live, anew)

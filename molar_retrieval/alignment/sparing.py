@@ -12,7 +12,7 @@ from molar_retrieval.alignment.components import ScoreComponent
 from molar_retrieval.alignment.counting import Experts
 from molar_retrieval.alignment.fusion import ENOUGH, Gain, fuse
 from molar_retrieval.alignment.training import TrainingData
-from molar_retrieval.config import AlignSettings
+from molar_retrieval.workspace.settings import AlignSettings
 
 _CONTENT = "content"
 _MOST_ITEMS = 50_000

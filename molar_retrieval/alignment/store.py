@@ -14,7 +14,6 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment, tower_shapes
 from molar_retrieval.alignment.user_encoder import FILE, NETWORK
 from molar_retrieval.alignment.vectors import Predictor
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.habits import Habits
@@ -22,8 +21,9 @@ from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.ranking.places import told_places
 from molar_retrieval.ranking.reranker import Reranker
-from molar_retrieval.tensors import mapped, under
-from molar_retrieval.workspace import Manifest
+from molar_retrieval.workspace.artefacts import Manifest
+from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.tensors import mapped, under
 
 Tensors = dict[str, npt.NDArray[Any]]
 

@@ -18,18 +18,18 @@ from molar_retrieval.alignment.fusion import Gain
 from molar_retrieval.alignment.network import START_SCALE, History, ItemEmbedding, PostAlignment, tower_shapes
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, recall, sample, withheld_items
 from molar_retrieval.alignment.vectors import encode_users, item_sides
-from molar_retrieval.arrays import Mask, Matrix, Ranks
 from molar_retrieval.collaborative.als import ALSFactors
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.native import keep_freed_memory
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import autocast, pick_device, pick_precision, threads
 from molar_retrieval.training.losses import info_nce, sampled_softmax
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.training.trainer import Trainer, TrainingState, warm_cosine
+from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.tensors import Mask, Matrix, Ranks
+from molar_retrieval.workspace.threads import keep_freed_memory
 
 _CONTENT_WEIGHTS = (0.02, 0.1, 0.35, 1.0, 3.0)
 """What an epoch tries as the content tower's weight beside the collaborative one's 1, so as to know the best epoch."""

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from molar_retrieval.alignment.light_tower import LightEnsemble, LightTower, light_tower
-from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.experts.fading import faded
 from molar_retrieval.experts.habits import HABITS, Habits
-from molar_retrieval.index import SparseVector
-from molar_retrieval.manifest import Manifest
-from molar_retrieval.tensors import mapped, under
+from molar_retrieval.ranking.index_protocol import SparseVector
+from molar_retrieval.workspace.artefacts import Manifest
+from molar_retrieval.workspace.tensors import Array, Matrix, Rows, mapped, under
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

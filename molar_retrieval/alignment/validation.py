@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
-from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.threads import each
+from molar_retrieval.workspace.tensors import Mask, Matrix, Ranks, Rows
+from molar_retrieval.workspace.threads import each
 
 SCORES_PER_BLOCK = 4_000_000
 WITHHELD = 0.1

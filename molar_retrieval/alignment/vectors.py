@@ -10,10 +10,10 @@ from scipy.sparse import csr_matrix, vstack
 
 from molar_retrieval.alignment.batches import collate, latest_windows, plan
 from molar_retrieval.alignment.network import PostAlignment
-from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import autocast
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _TOKENS = 12_800
 _NUMBERS = 1 << 24

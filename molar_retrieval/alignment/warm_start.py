@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval import fingerprint, rng
+from molar_retrieval import rng
 from molar_retrieval.alignment.batches import Windows, training_windows
 from molar_retrieval.alignment.choosing import choose
 from molar_retrieval.alignment.cold_start import guessed
@@ -38,27 +38,26 @@ from molar_retrieval.alignment.training import (
 from molar_retrieval.alignment.user_encoder import FILE, TREND
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
-from molar_retrieval.arrays import Rows
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import numeric_attributes
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.config import AlignSettings, SplitSettings
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 from molar_retrieval.experts.fit import LASTING
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions import Holdout, InteractionLog
-from molar_retrieval.inventory import NAME as INVENTORY
-from molar_retrieval.manifest import MANIFEST
-from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
 from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT_SEEN
 from molar_retrieval.training import checkpoint
 from molar_retrieval.training.device import pick_device, pick_precision
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import INVENTORY, Manifest, Workspace
+from molar_retrieval.workspace.files import MANIFEST, link_or_copy
+from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
+from molar_retrieval.workspace.resources import library_versions
+from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
+from molar_retrieval.workspace.tensors import Rows
 
 _VERSION = 7
 """Raised with every change of what comes of the same inputs."""
@@ -206,7 +205,7 @@ def _settings(manifest: Manifest, threads: int | None) -> AlignSettings:
     return settings.model_copy(update={**changes, "align_weight": 0.0, "threads": threads})
 
 
-def _check(read: Pinned, manifest: Manifest, model: AlignedModel, log: InteractionLog) -> None:
+def _check(read: PinnedWorkspace, manifest: Manifest, model: AlignedModel, log: InteractionLog) -> None:
     if not model.network.shapes:
         raise SettingsError("the alignment has no towers to train on", "it counts, which needs no training")
     now = read["interactions"].require()[1].fingerprint

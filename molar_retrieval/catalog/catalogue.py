@@ -16,7 +16,7 @@ from molar_retrieval.catalog.variants import FILE_NAME as VARIANTS_FILE
 from molar_retrieval.catalog.variants import ItemIds
 from molar_retrieval.columns import ITEM_ID, TITLE
 from molar_retrieval.ids import IdMap
-from molar_retrieval.workspace import Manifest
+from molar_retrieval.workspace.artefacts import Manifest
 
 ITEMS_FILE = "items.parquet"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval import fingerprint
+from molar_retrieval.workspace import fingerprint
 
 _MODULUS = 1 << 128
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_matrix, hstack
 
-from molar_retrieval import fingerprint
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.values import as_written, doubles, is_list
 from molar_retrieval.catalog.words import counted
+from molar_retrieval.workspace import fingerprint
 
 WIDTH = 1024
 """Places of attributes."""

@@ -6,9 +6,8 @@ from pathlib import Path
 from molar_retrieval.catalog.decoders import looked_at
 from molar_retrieval.catalog.images import EXTENSIONS, open_bytes
 from molar_retrieval.catalog.spec import CatalogueSettings
-from molar_retrieval.disk import fault
-from molar_retrieval.durable import sync_folder
 from molar_retrieval.errors import RequestError, shown
+from molar_retrieval.workspace.files import disk_error, sync_folder
 
 _EXTENSION = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 _LONGEST = 200  # bytes of an id that names a file
@@ -50,5 +49,5 @@ def keep_photo(folder: Path, item_id: str, content: bytes) -> str:
                 (place / f"{item_id}{other}").unlink(missing_ok=True)
         sync_folder(place)
     except OSError as error:
-        raise fault(error) or error from error
+        raise disk_error(error) or error from error
     return f"{images}/{item_id}{extension}"

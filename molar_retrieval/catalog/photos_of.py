@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.catalog.catalogue import ITEMS_FILE, Catalogue
 from molar_retrieval.columns import IMAGE, ITEM_ID
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 def photos_of(workspace: Workspace) -> Callable[[str], Path | None]:

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval import fingerprint
 from molar_retrieval.catalog.attributes import LONG
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.changes import ItemChanges
@@ -27,12 +26,13 @@ from molar_retrieval.catalog.variants import VariantWriter
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.snapshot import LogState, opened
-from molar_retrieval.expressions import matches
-from molar_retrieval.filter_language import parse
 from molar_retrieval.languages import common_language
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
+from molar_retrieval.ranking.filter_language import parse
+from molar_retrieval.ranking.filters import matches
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest, Workspace
+from molar_retrieval.workspace.resources import library_versions
 
 KIND = "catalogue"
 RULES = 1  # number of the rules by which a catalogue is kept; a change of them makes every prepared catalogue stale
@@ -74,7 +74,7 @@ def prepare_catalogue(
     Nothing happens where the files have not changed and no event that changes an item came. What came last counts, by
     the file's modification time and the event's arrival; items that only events know follow those of the file.
 
-    With ``where``, a condition on the items' attributes (see :mod:`molar_retrieval.filter_language`), only those that
+    With ``where``, a condition on the items' attributes (see :mod:`molar_retrieval.ranking.filter_language`), only those that
     fulfil it are taken, as if there were no others. The manifest's facts count items and rejects, and name the last
     event that is in (``events``).
 

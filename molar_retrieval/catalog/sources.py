@@ -12,7 +12,7 @@ from molar_retrieval.catalog.parquet_source import ParquetSource
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.errors import DataError, nearest, shown
-from molar_retrieval.settings import Settings
+from molar_retrieval.workspace.settings import Settings
 
 Stem = Literal["items", "interactions", "users"]
 _READERS: dict[str, type[TableSource]] = {".parquet": ParquetSource, ".csv": CsvSource, ".jsonl": JsonlSource}

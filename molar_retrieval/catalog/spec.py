@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 
 from molar_retrieval.catalog.template import DEFAULT
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.settings import Settings, validated
-from molar_retrieval.toml import read_toml
+from molar_retrieval.workspace.config_files import read_toml
+from molar_retrieval.workspace.settings import Settings, validated
 
 FILE_NAME = "catalog.toml"
 

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval import fingerprint
 from molar_retrieval.availability import ACTIVE, AVAILABLE_FROM, understood
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Mask, Rows
@@ -25,6 +24,7 @@ from molar_retrieval.catalog.values import STRING_LIST, is_list, is_string, spli
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.errors import DataError, shown
 from molar_retrieval.ids import IdMap
+from molar_retrieval.workspace import fingerprint
 
 FILE_NAME = "variants.parquet"
 VARIANT_ID = "variant_id"

@@ -7,11 +7,11 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from molar_retrieval.arrays import Matrix
-from molar_retrieval.config import CFSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.log import InteractionLog, to_csr
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace.settings import CFSettings
+from molar_retrieval.workspace.tensors import Matrix
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from molar_retrieval import fingerprint, tensors
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.als import ALSFactors, fit
-from molar_retrieval.config import CFSettings, SplitSettings
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.interactions import Holdout, InteractionLog, holdout_last, read_validation
-from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import fingerprint, tensors
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.resources import library_versions
+from molar_retrieval.workspace.settings import CFSettings, SplitSettings
 
 _FILE = "factors.safetensors"
 _PEOPLE, _ITEMS = "users", "items"

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from molar_retrieval import columns, fingerprint
+from molar_retrieval import columns
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.encoders.base import EncoderInfo
+from molar_retrieval.workspace import fingerprint
 
 TEXT = "text"
 NO_FILE = -1

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval import columns, tensors
+from molar_retrieval import columns
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.head import FAMILY
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.workspace import Manifest
+from molar_retrieval.workspace import tensors
+from molar_retrieval.workspace.artefacts import Manifest
 
 KIND = "content"
 VECTORS, TENSOR = "vectors.safetensors", "vectors"

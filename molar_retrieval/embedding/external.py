@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval import columns, fingerprint
+from molar_retrieval import columns
 from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.catalogue import NO_FILE
 from molar_retrieval.embedding.contents import KIND, TENSOR, VECTORS
 from molar_retrieval.embedding.keys import hashes, item_key
@@ -22,16 +21,18 @@ from molar_retrieval.embedding.resolve import ItemFacts
 from molar_retrieval.encoders.base import EncoderInfo, VectorBlock
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import Progress
-from molar_retrieval.tensors import MatrixWriter
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.pinned import PinnedWorkspace
+from molar_retrieval.workspace.settings import EmbedSettings
+from molar_retrieval.workspace.tensors import MatrixWriter
 
 FAMILY = "external"
 _ROWS = 4096
 _EXPECTED = "a Parquet file with the columns item_id and vector (a list of floats, equally long in every row) is needed"
 
 
-def import_vectors(inputs: Pinned, file: Path, settings: EmbedSettings, progress: Progress) -> EmbedReport:
+def import_vectors(inputs: PinnedWorkspace, file: Path, settings: EmbedSettings, progress: Progress) -> EmbedReport:
     """Make the vectors of a Parquet file (item_id, vector) the content vectors, scaled to length 1.
 
     Items that the file lacks get a zero vector. A DataError says that it is no such file, or names the wrong row.
@@ -54,7 +55,7 @@ def import_vectors(inputs: Pinned, file: Path, settings: EmbedSettings, progress
     return replace(report, seconds=clock.rounded(), notes=tuple(_notes(missing, unknown, file)))
 
 
-def as_brought(inputs: Pinned, settings: EmbedSettings) -> EmbedReport | None:
+def as_brought(inputs: PinnedWorkspace, settings: EmbedSettings) -> EmbedReport | None:
     """What is live, where a file brought it for this catalogue and no encoder is named to take its place; else None.
 
     A SettingsError says that the catalogue has changed since.

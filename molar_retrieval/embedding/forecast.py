@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.catalogue import sees, texts_and_photos
 from molar_retrieval.embedding.external import as_brought
 from molar_retrieval.embedding.keys import Rows
@@ -18,10 +17,11 @@ from molar_retrieval.embedding.publish import disk_bytes
 from molar_retrieval.embedding.reader import load_photo
 from molar_retrieval.embedding.run import EmbeddingRun
 from molar_retrieval.encoders.base import Encoder, EncoderInput, Planner
-from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import duration, size
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.settings import EmbedSettings
 
 SAMPLE = 16
 _BATCHES, _FEW, _QUICK = 4, 16, 10.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from molar_retrieval.embedding.contents import KIND
 from molar_retrieval.embedding.shards import shard_folder, shard_paths
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
+from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest, Workspace
 
 KEPT = 2
 """Encoders beside the live one whose vectors, finished or not, stay when others are published."""

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import numpy as np
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.batches import PendingTexts, SharedTexts
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.pipeline import loaded, require_dim, run
@@ -18,7 +17,8 @@ from molar_retrieval.embedding.report import Clock
 from molar_retrieval.embedding.shards import ShardWriter
 from molar_retrieval.encoders.base import Planner
 from molar_retrieval.progress import Notes
-from molar_retrieval.runner import Shard, ShardWork, appearing
+from molar_retrieval.workspace.jobs import Shard, ShardWork, atomic_file
+from molar_retrieval.workspace.settings import EmbedSettings
 
 _BATCHES = 16
 """Batches of a shard: half a minute of one processor, a second of a GPU."""
@@ -78,7 +78,7 @@ class EncodeJob:
             starts = {row: start for _, rows, starts in batches for row, start in zip(rows, starts, strict=True)}
             with (
                 SharedTexts(self.texts, starts) as texts,
-                appearing(self.path(shard.number)) as partial,
+                atomic_file(self.path(shard.number)) as partial,
                 ShardWriter(self.folder, encoder.blocks, encoder.dim, path=partial) as writer,
             ):
                 rows = {number: np.array(rows, np.int64) for number, rows, _ in batches}

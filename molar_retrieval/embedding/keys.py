@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from molar_retrieval import fingerprint
+from molar_retrieval.workspace import fingerprint
 
 Hashes = npt.NDArray[np.uint64]  # shape (n, 2): 128-bit hashes; zeros where there is none
 Rows = npt.NDArray[np.int64]  # row numbers

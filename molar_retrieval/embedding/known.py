@@ -9,14 +9,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval import tensors
 from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS, damaged_rows
 from molar_retrieval.embedding.former import version_by
 from molar_retrieval.embedding.keys import FIELDS, Hashes, Rows, hashes, image_stamp
 from molar_retrieval.embedding.shards import read_shard, shard_folder, shard_paths
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import MolarError, StaleArtefactError
-from molar_retrieval.workspace import ArtefactStore, Manifest
+from molar_retrieval.workspace import tensors
+from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest
 
 _RECORD: np.dtype[Any] = np.dtype(
     [

@@ -12,12 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval import columns, fingerprint
+from molar_retrieval import columns
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.config import EmbedSettings
-from molar_retrieval.disk import require
 from molar_retrieval.embedding.catalogue import lists
 from molar_retrieval.embedding.contents import ITEMS, KIND, TENSOR, VECTORS
 from molar_retrieval.embedding.former import spared
@@ -27,10 +25,13 @@ from molar_retrieval.embedding.report import EmbedReport
 from molar_retrieval.embedding.resolve import ItemFacts
 from molar_retrieval.encoders.base import EncoderInfo, VectorBlock
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.pinned import Pinned
-from molar_retrieval.tensors import MatrixWriter
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import ArtefactStore, Manifest
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest
+from molar_retrieval.workspace.files import require_space
+from molar_retrieval.workspace.pinned import PinnedWorkspace
+from molar_retrieval.workspace.resources import library_versions
+from molar_retrieval.workspace.settings import EmbedSettings
+from molar_retrieval.workspace.tensors import MatrixWriter
 
 _SCHEMA = pa.schema([pa.field(columns.ITEM_ID, pa.string(), nullable=False), *FIELDS])
 _LIBRARIES = ("numpy", "torch", "transformers", "sentence-transformers", "pillow")
@@ -55,7 +56,7 @@ def disk_bytes(count: int, dim: int, encoding: int = 0) -> int:
 
 def check_disk(folder: Path, count: int, dim: int, encoding: int = 0) -> None:
     """Raise a DiskError where the work has no room; ``encoding`` items are written twice, into a shard first."""
-    require(folder, disk_bytes(count, dim, encoding), f"{count} vectors of {dim} numbers take")
+    require_space(folder, disk_bytes(count, dim, encoding), f"{count} vectors of {dim} numbers take")
 
 
 def staging(artefacts: ArtefactStore) -> Path:
@@ -85,7 +86,9 @@ def assemble(folder: Path, items: ItemFacts, known: KnownVectors, dim: int) -> N
             items.filled[rows] = found.any(axis=1)
 
 
-def publish(inputs: Pinned, folder: Path, items: ItemFacts, origin: Origin, facts: Mapping[str, Any]) -> EmbedReport:
+def publish(
+    inputs: PinnedWorkspace, folder: Path, items: ItemFacts, origin: Origin, facts: Mapping[str, Any]
+) -> EmbedReport:
     """Make finished vectors the live version, unless another catalogue was prepared meanwhile (StaleArtefactError).
 
     What the vectors came from stays as it is until the new version is live, so a kill at any moment loses nothing.

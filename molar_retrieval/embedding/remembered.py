@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.contents import KIND
 from molar_retrieval.embedding.external import FAMILY as EXTERNAL
 from molar_retrieval.encoders import fused, registry, tuned_folder
-from molar_retrieval.manifest import MANIFEST
-from molar_retrieval.settings import validated
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import MANIFEST
+from molar_retrieval.workspace.settings import EmbedSettings, validated
 
 _SHAPING = ("revision", "dim", "dtype", "photos", "prompt", "max_text_tokens", "image_pixels")
 """What of the settings shapes vectors, beside the model; each holds for one model."""

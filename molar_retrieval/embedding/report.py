@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
 
-from molar_retrieval.manifest import Manifest
+from molar_retrieval.workspace.artefacts import Manifest
 
 
 class Clock:

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval import columns, fingerprint
+from molar_retrieval import columns
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.embedding.batches import PendingTexts
 from molar_retrieval.embedding.catalogue import TEXT, ContentScan, lists, sees
@@ -17,6 +17,7 @@ from molar_retrieval.embedding.keys import NO_HASH, UNREADABLE, Hashes, Rows, di
 from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.encoders.base import EncoderInfo
 from molar_retrieval.progress import Progress
+from molar_retrieval.workspace import fingerprint
 
 _THREADS = 4
 

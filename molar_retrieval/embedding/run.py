@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.batches import PendingTexts, batches_of
 from molar_retrieval.embedding.catalogue import scan
 from molar_retrieval.embedding.contents import KIND, damaged_rows
@@ -28,10 +27,11 @@ from molar_retrieval.embedding.tuned import move_vectors
 from molar_retrieval.encoders import fused, registry
 from molar_retrieval.encoders.base import Encoder, Planner, language_note, terms_note
 from molar_retrieval.encoders.head import FAMILY
-from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.runner import InThisProcess, Runner
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import Runner, SerialRunner
+from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
+from molar_retrieval.workspace.settings import EmbedSettings
 
 
 def embed(
@@ -75,14 +75,14 @@ class EmbeddingRun:
 
     def __init__(
         self,
-        inputs: Pinned,
+        inputs: PinnedWorkspace,
         settings: EmbedSettings,
         planner: Planner | None,
         progress: Progress,
         runner: Runner | None = None,
     ) -> None:
         self._planner = planner or partial(registry.plan, cache=digests_of(inputs))
-        self._runner = runner or InThisProcess()
+        self._runner = runner or SerialRunner()
         self._inputs, self._settings, self._progress = inputs, settings, progress
         self._artefacts = inputs[KIND]
         self.live = self._artefacts.live
@@ -105,7 +105,7 @@ class EmbeddingRun:
                 under = registry.describe(beneath)
                 move_vectors(self._artefacts, self.catalogue, self.info, under, head, self._progress)
         folder = shard_folder(self._artefacts, self.info.fingerprint)
-        shared = not isinstance(self._runner, InThisProcess)
+        shared = not isinstance(self._runner, SerialRunner)
         with PendingTexts(folder, len(self.catalogue), shared=shared) as texts:
             known, items, batches = self.planned(texts)
             todo = {number: rows for number, rows in enumerate(batches) if number not in known.own}
@@ -192,7 +192,7 @@ class EmbeddingRun:
         if known.own:
             self._progress.note(f"going on with an interrupted run: {missing} of {count} items are left")
         runner = self._runner.for_work("embed", missing, self._progress)
-        if isinstance(runner, InThisProcess):
+        if isinstance(runner, SerialRunner):
             require_dim(self.encoder, known.dim)
             check_disk(folder, count, self.encoder.dim, missing)
             reader = Reader(texts, self.catalogue.folder, self.info.fingerprint)

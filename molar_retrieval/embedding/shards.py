@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from molar_retrieval import fingerprint
 from molar_retrieval.embedding.keys import FIELDS
 from molar_retrieval.encoders.base import VectorBlock
-from molar_retrieval.workspace import ArtefactStore
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import ArtefactStore
 
 _SUFFIX = ".arrow"
 _VECTOR = "vector"

@@ -5,7 +5,7 @@ They are written into a shard of the fine-tuned encoder; what is missing there o
 
 import numpy as np
 
-from molar_retrieval import columns, tensors
+from molar_retrieval import columns
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.embedding.catalogue import TEXT, lists, scan
 from molar_retrieval.embedding.contents import TENSOR, VECTORS
@@ -18,7 +18,8 @@ from molar_retrieval.embedding.shards import ShardWriter, shard_folder
 from molar_retrieval.encoders.base import EncoderInfo
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.progress import Progress
-from molar_retrieval.workspace import ArtefactStore
+from molar_retrieval.workspace import tensors
+from molar_retrieval.workspace.artefacts import ArtefactStore
 
 _SHARD = "moved"
 

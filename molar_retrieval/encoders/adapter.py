@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from molar_retrieval import fingerprint
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import runtime, tuned_folder
 from molar_retrieval.encoders.base import Encoder, EncoderPlan, Planner
 from molar_retrieval.encoders.checkpoint import Checkpoint
 from molar_retrieval.encoders.sentence import SentenceEncoder
 from molar_retrieval.errors import BackendError, SettingsError
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.settings import EmbedSettings
 
 ADAPTER = 1
 FAMILIES = ("multimodal-llm", "sentence-transformers")  # encoders that can bear an adapter

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from molar_retrieval import fingerprint
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import imagenet, packages, runtime
 from molar_retrieval.encoders.base import Encoder, EncoderInput, EncoderPlan, refuse
 from molar_retrieval.encoders.composite import FAMILY, WEIGHTS, CompositeEncoder
 from molar_retrieval.encoders.fusion import Rows
 from molar_retrieval.encoders.text import TextPreparation
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.settings import EmbedSettings
 
 ADAPTER = 1
 

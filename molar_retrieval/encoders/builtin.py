@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval import fingerprint
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import composite, imagenet, nouns, packages, runtime
 from molar_retrieval.encoders.base import MANY_LANGUAGES, EncoderInfo, EncoderPlan, refuse, refuse_precision
 from molar_retrieval.encoders.fusion import Rows, unit
 from molar_retrieval.encoders.minilm import MiniLM
 from molar_retrieval.encoders.text import TextPreparation, counted_cut
 from molar_retrieval.errors import BackendError
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.settings import EmbedSettings
 
 NAME, MULTILINGUAL = "builtin", "builtin-multilingual"
 ADAPTER = 1

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from molar_retrieval import fingerprint
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import digests, hub, trust
 from molar_retrieval.encoders.base import MANY_LANGUAGES, EncoderInfo, refuse
 from molar_retrieval.errors import BackendError, SettingsError
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.settings import EmbedSettings
 
 Kind = Literal["text", "multimodal", "dual", "fused", "adapter"]
 FUSED = "molar-fusion"  # model_type of what `molar finetune` writes

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval import fingerprint
-from molar_retrieval.workspace import write_atomically
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.files import write_atomically
 
 _OTHER_RUNTIMES = frozenset({"onnx", "openvino", "coreml", "flax", "tf"})
 _NOT_READ = frozenset({".md", ".png", ".jpg", ".jpeg", ".onnx", ".h5", ".msgpack", ".ot", ".tflite", ".gguf", ".lock"})

@@ -12,7 +12,6 @@ from typing import Any
 
 from PIL import Image
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import runtime
 from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, EncoderPlan, VectorBlock, refuse
 from molar_retrieval.encoders.checkpoint import Checkpoint, main_folder
@@ -20,6 +19,7 @@ from molar_retrieval.encoders.fusion import Rows, fuse, unit
 from molar_retrieval.encoders.guard import encode_rows
 from molar_retrieval.encoders.photos import within_aspect
 from molar_retrieval.encoders.text import TextPreparation, special_tokens
+from molar_retrieval.workspace.settings import EmbedSettings
 
 ADAPTER = 1
 WEIGHTS = (0.5, 0.5)

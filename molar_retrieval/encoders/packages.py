@@ -5,8 +5,8 @@ from importlib.metadata import files
 from importlib.metadata import version as version
 from pathlib import Path
 
-from molar_retrieval import fingerprint
 from molar_retrieval.errors import BackendError
+from molar_retrieval.workspace import fingerprint
 
 
 def folder(module: str, *, distribution: str, install: str) -> Path:

@@ -7,11 +7,11 @@ module with a function ``plan`` and enter it here.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import adapter, beside, builtin, dual, fused, gemma, sentence
 from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderPlan
 from molar_retrieval.encoders.checkpoint import Checkpoint, Kind, locate
 from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.workspace.settings import EmbedSettings
 
 NAMED: Mapping[str, Callable[[EmbedSettings], EncoderPlan]] = {
     builtin.NAME: builtin.plan,

@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import trust
 from molar_retrieval.errors import BackendError, MolarError
+from molar_retrieval.workspace.settings import EmbedSettings
 
 _OUT_OF_MEMORY = re.compile(r"not enough memory|out of memory|DefaultCPUAllocator|CUBLAS_STATUS_ALLOC_FAILED", re.I)
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import runtime
 from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, EncoderPlan, VectorBlock
 from molar_retrieval.encoders.checkpoint import Checkpoint
@@ -28,6 +27,7 @@ from molar_retrieval.encoders.guard import encode_rows
 from molar_retrieval.encoders.photos import bounded, within_aspect
 from molar_retrieval.encoders.text import TextPreparation, special_tokens, token_cut
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.workspace.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

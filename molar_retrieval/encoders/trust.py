@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.errors import BackendError
+from molar_retrieval.workspace.settings import EmbedSettings
 
 REMEDY = "if you trust its authors, say --trust-remote-code on the command line (in Python: settings.embed.trusting())"
 _CLASSES = re.compile(

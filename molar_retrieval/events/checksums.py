@@ -22,7 +22,7 @@ import msgspec
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import FIELDS
 from molar_retrieval.events.tables import COLUMNS, DAY, DAY_OF, FILE, SEALED
-from molar_retrieval.marks import mark_of
+from molar_retrieval.workspace.files import file_stamp
 
 REMEDY = (
     "bring the event log back from a backup; without one, `molar events compact --force` takes damaged rows out and"
@@ -207,7 +207,7 @@ def digest_of(path: Path) -> str:
 
 def check_file(path: Path, digests: Iterable[tuple[str | None, ...]]) -> None:
     """Raise a DataError where a sealed file has none of some digests."""
-    found = _digest_of(path, mark_of(path))
+    found = _digest_of(path, file_stamp(path))
     if not any(found in known for known in digests):
         raise DataError(f"{path} is damaged: it is not what was sealed", "bring the file back from a backup")
 

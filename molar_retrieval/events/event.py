@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.errors import RequestError, shown, suggestion
 
 KINDS = (
@@ -108,9 +108,9 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
         event["event_id"] = f"{kind}:{event['transaction_id']}{alone}"
     if "timestamp" not in event:
         raise FieldError("timestamp", "the event has no time", "give timestamp as ISO 8601 or as seconds since 1970")
-    if "sent_at" in event and abs(behind := now - event["sent_at"]) <= bounds.CLOCK_OFF * 1_000_000:
+    if "sent_at" in event and abs(behind := now - event["sent_at"]) <= limits.CLOCK_OFF * 1_000_000:
         event["timestamp"] += behind
-    if (fault := bounds.time_fault(event["timestamp"], now)) is not None:
+    if (fault := limits.time_fault(event["timestamp"], now)) is not None:
         raise FieldError("timestamp", f"the event is {fault[0]}", fault[1])
     if kind not in OF_ITEMS and "user_id" not in event and "session_id" not in event:
         raise FieldError("user_id", "the event says not who did it", "give user_id, session_id or both")
@@ -171,9 +171,9 @@ def _parts(items: Any) -> list[dict[str, Any]]:
     """What each of an event's items adds to it or replaces in it."""
     if items is None:
         return [{}]
-    if not isinstance(items, list) or not 1 <= len(items) <= bounds.EVENT_ITEMS:
+    if not isinstance(items, list) or not 1 <= len(items) <= limits.EVENT_ITEMS:
         what = f"a list of {len(items):,}" if isinstance(items, list) else shown(items)
-        raise FieldError("items", f"items is {what}", f"give a list of 1 to {bounds.EVENT_ITEMS} items, or item_id")
+        raise FieldError("items", f"items is {what}", f"give a list of 1 to {limits.EVENT_ITEMS} items, or item_id")
     parts = []
     for number, item in enumerate(items):
         known = _known(item if isinstance(item, Mapping) else {"item_id": item})
@@ -208,9 +208,9 @@ def _id(field: str, value: Any) -> str:
     return str(text)
 
 
-def _text(field: str, value: Any, most: int = bounds.ID) -> str:
+def _text(field: str, value: Any, most: int = limits.ID) -> str:
     try:
-        bounds.text(field, value, most)
+        limits.text(field, value, most)
     except RequestError as error:
         raise FieldError(field, error.message, error.hint) from error
     return str(value)
@@ -274,7 +274,7 @@ def _object(field: str, value: Any) -> str:
         text = json.dumps(parsed, ensure_ascii=False, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise FieldError(field, f"{field} is no JSON object but {shown(value)}", 'give {"price": 9.5}') from error
-    return _text(field, text, bounds.EVENT_DATA)
+    return _text(field, text, limits.EVENT_DATA)
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
@@ -290,5 +290,5 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "position": _number(0, 1e9, whole=True),
     "propensity": _number(0, 1),
     "data": _object,
-    "search_term": lambda field, value: _text(field, value, bounds.TEXT),
+    "search_term": lambda field, value: _text(field, value, limits.TEXT),
 }

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from molar_retrieval import bounds
-from molar_retrieval.durable import for_owner, sync_file, sync_folder
+from molar_retrieval import limits
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.schema import SCHEMA
-from molar_retrieval.locks import lock_beside
-from molar_retrieval.table_writer import TableWriter, ending_of
+from molar_retrieval.frames import TableWriter, ending_of
+from molar_retrieval.workspace.files import for_owner, lock_beside, sync_file, sync_folder
 
 
 def write(tables: Iterable[pa.Table], path: Path) -> int:
@@ -20,7 +19,7 @@ def write(tables: Iterable[pa.Table], path: Path) -> int:
         RequestError: If the ending is none of these.
         DataError: If the path is a folder.
     """
-    bounds.path("the file of the export", path)
+    limits.path("the file of the export", path)
     ending = ending_of(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder", "name a file")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from molar_retrieval.presets import EVENT_WEIGHTS
+from molar_retrieval.workspace.config_files import EVENT_WEIGHTS
 
 NEVER = ("impression", "search")
 """Kinds that make no history: what was shown is no choice, and a search is of no item."""

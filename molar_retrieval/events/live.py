@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.event import DESCRIBE, IDENTIFY
 from molar_retrieval.events.tables import FILE, KIND, OF_ITEM, WAIT, faults, has_log, is_made
-from molar_retrieval.marks import mark_of
 from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import file_stamp
 
 _MOST = 10_000  # lines of one person that an answer reads: the latest ones
 _SESSIONS = 1_000  # of one user
@@ -201,7 +201,7 @@ class LiveLog:
         return None
 
     def _files(self) -> object:
-        return mark_of(self._folder / FILE), mark_of(self._folder / f"{FILE}-wal")
+        return file_stamp(self._folder / FILE), file_stamp(self._folder / f"{FILE}-wal")
 
 
 def _who(key: str) -> tuple[str, StoredName]:

@@ -21,8 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval import bounds
-from molar_retrieval.durable import OWNER, for_owner, sync_file, sync_folder
+from molar_retrieval import limits
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.events import checksums
 from molar_retrieval.events.event import FIELDS, IDENTIFY, FieldError, Line, days_late, lines_of
@@ -47,7 +46,8 @@ from molar_retrieval.events.tables import (
 )
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy.suppression import SuppressionList, add_session
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import OWNER, for_owner, sync_file, sync_folder
 
 _EVENT, _USER, _SESSION, _TIME = (FIELDS.index(name) for name in ("event", "user_id", "session_id", "timestamp"))
 _COMMIT = 5_000  # events of one transaction
@@ -88,7 +88,7 @@ class Appended:
     def refuse(self, row: int, name: str, problem: str, remedy: str) -> None:
         """Count an event that is not taken, and name it."""
         self.refused += 1
-        if len(self.refusals) < bounds.REFUSALS:
+        if len(self.refusals) < limits.REFUSALS:
             self.refusals.append(Refusal(row, name, problem, remedy))
 
     def to_dict(self) -> dict[str, Any]:
@@ -286,7 +286,7 @@ class EventLog:
 
     def tail(self, n: int = 10) -> pa.Table:
         """The last ``n`` lines that arrived, the newest last."""
-        bounds.whole("n", n, bounds.TAIL)
+        limits.whole("n", n, limits.TAIL)
         with snapshot(self.workspace) as state:
             return state.newest(n)
 
@@ -305,7 +305,7 @@ class EventLog:
             DataError: If another process compacts this log, or rows are damaged or missing.
         """
         if keep_days is not None:
-            bounds.whole("keep_days", keep_days, bounds.KEPT_DAYS)
+            limits.whole("keep_days", keep_days, limits.KEPT_DAYS)
         today = int(time.time() // 86_400) if today is None else today
         with self.workspace.lock(KIND):
             damaged = self._mend() if force else 0

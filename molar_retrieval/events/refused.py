@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molar_retrieval.errors import MolarError
+from molar_retrieval.errors import MolarError, redacted
 from molar_retrieval.events.tables import KIND
-from molar_retrieval.json_lines import JsonLines
-from molar_retrieval.marks import mark_of
-from molar_retrieval.redaction import redacted
+from molar_retrieval.workspace.activity_log import JsonLines
+from molar_retrieval.workspace.files import file_stamp
 
 if TYPE_CHECKING:
     from molar_retrieval.events.log import Refusal
@@ -73,7 +72,7 @@ class RefusedEvents:
     @property
     def mark(self) -> str:
         """What changes when one is kept."""
-        return str(mark_of(self._lines.path))
+        return str(file_stamp(self._lines.path))
 
     def newest(self, most: int) -> list[RefusedEvent]:
         """The last ones, the newest append first."""

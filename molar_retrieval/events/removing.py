@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval.durable import for_owner, sync_file, sync_folder
 from molar_retrieval.errors import DataError
 from molar_retrieval.events import checksums
 from molar_retrieval.events.event import FIELDS, Line
@@ -19,7 +18,8 @@ from molar_retrieval.events.insertion import purchase_key
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.tables import DAY_OF, FIGURES, FILE, KIND, OF_ITEM, SEALED, has_log, write_lock
 from molar_retrieval.privacy.suppression import NEVER, SuppressionList
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import for_owner, sync_file, sync_folder
 
 _PATIENCE = 10.0  # seconds for a compaction that is under way, and for readers of the journal
 _WHO = ("user_id", "session_id", "timestamp")

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval.durable import OWNER
 from molar_retrieval.errors import DataError
 from molar_retrieval.events import checksums
 from molar_retrieval.events.event import DESCRIBE, FIELDS, IDENTIFY
@@ -32,7 +31,8 @@ from molar_retrieval.events.tables import (
 )
 from molar_retrieval.privacy.pseudonyms import StoredName
 from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import OWNER
 
 _AT_ONCE = 65_536
 _PLACES = {name: place for place, name in enumerate((*FIELDS, "received", "seq"))}

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.events.event import DESCRIBE, FIELDS, IDENTIFY, OF_ITEMS
-from molar_retrieval.locks import lock_now
-from molar_retrieval.marks import file_in
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import disk_error, file_in, lock_now
 
 KIND, FILE, LOCK, SEALED = "events", "log.sqlite", "log.lock", "sealed"
 FORMAT = 5
@@ -107,6 +105,6 @@ def faults(folder: Path) -> Iterator[None]:
         path = folder / FILE
         if "locked" in str(error):
             raise _busy(folder) from error
-        raise fault(error) or DataError(f"{path}: {error}", "bring the file back from a backup") from error
+        raise disk_error(error) or DataError(f"{path}: {error}", "bring the file back from a backup") from error
     except OSError as error:
-        raise fault(error) or error from error
+        raise disk_error(error) or error from error

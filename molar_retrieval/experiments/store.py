@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval.disk import fault
-from molar_retrieval.durable import OWNER
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, StaleArtefactError, suggestion
 from molar_retrieval.experiments.definition import ARMS, STAGES, STOPPED, Experiment, Stage
 from molar_retrieval.experiments.records import Assignment, Look, Running, ServedRow, ShadowRow, StageRow
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import OWNER, disk_error
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -313,7 +312,9 @@ class ExperimentStore:
             if "locked" in str(error):
                 words = f"another process has been writing {self.path} for {_WAIT:.0f} s"
                 raise DataError(words, "wait until it is done, then run again") from error
-            raise fault(error) or DataError(f"{self.path}: {error}", "bring the file back from a backup") from error
+            raise disk_error(error) or DataError(
+                f"{self.path}: {error}", "bring the file back from a backup"
+            ) from error
 
     def _opened(self) -> sqlite3.Connection:
         self.path.touch(OWNER)

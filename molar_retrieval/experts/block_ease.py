@@ -13,11 +13,12 @@ import numpy.typing as npt
 from scipy.sparse import csc_matrix, csr_matrix, hstack
 from threadpoolctl import threadpool_limits
 
-from molar_retrieval import cholesky, threads
-from molar_retrieval.arrays import Array, Matrix, Rows
+from molar_retrieval import cholesky
 from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.taken import Taken, by_rows
+from molar_retrieval.workspace import threads
+from molar_retrieval.workspace.tensors import Array, Matrix, Rows
 
 OWN = 125
 """Neighbours that an item has at least: a block of 1,000 is that of eight items."""

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from molar_retrieval import rng
-from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.experts.content_knn import DIM, signed
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _FEWEST = 3
 """Items below which there is nothing to factorise …"""

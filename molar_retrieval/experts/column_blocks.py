@@ -11,7 +11,6 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
-from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts import taken
 from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.company import FewPairs
@@ -22,6 +21,7 @@ from molar_retrieval.experts.order import followers, rounded, scales
 from molar_retrieval.experts.taken import Taken, by_rows, many_pairs, ranges
 from molar_retrieval.interactions.arrays import of_tensors, to_tensors
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Array, Matrix, Rows
 
 _READ = ("offsets", "item", "strength")
 _TIMES = "timestamp"

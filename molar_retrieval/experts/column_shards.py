@@ -14,13 +14,12 @@ from safetensors.numpy import save_file
 from scipy.sparse import csc_matrix, csr_matrix
 from threadpoolctl import threadpool_limits
 
-from molar_retrieval import fingerprint
-from molar_retrieval.arrays import Array, Rows
-from molar_retrieval.disk import require
 from molar_retrieval.experts.taken import by_rows, side_by_side
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.runner import Runner, Shard, ShardWork, appearing
-from molar_retrieval.tensors import TensorsWriter, mapped
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.files import require_space
+from molar_retrieval.workspace.jobs import Runner, Shard, ShardWork, atomic_file
+from molar_retrieval.workspace.tensors import Array, Rows, TensorsWriter, mapped
 
 FOLDER = "counting"
 """Where files of unfinished counting lie, in the folder of what is made of them."""
@@ -79,10 +78,10 @@ class Counting:
         folder = self.folder / fingerprint.of_json([repr(work), [*tensors], read, cut])
         folder.mkdir(parents=True, exist_ok=True)
         need = sum(values.nbytes for values in tensors.values()) + 8 * work.most * sum(map(len, items))
-        require(folder, need, "counting in blocks takes at most")
+        require_space(folder, need, "counting in blocks takes at most")
         job = ColumnsJob(folder.absolute(), work)
         if not job.inputs.exists():
-            with appearing(job.inputs) as partial, TensorsWriter(partial) as writer:
+            with atomic_file(job.inputs) as partial, TensorsWriter(partial) as writer:
                 for name, values in tensors.items():
                     writer.append(name, values)
         shards = [Shard(n, len(own), block) for n, (own, block) in enumerate(zip(items, blocks, strict=True))]
@@ -130,7 +129,7 @@ class ColumnsJob:
                 _ITEMS: _items(shard.given), _INDPTR: columns.indptr.astype(np.int64),
                 _ROWS: columns.indices.astype(np.int32), _VALUES: columns.data.astype(np.float32),
             }  # fmt: skip
-            with appearing(self.path(shard.number)) as partial:
+            with atomic_file(self.path(shard.number)) as partial:
                 save_file(tensors, partial)
             return ()
 

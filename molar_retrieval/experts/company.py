@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, triu
 
-from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.taken import Taken, by_rows, many_pairs
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _BLOCK = 1024
 

@@ -5,10 +5,10 @@ from typing import Self
 
 import numpy as np
 
-from molar_retrieval.arrays import Matrix
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.histories import decayed
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Matrix
 
 GRID = tuple(
     {"last": last, "decay": decay}

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
-from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Matrix, Rows
 
 Moments = npt.NDArray[np.float64]
 _MOST = 100_000

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.co_consumption import taught_axes
@@ -24,6 +23,7 @@ from molar_retrieval.experts.taken import MOST_PAIRS, Taken, many_pairs
 from molar_retrieval.experts.trend import HALF_LIVES, Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace.tensors import Matrix, Rows
 
 Setting = Mapping[str, Any]
 T = TypeVar("T")

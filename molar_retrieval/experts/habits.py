@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.arrays import Array, Matrix, Rows
+from molar_retrieval.workspace.tensors import Array, Matrix, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.arrays import Mask
 from molar_retrieval.experts.fading import faded
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Mask
 
 _NEGLIGIBLE = 1e-6
 LONGEST = 20_000

@@ -8,10 +8,9 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
-from molar_retrieval.arrays import Array, Mask, Matrix, Rows
 from molar_retrieval.experts.histories import binary, decayed
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.tensors import outside
+from molar_retrieval.workspace.tensors import Array, Mask, Matrix, Rows, outside
 
 _BLOCK = 256
 """Columns of a dense matrix that are copied at a time, as reading one alone would touch all of its memory."""

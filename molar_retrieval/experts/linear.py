@@ -8,13 +8,13 @@ import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
 from molar_retrieval import cholesky
-from molar_retrieval.arrays import Array, Mask, Matrix, Rows
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.taken import many_pairs, ranges, side_by_side
 from molar_retrieval.interactions.log import InteractionLog, to_csr
+from molar_retrieval.workspace.tensors import Array, Mask, Matrix, Rows
 
 MAX_ITEMS = 20_000
 """Most items of EASE: time grows with the cube of their number, memory with the square (two matrices, 1.6 GB each)."""

@@ -8,10 +8,10 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
 from molar_retrieval import cholesky
-from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts.fading import faded
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Matrix, Rows
 
 _PRIOR = 20
 _UNIT = 2.0**30

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix, diags_array
 
-from molar_retrieval.arrays import Matrix
 from molar_retrieval.experts.content_knn import ContentNeighbours, compressed
 from molar_retrieval.experts.fit import CONTENT, SEQUENCE, TREND
 from molar_retrieval.experts.histories import reach
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.privacy.statistics import POPULARITY, TRANSITIONS, DPStatistics
+from molar_retrieval.workspace.tensors import Matrix
 
 MEMORY = 0.8
 """What an interaction keeps of its weight per place from the end of a history, where pairs are read."""

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
-from molar_retrieval.arrays import Array, Rows
 from molar_retrieval.experts.company import had_by_few
 from molar_retrieval.experts.habits import DAY, Habits, day_after, demanded, history_items, visits_begin
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Array, Rows
 
 _RARE = 0.01
 """Share of a log's interactions that repeat a former day's, below which nothing is learned."""

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, triu
 
-from molar_retrieval.arrays import Array, Rows
 from molar_retrieval.experts.histories import binary, countable
 from molar_retrieval.experts.item_item import moved
 from molar_retrieval.experts.order import followers
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Array, Rows
 
 _ARRAYS = ("data", "indices", "indptr")
 _BLOCK = 4096

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_matrix, csr_matrix
 
-from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.tensors import Outside
+from molar_retrieval.workspace.tensors import Array, Matrix, Outside, Rows
 
 CORE = 8192
 """Most popular items whose pairs are all counted beforehand, as a matrix; nearly every neighbourhood has some."""
@@ -91,7 +90,7 @@ def _as_they_come(parts: Columns, n_items: int, folder: Path | None) -> tuple[Ro
 
 
 class _InMemory:
-    """As :class:`molar_retrieval.tensors.Outside`; it grows in its place: the system moves pages, not numbers."""
+    """As :class:`molar_retrieval.workspace.tensors.Outside`; it grows in its place: the system moves pages, not numbers."""
 
     def __init__(self, kind: npt.DTypeLike) -> None:
         self._values, self._end = np.empty(1, kind), 0

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from molar_retrieval import rng
-from molar_retrieval.config import FinetuneSettings
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.finetuning.head_fit import Chosen, HeadFit
 from molar_retrieval.finetuning.inputs import Inputs
@@ -20,6 +19,7 @@ from molar_retrieval.finetuning.report import NAMES, Name, TaskOutcome
 from molar_retrieval.finetuning.withheld import READINGS
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace.settings import FinetuneSettings
 
 _PENALTIES = (1.0, 10.0, 100.0)
 _MOVES = (0.1, 0.25, 0.5)

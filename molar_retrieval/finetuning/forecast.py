@@ -9,7 +9,6 @@ import numpy as np
 
 from molar_retrieval import rng
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import dry_run as embed_forecast
 from molar_retrieval.embedding.forecast import process_memory
 from molar_retrieval.encoders import registry, runtime
@@ -21,7 +20,8 @@ from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.withheld import MOST
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import duration
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 DAY = 86_400
 REMEDY = "use a GPU, fewer --examples, a smaller model, or --model builtin"

@@ -4,14 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from molar_retrieval.arrays import Mask, Matrix, Rows
-from molar_retrieval.config import FinetuneSettings
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import Lexical
 from molar_retrieval.experts.co_consumption import consumed_together, ridge
 from molar_retrieval.finetuning.inputs import Inputs
 from molar_retrieval.finetuning.withheld import MOST, WithheldCases, crossed, recall
 from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.workspace.settings import FinetuneSettings
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 
 @dataclass(frozen=True)

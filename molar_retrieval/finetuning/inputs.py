@@ -11,7 +11,6 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.arrays import Mask, Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.template import label
 from molar_retrieval.columns import DESCRIPTION, TITLE
@@ -23,6 +22,7 @@ from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import Lexical, counts
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace.tensors import Mask, Matrix
 
 Words = Callable[[Sequence[str]], Matrix]
 """Encodes texts: the encoder's vectors, shape (n, dim)."""

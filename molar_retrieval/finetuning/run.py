@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from molar_retrieval import fingerprint
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import fused, registry
@@ -19,9 +17,11 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.inputs import Words, inputs_of, read_texts
 from molar_retrieval.finetuning.report import FinetuneReport, TaskOutcome, card
-from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.settings import MolarSettings
 
 _MADE_FROM = "made_from"
 _READ = ("catalogue", "interactions")

@@ -10,10 +10,10 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
 from molar_retrieval.alignment.validation import drawn, gains, rank_block
-from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.histories import decayed
 from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 TOP = 10
 MOST = 2500

@@ -22,7 +22,6 @@ from molar_retrieval.catalog.rows import Mask, RowChecks, Rows
 from molar_retrieval.catalog.spec import FILE_NAME as TOML_FILE
 from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.ids import IdMap
 from molar_retrieval.importers.amazon import open_amazon
@@ -33,6 +32,7 @@ from molar_retrieval.importers.tables import PublishedData, PublishedTable
 from molar_retrieval.interactions.read import present
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace.files import link_or_copy
 
 _LOG_FILE, _USERS_FILE, _REPORT_FILE = "interactions.parquet", "users.parquet", "import.json"
 _OURS = {ITEMS_FILE, _LOG_FILE, _USERS_FILE, REJECTS_FILE, _REPORT_FILE, TOML_FILE, FOLDER}

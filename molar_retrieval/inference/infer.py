@@ -37,8 +37,8 @@ from molar_retrieval.inference.columns import (
 )
 from molar_retrieval.inference.dialect import MOSTLY, SampledColumn, SampledTable, sampled
 from molar_retrieval.languages import common_language
-from molar_retrieval.settings import validated
-from molar_retrieval.toml import toml_value
+from molar_retrieval.workspace.config_files import toml_value
+from molar_retrieval.workspace.settings import validated
 
 ZONES = {
     "cs": "Europe/Prague", "da": "Europe/Copenhagen", "de": "Europe/Berlin", "el": "Europe/Athens",

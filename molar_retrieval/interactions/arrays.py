@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from molar_retrieval.arrays import Array
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace.tensors import Array
 
 _NAMES = ("offsets", "item", "timestamp", "weight", "strength")
 

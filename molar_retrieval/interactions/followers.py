@@ -10,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from molar_retrieval.durable import OWNER
-from molar_retrieval.locks import lock_now
 from molar_retrieval.privacy.suppression import SuppressionList
+from molar_retrieval.workspace.files import OWNER, lock_now
 
 FOLDER = "serving/followers"
 _NOBODY = "none"  # the digest of a list without entries

@@ -18,7 +18,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval import fingerprint
 from molar_retrieval.catalog import names as well_known
 from molar_retrieval.catalog.jsonl_source import JsonlSource
 from molar_retrieval.catalog.numbers import WRITTEN, as_doubles
@@ -35,6 +34,7 @@ from molar_retrieval.events.log import Appended
 from molar_retrieval.interactions.order_status import OrderStatus
 from molar_retrieval.interactions.times import TimeParser, impossible
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.workspace import fingerprint
 
 _BATCH = 65_536
 _JSON = JsonlSource.form

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from molar_retrieval import fingerprint
 from molar_retrieval.catalog.rejects import Rejects, with_new_ids
 from molar_retrieval.catalog.sources import find_table, require_column
 from molar_retrieval.catalog.spec import UserSettings
@@ -17,6 +16,7 @@ from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.described import described
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, user_key
 from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
+from molar_retrieval.workspace import fingerprint
 
 _BATCH = 65_536
 

@@ -31,12 +31,12 @@ from molar_retrieval.interactions.read import LogReader
 from molar_retrieval.interactions.retention import Retention
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.write import KIND, READING, event_columns, log_facts, log_fingerprint, write_tables
-from molar_retrieval.pinned import pin
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.resources import library_versions
 
 Choice = Callable[[InteractionLog, npt.NDArray[np.int32], Sequence[str]], Kinds | None]
 """Chooses which kinds count: from a log of all of them, what each interaction is (a place in ``KINDS``), and the kinds

@@ -12,17 +12,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.catalog.rows import Mask
 from molar_retrieval.catalog.values import as_written, is_string
 from molar_retrieval.errors import DataError
 
 Micros = npt.NDArray[np.int64]
 
-EARLIEST = bounds.EARLIEST * 1_000_000
+EARLIEST = limits.EARLIEST * 1_000_000
 """The year 1990: no shop logged interactions before; a time before it is a default or a mistake."""
 EARLY, LATE = "time is before 1990", "time is in the future"
-AHEAD = bounds.AHEAD * 1_000_000
+AHEAD = limits.AHEAD * 1_000_000
 """How far a time may lie ahead of the clock: zones differ by less than a day."""
 _PER_UNIT = {"d": 86_400_000_000, "s": 1_000_000, "ms": 1_000, "us": 1}
 _GUESS = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))  # 1e11 s is the year 5138, 1e11 ms the year 1973

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval import fingerprint
 from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.prepare import empty_partial, publish
 from molar_retrieval.catalog.rejects import Rejects
@@ -22,8 +21,9 @@ from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.interactions.live import pack_events
 from molar_retrieval.interactions.log import ITEM, LOG_FILE, STRENGTH, USER, USERS_FILE, InteractionLog, counts
 from molar_retrieval.interactions.raw import RawLog
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.resources import library_versions
 
 KIND = "interactions"
 VALIDATION_FILE = "validation.parquet"

@@ -17,13 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from molar_retrieval import fingerprint
 from molar_retrieval.alignment.conditioning import fit
-from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.disk import require
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.remembered import of_folder
 from molar_retrieval.encoders import fused, head, tuned_folder
@@ -31,7 +28,6 @@ from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.experts.content_knn import compressed, principal
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.mechanism import GRID, GaussianMechanism, Whole, discrete_gaussian
 from molar_retrieval.privacy.statistics import (
@@ -45,10 +41,14 @@ from molar_retrieval.privacy.statistics import (
     DPStatistics,
     save_statistics,
 )
-from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import require_space
+from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
+from molar_retrieval.workspace.resources import library_versions
+from molar_retrieval.workspace.settings import PrivacySettings
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 LATEST = 2_000
 """Latest interactions of a person that count."""
@@ -334,7 +334,7 @@ def release_statistics(
         ledger.check(settings)
         if settings.delta * log.n_users > _FAR_BELOW:
             progress.note(f"δ = {settings.delta:g} is not far below one in as many people: set [privacy] delta")
-        require(store.root, 4 * _FEATURES * log.n_items, "statistics take about")
+        require_space(store.root, 4 * _FEATURES * log.n_items, "statistics take about")
         terms, features = _terms(read, content_dims, encoder, like)
         mechanism = GaussianMechanism.of(settings.epsilon or 0.0, settings.delta)
         released = dp_release(log, features, mechanism, progress, shops=shops or 1)
@@ -385,7 +385,7 @@ def log_digest(log: InteractionLog) -> str:
 
 
 def _released_before(
-    read: Pinned,
+    read: PinnedWorkspace,
     ledger: PrivacyLedger,
     settings: PrivacySettings,
     digest: str,

@@ -12,13 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval import fingerprint
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.inventory import NAME as INVENTORY
-from molar_retrieval.manifest import MANIFEST, Manifest
 from molar_retrieval.privacy.dp_release import KEPT, release_statistics
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.statistics import (
@@ -30,9 +26,11 @@ from molar_retrieval.privacy.statistics import (
     open_statistics,
     write_shared,
 )
-from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import INVENTORY, Manifest, Workspace
+from molar_retrieval.workspace.files import MANIFEST, link_or_copy
+from molar_retrieval.workspace.settings import PrivacySettings
 
 
 @dataclass(frozen=True)

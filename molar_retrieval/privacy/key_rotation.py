@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval.durable import for_owner, sync_file
 from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.pseudonyms import (
     Pseudonymiser,
@@ -23,6 +22,7 @@ from molar_retrieval.privacy.pseudonyms import (
     session_key,
     user_key,
 )
+from molar_retrieval.workspace.files import for_owner, sync_file
 
 Rename = Callable[[str], str]
 _REMEMBERED = 1 << 18  # names whose new ones are kept at hand

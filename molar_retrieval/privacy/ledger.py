@@ -20,11 +20,11 @@ from typing import Any
 
 import msgspec
 
-from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
-from molar_retrieval.manifest import MANIFEST, PRIVATE, Manifest
 from molar_retrieval.privacy.mechanism import composed, epsilon_left, epsilon_of, noise_multiplier
-from molar_retrieval.privacy_settings import PrivacySettings
+from molar_retrieval.workspace.artefacts import PRIVATE, Manifest
+from molar_retrieval.workspace.files import MANIFEST, write_atomically
+from molar_retrieval.workspace.settings import PrivacySettings
 
 FILE = "privacy_ledger.jsonl"
 YEAR = timedelta(days=365)

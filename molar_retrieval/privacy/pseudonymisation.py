@@ -11,10 +11,10 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import KINDS, OF_ITEMS
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.columns import log_columns, user_column
-from molar_retrieval.locks import lock_beside
 from molar_retrieval.privacy.pseudonyms import FILE, Pseudonymiser, new_key, outside, read_keys, record, write_keys
-from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import lock_beside
+from molar_retrieval.workspace.settings import PrivacySettings
 
 _OF_PEOPLE = tuple(kind for kind in KINDS if kind not in OF_ITEMS)
 

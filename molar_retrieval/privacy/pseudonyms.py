@@ -24,10 +24,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NewType
 
-from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.marks import file_in, mark_of
-from molar_retrieval.user_configuration import how_to_name, trusted_file
+from molar_retrieval.workspace.config_files import how_to_name, trusted_file
+from molar_retrieval.workspace.files import OWNER, file_in, file_stamp, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,7 +115,7 @@ class Pseudonymiser:
                 neither environment nor user configuration names it.
         """
         file = file_in(workspace, FILE)
-        mark = mark_of(file)
+        mark = file_stamp(file)
         return _PLAIN if mark is None else _opened(file, mark, trusted_file(*_SETTING))
 
     def user(self, user_id: str) -> StoredName:

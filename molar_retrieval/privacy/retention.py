@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.locks import alone
-from molar_retrieval.manifest import MAKERS, OTHERS, Manifest
-from molar_retrieval.work_log import work_done
-from molar_retrieval.workspace import Workspace, discard
+from molar_retrieval.workspace.activity_log import work_done
+from molar_retrieval.workspace.artefacts import MAKERS, OTHERS, Manifest, Workspace, discard
+from molar_retrieval.workspace.files import exclusive
 
 _DAY = 86_400
 _OF_EVALUATIONS = ("splits/*", "models/*/*", "trials/*", "walks/*", "runs/*", "tuning/*", "content/fine-tuned-*")
@@ -72,7 +71,7 @@ def _removed(workspace: Workspace, one: KeptCopy, evaluating: bool) -> bool:
             discard(one.path)
         return not evaluating
     try:
-        with workspace.lock(one.path.parent.name), alone(one.path) as free:
+        with workspace.lock(one.path.parent.name), exclusive(one.path) as free:
             if free and one.path != workspace[one.path.parent.name].current:
                 discard(one.path)
                 return True

@@ -26,17 +26,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
-from molar_retrieval import fingerprint
 from molar_retrieval.alignment.conditioning import Conditioner
-from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.columns import ITEM_ID
-from molar_retrieval.durable import sync_file, sync_folder
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.experts.item_item import moved
 from molar_retrieval.ids import IdMap
 from molar_retrieval.privacy.mechanism import GaussianMechanism
-from molar_retrieval.workspace import Manifest
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Manifest
+from molar_retrieval.workspace.files import sync_file, sync_folder
+from molar_retrieval.workspace.tensors import Array, Matrix, Rows
 
 _AXES = "axes"
 _BLOCKS, _ENCODER = "content_blocks", "encoder"

@@ -22,11 +22,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from molar_retrieval import fingerprint
 from molar_retrieval.errors import DataError
-from molar_retrieval.marks import file_in, mark_of
 from molar_retrieval.privacy.pseudonyms import of_key
-from molar_retrieval.user_configuration import how_to_name, trusted_file, variable_of
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.config_files import how_to_name, trusted_file, variable_of
+from molar_retrieval.workspace.files import file_in, file_stamp
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,10 +37,9 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 
-from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import RequestError
-from molar_retrieval.locks import wait_beside
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, hashed, is_pseudonym
+from molar_retrieval.workspace.files import OWNER, wait_beside, write_atomically
 
 FILE = "suppressed.json"
 _SETTING = "privacy", "suppressed_file"
@@ -130,7 +129,7 @@ class SuppressionList:
         """
         named = trusted_file(*_SETTING)
         file = named or file_in(workspace, FILE)
-        mark = mark_of(file)
+        mark = file_stamp(file)
         if mark is None and named is None:
             return NOBODY
         found = opened(file, mark)
@@ -373,7 +372,7 @@ def place(workspace: Path, file: Path | None) -> None:
         if own == target:  # another process was first
             return
         if isinstance(own, Path):
-            if not isinstance(opened(target, mark_of(target)), SuppressionList):
+            if not isinstance(opened(target, file_stamp(target)), SuppressionList):
                 raise DataError(f"{target} has no list of people; it was at {own}", f"move that file to {target}")
         elif not target.exists():
             _write(target, own if own.salt else SuppressionList(target, secrets.token_bytes(32)))
@@ -384,7 +383,7 @@ def place(workspace: Path, file: Path | None) -> None:
 
 def _own(workspace: Path) -> SuppressionList | Path:
     """The list in the workspace, or the place that it names."""
-    mark = mark_of(workspace / FILE)
+    mark = file_stamp(workspace / FILE)
     return NOBODY if mark is None else opened(workspace / FILE, mark)
 
 

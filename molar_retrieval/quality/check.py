@@ -18,14 +18,12 @@ from molar_retrieval.catalog.resolve import read_spec
 from molar_retrieval.catalog.sources import find_file
 from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding.forecast import EmbedForecast, dry_run
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import language_note
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import DataError, MolarError
-from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality import photo_text, photos
@@ -35,7 +33,9 @@ from molar_retrieval.quality.items import Items, check_attributes, check_rejects
 from molar_retrieval.quality.personal_data import check_personal_data
 from molar_retrieval.quality.texts import TextCheck
 from molar_retrieval.reports import wording
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
+from molar_retrieval.workspace.settings import MolarSettings
 
 FORMAT = 2  # Of the plain data
 FEW_USERS, ENOUGH_USERS = 100, 1_000
@@ -193,7 +193,12 @@ def check(
 
 class _CatalogueCheck:
     def __init__(
-        self, folder: Path, workspace: Pinned, settings: MolarSettings, options: CheckOptions, progress: Progress
+        self,
+        folder: Path,
+        workspace: PinnedWorkspace,
+        settings: MolarSettings,
+        options: CheckOptions,
+        progress: Progress,
     ) -> None:
         self.folder, self.workspace, self.settings = folder, workspace, settings
         self.options, self.progress = options, progress

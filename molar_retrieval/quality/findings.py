@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from molar_retrieval.table_writer import TableWriter, ending_of
+from molar_retrieval.frames import TableWriter, ending_of
 
 EXAMPLES = 40  # How many findings of a kind a report may show
 LIMIT = 1_000  # How many findings of a kind are made where a pass over many rows may find millions

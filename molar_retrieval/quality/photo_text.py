@@ -22,7 +22,6 @@ import numpy.typing as npt
 from molar_retrieval import cholesky, rng
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.prepare import condition_of, prepare_catalogue
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.contents import ContentVectors
 from molar_retrieval.embedding.run import embed
 from molar_retrieval.encoders.composite import image_block
@@ -32,7 +31,8 @@ from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import Items
 from molar_retrieval.quality.photos import KIND
-from molar_retrieval.workspace import ArtefactStore, Workspace
+from molar_retrieval.workspace.artefacts import ArtefactStore, Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]

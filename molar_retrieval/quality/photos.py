@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from molar_retrieval import fingerprint, rng
+from molar_retrieval import rng
 from molar_retrieval.catalog import decoding
 from molar_retrieval.catalog.decoders import looked_at
 from molar_retrieval.catalog.decoding import MAX_BYTES
@@ -32,8 +32,9 @@ from molar_retrieval.embedding.keys import image_stamp
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import Items, Rows, equal_groups
-from molar_retrieval.workers import WorkerDied, Workers
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import WorkerDied, Workers
 
 RULES = 2  # Number of the rules by which photos are measured; a change of them makes kept measurements stale
 BITS = 256  # Length of a perceptual hash

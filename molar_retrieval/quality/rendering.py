@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from molar_retrieval.durable import OWNER
 from molar_retrieval.quality.check import CheckReport, Excerpt
 from molar_retrieval.quality.findings import Finding, Found, Histogram, Severity
 from molar_retrieval.reports.charts import Scale, tag, tick_label
 from molar_retrieval.reports.html import Pictures, render_page
 from molar_retrieval.reports.wording import plural
-from molar_retrieval.workspace import write_atomically
+from molar_retrieval.workspace.files import OWNER, write_atomically
 
 TITLES = {
     Severity.ERROR: "Errors: cannot be used as they are",

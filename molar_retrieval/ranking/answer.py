@@ -10,14 +10,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.availability import moment
-from molar_retrieval.index import SparseVector
+from molar_retrieval.ranking.index_protocol import SparseVector
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from molar_retrieval.frame import Frame
+    from molar_retrieval.frames import Frame
     from molar_retrieval.ranking.aims import Horizon
 
 _ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
@@ -136,13 +136,13 @@ class Answer:
             "request_id": self.request_id,
             "items": [
                 {"item_id": item.item_id, "position": item.rank, "propensity": item.propensity}
-                for item in self.items[: bounds.EVENT_ITEMS]
+                for item in self.items[: limits.EVENT_ITEMS]
             ],
         }
 
     def to_frame(self) -> "Frame":
         """One row per item: place, id, title, score, a column ``part.NAME`` for each addend, and the rest of it."""
-        from molar_retrieval.frame import Frame
+        from molar_retrieval.frames import Frame
 
         names = list(dict.fromkeys(name for item in self.items for name in item.parts))
         kinds = {"rank": "int32", "item_id": "string", "title": "string", "score": "double"}

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import columns
-from molar_retrieval.index import Index, Vector
 from molar_retrieval.ranking.best import places_of_best
 from molar_retrieval.ranking.cold_start import merge
+from molar_retrieval.ranking.index_protocol import Index, Vector
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.places import TOP, Places
 from molar_retrieval.ranking.request import RankingRequest

@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 from molar_retrieval.errors import shown
-from molar_retrieval.expressions import Equals, Expression, OneOf, matches
+from molar_retrieval.ranking.filters import Equals, Expression, OneOf, matches
 from molar_retrieval.ranking.rules import ActiveRule, Rules, overlap
 
 ConflictKind = Literal["place", "hidden_pin", "quota", "opposite", "never", "nobody", "nothing", "unknown"]

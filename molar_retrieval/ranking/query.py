@@ -7,10 +7,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.errors import RequestError, shown
-from molar_retrieval.expressions import Expression
 from molar_retrieval.ranking.aims import Horizon, Seen
+from molar_retrieval.ranking.filters import Expression
 
 P = ParamSpec("P")
 Answered = TypeVar("Answered")
@@ -27,7 +27,7 @@ class Query:
     Attributes:
         k: How many items.
         where: Condition on the items' attributes, applied inside the search; text is read by
-            :func:`molar_retrieval.filter_language.parse`.
+            :func:`molar_retrieval.ranking.filter_language.parse`.
         exclude: Items that must not come; unknown ones cannot anyway.
         only: Items that may come; None: all.
         rules: Whether the shop's rules hold.
@@ -43,7 +43,7 @@ class Query:
 
     Raises:
         RequestError: If something is of another type than it should be or beyond its bound, see
-            :mod:`molar_retrieval.bounds`; or if an option has nothing that it could change.
+            :mod:`molar_retrieval.limits`; or if an option has nothing that it could change.
     """
 
     k: int = 10
@@ -60,10 +60,10 @@ class Query:
     explore: bool = True
     explain: bool = False
     language: str = "en"
-    longest: InitVar[int] = bounds.K
+    longest: InitVar[int] = limits.K
 
     def __post_init__(self, longest: int) -> None:
-        bounds.whole("k", self.k, longest)
+        limits.whole("k", self.k, longest)
         given = vars(self)
         for name, check in _CHECKS.items():
             if given[name] is not _DEFAULTS[name]:
@@ -105,7 +105,7 @@ def check_subjects(*, optional: bool = False, **subjects: Any) -> None:
 
 def _photo(name: str, value: Any) -> None:
     if isinstance(value, str | Path):
-        bounds.path(name, value)
+        limits.path(name, value)
     elif not hasattr(value, "convert"):
         raise RequestError(f"{name} is no photo but {shown(value)}", "name a file, or give an image of Pillow")
 
@@ -129,17 +129,17 @@ def _condition(name: str, value: Any) -> None:
         raise RequestError(f"{name} is no condition but {shown(value)}", "write it in words, or build an expression")
 
 
-_id = partial(bounds.text, most=bounds.ID)
+_id = partial(limits.text, most=limits.ID)
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "where": _optional(_condition),
-    "exclude": partial(bounds.ids, most=bounds.IDS),
-    "only": _optional(partial(bounds.ids, most=bounds.IDS)),
+    "exclude": partial(limits.ids, most=limits.IDS),
+    "only": _optional(partial(limits.ids, most=limits.IDS)),
     "rules": _flag,
     "seen": partial(_one_of, get_args(Seen)),
     "horizon": _optional(partial(_one_of, get_args(Horizon))),
-    "diversity": bounds.share,
+    "diversity": limits.share,
     "calibrate": _optional(_id),
-    "calibration": bounds.share,
+    "calibration": limits.share,
     "rerank": _flag,
     "explore": _flag,
     "explain": _flag,
@@ -151,8 +151,8 @@ _SUBJECTS: dict[str, Callable[[str, Any], None]] = {
     "user_id": _id,
     "session_id": _id,
     "similar": _id,
-    "items": partial(bounds.ids, most=bounds.SESSION),
-    "text": partial(bounds.text, most=bounds.TEXT),
+    "items": partial(limits.ids, most=limits.SESSION),
+    "text": partial(limits.text, most=limits.TEXT),
     "image": _photo,
     "fallback": partial(_one_of, get_args(Fallback)),
 }

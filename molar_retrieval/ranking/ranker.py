@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.expressions import Expression, both
-from molar_retrieval.index import Index, StoredItem
 from molar_retrieval.ranking import shaping
 from molar_retrieval.ranking.aims import Aim, Factors
 from molar_retrieval.ranking.at_once import foresee, foresee_known, foresee_new, reranked
@@ -18,6 +16,8 @@ from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find
 from molar_retrieval.ranking.compose import compose
 from molar_retrieval.ranking.exploration import POOL, Draw, drawn, explored
 from molar_retrieval.ranking.features import moves
+from molar_retrieval.ranking.filters import Expression, both
+from molar_retrieval.ranking.index_protocol import Index, StoredItem
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.places import TOP, Places
 from molar_retrieval.ranking.ranked import RankedList

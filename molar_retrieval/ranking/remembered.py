@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
-from molar_retrieval.index import SparseVector
+from molar_retrieval.ranking.index_protocol import SparseVector
 from molar_retrieval.ranking.request import RankingRequest, UserQuery
 from molar_retrieval.ranking.sparse_index import Sums
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeAlias
 
-from molar_retrieval.expressions import Expression
-from molar_retrieval.index import SparseVector, Vector
+from molar_retrieval.ranking.filters import Expression
+from molar_retrieval.ranking.index_protocol import SparseVector, Vector
 from molar_retrieval.ranking.places import Places
 from molar_retrieval.ranking.query import Query
 

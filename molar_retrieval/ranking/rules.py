@@ -5,7 +5,7 @@ hidden, and the list keeps its length where the catalogue allows.
 
 Rules are read once. What they come to is worked out once for all people for whom the same ones hold: named items are
 one set, bans of words of one field one look-up, equal conditions one. What every answer still pays for is bounded in
-:mod:`molar_retrieval.bounds`.
+:mod:`molar_retrieval.limits`.
 """
 
 from bisect import bisect_right
@@ -18,14 +18,14 @@ from typing import Any, Self, TypeGuard
 
 from pydantic import Field, field_validator, model_validator
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.availability import moment
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.errors import RequestError, SettingsError, shown, suggestion
-from molar_retrieval.expressions import And, Equals, Expression, Not, OneOf, matches, terms
-from molar_retrieval.filter_language import parse
-from molar_retrieval.settings import Settings, validated
-from molar_retrieval.toml import read_toml
+from molar_retrieval.ranking.filter_language import parse
+from molar_retrieval.ranking.filters import And, Equals, Expression, Not, OneOf, matches, terms
+from molar_retrieval.workspace.config_files import read_toml
+from molar_retrieval.workspace.settings import Settings, validated
 
 FILE_NAME = "rules.toml"
 _ACTIONS = ("require", "ban", "boost", "bury", "fresh", "at_most", "at_least", "pin")
@@ -59,7 +59,7 @@ class Rule(Settings):
     at_least: int | None = Field(None, ge=1)
     of: str | None = None
     pin: tuple[str, ...] | None = Field(None, min_length=1)
-    at: int = Field(1, ge=1, le=bounds.PLACE)
+    at: int = Field(1, ge=1, le=limits.PLACE)
 
     @field_validator("begins", "until", mode="before")
     @classmethod
@@ -227,19 +227,19 @@ class Rules:
         )
 
     def _check_cost(self) -> None:
-        if len(self._segments) > bounds.SEGMENTS:
+        if len(self._segments) > limits.SEGMENTS:
             raise SettingsError(
                 f"{self._source}: the rules are for {len(self._segments):,} different parts of the users, more than"
-                f" {bounds.SEGMENTS}",
+                f" {limits.SEGMENTS}",
                 "give rules for the same people the same words after `for`",
             )
         cost = sum(
             1 if isinstance(one, Not) and isinstance(one.operand, OneOf) else terms(one)
             for one in _limiting([rule for _, rule in self._active])
         )
-        if cost > bounds.LIMITING:
+        if cost > limits.LIMITING:
             raise SettingsError(
-                f"{self._source}: `require` and `ban` make {cost:,} comparisons, more than {bounds.LIMITING}",
+                f"{self._source}: `require` and `ban` make {cost:,} comparisons, more than {limits.LIMITING}",
                 "ban words of one field, or items by their ids, of which there may be thousands",
             )
 
@@ -353,9 +353,9 @@ def _check_sizes(tables: Sequence[Mapping[str, Any]], source: str) -> None:
     named = sum(len(names) for t in tables for names in (t.get("ban"), t.get("pin")) if isinstance(names, list))
     weighing = sum(any(action in table for action in _WEIGHING) for table in tables)
     for count, what, most in (
-        (len(tables), "rules", bounds.RULES),
-        (weighing, f"rules of {', '.join(_WEIGHING)}", bounds.WEIGHING),
-        (named, "named items", bounds.NAMED),
+        (len(tables), "rules", limits.RULES),
+        (weighing, f"rules of {', '.join(_WEIGHING)}", limits.WEIGHING),
+        (named, "named items", limits.NAMED),
     ):
         if count > most:
             raise SettingsError(f"{source} has {count:,} {what}, more than {most:,}", f"leave at most {most:,}")

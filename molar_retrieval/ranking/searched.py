@@ -16,8 +16,8 @@ from math import inf
 import numpy as np
 
 from molar_retrieval import columns
-from molar_retrieval.index import Index, Search
 from molar_retrieval.ranking.candidates import Array, Candidates, CandidateSource, Rows, Scan
+from molar_retrieval.ranking.index_protocol import Index, Search
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.sparse_index import Sums

@@ -18,7 +18,7 @@ from typing import Any, Self
 from molar_retrieval.errors import RequestError, SettingsError, shown, suggestion
 from molar_retrieval.experts.habits import HABITS
 from molar_retrieval.ranking.evidence import Evidence, TakenBefore
-from molar_retrieval.toml import read_toml
+from molar_retrieval.workspace.config_files import read_toml
 
 FILE_NAME = "reasons.toml"
 _NAMING = ("together", "photo", "text", "attributes", "alike")

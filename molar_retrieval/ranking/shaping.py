@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.expressions import Expression
-from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.compose import Cap, Choice, Composition, Mix, Quota
+from molar_retrieval.ranking.filters import Expression
+from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.request import RankingRequest, Rows
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.index import SparseVector
+from molar_retrieval.ranking.index_protocol import SparseVector
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from molar_retrieval.toml import parse_toml
+from molar_retrieval.workspace.config_files import parse_toml
 
 NONE = "–"
 ALPHA = 0.05

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.tensors import under
+from molar_retrieval.workspace.tensors import under
 
 LAST = "checkpoint.safetensors"
 BEST = "best.safetensors"

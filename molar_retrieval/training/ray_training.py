@@ -21,7 +21,9 @@ from typing import Any
 from molar_retrieval import __version__
 from molar_retrieval.errors import BackendError, MolarError
 from molar_retrieval.progress import Progress
-from molar_retrieval.ray_jobs import (
+from molar_retrieval.reports.wording import plural
+from molar_retrieval.training.group import Group, GroupJob, PackedJob
+from molar_retrieval.workspace.ray_jobs import (
     LOOK,
     PATIENCE,
     ClusterAddress,
@@ -32,8 +34,6 @@ from molar_retrieval.ray_jobs import (
     remote_results,
     require_wanted,
 )
-from molar_retrieval.reports.wording import plural
-from molar_retrieval.training.group import Group, GroupJob, PackedJob
 
 _ANSWERS = 60.0  # seconds that a cluster has to say what machines it has
 _RANKS_WAIT = timedelta(minutes=30)  # for each other: one that died they need not wait for, as Ray tells of it

@@ -23,11 +23,9 @@ from typing import Any, get_args
 from starlette.datastructures import URL
 from starlette.requests import Request
 
-from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, RequestError, shown, suggestion
-from molar_retrieval.locks import wait_beside
-from molar_retrieval.marks import mark_of
-from molar_retrieval.whoami import user_name
+from molar_retrieval.workspace.activity_log import current_user
+from molar_retrieval.workspace.files import file_stamp, wait_beside, write_atomically
 from molar_serving import origins as pages
 from molar_serving.audit import FOLDER, Audited, AuditLog
 from molar_serving.credentials import PREFIX, Credentials, digest, signing_token
@@ -96,7 +94,7 @@ class Keyring:
 
     def keys(self) -> dict[str, Key]:
         """All keys by name; a DataError if their file is damaged."""
-        mark = mark_of(self.path)
+        mark = file_stamp(self.path)
         if mark != self._mark:
             with self._lock:
                 self._keys, self._mark = self._read(), mark
@@ -228,7 +226,7 @@ class Keyring:
             yield self._read()
 
     def _write(self, keys: dict[str, Key], **change: Any) -> None:
-        self._audit.write(by=user_name(), **change)
+        self._audit.write(by=current_user(), **change)
         text = json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1) + "\n"
         write_atomically(self.path, text, mode=0o600)
 

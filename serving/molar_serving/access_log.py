@@ -7,7 +7,7 @@ from pathlib import Path
 from starlette.types import Scope
 
 from molar_retrieval.errors import MolarError
-from molar_retrieval.json_lines import JsonLines
+from molar_retrieval.workspace.activity_log import JsonLines
 from molar_serving.audit import FOLDER, Pseudonyms
 from molar_serving.observed import Observer
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from molar_retrieval.errors import MolarError
-from molar_retrieval.json_lines import JsonLines
+from molar_retrieval.workspace.activity_log import JsonLines
 from molar_serving.audit import FOLDER
 
 _FILE, _BYTES, _OLDER = "answered.jsonl", 1 << 20, 4

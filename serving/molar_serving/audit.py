@@ -2,7 +2,7 @@
 
 A change has two lines with the id of its request: one before it is made, on the disk, and one with its status. What
 cannot be written down is not done: the log fails closed. A line without a second one is a change during which the
-process ended. The lines form a hash chain (:class:`~molar_retrieval.json_lines.ChainedLines`), which `molar doctor
+process ended. The lines form a hash chain (:class:`~molar_retrieval.workspace.activity_log.ChainedLines`), which `molar doctor
 --deep` checks.
 
 Events are in a log of their own and come by the thousand, and whoever is refused can ask as often as they like; of
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from molar_retrieval.errors import MolarError
-from molar_retrieval.json_lines import ChainedLines
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.workspace.activity_log import ChainedLines
 from molar_serving.endpoint import Call
 from molar_serving.secret_file import SecretFile
 

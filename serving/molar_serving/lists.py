@@ -5,7 +5,7 @@ from typing import Any
 
 from molar_indexes.answers import POPULARITY
 from molar_indexes.search import PERSONAL
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.columns import IMAGE, TITLE
 from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.experiments.definition import INTERLEAVED
@@ -108,7 +108,7 @@ def reply(
     assert told.recommendation_id is not None
     items = [*(() if before is None else before.items), *[item.item_id for item in told.items]]
     further = told.experiment is None or told.experiment.arm != INTERLEAVED
-    if question is not None and further and len(told.items) == question.k and len(items) < bounds.K:
+    if question is not None and further and len(told.items) == question.k and len(items) < limits.K:
         told.next = f"/v1/recommendations/{told.recommendation_id}/next"
     body = encode(told)
     events = told.events if before is None else before.events

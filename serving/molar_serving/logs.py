@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from molar_retrieval.errors import MolarError
-from molar_retrieval.json_lines import JsonLines
-from molar_retrieval.redaction import redacted
+from molar_retrieval.errors import MolarError, redacted
+from molar_retrieval.workspace.activity_log import JsonLines
 from molar_serving.audit import FOLDER
 
 _FILE, _BYTES, _OLDER = "warnings.jsonl", 1 << 18, 1

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Scope
 
-from molar_retrieval.disk import fault
 from molar_retrieval.errors import MolarError
+from molar_retrieval.workspace.files import disk_error
 from molar_serving.observed import Observer
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
 
     from molar_retrieval.events.log import Appended
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
     from molar_serving.service import Service
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -39,7 +39,7 @@ def shared_folder() -> Iterator[str]:
     try:
         folder = tempfile.TemporaryDirectory(prefix="molar-metrics-")
     except OSError as error:
-        raise fault(error) or error from error
+        raise disk_error(error) or error from error
     with folder as name:
         os.environ[_SHARED] = name
         try:

@@ -10,7 +10,6 @@ import msgspec.inspect
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from molar_retrieval import disk
 from molar_retrieval.errors import (
     BackendError,
     DiskError,
@@ -19,9 +18,10 @@ from molar_retrieval.errors import (
     MolarError,
     RequestError,
     StaleArtefactError,
+    redacted,
     suggestion,
 )
-from molar_retrieval.redaction import redacted
+from molar_retrieval.workspace import files
 
 _log = logging.getLogger("molar.serving")
 BODY_SECONDS = 10.0
@@ -138,7 +138,7 @@ def of_any(error: BaseException, request_id: str) -> ProblemError:
     """The problem that whatever went wrong is to who asked; what nobody expected goes into the server's log."""
     if isinstance(error, ProblemError):
         return error
-    if known := error if isinstance(error, MolarError) else disk.fault(error):
+    if known := error if isinstance(error, MolarError) else files.disk_error(error):
         return of_error(known)
     if isinstance(error, TimeoutError | ClientDisconnect):
         return ProblemError(408, f"the body did not come within {BODY_SECONDS:.0f} s", "send it in one go")

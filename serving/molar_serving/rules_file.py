@@ -13,9 +13,9 @@ from hashlib import sha256
 from typing import Any
 
 from molar_indexes.recommender import RULES_FILE
-from molar_retrieval.binding import file_beside
-from molar_retrieval.durable import write_atomically
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.discovery import file_beside
+from molar_retrieval.workspace.files import write_atomically
 
 _FOLDER = "serving/rules"
 _AUTHORS, _NAME = "authors.json", "%Y%m%dT%H%M%S.%fZ"

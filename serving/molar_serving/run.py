@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 from molar.choosing import settings_of
 from molar.shop import Shop
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.native import keep_freed_memory, limit_spinning
-from molar_retrieval.serve_settings import ServeSettings
+from molar_retrieval.workspace.settings import ServeSettings
+from molar_retrieval.workspace.threads import keep_freed_memory, limit_spinning
 from molar_serving.access import Keyring
 from molar_serving.connections import most_connections
 from molar_serving.logs import log_warnings
@@ -25,7 +25,7 @@ from molar_serving.server import CLOSING, answer
 from molar_serving.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.workspace.settings import MolarSettings
 
 _BACKLOG = 2048  # connections that wait to be accepted
 

@@ -4,8 +4,8 @@ import os
 import secrets
 from pathlib import Path
 
-from molar_retrieval import disk
 from molar_retrieval.errors import MolarError
+from molar_retrieval.workspace import files
 
 
 class SecretFile:
@@ -23,7 +23,7 @@ class SecretFile:
                 self._known = self._read() or self._made()
             except OSError as error:
                 told = f"{self.path} cannot be made: {error}"
-                raise disk.fault(error) or MolarError(told, "see to it") from error
+                raise files.disk_error(error) or MolarError(told, "see to it") from error
         return self._known
 
     def _read(self) -> bytes | None:

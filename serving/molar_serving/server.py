@@ -19,7 +19,7 @@ from molar_serving.connections import BoundedProtocol
 from molar_serving.service import Service
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.workspace.settings import MolarSettings
 
 CLOSING = 5.0
 """Seconds that a process has to close its files after the answers under way had theirs."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from molar.shop import Shop
 from molar_indexes.comparison import Compared
 from molar_indexes.experiments.answering import Experimenting
-from molar_retrieval.background import BackgroundThread, on_death
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.workspace.threads import BackgroundThread, on_death
 from molar_serving.access import Keyring
 from molar_serving.answered import AnsweringGenerations
 from molar_serving.former import FormerGenerations
@@ -30,8 +30,8 @@ from molar_serving.working import Working
 if TYPE_CHECKING:
     from molar_indexes.generations import Generation
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.config import MolarSettings
     from molar_retrieval.events.log import Appended, EventLog
+    from molar_retrieval.workspace.settings import MolarSettings
 
 _AGAIN, _AGAIN_DAMAGED = 1.0, 5.0  # seconds until one looks again for a generation that is not there, or cannot be used
 _PHOTOS = 8  # that wait for the one that is searched by

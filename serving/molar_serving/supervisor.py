@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
-from molar_retrieval.workers import IsolatedProcess, begin_watching, packed
+from molar_retrieval.workspace.jobs import IsolatedProcess, begin_watching, packed
 
 _AGAIN = 1.0  # seconds between a worker that died as soon as it was started, and the next one
 _log = logging.getLogger("molar.serving")

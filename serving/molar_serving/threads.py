@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from molar_retrieval.background import BackgroundThread
+from molar_retrieval.workspace.threads import BackgroundThread
 
 Done = TypeVar("Done")
 _log = logging.getLogger("molar.serving")

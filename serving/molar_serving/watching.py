@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from molar.shop import Shop
-from molar_retrieval.background import BackgroundThread
 from molar_retrieval.errors import MolarError
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.locks import lock_now
-from molar_retrieval.workers import Workers
+from molar_retrieval.workspace.files import lock_now
+from molar_retrieval.workspace.jobs import Workers
+from molar_retrieval.workspace.threads import BackgroundThread
 from molar_serving.audit import FOLDER
 
 FILE = "watch.lock"

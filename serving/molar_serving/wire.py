@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 
 _LARGEST = 2**63 - 1
-Id = Annotated[str, Meta(min_length=1, max_length=bounds.ID)] | Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
+Id = Annotated[str, Meta(min_length=1, max_length=limits.ID)] | Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
 """An id: a string. A number counts as its digits; one that takes more than 64 bits has to be sent as a string."""
 Seq = Annotated[int, Meta(ge=0, le=_LARGEST)]
 """The number of a line of the event log."""
@@ -18,12 +18,12 @@ Moment = Annotated[float, Meta(ge=-1e19, le=1e19)]
 Whole = Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
 """An integer of 64 bits, where what reads it has narrower bounds."""
 Share = Annotated[float, Meta(ge=0, le=1)]
-Many = Annotated[int, Meta(ge=1, le=bounds.K)]
-_Condition = Annotated[str, Meta(max_length=bounds.CONDITION)]
+Many = Annotated[int, Meta(ge=1, le=limits.K)]
+_Condition = Annotated[str, Meta(max_length=limits.CONDITION)]
 _Horizon = Literal["next", "later"]
-_Placement = Annotated[str, Meta(max_length=bounds.ID)]
+_Placement = Annotated[str, Meta(max_length=limits.ID)]
 _Arms = Annotated[dict[Id, Literal["control", "treatment"]], Meta(max_length=100)]
-_Ids = Annotated[list[Id], Meta(max_length=bounds.IDS)]
+_Ids = Annotated[list[Id], Meta(max_length=limits.IDS)]
 
 
 class Strict(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -58,7 +58,7 @@ class RecommendationRequest(Wishes):
 
     user_id: Id | None = None
     anonymous_id: Id | None = None
-    items: Annotated[list[Id], Meta(min_length=1, max_length=bounds.SESSION)] | None = None
+    items: Annotated[list[Id], Meta(min_length=1, max_length=limits.SESSION)] | None = None
     seen: Literal["hide", "show"] = "hide"
     horizon: _Horizon | None = None
     diversity: Share = 0.0
@@ -75,8 +75,8 @@ class SearchRequest(Among):
     ``image`` is the content of a photo's file, as base64; no photo is fetched from an address.
     """
 
-    text: Annotated[str, Meta(max_length=bounds.TEXT)] | None = None
-    image: Annotated[bytes, Meta(max_length=bounds.PHOTO)] | None = None
+    text: Annotated[str, Meta(max_length=limits.TEXT)] | None = None
+    image: Annotated[bytes, Meta(max_length=limits.PHOTO)] | None = None
     similar: Id | None = None
     user_id: Id | None = None
     anonymous_id: Id | None = None
@@ -114,10 +114,10 @@ class SimilarRequest(Among, kw_only=True):
 class RankingsRequest(Strict):
     """Items of one's own, to be put in order for a user, for somebody anonymous, or after what somebody looked at."""
 
-    items: Annotated[list[Id], Meta(min_length=1, max_length=bounds.K)]
+    items: Annotated[list[Id], Meta(min_length=1, max_length=limits.K)]
     user_id: Id | None = None
     anonymous_id: Id | None = None
-    session: Annotated[list[Id], Meta(min_length=1, max_length=bounds.SESSION)] | None = None
+    session: Annotated[list[Id], Meta(min_length=1, max_length=limits.SESSION)] | None = None
     horizon: _Horizon | None = None
     rules: bool = True
     fields: Annotated[list[str], Meta(max_length=100)] = []

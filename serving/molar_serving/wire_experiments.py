@@ -6,12 +6,12 @@ from msgspec import Meta, Struct, field
 
 from molar_eval.experiments.plan import PLANNED_SHARE, ExperimentPlan
 from molar_eval.experiments.results import ExperimentResults
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.experiments.definition import BETWEEN, HARM_BETWEEN, Experiment
 from molar_retrieval.experiments.records import StageRow
 from molar_serving.wire import Id, Share, Strict
 
-_Text = Annotated[str, Meta(max_length=bounds.CONDITION)]
+_Text = Annotated[str, Meta(max_length=limits.CONDITION)]
 _Name = Annotated[str, Meta(min_length=1, max_length=255)]
 _Rules = Annotated[str, Meta(max_length=1 << 20)]
 _Shows = Literal["lists", "popular", "nothing"]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_serving.wire import Strict
 
 _Name = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -72,7 +72,7 @@ class DiffParameters(Strict):
 
     a: _Name | None = None
     b: _Name | None = None
-    users: Annotated[int, Meta(ge=1, le=bounds.COMPARED_PEOPLE)] = 500
+    users: Annotated[int, Meta(ge=1, le=limits.COMPARED_PEOPLE)] = 500
 
 
 class Exposure(Struct, kw_only=True):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_serving.wire import Id, Strict
 
 MOST = 1_000
@@ -24,7 +24,7 @@ class ItemInBatch(Strict):
     item_id: Id
     attributes: _Attributes = field(default_factory=dict)
     withdrawn: bool = False
-    event_id: Annotated[str, Meta(min_length=1, max_length=bounds.ID)] | None = None
+    event_id: Annotated[str, Meta(min_length=1, max_length=limits.ID)] | None = None
 
 
 class ItemsBody(Strict):

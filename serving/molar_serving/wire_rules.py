@@ -4,13 +4,13 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_serving.wire import Id, Strict
 from molar_serving.wire_generations import ListsCompared
 
 PREVIEWED = 500
 """People whose lists a preview compares."""
-_Rules = Annotated[list[dict[str, Any]], Meta(max_length=bounds.RULES)]
+_Rules = Annotated[list[dict[str, Any]], Meta(max_length=limits.RULES)]
 
 
 class RulesBody(Strict):
@@ -25,7 +25,7 @@ class PreviewBody(RulesBody):
 
     users: Annotated[list[Id], Meta(max_length=PREVIEWED)] = field(default_factory=list)
     sample: Annotated[int, Meta(ge=1, le=PREVIEWED)] = 200
-    field: Annotated[str, Meta(min_length=1, max_length=bounds.ID)] | None = None
+    field: Annotated[str, Meta(min_length=1, max_length=limits.ID)] | None = None
 
 
 class RulesParameters(Strict):

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
-from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
@@ -25,6 +24,7 @@ from molar_retrieval.privacy.dp_release import dp_release
 from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.privacy.statistics import PAIRS, POPULARITY, TRANSITIONS, DPStatistics
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 CONFIDENCE = 0.95
 FEWEST = 20

@@ -18,7 +18,7 @@ from web_server import client_of, program
 
 from molar.reports import remember_folder
 from molar_cli.app import app
-from molar_retrieval.json_lines import ChainedLines
+from molar_retrieval.workspace.activity_log import ChainedLines
 from molar_serving.access import Keyring, WrongKeyError
 from molar_serving.audit import AuditLog
 from molar_serving.rate_limits import RateLimits

@@ -17,7 +17,7 @@ import molar
 from molar_indexes.generations import open_generation
 from molar_retrieval import __version__
 from molar_retrieval.errors import MolarError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 HEAD, INDEX, MOST = "backup.json", "files.json", 1 << 20
 

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import tiny_models
 
-from molar_retrieval import inventory
-from molar_retrieval.config import EmbedSettings, MolarSettings
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.errors import BackendError, MolarError, SettingsError
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 
 OWN = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}
 CODE = """open({canary!r}, "w").close()
@@ -290,7 +290,7 @@ def test_no_manifest_carries_trust(shop: Any, folder: Path, canary: Path) -> Non
     for believed in (settings, settings.trusting()):
         queries["encoder"] = asdict(registry.describe(believed))
         (live / "manifest.json").write_text(json.dumps(manifest), "utf-8")
-        inventory.take(live)  # as a forger does
+        artefacts.write_inventory(live)  # as a forger does
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == BackendError.exit_code, done.stderr
         assert "--trust-remote-code" in done.stderr

@@ -17,7 +17,7 @@ from molar.doctor.examine import examine
 from molar_cli.app import app
 from molar_retrieval.errors import MolarError
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.access import Keyring
 
 NOW = datetime.now(UTC).replace(hour=0, minute=0, second=1, microsecond=0)

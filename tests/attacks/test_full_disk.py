@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from molar_indexes.backends import build_index
 from molar_retrieval.errors import DiskError
-from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 items = [IndexItem(row, str(row), {"v": [1.0] * 64}, {"brand": f"b{row}", "text": "x" * 2000}) for row in range(3000)]
 try:
     build_index(Path(sys.argv[1]) / "index", "edge", IndexSpec({"v": 64}, {"brand": "keyword"}), items)

@@ -27,12 +27,12 @@ from molar_indexes.generations import open_generation
 from molar_retrieval.alignment.align import align
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import factorise, held_out, open_log
-from molar_retrieval.config import EmbedSettings, MolarSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, MolarError, StaleArtefactError
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.pinned import pin, pin_named
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.pinned import pin, pin_named
+from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 
 N, DIM = 40, 6
 NAMES = [f"i{n:02d}" for n in range(N)]
@@ -220,7 +220,7 @@ def between(monkeypatch, step, act):
     module, name = step.rsplit(".", 1)
     found = importlib.import_module(module)
     if not hasattr(found, name):  # imported where it is used
-        found, name = importlib.import_module("molar_retrieval.versions"), "library_versions"
+        found, name = importlib.import_module("molar_retrieval.workspace.resources"), "library_versions"
     original, acted = getattr(found, name), []
 
     def first(*arguments, **options):

@@ -23,12 +23,12 @@ from molar_cli.app import app
 from molar_cli.console import Console
 from molar_eval import suite
 from molar_retrieval.catalog.spec import CatalogueSettings
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import MolarError
-from molar_retrieval.filter_language import parse
+from molar_retrieval.ranking.filter_language import parse
 from molar_retrieval.ranking.rules import Rules
 from molar_retrieval.ranking.sentences import Speaker
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 OBEYED = "".join(
     map(chr, [*range(10), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])

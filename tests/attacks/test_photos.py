@@ -19,7 +19,7 @@ from molar_retrieval.catalog.images import ImageError, PhotoFolder, open_file, o
 from molar_retrieval.progress import SILENT
 from molar_retrieval.quality.photos import PhotoState
 from molar_retrieval.quality.photos import measured as measure_all
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 ALLOWED = 384 << 20
 """Bytes that this process may grow by over a photo."""

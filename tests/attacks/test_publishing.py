@@ -10,9 +10,9 @@ from molar_indexes.equal_lengths import longest
 from molar_indexes.generations import publish
 from molar_indexes.users import UserRecord
 from molar_indexes.verify import verify
-from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.rng import generator
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 DIM = 128
 

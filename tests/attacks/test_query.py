@@ -30,13 +30,13 @@ from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import Connection
 from molar_indexes.server.opening import served
 from molar_indexes.server.push import publish
-from molar_retrieval.config import IndexSettings, MolarSettings
 from molar_retrieval.errors import DataError, MolarError, RequestError, SettingsError
-from molar_retrieval.expressions import Equals, Not
 from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.filters import Equals, Not
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.runner import InProcesses
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import ProcessRunner
+from molar_retrieval.workspace.settings import IndexSettings, MolarSettings
 
 FULL = os.environ.get("MOLAR_TEST_ATTACKS") == "full"
 MIB = 1 << 20
@@ -344,7 +344,7 @@ def test_rules_that_change_meanwhile(
     changing: Any, monkeypatch: pytest.MonkeyPatch, rounds: Callable[[int, int], int]
 ) -> None:
     """All lists of a file are made by the rules as they were when its run began."""
-    work = InProcesses._made
+    work = ProcessRunner._made
     for processes in range(1, 1 + rounds(1, 3)):
         for before, after in CHANGES:
 
@@ -353,7 +353,7 @@ def test_rules_that_change_meanwhile(
                 return work(*arguments)
 
             changing.set(before)
-            monkeypatch.setattr(InProcesses, "_made", late)
+            monkeypatch.setattr(ProcessRunner, "_made", late)
             changing.write(processes=processes)
             assert table(changing.target) == changing.lists[before]
 

@@ -14,7 +14,7 @@ from test_serving import READER, child
 
 from molar_indexes import edge_view
 from molar_indexes.recommender import Recommender
-from molar_retrieval import fingerprint
+from molar_retrieval.workspace import fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534

@@ -14,8 +14,8 @@ import pytest
 from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import open_generation, rollback
 from molar_indexes.recommender import Recommender
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 Answers = dict[str, list[list[object]]]
 

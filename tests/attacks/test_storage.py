@@ -17,15 +17,15 @@ from molar.doctor.workspace import artefacts, generations
 from molar_indexes import generations as of_index
 from molar_indexes.generations import list_generations, open_generation, rollback
 from molar_indexes.verify import bytes_changed, verify
-from molar_retrieval import inventory
-from molar_retrieval import workspace as module
 from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.workspace import MAKERS, Manifest, Workspace
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
+from molar_retrieval.workspace import artefacts as inventory
+from molar_retrieval.workspace import artefacts as module
+from molar_retrieval.workspace.artefacts import MAKERS, Manifest, Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
 
 KINDS = ("catalogue", "interactions", "content", "alignment")
 
@@ -66,7 +66,7 @@ def test_flipped_bytes(shop, rounds, measured):
     assert told(workspace, artefacts, generations) == []
     found = 0
     folders = {kind: workspace[kind].require()[0] for kind in MAKERS}
-    assert [name for kind in MAKERS for name in inventory.check(folders[kind], digests=True)] == []
+    assert [name for kind in MAKERS for name in inventory.check_inventory(folders[kind], digests=True)] == []
     with open_generation(workspace) as generation:
         assert verify(generation, workspace, deep=True) == []
     while found < rounds(40, 500):
@@ -163,7 +163,7 @@ def test_a_vector_that_is_no_number(tmp_path, measured):
     again = run()
     assert (again.encoded, again.up_to_date) == (2, True)
     assert (ContentVectors.open(again.folder).vectors == right).all()
-    assert inventory.check(again.folder, digests=True) == []
+    assert inventory.check_inventory(again.folder, digests=True) == []
     assert run().encoded == 0
     (again.folder / "vectors.safetensors").write_bytes(b"cut")
     assert run().encoded == n
@@ -271,7 +271,7 @@ def test_killed_anywhere_while_publishing(place, monkeypatch, at):
                 release(place, again)
         folder, manifest = place["cf"].require()
         assert manifest.fingerprint in names
-        assert inventory.check(folder, digests=True) == []
+        assert inventory.check_inventory(folder, digests=True) == []
         shutil.rmtree(place["cf"].root / f"{again}.partial", ignore_errors=True)
     shutil.rmtree(place["cf"].root / "old.partial", ignore_errors=True)
     assert release(place, "old") == place["cf"].require()[0]
@@ -289,7 +289,7 @@ def test_the_clock_is_set_back(place, monkeypatch):
                 return cls(2026, 3, day, tzinfo=tz)
 
         monkeypatch.setattr(of_index, "datetime", Clock)
-        monkeypatch.setattr("molar_retrieval.manifest.datetime", Clock)
+        monkeypatch.setattr("molar_retrieval.workspace.artefacts.datetime", Clock)
         item = IndexItem(0, "a", {"aligned": [1.0, 0.0]}, {})
         arguments = {"items": [item], "users": [], "popular": [], "inputs": {}, "parts": {"x": (0, 2)}}
         with of_index.publish(place, backend="exact", spec=spec, keep=keep, **arguments) as made:
@@ -388,10 +388,10 @@ def test_damage_is_not_certified(tmp_path):
     os.utime(folder / "items.parquet")
     after = prepare_catalogue(folder, workspace)
     assert (workspace["catalogue"].require()[0], after.number) == (version, before.number)
-    assert inventory.check(version, digests=True) == [], "written anew from the files, so mended"
+    assert inventory.check_inventory(version, digests=True) == [], "written anew from the files, so mended"
     version, before = workspace["interactions"].require()
     flipped(version / "interactions.parquet", random)
     pq.write_table(pa.table({"item_id": names, "title": names, "n": [0] * 30}), folder / "items.parquet")
     prepare_catalogue(folder, workspace)
     assert prepare_interactions(folder, workspace).inputs != before.inputs, "for a catalogue with the same ids"
-    assert inventory.check(version, digests=True) == ["interactions.parquet was changed"]
+    assert inventory.check_inventory(version, digests=True) == ["interactions.parquet was changed"]

@@ -13,7 +13,7 @@ from hostile_tables import ROWS, N, Way, garbled, write_items, write_log
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.errors import DataError
 
 BIG, FAR = 9 * 10**18, 2**62
@@ -198,7 +198,7 @@ def test_rows_without_an_end(tmp_path, name, content, row):
     [
         "items = " + "[" * 5_000 + "]" * 5_000,
         "[items]\nitem_id = " + "9" * 5_000,
-        "#" * (bounds.TOML + 1),
+        "#" * (limits.TOML + 1),
         "[items]\nlists = ['item_id']",
     ],
 )

@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 def test_events_are_appended_shown_sealed_and_written(molar, tmp_path):

@@ -87,7 +87,7 @@ def test_what_answers_showed_and_what_came_of_it_values_lists(molar, place):
     """From answers of a recommender to the command, on the shop's own event log."""
     from molar_indexes.recommender import Recommender
     from molar_retrieval.events.log import EventLog
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
 
     at, events = datetime(2026, 3, 2, 12, tzinfo=UTC), []
     with Recommender.open(place / ".molar") as recommender, closing(EventLog(Workspace.open(place / ".molar"))) as log:

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from molar_cli.app import app
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders import fused, registry
 from molar_retrieval.encoders.base import EncoderInput
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pytest
 from served import SERVERS, shelf
 
 from molar_indexes.backends import BACKENDS, build_index, open_index
-from molar_retrieval.index import Index, IndexItem, IndexSpec
+from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec
 
 Open = Callable[[Path, IndexSpec, Iterable[IndexItem]], Index]
 MOUNTED = os.environ.get("MOLAR_TEST_READ_ONLY")

@@ -13,9 +13,9 @@ import pytest
 import tiny_models
 from PIL import Image
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders.base import Encoder, EncoderInput
 from molar_retrieval.encoders.registry import describe, load
+from molar_retrieval.workspace.settings import EmbedSettings
 
 ODD_TEXTS = [
     "<|image_pad|>",
@@ -34,7 +34,7 @@ ODD_TEXTS = [
 ODD_SIZES = [(1, 1), (1, 300), (300, 1), (2, 2), (640, 480)]
 _DESCRIBE = """
 import json, sys
-from molar_retrieval.config import EmbedSettings
+from molar_retrieval.workspace.settings import EmbedSettings
 from molar_retrieval.encoders.registry import describe
 info = describe(EmbedSettings(**json.loads(sys.argv[1])))
 heavy = {"torch", "transformers", "sentence_transformers", "timm", "torchvision", "huggingface_hub"} & set(sys.modules)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from encoder_contract import EncoderContract
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import gemma
 from molar_retrieval.encoders.base import EncoderInput, terms_note
 from molar_retrieval.encoders.registry import describe, load, located
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.workspace.settings import EmbedSettings
 
 torch.set_num_threads(1)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.expressions import And, Between, Equals, Expression, Not, OneOf, Or, matches
-from molar_retrieval.index import Index, IndexItem, IndexSpec
+from molar_retrieval.ranking.filters import And, Between, Equals, Expression, Not, OneOf, Or, matches
+from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec
 
 Build = Callable[[IndexSpec, list[IndexItem]], Index]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.expressions import Between, Equals, Expression, Not, matches
-from molar_retrieval.index import Index, IndexItem, IndexSpec, SparseVector
+from molar_retrieval.ranking.filters import Between, Equals, Expression, Not, matches
+from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec, SparseVector
 from molar_retrieval.rng import generator
 
 Plus = dict[str, SparseVector]

@@ -15,8 +15,8 @@ from served import REAL, URL, Shelf, shelf
 from molar_indexes.recall import LEAST, WORSE, scanning, widened
 from molar_indexes.server.finalise import wait_for_green
 from molar_indexes.server.layout import Layout
-from molar_retrieval.expressions import Equals
-from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.ranking.filters import Equals
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.rng import generator
 
 pytestmark = [

@@ -19,8 +19,7 @@ from copies import copy_workspace
 from typer.testing import CliRunner
 from web_server import client_of
 
-from molar_retrieval.config import MolarSettings
-from molar_retrieval.serve_settings import ServeSettings
+from molar_retrieval.workspace.settings import MolarSettings, ServeSettings
 from molar_serving.access import Keyring
 from molar_serving.tables import ENDPOINTS
 

@@ -15,7 +15,7 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.quality.findings import FindingCollector
 from molar_retrieval.quality.interactions import check_log
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 START, LATE = 1_700_000_000, 9_000_000_000
 REASONS = {

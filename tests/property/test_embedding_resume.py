@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.shards import ShardWriter
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 class Death(BaseException):

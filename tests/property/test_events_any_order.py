@@ -13,7 +13,7 @@ from molar_retrieval.events.event import lines_of
 from molar_retrieval.events.insertion import Insertion
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 N = 12

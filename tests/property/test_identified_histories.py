@@ -16,7 +16,7 @@ from molar_indexes.overlay import Overlay
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.privacy.pseudonyms import session_key
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 WHO = st.sampled_from([("u", None), ("v", None), ("v", "s"), (None, "s"), (None, "s"), (None, "t"), (None, "u")])
 DEEDS = st.builds(

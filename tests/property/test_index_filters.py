@@ -10,8 +10,8 @@ from served import SERVERS, shelf
 
 from molar_indexes.backends import build_index, open_index
 from molar_retrieval.errors import RequestError
-from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, matches
-from molar_retrieval.index import Index, IndexItem, IndexSpec
+from molar_retrieval.ranking.filters import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, matches
+from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec
 
 FIELDS = {"word": "keyword", "number": "integer", "size": "float", "flag": "bool"}
 NAMES = [*FIELDS, "loose", "missing"]

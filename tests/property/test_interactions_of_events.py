@@ -16,7 +16,7 @@ from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
 from molar_retrieval.privacy.pseudonyms import session_key
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 DAY, START = 86_400, 1_700_006_400
 KNOWN, UNKNOWN = "ab", "x"

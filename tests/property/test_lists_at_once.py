@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_indexes.users import UserRecord
-from molar_retrieval.index import IndexSpec, SparseVector
 from molar_retrieval.ranking import ranker as ranking
 from molar_retrieval.ranking.features import names
+from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector
 from molar_retrieval.ranking.item_store import Emerging, ItemStore
 from molar_retrieval.ranking.places import Places, last
 from molar_retrieval.ranking.query import Query

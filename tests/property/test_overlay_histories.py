@@ -34,10 +34,10 @@ from molar_indexes.overlay import Overlay
 from molar_indexes.users import UserRecord
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.write import StoredEvents
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
+from molar_retrieval.workspace.artefacts import Workspace
 
 EXAMPLES = int(os.environ.get("MOLAR_TEST_EXAMPLES", "40"))
 

@@ -27,7 +27,7 @@ from molar_indexes.generations import list_generations, open_generation, rollbac
 from molar_indexes.overlay import Overlay
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 EXAMPLES = int(os.environ.get("MOLAR_TEST_EXAMPLES", "12"))
 BATCHES = st.lists(
@@ -143,7 +143,7 @@ class TwoServers(RuleBasedStateMachine):
             def now(cls, tz=None):
                 return datetime.fromtimestamp(time.time(), tz)
 
-        for place in ("molar_indexes.generations", "molar_retrieval.manifest"):
+        for place in ("molar_indexes.generations", "molar_retrieval.workspace.artefacts"):
             self.clock.enter_context(mock.patch(f"{place}.datetime", Clock))
         self.clock.enter_context(mock.patch("time.time", now))
         self.clock.enter_context(mock.patch("time.time_ns", now_ns))

@@ -13,7 +13,7 @@ from copies import copy_workspace
 from studio_client import StudioClient, studio_client, studio_of_roles, words_of
 
 from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.access import Keyring
 from molar_serving.studio import language, sessions
 from molar_serving.studio.files import photo_of

@@ -11,7 +11,7 @@ from studio_client import studio_of_roles, words_of
 from molar_indexes.item_map.store import item_map
 from molar_retrieval.errors import DiskError
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.studio import map_making
 
 

@@ -15,8 +15,8 @@ from molar.shop import Shop
 from molar_eval.kpi.daily.figures import ArmFigures, DayFigures
 from molar_eval.kpi.daily.record import daily
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.work_log import recorded
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.activity_log import recorded
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.app import application
 from molar_serving.logs import KeptWarnings
 from molar_serving.service import Service

@@ -12,7 +12,7 @@ from web_server import service_of
 
 from molar_indexes.recommender import Recommender
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.app import application
 from molar_serving.studio.people import Asked, Somebody, marked, waterfall
 

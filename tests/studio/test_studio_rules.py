@@ -13,8 +13,8 @@ from studio_client import studio_of_roles, words_of
 
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.ranking import ranker
-from molar_retrieval.toml import parse_toml
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.config_files import parse_toml
 
 HOSTILE = "<script>alert(1)</script>\"'"
 

@@ -35,8 +35,8 @@ from molar_retrieval.privacy.id_scan import (
     scan,
     unpacked,
 )
-from molar_retrieval.tensors import mapped
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.tensors import mapped
 
 HISTORY, AS_IDS = "their history, as rows", "their history, as item ids"
 VECTOR, FACTORS = "their vector", "their ALS factors"

@@ -10,7 +10,6 @@ from test_alignment_model import part_scores
 from test_alignment_store import round_trip
 
 from molar_retrieval.errors import RequestError
-from molar_retrieval.index import SparseVector
 from molar_retrieval.ranking.aims import (
     ARRIVING,
     ARRIVING_SEEN,
@@ -24,6 +23,7 @@ from molar_retrieval.ranking.aims import (
     shared,
 )
 from molar_retrieval.ranking.features import features, moves, names
+from molar_retrieval.ranking.index_protocol import SparseVector
 from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.rng import generator

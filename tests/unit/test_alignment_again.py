@@ -22,13 +22,13 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.config import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.experts.habits import DAY, day_after
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT, NEXT_SEEN
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
 
 N, PEOPLE, START = 40, 260, 18_000 * DAY
 SETTINGS = MolarSettings(align=AlignSettings(preset="instant", horizon="both", threads=1))

@@ -22,14 +22,14 @@ from molar_retrieval.alignment.user_encoder import UserEncoder
 from molar_retrieval.alignment.validation import means
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import factorise, has_people, held_out, open_log
-from molar_retrieval.config import EmbedSettings, MolarSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.experts import linear, taken
 from molar_retrieval.interactions import Holdout, prepare_interactions, write_log
 from molar_retrieval.progress import Notes
-from molar_retrieval.runner import InThisProcess
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import SerialRunner
+from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 
 PARTS = ("sequence", "linear", "neighbours", "trend")
 N = 50
@@ -345,7 +345,7 @@ def test_whoever_counts_in_blocks_the_model_is_the_same(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         align(counted, settings, runner=Stopping(3))
     notes = Notes()
-    report = align(counted, settings, runner=InThisProcess(), progress=notes)
+    report = align(counted, settings, runner=SerialRunner(), progress=notes)
     assert any(note.startswith("going on with an interrupted run: 3 of") for note in notes.notes)
     assert {one["chosen"]["model"] for one in report.facts["experts"].values()} <= {
         "co-occurrence", "block EASE", "item-kNN",
@@ -354,7 +354,7 @@ def test_whoever_counts_in_blocks_the_model_is_the_same(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         derive(counted, runner=Stopping(2))
     notes = Notes()
-    derive(counted, notes, runner=InThisProcess())
+    derive(counted, notes, runner=SerialRunner())
     assert any(note.startswith("going on with an interrupted run: 2 of") for note in notes.notes)
     left, right = (one["alignment"].require()[0] for one in (alone, counted))
     assert (left / "model.safetensors").read_bytes() == (right / "model.safetensors").read_bytes()

@@ -23,12 +23,12 @@ from molar_retrieval.alignment.fusion import Fusion
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.ranking.aims import ARRIVING, NEXT, VISIT
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
 
 HOUR, DAY = 3600, 86_400
 GROUPS, EACH, PEOPLE, START = 4, 6, 240, 18_000 * DAY

@@ -18,7 +18,6 @@ from molar_retrieval.alignment.training import TrainingData, build_network, towe
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, taken, withheld_items
 from molar_retrieval.alignment.vectors import item_sides
 from molar_retrieval.collaborative.als import fit
-from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts import co_consumption
 from molar_retrieval.experts.content_pairs import content_pairs
@@ -26,6 +25,7 @@ from molar_retrieval.experts.fit import taught_by
 from molar_retrieval.experts.trend import DAY
 from molar_retrieval.ranking.cold_start import merge
 from molar_retrieval.ranking.places import last
+from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 
 N = 60
 SETTINGS = AlignSettings(

@@ -10,10 +10,10 @@ from eval_model_tasks import log_of
 from molar_retrieval.alignment import counting
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts import fit
 from molar_retrieval.experts.content_knn import DIM, ContentNeighbours, compressed
 from molar_retrieval.experts.trend import DAY, HALF_LIVES, Trend
+from molar_retrieval.workspace.settings import AlignSettings
 
 N = 60
 EXPERTS = ("sequence", "linear", "neighbours", "trend")

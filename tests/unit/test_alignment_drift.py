@@ -10,7 +10,7 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.validation import ndcg
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.ids import IdMap
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from molar_retrieval.alignment.emerging import believed, exploration
 from molar_retrieval.alignment.exploring import cost
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import item_sides
-from molar_retrieval.config import NewcomerSettings
 from molar_retrieval.ranking.exploration import inclusion
 from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.request import Exploration
+from molar_retrieval.workspace.settings import NewcomerSettings
 
 
 def sold(log, item, count):

@@ -14,12 +14,12 @@ from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fit_logit
 from molar_retrieval.alignment.horizons import Future, FutureCases, ScoredSets, choose_later, weighed, with_later
 from molar_retrieval.alignment.recount import recount
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts import co_consumption
 from molar_retrieval.experts.trend import DAY
 from molar_retrieval.progress import Notes
 from molar_retrieval.ranking.aims import LATER, NEXT
+from molar_retrieval.workspace.settings import AlignSettings
 
 ITEMS, PEOPLE, DAYS = 40, 120, 100
 

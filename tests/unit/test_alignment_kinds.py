@@ -9,11 +9,11 @@ import pytest
 
 from molar_retrieval.alignment.kinds import FEWEST, candidates, choose_kinds
 from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.config import AlignSettings, SplitSettings
 from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.interactions import is_current, prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
 
 GROUPS, SIZE = 8, 10
 START = 1_700_000_000

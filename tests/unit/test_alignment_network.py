@@ -16,7 +16,7 @@ from molar_retrieval.alignment.network import (
     tower_shapes,
 )
 from molar_retrieval.alignment.vectors import item_sides
-from molar_retrieval.config import AlignSettings
+from molar_retrieval.workspace.settings import AlignSettings
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from scipy.sparse import random as random_sparse
 
 from molar_retrieval.alignment import vectors
 from molar_retrieval.alignment.vectors import WeightedPartners
-from molar_retrieval.tensors import zeros_outside
+from molar_retrieval.workspace.tensors import zeros_outside
 
 N = 30
 

@@ -9,11 +9,11 @@ from alignment_tasks import NEW, N, model_of, training_log
 from molar_retrieval.alignment import reranking
 from molar_retrieval.alignment.reranking import FEWEST, Lists, fit, learned, lists_of
 from molar_retrieval.alignment.validation import ValidationCases, ndcg
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.ranking.features import features, names
 from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.reranker import Reranker, describe, matrix, standard
 from molar_retrieval.rng import generator
+from molar_retrieval.workspace.settings import AlignSettings
 
 SETTINGS = AlignSettings(threads=1)
 C, WIDTH = 30, 6

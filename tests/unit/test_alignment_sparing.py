@@ -11,7 +11,7 @@ from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.sparing import ContentProbe
 from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.collaborative.als import ALSFactors
-from molar_retrieval.config import AlignSettings
+from molar_retrieval.workspace.settings import AlignSettings
 
 COUNT, ITEMS = 1000, 60
 NOTHING = np.zeros((0, 0), np.float32)

@@ -11,7 +11,7 @@ from eval_model_tasks import log_of
 from molar_retrieval.alignment.store import described, open_model, save
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.experts.content_knn import compressed
-from molar_retrieval.workspace import Manifest
+from molar_retrieval.workspace.artefacts import Manifest
 
 KINDS = {
     "everything": (TOWERS, EXPERTS),

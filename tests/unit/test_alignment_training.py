@@ -12,10 +12,10 @@ from molar_retrieval.alignment.training import EpochScore, TowerTrainer, Trainin
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, withheld_items
 from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.collaborative.als import fit
-from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog, holdout_last
+from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 
 N_ITEMS = 60
 SMALL = AlignSettings(

@@ -20,8 +20,7 @@ from molar_retrieval.alignment.store import described, open_model, save
 from molar_retrieval.alignment.user_encoder import FILE, UserEncoder
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.manifest import Manifest
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 KINDS = {
     "everything": (TOWERS, EXPERTS),

@@ -15,10 +15,10 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.alignment.warm_start import warm_start
 from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.config import SplitSettings, UpdateSettings
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ranking.aims import LATER, NEXT, NEXT_SEEN
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import SplitSettings, UpdateSettings
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from updates import Days, another_generation
 from molar_indexes.as_it_was import as_it_was
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.ranking.answer import made_at
-from molar_retrieval.toml import read_toml
+from molar_retrieval.workspace.config_files import read_toml
 
 FORMER = """
 [[rule]]

@@ -10,8 +10,8 @@ import pytest
 from molar_retrieval.availability import ALWAYS, NEVER, Availability, moment, understood
 from molar_retrieval.catalog import Catalogue, is_current, prepare_catalogue
 from molar_retrieval.errors import DataError
-from molar_retrieval.expressions import matches
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.filters import matches
+from molar_retrieval.workspace.artefacts import Workspace
 
 FIRST_OF_MAY = moment(datetime(2026, 5, 1, tzinfo=UTC))
 

@@ -12,7 +12,7 @@ import pytest
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 import molar
-from molar_retrieval.binding import claim, claimed, file_beside, nearest_workspace, workspace_for
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.scratch import scratch_workspace
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace, scratch_workspace
+from molar_retrieval.workspace.discovery import bind, bound, file_beside, nearest_workspace, workspace_for
 
 
 def catalogue(folder: Path, title: str = "a thing") -> Path:
@@ -22,7 +21,7 @@ def catalogue(folder: Path, title: str = "a thing") -> Path:
 
 def made(root: Path, folder: Path) -> Workspace:
     """A workspace with a prepared catalogue."""
-    with claimed(root, folder):
+    with bound(root, folder):
         workspace = Workspace(root)
         prepare_catalogue(folder, workspace)
     return workspace
@@ -30,7 +29,7 @@ def made(root: Path, folder: Path) -> Workspace:
 
 def leave(root: Path, folder: Path, error: type[BaseException], name: str | None = None) -> None:
     """A command that ends by an error, and has made a folder of the workspace before."""
-    with claimed(root, folder):
+    with bound(root, folder):
         assert Workspace.open(root).catalogue == folder
         if name is not None:
             (root / name).mkdir()
@@ -44,13 +43,13 @@ def test_a_first_command_that_leaves_nothing_binds_nothing_and_one_that_made_som
     with pytest.raises(LookupError):
         leave(root, wrong, LookupError)
     assert not root.exists()
-    with claimed(root, wrong):
+    with bound(root, wrong):
         pass
     assert not root.exists()
     with pytest.raises(KeyboardInterrupt):
         leave(root, right, KeyboardInterrupt, "content")
     assert Workspace.open(root).catalogue == right
-    with pytest.raises(DataError, match="serves the catalogue"), claimed(root, wrong):
+    with pytest.raises(DataError, match="serves the catalogue"), bound(root, wrong):
         pass
 
 
@@ -58,7 +57,7 @@ def test_events_are_of_the_catalogue_for_which_they_were_taken(tmp_path: Path) -
     one, two = catalogue(tmp_path / "one"), catalogue(tmp_path / "two")
     with pytest.raises(KeyboardInterrupt):
         leave(tmp_path / ".molar", one, KeyboardInterrupt, "events")
-    with pytest.raises(DataError, match="serves"), claimed(tmp_path / ".molar", two):
+    with pytest.raises(DataError, match="serves"), bound(tmp_path / ".molar", two):
         pass
 
 
@@ -92,10 +91,10 @@ def test_workspace_and_catalogue_moved_together_know_each_other(tmp_path: Path) 
     (tmp_path / "then").rename(tmp_path / "now")
     workspace = Workspace.open(tmp_path / "now" / ".molar")
     assert workspace.catalogue == tmp_path / "now" / "shop"
-    assert claim(workspace.root, tmp_path / "now" / "shop") == (
+    assert bind(workspace.root, tmp_path / "now" / "shop") == (
         f"the catalogue of {workspace.root} is now at {tmp_path / 'now' / 'shop'}"
     )
-    assert claim(workspace.root, tmp_path / "now" / "shop") == ""
+    assert bind(workspace.root, tmp_path / "now" / "shop") == ""
 
 
 def test_a_copy_of_both_is_a_shop_of_its_own(tmp_path: Path) -> None:
@@ -140,11 +139,11 @@ def test_a_catalogue_that_moved_is_known_by_its_files(tmp_path: Path) -> None:
     made(root, folder)
     folder.rename(tmp_path / "store")
     assert workspace_for(tmp_path / "store", tmp_path) == root
-    assert "moved: from" in claim(root, tmp_path / "store")
+    assert "moved: from" in bind(root, tmp_path / "store")
     (tmp_path / "store").rename(tmp_path / "again")
     (tmp_path / "again" / "items.csv").write_text("item_id,title\n1,another\n")
     with pytest.raises(DataError, match="which is gone") as gone:
-        claim(root, tmp_path / "again")
+        bind(root, tmp_path / "again")
     assert f"molar workspace move --catalog {tmp_path / 'again'}" in gone.value.hint
     shop = molar.Shop(None, root).move(catalogue=tmp_path / "again")
     assert shop.folder() == tmp_path / "again"
@@ -185,6 +184,6 @@ def test_the_same_catalogue_by_a_link_is_no_other_one(tmp_path: Path) -> None:
     (tmp_path / "other" / "deep").mkdir(parents=True)
     shutil.copytree(tmp_path / "deep" / ".molar", tmp_path / "other" / "deep" / ".molar")
     (tmp_path / "other" / "data").symlink_to(tmp_path / "data")  # by which its path beside the copy leads to the shop
-    with claimed(tmp_path / "other" / "deep" / ".molar", shop) as told:
+    with bound(tmp_path / "other" / "deep" / ".molar", shop) as told:
         assert told == ""
     assert Workspace.open(tmp_path / "other" / "deep" / ".molar").catalogue == shop

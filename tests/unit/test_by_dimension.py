@@ -13,8 +13,8 @@ from molar_indexes import by_dimension
 from molar_indexes.by_dimension import ByDimension
 from molar_indexes.sparse import checked, joined
 from molar_retrieval.errors import DataError
-from molar_retrieval.index import SparseVector
-from molar_retrieval.tensors import TensorsWriter, mapped
+from molar_retrieval.ranking.index_protocol import SparseVector
+from molar_retrieval.workspace.tensors import TensorsWriter, mapped
 
 
 def written(path: Path, blocks: list[list[set[int]]]) -> tuple[list[int], list[int], list[float]]:

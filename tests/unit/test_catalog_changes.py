@@ -11,7 +11,7 @@ import pytest
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.catalog.prepare import is_current
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 ROWS = [
     {"item_id": "1", "name": "Chair", "price": 20, "colours": "red|blue"},

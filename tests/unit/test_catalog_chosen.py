@@ -9,7 +9,7 @@ import pytest
 from molar_retrieval.catalog import Catalogue, condition_of, prepare_catalogue
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 @pytest.fixture

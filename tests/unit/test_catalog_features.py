@@ -8,7 +8,7 @@ import pytest
 from molar_retrieval.catalog import features, prepare_catalogue
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.features import WIDTH, hashed_attributes
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 ITEMS = {
     "item_id": ["a", "b", "c", "d", "e"],

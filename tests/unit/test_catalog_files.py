@@ -10,7 +10,7 @@ from molar_retrieval.catalog.sources import find_file, find_table, folder_of, op
 from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 PRODUCTS = "Artikelnummer;Bezeichnung;Preis\nÄ1;Blaue Größe;1.299,00\nÄ2;Rot, für den Sommer;12,50\n"
 ORDERS = "Kunde;Artikel;Datum\nk1;Ä1;31.12.2024 14:05\nk1;Ä2;01.01.2025 10:00\n"

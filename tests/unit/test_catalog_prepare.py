@@ -14,7 +14,7 @@ from PIL import Image
 
 from molar_retrieval.catalog import Catalogue, is_current, prepare_catalogue
 from molar_retrieval.errors import DataError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from molar_retrieval.catalog import Catalogue, open_image, prepare_catalogue
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 pytestmark = pytest.mark.realdata
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import molar_retrieval.catalog.prepare, molar_retrieval.catalog.parquet_source, molar_retrieval.catalog.csv_source
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.languages import language_of
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 language_of("This loads a model, whose size does not grow with the catalogue.")
 folder = Path(sys.argv[1])
 workspace = Workspace.for_catalogue(folder / ".molar", folder)

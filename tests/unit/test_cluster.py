@@ -19,11 +19,11 @@ from molar.choosing import settings_of
 from molar.clustering import MANY_TRAINED, address_of, ranks_of, runner_of
 from molar.doctor.cluster import cluster
 from molar.doctor.health import HealthState
-from molar_retrieval import ray_jobs
-from molar_retrieval.cluster_settings import ClusterSettings
 from molar_retrieval.errors import BackendError, MissingArtefactError, SettingsError
-from molar_retrieval.ray_jobs import ClusterAccess, ClusterAddress, RayRunner, RunnerBySize
-from molar_retrieval.runner import InThisProcess
+from molar_retrieval.workspace import ray_jobs
+from molar_retrieval.workspace.jobs import SerialRunner
+from molar_retrieval.workspace.ray_jobs import ClusterAccess, ClusterAddress, RayRunner, RunnerBySize
+from molar_retrieval.workspace.settings import ClusterSettings
 
 TOKEN = "0123"
 
@@ -99,13 +99,13 @@ def test_which_cluster_is_meant(shop: molar.Shop, monkeypatch: Any, user_configu
 
 def test_a_cluster_is_used_where_it_is_asked_for_or_pays(shop: molar.Shop, monkeypatch: Any) -> None:
     monkeypatch.setattr(ray_jobs, "require_ray", lambda: None)
-    here = InThisProcess()
+    here = SerialRunner()
     with pytest.raises(MissingArtefactError, match="no cluster is named"):
         runner_of(shop, "cluster", here, 10)
     assert runner_of(shop, "auto", here, 10) is here
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:10001")
     chosen = [runner_of(shop, on, here, 10) for on in ("auto", "cluster", "local")]
-    assert [type(one) for one in chosen] == [RunnerBySize, RayRunner, InThisProcess]
+    assert [type(one) for one in chosen] == [RunnerBySize, RayRunner, SerialRunner]
 
 
 def test_settings_are_read_only_where_there_may_be_some(shop: molar.Shop, monkeypatch: Any) -> None:
@@ -113,7 +113,7 @@ def test_settings_are_read_only_where_there_may_be_some(shop: molar.Shop, monkey
         monkeypatch.delenv(name)
     read = Mock(wraps=settings_of)
     monkeypatch.setattr("molar.base.settings_of", read)
-    here = InThisProcess()
+    here = SerialRunner()
     assert runner_of(shop, "auto", here, 10) is here
     read.assert_not_called()
     monkeypatch.setenv("MOLAR_CLUSTER_WORKERS", "none")
@@ -139,20 +139,20 @@ def test_calls_that_name_a_cluster(trained: Any, tmp_path: Path) -> None:
 def test_by_size_it_says_where(tmp_path: Path) -> None:
     cluster = Mock(_made=Mock(side_effect=lambda *_: (nothing for nothing in ())))
     progress = Mock()
-    RunnerBySize(InThisProcess(), cluster, 11).run(SquaresJob(tmp_path), shards(5), progress)
+    RunnerBySize(SerialRunner(), cluster, 11).run(SquaresJob(tmp_path), shards(5), progress)
     assert contents(tmp_path) == squares(5)
     progress.note.assert_any_call(
         "squaring: 10 to do, a cluster pays from 11: this machine does it, without the cluster"
     )
-    RunnerBySize(InThisProcess(), cluster, 12).run(SquaresJob(tmp_path), shards(11), progress)
+    RunnerBySize(SerialRunner(), cluster, 12).run(SquaresJob(tmp_path), shards(11), progress)
     assert cluster._made.call_count == 1
     progress.note.assert_any_call("squaring: 12 to do, a cluster pays from 12: the cluster does it")
 
 
 def test_without_ray_the_error_names_the_extra(shop: molar.Shop, monkeypatch: Any) -> None:
-    monkeypatch.setattr("molar_retrieval.ray_jobs.find_spec", lambda name: None)
+    monkeypatch.setattr("molar_retrieval.workspace.ray_jobs.find_spec", lambda name: None)
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:10001")
-    for attempt in (lambda: runner_of(shop, "cluster", InThisProcess(), 1), lambda: ranks_of(shop, "cluster")):
+    for attempt in (lambda: runner_of(shop, "cluster", SerialRunner(), 1), lambda: ranks_of(shop, "cluster")):
         with pytest.raises(BackendError, match="Ray, which is not installed") as caught:
             attempt()
         assert "pip install 'molar-retrieval[cluster]'" in caught.value.hint

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import pytest
 from shard_jobs import SquaresJob, contents, shards, squares
 
-from molar_retrieval import __version__, ray_jobs
+from molar_retrieval import __version__
 from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.training import ray_training
 from molar_retrieval.training.group import PackedJob
+from molar_retrieval.workspace import ray_jobs
 
 RayActorError = pytest.importorskip("ray.exceptions", reason="ray is not installed: the extra `cluster`").RayActorError
 
@@ -69,7 +70,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
         monkeypatch.setitem(sys.modules, "ray", ray)
         monkeypatch.setattr(ray_jobs, "monotonic", lambda: ray.now)
         monkeypatch.setattr("threadpoolctl.threadpool_limits", lambda threads: None)  # this process goes on
-        monkeypatch.setattr("molar_retrieval.native.keep_freed_memory", lambda: True)
+        monkeypatch.setattr("molar_retrieval.workspace.threads.keep_freed_memory", lambda: True)
         wanted, _ours = Pipe()
         return list(ray_jobs.ShardActors(SquaresJob(folder, **job), shards(number), None, wanted))
 

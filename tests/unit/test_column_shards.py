@@ -19,7 +19,7 @@ from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.taken import Taken
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import Notes
-from molar_retrieval.runner import InProcesses, InThisProcess
+from molar_retrieval.workspace.jobs import ProcessRunner, SerialRunner
 
 ITEMS = 40
 Counted = Callable[[InteractionLog, Counting | None], csr_matrix]
@@ -72,14 +72,14 @@ def same(one: csr_matrix, other: csr_matrix) -> bool:
 def test_partners_are_those_of_one_process(counted: Counted, log: InteractionLog, tmp_path: Path) -> None:
     alone = counted(log, None)
     assert alone.nnz
-    assert same(counted(log, Counting(tmp_path, InThisProcess())), alone)
+    assert same(counted(log, Counting(tmp_path, SerialRunner())), alone)
     assert len(files(tmp_path)) > 4
 
 
 def test_processes_write_the_same_files_though_one_is_killed(log: InteractionLog, tmp_path: Path) -> None:
     alone, several = tmp_path / "alone", tmp_path / "several"
-    made = regression(log, Counting(alone, InThisProcess()))
-    assert same(regression(log, Counting(several, Killing(InProcesses(2), tmp_path))), made)
+    made = regression(log, Counting(alone, SerialRunner()))
+    assert same(regression(log, Counting(several, Killing(ProcessRunner(2), tmp_path))), made)
     assert files(several) == files(alone)
     assert len(files(alone)) > 4
 
@@ -90,7 +90,7 @@ def test_what_was_made_before_an_interruption_is_not_made_again(log: Interaction
     before, notes = files(tmp_path), Notes()
     torn = next(tmp_path.rglob("00000001.safetensors"))
     torn.write_bytes(torn.read_bytes()[:-1])
-    made = sequence(log, Counting(tmp_path, InThisProcess(), notes))
+    made = sequence(log, Counting(tmp_path, SerialRunner(), notes))
     total = len(FollowedInBlocks(log, 7, 0.83).blocks)
     assert notes.notes == [f"going on with an interrupted run: 2 of {total} shards are there"]
     assert same(made, sequence(log, None))
@@ -98,7 +98,7 @@ def test_what_was_made_before_an_interruption_is_not_made_again(log: Interaction
 
 
 def test_other_data_or_settings_find_nothing(log: InteractionLog, tmp_path: Path) -> None:
-    counting = Counting(tmp_path, InThisProcess())
+    counting = Counting(tmp_path, SerialRunner())
     sequence(log, counting)
     for other in (log.select(np.arange(len(log)) > 0), replace(log, strength=None)):
         assert same(sequence(other, counting), sequence(other, None))
@@ -109,7 +109,7 @@ def test_other_data_or_settings_find_nothing(log: InteractionLog, tmp_path: Path
 
 def test_nobody_took_anything(tmp_path: Path) -> None:
     empty = log_of([[], []], 4)
-    counting = Counting(tmp_path, InThisProcess())
+    counting = Counting(tmp_path, SerialRunner())
     assert sequence(empty, counting).nnz == regression(empty, counting).nnz == 0
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from molar_retrieval.config import AlignSettings, IndexSettings, MolarSettings, with_preset
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.presets import PRESETS
-from molar_retrieval.settings import validated
+from molar_retrieval.workspace.config_files import PRESETS
+from molar_retrieval.workspace.settings import AlignSettings, IndexSettings, MolarSettings, validated, with_preset
 
 
 def load(tmp_path, toml="", environ=None, **flags):

@@ -18,7 +18,7 @@ from molar_retrieval.demo import NOTICE, DemoFacts, plan_shop, write_demo_shop
 from molar_retrieval.demo.tables import items_table
 from molar_retrieval.demo.vocabulary import COLOURS, PATTERNS
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.fingerprint import of_file
+from molar_retrieval.workspace.fingerprint import of_file
 
 PATTERN_WORDS = re.compile(
     r"\b(plain|unpatterned|strip|pinstrip|dot|polka|spot|speckl|check|gingham|plaid|tartan|pattern|print|motif)", re.I

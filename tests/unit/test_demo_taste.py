@@ -6,13 +6,13 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.demo import plan_shop
 from molar_retrieval.demo.vocabulary import PATTERNS, STORIES
 from molar_retrieval.embedding.contents import ContentVectors
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.encoders.registry import load
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,10 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.current import segments_of
 from molar_indexes.generations import open_generation
 from molar_indexes.recommender import Recommender
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.interactions.described import described
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 from molar_serving.access import Keyring
 
 SEGMENTS = IndexSettings(segments=("country", "age"))

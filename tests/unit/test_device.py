@@ -25,8 +25,8 @@ from molar_retrieval.alignment.light_tower import light_tower, time_gaps
 from molar_retrieval.alignment.network import TowerShape, tower_of
 from molar_retrieval.errors import BackendError, DataError, RequestError
 from molar_retrieval.ranking.rules import Rules
-from molar_retrieval.tensors import mapped
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.tensors import mapped
 
 PUBLISHED = {
     "ort.wasm.bundle.min.js": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from molar_retrieval import disk
 from molar_retrieval.errors import DataError, DiskError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import files
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 def test_work_that_does_not_fit_is_refused_with_what_is_free(tmp_path):
-    disk.require(tmp_path / "not" / "there", 1, "this takes")
+    files.require_space(tmp_path / "not" / "there", 1, "this takes")
     with pytest.raises(
         DiskError, match=r"this takes 1,000,\d+.\d GB, and .*not there has [\d,.]+ [GM]B left"
     ) as caught:
-        disk.require(tmp_path / "not there", 1e15, "this takes")
+        files.require_space(tmp_path / "not there", 1e15, "this takes")
     assert "--workspace" in caught.value.hint
     assert isinstance(caught.value, DataError)
 
 
 def test_a_reservation_leaves_nothing(tmp_path):
-    disk.reserve(tmp_path, 1 << 20, "this takes")
-    disk.reserve(tmp_path, 0, "this takes")
+    files.reserve_space(tmp_path, 1 << 20, "this takes")
+    files.reserve_space(tmp_path, 0, "this takes")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -34,7 +34,7 @@ def test_a_reservation_meets_limits_that_no_figure_shows(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:
         with pytest.raises(DiskError, match="larger than is allowed"):
-            disk.reserve(tmp_path, 2 << 20, "this takes")
+            files.reserve_space(tmp_path, 2 << 20, "this takes")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
@@ -57,20 +57,20 @@ def test_a_reservation_meets_limits_that_no_figure_shows(tmp_path):
     ids=lambda value: str(value)[:30],
 )
 def test_what_the_system_and_libraries_say_is_recognised(error, words):
-    found = disk.fault(error)
+    found = files.disk_error(error)
     assert found is not None
     assert words in found.message
     assert found.hint
 
 
 def test_other_errors_are_not(tmp_path):
-    assert disk.fault(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
-    assert disk.fault(ValueError("28")) is None
-    assert disk.fault(OSError("broken")) is None
+    assert files.disk_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
+    assert files.disk_error(ValueError("28")) is None
+    assert files.disk_error(OSError("broken")) is None
 
 
 def test_a_writer_is_told_before_it_writes_to_a_full_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(disk, "room", lambda _: 1000)
+    monkeypatch.setattr(files, "free_space", lambda _: 1000)
     with pytest.raises(DiskError, match="writing the content takes"), Workspace(tmp_path).lock("content"):
         pass
     assert not (tmp_path / "content").exists()
@@ -78,7 +78,7 @@ def test_a_writer_is_told_before_it_writes_to_a_full_disk(tmp_path, monkeypatch)
 
 def test_room_is_that_of_the_nearest_folder_there_is(monkeypatch):
     asked = []
-    usage = disk.shutil.disk_usage
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: asked.append(folder) or usage(folder))
-    assert disk.room(Path("/no/such/folder")) > 0
+    usage = files.shutil.disk_usage
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: asked.append(folder) or usage(folder))
+    assert files.free_space(Path("/no/such/folder")) > 0
     assert asked == [Path(os.sep)]

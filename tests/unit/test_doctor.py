@@ -26,12 +26,11 @@ from molar.doctor.workspace import artefacts, generations, work
 from molar_indexes.generations import rollback
 from molar_indexes.server.config import ServerConfig, go_together
 from molar_indexes.server.push import push
-from molar_retrieval import inventory
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.manifest import Manifest
 from molar_retrieval.reports.wording import size
-from molar_retrieval.work_log import recorded, step
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import artefacts as inventory
+from molar_retrieval.workspace.activity_log import recorded, step
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 HOME = Path("/home/ada")
 
@@ -334,7 +333,7 @@ def test_a_rollback_is_told_as_such(copied):
     shutil.copytree(live, newer)
     manifest = Manifest.read(newer)
     manifest = replace(manifest, number=manifest.number + 1)
-    inventory.amend(newer, set(), {"manifest.json": manifest.text.encode()})
+    inventory.amend_inventory(newer, set(), {"manifest.json": manifest.text.encode()})
     manifest.write(newer)
     copied["generations"].switch(newer.name)
     path = copied["catalogue"].current / "manifest.json"

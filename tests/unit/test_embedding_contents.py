@@ -8,7 +8,7 @@ from embedding_fakes import DIM, FakeEncoder, Shop
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.workspace import Manifest
+from molar_retrieval.workspace.artefacts import Manifest
 
 
 @pytest.fixture

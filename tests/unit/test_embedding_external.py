@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from embedding_fakes import FakeEncoder, Shop, planned, run
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, EmbedReport, embed
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.workspace import Manifest
+from molar_retrieval.workspace.artefacts import Manifest
+from molar_retrieval.workspace.settings import EmbedSettings
 
 DIM = 5
 

@@ -7,10 +7,10 @@ import pytest
 from embedding_fakes import FakeEncoder, Shop, info, planned
 
 import molar
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.embedding.former import former_vectors, prune_former
 from molar_retrieval.embedding.remembered import of_folder, remembered
+from molar_retrieval.workspace.settings import EmbedSettings
 
 
 @pytest.fixture

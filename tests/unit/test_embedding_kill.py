@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from embedding_fakes import FakeEncoder, Shop, run
 
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 ROUNDS = int(os.environ.get("MOLAR_TEST_KILLS", 8))
 BATCH = 8

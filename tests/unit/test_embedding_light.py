@@ -10,17 +10,17 @@ import pytest
 from embedding_fakes import FakeEncoder, run
 from test_embedding_memory import prepared
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import registry
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "timm", "torchvision", "qdrant_client", "implicit")
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from molar_retrieval.config import EmbedSettings
+from molar_retrieval.workspace.settings import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, dry_run, embed
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 workspace = Workspace.open(Path(sys.argv[1]))
 report = embed(workspace, EmbedSettings())
 content = ContentVectors.open(report.folder)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 TESTS = Path(__file__).resolve().parents[1]
 WORDS = "a title of some length, so that two hundred thousand of them take more memory than a run may grow by "

@@ -14,7 +14,7 @@ from molar_retrieval.embedding import run as runs
 from molar_retrieval.embedding.shards import ShardWriter, read_shard, shard_paths
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.errors import BackendError, StaleArtefactError
-from molar_retrieval.workspace import ArtefactStore, Manifest
+from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest
 
 
 @pytest.fixture

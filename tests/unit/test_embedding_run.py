@@ -12,11 +12,11 @@ from safetensors.numpy import load_file
 
 from molar_retrieval.catalog import Catalogue, images, prepare_catalogue
 from molar_retrieval.catalog.images import open_image
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, dry_run, reader, resolve
 from molar_retrieval.encoders.base import EncoderInput, EncoderPlan
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
 
 
 @pytest.fixture
@@ -274,8 +274,8 @@ def test_second_writer_is_kept_out(shop: Shop) -> None:
 
 
 def test_encoder_that_is_not_what_it_said(shop: Shop) -> None:
-    from molar_retrieval.config import EmbedSettings
     from molar_retrieval.embedding import embed
+    from molar_retrieval.workspace.settings import EmbedSettings
 
     shop.prepare()
     with pytest.raises(BackendError, match="described"):
@@ -283,10 +283,10 @@ def test_encoder_that_is_not_what_it_said(shop: Shop) -> None:
 
 
 def test_full_disk_is_refused_before_encoding(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    from molar_retrieval import disk
+    from molar_retrieval.workspace import files
 
     shop.prepare()
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100})())
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100})())
     encoder = FakeEncoder()
     with pytest.raises(DataError, match="left"):
         run(shop.workspace, encoder)

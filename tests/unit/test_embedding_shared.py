@@ -7,15 +7,15 @@ import pytest
 from embedding_fakes import FakeEncoder, FakePlanner, Shop, run
 
 from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import embed, job
 from molar_retrieval.embedding.batches import PendingTexts, SharedTexts
 from molar_retrieval.embedding.job import anywhere
 from molar_retrieval.embedding.shards import shard_folder, shard_paths
 from molar_retrieval.encoders.base import EncoderPlan
 from molar_retrieval.errors import BackendError
-from molar_retrieval.runner import InProcesses, Runner
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import ProcessRunner, Runner
+from molar_retrieval.workspace.settings import EmbedSettings
 
 FILES = ("vectors.safetensors", "items.parquet", "rejects.parquet")
 
@@ -46,7 +46,7 @@ def files(workspace: Workspace) -> list[bytes]:
 
 def by_two(shop: Shop, planner: Any = None, runner: Runner | None = None) -> Any:
     return embed(
-        shop.workspace, EmbedSettings(batch_size=4), planner=planner or FakePlanner(), runner=runner or InProcesses(2)
+        shop.workspace, EmbedSettings(batch_size=4), planner=planner or FakePlanner(), runner=runner or ProcessRunner(2)
     )
 
 
@@ -59,7 +59,7 @@ def test_two_processes_write_the_same_files(shop: Shop, alone: list[bytes], tmp_
     assert by_two(shop).up_to_date
 
 
-class UntilTwo(InProcesses):
+class UntilTwo(ProcessRunner):
     """Is interrupted when two shards are there."""
 
     def _made(self, *arguments: Any) -> Any:
@@ -88,7 +88,7 @@ def test_an_encoder_that_is_another_one_is_refused(shop: Shop) -> None:
         return EncoderPlan(plan.info, lambda: encoder)
 
     with pytest.raises(BackendError, match="is not the one that was described"):
-        by_two(shop, other, InProcesses(1))
+        by_two(shop, other, ProcessRunner(1))
 
 
 def test_texts_are_read_by_others_while_they_are_kept(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from molar_retrieval.embedding.catalogue import ContentScan
 from molar_retrieval.embedding.keys import image_stamp, item_key
 from molar_retrieval.embedding.shards import EncodedBatch, ShardWriter, read_shard, shard_paths
 from molar_retrieval.encoders.base import VectorBlock
-from molar_retrieval.tensors import MatrixWriter, mapped, pieces
+from molar_retrieval.workspace.tensors import MatrixWriter, mapped, pieces
 
 
 @pytest.mark.parametrize(("count", "dim"), [(1, 1), (7, 3), (1000, 384)])

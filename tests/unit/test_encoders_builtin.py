@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import imagenet, nouns, packages
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.encoders.builtin import (
@@ -22,6 +21,7 @@ from molar_retrieval.encoders.builtin import (
 )
 from molar_retrieval.encoders.registry import load
 from molar_retrieval.errors import BackendError
+from molar_retrieval.workspace.settings import EmbedSettings
 
 torch.set_num_threads(1)
 
@@ -67,7 +67,7 @@ def test_nothing_is_imported_that_takes_longer_than_to_encode():
     code = """if True:
         import sys
         from PIL import Image
-        from molar_retrieval.config import EmbedSettings
+        from molar_retrieval.workspace.settings import EmbedSettings
         from molar_retrieval.encoders.base import EncoderInput
         from molar_retrieval.encoders.registry import load
         assert load(EmbedSettings(device="cpu")).encode([EncoderInput("a text", Image.new("RGB", (9, 9)))]).any()

@@ -8,11 +8,11 @@ import time
 import pytest
 import tiny_models
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import hub
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.encoders.registry import describe, load
 from molar_retrieval.errors import BackendError
+from molar_retrieval.workspace.settings import EmbedSettings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "organisation/tiny"
@@ -110,7 +110,7 @@ def test_what_is_fetched_before_the_weights_are_needed(cache, monkeypatch):
 def test_a_hub_out_of_reach_fails_within_seconds(tmp_path):
     script = (
         "import sys\n"
-        "from molar_retrieval.config import EmbedSettings\n"
+        "from molar_retrieval.workspace.settings import EmbedSettings\n"
         "from molar_retrieval.encoders.registry import describe\n"
         "from molar_retrieval.errors import BackendError\n"
         "try:\n    describe(EmbedSettings(model='organisation/absent'))\n"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.encoders.registry import describe, load
 from molar_retrieval.errors import BackendError
+from molar_retrieval.workspace.settings import EmbedSettings
 
 torch.set_num_threads(1)
 

@@ -9,10 +9,10 @@ import torch
 import transformers as tf
 from PIL import Image
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.encoders.registry import describe, load
 from molar_retrieval.errors import BackendError, SettingsError
+from molar_retrieval.workspace.settings import EmbedSettings
 
 TEXT = "blue cotton t-shirt with round neck"
 

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import runtime
 from molar_retrieval.encoders.checkpoint import Checkpoint
 from molar_retrieval.encoders.fusion import fuse, unit
@@ -15,6 +14,7 @@ from molar_retrieval.encoders.guard import encode_guarded, encode_rows
 from molar_retrieval.encoders.photos import bounded, square, within_aspect
 from molar_retrieval.encoders.text import TextPreparation, counted_cut, special_tokens, token_cut
 from molar_retrieval.errors import BackendError
+from molar_retrieval.workspace.settings import EmbedSettings
 
 SPECIAL = ["<|im_end|>", "<|im_start|>", "<|im|>", "<s>"]
 

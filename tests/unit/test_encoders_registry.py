@@ -9,10 +9,10 @@ import sys
 import pytest
 import tiny_models
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import digests
 from molar_retrieval.encoders.registry import describe, load
 from molar_retrieval.errors import BackendError, MolarError, SettingsError
+from molar_retrieval.workspace.settings import EmbedSettings
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_an_absent_device_is_named(folder):
 def test_describing_the_default_is_light():
     script = (
         "import sys, time\n"
-        "from molar_retrieval.config import EmbedSettings\n"
+        "from molar_retrieval.workspace.settings import EmbedSettings\n"
         "from molar_retrieval.encoders.registry import describe\n"
         "start = time.perf_counter(); describe(EmbedSettings()); took = time.perf_counter() - start\n"
         "heavy = {'torch', 'transformers', 'sentence_transformers', 'timm', 'huggingface_hub'} & set(sys.modules)\n"

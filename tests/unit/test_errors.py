@@ -14,16 +14,7 @@ import typer
 import molar
 from molar_cli.app import app
 from molar_indexes.server.faults import ServerError
-from molar_retrieval.errors import (
-    CALLS,
-    COMMANDS_ONLY,
-    DataError,
-    MolarError,
-    RequestError,
-    in_python,
-    nearest,
-    shown,
-)
+from molar_retrieval.errors import CALLS, COMMANDS_ONLY, DataError, MolarError, RequestError, in_python, nearest, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("molar_retrieval", "indexes/molar_indexes", "eval/molar_eval", "cli/molar", "serving/molar_serving")

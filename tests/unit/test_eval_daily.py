@@ -15,7 +15,7 @@ from molar_eval.kpi.daily.record import daily
 from molar_eval.statistics.proportions import difference_of_shares, share_interval
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.ids import IdMap
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 DAY = 20_000  # days since 1970
 HOUR = 3_600

@@ -35,12 +35,11 @@ from molar_retrieval.alignment import reranking
 from molar_retrieval.catalog.prepare import is_current, prepare_catalogue
 from molar_retrieval.collaborative import factors as collaborative
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.experts import linear
-from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings, PrivacySettings
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,7 @@ from molar_retrieval.experiments.assignment import arm_of, arm_of_block, block_o
 from molar_retrieval.experiments.definition import ARMS, Arm, Experiment, Stage
 from molar_retrieval.experiments.records import EDGES, Assignment, ServedRow, ShadowRow
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND

@@ -16,7 +16,7 @@ from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.experiments.assignment import bucket
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.ids import IdMap
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND

@@ -13,7 +13,7 @@ from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import MissingArtefactError, SettingsError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.experiments.definition import Arm
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 DAY = datetime(2026, 3, 2, 12, tzinfo=UTC)
 LISTS = Arm()

@@ -15,7 +15,7 @@ from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.exploration import explored
 from molar_retrieval.ranking.request import Exploration
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 THEN = datetime(2026, 1, 5, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from molar_indexes.server import trial as trials
 from molar_indexes.what_if import Variation
 from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.alignment.vectors import ItemVectors, WeightedPartners
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.ranking.request import Listing, Placed
+from molar_retrieval.workspace.settings import IndexSettings
 
 K, DIM, LIFT = 5, 12, 1.5
 RANDOM = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 ITEMS = [f"i{n}" for n in range(12)]
 USERS = [f"u{n}" for n in range(9)]

@@ -7,9 +7,9 @@ from scipy.optimize import minimize
 
 from molar_eval.models.baselines import ALS, BPR, EASE, fold_in_als, fold_in_bpr
 from molar_retrieval.collaborative import als
-from molar_retrieval.config import CFSettings
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.experts.linear import solve
+from molar_retrieval.workspace.settings import CFSettings
 
 
 @pytest.fixture(scope="module")

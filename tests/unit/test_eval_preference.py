@@ -18,7 +18,7 @@ from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.interleaving import coin, interleave
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.ids import IdMap
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 RUNS = int(os.environ.get("MOLAR_TEST_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
 THEN = datetime(2026, 1, 5, 12, tzinfo=UTC)

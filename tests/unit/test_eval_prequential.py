@@ -22,9 +22,9 @@ from molar_eval.splits.prequential import prequential
 from molar_eval.suite import Suite
 from molar_eval.walk import WalkRunner
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 DAY = 86_400
 

@@ -6,7 +6,7 @@ import pytest
 
 from molar_eval.prices import item_prices
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 def catalogue(tmp_path, items, log=None):

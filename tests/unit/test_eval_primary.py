@@ -13,7 +13,7 @@ from molar_eval.rivals import pairs
 from molar_eval.statistics.permutation import holm
 from molar_eval.suite import PrimaryComparison, Suite, load
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.settings import validated
+from molar_retrieval.workspace.settings import validated
 
 DECLARED = PrimaryComparison(model="molar", against="EASE", split="one")
 

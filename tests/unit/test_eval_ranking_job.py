@@ -22,8 +22,8 @@ from molar_eval.trial import TrialRunner
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.progress import Notes
 from molar_retrieval.ranking.aims import NEXT
-from molar_retrieval.runner import InProcesses, InThisProcess, Runner
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import ProcessRunner, Runner, SerialRunner
 
 BLOCK = 1200  # bytes of scores: some cases at a time
 
@@ -60,17 +60,17 @@ def test_a_trial_is_the_same_files_whoever_ranks(runner: TrialRunner, tmp_path: 
     plain = {p.name: p.read_bytes() for p in (runner.cache / runner._name(Model(), 0)).glob("*.safetensors")}
     shutil.rmtree(runner.cache / runner._name(Model(), 0))
     assert max(len(ranked.items) for ranked in trial.ranked.values()) > 4
-    assert made(runner, InThisProcess()) == plain
-    assert made(runner, Killing(InProcesses(2), tmp_path)) == plain
+    assert made(runner, SerialRunner()) == plain
+    assert made(runner, Killing(ProcessRunner(2), tmp_path)) == plain
 
 
 def test_a_killed_ranking_goes_on_with_the_shards_that_are_missing(runner: TrialRunner) -> None:
     runner.cache.mkdir()
-    whole = made(runner, InThisProcess())
+    whole = made(runner, SerialRunner())
     with pytest.raises(KeyboardInterrupt):
         replace(runner, runner=Stopping(2)).run(Model(), 0)
     notes = Notes()
-    assert made(runner, InThisProcess(), notes) == whole
+    assert made(runner, SerialRunner(), notes) == whole
     count = len(shards_of(len(next(iter(runner.split.tests.values()))), runner.split.history.n_items, BLOCK))
     assert f"going on with an interrupted run: 2 of {count} shards are there" in notes.notes
     assert not list(runner.cache.iterdir())
@@ -89,7 +89,7 @@ def test_an_alignment_ranks_as_its_files_do(trained: Any, tmp_path: Path, monkey
         plain = rank(cases, scorer.scores, k=10, candidates=among, finish=scorer.finish, memory=memory)
     assert (plain.items[plain.items >= 0] % 3 > 0).all()
     job = RankingJob(tmp_path / "here", files, cases.history.n_items, 10, "hide", memory, "ranking")
-    found = job.make(cases, own, InThisProcess(), Notes())
+    found = job.make(cases, own, SerialRunner(), Notes())
     assert len(list(job.folder.glob("0*.safetensors"))) > 4
     for tensor, values in found.to_tensors().items():
         assert values.tobytes() == plain.to_tensors()[tensor].tobytes()

@@ -10,9 +10,9 @@ from molar_eval.models.roster import ABLATIONS, BY_SCORE, FAST, LATER, OURS, PAR
 from molar_eval.models.walking import arms
 from molar_eval.splits import PREQUENTIAL
 from molar_eval.suite import load, names
-from molar_retrieval.config import MolarSettings, with_preset
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings, with_preset
 
 TOWERS, EXPERTS = {"collaborative", "content"}, {"sequence", "linear", "neighbours", "trend"}
 SETTINGS = MolarSettings.load(Path("nowhere"), environ={}, flags={"align": {"dim": 16}, "cf": {"factors": 8}})

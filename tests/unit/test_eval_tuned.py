@@ -11,13 +11,13 @@ from molar_eval.models.base import Task
 from molar_eval.models.tuned import FOUND, PartContentKNN, TunedContentKNN, Tuning
 from molar_eval.splits import make_split
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import EmbedSettings, FinetuneSettings, LoraSettings, MolarSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.finetuning.lora.items import TrainingItems
 from molar_retrieval.finetuning.lora.training import AdapterTrainer
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import EmbedSettings, FinetuneSettings, LoraSettings, MolarSettings
 
 pytestmark = pytest.mark.slow
 

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import molar
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, KINDS, FieldError, lines_of
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.snapshot import snapshot
 from molar_retrieval.events.tables import write_lock
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 NOW = int(NOON.timestamp() * 1e6)
@@ -194,8 +194,8 @@ def test_one_bad_event_rejects_no_other(log):
     assert (report.accepted, report.repeated, report.refused) == (2, 1, 1)
     assert (report.refusals[0].row, report.refusals[0].field) == (2, "event")
     assert ids(log.table()) == ["e1", "e4"]
-    many = log.append((n, {}) for n in range(bounds.REFUSALS + 5))
-    assert (many.refused, len(many.refusals)) == (bounds.REFUSALS + 5, bounds.REFUSALS)
+    many = log.append((n, {}) for n in range(limits.REFUSALS + 5))
+    assert (many.refused, len(many.refusals)) == (limits.REFUSALS + 5, limits.REFUSALS)
 
 
 def test_order_is_user_time_arrival_and_tail_is_arrival(log):

@@ -8,7 +8,7 @@ import pytest
 from molar_retrieval.events import refused
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.refused import RefusedEvents
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 GOOD = {"event": "view", "event_id": "1", "user_id": "anna", "item_id": "a", "timestamp": 1_700_000_000}
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 DAY = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp() // 86_400)
 

@@ -10,11 +10,11 @@ from made_up_experiment import DAY, EXPERIMENT, NOW, STAGES, effect, results
 
 from molar_eval.experiments.earnings import earnings
 from molar_eval.experiments.money import DAYS_OF_MONTH, MeasuredWork, money_of, payback, training_work
-from molar_retrieval.config import CostSettings
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.experiments.definition import Arm
 from molar_retrieval.experiments.records import StageRow
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import CostSettings
 
 WORK = MeasuredWork(seconds=7200.0, works=2, killed=0)
 ASKED = {"people": 10_000, "share": 0.5, "days": 28, "margin": 0.3, "machine_hour": 0.5, "currency": "EUR"}

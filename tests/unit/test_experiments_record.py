@@ -12,7 +12,7 @@ from molar_retrieval.experiments.assignment import HOUR, arm_of, arm_of_block, b
 from molar_retrieval.experiments.definition import STAGES, Arm, Experiment, Segment
 from molar_retrieval.experiments.records import EDGES, Assignment, Look, ServedRow, ShadowRow
 from molar_retrieval.experiments.store import SHADOWS, ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 DAY = 24 * HOUR
 PEOPLE = [f"u{n}" for n in range(20_000)]

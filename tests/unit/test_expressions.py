@@ -2,7 +2,7 @@
 
 import pytest
 
-from molar_retrieval.expressions import And, Between, Equals, Expression, Not, OneOf, Or, matches
+from molar_retrieval.ranking.filters import And, Between, Equals, Expression, Not, OneOf, Or, matches
 
 ITEM = {"brand": "x", "tags": ["a", "b"], "year": 2001, "price": 9.5, "new": True, "sizes": [36, 42], "gone": None}
 

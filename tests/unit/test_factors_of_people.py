@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from copies import copy_workspace
 
-from molar_retrieval import inventory
 from molar_retrieval.collaborative.factors import drop_people, factorise, has_people, open_factors
-from molar_retrieval.config import CFSettings, SplitSettings
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import CFSettings, SplitSettings
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_they_go_and_come_back_the_same(workspace):
     drop_people(workspace)
     folder, manifest = workspace["cf"].require()
     assert (folder, manifest.fingerprint, manifest.facts["dropped"]) == (first.folder, first.fingerprint, ["users"])
-    assert inventory.check(folder, digests=True) == []
+    assert artefacts.check_inventory(folder, digests=True) == []
     assert not has_people(folder)
     assert whole.users[0].tobytes() not in (folder / "factors.safetensors").read_bytes()
     assert not workspace["cf"].partials()
@@ -39,7 +39,7 @@ def test_they_go_and_come_back_the_same(workspace):
     back = open_factors(again.folder)
     assert np.array_equal(back.users, whole.users)
     assert np.array_equal(back.items, whole.items)
-    assert inventory.check(again.folder, digests=True) == []
+    assert artefacts.check_inventory(again.folder, digests=True) == []
     assert len(workspace["cf"].versions()) == 1
 
 

@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.errors import RequestError
-from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Not, OneOf, Or, check, matches
-from molar_retrieval.filter_language import parse
+from molar_retrieval.ranking.filter_language import parse
+from molar_retrieval.ranking.filters import And, Between, Contains, Equals, Exists, Not, OneOf, Or, check, matches
 
 FIELDS = {"genres": "keyword", "year": "integer", "price": "float", "new": "bool", "price band": "keyword"}
 FILM = {"genres": ["Drama", "Film-Noir"], "year": 1944, "price": 7.5, "new": False}

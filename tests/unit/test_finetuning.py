@@ -11,7 +11,6 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.config import EmbedSettings, FinetuneSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders import fused, registry
 from molar_retrieval.encoders.base import EncoderInput, VectorBlock
@@ -27,6 +26,7 @@ from molar_retrieval.finetuning.inputs import TaskTexts, inputs_of
 from molar_retrieval.finetuning.withheld import TOP, WithheldCases, recall
 from molar_retrieval.ids import IdMap
 from molar_retrieval.rng import generator
+from molar_retrieval.workspace.settings import EmbedSettings, FinetuneSettings
 
 pytestmark = pytest.mark.slow
 

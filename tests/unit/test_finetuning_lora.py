@@ -13,7 +13,6 @@ import torch
 import transformers as tf
 from peft.utils import other, save_and_load
 
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.errors import BackendError, DataError, SettingsError
@@ -24,6 +23,7 @@ from molar_retrieval.finetuning.lora.learner import frozen_vectors, load
 from molar_retrieval.finetuning.lora.run import finetune, prepared, write
 from molar_retrieval.progress import SILENT, Notes
 from molar_retrieval.training.losses import info_nce, next_item
+from molar_retrieval.workspace.settings import EmbedSettings
 
 pytestmark = pytest.mark.slow
 

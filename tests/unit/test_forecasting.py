@@ -14,8 +14,8 @@ from molar.forecasting import onwards
 from molar_cli.app import app
 from molar_eval.suite import load
 from molar_eval.trial_costs import TrialCosts
-from molar_retrieval.config import CostSettings
-from molar_retrieval.resources import Took
+from molar_retrieval.workspace.resources import Took
+from molar_retrieval.workspace.settings import CostSettings
 
 
 @pytest.mark.parametrize("power", [0.3, 0.5, 0.8, 1.0])

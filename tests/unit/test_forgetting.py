@@ -26,7 +26,6 @@ from molar_indexes.server.connect import connected
 from molar_indexes.server.opening import open_served
 from molar_indexes.users import UserRecord, UserStore, write_users
 from molar_indexes.verify import verify
-from molar_retrieval import inventory
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.removing import remove_lines
@@ -38,7 +37,8 @@ from molar_retrieval.interactions import is_current, prepare_interactions
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, session_key, write_keys
 from molar_retrieval.privacy.pseudonyms import record as record_keys
 from molar_retrieval.privacy.suppression import SuppressionList, suppress
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.artefacts import Workspace
 
 DAY = 86_400
 START = 1_700_006_400  # midnight
@@ -230,7 +230,7 @@ def test_users_are_written_anew_without_somebody(place, tmp_path):
     (folder / "manifest.json").write_text("{}", "utf-8")
     users = [record("anna"), record(WHO), record(session_key(SESSION)), record("tom", (1, 9)), record("zoe", (8, 9))]
     write_users(folder / USERS, users, dim=2, items=1)
-    inventory.take(folder)
+    artefacts.write_inventory(folder)
     final = folder.rename(folder.with_suffix(""))
     (place["generations"].root / "current").write_text("g1\n", "utf-8")
     suppress(place.root, "objected", {WHO: [SESSION]})
@@ -240,7 +240,7 @@ def test_users_are_written_anew_without_somebody(place, tmp_path):
     with UserStore(final / USERS) as store:
         assert [user.user_id for user in store.between(0, 9)] == ["anna", "zoe"]  # zoe came back later
         assert (len(store), store.removed) == (2, 3)
-    assert inventory.check(final, digests=True) == []
+    assert artefacts.check_inventory(final, digests=True) == []
     assert bytes_with(final, WHO, SESSION) == []
     assert (place["generations"].root / "current").stat().st_ino != mark  # who follows it opens it again
     assert remove_users(place, people) == []

@@ -4,7 +4,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
-from molar_retrieval.frame import Frame
+from molar_retrieval.frames import Frame
 
 ROWS = [{"model": "<b>", "mean": 0.123456}, {"model": "EASE", "mean": None}]
 FRAME = Frame.of(ROWS, {"model": "string", "mean": "double"})

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from molar_retrieval import holes, inventory
-from molar_retrieval.fingerprint import of_file, of_sparse_file
-from molar_retrieval.holes import filled
+from molar_retrieval.workspace import artefacts, fingerprint
+from molar_retrieval.workspace.fingerprint import filled, of_file, of_sparse_file
 
 
 def pieces(path: Path) -> list[tuple[int, bytes]]:
@@ -51,27 +50,27 @@ def test_a_file_system_that_knows_of_no_holes(tmp_path: Path, monkeypatch: pytes
     def lseek(*_: int) -> int:
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(holes.os, "lseek", lseek)
+    monkeypatch.setattr(fingerprint.os, "lseek", lseek)
     assert pieces(path) == known == [(196_608, bytes(200_000 - 196_608) + b"here" + bytes(700))]
 
 
 def test_a_digest_reads_no_holes_and_finds_every_change(tmp_path: Path) -> None:
     path = sparse(tmp_path / "index" / "page_0.dat", 1 << 36, (5, b"first"), (1 << 35, b"middle"))
-    inventory.take(tmp_path)  # 64 GB would take a minute
-    assert inventory.check(tmp_path, digests=True) == []
+    artefacts.write_inventory(tmp_path)  # 64 GB would take a minute
+    assert artefacts.check_inventory(tmp_path, digests=True) == []
     for place in (0, 9, 4096, (1 << 35) + 5, 1 << 34, (1 << 36) - 1):
         with path.open("r+b") as file:
             file.seek(place)
             before = file.read(1)
             file.seek(place)
             file.write(bytes([before[0] ^ 8]))
-        assert inventory.check(tmp_path, digests=True) == ["index/page_0.dat was changed"]
+        assert artefacts.check_inventory(tmp_path, digests=True) == ["index/page_0.dat was changed"]
         with path.open("r+b") as file:
             file.seek(place)
             file.write(before)
-        assert inventory.check(tmp_path, digests=True) == []
+        assert artefacts.check_inventory(tmp_path, digests=True) == []
     os.truncate(path, (1 << 36) - 1)
-    assert "bytes instead of" in inventory.check(tmp_path)[0]
+    assert "bytes instead of" in artefacts.check_inventory(tmp_path)[0]
 
 
 def test_content_that_moved_within_the_file_is_a_change(tmp_path: Path) -> None:
@@ -82,10 +81,10 @@ def test_content_that_moved_within_the_file_is_a_change(tmp_path: Path) -> None:
 
 def test_digests_of_earlier_versions_hold(tmp_path: Path) -> None:
     path = sparse(tmp_path / "index" / "page_0.dat", 200_000, (70_000, b"here"))
-    inventory.take(tmp_path)
-    listing = tmp_path / inventory.NAME
+    artefacts.write_inventory(tmp_path)
+    listing = tmp_path / artefacts.INVENTORY
     known = {"index/page_0.dat": [200_000, of_file(path)]}
-    listing.write_text(inventory._written(known, [1, inventory.fingerprint.of_json(known)]), "utf-8")
-    assert inventory.check(tmp_path, digests=True) == []
+    listing.write_text(artefacts._written(known, [1, artefacts.fingerprint.of_json(known)]), "utf-8")
+    assert artefacts.check_inventory(tmp_path, digests=True) == []
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
-    assert inventory.check(tmp_path, digests=True) == ["index/page_0.dat was changed"]
+    assert artefacts.check_inventory(tmp_path, digests=True) == ["index/page_0.dat was changed"]

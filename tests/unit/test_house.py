@@ -147,7 +147,7 @@ def test_processes_are_started_by_one_module_which_keeps_the_program_out_of_them
         for path in folder.rglob("*.py")
         if starts.search(path.read_text("utf-8"))
     }
-    assert found == {"molar_retrieval/workers.py"}
+    assert found == {"molar_retrieval/workspace/jobs.py"}
 
 
 def test_people_come_in_through_doors_alone(modules):

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval import fingerprint, id_table
+from molar_retrieval import ids as id_table
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
+from molar_retrieval.workspace import fingerprint
 
 WORDS = st.text("ab\0é𝄞", max_size=20)
 

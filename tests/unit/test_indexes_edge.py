@@ -16,8 +16,8 @@ from molar_indexes.backends import BACKENDS, Backend, build_index, open_index
 from molar_indexes.edge import restate
 from molar_indexes.edge_search import EdgeIndex
 from molar_retrieval.errors import BackendError, DiskError, SettingsError, StaleArtefactError
-from molar_retrieval.expressions import Between, Equals
-from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, StoredItem
+from molar_retrieval.ranking.filters import Between, Equals
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector, StoredItem
 
 DIM = 32
 
@@ -187,8 +187,8 @@ def test_asking_imports_nothing_heavy(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         from molar_indexes.backends import open_index
-        from molar_retrieval.expressions import Equals
-        from molar_retrieval.index import IndexSpec, SparseVector
+        from molar_retrieval.ranking.filters import Equals
+        from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector
         spec = IndexSpec({{"v": 2}}, {{"b": "keyword"}}, sparse=("s",))
         index = open_index(Path({str(tmp_path / "i")!r}), "edge", spec)
         assert index.top("v", [1.0, 1.0], 1, where=Equals("b", "x")) == [(0, 1.0)]

@@ -17,9 +17,9 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.assignment import arm_of
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.records import Assignment
-from molar_retrieval.experiments.settings import ExperimentSettings
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import ExperimentSettings
 
 NOON = 1_800_000_000_000_000
 PEOPLE = [f"user {row}" for row in range(30)]

@@ -21,11 +21,11 @@ from molar_indexes.exact import ExactIndex
 from molar_indexes.generations import Generation, list_generations, open_generation, publish, rollback
 from molar_indexes.users import UserRecord, UserStore
 from molar_indexes.verify import verify
-from molar_retrieval import inventory
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.places import last
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 SPEC = IndexSpec(
     {"aligned": 4, "newcomers": 4, "content": 3}, {"brand": "keyword", "new": "bool"}, sparse=("partners",)
@@ -355,7 +355,7 @@ def test_a_manifest_without_newcomers_and_partners_can_be_read(workspace: Worksp
         del content["facts"][name]
     del content["facts"]["spec"]["sparse"]
     path.write_text(json.dumps(content), "utf-8")
-    inventory.take(generation.folder)
+    artefacts.write_inventory(generation.folder)
     with open_generation(workspace) as opened:
         assert (opened.sparse_parts, opened.places, opened.cold_items) == ({}, (), 0)
         assert opened.spec == spec
@@ -390,7 +390,7 @@ def test_a_killed_publish_leaves_the_live_one(workspace: Workspace) -> None:
         import time
         from pathlib import Path
         from test_indexes_generations import items, release, users
-        from molar_retrieval.workspace import Workspace
+        from molar_retrieval.workspace.artefacts import Workspace
         where, stage = sys.argv[1:]
         def slow(stream, name):
             for n, x in enumerate(stream):
@@ -424,7 +424,7 @@ def test_processes_query_while_another_publishes(workspace: Workspace) -> None:
         from pathlib import Path
         from test_indexes_generations import ask
         from molar_indexes.generations import open_generation
-        from molar_retrieval.workspace import Workspace
+        from molar_retrieval.workspace.artefacts import Workspace
         workspace, stop, stay = Workspace(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3] == "stay"
         marks, rounds = [], 0
         held = open_generation(workspace)
@@ -464,7 +464,7 @@ def test_opening_is_light(workspace: Workspace) -> None:
     program = """
         from pathlib import Path
         from molar_indexes.generations import open_generation
-        from molar_retrieval.workspace import Workspace
+        from molar_retrieval.workspace.artefacts import Workspace
         with open_generation(Workspace.open(Path(sys.argv[1]))) as generation:
             user = generation.users.get("user 7")
             assert generation.index.top("aligned", user.vector, 5, exclude=user.history)

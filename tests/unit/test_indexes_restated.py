@@ -13,10 +13,10 @@ from molar_indexes.generations import INDEX, TABLE, USERS, open_generation
 from molar_indexes.verify import verify
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.catalog.words import bm25
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import BackendError
-from molar_retrieval.expressions import Between
-from molar_retrieval.tensors import mapped
+from molar_retrieval.ranking.filters import Between
+from molar_retrieval.workspace.settings import IndexSettings
+from molar_retrieval.workspace.tensors import mapped
 
 
 @pytest.fixture

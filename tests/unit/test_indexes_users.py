@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from molar_indexes.users import UserRecord, UserStore, write_users
 from molar_retrieval.errors import DataError, StaleArtefactError
-from molar_retrieval.index import SparseVector
 from molar_retrieval.privacy.pseudonyms import session_key, user_key
+from molar_retrieval.ranking.index_protocol import SparseVector
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 

@@ -15,7 +15,7 @@ from molar_retrieval.inference.columns import Overrides, language_of_names, name
 from molar_retrieval.inference.dialect import encoding_of, form_of
 from molar_retrieval.inference.infer import infer, tables_of
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 ITEMS = "sku,name,price\n" + "".join(f"P{i},Chair {i},{i}.50\n" for i in range(30))
 ORDERS = "customer,sku,ordered_at\n" + "".join(f"C{i % 7},P{i % 30},2024-01-{i % 28 + 1:02d}\n" for i in range(80))

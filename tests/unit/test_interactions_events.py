@@ -24,7 +24,7 @@ from molar_retrieval.interactions.retention import Retention
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, session_key, user_key
 from molar_retrieval.privacy.suppression import NOBODY
 from molar_retrieval.progress import SILENT
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 DAY = 86_400
 START = 1_700_006_400  # midnight

@@ -12,11 +12,11 @@ import pytest
 
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.config import SplitSettings
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import Holdout, InteractionLog, is_current, prepare_interactions, write_log
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import SplitSettings
 
 
 @pytest.fixture

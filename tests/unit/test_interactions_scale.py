@@ -17,7 +17,7 @@ from pathlib import Path
 import molar_retrieval.catalog.csv_source, molar_retrieval.interactions.prepare
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.interactions import prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 folder = Path(sys.argv[1])
 workspace = Workspace.for_catalogue(folder / ".molar", folder)
 prepare_catalogue(folder, workspace)

@@ -19,7 +19,7 @@ from molar_indexes.item_map.store import item_map, make_item_map
 from molar_indexes.item_map.views import Views
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import DataError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 N, GROUPS, PEOPLE = 600, 12, 900
 GROUP = np.arange(N) % GROUPS

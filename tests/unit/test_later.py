@@ -9,9 +9,9 @@ from molar_indexes.later import LaterIndex, open_when_asked
 from molar_indexes.recommend import recommend
 from molar_retrieval import columns
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.expressions import Equals
-from molar_retrieval.index import SCAN, IndexSpec, Search
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.filters import Equals
+from molar_retrieval.ranking.index_protocol import SCAN, IndexSpec, Search
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from molar_retrieval.errors import DataError
-from molar_retrieval.locks import hold, lock_beside
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import lock_beside, read_lock
 
 
 def test_a_second_writer_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_whoever_dies_lets_go(tmp_path: Path) -> None:
     program = f"""
 import os
 from pathlib import Path
-from molar_retrieval.locks import lock_beside
+from molar_retrieval.workspace.files import lock_beside
 with lock_beside(Path({str(target)!r})):
     os._exit(9)
 """
@@ -82,14 +82,14 @@ def test_what_is_held_stays_though_something_else_is_said_of_it(tmp_path: Path) 
         return store.publish(partial, Manifest("generations", name))
 
     first = publish("first")
-    with hold(first):
+    with read_lock(first):
         for events in range(3):
             store.describe(replace(store.require()[1], facts={"events": events}))
         publish("second")
         assert store.versions() == [first, store.current]
     third = publish("third")
     assert store.versions() == [third]
-    with hold(third):
+    with read_lock(third):
         store.describe(replace(store.require()[1], facts={"events": 3}))
         assert list(third.glob(".manifest-*"))
     store.describe(replace(store.require()[1], facts={"events": 4}))

@@ -14,7 +14,7 @@ from molar_eval.experiments.sample_size import Design
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.tables import DAY
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 ITEMS = [{"item_id": "a", "title": "x", "price": 4.0}, {"item_id": "b", "title": "y", "price": None}]
 

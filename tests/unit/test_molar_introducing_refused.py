@@ -12,7 +12,7 @@ from molar_eval.experiments.results import Decision
 from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import RequestError
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 DAY = datetime(2026, 3, 2, 12, tzinfo=UTC)
 NOW = datetime(2027, 1, 4, tzinfo=UTC)

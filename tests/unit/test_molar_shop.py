@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import molar
-from molar_retrieval.binding import Binding
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError
+from molar_retrieval.workspace.discovery import WorkspaceRecord
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_an_error_of_a_call_brings_no_traceback_of_a_library_along(wrong, tmp_path):
     shop = molar.Shop.from_tables([{"item_id": "1", "price": 2.5}], folder=tmp_path / "shop")
-    Binding.of(shop.workspace, shop.catalogue).write(shop.workspace)
+    WorkspaceRecord.of(shop.workspace, shop.catalogue).write(shop.workspace)
     with pytest.raises(molar.MolarError) as error:
         wrong(shop, tmp_path)
     assert error.value.hint
@@ -187,7 +187,7 @@ def test_a_leaderboard_is_a_table_of_the_report():
 def test_the_front_door_and_the_commands_open_without_the_settings():
     code = (
         "import sys, molar, molar_cli.app; "
-        "assert not {'molar_retrieval.config', 'torch', 'qdrant_client'} & set(sys.modules); molar.Settings()"
+        "assert not {'molar_retrieval.workspace.settings', 'torch', 'qdrant_client'} & set(sys.modules); molar.Settings()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -23,10 +23,10 @@ from molar_retrieval.alignment.drift import Drift, Level
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.vectors import encode_users
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import AlignSettings, MolarSettings, UpdateSettings
 from molar_retrieval.errors import DataError, MissingArtefactError
-from molar_retrieval.work_log import work_done
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.activity_log import work_done
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, UpdateSettings
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from updates import Days
 import molar
 from molar_indexes.generations import open_generation
 from molar_indexes.verify import verify
-from molar_retrieval import fingerprint
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
 
 KILLS = int(os.environ.get("MOLAR_TEST_KILLS", "2"))
 TESTS = Path(__file__).resolve().parents[1]

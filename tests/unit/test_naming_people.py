@@ -8,8 +8,8 @@ from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.privacy.pseudonymisation import ensure_pseudonyms, has_people
 from molar_retrieval.privacy.pseudonyms import FILE, Pseudonymiser, is_pseudonym, new_key, read_keys, write_keys
-from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import PrivacySettings
 
 VIEW = {"event": "view", "item_id": "i", "timestamp": 1.7e9}
 

@@ -10,7 +10,7 @@ import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from molar_indexes.recommender import Recommender
-from molar_retrieval.native import one_thread
+from molar_retrieval.workspace.threads import one_thread
 
 
 def told() -> set[int]:
@@ -71,7 +71,7 @@ def test_a_recommender_answers_by_one_thread(trained):
 
 def test_what_is_loaded_after_the_first_answer_is_told_as_well():
     code = """if True:
-        from molar_retrieval.native import one_thread
+        from molar_retrieval.workspace.threads import one_thread
         with one_thread():
             import numpy
         from threadpoolctl import ThreadpoolController

@@ -20,12 +20,12 @@ from molar_indexes.users import UserRecord
 from molar_retrieval.errors import RequestError
 from molar_retrieval.events import live
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.expressions import And, Between, Equals, Not, OneOf, Or, matches
-from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.ranking.features import names
+from molar_retrieval.ranking.filters import And, Between, Equals, Not, OneOf, Or, matches
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.reranker import Reranker, matrix
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 FIELDS = {"price": "float", "stock": "integer", "colours": "keyword"}
 N = 12
@@ -33,7 +33,7 @@ NAMES = [f"i{row}" for row in range(N)]
 APPENDER = """
 import sys
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 log = EventLog(Workspace.open(__import__("pathlib").Path(sys.argv[1])))
 for number, line in enumerate(sys.stdin):
     event = {"event_id": f"o{number}", "event": "item_withdraw", "item_id": line.strip(), "timestamp": 1_700_000_000}
@@ -263,7 +263,7 @@ def test_many_changes_begin_a_new_journal(monkeypatch):
 
     class Items:
         def fetch(self, rows, vectors=()):
-            from molar_retrieval.index import StoredItem
+            from molar_retrieval.ranking.index_protocol import StoredItem
 
             return [StoredItem(row, f"i{row}", {"price": 0}) for row in rows]
 

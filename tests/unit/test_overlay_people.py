@@ -16,14 +16,14 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import RequestError
 from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.privacy.pseudonyms import session_key
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 NOW = 1_790_000_000
 

@@ -15,8 +15,8 @@ import pytest
 from safetensors.numpy import save_file
 from support.person_scan import AS_IDS, ROW, PersonScan, own_stretches, stretches
 
-from molar_retrieval.point_ids import point_id
 from molar_retrieval.privacy.id_scan import BLOCK, IdPatterns, Name, is_vague, scan
+from molar_retrieval.ranking.index_protocol import point_id
 
 WHO = 'ann "ö" <7>&co/x'
 NUMBER = bytes.fromhex(point_id(WHO).replace("-", ""))

@@ -23,15 +23,15 @@ from molar_cli.app import app
 from molar_indexes.generations import open_generation
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.private import align_on_statistics
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.pinned import pin
 from molar_retrieval.privacy import dp_release
 from molar_retrieval.privacy.dp_release import release_statistics
 from molar_retrieval.privacy.federated import beside_others, kept_others, open_others
 from molar_retrieval.privacy.statistics import open_shared, open_statistics, write_shared
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.settings import AlignSettings
 
 FILES = ("table.safetensors", "popular.json", "encoder/model.safetensors")
 

@@ -17,8 +17,7 @@ from molar_retrieval.privacy.pseudonyms import (
     record,
     write_keys,
 )
-from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.settings import validated
+from molar_retrieval.workspace.settings import PrivacySettings, validated
 
 FIRST, SECOND = bytes(range(32)), bytes(range(1, 33))
 

@@ -25,11 +25,10 @@ from molar_retrieval.encoders import tuned_folder
 from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.locks import hold
-from molar_retrieval.manifest import Manifest
 from molar_retrieval.privacy.retention import retained_copies
 from molar_retrieval.privacy.suppression import SuppressionList
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import read_lock
 
 ALIGN = "\n".join(f"{name} = {json.dumps(value)}" for name, value in {**SMALL_ALIGNMENT, "epochs": 1}.items())
 
@@ -191,7 +190,7 @@ def test_a_former_generation_that_is_read_or_shown_is_named_as_still_there(tmp_p
     workspace["generations"].switch("live")
     with ExperimentStore(workspace, make=True) as store:
         store.start(Experiment("autumn", treatment=Arm(generation="shown"), salt="1"), "canary", 50, "anna")
-    with hold(folders["read"]):
+    with read_lock(folders["read"]):
         gone, still = purging.remove_former(workspace)
     assert gone == ["former"]
     assert [(one.what, one.name) for one in still] == [("held", "read"), ("shown", "shown")]

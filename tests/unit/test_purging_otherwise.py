@@ -24,7 +24,7 @@ from molar_retrieval.privacy import mechanism
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy.suppression import SuppressionList
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 SUITE = 'description = "one"\nmodels = ["popularity"]\nresamples = 100\n[[splits]]\nsplit = "temporal"\n'
 SESSION, MOMENT = "web-77-a", "2026-11-20T10:00:00Z"

@@ -26,7 +26,7 @@ from molar_retrieval.quality.photos import (
     perceptual_bits,
     remembered,
 )
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 def saved(image, kind="JPEG", **options):

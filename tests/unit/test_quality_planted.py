@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.demo import write_demo_shop
 from molar_retrieval.quality import photo_text, photos
 from molar_retrieval.quality.check import CheckOptions, check
 from molar_retrieval.quality.findings import Severity, finding_kinds
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molar_indexes.users import UserRecord
-from molar_retrieval.expressions import Exists, Expression
-from molar_retrieval.index import IndexSpec, SparseVector
 from molar_retrieval.ranking import candidates, searched, sparse_index
 from molar_retrieval.ranking.candidates import Candidates, find, products
+from molar_retrieval.ranking.filters import Exists, Expression
+from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.places import Places
 from molar_retrieval.ranking.query import Query

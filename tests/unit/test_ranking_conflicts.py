@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from molar_retrieval.expressions import matches
 from molar_retrieval.ranking.conflicts import conflicts
+from molar_retrieval.ranking.filters import matches
 from molar_retrieval.ranking.rules import Rules
 
 FIELDS = {"item_id": "keyword", "brand": "keyword", "stock": "integer"}

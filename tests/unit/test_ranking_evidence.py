@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from molar_retrieval.index import SparseVector
 from molar_retrieval.ranking.evidence import ANONYMITY, ContentKNNWeights, Evidence, Origins, TakenBefore, gather
+from molar_retrieval.ranking.index_protocol import SparseVector
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.sparse_index import SparseItemIndex
 from molar_retrieval.rng import generator

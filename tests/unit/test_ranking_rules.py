@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.expressions import And, Between, Equals, Not, OneOf
+from molar_retrieval.ranking.filters import And, Between, Equals, Not, OneOf
 from molar_retrieval.ranking.rules import Rules
 
 ITEMS = {"item_id": "keyword", "brand": "keyword", "stock": "integer", "year": "integer"}

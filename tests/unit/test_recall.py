@@ -14,11 +14,11 @@ from molar_indexes.edge_search import EdgeIndex
 from molar_indexes.generations import Generation, list_generations, open_generation, publish
 from molar_indexes.users import UserRecord
 from molar_indexes.verify import verify
-from molar_retrieval import inventory
 from molar_retrieval.errors import BackendError
-from molar_retrieval.index import SCAN, IndexItem, IndexSpec
+from molar_retrieval.ranking.index_protocol import SCAN, IndexItem, IndexSpec
 from molar_retrieval.rng import generator
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 DIM, N = 48, 1500
 POOR = IndexSpec({"aligned": DIM}, m=8, ef_construct=16, ef=22)
@@ -163,7 +163,7 @@ def test_a_graph_that_finds_less_than_before_is_no_whole_one(workspace: Workspac
     assert written["facts"]["spec"]["efs"]
     written["facts"]["spec"]["efs"] = {}
     file.write_text(json.dumps(written), "utf-8")
-    inventory.take(folder)
+    artefacts.write_inventory(folder)
     with open_generation(workspace) as generation:
         assert verify(generation) == []
         (problem,) = verify(generation, deep=True)
@@ -176,7 +176,7 @@ def test_a_generation_of_before_is_not_held_to_it(workspace: Workspace) -> None:
     written = json.loads((folder / "manifest.json").read_text("utf-8"))
     del written["facts"]["graphs"], written["facts"]["spec"]["efs"]
     (folder / "manifest.json").write_text(json.dumps(written), "utf-8")
-    inventory.take(folder)
+    artefacts.write_inventory(folder)
     assert Manifest.read(folder)
     with open_generation(workspace) as generation:
         assert generation.spec == POOR

@@ -10,10 +10,10 @@ from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import MissingArtefactError, RequestError, StaleArtefactError, nearest
-from molar_retrieval.expressions import And, Equals, Not
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.ranking.filters import And, Equals, Not
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 
 @pytest.fixture(scope="module")

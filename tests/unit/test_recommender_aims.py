@@ -26,15 +26,15 @@ from molar_indexes.server.opening import served
 from molar_indexes.server.push import publish
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import RequestError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.ranking import candidates, searched
 from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, Aim
 from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import link_or_copy
+from molar_retrieval.workspace.settings import IndexSettings
 from molar_serving.asking import ask
 from molar_serving.wire import RecommendationRequest
 

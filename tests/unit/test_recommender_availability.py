@@ -9,9 +9,9 @@ from molar_indexes.generations import publish
 from molar_indexes.recommender import Recommender
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
-from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 GONE = {"a": {"stock": 0}, "b": {"active": False}, "c": {"available_from": "2031-01-01T00:00:00Z"}}
 FIELDS = {"stock": "integer", "active": "bool", "available_from": "keyword"}

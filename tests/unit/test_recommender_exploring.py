@@ -12,11 +12,11 @@ import pytest
 import molar
 from molar_indexes.assemble import publish_generation
 from molar_indexes.recommender import Recommender
-from molar_retrieval.config import IndexSettings, NewcomerSettings
-from molar_retrieval.expressions import Not, OneOf
 from molar_retrieval.ranking import candidates
+from molar_retrieval.ranking.filters import Not, OneOf
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings
 
 DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SOME = NewcomerSettings(places=3, evidence=8)

@@ -16,7 +16,7 @@ from molar_indexes.generations import Generation, rollback
 from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import RequestError, SettingsError
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 FILES = Path("/proc/self/fd")
 

@@ -17,17 +17,17 @@ from molar_indexes.generations import publish
 from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.users import UserRecord
-from molar_retrieval.expressions import Equals, Expression, matches
-from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.features import names
+from molar_retrieval.ranking.filters import Equals, Expression, matches
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.places import Places, last
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.rng import generator
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 KNOWN, NEW, USERS = 60, 15, 25
 N = KNOWN + NEW

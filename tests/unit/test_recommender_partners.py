@@ -12,9 +12,9 @@ from molar_indexes.generations import open_generation
 from molar_indexes.recommender import Recommender
 from molar_indexes.verify import verify
 from molar_retrieval import columns
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.ranking import candidates, searched
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 pytestmark = pytest.mark.slow
 

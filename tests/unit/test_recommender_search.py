@@ -14,14 +14,14 @@ from molar_indexes.search import Searcher
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.words import query, words
 from molar_retrieval.columns import IMAGE, ITEM_ID, TITLE
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import builtin, registry
 from molar_retrieval.encoders.base import EncoderInput, VectorBlock
 from molar_retrieval.encoders.composite import image_block
 from molar_retrieval.encoders.light import LightMiniLM
 from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
-from molar_retrieval.index import SparseVector
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.index_protocol import SparseVector
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
 
 K = 10
 

@@ -14,10 +14,10 @@ from molar_indexes.constraints import Constraints
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
 from molar_indexes.rules_preview import conflicts_of
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 K = 5
 SEGMENTS = IndexSettings(segments=("country", "age"))

@@ -18,9 +18,9 @@ from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
 from molar_retrieval.availability import Availability
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking import ranker
 from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.rules import Rule, Rules
 from molar_retrieval.ranking.shaping import boosts

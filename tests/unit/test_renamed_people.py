@@ -10,13 +10,13 @@ import molar
 from molar_eval.splits import leave_one_out
 from molar_indexes.generations import TABLE, USERS, open_generation
 from molar_indexes.verify import verify
-from molar_retrieval import inventory
 from molar_retrieval.alignment import seen
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import write_log
-from molar_retrieval.pinned import pin
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.pinned import pin
 
 STAY = ("catalogue", "interactions", "content", "cf", "alignment")
 
@@ -65,7 +65,9 @@ def test_everything_stays_but_the_names(days, monkeypatch):
     log = open_log(days.workspace)
     assert log.users.ids(range(8)) == [*map(other, names)]
     assert seen.kept(days.workspace["alignment"].require()[0]).users == log.users
-    assert [inventory.check(days.workspace[kind].require()[0], digests=True) for kind in STAY] == [[]] * len(STAY)
+    assert [artefacts.check_inventory(days.workspace[kind].require()[0], digests=True) for kind in STAY] == [[]] * len(
+        STAY
+    )
     with open_generation(days.workspace) as generation:
         assert verify(generation, days.workspace, deep=True) == []
         assert generation.users.get(names[0]) is None

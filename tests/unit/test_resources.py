@@ -2,7 +2,7 @@
 
 import pytest
 
-from molar_retrieval.resources import core_limits, memory_limits, memory_of_machine
+from molar_retrieval.workspace.resources import core_limits, memory_limits, memory_of_machine
 
 GB = 1 << 30
 

@@ -20,11 +20,10 @@ from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.interactions import InteractionLog, is_current, prepare_interactions
 from molar_retrieval.interactions.retention import DAY, Retention
-from molar_retrieval.manifest import Manifest
 from molar_retrieval.privacy.retention import retained_copies
 from molar_retrieval.quality.findings import FindingCollector
-from molar_retrieval.work_log import recorded
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.activity_log import recorded
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 NOW = int(time.time())
 

@@ -30,23 +30,22 @@ from molar_indexes.server.connect import connected
 from molar_indexes.server.published import published
 from molar_indexes.server.push import push
 from molar_indexes.verify import verify
-from molar_retrieval import inventory
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.snapshot import snapshot
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.locks import hold
 from molar_retrieval.privacy.id_scan import IdPatterns, Name, scan
 from molar_retrieval.privacy.pseudonyms import FILE, Pseudonymiser, hashed, new_key, read_keys, write_keys
 from molar_retrieval.privacy.suppression import EVER, NEVER, SuppressionList, suppress
-from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.work_log import recorded
-from molar_retrieval.workspace import SWITCHING, Workspace
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.activity_log import recorded
+from molar_retrieval.workspace.artefacts import SWITCHING, Workspace
+from molar_retrieval.workspace.files import read_lock
+from molar_retrieval.workspace.settings import IndexSettings, PrivacySettings
 
 KILLS = int(os.environ.get("MOLAR_TEST_KILLS", "3"))
 TESTS = Path(__file__).resolve().parents[1]
@@ -125,7 +124,7 @@ def state(place):
     """All that a rotation leaves, but for names and moments."""
     root, kinds = place.workspace.root, ("interactions", "cf", "alignment", "generations")
     versions = [folder for kind in kinds for folder in place.workspace[kind].versions()]
-    assert [problem for one in versions for problem in inventory.check(one, digests=True)] == []
+    assert [problem for one in versions for problem in artefacts.check_inventory(one, digests=True)] == []
     with open_generation(place.workspace) as generation:
         assert verify(generation, place.workspace, deep=True) == []
     assert not (root / "rotation").exists()
@@ -193,7 +192,7 @@ def test_keys_that_are_there_are_taken(place, tmp_path):
 
 def test_it_refuses_while_somebody_answers_reads_or_writes(place, monkeypatch):
     live = place.workspace["generations"].require()[0]
-    with hold(live), pytest.raises(DataError, match=f"answers from generation {live.name}"):
+    with read_lock(live), pytest.raises(DataError, match=f"answers from generation {live.name}"):
         place.rotate()
     with recorded(place.workspace, "align"), pytest.raises(DataError, match="`molar align` is at work"):
         place.rotate()

@@ -12,10 +12,10 @@ from shard_jobs import SquaresJob, contents, shards, squares
 from threadpoolctl import threadpool_info
 
 from molar_retrieval.errors import BackendError, DataError
-from molar_retrieval.runner import InProcesses, InThisProcess, Runner, Shard, appearing
+from molar_retrieval.workspace.jobs import ProcessRunner, Runner, SerialRunner, Shard, atomic_file
 
 SHARDS = shards(5)
-RUNNERS = [InThisProcess(), InProcesses(1), InProcesses(2), InProcesses(2, here=True)]
+RUNNERS = [SerialRunner(), ProcessRunner(1), ProcessRunner(2), ProcessRunner(2, here=True)]
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
@@ -42,7 +42,7 @@ def test_an_error_ends_the_run_and_keeps_what_is_done(runner: Runner, tmp_path: 
     assert runner.run(SquaresJob(tmp_path), SHARDS).made == 5 - len(kept)
 
 
-KILLED = [(InProcesses(2), 2), (InProcesses(2, here=True), 0)]
+KILLED = [(ProcessRunner(2), 2), (ProcessRunner(2, here=True), 0)]
 """A runner, and a shard that another process makes."""
 
 
@@ -68,7 +68,7 @@ def test_a_shard_that_always_kills_is_an_error_at_last(
 
 
 def test_this_process_works_beside_the_others(tmp_path: Path) -> None:
-    InProcesses(2, here=True).run(SquaresJob(tmp_path, seconds=0.01), shards(40))
+    ProcessRunner(2, here=True).run(SquaresJob(tmp_path, seconds=0.01), shards(40))
     assert contents(tmp_path) == squares(40)
     opened = (tmp_path / "opened").read_text().split()
     assert len(opened) == 2
@@ -90,7 +90,7 @@ class ThreadsJob(SquaresJob):
 
 def test_libraries_that_a_worker_loads_later_have_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    InProcesses(2).run(ThreadsJob(tmp_path), SHARDS)
+    ProcessRunner(2).run(ThreadsJob(tmp_path), SHARDS)
     told = dict(text.split() for text in contents(tmp_path).values())
     assert str(os.getpid()) not in told
     assert {*told.values()} == {"1"}
@@ -98,12 +98,12 @@ def test_libraries_that_a_worker_loads_later_have_one_thread(tmp_path: Path, mon
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    with appearing(path) as mine, appearing(path) as other:
+    with atomic_file(path) as mine, atomic_file(path) as other:
         assert mine != other
         mine.write_text("mine")
         other.write_text("other")
         assert not path.exists()
     assert [file.name for file in tmp_path.iterdir()] == ["x.parquet"]
-    with pytest.raises(ZeroDivisionError), appearing(path) as mine:
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as mine:
         mine.write_text(str(1 // 0))
     assert [file.name for file in tmp_path.iterdir()] == ["x.parquet"]

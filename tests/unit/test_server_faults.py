@@ -21,10 +21,10 @@ from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.faults import ServerError, asking, fault_of, persistently
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.published import published, target
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import BackendError, SettingsError
-from molar_retrieval.expressions import Between
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.filters import Between
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 pytestmark = pytest.mark.slow
 

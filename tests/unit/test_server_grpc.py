@@ -14,10 +14,10 @@ from molar_indexes.server.connect import connected
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.published import published, rollback
 from molar_indexes.server.push import push
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Not, OneOf, Or
-from molar_retrieval.index import SparseVector
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.filters import And, Between, Contains, Equals, Exists, Not, OneOf, Or
+from molar_retrieval.ranking.index_protocol import SparseVector
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 CONDITIONS = [
     None,

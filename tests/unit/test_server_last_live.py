@@ -12,7 +12,7 @@ from molar_indexes.generations import Generation
 from molar_indexes.server import finalise
 from molar_indexes.server.last_live import last_live
 from molar_indexes.server.opening import open_served
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 pytestmark = pytest.mark.slow
 

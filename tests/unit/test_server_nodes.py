@@ -24,9 +24,9 @@ from molar_indexes.server.config import KEY, ServerConfig
 from molar_indexes.server.connect import Connection, connect, connected
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.published import target
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import BackendError, SettingsError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 pytestmark = pytest.mark.slow
 

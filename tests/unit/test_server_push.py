@@ -22,11 +22,11 @@ from molar_indexes.server.metadata import KEY
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.published import live, prune, published, remove_others, rollback, target
 from molar_indexes.server.push import PushReport, push
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.index import SCAN
-from molar_retrieval.runner import InProcesses
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.index_protocol import SCAN
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import ProcessRunner
+from molar_retrieval.workspace.settings import IndexSettings
 
 pytestmark = pytest.mark.slow
 
@@ -445,7 +445,7 @@ def test_workers_send_what_one_process_does_though_one_is_killed(
     monkeypatch.setattr(upload_job, "SHARD", 16)
     alone = send(workspace, fake)
     with fake_qdrant() as other:
-        report = push(workspace, settings(other), runner=Killing(InProcesses(2), tmp_path))
+        report = push(workspace, settings(other), runner=Killing(ProcessRunner(2), tmp_path))
         assert (report.collection, report.sent) == (alone.collection, alone.sent)
         assert points(other, "molar") == points(fake, "molar")
         assert asked(workspace, other) == 1

@@ -16,9 +16,9 @@ from molar_indexes.server.connect import GREETING, connect
 from molar_indexes.server.faults import ServerError
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.push import push
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.ranking import candidates
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 pytestmark = pytest.mark.slow
 PLAIN: dict[str, Any] = {"rules": False, "explore": False}

@@ -16,7 +16,7 @@ from molar_indexes.server.sizing import (
     size_of,
     totals,
 )
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 SHAPE = ItemFootprint(
     {"aligned": 129, "content": 64}, {"aligned": 0.5, "content": 1.0}, {"partners": 40.0}, 100.0, m=32

@@ -19,7 +19,7 @@ from molar_indexes.server.faults import ServerError
 from molar_indexes.server.filters import ROW_PATH, SERVED, understood
 from molar_indexes.server.points import split
 from molar_retrieval.errors import RequestError
-from molar_retrieval.expressions import Contains, Equals, Not
+from molar_retrieval.ranking.filters import Contains, Equals, Not
 
 NAME = f"molar-test-{uuid.uuid4().hex}"
 HELD_BACK = 0.030

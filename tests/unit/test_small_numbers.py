@@ -33,8 +33,8 @@ from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.order import followers
 from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.privacy_settings import FROM, USUAL, PrivacySettings
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import FROM, USUAL, PrivacySettings
 
 LEAST, N_ITEMS = 3, 30
 RANDOM = np.random.default_rng(5)

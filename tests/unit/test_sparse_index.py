@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from molar_retrieval.index import SparseVector
 from molar_retrieval.ranking import sparse_index
+from molar_retrieval.ranking.index_protocol import SparseVector
 from molar_retrieval.ranking.sparse_index import SparseItemIndex, Sums
 
 COUNT = 300

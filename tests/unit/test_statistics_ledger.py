@@ -9,7 +9,7 @@ import pytest
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.privacy.ledger import YEAR, PrivacyLedger, schedule
 from molar_retrieval.privacy.mechanism import composed, epsilon_left, epsilon_of, noise_multiplier
-from molar_retrieval.privacy_settings import PrivacySettings
+from molar_retrieval.workspace.settings import PrivacySettings
 
 DELTA = 1e-6
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -116,7 +116,7 @@ def test_a_ledger_that_cannot_be_written_refuses(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("molar_retrieval.durable.os.fsync", full)
+    monkeypatch.setattr("molar_retrieval.workspace.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         spend(ledger, FOUR, "log", "molar align", NOW)
     assert ledger.entries() == ()
@@ -135,7 +135,7 @@ def test_the_standing_is_plain_data(tmp_path):
 def test_the_command_and_the_doctor_tell_what_is_spent(tmp_path):
     import molar
     from molar.doctor.privacy import privacy
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
 
     shop = molar.Shop(tmp_path / "shop", tmp_path / ".molar")
     (tmp_path / "shop").mkdir()

@@ -14,7 +14,7 @@ from molar_retrieval.errors import RequestError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.privacy.pseudonyms import session_key
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 NOW = 1_790_000_000
 QUERY = Query(k=10, explain=True)

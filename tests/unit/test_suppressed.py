@@ -35,7 +35,7 @@ from molar_retrieval.privacy.suppression import (
 )
 from molar_retrieval.quality.findings import FindingCollector
 from molar_retrieval.quality.interactions import check_log
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 START = 1_700_000_000
 ROWS = [

@@ -13,8 +13,8 @@ import pytest
 
 from molar_indexes.recommend import recommend
 from molar_retrieval.errors import RequestError
+from molar_retrieval.frames import TableWriter, ending_of, unescaped
 from molar_retrieval.quality.findings import FindingCollector
-from molar_retrieval.table_writer import TableWriter, ending_of, unescaped
 
 SCHEMA = pa.schema(
     {

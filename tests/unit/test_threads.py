@@ -6,7 +6,7 @@ import time
 import pytest
 from threadpoolctl import threadpool_limits
 
-from molar_retrieval import threads
+from molar_retrieval.workspace import threads
 
 
 def test_results_come_in_the_order_of_the_pieces_and_from_several_threads(monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.toml import parse_toml, with_keys
+from molar_retrieval.workspace.config_files import parse_toml, with_keys
 
 WRITTEN = """# ours, of March
 [embed]

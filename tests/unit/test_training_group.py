@@ -13,15 +13,15 @@ from molar_retrieval.alignment.align import TrainingJob, _train_by
 from molar_retrieval.alignment.components import ScoreComponent
 from molar_retrieval.alignment.fusion import Gain
 from molar_retrieval.alignment.training import TrainingData, train
-from molar_retrieval.config import SplitSettings
 from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.progress import Notes, Progress
-from molar_retrieval.ray_jobs import ClusterAddress
 from molar_retrieval.training import checkpoint, ray_training
 from molar_retrieval.training.group import Group, GroupJob
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.training.ray_training import RayTrainingGroup
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.ray_jobs import ClusterAddress
+from molar_retrieval.workspace.settings import SplitSettings
 
 ALIGN = SETTINGS.model_copy(update={"epochs": 4, "threads": 1})
 

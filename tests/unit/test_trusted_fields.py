@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.settings import Settings, is_trusted
+from molar_retrieval.workspace.settings import MolarSettings, Settings, is_trusted
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / one for one in ("molar_retrieval", "indexes", "eval", "cli", "serving")]
@@ -109,7 +108,7 @@ RECORDS = {
     },
     "molar_retrieval/alignment/derive.py": {"DeriveReport.folder": MADE, "_Base.folder": MADE},
     "molar_retrieval/alignment/warm_start.py": {"WarmReport.folder": MADE},
-    "molar_retrieval/binding.py": {
+    "molar_retrieval/workspace/discovery.py": {
         **dict.fromkeys(("Binding.beside", "Binding.catalogue", "beside"), "the shop itself, which is read"),
         "files": STAMPS,
     },

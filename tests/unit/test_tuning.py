@@ -20,12 +20,12 @@ from molar_eval.tuning.space import Dial, space_of, turned
 from molar_eval.tuning.study import SettingsStudy
 from molar_eval.tuning.trials import FEWEST, PrunedError, TrialWorkspace, halves
 from molar_retrieval.collaborative.factors import held_out
-from molar_retrieval.config import CFSettings, MolarSettings, SplitSettings
 from molar_retrieval.errors import BackendError, DataError, SettingsError
-from molar_retrieval.pinned import pin
-from molar_retrieval.presets import PRESETS
 from molar_retrieval.progress import Notes, ToldOnce
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.config_files import PRESETS
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.settings import CFSettings, MolarSettings, SplitSettings
 
 CHILD = Path(__file__).parents[1] / "tuning_child.py"
 QUICK = '[align]\npreset = "instant"  # seconds\nexperts = ["sequence"]\nthreads = 1\n'

@@ -15,10 +15,10 @@ from molar_indexes.generations import USERS
 from molar_indexes.user_vectors import UserVectorsJob
 from molar_indexes.users import UserStore
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.progress import Notes
-from molar_retrieval.runner import InProcesses, InThisProcess, Runner
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import ProcessRunner, Runner, SerialRunner
+from molar_retrieval.workspace.settings import IndexSettings
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def test_an_interrupted_publication_goes_on_and_gives_the_same_users(workspace: 
     plain = published(workspace, None)
     before = [user.vector for user in UserStore(plain / USERS).between(0, 160)]
     shutil.rmtree(workspace["generations"].root)
-    whole = (published(workspace, InThisProcess()) / USERS).read_bytes()
+    whole = (published(workspace, SerialRunner()) / USERS).read_bytes()
     shutil.rmtree(workspace["generations"].root)
     with pytest.raises(KeyboardInterrupt):
         published(workspace, Stopping(3))
     notes = Notes()
-    folder = published(workspace, InThisProcess(), notes)
+    folder = published(workspace, SerialRunner(), notes)
     assert "going on with an interrupted run: 3 of 4 shards are there" in notes.notes
     assert (folder / USERS).read_bytes() == whole
     with UserStore(folder / USERS) as users:
@@ -54,7 +54,7 @@ def test_an_interrupted_publication_goes_on_and_gives_the_same_users(workspace: 
 
 def test_processes_make_the_same_files_though_one_is_killed(workspace: Workspace, tmp_path: Path) -> None:
     log, alignment, made = open_log(workspace), workspace["alignment"].require(), []
-    for runner in (InThisProcess(), Killing(InProcesses(2), tmp_path)):
+    for runner in (SerialRunner(), Killing(ProcessRunner(2), tmp_path)):
         job = UserVectorsJob.of(workspace["generations"], alignment, log)
         job.make(log, runner, Notes())
         made.append({path.name: path.read_bytes() for path in job.folder.glob("*.safetensors")})

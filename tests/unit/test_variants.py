@@ -16,7 +16,7 @@ from molar_eval.kpi.daily.record import daily
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 TOML = '[items]\nitem_id = "handle"\nvariant_id = "sku"\nlists = ["size"]\n'
 SHIRT = """handle,title,sku,size,stock,active,link,available_from

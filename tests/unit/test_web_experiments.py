@@ -19,7 +19,7 @@ from molar_indexes.recommender import Recommender
 from molar_retrieval.experiments.assignment import arm_of, block_of, held_out
 from molar_retrieval.experiments.definition import Arm, Experiment, Segment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.app import application
 from molar_serving.discretion import discreet
 from molar_serving.service import Service

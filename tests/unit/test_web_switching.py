@@ -15,7 +15,7 @@ from web_server import client_of
 
 from molar.shop import Shop
 from molar_indexes.generations import list_generations, rollback
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.app import application
 from molar_serving.service import Service
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from molar_retrieval.background import BackgroundThread, on_death, threads_down
+from molar_retrieval.workspace.threads import BackgroundThread, on_death, threads_down
 from molar_serving.threads import HandedOver, Threads
 
 

@@ -13,15 +13,15 @@ from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
 from molar_indexes.verify import verify
 from molar_indexes.whitening import Whitened
-from molar_retrieval.expressions import Exists
-from molar_retrieval.index import SCAN, IndexItem, IndexSpec, Search, SparseVector
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.candidates import find, products
+from molar_retrieval.ranking.filters import Exists
+from molar_retrieval.ranking.index_protocol import SCAN, IndexItem, IndexSpec, Search, SparseVector
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.searched import source_of
 from molar_retrieval.rng import generator
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 DIM, N, NEW = 32, 2000, 50
 

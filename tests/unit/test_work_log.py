@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from molar.bill import billed
-from molar_retrieval.config import CostSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import Notes
-from molar_retrieval.work_log import recorded, work_done
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.activity_log import recorded, work_done
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import CostSettings
 
 KILLED = """
 import sys
 from pathlib import Path
 from molar.progress import display
-from molar_retrieval.work_log import recorded
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.activity_log import recorded
+from molar_retrieval.workspace.artefacts import Workspace
 with recorded(Workspace(Path(sys.argv[1])), "align"):
     display().start("embedding", 3)
     display().start("the towers", 3)

@@ -11,7 +11,7 @@ import pytest
 from molar_retrieval.catalog import decoders
 from molar_retrieval.catalog.images import ImageError, open_file
 from molar_retrieval.errors import BackendError, MolarError
-from molar_retrieval.workers import Workers
+from molar_retrieval.workspace.jobs import Workers
 
 
 def test_they_begin_and_work():
@@ -41,13 +41,13 @@ def test_an_error_in_the_block_does_not_wait_for_them():
 
 PLAIN = """
 print("begun")
-from molar_retrieval.workers import Workers
+from molar_retrieval.workspace.jobs import Workers
 with Workers(2, int) as workers:
     print(sorted(workers.map(abs, range(-3, 0))))
 """
 OWN_PROCESSES = """
 from multiprocessing import get_context
-from molar_retrieval.workers import Workers
+from molar_retrieval.workspace.jobs import Workers
 
 def twice(number):
     return 2 * number

@@ -12,7 +12,7 @@ from copies import copy_workspace
 from web_server import client_of
 
 from molar_retrieval.errors import DiskError
-from molar_retrieval.json_lines import JsonLines
+from molar_retrieval.workspace.activity_log import JsonLines
 from molar_serving import app, audit
 from molar_serving.access import Keyring
 from molar_serving.endpoint import Endpoint, Reply

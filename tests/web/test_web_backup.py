@@ -20,7 +20,7 @@ from molar_indexes import backup as archive
 from molar_indexes.generations import open_generation
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.progress import Notes
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.access import Keyring
 
 

@@ -8,7 +8,7 @@ from copies import copy_workspace
 from web_server import client_of
 
 from molar_eval.kpi.impression_events import logged_impressions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving import discretion
 from molar_serving.access import Keyring
 

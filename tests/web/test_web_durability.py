@@ -16,7 +16,7 @@ import pytest
 from web_server import Program, until_ready
 
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 KILLS = int(os.environ.get("MOLAR_TEST_KILLS", "3"))
 """How often the server is killed; 1,000 for the full strength."""

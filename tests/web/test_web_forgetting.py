@@ -12,7 +12,7 @@ from copies import copy_workspace
 from web_server import Program, client_of, program
 
 from molar_indexes.generations import open_generation
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.shown import ShownAnswers
 
 AT_ONCE = 5.0  # seconds

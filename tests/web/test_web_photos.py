@@ -11,7 +11,7 @@ from PIL import Image
 from updates import Days
 from web_server import client_of
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.catalog.photo_files import keep_photo
 from molar_retrieval.errors import RequestError
 
@@ -76,7 +76,7 @@ def test_another_kind_of_file_takes_the_place_of_the_former_photo(client, days):
         ("SKU-0004", photo(5, "GIF"), 422, "GIF"),
         ("SKU-0004", photo(5)[:900], 422, "truncated"),
         ("SKU-0004", b"", 422, "empty"),
-        ("SKU-0004", bytes(bounds.PHOTO + 1), 413, ""),
+        ("SKU-0004", bytes(limits.PHOTO + 1), 413, ""),
         ("nothing", photo(5), 404, "unknown"),
     ],
 )

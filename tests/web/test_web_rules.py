@@ -8,8 +8,8 @@ from web_server import client_of
 
 from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.toml import parse_toml, toml_of
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.config_files import parse_toml, toml_of
 from molar_serving.rules_file import RulesFile
 
 BAN = '# the lamps are back\n[[rule]]\nname = "no first"\nban = ["{item}"]\n'

@@ -10,7 +10,7 @@ from copies import copy_workspace
 from web_server import client_of
 
 from molar_indexes.recommender import Recommender
-from molar_retrieval import bounds
+from molar_retrieval import limits
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,9 @@ def test_what_is_no_photo_is_refused_by_name(client, content):
 
 
 def test_photos_have_a_bound(client):
-    assert client.post("/v1/search/photo", content=bytes(bounds.PHOTO + 1)).status_code == 413
+    assert client.post("/v1/search/photo", content=bytes(limits.PHOTO + 1)).status_code == 413
     assert client.post("/v1/search/photo").status_code == 422
-    image = b64encode(bytes(bounds.PHOTO + 1)).decode()
+    image = b64encode(bytes(limits.PHOTO + 1)).decode()
     assert client.post("/v1/search", json={"image": image}).status_code == 422
     assert client.post("/v1/search", json={"image": "/etc/passwd."}).json()["field"] == "image"
 

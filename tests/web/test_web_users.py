@@ -5,7 +5,7 @@ from copies import copy_workspace
 from web_server import client_of
 
 from molar_indexes.generations import open_generation
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 @pytest.fixture(scope="module")

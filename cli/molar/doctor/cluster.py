@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, HealthState, broken, entry
-from molar_retrieval.binding import file_beside
-from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import BackendError, MolarError
-from molar_retrieval.ray_jobs import ClusterAccess, ClusterAddress
+from molar_retrieval.workspace.discovery import file_beside
+from molar_retrieval.workspace.ray_jobs import ClusterAccess, ClusterAddress
+from molar_retrieval.workspace.settings import FILE_NAME, MolarSettings
 
 
 def cluster(root: Path, file: Path | None = None) -> Iterator[Entry]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from molar_retrieval import __version__
-from molar_retrieval.redaction import redacted
+from molar_retrieval.errors import redacted
 
 _ID = re.compile(r"\b((?:user|item) )(['\"]).*?\2")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar.doctor.software import torch_build
-from molar_retrieval.resources import GROUPS, PROC, core_limits, memory_of_machine, read
+from molar_retrieval.workspace.resources import GROUPS, PROC, core_limits, memory_of_machine, read
 
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")

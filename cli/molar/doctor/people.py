@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, entry
-from molar_retrieval.binding import file_beside
-from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
 from molar_retrieval.interactions.retention import DAY, Retention
 from molar_retrieval.privacy.retention import older_than, retained_copies
 from molar_retrieval.reports.wording import plural, size
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.discovery import file_beside
+from molar_retrieval.workspace.settings import FILE_NAME, MolarSettings
 
 
 def people(root: Path, file: Path | None = None) -> Iterator[Entry]:

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, broken, entry
-from molar_retrieval.binding import file_beside
-from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.encoders.hub import cache_root, offline_by_environment
-from molar_retrieval.errors import MolarError
-from molar_retrieval.redaction import SECRETS
+from molar_retrieval.errors import SECRETS, MolarError
 from molar_retrieval.reports.wording import size
+from molar_retrieval.workspace.discovery import file_beside
+from molar_retrieval.workspace.settings import FILE_NAME, MolarSettings
 
 PATIENCE = 2.0  # Seconds after which a folder's size is given as far as it is known
 LITTLE_ROOM = 1 << 30

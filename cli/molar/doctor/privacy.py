@@ -6,16 +6,15 @@ from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar_indexes.privacy.certificate import faults_of, paths
-from molar_retrieval.binding import file_beside
-from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.pseudonymisation import has_people
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy.suppression import AT_ONCE, SuppressionList
-from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.reports.wording import plural
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.discovery import file_beside
+from molar_retrieval.workspace.settings import FILE_NAME, MolarSettings, PrivacySettings
 
 
 def privacy(root: Path, file: Path | None = None) -> Iterator[Entry]:

@@ -14,7 +14,7 @@ from molar.choosing import settings_of
 from molar.doctor.health import Entry, Fault, HealthState, broken, entry
 from molar_indexes.server.config import KEY, ServerConfig, apart, go_together
 from molar_retrieval.errors import MolarError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
     from molar_indexes.server.connect import Connection

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar_retrieval import __version__
-from molar_retrieval.versions import library_versions
+from molar_retrieval.workspace.resources import library_versions
 
 DISTRIBUTION = "molar-retrieval"
 _MOST = 5

@@ -8,14 +8,12 @@ from typing import Any
 
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar.doctor.places import folder_size
-from molar_retrieval import inventory
-from molar_retrieval.binding import Binding, is_unrecorded, is_workspace, no_workspace
 from molar_retrieval.errors import MissingArtefactError, MolarError
-from molar_retrieval.json_lines import chain_faults, chain_head
-from molar_retrieval.manifest import MAKERS, OTHERS, Manifest
 from molar_retrieval.reports.wording import size
-from molar_retrieval.work_log import work_done
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import artefacts as inventory
+from molar_retrieval.workspace.activity_log import chain_faults, chain_head, work_done
+from molar_retrieval.workspace.artefacts import MAKERS, OTHERS, Manifest, Workspace
+from molar_retrieval.workspace.discovery import WorkspaceRecord, is_unrecorded, is_workspace, no_workspace
 
 _SHORT = 12
 _SHOWN = 3
@@ -145,7 +143,7 @@ def _catalogue_folder(workspace: Workspace) -> Entry:
         return entry("folder", "unknown", broken("workspace.json is damaged", remedy))
     problem = f"the catalogue {folder} is not there any more"
     gone = Fault(problem, "put it back, or run `molar workspace move --catalog DIR` where it is now")
-    written = Binding.read(workspace.root).catalogue
+    written = WorkspaceRecord.read(workspace.root).catalogue
     other = Fault(
         f"workspace.json says that the catalogue was at {written}, it is found at {folder}",
         f"run `molar workspace move --catalog {folder}` if it was moved there",
@@ -195,7 +193,7 @@ def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:
     value = f"{manifest.fingerprint[:_SHORT]}, made {_minute(manifest.created)} by molar {manifest.molar}"
     data: dict[str, Any] = {"fingerprint": manifest.fingerprint, "inputs": dict(manifest.inputs)}
     data |= {"created": manifest.created, "molar": manifest.molar, "fresh": True}
-    if deep and (damage := inventory.check(folder, digests=True)):
+    if deep and (damage := inventory.check_inventory(folder, digests=True)):
         what = f"the {kind} is damaged: " + "; ".join(damage[:_SHOWN])
         remedy = f"delete {folder} and {maker}, which makes it again"
         return entry(kind, f"damaged: {value}", broken(what, remedy), data={**data, "problems": damage})
@@ -259,7 +257,7 @@ def _inputs(folder: Path) -> dict[str, str]:
 
 def _damage(workspace: Workspace, name: str, deep: bool, *, open_it: bool) -> list[str]:
     if not open_it:
-        return inventory.check(workspace[GENERATIONS].root / name)
+        return inventory.check_inventory(workspace[GENERATIONS].root / name)
     from molar_indexes.generations import open_generation
     from molar_indexes.verify import bytes_changed, verify
 

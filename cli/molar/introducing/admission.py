@@ -13,9 +13,9 @@ from molar_retrieval.errors import DataError, MissingArtefactError, RequestError
 from molar_retrieval.experiments.definition import ARMS, Arm, Experiment
 from molar_retrieval.experiments.records import Running
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.filter_language import parse
+from molar_retrieval.ranking.filter_language import parse
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _OURS = RequestError, SettingsError, MissingArtefactError, StaleArtefactError
 

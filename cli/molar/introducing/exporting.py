@@ -8,14 +8,13 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.durable import sync_folder
 from molar_retrieval.errors import DataError, RequestError, suggestion
 from molar_retrieval.experiments.definition import TREATMENT, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.locks import lock_beside
+from molar_retrieval.frames import TableWriter
 from molar_retrieval.privacy.pseudonyms import of_key
-from molar_retrieval.table_writer import TableWriter
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import lock_beside, sync_folder
 
 ExportFormat = Literal["csv", "parquet", "growthbook"]
 _TIME = pa.timestamp("us", "UTC")

@@ -7,10 +7,10 @@ from molar.introducing.starting import WORK
 from molar_eval.experiments.analysis import analyse
 from molar_eval.experiments.earnings import earnings
 from molar_eval.experiments.results import ExperimentResults
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.experiments.definition import EVERYBODY, STAGES, STOPPED, Stage
 from molar_retrieval.experiments.store import KIND, ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 _BY = "molar"
 

@@ -16,7 +16,7 @@ from molar.introducing.starting import WORK
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import EVERYBODY, SHADOW, STOPPED, TREATMENT, Arm, Experiment, Stage
 from molar_retrieval.experiments.store import KIND, ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
     from molar_eval.experiments.results import Decision

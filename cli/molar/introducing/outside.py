@@ -19,7 +19,7 @@ from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy.suppression import SuppressionList
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _AT_ONCE = 10_000
 

@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 from molar_indexes.encoder import preset_of
 from molar_indexes.generations import by_age
-from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import MissingArtefactError, SettingsError, suggestion
 from molar_retrieval.experiments.definition import Arm
 from molar_retrieval.experiments.store import KIND
-from molar_retrieval.presets import PRESETS
-from molar_retrieval.toml import toml_of
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.config_files import PRESETS, toml_of
+from molar_retrieval.workspace.files import write_atomically
 
 Shows = Literal["lists", "popular", "nothing"]
 RulesSource = str | Path | Mapping[str, Any]

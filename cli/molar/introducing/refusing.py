@@ -1,7 +1,7 @@
 """A treatment stays in the shadow, where nobody sees it, if the log of what was shown says that it does harm."""
 
 from molar_retrieval.experiments.definition import Experiment
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 def refused(workspace: Workspace, experiment: Experiment) -> str | None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from molar.introducing.standing import ExperimentStatus
 from molar_eval.experiments.page import board_page
-from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError
+from molar_retrieval.workspace.files import write_atomically
 
 
 def write_page(status: ExperimentStatus, path: Path, language: str) -> Path:

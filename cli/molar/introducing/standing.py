@@ -8,7 +8,7 @@ from molar.introducing.path import ahead
 from molar_retrieval.experiments.definition import ARMS, STOPPED, Experiment, Stage
 from molar_retrieval.experiments.records import Running, StageRow
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
     from molar_eval.experiments.results import ExperimentResults

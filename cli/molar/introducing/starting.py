@@ -7,7 +7,7 @@ from molar_eval.kpi.candidate import CandidateVerdict
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.store import KIND, ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 WORK = "changing the experiments of"
 

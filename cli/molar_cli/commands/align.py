@@ -8,8 +8,8 @@ import typer
 from molar_cli.options import ClusterOption, ConditionOption, IndexOption, StageOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.presets import Preset
 from molar_retrieval.ranking.places import told_places
+from molar_retrieval.workspace.config_files import Preset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,9 +14,9 @@ from molar_cli.commands.embed import print_embedded
 from molar_cli.commands.query import print_answer
 from molar_cli.options import option
 from molar_cli.session import Session, command
-from molar_retrieval.binding import is_workspace
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.reports import wording as words
+from molar_retrieval.workspace.discovery import is_workspace
 
 if TYPE_CHECKING:
     from molar.introduction import IntroductionReport, StagePlayed

@@ -57,7 +57,7 @@ def tail(run: Session, n: Annotated[int, typer.Option("-n", help="How many, at m
 
     Example: [bold]molar events tail -n 20[/]
     """
-    from molar_retrieval.table_writer import document
+    from molar_retrieval.frames import document
 
     lines = [document(row) for row in run.shop().events.tail(n).to_pylist()]
     if run.document({"events": lines}):

@@ -8,7 +8,7 @@ import typer
 from molar_cli import options
 from molar_cli.options import names, option
 from molar_cli.session import Session, command
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.errors import DataError, SettingsError
 
 _LARGEST = 256 << 20
@@ -69,7 +69,7 @@ def recommend(
 
 
 def _lines(path: Path) -> list[str]:
-    bounds.path("the file of users", path)
+    limits.path("the file of users", path)
     try:
         with path.open("rb") as file:
             raw = file.read(_LARGEST + 1)

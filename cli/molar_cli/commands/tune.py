@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from molar_cli.options import option
 from molar_cli.session import Session, command
-from molar_retrieval.presets import Preset
+from molar_retrieval.workspace.config_files import Preset
 
 if TYPE_CHECKING:
     from molar_eval.tuning.result import TuningResult

@@ -37,7 +37,7 @@ from molar_retrieval.experiments.definition import (
 )
 from molar_retrieval.experiments.records import Look, StageRow
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 GENERATIONS = "generations"
 _UNDECIDED = Decision("wait", None, (), automatic=False)

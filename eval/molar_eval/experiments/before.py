@@ -12,7 +12,7 @@ from molar_eval.experiments.population import Population
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.ids import IdMap
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _KEPT = 4  # experiments whose people's past is kept in memory
 

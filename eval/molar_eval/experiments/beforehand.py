@@ -26,12 +26,12 @@ from molar_eval.kpi.target_policy import TargetPolicy, whole_lists
 from molar_eval.since_both import known_events
 from molar_indexes.as_it_was import as_it_was
 from molar_indexes.recommender import Recommender
-from molar_retrieval.binding import file_beside
 from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.definition import Arm
 from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.ranking.rules import FILE_NAME
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.discovery import file_beside
 
 MOST = 500
 """Requests that are looked at; of more some, spread evenly over the log."""

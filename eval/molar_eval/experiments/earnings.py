@@ -12,8 +12,8 @@ from molar_retrieval.experiments.definition import AB, CANARY, EVERYBODY, Experi
 from molar_retrieval.experiments.records import StageRow
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import CostSettings
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.settings import CostSettings
 
 BEFORE = 30
 """Days before an experiment in which its generation may have been made: their trainings are charged to it."""

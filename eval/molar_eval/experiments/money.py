@@ -7,10 +7,10 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.work_log import work_done
+from molar_retrieval.workspace.activity_log import work_done
 
 if TYPE_CHECKING:
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
 
 DAYS_OF_MONTH = 365.25 / 12
 Unknown = Literal["revenue", "margin", "machine_hour", "training"]

@@ -33,7 +33,7 @@ from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, person_keys, user_keys
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 QUANTITY = ("quantity", "qty", "units")
 _LOOKED = (*LOOKS, IMPRESSION, "search")

@@ -5,7 +5,7 @@ from functools import cache
 from importlib import resources
 
 from molar_retrieval.reports.wording import PageWords
-from molar_retrieval.toml import parse_toml
+from molar_retrieval.workspace.config_files import parse_toml
 
 _PACKAGE, _FILE = "molar_eval.experiments", "reasons.toml"
 _KEPT = re.compile(r"(?:^|; )(?P<arm>control|treatment) is kept$")

@@ -21,7 +21,7 @@ from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.privacy.pseudonyms import person_keys
 from molar_retrieval.ranking.places import TOP
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 TAKEN = ("click", "view", "add_to_cart", "purchase")
 _NAME = "the event log"

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from molar_retrieval.catalog.variants import FILE_NAME, VariantFile
 from molar_retrieval.events.snapshot import LogState
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _opened = lru_cache(maxsize=2)(VariantFile)
 

@@ -18,15 +18,15 @@ from molar_eval.models.base import Task
 from molar_eval.models.molar import Molar
 from molar_eval.ranking import rank
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog, holdout_last
-from molar_retrieval.pinned import pin
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.pinned import pin
+from molar_retrieval.workspace.settings import MolarSettings
 
 
 @dataclass(frozen=True)

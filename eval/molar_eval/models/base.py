@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.cases import Cases, Scores, Seen
-from molar_retrieval import fingerprint
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import fingerprint
 
 Kind = Literal["ours", "ablation", "baseline"]
 

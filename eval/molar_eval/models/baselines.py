@@ -16,7 +16,6 @@ from molar_eval.splits.base import DAY
 from molar_retrieval import rng
 from molar_retrieval.alignment.validation import ValidationCases, taken
 from molar_retrieval.collaborative import als
-from molar_retrieval.config import CFSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts import content_knn, linear
 from molar_retrieval.experts.content_knn import ContentNeighbours
@@ -25,6 +24,7 @@ from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.order import cooccurrence, followers
 from molar_retrieval.experts.trend import HALF_LIVES, Trend
 from molar_retrieval.interactions.log import InteractionLog, to_csr
+from molar_retrieval.workspace.settings import CFSettings
 
 Matrix = npt.NDArray[np.floating[Any]]
 _BELOW = 1e-6

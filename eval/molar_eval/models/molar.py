@@ -14,20 +14,21 @@ from molar_eval.models.base import Kind, Task
 from molar_eval.models.tuned import Tuning
 from molar_eval.models.variants import Variant, content_workspace, link
 from molar_eval.modules import of_making
-from molar_retrieval import fingerprint, rng
+from molar_retrieval import rng
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.arriving import comes_back
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.user_encoder import UserVectors
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.interactions import Holdout, InteractionLog, write_log
-from molar_retrieval.manifest import MANIFEST
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import NEXT, Aim, Horizon, served
 from molar_retrieval.training.device import threads
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import MANIFEST
+from molar_retrieval.workspace.settings import MolarSettings
 
 _FITTING = ("molar_retrieval.alignment.align", "molar_retrieval.interactions.write")
 

@@ -14,12 +14,17 @@ from molar_eval.models.peers.published import peers
 from molar_eval.models.sasrec_search import SASRecSearch
 from molar_eval.models.tuned import PartContentKNN, Reads, TunedContentKNN, Tuning
 from molar_eval.models.variants import VARIANTS, Variant
-from molar_retrieval.config import AlignSettings, FinetuneSettings, MolarSettings, with_preset
 from molar_retrieval.errors import SettingsError, nearest
-from molar_retrieval.presets import Preset
-from molar_retrieval.settings import refuse_trusted, validated
-from molar_retrieval.user_configuration import user_file
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.config_files import Preset, user_file
+from molar_retrieval.workspace.settings import (
+    AlignSettings,
+    FinetuneSettings,
+    MolarSettings,
+    refuse_trusted,
+    validated,
+    with_preset,
+)
 
 OURS, FAST = "molar", "molar (fast)"
 BY_SCORE = "molar (no re-ranking)"

@@ -7,8 +7,8 @@ from typing import Any
 from molar_eval.models.base import Kind, Task
 from molar_eval.models.sasrec import SASRec, SASRecSettings
 from molar_eval.models.tuning import Fitted, Setting, edges
-from molar_retrieval import fingerprint
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import fingerprint
 
 Ladders = Mapping[str, Sequence[Any]]
 

@@ -22,10 +22,8 @@ from molar_eval.models.baselines import ContentKNN
 from molar_eval.models.tuning import Fitted
 from molar_eval.models.variants import Variant, content_workspace, link, write_content
 from molar_eval.modules import of_making
-from molar_retrieval import fingerprint
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.config import EmbedSettings, FinetuneSettings, LoraSettings, MolarSettings
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import adapter, registry
@@ -41,7 +39,9 @@ from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.withheld import crossed
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import EmbedSettings, FinetuneSettings, LoraSettings, MolarSettings
 
 Reads = Literal["both", "words", "photos"]
 FOUND = "catalogue"

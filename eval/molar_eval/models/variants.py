@@ -15,18 +15,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval import columns, fingerprint, rng
-from molar_retrieval.arrays import Matrix, Rows
+from molar_retrieval import columns, rng
 from molar_retrieval.catalog.catalogue import ITEMS_FILE, Catalogue
 from molar_retrieval.catalog.values import join_present
-from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.tensors import MatrixWriter
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import EmbedSettings
+from molar_retrieval.workspace.tensors import Matrix, MatrixWriter, Rows
 
 Variant = Literal["full", "no image", "no text", "no attributes", "shuffled content", "random content"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)

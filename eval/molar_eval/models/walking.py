@@ -20,14 +20,14 @@ from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.drift import reason
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.warm_start import warm_start
-from molar_retrieval.config import MolarSettings
-from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.experts.trend import DAY
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.holdout import LEAST
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import link_or_copy
+from molar_retrieval.workspace.settings import MolarSettings
 
 ANEW, UPDATED, COUNTED, WARM_STARTED = "trained anew", "updated", "only counted", "updated, warm start"
 When = Literal["due", "always", "never"]

@@ -8,10 +8,9 @@ from pydantic_core import from_json
 
 from molar_eval.report.page import render
 from molar_eval.report.schema import FORMAT, Report, ReportExamples
-from molar_retrieval.durable import OWNER
 from molar_retrieval.errors import DataError, MissingArtefactError
 from molar_retrieval.reports.html import Pictures
-from molar_retrieval.workspace import write_atomically
+from molar_retrieval.workspace.files import OWNER, write_atomically
 
 REPORT = "report.json"
 EXAMPLES = "examples.json"

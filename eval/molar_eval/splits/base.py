@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_eval.cases import Cases, Mask, Rows
-from molar_retrieval import fingerprint
-from molar_retrieval.durable import for_owner
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.workspace import write_atomically
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.files import for_owner, write_atomically
 
 Ties = Literal["file order", "item id"]
 DAY = 86_400

@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from molar_eval.tuning.result import State, TuningTrial
-from molar_retrieval.errors import BackendError, SettingsError
-from molar_retrieval.redaction import redacted
+from molar_retrieval.errors import BackendError, SettingsError, redacted
 
 EXPERIMENT = "molar tune"
 _STUDY, _TRIAL = "molar.study", "molar.trial"

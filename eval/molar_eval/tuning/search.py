@@ -26,15 +26,15 @@ from molar_eval.tuning.trials import (
     remembered,
     score_of,
 )
-from molar_retrieval import fingerprint
 from molar_retrieval.alignment.validation import gains
-from molar_retrieval.config import MolarSettings
-from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import BackendError, DataError
-from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress, ToldOnce
 from molar_retrieval.reports.wording import duration
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import OWNER, write_atomically
+from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
+from molar_retrieval.workspace.settings import MolarSettings
 
 if TYPE_CHECKING:
     from molar_eval.tuning.study import OpenTrial, SettingsStudy
@@ -95,7 +95,7 @@ def tune(
         return search.result(ran, minutes, also or {})
 
 
-def _name(read: Pinned, settings: MolarSettings, dials: Sequence[Dial]) -> str:
+def _name(read: PinnedWorkspace, settings: MolarSettings, dials: Sequence[Dial]) -> str:
     """The fingerprint of all that trials are made from; where they are computed does not matter."""
     inputs = {kind: read[kind].require()[1].fingerprint for kind in ("catalogue", "content", "interactions")}
     shaping = settings.model_dump(mode="json", include={"align", "cf", "split", "privacy"})
@@ -107,7 +107,7 @@ def _name(read: Pinned, settings: MolarSettings, dials: Sequence[Dial]) -> str:
 @dataclass
 class _SettingsSearch:
     folder: Path
-    read: Pinned
+    read: PinnedWorkspace
     settings: MolarSettings
     dials: Sequence[Dial]
     divided: Halves

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from molar_retrieval.alignment.training import sized
-from molar_retrieval.config import AlignSettings, MolarSettings
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.settings import validated
+from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, validated
 
 Value: TypeAlias = float | int | bool | str
 Values: TypeAlias = dict[str, Value]

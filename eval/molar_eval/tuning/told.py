@@ -5,7 +5,7 @@ from typing import Any
 
 from molar_eval.tuning.result import TuningResult
 from molar_retrieval.reports.wording import duration, fraction, p_value, plural, signed
-from molar_retrieval.toml import toml_value
+from molar_retrieval.workspace.config_files import toml_value
 
 
 def headline(result: TuningResult) -> str:

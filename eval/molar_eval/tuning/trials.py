@@ -21,15 +21,15 @@ from molar_retrieval.alignment.align import AlignReport, align
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.training import EpochScore
 from molar_retrieval.alignment.validation import ValidationCases, ranks
-from molar_retrieval.arrays import Matrix, Ranks
 from molar_retrieval.collaborative.factors import held_out
-from molar_retrieval.config import MolarSettings, SplitSettings
-from molar_retrieval.durable import for_owner
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions import Holdout, write_log
-from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import Workspace, discard
+from molar_retrieval.workspace.artefacts import Workspace, discard
+from molar_retrieval.workspace.files import for_owner
+from molar_retrieval.workspace.pinned import PinnedWorkspace
+from molar_retrieval.workspace.settings import MolarSettings, SplitSettings
+from molar_retrieval.workspace.tensors import Matrix, Ranks
 
 FEWEST = 20
 _WORK, _RANKS, _TENSOR = "work", "ranks-{}.safetensors", "ranks"
@@ -72,7 +72,7 @@ class TrialWorkspace:
     of trials. What a killed trial had trained is found again by the next one with the same settings.
     """
 
-    def __init__(self, folder: Path, read: Pinned, divided: Halves) -> None:
+    def __init__(self, folder: Path, read: PinnedWorkspace, divided: Halves) -> None:
         self._folder, self._divided = folder, divided
         self.workspace = Workspace.for_catalogue(folder / _WORK, read.catalogue)
         for kind in ("catalogue", "content"):

@@ -14,14 +14,14 @@ from molar_indexes.sessions import SessionReader
 from molar_retrieval import columns
 from molar_retrieval.alignment.light_tower import LightEnsemble, LightTower
 from molar_retrieval.alignment.user_encoder import HistoryReading, UserEncoder
-from molar_retrieval.arrays import Array, Mask
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.habits import HABITS
-from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.aims import ARRIVING, VISIT
+from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.reranker import Reranker
+from molar_retrieval.workspace.tensors import Array, Mask
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.request import RankingRequest

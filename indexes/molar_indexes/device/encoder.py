@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molar_retrieval.alignment.light_tower import LightBlock, LightEnsemble, LightTower
-from molar_retrieval.arrays import Array, Matrix
+from molar_retrieval.workspace.tensors import Array, Matrix
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto

@@ -14,11 +14,11 @@ from molar_indexes.device.encoder import onnx_model
 from molar_indexes.device.write import DeviceExport, check_place, write
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.light_tower import LightEnsemble, LightTower, time_gaps
-from molar_retrieval.arrays import Array
 from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.rng import generator
+from molar_retrieval.workspace.tensors import Array
 
 _SIZE = (320, 320)
 """Pixels of a photo's copy at most."""

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molar_retrieval.arrays import Array
-from molar_retrieval.index import StoredItem
+from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.shaping import dated, values_of
+from molar_retrieval.workspace.tensors import Array
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import ActiveRule

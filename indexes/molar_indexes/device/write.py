@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from molar_indexes.device.contents import DeviceContents
-from molar_retrieval import columns, fingerprint
-from molar_retrieval.durable import sync_folder, sync_tree, write_atomically
+from molar_retrieval import columns
 from molar_retrieval.errors import DataError
-from molar_retrieval.locks import lock_beside
-from molar_retrieval.tensors import TensorsWriter
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.files import lock_beside, sync_folder, sync_tree, write_atomically
+from molar_retrieval.workspace.tensors import TensorsWriter
 
 MANIFEST = "device.json"
 FORMAT = 1

@@ -4,7 +4,7 @@ import logging
 import queue
 from collections.abc import Callable
 
-from molar_retrieval.background import BackgroundThread
+from molar_retrieval.workspace.threads import BackgroundThread
 
 _WAITING = 32
 _log = logging.getLogger("molar.experiments")

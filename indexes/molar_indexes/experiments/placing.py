@@ -29,7 +29,7 @@ from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, of_key, session_key, user_key
 from molar_retrieval.privacy.suppression import EVER, SuppressionList
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _REMEMBERED = 100_000  # people of each experiment whose arm is kept in memory
 _LOOK = 60.0  # seconds until it is looked again whether somebody has come into a segment, or had other sessions

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from molar_retrieval.background import BackgroundThread
 from molar_retrieval.errors import MolarError
 from molar_retrieval.experiments.records import EDGES, Assignment, ServedRow, ShadowRow
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.workspace.threads import BackgroundThread
 
 _BATCH = 0.1  # seconds in which rows gather
 _COUNTS = 1.0  # seconds in which counts of answers do

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from molar_indexes.experiments.arms import ArmRecommenders, OpenArm, source_of
 from molar_indexes.experiments.segments import SegmentTest
-from molar_retrieval.background import BackgroundThread
 from molar_retrieval.errors import MolarError, StaleArtefactError
 from molar_retrieval.experiments.definition import ARMS, Experiment, Stage
 from molar_retrieval.experiments.records import Running
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.workspace.threads import BackgroundThread
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender

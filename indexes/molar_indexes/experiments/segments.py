@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.errors import MolarError
 from molar_retrieval.experiments.definition import Segment
-from molar_retrieval.expressions import Expression, matches
-from molar_retrieval.filter_language import parse
+from molar_retrieval.ranking.filter_language import parse
+from molar_retrieval.ranking.filters import Expression, matches
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender

@@ -3,7 +3,7 @@
 from molar_retrieval.experiments.assignment import arm_of_block
 from molar_retrieval.experiments.definition import INTERLEAVED, INTERLEAVING, SHADOW, STOPPED
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 def arms_then(workspace: Workspace, key: str, at: int) -> list[tuple[str, str]]:

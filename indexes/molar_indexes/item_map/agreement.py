@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags
 
 from molar_indexes.item_map.views import Views
-from molar_retrieval.arrays import Mask, Rows
+from molar_retrieval.workspace.tensors import Mask, Rows
 
 Numbers = npt.NDArray[np.float64]
 FEWEST = 5

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 
 from molar_indexes.item_map.agreement import FEWEST, Numbers
 from molar_indexes.item_map.views import Views
-from molar_retrieval.arrays import Rows
+from molar_retrieval.workspace.tensors import Rows
 
 VOTERS = 15
 """Items that are asked of which category they are."""

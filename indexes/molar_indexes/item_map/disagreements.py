@@ -11,7 +11,7 @@ from molar_indexes.item_map.categories import Categories, OtherCategory, chosen,
 from molar_indexes.item_map.hidden import HiddenItem, ImpressionCounts, hidden_items
 from molar_indexes.item_map.photos import OtherPhoto, other_photos
 from molar_indexes.item_map.views import NEAR, Views
-from molar_retrieval.arrays import Rows
+from molar_retrieval.workspace.tensors import Rows
 
 Kind = Literal["photo", "category", "hidden", "apart"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

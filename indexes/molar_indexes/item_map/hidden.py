@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from molar_indexes.item_map.agreement import Numbers
 from molar_indexes.item_map.views import Views
-from molar_retrieval.arrays import Mask, Rows
+from molar_retrieval.workspace.tensors import Mask, Rows
 
 _FAR = 2.33  # standard deviations below what is like it
 _TELLING = 0.3  # correlation of how often items and what is like them are taken, for anything to be said by it

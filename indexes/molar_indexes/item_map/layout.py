@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import fft
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.arrays import Mask, Matrix, Rows
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 Places = npt.NDArray[np.float64]
 """Places of n items on a map, shape (n, 2)."""

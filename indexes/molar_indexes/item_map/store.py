@@ -16,12 +16,11 @@ from molar_indexes.item_map.disagreements import Disagreement, judged
 from molar_indexes.item_map.hidden import ImpressionCounts
 from molar_indexes.item_map.layout import Places, first_map, second_map
 from molar_indexes.item_map.views import NEAR, Views
-from molar_retrieval import inventory
-from molar_retrieval.arrays import Array, Rows
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.snapshot import opened
-from molar_retrieval.tensors import TensorsWriter, mapped
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.tensors import Array, Rows, TensorsWriter, mapped
 
 KIND = "map"
 FORMAT = 3
@@ -98,7 +97,7 @@ def _kept(workspace: Workspace, generation: str) -> tuple[Path | None, Mapping[s
         with suppress(StaleArtefactError):
             manifest = Manifest.read(folder)
             own = manifest.fingerprint == generation and manifest.facts.get("format") == FORMAT
-            if own and not inventory.check(folder, digests=True):
+            if own and not artefacts.check_inventory(folder, digests=True):
                 return folder, manifest.facts
     return None, {}
 

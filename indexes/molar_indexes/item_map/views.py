@@ -10,9 +10,9 @@ from scipy.sparse import csr_matrix, diags
 
 from molar_indexes.generations import Generation
 from molar_retrieval.alignment.conditioning import ATTRIBUTES
-from molar_retrieval.arrays import Array, Mask, Matrix, Rows
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.content_knn import compressed
+from molar_retrieval.workspace.tensors import Array, Mask, Matrix, Rows
 
 MOST = 20_000
 """Items that are looked at; of more, those that most people took."""

@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from molar_retrieval import __version__, fingerprint
-from molar_retrieval.durable import OWNER, write_atomically
+from molar_retrieval import __version__
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.privacy.id_scan import FileMatches
 from molar_retrieval.privacy.suppression import Kind, SuppressedPerson
-from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import OWNER, write_atomically
+from molar_retrieval.workspace.resources import library_versions
 
 FOLDER, FORMAT = Path("privacy") / "certificates", 1
 Beyond = Literal["source", "backups", "recipients", "elsewhere", "weights", "shown", "held", "collection", "other"]

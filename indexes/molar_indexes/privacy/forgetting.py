@@ -21,7 +21,7 @@ from molar_retrieval.privacy.suppression import (
     suppress,
     withdraw,
 )
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.certificate import Certificate

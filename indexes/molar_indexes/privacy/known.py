@@ -12,11 +12,10 @@ from molar_retrieval.columns import ITEM_ID, USER_ID
 from molar_retrieval.errors import MolarError
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE
-from molar_retrieval.manifest import Manifest
-from molar_retrieval.point_ids import point_id
 from molar_retrieval.privacy.id_scan import IdPatterns, Name, is_vague
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, session_key, user_key
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.index_protocol import point_id
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 _ITEMS = "items.parquet"
 POINT = "their point id"

@@ -11,9 +11,8 @@ from molar_indexes.privacy.certificate import BeyondReach
 from molar_retrieval.encoders import fused, tuned_folder
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.manifest import PRIVATE
 from molar_retrieval.privacy.retention import KeptCopy, remove, retained_copies
-from molar_retrieval.workspace import Workspace, discard
+from molar_retrieval.workspace.artefacts import PRIVATE, Workspace, discard
 
 if TYPE_CHECKING:
     from molar_indexes.server.config import ServerConfig

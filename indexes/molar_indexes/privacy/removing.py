@@ -14,14 +14,14 @@ import msgspec
 
 from molar_indexes.generations import KIND, USERS
 from molar_indexes.users import UserStore, write_without
-from molar_retrieval import inventory
-from molar_retrieval.durable import for_owner, sync_folder
 from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.followers import not_reached
 from molar_retrieval.privacy.pseudonymisation import files_of_people
 from molar_retrieval.privacy.suppression import EVER, NEVER, SuppressionList
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import for_owner, sync_folder
 
 _PARTIAL = f".{USERS}"
 _ANSWERS = "serving/answers.sqlite"
@@ -50,7 +50,7 @@ def remove_users(workspace: Workspace, suppressed: SuppressionList) -> list[str]
                 partial.unlink(missing_ok=True)
                 write_without(folder / USERS, partial, gone)
                 for_owner(partial)
-                inventory.amend(folder, (), {}, {USERS: partial})
+                artefacts.amend_inventory(folder, (), {}, {USERS: partial})
                 partial.replace(folder / USERS)
                 sync_folder(folder)
                 found |= set(gone)

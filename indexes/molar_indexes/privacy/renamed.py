@@ -16,9 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_indexes.generations import USERS
-from molar_retrieval import inventory
 from molar_retrieval.columns import USER_ID
-from molar_retrieval.durable import link_or_copy, sync_file, sync_folder, write_atomically
 from molar_retrieval.errors import DataError
 from molar_retrieval.events import checksums
 from molar_retrieval.events.tables import FILE as EVENTS_FILE
@@ -28,8 +26,10 @@ from molar_retrieval.experiments.store import FILE as EXPERIMENTS_FILE
 from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import USERS_FILE
-from molar_retrieval.manifest import MANIFEST, Manifest
 from molar_retrieval.privacy.key_rotation import Rename, Renaming, put_into, rename_database, rename_parquet
+from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace.artefacts import Manifest
+from molar_retrieval.workspace.files import MANIFEST, link_or_copy, sync_file, sync_folder, write_atomically
 
 PEOPLE = "people"
 """The fact of a manifest that is a digest of names."""
@@ -180,7 +180,7 @@ class Renamed:
         self.files.instead[self._relative(path)] = renamed.name
 
     def _in_version(self, folder: Path, path: Path) -> None:
-        if (folder / inventory.NAME).exists():
+        if (folder / artefacts.INVENTORY).exists():
             names = self.files.amend.setdefault(self._relative(folder), [])
             names.append(path.relative_to(folder).as_posix())
 
@@ -241,7 +241,7 @@ def put_in_place(root: Path, folder: Path, files: RenamedFiles) -> None:
             (folder / name).replace(root / target)
             sync_folder((root / target).parent)
     for version, names in files.amend.items():
-        inventory.amend(root / version, names, {})
+        artefacts.amend_inventory(root / version, names, {})
     for target, name in files.into.items():
         put_into(folder / name, root / target)
     for one in files.goes:

@@ -17,25 +17,21 @@ from typing import Any
 from molar_indexes.generations import KIND as GENERATIONS
 from molar_indexes.privacy.renamed import Renamed, RenamedFiles, put_in_place
 from molar_indexes.server.config import ServerConfig
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.disk import require
-from molar_retrieval.durable import OWNER, sync_folder, write_atomically
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.events.tables import FILE as EVENTS_FILE
 from molar_retrieval.events.tables import KIND as EVENTS
 from molar_retrieval.events.tables import has_log, write_lock
 from molar_retrieval.experiments.store import KIND as EXPERIMENTS
-from molar_retrieval.locks import alone, lock_beside
-from molar_retrieval.manifest import MAKERS
 from molar_retrieval.privacy.key_rotation import Renaming, without_journal
 from molar_retrieval.privacy.pseudonymisation import original_ids
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, new_key, outside, read_keys, record, write_keys
 from molar_retrieval.privacy.suppression import SuppressionList, add_names
-from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.user_configuration import how_to_name, trusted_file
-from molar_retrieval.work_log import work_done
-from molar_retrieval.workspace import SWITCHING, Workspace
+from molar_retrieval.workspace.activity_log import work_done
+from molar_retrieval.workspace.artefacts import MAKERS, SWITCHING, Workspace
+from molar_retrieval.workspace.config_files import how_to_name, trusted_file
+from molar_retrieval.workspace.files import OWNER, exclusive, lock_beside, require_space, sync_folder, write_atomically
+from molar_retrieval.workspace.settings import IndexSettings, PrivacySettings
 
 _SERVER = "server.json"
 _KINDS = ("update", "push", *MAKERS, EXPERIMENTS, EVENTS)
@@ -139,7 +135,7 @@ def _written(
     folder.mkdir(mode=0o700)
     progress.start("people under other names", None)
     sizes = sum(one.stat().st_size for kind in _NAMED for one in root.glob(kind))
-    require(folder, 2 * sizes, "writing everything that names people a second time takes")
+    require_space(folder, 2 * sizes, "writing everything that names people a second time takes")
     files = Renamed(root, folder, Renaming(now, known[len(now.keys) :])).write()
     progress.finish()
     told = {"keys": list(keys.marks), "key_file": str(path), "files": asdict(files)}
@@ -202,7 +198,7 @@ def _alone(workspace: Workspace) -> Iterator[None]:
             if (root / kind).is_dir():
                 held.enter_context(workspace.lock(kind))
         for folder in workspace[GENERATIONS].versions():
-            if not held.enter_context(alone(folder)):
+            if not held.enter_context(exclusive(folder)):
                 words = f"somebody answers from generation {folder.name} of {root}: a server, or a program that has it"
                 raise DataError(f"{words} open", "stop it, then run again")
         if has_log(workspace):

@@ -11,9 +11,9 @@ from molar_indexes.server.connect import Connection
 from molar_indexes.server.filters import ROW, users_between
 from molar_indexes.server.published import PublishedCollection, published
 from molar_retrieval.columns import USER_ID
-from molar_retrieval.point_ids import point_id
 from molar_retrieval.privacy.id_scan import FileMatches, Hit
 from molar_retrieval.progress import SILENT
+from molar_retrieval.ranking.index_protocol import point_id
 
 
 def scan_server(connection: Connection, known: KnownPerson) -> list[FileMatches]:

@@ -22,8 +22,8 @@ from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.columns import log_columns, user_column
 from molar_retrieval.interactions.log import ITEM, LOG_FILE, USER, USERS_FILE
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName
-from molar_retrieval.tensors import mapped
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.tensors import mapped
 
 _BATCH = 65_536
 _UNKNOWN = (

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.workspace.settings import IndexSettings
 
 KEY = "QDRANT_API_KEY"
 """The environment variable that holds the key."""

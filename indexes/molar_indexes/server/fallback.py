@@ -7,8 +7,8 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from molar_indexes.server.faults import ServerError
 from molar_indexes.users import UserRecord, Users
-from molar_retrieval.expressions import Expression
-from molar_retrieval.index import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
+from molar_retrieval.ranking.filters import Expression
+from molar_retrieval.ranking.index_protocol import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
 
 
 class _Closable(Protocol):
@@ -78,7 +78,7 @@ class _Falling(Generic[S]):
 
 
 class FallingIndex(_Falling[Index]):
-    """An index on a server with the workspace's behind it; see :class:`molar_retrieval.index.Index`."""
+    """An index on a server with the workspace's behind it; see :class:`molar_retrieval.ranking.index_protocol.Index`."""
 
     @property
     def spec(self) -> IndexSpec:

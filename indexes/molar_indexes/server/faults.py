@@ -14,8 +14,7 @@ from qdrant_client.common.client_exceptions import QdrantException, ResourceExha
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from molar_indexes.server.config import KEY, KEY_HOSTS, ServerConfig, key
-from molar_retrieval.errors import BackendError
-from molar_retrieval.redaction import redacted
+from molar_retrieval.errors import BackendError, redacted
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0

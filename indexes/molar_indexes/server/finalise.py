@@ -12,8 +12,8 @@ from molar_indexes.server.connect import Connection
 from molar_indexes.server.faults import ServerError
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.layout import graphs, searched
-from molar_retrieval.index import Index, IndexSpec, StoredItem
 from molar_retrieval.progress import Progress
+from molar_retrieval.ranking.index_protocol import Index, IndexSpec, StoredItem
 
 SETTLED = 2
 """So many times in a row a collection must be green: its optimiser takes a moment to notice a change."""

@@ -16,7 +16,7 @@ from molar_indexes.server.connect import Connection
 from molar_indexes.server.filters import ITEM_ID_PATH, named, understood
 from molar_indexes.server.layout import Layout, searched
 from molar_indexes.server.points import to_item
-from molar_retrieval.index import IndexSpec, SparseVector, StoredItem
+from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector, StoredItem
 
 
 class ServerIndex(QdrantIndex):

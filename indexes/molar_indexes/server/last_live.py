@@ -9,8 +9,8 @@ from pathlib import Path
 
 from molar_indexes.generations import KIND
 from molar_indexes.server.config import ServerConfig
-from molar_retrieval.durable import write_atomically
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import write_atomically
 
 _FOLDER = "push"
 

@@ -9,9 +9,9 @@ from qdrant_client import models
 from molar_indexes import equal_lengths
 from molar_indexes.filters import quoted
 from molar_indexes.records import ITEM_ID
-from molar_retrieval import fingerprint
-from molar_retrieval.config import IndexSettings
-from molar_retrieval.index import SCAN, IndexSpec
+from molar_retrieval.ranking.index_protocol import SCAN, IndexSpec
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.settings import IndexSettings
 
 FULL_SCAN_KB = 16_384
 """Where fewer vectors than fill this fulfil a condition, a server scans them instead of its graph."""

@@ -9,9 +9,9 @@ from typing import Any, Self
 from molar_indexes.generations import Generation
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.layout import Layout
-from molar_retrieval import fingerprint
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.index import IndexSpec
+from molar_retrieval.ranking.index_protocol import IndexSpec
+from molar_retrieval.workspace import fingerprint
 
 KEY = "molar"
 FORMAT = 2
@@ -31,7 +31,7 @@ class CollectionMetadata:
         spec: What the index holds, as JSON text: servers read numbers of 17 digits a bit off.
         begun: When the collection was made, in seconds since 1970.
         whole: Whether it was verified; only such collections are ever live.
-        efs: Candidate lists that its own graphs need, see :attr:`molar_retrieval.index.IndexSpec.efs`.
+        efs: Candidate lists that its own graphs need, see :attr:`molar_retrieval.ranking.index_protocol.IndexSpec.efs`.
         format: How its points are stored, up to :data:`FORMAT`.
     """
 

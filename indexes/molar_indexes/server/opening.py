@@ -15,8 +15,8 @@ from molar_indexes.server.published import PublishedCollection, live, published
 from molar_indexes.server.users import ServerUsers
 from molar_indexes.users import Users
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
-from molar_retrieval.index import Index, IndexSpec
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.ranking.index_protocol import Index, IndexSpec
+from molar_retrieval.workspace.artefacts import Workspace
 
 
 def open_served(workspace: Workspace, server: ServerConfig, name: str | None = None) -> Generation:

@@ -3,7 +3,7 @@
 from molar_indexes.server.connect import Connection
 from molar_indexes.server.filters import named
 from molar_retrieval.errors import DataError
-from molar_retrieval.index import Index
+from molar_retrieval.ranking.index_protocol import Index
 
 _SAMPLE = 100
 

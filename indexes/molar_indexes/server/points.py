@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from molar_indexes import equal_lengths
 from molar_indexes.server.filters import from_payload, to_payload
-from molar_retrieval.index import IndexSpec, SparseVector, StoredItem, Vector
+from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector, StoredItem, Vector
 
 _NUMBER = 25
 """Most bytes of a float32 in JSON, with its comma."""

@@ -25,10 +25,10 @@ from molar_indexes.server.topology import weaknesses
 from molar_indexes.server.upload import upload
 from molar_indexes.server.upload_job import UploadJob
 from molar_indexes.server.uploads import Upload, uploads_of
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.runner import InThisProcess, Runner
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import Runner, SerialRunner
+from molar_retrieval.workspace.settings import IndexSettings
 
 REQUEST_SECONDS = 60.0
 """A batch may take so long to be stored, a collection to be made."""
@@ -114,7 +114,7 @@ def publish(
     """Publish an open generation over a connection; see :func:`push`."""
     if connection.spoken.missed:
         progress.note(f"the server is asked by {connection.spoken}")
-    run = _Push(connection, generation, settings, runner or InThisProcess(), progress)
+    run = _Push(connection, generation, settings, runner or SerialRunner(), progress)
     uploads = uploads_of(generation, connection.server, Layout.of(settings))
     items = uploads[0]
     before = {one.alias: target(connection, one.alias) for one in uploads}
@@ -166,7 +166,7 @@ class _Push:
         """Send what is missing; returns how many points."""
         resumed, count, task = self._made_before(one), one.metadata.count, f"{one.metadata.holds} to the server"
         runner = self.runner.for_work(task, count, self.progress)
-        if not isinstance(runner, InThisProcess):
+        if not isinstance(runner, SerialRunner):
             workspace = self.generation.folder.absolute().parents[1]
             server, name = self.connection.server, self.generation.name
             job = UploadJob(workspace, name, server, self.settings, one.name, resumed, task)

@@ -10,9 +10,9 @@ from molar_indexes.server.connect import connected
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.published import remove
 from molar_indexes.server.push import REQUEST_SECONDS, push
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import IndexSettings
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from molar_indexes.server.connect import connected
 from molar_indexes.server.layout import Layout
 from molar_indexes.server.upload import upload
 from molar_indexes.server.uploads import uploads_of
-from molar_retrieval.config import IndexSettings
 from molar_retrieval.progress import Notes, Progress
-from molar_retrieval.runner import Runner, Shard, ShardWork, appearing
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import Runner, Shard, ShardWork, atomic_file
+from molar_retrieval.workspace.settings import IndexSettings
 
 SHARD = 20_000
 """Rows of a shard: some seconds."""
@@ -74,7 +74,7 @@ class UploadJob:
                     connection, one.name, shard.given, one.read, one.between, resumed=self.resumed,
                     at_once=self.settings.uploads, progress=told, task=self.task,
                 )  # fmt: skip
-                with appearing(self.path(shard.number)) as partial:
+                with atomic_file(self.path(shard.number)) as partial:
                     partial.write_text(str(sent), "utf-8")
                 return told.notes
 

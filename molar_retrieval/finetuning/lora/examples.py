@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
-from molar_retrieval.arrays import Mask, Matrix, Rows
-from molar_retrieval.config import FinetuneSettings, LoraSettings
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.finetuning.lora.items import Images, Photos, TrainingItems
 from molar_retrieval.finetuning.lora.learner import Entry
 from molar_retrieval.finetuning.report import NAMES, Name
 from molar_retrieval.finetuning.withheld import WithheldCases
+from molar_retrieval.workspace.settings import FinetuneSettings, LoraSettings
+from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 Reader = Callable[[EncoderInput], Entry]
 """What the encoder gets to read and see of an item."""

@@ -5,14 +5,14 @@ from time import perf_counter
 
 import torch
 
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding.forecast import process_memory
 from molar_retrieval.finetuning.forecast import FinetuneForecast
 from molar_retrieval.finetuning.lora.examples import Step
 from molar_retrieval.finetuning.lora.learner import frozen_vectors
 from molar_retrieval.finetuning.lora.run import prepared
 from molar_retrieval.finetuning.lora.training import AdapterTrainer
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.settings import MolarSettings
 
 _FEW = 2
 """Examples of each task in the small step on a processor, where a large one could take an hour."""

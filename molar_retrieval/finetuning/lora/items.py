@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 
 from molar_retrieval import rng
-from molar_retrieval.arrays import Mask, Rows
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.embedding.catalogue import texts_and_photos
 from molar_retrieval.embedding.reader import decode
 from molar_retrieval.finetuning.inputs import descriptions_of, phrases_of
 from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.workspace.tensors import Mask, Rows
 
 Images = dict[int, Image.Image | None]
 """Photos by the item's row; None where it has none that can be opened."""

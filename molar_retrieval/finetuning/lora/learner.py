@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from molar_retrieval import rng
-from molar_retrieval.config import EmbedSettings, LoraSettings
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.checkpoint import main_folder
 from molar_retrieval.encoders.sentence import SentenceEncoder
 from molar_retrieval.errors import BackendError, SettingsError
 from molar_retrieval.finetuning.lora import answers as generation
+from molar_retrieval.workspace.settings import EmbedSettings, LoraSettings
 
 if TYPE_CHECKING:
     from peft import PeftModel

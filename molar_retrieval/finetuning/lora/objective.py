@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from molar_retrieval.config import LoraSettings
 from molar_retrieval.finetuning.lora.examples import Step
 from molar_retrieval.finetuning.lora.learner import Learner, chunks
 from molar_retrieval.training.losses import info_nce, next_item
+from molar_retrieval.workspace.settings import LoraSettings
 
 
 class Objective:

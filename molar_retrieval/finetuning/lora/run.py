@@ -12,12 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval import fingerprint
-from molar_retrieval.arrays import Mask
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
-from molar_retrieval.config import MolarSettings
-from molar_retrieval.durable import write_atomically
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry, tuned_folder
 from molar_retrieval.encoders.base import terms_note
@@ -31,10 +27,14 @@ from molar_retrieval.finetuning.lora.training import AdapterScore, AdapterTraine
 from molar_retrieval.finetuning.lora.validation import AdapterValidation
 from molar_retrieval.finetuning.report import ADAPTED, TASKS, FinetuneReport, TaskOutcome, card
 from molar_retrieval.interactions import InteractionLog
-from molar_retrieval.pinned import pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.processes import ALONE, Processes
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import write_atomically
+from molar_retrieval.workspace.pinned import pin, pin_named
+from molar_retrieval.workspace.settings import MolarSettings
+from molar_retrieval.workspace.tensors import Mask
 
 VERSION = 1
 _ADAPTER = "adapter"

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import torch
 
-from molar_retrieval.config import LoraSettings
 from molar_retrieval.encoders import runtime
 from molar_retrieval.errors import BackendError
 from molar_retrieval.finetuning.forecast import DAY, REMEDY
@@ -22,6 +21,7 @@ from molar_retrieval.finetuning.report import Name
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.training.trainer import Trainer, TrainingState, warm_cosine
+from molar_retrieval.workspace.settings import LoraSettings
 
 T = TypeVar("T")
 _VALIDATIONS = 10

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.finetuning.lora.examples import ExampleSampler
 from molar_retrieval.finetuning.lora.items import Photos
 from molar_retrieval.finetuning.lora.learner import Learner, frozen_vectors
 from molar_retrieval.finetuning.report import Name
 from molar_retrieval.finetuning.withheld import crossed, recall
+from molar_retrieval.workspace.tensors import Matrix, Rows
 
 _BLOCK = 64
 """Photos that are open at the same time."""

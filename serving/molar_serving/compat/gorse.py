@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.columns import TITLE
 from molar_retrieval.events.event import kind_named
 from molar_serving.compat.translated import (
@@ -81,7 +81,7 @@ class GorsePage(msgspec.Struct, rename="kebab"):
     """Parameters of the questions for lists."""
 
     n: Many = 10
-    offset: Annotated[int, msgspec.Meta(ge=0, le=bounds.K)] = 0
+    offset: Annotated[int, msgspec.Meta(ge=0, le=limits.K)] = 0
     category: str = ""
     q: str = ""
     user_id: str = ""

@@ -10,7 +10,7 @@ from typing import Any
 from lark import Lark, Transformer
 from lark.exceptions import LarkError
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_serving.compat.translated import quoted
 from molar_serving.problems import ProblemError
 
@@ -89,8 +89,8 @@ def _parser() -> Lark:
 def condition(filter_: str) -> str:
     """A filter as a condition; a ProblemError (501) where it needs more of ReQL than is understood here."""
     try:
-        if len(filter_) > bounds.CONDITION:
-            raise ProblemError(400, f"the filter has more than {bounds.CONDITION:,} characters", "make it shorter")
+        if len(filter_) > limits.CONDITION:
+            raise ProblemError(400, f"the filter has more than {limits.CONDITION:,} characters", "make it shorter")
         return str(_parser().parse(filter_))
     except (LarkError, ValueError) as error:
         remedy = (

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
+from molar_retrieval.errors import redacted
 from molar_retrieval.events.event import DESCRIBE, IDENTIFY, OF_ITEMS, field_of
-from molar_retrieval.redaction import redacted
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError, read_json
 from molar_serving.wire import EventsAnswer, RejectedEvent
@@ -79,7 +79,7 @@ ENDPOINTS = (
         append,
         reply=EventsAnswer,
         media=("application/json", _LINES),
-        most=max(1 << 20, 16 * bounds.EVENT_DATA),
+        most=max(1 << 20, 16 * limits.EVENT_DATA),
         changes=True,
     ),
 )

@@ -16,7 +16,7 @@ from molar_retrieval.errors import (
 )
 from molar_retrieval.experiments.assignment import held_out
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.toml import parse_toml
+from molar_retrieval.workspace.config_files import parse_toml
 from molar_serving.browsers import ALONE
 from molar_serving.comparing import alone
 from molar_serving.endpoint import Call, Endpoint, Reply

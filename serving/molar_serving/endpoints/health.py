@@ -1,7 +1,7 @@
 """Whether the server lives, and whether it answers."""
 
-from molar_retrieval.background import threads_down
 from molar_retrieval.errors import MolarError
+from molar_retrieval.workspace.threads import threads_down
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.wire import Alive
 

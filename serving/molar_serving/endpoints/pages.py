@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_serving.asking import Question, ask, popular
 from molar_serving.deadlines import list_in_time
 from molar_serving.discretion import check_reasons, discreet
@@ -90,7 +90,7 @@ async def next_page_simply(call: Call) -> Reply:
 def _longer(shown: Shown, k: int) -> tuple[Question, int]:
     """The question with the length of the page, and how long the list is to its end."""
     assert shown.question is not None
-    return msgspec.structs.replace(shown.question, k=k, dry_run=False), min(len(shown.items) + k, bounds.K)
+    return msgspec.structs.replace(shown.question, k=k, dry_run=False), min(len(shown.items) + k, limits.K)
 
 
 def _arm(call: Call, shown: Shown) -> "OpenArm | None":
@@ -123,7 +123,7 @@ def _behind(answer: "Answer", shown: Shown, k: int) -> "Answer":
     ranked = [replace(item, rank=place) for place, item in enumerate(items, len(shown.items) + 1)]
     short = answer.shortfall
     if len(items) < k and short is None:
-        short = f"a list ends with its {bounds.K:,}th item"
+        short = f"a list ends with its {limits.K:,}th item"
     return replace(answer, items=ranked, k=k, shortfall=short if len(items) < k else None)
 
 

@@ -1,6 +1,6 @@
 """Photos of items, sent as they are; none is fetched from an address."""
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.columns import IMAGE
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.endpoints.items import AppendedChange, schema_of, state_of, unknown
@@ -42,7 +42,7 @@ ENDPOINTS = (
         put_photo,
         reply=PhotoAnswer,
         media=("image/*",),
-        most=bounds.PHOTO,
+        most=limits.PHOTO,
         changes=True,
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval.errors import DataError, DiskError, SettingsError
-from molar_retrieval.toml import parse_toml, toml_of
+from molar_retrieval.workspace.config_files import parse_toml, toml_of
 from molar_serving.comparing import alone
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.endpoints.generations import lists_compared

@@ -1,13 +1,13 @@
 """Searches by words, by a photo or by another item."""
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_serving.answering import answered
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.lists import given, list_of, reply
 from molar_serving.problems import ProblemError
 from molar_serving.wire import ListAnswer, SearchParameters, SearchRequest, SimilarRequest, SimpleParameters
 
-_BASE64 = bounds.PHOTO * 4 // 3 + (1 << 16)  # bytes of a body with a photo in it
+_BASE64 = limits.PHOTO * 4 // 3 + (1 << 16)  # bytes of a body with a photo in it
 
 
 async def search(call: Call) -> Reply:
@@ -68,7 +68,7 @@ ENDPOINTS = (
         query=SearchParameters,
         reply=ListAnswer,
         media=("image/*",),
-        most=bounds.PHOTO,
+        most=limits.PHOTO,
     ),
     Endpoint(
         "GET",

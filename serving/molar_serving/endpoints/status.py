@@ -6,15 +6,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval import __version__
-from molar_retrieval.disk import room
-from molar_retrieval.errors import MolarError
-from molar_retrieval.redaction import redacted
+from molar_retrieval.errors import MolarError, redacted
+from molar_retrieval.workspace.files import free_space
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.endpoints.generations import age
 from molar_serving.wire_generations import StatusAnswer
 
 if TYPE_CHECKING:
-    from molar_retrieval.workspace import Manifest
+    from molar_retrieval.workspace.artefacts import Manifest
     from molar_serving.service import Service
 
 _LIBRARIES = ("numpy", "qdrant-edge-py", "starlette", "uvicorn", "msgspec")
@@ -27,7 +26,7 @@ async def status(call: Call) -> Reply:
 
 def _status(service: "Service") -> StatusAnswer:
     from molar_retrieval.events.live import LiveLog
-    from molar_retrieval.versions import library_versions
+    from molar_retrieval.workspace.resources import library_versions
 
     with closing(LiveLog(service.workspace)) as log:
         last = 0 if log.mark is None else log.last
@@ -48,7 +47,7 @@ def _status(service: "Service") -> StatusAnswer:
         users=int(facts.get("users", 0)),
         events=last,
         events_since=max(0, last - int(facts.get("events", {}).get("interactions", 0))) if manifest else last,
-        disk_free=room(service.workspace.root),
+        disk_free=free_space(service.workspace.root),
         training=_training(service),
         unavailable=unavailable,
         refused=refused,

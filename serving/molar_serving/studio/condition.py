@@ -5,19 +5,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from molar_retrieval.disk import of_generation, room, size_on_disk
-from molar_retrieval.errors import MolarError
+from molar_retrieval.errors import MolarError, redacted
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.events.tables import OF_ITEM
-from molar_retrieval.manifest import MAKERS
-from molar_retrieval.redaction import redacted
-from molar_retrieval.work_log import Work, work_done
+from molar_retrieval.workspace.activity_log import Work, work_done
+from molar_retrieval.workspace.artefacts import MAKERS
+from molar_retrieval.workspace.files import free_space, generation_size, size_on_disk
 from molar_serving.logs import newest_warnings
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import CostSettings
-    from molar_retrieval.manifest import Manifest
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Manifest, Workspace
+    from molar_retrieval.workspace.settings import CostSettings
     from molar_serving.service import Service
 
 _OVERDUE = timedelta(hours=36)  # since a generation was made, though something came
@@ -164,7 +162,7 @@ def disk_use(workspace: "Workspace") -> DiskUse:
     sizes = {kind: size_on_disk(workspace.root / kind) for kind in (*MAKERS, *_OF_OTHERS)}
     rest = size_on_disk(workspace.root) - sum(sizes.values())
     kinds = {kind: size for kind, size in {**sizes, "other": max(0, rest)}.items() if size}
-    return DiskUse(dict(sorted(kinds.items(), key=lambda one: -one[1])), room(workspace.root))
+    return DiskUse(dict(sorted(kinds.items(), key=lambda one: -one[1])), free_space(workspace.root))
 
 
 def _live(service: "Service") -> "Manifest | None":
@@ -211,7 +209,7 @@ def _of_work(service: "Service") -> list[Ailment]:
 def _of_disk(service: "Service", fresh: Freshness) -> list[Ailment]:
     manifest = service.workspace["interactions"].manifest
     interactions = 0 if manifest is None else int(manifest.facts.get("interactions", 0))
-    need, free = of_generation(fresh.items, fresh.users, interactions), room(service.workspace.root)
+    need, free = generation_size(fresh.items, fresh.users, interactions), free_space(service.workspace.root)
     return [Ailment("bad", "disk", {"free": free, "need": need})] if free < need else []
 
 

@@ -7,10 +7,10 @@ from datetime import date, time
 from functools import lru_cache
 from typing import Any
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.ranking.rules import FILE_NAME
-from molar_retrieval.toml import parse_toml, toml_of
+from molar_retrieval.workspace.config_files import parse_toml, toml_of
 from molar_serving.problems import ProblemError
 from molar_serving.rules_file import RulesVersion, etag_of
 
@@ -60,7 +60,7 @@ class Draft:
             tables = None
         if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
             raise ProblemError(422, "the form does not hold rules", "open the page again", field="draft")
-        return cls(tuple(tables[: bounds.RULES]), etag[:64])
+        return cls(tuple(tables[: limits.RULES]), etag[:64])
 
     @property
     def written(self) -> str:

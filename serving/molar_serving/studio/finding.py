@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molar_retrieval.columns import ITEM_ID, TITLE
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molar_retrieval.errors import DataError, MolarError
-from molar_retrieval.workers import Workers
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.jobs import Workers
 
 if TYPE_CHECKING:
     from molar_indexes.item_map.store import ItemMap

@@ -16,7 +16,7 @@ from molar_retrieval.ranking.query import Query
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
     from molar_retrieval.ranking.answer import Answer, Recommendation
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
 
 PLACES = 10
 """Of the list."""

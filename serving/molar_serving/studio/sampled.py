@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from molar_indexes.comparison import lists_of, sample
-from molar_retrieval.marks import mark_of
+from molar_retrieval.workspace.files import file_stamp
 from molar_serving.rules_file import RulesFile
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _kept: dict[str, tuple[object, SampledLists]] = {}
 def sampled_lists(service: "Service") -> SampledLists:
     """Those of what is live; made anew when it or the rules have changed, or after ten minutes."""
     recommender, root = service.recommender, str(service.workspace.root)
-    about = (recommender.generation.name, mark_of(RulesFile(service.workspace).path))
+    about = (recommender.generation.name, file_stamp(RulesFile(service.workspace).path))
     with _lock:
         known = _kept.get(root)
         if known is None or known[0] != about or known[1].made + 60 * _MINUTES < time.time():

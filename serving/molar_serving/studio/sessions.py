@@ -20,11 +20,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, MolarError
-from molar_retrieval.locks import wait_beside
-from molar_retrieval.marks import mark_of
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import OWNER, file_stamp, wait_beside, write_atomically
 from molar_serving.access import Key, Keyring
 from molar_serving.audit import FOLDER
 from molar_serving.credentials import of_key
@@ -130,7 +128,7 @@ class EndedSessions:
 
     def has(self, name: str, until: str, own: str) -> bool:
         """Whether the session of a key was ended; a DataError where it cannot be told."""
-        if (mark := mark_of(self._path)) != self._mark:
+        if (mark := file_stamp(self._path)) != self._mark:
             self._known, self._mark = self._read(), mark
         begun = int(until) - _SECONDS
         return begun <= self._known["all_until"].get(name, -1) or _id(name, until, own) in self._known["ended"]

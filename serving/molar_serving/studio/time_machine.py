@@ -18,13 +18,13 @@ from molar_indexes.experiments.then import arms_then
 from molar_indexes.generations import list_generations
 from molar_indexes.recommender import RULES_FILE
 from molar_indexes.standing import titles_of
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.ranking.answer import made_at
-from molar_retrieval.toml import parse_toml
+from molar_retrieval.workspace.config_files import parse_toml
 from molar_serving.asking import Question, ask, popular, who
 from molar_serving.lists import answered_item
 from molar_serving.rules_file import RulesFile
@@ -34,7 +34,7 @@ from molar_serving.wire import AnsweredItem, ListAnswer, RecommendationRequest, 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
     from molar_retrieval.ranking.answer import Answer
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace.artefacts import Workspace
     from molar_serving.service import Service
     from molar_serving.shown import Shown
 
@@ -274,7 +274,7 @@ class _Making:
 
     def _question(self) -> tuple[Question, int]:
         """What was asked, as far as it is known, and how many places are needed."""
-        length = min(max(self._shown, default=PLACES), bounds.K)
+        length = min(max(self._shown, default=PLACES), limits.K)
         if self.kept is not None and self.kept.question is not None:
             return self.kept.question, length
         user, session = (None, self.person.name) if self.person.anonymous else (self.person.name, None)

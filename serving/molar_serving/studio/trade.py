@@ -12,7 +12,7 @@ from molar_eval.kpi.daily.figures import HOLDOUT, ArmFigures, DayFigures
 from molar_eval.kpi.daily.record import daily
 from molar_eval.statistics.bootstrap import ConfidenceInterval
 from molar_eval.statistics.proportions import difference_of_shares, share_interval
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.studio.condition import last_day
 
 WEEK, SHOWN = 7, 28

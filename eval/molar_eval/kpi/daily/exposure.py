@@ -14,7 +14,7 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import LOG_FILE
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _SECONDS = 86_400
 _NEVER = 2**31 - 1

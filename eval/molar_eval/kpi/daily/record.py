@@ -25,7 +25,7 @@ from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.events.tables import DAY, FIGURES, KIND
 from molar_retrieval.privacy.pseudonyms import StoredName
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 
 _FORMAT = 1
 _ABOUT = b"molar"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from molar_retrieval.durable import write_atomically
+from molar_retrieval.workspace.files import write_atomically
 
 _READY = ".ready"
 

@@ -15,13 +15,12 @@ from molar_eval.models.peers.environments import NotInstallableError, PeerEnviro
 from molar_eval.models.peers.process import PeerProcess
 from molar_eval.models.peers.scripts.exchange import CONTENT, PLAN, PeerHistories
 from molar_eval.models.tuning import Fitted, Scoring, sample, validation_ndcg
-from molar_retrieval import fingerprint
-from molar_retrieval.durable import for_owner
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import write_atomically
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.files import for_owner, write_atomically
 
 SCRIPTS = Path(__file__).with_name("scripts")
 _QUESTION = "question"

@@ -14,23 +14,21 @@ import pyarrow.compute as pc
 from molar_indexes.privacy.report.facts import LiveManifest, ReportSection, Unit
 from molar_indexes.privacy.report.leakage import leakage_of
 from molar_indexes.recommender import RULES_FILE
-from molar_retrieval.binding import file_beside
 from molar_retrieval.catalog.sources import find_table
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.log import LOG_FILE, InteractionLog
-from molar_retrieval.manifest import PRIVATE
 from molar_retrieval.privacy.ledger import FILE as LEDGER
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.pseudonyms import FILE as PSEUDONYMS
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
-from molar_retrieval.privacy_settings import USUAL
 from molar_retrieval.ranking.places import told_places
-from molar_retrieval.toml import read_toml
-from molar_retrieval.work_log import work_done
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.activity_log import work_done
+from molar_retrieval.workspace.artefacts import PRIVATE, Workspace
+from molar_retrieval.workspace.config_files import read_toml
+from molar_retrieval.workspace.discovery import file_beside
+from molar_retrieval.workspace.settings import USUAL, MolarSettings
 
 _WORKS = 100_000
 _HOUR = 3600

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from molar_indexes.encoder import carried
-from molar_retrieval.manifest import MANIFEST, Manifest
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import MANIFEST
 
 Unit = Literal[
     "count",

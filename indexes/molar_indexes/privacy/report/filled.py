@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import SettingsError, suggestion
 from molar_retrieval.reports.wording import PageWords
-from molar_retrieval.toml import read_toml
+from molar_retrieval.workspace.config_files import read_toml
+from molar_retrieval.workspace.files import write_atomically
 
 BLANKS = {
     "data": {"controller": "management", "purposes": "management", "legal_basis": "legal", "recipients": "management"},

@@ -9,10 +9,10 @@ from typing import Any
 from molar_indexes.privacy.report.collect import collect
 from molar_indexes.privacy.report.filled import filled_in
 from molar_indexes.privacy.report.page import report_page, words_in
-from molar_retrieval.config import MolarSettings
-from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import write_atomically
+from molar_retrieval.workspace.settings import MolarSettings
 
 PAGE, FACTS, FILLED = "report.html", "facts.json", "filled.toml"
 

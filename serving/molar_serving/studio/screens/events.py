@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from molar_retrieval.events.event import KINDS
 from molar_retrieval.events.refused import RefusedEvent, RefusedEvents
 from molar_retrieval.events.snapshot import opened
-from molar_retrieval.work_log import Work, work_done
+from molar_retrieval.workspace.activity_log import Work, work_done
 from molar_serving.logs import ServerWarning, newest_warnings
 from molar_serving.studio.condition import DiskUse, disk_use
 from molar_serving.studio.trade import WEEK, latest_trade

@@ -9,7 +9,7 @@ from molar_eval.experiments.page import board_page
 from molar_eval.experiments.told import DefinitionTold, words_in
 from molar_retrieval.errors import MolarError, RequestError
 from molar_retrieval.experiments.definition import CONTROL, PRIMARIES, STOPPED, TREATMENT
-from molar_retrieval.toml import parse_toml
+from molar_retrieval.workspace.config_files import parse_toml
 from molar_serving.browsers import ALONE
 from molar_serving.endpoints.generations import listed as listed_generations
 from molar_serving.problems import ProblemError

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.errors import MolarError
 from molar_serving import problems
 from molar_serving.asking import opened_photo
@@ -108,5 +108,5 @@ def _column(
 
 SCREENS = (
     Screen("GET", "/studio/search", "viewer", by_address, nav="search"),
-    Screen("POST", "/studio/search", "viewer", by_form, most=bounds.PHOTO + (1 << 16)),
+    Screen("POST", "/studio/search", "viewer", by_form, most=limits.PHOTO + (1 << 16)),
 )

@@ -26,8 +26,16 @@ from molar_retrieval import __version__
 from molar_retrieval.errors import BackendError, DataError, MolarError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import plural
-from molar_retrieval.runner import Runner, Shard, ShardJob, WorkingProcess, ended_at
-from molar_retrieval.workers import IsolatedContext, begin_watching, packed
+from molar_retrieval.workspace.jobs import (
+    IsolatedContext,
+    Runner,
+    Shard,
+    ShardJob,
+    WorkingProcess,
+    begin_watching,
+    ended_at,
+    packed,
+)
 
 PORT = 10001
 """Where Ray listens for programs that use a cluster, unless it is told otherwise."""

@@ -1,4 +1,4 @@
-"""The workspace: a folder (``.molar``) with everything the commands make for one catalogue.
+"""Artefacts: what the commands make for one catalogue, in immutable versions with a manifest and an inventory.
 
 Each kind of artefact has a folder of its own with immutable versions and a small file,
 ``current``, that names the live one and is replaced atomically::
@@ -12,27 +12,197 @@ Each kind of artefact has a folder of its own with immutable versions and a smal
 A version becomes visible only when it is complete and on the disk, so a command may be killed, and the power fail, at
 any moment. Versions are ordered by the number in their manifests, not by time.
 Manifests are JSON, tables Parquet, arrays safetensors, users of a generation SQLite; nothing is pickled.
+
+``files.json`` names every file with its size and digest, and under its own name how many they are and a digest of the
+rest. The embedded engine rewrites its JSON files with the keys in another order; of these the content counts. Its
+files of values are holes for the most part; of these what is not zero counts, by which a digest takes no time.
 """
 
 import errno
+import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Self
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
-from molar_retrieval import binding, inventory
-from molar_retrieval.binding import Binding
-from molar_retrieval.disk import require
-from molar_retrieval.durable import for_owner, sync_folder, sync_tree, write_atomically
+from molar_retrieval import __version__
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.locks import alone, kept_held, lock_now
-from molar_retrieval.manifest import MAKERS as MAKERS
-from molar_retrieval.manifest import MANIFEST, OTHERS, number_of
-from molar_retrieval.manifest import Manifest as Manifest
+from molar_retrieval.workspace import discovery, fingerprint
+from molar_retrieval.workspace.discovery import EVENTS, RECORD, WorkspaceRecord, check_record
+from molar_retrieval.workspace.files import (
+    MANIFEST,
+    for_owner,
+    kept_held,
+    lock_now,
+    require_space,
+    sync_folder,
+    sync_tree,
+    write_atomically,
+)
+from molar_retrieval.workspace.files import exclusive as alone
+
+FORMAT = 1
+MAKERS = {
+    "catalogue": "molar embed CATALOG",
+    "interactions": "molar align",
+    "content": "molar embed CATALOG",
+    "cf": "molar cf",
+    "alignment": "molar align",
+    "generations": "molar align",
+}
+"""Kinds of artefacts, in the order in which they are made, and the command that makes each."""
+OTHERS = {"statistics": "molar align --privacy EPSILON"}
+"""Kinds that only some workspaces have."""
+PRIVATE = "private"
+"""The fact of an alignment on statistics with noise that tells of their release."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artefact is and what it was made from."""
+
+    kind: str
+    fingerprint: str  # names this version; equal inputs and settings give equal fingerprints
+    inputs: Mapping[str, str] = field(default_factory=dict)  # fingerprint of each input artefact, by kind
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of the result: counts, dimensions, timings
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))  # in UTC (ISO 8601)
+    format: int = FORMAT
+    molar: str = __version__
+    number: int = 0  # 1 + the highest of its kind when it was published; 0 before that
+
+    @property
+    def text(self) -> str:
+        """What ``manifest.json`` holds."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
+
+    def write(self, folder: Path) -> None:
+        """Write ``manifest.json`` into the folder."""
+        write_atomically(folder / MANIFEST, self.text)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read ``manifest.json``; a StaleArtefactError says that it is unreadable or of an unknown format."""
+        path = folder / MANIFEST
+        try:
+            manifest = cls(**json.loads(path.read_text("utf-8")))
+            if not isinstance(manifest.number, int):
+                raise TypeError(f"number is {manifest.number!r}")
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            maker = MAKERS.get(folder.parent.name, "the command that made it")
+            raise StaleArtefactError(
+                f"{path} is unreadable: {error}", f"delete {folder} and run `{maker}` again"
+            ) from error
+        if manifest.format != FORMAT:
+            maker = MAKERS.get(manifest.kind, "the command that made it")
+            raise StaleArtefactError(
+                f"{folder} has format {manifest.format}, this version of molar reads {FORMAT}", f"run `{maker}` again"
+            )
+        return manifest
+
+
+def number_of(folder: Path) -> int:
+    """The number of a version, by which versions are ordered; -1 where its manifest cannot be read."""
+    with suppress(StaleArtefactError):
+        return Manifest.read(folder).number
+    return -1
+
+
+INVENTORY = "files.json"
+_REORDERED = "json:"  # begins the digest of a JSON file whose keys may come in any order
+_SPARSE = "sparse:"  # begins the digest of a file of which zeros were not hashed
+
+
+def write_inventory(folder: Path, without: Collection[str] = ()) -> None:
+    """Write ``files.json`` of a complete version, but for files that will not stay."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != INVENTORY and name not in without:
+            found[name] = _described(path, name)
+    _write(folder, found)
+
+
+def amend_inventory(
+    folder: Path, anew: Collection[str], instead: Mapping[str, bytes], staged: Mapping[str, Path] | None = None
+) -> None:
+    """Write a version's inventory anew after the files ``anew`` were replaced; of the others it says what it said.
+
+    ``instead`` is what some files are about to hold, ``staged`` which files are about to take the place of others.
+    """
+    known: dict[str, Any] = json.loads((folder / INVENTORY).read_text("utf-8"))
+    known.pop(INVENTORY, None)
+    known |= {name: _described(folder / name, name) for name in anew}
+    known |= {name: _described(path, name) for name, path in (staged or {}).items()}
+    known |= {name: [len(content), fingerprint.of_content(content)] for name, content in instead.items()}
+    _write(folder, known)
+
+
+def _write(folder: Path, found: dict[str, Any]) -> None:
+    write_atomically(folder / INVENTORY, _written(found, [len(found), fingerprint.of_json(found)]))
+
+
+def check_inventory(folder: Path, *, digests: bool = False) -> list[str]:
+    """What is wrong with a version's files, as sentences; with ``digests`` they are read too."""
+    try:
+        text = (folder / INVENTORY).read_text("utf-8")
+        known: dict[str, Any] = json.loads(text)
+        own = known.pop(INVENTORY)
+        names = [(name, (int(facts[0]), str(facts[1]))) for name, facts in known.items()]
+    except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+        return [f"{INVENTORY} is unreadable: {error}"]
+    if own != [len(known), fingerprint.of_json(known)] or _written(known, own) != text:
+        return [f"{INVENTORY} was changed"]
+    return [problem for name, facts in names if (problem := _problem(folder, name, facts, digests)) is not None]
+
+
+def _problem(folder: Path, name: str, facts: tuple[int, str], digests: bool) -> str | None:
+    path = folder / name
+    try:
+        size = path.stat().st_size
+        if size != facts[0]:
+            return f"{name} has {size} bytes instead of {facts[0]}"
+        return f"{name} was changed" if digests and _digest(path, _manner(facts[1])) != facts[1] else None
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except (OSError, ValueError) as error:
+        return f"{name} is unreadable: {error}"
+
+
+def _described(path: Path, name: str) -> list[Any]:
+    of_engine = {".json": _REORDERED, ".dat": _SPARSE} if "/" in name else {}
+    return [path.stat().st_size, _digest(path, of_engine.get(path.suffix, ""))]
+
+
+def _manner(digest: str) -> str:
+    """How a digest was taken."""
+    return next((manner for manner in (_REORDERED, _SPARSE) if digest.startswith(manner)), "")
+
+
+def _digest(path: Path, manner: str) -> str:
+    """The digest of a file; of a JSON file of the engine, what it says and of which bytes it is made."""
+    if manner == _SPARSE:
+        return _SPARSE + fingerprint.of_sparse_file(path)
+    if manner != _REORDERED:
+        return fingerprint.of_file(path)
+    raw = path.read_bytes()
+    try:
+        said = fingerprint.of_json(json.loads(raw))
+    except ValueError:
+        said = fingerprint.of_content(raw)
+    return _REORDERED + fingerprint.of_content(said.encode() + bytes(sorted(raw)))
+
+
+def _written(known: Mapping[str, Any], own: Any) -> str:
+    return json.dumps({**known, INVENTORY: own}, indent=0, ensure_ascii=False)
+
 
 SWITCHING = "rotation/switching.json"
 """In a workspace of which some files name people by other keys than the rest: a rotation was interrupted."""
@@ -152,7 +322,7 @@ class ArtefactStore:
         caller holds the lock.
         """
         replace(manifest, number=1 + max([0, *map(number_of, self.versions())])).write(partial)
-        inventory.take(partial, without=scaffold)
+        write_inventory(partial, without=scaffold)
         self._keep(partial)
         sync_tree(partial)
         final = self._free(partial.name.removesuffix(_PARTIAL))
@@ -189,11 +359,11 @@ class ArtefactStore:
         if partial is not None:
             self._keep(partial)
             sync_tree(partial)
-            anew = {path.name for path in partial.iterdir()} - {MANIFEST, inventory.NAME}
+            anew = {path.name for path in partial.iterdir()} - {MANIFEST, INVENTORY}
             for name in anew:
                 (partial / name).replace(folder / name)
             shutil.rmtree(partial)
-        inventory.amend(folder, anew, {MANIFEST: manifest.text.encode("utf-8")})
+        amend_inventory(folder, anew, {MANIFEST: manifest.text.encode("utf-8")})
         with kept_held(folder):
             manifest.write(folder)
         return manifest
@@ -247,27 +417,29 @@ class Workspace:
     @property
     def catalogue(self) -> Path:
         """The catalogue's folder that this workspace serves; StaleArtefactError where that is not told."""
-        return Binding.read(self.root).now(self.root)
+        return WorkspaceRecord.read(self.root).now(self.root)
 
     @property
     def is_as_written(self) -> bool:
         """Whether ``workspace.json`` holds what was written into it, byte by byte."""
         try:
-            return Binding.read(self.root).text == (self.root / binding.NAME).read_text("utf-8").rstrip("\n")
+            return WorkspaceRecord.read(self.root).text == (self.root / discovery.RECORD).read_text("utf-8").rstrip(
+                "\n"
+            )
         except (OSError, ValueError, StaleArtefactError):
             return False
 
     @classmethod
     def for_catalogue(cls, root: Path, catalogue: Path) -> Self:
         """Open the workspace at ``root``, or make one; a DataError if it serves another catalogue, or there is none."""
-        binding.claim(checked(root), catalogue)
+        discovery.bind(checked(root), catalogue)
         return cls(root)
 
     @classmethod
     def open(cls, root: Path) -> Self:
         """Open an existing workspace; MissingArtefactError where there is none."""
-        if not binding.is_workspace(root):
-            raise binding.no_workspace(root)
+        if not discovery.is_workspace(root):
+            raise discovery.no_workspace(root)
         return cls(checked(root))
 
     @contextmanager
@@ -278,7 +450,7 @@ class Workspace:
         full.
         """
         folder = self.root / kind
-        require(folder, 0, f"writing the {kind} takes")
+        require_space(folder, 0, f"writing the {kind} takes")
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as file:
             try:
@@ -321,3 +493,66 @@ def checked(root: Path, *, rotating: bool = False) -> Path:
         words = f"a change of the keys of {root} was interrupted, so that some of its files name people otherwise"
         raise StaleArtefactError(words, "run `molar privacy rotate`, which ends it")
     return root
+
+
+def move_workspace(workspace: Workspace, target: Path) -> Workspace:
+    """Bring a workspace to another folder, which must be new; killed at any moment, it is whole in one of the two.
+
+    A DataError says that something is there, or that another process writes.
+    """
+    root, target = workspace.root.resolve(), checked(target.absolute())
+    if target.exists() or target.is_symlink():
+        raise DataError(f"{target} is there already", "name a new folder")
+    if root in target.parents:
+        raise DataError(f"{target} is in the workspace itself", "name a folder outside of it")
+    catalogue = workspace.catalogue
+    with ExitStack() as held:
+        for kind in (*MAKERS, *OTHERS):
+            held.enter_context(workspace.lock(kind))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            root.rename(target)
+        except OSError:  # another disk
+            partial = target.with_name(f"{target.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(root, partial, symlinks=True)
+            sync_tree(partial)
+            partial.rename(target)
+            shutil.rmtree(root)
+        sync_folder(target.parent)
+        discovery.WorkspaceRecord.of(target, catalogue).write(target)
+    return Workspace(target)
+
+
+def move_catalogue(workspace: Workspace, catalogue: Path) -> Path:
+    """Say that a workspace's catalogue, which the caller has found there, lies elsewhere now."""
+    folder = catalogue.resolve()
+    discovery.WorkspaceRecord.of(workspace.root, folder).write(workspace.root)
+    return folder
+
+
+@contextmanager
+def scratch_workspace(root: Path, catalogue: Path) -> Iterator[Workspace]:
+    """A workspace like the one at ``root``, which may not exist, and is left as it is; raises as ``for_catalogue``."""
+    check_record(root, catalogue.resolve())
+    with TemporaryDirectory(prefix="molar-", ignore_cleanup_errors=True) as folder:
+        place = Path(folder)
+        for file in (f for f in root.glob("*") if f.is_file() and f.name != RECORD):
+            shutil.copyfile(file, place / file.name)
+        for kind in (*MAKERS, *OTHERS):
+            for inner in (root / kind).glob("*"):
+                _mirror(inner, place / kind / inner.name)
+        if (root / EVENTS).is_dir():
+            (place / EVENTS).symlink_to((root / EVENTS).resolve())  # to which nothing is appended here
+        yield Workspace.for_catalogue(place, catalogue)
+
+
+def _mirror(found: Path, place: Path) -> None:
+    """A folder of links to a version's files, so that replacing one replaces a link; a pointer is copied."""
+    if found.is_dir():
+        place.mkdir(parents=True)
+        for file in found.iterdir():
+            (place / file.name).symlink_to(file.resolve())
+    elif found.name == "current":
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found, place)

@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.locks import MANIFEST
+from molar_retrieval.workspace.files import MANIFEST, write_atomically
 
 DEFAULT_NAME = ".molar"
 FORMAT = 1
-NAME = "workspace.json"
+RECORD = "workspace.json"
 EVENTS = "events"
 """The folder of the event log."""
 
 
 @dataclass(frozen=True)
-class Binding:
+class WorkspaceRecord:
     """What ``workspace.json`` says.
 
     Attributes:
@@ -43,7 +42,7 @@ class Binding:
     @classmethod
     def read(cls, root: Path) -> Self:
         """Raises a StaleArtefactError where it is damaged, or of another format."""
-        path = root / NAME
+        path = root / RECORD
         try:
             record = json.loads(path.read_text("utf-8"))
             known, found = record["format"], cls(Path(record["catalogue"]), str(record["beside"]))
@@ -68,7 +67,7 @@ class Binding:
     def write(self, root: Path) -> None:
         """Put it into a workspace, which is made, for its user alone, where it is not there."""
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(root / NAME, self.text)
+        write_atomically(root / RECORD, self.text)
 
     def now(self, root: Path) -> Path:
         """Where the catalogue is: beside the workspace as before, where its files are there, else as it was written."""
@@ -79,7 +78,7 @@ class Binding:
 
 def is_workspace(root: Path) -> bool:
     """Whether there is one, of whatever catalogue."""
-    return (root / NAME).exists()
+    return (root / RECORD).exists()
 
 
 def is_unrecorded(root: Path) -> bool:
@@ -91,7 +90,7 @@ def no_workspace(root: Path) -> MissingArtefactError:
     """The error that there is no workspace at ``root``."""
     if is_unrecorded(root):
         return MissingArtefactError(
-            f"{root} is not a whole workspace: it has no {NAME}, the record of its catalogue",
+            f"{root} is not a whole workspace: it has no {RECORD}, the record of its catalogue",
             "run `molar embed CATALOG` here, which makes it the workspace of that catalogue, restore all of it, or name"
             " another workspace with --workspace DIR",
         )
@@ -101,7 +100,7 @@ def no_workspace(root: Path) -> MissingArtefactError:
     )
 
 
-def check(root: Path, catalogue: Path) -> Binding | None:
+def check_record(root: Path, catalogue: Path) -> WorkspaceRecord | None:
     """What the workspace at ``root`` says, which may be one of this catalogue; None where there is no workspace.
 
     A DataError says that there is no such folder, or that the workspace is another catalogue's.
@@ -110,7 +109,7 @@ def check(root: Path, catalogue: Path) -> Binding | None:
         if not catalogue.is_dir():
             raise DataError(f"there is no folder {catalogue}", "correct the path of the catalogue")
         return None
-    found = Binding.read(root)
+    found = WorkspaceRecord.read(root)
     served = found.now(root)
     if served == catalogue:
         return found
@@ -129,13 +128,13 @@ def check(root: Path, catalogue: Path) -> Binding | None:
     return found
 
 
-def claim(root: Path, catalogue: Path) -> str:
+def bind(root: Path, catalogue: Path) -> str:
     """Make the workspace at ``root`` one of this catalogue; what has moved since, as a sentence or nothing.
 
-    Raises as :func:`check`.
+    Raises as :func:`check_record`.
     """
     catalogue = catalogue.resolve()
-    found, record = check(root, catalogue), Binding.of(root, catalogue)
+    found, record = check_record(root, catalogue), WorkspaceRecord.of(root, catalogue)
     if found is None:
         record.write(root)
         return ""
@@ -150,19 +149,19 @@ def claim(root: Path, catalogue: Path) -> str:
 
 
 @contextmanager
-def claimed(root: Path, catalogue: Path) -> Iterator[str]:
-    """As :func:`claim`; a new workspace in which a block leaves nothing, by an error or not, is none afterwards."""
+def bound(root: Path, catalogue: Path) -> Iterator[str]:
+    """As :func:`bind`; a new workspace in which a block leaves nothing, by an error or not, is none afterwards."""
     new = not is_workspace(root)
-    moved = claim(root, catalogue)
+    moved = bind(root, catalogue)
     try:
         yield moved
     finally:
         if new and not (root / EVENTS).exists() and not any(root.glob("*/current")):
             with suppress(OSError):  # unfinished work lies in it, which the same command goes on with
-                (root / NAME).unlink()
+                (root / RECORD).unlink()
                 root.rmdir()
         elif not is_workspace(root):  # another first command has ended meanwhile
-            claim(root, catalogue)
+            bind(root, catalogue)
 
 
 def workspace_for(catalogue: Path, start: Path) -> Path:
@@ -221,7 +220,7 @@ def _workspaces(folder: Path) -> list[Path]:
 
 def _serves(root: Path, catalogue: Path) -> bool:
     with suppress(StaleArtefactError):
-        found = Binding.read(root)
+        found = WorkspaceRecord.read(root)
         served = found.now(root)
         return served == catalogue or (not served.is_dir() and _has_files(root, catalogue))
     return False
@@ -232,7 +231,7 @@ def _may_have(root: Path, catalogue: Path) -> bool:
     if not is_workspace(root):
         return True
     try:
-        served = Binding.read(root).now(root)
+        served = WorkspaceRecord.read(root).now(root)
     except StaleArtefactError:
         return True
     return served == catalogue or not served.is_dir()
@@ -240,7 +239,7 @@ def _may_have(root: Path, catalogue: Path) -> bool:
 
 def _name(root: Path) -> str:
     try:
-        return str(Binding.read(root).now(root))
+        return str(WorkspaceRecord.read(root).now(root))
     except StaleArtefactError as error:
         return error.message
 

@@ -1,14 +1,20 @@
-"""The protocol that every index backend speaks, and the records that travel through it.
+"""Ids of points in databases that refuse strings: UUIDv5 of the ids outside, the same everywhere."""
 
-Ranking knows this module only; the backends live in ``molar_indexes``.
-"""
-
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from molar_retrieval import columns
-from molar_retrieval.expressions import Expression, matches
+from molar_retrieval.ranking.filters import Expression, matches
+
+_NAMESPACE = uuid.UUID("6d6f6c61-7200-5000-8000-726574726965")  # "molar" … "retrie"
+
+
+def point_id(item_id: str) -> str:
+    """The UUIDv5 under which such a database knows an item or a user; collections keep the two kinds apart."""
+    return str(uuid.uuid5(_NAMESPACE, item_id))
+
 
 Vector = Sequence[float]
 SCAN = 0  # a candidate list of this length: no graph is used, everything is scanned

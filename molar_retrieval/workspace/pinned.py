@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Self
 
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.workspace import MAKERS, ArtefactStore, Manifest, Workspace
+from molar_retrieval.workspace.artefacts import MAKERS, ArtefactStore, Manifest, Workspace
 
 _MADE = {"catalogue": "read anew", "content": "embedded anew", "generations": "published"}
 
 
-class Pinned(Workspace):
+class PinnedWorkspace(Workspace):
     """A workspace of which some kinds of artefacts stay the versions that were live when they were taken.
 
     As a context manager it says so of an error that comes of a version's removal, and names ``work``, the command.
@@ -88,7 +88,7 @@ class _PinnedStore(ArtefactStore):
         return self._version[0]
 
 
-def pin(workspace: Workspace, *kinds: str, optional: tuple[str, ...] = (), work: str) -> Pinned:
+def pin(workspace: Workspace, *kinds: str, optional: tuple[str, ...] = (), work: str) -> PinnedWorkspace:
     """Take the live versions of some kinds of artefacts for a command; of a pinned workspace, what it has pinned.
 
     ``optional`` kinds are taken where they are there; ``work`` is the command, for people.
@@ -97,7 +97,7 @@ def pin(workspace: Workspace, *kinds: str, optional: tuple[str, ...] = (), work:
         MissingArtefactError: If one is missing.
         StaleArtefactError: If one is damaged, or they do not belong together.
     """
-    inputs = Pinned(workspace.root, workspace.work if isinstance(workspace, Pinned) else work)
+    inputs = PinnedWorkspace(workspace.root, workspace.work if isinstance(workspace, PinnedWorkspace) else work)
     for kind in kinds:
         inputs.take(kind, workspace[kind].require())
     for kind in optional:
@@ -106,9 +106,9 @@ def pin(workspace: Workspace, *kinds: str, optional: tuple[str, ...] = (), work:
     return inputs
 
 
-def pin_named(workspace: Workspace, names: Mapping[str, str], work: str) -> Pinned:
+def pin_named(workspace: Workspace, names: Mapping[str, str], work: str) -> PinnedWorkspace:
     """Take the versions that another process has pinned; a StaleArtefactError says that one is gone."""
-    inputs = Pinned(workspace.root, work)
+    inputs = PinnedWorkspace(workspace.root, work)
     for kind, name in names.items():
         folder = workspace.root / kind / name
         inputs.take(kind, (folder, Manifest.read(folder)))

@@ -9,7 +9,7 @@ from functools import cached_property
 from sys import float_info
 from typing import Any
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.errors import RequestError, shown
 
 Scalar = str | int | float | bool
@@ -124,13 +124,13 @@ def both(left: Expression | None, right: Expression) -> Expression:
 
 
 def check(expression: Any) -> None:
-    """Refuse (RequestError) what is no condition, or exceeds a bound of :mod:`molar_retrieval.bounds`."""
+    """Refuse (RequestError) what is no condition, or exceeds a bound of :mod:`molar_retrieval.limits`."""
     count, waiting = 0, [(expression, 0)]
     while waiting:
         one, level = waiting.pop()
         match one:
             case And(operands) | Or(operands):
-                waiting += [(operand, level + 1) for operand in operands[: bounds.TERMS + 1]]
+                waiting += [(operand, level + 1) for operand in operands[: limits.TERMS + 1]]
                 count += not operands
             case Not(operand):
                 waiting.append((operand, level + 1))
@@ -139,11 +139,11 @@ def check(expression: Any) -> None:
                 count += terms(one)
             case _:
                 raise RequestError(f"{shown(one)} is no condition", "write it in words, or build one of expressions")
-        if level > bounds.LEVELS:
-            raise RequestError(f"the filter has more than {bounds.LEVELS} levels", "take parentheses or negations away")
-        if count > bounds.TERMS:
+        if level > limits.LEVELS:
+            raise RequestError(f"the filter has more than {limits.LEVELS} levels", "take parentheses or negations away")
+        if count > limits.TERMS:
             raise RequestError(
-                f"the filter has more than {bounds.TERMS} terms, which are comparisons and values of in (…)",
+                f"the filter has more than {limits.TERMS} terms, which are comparisons and values of in (…)",
                 "take some away; many ids may be given to --only or --exclude",
             )
 
@@ -161,15 +161,15 @@ def terms(expression: Expression) -> int:
 
 
 def _check_leaf(leaf: Equals | OneOf | Between | Contains | Exists) -> None:
-    bounds.text("a field of the filter", leaf.field, bounds.ID)
+    limits.text("a field of the filter", leaf.field, limits.ID)
     match leaf:
         case OneOf(_, values):
-            for value in values[: bounds.TERMS + 1]:
+            for value in values[: limits.TERMS + 1]:
                 _comparable(value)
         case Equals(_, value):
             _comparable(value)
         case Contains(_, part):
-            bounds.text("a text of the filter", part, bounds.CONDITION)
+            limits.text("a text of the filter", part, limits.CONDITION)
         case Between(_, gt, gte, lt, lte):
             for bound in (gt, gte, lt, lte):
                 if isinstance(bound, str | bool):
@@ -179,7 +179,7 @@ def _check_leaf(leaf: Equals | OneOf | Between | Contains | Exists) -> None:
 
 def _comparable(value: Any) -> None:
     if isinstance(value, str):
-        bounds.text("a word of the filter", value, bounds.CONDITION)
+        limits.text("a word of the filter", value, limits.CONDITION)
     elif not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > float_info.max):
         raise RequestError(f"{shown(value)} is no value to compare with", "give a text, a number, true or false")
 

@@ -28,9 +28,9 @@ from typing import Any
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from molar_retrieval import bounds
+from molar_retrieval import limits
 from molar_retrieval.errors import RequestError, nearest, shown
-from molar_retrieval.expressions import (
+from molar_retrieval.ranking.filters import (
     And,
     Between,
     Contains,
@@ -99,7 +99,7 @@ _ORDERS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 
 def parse(text: str, fields: Mapping[str, Kind]) -> Expression:
     """The condition that ``text`` says over a catalogue's fields; a RequestError points at what is not understood."""
-    bounds.text("the filter", text, bounds.CONDITION)
+    limits.text("the filter", text, limits.CONDITION)
     line = "".join(" " if character.isspace() else character for character in text)
     if not line.strip():
         raise RequestError("the filter is empty", "write a condition, as in genres = Drama, or leave --where out")
@@ -120,8 +120,8 @@ class _Reader:
         self.fields = fields
 
     def read(self, tree: Tree[Token], depth: int = 0) -> Expression:
-        if depth > bounds.LEVELS:
-            raise RequestError(f"the filter has more than {bounds.LEVELS} levels", "take parentheses or negations away")
+        if depth > limits.LEVELS:
+            raise RequestError(f"the filter has more than {limits.LEVELS} levels", "take parentheses or negations away")
         parts: list[Any] = [child for child in tree.children if isinstance(child, Tree)]
         if tree.data in ("any", "all", "no"):
             operands = tuple(self.read(part, depth + 1) for part in parts)

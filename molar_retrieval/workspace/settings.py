@@ -5,23 +5,367 @@ user configuration, the environment and flags; in ``molar.toml``, which travels 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
-from molar_retrieval.cluster_settings import ClusterSettings
-from molar_retrieval.errors import SettingsError
-from molar_retrieval.event_settings import EventSettings
-from molar_retrieval.experiments.settings import ExperimentSettings
-from molar_retrieval.presets import PRESETS, Preset
-from molar_retrieval.privacy_settings import PrivacySettings
-from molar_retrieval.serve_settings import ServeSettings
-from molar_retrieval.settings import LISTED, Addresses, Settings, refuse_trusted, trusted, validated
-from molar_retrieval.toml import read_toml
-from molar_retrieval.user_configuration import user_configuration, user_file
+from molar_retrieval.errors import SettingsError, redacted, suggestion
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.config_files import (
+    EVENT_WEIGHTS,
+    PRESETS,
+    Preset,
+    read_toml,
+    user_configuration,
+    user_file,
+)
+
+_LARGEST = 2**63 - 1
+_SHOWN = 80
+_COMMAND_LINE_ONLY = {
+    "embed.trust_remote_code": "remove it: trust comes from the command line alone: --trust-remote-code"
+}
+"""What no settings can say, and where it is said."""
+_TRUSTED = "trusted"
+
+
+def _split(value: Any) -> Any:
+    """Names from an environment variable: ``country,age``."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+def _joined(value: Any) -> Any:
+    """Texts of a list, separated by commas."""
+    return ",".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
+
+
+def _addresses(value: str | None) -> str | None:
+    """Addresses, each once and without a login, which would be written down with the settings."""
+    return None if value is None else ",".join(dict.fromkeys(_address(one.strip()) for one in value.split(",")))
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address such as http://host:6333 is due")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("the address holds more than a host; a key belongs into the environment: QDRANT_API_KEY")
+    return value.rstrip("/")
+
+
+LISTED = BeforeValidator(_split)
+"""Marks a field of several names, which an environment variable gives in one string."""
+Addresses = Annotated[str | None, BeforeValidator(_joined), AfterValidator(_addresses)]
+"""The address of a server, or several of a cluster, which people give as a list or separated by commas."""
+
+
+def trusted(option: str | None = None) -> dict[str, Any]:
+    """``json_schema_extra`` of a setting that names a host, a file outside of the shop, a program or a secret.
+
+    Such a setting counts from the command line, the environment and the user configuration, and never from a file that
+    travels with data: :func:`refuse_trusted`.
+
+    Args:
+        option: What the command line calls it, where it has an option.
+    """
+    return {_TRUSTED: True, "option": option}
+
+
+def is_trusted(field: FieldInfo) -> bool:
+    """Whether a setting is marked by :func:`trusted`."""
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get(_TRUSTED))
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, strict about keys; numbers are finite, and words no books."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=65_536, hide_input_in_errors=True
+    )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _of_a_machine(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ValueError("the number is too large")
+        return value
+
+    def fingerprint(self) -> str:
+        """Changes with every value."""
+        return fingerprint.of_json(self.model_dump(mode="json"))
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) -> SettingsT:
+    """Settings from plain values; a SettingsError names the first wrong key, its nearest relative and the source."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if part != "constrained-float")
+        if first["type"] == "extra_forbidden":
+            hint = suggestion(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), "remove it")
+            raise SettingsError(f"{source}: unknown key {key!r}", _COMMAND_LINE_ONLY.get(key, hint)) from error
+        raise SettingsError(
+            f"{source}: {key} = {_brief(first['input'])}: {first['msg'].removeprefix('Value error, ')}",
+            _remedy(first["input"], first.get("ctx", {})),
+        ) from error
+
+
+def refuse_trusted(model: type[BaseModel], values: Mapping[str, Any], source: str, user_file: Path) -> None:
+    """Raise a SettingsError where a file that travels with data sets a trusted key; it names the ways that count.
+
+    Args:
+        model: The settings, with a model for each section.
+        values: Keys by section, as the file has them.
+        source: What the file is called.
+        user_file: The user configuration.
+    """
+    for section, field in model.model_fields.items():
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            continue
+        for key, one in field.annotation.model_fields.items():
+            if key in values.get(section, {}) and is_trusted(one):
+                assert isinstance(one.json_schema_extra, dict)
+                option = one.json_schema_extra["option"]
+                raise SettingsError(
+                    f"{source}: {section}.{key} names a host, a file or a secret, and does not count from a file that"
+                    " travels with data",
+                    f"remove it there; {f'give it on the command line ({option}), ' if option else 'set it '}in the"
+                    f" environment (MOLAR_{section.upper()}_{key.upper()}) or in the user configuration: [{section}]"
+                    f" {key} in {user_file}",
+                )
+
+
+def _brief(value: Any) -> str:
+    try:
+        shown = redacted(repr(value))
+    except ValueError:  # an integer of too many digits
+        return "…"
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+
+
+def _remedy(value: Any, context: Mapping[str, Any]) -> str:
+    """The allowed word nearest to a wrong one, where words are allowed."""
+    words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+    return suggestion(value if isinstance(value, str) else "", words, "correct the value")
+
+
+def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        nested = model.model_fields[str(part)].annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            model = nested
+    return list(model.model_fields)
+
+
+class ClusterSettings(Settings):
+    """``[cluster]``: a Ray cluster that does the work of which there is much."""
+
+    address: str | None = Field(
+        None, description="ray://HOST:10001; None: this machine does all work", json_schema_extra=trusted("--cluster")
+    )
+    token_file: Path | None = Field(
+        None,
+        description="file with the token of the cluster at that address; None: what Ray's own variables say",
+        json_schema_extra=trusted(),
+    )
+    workers: int | None = Field(
+        None, ge=1, le=10_000, description="work at once, at most; None: as many as there are CPUs, or GPUs where used"
+    )
+    ranks: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description="train towers together, each with a GPU, or with as many CPUs as [align] threads says; 0: this"
+        " machine trains; None: one per GPU, where there are more of them than here",
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme != "ray" or not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("an address such as ray://host:10001 is due")
+        return value.rstrip("/")
+
+
+class EventSettings(Settings):
+    """``[events]``: which events make histories, and how long the log keeps them."""
+
+    weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
+        None,
+        description="how much each kind counts: purchase, rating, add_to_cart, click, view; what is not named, not at"
+        " all; None: validation chooses",
+    )
+    keep_days: int | None = Field(None, ge=1, le=36_500, description="days before today that the log keeps; None: all")
+    late_days: float | None = Field(
+        None,
+        gt=0,
+        le=36_500,
+        description="days after its time that an event is still taken; None: however late it comes",
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _kinds(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is not None and (wrong := [kind for kind in value if kind not in EVENT_WEIGHTS]):
+            raise ValueError(f"{wrong[0]} makes no history; kinds that do are {', '.join(EVENT_WEIGHTS)}")
+        if value is not None and not any(value.values()):
+            raise ValueError("at least one kind must count")
+        return value
+
+
+class ExperimentSettings(Settings):
+    """``[experiments]``: who takes part in none, and what happens by itself."""
+
+    holdout: float = Field(
+        0.05,
+        ge=0,
+        le=0.5,
+        description="share of the people who take part in no experiment, and keep what was before one that reaches all",
+    )
+    automatic: bool = Field(True, description="whether an experiment that does harm goes back by itself")
+    watch: float = Field(30, ge=1, le=3_600, description="seconds between two looks of the server at what runs")
+    shadow: float = Field(
+        1.0, gt=0, le=100, description="lists a second, at most, that both arms rank while nobody sees the new one"
+    )
+
+
+USUAL, FROM = 5, 5_000
+"""Fewest people where nothing is said, in logs of so many people or more; in smaller ones it would cost too much."""
+
+
+class PrivacySettings(Settings):
+    """``[privacy]``: by what people are known, and what of them is left out."""
+
+    ids: Literal["plain", "pseudonymous"] = Field(
+        "plain",
+        description="ids of users in the workspace: plain, as the shop gives them, or pseudonymous",
+    )
+    key_file: Path | None = Field(
+        None,
+        description="keys of the pseudonyms, in a file outside workspace and catalogue; made where there is none",
+        json_schema_extra=trusted(),
+    )
+    suppressed_file: Path | None = Field(
+        None,
+        description="list of the people who are forgotten or object, outside of the workspace and its backups;"
+        " None: suppressed.json in the workspace",
+        json_schema_extra=trusted(),
+    )
+    min_users: int | None = Field(
+        None,
+        ge=1,
+        le=1_000,
+        description="fewest people on whom a pair of items or an item's popularity may rest; 1: anybody; None: 5 in a"
+        " log of 5,000 people or more, else 1",
+    )
+
+    epsilon: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="align on one release of statistics with noise, (epsilon, delta)-differentially private for each"
+        " person; the smaller, the less it tells of anybody; None: without noise; 0: so on purpose, where it was with",
+    )
+    delta: float = Field(
+        1e-6, gt=0, le=1e-3, description="by how much the promise may fail; far less than one in as many people"
+    )
+    yearly_epsilon: float = Field(8.0, gt=0, le=1_000, description="epsilon that the releases of 365 days may take")
+    retention_days: int | None = Field(
+        None, ge=1, le=36_500, description="days before today of which interactions are read; None: all"
+    )
+    copy_retention_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="days that copies stay: what evaluations keep, unfinished work, older generations; None: no end",
+    )
+
+    @model_validator(mode="after")
+    def _key_is_somewhere(self) -> Self:
+        if self.ids == "pseudonymous" and self.key_file is None:
+            raise ValueError("ids = 'pseudonymous' needs key_file, a file outside workspace and catalogue")
+        return self
+
+    @property
+    def with_noise(self) -> bool:
+        """Whether what is learned of people comes from statistics with noise."""
+        return bool(self.epsilon)
+
+    def fewest(self, people: int) -> int:
+        """The fewest people in a log of so many."""
+        if self.min_users is not None:
+            return self.min_users
+        return USUAL if people >= FROM else 1
+
+
+_EventType = Literal[
+    "purchase",
+    "add_to_cart",
+    "view",
+    "click",
+    "impression",
+    "remove_from_cart",
+    "return",
+    "rating",
+    "search",
+]
+
+
+class ServeSettings(Settings):
+    """``[serve]``: where it listens, how much it takes on, how long an answer may take."""
+
+    host: str = Field(
+        "127.0.0.1",
+        description="address to listen on; another than this machine's own needs keys",
+        json_schema_extra=trusted("--host"),
+    )
+    port: int = Field(8080, ge=0, le=65535, description="0: any that is free")
+    workers: int = Field(1, ge=1, le=64, description="processes; they share generation and event log")
+    threads: int = Field(2, ge=1, le=64, description="answers that a process computes at once; more of them are slower")
+    queue_size: int = Field(64, ge=1, le=100_000, description="requests that wait for these; more are answered 503")
+    deadline: float = Field(
+        1.0, gt=0, le=60, description="seconds for a list, then the popular one; `Prefer: wait=50ms` says less"
+    )
+    response_ttl_minutes: float = Field(
+        30, ge=0, le=1_000_000, description="minutes for which a list can be asked for again, and for its next page"
+    )
+    shutdown_timeout: float = Field(10, gt=0, le=600, description="seconds that answers under way have when it ends")
+    certificate: Path | None = Field(
+        None,
+        description="file of a TLS certificate; None: plain HTTP, as behind a proxy",
+        json_schema_extra=trusted(),
+    )
+    private_key: Path | None = Field(None, description="file of the certificate's key", json_schema_extra=trusted())
+    event_aliases: dict[str, _EventType] = Field(
+        {},
+        description="what a shop's own names of events mean, which clients of other products send: reorder = purchase",
+    )
+    studio: bool = Field(True, description="pages for merchandisers and managers at /studio")
+    access_log: bool = Field(False, description="every request in WORKSPACE/serving/access.jsonl, people by pseudonyms")
+    opentelemetry: bool = Field(False, description="a span of each request to OTEL_EXPORTER_OTLP_ENDPOINT")
+
 
 FILE_NAME = "molar.toml"
 _ENVIRONMENT = "MOLAR_"

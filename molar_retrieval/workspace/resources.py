@@ -6,9 +6,12 @@ in a group below the root, which the kernel names in ``/proc/self/cgroup``.
 """
 
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
@@ -137,3 +140,18 @@ def timed(work: Callable[[], object]) -> Took:
 def _now() -> Took:
     used = os.times()
     return Took(time.perf_counter(), used.user + used.system + used.children_user + used.children_system)
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """The installed version of each distribution, and Python's; a missing one is left out."""
+    known = {name: _version(name) for name in names}
+    return {"python": platform.python_version()} | {name: found for name, found in known.items() if found is not None}
+
+
+@cache
+def _version(name: str) -> str | None:
+    """What is installed stays so while a process runs; reading it takes a millisecond."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

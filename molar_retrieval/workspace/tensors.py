@@ -15,6 +15,15 @@ from typing import Any, BinaryIO, Literal, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+Matrix = npt.NDArray[np.float32]
+Ranks = npt.NDArray[np.int64]
+"""Places in a ranking; 1 is the best."""
+Rows = npt.NDArray[np.int64]
+"""Numbers of rows: of users, items, cases, interactions."""
+
+
 TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
 """NumPy's name of each safetensors type."""
 _KINDS = {name[1:]: kind for kind, name in TYPES.items()}

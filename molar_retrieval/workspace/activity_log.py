@@ -1,22 +1,42 @@
-"""Logs of JSON lines that several processes append to, and that never grow beyond what they may."""
+"""Logs of JSON lines that several processes append to, and the log of what was done in a workspace.
+
+``WORKSPACE/work/log.jsonl`` tells what was done, how long it took and how it ended. What is at work has a file of its
+own beside the log, which it holds locked: where somebody can lock it, the process was killed. Nothing depends on this
+log: where it cannot be written, the work is done nevertheless.
+"""
 
 import errno
+import getpass
+import json
 import os
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from molar_retrieval import disk
-from molar_retrieval.durable import OWNER, write_atomically
-from molar_retrieval.errors import MolarError
-from molar_retrieval.locks import lock_now, wait_beside
+from molar_retrieval.errors import MolarError, redacted
+from molar_retrieval.workspace import files as disk
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import OWNER, lock_now, wait_beside, write_atomically
+from molar_retrieval.workspace.resources import Timer, Took
+
+
+def current_user() -> str:
+    """The name of the user of this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # as in a container whose user has no name
+        return "somebody without a name"
+
 
 _MOST, _KEPT = 16 << 20, 8  # bytes of a file; older ones that stay
 _PATIENCE = 0.2  # seconds for another process to put a full file behind the others, else it grows by a line
@@ -51,7 +71,9 @@ class JsonLines:
             try:
                 self._write(line, sync)
             except OSError as error:
-                raise disk.fault(error) or MolarError(f"{self.path} cannot be written: {error}", "see to it") from error
+                raise disk.disk_error(error) or MolarError(
+                    f"{self.path} cannot be written: {error}", "see to it"
+                ) from error
 
     def newest(self, most: int) -> list[dict[str, Any]]:
         """The last lines, the newest first, whoever wrote them; what is no JSON object is left out."""
@@ -316,3 +338,182 @@ def _end_of(file: int, ends: int) -> list[bytes]:
         begin -= size
         found = os.pread(file, size, begin) + found
     return found.split(b"\n")
+
+
+_FOLDER, _FILE, _BYTES, _OLDER = "work", "log.jsonl", 1 << 20, 1
+_UNDER_WAY = ".running"
+_CHARACTERS = 500  # of an outcome, and of a remedy
+State = Literal["done", "failed", "killed", "running"]
+_open: list[FileIO] = []
+"""Files of what is at work in this process, the innermost last."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something that was done in a workspace, or is being done.
+
+    Attributes:
+        what: The command: ``update``, ``align``, …
+        begun: When, in ISO 8601.
+        state: ``done``, ``failed`` (by an error, or because somebody interrupted it), ``killed`` or ``running``.
+        seconds: What it took by the clock; None: it has not come to an end of its own.
+        processor: Seconds of all processors, those of finished child processes too; None as before.
+        outcome: What was done, or went wrong, in words.
+        remedy: What to do where it failed.
+        generation: The generation that was live then; None: there was none.
+        steps: What its steps took by the clock, in seconds.
+    """
+
+    what: str
+    begun: str
+    state: State
+    seconds: float | None = None
+    processor: float | None = None
+    outcome: str = ""
+    remedy: str = ""
+    generation: str | None = None
+    steps: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> datetime | None:
+        """When it came to its end, in UTC."""
+        return None if self.seconds is None else datetime.fromisoformat(self.begun) + timedelta(seconds=self.seconds)
+
+
+@dataclass
+class WorkOutcome:
+    """What the log is to tell of a work that went well: its outcome in words, and seconds by step.
+
+    ``took`` is known once it is over.
+    """
+
+    outcome: str = ""
+    steps: dict[str, float] = field(default_factory=dict)
+    took: Took = field(default_factory=Took)
+
+
+@contextmanager
+def recorded(workspace: Workspace, what: str) -> Iterator[WorkOutcome]:
+    """Write down what is done within: how it went, and what it took."""
+    log, told = _Log(workspace.root), WorkOutcome()
+    begun, watch = datetime.now(UTC).isoformat(timespec="seconds"), Timer()
+    ended: dict[str, Any] = {"state": "done"}
+    with log.under_way(what, begun):
+        try:
+            yield told
+        except BaseException as error:
+            ended = {"state": "failed", **_told(error)}
+            raise
+        finally:
+            told.took = watch.took
+            took = {"seconds": round(told.took.seconds, 2), "processor": round(told.took.processor, 2)}
+            said = {"outcome": told.outcome[:_CHARACTERS], "steps": told.steps}
+            if any(workspace.root.glob("*/current")):  # else a first command has failed, and leaves nothing
+                with suppress(MolarError):
+                    live = workspace["generations"].pointer
+                    log.lines.append({"what": what, "begun": begun, **took, **said, "generation": live, **ended})
+            log.lines.close()
+
+
+def work_done(workspace: Workspace, most: int = 100) -> list[Work]:
+    """What was done last, and what is at work, the newest first."""
+    log = _Log(workspace.root)
+    found = [Work(**one) for one in log.lines.newest(most)] + log.unfinished()
+    return sorted(found, key=lambda one: one.begun, reverse=True)[:most]
+
+
+def step(name: str) -> None:
+    """Write down which step the work of this process has come to: where it is killed, that is known."""
+    if _open:
+        with suppress(OSError, ValueError):
+            _open[-1].write(_line({"step": name[:_CHARACTERS]}))
+
+
+def killed_last(workspace: Workspace) -> list[Work]:
+    """What was killed since the last work of the workspace began."""
+    return [one for one in _Log(workspace.root).unfinished() if one.state == "killed"]
+
+
+class _Log:
+    def __init__(self, workspace: Path) -> None:
+        self._folder = workspace / _FOLDER
+        self.lines = JsonLines(self._folder / _FILE, most=_BYTES, kept=_OLDER)
+
+    @contextmanager
+    def under_way(self, what: str, begun: str) -> Iterator[None]:
+        """Say that something is at work, as long as it is."""
+        path = self._folder / f"{time.time_ns()}-{os.getpid()}{_UNDER_WAY}"
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = path.open("xb", buffering=0)  # on a full disk nothing is left to be written as it is closed
+        except OSError:
+            yield
+            return
+        with file:
+            with suppress(OSError):
+                lock_now(file.fileno())
+                file.write(_line({"what": what, "begun": begun}))
+            self._clean(path)
+            _open.append(file)
+            try:
+                yield
+            finally:
+                _open.remove(file)
+                path.unlink(missing_ok=True)
+                with suppress(OSError):  # something is in it
+                    self._folder.rmdir()
+
+    def unfinished(self) -> list[Work]:
+        """What is at work, and what was killed."""
+        found = []
+        for path in self._folder.glob(f"*{_UNDER_WAY}"):
+            with suppress(OSError, ValueError, TypeError):
+                found.append(Work(**(_killed(path) if _is_free(path) else _begun(path)[0] | {"state": "running"})))
+        return found
+
+    def _clean(self, own: Path) -> None:
+        """Put into the log what was killed before."""
+        for path in self._folder.glob(f"*{_UNDER_WAY}"):
+            with suppress(OSError, ValueError, MolarError):
+                if path != own and _is_free(path):
+                    self.lines.append(_killed(path))
+                    path.unlink()
+
+
+def _line(record: dict[str, str]) -> bytes:
+    return json.dumps(record).encode() + b"\n"
+
+
+def _is_free(path: Path) -> bool:
+    """Whether nobody holds a file; False where the file system has no locks."""
+    with path.open("rb") as file:
+        return lock_now(file.fileno(), shared=True)
+
+
+def _begun(path: Path) -> tuple[dict[str, Any], str]:
+    """What is, or was, at work by its file, and the last step that it came to; a line may end in the middle."""
+    first, *steps = path.read_text("utf-8").splitlines()
+    last = ""
+    for line in steps:
+        with suppress(ValueError):
+            last = json.loads(line)["step"]
+    return json.loads(first), last
+
+
+def _killed(path: Path) -> dict[str, Any]:
+    from molar_retrieval.workspace.jobs import remedy
+
+    begun, last = _begun(path)
+    outcome = (
+        f"it was ended by a signal, or with the machine, {f'in step {last!r}' if last else 'before its first step'}"
+    )
+    return {**begun, "state": "killed", "outcome": outcome, "remedy": f"run it again; {remedy(None)}"}
+
+
+def _told(error: BaseException) -> dict[str, str]:
+    """What went wrong, without secrets."""
+    if isinstance(error, MolarError):
+        return {"outcome": redacted(error.message)[:_CHARACTERS], "remedy": redacted(error.hint)[:_CHARACTERS]}
+    if isinstance(error, KeyboardInterrupt):
+        return {"outcome": "it was interrupted"}
+    return {"outcome": redacted(f"{type(error).__name__}: {error}")[:_CHARACTERS]}
