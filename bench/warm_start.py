@@ -28,7 +28,7 @@ def main() -> None:
         derive(place)
         if arguments.all:
             manifest = place["alignment"].require()[1]
-            place["alignment"].describe(replace(manifest, facts={**manifest.facts, "learned_until": None}))
+            place["alignment"].update_manifest(replace(manifest, facts={**manifest.facts, "learned_until": None}))
         began, processor = time.perf_counter(), time.process_time()
         found = warm_start(place, threads=arguments.threads)
         wall, cpu = time.perf_counter() - began, time.process_time() - processor

@@ -1,4 +1,4 @@
-"""Every bound on a request and on a file of rules; those of ``molar.toml`` are in :mod:`molar_retrieval.workspace.settings`.
+"""Every bound on a request and on a file of rules; those of ``molar.toml`` are in the settings.
 
 What is beyond a bound is refused by a RequestError that names it, before anything is parsed or allocated.
 """

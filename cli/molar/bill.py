@@ -20,7 +20,7 @@ _HOUR = 3600.0
 
 @contextmanager
 def billed(place: "Workspace", what: str, costs: "CostSettings", progress: "Progress") -> Iterator["WorkOutcome"]:
-    """Write down what is done within, see :mod:`molar_retrieval.workspace.activity_log`; tell its bill where there are prices.
+    """Write down what is done within in the activity log; tell its bill where there are prices.
 
     What a signal has ended before is told first.
     """

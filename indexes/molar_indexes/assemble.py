@@ -55,7 +55,7 @@ def _publish(
     if live is not None and is_of(live, read, chosen):
         if live.facts.get("events") != events:  # others came, and none of them counts
             with workspace.lock("generations"):
-                workspace["generations"].describe(replace(live, facts={**live.facts, "events": events}))
+                workspace["generations"].update_manifest(replace(live, facts={**live.facts, "events": events}))
         return open_generation(workspace)
     if not settings.activate and (name := waiting(read, settings, newcomers)) is not None:
         return open_generation(workspace, name)

@@ -497,7 +497,7 @@ def _settled(partial: Path, final: Path, backup: Backup) -> tuple[str, ...]:
     WorkspaceRecord(catalogue, f"../{CATALOG}").write(root)
     workspace = Workspace(root)
     if (live := workspace["catalogue"].manifest) is not None:
-        workspace["catalogue"].describe(replace(live, facts={**live.facts, "folder": str(catalogue)}))
+        workspace["catalogue"].update_manifest(replace(live, facts={**live.facts, "folder": str(catalogue)}))
     notes = [
         f"this is the shop of {backup.created}: people who were forgotten or objected after that are in it again, so"
         " forget them again before it answers"

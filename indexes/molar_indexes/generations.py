@@ -369,7 +369,7 @@ def publish_made(
             confirm()
             with ExperimentStore(workspace) as experiments:
                 spare = [store.root / name for name in experiments.generations()]
-            final = store.publish(folder, manifest, keep=keep, spare=spare, live=activate or store.current is None)
+            final = store.publish(folder, manifest, keep=keep, protect=spare, live=activate or store.current is None)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

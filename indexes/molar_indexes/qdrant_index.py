@@ -19,7 +19,7 @@ _FEW = 10_000
 
 
 class EngineSearch(NamedTuple):
-    """One search as the engine is asked; ``candidates`` are the graph's, or :data:`molar_retrieval.ranking.index_protocol.SCAN`."""
+    """One search as the engine is asked; ``candidates`` are the graph's, or :data:`SCAN`."""
 
     name: str
     vector: Any  # in the client's words
@@ -140,7 +140,7 @@ class QdrantIndex(ABC):
 
     @abstractmethod
     def _search(self, name: str, asked: Any, limit: int, condition: Any, candidates: int) -> Found:
-        """The best, with a candidate list for the graph or :data:`molar_retrieval.ranking.index_protocol.SCAN`; ties in any order."""
+        """The best, with a candidate list for the graph or :data:`SCAN`; ties in any order."""
 
     @abstractmethod
     def _first(self, name: str, k: int, condition: Any) -> Found:

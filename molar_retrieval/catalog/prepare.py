@@ -74,7 +74,7 @@ def prepare_catalogue(
     Nothing happens where the files have not changed and no event that changes an item came. What came last counts, by
     the file's modification time and the event's arrival; items that only events know follow those of the file.
 
-    With ``where``, a condition on the items' attributes (see :mod:`molar_retrieval.ranking.filter_language`), only those that
+    With ``where``, a condition on the items' attributes, only those that
     fulfil it are taken, as if there were no others. The manifest's facts count items and rejects, and name the last
     event that is in (``events``).
 
@@ -92,7 +92,7 @@ def prepare_catalogue(
             now = replace(
                 current, facts={**current.facts, **last, "folder": str(folder.resolve())}
             )  # it may have moved
-            return current if now == current else store.describe(now)
+            return current if now == current else store.update_manifest(now)
         before = _sources(folder)
         asked = CatalogueSettings.read(folder)
         source = items_source(folder, asked)
@@ -148,7 +148,7 @@ def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) 
     store = workspace[kind]
     live = store.current
     if live is not None and live.name == manifest.fingerprint:
-        return store.describe(manifest, partial)
+        return store.update_manifest(manifest, partial)
     named = partial.with_name(f"{manifest.fingerprint}.partial")
     shutil.rmtree(named, ignore_errors=True)
     return Manifest.read(store.publish(partial.rename(named), manifest))

@@ -129,4 +129,4 @@ def drop_people(workspace: Workspace) -> None:
             return
         partial = store.partial(f"{folder.name}-items")
         save_file({_ITEMS: load_file(folder / _FILE)[_ITEMS]}, partial / _FILE)
-        store.describe(replace(manifest, facts={**manifest.facts, "dropped": [_PEOPLE]}), partial)
+        store.update_manifest(replace(manifest, facts={**manifest.facts, "dropped": [_PEOPLE]}), partial)

@@ -64,7 +64,7 @@ def prune_former(workspace: Workspace) -> list[FormerVectors]:
     with workspace.lock(KIND):
         found = former_vectors(workspace)
         own = shard_folder(artefacts, _encoder(live)[0])
-        artefacts.prune(0, spare=[own])
+        artefacts.prune(0, protect=[own])
         return [one for one in found if not one.folder.exists()]
 
 

@@ -123,12 +123,12 @@ def publish(
     stays = spared(artefacts, origin.encoder.fingerprint)
     if live is not None and live[1].fingerprint == name:
         # New times of photos, so that they are not read again; what was damaged is mended.
-        artefacts.describe(manifest, folder)
-        artefacts.prune(0, spare=stays)
+        artefacts.update_manifest(manifest, folder)
+        artefacts.prune(0, protect=stays)
         return EmbedReport.of(live[0], manifest, up_to_date=True)
     named = folder.with_name(f"{_free(artefacts, name)}{folder.suffix}")
     shutil.rmtree(named, ignore_errors=True)
-    place = artefacts.publish(folder.rename(named), manifest, spare=stays)
+    place = artefacts.publish(folder.rename(named), manifest, protect=stays)
     return EmbedReport.of(place, manifest, up_to_date=False)
 
 

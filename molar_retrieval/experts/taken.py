@@ -90,7 +90,7 @@ def _as_they_come(parts: Columns, n_items: int, folder: Path | None) -> tuple[Ro
 
 
 class _InMemory:
-    """As :class:`molar_retrieval.workspace.tensors.Outside`; it grows in its place: the system moves pages, not numbers."""
+    """As :class:`Outside`, but it grows in its place: the system moves pages, not numbers."""
 
     def __init__(self, kind: npt.DTypeLike) -> None:
         self._values, self._end = np.empty(1, kind), 0

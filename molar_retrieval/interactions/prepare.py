@@ -92,7 +92,7 @@ def prepare_interactions(
         if choose is None and current is not None and _is_current(current, sources, state, kinds, kept):
             # Of another version of the catalogue the ids are the same, something else in it has changed.
             now = replace(current, inputs=inputs, facts={**with_later(current.facts, kinds), **last})
-            return current if now == current else store.describe(now)
+            return current if now == current else store.update_manifest(now)
         chosen = _chosen(kinds, current)
         partial, names = empty_partial(store), Pseudonymiser.of(workspace.root)
         with Rejects(partial / side_file.FILE_NAME) as rejects:

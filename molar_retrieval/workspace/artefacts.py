@@ -312,7 +312,7 @@ class ArtefactStore:
         *,
         keep: int = 0,
         scaffold: Collection[str] = (),
-        spare: Collection[Path] = (),
+        protect: Collection[Path] = (),
         live: bool = True,
     ) -> Path:
         """Make the finished ``partial`` the live version and drop all but ``keep`` others, see :meth:`prune`.
@@ -332,7 +332,7 @@ class ArtefactStore:
             self.switch(final.name)
         for name in scaffold:
             (final / name).unlink(missing_ok=True)
-        self.prune(keep, spare=[final, *spare])
+        self.prune(keep, protect=[final, *protect])
         return final
 
     def _keep(self, folder: Path) -> None:
@@ -347,7 +347,7 @@ class ArtefactStore:
             discard(final)
         return final
 
-    def describe(self, manifest: Manifest, partial: Path | None = None) -> Manifest:
+    def update_manifest(self, manifest: Manifest, partial: Path | None = None) -> Manifest:
         """Say something else about the live version, whose content is what it was.
 
         Files in ``partial``, which is removed, take the place of the version's own ones. The inventory goes before the
@@ -376,9 +376,9 @@ class ArtefactStore:
             )
         write_atomically(self.root / "current", name + "\n")
 
-    def prune(self, keep: int, *, spare: Collection[Path] = ()) -> None:
-        """Remove superseded versions beyond the ``keep`` newest, and unfinished work, but what is ``spare`` or held."""
-        stays = {self.current, *spare}
+    def prune(self, keep: int, *, protect: Collection[Path] = ()) -> None:
+        """Remove unfinished work and all but the ``keep`` newest old versions; what is in ``protect`` or read stays."""
+        stays = {self.current, *protect}
         old = [f for f in self.versions() if f not in stays]
         work = [f for f in self.partials() if f not in stays]
         for folder in [*(old[:-keep] if keep else old), *work, *self.root.glob(f"*{_TRASH}/")]:

@@ -161,6 +161,6 @@ def test_a_catalogue_that_was_prepared_before_the_columns_had_a_meaning_is_read_
     manifest = prepare_catalogue(shop, workspace)
     assert is_current(shop, workspace)
     older = {name: fact for name, fact in manifest.facts.items() if name != "availability"}
-    workspace["catalogue"].describe(type(manifest)(**{**vars(manifest), "facts": older}))
+    workspace["catalogue"].update_manifest(type(manifest)(**{**vars(manifest), "facts": older}))
     assert not is_current(shop, workspace)
     assert prepare_catalogue(shop, workspace).facts["availability"] == {"stock": "stock"}

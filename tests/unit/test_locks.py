@@ -84,13 +84,13 @@ def test_what_is_held_stays_though_something_else_is_said_of_it(tmp_path: Path) 
     first = publish("first")
     with read_lock(first):
         for events in range(3):
-            store.describe(replace(store.require()[1], facts={"events": events}))
+            store.update_manifest(replace(store.require()[1], facts={"events": events}))
         publish("second")
         assert store.versions() == [first, store.current]
     third = publish("third")
     assert store.versions() == [third]
     with read_lock(third):
-        store.describe(replace(store.require()[1], facts={"events": 3}))
+        store.update_manifest(replace(store.require()[1], facts={"events": 3}))
         assert list(third.glob(".manifest-*"))
-    store.describe(replace(store.require()[1], facts={"events": 4}))
+    store.update_manifest(replace(store.require()[1], facts={"events": 4}))
     assert not list(third.glob(".manifest-*"))

@@ -187,7 +187,8 @@ def test_a_leaderboard_is_a_table_of_the_report():
 def test_the_front_door_and_the_commands_open_without_the_settings():
     code = (
         "import sys, molar, molar_cli.app; "
-        "assert not {'molar_retrieval.workspace.settings', 'torch', 'qdrant_client'} & set(sys.modules); molar.Settings()"
+        "assert not {'molar_retrieval.workspace.settings', 'torch', 'qdrant_client'} & set(sys.modules); "
+        "molar.Settings()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -78,7 +78,7 @@ class _Falling(Generic[S]):
 
 
 class FallingIndex(_Falling[Index]):
-    """An index on a server with the workspace's behind it; see :class:`molar_retrieval.ranking.index_protocol.Index`."""
+    """An index on a server with the workspace's behind it."""
 
     @property
     def spec(self) -> IndexSpec:
