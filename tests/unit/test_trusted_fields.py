@@ -67,13 +67,11 @@ ID = "a digest, an id, a name or a count"
 SHOWN = "shown to people, and not followed"
 RECORDS = {
     "cli/molar/doctor/workspace.py": {"files": STAMPS},
-    "cli/molar/due.py": {"Due.command": MADE},
     "cli/molar/findings.py": {"KeptFinding.key": ID, "key": ID},
     "cli/molar/reports.py": {"KeptReport.page": "found by a look into the workspace; links out of it are left out"},
     "eval/molar_eval/experiments/past.py": {"PastPurchases.keys": ID, "_PricedFile.keys": ID},
     "eval/molar_eval/experiments/preference.py": {"_Credited.keys": ID},
     "eval/molar_eval/kpi/daily/record.py": {"key": ID},
-    "eval/molar_eval/models/molar.py": {"Molar.variants": MADE, "MolarFiles.folder": MADE, "MolarScorer.files": MADE},
     "eval/molar_eval/trial.py": {"TrialRunner.cache": MADE},
     "eval/molar_eval/walk.py": {"WalkRunner.root": MADE},
     "indexes/molar_indexes/backup.py": {
@@ -107,9 +105,10 @@ RECORDS = {
         "AlignReport.folder": MADE, "TrainingJob.folder": MADE, "TrainingJob.root": MADE,
     },
     "molar_retrieval/alignment/derive.py": {"DeriveReport.folder": MADE, "_Base.folder": MADE},
-    "molar_retrieval/alignment/warm_start.py": {"WarmReport.folder": MADE},
     "molar_retrieval/workspace/discovery.py": {
-        **dict.fromkeys(("Binding.beside", "Binding.catalogue", "beside"), "the shop itself, which is read"),
+        **dict.fromkeys(
+            ("WorkspaceRecord.beside", "WorkspaceRecord.catalogue", "beside"), "the shop itself, which is read"
+        ),
         "files": STAMPS,
     },
     "molar_retrieval/catalog/catalogue.py": {"folder": ID},
@@ -117,7 +116,6 @@ RECORDS = {
     "molar_retrieval/catalog/prepare.py": {"files": STAMPS},
     "molar_retrieval/embedding/former.py": {"FormerVectors.folder": MADE},
     "molar_retrieval/embedding/known.py": {"key": ID},
-    "molar_retrieval/embedding/report.py": {"EmbedReport.folder": MADE},
     "molar_retrieval/encoders/adapter.py": {"base_model_name_or_path": SETTINGS["EmbedSettings.model"]},
     "molar_retrieval/encoders/checkpoint.py": {
         "Checkpoint.complete": MADE, "Checkpoint.folder": MADE, "path": SETTINGS["EmbedSettings.model"],
