@@ -28,7 +28,6 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from molar_retrieval import __version__
@@ -534,6 +533,8 @@ def move_catalogue(workspace: Workspace, catalogue: Path) -> Path:
 @contextmanager
 def scratch_workspace(root: Path, catalogue: Path) -> Iterator[Workspace]:
     """A workspace like the one at ``root``, which may not exist, and is left as it is; raises as ``for_catalogue``."""
+    from tempfile import TemporaryDirectory
+
     check_record(root, catalogue.resolve())
     with TemporaryDirectory(prefix="molar-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)

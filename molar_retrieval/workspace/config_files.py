@@ -8,7 +8,6 @@ of a shop and secrets, so nobody but the user may be able to write it.
 import json
 import os
 import stat
-import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date, time
 from functools import lru_cache
@@ -49,6 +48,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
     """The same of a text from ``source``."""
+    import tomllib
+
     try:
         found = tomllib.loads(text)
         if _depth(found) > _DEEPEST:

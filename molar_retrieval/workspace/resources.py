@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
@@ -151,6 +150,8 @@ def library_versions(*names: str) -> dict[str, str]:
 @cache
 def _version(name: str) -> str | None:
     """What is installed stays so while a process runs; reading it takes a millisecond."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:
