@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 import logging
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -127,6 +126,8 @@ def each(work: Callable[[T], R], pieces: Iterable[T]) -> Iterator[R]:
     if count < 2:
         yield from map(work, pieces)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(count) as pool:
         yield from pool.map(work, pieces)
 
