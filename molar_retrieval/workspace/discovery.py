@@ -150,18 +150,27 @@ def bind(root: Path, catalogue: Path) -> str:
 
 @contextmanager
 def bound(root: Path, catalogue: Path) -> Iterator[str]:
-    """As :func:`bind`; a new workspace in which a block leaves nothing, by an error or not, is none afterwards."""
+    """As :func:`bind`; a new workspace is none afterwards where a block fails, or leaves nothing in it."""
     new = not is_workspace(root)
     moved = bind(root, catalogue)
     try:
         yield moved
-    finally:
-        if new and not (root / EVENTS).exists() and not any(root.glob("*/current")):
-            with suppress(OSError):  # unfinished work lies in it, which the same command goes on with
-                (root / RECORD).unlink()
-                root.rmdir()
-        elif not is_workspace(root):  # another first command has ended meanwhile
-            bind(root, catalogue)
+    except Exception:
+        if new:
+            _unbind(root)
+        raise
+    if new and not any(root.glob("*/current")):
+        _unbind(root)
+    elif not is_workspace(root):  # another first command has failed meanwhile
+        bind(root, catalogue)
+
+
+def _unbind(root: Path) -> None:
+    """Take the record away, unless events were taken; what else was made may serve the next command."""
+    with suppress(OSError):
+        if not (root / EVENTS).exists():
+            (root / RECORD).unlink()
+            root.rmdir()
 
 
 def workspace_for(catalogue: Path, start: Path) -> Path:
