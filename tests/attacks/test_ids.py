@@ -155,7 +155,7 @@ def place(quiet, tmp_path):
     def fresh():
         folder = tmp_path / f"{next(count)}"
         copy_workspace(quiet, folder)
-        record = {"format": 1, "catalogue": str(folder.resolve())}
+        record = {"format": 1, "catalogue": str(folder.resolve()), "beside": ".."}
         (folder / ".molar" / "workspace.json").write_text(json.dumps(record), "utf-8")
         return folder
 

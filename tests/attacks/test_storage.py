@@ -22,7 +22,6 @@ from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
-from molar_retrieval.workspace import artefacts as inventory
 from molar_retrieval.workspace import artefacts as module
 from molar_retrieval.workspace.artefacts import MAKERS, Manifest, Workspace
 from molar_retrieval.workspace.settings import EmbedSettings
@@ -32,7 +31,7 @@ KINDS = ("catalogue", "interactions", "content", "alignment")
 
 @pytest.fixture
 def place(tmp_path):
-    (tmp_path / "workspace.json").write_text(f'{{"format": 1, "catalogue": "{tmp_path}"}}')
+    (tmp_path / "workspace.json").write_text(f'{{"format": 1, "catalogue": "{tmp_path}", "beside": "."}}')
     return Workspace(tmp_path)
 
 
@@ -66,7 +65,7 @@ def test_flipped_bytes(shop, rounds, measured):
     assert told(workspace, artefacts, generations) == []
     found = 0
     folders = {kind: workspace[kind].require()[0] for kind in MAKERS}
-    assert [name for kind in MAKERS for name in inventory.check_inventory(folders[kind], digests=True)] == []
+    assert [name for kind in MAKERS for name in module.check_inventory(folders[kind], digests=True)] == []
     with open_generation(workspace) as generation:
         assert verify(generation, workspace, deep=True) == []
     while found < rounds(40, 500):
@@ -126,19 +125,6 @@ def _place(problem, kinds):
     return next(n for n, kind in enumerate(kinds) if f"the {kind} " in problem)
 
 
-def test_versions_without_digests(place):
-    """Versions of earlier releases, which have no digests, are read, and deep verification says so."""
-    folder = release(place)
-    (folder / "files.json").unlink()
-    (entry,) = [e for e in artefacts(place.root, True) if e.name == "cf"]
-    assert "files.json is unreadable" in entry.problem, "a version that had digests is damaged without them"
-    content = (folder / "manifest.json").read_text("utf-8")
-    (folder / "manifest.json").write_text(content.replace('"number": 1', '"number": 0'), "utf-8")
-    (entry,) = [e for e in artefacts(place.root, True) if e.name == "cf"]
-    assert entry.problem is None
-    assert "it has no digests" in entry.value
-
-
 def test_a_vector_that_is_no_number(tmp_path, measured):
     """A NaN among the content vectors is mended by the next `molar embed`, which encodes nothing else anew."""
     from embedding_fakes import FakeEncoder, planned
@@ -163,7 +149,7 @@ def test_a_vector_that_is_no_number(tmp_path, measured):
     again = run()
     assert (again.encoded, again.up_to_date) == (2, True)
     assert (ContentVectors.open(again.folder).vectors == right).all()
-    assert inventory.check_inventory(again.folder, digests=True) == []
+    assert module.check_inventory(again.folder, digests=True) == []
     assert run().encoded == 0
     (again.folder / "vectors.safetensors").write_bytes(b"cut")
     assert run().encoded == n
@@ -251,7 +237,7 @@ def test_the_disk_is_waited_for(place, monkeypatch):
     assert not old.exists()
 
 
-@pytest.mark.parametrize("at", ["take", "sync_tree", "sync_folder", "write_atomically", "discard"])
+@pytest.mark.parametrize("at", ["write_inventory", "sync_tree", "sync_folder", "write_atomically", "discard"])
 def test_killed_anywhere_while_publishing(place, monkeypatch, at):
     """A command that is killed at any step of publishing leaves the old version or the new one, whole, to be read."""
 
@@ -265,13 +251,12 @@ def test_killed_anywhere_while_publishing(place, monkeypatch, at):
     names = {old.name, "new"}
     for again in ("new", "old"):  # under another name, and in place of the live one
         with monkeypatch.context() as patch:
-            holder = inventory if at == "take" else module
-            patch.setattr(holder, at, die)
+            patch.setattr(module, at, die)
             with pytest.raises(Killed):
                 release(place, again)
         folder, manifest = place["cf"].require()
         assert manifest.fingerprint in names
-        assert inventory.check_inventory(folder, digests=True) == []
+        assert module.check_inventory(folder, digests=True) == []
         shutil.rmtree(place["cf"].root / f"{again}.partial", ignore_errors=True)
     shutil.rmtree(place["cf"].root / "old.partial", ignore_errors=True)
     assert release(place, "old") == place["cf"].require()[0]
@@ -306,19 +291,6 @@ def test_the_clock_is_set_back(place, monkeypatch):
     assert [line.name for line in list_generations(place)] == made[-3:], "two older ones stay, the oldest goes"
     (place["generations"].root / made[2] / "manifest.json").write_text("{")
     assert {line.name for line in list_generations(place)} == set(made[-3:]), "a damaged one is listed"
-
-
-def test_versions_without_numbers_come_first(place):
-    """Versions of earlier releases, which have no number, are the oldest, among themselves by their time."""
-    folders = []
-    for name, created in (("b", "2026-01-02"), ("a", "2026-01-01")):
-        folder = place["cf"].root / name
-        folder.mkdir(parents=True)
-        Manifest("cf", name, created=created).write(folder)
-        folders.append(folder)
-    new = release(place, "c", keep=2)
-    assert place["cf"].versions() == [folders[1], folders[0], new]
-    assert Manifest.read(new).number == 1
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
@@ -388,10 +360,10 @@ def test_damage_is_not_certified(tmp_path):
     os.utime(folder / "items.parquet")
     after = prepare_catalogue(folder, workspace)
     assert (workspace["catalogue"].require()[0], after.number) == (version, before.number)
-    assert inventory.check_inventory(version, digests=True) == [], "written anew from the files, so mended"
+    assert module.check_inventory(version, digests=True) == [], "written anew from the files, so mended"
     version, before = workspace["interactions"].require()
     flipped(version / "interactions.parquet", random)
     pq.write_table(pa.table({"item_id": names, "title": names, "n": [0] * 30}), folder / "items.parquet")
     prepare_catalogue(folder, workspace)
     assert prepare_interactions(folder, workspace).inputs != before.inputs, "for a catalogue with the same ids"
-    assert inventory.check_inventory(version, digests=True) == ["interactions.parquet was changed"]
+    assert module.check_inventory(version, digests=True) == ["interactions.parquet was changed"]

@@ -30,6 +30,7 @@ from molar_retrieval.reports.wording import size
 from molar_retrieval.workspace import artefacts as inventory
 from molar_retrieval.workspace.activity_log import recorded, step
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.discovery import WorkspaceRecord
 from molar_retrieval.workspace.settings import IndexSettings
 
 HOME = Path("/home/ada")
@@ -307,9 +308,7 @@ def copied(trained, tmp_path):
     """The trained workspace, to be damaged."""
     copy_workspace(trained.workspace, tmp_path / ".molar")
     shutil.copytree(trained.shop, tmp_path / "shop", copy_function=shutil.copy2)
-    (tmp_path / ".molar" / "workspace.json").write_text(
-        json.dumps({"format": 1, "catalogue": str((tmp_path / "shop").resolve())})
-    )
+    WorkspaceRecord.of(tmp_path / ".molar", (tmp_path / "shop").resolve()).write(tmp_path / ".molar")
     return Workspace(tmp_path / ".molar")
 
 
