@@ -25,8 +25,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from molar_retrieval import __version__, rng
-from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.demo import write_demo_shop
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.demo import write_demo_shop
 from molar_retrieval.quality import photo_text
 from molar_retrieval.quality.check import CheckOptions, check
 from molar_retrieval.quality.findings import Severity

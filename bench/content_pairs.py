@@ -22,8 +22,8 @@ from molar_retrieval.alignment.components import Dense, ranked
 from molar_retrieval.alignment.conditioning import words_alone
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, means, taken, withheld_items
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.experts.co_consumption import taught_axes
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.content_pairs import content_pairs

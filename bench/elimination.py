@@ -18,8 +18,8 @@ from molar_retrieval.alignment.components import ranked
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import gains
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, PrivacySettings
 

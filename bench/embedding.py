@@ -20,9 +20,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.images import open_image
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.images import open_image
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import embed
 from molar_retrieval.embedding.batches import batches_of
 from molar_retrieval.embedding.catalogue import scan, texts_and_photos

@@ -23,8 +23,8 @@ from molar_retrieval.alignment.components import Counted, ScoreComponent, ranked
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, gains, means, ranks
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.experts.column_blocks import followed
 from molar_retrieval.experts.fit import (
     COOCCURRENCE,

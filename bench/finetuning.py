@@ -142,8 +142,8 @@ def measure(model: Path, scratch: Path, given: argparse.Namespace) -> dict[str, 
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from molar_retrieval.catalog import prepare_catalogue
-    from molar_retrieval.demo import write_demo_shop
+    from molar_retrieval.data.demo import write_demo_shop
+    from molar_retrieval.data.prepare import prepare_catalogue
     from molar_retrieval.finetuning.lora.learner import frozen_vectors
     from molar_retrieval.finetuning.lora.run import prepared
     from molar_retrieval.interactions import prepare_interactions

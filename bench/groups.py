@@ -35,10 +35,10 @@ from molar_retrieval.alignment.components import Dense, Momentary, ScoreComponen
 from molar_retrieval.alignment.counting import Experts, count
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, gains, ndcg, sample, taken, withheld_items
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_sayings
-from molar_retrieval.catalog.values import as_written, is_list
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import hashed_features
+from molar_retrieval.data.values import as_strings, is_list
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.histories import decayed, known_items
 from molar_retrieval.experts.trend import Trend
@@ -85,7 +85,7 @@ def values_of(catalogue: Catalogue, column: str) -> csr_matrix:
     for batch in catalogue.batches([column], 65_536):
         array = batch.column(0)
         own = np.asarray(pc.list_parent_indices(array)) if is_list(array.type) else np.arange(len(array))
-        texts = as_written(pc.list_flatten(array) if is_list(array.type) else array)
+        texts = as_strings(pc.list_flatten(array) if is_list(array.type) else array)
         rows.append(begin + own[np.asarray(pc.is_valid(texts))])
         written.append(texts.drop_null())
         begin += len(batch)
@@ -182,7 +182,7 @@ def features_of(workspace: Workspace, catalogue: Catalogue, words: bool) -> Matr
     keep = AlignSettings().content_dims
     if words:
         return conditioning.words_alone(catalogue, keep)
-    said, content = hashed_sayings(catalogue), ContentVectors.open(workspace["content"].require()[0])
+    said, content = hashed_features(catalogue), ContentVectors.open(workspace["content"].require()[0])
     made = conditioning.fit(content.vectors, content.blocks, keep, said, ready=content.conditioned)
     return made(content.vectors, said)
 

@@ -19,9 +19,9 @@ from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.counting import Experts, count
 from molar_retrieval.alignment.horizons import AFTER, Future, FutureCases, Later, choose_later, scored
 from molar_retrieval.alignment.validation import ValidationCases
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.interactions import Holdout
 from molar_retrieval.workspace.artefacts import Workspace
@@ -33,7 +33,7 @@ _CUTS = (AFTER, *((after,) for after in (0.5, 0.3, 0.1)))
 
 def features_of(workspace: Workspace, dims: int) -> Matrix:
     """Content features as `molar align` conditions them, shape (n_items, f)."""
-    said = hashed_sayings(Catalogue.open(workspace["catalogue"].require()[0]))
+    said = hashed_features(Catalogue.open(workspace["catalogue"].require()[0]))
     content = ContentVectors.open(workspace["content"].require()[0])
     return conditioning.fit(content.vectors, content.blocks, dims, said, ready=content.conditioned)(
         content.vectors, said

@@ -25,10 +25,9 @@ from molar.planted import METRICS, EstimateBesideTruth, PlantedTruth
 from molar_eval.experiments.analysis import analyse
 from molar_eval.experiments.results import ExperimentResults
 from molar_retrieval import rng as seeds
-from molar_retrieval.demo import DemoShop, plan_shop
-from molar_retrieval.demo.days import DAY, DailyLife
-from molar_retrieval.demo.plan import with_visitors
-from molar_retrieval.demo.response import PICKY
+from molar_retrieval.data.demo import DemoShop, plan_shop
+from molar_retrieval.data.demo.catalogue import with_visitors
+from molar_retrieval.data.demo.traffic import DAY, PICKY, DailyLife
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.experiments.assignment import arm_of
 from molar_retrieval.experiments.definition import ARMS, TREATMENT, Arm, Experiment, Stage

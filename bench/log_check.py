@@ -48,7 +48,7 @@ def write(folder: Path, interactions: int, users: int, items: int) -> None:
 
 def check(folder: Path) -> None:
     """Check it in this process and say what that took."""
-    from molar_retrieval.catalog.resolve import read_spec
+    from molar_retrieval.data.schema import read_spec
     from molar_retrieval.ids import IdMap
     from molar_retrieval.quality.findings import FindingCollector
     from molar_retrieval.quality.interactions import check_log

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from molar_retrieval.catalog.resolve import read_spec
+from molar_retrieval.data.schema import read_spec
 from molar_retrieval.ids import IdMap
 from molar_retrieval.quality.findings import Finding, FindingCollector
 from molar_retrieval.quality.interactions import check_log

@@ -22,10 +22,10 @@ from PIL import Image
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.cold_start import RidgeSums, among
 from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, ranks, withheld_items
-from molar_retrieval.catalog import Catalogue, open_image
-from molar_retrieval.catalog.features import hashed_sayings
-from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.collaborative.factors import fit, held_out
+from molar_retrieval.data.catalogue import Catalogue, photos_of
+from molar_retrieval.data.images import open_image
+from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
@@ -173,7 +173,7 @@ def views(workspace: Workspace, weights: Path | None, keep: Path) -> dict[str, l
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     content = ContentVectors.open(workspace["content"].require()[0])
     text = [block for block in content.blocks if block.name == "content_text"]
-    said, dims = hashed_sayings(catalogue), AlignSettings().content_dims
+    said, dims = hashed_features(catalogue), AlignSettings().content_dims
     words = conditioning.fit(content.vectors, text, dims, said)(content.vectors, said)
     seen = dict(looks(workspace, weights, keep))
     seen["all kinds"] = np.hstack([np.float32(len(seen) ** -0.5) * look for look in seen.values()])

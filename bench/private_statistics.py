@@ -25,8 +25,8 @@ from molar_eval.splits import make_split
 from molar_eval.statistics.bootstrap import clustered_ratio
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_sayings
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.histories import binary
@@ -47,7 +47,7 @@ def opened(workspace: Workspace) -> tuple[InteractionLog, Matrix]:
     """The log, and the features of all items."""
     folder, manifest = workspace["catalogue"].require()
     content = ContentVectors.open(workspace["content"].require()[0])
-    attributes = hashed_sayings(Catalogue.open(folder))
+    attributes = hashed_features(Catalogue.open(folder))
     keep = AlignSettings().content_dims
     conditioner = conditioning.fit(content.vectors, content.blocks, keep, attributes, ready=content.conditioned)
     log = InteractionLog.open(workspace["interactions"].require()[0], Catalogue(folder, manifest).ids)

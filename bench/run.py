@@ -16,7 +16,7 @@ from rich.table import Table
 
 import molar
 from molar_indexes.recommender import Recommender
-from molar_retrieval.demo import write_demo_shop
+from molar_retrieval.data.demo import write_demo_shop
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import EmbedSettings
 

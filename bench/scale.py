@@ -36,7 +36,7 @@ from molar_indexes.users import UserRecord
 from molar_indexes.what_if import Variation, WhatIf
 from molar_indexes.whitening import SAMPLE, Whitened
 from molar_retrieval import columns, rng
-from molar_retrieval.catalog.words import bm25
+from molar_retrieval.data.text_features import bm25
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.candidates import MOST_SCANNED
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins

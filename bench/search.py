@@ -18,8 +18,8 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from molar_indexes.recommender import Recommender
 from molar_retrieval import rng
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.workspace.artefacts import Workspace
 
 Item = dict[str, Any]

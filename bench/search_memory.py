@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from molar_indexes.recommender import Recommender
-from molar_retrieval.catalog.images import open_bytes
+from molar_retrieval.data.images import open_bytes
 
 _TIMES = 20
 

@@ -1,6 +1,6 @@
 """A made-up shop in which much is going on, served: what the studio is tried and photographed on.
 
-Three weeks of visits (by :class:`molar_retrieval.demo.days.DailyLife`, by the known tastes of
+Three weeks of visits (by :class:`molar_retrieval.data.demo.traffic.DailyLife`, by the known tastes of
 made-up people), two photos exchanged, rules with a history, a generation that waits, and visits since it was made.
 """
 
@@ -17,8 +17,8 @@ import httpx
 import pyarrow.parquet as pq
 
 import molar
-from molar_retrieval.demo.days import DAY, DailyLife
-from molar_retrieval.demo.plan import plan_shop
+from molar_retrieval.data.demo.catalogue import plan_shop
+from molar_retrieval.data.demo.traffic import DAY, DailyLife
 
 ITEMS, USERS, SEED = 240, 700, 7
 DAYS, SINCE = 21, 7  # of visits; of which so many since the newer generation was made

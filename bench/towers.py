@@ -26,10 +26,10 @@ from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.training import EpochScore, TrainingData, sized, train
 from molar_retrieval.alignment.validation import ValidationCases, drawn, means, ranks, sample
 from molar_retrieval.alignment.vectors import encode_users, item_sides
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.workspace.artefacts import Workspace
@@ -45,7 +45,7 @@ def data_of(workspace: Workspace) -> TrainingData:
     everything = np.ones(split.training.n_items, bool)
     cases = ValidationCases(split.training, users, asked.targets.astype(np.int64), everything, times)
     content = ContentVectors.open(workspace["content"].require()[0])
-    sayings = hashed_sayings(Catalogue.open(workspace["catalogue"].require()[0]))
+    sayings = hashed_features(Catalogue.open(workspace["catalogue"].require()[0]))
     kept = AlignSettings().content_dims
     made = conditioning.fit(content.vectors, content.blocks, kept, sayings, ready=content.conditioned)
     return TrainingData(split.training, cases, made(content.vectors, sayings), fit(split.training, CFSettings()))

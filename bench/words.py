@@ -17,9 +17,9 @@ import numpy as np
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.cold_start import among
 from molar_retrieval.alignment.validation import means, ranks, taken, withheld_items
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_attributes, hashed_sayings
 from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import hashed_attributes, hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours
@@ -38,7 +38,7 @@ def views(workspace: Workspace) -> Iterator[tuple[str, Matrix]]:
     content = ContentVectors.open(workspace["content"].require()[0])
     keep, nothing = AlignSettings().content_dims, np.zeros((len(catalogue), 0), np.float32)
     encoder = conditioning.fit(content.vectors, content.blocks, keep, ready=content.conditioned)(content.vectors)
-    attributes, said = hashed_attributes(catalogue), hashed_sayings(catalogue)
+    attributes, said = hashed_attributes(catalogue), hashed_features(catalogue)
     told = conditioning.fit(nothing, (), keep, attributes, ready=True)(nothing, attributes)
     yield "the encoder", encoder
     yield "attributes", told

@@ -24,7 +24,7 @@ td {{ border-bottom: 1px solid #e6e9ee; padding: 6px 10px; }}
 def main() -> None:
     """Make the demo shop, ask it, photograph the answer."""
     import molar
-    from molar_retrieval.demo import write_demo_shop
+    from molar_retrieval.data.demo import write_demo_shop
 
     browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
     if browser is None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import EmbedReport, embed
 from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, EncoderPlan, Planner, VectorBlock
 from molar_retrieval.workspace.artefacts import Workspace

@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from PIL import Image
 
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 

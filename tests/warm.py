@@ -169,7 +169,7 @@ def _end(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    importlib.import_module("molar_retrieval.languages").language_of("")  # reads its model, for half a second
+    importlib.import_module("molar_retrieval.data.languages").language_of("")  # reads its model, for half a second
     modules = importlib.import_module("molar_eval.modules")
     modules.of_modules(*modules.RESULTS)  # reads all of our code, for a second
     _import(_LIBRARIES)

@@ -102,7 +102,7 @@ def align(
     from molar_retrieval.alignment.align import align as train
     from molar_retrieval.alignment.align import help_to_align
     from molar_retrieval.alignment.derive import derive
-    from molar_retrieval.catalog import prepare_catalogue
+    from molar_retrieval.data.prepare import prepare_catalogue
     from molar_retrieval.embedding import embed
     from molar_retrieval.training.processes import Processes
     from molar_retrieval.workspace.pinned import pin

@@ -80,7 +80,7 @@ class ShopBase:
             if (place := getattr(self, name)) is not None:
                 object.__setattr__(self, name, absolute(Path(place)))
         if self.catalogue is not None and self.catalogue.is_file():
-            from molar_retrieval.catalog.sources import folder_of
+            from molar_retrieval.data.schema import folder_of
 
             object.__setattr__(self, "catalogue", folder_of(self.catalogue))
 
@@ -127,7 +127,7 @@ class ShopBase:
             DataError: If there is no catalogue, the workspace serves another one, or it names people otherwise than the
                 settings say.
         """
-        from molar_retrieval.catalog.resolve import items_source
+        from molar_retrieval.data.schema import items_source
 
         folder = self.folder()
         items_source(folder)

@@ -16,14 +16,14 @@ import numpy as np
 
 from molar.shop import Shop
 from molar_retrieval import limits
-from molar_retrieval.demo.days import DAY, MINUTE, DailyLife, ShopVisit
+from molar_retrieval.data.demo.traffic import DAY, MINUTE, DailyLife, ShopVisit
 from molar_retrieval.progress import SILENT
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.demo import DemoFacts
+    from molar_retrieval.data.demo import DemoFacts
     from molar_retrieval.frames import Frame
     from molar_retrieval.progress import Progress
     from molar_retrieval.ranking.answer import Answer
@@ -100,7 +100,7 @@ class DaysReport:
 
 def live_days(shop: Shop, facts: "DemoFacts", days: int, seed: int) -> DaysReport:
     """Let a demo shop live, see :meth:`molar.sources.Demo.live`."""
-    from molar_retrieval.demo import plan_shop
+    from molar_retrieval.data.demo import plan_shop
 
     limits.whole("days", days, limits.DEMO_DAYS)
     plan = plan_shop(facts.seed, items=facts.items, users=facts.users)

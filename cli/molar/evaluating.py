@@ -18,7 +18,7 @@ def prepared(workspace: "Workspace", settings: "MolarSettings", progress: "Progr
     ``where``: only items that fulfil this condition; None: those that the workspace has now.
     """
     from molar.aligning import prepare_log
-    from molar_retrieval.catalog import condition_of, prepare_catalogue
+    from molar_retrieval.data.prepare import condition_of, prepare_catalogue
     from molar_retrieval.embedding import embed
 
     condition = condition_of(workspace) if where is None else where

@@ -147,7 +147,7 @@ def _of_export(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[
 
 
 def _check_file(path: Path) -> None:
-    from molar_retrieval.catalog.sources import NAMED_FORMATS
+    from molar_retrieval.data.schema import NAMED_FORMATS
 
     if path.suffix.lower() not in NAMED_FORMATS:
         raise DataError(f"{path} is no table of events", f"name a file ending in {', '.join(NAMED_FORMATS)}, or -")
@@ -158,8 +158,8 @@ def _check_file(path: Path) -> None:
 def _rows(
     source: Any, report: "Appended", workspace: "Workspace", catalogue: Path | None
 ) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    from molar_retrieval.catalog.jsonl_source import objects
-    from molar_retrieval.catalog.sources import open_source
+    from molar_retrieval.data.readers import objects
+    from molar_retrieval.data.schema import open_source
     from molar_retrieval.events.source import Refused
     from molar_retrieval.interactions.orders import order_lines
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from molar.base import front_door
 from molar.planning import Planning
-from molar_retrieval.availability import moment
+from molar_retrieval.data.availability import moment
 from molar_retrieval.experiments.definition import Experiment, Segment
 from molar_retrieval.workspace.activity_log import current_user
 

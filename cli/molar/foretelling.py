@@ -42,7 +42,7 @@ class Foretelling(ShopBase):
             where: See :meth:`embed`.
             trust_remote_code: See :meth:`embed`.
         """
-        from molar_retrieval.catalog import prepare_catalogue
+        from molar_retrieval.data.prepare import prepare_catalogue
         from molar_retrieval.embedding import dry_run
 
         flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}

@@ -10,7 +10,7 @@ from molar.shop import Shop
 from molar_retrieval.workspace.discovery import workspace_for
 
 if TYPE_CHECKING:
-    from molar_retrieval.catalog.sources import Stem
+    from molar_retrieval.data.schema import Stem
     from molar_retrieval.inference.columns import Question
     from molar_retrieval.inference.infer import InferredSchema
     from molar_retrieval.inference.preview import Preview
@@ -67,7 +67,7 @@ class Initial:
 
     def doubts(self) -> list[str]:
         """Numbers that can be read in two ways, in words."""
-        from molar_retrieval.catalog.numbers import sign_tells
+        from molar_retrieval.data.values import sign_tells
 
         found = self.preview.doubtful.items()
         remedies = [(name, why, "--decimal tells" if sign_tells(why) else "write it in one way") for name, why in found]

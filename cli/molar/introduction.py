@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.planted import EstimateBesideTruth, PlantedTruth
 from molar_retrieval import limits
-from molar_retrieval.demo.days import DAY, DailyLife, ShopVisit
-from molar_retrieval.demo.response import PICKY
+from molar_retrieval.data.demo.traffic import DAY, PICKY, DailyLife, ShopVisit
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import CONTROL, EVERYBODY, SHADOW, STOPPED, TREATMENT, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from molar_indexes.experiments.answering import Experimenting, GivenList
     from molar_indexes.experiments.arms import ListWanted
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.demo import DemoFacts, Shopper
+    from molar_retrieval.data.demo import DemoFacts, Shopper
     from molar_retrieval.experiments.records import StageRow
     from molar_retrieval.progress import Progress
     from molar_retrieval.ranking.answer import Answer
@@ -129,8 +128,8 @@ def introduce(
     """Play an introduction, see :meth:`molar.sources.Demo.introduce`."""
     from molar_indexes.experiments.answering import Experimenting
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.demo import plan_shop
-    from molar_retrieval.demo.plan import with_visitors
+    from molar_retrieval.data.demo import plan_shop
+    from molar_retrieval.data.demo.catalogue import with_visitors
 
     limits.whole("days", days, limits.DEMO_DAYS)
     workspace = shop.opened()

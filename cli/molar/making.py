@@ -107,7 +107,7 @@ class Making(Foretelling):
             cluster: Who encodes; see :meth:`recommend`.
         """
         from molar.clustering import runner_of
-        from molar_retrieval.catalog import prepare_catalogue
+        from molar_retrieval.data.prepare import prepare_catalogue
         from molar_retrieval.embedding import embed
         from molar_retrieval.workspace.jobs import SerialRunner
 

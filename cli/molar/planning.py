@@ -62,7 +62,7 @@ class Planning:
     @contextmanager
     def _workspace(self) -> "Iterator[Workspace]":
         """The workspace as it is; before its catalogue was prepared, one that forgets it."""
-        from molar_retrieval.catalog import prepare_catalogue
+        from molar_retrieval.data.prepare import prepare_catalogue
         from molar_retrieval.workspace.artefacts import Workspace
 
         if Workspace(self.shop.workspace)["catalogue"].manifest is not None:

@@ -1,7 +1,7 @@
 """The truth of an experiment on the demo shop: what each arm brings to its people on average, by their hidden tastes.
 
 Both arms' lists are known at each visit; what would come of either is averaged over everything that people may do, see
-:mod:`molar_retrieval.demo.response`. What they had bought before is as it came about with the list that they saw.
+:mod:`molar_retrieval.data.demo.traffic`. What they had bought before is as it came about with the list that they saw.
 """
 
 from collections import defaultdict
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval.demo.response import ExpectedPerson, ExpectedVisit
+from molar_retrieval.data.demo.traffic import ExpectedPerson, ExpectedVisit
 
 if TYPE_CHECKING:
     from molar_eval.experiments.results import Effect, ExperimentResults

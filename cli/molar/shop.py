@@ -67,7 +67,7 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
             DataError: If something is there already, there is no catalogue, or another process writes.
             MissingArtefactError: If nothing was made yet.
         """
-        from molar_retrieval.catalog.resolve import items_source
+        from molar_retrieval.data.schema import items_source
         from molar_retrieval.workspace.artefacts import move_catalogue, move_workspace
 
         if workspace is None and catalogue is None:
@@ -187,8 +187,7 @@ def open_shop(
     Raises:
         DataError: If there are no items, or another file is named.
     """
-    from molar_retrieval.catalog.resolve import items_source
-    from molar_retrieval.catalog.sources import folder_of
+    from molar_retrieval.data.schema import folder_of, items_source
 
     folder = folder_of(Path(catalogue))
     items_source(folder)

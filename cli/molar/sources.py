@@ -12,8 +12,8 @@ from molar_retrieval.workspace.discovery import DEFAULT_NAME
 if TYPE_CHECKING:
     from molar.days import DaysReport
     from molar.introduction import IntroductionReport
-    from molar_retrieval.demo import DemoFacts
-    from molar_retrieval.importers import ImportReport
+    from molar_retrieval.data.demo import DemoFacts
+    from molar_retrieval.data.importers import ImportReport
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def demo(
         RequestError: If the folder holds something else.
         SettingsError: If there are too few items or users.
     """
-    from molar_retrieval.demo import write_demo_shop
+    from molar_retrieval.data.demo import write_demo_shop
 
     root = Path(folder)
     catalogue, workspace = root / "shop", root / DEFAULT_NAME
@@ -110,7 +110,7 @@ def demo(
 
 def demo_beside(workspace: Path) -> Path:
     """The catalogue of the made-up shop beside a workspace, written where it is not there."""
-    from molar_retrieval.demo import write_demo_shop
+    from molar_retrieval.data.demo import write_demo_shop
 
     catalogue = workspace.parent / "shop"
     if not catalogue.exists():
@@ -146,7 +146,7 @@ def import_dataset(
         DataError: If a file is missing or not as published.
         SettingsError: If the format or an option is unknown to it.
     """
-    from molar_retrieval import importers
+    from molar_retrieval.data import importers
 
     with shown_by(display) as progress:
         return importers.import_dataset(

@@ -78,12 +78,11 @@ def _read(source: Any, name: str) -> "Path | pa.Table | None":
 
 def _require_ids(tables: "Mapping[str, Path | pa.Table | None]", columns: Mapping[str, Mapping[str, str]]) -> None:
     """Every table has the ids of its rows: where ``columns`` say, else under a well-known name."""
-    from molar_retrieval.catalog.names import ITEM_ID, LOG_ITEM_ID, USER_ID, well_known
-    from molar_retrieval.catalog.sources import open_source
-    from molar_retrieval.catalog.spec import CatalogueSettings
+    from molar_retrieval.data.column_names import ITEM_ID, LOG_ITEM_ID, USER_ID, well_known
+    from molar_retrieval.data.schema import CatalogueConfig, open_source
     from molar_retrieval.workspace.settings import validated
 
-    settings = validated(CatalogueSettings, columns, "columns")
+    settings = validated(CatalogueConfig, columns, "columns")
     ids: dict[str, dict[str, tuple[str, ...]]] = {
         ITEMS: {"item_id": ITEM_ID},
         INTERACTIONS: {"user_id": USER_ID, "item_id": LOG_ITEM_ID},

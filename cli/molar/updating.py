@@ -178,8 +178,8 @@ class _Update:
         self.steps.append(UpdateStep(name, outcome, round(time.perf_counter() - began, 2)))
 
     def _catalogue(self) -> str:
-        from molar_retrieval.catalog.differences import differences, items_of
-        from molar_retrieval.catalog.prepare import condition_of, is_current, prepare_catalogue
+        from molar_retrieval.data.catalogue import differences, items_of
+        from molar_retrieval.data.prepare import condition_of, is_current, prepare_catalogue
 
         folder = self.place.catalogue
         if is_current(folder, self.place):

@@ -162,7 +162,7 @@ def _found(name: str, catalogue: Path | None, console: Console) -> Path:
     if catalogue is None:
         root = nearest_workspace(here)
     else:
-        from molar_retrieval.catalog.sources import folder_of
+        from molar_retrieval.data.schema import folder_of
 
         root = workspace_for(folder_of(catalogue), here)
     if root.parent != here and is_workspace(root):

@@ -53,8 +53,8 @@ from molar_eval.walk import WalkRunner
 from molar_eval.walk_results import walk_result
 from molar_retrieval import columns
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.frames import Frame

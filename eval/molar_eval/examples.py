@@ -9,8 +9,7 @@ from molar_eval.cases import Cases, Mask, Rows
 from molar_eval.ranking import Ranked
 from molar_eval.report.schema import ExampleItem, ExampleUser
 from molar_retrieval import columns
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.catalogue import ITEMS_FILE
+from molar_retrieval.data.catalogue import ITEMS_FILE, Catalogue
 
 _HISTORY, _LIST = 6, 6
 

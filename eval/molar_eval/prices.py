@@ -6,10 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.catalogue import ITEMS_FILE
-from molar_retrieval.catalog.sources import find_table
-from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.data.catalogue import ITEMS_FILE, Catalogue
+from molar_retrieval.data.readers import TableReader
+from molar_retrieval.data.schema import find_table
 
 Prices = npt.NDArray[np.float64]
 PRICE = ("price", "unit_price", "median_price", "mean_price")
@@ -39,7 +38,7 @@ def catalogue_prices(catalogue: Catalogue) -> Prices | None:
     return None
 
 
-def _of_log(source: TableSource, catalogue: Catalogue, item_column: str) -> Prices | None:
+def _of_log(source: TableReader, catalogue: Catalogue, item_column: str) -> Prices | None:
     name = next((name for name in PRICE if name in source.names), None)
     if name is None:
         return None

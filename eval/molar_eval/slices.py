@@ -17,12 +17,10 @@ import pyarrow.parquet as pq
 
 from molar_eval.cases import Cases, Mask
 from molar_retrieval import columns as names
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.catalogue import ITEMS_FILE
-from molar_retrieval.catalog.sources import find_table
-from molar_retrieval.catalog.spec import CatalogueSettings
-from molar_retrieval.catalog.table_source import TableSource
-from molar_retrieval.catalog.values import as_written, is_list
+from molar_retrieval.data.catalogue import ITEMS_FILE, Catalogue
+from molar_retrieval.data.readers import TableReader
+from molar_retrieval.data.schema import CatalogueConfig, find_table
+from molar_retrieval.data.values import as_strings, is_list
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.log import InteractionLog
@@ -157,8 +155,8 @@ def _column(
     return by_column(name, _user_values(source, name, cases, catalogue, people), cases.user)
 
 
-def _user_values(source: TableSource, name: str, cases: Cases, catalogue: Catalogue, people: Pseudonymiser) -> pa.Array:
-    key = user_column(CatalogueSettings.read(catalogue.folder).users, source)
+def _user_values(source: TableReader, name: str, cases: Cases, catalogue: Catalogue, people: Pseudonymiser) -> pa.Array:
+    key = user_column(CatalogueConfig.read(catalogue.folder).users, source)
     batches = [rows.batch for rows in source.batches([key, name], 65_536, None, {key})]
     table = pa.Table.from_batches(batches)
     row = cases.history.users.rows(user_keys(people.users(table[key].cast(pa.string()).combine_chunks())))
@@ -248,7 +246,7 @@ def by_column(dimension: str, values: pa.Array, row: Rows) -> Labels:
     if pa.types.is_integer(taken.type) or pa.types.is_floating(taken.type):
         labels = _numbers(dimension, taken)
     else:
-        strings = pc.utf8_trim_whitespace(as_written(taken))
+        strings = pc.utf8_trim_whitespace(as_strings(taken))
         labels = _categories(dimension, strings, _most_frequent(strings))
     labels.codes[none] = -1
     return labels
@@ -268,7 +266,7 @@ def _numbers(dimension: str, values: pa.Array) -> Labels:
     numbers = values.drop_null().to_numpy()
     distinct = np.unique(numbers[~np.isnan(numbers)])
     if len(distinct) <= CATEGORIES:
-        return _categories(dimension, as_written(values), as_written(pa.array(distinct)).to_pylist())
+        return _categories(dimension, as_strings(values), as_strings(pa.array(distinct)).to_pylist())
     return _quartiles(dimension, values.to_numpy(zero_copy_only=False))
 
 

@@ -28,10 +28,10 @@ from molar_retrieval.alignment.recount import open_sums
 from molar_retrieval.alignment.store import asked_for, open_model
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import ItemVectors
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.read import TEXT
-from molar_retrieval.catalog.words import bm25
 from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import TEXT
+from molar_retrieval.data.text_features import bm25
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.people import Segments

@@ -18,7 +18,7 @@ from molar_indexes.rankers import Rankers
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns, limits
-from molar_retrieval.catalog.photos_of import photos_of
+from molar_retrieval.data.catalogue import photos_of
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key
 from molar_retrieval.privacy.suppression import EVER

@@ -6,7 +6,7 @@ from typing import Any
 from molar_indexes.current import READ, events_in, is_of, names_in, segments_of, shaping, waiting
 from molar_indexes.generations import Generation, open_generation
 from molar_indexes.restated import Restated, materials
-from molar_retrieval.catalog import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import Runner

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from molar_retrieval import columns
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.values import is_list
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.values import is_list
 
 _BATCH = 4096
 

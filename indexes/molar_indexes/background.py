@@ -11,7 +11,7 @@ from molar_indexes.query_maps import QueryMaps
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.vectors import WeightedPartners
-from molar_retrieval.catalog import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.composite import image_block

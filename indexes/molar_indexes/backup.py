@@ -38,10 +38,9 @@ from typing import IO, Any
 from molar_indexes.generations import KIND as GENERATIONS
 from molar_indexes.generations import open_generation
 from molar_retrieval import __version__
-from molar_retrieval.catalog.images import EXTENSIONS
-from molar_retrieval.catalog.photos_of import photo_paths
-from molar_retrieval.catalog.sources import Stem, find_file
-from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
+from molar_retrieval.data.catalogue import photo_paths
+from molar_retrieval.data.images import EXTENSIONS
+from molar_retrieval.data.schema import FILE_NAME, CatalogueConfig, Stem, find_file
 from molar_retrieval.errors import DataError, FullDiskError, MolarError, StaleArtefactError, shown
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.events.tables import FILE as LOG
@@ -364,7 +363,7 @@ class _Writer:
     def _catalogue(self) -> None:
         """Tables, their description, and photos below the catalogue's folder; links out of it are not followed."""
         folder = self._workspace.catalogue
-        settings = CatalogueSettings.read(folder)
+        settings = CatalogueConfig.read(folder)
         tables: tuple[Stem, ...] = ("items", "interactions", "users")
         found = [path for stem in tables if (path := find_file(folder, stem, settings)) is not None]
         if (folder / FILE_NAME).is_file():

@@ -11,7 +11,7 @@ from molar_indexes.generations import Generation
 from molar_indexes.live_items import LiveItems
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
-from molar_retrieval.availability import moment
+from molar_retrieval.data.availability import moment
 from molar_retrieval.errors import RequestError, SettingsError, nearest, shown, suggestion
 from molar_retrieval.ranking.filters import OneOf, both, check
 from molar_retrieval.ranking.query import Fallback, Query

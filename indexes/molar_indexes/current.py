@@ -3,7 +3,7 @@
 from typing import Any
 
 from molar_indexes.generations import FORMAT, KIND
-from molar_retrieval.catalog.spec import CatalogueSettings
+from molar_retrieval.data.schema import CatalogueConfig
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.kinds import told_by
 from molar_retrieval.events.snapshot import opened
@@ -23,7 +23,7 @@ def segments_of(workspace: Workspace, settings: IndexSettings) -> Segments:
         return Segments({}, {}, "")
     folder, names = workspace.catalogue, Pseudonymiser.of(workspace.root)
     suppressed = SuppressionList.of(workspace.root)
-    found = read_segments(folder, CatalogueSettings.read(folder).users, settings.segments, names, suppressed)
+    found = read_segments(folder, CatalogueConfig.read(folder).users, settings.segments, names, suppressed)
     with opened(workspace) as events:
         return found if events is None else found.changed(events.changes_of_people(suppressed))
 

@@ -30,7 +30,7 @@ from molar_indexes.backends import build_index, open_index
 from molar_indexes.encoder import carry
 from molar_indexes.users import UserRecord, Users, UserStore, write_users
 from molar_retrieval import columns
-from molar_retrieval.availability import ALWAYS
+from molar_retrieval.data.availability import ALWAYS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import NEXT, Aims, Horizon
@@ -44,7 +44,7 @@ from molar_retrieval.workspace.files import link_or_copy, read_lock, size_on_dis
 
 if TYPE_CHECKING:
     from molar_indexes.table import Extras, OpenItemStore
-    from molar_retrieval.catalog.variants import VariantFile
+    from molar_retrieval.data.variants import VariantFile
 
 KIND = "generations"
 FORMAT = 7
@@ -112,7 +112,7 @@ class Generation:
     def _variants(self) -> "VariantFile | None":
         if not (self.folder / VARIANTS).exists():
             return None
-        from molar_retrieval.catalog.variants import VariantFile  # brings Arrow
+        from molar_retrieval.data.variants import VariantFile  # brings Arrow
 
         return VariantFile(self.folder / VARIANTS)
 

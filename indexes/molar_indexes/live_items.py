@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from molar_retrieval import columns
-from molar_retrieval.availability import Availability
+from molar_retrieval.data.availability import Availability
 from molar_retrieval.ranking.filters import Expression, OneOf, Or, fields_of
 from molar_retrieval.ranking.index_protocol import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
 

@@ -17,8 +17,8 @@ from molar_indexes.generations import Generation
 from molar_indexes.live_items import LiveIndex, LiveItems
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
-from molar_retrieval.availability import Availability
-from molar_retrieval.catalog.fields import PayloadFields
+from molar_retrieval.data.availability import Availability
+from molar_retrieval.data.item_changes import PayloadFields
 from molar_retrieval.errors import MolarError
 from molar_retrieval.events.event import DESCRIBE
 from molar_retrieval.events.kinds import DEFAULT, counted, matter

@@ -31,9 +31,9 @@ from molar_indexes.records import BATCH, clean_payload
 from molar_indexes.table import restated
 from molar_indexes.users import rewrite_users
 from molar_retrieval.alignment.user_encoder import FILE
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.read import TEXT
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import TEXT
 from molar_retrieval.embedding.contents import VECTORS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.interactions.people import Segments

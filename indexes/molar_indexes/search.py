@@ -17,7 +17,7 @@ from molar_indexes.generations import Generation
 from molar_indexes.likeness import Likeness, measured
 from molar_indexes.query_maps import QueryMaps
 from molar_retrieval import columns
-from molar_retrieval.catalog import words
+from molar_retrieval.data import text_features
 from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError, shown
 from molar_retrieval.ranking.index_protocol import Index, SparseVector, Vector
 from molar_retrieval.ranking.request import Placed, RankingRequest, UserQuery
@@ -53,14 +53,14 @@ class Searcher:
     @staticmethod
     def has_words(text: str) -> bool:
         """Whether there is anything in a text to search by."""
-        return bool(words.words(text))
+        return bool(text_features.words(text))
 
     def text(self, text: str) -> Queries:
         """What a text asks for; RequestError if it has no words, StaleArtefactError if the items' encoder is gone."""
         if not self.has_words(text):
             raise RequestError("there are no words in the text", "say what to look for")
         vector = self._maps.content(self._encoded_text(text)[None])[0]
-        asked: dict[str, Vector | SparseVector] = {columns.WORDS: SparseVector(*words.query(text))}
+        asked: dict[str, Vector | SparseVector] = {columns.WORDS: SparseVector(*text_features.query(text))}
         return {columns.CONTENT: vector.tolist(), **asked} if vector.any() else asked
 
     def photo(self, photo: "str | Path | Image") -> Queries:
@@ -99,7 +99,7 @@ class Searcher:
             return None, []
         places = np.asarray(rows, np.int64)
         cosines = self._products(columns.CONTENT, queries[columns.CONTENT], places)
-        written = self._having(words.query(text)[0], places)
+        written = self._having(text_features.query(text)[0], places)
         if cosines.max() < likeness.notable and not written.any():
             note = f"nothing here is clearly like {shown(text)}: these come nearest"
         else:
@@ -232,7 +232,7 @@ def _best(head: list[tuple[int, float]]) -> float:
 
 
 def _opened(photo: "str | Path | Image") -> "Image":
-    from molar_retrieval.catalog.images import ImageError, accepted, open_file
+    from molar_retrieval.data.images import ImageError, accepted, open_file
 
     try:
         return open_file(Path(photo)) if isinstance(photo, str | Path) else accepted(photo).convert("RGB")

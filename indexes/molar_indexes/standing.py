@@ -11,7 +11,7 @@ from molar_indexes.live_items import LiveItems
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserStore
 from molar_retrieval import columns
-from molar_retrieval.availability import ALWAYS, iso, moment
+from molar_retrieval.data.availability import ALWAYS, iso, moment
 from molar_retrieval.events.event import KINDS
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key, session_key, user_key

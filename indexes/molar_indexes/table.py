@@ -15,7 +15,7 @@ from molar_indexes.by_dimension import ByDimension
 from molar_indexes.records import held
 from molar_indexes.sparse import joined
 from molar_retrieval import columns
-from molar_retrieval.availability import ALWAYS, Availability
+from molar_retrieval.data.availability import ALWAYS, Availability
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ranking.aims import NEXT
 from molar_retrieval.ranking.answer import Spans

@@ -34,10 +34,11 @@ from molar_retrieval.alignment.training import (
     trained,
 )
 from molar_retrieval.alignment.validation import ValidationCases, bounded, means, ranks
-from molar_retrieval.catalog import Catalogue, is_current
-from molar_retrieval.catalog.features import hashed_sayings, numeric_attributes, sayings_digest
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import drop_people, factorise, held_out, open_factors
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import is_current
+from molar_retrieval.data.text_features import features_digest, hashed_features, numeric_attributes
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.experts.column_shards import FOLDER, Counting
@@ -327,7 +328,7 @@ def training_data(
     if not len(holdout.training.item):
         raise DataError("no interactions are left for training", "bring a longer log")
     content = ContentVectors.open(workspace["content"].require()[0])
-    attributes = hashed_sayings(Catalogue.open(workspace["catalogue"].require()[0]))
+    attributes = hashed_features(Catalogue.open(workspace["catalogue"].require()[0]))
     conditioner = conditioning.fit(
         content.vectors, content.blocks, settings.content_dims, attributes, ready=content.conditioned
     )
@@ -363,7 +364,7 @@ def _inputs(workspace: PinnedWorkspace) -> dict[str, str]:
             "the catalogue has changed since its content vectors were made",
             f"run `molar embed {workspace.catalogue}` again",
         )
-    attributes = sayings_digest(Catalogue.open(version))
+    attributes = features_digest(Catalogue.open(version))
     return {"content": content.fingerprint, "attributes": attributes, "interactions": interactions.fingerprint}
 
 

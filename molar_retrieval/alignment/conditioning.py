@@ -22,9 +22,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
 from molar_retrieval import rng
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import WIDTH as ATTRIBUTE_PLACES
-from molar_retrieval.catalog.features import hashed_sayings
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import WIDTH as ATTRIBUTE_PLACES
+from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.workspace.tensors import Matrix, Outside
@@ -76,7 +76,7 @@ class Conditioner:
         """Condition content vectors: (n, dim of the encoder) → (n, :attr:`dim`), rows of length 1 or 0.
 
         A missing block (all zeros) stays zero: it says nothing, which is not the same as saying the average. What is
-        ``said``, :func:`molar_retrieval.catalog.features.hashed_sayings`, has shape (n, 5120); None: nothing is.
+        ``said``, :func:`molar_retrieval.data.text_features.hashed_features`, has shape (n, 5120); None: nothing is.
         Vectors are read in chunks, a memory map will do. What comes of many is mapped from a file in ``folder`` that
         has no name and ends with the array.
         """
@@ -119,7 +119,7 @@ def fit(
     """Fit the map of each block on the items that have it, with ``keep`` axes at most.
 
     Vectors (n, dim) are read in chunks, a memory map will do. What is ``said`` (n, 5120) is
-    :func:`molar_retrieval.catalog.features.hashed_sayings`; None or empty: there is no such block. Vectors that are
+    :func:`molar_retrieval.data.text_features.hashed_features`; None or empty: there is no such block. Vectors that are
     ``ready``, conditioned and weighed as those of a fine-tuned encoder are, stay as they are; as they know the words,
     attributes alone stand beside them.
     """
@@ -204,7 +204,7 @@ def _weights(given: csr_matrix) -> Matrix:
 
 def words_alone(catalogue: Catalogue, keep: int) -> Matrix:
     """What is said of all items, without an encoder, shape (n_items, kept), rows of length 1 or 0."""
-    said, nothing = hashed_sayings(catalogue), np.zeros((len(catalogue), 0), np.float32)
+    said, nothing = hashed_features(catalogue), np.zeros((len(catalogue), 0), np.float32)
     return fit(nothing, (), keep, said)(nothing, said)
 
 

@@ -19,8 +19,8 @@ from safetensors.numpy import load_file, save_file
 from molar_retrieval.alignment import seen
 from molar_retrieval.alignment.recount import SUMS
 from molar_retrieval.alignment.user_encoder import FILE
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import numeric_attributes, sayings_digest
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import features_digest, numeric_attributes
 from molar_retrieval.embedding.contents import VECTORS
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.experts.column_shards import FOLDER, Counting
@@ -146,7 +146,7 @@ def cannot_be_derived(read: Workspace, alignment: Manifest) -> str | None:
 def _inputs(read: Workspace) -> dict[str, str]:
     """Fingerprints of what a derived alignment is of, by kind."""
     folder, catalogue = read["catalogue"].require()
-    attributes = sayings_digest(Catalogue.open(folder))
+    attributes = features_digest(Catalogue.open(folder))
     others = {kind: read[kind].require()[1].fingerprint for kind in ("content", "interactions")}
     return {**others, "attributes": attributes, "catalogue": catalogue.fingerprint}
 

@@ -12,9 +12,9 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.recount import Recounted, as_trained, open_sums, recount, save_sums
 from molar_retrieval.alignment.store import described, open_model, save
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_sayings, numeric_attributes
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import hashed_features, numeric_attributes
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import DIM, compressed, principal
@@ -69,7 +69,7 @@ def bring(
     if counted is None:
         counted = recount(log, chosen, partners, model.item_item, base, moved_to, model.least, counting)
     content = ContentVectors.open(read["content"].require()[0])
-    features = model.conditioner(content.vectors, hashed_sayings(catalogue), folder=read.root)
+    features = model.conditioner(content.vectors, hashed_features(catalogue), folder=read.root)
     moved = _with_items(model, features, rows, None if "derived" in manifest.facts else model.known)
     standards = {} if model.reranker is None else model.reranker.numbers
     numbers = reranker.matrix(numeric_attributes(catalogue), standards, len(features))

@@ -19,8 +19,8 @@ import torch
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.store import described, save
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_sayings, sayings_digest
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import features_digest, hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.experts.content_knn import compressed
@@ -59,7 +59,7 @@ def align_on_statistics(workspace: Workspace, settings: AlignSettings, work: str
         content, embedded = read["content"].require()
         statistics = open_statistics(read[KIND].require()[0])
         _refuse_other_encoder(statistics.manifest, embedded)
-        attributes = sayings_digest(Catalogue.open(folder))
+        attributes = features_digest(Catalogue.open(folder))
         inputs = {kind: read[kind].require()[1].fingerprint for kind in ("catalogue", "content", KIND)}
         inputs |= {"attributes": attributes}
         chosen = _fixed(settings)
@@ -90,7 +90,7 @@ def model_of(
 ) -> AlignedModel:
     """The model that statistics, and other shops' beside them, give over a catalogue, which may have other items."""
     terms = statistics.terms
-    features = terms.conditioner(content.vectors, hashed_sayings(catalogue))
+    features = terms.conditioner(content.vectors, hashed_features(catalogue))
     released, told = statistics.over(catalogue.ids)
     experts = experts_of(released, compressed(features, terms.axes), settings.partners, told)
     return AlignedModel(

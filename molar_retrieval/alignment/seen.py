@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval.alignment.user_encoder import FILE
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.columns import ITEM_ID
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE, InteractionLog
 from molar_retrieval.workspace import artefacts

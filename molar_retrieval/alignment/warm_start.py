@@ -38,10 +38,10 @@ from molar_retrieval.alignment.training import (
 from molar_retrieval.alignment.user_encoder import FILE, TREND
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import numeric_attributes
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import numeric_attributes
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 from molar_retrieval.experts.fit import LASTING
 from molar_retrieval.experts.trend import Trend

@@ -7,8 +7,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.als import ALSFactors, fit
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.interactions import Holdout, InteractionLog, holdout_last, read_validation
 from molar_retrieval.progress import SILENT, Progress

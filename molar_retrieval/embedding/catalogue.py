@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from molar_retrieval import columns
-from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.encoders.base import EncoderInfo
 from molar_retrieval.workspace import fingerprint
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval import columns
-from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding.catalogue import NO_FILE
 from molar_retrieval.embedding.contents import KIND, TENSOR, VECTORS
 from molar_retrieval.embedding.keys import hashes, item_key

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding.catalogue import sees, texts_and_photos
 from molar_retrieval.embedding.external import as_brought
 from molar_retrieval.embedding.keys import Rows

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval import columns
-from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS
-from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.rows import FILE_NAME as REJECTS
+from molar_retrieval.data.rows import Rejects
 from molar_retrieval.embedding.catalogue import lists
 from molar_retrieval.embedding.contents import ITEMS, KIND, TENSOR, VECTORS
 from molar_retrieval.embedding.former import spared

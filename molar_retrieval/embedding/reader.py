@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from PIL import Image
 
-from molar_retrieval.catalog.images import ImageError, open_image
+from molar_retrieval.data.images import ImageError, open_image
 from molar_retrieval.embedding.batches import Texts
 from molar_retrieval.embedding.catalogue import NO_FILE, stat_image
 from molar_retrieval.embedding.keys import FIELDS, NO_HASH, Rows, item_key

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import columns
-from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding.batches import PendingTexts
 from molar_retrieval.embedding.catalogue import TEXT, ContentScan, lists, sees
 from molar_retrieval.embedding.keys import NO_HASH, UNREADABLE, Hashes, Rows, digest, hashes, image_stamp, item_key

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding.batches import PendingTexts, batches_of
 from molar_retrieval.embedding.catalogue import scan
 from molar_retrieval.embedding.contents import KIND, damaged_rows

@@ -6,7 +6,7 @@ They are written into a shard of the fine-tuned encoder; what is missing there o
 import numpy as np
 
 from molar_retrieval import columns
-from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding.catalogue import TEXT, lists, scan
 from molar_retrieval.embedding.contents import TENSOR, VECTORS
 from molar_retrieval.embedding.former import version_by

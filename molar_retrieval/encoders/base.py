@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from molar_retrieval.data.languages import NAMES
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.languages import NAMES
 from molar_retrieval.workspace.settings import EmbedSettings
 
 MANY_LANGUAGES = "mul"  # ISO 639 code for a model of many languages

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
-from molar_retrieval.catalog.words import counted
+from molar_retrieval.data.text_features import counted
 from molar_retrieval.encoders.fusion import unit
 
 Array = npt.NDArray[np.float32]

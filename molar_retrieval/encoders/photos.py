@@ -4,8 +4,8 @@ import math
 
 from PIL import Image, ImageOps
 
-from molar_retrieval.catalog.decoding import MAX_PIXELS
-from molar_retrieval.catalog.images import ImageError
+from molar_retrieval.data.image_decoder import MAX_PIXELS
+from molar_retrieval.data.images import ImageError
 
 _WHITE = (255, 255, 255)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.data.rows import Rejects
 from molar_retrieval.events.log import Appended
 
 

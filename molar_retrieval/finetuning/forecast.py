@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from molar_retrieval import rng
-from molar_retrieval.catalog import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import dry_run as embed_forecast
 from molar_retrieval.embedding.forecast import process_memory
 from molar_retrieval.encoders import registry, runtime

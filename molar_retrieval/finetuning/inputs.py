@@ -11,9 +11,9 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.template import label
 from molar_retrieval.columns import DESCRIPTION, TITLE
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.schema import label
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.catalogue import TEXT
 from molar_retrieval.encoders.base import VectorBlock

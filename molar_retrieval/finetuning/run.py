@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import fused, registry

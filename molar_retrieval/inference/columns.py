@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog.names import words
-from molar_retrieval.catalog.sources import Stem
+from molar_retrieval.data.column_names import words
+from molar_retrieval.data.schema import Stem
 from molar_retrieval.errors import SettingsError, suggestion
 from molar_retrieval.inference.dialect import SampledColumn, SampledTable
 

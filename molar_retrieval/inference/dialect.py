@@ -13,12 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog.csv_source import CsvSource
-from molar_retrieval.catalog.numbers import WRITTEN
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import open_source, reader_of
-from molar_retrieval.catalog.table_source import TableSource
-from molar_retrieval.catalog.values import is_list, is_word
+from molar_retrieval.data.readers import CsvReader, TableReader
+from molar_retrieval.data.rows import Rejects
+from molar_retrieval.data.schema import open_source, reader_of
+from molar_retrieval.data.values import WRITTEN, is_list, is_word
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.times import TimeParser
 
@@ -298,7 +296,7 @@ class SampledTable:
 
     path: Path
     encoding: str
-    source: TableSource
+    source: TableReader
     rows: int
     whole: bool
     columns: tuple[SampledColumn, ...]
@@ -315,14 +313,14 @@ class SampledTable:
     @property
     def delimiter(self) -> str | None:
         """What separates the columns of a CSV file."""
-        return self.source.delimiter if isinstance(self.source, CsvSource) else None
+        return self.source.delimiter if isinstance(self.source, CsvReader) else None
 
 
 def sampled(path: Path, most: int = ROWS) -> SampledTable:
     """Read the first rows of a table; a DataError if it cannot be read, is empty, or has no line of column names."""
     if not path.is_file():
         raise DataError(f"there is no file {path}", "name your tables: `molar init orders.csv products.csv`")
-    encoding = encoding_of(path) if reader_of(path) is CsvSource else "utf-8"
+    encoding = encoding_of(path) if reader_of(path) is CsvReader else "utf-8"
     source = open_source(path, encoding)
     names = source.names
     _check_header(path, names)

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval import availability
-from molar_retrieval.catalog.images import EXTENSIONS
-from molar_retrieval.catalog.numbers import BESIDE_COMMAS, sign_tells
-from molar_retrieval.catalog.sources import FORMATS, Stem, open_source
-from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
+from molar_retrieval.data import availability
+from molar_retrieval.data.images import EXTENSIONS
+from molar_retrieval.data.languages import common_language
+from molar_retrieval.data.schema import FILE_NAME, FORMATS, CatalogueConfig, Stem, open_source
+from molar_retrieval.data.values import BESIDE_COMMAS, sign_tells
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.inference import columns
 from molar_retrieval.inference.columns import (
@@ -36,7 +36,6 @@ from molar_retrieval.inference.columns import (
     told_by_file,
 )
 from molar_retrieval.inference.dialect import MOSTLY, SampledColumn, SampledTable, sampled
-from molar_retrieval.languages import common_language
 from molar_retrieval.workspace.config_files import toml_value
 from molar_retrieval.workspace.settings import validated
 
@@ -314,7 +313,7 @@ class InferredSchema:
     tables: tuple[ReadTable, ...]
     findings: tuple[str, ...]
     language: str | None
-    settings: CatalogueSettings
+    settings: CatalogueConfig
     variants: VariantCounts | None = None
 
 
@@ -381,7 +380,7 @@ class SchemaInference:
         sections = self._sections()
         if by_names or self._said.language is not None:
             sections["text"] = {"language": language}
-        settings = validated(CatalogueSettings, sections, "the proposal")
+        settings = validated(CatalogueConfig, sections, "the proposal")
         tables = tuple(self._read(stem) for stem in STEMS if stem in self._tables)
         counts = self._counts()
         return InferredSchema(self._folder, sections, tables, tuple(self.findings), language, settings, counts)

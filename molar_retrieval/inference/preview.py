@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog.read import ItemReader
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.resolve import items_source, resolve
-from molar_retrieval.catalog.sources import find_table
-from molar_retrieval.catalog.table_source import TableSource
-from molar_retrieval.catalog.values import as_written
-from molar_retrieval.catalog.variants import ItemIds, of_items
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
+from molar_retrieval.data.prepare import ItemReader
+from molar_retrieval.data.readers import TableReader
+from molar_retrieval.data.rows import Rejects
+from molar_retrieval.data.schema import find_table, items_source, resolve
+from molar_retrieval.data.values import as_strings
+from molar_retrieval.data.variants import ItemIds, of_items
 from molar_retrieval.ids import IdMap
 from molar_retrieval.inference.infer import InferredSchema
 from molar_retrieval.interactions.columns import log_columns
@@ -88,12 +87,12 @@ def _log_rows(proposal: InferredSchema, item_id: str, title: str | None) -> list
         for place in range(min(len(users), ROWS - len(shown))):
             row: dict[str, Any] = {"row": int(rows.numbers[place]), "user_id": users[place], "item_id": taken[place]}
             if columns.timestamp is not None:
-                row["written"] = as_written(rows.batch[columns.timestamp].slice(place, 1))[0].as_py()
+                row["written"] = as_strings(rows.batch[columns.timestamp].slice(place, 1))[0].as_py()
                 row["time"] = datetime.fromtimestamp(int(values["micros"][place]) / 1e6, UTC).isoformat()
             if columns.weight is not None:
                 row["weight"] = float(values["weight"][place])
             if columns.event is not None:
-                row["event"] = as_written(rows.batch[columns.event].slice(place, 1))[0].as_py()
+                row["event"] = as_strings(rows.batch[columns.event].slice(place, 1))[0].as_py()
             shown.append(row)
         if len(shown) >= ROWS:
             break
@@ -101,7 +100,7 @@ def _log_rows(proposal: InferredSchema, item_id: str, title: str | None) -> list
     return [{**row, "title": titles.get(row["item_id"])} for row in shown]
 
 
-def _ids(source: TableSource, item_id: str) -> ItemIds:
+def _ids(source: TableReader, item_id: str) -> ItemIds:
     """The ids of items and variants; of one that comes twice the first."""
     rows: dict[str, int] = {}
     variants: dict[str, int] = {}
@@ -115,14 +114,14 @@ def _ids(source: TableSource, item_id: str) -> ItemIds:
     return ItemIds(IdMap(rows), list(variants), list(variants.values()))
 
 
-def _titles(source: TableSource, item_id: str, title: str | None, wanted: set[str]) -> dict[str, str]:
+def _titles(source: TableReader, item_id: str, title: str | None, wanted: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     if title is None or not wanted:
         return found
     for rows in source.batches([item_id, title], _BATCH, None, [item_id]):
         ids = rows.batch[item_id]
         places = np.flatnonzero(np.asarray(pc.is_in(ids, pa.array(sorted(wanted), pa.string()))))
-        names = as_written(rows.batch[title].take(pa.array(places)))
+        names = as_strings(rows.batch[title].take(pa.array(places)))
         found = dict(zip(ids.take(pa.array(places)).to_pylist(), names.to_pylist(), strict=True)) | found
         if len(found) == len(wanted):
             break

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from molar_retrieval.catalog import names
-from molar_retrieval.catalog.sources import columns_by_role
-from molar_retrieval.catalog.spec import InteractionSettings, UserSettings
-from molar_retrieval.catalog.table_source import TableSource
-from molar_retrieval.catalog.values import is_number, is_string, is_word
+from molar_retrieval.data import column_names
+from molar_retrieval.data.readers import TableReader
+from molar_retrieval.data.schema import InteractionSettings, UserSettings, columns_by_role
+from molar_retrieval.data.values import is_number, is_string, is_word
 from molar_retrieval.errors import DataError
 
 
@@ -33,19 +32,19 @@ class LogColumns:
 
 
 _KNOWN = {
-    "user_id": names.USER_ID,
-    "item_id": names.LOG_ITEM_ID,
-    "timestamp": names.TIMESTAMP,
-    "position": names.POSITION,
-    "weight": names.WEIGHT,
-    "event": names.EVENT,
+    "user_id": column_names.USER_ID,
+    "item_id": column_names.LOG_ITEM_ID,
+    "timestamp": column_names.TIMESTAMP,
+    "position": column_names.POSITION,
+    "weight": column_names.WEIGHT,
+    "event": column_names.EVENT,
     "order_id": (),
     "status": (),
     "cancelled_at": (),
 }
 
 
-def log_columns(settings: InteractionSettings, source: TableSource, item_id: str) -> LogColumns:
+def log_columns(settings: InteractionSettings, source: TableReader, item_id: str) -> LogColumns:
     """Resolve the columns of a log, where ``item_id`` may name the items; a DataError if one is missing or unfit."""
     known = {**_KNOWN, "item_id": (*_KNOWN["item_id"], item_id)}
     found = columns_by_role(settings, known, source, "interactions", ["user_id", "item_id"])
@@ -54,7 +53,7 @@ def log_columns(settings: InteractionSettings, source: TableSource, item_id: str
     return LogColumns(**found)
 
 
-def _check_type(role: str, column: str, source: TableSource) -> None:
+def _check_type(role: str, column: str, source: TableReader) -> None:
     """Refuse a column by its type before anything is read; text files hold words, which are looked at one by one."""
     if source.untyped:
         return
@@ -83,8 +82,10 @@ _TYPES: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
 }
 
 
-def user_column(settings: UserSettings, source: TableSource) -> str:
+def user_column(settings: UserSettings, source: TableReader) -> str:
     """The column with the ids of a users file; a DataError if there is none."""
-    name = columns_by_role(settings, {"user_id": (*names.USER_ID, "id")}, source, "users", ["user_id"])["user_id"]
+    name = columns_by_role(settings, {"user_id": (*column_names.USER_ID, "id")}, source, "users", ["user_id"])[
+        "user_id"
+    ]
     _check_type("user_id", name, source)
     return name

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog.rows import Mask
+from molar_retrieval.data.rows import Mask
 from molar_retrieval.events.event import KINDS, kind_named
 from molar_retrieval.events.kinds import TAKES_OUT, matter
 from molar_retrieval.events.snapshot import LogState

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog.rows import Rows
-from molar_retrieval.catalog.spec import InteractionSettings
-from molar_retrieval.catalog.values import as_written
-from molar_retrieval.catalog.variants import present_values
+from molar_retrieval.data.rows import RowBatch
+from molar_retrieval.data.schema import InteractionSettings
+from molar_retrieval.data.values import as_strings
+from molar_retrieval.data.variants import present_values
 
 _MOST = 50  # values of a status that are counted by themselves
 _OTHERS = "(others)"
@@ -33,7 +33,7 @@ class OrderStatus:
         self._down = [name for name in names if name is not None]
         self._values = pa.array([_folded(value) for value in asked.exclude_status], pa.string())
 
-    def filled(self, read: Iterator[Rows]) -> Iterator[Rows]:
+    def filled(self, read: Iterator[RowBatch]) -> Iterator[RowBatch]:
         """Rows in which user, time, status and cancellation are there if a row before has them of the same order."""
         if self._order is None:
             yield from read
@@ -43,12 +43,12 @@ class OrderStatus:
             if not len(rows):
                 continue
             batch = rows.batch if before is None else pa.concat_batches([before, rows.batch])
-            whole = Rows(np.arange(len(batch)), batch).with_columns(self._filled(batch)).batch
+            whole = RowBatch(np.arange(len(batch)), batch).with_columns(self._filled(batch)).batch
             before = whole.slice(len(whole) - 1)
-            yield Rows(rows.numbers, whole.slice(len(whole) - len(rows)))
+            yield RowBatch(rows.numbers, whole.slice(len(whole) - len(rows)))
 
     def _filled(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        orders = as_written(batch[str(self._order)])
+        orders = as_strings(batch[str(self._order)])
         codes = np.asarray(orders.dictionary_encode().indices.fill_null(-1))
         place = np.arange(len(batch))
         new = ~present_values(orders) | np.append(True, codes[1:] != codes[:-1])
@@ -61,7 +61,7 @@ class OrderStatus:
                 filled[name] = batch[name].take(pa.array(np.where(last >= first, last, place)))
         return filled
 
-    def purchases(self, rows: Rows) -> Rows:
+    def purchases(self, rows: RowBatch) -> RowBatch:
         """The rows that are purchases; the others are counted."""
         keep = np.ones(len(rows), bool)
         if self._cancelled is not None:
@@ -69,7 +69,7 @@ class OrderStatus:
             if not keep.all():
                 self.excluded[self._cancelled] += int((~keep).sum())
         if self._status is not None:
-            status = pc.utf8_trim_whitespace(as_written(rows.batch[self._status])).fill_null("").dictionary_encode()
+            status = pc.utf8_trim_whitespace(as_strings(rows.batch[self._status])).fill_null("").dictionary_encode()
             names = status.dictionary.to_pylist()
             known = pa.array(list(map(_folded, names)), pa.string())
             codes = np.asarray(status.indices)

@@ -18,16 +18,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog import names as well_known
-from molar_retrieval.catalog.jsonl_source import JsonlSource
-from molar_retrieval.catalog.numbers import WRITTEN, as_doubles
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.rows import Rows
-from molar_retrieval.catalog.sources import columns_by_role, find_table, open_source
-from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
-from molar_retrieval.catalog.table_source import TableSource
-from molar_retrieval.catalog.values import as_written, doubles, is_string, shown
 from molar_retrieval.columns import ITEM_ID
+from molar_retrieval.data import column_names
+from molar_retrieval.data.readers import JsonLinesReader, TableReader
+from molar_retrieval.data.rows import Rejects, RowBatch
+from molar_retrieval.data.schema import FILE_NAME, CatalogueConfig, columns_by_role, find_table, open_source
+from molar_retrieval.data.values import WRITTEN, as_doubles, as_strings, doubles, is_string, shown
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import KINDS, field_of, kind_named
 from molar_retrieval.events.log import Appended
@@ -37,17 +33,17 @@ from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace import fingerprint
 
 _BATCH = 65_536
-_JSON = JsonlSource.form
+_JSON = JsonLinesReader.form
 _NEEDED = ("user_id", "item_id", "timestamp")
 _NUMBERS = {"quantity": (0.0, 1e9), "price": (0.0, 1e15), "value": (-1e15, 1e15)}
 _KNOWN = {
-    "user_id": well_known.USER_ID,
-    "item_id": well_known.LOG_ITEM_ID,
-    "timestamp": well_known.TIMESTAMP,
-    "event": well_known.EVENT,
-    "order_id": well_known.ORDER_ID,
-    "quantity": well_known.QUANTITY,
-    "price": well_known.PRICE,
+    "user_id": column_names.USER_ID,
+    "item_id": column_names.LOG_ITEM_ID,
+    "timestamp": column_names.TIMESTAMP,
+    "event": column_names.EVENT,
+    "order_id": column_names.ORDER_ID,
+    "quantity": column_names.QUANTITY,
+    "price": column_names.PRICE,
     "value": ("value",),
     "status": (),
     "cancelled_at": (),
@@ -71,7 +67,7 @@ def order_lines(path: Path, catalogue: Callable[[], Path], names: Pseudonymiser)
     if (plain := _opened(path, None)) is not None and _are_events(plain, {"event_id"}):
         return None
     folder = catalogue()
-    settings = CatalogueSettings.read(folder)
+    settings = CatalogueConfig.read(folder)
     source = _opened(path, settings.interactions.encoding)
     if source is None:
         source = open_source(path, settings.interactions.encoding)  # says what is wrong
@@ -91,7 +87,7 @@ def order_lines(path: Path, catalogue: Callable[[], Path], names: Pseudonymiser)
     )
 
 
-def _opened(path: Path, encoding: str | None) -> TableSource | None:
+def _opened(path: Path, encoding: str | None) -> TableReader | None:
     """The reader of a file, by its byte order mark or an encoding; None where its column names cannot be read so."""
     with path.open("rb") as file:
         begin = file.read(3)
@@ -102,7 +98,7 @@ def _opened(path: Path, encoding: str | None) -> TableSource | None:
         return None
 
 
-def _fields(source: TableSource) -> set[str]:
+def _fields(source: TableReader) -> set[str]:
     """The fields of events that columns are called like; in a table, ``name`` may be that of a product."""
     found = {name: field for name in source.names if (field := field_of(name))}
     if source.form != _JSON and "event_id" not in found.values():
@@ -110,12 +106,12 @@ def _fields(source: TableSource) -> set[str]:
     return set(found.values())
 
 
-def _are_events(source: TableSource, ids: set[str]) -> bool:
+def _are_events(source: TableReader, ids: set[str]) -> bool:
     found = _fields(source)
     return "event" in found and bool(ids & found)
 
 
-def _columns(settings: CatalogueSettings, source: TableSource) -> tuple[dict[str, str], list[str]]:
+def _columns(settings: CatalogueConfig, source: TableReader) -> tuple[dict[str, str], list[str]]:
     """The column of each role, and what is needed and not there.
 
     A DataError names a column that ``catalog.toml`` names and the file lacks, where it has all that is needed.
@@ -148,8 +144,8 @@ class OrderLines:
 
     def __init__(
         self,
-        source: TableSource,
-        settings: CatalogueSettings,
+        source: TableReader,
+        settings: CatalogueConfig,
         columns: dict[str, str],
         names: Pseudonymiser,
         folder: Path,
@@ -204,7 +200,7 @@ class OrderLines:
         for rows in self._source.batches(columns, _BATCH, None, columns if self._source.untyped else ()):
             for array in rows.batch.columns:
                 if is_string(array.type):
-                    text = pc.utf8_trim_whitespace(as_written(array)).drop_null()
+                    text = pc.utf8_trim_whitespace(as_strings(array)).drop_null()
                     fits = {sign: _matches(text, pattern) for sign, pattern in WRITTEN.items()}
                     for sign, other in ((".", ","), (",", ".")):
                         if (only := np.flatnonzero(fits[sign] & ~fits[other])).size:
@@ -238,7 +234,7 @@ class OrderLines:
         if report is not None:
             report.excluded = status.excluded.total()
 
-    def _of_batch(self, rows: Rows, report: Appended | None) -> Iterator[_Line]:
+    def _of_batch(self, rows: RowBatch, report: Appended | None) -> Iterator[_Line]:
         batch, columns = rows.batch, self._columns
         wrong: dict[int, tuple[str, str, str]] = {}  # by place: field, problem, remedy
 
@@ -300,7 +296,7 @@ class OrderLines:
         if not is_string(array.type):
             found = np.asarray(doubles(array).fill_null(np.nan))
             return found, np.asarray(pc.is_null(array)) | np.isfinite(found)
-        text = pc.utf8_trim_whitespace(as_written(array))
+        text = pc.utf8_trim_whitespace(as_strings(array))
         missing = np.asarray(pc.fill_null(pc.equal(text, ""), True))
         fits = pa.array(_matches(text, WRITTEN[self._decimal]))
         found = np.asarray(as_doubles(pc.if_else(fits, text, pa.scalar("0")), self._decimal))

@@ -7,10 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from molar_retrieval.catalog.rejects import Rejects, with_new_ids
-from molar_retrieval.catalog.sources import find_table, require_column
-from molar_retrieval.catalog.spec import UserSettings
-from molar_retrieval.catalog.values import as_payload, kind_of, payload_type
+from molar_retrieval.data.rows import Rejects, with_new_ids
+from molar_retrieval.data.schema import UserSettings, find_table, require_column
+from molar_retrieval.data.values import as_payload, kind_of, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.described import described

@@ -9,13 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from molar_retrieval.catalog import rejects as side_file
-from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.digest import file_stamps
-from molar_retrieval.catalog.prepare import empty_partial, publish, refuse_changed
-from molar_retrieval.catalog.rejects import Rejects, in_words
-from molar_retrieval.catalog.sources import find_file, find_table
-from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
+from molar_retrieval.data import rows as side_file
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import empty_partial, file_stamps, publish, refuse_changed
+from molar_retrieval.data.rows import Rejects, in_words
+from molar_retrieval.data.schema import FILE_NAME, CatalogueConfig, find_file, find_table
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import IDENTIFY
 from molar_retrieval.events.kinds import DEFAULT, Kinds, counted, matter, with_later
@@ -155,7 +153,7 @@ def _write(
     source: _Source, partial: Path, rejects: Rejects, kinds: Kinds, choose: Choice | None, progress: Progress
 ) -> dict[str, Any]:
     folder, catalogue, state, suppressed = source.folder, source.catalogue, source.events, source.suppressed
-    settings = CatalogueSettings.read(folder)
+    settings = CatalogueConfig.read(folder)
     file = _read_file(source, settings, rejects, progress)
     people, zone = user_keys(source.names.users(file.user_ids)), settings.interactions.time_zone
     joined = None
@@ -217,7 +215,7 @@ class _File:
     facts: dict[str, Any] = field(default_factory=lambda: {"columns": {}, "times": None, "others": 0})
 
 
-def _read_file(source: _Source, settings: CatalogueSettings, rejects: Rejects, progress: Progress) -> _File:
+def _read_file(source: _Source, settings: CatalogueConfig, rejects: Rejects, progress: Progress) -> _File:
     table, catalogue = find_table(source.folder, "interactions", settings), source.catalogue
     if table is None:
         return _File()

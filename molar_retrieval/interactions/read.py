@@ -11,12 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog.numbers import WRITTEN, as_doubles, decimal_commas
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.rows import Mask, RowChecks, Rows
-from molar_retrieval.catalog.spec import InteractionSettings
-from molar_retrieval.catalog.table_source import TableSource
-from molar_retrieval.catalog.values import as_written, doubles, is_string
+from molar_retrieval.data.readers import TableReader
+from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks
+from molar_retrieval.data.schema import InteractionSettings
+from molar_retrieval.data.values import WRITTEN, as_doubles, as_strings, decimal_commas, doubles, is_string
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
@@ -56,7 +54,7 @@ class LogBatches(ABC):
 
     def __init__(
         self,
-        source: TableSource,
+        source: TableReader,
         columns: LogColumns,
         times: TimeParser,
         rejects: Rejects,
@@ -71,7 +69,7 @@ class LogBatches(ABC):
         self._timed = self._early = 0  # times so far, and those before 1990
         self._suppressed = suppressed
 
-    def batches(self, progress: Progress) -> Iterator[tuple[Rows, dict[str, npt.NDArray[Any]]]]:
+    def batches(self, progress: Progress) -> Iterator[tuple[RowBatch, dict[str, npt.NDArray[Any]]]]:
         """The usable rows, and their values by the names of :class:`RawLog` but for columns that there are not."""
         columns = self._columns
         # The values of CSV are read as written, which spares a pass over the file to find out their types.
@@ -92,7 +90,7 @@ class LogBatches(ABC):
                 values["weight"] = values["weight"].astype(np.float32)
             values["user"] = self._users.encode(good.batch[columns.user_id])
             if columns.event is not None:
-                values["event"] = self._events.encode(as_written(good.batch[columns.event]).fill_null(""))
+                values["event"] = self._events.encode(as_strings(good.batch[columns.event]).fill_null(""))
             yield good, values
             self.rows += len(there)
             progress.advance(len(every))
@@ -108,10 +106,10 @@ class LogBatches(ABC):
         """Item rows, where they are checked as well; else None."""
 
     @abstractmethod
-    def _report(self, rows: Rows, checks: RowChecks) -> None:
+    def _report(self, rows: RowBatch, checks: RowChecks) -> None:
         """Take the rows that failed."""
 
-    def _values(self, rows: Rows, check: RowChecks) -> dict[str, npt.NDArray[Any]]:
+    def _values(self, rows: RowBatch, check: RowChecks) -> dict[str, npt.NDArray[Any]]:
         columns, batch = self._columns, rows.batch
         values: dict[str, npt.NDArray[Any]] = {}
         check(present(batch[columns.user_id]), "missing user id")
@@ -162,7 +160,7 @@ class LogReader(LogBatches):
 
     def __init__(
         self,
-        source: TableSource,
+        source: TableReader,
         columns: LogColumns,
         items: IdMap,
         times: TimeParser,
@@ -229,7 +227,7 @@ class LogReader(LogBatches):
         checks(rows >= 0, "unknown item", self._columns.item_id)
         return rows
 
-    def _report(self, rows: Rows, checks: RowChecks) -> None:
+    def _report(self, rows: RowBatch, checks: RowChecks) -> None:
         self._rejects.add_failed(self._source.path.name, rows, checks, self._columns.item_id)
 
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval import limits
-from molar_retrieval.catalog.rows import Mask
-from molar_retrieval.catalog.values import as_written, is_string
+from molar_retrieval.data.rows import Mask
+from molar_retrieval.data.values import as_strings, is_string
 from molar_retrieval.errors import DataError
 
 Micros = npt.NDArray[np.int64]
@@ -96,11 +96,11 @@ class TimeParser:
         if self._form is not None and (is_string(kind) or types.is_integer(kind)):
             self.read_as = form = self._form
             read = partial(_value_by_value, read=lambda text: datetime.strptime(text, form), zone=self._zone)
-            return _over_distinct(as_written(array), read)
+            return _over_distinct(as_strings(array), read)
         if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
             return self._from_numbers(array)
         if is_string(kind):
-            return _over_distinct(pc.utf8_trim_whitespace(as_written(array)), self._from_strings)
+            return _over_distinct(pc.utf8_trim_whitespace(as_strings(array)), self._from_strings)
         raise DataError(f"the time column holds {kind}", "give seconds, ISO 8601 strings or timestamps")
 
     def _from_arrow(self, array: pa.Array) -> tuple[Micros, Mask]:
@@ -224,7 +224,7 @@ def _order_of(column: Iterable[pa.Array]) -> str:
     possible = dict.fromkeys(_ORDERS, "")  # with a time that only this order can read
     example, rows, such = "", 0, 0
     for piece in column:
-        array = pc.utf8_trim_whitespace(as_written(piece)).drop_null()
+        array = pc.utf8_trim_whitespace(as_strings(piece)).drop_null()
         rows += len(array)
         array = array.filter(pa.array(_matches(array, _ORDERS["day/month"])))
         such += len(array)

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval.catalog import rejects as side_file
-from molar_retrieval.catalog.prepare import empty_partial, publish
-from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
+from molar_retrieval.data import rows as side_file
+from molar_retrieval.data.prepare import empty_partial, publish
+from molar_retrieval.data.rows import Rejects
 from molar_retrieval.events.event import KINDS
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.holdout import Holdout

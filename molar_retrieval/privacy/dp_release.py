@@ -18,9 +18,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment.conditioning import fit
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.features import hashed_sayings
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.remembered import of_folder
 from molar_retrieval.encoders import fused, head, tuned_folder
@@ -368,7 +368,7 @@ def _terms(
 ) -> tuple[ContentBasis, Matrix]:
     """In which terms content is told, the catalogue's unless others are given; and all items in them, (n_items, d)."""
     content = ContentVectors.open(read["content"].require()[0])
-    attributes = hashed_sayings(Catalogue.open(read["catalogue"].require()[0]))
+    attributes = hashed_features(Catalogue.open(read["catalogue"].require()[0]))
     if like is not None:
         return replace(like, encoder=encoder), compressed(like.conditioner(content.vectors, attributes), like.axes)
     conditioner = fit(content.vectors, content.blocks, content_dims, attributes, ready=content.conditioned)

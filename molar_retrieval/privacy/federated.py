@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval.catalog import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.privacy.dp_release import KEPT, release_statistics

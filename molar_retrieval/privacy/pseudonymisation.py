@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from molar_retrieval.catalog.sources import find_table
-from molar_retrieval.catalog.spec import CatalogueSettings
-from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.columns import ITEM_ID
+from molar_retrieval.data.readers import TableReader
+from molar_retrieval.data.schema import CatalogueConfig, find_table
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import KINDS, OF_ITEMS
 from molar_retrieval.events.snapshot import opened
@@ -73,9 +72,9 @@ def original_ids(workspace: Workspace) -> dict[str, str]:
     return {names.key(one): one for one in seen}
 
 
-def files_of_people(folder: Path) -> Iterator[tuple[str, TableSource]]:
+def files_of_people(folder: Path) -> Iterator[tuple[str, TableReader]]:
     """Files of a catalogue that name people, each with the column that does."""
-    settings = CatalogueSettings.read(folder)
+    settings = CatalogueConfig.read(folder)
     if (log := find_table(folder, "interactions", settings)) is not None:
         yield log_columns(settings.interactions, log, ITEM_ID).user_id, log
     if (users := find_table(folder, "users", settings)) is not None:

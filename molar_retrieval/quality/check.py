@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.numbers import sign_tells
-from molar_retrieval.catalog.prepare import condition_of, prepare_catalogue
-from molar_retrieval.catalog.read import BATCH, TEXT
-from molar_retrieval.catalog.resolve import read_spec
-from molar_retrieval.catalog.sources import find_file
-from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import BATCH, TEXT, condition_of, prepare_catalogue
+from molar_retrieval.data.schema import CatalogueSchema, find_file, read_spec
+from molar_retrieval.data.values import sign_tells
 from molar_retrieval.embedding.forecast import EmbedForecast, dry_run
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry
@@ -229,7 +226,7 @@ class _CatalogueCheck:
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - started, 2)
 
-    def _prepared(self) -> tuple[Catalogue, CatalogueSpec] | None:
+    def _prepared(self) -> tuple[Catalogue, CatalogueSchema] | None:
         """The prepared catalogue and its spec; None where it cannot be used at all."""
         find_file(self.folder, "items")  # a folder that is not there is no finding
         try:
@@ -247,7 +244,7 @@ class _CatalogueCheck:
         self.workspace.take("catalogue", self.workspace["catalogue"].require())
         return Catalogue(*self.workspace["catalogue"].require()), spec
 
-    def _checked(self, catalogue: Catalogue, spec: CatalogueSpec) -> dict[str, Any]:
+    def _checked(self, catalogue: Catalogue, spec: CatalogueSchema) -> dict[str, Any]:
         """Take all findings; what else a report holds of a catalogue that can be read."""
         take = self.collector.take
         self._language(catalogue)

@@ -17,13 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from molar_retrieval import rng
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.rows import RowChecks, Rows
-from molar_retrieval.catalog.sources import find_table
-from molar_retrieval.catalog.spec import CatalogueSpec, UserSettings
-from molar_retrieval.catalog.table_source import TableSource
-from molar_retrieval.catalog.values import shown
-from molar_retrieval.catalog.variants import of_items
+from molar_retrieval.data.readers import TableReader
+from molar_retrieval.data.rows import Rejects, RowBatch, RowChecks
+from molar_retrieval.data.schema import CatalogueSchema, UserSettings, find_table
+from molar_retrieval.data.values import shown
+from molar_retrieval.data.variants import of_items
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns, log_columns, user_column
@@ -169,7 +167,7 @@ class LogSummary:
 
 def check_log(
     folder: Path,
-    spec: CatalogueSpec,
+    spec: CatalogueSchema,
     items: IdMap,
     found: FindingCollector,
     progress: Progress = SILENT,
@@ -227,7 +225,7 @@ class _Reader(LogBatches):
 
     def __init__(
         self,
-        source: TableSource,
+        source: TableReader,
         columns: LogColumns,
         items: IdMap,
         times: TimeParser,
@@ -261,7 +259,7 @@ class _Reader(LogBatches):
     def _items(self, ids: pa.Array, checks: RowChecks) -> None:
         return None
 
-    def _report(self, rows: Rows, checks: RowChecks) -> None:
+    def _report(self, rows: RowBatch, checks: RowChecks) -> None:
         users, ids = rows.batch[self._columns.user_id], rows.batch[self._columns.item_id]
         for places, reason, _ in checks.failed:
             kind, role = _REASONS[reason]

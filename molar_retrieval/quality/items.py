@@ -18,14 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.names import not_input_by_name
-from molar_retrieval.catalog.read import BATCH
-from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS
-from molar_retrieval.catalog.resolve import items_source
-from molar_retrieval.catalog.spec import CatalogueSpec
-from molar_retrieval.catalog.values import as_written, doubles, is_list
 from molar_retrieval.columns import IMAGE, ITEM_ID
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.column_names import exclusion_reason
+from molar_retrieval.data.prepare import BATCH
+from molar_retrieval.data.rows import FILE_NAME as REJECTS
+from molar_retrieval.data.schema import CatalogueSchema, items_source
+from molar_retrieval.data.values import as_strings, doubles, is_list
 from molar_retrieval.ids import IdMap
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding, finding
@@ -116,7 +115,7 @@ class Items:
         return finding(kind, detail, **where, column=column, others=others, amount=amount)
 
 
-def read_items(catalogue: Catalogue, spec: CatalogueSpec, folder: Path) -> Items:
+def read_items(catalogue: Catalogue, spec: CatalogueSchema, folder: Path) -> Items:
     """Read what findings need, without the texts, of a catalogue prepared from ``folder`` as it is."""
     photos: list[str | None] = []
     for batch in catalogue.batches([IMAGE], BATCH):
@@ -139,7 +138,7 @@ def read_items(catalogue: Catalogue, spec: CatalogueSpec, folder: Path) -> Items
     )
 
 
-def read_texts(items: Items, spec: CatalogueSpec, folder: Path, progress: Progress) -> Iterator[ItemTexts]:
+def read_texts(items: Items, spec: CatalogueSchema, folder: Path, progress: Progress) -> Iterator[ItemTexts]:
     """The texts of all items as the file has them; also fills in the items' row numbers and the hashes of titles.
 
     Rows that the prepared catalogue left out are left out here.
@@ -149,8 +148,8 @@ def read_texts(items: Items, spec: CatalogueSpec, folder: Path, progress: Progre
     columns = list(dict.fromkeys(c for c in (named.item_id, named.title, named.description) if c is not None))
     taken = np.zeros(len(items), bool)
     progress.start("reading texts", source.total)
-    for batch in source.batches(columns, BATCH, as_written={named.item_id}):
-        rows = items.ids.rows(as_written(batch.batch[named.item_id])).astype(np.int64)
+    for batch in source.batches(columns, BATCH, as_strings={named.item_id}):
+        rows = items.ids.rows(as_strings(batch.batch[named.item_id])).astype(np.int64)
         first = np.zeros(len(rows), bool)
         first[np.unique(rows, return_index=True)[1]] = True
         keep = (rows >= 0) & first
@@ -208,7 +207,7 @@ def _strings(batch: pa.RecordBatch, column: str | None, mask: pa.Array, n: int) 
     array = batch[column].filter(mask)
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         array = pc.binary_join(array.cast(pa.list_(pa.string())), ", ")
-    return list(as_written(array).to_pylist())
+    return list(as_strings(array).to_pylist())
 
 
 def check_attributes(catalogue: Catalogue, items: Items, progress: Progress) -> Iterator[Finding]:
@@ -241,7 +240,7 @@ def _words(name: str, column: pa.Array, catalogue: Catalogue, items: Items) -> I
         yield about("attribute.empty", f"{filled:,} of {rows:,} items have a value")
     elif rows >= _ENOUGH and len(counted) == 1:
         yield about("attribute.constant", f"always {_short(counted[0]['values'].as_py())}")
-    told = not_input_by_name(name) is not None and name not in catalogue.attributes
+    told = exclusion_reason(name) is not None and name not in catalogue.attributes
     if filled >= _ENOUGH and len(counted) >= UNIQUE * filled and not told:
         yield about("attribute.unique", f"{len(counted):,} different values for {filled:,} items")
     if len(counted) > DISTINCT:

@@ -10,11 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog import names
-from molar_retrieval.catalog.sources import Stem, find_table
-from molar_retrieval.catalog.spec import CatalogueSpec
-from molar_retrieval.catalog.table_source import TableSource
-from molar_retrieval.catalog.values import as_phrase, as_written, is_list, is_word, payload_type
+from molar_retrieval.data import column_names
+from molar_retrieval.data.readers import TableReader
+from molar_retrieval.data.schema import CatalogueSchema, Stem, find_table
+from molar_retrieval.data.values import as_phrase, as_strings, is_list, is_word, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality.findings import Finding, FindingCollector, finding
@@ -46,7 +45,7 @@ _COLUMNS = (
 
 
 def check_personal_data(
-    folder: Path, spec: CatalogueSpec, found: FindingCollector, progress: Progress = SILENT
+    folder: Path, spec: CatalogueSchema, found: FindingCollector, progress: Progress = SILENT
 ) -> None:
     """Look for personal data in all tables of a catalogue; findings show masked values only."""
     stems: tuple[Stem, ...] = ("items", "users", "interactions")
@@ -107,7 +106,7 @@ class _Column:
 
 
 def _check_table(
-    source: TableSource, stem: Stem, spec: CatalogueSpec, found: FindingCollector, progress: Progress
+    source: TableReader, stem: Stem, spec: CatalogueSchema, found: FindingCollector, progress: Progress
 ) -> None:
     """Read a table and report each of its columns."""
     file, id_column = source.path.name, _id_column(source, stem, spec)
@@ -119,10 +118,10 @@ def _check_table(
     read = [*columns, *(name for name in (id_column,) if name and name not in columns)]
     progress.start(f"looking for personal data in {file}", source.total)
     for batch in source.batches(read, _BATCH, None, read if source.untyped else ()):
-        ids = None if id_column is None else as_written(batch.batch[id_column])
+        ids = None if id_column is None else as_strings(batch.batch[id_column])
         for name, column in columns.items():
             values = batch.batch[name]
-            column.count(as_phrase(values) if is_list(values.type) else as_written(values), batch.numbers, ids)
+            column.count(as_phrase(values) if is_list(values.type) else as_strings(values), batch.numbers, ids)
         progress.advance(len(batch.numbers))
     progress.finish()
     about = "item_id" if stem == "items" else "user_id"
@@ -157,21 +156,23 @@ def _check_table(
         report(name, column)
 
 
-def _id_column(source: TableSource, stem: Stem, spec: CatalogueSpec) -> str | None:
+def _id_column(source: TableReader, stem: Stem, spec: CatalogueSchema) -> str | None:
     if stem == "items":
         return spec.items.item_id
     settings = spec.users if stem == "users" else spec.interactions
-    known = (*names.USER_ID, "id") if stem == "users" else names.USER_ID
-    found = settings.user_id or names.well_known(known, source.names)
+    known = (*column_names.USER_ID, "id") if stem == "users" else column_names.USER_ID
+    found = settings.user_id or column_names.well_known(known, source.names)
     return found if found in source.names and is_word(source.schema.field(found).type) else None
 
 
-def _may_hold_text(source: TableSource, stem: Stem, spec: CatalogueSpec, name: str) -> bool:
+def _may_hold_text(source: TableReader, stem: Stem, spec: CatalogueSchema, name: str) -> bool:
     """Not booleans and decimal numbers, and not the log's items and times."""
     if stem == "interactions":
         log = spec.interactions
         known = {log.item_id, log.timestamp, spec.items.item_id}
-        known |= {names.well_known(some, source.names) for some in (names.LOG_ITEM_ID, names.TIMESTAMP)}
+        known |= {
+            column_names.well_known(some, source.names) for some in (column_names.LOG_ITEM_ID, column_names.TIMESTAMP)
+        }
         if name in known:
             return False
     return payload_type(source.schema.field(name).type) not in {None, pa.bool_(), pa.float64()}
@@ -179,7 +180,7 @@ def _may_hold_text(source: TableSource, stem: Stem, spec: CatalogueSpec, name: s
 
 def _by_name(name: str, stem: str) -> tuple[str | None, str]:
     """Kind and pattern for a column of this name; in the items file, only where the name speaks of a customer."""
-    words = names.words(name)
+    words = column_names.words(name)
     person = bool(_PERSON & set(words))
     if stem == "items" and not person:
         return None, ""

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import cholesky, rng
-from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.prepare import condition_of, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import condition_of, prepare_catalogue
 from molar_retrieval.embedding.contents import ContentVectors
 from molar_retrieval.embedding.run import embed
 from molar_retrieval.encoders.composite import image_block

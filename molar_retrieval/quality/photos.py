@@ -24,9 +24,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from molar_retrieval import rng
-from molar_retrieval.catalog import decoding
-from molar_retrieval.catalog.decoders import looked_at
-from molar_retrieval.catalog.decoding import MAX_BYTES
+from molar_retrieval.data import image_decoder
+from molar_retrieval.data.image_decoder import MAX_BYTES
+from molar_retrieval.data.images import looked_at
 from molar_retrieval.embedding.catalogue import NO_FILE, stat_image
 from molar_retrieval.embedding.keys import image_stamp
 from molar_retrieval.progress import Progress
@@ -66,7 +66,7 @@ MEASURED: np.dtype[Any] = np.dtype(
 """
 
 Measured = npt.NDArray[Any]  # Records of :data:`MEASURED`
-FORMATS = ("", *decoding.FORMATS)  # Names that Pillow gives to formats; the first one stands for any other
+FORMATS = ("", *image_decoder.FORMATS)  # Names that Pillow gives to formats; the first one stands for any other
 
 _GRAIN, _HASHED = 48, 64  # sides of what steps and hashes are seen in
 _PLAIN, _GLYPHS = 0.985, 12  # share of the ground that has its colour, and pieces, that writing has at least

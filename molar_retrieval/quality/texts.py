@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from ftfy.badness import BADNESS_RE
 
-from molar_retrieval.languages import language_of, languages_of
+from molar_retrieval.data.languages import language_of, languages_of
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import LOOKED_AT, Items, ItemTexts, equal_groups, text_hash
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval import limits
-from molar_retrieval.availability import moment
+from molar_retrieval.data.availability import moment
 from molar_retrieval.ranking.index_protocol import SparseVector
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import Any, Self, TypeGuard
 from pydantic import Field, field_validator, model_validator
 
 from molar_retrieval import limits
-from molar_retrieval.availability import moment
 from molar_retrieval.columns import ITEM_ID
+from molar_retrieval.data.availability import moment
 from molar_retrieval.errors import RequestError, SettingsError, shown, suggestion
 from molar_retrieval.ranking.filter_language import parse
 from molar_retrieval.ranking.filters import And, Equals, Expression, Not, OneOf, matches, terms

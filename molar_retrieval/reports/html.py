@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from molar_retrieval.catalog.images import ImageError, open_image
+from molar_retrieval.data.images import ImageError, open_image
 from molar_retrieval.reports import charts, wording
 
 SIZE = (112, 150)  # Pixels of a small photo, at most

@@ -71,7 +71,7 @@ def with_photos(answer: "Answer", recommender: "Recommender", fields: Sequence[s
     version = recommender.workspace["catalogue"].current if IMAGE in fields else None
     if version is None:
         return answer
-    from molar_retrieval.catalog import Catalogue  # brings a library of tables
+    from molar_retrieval.data.catalogue import Catalogue
 
     folder = Catalogue.open(version).folder
     photos = {item.item_id: answer.photo_of(item.item_id) for item in answer.items}
@@ -140,7 +140,7 @@ def _found(recommender: "Recommender", asked: SearchRequest, k: int, as_of: int 
 
 def opened_photo(content: bytes) -> "Image":
     """A photo, opened by a process of its own within its bounds."""
-    from molar_retrieval.catalog.images import ImageError, open_bytes  # brings Pillow
+    from molar_retrieval.data.images import ImageError, open_bytes  # brings Pillow
 
     try:
         return open_bytes(content)

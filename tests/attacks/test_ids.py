@@ -25,8 +25,8 @@ import molar
 from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import open_generation
 from molar_retrieval.alignment.align import align
-from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import factorise, held_out, open_log
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, MolarError, StaleArtefactError
 from molar_retrieval.interactions import prepare_interactions
@@ -44,7 +44,7 @@ STEPS = [
     "molar_retrieval.collaborative.factors.fit",
     f"{_ALIGN}.sized",
     f"{_ALIGN}.training_data",
-    f"{_ALIGN}.hashed_sayings",
+    f"{_ALIGN}.hashed_features",
     f"{_ALIGN}.count",
     f"{_ALIGN}.numeric_attributes",
     f"{_ALIGN}.save",
@@ -351,7 +351,7 @@ def test_files_that_change_while_they_are_read(place, monkeypatch):
     """A file that somebody writes to while it is read is refused, not taken half and half."""
     folder = place()
     write_items(folder, NAMES[1:])
-    between(monkeypatch, "molar_retrieval.catalog.prepare._facts", lambda: write_items(folder, NAMES[2:]))
+    between(monkeypatch, "molar_retrieval.data.prepare._facts", lambda: write_items(folder, NAMES[2:]))
     with pytest.raises(MolarError, match=r"items\.parquet .* changed while it was read"):
         embedded(folder)
     monkeypatch.undo()

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from molar_cli.app import app
 from molar_cli.console import Console
 from molar_eval import suite
-from molar_retrieval.catalog.spec import CatalogueSettings
+from molar_retrieval.data.schema import CatalogueConfig
 from molar_retrieval.errors import MolarError
 from molar_retrieval.ranking.filter_language import parse
 from molar_retrieval.ranking.rules import Rules
@@ -120,7 +120,7 @@ def read(folder: Path, content: bytes) -> None:
     shutil.copyfile(path, folder / "catalog.toml")
     for reader in (
         lambda: MolarSettings.load(folder, environ={}),
-        lambda: CatalogueSettings.read(folder),
+        lambda: CatalogueConfig.read(folder),
         lambda: Rules.load(path, {"brand": "keyword"}, {}),
         lambda: Speaker.of("en", path),
         lambda: suite.load(str(path)),

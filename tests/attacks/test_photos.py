@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from molar_retrieval.catalog import decoders, prepare_catalogue
-from molar_retrieval.catalog.images import ImageError, PhotoFolder, open_file, open_image
+from molar_retrieval.data import images
+from molar_retrieval.data.images import ImageError, PhotoFolder, open_file, open_image
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.progress import SILENT
 from molar_retrieval.quality.photos import PhotoState
 from molar_retrieval.quality.photos import measured as measure_all
@@ -116,8 +117,8 @@ def folder(tmp_path):
 @contextmanager
 def little_memory():
     """This process may not grow much: what opens a large photo in it fails."""
-    decoders._end_all()
-    decoders._idle.append(decoders._Decoder())  # with bounds of its own
+    images._end_all()
+    images._idle.append(images._Decoder())  # with bounds of its own
     if sys.platform != "linux":
         yield
         return
@@ -175,14 +176,14 @@ def test_bombs_inside_of_formats_are_bounded(folder, tmp_path, name):
 
 def test_a_photo_that_ends_its_process_costs_itself_alone(folder, tmp_path, monkeypatch):
     """A photo over which the decoder dies costs that photo alone; the run goes on."""
-    ask = decoders._Decoder.ask
+    ask = images._Decoder.ask
 
     def dying(self, request, data=b""):
         if "evil" in str(request.get("path", request.get("paths"))):
             self._process.kill()
         return ask(self, request, data)
 
-    monkeypatch.setattr(decoders._Decoder, "ask", dying)
+    monkeypatch.setattr(images._Decoder, "ask", dying)
     (folder / "images" / "evil.jpg").write_bytes(plain("JPEG"))
     with pytest.raises(ImageError, match="damaged"):
         open_image(folder, "images/evil.jpg")
@@ -194,14 +195,14 @@ def test_a_photo_that_ends_its_process_costs_itself_alone(folder, tmp_path, monk
 def test_a_photo_that_takes_for_ever_is_given_up(folder, monkeypatch):
     """A photo that keeps the decoder busy is given up after its time."""
     (folder / "images" / "slow.jpg").write_bytes(endless())
-    module = decoders._MODULE
-    hasty = decoders._PROGRAM.replace(".main()", f"._start_clock.__defaults__ = (0.5, 60); {module}.main()")
-    monkeypatch.setattr(decoders, "_PROGRAM", hasty)
-    decoders._end_all()
+    module = images._MODULE
+    hasty = images._PROGRAM.replace(".main()", f"._start_clock.__defaults__ = (0.5, 60); {module}.main()")
+    monkeypatch.setattr(images, "_PROGRAM", hasty)
+    images._end_all()
     with pytest.raises(ImageError, match="to open"):
         open_image(folder, "images/slow.jpg")
     assert open_image(folder, "images/good.jpg").size == (80, 60)
-    decoders._end_all()
+    images._end_all()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux bounds the memory")
@@ -211,8 +212,8 @@ def test_decoders_end_with_their_parent(tmp_path):
     code = """if True:
         import sys, threading
         from pathlib import Path
-        from molar_retrieval.catalog import decoders
-        from molar_retrieval.catalog.images import open_file
+        from molar_retrieval.data import images
+        from molar_retrieval.data.images import open_file
         decoders._idle.append(decoders._Decoder())
         print(decoders._idle[0]._process.pid, flush=True)
         open_file(Path(sys.argv[1]))

@@ -17,7 +17,7 @@ from molar.doctor.workspace import artefacts, generations
 from molar_indexes import generations as of_index
 from molar_indexes.generations import list_generations, open_generation, rollback
 from molar_indexes.verify import bytes_changed, verify
-from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.interactions import prepare_interactions

@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.demo import write_demo_shop
+from molar_retrieval.data.demo import write_demo_shop
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from settings_for_tests import SMALL_ALIGNMENT
 from typer.testing import CliRunner
 
 from molar_cli.app import app
-from molar_retrieval.catalog import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders import fused, registry
 from molar_retrieval.encoders.base import EncoderInput

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from molar_retrieval.importers.run import FORMATS
+from molar_retrieval.data.importers.run import FORMATS
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
@@ -94,7 +95,7 @@ def test_bad_rows_shift_nothing(tmp_path_factory, rows, batch):
     pq.write_table(pa.table(columns), folder / "items.parquet")
     workspace = Workspace.for_catalogue(folder / ".molar", folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("molar_retrieval.catalog.read.BATCH", batch)
+        patch.setattr("molar_retrieval.data.prepare.BATCH", batch)
         prepare_catalogue(folder, workspace)
     version = workspace["catalogue"].require()[0]
     kept = pq.read_table(version / "items.parquet").to_pylist()

@@ -7,8 +7,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.catalog.template import Template, attribute_phrase
-from molar_retrieval.catalog.values import STRING_LIST, as_payload, clean_text
+from molar_retrieval.data.schema import Template, attribute_phrase
+from molar_retrieval.data.values import STRING_LIST, as_payload, clean_text
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 VALUES = st.lists(st.none() | TEXT, max_size=8)

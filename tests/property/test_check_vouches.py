@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.catalog.resolve import read_spec
+from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.schema import read_spec
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import prepare_interactions

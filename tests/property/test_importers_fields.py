@@ -6,9 +6,9 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.importers.movielens import open_movielens
-from molar_retrieval.importers.tables import objects, parse_loose
+from molar_retrieval.data.importers.formats import open_movielens
+from molar_retrieval.data.importers.tables import objects, parse_loose
+from molar_retrieval.data.rows import Rejects
 
 LETTERS = st.characters(exclude_categories=("Cs", "Cc"))
 TITLES = st.text(LETTERS, min_size=1, max_size=30).map(str.strip).filter(bool)

@@ -32,7 +32,8 @@ from test_interactions_of_events import (
 from molar_indexes.generations import publish
 from molar_indexes.overlay import Overlay
 from molar_indexes.users import UserRecord
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.write import StoredEvents

@@ -25,7 +25,7 @@ from test_overlay_histories import read, release
 
 from molar_indexes.generations import list_generations, open_generation, rollback
 from molar_indexes.overlay import Overlay
-from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 

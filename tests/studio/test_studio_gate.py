@@ -12,7 +12,7 @@ import pytest
 from copies import copy_workspace
 from studio_client import StudioClient, studio_client, studio_of_roles, words_of
 
-from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.access import Keyring
 from molar_serving.studio import language, sessions

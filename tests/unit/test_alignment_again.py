@@ -19,9 +19,9 @@ from molar_retrieval.alignment.align import align, training_data
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.store import open_model
-from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import embed
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.experts.habits import DAY, day_after

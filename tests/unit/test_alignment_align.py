@@ -20,8 +20,8 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.training import TowerTrainer
 from molar_retrieval.alignment.user_encoder import UserEncoder
 from molar_retrieval.alignment.validation import means
-from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import factorise, has_people, held_out, open_log
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.experts import linear, taken

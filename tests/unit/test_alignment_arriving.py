@@ -21,8 +21,8 @@ from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.arriving import FEWEST, arrivals, better, comes_back, visit_began
 from molar_retrieval.alignment.fusion import Fusion
 from molar_retrieval.alignment.store import open_model
-from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import embed
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.ranking.aims import ARRIVING, NEXT, VISIT

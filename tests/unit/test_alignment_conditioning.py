@@ -6,7 +6,7 @@ from mapped import is_mapped
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.catalog.features import WIDTH, WORDS
+from molar_retrieval.data.text_features import WIDTH, WORDS
 from molar_retrieval.encoders.base import VectorBlock
 
 BLOCKS = (VectorBlock("content_text", 0, 12), VectorBlock("content_image", 12, 30))

@@ -13,8 +13,8 @@ from molar_retrieval.alignment import present
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.recount import open_sums
 from molar_retrieval.alignment.store import open_model
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.errors import StaleArtefactError
 
 TABLE = "network.items.collaborative.weight"

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar_retrieval.alignment.kinds import FEWEST, candidates, choose_kinds
-from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.interactions import is_current, prepare_interactions

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.availability import ALWAYS, NEVER, Availability, moment, understood
-from molar_retrieval.catalog import Catalogue, is_current, prepare_catalogue
+from molar_retrieval.data.availability import ALWAYS, NEVER, Availability, moment, understood
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import is_current, prepare_catalogue
 from molar_retrieval.errors import DataError
 from molar_retrieval.ranking.filters import matches
 from molar_retrieval.workspace.artefacts import Workspace

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 

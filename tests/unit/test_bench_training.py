@@ -168,7 +168,7 @@ def test_quality_is_the_gain_of_the_ranks_that_the_vectors_give(training, split,
 
 
 def test_some_users_keep_their_histories(training, tmp_path):
-    demo = importlib.import_module("molar_retrieval.demo")
+    demo = importlib.import_module("molar_retrieval.data.demo")
     demo.write_demo_shop(tmp_path / "shop", items=60, users=80)
     whole, some = training.read_log(tmp_path / "shop", None), training.read_log(tmp_path / "shop", 10)
     assert some.n_users == 10

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import molar
-from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.workspace.artefacts import Workspace, scratch_workspace
 from molar_retrieval.workspace.discovery import bind, bound, file_beside, nearest_workspace, workspace_for

@@ -5,11 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog import bounds
-from molar_retrieval.catalog.bounds import check_names, fitting, unpacked_bytes
-from molar_retrieval.catalog.parquet_source import ParquetSource
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.rows import Rows
+from molar_retrieval.data import rows as bounds
+from molar_retrieval.data.readers import ParquetReader
+from molar_retrieval.data.rows import Rejects, RowBatch, check_names, unpacked_bytes, within_limits
 from molar_retrieval.errors import DataError
 
 BRANDS = ["red", None, "blue", "red"]
@@ -17,7 +15,7 @@ BRANDS = ["red", None, "blue", "red"]
 
 def _rows(**columns):
     batch = pa.record_batch(columns)
-    return Rows(np.arange(1, len(batch) + 1), batch)
+    return RowBatch(np.arange(1, len(batch) + 1), batch)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +40,14 @@ def test_values_that_are_too_large_cost_their_row(tmp_path, monkeypatch, kind):
     words = words.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else words.cast(kind)
     lists = pa.array([["a"], ["b"], ["a", "b", "c"], ["too long"]])
     with Rejects(tmp_path / "rejects.parquet") as rejects:
-        rows = fitting(_rows(words=words, lists=lists), "x", rejects)
+        rows = within_limits(_rows(words=words, lists=lists), "x", rejects)
     assert rows.numbers.tolist() == [1]
     assert [row["row"] for row in pq.read_table(tmp_path / "rejects.parquet").to_pylist()] == [2, 3, 4]
 
 
 def test_what_fits_is_not_touched():
     rows = _rows(words=BRANDS, numbers=[1, 2, 3, 4])
-    assert fitting(rows, "x", None) is rows
+    assert within_limits(rows, "x", None) is rows
 
 
 def test_the_size_of_what_is_packed():
@@ -62,7 +60,7 @@ def test_the_size_of_what_is_packed():
 def test_packed_strings_come_as_they_are(tmp_path, encoding):
     table = pa.table({"item_id": [f"i{k}" for k in range(400)], "brand": BRANDS * 100, "seen": range(400)})
     pq.write_table(table, tmp_path / "items.parquet", use_dictionary=encoding, row_group_size=150)
-    source = ParquetSource(tmp_path / "items.parquet")
+    source = ParquetReader(tmp_path / "items.parquet")
     batches = list(source.batches(["seen", "brand", "item_id"], 64))
     assert pa.Table.from_batches([rows.batch for rows in batches]).equals(table.select(["seen", "brand", "item_id"]))
     assert np.concatenate([rows.numbers for rows in batches]).tolist() == list(range(1, 401))
@@ -74,7 +72,7 @@ def test_views_come_as_strings(tmp_path):
         {"item_id": pa.array(["a", "b"], pa.string_view()), "tags": pa.array([["x"], None], pa.list_(pa.string_view()))}
     )
     pq.write_table(table, tmp_path / "items.parquet")
-    source = ParquetSource(tmp_path / "items.parquet")
+    source = ParquetReader(tmp_path / "items.parquet")
     (rows,) = source.batches(["tags", "item_id"], 9)
     assert source.schema.types == [pa.string(), pa.list_(pa.string())]
     assert rows.batch.to_pydict() == {"tags": [["x"], None], "item_id": ["a", "b"]}

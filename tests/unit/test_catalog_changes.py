@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.catalog.prepare import is_current
+from molar_retrieval.data.prepare import is_current, prepare_catalogue
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 

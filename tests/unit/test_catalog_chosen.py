@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog import Catalogue, condition_of, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import condition_of, prepare_catalogue
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace

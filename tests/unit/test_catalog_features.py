@@ -5,9 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog import features, prepare_catalogue
-from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.features import WIDTH, hashed_attributes
+from molar_retrieval.data import text_features
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.text_features import WIDTH, hashed_attributes
 from molar_retrieval.workspace.artefacts import Workspace
 
 ITEMS = {
@@ -57,7 +58,7 @@ def test_a_value_has_the_same_place_in_every_catalogue_and_another_in_every_colu
 def test_reading_in_pieces_changes_nothing(open_items, monkeypatch):
     catalogue = open_items(ITEMS)
     whole = hashed_attributes(catalogue)
-    monkeypatch.setattr(features, "_BATCH", 2)
+    monkeypatch.setattr(text_features, "_BATCH", 2)
     assert np.array_equal(hashed_attributes(catalogue).toarray(), whole.toarray())
 
 

@@ -5,9 +5,9 @@ import os
 import pyarrow as pa
 import pytest
 
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
-from molar_retrieval.catalog.sources import find_file, find_table, folder_of, open_source
-from molar_retrieval.catalog.spec import CatalogueSettings
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.schema import CatalogueConfig, find_file, find_table, folder_of, open_source
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
@@ -112,12 +112,12 @@ def test_what_is_wrong_with_a_named_file(tmp_path, name, words):
 def test_an_encoding_must_be_one_of_text(tmp_path, encoding):
     (tmp_path / "catalog.toml").write_text(f'[items]\nencoding = "{encoding}"\n')
     with pytest.raises(SettingsError, match=r"items\.encoding"):
-        CatalogueSettings.read(tmp_path)
+        CatalogueConfig.read(tmp_path)
 
 
 def test_encodings_have_one_name(tmp_path):
     (tmp_path / "catalog.toml").write_text('[items]\nencoding = "UTF8"\n[users]\nencoding = "Latin-1"\n')
-    settings = CatalogueSettings.read(tmp_path)
+    settings = CatalogueConfig.read(tmp_path)
     assert (settings.items.encoding, settings.users.encoding) == ("utf-8", "iso8859-1")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molar_retrieval.catalog.images import ImageError, PhotoFolder, open_image
+from molar_retrieval.data.images import ImageError, PhotoFolder, open_image
 
 
 @pytest.fixture

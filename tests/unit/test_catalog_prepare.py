@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from molar_retrieval.catalog import Catalogue, is_current, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import is_current, prepare_catalogue
 from molar_retrieval.errors import DataError
 from molar_retrieval.workspace.artefacts import Workspace
 
@@ -216,7 +217,7 @@ def test_ids_in_bytes_are_read_as_utf8(folder, workspace):
 def test_opening_a_catalogue_or_a_log_imports_nothing_heavy():
     code = """
 import sys
-from molar_retrieval.catalog import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.interactions import InteractionLog
 heavy = {"PIL", "scipy", "torch", "transformers", "pyarrow.csv"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)
@@ -238,7 +239,7 @@ def test_nothing_happens_where_nothing_changed(folder, workspace, monkeypatch):
     assert not is_current(folder, workspace)
     first = prepare_catalogue(folder, workspace)
     assert is_current(folder, workspace)
-    monkeypatch.setattr("molar_retrieval.catalog.prepare.items_source", None)
+    monkeypatch.setattr("molar_retrieval.data.prepare.items_source", None)
     assert prepare_catalogue(folder, workspace) == first
 
 
@@ -311,7 +312,7 @@ def test_an_interrupted_run_leaves_the_old_version_and_is_repeated(folder, works
     first = prepare_catalogue(folder, workspace)
     _write(folder, item_id=["b"], title=["U"])
     with monkeypatch.context() as patch:
-        patch.setattr("molar_retrieval.catalog.prepare.TableDigest.result", lambda _: 1 / 0)
+        patch.setattr("molar_retrieval.data.prepare.TableDigest.result", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             prepare_catalogue(folder, workspace)
     assert workspace["catalogue"].require()[1] == first
@@ -320,8 +321,8 @@ def test_an_interrupted_run_leaves_the_old_version_and_is_repeated(folder, works
 
 
 def test_duplicates_are_found_across_batches(folder, workspace, monkeypatch):
-    monkeypatch.setattr("molar_retrieval.catalog.read.BATCH", 3)
-    monkeypatch.setattr("molar_retrieval.catalog.prepare._ROW_GROUP", 5)
+    monkeypatch.setattr("molar_retrieval.data.prepare.BATCH", 3)
+    monkeypatch.setattr("molar_retrieval.data.prepare._ROW_GROUP", 5)
     _write(folder, item_id=[str(i % 7) for i in range(20)], title=[f"row {i}" for i in range(20)])
     manifest = prepare_catalogue(folder, workspace)
     assert [row["title"] for row in _rows(workspace, "title")] == [f"row {i}" for i in range(7)]

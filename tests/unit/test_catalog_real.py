@@ -4,7 +4,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog import Catalogue, open_image, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.images import open_image
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 

@@ -14,9 +14,9 @@ CHARACTERS = 3_000
 SCRIPT = """
 import json, sys
 from pathlib import Path
-import molar_retrieval.catalog.prepare, molar_retrieval.catalog.parquet_source, molar_retrieval.catalog.csv_source
-from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.languages import language_of
+import molar_retrieval.data.prepare, molar_retrieval.data.readers, molar_retrieval.data.readers
+from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.languages import language_of
 from molar_retrieval.workspace.artefacts import Workspace
 language_of("This loads a model, whose size does not grow with the catalogue.")
 folder = Path(sys.argv[1])

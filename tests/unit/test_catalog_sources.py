@@ -6,18 +6,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog.rejects import SCHEMA, Rejects
-from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.data.rows import SCHEMA, Rejects
+from molar_retrieval.data.schema import find_file, open_source
 from molar_retrieval.errors import DataError
 
 
-def _read(path, columns=None, as_written=(), size=1000):
+def _read(path, columns=None, as_strings=(), size=1000):
     """(row number, values) of all rows, and the rejects."""
     source = open_source(path)
     rejects_file = path.with_name("rejects.parquet")
     rows = []
     with Rejects(rejects_file) as rejects:
-        for part in source.batches(columns or source.names, size, rejects, as_written):
+        for part in source.batches(columns or source.names, size, rejects, as_strings):
             rows += zip(part.numbers.tolist(), part.batch.to_pylist(), strict=True)
     return rows, pq.read_table(rejects_file).to_pylist()
 
@@ -58,7 +58,7 @@ def test_csv_types_are_inferred_from_all_values(tmp_path):
 
 
 def test_csv_as_written(tmp_path):
-    rows, _ = _read(_csv(tmp_path, 'id,n\n007,1.50\n"a,b",NA\n" x ",null\n'), as_written=("id", "n"))
+    rows, _ = _read(_csv(tmp_path, 'id,n\n007,1.50\n"a,b",NA\n" x ",null\n'), as_strings=("id", "n"))
     assert [row for _, row in rows] == [
         {"id": "007", "n": "1.50"},
         {"id": "a,b", "n": "NA"},
@@ -79,7 +79,7 @@ def test_csv_bad_rows_keep_the_numbers_of_the_others(tmp_path):
 
 
 def test_csv_row_numbers_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("molar_retrieval.catalog.csv_source._BLOCK", 4096)
+    monkeypatch.setattr("molar_retrieval.data.readers._BLOCK", 4096)
     lines = [f"{i},x" if i % 7 else f"{i},x,y" for i in range(1, 5001)]
     rows, rejects = _read(_csv(tmp_path, "id,t\n" + "\n".join(lines)))
     assert len(rows) + len(rejects) == 5000
@@ -213,7 +213,7 @@ def test_find_file_explains_what_it_does_not_read(tmp_path):
 
 
 def test_rejects_are_flushed_and_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr("molar_retrieval.catalog.rejects._FLUSH", 3)
+    monkeypatch.setattr("molar_retrieval.data.rows._FLUSH", 3)
     with Rejects(tmp_path / "r.parquet") as rejects:
         for i in range(1, 8):
             rejects.add("items.csv", i, None if i % 2 else "x", "missing id" if i % 2 else "duplicate id", "d")

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog import read_spec
-from molar_retrieval.catalog.names import is_variant, well_known, words
+from molar_retrieval.data.column_names import is_variant, well_known, words
+from molar_retrieval.data.schema import read_spec
 from molar_retrieval.errors import DataError, SettingsError
 
 N = 300

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from molar_retrieval.catalog.template import DEFAULT, Template, attribute_phrase, label
+from molar_retrieval.data.schema import DEFAULT, Template, attribute_phrase, label
 from molar_retrieval.errors import DataError
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from molar_retrieval.catalog.digest import TableDigest
-from molar_retrieval.catalog.values import (
+from molar_retrieval.data.prepare import TableDigest
+from molar_retrieval.data.values import (
     STRING_LIST,
     as_payload,
     as_phrase,
-    as_written,
+    as_strings,
     clean_text,
     payload_type,
     split_lists,
@@ -36,11 +36,11 @@ from molar_retrieval.catalog.values import (
     ],
 )
 def test_ids_come_as_written(array, expected):
-    assert as_written(array).to_pylist() == expected
+    assert as_strings(array).to_pylist() == expected
 
 
 def test_integers_that_pandas_made_floats_stay_exact_up_to_2_to_the_53():
-    assert as_written(pa.array([float(2**53)])).to_pylist() == [str(2**53)]
+    assert as_strings(pa.array([float(2**53)])).to_pylist() == [str(2**53)]
 
 
 @pytest.mark.parametrize(

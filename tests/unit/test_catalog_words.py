@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from molar_retrieval.catalog.words import bm25, dimension, query, words
+from molar_retrieval.data.text_features import bm25, dimension, query, words
 
 TEXTS = ["Black dress, black lace", "white dress", None, "", "lace lace curtain in white", "黒いドレス"]
 

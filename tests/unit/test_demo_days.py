@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from molar_retrieval.demo import plan_shop
-from molar_retrieval.demo.days import DAY, DailyLife, ShopVisit
+from molar_retrieval.data.demo import plan_shop
+from molar_retrieval.data.demo.traffic import DAY, DailyLife, ShopVisit
 from molar_retrieval.events.event import lines_of
 
 START = 1_737_849_600

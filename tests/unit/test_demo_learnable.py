@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from molar_retrieval.demo import plan_shop
+from molar_retrieval.data.demo import plan_shop
 
 
 class LeaveOneOut:

@@ -2,10 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molar_retrieval.demo.photos import SILHOUETTES, Appearance, draw
-from molar_retrieval.demo.scenery import SIZE
-from molar_retrieval.demo.silhouettes import smooth
-from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, PATTERNS
+from molar_retrieval.data.demo.photos import SILHOUETTES, SIZE, Appearance, draw, smooth
+from molar_retrieval.data.demo.vocabulary import COLOURS, KIND_BY_NAME, PATTERNS
 
 
 def photo(kind="tshirt", colour="red", pattern="plain", seed=0) -> Image.Image:

@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 
-from molar_retrieval.demo import plan_shop
-from molar_retrieval.demo.days import DailyLife, ShopVisit
-from molar_retrieval.demo.plan import with_visitors
-from molar_retrieval.demo.response import ExpectedPerson, ExpectedVisit, ShoppingHabits, expected_visit
+from molar_retrieval.data.demo import plan_shop
+from molar_retrieval.data.demo.catalogue import with_visitors
+from molar_retrieval.data.demo.traffic import (
+    DailyLife,
+    ExpectedPerson,
+    ExpectedVisit,
+    ShoppingHabits,
+    ShopVisit,
+    expected_visit,
+)
 from molar_retrieval.privacy.pseudonyms import of_key, session_key
 
 START = 1_737_849_600

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import chi2_contingency
 
-from molar_retrieval.demo import NOTICE, DemoFacts, plan_shop, write_demo_shop
-from molar_retrieval.demo.tables import items_table
-from molar_retrieval.demo.vocabulary import COLOURS, PATTERNS
+from molar_retrieval.data.demo import NOTICE, DemoFacts, plan_shop, write_demo_shop
+from molar_retrieval.data.demo.catalogue import items_table
+from molar_retrieval.data.demo.vocabulary import COLOURS, PATTERNS
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.workspace.fingerprint import of_file
 
@@ -96,7 +96,7 @@ def test_a_write_that_was_cut_short_can_be_repeated(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("molar_retrieval.demo.writer.draw", fail)
+        patch.setattr("molar_retrieval.data.demo.catalogue.draw", fail)
         with pytest.raises(KeyboardInterrupt):
             write_demo_shop(tmp_path / "shop", items=40, users=20)
     assert write_demo_shop(tmp_path / "shop", items=40, users=20).items == 40

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.demo import plan_shop
-from molar_retrieval.demo.vocabulary import PATTERNS, STORIES
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.demo import plan_shop
+from molar_retrieval.data.demo.vocabulary import PATTERNS, STORIES
 from molar_retrieval.embedding.contents import ContentVectors
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.encoders.registry import load

@@ -10,8 +10,10 @@ from embedding_fakes import DIM, FakeEncoder, Shop, info, planned, run, vector
 from PIL import Image
 from safetensors.numpy import load_file
 
-from molar_retrieval.catalog import Catalogue, images, prepare_catalogue
-from molar_retrieval.catalog.images import open_image
+from molar_retrieval.data import images
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.images import open_image
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import ContentVectors, dry_run, reader, resolve
 from molar_retrieval.encoders.base import EncoderInput, EncoderPlan
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError

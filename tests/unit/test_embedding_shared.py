@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from embedding_fakes import FakeEncoder, FakePlanner, Shop, run
 
-from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import embed, job
 from molar_retrieval.embedding.batches import PendingTexts, SharedTexts
 from molar_retrieval.embedding.job import anywhere

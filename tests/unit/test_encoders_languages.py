@@ -2,9 +2,9 @@
 
 import pytest
 
+from molar_retrieval.data.languages import common_language
 from molar_retrieval.encoders.base import EncoderInfo
 from molar_retrieval.encoders.base import language_note as note_on
-from molar_retrieval.languages import common_language
 
 TEXTS = {
     "en": ["A cotton shirt with long sleeves for the summer", "Trousers made of wool, and a belt is included"],

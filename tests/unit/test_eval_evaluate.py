@@ -32,9 +32,9 @@ from molar_eval.suite import Suite, load, names
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment import align as aligning
 from molar_retrieval.alignment import reranking
-from molar_retrieval.catalog.prepare import is_current, prepare_catalogue
 from molar_retrieval.collaborative import factors as collaborative
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.prepare import is_current, prepare_catalogue
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.experts import linear

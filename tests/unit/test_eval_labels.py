@@ -7,8 +7,8 @@ import pytest
 
 from molar_eval.slices import labels
 from molar_eval.splits import cold_items, leave_one_out
-from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace

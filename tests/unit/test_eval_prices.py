@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar_eval.prices import item_prices
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.workspace.artefacts import Workspace
 
 

@@ -36,7 +36,7 @@ DOORS = {
     "molar_indexes.current": "has them named by interactions.people",
     "molar_indexes.privacy.removing": "counts rows of people who are named by these very ids",
     "molar_indexes.privacy.stored": "names them, to find rows of one person",
-    "molar_retrieval.catalog.sources": "opens tables of items as well",
+    "molar_retrieval.data.schema": "opens tables of items as well",
     "molar_retrieval.privacy.pseudonymisation": "turns names back into ids, which are kept nowhere",
     "molar_retrieval.interactions.orders": "of the order lines that it brings, EventLog names the people",
     "molar_retrieval.interactions.people": "names them, and counts those of the file",

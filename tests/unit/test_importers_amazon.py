@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from importer_checks import photo, prepared, rejects
 
+from molar_retrieval.data.importers import import_dataset
+from molar_retrieval.data.importers.formats import number, text, texts
 from molar_retrieval.errors import DataError
-from molar_retrieval.importers import import_dataset
-from molar_retrieval.importers.amazon import number, text, texts
 
 DAY = 1252800000
 META_2014 = [

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from importer_checks import photo, prepared
 
-from molar_retrieval.catalog.table_file import TableFile
+from molar_retrieval.data.importers import ImportReport, import_dataset
+from molar_retrieval.data.importers.run import FORMATS, open_published
+from molar_retrieval.data.importers.tables import as_numbers
+from molar_retrieval.data.rows import TableFile
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.importers import ImportReport, import_dataset
-from molar_retrieval.importers.run import FORMATS, open_published
-from molar_retrieval.importers.tables import as_numbers
 
 
 def _films(folder: Path, *, extra: str = "") -> Path:
@@ -226,7 +226,7 @@ def test_small_batches_become_large_row_groups(tmp_path):
 _CHILD = """
 import resource, sys
 from pathlib import Path
-from molar_retrieval.importers import import_dataset
+from molar_retrieval.data.importers import import_dataset
 report = import_dataset("movielens", Path(sys.argv[1]), Path(sys.argv[2]))
 print(report.interactions, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

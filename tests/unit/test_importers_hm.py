@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 from importer_checks import photo, prepared, rejects
 
+from molar_retrieval.data.importers import import_dataset
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.importers import import_dataset
 
 HEADER = (
     "article_id,product_code,prod_name,product_type_no,product_type_name,product_group_name,graphical_appearance_no,"

@@ -4,8 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 from importer_checks import photo, prepared, rejects
 
+from molar_retrieval.data.importers import import_dataset
 from molar_retrieval.errors import DataError
-from molar_retrieval.importers import import_dataset
 
 MOVIES = [
     b"1::Wooden Toys (1995)::Animation|Children's|Comedy",

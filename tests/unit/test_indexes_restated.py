@@ -12,7 +12,7 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import INDEX, TABLE, USERS, open_generation
 from molar_indexes.verify import verify
 from molar_retrieval.alignment.derive import derive
-from molar_retrieval.catalog.words import bm25
+from molar_retrieval.data.text_features import bm25
 from molar_retrieval.errors import BackendError
 from molar_retrieval.ranking.filters import Between
 from molar_retrieval.workspace.settings import IndexSettings

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import molar
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.inference.columns import Overrides, language_of_names, name_score
 from molar_retrieval.inference.dialect import encoding_of, form_of

@@ -5,9 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.spec import CatalogueSettings
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.rows import Rejects
+from molar_retrieval.data.schema import CatalogueConfig
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.kinds import DEFAULT, Kinds, told_by
 from molar_retrieval.events.log import EventLog
@@ -317,7 +318,7 @@ def test_rows_of_people_without_events_come_out_as_if_all_were_looked_at(
     ids, weights = Catalogue.open(workspace["catalogue"].require()[0]).ids, dict(DEFAULT)
 
     def made():
-        _file = prepare._read_file(source, CatalogueSettings.read(folder), Rejects(folder / "rejects"), SILENT)
+        _file = prepare._read_file(source, CatalogueConfig.read(folder), Rejects(folder / "rejects"), SILENT)
         joined = events.with_events(_file.log, _file.kinds, _file.user_ids.to_pylist(), ids, state, weights)
         log, people = joined.log(weights)
         whole = vars(joined.whole), vars(joined.counts)

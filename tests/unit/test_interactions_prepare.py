@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import Holdout, InteractionLog, is_current, prepare_interactions, write_log
@@ -449,7 +450,7 @@ def test_weights_that_can_be_read_in_two_ways_are_not_guessed(folder, workspace,
     (folder / "interactions.csv").write_text("user_id;item_id;timestamp;weight\nu;a;1;1,250\nu;b;2;1.5\n")
     prepare_interactions(folder, workspace)
     assert _rejects(workspace) == [("interactions.csv", 1, "a", "weight is not a positive number: '1,250'")]
-    monkeypatch.setattr("molar_retrieval.catalog.csv_source._BLOCK", 64)
+    monkeypatch.setattr("molar_retrieval.data.readers._BLOCK", 64)
     rows = [f"u;a;{i};1.250" for i in range(20)]
     text = "\n".join(["user_id;item_id;timestamp;weight", *rows, "u;b;99;0,5"])
     (folder / "interactions.csv").write_text(text)

@@ -14,8 +14,8 @@ ROWS = 2_000_000
 SCRIPT = """
 import json, sys
 from pathlib import Path
-import molar_retrieval.catalog.csv_source, molar_retrieval.interactions.prepare
-from molar_retrieval.catalog import prepare_catalogue
+import molar_retrieval.data.readers, molar_retrieval.interactions.prepare
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 folder = Path(sys.argv[1])

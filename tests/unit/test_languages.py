@@ -2,7 +2,7 @@
 
 import pytest
 
-from molar_retrieval.languages import NAMES, common_language, language_of, languages_of
+from molar_retrieval.data.languages import NAMES, common_language, language_of, languages_of
 
 TEXTS = {
     "bg": ["Мека памучна риза с яка", "Красива ръчно изработена чаша от синя керамика"],
@@ -65,6 +65,6 @@ def test_too_little_evidence(texts):
 
 
 def test_every_language_has_a_name_and_a_model():
-    from molar_retrieval.languages import _identifier
+    from molar_retrieval.data.languages import _identifier
 
     assert set(_identifier().labels) == set(NAMES)

@@ -11,7 +11,7 @@ from molar_cli.app import app
 from molar_eval.experiments.outcomes import end_of, outcomes
 from molar_eval.experiments.past import past_purchases
 from molar_eval.experiments.sample_size import Design
-from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.workspace.artefacts import Workspace

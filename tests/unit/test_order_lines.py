@@ -9,7 +9,7 @@ import own_tables
 import pytest
 
 import molar
-from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions import prepare_interactions
 

@@ -12,7 +12,7 @@ import pytest
 
 from molar.planted import PlantedEffect, PlantedTruth
 from molar_eval.experiments.results import Decision, Effect, ExperimentResults
-from molar_retrieval.demo.response import ExpectedVisit
+from molar_retrieval.data.demo.traffic import ExpectedVisit
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 RUNS = int(os.environ.get("MOLAR_TEST_INTRODUCTION_RUNS", "0"))

@@ -130,7 +130,7 @@ def test_reasons_tell_of_likeness_only_where_lists_are_made_of_it(private):
     """With targets, what a history looks like is compared with what was taken after such looks."""
     from molar_indexes.background import origins
     from molar_retrieval.alignment.store import open_model
-    from molar_retrieval.catalog import Catalogue
+    from molar_retrieval.data.catalogue import Catalogue
     from molar_retrieval.ranking.evidence import Evidence
     from molar_retrieval.ranking.sentences import Speaker
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog.resolve import read_spec
+from molar_retrieval.data.schema import read_spec
 from molar_retrieval.ids import IdMap
 from molar_retrieval.quality.findings import FindingCollector, Severity, finding_kinds
 from molar_retrieval.quality.interactions import check_log

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog.resolve import read_spec
+from molar_retrieval.data.schema import read_spec
 from molar_retrieval.quality.findings import FindingCollector, finding_kinds
 from molar_retrieval.quality.personal_data import check_personal_data
 

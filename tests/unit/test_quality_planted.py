@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.demo import write_demo_shop
+from molar_retrieval.data.demo import write_demo_shop
 from molar_retrieval.quality import photo_text, photos
 from molar_retrieval.quality.check import CheckOptions, check
 from molar_retrieval.quality.findings import Severity, finding_kinds
@@ -161,7 +161,7 @@ def test_where_nothing_can_be_embedded_the_data_are_unusable(tmp_path):
 
 
 def test_vectors_tell_exchanged_photos(trained, tmp_path):
-    from molar_retrieval.catalog.catalogue import Catalogue
+    from molar_retrieval.data.catalogue import Catalogue
 
     workspace = Workspace.open(trained.workspace)
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
@@ -176,7 +176,7 @@ def test_vectors_tell_exchanged_photos(trained, tmp_path):
 def test_vectors_that_are_there_are_taken_and_those_of_others_left_alone(trained, tmp_path, monkeypatch):
     import shutil
 
-    from molar_retrieval.catalog.catalogue import Catalogue
+    from molar_retrieval.data.catalogue import Catalogue
     from molar_retrieval.progress import SILENT
 
     for kind in ("catalogue", "content"):

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from molar_retrieval.data.languages import language_of, languages_of
 from molar_retrieval.ids import IdMap
-from molar_retrieval.languages import language_of, languages_of
 from molar_retrieval.quality import items as attributes
 from molar_retrieval.quality.items import Items, ItemTexts, text_hash
 from molar_retrieval.quality.texts import TextCheck, control_token, double_decoded, is_filler, markup

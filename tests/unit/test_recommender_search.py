@@ -11,9 +11,9 @@ from PIL import Image, ImageOps
 from molar_indexes.likeness import Likeness
 from molar_indexes.recommender import Recommender
 from molar_indexes.search import Searcher
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.words import query, words
 from molar_retrieval.columns import IMAGE, ITEM_ID, TITLE
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.text_features import query, words
 from molar_retrieval.encoders import builtin, registry
 from molar_retrieval.encoders.base import EncoderInput, VectorBlock
 from molar_retrieval.encoders.composite import image_block

@@ -16,7 +16,7 @@ import pytest
 from molar_indexes import recommend as recommending
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
-from molar_retrieval.availability import Availability
+from molar_retrieval.data.availability import Availability
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.ranking import ranker
 from molar_retrieval.ranking.answer import Answer

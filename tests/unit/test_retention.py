@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 import molar
 from molar.doctor.people import people
 from molar_cli.app import app
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog

@@ -14,8 +14,8 @@ from pyarrow import csv
 
 import molar
 from molar_eval.kpi.impressions import read_impressions
-from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.catalog.resolve import read_spec
+from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.schema import read_spec
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.ids import IdMap

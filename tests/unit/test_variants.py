@@ -13,7 +13,8 @@ from settings_for_tests import SMALL_ALIGNMENT
 
 import molar
 from molar_eval.kpi.daily.record import daily
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions import InteractionLog, prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from molar_retrieval.catalog import decoders
-from molar_retrieval.catalog.images import ImageError, open_file
+from molar_retrieval.data import images
+from molar_retrieval.data.images import ImageError, open_file
 from molar_retrieval.errors import BackendError, MolarError
 from molar_retrieval.workspace.jobs import Workers
 
@@ -78,11 +78,11 @@ def test_errors_travel_between_processes(error: MolarError):
 
 
 def test_a_decoder_that_does_not_start_is_no_fault_of_the_photo(tmp_path, monkeypatch):
-    decoders._end_all()
+    images._end_all()
     (tmp_path / "x.jpg").write_bytes(b"no photo")
-    monkeypatch.setattr(decoders, "_PROGRAM", "raise ImportError('no PIL here')")
+    monkeypatch.setattr(images, "_PROGRAM", "raise ImportError('no PIL here')")
     with pytest.raises(BackendError, match="no PIL here"):
         open_file(tmp_path / "x.jpg")
-    monkeypatch.setattr(decoders.sys, "executable", str(tmp_path / "none"))
+    monkeypatch.setattr(images.sys, "executable", str(tmp_path / "none"))
     with pytest.raises(BackendError, match="does not start"):
         open_file(tmp_path / "x.jpg")

@@ -12,7 +12,7 @@ from updates import Days
 from web_server import client_of
 
 from molar_retrieval import limits
-from molar_retrieval.catalog.photo_files import keep_photo
+from molar_retrieval.data.images import keep_photo
 from molar_retrieval.errors import RequestError
 
 
@@ -105,7 +105,7 @@ def test_a_full_disk_is_told_and_the_former_photo_stays(client, days, monkeypatc
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(days.folder))
 
-    monkeypatch.setattr("molar_retrieval.catalog.photo_files.os.fsync", full)
+    monkeypatch.setattr("molar_retrieval.data.images.os.fsync", full)
     told = put(client, "SKU-0005", photo(8))
     monkeypatch.undo()
     assert told.status_code == 507

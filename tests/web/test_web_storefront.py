@@ -18,8 +18,8 @@ from web_server import client_of, service_of, until_ready
 
 from molar.shop import Shop
 from molar.sources import Demo
-from molar_retrieval.demo import DemoFacts, plan_shop
-from molar_retrieval.demo.days import DAY, DailyLife
+from molar_retrieval.data.demo import DemoFacts, plan_shop
+from molar_retrieval.data.demo.traffic import DAY, DailyLife
 from molar_retrieval.errors import SettingsError
 from molar_serving.access import Keyring
 from molar_serving.app import application
@@ -33,7 +33,7 @@ OPEN = """
 import sys, molar
 from pathlib import Path
 from molar.sources import Demo
-from molar_retrieval.demo import DemoFacts
+from molar_retrieval.data.demo import DemoFacts
 from molar_serving.storefront.opening import open_shop
 folder, workspace, items, users = sys.argv[1:]
 facts = DemoFacts(Path(folder), 7, int(items), int(users), *[0] * 5, "", "")

@@ -228,7 +228,7 @@ def _stale(workspace: Workspace, inputs: Mapping[str, str]) -> str | None:
 
 def _files_changed(workspace: Workspace, manifest: Manifest, deep: bool) -> str | None:
     """Whether the files that an artefact was read from have changed since."""
-    from molar_retrieval.catalog.digest import file_stamps, tree_stamp
+    from molar_retrieval.data.prepare import file_stamps, tree_stamp
 
     sources = manifest.facts.get("sources") or {}
     folder, known = _folder(workspace), sources.get("files") or {}

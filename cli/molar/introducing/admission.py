@@ -7,8 +7,8 @@ from pathlib import Path
 from molar_indexes.constraints import Constraints
 from molar_indexes.generations import Generation, open_generation
 from molar_indexes.verify import bytes_changed
-from molar_retrieval.catalog.sources import find_table
-from molar_retrieval.catalog.values import kind_of, payload_type
+from molar_retrieval.data.schema import find_table
+from molar_retrieval.data.values import kind_of, payload_type
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, SettingsError, StaleArtefactError
 from molar_retrieval.experiments.definition import ARMS, Arm, Experiment
 from molar_retrieval.experiments.records import Running

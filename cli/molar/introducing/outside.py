@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval.catalog.sources import FORMATS, open_source
+from molar_retrieval.data.schema import FORMATS, open_source
 from molar_retrieval.errors import DataError, RequestError, suggestion
 from molar_retrieval.events.event import FIELDS, FieldError, field_of, lines_of
 from molar_retrieval.events.log import Appended

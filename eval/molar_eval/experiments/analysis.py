@@ -20,7 +20,7 @@ from molar_eval.experiments.sample_ratio import sample_ratio_p
 from molar_eval.experiments.shadow import compared_shadows
 from molar_eval.kpi.daily.attribution import OF_PEOPLE
 from molar_eval.prices import catalogue_prices
-from molar_retrieval.catalog import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.experiments.definition import (

@@ -14,12 +14,10 @@ import pyarrow.compute as pc
 from molar_eval.kpi.daily.attribution import IMPRESSION, LOOKS, OF_PEOPLE, PURCHASE
 from molar_eval.prices import PRICE, item_prices
 from molar_retrieval import columns
-from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.names import well_known
-from molar_retrieval.catalog.rejects import FILE_NAME, Rejects
-from molar_retrieval.catalog.rows import Rows
-from molar_retrieval.catalog.sources import find_table
-from molar_retrieval.catalog.spec import CatalogueSettings
+from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.column_names import well_known
+from molar_retrieval.data.rows import FILE_NAME, Rejects, RowBatch
+from molar_retrieval.data.schema import CatalogueConfig, find_table
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import KINDS
 from molar_retrieval.events.snapshot import LogState, opened
@@ -84,7 +82,7 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
         DataError: If there is no purchase of a known item, or the file has no times.
     """
     catalogue = Catalogue(*workspace["catalogue"].require())
-    settings = CatalogueSettings.read(catalogue.folder)
+    settings = CatalogueConfig.read(catalogue.folder)
     zone = settings.interactions.time_zone
     names, suppressed = Pseudonymiser.of(workspace.root), SuppressionList.of(workspace.root)
     file = _read(catalogue, settings, progress, names, suppressed)
@@ -143,7 +141,7 @@ class _PricedReader(LogReader):
 
     money: tuple[list[Floats], list[Floats]]
 
-    def batches(self, progress: Progress) -> Iterator[tuple[Rows, dict[str, npt.NDArray[Any]]]]:
+    def batches(self, progress: Progress) -> Iterator[tuple[RowBatch, dict[str, npt.NDArray[Any]]]]:
         """See :meth:`LogBatches.batches`."""
         self.money, count = ([], []), 0
         assert isinstance(self._columns, _PricedColumns)
@@ -159,7 +157,7 @@ class _PricedReader(LogReader):
 
 def _read(
     catalogue: Catalogue,
-    settings: CatalogueSettings,
+    settings: CatalogueConfig,
     progress: Progress,
     names: Pseudonymiser,
     suppressed: SuppressionList,

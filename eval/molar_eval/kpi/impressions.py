@@ -29,10 +29,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import FORMATS, open_source
-from molar_retrieval.catalog.values import is_string
 from molar_retrieval.columns import ITEM_ID, POSITION, TIMESTAMP, USER_ID
+from molar_retrieval.data.rows import Rejects
+from molar_retrieval.data.schema import FORMATS, open_source
+from molar_retrieval.data.values import is_string
 from molar_retrieval.errors import DataError, nearest
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.read import left_out

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.catalog.variants import FILE_NAME, VariantFile
+from molar_retrieval.data.variants import FILE_NAME, VariantFile
 from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.workspace.artefacts import Workspace
 

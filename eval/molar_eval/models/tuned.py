@@ -23,7 +23,7 @@ from molar_eval.models.tuning import Fitted
 from molar_eval.models.variants import Variant, content_workspace, link, write_content
 from molar_eval.modules import of_making
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.catalog import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import adapter, registry

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval import columns, rng
-from molar_retrieval.catalog.catalogue import ITEMS_FILE, Catalogue
-from molar_retrieval.catalog.values import join_present
+from molar_retrieval.data.catalogue import ITEMS_FILE, Catalogue
+from molar_retrieval.data.values import join_present
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
 from molar_retrieval.encoders.base import VectorBlock

@@ -14,7 +14,7 @@ from molar_indexes.device.encoder import onnx_model
 from molar_indexes.device.write import DeviceExport, check_place, write
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.light_tower import LightEnsemble, LightTower, time_gaps
-from molar_retrieval.catalog.photos_of import photos_of
+from molar_retrieval.data.catalogue import photos_of
 from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.rng import generator

@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 
 from molar_indexes.privacy.known import id_patterns, ids_of
 from molar_indexes.users import UserStore
-from molar_retrieval.catalog.sources import find_table
-from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, TITLE, USER_ID
+from molar_retrieval.data.schema import CatalogueConfig, find_table
 from molar_retrieval.events.snapshot import Person, opened
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.columns import log_columns, user_column
@@ -141,7 +140,7 @@ def _rows_of(
     folder: Path, stem: Literal["users", "interactions"], person: StoredName, names: Pseudonymiser
 ) -> Iterator[dict[str, Any]]:
     """The person's rows of a file of the catalogue, all columns."""
-    settings = CatalogueSettings.read(folder)
+    settings = CatalogueConfig.read(folder)
     source = find_table(folder, stem, settings)
     if source is None:
         return

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from molar_retrieval import rng
-from molar_retrieval.catalog import Catalogue
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding.catalogue import texts_and_photos
 from molar_retrieval.embedding.reader import decode
 from molar_retrieval.finetuning.inputs import descriptions_of, phrases_of

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry, tuned_folder
 from molar_retrieval.encoders.base import terms_note

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from molar_retrieval.availability import ACTIVE
+from molar_retrieval.data.availability import ACTIVE
 from molar_retrieval.errors import MolarError, shown
 from molar_retrieval.events.live import LiveLog
 from molar_serving.endpoint import Call, Endpoint, Reply
@@ -30,7 +30,7 @@ from molar_serving.wire_items import (
 )
 
 if TYPE_CHECKING:
-    from molar_retrieval.catalog.item_schema import AttributeMistake, ItemSchema
+    from molar_retrieval.data.item_changes import AttributeMistake, ItemSchema
     from molar_retrieval.events.log import Appended
     from molar_serving.service import Service
 
@@ -232,8 +232,8 @@ def schema_of(service: "Service") -> "ItemSchema":
 
 @lru_cache(maxsize=4)
 def _schema_of(version: Path) -> "ItemSchema":
-    from molar_retrieval.catalog.catalogue import Catalogue
-    from molar_retrieval.catalog.item_schema import ItemSchema
+    from molar_retrieval.data.catalogue import Catalogue
+    from molar_retrieval.data.item_changes import ItemSchema
 
     return ItemSchema.of(Catalogue.open(version))
 
@@ -245,7 +245,7 @@ def _check(schema: "ItemSchema", item_id: str, attributes: Mapping[str, Any]) ->
 
 
 def _other_id(schema: "ItemSchema", item_id: str, attributes: Mapping[str, Any]) -> "list[AttributeMistake]":
-    from molar_retrieval.catalog.item_schema import AttributeMistake
+    from molar_retrieval.data.item_changes import AttributeMistake
 
     return [
         AttributeMistake(name, f"{name} = {shown(value)} is another item than {shown(item_id)}", "leave it out")
@@ -255,7 +255,7 @@ def _other_id(schema: "ItemSchema", item_id: str, attributes: Mapping[str, Any])
 
 
 def _mistakes(schema: "ItemSchema", one: ItemInBatch, state: State | None) -> "list[AttributeMistake]":
-    from molar_retrieval.catalog.item_schema import AttributeMistake
+    from molar_retrieval.data.item_changes import AttributeMistake
 
     if one.withdrawn and one.attributes:
         return [AttributeMistake("withdrawn", "the item is withdrawn and changed", "do one of these")]

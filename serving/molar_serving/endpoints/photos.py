@@ -14,8 +14,7 @@ async def put_photo(call: Call) -> Reply:
 
 
 def _kept(call: Call) -> PhotoAnswer:
-    from molar_retrieval.catalog.images import ImageError
-    from molar_retrieval.catalog.photo_files import keep_photo
+    from molar_retrieval.data.images import ImageError, keep_photo
 
     service, item_id = call.service, call.path["item_id"]
     state = state_of(service, item_id)

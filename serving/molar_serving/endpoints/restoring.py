@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from molar_retrieval.availability import ACTIVE
+from molar_retrieval.data.availability import ACTIVE
 from molar_retrieval.errors import MolarError
 from molar_retrieval.events.live import LiveLog
 
 if TYPE_CHECKING:
-    from molar_retrieval.catalog.item_schema import ItemSchema
+    from molar_retrieval.data.item_changes import ItemSchema
     from molar_serving.service import Service
 
 _MOST = 1 << 16  # bytes that the audit log keeps of what items were

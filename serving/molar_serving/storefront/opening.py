@@ -9,8 +9,8 @@ from contextlib import suppress
 import httpx
 
 from molar.sources import Demo
-from molar_retrieval.demo import plan_shop
-from molar_retrieval.demo.days import DAY, DailyLife
+from molar_retrieval.data.demo import plan_shop
+from molar_retrieval.data.demo.traffic import DAY, DailyLife
 from molar_retrieval.errors import SettingsError
 from molar_serving.access import Keyring
 from molar_serving.logs import log_warnings

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from molar_retrieval.demo import DemoShop
-from molar_retrieval.demo.tables import items_table
+from molar_retrieval.data.demo import DemoShop
+from molar_retrieval.data.demo.catalogue import items_table
 from molar_serving.endpoint import encode
 from molar_serving.origins import is_loopback
 from molar_serving.storefront.feed import Feed

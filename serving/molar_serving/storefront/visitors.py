@@ -1,7 +1,7 @@
 """Made-up visitors of the demo shop, who look, click and buy by their hidden tastes.
 
 They use the HTTP API alone, as the pages of a shop would: they ask for a list, send what they did with it, and ask
-again. What they like is the truth behind the demo shop (:mod:`molar_retrieval.demo`), which the server never sees.
+again. What they like is the truth behind the demo shop (:mod:`molar_retrieval.data.demo`), which the server never sees.
 """
 
 import secrets
@@ -17,9 +17,9 @@ from uuid import uuid4
 import httpx
 
 from molar_retrieval import rng as seeds
-from molar_retrieval.demo import DemoShop
-from molar_retrieval.demo.days import DailyLife, ShopVisit
-from molar_retrieval.demo.vocabulary import PATTERNS
+from molar_retrieval.data.demo import DemoShop
+from molar_retrieval.data.demo.traffic import DailyLife, ShopVisit
+from molar_retrieval.data.demo.vocabulary import PATTERNS
 from molar_serving.storefront.feed import Feed
 
 PLACES = 8

@@ -174,7 +174,7 @@ def _live(service: "Service") -> "Manifest | None":
 
 def _known(service: "Service", item_ids: list[str]) -> set[str]:
     """Which of some items the generation that answers has."""
-    from molar_retrieval.catalog import Catalogue
+    from molar_retrieval.data.catalogue import Catalogue
 
     live = service.workspace["catalogue"].live
     if live is None:

@@ -5,9 +5,8 @@ from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 
-from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.images import ImageError, PhotoFolder
-from molar_retrieval.catalog.photos_of import photos_of
+from molar_retrieval.data.catalogue import Catalogue, photos_of
+from molar_retrieval.data.images import ImageError, PhotoFolder
 from molar_retrieval.limits import PHOTO
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.problems import ProblemError

@@ -45,6 +45,6 @@ def find_items(workspace: Workspace, typed: str, most: int = MOST) -> list[Found
 def _titles(version: Path) -> "pa.Table":
     import pyarrow.parquet as pq
 
-    from molar_retrieval.catalog.catalogue import ITEMS_FILE
+    from molar_retrieval.data.catalogue import ITEMS_FILE
 
     return pq.read_table(version / ITEMS_FILE, columns=[ITEM_ID, TITLE])

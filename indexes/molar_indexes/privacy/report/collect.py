@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from molar_indexes.privacy.report.facts import LiveManifest, ReportSection, Unit
 from molar_indexes.privacy.report.leakage import leakage_of
 from molar_indexes.recommender import RULES_FILE
-from molar_retrieval.catalog.sources import find_table
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.schema import find_table
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.log import LOG_FILE, InteractionLog

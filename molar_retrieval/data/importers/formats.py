@@ -1,0 +1,355 @@
+"""The layouts of published data sets.
+
+MovieLens: ``ratings.dat`` (1M, 10M), or ``ratings.csv`` (latest, 20M, 25M, 32M). Harper and Konstan, The MovieLens
+Datasets, ACM TiiS 5(4), 2015; the README of each data set.
+
+Amazon: one file of reviews and one of metadata per category, one object a line, each perhaps ``.gz``. 2014:
+``reviews_X_5.json`` or ``reviews_X.json``, and ``meta_X.json``; McAuley, Targett, Shi and van den Hengel, Image-based
+Recommendations on Styles and Substitutes, SIGIR 2015. The metadata, and the reviews that are not 5-core, are lines of
+Python literals rather than JSON. 2023: ``X.jsonl`` and ``meta_X.jsonl``, an item is a ``parent_asin``; Hou, Li, He,
+Yan, Chen and McAuley, Bridging Language and Items for Retrieval and Recommendation, arXiv 2403.03952.
+
+H&M Personalized Fashion Recommendations (Kaggle, 2022): articles, customers, transactions, photos. An item is a product
+(all its colours together, as each has few purchases by itself) or an article.
+
+PixelRec: a CSV of interactions, one of item information, and covers called ``<item_id>.jpg``. Cheng et al., An Image
+Dataset for Benchmarking Recommender Systems with Raw Pixels, SDM 2024. The files are called after the subset
+(``Pixel200K.csv``, ``Pixel1M.csv`` …), so that they are told apart by their headers.
+"""
+
+import csv
+import html
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from molar_retrieval.columns import DESCRIPTION, ITEM_ID, TITLE, USER_ID
+from molar_retrieval.data.importers.tables import (
+    LAYOUTS,
+    Layout,
+    Parse,
+    PublishedData,
+    PublishedTable,
+    colon_table,
+    csv_table,
+    described,
+    object_table,
+    parse_loose,
+    require_file,
+)
+from molar_retrieval.data.rows import Rejects, RowBatch
+from molar_retrieval.data.values import STRING_LIST
+from molar_retrieval.errors import DataError
+
+GENRES, YEAR = "genres", "year"
+_LAYOUT = LAYOUTS["movielens"]
+_MOST_TAGS = 10
+# "Heat (1995)", "Death Note (2006–2007)", "Some Series (2016- )"; in some titles blanks follow the year.
+_DATED = r"^(?P<title>.*\S)\s*\((?P<year>[0-9]{4})(?:\s*[–-]\s*[0-9]{0,4})?\s*\)\s*$"
+_NO_GENRES = "(no genres listed)"
+
+
+def open_movielens(folder: Path, _: str = "") -> PublishedData:
+    """Open a MovieLens folder of either layout; a DataError if it holds neither, or both."""
+    colons, table = (folder / "ratings.dat").is_file(), (folder / "ratings.csv").is_file()
+    if colons and table:
+        raise DataError(f"{folder} has ratings.dat and ratings.csv", "put each data set into a folder of its own")
+    if not colons and not table:
+        one, other = "ratings.dat, movies.dat and users.dat (1M)", "ratings.csv and movies.csv (latest, 20M, 25M, 32M)"
+        hint = f"movielens is read from {one}, or from {other}"
+        raise DataError(f"{folder} has neither ratings.dat nor ratings.csv", hint)
+    return _with_colons(folder) if colons else _with_commas(folder)
+
+
+def _with_colons(folder: Path) -> PublishedData:
+    users = folder / "users.dat"
+    return PublishedData(
+        colon_table(require_file(folder / "movies.dat", "movielens (1M)"), _LAYOUT["movies"]).then(_films),
+        colon_table(folder / "ratings.dat", _LAYOUT["ratings"]),
+        folder / "images",
+        users=colon_table(users, _LAYOUT["users"]).then(_people) if users.is_file() else None,
+        **described("movielens") | {"notes": ()},
+    )
+
+
+def _with_commas(folder: Path) -> PublishedData:
+    movies, ratings = (csv_table(folder / f"{name}.csv", _LAYOUT[name], "movielens") for name in ("movies", "ratings"))
+    others = {
+        name: csv_table(folder / f"{name}.csv", _LAYOUT[name], "movielens")
+        for name in ("links", "tags")
+        if (folder / f"{name}.csv").is_file()
+    }
+    films = movies.then(_films)
+
+    def items(rejects: Rejects) -> Iterator[RowBatch]:
+        tables = {name: _whole(table, _LAYOUT[name], rejects) for name, table in others.items()}
+        if "tags" in tables:
+            tables["tags"] = _most_given(tables["tags"])
+        for rows in films.rows(rejects):
+            for table in tables.values():
+                rows = rows.with_columns(_looked_up(rows.batch[ITEM_ID], table))
+            yield rows
+
+    about = described("movielens") | ({} if "tags" in others else {"notes": ()})
+    return PublishedData(PublishedTable(movies.path, items), ratings, folder / "images", **about)
+
+
+def _films(rows: RowBatch) -> RowBatch:
+    """Title without the year, year (int32, null where the title has none) and genres (lists of strings)."""
+    titles, genres = rows.batch[TITLE], rows.batch[GENRES]
+    dated = pc.extract_regex(titles, _DATED)
+    listed = pc.split_pattern(pc.if_else(pc.equal(genres, _NO_GENRES), pa.scalar(None, pa.string()), genres), "|")
+    columns = {
+        ITEM_ID: rows.batch[ITEM_ID],
+        TITLE: pc.coalesce(pc.struct_field(dated, TITLE), pc.utf8_trim_whitespace(titles)),
+        YEAR: pc.struct_field(dated, YEAR).cast(pa.int32()),
+        GENRES: listed.cast(STRING_LIST),
+    }
+    return RowBatch(rows.numbers, pa.RecordBatch.from_pydict(columns))
+
+
+def _people(rows: RowBatch) -> RowBatch:
+    """Age and occupation as code and in words."""
+    ages = {int(code): words for code, words in _LAYOUT["ages"].items()}
+    known = {"age": ages, "occupation": dict(enumerate(_LAYOUT["occupations"]))}
+    codes = {name: rows.batch[f"{name}_code"].to_pylist() for name in known}
+    return rows.with_columns({n: pa.array([known[n].get(code) for code in codes[n]], pa.string()) for n in known})
+
+
+def _most_given(table: pa.Table) -> pa.Table:
+    """The tags of each movie that most users gave it, lower case; equally frequent ones by alphabet."""
+    tag = pc.utf8_lower(pc.utf8_trim_whitespace(table["tag"]))
+    table = table.set_column(table.schema.get_field_index("tag"), "tag", tag)
+    counts = table.group_by([ITEM_ID, "tag"]).aggregate([(USER_ID, "count_distinct")])
+    order = [(ITEM_ID, "ascending"), (f"{USER_ID}_count_distinct", "descending"), ("tag", "ascending")]
+    counts = counts.filter(pc.not_equal(counts["tag"], "")).sort_by(order)
+    runs = pc.run_end_encode(counts[ITEM_ID].combine_chunks())
+    tags = counts["tag"].combine_chunks()
+    bounds = pairwise([0, *runs.run_ends.to_pylist()])
+    lists = [tags[start : min(end, start + _MOST_TAGS)].to_pylist() for start, end in bounds]
+    return pa.table({ITEM_ID: runs.values, "tags": pa.array(lists, STRING_LIST)})
+
+
+def _whole(source: PublishedTable, layout: Layout, rejects: Rejects) -> pa.Table:
+    schema = pa.schema([(name, pa.string()) for name in layout["columns"].values()])
+    return pa.Table.from_batches([rows.batch for rows in source.rows(rejects)], schema)
+
+
+def _looked_up(ids: pa.Array, table: pa.Table) -> Mapping[str, pa.Array]:
+    """The other columns of a table, for some ids; null where it does not have them."""
+    rows = pc.index_in(ids, value_set=table[ITEM_ID].combine_chunks())
+    others = [name for name in table.column_names if name != ITEM_ID]
+    return {name: table[name].combine_chunks().take(rows) for name in others}
+
+
+_ITEMS = 4_096
+_REVIEWS = 262_144
+_MARKUP = re.compile(r"</?[A-Za-z][^<>]*>")
+
+
+def open_amazon(format_: str, folder: Path) -> PublishedData:
+    """Open the one category in a folder; a DataError if a file is missing, or it is not clear which is meant."""
+    layout = LAYOUTS[format_]
+    paths = _find_pair(folder, format_, layout["ending"], layout["reviews"])
+
+    def table(name: str, path: Path, size: int) -> PublishedTable:
+        columns = {column: (keys, *_WAYS[way]) for column, (way, *keys) in layout[name].items()}
+        return object_table(path, _PARSERS[format_], columns, size)
+
+    items, log = table("items", paths[0], _ITEMS), table("log", paths[1], _REVIEWS)
+    return PublishedData(items, log, folder / "images", **described(format_))
+
+
+def _find_pair(folder: Path, format_: str, ending: str, reviews: Sequence[str]) -> tuple[Path, Path]:
+    wanted = f"meta_<category>{ending}.gz and {reviews[0].format('<category>')}{ending}.gz, or the same unpacked"
+    metas = sorted([*folder.glob(f"meta_*{ending}"), *folder.glob(f"meta_*{ending}.gz")])
+    if not metas:
+        raise DataError(f"{folder} has no meta_<category>{ending} or .gz", f"{format_} is read from {wanted}")
+    if len(metas) > 1:
+        found = ", ".join(path.name for path in metas)
+        raise DataError(f"{folder} has {found}", "put each category into a folder of its own, packed or unpacked")
+    category = metas[0].name.removesuffix(".gz").removesuffix(ending).removeprefix("meta_")
+    names = [f"{pattern.format(category)}{ending}{packed}" for pattern in reviews for packed in ("", ".gz")]
+    found_reviews = [folder / name for name in names if (folder / name).is_file()]
+    if not found_reviews:
+        raise DataError(f"{folder} has {metas[0].name} but none of {', '.join(names)}", "put the reviews beside it")
+    if len(found_reviews) > 1:
+        found = " and ".join(path.name for path in found_reviews)
+        raise DataError(f"{folder} has {found}", "keep the one that is meant and move the other away")
+    return metas[0], found_reviews[0]
+
+
+def as_id(value: Any) -> str | None:
+    """A string as it is; None for anything else, and for what no file could hold."""
+    return value if isinstance(value, str) and _is_unicode(value) else None
+
+
+def text(value: Any) -> str | None:
+    """A text of a web page without its markup and entities; the elements of a list become lines."""
+    if isinstance(value, list):
+        return "\n".join(plain for plain in map(text, value) if plain) or None
+    if not isinstance(value, str):
+        return None
+    plain = _MARKUP.sub(" ", html.unescape(_MARKUP.sub(" ", value))) if {"&", "<"} & set(value) else value
+    plain = plain if _is_unicode(plain) else plain.encode("utf-8", "replace").decode("utf-8")
+    return plain.strip() or None
+
+
+def texts(values: Any) -> list[str]:
+    """The texts in lists, at any depth, each once."""
+    return list(dict.fromkeys(plain for plain in map(text, _flat(values)) if plain))
+
+
+def number(value: Any) -> float | None:
+    """A number, also one written as a string ("12.99", "$12.99"); None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value.strip().lstrip("$").replace(",", "") if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        return None
+    return found if np.isfinite(found) else None
+
+
+def _flat(values: Any) -> Iterable[Any]:
+    for value in values if isinstance(values, list) else [values]:
+        yield from _flat(value) if isinstance(value, list) else [value]
+
+
+def _is_unicode(value: str) -> bool:
+    """Whether there is no half of a surrogate pair in it."""
+    try:
+        return value.isascii() or bool(value.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
+
+
+def _sales_rank(ranks: Any) -> int | None:
+    """The rank in the first category that has one."""
+    rank = next((r for r in ranks.values() if isinstance(r, int)), None) if isinstance(ranks, dict) else None
+    return rank if rank is not None and abs(rank) < 2**63 else None
+
+
+def _image_url(images: Any) -> str | None:
+    """The largest size of the main photo, else of the first one."""
+    found = [image for image in images if isinstance(image, dict)] if isinstance(images, list) else []
+    found.sort(key=lambda image: image.get("variant") != "MAIN")  # stable
+    urls = [as_id(image.get(size)) for image in found[:1] for size in ("hi_res", "large", "thumb")]
+    return next((url for url in urls if url), None)
+
+
+_PARSERS: dict[str, Parse] = {"amazon-2014": parse_loose, "amazon-2023": json.loads}
+_WAYS: dict[str, tuple[Callable[[Any], Any], pa.DataType]] = {
+    "id": (as_id, pa.string()),
+    "text": (text, pa.string()),
+    "texts": (texts, STRING_LIST),
+    "number": (number, pa.float64()),
+    "rating": (number, pa.float32()),
+    "rank": (_sales_rank, pa.int64()),
+    "image": (_image_url, pa.string()),
+}
+"""What makes a value of what the file has, and the type of the column, by the names in ``layouts.toml``."""
+
+
+HM_LEVELS = ("product", "article")
+
+
+class _Products:
+    """Articles gathered into products: the articles of a product are told by its first one."""
+
+    def __init__(self, articles: PublishedTable) -> None:
+        self._articles = articles
+        self._codes: tuple[pa.Array, pa.Array] | None = None  # the articles, and the product of each
+        self._of_product: dict[str, dict[str, None]] = {}
+
+    def photo_names(self, item_id: str) -> Sequence[str]:
+        """``010/0108775015``: those of the articles of a product, in the order of the file, or that of an article."""
+        articles: Collection[str] = (item_id,) if self._codes is None else self._of_product.get(item_id, {})
+        return [f"{article[:3]}/{article}" for article in articles]
+
+    def of(self, articles: pa.Array) -> pa.Array:
+        """The products of articles; an unknown article stands for itself, and is then no known item."""
+        if self._codes is None:
+            return articles
+        known, products = self._codes
+        return pc.coalesce(products.take(pc.index_in(articles, value_set=known)), articles)
+
+    def rows(self, rejects: Rejects) -> Iterator[RowBatch]:
+        pieces = list(self._articles.rows(rejects))
+        if not pieces:
+            return
+        batch = pa.concat_batches([rows.batch for rows in pieces])
+        self._codes = batch["article_id"], batch["product_code"]
+        first: dict[str | None, int] = {}
+        colours: dict[str | None, dict[str, None]] = {}
+        columns = (batch[name].to_pylist() for name in ("article_id", "product_code", "colour"))
+        for row, (article, product, colour) in enumerate(zip(*columns, strict=True)):
+            first.setdefault(product, row)
+            colours.setdefault(product, {}).update({} if colour is None else {colour: None})
+            if product is not None and article is not None:
+                self._of_product.setdefault(product, {})[article] = None
+        numbers = np.concatenate([rows.numbers for rows in pieces])
+        told = batch.take(pa.array(list(first.values()), pa.int64()))
+        products = {
+            ITEM_ID: told["product_code"],
+            **{name: told[name] for name in (TITLE, DESCRIPTION, *LAYOUTS["hm"]["attributes"])},
+            "colours": pa.array([list(found) for found in colours.values()], STRING_LIST),
+            "n_articles": pa.array([len(self._of_product.get(str(product), {})) for product in first], pa.int32()),
+        }
+        yield RowBatch(numbers[list(first.values())], pa.RecordBatch.from_pydict(products))
+
+
+def open_hm(folder: Path, level: str) -> PublishedData:
+    """Open the files as Kaggle has them, a DataError if one is unfit; an item is a ``product`` or an ``article``."""
+    names = ("articles", "transactions_train", "customers")
+    articles, log, users = (csv_table(folder / f"{name}.csv", LAYOUTS["hm"][name], "hm") for name in names)
+    about, products = described("hm"), _Products(articles)
+    if level == "article":
+        items, log = articles.then(_named_items), log.then(_named_items)
+    else:
+        items = PublishedTable(articles.path, products.rows)
+        log = log.then(lambda rows: rows.with_columns({ITEM_ID: products.of(rows.batch["article_id"])}))
+    about["attributes"] = [*about["attributes"], "colour" if level == "article" else "colours"]
+    return PublishedData(items, log, folder / "images", users=users, photo_names=products.photo_names, **about)
+
+
+def _named_items(rows: RowBatch) -> RowBatch:
+    names = [ITEM_ID if name == "article_id" else name for name in rows.batch.schema.names]
+    return RowBatch(rows.numbers, rows.batch.rename_columns(names))
+
+
+_PHOTOS = ("images", "cover", "covers")
+
+
+def open_pixelrec(folder: Path, _: str = "") -> PublishedData:
+    """Open a folder with the two files in it or in subfolders; a DataError if one is missing or not clear."""
+    photos = next((folder / name for name in _PHOTOS if (folder / name).is_dir()), folder / _PHOTOS[0])
+    log = _find(folder, "log", unlike="title")
+    return PublishedData(_find(folder, "items"), log, photos, **described("pixelrec"))
+
+
+def _find(folder: Path, table: str, unlike: str | None = None) -> PublishedTable:
+    """The one CSV file, in the folder or a subfolder, that has the columns."""
+    layout = LAYOUTS["pixelrec"][table]
+    columns = layout["columns"]
+    files = sorted([*folder.glob("*.csv"), *folder.glob("*/*.csv")])
+    found = [path for path in files if {*columns} <= (names := _header(path)) and unlike not in names]
+    if not found:
+        hint = "pixelrec is read from the CSV of interactions and the one of item information, in it or in subfolders"
+        raise DataError(f"{folder} has no CSV file with the columns {','.join(columns)}", hint)
+    if len(found) > 1:
+        listed = " and ".join(str(path.relative_to(folder)) for path in found)
+        raise DataError(f"{folder} has {listed}, which have the same columns", "keep the one that is meant")
+    return csv_table(found[0], layout, "pixelrec")
+
+
+def _header(path: Path) -> set[str]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return {name.strip() for name in next(csv.reader([file.readline()]), [])}

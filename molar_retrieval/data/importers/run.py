@@ -1,0 +1,334 @@
+"""From published data to the folder of a catalogue: items, a log of known items only, photos; all of them, or none."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
+from molar_retrieval.data.catalogue import ITEMS_FILE
+from molar_retrieval.data.images import EXTENSIONS, FOLDER
+from molar_retrieval.data.importers.formats import HM_LEVELS, open_amazon, open_hm, open_movielens, open_pixelrec
+from molar_retrieval.data.importers.tables import PublishedData, PublishedTable
+from molar_retrieval.data.rows import FILE_NAME as REJECTS_FILE
+from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks, TableFile, with_new_ids
+from molar_retrieval.data.schema import FILE_NAME as TOML_FILE
+from molar_retrieval.errors import DataError, SettingsError, nearest
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.read import present
+from molar_retrieval.interactions.times import TimeParser
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace.files import link_or_copy
+
+_LOG_FILE, _USERS_FILE, _REPORT_FILE = "interactions.parquet", "users.parquet", "import.json"
+_OURS = {ITEMS_FILE, _LOG_FILE, _USERS_FILE, REJECTS_FILE, _REPORT_FILE, TOML_FILE, FOLDER}
+_TIME = pa.timestamp("ms", "UTC")
+_KINDS = ("missing item id", "repeated item id")
+_NOTHING = "check that it is the file as published"
+_TOML = """\
+# Written by `molar import {format}`; see docs/catalogue.md for what may stand here.
+
+[items]
+# Columns that enter the vectors beside title, description and photo; all others are for filters and display only.
+attributes = {attributes}
+{language}"""
+
+
+FORMATS: Mapping[str, Callable[[Path, str], PublishedData]] = {
+    "movielens": open_movielens,
+    "amazon-2014": lambda folder, _: open_amazon("amazon-2014", folder),
+    "amazon-2023": lambda folder, _: open_amazon("amazon-2023", folder),
+    "pixelrec": open_pixelrec,
+    "hm": open_hm,
+}
+"""By name: from the folder, and what an item is, to the opened data set."""
+LEVELS = {"hm": HM_LEVELS}  # what an item may be, the default first, where there is a choice
+
+
+def open_published(name: str, folder: Path, level: str | None = None) -> PublishedData:
+    """Open a published data set in its layout; an unknown format or level is a SettingsError, bad files a DataError."""
+    if name not in FORMATS:
+        close = nearest(name, FORMATS, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise SettingsError(f"there is no format {name!r}", f"{hint}known are {', '.join(FORMATS)}")
+    levels = LEVELS.get(name, ())
+    if level is not None and level not in levels:
+        hint = f"choose {' or '.join(levels)}" if levels else "leave --level out"
+        raise SettingsError(f"{name} has no level {level!r}", hint)
+    return FORMATS[name](folder, level or next(iter(levels), ""))
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import wrote, and what it could not use.
+
+    Attributes:
+        used: Items with at least one interaction.
+        users: Distinct users with at least one interaction.
+        photos: Photos linked or copied.
+        dropped: How many rows were left out, by reason; each is listed in ``rejects.parquet``.
+        examples: One whole reason of each kind, with file and row.
+        unused_dropped: Items left out because nobody interacted with them and the caller wanted it so.
+        notes: What whoever uses the data should know.
+    """
+
+    folder: Path
+    format: str
+    files: tuple[str, ...]
+    items: int
+    used: int
+    users: int
+    interactions: int
+    photos: int
+    dropped: Mapping[str, int]
+    examples: Mapping[str, str]
+    unused_dropped: int = 0
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values for JSON."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+    def lines(self) -> list[str]:
+        """All of it for people."""
+        words = (
+            f"{self.items:,} items ({self.used:,} with interactions, {self.photos:,} with a photo), "
+            f"{self.interactions:,} interactions of {self.users:,} users"
+        )
+        told = [f"{self.format} from {', '.join(self.files)} in {self.folder}: {words}"]
+        if self.unused_dropped:
+            told.append(f"left out: {self.unused_dropped:,} items without an interaction (--drop-unused)")
+        for kind, n in self.dropped.items():
+            told.append(f"left out: {n:,} × {kind} ({self.examples[kind]})")
+        if self.dropped:
+            told.append(f"each row left out is listed in {self.folder / 'rejects.parquet'}")
+        return told
+
+
+def import_dataset(
+    format_: str,
+    source: Path,
+    target: Path,
+    *,
+    photos: Path | None = None,
+    level: str | None = None,
+    drop_unused: bool = False,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> ImportReport:
+    """Turn published data, in exactly their official layout, into a catalogue folder.
+
+    Interactions with items that the items file does not have are left out and counted; items without interactions
+    stay unless ``drop_unused``. The folder, new, empty or to ``overwrite``, appears complete or not at all. ``photos``
+    is the folder with them, where it is not the format's own; for ``hm``, ``level`` is ``product`` or ``article``. An
+    unusable file or target is a DataError, an unknown format or level a SettingsError.
+    """
+    if not source.is_dir():
+        raise DataError(f"there is no folder {source}", f"name the folder with the files of {format_} as published")
+    published = open_published(format_, source, level)
+    with _new_folder(target, overwrite=overwrite) as partial:
+        with Rejects(partial / REJECTS_FILE) as rejects:
+            items = _write_items(published.items, partial / ITEMS_FILE, rejects, progress)
+            log = _LogChecks(published, items, rejects)
+            _write(published.log, partial / _LOG_FILE, rejects, progress, log.check)
+            log.require_rows()
+            if published.users is not None:
+                _write(published.users, partial / _USERS_FILE, rejects, progress)
+        kept = items
+        if drop_unused:
+            _keep_rows(partial / ITEMS_FILE, log.used)
+            kept = IdMap(items.array.filter(pa.array(log.used)))
+        n_photos = _link_photos(published, kept, photos, partial, progress)
+        language = "" if not published.language else f'\n[text]\nlanguage = "{published.language}"\n'
+        attributes = json.dumps(list(published.attributes))
+        toml = _TOML.format(format=format_, attributes=attributes, language=language)
+        (partial / TOML_FILE).write_text(toml, "utf-8", newline="\n")
+        report = ImportReport(
+            folder=target,
+            format=format_,
+            files=tuple(t.path.name for t in (published.items, published.log, published.users) if t is not None),
+            items=len(kept),
+            used=int(np.count_nonzero(log.used)),
+            users=len(log.users),
+            interactions=log.kept,
+            photos=n_photos,
+            dropped=dict(rejects.counts.most_common()),
+            examples=rejects.first,
+            unused_dropped=len(items) - len(kept),
+            notes=tuple(published.notes),
+        )
+        told = {name: value for name, value in report.to_dict().items() if name != "folder"}  # folders move
+        (partial / _REPORT_FILE).write_text(json.dumps(told, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    return report
+
+
+def _write(
+    table: PublishedTable,
+    path: Path,
+    rejects: Rejects,
+    progress: Progress,
+    check: Callable[[RowBatch], RowBatch] = lambda rows: rows,
+) -> None:
+    """Write the rows of a table that pass a check, a batch at a time."""
+    progress.start(f"reading {table.path.name}", None)
+    with TableFile(path) as file:
+        for rows in table.rows(rejects):
+            file.write(check(rows).batch)
+            progress.advance(len(rows))
+    progress.finish()
+
+
+def _write_items(table: PublishedTable, path: Path, rejects: Rejects, progress: Progress) -> IdMap:
+    """Write all items that have an id which no item before them had, and return the ids; none are a DataError."""
+    seen: dict[str, None] = {}
+    name = table.path.name
+    _write(table, path, rejects, progress, lambda rows: with_new_ids(rows, ITEM_ID, seen, rejects, name, _KINDS))
+    if not seen:
+        raise DataError(f"{table.path} has no usable item", _NOTHING)
+    return IdMap(pa.array(list(seen), pa.large_string()))
+
+
+def _keep_rows(path: Path, used: Mask) -> None:
+    """Rewrite a table with those of its rows that are used."""
+    kept, start = path.with_suffix(".kept"), 0
+    with pq.ParquetFile(path) as table, TableFile(kept) as file:
+        for batch in table.iter_batches(use_threads=False):
+            file.write(batch.filter(pa.array(used[start : start + len(batch)])))
+            start += len(batch)
+    kept.replace(path)
+
+
+class _LogChecks:
+    """Keeps the interactions with known items, and counts: rows, distinct users, and which items occur."""
+
+    def __init__(self, published: PublishedData, items: IdMap, rejects: Rejects) -> None:
+        self.used = np.zeros(len(items), bool)
+        self.users = set[str]()
+        self.kept = 0
+        self._path, self._items, self._rejects = published.log.path, items, rejects
+        self._times, self._rows, self._before = TimeParser(published.time_unit), 0, rejects.total
+
+    def check(self, rows: RowBatch) -> RowBatch:
+        """The rows that can be used, user, item and time first."""
+        item = self._items.rows(rows.batch[ITEM_ID])
+        micros, timed = self._times.parse(rows.batch[TIMESTAMP])
+        check = RowChecks(len(rows))
+        check(present(rows.batch[USER_ID]), "missing user id")
+        check(present(rows.batch[ITEM_ID]), "missing item id")
+        check(timed, "missing or unreadable time", TIMESTAMP)
+        check(item >= 0, "item unknown to the items file", ITEM_ID)
+        self._rejects.add_failed(self._path.name, rows, check, ITEM_ID)
+        good = rows.with_columns({TIMESTAMP: pa.array(micros // 1000, pa.int64()).cast(_TIME)}).where(check.good)
+        self.used[item[check.good]] = True
+        self.users.update(pc.unique(good.batch[USER_ID]).to_pylist())
+        self._rows += len(rows)
+        self.kept += len(good)
+        names = dict.fromkeys([USER_ID, ITEM_ID, TIMESTAMP, *good.batch.schema.names])
+        return RowBatch(good.numbers, good.batch.select(list(names)))
+
+    def require_rows(self) -> None:
+        """Raise a DataError where no row could be used."""
+        if not self.kept:
+            remedy = "check that the items file and the log are of one and the same data set, as published"
+            before = self._before
+            raise self._rejects.unusable(self._path, self._rows, nothing=_NOTHING, remedy=remedy, before=before)
+
+
+def _link_photos(published: PublishedData, items: IdMap, asked: Path | None, folder: Path, progress: Progress) -> int:
+    """Bring the photos into a catalogue as ``images/<item_id>`` with their extension, and count them.
+
+    They lie in the folder that was ``asked`` for, else in the format's own, if it exists. A DataError says that the
+    former does not exist, or has no photo of any item.
+    """
+    source = asked or published.photos
+    if not source.is_dir():
+        if asked is not None:
+            raise DataError(f"there is no folder {asked}", "name the folder with the photos, or leave the option out")
+        return 0
+    (folder / FOLDER).mkdir()
+    listed: dict[Path, dict[str, Path]] = {}
+    n = 0
+    progress.start("linking photos", len(items))
+    for item_id in items.array.to_pylist():
+        # An id with a slash would lead out of the folder.
+        names = () if {"/", "\\"} & set(item_id) else published.photo_names(item_id)
+        photo = next((path for name in names if (path := _find(source, name, listed)) is not None), None)
+        # A hard link to a symbolic link would be the link, not the photo.
+        if photo is not None and (real := photo.resolve()).is_file():
+            link_or_copy(real, folder / FOLDER / f"{item_id}{photo.suffix.lower()}")
+            n += 1
+        progress.advance()
+    progress.finish()
+    if asked is not None and not n:
+        example = next((name for i in items.array[:1].to_pylist() for name in published.photo_names(i)), "")
+        raise DataError(f"{asked} has no photo of any item", f"photos are looked for as {asked / example}.jpg")
+    return n
+
+
+def _find(root: Path, name: str, listed: dict[Path, dict[str, Path]]) -> Path | None:
+    """A photo by its name without the extension; ``listed`` keeps the files of each subfolder."""
+    place = (root / name).parent
+    if place not in listed:
+        files = [path for path in place.iterdir() if path.suffix.lower() in EXTENSIONS] if place.is_dir() else []
+        files.sort(key=lambda path: -EXTENSIONS.index(path.suffix.lower()))  # of two, the first extension wins
+        listed[place] = {path.stem: path for path in files}
+    return listed[place].get(name.rpartition("/")[2])
+
+
+@contextmanager
+def _new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A hidden folder beside ``target`` that takes its place when the body has succeeded, and is removed otherwise.
+
+    An earlier import, and nothing else, is replaced with ``overwrite``, else a DataError. It is moved aside and back
+    again should the last step fail, and deleted after that step only.
+    """
+    target = target.resolve()
+    _check(target, overwrite=overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had the same number
+    partial.mkdir()
+    try:
+        yield partial
+        _check(target, overwrite=overwrite)  # it may have changed meanwhile
+        _swap(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _check(target: Path, *, overwrite: bool) -> None:
+    """Refuse, with a DataError, to write where there is anything but an earlier import."""
+    if target.exists() and not target.is_dir():
+        raise DataError(f"{target} is a file", "name a folder with --to")
+    found = {path.name for path in target.iterdir()} if target.exists() else set()
+    if found and _REPORT_FILE not in found:
+        raise DataError(f"{target} holds something that no import wrote", "name a new or an empty folder with --to")
+    if found and not overwrite:
+        raise DataError(f"{target} holds an earlier import", "name another folder, or replace it with --overwrite")
+    if others := sorted(found - _OURS):
+        hint = "move them elsewhere first, --overwrite replaces the whole folder"
+        raise DataError(f"{target} also holds {', '.join(others)}, which no import wrote", hint)
+
+
+def _swap(partial: Path, target: Path) -> None:
+    old = partial.with_suffix(".old")
+    if target.exists():
+        target.rename(old)
+    try:
+        partial.rename(target)
+    except BaseException:
+        if old.exists():
+            old.rename(target)
+        raise
+    if old.exists():
+        shutil.rmtree(old)
