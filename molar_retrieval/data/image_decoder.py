@@ -1,7 +1,7 @@
 """The program that opens photos: a process of its own, with bounds on what it opens, on its memory and on its time.
 
 Nobody knows what a photo does to the libraries that read it, and already its header and its EXIF data can ask for
-gigabytes. So no photo is opened anywhere else: `decoders` starts this program, which imports only Pillow, and asks it.
+gigabytes. So no photo is opened anywhere else: `images` starts this program, which imports only Pillow, and asks it.
 A request is a line of JSON, and as many bytes as it announces; so is an answer.
 """
 

@@ -113,7 +113,7 @@ def _headers(paths: Sequence[str]) -> list[str | None]:
 def opened(photo: str | bytes, pixels: int) -> Image.Image:
     """A photo by its path or its file's content: RGB, upright, transparency on white, first frame, at most ``pixels``.
 
-    A decoding.RefusedError says why it is not used.
+    A RefusedError says why it is not used.
     """
     request: dict[str, Any] = {"task": "open", "pixels": pixels}
     try:

@@ -214,8 +214,8 @@ def test_decoders_end_with_their_parent(tmp_path):
         from pathlib import Path
         from molar_retrieval.data import images
         from molar_retrieval.data.images import open_file
-        decoders._idle.append(decoders._Decoder())
-        print(decoders._idle[0]._process.pid, flush=True)
+        images._idle.append(images._Decoder())
+        print(images._idle[0]._process.pid, flush=True)
         open_file(Path(sys.argv[1]))
     """
     with subprocess.Popen([sys.executable, "-c", code, tmp_path / "slow.jpg"], stdout=subprocess.PIPE) as run:

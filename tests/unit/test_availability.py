@@ -9,7 +9,7 @@ import pytest
 
 from molar_retrieval.data.availability import ALWAYS, NEVER, Availability, moment, understood
 from molar_retrieval.data.catalogue import Catalogue
-from molar_retrieval.data.prepare import is_current, prepare_catalogue
+from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError
 from molar_retrieval.ranking.filters import matches
 from molar_retrieval.workspace.artefacts import Workspace
@@ -155,13 +155,3 @@ def test_days_that_can_be_read_in_two_ways_are_refused(shop, workspace):
     with pytest.raises(DataError, match="column 'available_from'") as caught:
         prepare_catalogue(shop, workspace)
     assert "2026-12-31" in caught.value.hint
-
-
-def test_a_catalogue_that_was_prepared_before_the_columns_had_a_meaning_is_read_anew(shop, workspace):
-    (shop / "items.csv").write_text("id,stock\n1,0\n", "utf-8")
-    manifest = prepare_catalogue(shop, workspace)
-    assert is_current(shop, workspace)
-    older = {name: fact for name, fact in manifest.facts.items() if name != "availability"}
-    workspace["catalogue"].update_manifest(type(manifest)(**{**vars(manifest), "facts": older}))
-    assert not is_current(shop, workspace)
-    assert prepare_catalogue(shop, workspace).facts["availability"] == {"stock": "stock"}
