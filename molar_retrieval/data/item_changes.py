@@ -23,7 +23,7 @@ from molar_retrieval.data.schema import CatalogueSchema, type_of
 from molar_retrieval.data.values import STRING_LIST, as_strings, is_list, kind_of, payload_type, type_of_kind
 from molar_retrieval.errors import nearest, shown, suggestion
 
-KINDS_OF_ROLES = {"active": ("bool",), "available_from": ("keyword",), "stock": ("integer", "float")}
+_KINDS_OF_ROLES = {"active": ("bool",), "available_from": ("keyword",), "stock": ("integer", "float")}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class PayloadFields:
         role = self.availability.roles.get(field)
         if role is not None and (value := understood(role, value)) is None:
             raise ValueError(role)
-        kind = self.kinds.get(field, KINDS_OF_ROLES[role][-1] if role else "keyword")
+        kind = self.kinds.get(field, _KINDS_OF_ROLES[role][-1] if role else "keyword")
         if field not in self.lists:
             return _single(kind, value)
         if isinstance(value, str) and (separator := self.lists[field]) is not None:
@@ -130,7 +130,7 @@ def _rounded(value: Any) -> Any:
 
 def _free(role: str, name: str, kinds: Mapping[str, str]) -> str:
     """The field of a role; by another name where one of another kind has it, which is of no column with the role."""
-    while kinds.get(name, KINDS_OF_ROLES[role][0]) not in KINDS_OF_ROLES[role]:
+    while kinds.get(name, _KINDS_OF_ROLES[role][0]) not in _KINDS_OF_ROLES[role]:
         name += "_"
     return name
 
@@ -176,9 +176,11 @@ class ItemChanges:
         for line in events:
             self._add(line)
         values = [item.all for item in self.items.values()]
-        roles = {role: name for name, role in self._fields.availability.roles.items()}
-        used = {role: name for role, name in roles.items() if any(name in one for one in values)}
-        added = {role: name for role, name in used.items() if role not in spec.availability}
+        added = {
+            role: name
+            for name, role in self._fields.availability.roles.items()
+            if role not in spec.availability and any(name in one for one in values)
+        }
         items = spec.items.model_copy(update={"payload": (*spec.items.payload, *added.values())})
         reasons = dict.fromkeys(added.values(), "it says from when the item may be shown")
         whole = {
@@ -235,8 +237,7 @@ def _fields_of_columns(spec: CatalogueSchema, columns: Mapping[str, pa.DataType]
     """The columns of a file as fields of their own names, also those that are not kept as payload."""
     roles = {column: role for role, column in spec.availability.items()}
     free = {role: spec.availability.get(role) or _unused(role, columns) for role in ROLES}
-    kinds = {role: KINDS_OF_ROLES[role][-1] for role in ROLES}
-    kinds = {name: kinds[role] for role, name in free.items()}
+    kinds = {name: _KINDS_OF_ROLES[role][-1] for role, name in free.items()}
     for name, kind in columns.items():
         stored = type_of(roles[name], kind) if name in roles else payload_type(kind)
         kinds[name] = "keyword" if stored is None else kind_of(stored)

@@ -99,9 +99,6 @@ class TableReader(ABC):
     ) -> Iterator[RowBatch]:
         """See :meth:`batches`; ``kinds`` has the wanted columns with their types."""
 
-    def _fitting(self, rows: RowBatch, rejects: Rejects | None) -> RowBatch:
-        return within_limits(rows, self.path.name, rejects)
-
     def _unreadable(self, error: Exception, remedy: str = "write or copy the file again") -> DataError:
         return DataError(f"{self.path} is not a readable {self.form} file: {error}", remedy)
 
@@ -175,7 +172,7 @@ class CsvReader(TableReader):
                 numbers = _row_numbers(good, len(batch), skipped)
                 good += len(batch)
                 strings = pa.RecordBatch.from_arrays([bytes_.view(pa.string()) for bytes_ in batch.columns], columns)
-                rows = self._fitting(RowBatch(numbers, strings), rejects)
+                rows = within_limits(RowBatch(numbers, strings), self.path.name, rejects)
                 found = zip(columns, rows.batch.columns, strict=True)
                 arrays = [_typed(array, kinds[name], self._decimals.get(name)) for name, array in found]
                 yield RowBatch(rows.numbers, pa.RecordBatch.from_arrays(arrays, columns))
@@ -340,7 +337,8 @@ class JsonLinesReader(TableReader):
         while chunk := list(islice(rows, min(size, _MOST_ROWS))):
             arrays = [_array([row.get(name) for _, row in chunk], kind) for name, kind in kinds.items()]
             numbers = np.array([number for number, _ in chunk], np.int64)
-            yield self._fitting(RowBatch(numbers, pa.RecordBatch.from_arrays(arrays, list(kinds))), rejects)
+            batch = pa.RecordBatch.from_arrays(arrays, list(kinds))
+            yield within_limits(RowBatch(numbers, batch), self.path.name, rejects)
 
     def records(self, size: int, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
         """Each row with its number, as it is written: objects within objects as well."""
@@ -484,7 +482,7 @@ class ParquetReader(TableReader):
                 numbers = np.arange(start, start + len(batch), dtype=np.int64)
                 start += len(batch)
                 plain = [field.with_type(_plain(field.type)) for field in batch.schema]
-                rows = self._fitting(RowBatch(numbers, batch.cast(pa.schema(plain))), rejects)
+                rows = within_limits(RowBatch(numbers, batch.cast(pa.schema(plain))), self.path.name, rejects)
                 own = sum(map(unpacked_bytes, rows.batch.columns))
                 done += own
                 check_unpacked(self.path, done)
