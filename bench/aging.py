@@ -30,7 +30,9 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model, trained_with
 from molar_retrieval.alignment.warm_start import warm_start, weighted
 from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.interactions import InteractionLog, prepare_interactions, write_log
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.prepare import prepare_interactions
+from molar_retrieval.interactions.write import write_log
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, SplitSettings
 

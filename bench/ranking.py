@@ -24,7 +24,7 @@ from molar_eval.metrics.lists import ListContext, list_metrics
 from molar_eval.ranking import Ranked, rank_vectors
 from molar_retrieval import rng
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 
 CUTOFFS = (10, 20, 50)
 TARGET = 1.5

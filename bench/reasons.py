@@ -25,7 +25,7 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.evidence import Origins, gather
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.query import Query

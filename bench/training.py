@@ -35,7 +35,8 @@ from molar_retrieval import rng
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.demo import write_demo_shop
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.interactions import InteractionLog, prepare_interactions
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.interactions.write import write_tables
 from molar_retrieval.workspace.artefacts import Workspace
 

@@ -21,7 +21,7 @@ from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 from molar_retrieval.workspace.threads import keep_freed_memory, limit_spinning
 

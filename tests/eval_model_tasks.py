@@ -7,7 +7,7 @@ import numpy as np
 from molar_eval.cases import Cases
 from molar_eval.models.base import Task
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 
 N_ITEMS = 30
 COLD = (28, 29)

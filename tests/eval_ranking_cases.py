@@ -6,7 +6,7 @@ import numpy as np
 
 from molar_eval.cases import Cases
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 
 
 def ragged(lists):

@@ -9,7 +9,8 @@ from PIL import Image
 
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.interactions import InteractionLog, prepare_interactions
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 

@@ -230,7 +230,7 @@ def prepare_log(
     are ``fixed``, nothing that was ever chosen by validation matters.
     """
     from molar_retrieval.events.kinds import DEFAULT, Kinds
-    from molar_retrieval.interactions import prepare_interactions
+    from molar_retrieval.interactions.prepare import prepare_interactions
 
     choice: Choice | None = None
     if choose:

@@ -91,8 +91,7 @@ def score_line(score: "AdapterScore") -> str:
 def _prepare(workspace: "Workspace", settings: "MolarSettings", progress: "Progress", where: str | None) -> None:
     from molar_retrieval.data.prepare import prepare_catalogue
     from molar_retrieval.events.kinds import Kinds
-    from molar_retrieval.interactions import prepare_interactions
-    from molar_retrieval.interactions.prepare import has_interactions
+    from molar_retrieval.interactions.prepare import has_interactions, prepare_interactions
 
     catalogue = workspace.catalogue
     prepare_catalogue(catalogue, workspace, progress, where=where)

@@ -26,7 +26,7 @@ from molar_retrieval.alignment.epoch_time import epoch_time
 from molar_retrieval.alignment.training import sized
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.interactions import write_log
+from molar_retrieval.interactions.write import write_log
 from molar_retrieval.privacy.dp_release import is_released
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import duration, size
@@ -38,7 +38,7 @@ from molar_retrieval.workspace.resources import Took, timed
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from molar_retrieval.interactions import InteractionLog
+    from molar_retrieval.interactions.log import InteractionLog
     from molar_retrieval.workspace.settings import MolarSettings
 
 _WHOLE = 1_000_000

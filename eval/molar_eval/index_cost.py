@@ -28,7 +28,7 @@ from molar_retrieval import columns
 from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.index_protocol import Index
 from molar_retrieval.ranking.query import Query

@@ -18,8 +18,8 @@ from molar_eval.splits.prequential import Walk
 from molar_eval.trial import Trial
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.derive import derive
-from molar_retrieval.interactions import write_log
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.write import write_log
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace

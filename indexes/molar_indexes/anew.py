@@ -33,7 +33,7 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import TEXT
 from molar_retrieval.data.text_features import bm25
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.interactions.people import Segments
 from molar_retrieval.interactions.write import StoredEvents
 from molar_retrieval.progress import Progress

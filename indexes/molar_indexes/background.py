@@ -18,7 +18,7 @@ from molar_retrieval.encoders.composite import image_block
 from molar_retrieval.experts.histories import countable
 from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.taken import Taken
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.workspace.artefacts import Manifest
 from molar_retrieval.workspace.tensors import zeros_outside

@@ -19,7 +19,7 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 

@@ -12,7 +12,7 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.experts.company import had_by_few
 from molar_retrieval.experts.sums import PairSums
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.item_store import Emerging
 from molar_retrieval.workspace.settings import NewcomerSettings
 from molar_retrieval.workspace.tensors import Array

@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from molar_retrieval import __version__
 from molar_retrieval.alignment.store import open_model
-from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.arrays import of_tensors, to_tensors
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import Progress
 from molar_retrieval.training.device import threads
 from molar_retrieval.workspace import fingerprint

@@ -18,7 +18,7 @@ from molar_retrieval.experts.content_knn import ContentNeighbours, principal
 from molar_retrieval.experts.habits import Habits
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import EVERY, NEXT, Aim, Aims, Factors, Horizon, served, shared
 from molar_retrieval.ranking.candidates import Candidates, descent

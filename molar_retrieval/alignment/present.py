@@ -20,7 +20,7 @@ from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import DIM, compressed, principal
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.repeats import brought
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking import reranker
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows

@@ -45,7 +45,8 @@ from molar_retrieval.data.text_features import numeric_attributes
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 from molar_retrieval.experts.fit import LASTING
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.interactions import Holdout, InteractionLog
+from molar_retrieval.interactions.holdout import Holdout
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
 from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT_SEEN

@@ -10,7 +10,9 @@ from safetensors.numpy import load_file, save_file
 from molar_retrieval.collaborative.als import ALSFactors, fit
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.interactions import Holdout, InteractionLog, holdout_last, read_validation
+from molar_retrieval.interactions.holdout import Holdout, holdout_last
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.write import read_validation
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint, tensors
 from molar_retrieval.workspace.artefacts import Manifest, Workspace

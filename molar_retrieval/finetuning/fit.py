@@ -17,7 +17,7 @@ from molar_retrieval.finetuning.head_fit import Chosen, HeadFit
 from molar_retrieval.finetuning.inputs import Inputs
 from molar_retrieval.finetuning.report import NAMES, Name, TaskOutcome
 from molar_retrieval.finetuning.withheld import READINGS
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.settings import FinetuneSettings
 

@@ -9,7 +9,7 @@ from molar_retrieval.encoders.lexical import Lexical
 from molar_retrieval.experts.co_consumption import consumed_together, ridge
 from molar_retrieval.finetuning.inputs import Inputs
 from molar_retrieval.finetuning.withheld import MOST, WithheldCases, crossed, recall
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.settings import FinetuneSettings
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 

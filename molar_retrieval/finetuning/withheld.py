@@ -12,7 +12,7 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.validation import drawn, gains, rank_block
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.histories import decayed
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 TOP = 10

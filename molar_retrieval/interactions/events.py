@@ -342,7 +342,8 @@ def _without_taken_back(both: Happened, counts: EventCounts) -> Happened:
     rows = rows[np.lexsort((both.seq[rows], both.micros[rows]))]
     columns = [values[rows].tolist() for values in (both.kind, both.user, both.item, both.order, both.request)]
     events = [
-        InteractionEvent(_name(kind), user, *map(_or_none, ids)) for kind, user, *ids in zip(*columns, strict=True)
+        InteractionEvent(_name(kind), user, _or_none(item), _or_none(order), _or_none(request))
+        for kind, user, item, order, request in zip(*columns, strict=True)
     ]
     gone = np.zeros(len(both), bool)
     gone[rows[sorted(taken_back(events))]] = True

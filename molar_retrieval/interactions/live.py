@@ -68,8 +68,9 @@ def pack_events(kinds: Sequence[int], numbers: Sequence[int], orders: Sequence[s
     return msgspec.msgpack.encode((kinds, numbers, places))
 
 
-def stored_events(rows: Sequence[int], times: Sequence[int], events: bytes) -> list[InteractionEvent]:
+def stored_events(rows: Iterable[int], times: Iterable[int], events: bytes) -> list[InteractionEvent]:
     """The events of a stored history: item rows, seconds since 1970, and what :func:`pack_events` made."""
+    rows = list(map(int, rows))
     kinds, numbers, places = [_BOUGHT] * len(rows), [0] * len(rows), dict[str, list[int]]()
     if events:
         kinds, numbers, places = msgspec.msgpack.decode(events)
@@ -78,7 +79,7 @@ def stored_events(rows: Sequence[int], times: Sequence[int], events: bytes) -> l
         InteractionEvent(
             kind=KINDS[kind] if kind >= 0 else "",
             person=_OWN,
-            item=int(row),
+            item=row,
             order=orders.get(place),
             micros=int(time) * _SECOND,
             event_number=number,

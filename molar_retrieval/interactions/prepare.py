@@ -174,7 +174,7 @@ def _write(
         )
     else:
         log, file.facts = file.log, with_later(file.facts, kinds)
-        log = log if log.event is None else replace(log, event=kinds_of(log, file.kinds))
+        log = log if log.event is None else replace(log, event=kinds_of(log, file.kinds).astype(np.int32))
     log, people, kept = source.kept.kept(log, people)
     file.facts |= kept
     final = log.grouped(IdMap(people), catalogue.ids)

@@ -195,7 +195,7 @@ def check_log(
         progress.finish()
         # The row of the file in which each user comes first; of several values for one place the last one stays.
         first = np.zeros(len(reader.user_ids), np.uint32)
-        first[log["user"][::-1]] = log["number"][::-1]
+        first[log["user"][::-1]] = log["file_row"][::-1]
         summary = _check(log, reader, items, time.time() if now is None else now, found, part=part)
         _check_users_file(folder, spec.users, reader.user_ids, first, source.path.name, found, suppressed)
     except DataError as error:
@@ -245,13 +245,13 @@ class _Reader(LogBatches):
         codes = Codes(self._known.array.to_pylist())
         parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
         for rows, values in self.batches(progress):
-            values["number"] = rows.numbers.astype(np.uint32)
+            values["file_row"] = rows.numbers.astype(np.uint32)
             values["item"] = codes.encode(of_items(rows.batch[self._columns.item_id], self._known))
             values.pop("weight", None)  # it was checked
             for name, array in values.items():
                 parts[name].append(array)
         log = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
-        none = {name: np.zeros(0, np.int32) for name in ("user", "item", "number")}
+        none = {name: np.zeros(0, np.int32) for name in ("user", "item", "file_row")}
         self.user_ids, self.item_ids = list(self._users.rows), list(codes.rows)
         self.total = self.rows + self._found.counts[_BROKEN_ROW]
         return none | log
@@ -276,9 +276,9 @@ class _Reader(LogBatches):
 
 @dataclass(frozen=True)
 class _Log(RawLog):
-    """A log with the ``number`` of each row in its file, from 1."""
+    """A log with the number of each row in its file, from 1."""
 
-    number: npt.NDArray[np.uint32] | None = None
+    file_row: npt.NDArray[np.uint32] | None = None
 
 
 def _check(
@@ -295,7 +295,7 @@ def _check(
 
     def row(kind: str, detail: str, i: int) -> Finding:
         about = {"item_id": reader.item_ids[log["item"][i]], "user_id": reader.user_ids[log["user"][i]]}
-        return finding(kind, detail, **about, file=file, row=int(log["number"][i]))
+        return finding(kind, detail, **about, file=file, row=int(log["file_row"][i]))
 
     unknown = _check_items(log, reader.item_ids, items, file, found, part=part)
     good, dates = log["item"] < len(items), False
@@ -310,7 +310,7 @@ def _check(
     if not good.all():
         for name in log:  # memory never holds two of more than one column
             log[name] = log[name][good]
-    stuck = _report_stuck(log["micros"], log["number"], file, found) if dates else np.zeros(0, np.int64)
+    stuck = _report_stuck(log["micros"], log["file_row"], file, found) if dates else np.zeros(0, np.int64)
     if not len(log["user"]):
         found.add("log.nothing_usable", f"none of {reader.total:,} rows", file=file, amount=1.0)
         return None
@@ -343,7 +343,7 @@ def _check_items(
     times = np.bincount(codes, minlength=len(unknown))
     first = np.zeros(len(times), np.int64)
     first[codes[::-1]] = rows[::-1]  # of several values for one place the last one stays
-    numbers = log["number"][first]
+    numbers = log["file_row"][first]
 
     def about(code: int) -> Finding:
         detail = f"{times[code]:,} interaction{'s' if times[code] > 1 else ''}"

@@ -29,7 +29,7 @@ from molar_retrieval.collaborative.factors import factorise, held_out, open_log
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, MolarError, StaleArtefactError
-from molar_retrieval.interactions import prepare_interactions
+from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.pinned import pin, pin_named
 from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings

@@ -11,7 +11,7 @@ from molar_indexes.background import support
 from molar_retrieval.alignment.vectors import WeightedPartners
 from molar_retrieval.experts.sums import PairSums, changed_users
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 
 WINDOW, DECAY, FADE = 4, 0.9, 0.3
 ITEMS = [f"i{n}" for n in range(8)]

@@ -15,7 +15,8 @@ from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions import InteractionLog, prepare_interactions
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.privacy.pseudonyms import session_key
 from molar_retrieval.workspace.artefacts import Workspace
 

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import holdout_last, to_csr
+from molar_retrieval.interactions.holdout import holdout_last
+from molar_retrieval.interactions.log import to_csr
 from molar_retrieval.interactions.raw import RawLog, ordered, without_duplicates
 
 SMALL = st.integers(0, 3)

@@ -35,7 +35,7 @@ from molar_indexes.users import UserRecord
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.interactions.write import StoredEvents
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.workspace.artefacts import Workspace

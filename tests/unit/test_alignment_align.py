@@ -25,7 +25,9 @@ from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.experts import linear, taken
-from molar_retrieval.interactions import Holdout, prepare_interactions, write_log
+from molar_retrieval.interactions.holdout import Holdout
+from molar_retrieval.interactions.prepare import prepare_interactions
+from molar_retrieval.interactions.write import write_log
 from molar_retrieval.progress import Notes
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import SerialRunner

@@ -17,7 +17,7 @@ from molar_retrieval.alignment.batches import (
     training_windows,
 )
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 
 
 def log_of(lengths):

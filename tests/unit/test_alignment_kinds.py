@@ -11,7 +11,7 @@ from molar_retrieval.alignment.kinds import FEWEST, candidates, choose_kinds
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions import is_current, prepare_interactions
+from molar_retrieval.interactions.prepare import is_current, prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
 

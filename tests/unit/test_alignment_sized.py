@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from molar_retrieval.alignment.training import sized
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.settings import AlignSettings
 
 OPEN = AlignSettings()

@@ -14,7 +14,8 @@ from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog, holdout_last
+from molar_retrieval.interactions.holdout import holdout_last
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 
 N_ITEMS = 60

@@ -9,7 +9,7 @@ import pytest
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import condition_of, prepare_catalogue
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.interactions import prepare_interactions
+from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 

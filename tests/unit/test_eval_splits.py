@@ -11,7 +11,7 @@ from molar_eval.splits import SPLITS, cold_items, cold_users, last_day, leave_on
 from molar_eval.splits.base import with_ties
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 
 DAY = 86_400
 

@@ -33,7 +33,7 @@ from molar_retrieval.events.snapshot import snapshot
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions import is_current, prepare_interactions
+from molar_retrieval.interactions.prepare import is_current, prepare_interactions
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, session_key, write_keys
 from molar_retrieval.privacy.pseudonyms import record as record_keys
 from molar_retrieval.privacy.suppression import SuppressionList, suppress

@@ -15,7 +15,8 @@ from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.inference.columns import Overrides, language_of_names, name_score
 from molar_retrieval.inference.dialect import encoding_of, form_of
 from molar_retrieval.inference.infer import infer, tables_of
-from molar_retrieval.interactions import InteractionLog, prepare_interactions
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 ITEMS = "sku,name,price\n" + "".join(f"P{i},Chair {i},{i}.50\n" for i in range(30))

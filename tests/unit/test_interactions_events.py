@@ -13,14 +13,10 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.events.kinds import DEFAULT, Kinds, told_by
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.snapshot import opened as opened_events
-from molar_retrieval.interactions import (
-    InteractionLog,
-    events,
-    holdout_last,
-    is_current,
-    prepare,
-    prepare_interactions,
-)
+from molar_retrieval.interactions import events, prepare
+from molar_retrieval.interactions.holdout import holdout_last
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.prepare import is_current, prepare_interactions
 from molar_retrieval.interactions.retention import Retention
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, session_key, user_key
 from molar_retrieval.privacy.suppression import NOBODY

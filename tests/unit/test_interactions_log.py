@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog, holdout_last, to_csr
+from molar_retrieval.interactions.holdout import holdout_last
+from molar_retrieval.interactions.log import InteractionLog, to_csr
 
 
 def _log(histories, n_items=10, weight=None):

@@ -15,7 +15,10 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import Holdout, InteractionLog, is_current, prepare_interactions, write_log
+from molar_retrieval.interactions.holdout import Holdout
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.prepare import is_current, prepare_interactions
+from molar_retrieval.interactions.write import write_log
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import SplitSettings
 

@@ -16,7 +16,7 @@ import json, sys
 from pathlib import Path
 import molar_retrieval.data.readers, molar_retrieval.interactions.prepare
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.interactions import prepare_interactions
+from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 folder = Path(sys.argv[1])
 workspace = Workspace.for_catalogue(folder / ".molar", folder)

@@ -11,7 +11,7 @@ import pytest
 import molar
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.events.snapshot import opened
-from molar_retrieval.interactions import prepare_interactions
+from molar_retrieval.interactions.prepare import prepare_interactions
 
 HEAD = ["Auftragsnr", "Kundennr", "Artikelnr", "Bestelldatum", "Menge", "Einzelpreis"]
 LOG = [

@@ -19,7 +19,7 @@ from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import RequestError
 from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions import prepare_interactions
+from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.privacy.pseudonyms import session_key
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace.artefacts import Workspace

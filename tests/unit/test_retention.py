@@ -19,7 +19,8 @@ from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions import InteractionLog, is_current, prepare_interactions
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.prepare import is_current, prepare_interactions
 from molar_retrieval.interactions.retention import DAY, Retention
 from molar_retrieval.privacy.retention import retained_copies
 from molar_retrieval.quality.findings import FindingCollector

@@ -19,8 +19,8 @@ from molar_retrieval.data.schema import read_spec
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import is_current, prepare_interactions
 from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE
+from molar_retrieval.interactions.prepare import is_current, prepare_interactions
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, record, session_key, write_keys
 from molar_retrieval.privacy.suppression import (
     EVER,

@@ -16,7 +16,8 @@ from molar_eval.kpi.daily.record import daily
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.interactions import InteractionLog, prepare_interactions
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 TOML = '[items]\nitem_id = "handle"\nvariant_id = "sku"\nlists = ["size"]\n'

@@ -20,7 +20,8 @@ from molar_eval.ranking import rank
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog, holdout_last
+from molar_retrieval.interactions.holdout import holdout_last
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress

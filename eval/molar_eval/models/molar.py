@@ -21,7 +21,9 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.interactions import Holdout, InteractionLog, write_log
+from molar_retrieval.interactions.holdout import Holdout
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.write import write_log
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import NEXT, Aim, Horizon, served
 from molar_retrieval.training.device import threads

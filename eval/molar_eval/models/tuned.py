@@ -37,7 +37,7 @@ from molar_retrieval.finetuning.head_fit import views
 from molar_retrieval.finetuning.inputs import Inputs, TaskTexts, inputs_of, read_texts, written_of
 from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.withheld import crossed
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace

@@ -22,8 +22,8 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.warm_start import warm_start
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.experts.trend import DAY
-from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.holdout import LEAST
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import link_or_copy

@@ -15,7 +15,7 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding.catalogue import texts_and_photos
 from molar_retrieval.embedding.reader import decode
 from molar_retrieval.finetuning.inputs import descriptions_of, phrases_of
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Mask, Rows
 
 Images = dict[int, Image.Image | None]

@@ -26,7 +26,7 @@ from molar_retrieval.finetuning.lora.learner import Learner, load
 from molar_retrieval.finetuning.lora.training import AdapterScore, AdapterTrainer
 from molar_retrieval.finetuning.lora.validation import AdapterValidation
 from molar_retrieval.finetuning.report import ADAPTED, TASKS, FinetuneReport, TaskOutcome, card
-from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.workspace import fingerprint
