@@ -2,7 +2,8 @@
 
 All that it learns of other people was released once, (ε, δ)-differentially private for each of them
 (:mod:`molar_retrieval.privacy.statistics`), and what is computed of that tells no more. Its settings are fixed:
-choosing by validation would ask the log again. Every item counts as known, as whether anybody has taken one would be told by that.
+choosing by validation would ask the log again. Every item counts as known, as whether anybody has taken one would be
+told by that.
 A person's own history is read when that person asks, on their own side (joint differential privacy, Kearns et al. 2014,
 doi:10.1145/2554797.2554834).
 """

@@ -8,7 +8,9 @@ from molar_retrieval.events.tables import COLUMNS, DAY
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 
 _INSERT = f"INSERT INTO events ({COLUMNS}, seq, checksum) VALUES ({', '.join('?' * (len(FIELDS) + 3))})"
-_USER, _SESSION, _ITEM, _TIME = (FIELDS.index(name) for name in ("user_id", "session_id", "item_id", "timestamp"))
+_EVENT, _USER, _SESSION, _ITEM, _TIME = (
+    FIELDS.index(name) for name in ("event", "user_id", "session_id", "item_id", "timestamp")
+)
 _KIND, _TRANSACTION = (FIELDS.index(name) for name in ("event", "transaction_id"))
 
 

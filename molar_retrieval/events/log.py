@@ -25,7 +25,7 @@ from molar_retrieval import limits
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.events import checksums
 from molar_retrieval.events.event import FIELDS, IDENTIFY, FieldError, Line, days_late, lines_of
-from molar_retrieval.events.insertion import Insertion
+from molar_retrieval.events.insertion import _EVENT, _SESSION, _TIME, _USER, Insertion
 from molar_retrieval.events.refused import FIRST, RefusedEvents
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import Person, snapshot
@@ -49,7 +49,6 @@ from molar_retrieval.privacy.suppression import SuppressionList, add_session
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.files import OWNER, for_owner, sync_file, sync_folder
 
-_EVENT, _USER, _SESSION, _TIME = (FIELDS.index(name) for name in ("event", "user_id", "session_id", "timestamp"))
 _COMMIT = 5_000  # events of one transaction
 
 

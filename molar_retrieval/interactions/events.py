@@ -25,7 +25,7 @@ _COLUMNS = ("event", "user_id", "session_id", "item_id", "timestamp", "transacti
 _DAY, _SECOND = 86_400_000_000, 1_000_000  # microseconds
 _MISSING, _UNKNOWN = -1, -2
 _BLOCK = 1 << 20  # times that are looked at at a time
-_PURCHASE, _RATING = KINDS.index("purchase"), KINDS.index("rating")
+_PURCHASE_CODE, _RATING_CODE = KINDS.index("purchase"), KINDS.index("rating")
 _TAKERS = tuple(KINDS.index(kind) for kind in TAKES_OUT)
 
 
@@ -180,7 +180,7 @@ def _unless_one(
 def kinds_of(log: RawLog, kinds: Sequence[str]) -> Ints:
     """What each row of a file is, as :class:`Happened` has it; ``kinds`` are the names of its events' codes."""
     if log.event is None:
-        return np.full(len(log), _PURCHASE)
+        return np.full(len(log), _PURCHASE_CODE)
     names = [kind_named(name) for name in kinds]
     places = [_UNKNOWN - code if name is None else KINDS.index(name) for code, name in enumerate(names)]
     return np.array(places, np.int64)[log.event]
@@ -219,7 +219,7 @@ def with_events(
     known = events.item != _UNKNOWN
     counts.of_unknown_items = int((~known).sum())
     events = events.take(known)
-    first = _firsts(events.user, events.item, events.micros, events.kind, events.order * _is_taker(events))
+    first = _first_rows(events.user, events.item, events.micros, events.kind, events.order * _is_taker(events))
     counts.repeated = int((first != np.arange(len(events))).sum())
     events = events.take(first == np.arange(len(events)))
     both, alone = events, np.zeros(0, bool)
@@ -288,7 +288,7 @@ def _is_taker(rows: Happened) -> Mask:
     return np.isin(rows.kind, _TAKERS)
 
 
-def _firsts(*keys: Ints) -> Ints:
+def _first_rows(*keys: Ints) -> Ints:
     """The place of the first row that has the same keys, for each row."""
     order = np.lexsort(keys)  # stable
     new = np.ones(len(order), bool)
@@ -300,8 +300,8 @@ def _firsts(*keys: Ints) -> Ints:
 
 def _once(both: Happened, rounded: Callable[[Ints], Ints], counts: EventCounts) -> Happened:
     """Without events that the file has: same user, item, kind and time, as exactly as the file says times."""
-    kind = np.where(both.kind == _RATING, _PURCHASE, both.kind)
-    first = _firsts(both.user, both.item, rounded(both.micros), kind)
+    kind = np.where(both.kind == _RATING_CODE, _PURCHASE_CODE, both.kind)
+    first = _first_rows(both.user, both.item, rounded(both.micros), kind)
     again = np.flatnonzero(~both.of_file & both.of_file[first])
     counts.in_file = len(again)
     order, request = both.order.copy(), both.request.copy()

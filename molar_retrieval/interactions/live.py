@@ -15,11 +15,10 @@ import msgspec
 from molar_retrieval.events.event import KINDS
 from molar_retrieval.events.live import LiveLine
 from molar_retrieval.events.undoing import FILE, LOG, SEALED, InteractionEvent, taken_back, takers
+from molar_retrieval.interactions.events import _DAY, _PURCHASE_CODE, _SECOND
 
-_SECOND, _DAY = 1_000_000, 86_400_000_000  # microseconds
 _QUARTER = 900 * _SECOND  # at a whole one of which the day begins in every zone
 _PURCHASE, _RATING = "purchase", "rating"
-_BOUGHT = KINDS.index(_PURCHASE)
 _OWN, _OTHER, _GONE = "own", "other", "gone"
 
 
@@ -59,7 +58,7 @@ def pack_events(kinds: Sequence[int], numbers: Sequence[int], orders: Sequence[s
 
     Kinds are places in ``KINDS`` (-1: another one), numbers those of the log (0: the file has it), and orders ids.
     """
-    if not any(numbers) and all(kind == _BOUGHT for kind in kinds):
+    if not any(numbers) and all(kind == _PURCHASE_CODE for kind in kinds):
         return b""
     places: dict[str, list[int]] = {}
     for place, order in enumerate(orders):
@@ -71,7 +70,7 @@ def pack_events(kinds: Sequence[int], numbers: Sequence[int], orders: Sequence[s
 def stored_events(rows: Iterable[int], times: Iterable[int], events: bytes) -> list[InteractionEvent]:
     """The events of a stored history: item rows, seconds since 1970, and what :func:`pack_events` made."""
     rows = list(map(int, rows))
-    kinds, numbers, places = [_BOUGHT] * len(rows), [0] * len(rows), dict[str, list[int]]()
+    kinds, numbers, places = [_PURCHASE_CODE] * len(rows), [0] * len(rows), dict[str, list[int]]()
     if events:
         kinds, numbers, places = msgspec.msgpack.decode(events)
     orders = {place: order for order, own in places.items() for place in own}

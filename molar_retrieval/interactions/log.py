@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LOG_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
 USER, ITEM, STRENGTH = "user", "item", "strength"
-_BLOCK, _PIECE = 1 << 20, 1 << 16  # interactions that are looked at, and read, at a time
+_BLOCK, _PIECE = 1 << 20, 1 << 16  # interactions that are looked at or sorted, and read, at a time
 
 
 @dataclass(frozen=True, eq=False)

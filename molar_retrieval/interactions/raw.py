@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog, counts
+from molar_retrieval.interactions.log import _BLOCK, InteractionLog, counts
 
 Places = npt.NDArray[np.integer]
 
-_BLOCK = 1 << 20  # interactions that are sorted at a time, and those of one user
 
 
 @dataclass(frozen=True)
