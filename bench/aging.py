@@ -30,16 +30,15 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model, trained_with
 from molar_retrieval.alignment.warm_start import warm_start, weighted
 from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import prepare_interactions
-from molar_retrieval.interactions.write import write_log
+from molar_retrieval.data.interactions import Interactions
+from molar_retrieval.data.prepare_interactions import prepare_interactions, write_log
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, SplitSettings
 
 CHOSEN = ("weights", "newcomer_weights", "predictors", "places", "reranker", "numbers", "aims")
 
 
-def cases_of(log: InteractionLog, begin: int, end: int) -> Cases:
+def cases_of(log: Interactions, begin: int, end: int) -> Cases:
     """What people with a history took first from one moment up to another, in seconds; asked as of the first."""
     log = log.select(log.timestamp < end)
     before = log.timestamp < begin
@@ -49,7 +48,7 @@ def cases_of(log: InteractionLog, begin: int, end: int) -> Cases:
     return Cases(log, users, length[users], np.append(first, len(rows)), log.item[rows])
 
 
-def place(root: Path, base: Workspace, log: InteractionLog) -> Workspace:
+def place(root: Path, base: Workspace, log: Interactions) -> Workspace:
     """A workspace of the same catalogue and vectors with another log."""
     workspace = Workspace.for_catalogue(root, base.catalogue)
     for kind in ("catalogue", "content"):

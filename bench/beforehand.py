@@ -25,7 +25,7 @@ from molar_eval.kpi.off_policy import evaluate_policy
 from molar_eval.kpi.slates import evaluate_slates
 from molar_indexes.comparison import sample
 from molar_indexes.recommender import Recommender
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.experiments.definition import Arm
 from molar_retrieval.rng import derive_seed
 from molar_retrieval.workspace.artefacts import Workspace

@@ -20,14 +20,13 @@ from scipy.sparse import csr_matrix, load_npz, save_npz
 
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks
 from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.data.interactions import Holdout, Interactions, holdout_last
 from molar_retrieval.experts import fit, linear
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.histories import binary, countable
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.taken import Taken
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.holdout import Holdout, holdout_last
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import SplitSettings
@@ -37,7 +36,7 @@ _TASTE, _TASTES, _ANYTHING = 40, 4, 0.15
 """Items of a taste, tastes of a user, share of what is taken whatever the taste."""
 
 
-def made_up(users: int, items: int, mean: float, seed: int = 0) -> InteractionLog:
+def made_up(users: int, items: int, mean: float, seed: int = 0) -> Interactions:
     """A log of users with a few tastes each; items by Zipf's law within a taste and in all, no item twice."""
     random = np.random.default_rng(seed)
     lengths = np.clip(np.exp(random.normal(np.log(mean) - 0.5, 1, users)), 2, 2000).astype(np.int64)
@@ -54,7 +53,7 @@ def made_up(users: int, items: int, mean: float, seed: int = 0) -> InteractionLo
     first = np.sort(np.unique(user * items + item, return_index=True)[1])
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user[first], minlength=users))])
     names = (IdMap([str(number) for number in range(count)]) for count in (users, items))
-    return InteractionLog(*names, offsets, item[first].astype(np.int32), np.zeros(len(first), np.int64))
+    return Interactions(*names, offsets, item[first].astype(np.int32), np.zeros(len(first), np.int64))
 
 
 class Bench:
@@ -110,7 +109,7 @@ class Bench:
             )
 
 
-def timed(log: InteractionLog, only: int) -> None:
+def timed(log: Interactions, only: int) -> None:
     """What all blocks would take, by a few of them."""
     watch = Timer()
     groups = BlockEASE.of(Taken.of(log), fit.BLOCKS[0]["neighbours"])

@@ -24,11 +24,11 @@ from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, means, taken, withheld_items
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.co_consumption import taught_axes
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.experts.histories import known_items
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
@@ -62,7 +62,7 @@ def folded(cases: ValidationCases, parts: dict[str, Dense], seed: int) -> tuple[
     return tuple(means(np.concatenate(found)).values())
 
 
-def measured(log: InteractionLog, features: Matrix, last: int, decay: float, seed: int) -> Found:
+def measured(log: Interactions, features: Matrix, last: int, decay: float, seed: int) -> Found:
     """What each choice of parts finds for one draw of newcomers."""
     known, counts = known_items(log), np.bincount(log.item, minlength=log.n_items)
     withheld = withheld_items(known, seed)

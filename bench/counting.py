@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from block_ease import PARTNERS, made_up
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts import fit
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.column_blocks import followed
@@ -25,7 +26,6 @@ from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.taken import Taken
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.jobs import ProcessRunner
 from molar_retrieval.workspace.resources import Timer, Took
 
@@ -34,10 +34,10 @@ EASE = "EASE"
 """In blocks; it takes minutes."""
 
 
-def opened(folder: Path) -> InteractionLog:
+def opened(folder: Path) -> Interactions:
     """The log without names: users and items are numbers."""
     offsets, item = (np.load(folder / f"{name}.npy") for name in ("offsets", "item"))
-    return InteractionLog(Numbers(len(offsets) - 1), Numbers(int(item.max()) + 1), offsets, item, np.zeros(0, np.int64))
+    return Interactions(Numbers(len(offsets) - 1), Numbers(int(item.max()) + 1), offsets, item, np.zeros(0, np.int64))
 
 
 class Numbers(IdMap):

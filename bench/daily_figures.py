@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from molar_eval.kpi.daily.record import daily
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 
 _DAY = 86_400

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from molar_eval.experiments.analysis import analyse
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.experiments.assignment import arm_of
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.records import Assignment

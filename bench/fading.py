@@ -25,6 +25,7 @@ from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, gains, means, ranks
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.column_blocks import followed
 from molar_retrieval.experts.fit import (
     COOCCURRENCE,
@@ -37,7 +38,6 @@ from molar_retrieval.experts.fit import (
     sequence,
     too_many,
 )
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import AlignSettings, PrivacySettings
@@ -45,7 +45,7 @@ from molar_retrieval.workspace.settings import AlignSettings, PrivacySettings
 _COLUMNS = "model", "window", "decay", "fade", "alone", "with the others", "than the first", "processor s"
 
 
-def part_of(log: InteractionLog, cases: ValidationCases, setting: Setting) -> Counted:
+def part_of(log: Interactions, cases: ValidationCases, setting: Setting) -> Counted:
     """The expert of a setting, as a part of the score of the cases."""
     expert = sequence(log, followed(log, *order(setting)), setting, AlignSettings().partners)
     return Counted(expert.read(cases.histories()), expert.weights)

@@ -144,9 +144,9 @@ def measure(model: Path, scratch: Path, given: argparse.Namespace) -> dict[str, 
 
     from molar_retrieval.data.demo import write_demo_shop
     from molar_retrieval.data.prepare import prepare_catalogue
+    from molar_retrieval.data.prepare_interactions import prepare_interactions
     from molar_retrieval.finetuning.lora.learner import frozen_vectors
     from molar_retrieval.finetuning.lora.run import prepared
-    from molar_retrieval.interactions.prepare import prepare_interactions
     from molar_retrieval.workspace.artefacts import Workspace
     from molar_retrieval.workspace.settings import MolarSettings
 

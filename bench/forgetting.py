@@ -20,7 +20,7 @@ from typing import Any
 
 from molar_indexes.generations import open_generation
 from molar_retrieval import rng
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 
 EVENTS, DAYS, ROUNDS = 100_000, 10, 5

@@ -37,12 +37,12 @@ from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, gains, ndcg, sample, taken, withheld_items
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.data.values import as_strings, is_list
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.histories import decayed, known_items
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, PrivacySettings
 from molar_retrieval.workspace.tensors import Matrix, Rows
@@ -61,12 +61,12 @@ class Groups:
     shares: Sequence[np.ndarray]
 
     @classmethod
-    def of(cls, columns: Sequence[csr_matrix], log: InteractionLog) -> "Groups":
+    def of(cls, columns: Sequence[csr_matrix], log: Interactions) -> "Groups":
         counts = np.bincount(log.item, minlength=log.n_items).astype(np.float64)
         shares = [counts @ values + 0.5 for values in columns]
         return cls(columns, [share / share.sum() for share in shares])
 
-    def part(self, histories: InteractionLog, prior: float, decay: float) -> Dense:
+    def part(self, histories: Interactions, prior: float, decay: float) -> Dense:
         users, items = [], []
         for values, share in zip(self.columns, self.shares, strict=True):
             had = (decayed(histories, decay, _ALL) @ values).toarray()
@@ -96,7 +96,7 @@ def values_of(catalogue: Catalogue, column: str) -> csr_matrix:
     return found
 
 
-def before(log: InteractionLog, split: str, left_out: int) -> tuple[InteractionLog, ValidationCases]:
+def before(log: Interactions, split: str, left_out: int) -> tuple[Interactions, ValidationCases]:
     """Training interactions and cases where so many of everybody's last days, or interactions, are left out."""
     ends = np.repeat(log.offsets[1:], np.diff(log.offsets))
     place = ends - 1 - np.arange(len(log))
@@ -159,7 +159,7 @@ def told(having: Gains, lacking: Gains, people: Rows) -> str:
     return f"{lacking.mean():.4f} → {having.mean():.4f}, {gained.mean():+.4f} ± {error:.4f}"
 
 
-def newcomers(log: InteractionLog, experts: Experts, groups: Groups, choice: Choice) -> str:
+def newcomers(log: Interactions, experts: Experts, groups: Groups, choice: Choice) -> str:
     """What is gained beside content neighbours among withheld items, weights being chosen by half of the people."""
     withheld, taste = withheld_items(known_items(log), 0), experts.content_knn
     assert taste is not None

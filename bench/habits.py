@@ -24,15 +24,15 @@ from molar_eval.models.tuning import Scoring
 from molar_eval.ranking import rank
 from molar_eval.splits import Split, make_split
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.habits import Habits
 from molar_retrieval.experts.repeats import fit_habits
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.aims import NEXT, NEXT_SEEN
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import MolarSettings, with_preset
 
-Finish = Callable[[Scores, Mask, InteractionLog], Scores]
+Finish = Callable[[Scores, Mask, Interactions], Scores]
 
 
 def main() -> None:

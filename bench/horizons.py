@@ -21,9 +21,9 @@ from molar_retrieval.alignment.horizons import AFTER, Future, FutureCases, Later
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Holdout
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings
 from molar_retrieval.workspace.tensors import Matrix

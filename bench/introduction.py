@@ -28,7 +28,7 @@ from molar_retrieval import rng as seeds
 from molar_retrieval.data.demo import DemoShop, plan_shop
 from molar_retrieval.data.demo.catalogue import with_visitors
 from molar_retrieval.data.demo.traffic import DAY, PICKY, DailyLife
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.experiments.assignment import arm_of
 from molar_retrieval.experiments.definition import ARMS, TREATMENT, Arm, Experiment, Stage
 from molar_retrieval.experiments.records import Assignment

@@ -19,7 +19,7 @@ from molar_indexes.generations import publish
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import rng
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.workspace.artefacts import Workspace
 
@@ -28,7 +28,7 @@ NOW = time.time_ns() // 1000
 APPENDER = """
 import sys, time
 from pathlib import Path
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 log = EventLog(Workspace.open(Path(sys.argv[1])))
 for number, line in enumerate(sys.stdin):

@@ -25,6 +25,7 @@ from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, 
 from molar_retrieval.collaborative.factors import fit, held_out
 from molar_retrieval.data.catalogue import Catalogue, photos_of
 from molar_retrieval.data.images import open_image
+from molar_retrieval.data.interactions import Interactions, counts
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
@@ -32,7 +33,6 @@ from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.encoders.photos import square
 from molar_retrieval.experts.content_knn import GRID, reading
 from molar_retrieval.experts.histories import known_items
-from molar_retrieval.interactions.log import InteractionLog, counts
 from molar_retrieval.rng import generator
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings, SplitSettings
@@ -110,7 +110,7 @@ def looks(workspace: Workspace, weights: Path | None, keep: Path) -> Iterator[tu
 class Draw:
     """One tenth of the items, withheld: what is asked, and what the others' behaviour tells."""
 
-    log: InteractionLog  # without them
+    log: Interactions  # without them
     withheld: Mask
     asked: ValidationCases
     told: ValidationCases  # the same among the withheld items
@@ -118,7 +118,7 @@ class Draw:
     factors: Matrix  # ALS, of the items that are left
 
     @classmethod
-    def of(cls, log: InteractionLog, seed: int) -> "Draw":
+    def of(cls, log: Interactions, seed: int) -> "Draw":
         withheld = withheld_items(known_items(log), seed)
         pair = log.user.astype(np.int64) * log.n_items + log.item
         first = np.zeros(len(log), bool)

@@ -26,12 +26,12 @@ from molar_eval.statistics.bootstrap import clustered_ratio
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.experts.private import PrivateExperts, experts_of
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.privacy.dp_release import dp_release
 from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.workspace.artefacts import Workspace
@@ -40,21 +40,21 @@ from molar_retrieval.workspace.tensors import Matrix, Rows
 
 CELLS = "1x1,2x1,4x1,8x1,1x10,2x10,4x10,8x10,1x100,2x100,4x100,8x100"
 Gains = np.ndarray
-Scoring = Callable[[InteractionLog], Matrix]
+Scoring = Callable[[Interactions], Matrix]
 
 
-def opened(workspace: Workspace) -> tuple[InteractionLog, Matrix]:
+def opened(workspace: Workspace) -> tuple[Interactions, Matrix]:
     """The log, and the features of all items."""
     folder, manifest = workspace["catalogue"].require()
     content = ContentVectors.open(workspace["content"].require()[0])
     attributes = hashed_features(Catalogue.open(folder))
     keep = AlignSettings().content_dims
     conditioner = conditioning.fit(content.vectors, content.blocks, keep, attributes, ready=content.conditioned)
-    log = InteractionLog.open(workspace["interactions"].require()[0], Catalogue(folder, manifest).ids)
+    log = Interactions.open(workspace["interactions"].require()[0], Catalogue(folder, manifest).ids)
     return log, conditioner(content.vectors, attributes)
 
 
-def cases_of(split_name: str, log: InteractionLog, back: int = 0) -> tuple[InteractionLog, ValidationCases, Rows]:
+def cases_of(split_name: str, log: Interactions, back: int = 0) -> tuple[Interactions, ValidationCases, Rows]:
     """What is released, what is asked, each right item with the history before it, and of which row of the log.
 
     What is asked came last or, further ``back``, was the last but one, but three, but five …
@@ -71,7 +71,7 @@ def cases_of(split_name: str, log: InteractionLog, back: int = 0) -> tuple[Inter
     return split.training, cases, np.asarray(test.user, np.int64)[which]
 
 
-def counted(log: InteractionLog, cases: ValidationCases) -> Gains:
+def counted(log: Interactions, cases: ValidationCases) -> Gains:
     """NDCG@10 of every case by how many people had each item."""
     plain = np.asarray(binary(log).sum(axis=0), np.float32).reshape(1, -1)
     return gains(ranks(cases, lambda block: np.tile(plain, (len(cases.users[block]), 1))))
@@ -83,7 +83,7 @@ def scoring(experts: PrivateExperts) -> Iterator[tuple[str, Scoring]]:
     (sequence,), knn = experts.item_item, experts.content_knn
     popularity = experts.trend.now()[None]
 
-    def total(log: InteractionLog) -> Matrix:
+    def total(log: Interactions) -> Matrix:
         scores = weights["neighbours"] * knn.scores(log) + weights["trend"] * popularity
         return (scores + weights["sequence"] * sequence.scores(log) if sequence.weights.nnz else scores).astype(
             np.float32

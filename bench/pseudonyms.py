@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from molar_indexes.recommender import Recommender
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.privacy.pseudonymisation import ensure_pseudonyms
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace.artefacts import Workspace

@@ -23,8 +23,8 @@ from molar_eval.metrics.accuracy import ACCURACY, accuracy
 from molar_eval.metrics.lists import ListContext, list_metrics
 from molar_eval.ranking import Ranked, rank_vectors
 from molar_retrieval import rng
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 
 CUTOFFS = (10, 20, 50)
 TARGET = 1.5
@@ -38,7 +38,7 @@ def problem(n_users: int, n_items: int, dim: int) -> tuple[Cases, np.ndarray, np
     offsets = np.concatenate([[0], np.cumsum(length)])
     item = np.concatenate([random.choice(n_items, n, replace=False) for n in length]).astype(np.int32)
     users, names = (IdMap([str(number) for number in range(n)]) for n in (n_users, n_items))
-    log = InteractionLog(users, names, offsets, item, np.zeros(len(item), np.int64))
+    log = Interactions(users, names, offsets, item, np.zeros(len(item), np.int64))
     target = item[offsets[1:] - 1]
     items = random.standard_normal((n_items, dim), dtype=np.float32)
     vectors = 0.3 * items[target] + random.standard_normal((n_users, dim), dtype=np.float32)

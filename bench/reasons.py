@@ -24,8 +24,8 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.evidence import Origins, gather
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.query import Query
@@ -37,7 +37,7 @@ _FEWEST = 5
 _BATCH = 500
 
 
-def without(log: InteractionLog, users: Rows, items: Sequence[int | None]) -> InteractionLog:
+def without(log: Interactions, users: Rows, items: Sequence[int | None]) -> Interactions:
     """The users' histories, each without one item wherever it occurs; all asked now."""
     kept = []
     for user, item in zip(users, items, strict=True):
@@ -57,7 +57,7 @@ def without(log: InteractionLog, users: Rows, items: Sequence[int | None]) -> In
     )
 
 
-def scores(model: AlignedModel, log: InteractionLog, wanted: Rows) -> npt.NDArray[np.float32]:
+def scores(model: AlignedModel, log: Interactions, wanted: Rows) -> npt.NDArray[np.float32]:
     """The score of one item for each history."""
     found = []
     for begin in range(0, log.n_users, _BATCH):

@@ -20,10 +20,10 @@ from molar_indexes.generations import KIND as GENERATIONS
 from molar_indexes.generations import USERS
 from molar_indexes.privacy.rotating import rotate
 from molar_indexes.users import UserRecord, write_users
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.interactions import LOG_FILE, USERS_FILE, Interactions
+from molar_retrieval.data.prepare_interactions import log_facts, write_tables
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE, InteractionLog
-from molar_retrieval.interactions.write import log_facts, write_tables
 from molar_retrieval.ranking.index_protocol import SparseVector
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.files import link_or_copy
@@ -62,7 +62,7 @@ def _prepared(workspace: Workspace, people: int) -> None:
     """Interactions, an alignment that keeps them, a generation."""
     random, now = np.random.default_rng(0), int(time.time())
     item = random.integers(0, _ITEMS, people * _EACH).astype(np.int32)
-    log = InteractionLog(
+    log = Interactions(
         users=IdMap([f"customer-{number * 7919 % 1_000_000_007:09d}" for number in range(people)]),
         items=IdMap([f"item-{number}" for number in range(_ITEMS)]),
         offsets=np.arange(0, len(item) + 1, _EACH, dtype=np.int64),
@@ -85,7 +85,7 @@ def _prepared(workspace: Workspace, people: int) -> None:
     workspace[GENERATIONS].publish(partial, Manifest(GENERATIONS, "one", facts=known))
 
 
-def _records(log: InteractionLog, vectors: np.ndarray) -> Iterator[UserRecord]:
+def _records(log: Interactions, vectors: np.ndarray) -> Iterator[UserRecord]:
     weights = np.full(_EACH, 0.5, np.float32)
     for row, name in enumerate(log.users.array.to_pylist()):
         own = slice(row * _EACH, (row + 1) * _EACH)

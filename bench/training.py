@@ -34,10 +34,9 @@ from molar_eval.splits import Split, leave_one_out
 from molar_retrieval import rng
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.demo import write_demo_shop
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import prepare_interactions
-from molar_retrieval.interactions.write import write_tables
+from molar_retrieval.data.prepare_interactions import prepare_interactions, write_tables
 from molar_retrieval.workspace.artefacts import Workspace
 
 HERE = Path(__file__).resolve().parent
@@ -63,7 +62,7 @@ class Plan:
     batch: int = 128
 
 
-def read_log(data: Path, users: int | None) -> InteractionLog:
+def read_log(data: Path, users: int | None) -> Interactions:
     """A catalogue's log as molar prepares it, or that of some of its users."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace.for_catalogue(Path(folder), data)

@@ -20,8 +20,8 @@ from molar_retrieval.alignment.training import TowerTrainer, TrainingData, sized
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.collaborative.als import fit
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 from molar_retrieval.workspace.threads import keep_freed_memory, limit_spinning
 
@@ -45,7 +45,7 @@ class InTurns:
         tell(seconds=perf_counter() - self.began, positions=self.positions)
 
 
-def trainer_of(log: InteractionLog, plan: dict[str, Any]) -> TowerTrainer:
+def trainer_of(log: Interactions, plan: dict[str, Any]) -> TowerTrainer:
     settings = AlignSettings(
         towers=(TOWER,),
         experts=(),
@@ -69,7 +69,7 @@ def main(folder: Path) -> None:
     began = perf_counter()
     plan = json.loads((folder / "plan.json").read_text("utf-8"))
     items = IdMap([str(row) for row in range(plan["items"])])
-    trainer = trainer_of(InteractionLog.open(folder / "training", items), plan)
+    trainer = trainer_of(Interactions.open(folder / "training", items), plan)
     seconds = perf_counter() - began
     tell(preparation=seconds, precision=trainer.precision, threads=torch.get_num_threads())
     for _ in range(plan["epochs"]):
@@ -79,7 +79,7 @@ def main(folder: Path) -> None:
         network, known = trainer.network, trainer.data.warm
         vectors = {"items": item_sides(network, known)[TOWER], "known": known}
         for cases in ("validation", "test"):
-            log = InteractionLog.open(folder / cases, items)
+            log = Interactions.open(folder / cases, items)
             rows = np.arange(log.n_users)
             vectors[cases] = encode_users(network, log, rows, precision=trainer.precision)[TOWER]
         np.savez(folder / "molar.npz", **vectors)

@@ -30,7 +30,7 @@ from molar_eval.tuning.result import TuningResult
 from molar_eval.tuning.search import tune
 from molar_eval.tuning.told import headline, lines_of, sentences
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.interactions.write import write_log
+from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.progress import Notes
 from molar_retrieval.reports.wording import p_value, signed
 from molar_retrieval.workspace.artefacts import Workspace

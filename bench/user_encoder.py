@@ -24,7 +24,7 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.user_encoder import UserEncoder
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.threads import keep_freed_memory
 
@@ -32,7 +32,7 @@ LENGTHS = (1, 20, 200)
 _PROCESSES, _COMPARED = 9, 100
 
 
-def histories(log: InteractionLog, length: int, count: int) -> npt.NDArray[np.int64]:
+def histories(log: Interactions, length: int, count: int) -> npt.NDArray[np.int64]:
     """Rows of the log at which histories of this length begin, one each of some users who have one."""
     able = np.flatnonzero(np.diff(log.offsets) >= length)
     chosen = rng.generator(0, "user encoder").permutation(able)[:count]
@@ -66,12 +66,12 @@ def encoders(workspace: Workspace, count: int) -> Table:
     return table
 
 
-def _light(encoder: UserEncoder, log: InteractionLog, length: int, begin: int) -> npt.NDArray[np.float32]:
+def _light(encoder: UserEncoder, log: Interactions, length: int, begin: int) -> npt.NDArray[np.float32]:
     own = slice(begin, begin + length)
     return encoder.encode(log.item[own], log.timestamp[own])[0]
 
 
-def _network(model: AlignedModel, log: InteractionLog, length: int, begin: int) -> npt.NDArray[np.float32]:
+def _network(model: AlignedModel, log: Interactions, length: int, begin: int) -> npt.NDArray[np.float32]:
     own = slice(begin, begin + length)
     more = {"offsets": np.array([0, length]), "weight": None, "strength": None}
     alone = replace(log, item=log.item[own], timestamp=log.timestamp[own], **more)

@@ -19,12 +19,12 @@ from molar_retrieval.alignment.cold_start import among
 from molar_retrieval.alignment.validation import means, ranks, taken, withheld_items
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_attributes, hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours
 from molar_retrieval.experts.histories import known_items
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
 from molar_retrieval.workspace.tensors import Mask, Matrix
@@ -48,7 +48,7 @@ def views(workspace: Workspace) -> Iterator[tuple[str, Matrix]]:
     yield "all of them, as `molar align` reads them", whole(content.vectors, said)
 
 
-def measured(features: Matrix, log: InteractionLog, withheld: Mask, seed: int) -> dict[str, float]:
+def measured(features: Matrix, log: Interactions, withheld: Mask, seed: int) -> dict[str, float]:
     """Metrics of the best way to read a history."""
     asked = taken(log, withheld, seed)
     told, found = among(asked, withheld), []

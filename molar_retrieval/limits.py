@@ -57,7 +57,7 @@ def whole(name: str, value: Any, most: int) -> None:
 def time_fault(micros: int, now: int) -> tuple[str, str] | None:
     """What is wrong with the time of an event, and the remedy; None: it is within its bounds.
 
-    Both are microseconds since 1970. Of the times of a whole log :func:`molar_retrieval.interactions.times.impossible`
+    Both are microseconds since 1970. Of the times of a whole log :func:`molar_retrieval.data.times.impossible`
     says the same.
     """
     if micros < EARLIEST * 1_000_000:

@@ -6,8 +6,8 @@ import numpy as np
 
 from molar_eval.cases import Cases
 from molar_eval.models.base import Task
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 
 N_ITEMS = 30
 COLD = (28, 29)
@@ -20,7 +20,7 @@ def log_of(histories, n_items=N_ITEMS, times=None, weights=None):
     lengths = [len(history) for history in histories]
     flat = [item for history in histories for item in history]
     hours = [hour * 3600 for length in lengths for hour in range(length)]
-    return InteractionLog(
+    return Interactions(
         IdMap([f"u{n}" for n in range(len(histories))]),
         IdMap([f"i{n}" for n in range(n_items)]),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from molar_eval.cases import Cases
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 
 
 def ragged(lists):
@@ -18,7 +18,7 @@ def ragged(lists):
 def log_of(histories, n_items):
     offsets, item = ragged([np.array(history, np.int32) for history in histories])
     users, items = IdMap([f"u{u}" for u in range(len(histories))]), IdMap([f"i{i}" for i in range(n_items)])
-    return InteractionLog(users, items, offsets, item, np.zeros(len(item), np.int64))
+    return Interactions(users, items, offsets, item, np.zeros(len(item), np.int64))
 
 
 def cases_of(histories, targets, n_items, readable=None):

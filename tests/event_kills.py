@@ -9,7 +9,7 @@ from pathlib import Path
 
 from events_child import event
 
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 
 TESTS = Path(__file__).resolve().parent

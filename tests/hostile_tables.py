@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 from molar_retrieval.collaborative.factors import factorise
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.errors import MolarError
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings
 

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import prepare_interactions
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 
@@ -36,7 +36,7 @@ def prepared(folder: Path) -> Prepared:
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     columns = ["item_id", "title", "description", "image", "text", *catalogue.payload]
     rows = [row for batch in catalogue.batches(columns, 100) for row in batch.to_pylist()]
-    log = InteractionLog.open(workspace["interactions"].require()[0], catalogue.ids)
+    log = Interactions.open(workspace["interactions"].require()[0], catalogue.ids)
     histories = defaultdict(list)
     for user, item, second in zip(log.user.tolist(), log.item.tolist(), log.timestamp.tolist(), strict=True):
         histories[log.users.id(user)].append((catalogue.ids.id(item), second))

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.interactions.prepare import prepare_interactions
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings
 

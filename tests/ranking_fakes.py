@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 
 
 @dataclass
@@ -19,12 +19,12 @@ class Last:
     files: Any = None
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def scores(self, inputs: InteractionLog) -> np.ndarray:
+    def scores(self, inputs: Interactions) -> np.ndarray:
         last = np.array([(inputs.history(user)[-1:].tolist() or [0])[0] for user in range(inputs.n_users)])
         far = np.abs(np.arange(inputs.n_items)[None] - last[:, None])
         return (self.counts[None] - far).astype(np.float32)
 
-    def finish(self, scores: np.ndarray, allowed: np.ndarray, inputs: InteractionLog) -> np.ndarray:
+    def finish(self, scores: np.ndarray, allowed: np.ndarray, inputs: Interactions) -> np.ndarray:
         scores[:, 3] += len(inputs)  # depends on the block
         return scores
 
@@ -37,7 +37,7 @@ class LastFiles:
     folder: Path = Path("nothing")
 
     @contextmanager
-    def opened(self, training: InteractionLog) -> Iterator[Last]:
+    def opened(self, training: Interactions) -> Iterator[Last]:
         yield Last(np.bincount(training.item, minlength=training.n_items))
 
 

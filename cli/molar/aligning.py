@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from molar_indexes.server.push import PushReport
     from molar_retrieval.alignment.align import AlignReport
     from molar_retrieval.alignment.training import EpochScore
-    from molar_retrieval.interactions.prepare import Choice
+    from molar_retrieval.data.prepare_interactions import Choice
     from molar_retrieval.privacy.ledger import PrivacyBudget
     from molar_retrieval.progress import Progress
     from molar_retrieval.training.group import Group
@@ -229,15 +229,15 @@ def prepare_log(
     With ``choose``, validation chooses these kinds where the settings leave it to that, and events came since; if they
     are ``fixed``, nothing that was ever chosen by validation matters.
     """
-    from molar_retrieval.events.kinds import DEFAULT, Kinds
-    from molar_retrieval.interactions.prepare import prepare_interactions
+    from molar_retrieval.data.event_history import DEFAULT, EventWeights
+    from molar_retrieval.data.prepare_interactions import prepare_interactions
 
     choice: Choice | None = None
     if choose:
         from molar_retrieval.alignment.kinds import choose_kinds
 
         choice = partial(choose_kinds, settings=settings.align, split=settings.split, progress=progress)
-    kinds = Kinds.of(DEFAULT if fixed and settings.events.weights is None else settings.events.weights)
+    kinds = EventWeights.of(DEFAULT if fixed and settings.events.weights is None else settings.events.weights)
     keep_days = settings.privacy.retention_days
     prepare_interactions(workspace.catalogue, workspace, progress, kinds=kinds, choose=choice, keep_days=keep_days)
 

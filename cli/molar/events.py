@@ -12,8 +12,8 @@ from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace.activity_log import recorded
 
 if TYPE_CHECKING:
-    from molar_retrieval.events.log import Appended, Compacted, EventLog
-    from molar_retrieval.events.snapshot import Person
+    from molar_retrieval.data.event_log import AppendResult, CompactResult, EventLog
+    from molar_retrieval.data.event_log_reader import Person
     from molar_retrieval.frames import Frame
     from molar_retrieval.workspace.artefacts import Workspace
 
@@ -28,7 +28,7 @@ class Events:
 
     shop: ShopBase
 
-    def append(self, source: str | Path | BinaryIO | Iterable[Mapping[str, Any]]) -> "Appended":
+    def append(self, source: str | Path | BinaryIO | Iterable[Mapping[str, Any]]) -> "AppendResult":
         """Append events; when it returns, those accepted survive a kill and a loss of power.
 
         An event that is there already, by its id, is counted as repeated; one that cannot be taken is named with its
@@ -47,9 +47,9 @@ class Events:
                 interactions, or the log cannot be written.
             MissingArtefactError: If there is no workspace and no catalogue to make one for.
         """
-        from molar_retrieval.events.log import Appended, EventLog
+        from molar_retrieval.data.event_log import AppendResult, EventLog
 
-        report = Appended()
+        report = AppendResult()
         if isinstance(source, str | Path):
             _check_file(Path(source))
         place = nullcontext(self.shop.ready()) if self.shop.catalogue is None else self.shop.bound()
@@ -82,7 +82,7 @@ class Events:
         with self._log() as log:
             return Frame(log.table(since, _person(log.workspace, user_id, session_id)))
 
-    def compact(self, keep_days: int | None = None, *, force: bool = False) -> "Compacted":
+    def compact(self, keep_days: int | None = None, *, force: bool = False) -> "CompactResult":
         """Seal the days before today (UTC) as Parquet, one file each; may be killed anywhere.
 
         Lines with a time out of bounds (before 1990, after 9999), which older versions accepted, are removed, counted
@@ -120,7 +120,7 @@ class Events:
 
     @contextmanager
     def _log(self) -> "Iterator[EventLog]":
-        from molar_retrieval.events.log import EventLog
+        from molar_retrieval.data.event_log import EventLog
 
         with closing(EventLog.existing(self.shop.opened())) as log:
             yield log
@@ -156,12 +156,12 @@ def _check_file(path: Path) -> None:
 
 
 def _rows(
-    source: Any, report: "Appended", workspace: "Workspace", catalogue: Path | None
+    source: Any, report: "AppendResult", workspace: "Workspace", catalogue: Path | None
 ) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    from molar_retrieval.data.event_log import Refused
+    from molar_retrieval.data.order_files import order_lines
     from molar_retrieval.data.readers import objects
     from molar_retrieval.data.schema import open_source
-    from molar_retrieval.events.source import Refused
-    from molar_retrieval.interactions.orders import order_lines
 
     refused = Refused(report)
     if isinstance(source, str | Path):

@@ -89,12 +89,12 @@ def score_line(score: "AdapterScore") -> str:
 
 
 def _prepare(workspace: "Workspace", settings: "MolarSettings", progress: "Progress", where: str | None) -> None:
+    from molar_retrieval.data.event_history import EventWeights
     from molar_retrieval.data.prepare import prepare_catalogue
-    from molar_retrieval.events.kinds import Kinds
-    from molar_retrieval.interactions.prepare import has_interactions, prepare_interactions
+    from molar_retrieval.data.prepare_interactions import has_interactions, prepare_interactions
 
     catalogue = workspace.catalogue
     prepare_catalogue(catalogue, workspace, progress, where=where)
-    kinds = Kinds.of(settings.events.weights)
+    kinds = EventWeights.of(settings.events.weights)
     if has_interactions(catalogue, workspace, kinds):
         prepare_interactions(catalogue, workspace, progress, kinds=kinds, keep_days=settings.privacy.retention_days)

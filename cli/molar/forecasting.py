@@ -26,7 +26,7 @@ from molar_retrieval.alignment.epoch_time import epoch_time
 from molar_retrieval.alignment.training import sized
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.interactions.write import write_log
+from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.privacy.dp_release import is_released
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import duration, size
@@ -38,7 +38,7 @@ from molar_retrieval.workspace.resources import Took, timed
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from molar_retrieval.interactions.log import InteractionLog
+    from molar_retrieval.data.interactions import Interactions
     from molar_retrieval.workspace.settings import MolarSettings
 
 _WHOLE = 1_000_000
@@ -124,7 +124,7 @@ def forecast(workspace: Workspace, settings: "MolarSettings", progress: Progress
     )
 
 
-def _tried(trial: "Callable[[InteractionLog], None]", log: "InteractionLog", progress: Progress) -> Took:
+def _tried(trial: "Callable[[Interactions], None]", log: "Interactions", progress: Progress) -> Took:
     """What the whole log takes, by a trial of it or of parts of it."""
     if len(log) <= _WHOLE:
         return timed(partial(trial, log))
@@ -157,13 +157,13 @@ def onwards(found: Sequence[float], further: float) -> float:
 
 
 def _with_noise(
-    workspace: Workspace, settings: "MolarSettings", log: "InteractionLog", progress: Progress
+    workspace: Workspace, settings: "MolarSettings", log: "Interactions", progress: Progress
 ) -> tuple[Took, PrivateOutcome]:
     """A release and what is made of it, or what is made of the release that the log has already; no server hears."""
     here = settings.model_copy(update={"index": settings.index.model_copy(update={"url": None})})
     found: list[PrivateOutcome | None] = []
 
-    def trial(some: "InteractionLog") -> None:
+    def trial(some: "Interactions") -> None:
         with scratch_workspace(workspace.root, workspace.catalogue) as place:
             if some is not log:
                 _take(place, some)
@@ -175,13 +175,13 @@ def _with_noise(
     return took, found[-1]
 
 
-def _take(place: Workspace, log: "InteractionLog") -> None:
+def _take(place: Workspace, log: "Interactions") -> None:
     """Have a workspace learn from another log."""
     made = place["interactions"].require()[1].inputs
     write_log(place, log, {kind: name for kind, name in made.items() if kind != "catalogue"})
 
 
-def _without_towers(workspace: Workspace, settings: "MolarSettings", log: "InteractionLog") -> None:
+def _without_towers(workspace: Workspace, settings: "MolarSettings", log: "Interactions") -> None:
     with scratch_workspace(workspace.root, workspace.catalogue) as place:
         _take(place, log)
         with pin(place, "catalogue", "content", "interactions", work="molar align") as read:

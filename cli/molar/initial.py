@@ -10,10 +10,10 @@ from molar.shop import Shop
 from molar_retrieval.workspace.discovery import workspace_for
 
 if TYPE_CHECKING:
+    from molar_retrieval.data.inference.columns import Question
+    from molar_retrieval.data.inference.infer import InferredSchema
+    from molar_retrieval.data.inference.preview import Preview
     from molar_retrieval.data.schema import Stem
-    from molar_retrieval.inference.columns import Question
-    from molar_retrieval.inference.infer import InferredSchema
-    from molar_retrieval.inference.preview import Preview
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def init(
         DataError: If a table cannot be read, or lacks what it needs.
         SettingsError: If something has to be said, does not fit the tables, or ``catalog.toml`` says something else.
     """
-    from molar_retrieval.inference.columns import Overrides, refuse
-    from molar_retrieval.inference.infer import config_text, infer, write_config
-    from molar_retrieval.inference.preview import preview
+    from molar_retrieval.data.inference.columns import Overrides, refuse
+    from molar_retrieval.data.inference.infer import config_text, infer, write_config
+    from molar_retrieval.data.inference.preview import preview
 
     said = Overrides(columns or {}, decimal, time_format, time_zone, language, level)
     given = {"items": items, "interactions": interactions, "users": users}

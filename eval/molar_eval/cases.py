@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 
 Integers = npt.NDArray[np.integer]
 Rows = npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ class Cases:
         ranked: Items that the targets are ranked among, shape (n_items,), of those that are ranked at all; None: these.
     """
 
-    history: InteractionLog
+    history: Interactions
     user: Rows
     length: Rows
     offsets: Rows
@@ -46,7 +46,7 @@ class Cases:
 
     @classmethod
     def single(
-        cls, history: InteractionLog, user: Integers, length: Integers, target: Integers, readable: Mask | None = None
+        cls, history: Interactions, user: Integers, length: Integers, target: Integers, readable: Mask | None = None
     ) -> Self:
         """Cases with one target each, shapes (C,)."""
         rows, offsets = user.astype(np.int64), np.arange(len(user) + 1, dtype=np.int64)
@@ -85,11 +85,11 @@ class Cases:
         """Which of the candidates are ranked, shape (n_items,)."""
         return candidates if self.ranked is None else candidates & self.ranked
 
-    def seen(self, chosen: slice = slice(None)) -> InteractionLog:
+    def seen(self, chosen: slice = slice(None)) -> Interactions:
         """What the users had before the cases ``chosen``: a log with one row ("user") per case, asked at its time."""
         return self._prefixes(chosen, None)
 
-    def inputs(self, chosen: slice = slice(None)) -> InteractionLog:
+    def inputs(self, chosen: slice = slice(None)) -> Interactions:
         """What a model may read of the cases ``chosen``: a log with one row ("user") per case, asked at its time."""
         return self._prefixes(chosen, self.readable)
 
@@ -123,7 +123,7 @@ class Cases:
         keep[rng.generator(0, purpose).choice(len(self), most, replace=False)] = True
         return self.select(keep)
 
-    def _prefixes(self, chosen: slice, readable: Mask | None) -> InteractionLog:
+    def _prefixes(self, chosen: slice, readable: Mask | None) -> Interactions:
         start, length = self.history.offsets[self.user[chosen]], self.length[chosen]
         offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
         rows = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)
@@ -132,7 +132,7 @@ class Cases:
             offsets = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[offsets]
             rows = rows[keep]
         weight = self.history.weight
-        return InteractionLog(
+        return Interactions(
             users=IdMap.numbered(len(length)),
             items=self.history.items,
             offsets=offsets,

@@ -2,13 +2,13 @@
 
 from molar_eval.splits.base import DAY
 from molar_eval.suite import Suite
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 
 _BY_ORDER = "leave-one-out"
 _LAST_DAY, _ITS_TEST = "last day", "last day, last day"
 
 
-def knows_only_days(log: InteractionLog) -> bool:
+def knows_only_days(log: Interactions) -> bool:
     """Whether every time is a midnight; a log without times knows nothing."""
     return bool(log.timestamp.any()) and not (log.timestamp % DAY).any()
 

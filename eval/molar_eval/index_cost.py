@@ -28,7 +28,7 @@ from molar_retrieval import columns
 from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.index_protocol import Index
 from molar_retrieval.ranking.query import Query
@@ -111,7 +111,7 @@ class _Queries:
 def _served(
     scorer: MolarScorer,
     queries: _Queries,
-    histories: InteractionLog,
+    histories: Interactions,
     users: UserVectors,
     items: ItemVectors,
     settings: IndexSettings,
@@ -123,7 +123,7 @@ def _served(
     """
     everything: Mask = np.ones(queries.cases.history.n_items, bool)
 
-    def scores(log: InteractionLog) -> Scores:
+    def scores(log: Interactions) -> Scores:
         return scorer.scores(replace(log, asked_at=None))
 
     exact = rank(queries.cases, scores, k=queries.k, candidates=everything, finish=scorer.finish).items

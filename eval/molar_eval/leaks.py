@@ -6,8 +6,8 @@ import numpy.typing as npt
 from molar_eval.cases import Cases, Mask, Rows
 from molar_eval.metrics.per_list import blocks
 from molar_eval.splits import Split
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
-from molar_retrieval.interactions.log import InteractionLog
 
 
 def check(split: Split) -> None:
@@ -40,7 +40,7 @@ def _in_own_input(cases: Cases) -> Mask:
     return np.concatenate(found)
 
 
-def _pairs(log: InteractionLog, user: npt.NDArray[np.integer], item: npt.NDArray[np.integer]) -> Rows:
+def _pairs(log: Interactions, user: npt.NDArray[np.integer], item: npt.NDArray[np.integer]) -> Rows:
     pairs: Rows = user.astype(np.int64) * log.n_items + item
     return pairs
 

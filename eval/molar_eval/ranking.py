@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.cases import Cases, Mask, Scores, Seen
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
 Panel: TypeAlias = Callable[[int, int], Scores]
@@ -54,12 +54,12 @@ class Ranked:
 
 def rank(
     cases: Cases,
-    scores: Callable[[InteractionLog], Scores],
+    scores: Callable[[Interactions], Scores],
     *,
     k: int,
     candidates: Mask,
     seen: Seen = "hide",
-    finish: Callable[[Scores, Mask, InteractionLog], Scores] | None = None,
+    finish: Callable[[Scores, Mask, Interactions], Scores] | None = None,
     memory: int = _MEMORY,
     progress: Progress = SILENT,
 ) -> Ranked:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from molar_eval.cases import Cases, Seen
 from molar_eval.models.base import ScorerFiles, Task
 from molar_eval.ranking import Ranked, block_height, rank
-from molar_retrieval.interactions.arrays import of_tensors, to_tensors
+from molar_retrieval.data.interactions import of_tensors, to_tensors
 from molar_retrieval.progress import Progress
 from molar_retrieval.workspace.files import for_owner
 from molar_retrieval.workspace.jobs import Runner, Shard, ShardWork, atomic_file

@@ -22,8 +22,8 @@ from molar_indexes.comparison import HISTORY, LENGTH, STANDINGS, ShownList, grou
 from molar_indexes.generations import Generation
 from molar_indexes.recommender import Recommender
 from molar_retrieval import limits
-from molar_retrieval.events.kinds import DEFAULT, counted
-from molar_retrieval.events.live import LiveLog
+from molar_retrieval.data.event_history import DEFAULT, counted
+from molar_retrieval.data.event_log_reader import EventLogReader
 from molar_retrieval.workspace.artefacts import Workspace
 
 ALL = "all"
@@ -125,7 +125,7 @@ def _taken(workspace: Workspace, generation: Generation, events: int, people: in
     """What people took since an event, by key: of kinds that count most; of more people some, spread evenly."""
     weights = counted(generation.manifest.facts.get("events", {}).get("kinds") or DEFAULT)
     strong = [kind for kind, weight in weights.items() if weight >= _STRONG * max(weights.values())]
-    with closing(LiveLog(workspace)) as log:
+    with closing(EventLogReader(workspace)) as log:
         if log.mark is None or not strong:
             return {}
         last = log.last

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from molar_eval.cases import Cases, Mask
 from molar_retrieval import columns as names
 from molar_retrieval.data.catalogue import ITEMS_FILE, Catalogue
+from molar_retrieval.data.interaction_reader import user_column
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.schema import CatalogueConfig, find_table
 from molar_retrieval.data.values import as_strings, is_list
 from molar_retrieval.errors import SettingsError, nearest
-from molar_retrieval.interactions.columns import user_column
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
 from molar_retrieval.workspace.artefacts import Workspace
 
@@ -97,7 +97,7 @@ def slices_of(labels: Labels, users: npt.NDArray[np.generic], *, minimum: int = 
 
 
 def labels(
-    cases: Cases, training: InteractionLog, workspace: Workspace, columns: Sequence[str], readable: Mask | None
+    cases: Cases, training: Interactions, workspace: Workspace, columns: Sequence[str], readable: Mask | None
 ) -> list[Labels]:
     """One label per case and dimension; dimensions of items apply to cases with one target only.
 

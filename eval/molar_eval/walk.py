@@ -18,8 +18,8 @@ from molar_eval.splits.prequential import Walk
 from molar_eval.trial import Trial
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.derive import derive
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.write import write_log
+from molar_retrieval.data.interactions import Interactions
+from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
@@ -115,7 +115,7 @@ class WalkRunner:
         derive(workspace, progress)
         return workspace
 
-    def _workspace(self, place: Path, log: InteractionLog) -> Workspace:
+    def _workspace(self, place: Path, log: Interactions) -> Workspace:
         workspace = Workspace.for_catalogue(place, self.base.catalogue)
         for kind in ("catalogue", "content"):
             link(self.base, workspace, kind)

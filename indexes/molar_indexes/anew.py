@@ -30,12 +30,12 @@ from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import TEXT
+from molar_retrieval.data.prepare_interactions import StoredEvents
 from molar_retrieval.data.text_features import bm25
+from molar_retrieval.data.users_file import Segments
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.people import Segments
-from molar_retrieval.interactions.write import StoredEvents
 from molar_retrieval.progress import Progress
 from molar_retrieval.ranking.candidates import MOST_SCANNED
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
@@ -114,7 +114,7 @@ def _of_items(
     newcomers: NewcomerSettings,
     model: AlignedModel,
     catalogue: Catalogue,
-    log: InteractionLog,
+    log: Interactions,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """How new items are tried, and what :func:`publish` is told of items.
 
@@ -228,7 +228,7 @@ def _items(
         yield IndexItem(row, item_id, own, payload, sparse)
 
 
-def _whitened(model: AlignedModel, vectors: ItemVectors, log: InteractionLog) -> Whitened | None:
+def _whitened(model: AlignedModel, vectors: ItemVectors, log: Interactions) -> Whitened | None:
     """The items' vectors turned towards users, where they are too many to be scanned; None: they are not.
 
     Nor are those of statistics with noise, as the turn is told by people's own vectors.
@@ -241,7 +241,7 @@ def _whitened(model: AlignedModel, vectors: ItemVectors, log: InteractionLog) ->
 
 def _users(
     model: AlignedModel,
-    log: InteractionLog,
+    log: Interactions,
     events: StoredEvents,
     segments: Segments,
     former: FormerUsers | None,

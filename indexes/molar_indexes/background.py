@@ -12,13 +12,13 @@ from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.vectors import WeightedPartners
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.composite import image_block
 from molar_retrieval.experts.histories import countable
 from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.taken import Taken
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.workspace.artefacts import Manifest
 from molar_retrieval.workspace.tensors import zeros_outside
@@ -38,7 +38,7 @@ def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
 
 
 def support(
-    log: InteractionLog, partners: WeightedPartners, sums: PairSums | None = None, folder: Path | None = None
+    log: Interactions, partners: WeightedPartners, sums: PairSums | None = None, folder: Path | None = None
 ) -> npt.NDArray[np.int32]:
     """How many people had both items of each partner weight, by dimension, then by item.
 

@@ -39,13 +39,13 @@ from molar_indexes.generations import KIND as GENERATIONS
 from molar_indexes.generations import open_generation
 from molar_retrieval import __version__
 from molar_retrieval.data.catalogue import photo_paths
+from molar_retrieval.data.event_log_reader import opened
+from molar_retrieval.data.event_store import FILE as LOG
+from molar_retrieval.data.event_store import KIND as EVENTS
+from molar_retrieval.data.event_store import SEALED
 from molar_retrieval.data.images import EXTENSIONS
 from molar_retrieval.data.schema import FILE_NAME, CatalogueConfig, Stem, find_file
 from molar_retrieval.errors import DataError, FullDiskError, MolarError, StaleArtefactError, shown
-from molar_retrieval.events.snapshot import opened
-from molar_retrieval.events.tables import FILE as LOG
-from molar_retrieval.events.tables import KIND as EVENTS
-from molar_retrieval.events.tables import SEALED
 from molar_retrieval.experiments.store import FILE as EXPERIMENTS_FILE
 from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.experiments.store import ExperimentStore

@@ -3,11 +3,11 @@
 from typing import Any
 
 from molar_indexes.generations import FORMAT, KIND
+from molar_retrieval.data.event_history import told_by
+from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.schema import CatalogueConfig
+from molar_retrieval.data.users_file import Segments, read_segments
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.events.kinds import told_by
-from molar_retrieval.events.snapshot import opened
-from molar_retrieval.interactions.people import Segments, read_segments
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.workspace.artefacts import Manifest, Workspace

@@ -17,9 +17,9 @@ from molar_indexes.encoder import carried
 from molar_indexes.generations import Generation, open_generation
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
@@ -60,7 +60,7 @@ class FormerUsers:
         """Let the generation go."""
         self.generation.close()
 
-    def vectors(self, log: InteractionLog, rows: Rows, ids: Sequence[str]) -> dict[int, Any]:
+    def vectors(self, log: Interactions, rows: Rows, ids: Sequence[str]) -> dict[int, Any]:
         """The vectors that some users had and have, by their rows in the log."""
         found: dict[int, Any] = {}
         for row, user_id in zip(rows.tolist(), ids, strict=True):

@@ -10,9 +10,9 @@ from molar_indexes.background import support
 from molar_retrieval.alignment.emerging import exploration
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.vectors import ItemVectors
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.company import had_by_few
 from molar_retrieval.experts.sums import PairSums
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.item_store import Emerging
 from molar_retrieval.workspace.settings import NewcomerSettings
 from molar_retrieval.workspace.tensors import Array
@@ -42,7 +42,7 @@ class ItemSides:
     def counted(
         cls,
         model: AlignedModel,
-        log: InteractionLog,
+        log: Interactions,
         newcomers: NewcomerSettings,
         sums: PairSums | None,
         folder: Path | None = None,

@@ -18,21 +18,23 @@ from molar_indexes.live_items import LiveIndex, LiveItems
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval.data.availability import Availability
-from molar_retrieval.data.item_changes import PayloadFields
-from molar_retrieval.errors import MolarError
-from molar_retrieval.events.event import DESCRIBE
-from molar_retrieval.events.kinds import DEFAULT, counted, matter
-from molar_retrieval.events.live import LiveLine, LiveLog
-from molar_retrieval.events.undoing import InteractionEvent
-from molar_retrieval.interactions.described import described
-from molar_retrieval.interactions.live import (
-    Bought,
+from molar_retrieval.data.event_history import (
+    DEFAULT,
+    InteractionEvent,
+    OrderLine,
     StoredHistory,
-    continued,
+    counted,
     history_entry,
+    history_event_types,
     logged_events,
     stored_events,
+    updated_history,
 )
+from molar_retrieval.data.event_log_reader import EventLogReader, LiveLine
+from molar_retrieval.data.event_parsing import DESCRIBE
+from molar_retrieval.data.item_changes import PayloadFields
+from molar_retrieval.data.users_file import apply_attributes as described
+from molar_retrieval.errors import MolarError
 from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
 from molar_retrieval.privacy.suppression import EVER, NEVER, NOBODY, SuppressionList
 from molar_retrieval.workspace.artefacts import Workspace
@@ -124,13 +126,13 @@ class Overlay:
         self, workspace: Workspace, generation: Generation, reader: SessionReader, until: int | None = None
     ) -> None:
         self._root = workspace.root
-        self._generation, self._reader, self._log = generation, reader, LiveLog(workspace)
+        self._generation, self._reader, self._log = generation, reader, EventLogReader(workspace)
         self._until = until
         facts = generation.manifest.facts
         events = facts.get("events", {})
         self._since, self._items_since = (int(events.get(kind, 0)) for kind in ("interactions", "catalogue"))
         self._days = bool(events.get("days"))
-        self._kinds = matter(events.get("kinds") or counted(DEFAULT))
+        self._kinds = history_event_types(events.get("kinds") or counted(DEFAULT))
         self._people: Mapping[str, str] = facts.get("segments", {})
         availability = Availability(**facts.get("availability", {}))
         self._fields = PayloadFields.of(generation.spec.fields, facts.get("payload", {}), availability)
@@ -334,11 +336,11 @@ class Overlay:
         named = sorted(ids.union(item for *_, item, _ in sold))
         rows = {i: row for i, row in zip(named, self._generation.rows(named), strict=True) if row is not None}
         former = _entries(stored)
-        history = continued(
+        history = updated_history(
             StoredHistory(former, logged_events(before, rows)),
             [StoredHistory(one.entries or (), logged_events(one.past, rows)) for one in apart],
             [*logged_events(own, rows), *logged_events(others, rows, own=False)],
-            [Bought(order, rows[item], who in names) for order, who, item, _ in sold if item in rows],
+            [OrderLine(order, rows[item], who in names) for order, who, item, _ in sold if item in rows],
             days=self._days,
         )
         notes = self._notes(own, rows)

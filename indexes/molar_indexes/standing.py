@@ -12,8 +12,8 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserStore
 from molar_retrieval import columns
 from molar_retrieval.data.availability import ALWAYS, iso, moment
-from molar_retrieval.events.event import KINDS
-from molar_retrieval.events.live import LiveLog
+from molar_retrieval.data.event_log_reader import EventLogReader
+from molar_retrieval.data.event_parsing import EVENT_TYPES
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key, session_key, user_key
 from molar_retrieval.privacy.suppression import NEVER, SuppressionList
 from molar_retrieval.workspace.artefacts import Workspace
@@ -167,9 +167,9 @@ def _known_keys(workspace: Workspace) -> Iterator[str]:
     if live is not None and (live / USERS).exists():
         with UserStore(live / USERS) as users:
             yield from users.keys()
-    with closing(LiveLog(workspace)) as log:
+    with closing(EventLogReader(workspace)) as log:
         if log.mark is not None:
-            yield from log.people(0, log.last, KINDS)
+            yield from log.people(0, log.last, EVENT_TYPES)
 
 
 def titles_of(recommender: Recommender, item_ids: Iterable[str]) -> dict[str, str | None]:

@@ -16,8 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from molar_retrieval import __version__
 from molar_retrieval.alignment.store import open_model
-from molar_retrieval.interactions.arrays import of_tensors, to_tensors
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions, of_tensors, to_tensors
 from molar_retrieval.progress import Progress
 from molar_retrieval.training.device import threads
 from molar_retrieval.workspace import fingerprint
@@ -42,7 +41,7 @@ class UserVectorsJob:
     gpu: bool = False
 
     @classmethod
-    def of(cls, store: ArtefactStore, alignment: tuple[Path, Manifest], log: InteractionLog) -> Self:
+    def of(cls, store: ArtefactStore, alignment: tuple[Path, Manifest], log: Interactions) -> Self:
         """All users of a log; unfinished work of the same data, alignment and molar is found again in the store."""
         folder, manifest = alignment
         read = fingerprint.of_bytes(values.view(np.uint8).data for values in to_tensors(log).values())
@@ -80,7 +79,7 @@ class UserVectorsJob:
         with threads(1), threadpool_limits(1, "blas"):
             yield work
 
-    def make(self, log: InteractionLog, runner: Runner, progress: Progress) -> None:
+    def make(self, log: Interactions, runner: Runner, progress: Progress) -> None:
         """Have all shards made that are missing."""
         if not self.inputs.exists():
             with atomic_file(self.inputs) as partial:

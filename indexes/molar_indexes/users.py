@@ -52,7 +52,7 @@ class UserRecord:
     sparse: SparseVector = NOTHING  # beside the vector, int32 and float32
     attributes: Mapping[str, Any] = field(default_factory=dict)  # by which rules may choose people
     times: "Sequence[int] | npt.NDArray[np.int64]" = ()  # of each item of the history, in seconds since 1970; or 0
-    events: bytes = b""  # which events the history is, see :func:`molar_retrieval.interactions.live.pack_events`
+    events: bytes = b""  # which events the history is, see :func:`molar_retrieval.data.event_history.pack_events`
     active: int = 0  # when they did something last, in seconds since 1970, if after all of the history
 
     @property

@@ -14,9 +14,9 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.training import TrainingData, tower_parts
 from molar_retrieval.alignment.validation import ValidationCases, bounded, means
+from molar_retrieval.data.interactions import Holdout
 from molar_retrieval.experts.habits import HABITS, Habits, day_after
 from molar_retrieval.experts.repeats import fit_habits
-from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT_SEEN
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import AlignSettings

@@ -16,7 +16,7 @@ import numpy as np
 from molar_retrieval import rng
 from molar_retrieval.alignment.fusion import Fusion, Gain
 from molar_retrieval.alignment.validation import ValidationCases, means, sample
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ranking.aims import VISIT
 from molar_retrieval.workspace.tensors import Mask, Ranks, Rows
 
@@ -48,7 +48,7 @@ def arrivals(cases: ValidationCases, seed: int = 0) -> ValidationCases:
     return sample(found, _MOST, rng.generator(seed, "arrivals"))
 
 
-def visit_began(log: InteractionLog, times: Rows) -> tuple[Rows, Rows]:
+def visit_began(log: Interactions, times: Rows) -> tuple[Rows, Rows]:
     """Of the visit of each user at some time, in seconds: the place in the log of its first interaction, and when.
 
     That is the end of the history, and the time itself, where somebody comes back at that time. Shapes (n_users,).
@@ -63,7 +63,7 @@ def visit_began(log: InteractionLog, times: Rows) -> tuple[Rows, Rows]:
     return begins, asked
 
 
-def comes_back(log: InteractionLog) -> Mask:
+def comes_back(log: Interactions) -> Mask:
     """Whether each user is asked about half an hour or more after their last interaction; shape (n_users,).
 
     Nobody is where the log does not say when they are asked about, or their last interaction has no time.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from molar_retrieval.alignment.network import History, time_gaps
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.workspace.tensors import Mask, Rows
 
 _SHORT = 64
@@ -30,7 +30,7 @@ class Windows:
         return Windows(self.start[chosen], self.length[chosen], self.user[chosen], self.last[chosen])
 
 
-def training_windows(log: InteractionLog, history: int) -> Windows:
+def training_windows(log: Interactions, history: int) -> Windows:
     """Cut every history, from its end, into windows whose targets cover each interaction but the first once.
 
     A window has up to ``history`` inputs and one more row, the target of its last input; windows share that border
@@ -46,7 +46,7 @@ def training_windows(log: InteractionLog, history: int) -> Windows:
     return Windows(start, end - start, user, number == 0)
 
 
-def latest_windows(log: InteractionLog, users: Sequence[int] | Rows, history: int) -> Windows:
+def latest_windows(log: Interactions, users: Sequence[int] | Rows, history: int) -> Windows:
     """The last ``history`` rows of each of ``users``, who must have at least one."""
     rows = np.asarray(users, np.int64)
     high = log.offsets[rows + 1].astype(np.int64)
@@ -88,7 +88,7 @@ def padded_rows(start: Rows, length: Rows, width: int) -> tuple[Rows, Mask]:
     return start[:, None] + np.minimum(place, length[:, None] - 1), place < length[:, None]
 
 
-def collate(log: InteractionLog, start: Rows, length: Rows, device: torch.device | str = "cpu") -> History:
+def collate(log: Interactions, start: Rows, length: Rows, device: torch.device | str = "cpu") -> History:
     """The rows ``start … start + length`` of each history as one padded batch."""
     rows, valid = padded_rows(start, length, padded(int(length.max())))
     items = np.where(valid, log.item[rows], 0).astype(np.int64)
@@ -96,6 +96,6 @@ def collate(log: InteractionLog, start: Rows, length: Rows, device: torch.device
     return History(torch.from_numpy(items), gaps, torch.from_numpy(length.astype(np.int64))).to(device)
 
 
-def training_batches(log: InteractionLog, windows: Windows, tokens: int, random: np.random.Generator) -> list[Windows]:
+def training_batches(log: Interactions, windows: Windows, tokens: int, random: np.random.Generator) -> list[Windows]:
     """The batches of one epoch in random order."""
     return [windows.select(chosen) for chosen in plan(windows.length - 1, tokens, random)]

@@ -27,11 +27,11 @@ from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, taken, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.content_pairs import content_pairs
 from molar_retrieval.experts.fit import taught_by
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.aims import NEXT, Aim
 from molar_retrieval.ranking.places import TOP, Places, last
 from molar_retrieval.workspace.settings import AlignSettings
@@ -194,7 +194,7 @@ def _share_beside(guess: Dense, parts: Mapping[str, Dense], weights: Mapping[str
     return _BESIDE * others / spread if spread else 0.0
 
 
-def _compared(neighbours: ContentNeighbours, log: InteractionLog, withheld: Mask, seed: int) -> dict[str, Matrix]:
+def _compared(neighbours: ContentNeighbours, log: Interactions, withheld: Mask, seed: int) -> dict[str, Matrix]:
     """What histories are compared with for the withheld items: their content, and its partners by a log of others."""
     content, pairs = neighbours.items[withheld], content_pairs(log, neighbours, seed)
     return {NEIGHBOURS: content} | ({} if pairs is None else {_PAIRS: content @ pairs.T})

@@ -9,13 +9,13 @@ import numpy as np
 from molar_retrieval import rng
 from molar_retrieval.alignment.components import Counted, Dense, Momentary, ScoreComponent
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, sample, taken
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.fit import CONTENT, NAMES, Readers, Scoring, fit_experts
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.settings import AlignSettings
 from molar_retrieval.workspace.tensors import Matrix
@@ -48,7 +48,7 @@ class Experts:
 
 
 def count(
-    log: InteractionLog,
+    log: Interactions,
     cases: ValidationCases,
     features: Matrix,
     settings: AlignSettings,
@@ -89,7 +89,7 @@ def count(
     return Experts(item_item, content_knn, trend, report, features)
 
 
-def _readers(log: InteractionLog, validation: ValidationCases, seed: int) -> Readers:
+def _readers(log: Interactions, validation: ValidationCases, seed: int) -> Readers:
     """The validation cases, and with them what a random half of the people took, by which the others are not taught."""
     half = (rng.generator(seed, "readers").random(log.n_users) < 0.5)[log.user]
     most = max(_JUDGED, min(_READ, _READ_SCORES // log.n_items)) - len(validation)

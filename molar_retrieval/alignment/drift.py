@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from molar_retrieval import rng
 from molar_retrieval.alignment.validation import ValidationCases, gains, sample
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.workspace.settings import UpdateSettings
 from molar_retrieval.workspace.tensors import Rows
 
@@ -119,13 +119,13 @@ def reason(facts: Mapping[str, Any], settings: UpdateSettings) -> Reason | None:
     return Reason(None, share) if enough else None
 
 
-def unread(facts: Mapping[str, Any], log: InteractionLog) -> float:
+def unread(facts: Mapping[str, Any], log: Interactions) -> float:
     """Share of a log that is newer than all that the towers of an alignment with these facts could read so far."""
     until = facts.get("warm", {}).get("until", facts.get("learned_until"))
     return 0.0 if until is None or not len(log) else float((log.timestamp > until).mean())
 
 
-def foretell(model: "AlignedModel", before: InteractionLog, now: InteractionLog, seed: int = 0) -> Foretold | None:
+def foretell(model: "AlignedModel", before: Interactions, now: Interactions, seed: int = 0) -> Foretold | None:
     """Ask a model of the log ``before`` about what has come since, as the log ``now`` has it.
 
     A case is the first thing that a person took, by the strongest kind of event, after all of the former log, and had
@@ -207,7 +207,7 @@ def _level(values: npt.NDArray[np.float64]) -> Level:
     return Level(float(values[0]), float(low), float(high))
 
 
-def _places(now: InteractionLog, before: InteractionLog) -> tuple[Rows, Rows]:
+def _places(now: Interactions, before: Interactions) -> tuple[Rows, Rows]:
     """Where each user and item of one log is in another one, -1 where it is not."""
     users = before.users.rows(now.users.array).astype(np.int64)
     return users, before.items.rows(now.items.array).astype(np.int64)

@@ -24,7 +24,7 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
 from molar_retrieval.alignment.vectors import ItemVectors, item_sides
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ranking.item_store import Emerging
 from molar_retrieval.ranking.places import last
 from molar_retrieval.ranking.request import Exploration
@@ -38,7 +38,7 @@ _ASKED = 200
 
 
 def exploration(
-    model: AlignedModel, items: ItemVectors, log: InteractionLog, settings: NewcomerSettings
+    model: AlignedModel, items: ItemVectors, log: Interactions, settings: NewcomerSettings
 ) -> tuple[Exploration, Emerging | None]:
     """How new items are tried, and the emerging ones; ``items`` are the model's, ``log`` all that is known of sales."""
     counts = np.bincount(log.item, minlength=log.n_items)
@@ -72,7 +72,7 @@ def believed(model: AlignedModel, rows: Rows, prior: npt.NDArray[np.floating]) -
     return np.concatenate(blocks, axis=1)
 
 
-def _spread(model: AlignedModel, log: InteractionLog, dense: Matrix) -> float:
+def _spread(model: AlignedModel, log: Interactions, dense: Matrix) -> float:
     """The standard deviation of the items' scores for a person, the mean over some people; 1 where all are alike."""
     people = np.flatnonzero(np.diff(log.offsets))
     if len(people) > _ASKED:

@@ -11,7 +11,7 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.alignment.validation import ValidationCases, gains, sample
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.exploration import POOL, explored
 from molar_retrieval.ranking.features import moves
@@ -87,7 +87,7 @@ def _lists(
 
 
 def _ranked(
-    model: AlignedModel, scores: Matrix, allowed: Mask, users: UserVectors, log: InteractionLog
+    model: AlignedModel, scores: Matrix, allowed: Mask, users: UserVectors, log: Interactions
 ) -> list[Candidates]:
     """The candidates of each history after the second stage, if there is one."""
     lists = list(model.candidates(scores, allowed, users, log))

@@ -28,6 +28,7 @@ from molar_retrieval.alignment.fusion import found_by
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.score_cache import ScoreCache, most_cases, placed
 from molar_retrieval.alignment.validation import SCORES_PER_BLOCK, drawn
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
@@ -46,7 +47,6 @@ from molar_retrieval.experts.histories import binary, countable, known_items
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import LATER
 from molar_retrieval.workspace.resources import Timer
@@ -76,14 +76,14 @@ class FutureCases:
         folder: Where scores lie that memory has no room for; None: they are held.
     """
 
-    log: InteractionLog
+    log: Interactions
     cut: int
     users: Rows
     taken: csr_matrix
     folder: Path | None = None
 
     @classmethod
-    def of(cls, log: InteractionLog, after: float, seed: int = 0, folder: Path | None = None) -> Self:
+    def of(cls, log: Interactions, after: float, seed: int = 0, folder: Path | None = None) -> Self:
         """Cut where a share ``after`` of the interactions is left; there are no cases in a log of one moment.
 
         Of several kinds of interactions only the strongest is an answer. Of many users 500 are drawn.
@@ -102,7 +102,7 @@ class FutureCases:
     def __len__(self) -> int:
         return len(self.users)
 
-    def histories(self) -> InteractionLog:
+    def histories(self) -> Interactions:
         """What is known of each case at the cut: a log with one row ("user") per case."""
         return replace(self.log.of_users(self.users), asked_at=np.full(len(self), self.cut, np.int64))
 
@@ -177,7 +177,7 @@ class Later:
 
 def with_later(
     model: AlignedModel,
-    log: InteractionLog,
+    log: Interactions,
     experts: Experts,
     settings: AlignSettings,
     progress: Progress = SILENT,
@@ -220,7 +220,7 @@ def _missing(cuts: Sequence[FutureCases], told: Sequence[FutureCases], experts: 
 
 
 def choose_later(
-    log: InteractionLog,
+    log: Interactions,
     cuts: Sequence[FutureCases],
     experts: Experts,
     settings: AlignSettings,

@@ -10,10 +10,9 @@ import numpy.typing as npt
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.validation import ValidationCases, ndcg
-from molar_retrieval.events.event import KINDS
-from molar_retrieval.events.kinds import DEFAULT, Kinds, counted
-from molar_retrieval.interactions.holdout import holdout_last
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.event_history import DEFAULT, EventWeights, counted
+from molar_retrieval.data.event_parsing import EVENT_TYPES
+from molar_retrieval.data.interactions import Interactions, holdout_last
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.settings import AlignSettings, Expert, SplitSettings
 
@@ -39,13 +38,13 @@ def candidates(there: Sequence[str]) -> list[dict[str, float]]:
 
 
 def choose_kinds(
-    log: InteractionLog,
+    log: Interactions,
     kind: npt.NDArray[np.int32],
     there: Sequence[str],
     settings: AlignSettings,
     split: SplitSettings,
     progress: Progress = SILENT,
-) -> Kinds | None:
+) -> EventWeights | None:
     """The weights under which the counting experts find best what people took next of the strongest kind.
 
     All choices are asked the same: for each person, before they first looked at it, what they took last. None where
@@ -70,18 +69,18 @@ def choose_kinds(
     own = settings.model_copy(update={"experts": tuple(experts)})
     tried: list[dict[str, Any]] = []
     for weights in candidates(there):
-        of_kind = np.array([weights.get(name, 0.0) for name in KINDS], np.float32)
+        of_kind = np.array([weights.get(name, 0.0) for name in EVENT_TYPES], np.float32)
         strength = np.where(kept < 0, np.float32(1), of_kind[kept.astype(np.int64)])
         part = replace(holdout.training, strength=strength, weight=strength).select(strength > 0)
         cases = replace(ValidationCases.of(holdout), log=part)
         tried.append({"weights": counted(weights), "ndcg@10": round(_score(part, cases, own), 6)})
     best = max(tried, key=lambda one: one["ndcg@10"])  # the first of equals
-    chosen = Kinds(best["weights"], "validation", tried)
+    chosen = EventWeights(best["weights"], "validation", tried)
     progress.note(f"events count as {in_words(best['weights'])}: {told(tried)}")
     return chosen
 
 
-def _score(log: InteractionLog, cases: ValidationCases, settings: AlignSettings) -> float:
+def _score(log: Interactions, cases: ValidationCases, settings: AlignSettings) -> float:
     if not len(log):
         return 0.0
     parts = count(log, cases, np.zeros((log.n_items, 1), np.float32), settings, blocks=False).parts(cases)

@@ -12,13 +12,13 @@ from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
 from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND, UserVectors
 from molar_retrieval.alignment.vectors import ItemVectors, Predictor, WeightedPartners, encode_users, item_sides
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts import repeats
 from molar_retrieval.experts.content_knn import ContentNeighbours, principal
 from molar_retrieval.experts.habits import Habits
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import EVERY, NEXT, Aim, Aims, Factors, Horizon, served, shared
 from molar_retrieval.ranking.candidates import Candidates, descent
@@ -75,7 +75,7 @@ class AlignedModel:
     horizon: Horizon = "next"  # what is asked for where nothing is said
     habits: Habits | None = None  # what people take again; None: nothing is known of it
 
-    def seeing(self, log: InteractionLog) -> Self:
+    def seeing(self, log: Interactions) -> Self:
         """The model with the popularity of all items over the time of ``log``, unless statistics tell it."""
         habits = None if self.habits is None else repeats.seeing(self.habits, log, self.least)
         if self.half_life is None or self.demand is not None:
@@ -105,7 +105,7 @@ class AlignedModel:
         return bool(self.weights.get(name) or self.newcomer_weights.get(name))
 
     def users(
-        self, log: InteractionLog, rows: Rows, progress: Progress = SILENT, encoded: Encoded | None = None
+        self, log: Interactions, rows: Rows, progress: Progress = SILENT, encoded: Encoded | None = None
     ) -> UserVectors:
         """Vectors of the users at ``rows`` after all of their history in ``log``.
 
@@ -114,26 +114,26 @@ class AlignedModel:
         blocks = self.users_by_part(log, rows, progress) if encoded is None else encoded
         return UserVectors(self._dense(blocks), self.sparse_users(log, rows))
 
-    def dense_users(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> Matrix:
+    def dense_users(self, log: Interactions, rows: Rows, progress: Progress = SILENT) -> Matrix:
         """The dense vectors alone."""
         return self._dense(self.users_by_part(log, rows, progress))
 
     def _dense(self, blocks: Encoded) -> Matrix:
         return np.concatenate([blocks[block.name] for block in self.dense_parts], axis=1)
 
-    def sparse_users(self, log: InteractionLog, rows: Rows) -> csr_matrix:
+    def sparse_users(self, log: Interactions, rows: Rows) -> csr_matrix:
         """The sparse vectors alone."""
         chosen = log.of_users(rows)
         return _side_by_side([one.read(chosen) for one in self._weighted], len(rows))
 
-    def users_by_part(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> Encoded:
+    def users_by_part(self, log: Interactions, rows: Rows, progress: Progress = SILENT) -> Encoded:
         """The dense blocks of users' vectors by part, whether the part has a weight or not."""
         blocks = encode_users(self.network, log, rows, precision=self.precision, progress=progress)
         if self.content_knn is not None:
             blocks[NEIGHBOURS] = self.content_knn.users(log.of_users(rows))
         return {**blocks, TREND: np.ones((len(rows), 1), np.float32)}
 
-    def items(self, log: InteractionLog) -> ItemVectors:
+    def items(self, log: Interactions) -> ItemVectors:
         """Vectors of all items, popularity being that at the end of ``log``."""
         return self.seeing(log).items_now()
 
@@ -206,7 +206,7 @@ class AlignedModel:
         factors = self.factors(aim)
         return {part: weight * factors.get(part, 1.0) for part, weight in self.weights.items()}
 
-    def scores(self, log: InteractionLog, aim: Aim = NEXT, encoded: Encoded | None = None) -> Matrix:
+    def scores(self, log: Interactions, aim: Aim = NEXT, encoded: Encoded | None = None) -> Matrix:
         """Scores of all items for each history, shape (n_users, n_items), before newcomers are :meth:`lifted`.
 
         Popularity is that at ``log.asked_at`` where the model has seen a log, see :meth:`seeing`; ``encoded`` as of
@@ -214,7 +214,7 @@ class AlignedModel:
         """
         return self.scores_of(self.users(log, np.arange(log.n_users), encoded=encoded), log, aim)
 
-    def scores_of(self, users: UserVectors, log: InteractionLog, aim: Aim = NEXT) -> Matrix:
+    def scores_of(self, users: UserVectors, log: Interactions, aim: Aim = NEXT) -> Matrix:
         """The same for vectors that were made before, of the histories in ``log``."""
         factors = self.factors(aim)
         scores = self.table.for_aim(factors).products(users.dense)
@@ -231,7 +231,7 @@ class AlignedModel:
         asked.eliminate_zeros()
         return asked
 
-    def _demand(self, log: InteractionLog, factors: Factors) -> Matrix:
+    def _demand(self, log: Interactions, factors: Factors) -> Matrix:
         """The trend's part of the scores of all items, shape (n_users or 1, n_items)."""
         weight = self.weights.get(TREND, 0.0) * factors.get(TREND, 1.0)
         if self.trend is None or not weight:
@@ -258,9 +258,7 @@ class AlignedModel:
             factors=self.factors(NEXT),
         )
 
-    def candidates(
-        self, scores: Matrix, allowed: Mask, users: UserVectors, log: InteractionLog
-    ) -> Iterator[Candidates]:
+    def candidates(self, scores: Matrix, allowed: Mask, users: UserVectors, log: Interactions) -> Iterator[Candidates]:
         """What the second stage is given of each history in ``log``, whose vectors are ``users``.
 
         Scores, with newcomers lifted, and whether an item may be shown have shape (n_users, n_items).
@@ -279,7 +277,7 @@ class AlignedModel:
             lift = scores[user, rows] - parts.sum(axis=1)
             yield Candidates(rows, parts, lift, ~self.known[rows], np.zeros(len(rows)), np.ones(len(rows)))
 
-    def reranked(self, scores: Matrix, allowed: Mask, users: UserVectors, log: InteractionLog) -> Matrix:
+    def reranked(self, scores: Matrix, allowed: Mask, users: UserVectors, log: Interactions) -> Matrix:
         """The scores, overwritten: the first candidates moved by the second stage, all others behind them.
 
         It has learned from scores of the default aim, and is for no others. They stay as they are without a second

@@ -14,13 +14,13 @@ from molar_retrieval.alignment.recount import Recounted, as_trained, open_sums, 
 from molar_retrieval.alignment.store import described, open_model, save
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_features, numeric_attributes
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import DIM, compressed, principal
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.repeats import brought
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking import reranker
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
@@ -46,7 +46,7 @@ class Present:
 
 
 def bring(
-    folder: Path, manifest: Manifest, read: Workspace, before: InteractionLog, counting: Counting | None = None
+    folder: Path, manifest: Manifest, read: Workspace, before: Interactions, counting: Counting | None = None
 ) -> Present:
     """Bring the alignment in ``folder``, which has seen the log ``before``, to the artefacts that are ``read``.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.column_blocks import FollowedInBlocks
@@ -36,7 +37,6 @@ from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.sums import PairSums, changed_users
 from molar_retrieval.experts.taken import Taken, many_pairs
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Rows
 
 SUMS = "sums.safetensors"
@@ -61,7 +61,7 @@ class Recounted:
 
 
 def as_trained(
-    log: InteractionLog, before: InteractionLog, training: int, former: Sequence[ItemItemWeights], rows: Rows
+    log: Interactions, before: Interactions, training: int, former: Sequence[ItemItemWeights], rows: Rows
 ) -> Recounted | None:
     """The experts as training has counted them; None where counting again is worth it.
 
@@ -76,11 +76,11 @@ def as_trained(
 
 
 def recount(
-    log: InteractionLog,
+    log: Interactions,
     chosen: Mapping[str, Setting],
     partners: int,
     former: Sequence[ItemItemWeights],
-    base: tuple[PairSums, InteractionLog] | None,
+    base: tuple[PairSums, Interactions] | None,
     rows: Rows,
     least: int = 1,
     counting: Counting | None = None,
@@ -124,7 +124,7 @@ def recount(
 
 
 def _moved(
-    log: InteractionLog,
+    log: Interactions,
     chosen: Mapping[str, Setting],
     partners: int,
     former: Sequence[ItemItemWeights],
@@ -151,7 +151,7 @@ def _moved(
     return Recounted(tuple(item_item), now, 0, {})
 
 
-def _too_many(setting: Setting, log: InteractionLog) -> str | None:
+def _too_many(setting: Setting, log: Interactions) -> str | None:
     known = int(known_items(log).sum())
     if setting["model"] not in (EASE, REGRESSION) or known <= linear.MAX_ITEMS:
         return None
@@ -159,9 +159,9 @@ def _too_many(setting: Setting, log: InteractionLog) -> str | None:
 
 
 def _summed(
-    log: InteractionLog,
+    log: Interactions,
     chosen: Mapping[str, Setting],
-    base: tuple[PairSums, InteractionLog] | None,
+    base: tuple[PairSums, Interactions] | None,
     rows: Rows,
     *,
     together: bool,

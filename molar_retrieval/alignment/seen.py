@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import LOG_FILE, USERS_FILE, Interactions
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE, InteractionLog
 from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.files import MANIFEST, link_or_copy
@@ -46,12 +46,12 @@ def rename(read: Workspace, version: Path) -> None:
     anew.replace(own)
 
 
-def kept(version: Path) -> InteractionLog | None:
+def kept(version: Path) -> Interactions | None:
     """The log that an alignment has seen, with the ids of its items; None: an earlier version of molar made it."""
     own = version / _FOLDER
     if not own.is_dir():
         return None
-    return InteractionLog.open(own, items(version))
+    return Interactions.open(own, items(version))
 
 
 def items(version: Path) -> IdMap:

@@ -19,9 +19,9 @@ from molar_retrieval.alignment.network import START_SCALE, History, ItemEmbeddin
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, recall, sample, withheld_items
 from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.collaborative.als import ALSFactors
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import autocast, pick_device, pick_precision, threads
 from molar_retrieval.training.losses import info_nce, sampled_softmax
@@ -43,7 +43,7 @@ _LARGE = 500_000
 _STEPS = 150
 
 
-def sized(settings: AlignSettings, log: InteractionLog) -> AlignSettings:
+def sized(settings: AlignSettings, log: Interactions) -> AlignSettings:
     """The settings with every open size filled in.
 
     * ``history``: what holds 95 of 100 users whole, a multiple of 8, at most 200;
@@ -65,7 +65,7 @@ def sized(settings: AlignSettings, log: InteractionLog) -> AlignSettings:
 class TrainingData:
     """All that training sees; ``features`` are conditioned content of all items, shape (n_items, f)."""
 
-    log: InteractionLog
+    log: Interactions
     cases: ValidationCases
     features: Matrix
     factors: ALSFactors
@@ -76,7 +76,7 @@ class TrainingData:
         return known_items(self.log)
 
 
-def learned_until(log: InteractionLog) -> int | None:
+def learned_until(log: Interactions) -> int | None:
     """When the last training interaction was, in seconds; a later training reads what came after it as new."""
     return int(log.timestamp.max()) if len(log) else None
 

@@ -24,7 +24,7 @@ from molar_retrieval.workspace.tensors import Array, Matrix, Rows, mapped, under
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from molar_retrieval.interactions.log import InteractionLog
+    from molar_retrieval.data.interactions import Interactions
 
 FILE, NETWORK = "model.safetensors", "network."
 """The arrays of an alignment, and what the names of the network's parameters begin with there."""
@@ -129,7 +129,7 @@ class UserEncoder:
         rows, seconds = np.asarray(items, np.int64), np.asarray(times, np.int64)
         return np.concatenate([self._block(part, rows, seconds) for part in self.parts]), self._sparse(rows, seconds)
 
-    def users(self, log: "InteractionLog", rows: Rows) -> UserVectors:
+    def users(self, log: "Interactions", rows: Rows) -> UserVectors:
         """Vectors of the users at ``rows`` after all of their history in ``log``."""
         from scipy.sparse import csr_matrix
 

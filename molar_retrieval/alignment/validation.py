@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
-from molar_retrieval.interactions.holdout import Holdout
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Holdout, Interactions
 from molar_retrieval.workspace.tensors import Mask, Matrix, Ranks, Rows
 from molar_retrieval.workspace.threads import each
 
@@ -31,13 +30,13 @@ class ValidationCases:
     case; None: those of the log. In ``folder`` lie scores that memory has no room for; None: nowhere, they are held.
     """
 
-    log: InteractionLog
+    log: Interactions
     users: Rows
     targets: Rows
     candidates: Mask
     times: npt.NDArray[np.int64]
     shown: bool = False
-    known: InteractionLog | None = None
+    known: Interactions | None = None
     folder: Path | None = None
 
     @classmethod
@@ -62,7 +61,7 @@ class ValidationCases:
         users, targets, times = self.users[chosen], self.targets[chosen], self.times[chosen]
         return replace(self, users=users, targets=targets, times=times, known=known)
 
-    def histories(self, cases: slice = slice(None)) -> InteractionLog:
+    def histories(self, cases: slice = slice(None)) -> Interactions:
         """What is known of a range of the cases when they are asked: a log with one row ("user") per case."""
         of, rows = (self.log, self.users) if self.known is None else (self.known, np.arange(len(self)))
         return replace(of.of_users(rows[cases]), asked_at=self.times[cases])
@@ -82,7 +81,7 @@ class ValidationCases:
         return hidden
 
 
-def taken(log: InteractionLog, items: Mask, seed: int, most: int = 4000) -> ValidationCases:
+def taken(log: Interactions, items: Mask, seed: int, most: int = 4000) -> ValidationCases:
     """Training interactions with some ``items``, (n_items,), at most so many: first ones, after anything else.
 
     Only these items are ranked. There are fewer where histories are so long that they would fill memory.

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from molar_retrieval.alignment.batches import collate, latest_windows, plan
 from molar_retrieval.alignment.network import PostAlignment
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import autocast
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
@@ -104,7 +104,7 @@ class Predictor:
 
 @torch.inference_mode()
 def encode_users(
-    network: PostAlignment, log: InteractionLog, users: Rows, *, precision: str, progress: Progress = SILENT
+    network: PostAlignment, log: Interactions, users: Rows, *, precision: str, progress: Progress = SILENT
 ) -> dict[str, Matrix]:
     """Each tower's vector of each user after the last item of the log's history, shape (U, dim), float32, by tower.
 

@@ -41,12 +41,11 @@ from molar_retrieval.alignment.vectors import Predictor, item_sides
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Holdout, Interactions
 from molar_retrieval.data.text_features import numeric_attributes
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 from molar_retrieval.experts.fit import LASTING
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.interactions.holdout import Holdout
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
 from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT_SEEN
@@ -206,7 +205,7 @@ def _settings(manifest: Manifest, threads: int | None) -> AlignSettings:
     return settings.model_copy(update={**changes, "align_weight": 0.0, "threads": threads})
 
 
-def _check(read: PinnedWorkspace, manifest: Manifest, model: AlignedModel, log: InteractionLog) -> None:
+def _check(read: PinnedWorkspace, manifest: Manifest, model: AlignedModel, log: Interactions) -> None:
     if not model.network.shapes:
         raise SettingsError("the alignment has no towers to train on", "it counts, which needs no training")
     now = read["interactions"].require()[1].fingerprint
@@ -226,7 +225,7 @@ def _most(manifest: Manifest, interactions: int) -> int:
     return int(_READ * len(manifest.facts["curve"]) * interactions)
 
 
-def _read(log: InteractionLog, settings: AlignSettings, since: int | None, most: int) -> tuple[Windows, int, int]:
+def _read(log: Interactions, settings: AlignSettings, since: int | None, most: int) -> tuple[Windows, int, int]:
     """Windows with something newer than ``since``, in seconds, and some of the others; how much is in each.
 
     Where more is new than may be read, some of it, drawn at random; ``since`` None: all is new.
@@ -251,7 +250,7 @@ def _some(windows: Rows, size: Rows, most: int, random: np.random.Generator) -> 
     return drawn[np.cumsum(size[drawn]) <= most]
 
 
-def _predictors(model: AlignedModel, network: PostAlignment, log: InteractionLog, seed: int) -> dict[str, Predictor]:
+def _predictors(model: AlignedModel, network: PostAlignment, log: Interactions, seed: int) -> dict[str, Predictor]:
     """What guesses newcomers' blocks from their content, fitted to the towers as they are now."""
     sides = item_sides(network, model.known)
     counts = np.bincount(log.item, minlength=log.n_items)

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
+from molar_retrieval.data.interactions import Interactions, to_csr
 from molar_retrieval.errors import DataError
-from molar_retrieval.interactions.log import InteractionLog, to_csr
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.settings import CFSettings
 from molar_retrieval.workspace.tensors import Matrix
@@ -22,7 +22,7 @@ class ALSFactors:
     items: Matrix
 
 
-def fit(log: InteractionLog, settings: CFSettings, progress: Progress = SILENT) -> ALSFactors:
+def fit(log: Interactions, settings: CFSettings, progress: Progress = SILENT) -> ALSFactors:
     """Factorise the log's user × item matrix (Hu, Koren and Volinsky 2008, doi:10.1109/ICDM.2008.22).
 
     An interaction has confidence ``alpha``, repeated ones add up; what nobody took has confidence 1. The result depends

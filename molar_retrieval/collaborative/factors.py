@@ -9,10 +9,9 @@ from safetensors.numpy import load_file, save_file
 
 from molar_retrieval.collaborative.als import ALSFactors, fit
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Holdout, Interactions, holdout_last
+from molar_retrieval.data.prepare_interactions import read_validation
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.interactions.holdout import Holdout, holdout_last
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.write import read_validation
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint, tensors
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
@@ -46,12 +45,12 @@ class CFReport:
         return asdict(self) | {"folder": str(self.folder)}
 
 
-def open_log(workspace: Workspace) -> InteractionLog:
+def open_log(workspace: Workspace) -> Interactions:
     """The workspace's prepared interactions; StaleArtefactError if they are not of its catalogue."""
     with pin(workspace, "catalogue", "interactions", work=_WORK) as inputs:
         catalogue, manifest = inputs["catalogue"].require()
         folder, _ = inputs["interactions"].require()
-        return InteractionLog.open(folder, Catalogue(catalogue, manifest).ids)
+        return Interactions.open(folder, Catalogue(catalogue, manifest).ids)
 
 
 def held_out(workspace: Workspace, settings: SplitSettings) -> Holdout:

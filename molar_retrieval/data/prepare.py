@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.data.catalogue import ITEMS_FILE
+from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
 from molar_retrieval.data.images import ImageError, PhotoFolder
 from molar_retrieval.data.item_changes import ChangedItem, ItemChanges
 from molar_retrieval.data.languages import common_language
@@ -53,7 +54,6 @@ from molar_retrieval.data.values import (
 )
 from molar_retrieval.data.variants import VariantWriter
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.filter_language import parse
 from molar_retrieval.ranking.filters import matches
@@ -468,7 +468,7 @@ def prepare_catalogue(
         return publish(workspace, KIND, partial, manifest)
 
 
-def _last(state: LogState | None) -> int:
+def _last(state: EventLogSnapshot | None) -> int:
     """The last event that changes an item, by its number; 0 where there is none."""
     return 0 if state is None else state.last_of_items
 

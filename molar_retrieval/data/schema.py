@@ -19,6 +19,7 @@ from molar_retrieval.data import column_names
 from molar_retrieval.data.availability import ACTIVE, AVAILABLE_FROM, ROLES, STOCK, iso, understood
 from molar_retrieval.data.column_names import well_known
 from molar_retrieval.data.readers import CsvReader, JsonLinesReader, ParquetReader, TableReader
+from molar_retrieval.data.times import TimeParser
 from molar_retrieval.data.values import (
     STRING_LIST,
     as_strings,
@@ -35,7 +36,6 @@ from molar_retrieval.data.values import (
 )
 from molar_retrieval.data.variants import FilledReader, VariantReader
 from molar_retrieval.errors import DataError, SettingsError, nearest, shown
-from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.workspace.config_files import read_toml
 from molar_retrieval.workspace.settings import Settings, validated
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from molar_retrieval import rng
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.content_knn import DIM, signed
 from molar_retrieval.experts.histories import binary
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _FEWEST = 3
@@ -28,7 +28,7 @@ _MOST_READ = 5_000_000
 _TOLERANCE = 1e-3
 
 
-def consumed_together(log: InteractionLog, among: Mask, factors: int, tolerance: float = 0.0) -> tuple[Rows, Matrix]:
+def consumed_together(log: Interactions, among: Mask, factors: int, tolerance: float = 0.0) -> tuple[Rows, Matrix]:
     """The leading factors of how often two different items were taken by the same people, per taking of either.
 
     The matrix ``D^-½ (XᵀX - diag) D^-½`` with X people × items and D its row sums is never made: only its products.
@@ -62,7 +62,7 @@ def ridge(given: Matrix, wanted: Matrix, penalty: float) -> Matrix:
     return np.asarray(np.linalg.solve(left, given.T @ wanted), np.float32)
 
 
-def taught_axes(features: Matrix, log: InteractionLog, least: int = 1) -> Matrix | None:
+def taught_axes(features: Matrix, log: Interactions, least: int = 1) -> Matrix | None:
     """Axes along which features, shape (n_items, f), tell what items look like and, as loudly, who takes them.
 
     Shape (f, at most f and 256): the principal axes of the features beside what a ridge regression makes of them, the

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
+from molar_retrieval.data.interactions import Interactions, of_tensors, to_tensors
 from molar_retrieval.experts import taken
 from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.company import FewPairs
@@ -19,8 +20,6 @@ from molar_retrieval.experts.histories import countable
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.order import followers, rounded, scales
 from molar_retrieval.experts.taken import Taken, by_rows, many_pairs, ranges
-from molar_retrieval.interactions.arrays import of_tensors, to_tensors
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Array, Matrix, Rows
 
 _READ = ("offsets", "item", "strength")
@@ -38,7 +37,7 @@ class FollowedInBlocks:
         fade: By the time in between.
     """
 
-    log: InteractionLog
+    log: Interactions
     window: int
     decay: float
     fade: float = 0.0
@@ -159,6 +158,6 @@ class FollowedColumns:
         return counted
 
 
-def followed(log: InteractionLog, window: int, decay: float, fade: float = 0.0) -> csr_matrix | FollowedInBlocks:
+def followed(log: Interactions, window: int, decay: float, fade: float = 0.0) -> csr_matrix | FollowedInBlocks:
     """Counts of all pairs, or in blocks where there may be too many of them to be in memory at once."""
     return (FollowedInBlocks if many_pairs(log, window) else followers)(log, window, decay, fade)

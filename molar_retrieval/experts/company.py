@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, triu
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.taken import Taken, by_rows, many_pairs
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _BLOCK = 1024
@@ -30,7 +30,7 @@ class FewPairs:
     share: float
 
     @classmethod
-    def of(cls, log: InteractionLog, least: int, sums: PairSums | None = None) -> "FewPairs | None":
+    def of(cls, log: Interactions, least: int, sums: PairSums | None = None) -> "FewPairs | None":
         """Count; None where ``least`` is 1. ``sums`` of the log that know how many had two items are not made again."""
         if least <= 1:
             return None
@@ -81,7 +81,7 @@ def _few(together: csr_matrix, least: int) -> csr_matrix:
     return few
 
 
-def had_by_few(log: InteractionLog, least: int) -> Mask:
+def had_by_few(log: Interactions, least: int) -> Mask:
     """Items that some, but fewer than ``least`` people had, shape (n_items,)."""
     people = np.bincount(binary(log).indices, minlength=log.n_items)
     return np.asarray((people > 0) & (people < least))

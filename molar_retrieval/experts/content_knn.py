@@ -5,9 +5,9 @@ from typing import Self
 
 import numpy as np
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.histories import decayed
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Matrix
 
 GRID = tuple(
@@ -49,17 +49,17 @@ class ContentNeighbours:
         """What histories are compared with, shape (n_items, dim)."""
         return self.items if self.targets is None else self.targets
 
-    def users(self, log: InteractionLog) -> Matrix:
+    def users(self, log: Interactions) -> Matrix:
         """What each history looks like, shape (n_users, dim), rows of length 1 or 0."""
         return reading(log, self.items, self.decay, self.last)
 
-    def scores(self, log: InteractionLog) -> Matrix:
+    def scores(self, log: Interactions) -> Matrix:
         """Scores of all items for each history, shape (n_users, n_items)."""
         scores: Matrix = self.users(log) @ self.sides.T
         return scores
 
 
-def reading(log: InteractionLog, features: Matrix, decay: float, last: int) -> Matrix:
+def reading(log: Interactions, features: Matrix, decay: float, last: int) -> Matrix:
     """The direction of the decayed mean of a history's content vectors, so that a dot product is a cosine.
 
     Of the ``last`` interactions that count, each loses ``decay``, in (0, 1], per place from the end. Features and

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.histories import known_items
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Matrix, Rows
 
 Moments = npt.NDArray[np.float64]
@@ -29,7 +29,7 @@ _HISTORIES = 1.0
 _ITEMS = 0.1
 
 
-def content_pairs(log: InteractionLog, neighbours: ContentNeighbours, seed: int = 0) -> Matrix | None:
+def content_pairs(log: Interactions, neighbours: ContentNeighbours, seed: int = 0) -> Matrix | None:
     """M of at most 100,000 interactions of a log, shape (dim, dim); None where none comes after another.
 
     Items are regarded, and histories read, as ``neighbours`` do.
@@ -58,7 +58,7 @@ def content_pairs(log: InteractionLog, neighbours: ContentNeighbours, seed: int 
     return pairs
 
 
-def _latest(log: InteractionLog, rows: Rows, decay: float, last: int) -> csr_matrix:
+def _latest(log: Interactions, rows: Rows, decay: float, last: int) -> csr_matrix:
     """What came before each of the rows of a log, as :func:`~molar_retrieval.experts.histories.decayed` has it."""
     first = np.maximum(log.offsets[log.user[rows]], rows - last)
     bounds = np.concatenate([[0], np.cumsum(rows - first)])

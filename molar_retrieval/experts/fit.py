@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.co_consumption import taught_axes
@@ -21,13 +22,12 @@ from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 from molar_retrieval.experts.order import NextItem, cooccurrence
 from molar_retrieval.experts.taken import MOST_PAIRS, Taken, many_pairs
 from molar_retrieval.experts.trend import HALF_LIVES, Trend
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.tensors import Matrix, Rows
 
 Setting = Mapping[str, Any]
 T = TypeVar("T")
-Scoring = Callable[[InteractionLog], Matrix]
+Scoring = Callable[[Interactions], Matrix]
 """Scores of all items for histories, shape (n_histories, n_items)."""
 Expert = ItemItemWeights | ContentNeighbours | Trend
 _Grid = tuple[Sequence[tuple[Setting, Callable[[], Expert]]], str | None]
@@ -42,7 +42,7 @@ class Readers:
     """
 
     judge: Callable[[Scoring], float]
-    others: InteractionLog
+    others: Interactions
 
 
 COOCCURRENCE, REGRESSION, EASE, BLOCK_EASE, ITEM_KNN = "co-occurrence", "regression", "EASE", "block EASE", "item-kNN"
@@ -104,7 +104,7 @@ def choose(
 
 
 def fit_experts(
-    log: InteractionLog,
+    log: Interactions,
     judge: Callable[[Scoring], float],
     count: int,
     names: Sequence[str] = (SEQUENCE, LINEAR),
@@ -166,7 +166,7 @@ def fit_experts(
     return tuple(fitted), report
 
 
-def _content(features: Matrix | None, others: InteractionLog, least: int) -> _Grid:
+def _content(features: Matrix | None, others: Interactions, least: int) -> _Grid:
     """Each way to read a history: by content as others than the judges taught it, where enough did, and as it is."""
     if features is None:
         raise ValueError("content neighbours need features")
@@ -180,9 +180,7 @@ def _content(features: Matrix | None, others: InteractionLog, least: int) -> _Gr
     return found, None
 
 
-def taught_by(
-    neighbours: ContentNeighbours, features: Matrix, log: InteractionLog, least: int = 1
-) -> ContentNeighbours:
+def taught_by(neighbours: ContentNeighbours, features: Matrix, log: Interactions, least: int = 1) -> ContentNeighbours:
     """Content neighbours as another log teaches them; as they are where nobody did."""
     if neighbours.axes is None:
         return neighbours
@@ -190,7 +188,7 @@ def taught_by(
     return replace(neighbours, items=compressed(features, axes), axes=axes)
 
 
-def _trend(log: InteractionLog, least: int) -> _Grid:
+def _trend(log: Interactions, least: int) -> _Grid:
     sorted_once = cache(partial(Trend.fit, log, np.inf, least))
 
     def fitted(days: float) -> Trend:
@@ -200,7 +198,7 @@ def _trend(log: InteractionLog, least: int) -> _Grid:
     return [(setting, partial(fitted, days)) for days, setting in settings], None
 
 
-def _sequences(log: InteractionLog, count: int, few: FewPairs | None, counting: Counting | None) -> _Grid:
+def _sequences(log: Interactions, count: int, few: FewPairs | None, counting: Counting | None) -> _Grid:
     """The regression where it can be had, with the counts that it does not know: of either order; else all counts."""
     counted = lru_cache(maxsize=1)(partial(followed, log))
 
@@ -222,7 +220,7 @@ def order(setting: Setting) -> tuple[int, float, float]:
 
 
 def sequence(
-    log: InteractionLog,
+    log: Interactions,
     followed: csr_matrix | FollowedInBlocks,
     setting: Setting,
     count: int,
@@ -249,7 +247,7 @@ def sequence(
     return ItemItemWeights(SEQUENCE, _spread(own, model.columns, log.n_items), decay, reach(decay), order(setting)[2])
 
 
-def _linear(log: InteractionLog, count: int, few: FewPairs | None, blocks: bool, counting: Counting | None) -> _Grid:
+def _linear(log: Interactions, count: int, few: FewPairs | None, blocks: bool, counting: Counting | None) -> _Grid:
     """EASE where it can be had, whole or in blocks, all settings with the same counts; and neighbours."""
     log = countable(log)
     gram = lru_cache(maxsize=1)(partial(linear.EASECounts.of, log))
@@ -281,7 +279,7 @@ def _linear(log: InteractionLog, count: int, few: FewPairs | None, blocks: bool,
 
 def again(
     name: str,
-    log: InteractionLog,
+    log: Interactions,
     setting: Setting,
     count: int,
     few: FewPairs | None = None,
@@ -329,7 +327,7 @@ def block_ease(
 
 
 def item_neighbours(
-    log: InteractionLog,
+    log: Interactions,
     setting: Setting,
     partners: int,
     few: FewPairs | None = None,
@@ -340,7 +338,7 @@ def item_neighbours(
     return ItemItemWeights(LINEAR, strongest(_shared(linear.item_knn(log, **own, counting=counting), few), partners))
 
 
-def too_many(model: str, log: InteractionLog) -> str | None:
+def too_many(model: str, log: Interactions) -> str | None:
     """What to say where a matrix of all items would have to be inverted, but is too large, or for too few users."""
     known, users = _known_and_users(log)
     if known > linear.MAX_ITEMS:
@@ -353,7 +351,7 @@ def too_many(model: str, log: InteractionLog) -> str | None:
     return None
 
 
-def in_blocks(log: InteractionLog) -> bool:
+def in_blocks(log: Interactions) -> bool:
     """Whether there are too many items for EASE as one matrix, and users enough for EASE in blocks."""
     known, users = _known_and_users(log)
     return known > linear.MAX_ITEMS and not _dear(known, users)
@@ -363,7 +361,7 @@ def _and(note: str | None, another: str) -> str:
     return another if note is None else f"{note}; {another}"
 
 
-def _known_and_users(log: InteractionLog) -> tuple[int, int]:
+def _known_and_users(log: Interactions) -> tuple[int, int]:
     return int(known_items(log).sum()), int(np.count_nonzero(np.diff(log.offsets)))
 
 

@@ -12,8 +12,8 @@ from molar_retrieval.workspace.tensors import Array, Matrix, Rows
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from molar_retrieval.data.interactions import Interactions
     from molar_retrieval.experts.trend import Trend
-    from molar_retrieval.interactions.log import InteractionLog
 
 Integers = npt.NDArray[np.integer]
 DAY = 86_400
@@ -76,7 +76,7 @@ class Habits:
 
         return csr_matrix(diags_array(np.isfinite(self.tendency).astype(np.float32)))
 
-    def read(self, log: "InteractionLog") -> "csr_matrix":
+    def read(self, log: "Interactions") -> "csr_matrix":
         """Scores of the items of each history when it is asked about, shape (n_users, n_items), float32."""
         from scipy.sparse import csr_matrix
 
@@ -90,7 +90,7 @@ class Habits:
         matrix.eliminate_zeros()
         return matrix
 
-    def scores(self, log: "InteractionLog") -> Matrix:
+    def scores(self, log: "Interactions") -> Matrix:
         """The same for all items."""
         result: Matrix = self.read(log).toarray()
         return result
@@ -137,7 +137,7 @@ def demanded(trend: "Trend", pairs: HistoryItems, asked: Rows) -> Array:
     return found
 
 
-def day_after(log: "InteractionLog") -> int:
+def day_after(log: "Interactions") -> int:
     """The beginning of the day after a log's last interaction, in seconds since 1970."""
     return DAY * (int(log.timestamp.max()) // DAY + 1) if len(log) else 0
 

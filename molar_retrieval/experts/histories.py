@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.fading import faded
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Mask
 
 _NEGLIGIBLE = 1e-6
@@ -14,14 +14,14 @@ PAIRS = 100_000_000_000
 """Pairs of interactions of one user that are counted in all, some minutes of work."""
 
 
-def known_items(log: InteractionLog) -> Mask:
+def known_items(log: Interactions) -> Mask:
     """Whether an item occurs in the log, shape (n_items,)."""
     known = np.zeros(log.n_items, bool)
     known[log.item] = True
     return known
 
 
-def binary(log: InteractionLog) -> csr_matrix:
+def binary(log: Interactions) -> csr_matrix:
     """Users × items, 1 for every pair that occurs, float32; weights and repetitions do not count."""
     ones = np.ones(len(log), np.float32)
     matrix = csr_matrix((ones, log.item, log.offsets), shape=(log.n_users, log.n_items), copy=True)
@@ -30,7 +30,7 @@ def binary(log: InteractionLog) -> csr_matrix:
     return matrix
 
 
-def decayed(log: InteractionLog, decay: float, last: int, fade: float = 0.0) -> csr_matrix:
+def decayed(log: Interactions, decay: float, last: int, fade: float = 0.0) -> csr_matrix:
     """Users × items: ``decay ** d``, in (0, 1], for the interaction d places before the last one, float32.
 
     Only the ``last`` interactions of a history count, :func:`~molar_retrieval.experts.fading.faded` by the time between
@@ -54,7 +54,7 @@ def reach(decay: float) -> int:
     return int(np.ceil(np.log(_NEGLIGIBLE) / np.log(decay)))
 
 
-def countable(log: InteractionLog) -> InteractionLog:
+def countable(log: Interactions) -> Interactions:
     """The log with each user's latest interactions only, so few that all pairs of them can be counted.
 
     Nothing is left out where no user has more than 20,000, and all have fewer than 10¹¹ pairs.

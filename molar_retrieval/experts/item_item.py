@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.histories import binary, decayed
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Array, Mask, Matrix, Rows, outside
 
 _BLOCK = 256
@@ -36,7 +36,7 @@ class ItemItemWeights:
     last: int | None = None
     fade: float = 0.0
 
-    def read(self, log: InteractionLog) -> csr_matrix:
+    def read(self, log: Interactions) -> csr_matrix:
         """How much each item of the histories counts, shape (n_users, n_items), float32."""
         if self.memory is None or self.last is None:
             taken = binary(log)
@@ -47,7 +47,7 @@ class ItemItemWeights:
         """The same over other items: row n is at ``rows[n]`` now, -1 where it is gone; new items have no weights."""
         return replace(self, weights=moved(self.weights, rows, n_items))
 
-    def scores(self, log: InteractionLog) -> Matrix:
+    def scores(self, log: Interactions) -> Matrix:
         """Scores of all items for each history, shape (n_users, n_items)."""
         result: Matrix = (self.read(log) @ self.weights).toarray()
         return result

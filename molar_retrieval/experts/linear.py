@@ -8,12 +8,12 @@ import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
 from molar_retrieval import cholesky
+from molar_retrieval.data.interactions import Interactions, to_csr
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.taken import many_pairs, ranges, side_by_side
-from molar_retrieval.interactions.log import InteractionLog, to_csr
 from molar_retrieval.workspace.tensors import Array, Mask, Matrix, Rows
 
 MAX_ITEMS = 20_000
@@ -42,7 +42,7 @@ class EASECounts:
     taken: csr_matrix | None = None
 
     @classmethod
-    def of(cls, log: InteractionLog) -> Self:
+    def of(cls, log: Interactions) -> Self:
         """Count; DataError if more than 20,000 items have interactions."""
         columns = np.flatnonzero(known_items(log))
         if len(columns) > MAX_ITEMS:
@@ -113,7 +113,7 @@ def _without_diagonal(inverse: Matrix) -> Matrix:
 
 
 def item_knn(
-    log: InteractionLog, weighting: str, shrink: float, neighbours: int, counting: Counting | None = None
+    log: Interactions, weighting: str, shrink: float, neighbours: int, counting: Counting | None = None
 ) -> csr_matrix:
     """Each item's most similar items (Sarwar et al. 2001, doi:10.1145/371920.372071), itself among them, as its row.
 
@@ -130,7 +130,7 @@ def item_knn(
     return csr_matrix(all_pairs_knn(weighted, neighbours, show_progress=False), dtype=np.float32)
 
 
-def _weighted(log: InteractionLog, weighting: str, shrink: float) -> csr_matrix:
+def _weighted(log: Interactions, weighting: str, shrink: float) -> csr_matrix:
     """Users × items, of which the products of two columns are similarities."""
     from implicit.nearest_neighbours import bm25_weight, tfidf_weight
 

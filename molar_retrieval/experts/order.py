@@ -8,9 +8,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
 from molar_retrieval import cholesky
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.fading import faded
 from molar_retrieval.experts.histories import known_items
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Matrix, Rows
 
 _PRIOR = 20
@@ -20,7 +20,7 @@ _MOST_DOUBLE = 10_000
 """Items up to which exact counts are solved in float64; from there on in float32, by half the time and memory."""
 
 
-def followers(log: InteractionLog, window: int, decay: float, fade: float = 0.0, *, exact: bool = False) -> csr_matrix:
+def followers(log: Interactions, window: int, decay: float, fade: float = 0.0, *, exact: bool = False) -> csr_matrix:
     """How often item j came after item i, ``decay ** (distance - 1)`` each time, shape (n_items, n_items), float32.
 
     Distances are counted in places, up to ``window``, and each time is :func:`~molar_retrieval.experts.fading.faded` by
@@ -51,12 +51,12 @@ def rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.rint(values * _UNIT) / _UNIT
 
 
-def _counts(log: InteractionLog) -> npt.NDArray[np.number]:
+def _counts(log: Interactions) -> npt.NDArray[np.number]:
     """Each item's interactions, as its pairs with itself: by the square of their strength."""
     return np.bincount(log.item, None if log.strength is None else log.strength**2, minlength=log.n_items)
 
 
-def cooccurrence(log: InteractionLog, followed: csr_matrix, shrink: float, ordered: bool) -> csr_matrix:
+def cooccurrence(log: Interactions, followed: csr_matrix, shrink: float, ordered: bool) -> csr_matrix:
     """``F_ij / √((n_i + shrink) (n_j + shrink))``, n being the items' counts: a shrunk cosine of what follows what.
 
     F is :func:`followers` of the same log, or ``F + Fᵀ`` where not only what came after i counts for i. The ``shrink``,
@@ -66,7 +66,7 @@ def cooccurrence(log: InteractionLog, followed: csr_matrix, shrink: float, order
     return csr_matrix(scale @ (followed if ordered else followed + followed.T) @ scale)
 
 
-def scales(log: InteractionLog, shrink: float) -> npt.NDArray[np.float32]:
+def scales(log: Interactions, shrink: float) -> npt.NDArray[np.float32]:
     """``1 / √(n_i + shrink)`` of each item, shape (n_items,)."""
     found: npt.NDArray[np.float32] = (1 / np.sqrt(_counts(log) + shrink)).astype(np.float32)
     return found
@@ -90,7 +90,7 @@ class NextItem:
     decay: float
 
     @classmethod
-    def of(cls, log: InteractionLog, followed: csr_matrix | Matrix, decay: float) -> Self:
+    def of(cls, log: Interactions, followed: csr_matrix | Matrix, decay: float) -> Self:
         """From :func:`followers` of the same log, with this decay; a dense matrix is between known items alone.
 
         Its window w must hold nearly all of the weight, ``2 · decay ** (w + 1) < 1 − decay``: the matrix to be

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.company import had_by_few
 from molar_retrieval.experts.habits import DAY, Habits, day_after, demanded, history_items, visits_begin
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Array, Rows
 
 _RARE = 0.01
@@ -27,7 +27,7 @@ _HALF_LIFE = 7.0
 _SEED = 0
 
 
-def fit_habits(log: InteractionLog, until: int | None = None, least: int = 1) -> Habits | None:
+def fit_habits(log: Interactions, until: int | None = None, least: int = 1) -> Habits | None:
     """Learn from a log; None where it has no times, or next to nothing is taken again.
 
     Items that fewer than ``least`` people had have no tendency of their own. ``until`` is the day after the log's
@@ -56,7 +56,7 @@ def fit_habits(log: InteractionLog, until: int | None = None, least: int = 1) ->
     return Habits(learned[:-1], known, trend.now(), float(lift), day_after(log) if until is None else until, trend)
 
 
-def brought(habits: Habits, rows: Rows, log: InteractionLog, least: int = 1) -> Habits:
+def brought(habits: Habits, rows: Rows, log: Interactions, least: int = 1) -> Habits:
     """The same over other items and a later log: each item was at ``rows`` before, -1 where it is new.
 
     An item that nobody had when habits were learned has no tendency of its own.
@@ -67,7 +67,7 @@ def brought(habits: Habits, rows: Rows, log: InteractionLog, least: int = 1) -> 
     return replace(habits, tendency=tendency, demand=demand, until=day_after(log), trend=None)
 
 
-def seeing(habits: Habits, log: InteractionLog, least: int = 1) -> Habits:
+def seeing(habits: Habits, log: Interactions, least: int = 1) -> Habits:
     """The same, with the demand of all items over the time of a log."""
     return replace(habits, trend=Trend.fit(log, _HALF_LIFE, least))
 
@@ -75,12 +75,12 @@ def seeing(habits: Habits, log: InteractionLog, least: int = 1) -> Habits:
 class _DrawnVisits(NamedTuple):
     """Visits of a log, drawn at random: histories before them, when they were, and which pairs were taken then."""
 
-    histories: InteractionLog
+    histories: Interactions
     asked: Rows
     taken: Rows  # visit · n_items + item, each once
 
     @classmethod
-    def drawn(cls, log: InteractionLog) -> "_DrawnVisits | None":
+    def drawn(cls, log: Interactions) -> "_DrawnVisits | None":
         """At most 10,000 of those that are not a person's first; None: there are none."""
         begins = np.flatnonzero(visits_begin(log.user, log.timestamp // DAY))
         ends = np.append(begins[1:], len(log))
@@ -97,7 +97,7 @@ class _DrawnVisits(NamedTuple):
         return cls(log.before(begins[chosen]), log.timestamp[begins[chosen]], taken)
 
 
-def _repeats(log: InteractionLog) -> int:
+def _repeats(log: Interactions) -> int:
     """Interactions with an item that the person had before, each day once."""
     pairs = log.user.astype(np.int64) * log.n_items + log.item
     order = np.argsort(pairs, kind="stable")

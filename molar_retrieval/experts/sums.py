@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, triu
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.histories import binary, countable
 from molar_retrieval.experts.item_item import moved
 from molar_retrieval.experts.order import followers
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Array, Rows
 
 _ARRAYS = ("data", "indices", "indptr")
@@ -39,7 +39,7 @@ class PairSums:
 
     @classmethod
     def of(
-        cls, log: InteractionLog, *, window: int = 0, decay: float = 0.0, fade: float = 0.0, together: bool = False
+        cls, log: Interactions, *, window: int = 0, decay: float = 0.0, fade: float = 0.0, together: bool = False
     ) -> Self:
         """Count; a window of 0: nobody asks what follows."""
         followed = followers(log, window, decay, fade, exact=True) if window else None
@@ -51,7 +51,7 @@ class PairSums:
         together = None if self.together is None else _upper(moved(self.together, rows, n_items))
         return replace(self, followed=followed, together=together)
 
-    def with_changes(self, before: InteractionLog, after: InteractionLog, rows: Rows) -> Self:
+    def with_changes(self, before: Interactions, after: Interactions, rows: Rows) -> Self:
         """The sums where some users' histories ``before`` are those ``after``, over other items.
 
         ``rows`` says where each item is now, -1 where it is gone. Users are told by their ids; who is in one log only
@@ -91,7 +91,7 @@ class PairSums:
         return cls(int(window), decay, followed, together, *fade)
 
 
-def _together(log: InteractionLog) -> csr_matrix:
+def _together(log: Interactions) -> csr_matrix:
     taken = binary(log)
     total = csr_matrix((log.n_items, log.n_items), dtype=np.float32)
     for begin in range(0, log.n_users, _BLOCK):
@@ -100,7 +100,7 @@ def _together(log: InteractionLog) -> csr_matrix:
     return csr_matrix(total, dtype=np.float32)
 
 
-def _side_by_side(before: InteractionLog, after: InteractionLog, rows: Rows) -> tuple[csr_matrix, csr_matrix]:
+def _side_by_side(before: Interactions, after: Interactions, rows: Rows) -> tuple[csr_matrix, csr_matrix]:
     """What users had and have, of the items of ``after``; each of the same shape, a user in the same row of both."""
     there = after.users.rows(before.users.array).astype(np.int64)
     gone = there < 0
@@ -130,7 +130,7 @@ def _read(tensors: Mapping[str, Array], kind: str) -> csr_matrix | None:
     return csr_matrix((data, indices, indptr), shape=(len(indptr) - 1,) * 2)
 
 
-def changed_users(before: InteractionLog, after: InteractionLog, rows: npt.NDArray[np.integer]) -> tuple[Rows, Rows]:
+def changed_users(before: Interactions, after: Interactions, rows: npt.NDArray[np.integer]) -> tuple[Rows, Rows]:
     """Users whose histories differ between two logs: their rows in the one and in the other.
 
     Who is in one of them only is named for that one. Item row n of ``before`` is ``rows[n]`` in ``after``, -1 where the
@@ -153,5 +153,5 @@ def changed_users(before: InteractionLog, after: InteractionLog, rows: npt.NDArr
     return gone, np.flatnonzero(~stays)
 
 
-def _strength(log: InteractionLog) -> npt.NDArray[np.float32]:
+def _strength(log: Interactions) -> npt.NDArray[np.float32]:
     return np.ones(len(log), np.float32) if log.strength is None else log.strength

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_matrix, csr_matrix
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.histories import binary, known_items
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Array, Matrix, Outside, Rows
 
 CORE = 8192
@@ -34,7 +34,7 @@ def ranges(pairs: npt.NDArray[np.integer]) -> list[slice]:
     return [slice(begin, end) for begin, end in pairwise(borders) if begin < end]
 
 
-def many_pairs(log: InteractionLog, window: int | None = None) -> bool:
+def many_pairs(log: Interactions, window: int | None = None) -> bool:
     """Whether there may be too many pairs of items, up to ``window`` places apart, to have all of them in memory."""
     lengths = np.diff(log.offsets)
     reach = np.maximum(lengths - 1, 0) if window is None else np.clip(lengths - 1, 0, window)
@@ -114,7 +114,7 @@ class Taken:
     of_items: csr_matrix
 
     @classmethod
-    def of(cls, log: InteractionLog) -> Self:
+    def of(cls, log: Interactions) -> Self:
         """Of a log, repetitions counting once."""
         taken = binary(log)
         return cls(taken, csr_matrix(taken.T))

@@ -7,8 +7,8 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.company import had_by_few
-from molar_retrieval.interactions.log import InteractionLog
 
 HALF_LIVES = (3.0, 7.0, 20.0, 60.0, 180.0, np.inf)
 """Half-lives worth trying, in days; the last one is plain popularity up to the moment."""
@@ -47,7 +47,7 @@ class Trend:
     amount: npt.NDArray[np.float32] | None = None
 
     @classmethod
-    def fit(cls, log: InteractionLog, half_life_days: float, least: int = 1) -> Self:
+    def fit(cls, log: Interactions, half_life_days: float, least: int = 1) -> Self:
         """Sort the interactions by day; items that fewer than ``least`` people had are as if nobody had."""
         if least > 1:
             log = log.select(~had_by_few(log, least)[log.item])
@@ -101,7 +101,7 @@ class Trend:
         former = demand.amounts * np.exp2(-(day - demand.day) / self.half_life)
         return _Demand(day, before, former + np.bincount(self.items[new], fresh, minlength=self.n_items))
 
-    def scores(self, log: InteractionLog) -> npt.NDArray[np.float32]:
+    def scores(self, log: Interactions) -> npt.NDArray[np.float32]:
         """The same when each history is asked about, or now where the log does not say, shape (n_users, n_items)."""
         return np.tile(self.now(), (log.n_users, 1)) if log.asked_at is None else self.log_scores(log.asked_at)
 

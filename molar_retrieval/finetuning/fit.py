@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from molar_retrieval import rng
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.finetuning.head_fit import Chosen, HeadFit
 from molar_retrieval.finetuning.inputs import Inputs
 from molar_retrieval.finetuning.report import NAMES, Name, TaskOutcome
 from molar_retrieval.finetuning.withheld import READINGS
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.settings import FinetuneSettings
 
@@ -42,7 +42,7 @@ class Tuned:
     withheld: int
 
 
-def tune(inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings, progress: Progress = SILENT) -> Tuned:
+def tune(inputs: Inputs, log: Interactions | None, settings: FinetuneSettings, progress: Progress = SILENT) -> Tuned:
     """Fit a head on all items to learn from, by what was chosen on withheld ones.
 
     ``log`` holds training interactions with the same items; None where nobody knows any.
@@ -71,7 +71,7 @@ def tune(inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings,
 class _Course:
     """The choices, each by its mean score over several sets of withheld items."""
 
-    def __init__(self, inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings) -> None:
+    def __init__(self, inputs: Inputs, log: Interactions | None, settings: FinetuneSettings) -> None:
         self.settings, self.has_log = settings, log is not None
         drawn = rng.generator(settings.seed, "withheld items").permutation(np.flatnonzero(inputs.learn))
         size = round(settings.withheld * len(drawn))

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import Lexical
 from molar_retrieval.experts.co_consumption import consumed_together, ridge
 from molar_retrieval.finetuning.inputs import Inputs
 from molar_retrieval.finetuning.withheld import MOST, WithheldCases, crossed, recall
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.settings import FinetuneSettings
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
@@ -31,7 +31,7 @@ class Chosen:
 class HeadFit:
     """Maps fitted on some items, and scores of the others."""
 
-    def __init__(self, inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings, withheld: Mask) -> None:
+    def __init__(self, inputs: Inputs, log: Interactions | None, settings: FinetuneSettings, withheld: Mask) -> None:
         self.inputs, self.log, self.settings, self.withheld = inputs, log, settings, withheld
         views = inputs.described, inputs.named, inputs.half_named, inputs.photo
         described, named, half, seen = (np.asarray(view.any(axis=1), bool) for view in views)

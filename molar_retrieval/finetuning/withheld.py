@@ -10,9 +10,9 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
 from molar_retrieval.alignment.validation import drawn, gains, rank_block
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.histories import decayed
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 TOP = 10
@@ -40,7 +40,7 @@ class WithheldCases:
     @classmethod
     def of(
         cls,
-        log: InteractionLog | None,
+        log: Interactions | None,
         withheld: Mask,
         seed: int,
         readings: Sequence[tuple[int, float]] = READINGS,

@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 from molar_retrieval.alignment.conditioning import fit
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.remembered import of_folder
@@ -27,7 +28,6 @@ from molar_retrieval.encoders import fused, head, tuned_folder
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.experts.content_knn import compressed, principal
 from molar_retrieval.experts.histories import binary
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.mechanism import GRID, GaussianMechanism, Whole, discrete_gaussian
 from molar_retrieval.privacy.statistics import (
@@ -59,25 +59,25 @@ _MARGIN = 1 - 1e-9
 """What floating point may get wrong of a length."""
 
 
-def latest(log: InteractionLog) -> InteractionLog:
+def latest(log: Interactions) -> Interactions:
     """The log without what is too long ago in a history for it to count."""
     ends = np.repeat(log.offsets[1:], np.diff(log.offsets))
     return log.select(ends - np.arange(len(log)) <= LATEST)
 
 
-def people_sum(log: InteractionLog, radius: int) -> Whole:
+def people_sum(log: Interactions, radius: int) -> Whole:
     """How many people took anything, shape (1,)."""
     return np.array([np.count_nonzero(np.diff(log.offsets)) * radius])
 
 
-def popularity_sums(log: InteractionLog, radius: int) -> Whole:
+def popularity_sums(log: Interactions, radius: int) -> Whole:
     """What people had, every item once a person, shape (n_items,)."""
     had = binary(log).tocoo()
     values = _whole(had.data.astype(np.float64), had.row, log.n_users, radius)
     return np.bincount(had.col, values, minlength=log.n_items).astype(np.int64)
 
 
-def pair_sums(log: InteractionLog, radius: int) -> csr_matrix:
+def pair_sums(log: Interactions, radius: int) -> csr_matrix:
     """Pairs of different items that one person took near to each other, shape (n_items, n_items), int64.
 
     Row i is of what came after item i.
@@ -97,7 +97,7 @@ def pair_sums(log: InteractionLog, radius: int) -> csr_matrix:
     return total
 
 
-def transition_sums(log: InteractionLog, features: Matrix, radius: int) -> Whole:
+def transition_sums(log: Interactions, features: Matrix, radius: int) -> Whole:
     """After what each item was taken: decayed sums of the features of what the same person took just before.
 
     Features have shape (n_items, d), and so has the result, int64.
@@ -132,7 +132,7 @@ def _squares(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return values**2 if values.ndim == 1 else np.einsum("ij,ij->i", values, values)
 
 
-def _blocks(log: InteractionLog) -> Iterator[InteractionLog]:
+def _blocks(log: Interactions) -> Iterator[Interactions]:
     """The people, some at a time, so that what is made of their interactions fits in memory."""
     begin = 0
     while begin < log.n_users:
@@ -141,7 +141,7 @@ def _blocks(log: InteractionLog) -> Iterator[InteractionLog]:
         begin = end
 
 
-def _near(log: InteractionLog) -> csr_matrix:
+def _near(log: Interactions) -> csr_matrix:
     """How much each interaction, as a row, has to do with each earlier one of the same person, shape (n, n)."""
     user, strength = log.user, np.ones(len(log)) if log.strength is None else log.strength.astype(np.float64)
     later, earlier, values = [], [], []
@@ -174,7 +174,7 @@ _CELLS = 1 << 23
 
 
 def dp_release(
-    log: InteractionLog, features: Matrix, mechanism: GaussianMechanism, progress: Progress = SILENT, *, shops: int = 1
+    log: Interactions, features: Matrix, mechanism: GaussianMechanism, progress: Progress = SILENT, *, shops: int = 1
 ) -> DPStatistics:
     """Noised sums over the people of a log: how many there are, what they had, after what, and what went together.
 
@@ -248,9 +248,7 @@ def _most(counts: npt.NDArray[np.float64]) -> Mask:
     return chosen
 
 
-def _pairs(
-    log: InteractionLog, chosen: Mask, radius: int, mechanism: GaussianMechanism, threshold: float
-) -> csr_matrix:
+def _pairs(log: Interactions, chosen: Mask, radius: int, mechanism: GaussianMechanism, threshold: float) -> csr_matrix:
     """Noised sums of pairs of the chosen items, of which those above the threshold stay.
 
     Noise is added to every pair, whether anybody had it or not, in blocks of rows.
@@ -377,7 +375,7 @@ def _terms(
     return ContentBasis(encoder, conditioner, axes), compressed(features, axes)
 
 
-def log_digest(log: InteractionLog) -> str:
+def log_digest(log: Interactions) -> str:
     """What a release depends on: which items each history has, in order, by their ids; nobody's name, no time."""
     own = np.array([int(fingerprint.of_bytes([item.encode()])[:16], 16) for item in log.items.array.to_pylist()], "<u8")
     strength = [] if log.strength is None else [np.ascontiguousarray(log.strength).tobytes()]

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval.interactions.log import USER, USERS_FILE
+from molar_retrieval.data.interactions import USER, USERS_FILE
 from molar_retrieval.progress import SILENT, Progress
 
 BLOCK = 1 << 20

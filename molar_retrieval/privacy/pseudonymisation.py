@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molar_retrieval.columns import ITEM_ID
+from molar_retrieval.data.event_log_reader import opened
+from molar_retrieval.data.event_parsing import EVENT_TYPES, OF_ITEMS
+from molar_retrieval.data.interaction_reader import log_columns, user_column
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.schema import CatalogueConfig, find_table
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.event import KINDS, OF_ITEMS
-from molar_retrieval.events.snapshot import opened
-from molar_retrieval.interactions.columns import log_columns, user_column
 from molar_retrieval.privacy.pseudonyms import FILE, Pseudonymiser, new_key, outside, read_keys, record, write_keys
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import lock_beside
 from molar_retrieval.workspace.settings import PrivacySettings
 
-_OF_PEOPLE = tuple(kind for kind in KINDS if kind not in OF_ITEMS)
+_OF_PEOPLE = tuple(kind for kind in EVENT_TYPES if kind not in OF_ITEMS)
 
 
 def ensure_pseudonyms(workspace: Workspace, settings: PrivacySettings, *folders: Path) -> None:

@@ -17,19 +17,26 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from molar_retrieval import rng
+from molar_retrieval.data.interaction_reader import (
+    NOT_POSITIVE,
+    WEIGHT_OUTSIDE,
+    Codes,
+    InteractionBatches,
+    InteractionColumns,
+    OrderStatus,
+    log_columns,
+    present,
+    user_column,
+)
+from molar_retrieval.data.interactions import RawInteractions, counts, ordered, repetitions, whole_users
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.rows import Rejects, RowBatch, RowChecks
 from molar_retrieval.data.schema import CatalogueSchema, UserSettings, find_table
+from molar_retrieval.data.times import EARLY, LATE, TimeParser, impossible, written
 from molar_retrieval.data.values import shown
 from molar_retrieval.data.variants import of_items
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.columns import LogColumns, log_columns, user_column
-from molar_retrieval.interactions.log import counts
-from molar_retrieval.interactions.order_status import OrderStatus
-from molar_retrieval.interactions.raw import RawLog, ordered, repetitions, whole_users
-from molar_retrieval.interactions.read import NOT_POSITIVE, WEIGHT_OUTSIDE, Codes, LogBatches, present
-from molar_retrieval.interactions.times import EARLY, LATE, TimeParser, impossible, written
 from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality.findings import Finding, FindingCollector, Histogram, finding
@@ -217,7 +224,7 @@ class _BrokenRows(Rejects):
         self._found.add(_BROKEN_ROW, words, item_id=item_id, file=file, row=int(row))
 
 
-class _Reader(LogBatches):
+class _Reader(InteractionBatches):
     """Reads one interactions file; rows with items that the catalogue lacks are kept.
 
     Users are numbered by first appearance; unknown items have the numbers after those of the catalogue.
@@ -226,7 +233,7 @@ class _Reader(LogBatches):
     def __init__(
         self,
         source: TableReader,
-        columns: LogColumns,
+        columns: InteractionColumns,
         items: IdMap,
         times: TimeParser,
         found: FindingCollector,
@@ -275,7 +282,7 @@ class _Reader(LogBatches):
 
 
 @dataclass(frozen=True)
-class _Log(RawLog):
+class _Log(RawInteractions):
     """A log with the number of each row in its file, from 1."""
 
     file_row: npt.NDArray[np.uint32] | None = None
@@ -420,7 +427,9 @@ class _Statistics:
             times that are ``stuck`` left out; empty without ``dates``.
     """
 
-    def __init__(self, log: RawLog, duplicates: Ints, users: int, items: int, stuck: Ints, *, dates: bool) -> None:
+    def __init__(
+        self, log: RawInteractions, duplicates: Ints, users: int, items: int, stuck: Ints, *, dates: bool
+    ) -> None:
         self.users, self.items = np.zeros(users, np.int64), np.zeros(items, np.int64)
         self.users_first, self.users_last = np.full(users, _NEVER), np.zeros(users, np.int64)
         self.items_first = np.full(items, _NEVER)
@@ -439,7 +448,7 @@ class _Statistics:
             if len(part):
                 self._add(part)
 
-    def _add(self, log: RawLog) -> None:
+    def _add(self, log: RawInteractions) -> None:
         user, item = log.user, log.item
         self.users += np.bincount(user, minlength=len(self.users))
         self.items += np.bincount(item, minlength=len(self.items))

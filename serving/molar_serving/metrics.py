@@ -23,7 +23,7 @@ from molar_serving.observed import Observer
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
 
-    from molar_retrieval.events.log import Appended
+    from molar_retrieval.data.event_log import AppendResult
     from molar_retrieval.workspace.artefacts import Workspace
     from molar_serving.service import Service
 
@@ -116,7 +116,7 @@ class Metrics:
         """Count a list of an arm."""
         self._arms.labels(name, arm).inc()
 
-    def appended(self, report: "Appended") -> None:
+    def appended(self, report: "AppendResult") -> None:
         """Count events."""
         self._events.labels("accepted").inc(report.accepted)
         self._events.labels("duplicate").inc(report.repeated)
@@ -168,9 +168,9 @@ def _gauge(name: str, about: str, value: float) -> list[str]:
 
 
 def _last_event(workspace: "Workspace") -> int:
-    from molar_retrieval.events.live import LiveLog
+    from molar_retrieval.data.event_log_reader import EventLogReader
 
-    with closing(LiveLog(workspace)) as log:
+    with closing(EventLogReader(workspace)) as log:
         return 0 if log.mark is None else log.last
 
 

@@ -9,7 +9,7 @@ otherwise.
 import time
 from collections.abc import Mapping
 
-from molar_retrieval.events.event import FIELDS, Line
+from molar_retrieval.data.event_parsing import FIELDS, EventRow
 from molar_serving.shown import Shown, ShownAnswers
 from molar_serving.wire import ListAnswer
 
@@ -33,7 +33,7 @@ class Propensities:
     def __init__(self, shown: ShownAnswers) -> None:
         self._shown, self._left = shown, _PATIENCE
 
-    def completed(self, lines: list[Line]) -> list[Line]:
+    def completed(self, lines: list[EventRow]) -> list[EventRow]:
         """The lines of an event, of an impression that tells none with the propensities of its list."""
         request = lines[0][_REQUEST]
         if lines[0][_EVENT] != "impression" or request is None or any(line[_CHANCE] is not None for line in lines):

@@ -30,7 +30,7 @@ from molar_serving.working import Working
 if TYPE_CHECKING:
     from molar_indexes.generations import Generation
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.events.log import Appended, EventLog
+    from molar_retrieval.data.event_log import AppendResult, EventLog
     from molar_retrieval.workspace.settings import MolarSettings
 
 _AGAIN, _AGAIN_DAMAGED = 1.0, 5.0  # seconds until one looks again for a generation that is not there, or cannot be used
@@ -143,14 +143,14 @@ class Service:
         if self.experiments is not None:
             self.experiments.catch_up()
 
-    def append(self, rows: list[Mapping[str, Any]], barred: Mapping[str, str] | None = None) -> "Appended":
+    def append(self, rows: list[Mapping[str, Any]], barred: Mapping[str, str] | None = None) -> "AppendResult":
         """Append events, but of the kinds that are barred; when it returns, those accepted are on the disk.
 
         A MolarError where they cannot be.
         """
         with self._opening_log:
             if self._log is None:
-                from molar_retrieval.events.log import EventLog
+                from molar_retrieval.data.event_log import EventLog
 
                 self._log = EventLog(self.workspace)
         completed, late = Propensities(self.shown).completed, self.settings.events.late_days

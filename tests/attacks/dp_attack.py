@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.privacy.dp_release import dp_release
 from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.privacy.statistics import PAIRS, POPULARITY, TRANSITIONS, DPStatistics
@@ -31,7 +31,7 @@ FEWEST = 20
 """Made-up people below whom nothing can be told."""
 _GUESSED = 0.5
 """Share of them of whom something is guessed: the clearest."""
-Releasing = Callable[[InteractionLog, Matrix, GaussianMechanism], DPStatistics]
+Releasing = Callable[[Interactions, Matrix, GaussianMechanism], DPStatistics]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class PrivacyAudit:
 
 
 def audit(
-    log: InteractionLog,
+    log: Interactions,
     features: Matrix,
     mechanism: GaussianMechanism,
     *,
@@ -179,7 +179,7 @@ def _pairs(base: DPStatistics, most: int) -> Rows:
     return np.array(found, np.int64).reshape(-1, 2)
 
 
-def _people(log: InteractionLog, pairs: Rows) -> InteractionLog:
+def _people(log: Interactions, pairs: Rows) -> Interactions:
     """Made-up people, each with the two items of a pair."""
     count = 2 * len(pairs)
     return replace(
@@ -194,7 +194,7 @@ def _people(log: InteractionLog, pairs: Rows) -> InteractionLog:
     )
 
 
-def _with(log: InteractionLog, others: InteractionLog) -> InteractionLog:
+def _with(log: Interactions, others: Interactions) -> Interactions:
     """One log of the people of both."""
     strength = None if log.strength is None or others.strength is None else [log.strength, others.strength]
     return replace(

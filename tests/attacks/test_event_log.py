@@ -15,8 +15,8 @@ from web_server import client_of
 import molar
 from molar.doctor.examine import examine
 from molar_cli.app import app
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import MolarError
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.access import Keyring
 

@@ -27,9 +27,9 @@ from molar_indexes.generations import open_generation
 from molar_retrieval.alignment.align import align
 from molar_retrieval.collaborative.factors import factorise, held_out, open_log
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, MolarError, StaleArtefactError
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.pinned import pin, pin_named
 from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
@@ -39,7 +39,7 @@ NAMES = [f"i{n:02d}" for n in range(N)]
 _ALIGN = "molar_retrieval.alignment.align"
 _ASSEMBLE = "molar_indexes.assemble"
 STEPS = [
-    "molar_retrieval.interactions.prepare.without_duplicates",
+    "molar_retrieval.data.prepare_interactions.without_duplicates",
     f"{_ALIGN}.factorise",
     "molar_retrieval.collaborative.factors.fit",
     f"{_ALIGN}.sized",
@@ -356,7 +356,7 @@ def test_files_that_change_while_they_are_read(place, monkeypatch):
         embedded(folder)
     monkeypatch.undo()
     write_log(folder, 2)
-    between(monkeypatch, "molar_retrieval.interactions.prepare.write_tables", lambda: write_log(folder, 3))
+    between(monkeypatch, "molar_retrieval.data.prepare_interactions.write_tables", lambda: write_log(folder, 3))
     with pytest.raises(MolarError, match=r"interactions\.parquet .* changed while it was read"):
         prepare_interactions(folder, Workspace.open(folder / ".molar"))
 

@@ -18,9 +18,9 @@ from molar_indexes import generations as of_index
 from molar_indexes.generations import list_generations, open_generation, rollback
 from molar_indexes.verify import bytes_changed, verify
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.workspace import artefacts as module
 from molar_retrieval.workspace.artefacts import MAKERS, Manifest, Workspace

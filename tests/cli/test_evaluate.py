@@ -86,7 +86,7 @@ def test_mistakes_are_two_lines_and_a_code(molar, place, arguments, code, words)
 def test_what_answers_showed_and_what_came_of_it_values_lists(molar, place):
     """From answers of a recommender to the command, on the shop's own event log."""
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.events.log import EventLog
+    from molar_retrieval.data.event_log import EventLog
     from molar_retrieval.workspace.artefacts import Workspace
 
     at, events = datetime(2026, 3, 2, 12, tzinfo=UTC), []

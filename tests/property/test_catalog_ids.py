@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import prepare_interactions
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(lambda text: text.strip())
@@ -71,7 +71,7 @@ def test_ids_survive(tmp_path_factory, suffix, items, users):
     assert catalogue.ids.array.to_pylist() == items
     titles = [row["title"] for batch in catalogue.batches(["title"], 5) for row in batch.to_pylist()]
     assert titles == [f"t{i}" for i in range(len(items))]
-    log = InteractionLog.open(workspace["interactions"].require()[0], catalogue.ids)
+    log = Interactions.open(workspace["interactions"].require()[0], catalogue.ids)
     assert log.users.array.to_pylist() == list(dict.fromkeys(users))
     for user in set(users):
         history = log.items.ids(log.history(log.users.row(user)))

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.data.schema import read_spec
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.quality.findings import FindingCollector
 from molar_retrieval.quality.interactions import check_log
 from molar_retrieval.workspace.artefacts import Workspace

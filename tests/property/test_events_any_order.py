@@ -9,9 +9,8 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.events.event import lines_of
-from molar_retrieval.events.insertion import Insertion
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog, Insertion
+from molar_retrieval.data.event_parsing import parse_event
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace.artefacts import Workspace
 
@@ -50,10 +49,10 @@ def play(workspace: Workspace, what: str, numbers: list[int]) -> None:
             with log._transaction() as connection:
                 inserting = Insertion(connection, 0, Pseudonymiser())
                 for n in numbers:
-                    inserting.insert(lines_of(event(n), 2**60))
+                    inserting.insert(parse_event(event(n), 2**60))
                 raise Killed
         else:
-            with mock.patch(f"molar_retrieval.events.log.{what}", end):
+            with mock.patch(f"molar_retrieval.data.event_log.{what}", end):
                 log.append((n, event(n)) for n in numbers)
                 log.compact()
     log.close()

@@ -9,9 +9,9 @@ from scipy.sparse import csr_matrix
 
 from molar_indexes.background import support
 from molar_retrieval.alignment.vectors import WeightedPartners
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.sums import PairSums, changed_users
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 
 WINDOW, DECAY, FADE = 4, 0.9, 0.3
 ITEMS = [f"i{n}" for n in range(8)]
@@ -26,7 +26,7 @@ def log_of(histories, order, strengths):
     place = {n: row for row, n in enumerate(order)}
     kept = {user: [step for step in steps if step[0] in place] for user, steps in histories.items()}
     flat = [step for steps in kept.values() for step in steps]
-    return InteractionLog(
+    return Interactions(
         IdMap(list(kept)),
         items,
         np.cumsum([0, *(len(steps) for steps in kept.values())]).astype(np.int64),

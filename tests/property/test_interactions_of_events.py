@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.event_history import EventWeights
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.kinds import Kinds
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.privacy.pseudonyms import session_key
 from molar_retrieval.workspace.artefacts import Workspace
 
@@ -137,11 +137,11 @@ def takers(rows):
 def found(folder, workspace):
     """The same of the artefact, and its fingerprint."""
     try:
-        manifest = prepare_interactions(folder, workspace, kinds=Kinds.of(WEIGHTS))
+        manifest = prepare_interactions(folder, workspace, kinds=EventWeights.of(WEIGHTS))
     except DataError:
         return {}, None
     ids = Catalogue.open(workspace["catalogue"].require()[0]).ids
-    log = InteractionLog.open(workspace["interactions"].require()[0], ids)
+    log = Interactions.open(workspace["interactions"].require()[0], ids)
     weights = [1.0] * len(log) if log.weight is None else log.weight.tolist()
     rows = list(zip(log.items.ids(log.item), log.timestamp.tolist(), weights, strict=True))
     histories = {log.users.id(u): rows[log.offsets[u] : log.offsets[u + 1]] for u in range(log.n_users)}

@@ -4,10 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from molar_retrieval.data.interactions import RawInteractions, holdout_last, ordered, to_csr, without_duplicates
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.holdout import holdout_last
-from molar_retrieval.interactions.log import to_csr
-from molar_retrieval.interactions.raw import RawLog, ordered, without_duplicates
 
 SMALL = st.integers(0, 3)
 ROWS = st.lists(st.tuples(SMALL, SMALL, SMALL, st.none() | SMALL, st.integers(0, 1)), max_size=40)
@@ -15,7 +13,7 @@ ROWS = st.lists(st.tuples(SMALL, SMALL, SMALL, st.none() | SMALL, st.integers(0,
 
 def _raw(rows, times=True, positions=True, events=True):
     user, item, micros, position, event = zip(*rows, strict=True) if rows else [()] * 5
-    return RawLog(
+    return RawInteractions(
         user=np.array(user, np.int32),
         item=np.array(item, np.int32),
         micros=np.array(micros, np.int64) if times else None,

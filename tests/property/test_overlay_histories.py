@@ -33,10 +33,10 @@ from molar_indexes.generations import publish
 from molar_indexes.overlay import Overlay
 from molar_indexes.users import UserRecord
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.write import StoredEvents
+from molar_retrieval.data.prepare_interactions import StoredEvents
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.workspace.artefacts import Workspace
 
@@ -73,7 +73,7 @@ def release(workspace, histories, last, days):
 def stored(workspace):
     """Which events the histories of the prepared interactions are, by person."""
     folder, events = workspace["interactions"].current, StoredEvents(workspace["interactions"].current)
-    log = InteractionLog.open(folder, Catalogue.open(workspace["catalogue"].current).ids)
+    log = Interactions.open(folder, Catalogue.open(workspace["catalogue"].current).ids)
     return {log.users.id(u): events.packed(slice(*log.offsets[u : u + 2])) for u in range(log.n_users)}
 
 

@@ -25,8 +25,8 @@ from test_overlay_histories import read, release
 
 from molar_indexes.generations import list_generations, open_generation, rollback
 from molar_indexes.overlay import Overlay
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 
 EXAMPLES = int(os.environ.get("MOLAR_TEST_EXAMPLES", "12"))

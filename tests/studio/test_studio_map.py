@@ -9,8 +9,8 @@ from copies import copy_workspace
 from studio_client import studio_of_roles, words_of
 
 from molar_indexes.item_map.store import item_map
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import DiskError
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.studio import map_making
 

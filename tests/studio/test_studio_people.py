@@ -11,7 +11,7 @@ from studio_client import studio_client, studio_of_roles, words_of
 from web_server import service_of
 
 from molar_indexes.recommender import Recommender
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.app import application
 from molar_serving.studio.people import Asked, Somebody, marked, waterfall

@@ -11,7 +11,7 @@ import pytest
 from copies import copy_workspace
 from studio_client import studio_of_roles, words_of
 
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.ranking import ranker
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.config_files import parse_toml

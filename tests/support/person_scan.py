@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from molar_indexes.privacy.known import KnownPerson, id_patterns, ids_of
 from molar_indexes.users import UserStore
 from molar_retrieval.columns import USER_ID
+from molar_retrieval.data.interactions import ITEM, LOG_FILE, USER, USERS_FILE
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.interactions.log import ITEM, LOG_FILE, USER, USERS_FILE
 from molar_retrieval.privacy.id_scan import (
     BLOCK,
     FileMatches,

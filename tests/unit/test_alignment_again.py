@@ -21,11 +21,11 @@ from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.embedding import embed
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.experts.habits import DAY, day_after
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT, NEXT_SEEN
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, EmbedSettings, IndexSettings, MolarSettings

@@ -21,13 +21,12 @@ from molar_retrieval.alignment.training import TowerTrainer
 from molar_retrieval.alignment.user_encoder import UserEncoder
 from molar_retrieval.alignment.validation import means
 from molar_retrieval.collaborative.factors import factorise, has_people, held_out, open_log
+from molar_retrieval.data.interactions import Holdout
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions, write_log
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.experts import linear, taken
-from molar_retrieval.interactions.holdout import Holdout
-from molar_retrieval.interactions.prepare import prepare_interactions
-from molar_retrieval.interactions.write import write_log
 from molar_retrieval.progress import Notes
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import SerialRunner

@@ -23,8 +23,8 @@ from molar_retrieval.alignment.fusion import Fusion
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.embedding import embed
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.ranking.aims import ARRIVING, NEXT, VISIT
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace.artefacts import Workspace

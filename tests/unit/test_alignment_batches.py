@@ -16,13 +16,13 @@ from molar_retrieval.alignment.batches import (
     training_batches,
     training_windows,
 )
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 
 
 def log_of(lengths):
     total = sum(lengths)
-    return InteractionLog(
+    return Interactions(
         IdMap([f"u{n}" for n in range(len(lengths))]),
         IdMap([f"i{n}" for n in range(total + 1)]),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

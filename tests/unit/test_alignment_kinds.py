@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar_retrieval.alignment.kinds import FEWEST, candidates, choose_kinds
+from molar_retrieval.data.event_history import EventWeights
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.events.kinds import Kinds
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions.prepare import is_current, prepare_interactions
+from molar_retrieval.data.prepare_interactions import is_current, prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
 
@@ -75,14 +75,14 @@ def test_a_choice_stays_until_events_come(workspace):
     append(workspace, events(120, telling=True))
     first = prepared(workspace)
     assert prepared(workspace) == first
-    assert prepare_interactions(workspace.catalogue, workspace, kinds=Kinds.of(None)) == first
+    assert prepare_interactions(workspace.catalogue, workspace, kinds=EventWeights.of(None)) == first
     append(workspace, events(5, telling=True, seed=1))
     assert not is_current(workspace.catalogue, workspace)
     kept = prepare_interactions(workspace.catalogue, workspace)  # without choosing
     assert (kept.facts["kinds"], kept.facts["kinds_at"]) == (first.facts["kinds"], first.facts["kinds_at"])
     again = prepared(workspace)
     assert again.facts["kinds_at"] == kept.facts["events"] > first.facts["kinds_at"]
-    asked = prepare_interactions(workspace.catalogue, workspace, kinds=Kinds.of({"purchase": 1}))
+    asked = prepare_interactions(workspace.catalogue, workspace, kinds=EventWeights.of({"purchase": 1}))
     assert (asked.facts["kinds"], asked.facts["kinds_by"]) == ({"purchase": 1}, "settings")
     assert prepared(workspace).facts["kinds_by"] == "validation"
 

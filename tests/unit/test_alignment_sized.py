@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molar_retrieval.alignment.training import sized
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.settings import AlignSettings
 
 OPEN = AlignSettings()
@@ -15,7 +15,7 @@ OPEN = AlignSettings()
 
 def log_of_lengths(lengths):
     total = int(sum(lengths))
-    return InteractionLog(
+    return Interactions(
         IdMap([]),
         IdMap(["i"]),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

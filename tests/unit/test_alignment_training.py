@@ -12,10 +12,9 @@ from molar_retrieval.alignment.training import EpochScore, TowerTrainer, Trainin
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, withheld_items
 from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.collaborative.als import fit
+from molar_retrieval.data.interactions import Interactions, holdout_last
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.holdout import holdout_last
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 
 N_ITEMS = 60
@@ -34,7 +33,7 @@ def walk_log(users=150, seed=0):
     """Everybody walks through the items in steps of +1 or +2: what comes next is easy to learn from the order."""
     random = np.random.default_rng(seed)
     histories = [(random.integers(N_ITEMS) + np.cumsum(random.integers(1, 3, 10))) % N_ITEMS for _ in range(users)]
-    return InteractionLog(
+    return Interactions(
         IdMap([f"u{n}" for n in range(users)]),
         IdMap([f"i{n}" for n in range(N_ITEMS)]),
         np.arange(0, 10 * users + 1, 10, dtype=np.int64),
@@ -374,7 +373,7 @@ def test_users_are_encoded_each_alone_as_in_a_batch(data, monkeypatch):
     network = TowerTrainer(data, SMALL, "run").network
     random = np.random.default_rng(0)
     items = [random.integers(0, N_ITEMS, length) for length in (3, 0, 20, 1, 12, 13)]
-    log = InteractionLog(
+    log = Interactions(
         IdMap([str(n) for n in range(6)]),
         IdMap([f"i{n}" for n in range(N_ITEMS)]),
         np.concatenate([[0], np.cumsum([len(h) for h in items])]).astype(np.int64),

@@ -9,7 +9,7 @@ from eval_model_tasks import log_of
 
 from molar_retrieval.alignment import validation
 from molar_retrieval.alignment.validation import ValidationCases, gains, means, ndcg, ranks, recall, sample
-from molar_retrieval.interactions.holdout import Holdout
+from molar_retrieval.data.interactions import Holdout
 
 
 @pytest.mark.parametrize("block", [1, 7, 10_000])

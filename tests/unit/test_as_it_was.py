@@ -9,7 +9,7 @@ import pytest
 from updates import Days, another_generation
 
 from molar_indexes.as_it_was import as_it_was
-from molar_retrieval.events.live import LiveLog
+from molar_retrieval.data.event_log_reader import EventLogReader
 from molar_retrieval.ranking.answer import made_at
 from molar_retrieval.workspace.config_files import read_toml
 
@@ -95,7 +95,7 @@ def test_answers_come_again_to_the_last_digit(days):
 def test_the_last_event_of_a_moment_is_known_by_when_it_came(days):
     began = datetime.now(UTC)
     append(days, {"event": "view", "user_id": "late", "item_id": "SKU-0004", "timestamp": began - timedelta(days=3)})
-    with closing(LiveLog(days.workspace)) as log:
+    with closing(EventLogReader(days.workspace)) as log:
         assert log.mark is not None
         micros = int(began.timestamp() * 1e6)
         last = log.last

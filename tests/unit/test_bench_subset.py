@@ -11,7 +11,7 @@ import pytest
 
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.interactions.prepare import prepare_interactions
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import is_current, prepare_catalogue
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 
 ROWS = [

@@ -8,8 +8,8 @@ import pytest
 
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import condition_of, prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 

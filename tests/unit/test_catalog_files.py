@@ -7,9 +7,9 @@ import pytest
 
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.data.schema import CatalogueConfig, find_file, find_table, folder_of, open_source
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 PRODUCTS = "Artikelnummer;Bezeichnung;Preis\nÄ1;Blaue Größe;1.299,00\nÄ2;Rot, für den Sommer;12,50\n"

@@ -6,9 +6,9 @@ import pytest
 
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.images import open_image
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import prepare_interactions
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 pytestmark = pytest.mark.realdata
@@ -59,7 +59,7 @@ def test_interactions(real_data, tmp_path, name, rows, duplicates):
     assert (facts["rows"], facts["interactions"], facts["duplicates"]) == (rows, rows - duplicates, duplicates)
     assert facts["rejects"] == 0
     ids = Catalogue.open(workspace["catalogue"].require()[0]).ids
-    log = InteractionLog.open(workspace["interactions"].require()[0], ids)
+    log = Interactions.open(workspace["interactions"].require()[0], ids)
     # The files are grouped by user and lie in order, so reading them must not move a row.
     source = pq.read_table(folder / "interactions.parquet", columns=["user_id", "item_id", "timestamp"])
     assert log.users.ids(log.user) == source["user_id"].to_pylist()

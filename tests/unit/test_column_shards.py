@@ -11,22 +11,22 @@ from mapped import is_mapped
 from scipy.sparse import csc_matrix, csr_matrix
 from shard_jobs import Killing, Stopping
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts import block_ease, linear, taken
 from molar_retrieval.experts.block_ease import OWN, BlockEASE
 from molar_retrieval.experts.column_blocks import FollowedInBlocks
 from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.taken import Taken
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import Notes
 from molar_retrieval.workspace.jobs import ProcessRunner, SerialRunner
 
 ITEMS = 40
-Counted = Callable[[InteractionLog, Counting | None], csr_matrix]
+Counted = Callable[[Interactions, Counting | None], csr_matrix]
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> InteractionLog:
+def log(monkeypatch: pytest.MonkeyPatch) -> Interactions:
     """A weighted log that has too many pairs to be counted at once, in small blocks."""
     monkeypatch.setattr(taken, "MOST_PAIRS", 100)
     monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 500)
@@ -38,15 +38,15 @@ def log(monkeypatch: pytest.MonkeyPatch) -> InteractionLog:
     return replace(log, strength=some, weight=some)
 
 
-def sequence(log: InteractionLog, counting: Counting | None, least: int = 1) -> csr_matrix:
+def sequence(log: Interactions, counting: Counting | None, least: int = 1) -> csr_matrix:
     return FollowedInBlocks(log, 7, 0.83, 0.3).strongest(20, least == 1, 6, FewPairs.of(log, least), counting)
 
 
-def regression(log: InteractionLog, counting: Counting | None, least: int = 1) -> csr_matrix:
+def regression(log: Interactions, counting: Counting | None, least: int = 1) -> csr_matrix:
     return BlockEASE.of(Taken.of(log), 2 * OWN).weights(5.0, 6, least, counting)
 
 
-def neighbours(log: InteractionLog, counting: Counting | None) -> csr_matrix:
+def neighbours(log: Interactions, counting: Counting | None) -> csr_matrix:
     return linear.item_knn(log, "tfidf", 20, 5, counting)
 
 
@@ -69,14 +69,14 @@ def same(one: csr_matrix, other: csr_matrix) -> bool:
 
 
 @pytest.mark.parametrize("counted", WORKS.values(), ids=WORKS)
-def test_partners_are_those_of_one_process(counted: Counted, log: InteractionLog, tmp_path: Path) -> None:
+def test_partners_are_those_of_one_process(counted: Counted, log: Interactions, tmp_path: Path) -> None:
     alone = counted(log, None)
     assert alone.nnz
     assert same(counted(log, Counting(tmp_path, SerialRunner())), alone)
     assert len(files(tmp_path)) > 4
 
 
-def test_processes_write_the_same_files_though_one_is_killed(log: InteractionLog, tmp_path: Path) -> None:
+def test_processes_write_the_same_files_though_one_is_killed(log: Interactions, tmp_path: Path) -> None:
     alone, several = tmp_path / "alone", tmp_path / "several"
     made = regression(log, Counting(alone, SerialRunner()))
     assert same(regression(log, Counting(several, Killing(ProcessRunner(2), tmp_path))), made)
@@ -84,7 +84,7 @@ def test_processes_write_the_same_files_though_one_is_killed(log: InteractionLog
     assert len(files(alone)) > 4
 
 
-def test_what_was_made_before_an_interruption_is_not_made_again(log: InteractionLog, tmp_path: Path) -> None:
+def test_what_was_made_before_an_interruption_is_not_made_again(log: Interactions, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         sequence(log, Counting(tmp_path, Stopping(3)))
     before, notes = files(tmp_path), Notes()
@@ -97,7 +97,7 @@ def test_what_was_made_before_an_interruption_is_not_made_again(log: Interaction
     assert files(tmp_path).items() >= before.items()
 
 
-def test_other_data_or_settings_find_nothing(log: InteractionLog, tmp_path: Path) -> None:
+def test_other_data_or_settings_find_nothing(log: Interactions, tmp_path: Path) -> None:
     counting = Counting(tmp_path, SerialRunner())
     sequence(log, counting)
     for other in (log.select(np.arange(len(log)) > 0), replace(log, strength=None)):

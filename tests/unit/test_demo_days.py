@@ -7,7 +7,7 @@ import pytest
 
 from molar_retrieval.data.demo import plan_shop
 from molar_retrieval.data.demo.traffic import DAY, DailyLife, ShopVisit
-from molar_retrieval.events.event import lines_of
+from molar_retrieval.data.event_parsing import parse_event
 
 START = 1_737_849_600
 DAYS = 6
@@ -40,7 +40,7 @@ def through(life):
 def test_the_event_log_takes_everything_and_each_once(life):
     events, bought = through(life)
     now = int(time.time() * 1e6)
-    assert sum(len(lines_of(event, now)) for event in events) > len(events)
+    assert sum(len(parse_event(event, now)) for event in events) > len(events)
     assert len({event["event_id"] for event in events}) == len(events)
     assert sum(event["event"] == "purchase" for event in events) == len(bought) == len(set(bought)) > 0
     days = {event["timestamp"][:10] for event in events}

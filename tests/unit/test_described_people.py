@@ -13,8 +13,8 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.current import segments_of
 from molar_indexes.generations import open_generation
 from molar_indexes.recommender import Recommender
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions.described import described
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.users_file import apply_attributes
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import IndexSettings
 from molar_serving.access import Keyring
@@ -29,9 +29,9 @@ def test_only_kept_columns_and_values_of_their_kind_are_laid_over():
         '{"age": 32, "spent": 3, "member": true}',
         '{"country": null}',
     ]
-    assert described({"country": "DE", "age": 30}, said[:1], KINDS) == {"country": "JP", "age": 30}
-    assert described({"country": "DE"}, said, KINDS) == {"age": 32, "spent": 3, "member": True}
-    assert described({}, ['{"country": 7, "member": 1, "spent": true, "age": 1e3}'], KINDS) == {}
+    assert apply_attributes({"country": "DE", "age": 30}, said[:1], KINDS) == {"country": "JP", "age": 30}
+    assert apply_attributes({"country": "DE"}, said, KINDS) == {"age": 32, "spent": 3, "member": True}
+    assert apply_attributes({}, ['{"country": 7, "member": 1, "spent": true, "age": 1e3}'], KINDS) == {}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from molar_eval.kpi.daily.exposure import ItemsTaken, exposure, items_taken, tot
 from molar_eval.kpi.daily.figures import ArmFigures, DayFigures, Outcomes, PlacementFigures
 from molar_eval.kpi.daily.record import daily
 from molar_eval.statistics.proportions import difference_of_shares, share_interval
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace.artefacts import Workspace
 

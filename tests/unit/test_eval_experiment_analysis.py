@@ -16,8 +16,8 @@ import pytest
 
 from molar_eval.experiments.analysis import analyse
 from molar_eval.experiments.results import ExperimentResults
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.experiments.assignment import arm_of, arm_of_block, block_of
 from molar_retrieval.experiments.definition import ARMS, Arm, Experiment, Stage
 from molar_retrieval.experiments.records import EDGES, Assignment, ServedRow, ShadowRow

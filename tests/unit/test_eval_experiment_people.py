@@ -11,8 +11,8 @@ import pytest
 
 from molar_eval.experiments.observed import ItemPrices, Observed, lines_of_people, observe
 from molar_eval.experiments.population import NEVER, Population, in_stage, population, shares, told_elsewhere
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.events.snapshot import LogState, opened
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
 from molar_retrieval.experiments.assignment import bucket
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.ids import IdMap
@@ -219,5 +219,5 @@ def test_moments_that_cannot_be_are_counted(workspace: Workspace) -> None:
 def test_lines_come_in_pieces(workspace: Workspace) -> None:
     append(workspace, *(event("view", "anna", day, item_id="a") for day in (-2, 1, 9)))
     with opened(workspace) as state:
-        assert isinstance(state, LogState)
+        assert isinstance(state, EventLogSnapshot)
         assert sum(len(part) for part in lines_of_people(state, {}, BEGUN, UNTIL)) == 1

@@ -15,8 +15,8 @@ from molar_eval.experiments.plan import plan_experiment
 from molar_eval.experiments.sample_size import Design, UnchangedOutcome
 from molar_eval.experiments.sentences import remedies, verdicts
 from molar_eval.experiments.sequential import boundaries, crossing, inflation, inflation_of
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.events.tables import DAY
 
 RUNS = int(os.environ.get("MOLAR_TEST_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
 

@@ -10,8 +10,8 @@ from copies import copy_workspace
 from molar_eval.experiments.beforehand import arm_lists, verdict_beforehand, verdict_on_lists
 from molar_eval.kpi.impression_events import logged_impressions
 from molar_indexes.recommender import Recommender
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import MissingArtefactError, SettingsError
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.experiments.definition import Arm
 from molar_retrieval.workspace.artefacts import Workspace
 

@@ -9,8 +9,8 @@ import pytest
 
 from molar_eval.kpi.impression_events import logged_impressions
 from molar_eval.kpi.off_policy import evaluate_policy
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.exploration import explored

@@ -6,9 +6,9 @@ import pytest
 from molar_eval.cases import Cases
 from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values, user_kpis
 from molar_eval.statistics import bootstrap
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 
 
 def _random(seed, cases=200, users=120):
@@ -167,7 +167,7 @@ def _cases(seed):
     offsets = np.concatenate([[0], np.cumsum(counts)])
     item = random.integers(6, size=offsets[-1]).astype(np.int32)
     users, items = (IdMap([str(i) for i in range(n)]) for n in (30, 6))
-    log = InteractionLog(users, items, offsets, item, np.arange(len(item)))
+    log = Interactions(users, items, offsets, item, np.arange(len(item)))
     user = np.sort(random.integers(30, size=40))
     length = random.integers(0, counts[user] + 1)
     sets = [np.unique(log.history(u)[n:]) for u, n in zip(user, length, strict=True)]

@@ -11,9 +11,9 @@ from scipy.stats import binom
 
 from molar_eval.experiments.observed import ItemPrices
 from molar_eval.experiments.preference import Credits, credits, preference
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.events.snapshot import opened
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.event_log_reader import opened
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.interleaving import coin, interleave
 from molar_retrieval.experiments.store import ExperimentStore

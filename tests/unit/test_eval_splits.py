@@ -9,17 +9,17 @@ import pytest
 from molar_eval.leaks import check
 from molar_eval.splits import SPLITS, cold_items, cold_users, last_day, leave_one_out, make_split, temporal
 from molar_eval.splits.base import with_ties
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 
 DAY = 86_400
 
 
-def log_of(histories: list[list[tuple[int, int]]], n_items: int = 30) -> InteractionLog:
+def log_of(histories: list[list[tuple[int, int]]], n_items: int = 30) -> Interactions:
     """A log from (item, time) pairs per user."""
     flat = [pair for history in histories for pair in history]
-    return InteractionLog(
+    return Interactions(
         users=IdMap([f"u{n}" for n in range(len(histories))]),
         items=IdMap([f"i{n}" for n in range(n_items)]),
         offsets=np.concatenate([[0], np.cumsum([len(h) for h in histories])]).astype(np.int64),
@@ -28,7 +28,7 @@ def log_of(histories: list[list[tuple[int, int]]], n_items: int = 30) -> Interac
     )
 
 
-def random_log(seed: int = 0, users: int = 60, n_items: int = 30, *, days: bool = False) -> InteractionLog:
+def random_log(seed: int = 0, users: int = 60, n_items: int = 30, *, days: bool = False) -> Interactions:
     random = np.random.default_rng(seed)
     histories = []
     for _ in range(users):

@@ -13,12 +13,11 @@ import pytest
 
 import molar
 from molar_retrieval import limits
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.event_log_reader import EventLogReader, snapshot
+from molar_retrieval.data.event_parsing import EVENT_TYPES, FIELDS, FieldError, parse_event
+from molar_retrieval.data.event_store import write_lock
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, StaleArtefactError
-from molar_retrieval.events.event import FIELDS, KINDS, FieldError, lines_of
-from molar_retrieval.events.live import LiveLog
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.events.snapshot import snapshot
-from molar_retrieval.events.tables import write_lock
 from molar_retrieval.workspace.artefacts import Workspace
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -47,7 +46,7 @@ def shop(workspace):
 
 def fields(row):
     names = [name if name == "event_id" else name.removesuffix("_id").removesuffix("stamp") for name in FIELDS]
-    return [dict(zip(names, line, strict=True)) for line in lines_of(row, NOW)]
+    return [dict(zip(names, line, strict=True)) for line in parse_event(row, NOW)]
 
 
 def view(number, *, user="u", at=NOON, **more):
@@ -58,7 +57,7 @@ def ids(table):
     return table["event_id"].to_pylist()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVENT_TYPES)
 def test_every_kind_is_taken(kind):
     (line,) = fields({**VIEW, "event": kind, "value": 4, "session_id": "s", "data": {"country": "JP"}})
     item = None if kind in ("identify", "user_upsert") else "i"
@@ -128,13 +127,13 @@ def test_times_in_every_form_are_the_same_moment():
 )
 def test_a_time_out_of_bounds_is_refused_in_every_form(form):
     with pytest.raises(FieldError) as caught:
-        lines_of({**VIEW, "timestamp": form}, NOW)
+        parse_event({**VIEW, "timestamp": form}, NOW)
     assert caught.value.field == "timestamp"
 
 
 @pytest.mark.parametrize("form", [631_152_000, 631_152_000_000, "1990-01-01", NOON + timedelta(hours=23)])
 def test_times_at_the_bounds_are_taken(form):
-    assert len(lines_of({**VIEW, "timestamp": form}, NOW)) == 1
+    assert len(parse_event({**VIEW, "timestamp": form}, NOW)) == 1
 
 
 def test_a_file_of_events_and_the_library_have_the_same_bounds_of_times(shop, tmp_path):
@@ -180,7 +179,7 @@ def test_a_file_of_events_and_the_library_have_the_same_bounds_of_times(shop, tm
 )
 def test_a_wrong_field_is_named_with_its_remedy(change, field, remedy):
     with pytest.raises(FieldError) as caught:
-        lines_of({**VIEW, **change}, NOW)
+        parse_event({**VIEW, **change}, NOW)
     assert caught.value.field == field
     assert remedy in caught.value.hint
 
@@ -424,7 +423,7 @@ def test_which_user_a_session_is_stays_in_the_database_until_the_retention_remov
     told = [identify(1, "u", "s"), identify(2, "v", "s"), identify(3, "v", "t"), {**VIEW, "event_id": "e4"}]
     log.append(enumerate(told))
     assert log.compact().sealed_lines == 1
-    live = LiveLog(workspace)
+    live = EventLogReader(workspace)
     assert live.mark
     assert (live.has_identified, live.user_of("s", 9), live.user_of("x", 9)) == (True, ("u", 1), None)
     assert (live.user_of("s", 0), live.sessions_of("u", 9), live.sessions_of("v", 9)) == (None, [("s", 1)], [("t", 3)])
@@ -503,7 +502,7 @@ def test_processes_take_turns_at_writing(log, workspace):
 
 
 def test_who_keeps_others_from_writing_is_told_of(log, monkeypatch):
-    monkeypatch.setattr("molar_retrieval.events.tables.WAIT", 0.05)
+    monkeypatch.setattr("molar_retrieval.data.event_store.WAIT", 0.05)
     with write_lock(log.folder), pytest.raises(DataError, match="another process has been writing"):
         log.append([(1, view(1))])
     assert log.append([(1, view(1))]).accepted == 1

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from molar_retrieval.events import refused
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.events.refused import RefusedEvents
+from molar_retrieval.data import refused_events
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.refused_events import RefusedEvents
 from molar_retrieval.workspace.artefacts import Workspace
 
 GOOD = {"event": "view", "event_id": "1", "user_id": "anna", "item_id": "a", "timestamp": 1_700_000_000}
@@ -34,7 +34,7 @@ def test_the_first_of_each_append_are_kept_the_newest_append_first(workspace: Wo
 
 
 def test_they_never_take_much_room_and_tell_no_secret(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refused, "_BYTES", 4_000)
+    monkeypatch.setattr(refused_events, "_BYTES", 4_000)
     with closing(EventLog(workspace)) as log:
         for n in range(60):
             log.append([(n, GOOD | {"quantity": f"http://anna:secret@host/{n}"})])

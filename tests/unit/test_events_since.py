@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 DAY = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp() // 86_400)

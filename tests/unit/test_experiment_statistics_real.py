@@ -15,7 +15,7 @@ from molar_eval.experiments.outcomes import end_of, outcomes
 from molar_eval.experiments.past import PastPurchases
 from molar_eval.experiments.sample_size import Design, UnchangedOutcome
 from molar_eval.experiments.sequential import inflation, next_look, planned_information
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_store import DAY
 
 RUNS = int(os.environ.get("MOLAR_TEST_EXPERIMENT_RUNS", "200"))  # 4,000 for docs/experiments.md
 WEEKS = 4

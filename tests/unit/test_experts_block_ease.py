@@ -7,6 +7,7 @@ import pytest
 from eval_model_tasks import log_of, walks
 
 from molar_retrieval.alignment.recount import recount
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts import taken as counting
 from molar_retrieval.experts.block_ease import OWN, BlockEASE, neighbourhood
 from molar_retrieval.experts.fit import BLOCK_EASE, LINEAR
@@ -14,27 +15,26 @@ from molar_retrieval.experts.histories import binary
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.taken import Taken, ranges
-from molar_retrieval.interactions.log import InteractionLog
 
 
 @pytest.fixture(scope="module")
-def log() -> InteractionLog:
+def log() -> Interactions:
     return log_of(walks(users=150))
 
 
 @pytest.fixture(scope="module")
-def taken(log: InteractionLog) -> Taken:
+def taken(log: Interactions) -> Taken:
     return Taken.of(log)
 
 
-def whole(log: InteractionLog, regularisation: float, partners: int) -> np.ndarray:
+def whole(log: Interactions, regularisation: float, partners: int) -> np.ndarray:
     counts = EASECounts.of(log)
     weights = np.zeros((log.n_items,) * 2, np.float32)
     weights[np.ix_(counts.columns, counts.columns)] = counts.weights(regularisation)
     return strongest(weights, partners).toarray()
 
 
-def test_over_all_items_it_is_the_whole(log: InteractionLog, taken: Taken) -> None:
+def test_over_all_items_it_is_the_whole(log: Interactions, taken: Taken) -> None:
     blocks = BlockEASE.of(taken, 1000)
     got = blocks.weights(7.0, log.n_items)
     assert got.shape == (log.n_items,) * 2
@@ -45,7 +45,7 @@ def test_over_all_items_it_is_the_whole(log: InteractionLog, taken: Taken) -> No
 
 
 @pytest.mark.parametrize("regularisation", [1.0, 100.0])
-def test_a_column_is_the_regression_on_its_block(log: InteractionLog, taken: Taken, regularisation: float) -> None:
+def test_a_column_is_the_regression_on_its_block(log: Interactions, taken: Taken, regularisation: float) -> None:
     items = np.array([3, 11])
     block = neighbourhood(taken.together(items), items, taken.counts, regularisation, 9)
     assert len(block) == 9
@@ -62,7 +62,7 @@ def test_a_column_is_the_regression_on_its_block(log: InteractionLog, taken: Tak
 
 @pytest.mark.parametrize("core", [0, 1, 9])
 def test_where_pairs_are_counted_makes_no_difference(
-    log: InteractionLog, taken: Taken, core: int, monkeypatch: pytest.MonkeyPatch
+    log: Interactions, taken: Taken, core: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counting, "CORE", core)
     other = Taken.of(log)
@@ -116,12 +116,12 @@ def test_ranges_are_of_about_the_same_size_and_have_all(monkeypatch: pytest.Monk
     assert ranges(np.zeros(0, np.int64)) == []
 
 
-def test_users_come_in_any_order(log: InteractionLog, taken: Taken) -> None:
+def test_users_come_in_any_order(log: Interactions, taken: Taken) -> None:
     again = Taken.of(replace(log.of_users(np.arange(log.n_users)[::-1])))
     assert (BlockEASE.of(again, OWN).weights(5, 6) != BlockEASE.of(taken, OWN).weights(5, 6)).nnz == 0
 
 
-def test_an_update_counts_it_again_with_its_setting(log: InteractionLog, taken: Taken) -> None:
+def test_an_update_counts_it_again_with_its_setting(log: Interactions, taken: Taken) -> None:
     chosen = {LINEAR: {"model": BLOCK_EASE, "regularisation": 5, "neighbours": 2 * OWN}}
     former = [ItemItemWeights(LINEAR, BlockEASE.of(taken, 2 * OWN).weights(9, 6))]
     got = recount(log, chosen, 6, former, None, np.arange(log.n_items))

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix, hstack
 from molar_indexes.background import support
 from molar_retrieval.alignment.recount import recount
 from molar_retrieval.alignment.vectors import WeightedPartners
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts import linear, taken
 from molar_retrieval.experts.column_blocks import FollowedInBlocks, followed
 from molar_retrieval.experts.company import FewPairs
@@ -35,13 +36,12 @@ from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 from molar_retrieval.experts.order import followers
 from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.taken import many_pairs
-from molar_retrieval.interactions.log import InteractionLog
 
 ITEMS = 40
 SETTINGS = [{"model": COOCCURRENCE, **one} for one in COUNTS] + [{"model": REGRESSION, **one} for one in REGRESSIONS]
 
 
-def made_up(weighted: bool) -> InteractionLog:
+def made_up(weighted: bool) -> Interactions:
     random = np.random.default_rng(3)
     histories = [(ITEMS * random.random(n) ** 2).astype(int).tolist() for n in random.integers(0, 25, 120)]
     log = log_of(histories, ITEMS, np.sort(random.integers(0, 9_000_000, sum(map(len, histories)))))
@@ -50,7 +50,7 @@ def made_up(weighted: bool) -> InteractionLog:
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "weighted"])
-def log(request: pytest.FixtureRequest) -> InteractionLog:
+def log(request: pytest.FixtureRequest) -> Interactions:
     return made_up(request.param)
 
 
@@ -68,7 +68,7 @@ def same(one: csr_matrix, other: csr_matrix) -> bool:
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("fade", [0.0, 0.3])
 @pytest.mark.parametrize("window", [1, 7, 60])
-def test_columns_are_those_of_all_followers(log: InteractionLog, window: int, fade: float) -> None:
+def test_columns_are_those_of_all_followers(log: Interactions, window: int, fade: float) -> None:
     whole, blocks = followers(log, window, 0.83, fade, exact=True), FollowedInBlocks(log, window, 0.83, fade)
     assert len(blocks.blocks) > 5 or window == 1
     assert same(csr_matrix(hstack([blocks.columns(block) for block in blocks.blocks])), whole)
@@ -85,7 +85,7 @@ def test_columns_are_those_of_all_followers(log: InteractionLog, window: int, fa
     [{"model": COOCCURRENCE, **one} for one in COUNTS] + [{"model": REGRESSION, **one} for one in REGRESSIONS],
 )
 def test_the_sequence_expert_is_the_same(
-    log: InteractionLog, setting: Setting, least: int, monkeypatch: pytest.MonkeyPatch
+    log: Interactions, setting: Setting, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = order(setting)
     blocks = followed(log, *counted)
@@ -104,7 +104,7 @@ def test_the_sequence_expert_is_the_same(
 
 
 @pytest.mark.usefixtures("small")
-def test_pairs_of_few_people_are_the_same(log: InteractionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_of_few_people_are_the_same(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = FewPairs.of(log, 3)
     monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
     whole = FewPairs.of(log, 3)
@@ -138,7 +138,7 @@ def test_of_equal_neighbours_the_first_are_kept(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("small")
 def test_an_update_of_a_large_log_counts_all_of_it_and_keeps_no_sums(
-    log: InteractionLog, monkeypatch: pytest.MonkeyPatch
+    log: Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, before = np.arange(ITEMS), log.of_users(np.arange(100))
     settings: list[dict[str, Setting]] = [
@@ -165,7 +165,7 @@ def test_an_update_of_a_large_log_counts_all_of_it_and_keeps_no_sums(
 
 
 @pytest.mark.usefixtures("small")
-def test_what_is_counted_in_blocks_is_said(log: InteractionLog) -> None:
+def test_what_is_counted_in_blocks_is_said(log: Interactions) -> None:
     experts, report = fit_experts(log, lambda scoring: 0.0, 6, (SEQUENCE, LINEAR))
     assert all("in blocks of items" in report[name]["note"] for name in (SEQUENCE, LINEAR))
     assert all(expert.weights.nnz for expert in experts if isinstance(expert, ItemItemWeights))
@@ -184,7 +184,7 @@ def test_pairs_are_estimated_beforehand(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_how_many_had_both_is_counted_in_blocks(
-    log: InteractionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = np.random.default_rng(1)
     matrices = [csr_matrix(np.where(random.random((ITEMS, ITEMS)) < 0.2, 1, 0).astype(np.float32)) for _ in range(3)]

@@ -7,11 +7,11 @@ import pytest
 from eval_model_tasks import log_of, walks
 from scipy.sparse import csr_matrix
 
+from molar_retrieval.data.interactions import to_csr
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.experts.linear import EASECounts, item_knn, solve, solve_by_users
-from molar_retrieval.interactions.log import to_csr
 
 
 @pytest.fixture(scope="module")

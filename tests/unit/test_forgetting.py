@@ -26,14 +26,14 @@ from molar_indexes.server.connect import connected
 from molar_indexes.server.opening import open_served
 from molar_indexes.users import UserRecord, UserStore, write_users
 from molar_indexes.verify import verify
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.event_log_reader import snapshot
+from molar_retrieval.data.event_removal import remove_lines
+from molar_retrieval.data.prepare_interactions import is_current, prepare_interactions
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.events.removing import remove_lines
-from molar_retrieval.events.snapshot import snapshot
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.prepare import is_current, prepare_interactions
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, session_key, write_keys
 from molar_retrieval.privacy.pseudonyms import record as record_keys
 from molar_retrieval.privacy.suppression import SuppressionList, suppress
@@ -199,7 +199,9 @@ def test_a_kill_before_the_sealed_day_was_written_is_made_up_for(place, monkeypa
     with closing(EventLog(place)) as log:
         log.compact(today=START // DAY + 1)
     people = suppress(place.root, "objected", {WHO: []})
-    monkeypatch.setattr("molar_retrieval.events.removing._replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "molar_retrieval.data.event_removal._replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         remove_lines(place, people)
     monkeypatch.undo()

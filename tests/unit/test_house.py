@@ -38,18 +38,18 @@ DOORS = {
     "molar_indexes.privacy.stored": "names them, to find rows of one person",
     "molar_retrieval.data.schema": "opens tables of items as well",
     "molar_retrieval.privacy.pseudonymisation": "turns names back into ids, which are kept nowhere",
-    "molar_retrieval.interactions.orders": "of the order lines that it brings, EventLog names the people",
-    "molar_retrieval.interactions.people": "names them, and counts those of the file",
-    "molar_retrieval.interactions.prepare": "names them",
-    "molar_retrieval.inference.infer": "looks at values before there is a workspace, and keeps none",
-    "molar_retrieval.inference.preview": "reads a file before there is a workspace, and keeps none of it",
-    "molar_retrieval.inference.dialect": "reads first rows before there is a workspace, and keeps none",
+    "molar_retrieval.data.order_files": "of the order lines that it brings, EventLog names the people",
+    "molar_retrieval.data.users_file": "names them, and counts those of the file",
+    "molar_retrieval.data.prepare_interactions": "names them",
+    "molar_retrieval.data.inference.infer": "looks at values before there is a workspace, and keeps none",
+    "molar_retrieval.data.inference.preview": "reads a file before there is a workspace, and keeps none of it",
+    "molar_retrieval.data.inference.dialect": "reads first rows before there is a workspace, and keeps none",
     "molar_retrieval.quality.interactions": "tells what is wrong with a file; its page masks ids",
 }
 """The modules that do, each with what it does about it."""
 
 NAMED = {
-    "molar_retrieval.events.live": "reads the event log, where people are named already",
+    "molar_retrieval.data.event_log_reader": "reads the event log, where people are named already",
     "molar_retrieval.privacy.pseudonyms": "names them, and takes keys apart",
     "molar_retrieval.privacy.key_rotation": "hashes stored names with another key",
 }
@@ -60,7 +60,7 @@ OF_EVENTS = {
     "molar_eval.experiments.past",
     "molar_eval.kpi.daily.attribution",
     "molar_eval.kpi.impression_events",
-    "molar_retrieval.interactions.events",
+    "molar_retrieval.data.event_history",
 }
 """The modules that make keys of columns of the event log, where people are named already."""
 

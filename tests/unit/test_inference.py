@@ -10,13 +10,13 @@ import pytest
 
 import molar
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.inference.columns import Overrides, language_of_names, name_score
+from molar_retrieval.data.inference.dialect import encoding_of, form_of
+from molar_retrieval.data.inference.infer import infer, tables_of
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.inference.columns import Overrides, language_of_names, name_score
-from molar_retrieval.inference.dialect import encoding_of, form_of
-from molar_retrieval.inference.infer import infer, tables_of
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 ITEMS = "sku,name,price\n" + "".join(f"P{i},Chair {i},{i}.50\n" for i in range(30))
@@ -37,7 +37,7 @@ def _read(folder):
     facts = prepare_interactions(folder, workspace).facts
     catalogue = Catalogue(*workspace["catalogue"].require())
     rows = [row for batch in catalogue.batches(catalogue.payload, 1000) for row in batch.to_pylist()]
-    return catalogue, rows, facts, InteractionLog.open(workspace["interactions"].require()[0], catalogue.ids)
+    return catalogue, rows, facts, Interactions.open(workspace["interactions"].require()[0], catalogue.ids)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-8-sig", "utf-8"])

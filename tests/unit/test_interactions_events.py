@@ -5,19 +5,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from molar_retrieval.data import event_history
+from molar_retrieval.data import prepare_interactions as prepare
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.event_history import DEFAULT, EventWeights, told_by
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.event_log_reader import opened as opened_events
+from molar_retrieval.data.interactions import Interactions, holdout_last
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import Retention, is_current, prepare_interactions
 from molar_retrieval.data.rows import Rejects
 from molar_retrieval.data.schema import CatalogueConfig
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.kinds import DEFAULT, Kinds, told_by
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.events.snapshot import opened as opened_events
-from molar_retrieval.interactions import events, prepare
-from molar_retrieval.interactions.holdout import holdout_last
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import is_current, prepare_interactions
-from molar_retrieval.interactions.retention import Retention
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, session_key, user_key
 from molar_retrieval.privacy.suppression import NOBODY
 from molar_retrieval.progress import SILENT
@@ -25,7 +24,7 @@ from molar_retrieval.workspace.artefacts import Workspace
 
 DAY = 86_400
 START = 1_700_006_400  # midnight
-BOUGHT = Kinds.of({"purchase": 1.0})
+BOUGHT = EventWeights.of({"purchase": 1.0})
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def add(log):
 
 def opened(workspace):
     ids = Catalogue.open(workspace["catalogue"].require()[0]).ids
-    return InteractionLog.open(workspace["interactions"].require()[0], ids)
+    return Interactions.open(workspace["interactions"].require()[0], ids)
 
 
 def histories(workspace):
@@ -127,7 +126,7 @@ def test_file_and_events_are_one_log(folder, workspace, add):
     assert manifest.facts["of_events"] == {
         "counted": 2, "of_unknown_items": 0, "repeated": 0, "in_file": 1, "taken_back": 0
     }  # fmt: skip
-    prepare_interactions(folder, workspace, kinds=Kinds.of({"purchase": 2, "view": 1}))
+    prepare_interactions(folder, workspace, kinds=EventWeights.of({"purchase": 2, "view": 1}))
     assert histories(workspace) == {"u": "aacb", "v": "b", "w": "c"}
     assert opened(workspace).weight.tolist() == [1, 0.5, 1, 1, 1, 1]
 
@@ -149,7 +148,7 @@ def test_a_log_without_events_knows_which_will_count_where_the_settings_say_so(f
     made = workspace["interactions"].require()
     assert told_by(made[1].facts) == {"purchase": 1}
     for asked, told in (({"view": 1.0}, {"view": 1}), (None, {}), ({"view": 1.0}, {"view": 1})):
-        prepare_interactions(folder, workspace, kinds=Kinds.of(asked))
+        prepare_interactions(folder, workspace, kinds=EventWeights.of(asked))
         assert told_by(workspace["interactions"].require()[1].facts) == told
     prepare_interactions(folder, workspace)  # nobody says anything
     assert told_by(workspace["interactions"].require()[1].facts) == {"view": 1}
@@ -159,7 +158,7 @@ def test_a_log_without_events_knows_which_will_count_where_the_settings_say_so(f
 def test_weights_of_the_file_stay(folder, workspace, add):
     file(folder, [("u", "a", START)], weight=[3.0])
     add("view", "u", "b", 1)
-    prepare_interactions(folder, workspace, kinds=Kinds.of({"purchase": 1, "view": 0.5}))
+    prepare_interactions(folder, workspace, kinds=EventWeights.of({"purchase": 1, "view": 0.5}))
     assert (opened(workspace).weight.tolist(), opened(workspace).strength.tolist()) == ([3, 0.5], [1, 0.5])
 
 
@@ -251,7 +250,7 @@ def test_nothing_is_done_where_nothing_came_that_counts(folder, workspace, add, 
     third = prepare_interactions(folder, workspace)
     assert third.number == first.number + 1
     assert is_current(folder, workspace)
-    assert not is_current(folder, workspace, Kinds.of({"view": 1.0}))
+    assert not is_current(folder, workspace, EventWeights.of({"view": 1.0}))
     log.compact()
     assert prepare_interactions(folder, workspace) == third
     log.compact(1)
@@ -315,7 +314,7 @@ def test_rows_of_people_without_events_come_out_as_if_all_were_looked_at(
 
     def made():
         _file = prepare._read_file(source, CatalogueConfig.read(folder), Rejects(folder / "rejects"), SILENT)
-        joined = events.with_events(_file.log, _file.kinds, _file.user_ids.to_pylist(), ids, state, weights)
+        joined = event_history.with_events(_file.log, _file.kinds, _file.user_ids.to_pylist(), ids, state, weights)
         log, people = joined.log(weights)
         whole = vars(joined.whole), vars(joined.counts)
         return joined.alone.sum(), log.columns, people.to_pylist(), joined.kinds(weights), whole
@@ -324,7 +323,7 @@ def test_rows_of_people_without_events_come_out_as_if_all_were_looked_at(
         catalogue = Catalogue(*workspace["catalogue"].require())
         source = prepare._Source(folder, catalogue, state, Pseudonymiser(), NOBODY, Retention())
         parted = made()
-        monkeypatch.setattr(events, "_untouched", lambda user, *_: np.zeros(len(user), bool))
+        monkeypatch.setattr(event_history, "_untouched", lambda user, *_: np.zeros(len(user), bool))
         whole = made()
     assert parted[0] > whole[0] == 0
     np.testing.assert_equal(parted[1:], whole[1:])

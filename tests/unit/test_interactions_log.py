@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 
+from molar_retrieval.data.interactions import Interactions, holdout_last, to_csr
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.holdout import holdout_last
-from molar_retrieval.interactions.log import InteractionLog, to_csr
 
 
 def _log(histories, n_items=10, weight=None):
     lengths = [len(h) for h in histories]
     item = np.array([i for h in histories for i in h], np.int32)
-    return InteractionLog(
+    return Interactions(
         users=IdMap([f"u{i}" for i in range(len(histories))]),
         items=IdMap([f"i{i}" for i in range(n_items)]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

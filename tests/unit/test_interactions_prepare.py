@@ -12,13 +12,11 @@ import pytest
 
 from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Holdout, Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import is_current, prepare_interactions, write_log
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.holdout import Holdout
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import is_current, prepare_interactions
-from molar_retrieval.interactions.write import write_log
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import SplitSettings
 
@@ -49,7 +47,7 @@ def _write(folder, rows, name="interactions.parquet", columns=("user_id", "item_
 
 def _open(workspace):
     ids = Catalogue.open(workspace["catalogue"].require()[0]).ids
-    return InteractionLog.open(workspace["interactions"].require()[0], ids)
+    return Interactions.open(workspace["interactions"].require()[0], ids)
 
 
 def _histories(workspace):
@@ -164,7 +162,7 @@ def test_bad_rows_are_listed_and_shift_nothing(folder, workspace):
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 100])
 def test_batches_leave_no_trace(folder, workspace, monkeypatch, batch):
-    monkeypatch.setattr("molar_retrieval.interactions.read.BATCH", batch)
+    monkeypatch.setattr("molar_retrieval.data.interaction_reader.BATCH", batch)
     rows = [(f"u{i % 3}", "abcdez"[i % 6], i // 4) for i in range(30)]
     _write(folder, rows)
     prepare_interactions(folder, workspace)
@@ -259,7 +257,7 @@ def test_user_ids_may_be_above_two_gigabytes_and_were_not_once(folder, workspace
 
 def test_user_ids_pass_through_one_place(folder, workspace, monkeypatch):
     monkeypatch.setattr(
-        "molar_retrieval.interactions.prepare.user_keys", lambda ids: pa.array([f"#{i}" for i in range(len(ids))])
+        "molar_retrieval.data.prepare_interactions.user_keys", lambda ids: pa.array([f"#{i}" for i in range(len(ids))])
     )
     _write(folder, [("secret-u", "a", 1), ("secret-v", "b", 2)])
     prepare_interactions(folder, workspace)
@@ -273,7 +271,7 @@ def test_nothing_happens_where_nothing_changed(folder, workspace, monkeypatch):
     assert not is_current(folder, workspace)
     first = prepare_interactions(folder, workspace)
     assert is_current(folder, workspace)
-    monkeypatch.setattr("molar_retrieval.interactions.prepare.find_table", None)
+    monkeypatch.setattr("molar_retrieval.data.prepare_interactions.find_table", None)
     assert prepare_interactions(folder, workspace) == first
 
 
@@ -327,7 +325,7 @@ def test_a_title_that_changes_leaves_the_log_as_it_is(folder, workspace, monkeyp
     first = prepare_interactions(folder, workspace)
     pq.write_table(pa.table({"item_id": list("abcde"), "title": ["new"] * 5}), folder / "items.parquet")
     catalogue = prepare_catalogue(folder, workspace)
-    monkeypatch.setattr("molar_retrieval.interactions.prepare.find_table", None)
+    monkeypatch.setattr("molar_retrieval.data.prepare_interactions.find_table", None)
     second = prepare_interactions(folder, workspace)
     assert second.fingerprint == first.fingerprint
     assert workspace["interactions"].require()[1].inputs == {"catalogue": catalogue.fingerprint}
@@ -363,7 +361,7 @@ def test_a_log_of_another_catalogue_is_refused(folder, workspace):
     _write(folder, [("u", "e", 1)])
     prepare_interactions(folder, workspace)
     with pytest.raises(StaleArtefactError, match="another catalogue"):
-        InteractionLog.open(workspace["interactions"].require()[0], IdMap(["a"]))
+        Interactions.open(workspace["interactions"].require()[0], IdMap(["a"]))
 
 
 def test_write_log_publishes_a_part_of_a_log(folder, workspace):
@@ -395,7 +393,7 @@ def test_a_log_that_brings_its_validation_cases_is_validated_on_them(folder, wor
     assert found.targets.tolist() == [3, 4]
     assert found.times.tolist() == [70, 71]
     assert found.known is None
-    known = InteractionLog(
+    known = Interactions(
         users=IdMap.numbered(2),
         items=log.items,
         offsets=np.array([0, 3, 3]),

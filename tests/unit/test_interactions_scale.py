@@ -14,9 +14,9 @@ ROWS = 2_000_000
 SCRIPT = """
 import json, sys
 from pathlib import Path
-import molar_retrieval.data.readers, molar_retrieval.interactions.prepare
+import molar_retrieval.data.readers, molar_retrieval.data.prepare_interactions
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.interactions.prepare import prepare_interactions
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 folder = Path(sys.argv[1])
 workspace = Workspace.for_catalogue(folder / ".molar", folder)

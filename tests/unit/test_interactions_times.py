@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from molar_retrieval.data.times import TimeParser
 from molar_retrieval.errors import DataError
-from molar_retrieval.interactions.times import TimeParser
 
 MOMENT = datetime.datetime(2019, 2, 27, 13, 5, 6, tzinfo=datetime.UTC)
 SECONDS = int(MOMENT.timestamp())

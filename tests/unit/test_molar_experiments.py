@@ -11,9 +11,9 @@ from molar_cli.app import app
 from molar_eval.experiments.outcomes import end_of, outcomes
 from molar_eval.experiments.past import past_purchases
 from molar_eval.experiments.sample_size import Design
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.tables import DAY
 from molar_retrieval.workspace.artefacts import Workspace
 
 ITEMS = [{"item_id": "a", "title": "x", "price": 4.0}, {"item_id": "b", "title": "y", "price": None}]

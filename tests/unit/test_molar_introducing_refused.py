@@ -10,8 +10,8 @@ import molar
 from molar.introducing.moving import advance
 from molar_eval.experiments.results import Decision
 from molar_indexes.recommender import Recommender
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import RequestError
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 
 DAY = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -4,8 +4,8 @@ from contextlib import closing
 
 import pytest
 
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.privacy.pseudonymisation import ensure_pseudonyms, has_people
 from molar_retrieval.privacy.pseudonyms import FILE, Pseudonymiser, is_pseudonym, new_key, read_keys, write_keys
 from molar_retrieval.workspace.artefacts import Workspace

@@ -9,9 +9,9 @@ import own_tables
 import pytest
 
 import molar
+from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.events.snapshot import opened
-from molar_retrieval.interactions.prepare import prepare_interactions
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 
 HEAD = ["Auftragsnr", "Kundennr", "Artikelnr", "Bestelldatum", "Menge", "Einzelpreis"]
 LOG = [

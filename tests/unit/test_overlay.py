@@ -17,9 +17,9 @@ from molar_indexes.live_items import LiveIndex
 from molar_indexes.recommender import Recommender
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
+from molar_retrieval.data import event_log_reader
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import RequestError
-from molar_retrieval.events import live
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.ranking.features import names
 from molar_retrieval.ranking.filters import And, Between, Equals, Not, OneOf, Or, matches
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
@@ -32,7 +32,7 @@ N = 12
 NAMES = [f"i{row}" for row in range(N)]
 APPENDER = """
 import sys
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 log = EventLog(Workspace.open(__import__("pathlib").Path(sys.argv[1])))
 for number, line in enumerate(sys.stdin):
@@ -377,12 +377,12 @@ def test_where_nobody_can_write_the_log_is_read_as_it_is(workspace, change, monk
     def connect(address, *arguments, **options):
         return Refused() if str(address).endswith("log.sqlite?mode=ro") else former(address, *arguments, **options)
 
-    monkeypatch.setattr(live.sqlite3, "connect", connect)
-    monkeypatch.setattr(live.os, "access", lambda *_: False)
+    monkeypatch.setattr(event_log_reader.sqlite3, "connect", connect)
+    monkeypatch.setattr(event_log_reader.os, "access", lambda *_: False)
     with Recommender.open(workspace.root) as recommender:
         assert ids(recommender.query("u", 1)) == ["i1"]
         assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-        monkeypatch.setattr(live.sqlite3, "connect", former)
+        monkeypatch.setattr(event_log_reader.sqlite3, "connect", former)
         with closing(EventLog(workspace)) as log:  # from where it can be written
             another = Changes(log)
             another.count = 1

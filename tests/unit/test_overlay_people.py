@@ -16,10 +16,10 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.event_history import EventWeights
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.errors import RequestError
-from molar_retrieval.events.kinds import Kinds
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.privacy.pseudonyms import session_key
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace.artefacts import Workspace
@@ -68,7 +68,7 @@ def test_what_the_settings_say_of_kinds_counts_from_the_first_event_on(workspace
     """The generation was made without any, so the kinds of the default were the only ones that it knew of."""
     manifest = workspace["interactions"].require()[1]
     assert "kinds" not in manifest.facts
-    prepare_interactions(workspace.catalogue, workspace, kinds=Kinds.of({"purchase": 1.0}))
+    prepare_interactions(workspace.catalogue, workspace, kinds=EventWeights.of({"purchase": 1.0}))
     named = workspace["generations"].current
     publish_generation(workspace, IndexSettings()).close()
     assert workspace["generations"].current == named
@@ -170,7 +170,7 @@ def test_histories_and_vectors_are_those_that_publishing_the_same_events_gives(r
     add("view", items[3], session="alone")
     keys = [*users, "new", session_key("alone")]
     live = {key: person(recommender, key) for key in keys}
-    prepare_interactions(trained.shop, workspace, kinds=Kinds.of(None))
+    prepare_interactions(trained.shop, workspace, kinds=EventWeights.of(None))
     log = open_log(workspace)
     model = open_model(recommender.generation.folder / "encoder")
     for key in keys:

@@ -9,9 +9,9 @@ from molar_indexes.constraints import _like
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import MissingArtefactError, RequestError, StaleArtefactError, nearest
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.ranking.filters import And, Equals, Not
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
@@ -110,7 +110,7 @@ def test_a_session_is_the_user_with_that_history_at_one_moment(trained, recommen
 
 def test_a_session_has_the_vectors_of_the_model(trained, recommender, log, model):
     items = log.history(log.users.row(trained.user))[-4:]
-    same = InteractionLog(IdMap(["s"]), log.items, np.array([0, 4]), items, np.full(4, 77))
+    same = Interactions(IdMap(["s"]), log.items, np.array([0, 4]), items, np.full(4, 77))
     user, read = model.users(same, np.zeros(1, np.int64)), recommender._following.present._reader(items.tolist())
     np.testing.assert_allclose(read.vector, user.dense[0], atol=1e-4)
     assert list(read.sparse.indices) == user.sparse.sorted_indices().indices.tolist()

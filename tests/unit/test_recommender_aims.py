@@ -26,8 +26,8 @@ from molar_indexes.server.opening import served
 from molar_indexes.server.push import publish
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import RequestError
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.ranking import candidates, searched
 from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, Aim
 from molar_retrieval.ranking.places import last

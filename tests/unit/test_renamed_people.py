@@ -12,9 +12,9 @@ from molar_indexes.generations import TABLE, USERS, open_generation
 from molar_indexes.verify import verify
 from molar_retrieval.alignment import seen
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.write import write_log
 from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.pinned import pin
 

@@ -15,13 +15,12 @@ import molar
 from molar.doctor.people import people
 from molar_cli.app import app
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.event_history import EventWeights
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import DAY, Retention, is_current, prepare_interactions
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.events.kinds import Kinds
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import is_current, prepare_interactions
-from molar_retrieval.interactions.retention import DAY, Retention
 from molar_retrieval.privacy.retention import retained_copies
 from molar_retrieval.quality.findings import FindingCollector
 from molar_retrieval.workspace.activity_log import recorded
@@ -51,7 +50,7 @@ def workspace(folder, tmp_path):
 
 
 def histories(workspace):
-    log = InteractionLog.open(
+    log = Interactions.open(
         workspace["interactions"].require()[0], Catalogue.open(workspace["catalogue"].require()[0]).ids
     )
     return {log.users.id(row): "".join(log.items.ids(log.history(row))) for row in range(log.n_users)}
@@ -85,7 +84,7 @@ def test_events_are_as_old_as_what_is_in_the_file(folder, workspace):
         moment = {"event_id": f"e{number}", "event": "purchase", "timestamp": NOW - days * DAY}
         log.append([(0, {**moment, "user_id": user, "item_id": "c"})])
     log.close()
-    prepare_interactions(folder, workspace, kinds=Kinds.of({"purchase": 1.0}), keep_days=30)
+    prepare_interactions(folder, workspace, kinds=EventWeights.of({"purchase": 1.0}), keep_days=30)
     assert histories(workspace) == {"u": "cb"}
 
 

@@ -32,9 +32,9 @@ from molar_indexes.server.push import push
 from molar_indexes.verify import verify
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.event_log_reader import snapshot
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.events.snapshot import snapshot
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore

@@ -10,8 +10,8 @@ from copies import copy_workspace
 from molar_indexes.recommender import Recommender
 from molar_indexes.standing import person_of
 from molar_indexes.supposing import LATEST, Supposition, list_if, origins_of
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import RequestError
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.privacy.pseudonyms import session_key
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace.artefacts import Workspace

@@ -14,13 +14,13 @@ from pyarrow import csv
 
 import molar
 from molar_eval.kpi.impressions import read_impressions
+from molar_retrieval.data.event_log import EventLog
+from molar_retrieval.data.interactions import LOG_FILE, USERS_FILE
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import is_current, prepare_interactions
 from molar_retrieval.data.schema import read_spec
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.events.log import EventLog
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE
-from molar_retrieval.interactions.prepare import is_current, prepare_interactions
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, record, session_key, write_keys
 from molar_retrieval.privacy.suppression import (
     EVER,

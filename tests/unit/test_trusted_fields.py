@@ -124,8 +124,8 @@ RECORDS = {
         "Checkpoint.complete": MADE, "Checkpoint.folder": MADE, "path": SETTINGS["EmbedSettings.model"],
     },
     "molar_retrieval/encoders/hub.py": {"Snapshot.folder": MADE},
-    "molar_retrieval/events/log.py": {"Compacted.removed_files": ID, "Compacted.sealed_files": ID},
-    "molar_retrieval/interactions/prepare.py": {"_Source.folder": MADE, "users_file": ID},
+    "molar_retrieval/data/event_log.py": {"Compacted.removed_files": ID, "Compacted.sealed_files": ID},
+    "molar_retrieval/data/prepare_interactions.py": {"_Source.folder": MADE, "users_file": ID},
     "molar_retrieval/privacy/pseudonyms.py": {"Pseudonymiser.keys": MADE, "key_file": SHOWN, "keys": ID},
     "molar_retrieval/privacy/suppression.py": {"SuppressionList.file": MADE, "file": SHOWN},
     "molar_retrieval/privacy/id_scan.py": {

@@ -14,10 +14,10 @@ from settings_for_tests import SMALL_ALIGNMENT
 import molar
 from molar_eval.kpi.daily.record import daily
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
+from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.prepare import prepare_interactions
 from molar_retrieval.workspace.artefacts import Workspace
 
 TOML = '[items]\nitem_id = "handle"\nvariant_id = "sku"\nlists = ["size"]\n'
@@ -40,7 +40,7 @@ def _read(folder, root=None):
 
 def _log(folder, workspace, catalogue):
     facts = prepare_interactions(folder, workspace).facts
-    return facts, InteractionLog.open(workspace["interactions"].require()[0], catalogue.ids)
+    return facts, Interactions.open(workspace["interactions"].require()[0], catalogue.ids)
 
 
 def test_rows_of_variants_become_one_product(tmp_path):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from molar_retrieval.events.event import FIELDS, lines_of
+from molar_retrieval.data.event_parsing import FIELDS, parse_event
 from molar_retrieval.ranking.answer import new_id
 from molar_serving.propensities import Propensities
 from molar_serving.shown import Shown, ShownAnswers
@@ -24,7 +24,7 @@ def told(lines):
 
 def event(request, *items, kind="impression"):
     row = {"event_id": "1", "event": kind, "user_id": "anna", "timestamp": 1_700_000_000, "request_id": request}
-    return lines_of(row | {"items": list(items)}, time.time_ns() // 1000)
+    return parse_event(row | {"items": list(items)}, time.time_ns() // 1000)
 
 
 @pytest.fixture

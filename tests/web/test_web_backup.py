@@ -18,7 +18,7 @@ from web_server import client_of, program
 import molar
 from molar_indexes import backup as archive
 from molar_indexes.generations import open_generation
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.progress import Notes
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.access import Keyring

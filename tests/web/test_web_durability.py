@@ -15,7 +15,7 @@ import httpx
 import pytest
 from web_server import Program, until_ready
 
-from molar_retrieval.events.log import EventLog
+from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 
 KILLS = int(os.environ.get("MOLAR_TEST_KILLS", "3"))

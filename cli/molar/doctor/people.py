@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, entry
+from molar_retrieval.data.prepare_interactions import DAY, Retention
 from molar_retrieval.errors import MolarError
-from molar_retrieval.interactions.retention import DAY, Retention
 from molar_retrieval.privacy.retention import older_than, retained_copies
 from molar_retrieval.reports.wording import plural, size
 from molar_retrieval.workspace.artefacts import Workspace

@@ -117,7 +117,7 @@ def _pointer(workspace: Workspace) -> str | None:
 
 def _event_log(workspace: Workspace) -> Iterator[Entry]:
     """How much was appended."""
-    from molar_retrieval.events.snapshot import opened
+    from molar_retrieval.data.event_log_reader import opened
 
     try:
         with opened(workspace) as state:
@@ -164,8 +164,8 @@ def _former(workspace: Workspace) -> Iterator[Entry]:
 
 def _events(workspace: Workspace) -> Iterator[Entry]:
     """The event log, by its checksums."""
-    from molar_retrieval.events.checksums import REMEDY
-    from molar_retrieval.events.snapshot import opened
+    from molar_retrieval.data.event_log_reader import opened
+    from molar_retrieval.data.event_store import REMEDY
 
     try:
         with opened(workspace) as state:

@@ -9,11 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from molar_retrieval.data.event_log import AppendResult, Refused
+from molar_retrieval.data.event_parsing import FIELDS, FieldError, field_of, parse_event
 from molar_retrieval.data.schema import FORMATS, open_source
 from molar_retrieval.errors import DataError, RequestError, suggestion
-from molar_retrieval.events.event import FIELDS, FieldError, field_of, lines_of
-from molar_retrieval.events.log import Appended
-from molar_retrieval.events.source import Refused
 from molar_retrieval.experiments.definition import ARMS
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
@@ -25,7 +24,7 @@ _AT_ONCE = 10_000
 
 
 @dataclass
-class Assigned(Appended):
+class Assigned(AppendResult):
     """What became of the assignments of a file.
 
     Attributes:
@@ -82,7 +81,7 @@ def _read(path: Path, name: str, now: int, report: Assigned, names: Pseudonymise
 def _assignment(name: str, row: Mapping[str, Any], now: int, names: Pseudonymiser) -> Assignment:
     named = {known: value for key, value in row.items() if value is not None and (known := field_of(key)) is not None}
     told = {key: value for key, value in named.items() if key in ("user_id", "session_id", "arm", "timestamp")}
-    (line,) = lines_of({"event": "search", "event_id": "assignment", **told}, now)
+    (line,) = parse_event({"event": "search", "event_id": "assignment", **told}, now)
     found = dict(zip(FIELDS, line, strict=True))
     arm = str(found["arm"] or "").removeprefix(f"{name}:")
     if arm not in ARMS:

@@ -16,7 +16,7 @@ from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from molar import Initial
-    from molar_retrieval.inference.columns import Question
+    from molar_retrieval.data.inference.columns import Question
 
 _KINDS = {"items": "the items", "interactions": "the interactions", "users": "the users"}
 _ROWS, _MORE = 10, 3  # rows that are shown, and columns beside id and title

@@ -21,8 +21,8 @@ from molar_eval.experiments.shadow import compared_shadows
 from molar_eval.kpi.daily.attribution import OF_PEOPLE
 from molar_eval.prices import catalogue_prices
 from molar_retrieval.data.catalogue import Catalogue
-from molar_retrieval.events.snapshot import LogState, opened
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.experiments.definition import (
     AB,
     ARMS,
@@ -101,7 +101,7 @@ def analyse(workspace: Workspace, name: str, until: int) -> ExperimentResults:
     return replace(results, decision=decide(experiment, results))
 
 
-def _results(asked: _Asked, store: ExperimentStore, state: LogState | None, *, look: bool) -> ExperimentResults:
+def _results(asked: _Asked, store: ExperimentStore, state: EventLogSnapshot | None, *, look: bool) -> ExperimentResults:
     stage, name = asked.stage, asked.name
     empty = _nothing(asked, problems.gone(asked.experiment, _generations(asked.workspace)))
     if stage.stage == SHADOW:

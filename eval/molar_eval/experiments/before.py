@@ -9,8 +9,8 @@ import numpy as np
 from molar_eval.experiments.outcomes import BEFORE, Floats, cut, days_bought, sums_of
 from molar_eval.experiments.past import past_purchases
 from molar_eval.experiments.population import Population
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.tables import DAY
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace.artefacts import Workspace
 

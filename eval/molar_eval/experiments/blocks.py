@@ -16,10 +16,10 @@ from molar_eval.experiments.population import Population
 from molar_eval.experiments.results import Effect
 from molar_eval.experiments.switchback import BlocksCompared, compare_blocks
 from molar_eval.kpi.daily.attribution import PURCHASE
+from molar_retrieval.data.interaction_reader import Codes
 from molar_retrieval.experiments.definition import CONTROL, TREATMENT, Experiment
 from molar_retrieval.experiments.records import Look
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.read import Codes
 
 
 @dataclass(frozen=True, eq=False)

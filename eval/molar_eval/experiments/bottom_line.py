@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from molar_eval.experiments.results import ExperimentResults
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.experiments.definition import AB, CANARY, EVERYBODY, Experiment
 from molar_retrieval.experiments.records import StageRow
 

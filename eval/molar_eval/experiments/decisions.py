@@ -5,7 +5,7 @@ somebody says so. While data are broken there is no verdict; an alarm counts eve
 """
 
 from molar_eval.experiments.results import Decision, ExperimentResults
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.experiments.definition import (
     AB,
     CANARY,

@@ -7,7 +7,7 @@ from molar_eval.experiments.bottom_line import EXPOSED
 from molar_eval.experiments.money import Money, money_of, training_work
 from molar_eval.experiments.population import shares
 from molar_eval.experiments.results import ExperimentResults
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.experiments.definition import AB, CANARY, EVERYBODY, Experiment
 from molar_retrieval.experiments.records import StageRow
 

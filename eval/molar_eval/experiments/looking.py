@@ -11,7 +11,7 @@ from math import ceil, sqrt
 
 from molar_eval.experiments.effects import ComparedMetric
 from molar_eval.experiments.sequential import LEAST_NEWS, LookTaken, conditional_power, next_look, planned_information
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.records import Look
 

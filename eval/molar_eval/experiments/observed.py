@@ -15,11 +15,11 @@ from molar_eval.experiments.population import Population
 from molar_eval.kpi.daily.attribution import CART, IMPRESSION, LOOKS, OF_PEOPLE, PURCHASE
 from molar_eval.kpi.lines import by_item
 from molar_eval.prices import Prices
-from molar_retrieval.events.snapshot import LogState
-from molar_retrieval.events.tables import DAY
-from molar_retrieval.events.undoing import InteractionEvent, taken_back
+from molar_retrieval.data.event_history import InteractionEvent, undone
+from molar_retrieval.data.event_log_reader import EventLogSnapshot
+from molar_retrieval.data.event_store import DAY
+from molar_retrieval.data.interaction_reader import Codes
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.read import Codes
 from molar_retrieval.privacy.pseudonyms import StoredName, person_keys
 
 RETURN = "return"
@@ -77,7 +77,7 @@ class Observed:
 
 
 def lines_of_people(
-    state: LogState,
+    state: EventLogSnapshot,
     identified: Mapping[StoredName, StoredName],
     since: int,
     until: int,
@@ -166,7 +166,7 @@ class _BoughtLines:
                 InteractionEvent(RETURN if took else PURCHASE, person, _named(one), _named(bought), _named(request))
                 for took, person, one, bought, request in zip(*columns, strict=True)
             ]
-            gone[concerned[sorted(taken_back(events))]] = True
+            gone[concerned[sorted(undone(events))]] = True
         stay = ~gone & ~back
         return who[stay], values[stay]
 

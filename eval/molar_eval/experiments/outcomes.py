@@ -9,7 +9,7 @@ import numpy.typing as npt
 from molar_eval.experiments.cuped import explained
 from molar_eval.experiments.past import PastPurchases
 from molar_eval.experiments.sample_size import UnchangedOutcome
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_store import DAY
 
 Metric = Literal["conversion", "revenue"]
 Who = Literal["buyers", "visitors"]

@@ -12,7 +12,7 @@ from molar_eval.experiments.money import Money, weeks_until_seen
 from molar_eval.experiments.reasons import reason_in
 from molar_eval.experiments.results import Effect, ExperimentResults
 from molar_eval.experiments.told import DefinitionTold
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.experiments.definition import (
     CONTROL,
     TREATMENT,

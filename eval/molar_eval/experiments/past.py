@@ -16,18 +16,23 @@ from molar_eval.prices import PRICE, item_prices
 from molar_retrieval import columns
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.column_names import well_known
+from molar_retrieval.data.event_history import InteractionEvents, with_events
+from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
+from molar_retrieval.data.event_parsing import EVENT_TYPES
+from molar_retrieval.data.event_store import DAY
+from molar_retrieval.data.interaction_reader import (
+    Codes,
+    InteractionColumns,
+    InteractionReader,
+    OrderStatus,
+    as_floats,
+    log_columns,
+)
+from molar_retrieval.data.interactions import RawInteractions, ordered, repetitions
 from molar_retrieval.data.rows import FILE_NAME, Rejects, RowBatch
 from molar_retrieval.data.schema import CatalogueConfig, find_table
+from molar_retrieval.data.times import TimeParser
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.event import KINDS
-from molar_retrieval.events.snapshot import LogState, opened
-from molar_retrieval.events.tables import DAY
-from molar_retrieval.interactions.columns import LogColumns, log_columns
-from molar_retrieval.interactions.events import Happened, with_events
-from molar_retrieval.interactions.order_status import OrderStatus
-from molar_retrieval.interactions.raw import RawLog, ordered, repetitions
-from molar_retrieval.interactions.read import Codes, LogReader, as_floats
-from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, person_keys, user_keys
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
@@ -36,7 +41,7 @@ from molar_retrieval.workspace.artefacts import Workspace
 QUANTITY = ("quantity", "qty", "units")
 _LOOKED = (*LOOKS, IMPRESSION, "search")
 """Kinds of events by which a shop knows people who buy nothing."""
-_BOUGHT = KINDS.index(PURCHASE)
+_BOUGHT = EVENT_TYPES.index(PURCHASE)
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -95,7 +100,7 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
         if state is not None:
             joined = with_events(raw, kinds, keys, catalogue.lookup, state, weights, zone, suppressed)
         if joined is None:
-            happened = None if raw is None else Happened.of_raw(raw, kinds)
+            happened = None if raw is None else InteractionEvents.of_raw(raw, kinds)
         else:
             happened, keys = joined.whole, joined.people
         if happened is None or not len(happened):
@@ -120,23 +125,23 @@ def _nothing(catalogue: Catalogue) -> DataError:
 class _PricedFile:
     """The interactions file, ordered and without repetitions; of each row the price and the quantity, NaN: unknown."""
 
-    log: RawLog
+    log: RawInteractions
     keys: list[str]
     kinds: list[str]
-    columns: LogColumns
+    columns: InteractionColumns
     price: Floats
     quantity: Floats
 
 
 @dataclass(frozen=True)
-class _PricedColumns(LogColumns):
+class _PricedColumns(InteractionColumns):
     """Columns of a log, with what is read of money."""
 
     price: str | None = None
     quantity: str | None = None
 
 
-class _PricedReader(LogReader):
+class _PricedReader(InteractionReader):
     """Reads prices and quantities as well; the position of a row in its user's history is that in the file."""
 
     money: tuple[list[Floats], list[Floats]]
@@ -193,7 +198,7 @@ def _read(
     return _PricedFile(log, user_keys(names.users(ids)).to_pylist(), reader.kinds, named, price, quantity)
 
 
-def _bought(happened: Happened, file: _PricedFile | None) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+def _bought(happened: InteractionEvents, file: _PricedFile | None) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
     """Which interactions are purchases, and what to know of that."""
     bought, notes = happened.kind == _BOUGHT, []
     if not bought.any():
@@ -209,7 +214,7 @@ def _bought(happened: Happened, file: _PricedFile | None) -> tuple[npt.NDArray[n
 
 
 def _values(
-    happened: Happened, file: _PricedFile | None, state: LogState | None, prices: Floats | None
+    happened: InteractionEvents, file: _PricedFile | None, state: EventLogSnapshot | None, prices: Floats | None
 ) -> Floats | None:
     """What each interaction brought; None where nothing says so."""
     value, count = np.full(len(happened), np.nan), np.ones(len(happened))
@@ -228,7 +233,7 @@ def _values(
     return known
 
 
-def _of_events(happened: Happened, state: LogState, value: Floats, count: Floats) -> None:
+def _of_events(happened: InteractionEvents, state: EventLogSnapshot, value: Floats, count: Floats) -> None:
     """Write the prices and quantities of events beside those of the file."""
     rows = np.flatnonzero(~happened.of_file)
     order = rows[np.argsort(happened.seq[rows])]
@@ -249,7 +254,7 @@ class _Visits:
         self._codes, self._days = Codes(keys), [np.zeros((0, 2), np.int64)]
         self.since: int | None = None
 
-    def read(self, state: LogState) -> None:
+    def read(self, state: EventLogSnapshot) -> None:
         identified = state.identified()
         for table in state.tables(("event", "user_id", "session_id", "timestamp"), OF_PEOPLE):
             people = person_keys(table["user_id"], table["session_id"], identified)

@@ -24,8 +24,8 @@ from molar_eval.experiments.results import Preference
 from molar_eval.kpi.daily.attribution import CART, CLOCKS, LOOKS, PURCHASE, WINDOW
 from molar_eval.statistics.bootstrap import sums_by
 from molar_eval.statistics.roots import root
-from molar_retrieval.events.snapshot import LogState
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_log_reader import EventLogSnapshot
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.experiments.definition import Primary
 from molar_retrieval.privacy.pseudonyms import session_key, user_key
 
@@ -127,7 +127,7 @@ class _Votes:
 
 
 def credits(
-    state: LogState | None, lists: pa.Table, until: int, primary: Primary, prices: ItemPrices | None = None
+    state: EventLogSnapshot | None, lists: pa.Table, until: int, primary: Primary, prices: ItemPrices | None = None
 ) -> Credits:
     """What came of interleaved lists by the event log.
 

@@ -7,7 +7,7 @@ import numpy as np
 from molar_eval.experiments.observed import HOUR, Ints, Observed
 from molar_eval.experiments.population import Population
 from molar_eval.experiments.sample_ratio import MISMATCH
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.experiments.definition import ARMS, CONTROL, TREATMENT, Experiment
 
 MOST_BOTH = 0.05

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from molar_eval.kpi.impressions import CONTEXT_ID, PROPENSITY, REWARD, ROW, Impressions, assembled
 from molar_eval.kpi.lines import by_item
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
+from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
+from molar_retrieval.data.event_parsing import SCHEMA
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.schema import SCHEMA
-from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.privacy.pseudonyms import person_keys
 from molar_retrieval.ranking.places import TOP
 from molar_retrieval.workspace.artefacts import Workspace
@@ -66,7 +66,7 @@ def logged_impressions(workspace: Workspace) -> tuple[Impressions, int]:
     return assembled(_NAME, [block]), len(unsaid)
 
 
-def _together(state: LogState, columns: Collection[str], kinds: Collection[str]) -> pa.Table:
+def _together(state: EventLogSnapshot, columns: Collection[str], kinds: Collection[str]) -> pa.Table:
     nothing = pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
     return by_item(state, pa.concat_tables([nothing, *state.tables(tuple(columns), kinds)]))
 

@@ -30,13 +30,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.columns import ITEM_ID, POSITION, TIMESTAMP, USER_ID
+from molar_retrieval.data.interaction_reader import ignored_columns
 from molar_retrieval.data.rows import Rejects
 from molar_retrieval.data.schema import FORMATS, open_source
+from molar_retrieval.data.times import TimeParser
 from molar_retrieval.data.values import is_string
 from molar_retrieval.errors import DataError, nearest
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.read import left_out
-from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
 
 CONTEXT_ID, PROPENSITY, REWARD = "context_id", "propensity", "reward"
@@ -116,7 +116,7 @@ def read_impressions(path: Path, suppressed: SuppressionList = NOBODY) -> Impres
     parser, blocks = TimeParser(), []
     for every in source.batches(columns, _BATCH, unreadable, written):
         _refuse_unreadable(unreadable)
-        rows = every.where(~left_out(every.batch, USER_ID, when, parser, suppressed))
+        rows = every.where(~ignored_columns(every.batch, USER_ID, when, parser, suppressed))
         checked = {n: _Column(path.name, n, rows.numbers, rows.batch[n]).checked(parser) for n in columns}
         blocks.append(checked | {ROW: rows.numbers})
     _refuse_unreadable(unreadable)

@@ -6,14 +6,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from molar_retrieval.data.event_log_reader import EventLogSnapshot
 from molar_retrieval.data.variants import FILE_NAME, VariantFile
-from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.workspace.artefacts import Workspace
 
 _opened = lru_cache(maxsize=2)(VariantFile)
 
 
-def by_item(state: LogState, table: pa.Table) -> pa.Table:
+def by_item(state: EventLogSnapshot, table: pa.Table) -> pa.Table:
     """Lines with the id of an item in place of that of its variant, by the workspace's catalogue of now."""
     version: Path | None = Workspace(state.root)["catalogue"].current
     if version is None or not (version / FILE_NAME).exists() or "item_id" not in table.column_names:

@@ -18,10 +18,9 @@ from molar_eval.models.base import Task
 from molar_eval.models.molar import Molar
 from molar_eval.ranking import rank
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.interactions import Interactions, holdout_last
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.holdout import holdout_last
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
@@ -123,7 +122,7 @@ def _features(lists: npt.NDArray[np.int32], popularity: Rows, length: Rows) -> F
     return features
 
 
-def _task(history: InteractionLog, cut: int, settings: MolarSettings, folder: Path) -> Task:
+def _task(history: Interactions, cut: int, settings: MolarSettings, folder: Path) -> Task:
     before = history.select(history.timestamp < cut)
     if not len(before):
         raise DataError("no interaction lies before the first impression", "bring the log of the time before")
@@ -133,7 +132,7 @@ def _task(history: InteractionLog, cut: int, settings: MolarSettings, folder: Pa
     return Task(held.training, validation, np.ones(history.n_items, bool), None, "hide", folder)
 
 
-def _contexts(shown: Impressions, history: InteractionLog) -> tuple[Cases, npt.NDArray[np.bool_]]:
+def _contexts(shown: Impressions, history: Interactions) -> tuple[Cases, npt.NDArray[np.bool_]]:
     """A case without targets for each context whose user has a history before it, and which contexts those are."""
     assert shown.timestamp is not None
     user = history.users.rows(shown.users.array)[shown.user[shown.first]].astype(np.int64)

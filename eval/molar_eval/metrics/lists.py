@@ -12,8 +12,8 @@ from molar_eval.metrics.accuracy import Values, check_cutoffs
 from molar_eval.metrics.per_list import Categories, calibration, diversity, novelty, serendipity
 from molar_eval.metrics.whole_run import coverage, gini, popularity_lift
 from molar_eval.ranking import Ranked
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.interactions.log import InteractionLog
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class ListContext:
     @classmethod
     def of(
         cls,
-        training: InteractionLog,
+        training: Interactions,
         candidates: Mask,
         seen: Seen = "hide",
         content: Scores | None = None,

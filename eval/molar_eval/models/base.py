@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.cases import Cases, Scores, Seen
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 
@@ -33,7 +33,7 @@ class Task:
             length 1 or 0; None where the suite has no content.
     """
 
-    training: InteractionLog
+    training: Interactions
     validation: Cases
     candidates: npt.NDArray[np.bool_]
     content: Scores | None
@@ -62,7 +62,7 @@ class ScorerFiles(Protocol):
     def folder(self) -> Path:
         """Where all files lie, and others perhaps."""
 
-    def opened(self, training: InteractionLog) -> AbstractContextManager["Scorer"]:
+    def opened(self, training: Interactions) -> AbstractContextManager["Scorer"]:
         """The model, which has seen this log; it computes with one thread."""
 
 
@@ -77,14 +77,14 @@ class Scorer(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """What was chosen on validation, and whatever else a reader should know; JSON-able."""
 
-    def scores(self, inputs: InteractionLog) -> Scores:
+    def scores(self, inputs: Interactions) -> Scores:
         """Scores of all items for each history, higher is better, shape (n_histories, n_items).
 
         ``-inf`` marks an item that the model cannot score: it is never recommended and counts as a miss. A history may
         be empty, and may contain items that training has never seen.
         """
 
-    def finish(self, scores: Scores, allowed: npt.NDArray[np.bool_], inputs: InteractionLog) -> Scores:
+    def finish(self, scores: Scores, allowed: npt.NDArray[np.bool_], inputs: Interactions) -> Scores:
         """The scores that rank, now that it is known which items may be shown.
 
         Args:

@@ -16,6 +16,7 @@ from molar_eval.splits.base import DAY
 from molar_retrieval import rng
 from molar_retrieval.alignment.validation import ValidationCases, taken
 from molar_retrieval.collaborative import als
+from molar_retrieval.data.interactions import Interactions, to_csr
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts import content_knn, linear
 from molar_retrieval.experts.content_knn import ContentNeighbours
@@ -23,7 +24,6 @@ from molar_retrieval.experts.histories import binary, known_items, reach
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.order import cooccurrence, followers
 from molar_retrieval.experts.trend import HALF_LIVES, Trend
-from molar_retrieval.interactions.log import InteractionLog, to_csr
 from molar_retrieval.workspace.settings import CFSettings
 
 Matrix = npt.NDArray[np.floating[Any]]
@@ -75,7 +75,7 @@ class PersonalFrequency(Baseline):
         rest = (_BELOW * counts / counts.max()).astype(np.float32)
         last = int(task.training.timestamp.max())
 
-        def score(half_life: float | None, inputs: InteractionLog) -> Scores:
+        def score(half_life: float | None, inputs: Interactions) -> Scores:
             asked = np.full(inputs.n_users, last) if inputs.asked_at is None else inputs.asked_at
             days = np.maximum(asked[inputs.user] - inputs.timestamp, 0) / DAY
             times = np.ones(len(days)) if half_life is None else np.exp2(-days / half_life)
@@ -164,7 +164,7 @@ class ALS(Baseline):
         return fit
 
 
-def fold_in_als(inputs: InteractionLog, items: Scores, settings: CFSettings) -> Scores:
+def fold_in_als(inputs: Interactions, items: Scores, settings: CFSettings) -> Scores:
     """The ALS factors of users with these histories, shape (n_histories, factors); zero for an empty history."""
     from implicit.als import AlternatingLeastSquares
 
@@ -201,7 +201,7 @@ class BPR(Baseline):
             names = ("factors", "learning_rate", "regularization", "iterations")
             items, bias = trained(*(setting[name] for name in names))
 
-            def score(inputs: InteractionLog) -> Scores:
+            def score(inputs: Interactions) -> Scores:
                 users = fold_in_bpr(inputs, items, bias, known, setting["ridge"])
                 scores: Scores = users.astype(np.float32) @ items.T.astype(np.float32) + bias.astype(np.float32)
                 return scores
@@ -212,7 +212,7 @@ class BPR(Baseline):
 
 
 def _train_bpr(
-    log: InteractionLog, seed: int, factors: int, learning_rate: float, regularization: float, iterations: int
+    log: Interactions, seed: int, factors: int, learning_rate: float, regularization: float, iterations: int
 ) -> tuple[Matrix, Matrix]:
     """Item factors (n_items, factors) and biases (n_items,); one thread, as several would race."""
     from implicit.bpr import BayesianPersonalizedRanking
@@ -226,7 +226,7 @@ def _train_bpr(
     return learned[:, :-1], learned[:, -1]
 
 
-def fold_in_bpr(inputs: InteractionLog, items: Matrix, bias: Matrix, known: Mask, ridge: float) -> Matrix:
+def fold_in_bpr(inputs: Interactions, items: Matrix, bias: Matrix, known: Mask, ridge: float) -> Matrix:
     """User vectors for histories, from the item factors as trained.
 
     BPR has no closed form for a user, so its loss is taken to the second order about equal scores, ``-ln σ(x) ≈ ln 2 -
@@ -263,7 +263,7 @@ class EASE(Baseline):
         """Count co-occurrences; DataError if more than 20,000 items have training interactions."""
         counts = linear.EASECounts.of(task.training)
 
-        def score(weights: Scores, inputs: InteractionLog) -> Scores:
+        def score(weights: Scores, inputs: Interactions) -> Scores:
             scores = np.zeros((inputs.n_users, inputs.n_items), np.float32)
             scores[:, counts.columns] = binary(inputs)[:, counts.columns] @ weights
             return scores

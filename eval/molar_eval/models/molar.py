@@ -20,10 +20,9 @@ from molar_retrieval.alignment.arriving import comes_back
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.user_encoder import UserVectors
+from molar_retrieval.data.interactions import Holdout, Interactions
+from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.interactions.holdout import Holdout
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.write import write_log
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import NEXT, Aim, Horizon, served
 from molar_retrieval.training.device import threads
@@ -32,7 +31,7 @@ from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import MANIFEST
 from molar_retrieval.workspace.settings import MolarSettings
 
-_FITTING = ("molar_retrieval.alignment.align", "molar_retrieval.interactions.write")
+_FITTING = ("molar_retrieval.alignment.align", "molar_retrieval.data.prepare_interactions")
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class MolarScorer:
     files: "MolarFiles | None" = None
     _users: UserVectors | None = field(default=None, init=False, repr=False)
 
-    def scores(self, inputs: InteractionLog) -> Scores:
+    def scores(self, inputs: Interactions) -> Scores:
         """See :class:`molar_eval.models.base.Scorer`."""
         self._users = self.model.users(inputs, np.arange(inputs.n_users))
         found = self.model.scores_of(self._users, inputs, self.aim)
@@ -124,7 +123,7 @@ class MolarScorer:
             found[rows] = self.model.scores_of(self._users.of(rows), inputs.of_users(rows), back)
         return found
 
-    def finish(self, scores: Scores, allowed: Mask, inputs: InteractionLog) -> Scores:
+    def finish(self, scores: Scores, allowed: Mask, inputs: Interactions) -> Scores:
         """Lift newcomers to their places, then ask the second stage, which knows scores of the default aim alone."""
         lifted = self.model.lifted(scores, allowed, self.aim)
         if self._users is None or self.model.reranker is None or self.aim != NEXT:
@@ -135,7 +134,7 @@ class MolarScorer:
         moved[rows] = kept
         return moved
 
-    def _coming_back(self, inputs: InteractionLog) -> tuple[Aim, Rows]:
+    def _coming_back(self, inputs: Interactions) -> tuple[Aim, Rows]:
         """The histories, by their rows, that are asked about by other weights, and by which: of whoever comes back."""
         back = replace(self.aim, arriving=self.aim.horizon == "next")
         own = back.name in self.model.aims
@@ -156,14 +155,14 @@ class MolarFiles:
         return fingerprint.of_json([fingerprint.of_file(self.folder / MANIFEST), self.second_stage, self.aim.name])
 
     @contextmanager
-    def opened(self, training: InteractionLog) -> Iterator[MolarScorer]:
+    def opened(self, training: Interactions) -> Iterator[MolarScorer]:
         """See :class:`molar_eval.models.base.ScorerFiles`."""
         model = opened_model(self.folder, training, self.second_stage)
         with threads(1), threadpool_limits(1, "blas"):
             yield MolarScorer(model, Workspace(self.folder.parents[1]), {}, self.aim, self)
 
 
-def opened_model(folder: Path, training: InteractionLog, second_stage: bool) -> AlignedModel:
+def opened_model(folder: Path, training: Interactions, second_stage: bool) -> AlignedModel:
     """An alignment that has seen a log, with or without what ranks again."""
     model = open_model(folder).seeing(training)
     return model if second_stage else replace(model, reranker=None)

@@ -21,10 +21,10 @@ from molar_eval.models.tuning import Fitted, Scoring, Setting, sample, tune, val
 from molar_eval.modules import of_making
 from molar_retrieval import rng
 from molar_retrieval.alignment.batches import latest_windows, padded_rows
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.training.losses import sampled_softmax
@@ -77,7 +77,7 @@ class SASRecTrainer(Trainer[SASRecEpoch]):
 
     def __init__(
         self,
-        log: InteractionLog,
+        log: Interactions,
         settings: SASRecSettings,
         seed: int,
         run: str,
@@ -147,7 +147,7 @@ def like_lengths(lengths: Rows, size: int, random: np.random.Generator) -> list[
 
 
 @torch.no_grad()
-def encode(network: SASRecNetwork, log: InteractionLog, history: int, batch: int) -> npt.NDArray[np.float32]:
+def encode(network: SASRecNetwork, log: Interactions, history: int, batch: int) -> npt.NDArray[np.float32]:
     """User vectors, shape (n_histories, dim), from the last ``history`` items of each; zero for an empty history."""
     device = network.items.weight.device
     windows = latest_windows(log, np.flatnonzero(np.diff(log.offsets)), history)
@@ -202,13 +202,13 @@ class SASRec:
 class _Vocabulary:
     """The items of a log, numbered anew without gaps."""
 
-    def __init__(self, log: InteractionLog) -> None:
+    def __init__(self, log: Interactions) -> None:
         known = known_items(log)
         self.rows = np.flatnonzero(known)
         self._number = np.cumsum(known, dtype=np.int32) - 1
         self._known, self._ids = known, IdMap(log.items.array.take(self.rows))
 
-    def __call__(self, log: InteractionLog) -> InteractionLog:
+    def __call__(self, log: Interactions) -> Interactions:
         """The log with the known items alone, by their new numbers."""
         kept = log.select(self._known[log.item])
         return replace(kept, items=self._ids, item=self._number[kept.item])
@@ -220,7 +220,7 @@ def _train(
     cases, known, run = sample(task.validation), known_items(task.training), _run(task, settings, seed)
 
     def scoring(network: SASRecNetwork) -> Scoring:
-        def score(inputs: InteractionLog) -> Scores:
+        def score(inputs: Interactions) -> Scores:
             users = encode(network, vocabulary(inputs), settings.history, settings.batch)
             items = network.items.weight.detach().float().cpu().numpy()
             scores = np.zeros((inputs.n_users, inputs.n_items), np.float32)

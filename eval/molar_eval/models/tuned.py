@@ -24,6 +24,7 @@ from molar_eval.models.variants import Variant, content_workspace, link, write_c
 from molar_eval.modules import of_making
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import adapter, registry
@@ -37,7 +38,6 @@ from molar_retrieval.finetuning.head_fit import views
 from molar_retrieval.finetuning.inputs import Inputs, TaskTexts, inputs_of, read_texts, written_of
 from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.withheld import crossed
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
@@ -78,7 +78,7 @@ class Tuning:
     def _encoder(self) -> EncoderInfo:
         return registry.describe(self.embed, digests_of(self.base))
 
-    def workspace(self, log: InteractionLog, seed: int, progress: Progress = SILENT) -> Workspace:
+    def workspace(self, log: Interactions, seed: int, progress: Progress = SILENT) -> Workspace:
         """A workspace with the same catalogue and fine-tuned vectors, made where it does not exist.
 
         ``seed`` draws the items that are withheld to choose by, and what gradients begin with. A DataError says that
@@ -102,7 +102,7 @@ class Tuning:
             write_content(self.base, workspace, name, vectors, head.output_blocks, account)
         return workspace
 
-    def _adapted(self, log: InteractionLog, settings: FinetuneSettings, progress: Progress) -> Workspace:
+    def _adapted(self, log: Interactions, settings: FinetuneSettings, progress: Progress) -> Workspace:
         """The same by an adapter, which is trained on where a killed run left it."""
         from molar_retrieval.finetuning.lora.run import Lessons, finetune
 

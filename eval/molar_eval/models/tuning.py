@@ -13,14 +13,14 @@ from molar_eval.metrics.accuracy import accuracy
 from molar_eval.models.base import Kind, Task
 from molar_eval.ranking import rank
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.fit import Setting as Setting
 from molar_retrieval.experts.fit import choose
 from molar_retrieval.experts.histories import known_items
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
-Scoring = Callable[[InteractionLog], Scores]
+Scoring = Callable[[Interactions], Scores]
 """Scores of all items for histories, shape (n_histories, n_items), float32, in an array that the caller may change."""
 
 MAX_CASES = 10_000
@@ -36,13 +36,13 @@ class Fitted:
     facts: Mapping[str, Any]
     files: None = field(default=None, init=False)  # what was fitted lies in memory
 
-    def scores(self, inputs: InteractionLog) -> Scores:
+    def scores(self, inputs: Interactions) -> Scores:
         """Scores of all items for each history, shape (n_histories, n_items); ``-inf`` where not scorable."""
         scores = self.scoring(inputs)
         scores[:, ~self.scorable] = -np.inf
         return scores
 
-    def finish(self, scores: Scores, allowed: Mask, inputs: InteractionLog) -> Scores:
+    def finish(self, scores: Scores, allowed: Mask, inputs: Interactions) -> Scores:
         """Nothing more; see :class:`molar_eval.models.base.Scorer`."""
         return scores
 

@@ -20,10 +20,9 @@ from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.drift import reason
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.warm_start import warm_start
+from molar_retrieval.data.interactions import LEAST, Interactions
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.experts.trend import DAY
-from molar_retrieval.interactions.holdout import LEAST
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import link_or_copy
@@ -48,10 +47,10 @@ class Stop:
     workspace: Workspace
     former: Workspace
     task: Task
-    start: InteractionLog
+    start: Interactions
 
     @property
-    def past(self) -> InteractionLog:
+    def past(self) -> Interactions:
         """The interactions before the window."""
         return self.task.training
 
@@ -220,7 +219,7 @@ class _Former(MolarScorer):
     moment: int = 0
     fresh: bool = True
 
-    def scores(self, inputs: InteractionLog) -> Scores:
+    def scores(self, inputs: Interactions) -> Scores:
         """See :class:`molar_eval.models.base.Scorer`."""
         if not self.fresh:
             inputs = inputs.select(inputs.timestamp < self.moment)

@@ -8,8 +8,8 @@ from molar_eval.splits.base import Split, Ties
 from molar_eval.splits.cold import cold_items, cold_users
 from molar_eval.splits.last import last_day, leave_one_out
 from molar_eval.splits.temporal import temporal
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import SettingsError, nearest
-from molar_retrieval.interactions.log import InteractionLog
 
 SPLITS: dict[str, Callable[..., Split]] = {
     "leave-one-out": leave_one_out,
@@ -23,7 +23,7 @@ PREQUENTIAL = "prequential"
 """What a suite calls a walk through time, which is many splits in one: :mod:`molar_eval.splits.prequential`."""
 
 
-def make_split(name: str, log: InteractionLog, options: Mapping[str, Any]) -> Split:
+def make_split(name: str, log: Interactions, options: Mapping[str, Any]) -> Split:
     """Split a log as a suite says.
 
     Raises :class:`SettingsError` if there is no such split or option, :class:`DataError` if the log does not allow it.

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_eval.cases import Cases, Mask, Rows
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.files import for_owner, write_atomically
 
@@ -32,7 +32,7 @@ class Split:
 
     name: str
     settings: Mapping[str, Any]
-    history: InteractionLog
+    history: Interactions
     fitted: Mask
     validation: Cases
     tests: Mapping[str, Cases]
@@ -96,7 +96,7 @@ class Split:
         return folder
 
     @property
-    def training(self) -> InteractionLog:
+    def training(self) -> Interactions:
         """What everything is fitted on."""
         return self.history.select(self.fitted)
 
@@ -112,7 +112,7 @@ def _table(cases: Cases) -> pa.Table:
     )
 
 
-def with_ties(log: InteractionLog, ties: Ties) -> InteractionLog:
+def with_ties(log: Interactions, ties: Ties) -> Interactions:
     """The log with a stated order among a user's interactions of the same second.
 
     ``file order`` keeps the order of the file, which the prepared log has. ``item id`` sorts such interactions by their
@@ -127,7 +127,7 @@ def with_ties(log: InteractionLog, ties: Ties) -> InteractionLog:
     return replace(log, item=log.item[order], timestamp=log.timestamp[order], weight=weight)
 
 
-def is_first(log: InteractionLog) -> Mask:
+def is_first(log: Interactions) -> Mask:
     """Whether each interaction is the user's first with its item, shape (n,)."""
     pair = log.user.astype(np.int64) * log.n_items + log.item
     first = np.zeros(len(log), bool)
@@ -135,11 +135,11 @@ def is_first(log: InteractionLog) -> Mask:
     return first
 
 
-def place(log: InteractionLog) -> Rows:
+def place(log: Interactions) -> Rows:
     """How many interactions of the same user precede each one, shape (n,)."""
     return np.arange(len(log), dtype=np.int64) - np.repeat(log.offsets[:-1], np.diff(log.offsets))
 
 
-def single_cases(log: InteractionLog, rows: npt.NDArray[np.integer], readable: Mask | None = None) -> Cases:
+def single_cases(log: Interactions, rows: npt.NDArray[np.integer], readable: Mask | None = None) -> Cases:
     """One case for each interaction in ``rows``: the target is its item, the input all that precedes it."""
     return Cases.single(log, log.user[rows], place(log)[rows], log.item[rows], readable)

@@ -7,15 +7,15 @@ import numpy as np
 from molar_eval.cases import Cases, Rows
 from molar_eval.splits.base import Split, Ties, is_first, place, single_cases, with_ties
 from molar_retrieval import rng
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
-from molar_retrieval.interactions.log import InteractionLog
 
 LEAST = 3
 """Interactions with other items that a user needs for a warm case."""
 
 
 def cold_items(
-    log: InteractionLog, *, share: float = 0.2, seed: int = 0, ties: Ties = "file order", removed: bool = True
+    log: Interactions, *, share: float = 0.2, seed: int = 0, ties: Ties = "file order", removed: bool = True
 ) -> Split:
     """Remove a random share of the items that occur in the log from all training histories.
 
@@ -77,7 +77,7 @@ def cold_items(
 
 
 def cold_users(
-    log: InteractionLog,
+    log: Interactions,
     *,
     shown: int = 3,
     share: float = 0.2,

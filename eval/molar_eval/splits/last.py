@@ -4,7 +4,7 @@ import numpy as np
 
 from molar_eval.cases import Cases, Mask
 from molar_eval.splits.base import DAY, Split, Ties, is_first, single_cases, with_ties
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 
 LEAST = 3
 """Interactions, or days, that a user needs: one for training, one for validation, one for the test."""
@@ -14,7 +14,7 @@ WARNING = (
 )
 
 
-def leave_one_out(log: InteractionLog, *, ties: Ties = "file order") -> Split:
+def leave_one_out(log: Interactions, *, ties: Ties = "file order") -> Split:
     """Hold out the last interaction of each user with three or more, and the one before it.
 
     A last interaction with an item that the user had before is no case where seen items are hidden; it is kept from
@@ -39,7 +39,7 @@ def leave_one_out(log: InteractionLog, *, ties: Ties = "file order") -> Split:
     )
 
 
-def last_day(log: InteractionLog) -> Split:
+def last_day(log: Interactions) -> Split:
     """Hold out each user's last two days with interactions (UTC): the last is the test, the one before validates.
 
     Every item of the day that is new to the user is a case; the input is what the user did on earlier days. A user

@@ -8,8 +8,8 @@ import numpy as np
 
 from molar_eval.cases import Cases, Mask, Rows
 from molar_eval.splits.base import DAY, Split, is_first, single_cases
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.interactions.log import InteractionLog
 
 Window = Literal["auto", "day", "week"]
 _DAYS = {"day": 1, "week": 7}
@@ -43,7 +43,7 @@ class Walk:
         """The cases of all steps, in their order."""
         return next(iter(self.split.tests.values()))
 
-    def past(self, moment: int) -> InteractionLog:
+    def past(self, moment: int) -> Interactions:
         """All that was known at a moment, in seconds: the interactions before it."""
         log = self.split.history
         return log.select(log.timestamp < moment)
@@ -55,7 +55,7 @@ class Walk:
         return self.cases.select(chosen)
 
 
-def prequential(log: InteractionLog, *, steps: int = 30, window: Window = "auto", least: int = 20) -> Walk:
+def prequential(log: Interactions, *, steps: int = 30, window: Window = "auto", least: int = 20) -> Walk:
     """Test then train (Dawid 1984, doi:10.2307/2981683), over days or weeks of UTC, weeks from Monday on.
 
     A case is what one user took in one window and had not had before it: all these items are its targets, what the user
@@ -89,13 +89,13 @@ def prequential(log: InteractionLog, *, steps: int = 30, window: Window = "auto"
 class _Windows:
     """A log in windows of some days: the ``number`` of each interaction's, since 1970, and which rows are answers."""
 
-    log: InteractionLog
+    log: Interactions
     days: int
     number: Rows
     answers: Mask  # first interactions with their items, of users who did something in an earlier window
 
     @classmethod
-    def of(cls, log: InteractionLog, days: int) -> "_Windows":
+    def of(cls, log: Interactions, days: int) -> "_Windows":
         shift = 0 if days == 1 else _MONDAY
         number: Rows = (log.timestamp // DAY + shift) // days
         first = np.zeros(log.n_users, np.int64)

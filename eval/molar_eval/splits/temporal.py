@@ -4,12 +4,12 @@ import numpy as np
 
 from molar_eval.cases import Cases, Mask, Rows
 from molar_eval.splits.base import Split, Ties, is_first, place, single_cases, with_ties
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
-from molar_retrieval.interactions.log import InteractionLog
 
 
 def temporal(
-    log: InteractionLog,
+    log: Interactions,
     *,
     train: float = 0.8,
     validation: float = 0.1,
@@ -49,7 +49,7 @@ def temporal(
     )
 
 
-def _first(log: InteractionLog, answers: Mask, begin: int, end: int | None) -> tuple[Rows, int]:
+def _first(log: Interactions, answers: Mask, begin: int, end: int | None) -> tuple[Rows, int]:
     """Each user's first answer in [begin, end), and how many users had nothing before it."""
     inside = (log.timestamp >= begin) & (end is None or log.timestamp < end)
     rows = np.flatnonzero(inside & answers)
@@ -58,7 +58,7 @@ def _first(log: InteractionLog, answers: Mask, begin: int, end: int | None) -> t
     return rows[before].astype(np.int64), int((~before).sum())
 
 
-def _sets(log: InteractionLog, answers: Mask, cut: int) -> Cases:
+def _sets(log: Interactions, answers: Mask, cut: int) -> Cases:
     """All answers of each user from the cut on, each item once."""
     before = np.bincount(log.user[log.timestamp < cut], minlength=log.n_users)
     rows = np.flatnonzero((log.timestamp >= cut) & answers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from molar_retrieval.alignment.training import sized
-from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, validated
 
 Value: TypeAlias = float | int | bool | str
@@ -55,7 +55,7 @@ class Dial:
         return float(f"{value:.{_DIGITS}g}")
 
 
-def space_of(settings: MolarSettings, training: InteractionLog) -> tuple[Dial, ...]:
+def space_of(settings: MolarSettings, training: Interactions) -> tuple[Dial, ...]:
     """The dials that have an effect under these settings; sizes that they leave open are those of the training log."""
     options = sized(settings.align, training)
     return tuple(dial for dial in (*_of_towers(options), *_of_counting(options), *_of_factors(settings, options)))

@@ -22,9 +22,9 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.training import EpochScore
 from molar_retrieval.alignment.validation import ValidationCases, ranks
 from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.data.interactions import Holdout
+from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.errors import DataError
-from molar_retrieval.interactions.holdout import Holdout
-from molar_retrieval.interactions.write import write_log
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.artefacts import Workspace, discard
 from molar_retrieval.workspace.files import for_owner

@@ -12,7 +12,7 @@ from typing import Self
 
 from molar_indexes.experiments.recording import ExperimentRecorder
 from molar_indexes.experiments.running import LiveExperiment
-from molar_retrieval.events.live import LiveLog
+from molar_retrieval.data.event_log_reader import EventLogReader
 from molar_retrieval.experiments.assignment import arm_of, arm_of_block, block_of, held_out, takes_part
 from molar_retrieval.experiments.definition import (
     ARMS,
@@ -101,7 +101,7 @@ class Placing:
         self, workspace: Workspace, store: ExperimentStore, recorder: ExperimentRecorder, holdout: float
     ) -> None:
         self._store, self._recorder, self._holdout = store, recorder, holdout
-        self._root, self._log = workspace.root, LiveLog(workspace)
+        self._root, self._log = workspace.root, EventLogReader(workspace)
         self._known: dict[str, dict[str, _Known]] = {}
         self._users: dict[StoredName, StoredName] = {}  # of sessions that are known to be users
         self._lock = threading.Lock()

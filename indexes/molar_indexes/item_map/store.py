@@ -16,8 +16,8 @@ from molar_indexes.item_map.disagreements import Disagreement, judged
 from molar_indexes.item_map.hidden import ImpressionCounts
 from molar_indexes.item_map.layout import Places, first_map, second_map
 from molar_indexes.item_map.views import NEAR, Views
+from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.events.snapshot import opened
 from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.tensors import Array, Rows, TensorsWriter, mapped

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar_indexes.privacy.removing import remove_answers, remove_units, remove_users, rows_in_files
+from molar_retrieval.data.event_log_reader import opened
+from molar_retrieval.data.event_removal import remove_lines
 from molar_retrieval.errors import MolarError
-from molar_retrieval.events.removing import remove_lines
-from molar_retrieval.events.snapshot import opened
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, of_key, session_key, user_key
 from molar_retrieval.privacy.suppression import (
     NEVER,

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval.columns import ITEM_ID, USER_ID
+from molar_retrieval.data.event_log_reader import opened
+from molar_retrieval.data.interactions import LOG_FILE, USERS_FILE
 from molar_retrieval.errors import MolarError
-from molar_retrieval.events.snapshot import opened
-from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE
 from molar_retrieval.privacy.id_scan import IdPatterns, Name, is_vague
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, session_key, user_key
 from molar_retrieval.ranking.index_protocol import point_id

@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 
 from molar_indexes.generations import USERS
 from molar_retrieval.columns import USER_ID
+from molar_retrieval.data import event_store
+from molar_retrieval.data.event_store import FILE as EVENTS_FILE
+from molar_retrieval.data.event_store import KIND as EVENTS
+from molar_retrieval.data.event_store import SEALED
+from molar_retrieval.data.interactions import USERS_FILE
 from molar_retrieval.errors import DataError
-from molar_retrieval.events import checksums
-from molar_retrieval.events.tables import FILE as EVENTS_FILE
-from molar_retrieval.events.tables import KIND as EVENTS
-from molar_retrieval.events.tables import SEALED
 from molar_retrieval.experiments.store import FILE as EXPERIMENTS_FILE
 from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import USERS_FILE
 from molar_retrieval.privacy.key_rotation import Rename, Renaming, put_into, rename_database, rename_parquet
 from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.artefacts import Manifest
@@ -126,15 +126,15 @@ class Renamed:
         if not path.exists():
             return
         with closing(sqlite3.connect(path)) as log:
-            if found := checksums.damage(log, folder):
-                raise DataError(f"the event log is damaged: {found[0]}", checksums.REMEDY)
+            if found := event_store.damage(log, folder):
+                raise DataError(f"the event log is damaged: {found[0]}", event_store.REMEDY)
         sealed = (folder / SEALED).glob("*.parquet")
-        digests = {one.name: checksums.digest_of(self._parquet(one, columns)) for one in sealed}
+        digests = {one.name: event_store.digest_of(self._parquet(one, columns)) for one in sealed}
         bought = {"event_id": _Bought(renaming, _of_sessions(path, folder / SEALED))}
         renamed = self._database(path, {"events": columns, "ids": bought})
         with closing(sqlite3.connect(renamed, isolation_level=None)) as log:
             log.execute("BEGIN")
-            checksums.rebuild(log, digests)
+            event_store.rebuild(log, digests)
             log.execute("COMMIT")
         sync_file(renamed)
 

@@ -17,10 +17,10 @@ from typing import Any
 from molar_indexes.generations import KIND as GENERATIONS
 from molar_indexes.privacy.renamed import Renamed, RenamedFiles, put_in_place
 from molar_indexes.server.config import ServerConfig
+from molar_retrieval.data.event_store import FILE as EVENTS_FILE
+from molar_retrieval.data.event_store import KIND as EVENTS
+from molar_retrieval.data.event_store import has_log, write_lock
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.events.tables import FILE as EVENTS_FILE
-from molar_retrieval.events.tables import KIND as EVENTS
-from molar_retrieval.events.tables import has_log, write_lock
 from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.privacy.key_rotation import Renaming, without_journal
 from molar_retrieval.privacy.pseudonymisation import original_ids

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from molar_indexes.privacy.known import id_patterns, ids_of
 from molar_indexes.users import UserStore
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, TITLE, USER_ID
+from molar_retrieval.data.event_log_reader import Person, opened
+from molar_retrieval.data.interaction_reader import log_columns, user_column
+from molar_retrieval.data.interactions import ITEM, LOG_FILE, USER, USERS_FILE
 from molar_retrieval.data.schema import CatalogueConfig, find_table
-from molar_retrieval.events.snapshot import Person, opened
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.columns import log_columns, user_column
-from molar_retrieval.interactions.log import ITEM, LOG_FILE, USER, USERS_FILE
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.tensors import mapped

@@ -19,13 +19,13 @@ from molar_retrieval.data.catalogue import ITEMS_FILE
 from molar_retrieval.data.images import EXTENSIONS, FOLDER
 from molar_retrieval.data.importers.formats import HM_LEVELS, open_amazon, open_hm, open_movielens, open_pixelrec
 from molar_retrieval.data.importers.tables import PublishedData, PublishedTable
+from molar_retrieval.data.interaction_reader import present
 from molar_retrieval.data.rows import FILE_NAME as REJECTS_FILE
 from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks, TableFile, with_new_ids
 from molar_retrieval.data.schema import FILE_NAME as TOML_FILE
+from molar_retrieval.data.times import TimeParser
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.read import present
-from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.files import link_or_copy
 

@@ -12,10 +12,10 @@ from PIL import Image
 
 from molar_retrieval import rng
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.embedding.catalogue import texts_and_photos
 from molar_retrieval.embedding.reader import decode
 from molar_retrieval.finetuning.inputs import descriptions_of, phrases_of
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace.tensors import Mask, Rows
 
 Images = dict[int, Image.Image | None]
@@ -34,8 +34,8 @@ class TrainingItems:
     phrases: list[list[str]]  # attributes of each item: "colour: red"
     learned: Rows  # items that teach, shape (l,)
     withheld: Rows  # items that only judge, shape (w,)
-    whole: InteractionLog | None  # training interactions; None where there are none
-    log: InteractionLog | None  # the same without withheld items
+    whole: Interactions | None  # training interactions; None where there are none
+    log: Interactions | None  # the same without withheld items
     broken: dict[int, str] = field(default_factory=dict)  # photos that could not be opened so far, and why
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class TrainingItems:
     def read(
         cls,
         catalogue: Catalogue,
-        log: InteractionLog | None,
+        log: Interactions | None,
         share: float,
         most: int,
         seed: int,

@@ -14,6 +14,7 @@ import numpy as np
 
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry, tuned_folder
 from molar_retrieval.encoders.base import terms_note
@@ -26,7 +27,6 @@ from molar_retrieval.finetuning.lora.learner import Learner, load
 from molar_retrieval.finetuning.lora.training import AdapterScore, AdapterTrainer
 from molar_retrieval.finetuning.lora.validation import AdapterValidation
 from molar_retrieval.finetuning.report import ADAPTED, TASKS, FinetuneReport, TaskOutcome, card
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.workspace import fingerprint
@@ -48,7 +48,7 @@ _POOL = "the withheld items, and what the histories hold"
 class Lessons:
     """What an evaluation lets training see: a log of its own, and which items there are to learn from, (n_items,)."""
 
-    log: InteractionLog
+    log: Interactions
     learn: Mask
 
     @property

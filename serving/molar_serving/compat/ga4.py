@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from molar_retrieval.events.event import FieldError, lines_of
+from molar_retrieval.data.event_parsing import FieldError, parse_event
 from molar_serving.compat.translated import Row, appended, otherwise, own_kind, plainly, renamed, without_nothing
 from molar_serving.credentials import Credentials, Dialect, of_key
 from molar_serving.endpoint import Call, Endpoint, Reply, encode
@@ -102,7 +102,7 @@ def _wrong(call: Call, sent: GA4Payload, event: GA4Event, now: int) -> list[tupl
         sentence = f"{event.name} is not kept: it is no event of items; one of yours belongs in [serve] event_aliases"
         return [("name", sentence, "NAME_INVALID")]
     try:
-        lines_of({"timestamp": now, **_row(sent, event, kind), "event_id": "1"}, now)
+        parse_event({"timestamp": now, **_row(sent, event, kind), "event_id": "1"}, now)
     except FieldError as error:
         return [(error.field, f"{error.message}; {error.hint}", "VALUE_INVALID")]
     return []

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from molar_retrieval import limits
 from molar_retrieval.columns import TITLE
-from molar_retrieval.events.event import kind_named
+from molar_retrieval.data.event_parsing import event_type
 from molar_serving.compat.translated import (
     Row,
     appended_all,
@@ -199,7 +199,7 @@ async def _appended(call: Call, rows: list[Row]) -> int:
 
 
 def _event(call: Call, one: GorseFeedback, recommendation_id: str | None) -> Row:
-    rated = kind_named(one.feedback_type) == "rating"
+    rated = event_type(one.feedback_type) == "rating"
     timed = bool(one.timestamp) and not one.timestamp.startswith(_NO_TIME)
     return without_nothing(
         {

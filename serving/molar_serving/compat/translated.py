@@ -9,8 +9,8 @@ from uuid import uuid4
 import msgspec
 
 from molar_retrieval.columns import TITLE
+from molar_retrieval.data.event_parsing import DESCRIBE, EVENT_TYPES, OF_ITEMS, event_type
 from molar_retrieval.errors import RequestError
-from molar_retrieval.events.event import DESCRIBE, KINDS, OF_ITEMS, kind_named
 from molar_serving import asking
 from molar_serving.answering import answered
 from molar_serving.asking import Question
@@ -128,13 +128,13 @@ async def appended_all(call: Call, rows: Sequence[Row]) -> EventsAnswer:
 
 def did(call: Call, name: str, value: float | None) -> dict[str, Any]:
     """Kind and value of an event by a shop's own name of it; a ProblemError where nobody can tell what it means."""
-    kind = own_kind(call, name) or _ELSEWHERE.get(name.strip().lower()) or kind_named(name)
+    kind = own_kind(call, name) or _ELSEWHERE.get(name.strip().lower()) or event_type(name)
     others = (*OF_ITEMS, DESCRIBE)
     if kind is None or kind in others:
-        known = ", ".join([*(one for one in KINDS if one not in others), *_ELSEWHERE])
+        known = ", ".join([*(one for one in EVENT_TYPES if one not in others), *_ELSEWHERE])
         remedy = f"use one of {known}; or say it in molar.toml, as [serve] event_aliases"
         raise ProblemError(400, f"what {name[:80]!r} means is not known", remedy)
-    liked = kind == "rating" and kind_named(name) is None and value is None
+    liked = kind == "rating" and event_type(name) is None and value is None
     return {"event": kind, "value": 1.0 if liked else value}
 
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from molar_retrieval import limits
+from molar_retrieval.data.event_parsing import DESCRIBE, IDENTIFY, OF_ITEMS, field_of
 from molar_retrieval.errors import redacted
-from molar_retrieval.events.event import DESCRIBE, IDENTIFY, OF_ITEMS, field_of
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError, read_json
 from molar_serving.wire import EventsAnswer, RejectedEvent

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from molar_retrieval.data.availability import ACTIVE
+from molar_retrieval.data.event_log_reader import EventLogReader
 from molar_retrieval.errors import MolarError, shown
-from molar_retrieval.events.live import LiveLog
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.endpoints.restoring import ItemChange, former_items
 from molar_serving.problems import ProblemError
@@ -30,8 +30,8 @@ from molar_serving.wire_items import (
 )
 
 if TYPE_CHECKING:
+    from molar_retrieval.data.event_log import AppendResult
     from molar_retrieval.data.item_changes import AttributeMistake, ItemSchema
-    from molar_retrieval.events.log import Appended
     from molar_serving.service import Service
 
 _MOST = 4 << 20  # bytes of a batch
@@ -202,7 +202,7 @@ def _queued(service: "Service", item_id: str, generation: str) -> ItemStandingAn
 
 def _events_of(service: "Service", item_id: str) -> tuple[list[dict[str, Any]], int]:
     """Events that change an item, and the last event of all."""
-    with closing(LiveLog(service.workspace)) as log:
+    with closing(EventLogReader(service.workspace)) as log:
         return ([], 0) if log.mark is None else (log.changes_of_item(item_id), log.last)
 
 
@@ -219,7 +219,7 @@ def _states(service: "Service", item_ids: Sequence[str]) -> list[State | None]:
         return ["queued"] * len(item_ids)
     if all(known):
         return ["known"] * len(item_ids)
-    with closing(LiveLog(service.workspace)) as log:
+    with closing(EventLogReader(service.workspace)) as log:
         waiting = set() if log.mark is None else log.changed_items()
     pairs = zip(item_ids, known, strict=True)
     return ["known" if there else "queued" if item_id in waiting else None for item_id, there in pairs]
@@ -297,7 +297,9 @@ def put_back(call: Call, items: Sequence[Mapping[str, Any]]) -> None:
         raise ProblemError(422, one.problem, one.remedy, field=one.field)
 
 
-def _append(call: Call, schema: "ItemSchema", changes: Sequence[AppendedChange], known: Sequence[bool]) -> "Appended":
+def _append(
+    call: Call, schema: "ItemSchema", changes: Sequence[AppendedChange], known: Sequence[bool]
+) -> "AppendResult":
     """Append changes, and say in the audit log what would undo them; ``known`` says which items were there before."""
     said = [ItemChange(one.item_id, one.attributes, one.withdrawn) for one in changes]
     former = former_items(call.service, schema, said, known) if said else None

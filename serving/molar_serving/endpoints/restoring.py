@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from molar_retrieval.data.availability import ACTIVE
+from molar_retrieval.data.event_log_reader import EventLogReader
 from molar_retrieval.errors import MolarError
-from molar_retrieval.events.live import LiveLog
 
 if TYPE_CHECKING:
     from molar_retrieval.data.item_changes import ItemSchema
@@ -70,6 +70,6 @@ def _plain(value: Any) -> Any:
 
 def changed_since(service: "Service", items: Sequence[str], seq: int) -> list[str]:
     """Those of some items that events after a number change."""
-    with closing(LiveLog(service.workspace)) as log:
+    with closing(EventLogReader(service.workspace)) as log:
         changed = set() if log.mark is None else {one["item_id"] for one in log.changes_of_items(seq, log.last)}
     return [item for item in items if item in changed]

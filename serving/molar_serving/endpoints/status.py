@@ -25,10 +25,10 @@ async def status(call: Call) -> Reply:
 
 
 def _status(service: "Service") -> StatusAnswer:
-    from molar_retrieval.events.live import LiveLog
+    from molar_retrieval.data.event_log_reader import EventLogReader
     from molar_retrieval.workspace.resources import library_versions
 
-    with closing(LiveLog(service.workspace)) as log:
+    with closing(EventLogReader(service.workspace)) as log:
         last = 0 if log.mark is None else log.last
     unavailable, refused, name = None, None, None
     manifest: Manifest | None = None

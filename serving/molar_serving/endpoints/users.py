@@ -7,10 +7,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from molar_retrieval.data.event_log_reader import EventLogReader
+from molar_retrieval.data.event_parsing import DESCRIBE, EVENT_TYPES, IDENTIFY, OF_ITEMS
+from molar_retrieval.data.users_file import WANTED, fits
 from molar_retrieval.errors import shown, suggestion
-from molar_retrieval.events.event import DESCRIBE, IDENTIFY, KINDS, OF_ITEMS
-from molar_retrieval.events.live import LiveLog
-from molar_retrieval.interactions.described import WANTED, fits
 from molar_retrieval.privacy.pseudonyms import StoredName
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
@@ -30,11 +30,11 @@ from molar_serving.wire_users import (
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.forgetting import Forgotten
-    from molar_retrieval.events.log import Appended
+    from molar_retrieval.data.event_log import AppendResult
     from molar_serving.service import Service
 
 _NAMED = 100  # people that the audit log names
-_OF_PEOPLE = tuple(kind for kind in KINDS if kind not in OF_ITEMS)
+_OF_PEOPLE = tuple(kind for kind in EVENT_TYPES if kind not in OF_ITEMS)
 
 
 async def user(call: Call) -> Reply:
@@ -109,7 +109,7 @@ async def merge_users(call: Call) -> Reply:
     return Reply(MergeAnswer(anonymous_id=session, user_id=name, repeated=report.repeated > 0, seq=report.seq))
 
 
-async def merged(call: Call, pairs: Sequence[tuple[str, str]]) -> "tuple[Appended, ProblemError | None]":
+async def merged(call: Call, pairs: Sequence[tuple[str, str]]) -> "tuple[AppendResult, ProblemError | None]":
     """Say of anonymous ids, each with its user, who they are: what became of it, and what is wrong with any of them.
 
     The first event that says so counts: ids that are known to be other users stay these. They keep no other pair out.
@@ -126,7 +126,7 @@ async def merged(call: Call, pairs: Sequence[tuple[str, str]]) -> "tuple[Appende
     return report, problem
 
 
-def _merged(service: "Service", asked: Sequence[tuple[str, str]]) -> "tuple[Appended, bool]":
+def _merged(service: "Service", asked: Sequence[tuple[str, str]]) -> "tuple[AppendResult, bool]":
     """What became of pairs, and whether some were, or are by now, of another user."""
     now, names = datetime.now(UTC).isoformat(), service.names
     pairs = [(names.session(session), names.user(name)) for session, name in asked]
@@ -144,7 +144,7 @@ def _identify(session: StoredName, name: StoredName, now: str) -> dict[str, str]
 def _free(service: "Service", pairs: Sequence[tuple[StoredName, StoredName]]) -> list[tuple[StoredName, StoredName]]:
     """The pairs whose session is not known to be another user, nor said to be one by a pair before it."""
     said: dict[StoredName, StoredName] = {}
-    with closing(LiveLog(service.workspace)) as log:
+    with closing(EventLogReader(service.workspace)) as log:
         if log.mark is not None:
             last = log.last
             said = {session: known[0] for session, _ in pairs if (known := log.user_of(session, last)) is not None}
@@ -184,7 +184,7 @@ def _user(service: "Service", name: str, anonymous: bool) -> UserAnswer:
 
     key = service.names.key(None if anonymous else name, name)
     found = person_of(service.recommender, key)
-    with closing(LiveLog(service.workspace)) as log:
+    with closing(EventLogReader(service.workspace)) as log:
         lines = [] if log.mark is None else log.of_person(key, 0, found.events, _OF_PEOPLE)
     return UserAnswer(
         id=name,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from molar_retrieval.data.event_log_reader import opened
+from molar_retrieval.data.event_store import OF_ITEM
 from molar_retrieval.errors import MolarError, redacted
-from molar_retrieval.events.snapshot import opened
-from molar_retrieval.events.tables import OF_ITEM
 from molar_retrieval.workspace.activity_log import Work, work_done
 from molar_retrieval.workspace.artefacts import MAKERS
 from molar_retrieval.workspace.files import free_space, generation_size, size_on_disk

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 from molar_indexes.standing import PersonStanding, person_of, titles_of
 from molar_indexes.supposing import HistoryWeight, ScoreOrigins, Supposition, list_if, origins_of
 from molar_retrieval.columns import ITEM_ID
-from molar_retrieval.events.snapshot import opened
+from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, is_pseudonym, of_key, session_key, user_key
 from molar_retrieval.ranking.query import Query
 

@@ -20,8 +20,7 @@ from molar_indexes.recommender import RULES_FILE
 from molar_indexes.standing import titles_of
 from molar_retrieval import limits
 from molar_retrieval.columns import ITEM_ID
-from molar_retrieval.events.live import LiveLog
-from molar_retrieval.events.snapshot import opened
+from molar_retrieval.data.event_log_reader import EventLogReader, opened
 from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.ranking.answer import made_at
 from molar_retrieval.workspace.config_files import parse_toml
@@ -250,7 +249,7 @@ class _Making:
         return {} if self.past is None else self.past.items
 
     def _events(self) -> int:
-        with closing(LiveLog(self.service.workspace)) as log:
+        with closing(EventLogReader(self.service.workspace)) as log:
             return 0 if log.mark is None else log.last_by(round(1_000_000 * self.at))
 
     def _experiments(self) -> tuple[tuple[str, str], ...]:

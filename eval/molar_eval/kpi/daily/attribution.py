@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from molar_eval.kpi.daily.figures import ArmFigures, DayFigures, Outcomes, PlacementFigures
 from molar_retrieval.columns import ITEM_ID
-from molar_retrieval.events.tables import DAY
+from molar_retrieval.data.event_store import DAY
 from molar_retrieval.privacy.pseudonyms import StoredName, person_keys
 
 WINDOW = 7

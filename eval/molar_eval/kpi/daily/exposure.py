@@ -12,8 +12,8 @@ from molar_eval.kpi.daily.attribution import DayFacts
 from molar_eval.metrics.whole_run import concentration
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.interactions import LOG_FILE
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.log import LOG_FILE
 from molar_retrieval.workspace.artefacts import Workspace
 
 _SECONDS = 86_400

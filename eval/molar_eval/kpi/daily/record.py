@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 from molar_eval.kpi.daily.attribution import COLUMNS, IMPRESSION, OF_PEOPLE, WINDOW, DayFacts, day_facts
 from molar_eval.kpi.daily.figures import DayFigures
 from molar_eval.kpi.lines import by_item
-from molar_retrieval.events.event import IDENTIFY
-from molar_retrieval.events.schema import SCHEMA
-from molar_retrieval.events.snapshot import LogState, opened
-from molar_retrieval.events.tables import DAY, FIGURES, KIND
+from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
+from molar_retrieval.data.event_parsing import IDENTIFY, SCHEMA
+from molar_retrieval.data.event_store import DAY, FIGURES, KIND
 from molar_retrieval.privacy.pseudonyms import StoredName
 from molar_retrieval.workspace.artefacts import Workspace
 
@@ -48,7 +47,7 @@ def daily(workspace: Workspace, days: int, until: int) -> list[DayFacts]:
 
 
 class _Record:
-    def __init__(self, folder: Path, state: LogState, wanted: range) -> None:
+    def __init__(self, folder: Path, state: EventLogSnapshot, wanted: range) -> None:
         self._state, self._folder = state, folder / FIGURES
         self._sealed = state.sealed(wanted.start - WINDOW)
         self._open = state.unsealed(wanted.start - WINDOW, OF_PEOPLE)
@@ -113,7 +112,7 @@ def _nothing() -> pa.Table:
     return pa.schema([SCHEMA.field(name) for name in COLUMNS]).empty_table()
 
 
-def _of_database(state: LogState, first: int, last: int) -> dict[int, pa.Table]:
+def _of_database(state: EventLogSnapshot, first: int, last: int) -> dict[int, pa.Table]:
     """The lines of people that are not sealed yet, of some days."""
     where = f"WHERE timestamp >= ? AND timestamp < ? AND event IN ({', '.join('?' * len(OF_PEOPLE))})"
     tables = state.of_database(COLUMNS, where, [first * DAY, (last + 1) * DAY, *OF_PEOPLE])
@@ -122,7 +121,7 @@ def _of_database(state: LogState, first: int, last: int) -> dict[int, pa.Table]:
     return {int(day): lines.filter(pa.array(days == day)) for day in np.unique(days)}
 
 
-def _identified(state: LogState) -> dict[StoredName, tuple[StoredName, int]]:
+def _identified(state: EventLogSnapshot) -> dict[StoredName, tuple[StoredName, int]]:
     """Which user a session is, and since when, by session id; the first line that arrived counts."""
     columns = ("session_id", "user_id", "timestamp")
     found: dict[StoredName, tuple[StoredName, int]] = {}

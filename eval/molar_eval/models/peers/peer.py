@@ -15,9 +15,9 @@ from molar_eval.models.peers.environments import NotInstallableError, PeerEnviro
 from molar_eval.models.peers.process import PeerProcess
 from molar_eval.models.peers.scripts.exchange import CONTENT, PLAN, PeerHistories
 from molar_eval.models.tuning import Fitted, Scoring, sample, validation_ndcg
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
-from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.files import for_owner, write_atomically
@@ -95,7 +95,7 @@ class PeerScorer:
     facts: Mapping[str, Any]
     files: None = field(default=None, init=False)  # its process is the only one that answers
 
-    def scores(self, inputs: InteractionLog) -> Scores:
+    def scores(self, inputs: Interactions) -> Scores:
         """See :class:`molar_eval.models.base.Scorer`."""
         _histories(inputs).write(self.folder, _QUESTION)
         self.process.say(_QUESTION)
@@ -106,7 +106,7 @@ class PeerScorer:
         table[:, ~self.scorable] = -np.inf
         return table
 
-    def finish(self, scores: Scores, allowed: Mask, inputs: InteractionLog) -> Scores:
+    def finish(self, scores: Scores, allowed: Mask, inputs: Interactions) -> Scores:
         """Nothing more; see :class:`molar_eval.models.base.Scorer`."""
         return scores
 
@@ -138,7 +138,7 @@ def _write(folder: Path, task: Task, options: Mapping[str, Any], seed: int) -> N
     write_atomically(folder / PLAN, json.dumps(plan, indent=1))
 
 
-def _histories(log: InteractionLog) -> PeerHistories:
+def _histories(log: Interactions) -> PeerHistories:
     never = np.zeros(log.n_users, np.int64)
     return PeerHistories(
         row=log.user.astype(np.int64),

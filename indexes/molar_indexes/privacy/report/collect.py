@@ -15,10 +15,10 @@ from molar_indexes.privacy.report.facts import LiveManifest, ReportSection, Unit
 from molar_indexes.privacy.report.leakage import leakage_of
 from molar_indexes.recommender import RULES_FILE
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.data.event_log_reader import opened
+from molar_retrieval.data.interactions import LOG_FILE, Interactions
 from molar_retrieval.data.schema import find_table
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.snapshot import opened
-from molar_retrieval.interactions.log import LOG_FILE, InteractionLog
 from molar_retrieval.privacy.ledger import FILE as LEDGER
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.pseudonyms import FILE as PSEUDONYMS
@@ -63,7 +63,7 @@ def collect(workspace: Workspace, settings: MolarSettings, catalogue: Path | Non
     }
 
 
-def _data(workspace: Workspace, catalogue: Path | None, log: InteractionLog | None) -> ReportSection:
+def _data(workspace: Workspace, catalogue: Path | None, log: Interactions | None) -> ReportSection:
     found, manifest = ReportSection(), LiveManifest(workspace, "interactions")
     LiveManifest(workspace, "catalogue").put(found, "items", "count", "facts", "items")
     for name in ("users", "interactions"):
@@ -150,7 +150,7 @@ def _retention(settings: MolarSettings) -> ReportSection:
     return found
 
 
-def _measures(workspace: Workspace, settings: MolarSettings, log: InteractionLog | None) -> ReportSection:
+def _measures(workspace: Workspace, settings: MolarSettings, log: Interactions | None) -> ReportSection:
     found = ReportSection()
     if log is not None:
         found.add("least", _fewest(settings, log), "count", "settings: privacy.min_users, else by the users")
@@ -170,7 +170,7 @@ def _measures(workspace: Workspace, settings: MolarSettings, log: InteractionLog
     return found
 
 
-def _fewest(settings: MolarSettings, log: InteractionLog) -> int:
+def _fewest(settings: MolarSettings, log: Interactions) -> int:
     """The fewest people that the settings ask for, as training takes them."""
     return settings.privacy.fewest(int(np.count_nonzero(np.diff(log.offsets))))
 
@@ -209,7 +209,7 @@ def _risks(workspace: Workspace, settings: MolarSettings) -> ReportSection:
     return found
 
 
-def _leakage(workspace: Workspace, settings: MolarSettings, log: InteractionLog | None) -> ReportSection:
+def _leakage(workspace: Workspace, settings: MolarSettings, log: Interactions | None) -> ReportSection:
     found = ReportSection()
     if log is None:
         return found

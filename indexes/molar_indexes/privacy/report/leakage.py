@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix, triu
 
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.histories import binary, countable
 from molar_retrieval.experts.sums import PairSums
-from molar_retrieval.interactions.log import InteractionLog
 
 _BLOCK = 4096
 
@@ -29,7 +29,7 @@ class Leakage:
     alone: int
 
 
-def leakage_of(log: InteractionLog, least: int) -> Leakage:
+def leakage_of(log: Interactions, least: int) -> Leakage:
     """Measure it; of very long histories the latest interactions count, as in training (:func:`countable`)."""
     log = countable(log)
     together = PairSums.of(log, together=True).together

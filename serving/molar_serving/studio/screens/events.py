@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval.events.event import KINDS
-from molar_retrieval.events.refused import RefusedEvent, RefusedEvents
-from molar_retrieval.events.snapshot import opened
+from molar_retrieval.data.event_log_reader import opened
+from molar_retrieval.data.event_parsing import EVENT_TYPES
+from molar_retrieval.data.refused_events import RefusedEvent, RefusedEvents
 from molar_retrieval.workspace.activity_log import Work, work_done
 from molar_serving.logs import ServerWarning, newest_warnings
 from molar_serving.studio.condition import DiskUse, disk_use
@@ -60,7 +60,13 @@ async def events(visit: Visit) -> Page:
     kind = _kind(visit)
     arrivals = await visit.do(lambda: _arrivals(visit.service, kind))
     behind = await visit.do(lambda: _behind(visit.service))
-    shown = {"arrivals": arrivals, "behind": behind, "kinds": KINDS, "kind": kind, "live": visit.asked("live") != "0"}
+    shown = {
+        "arrivals": arrivals,
+        "behind": behind,
+        "kinds": EVENT_TYPES,
+        "kind": kind,
+        "live": visit.asked("live") != "0",
+    }
     return Page("events/events.html.jinja", shown)
 
 
@@ -83,7 +89,7 @@ async def attributed(visit: Visit) -> Page:
 
 def _kind(visit: Visit) -> str:
     asked = visit.asked("kind")
-    return asked if asked in KINDS else ""
+    return asked if asked in EVENT_TYPES else ""
 
 
 def _arrivals(service: "Service", kind: str) -> Arrivals:

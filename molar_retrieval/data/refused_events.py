@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molar_retrieval.data.event_store import KIND
 from molar_retrieval.errors import MolarError, redacted
-from molar_retrieval.events.tables import KIND
 from molar_retrieval.workspace.activity_log import JsonLines
 from molar_retrieval.workspace.files import file_stamp
 
 if TYPE_CHECKING:
-    from molar_retrieval.events.log import Refusal
+    from molar_retrieval.data.event_log import Refusal
+
 
 _FILE, _BYTES, _OLDER = "refused.jsonl", 1 << 18, 1
 FIRST = 10

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.data.column_names import words
+from molar_retrieval.data.inference.dialect import SampledColumn, SampledTable
 from molar_retrieval.data.schema import Stem
 from molar_retrieval.errors import SettingsError, suggestion
-from molar_retrieval.inference.dialect import SampledColumn, SampledTable
 
 Names = Mapping[str, Mapping[str, tuple[int, int]]]
 """By folded name and language: the place of a name in its list, and the length of the list."""

@@ -1,9 +1,10 @@
-"""From the interactions file to arrays: ids become row numbers as the batches arrive, bad rows are set aside."""
+"""Reads an interaction log: its columns, the status of its orders, and every row, which is used or rejected."""
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,197 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from molar_retrieval.data import column_names
+from molar_retrieval.data.interactions import RawInteractions, counts
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks
-from molar_retrieval.data.schema import InteractionSettings
-from molar_retrieval.data.values import WRITTEN, as_doubles, as_strings, decimal_commas, doubles, is_string
+from molar_retrieval.data.schema import InteractionSettings, UserSettings, columns_by_role
+from molar_retrieval.data.times import EARLIEST, TimeParser, impossible, written
+from molar_retrieval.data.values import (
+    WRITTEN,
+    as_doubles,
+    as_strings,
+    decimal_commas,
+    doubles,
+    is_number,
+    is_string,
+    is_word,
+)
+from molar_retrieval.data.variants import present_values
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.columns import LogColumns
-from molar_retrieval.interactions.log import counts
-from molar_retrieval.interactions.order_status import OrderStatus
-from molar_retrieval.interactions.raw import RawLog
-from molar_retrieval.interactions.times import EARLIEST, TimeParser, impossible, written
 from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 from molar_retrieval.progress import Progress
+
+
+@dataclass(frozen=True)
+class InteractionColumns:
+    """Columns of the interactions file by meaning; None where the log has no such thing."""
+
+    user_id: str
+    item_id: str
+    timestamp: str | None = None
+    position: str | None = None
+    weight: str | None = None
+    event: str | None = None
+    order_id: str | None = None
+    status: str | None = None
+    cancelled_at: str | None = None
+
+    def all(self) -> list[str]:
+        """The columns to read, each once."""
+        return list(dict.fromkeys(name for name in vars(self).values() if name is not None))
+
+
+_KNOWN = {
+    "user_id": column_names.USER_ID,
+    "item_id": column_names.LOG_ITEM_ID,
+    "timestamp": column_names.TIMESTAMP,
+    "position": column_names.POSITION,
+    "weight": column_names.WEIGHT,
+    "event": column_names.EVENT,
+    "order_id": (),
+    "status": (),
+    "cancelled_at": (),
+}
+
+
+def log_columns(settings: InteractionSettings, source: TableReader, item_id: str) -> InteractionColumns:
+    """Resolve the columns of a log, where ``item_id`` may name the items; a DataError if one is missing or unfit."""
+    known = {**_KNOWN, "item_id": (*_KNOWN["item_id"], item_id)}
+    found = columns_by_role(settings, known, source, "interactions", ["user_id", "item_id"])
+    for role, name in found.items():
+        _check_type(role, name, source)
+    return InteractionColumns(**found)
+
+
+def _check_type(role: str, column: str, source: TableReader) -> None:
+    """Refuse a column by its type before anything is read; text files hold words, which are looked at one by one."""
+    if source.untyped:
+        return
+    kind = source.schema.field(column).type
+    fits, what = _TYPES.get(role, (is_word, "words or numbers, one a row"))
+    if not fits(kind) and not pa.types.is_null(kind):
+        words = f"{source.path.name}: the {role} column {column!r} holds {kind}"
+        raise DataError(words, f'write {what}, or name another column in catalog.toml: [interactions] {role} = "…"')
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return is_number(kind) or is_string(kind)
+
+
+def _is_moment(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_moment(kind.value_type)
+    dated = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
+    return dated or (_is_numeric(kind) and not pa.types.is_boolean(kind))
+
+
+_TYPES: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
+    "timestamp": (_is_moment, "seconds, ISO 8601 strings or timestamps"),
+    "position": (_is_numeric, "numbers"),
+    "weight": (_is_numeric, "numbers"),
+}
+
+
+def user_column(settings: UserSettings, source: TableReader) -> str:
+    """The column with the ids of a users file; a DataError if there is none."""
+    name = columns_by_role(settings, {"user_id": (*column_names.USER_ID, "id")}, source, "users", ["user_id"])[
+        "user_id"
+    ]
+    _check_type("user_id", name, source)
+    return name
+
+
+_MOST = 50  # values of a status that are counted by themselves
+_OTHERS = "(others)"
+
+
+class OrderStatus:
+    """Fills down, and leaves out what is no purchase, as ``[interactions]`` says it of a file.
+
+    Args:
+        asked: Which values of the status say that a row is no purchase.
+        columns: The columns by role, of which ``order_id``, ``status`` and ``cancelled_at`` may be missing.
+    """
+
+    def __init__(self, asked: InteractionSettings, columns: Mapping[str, str | None]) -> None:
+        self.excluded: Counter[str] = Counter()  # rows that are no purchases, by status
+        self.counted: Counter[str] = Counter()  # the others
+        self._order, self._status, self._cancelled = map(columns.get, ("order_id", "status", "cancelled_at"))
+        names = [columns.get(role) for role in ("user_id", "timestamp", "status", "cancelled_at")]
+        self._down = [name for name in names if name is not None]
+        self._values = pa.array([_folded(value) for value in asked.exclude_status], pa.string())
+
+    def filled(self, read: Iterator[RowBatch]) -> Iterator[RowBatch]:
+        """Rows in which user, time, status and cancellation are there if a row before has them of the same order."""
+        if self._order is None:
+            yield from read
+            return
+        before: pa.RecordBatch | None = None
+        for rows in read:
+            if not len(rows):
+                continue
+            batch = rows.batch if before is None else pa.concat_batches([before, rows.batch])
+            whole = RowBatch(np.arange(len(batch)), batch).with_columns(self._filled(batch)).batch
+            before = whole.slice(len(whole) - 1)
+            yield RowBatch(rows.numbers, whole.slice(len(whole) - len(rows)))
+
+    def _filled(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        orders = as_strings(batch[str(self._order)])
+        codes = np.asarray(orders.dictionary_encode().indices.fill_null(-1))
+        place = np.arange(len(batch))
+        new = ~present_values(orders) | np.append(True, codes[1:] != codes[:-1])
+        first = np.maximum.accumulate(np.where(new, place, 0))
+        filled = {}
+        for name in self._down:
+            there = present_values(batch[name])
+            last = np.maximum.accumulate(np.where(there, place, -1))
+            if not there.all():
+                filled[name] = batch[name].take(pa.array(np.where(last >= first, last, place)))
+        return filled
+
+    def purchases(self, rows: RowBatch) -> RowBatch:
+        """The rows that are purchases; the others are counted."""
+        keep = np.ones(len(rows), bool)
+        if self._cancelled is not None:
+            keep = ~present_values(rows.batch[self._cancelled])
+            if not keep.all():
+                self.excluded[self._cancelled] += int((~keep).sum())
+        if self._status is not None:
+            status = pc.utf8_trim_whitespace(as_strings(rows.batch[self._status])).fill_null("").dictionary_encode()
+            names = status.dictionary.to_pylist()
+            known = pa.array(list(map(_folded, names)), pa.string())
+            codes = np.asarray(status.indices)
+            out = np.asarray(pc.is_in(known, self._values))[codes] if names else np.zeros(0, bool)
+            self._count(self.excluded, names, codes[keep & out])
+            keep &= ~out
+            self._count(self.counted, names, codes[keep])
+        return rows.where(keep)
+
+    @staticmethod
+    def _count(counts: Counter[str], names: list[str], codes: npt.NDArray[np.integer]) -> None:
+        for code, n in zip(*map(np.ndarray.tolist, np.unique(codes, return_counts=True)), strict=True):
+            counts[names[code] if names[code] in counts or len(counts) < _MOST else _OTHERS] += n
+
+    @property
+    def facts(self) -> dict[str, dict[str, int]]:
+        """The counts, as the facts of a manifest have them; none where neither status nor cancellation is named."""
+        if self._status is None and self._cancelled is None:
+            return {}
+        return {"excluded": dict(self.excluded.most_common()), "counted": dict(self.counted.most_common())}
+
+
+def excluded_in_words(excluded: dict[str, int]) -> str:
+    """How many rows are no purchases, by status; empty where there are none."""
+    if not excluded:
+        return ""
+    return f"{sum(excluded.values()):,} rows excluded ({', '.join(f'{n:,} × {one}' for one, n in excluded.items())})"
+
+
+def _folded(status: str) -> str:
+    return " ".join(status.split()).casefold()
+
 
 BATCH = 262_144
 LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9  # factors of 32 bits hold what is between them, and sums of it
@@ -32,7 +211,7 @@ NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
 
 
-def left_out(
+def ignored_columns(
     batch: pa.RecordBatch, user_id: str, timestamp: str | None, times: TimeParser, suppressed: SuppressionList
 ) -> Mask:
     """Which rows are of ``suppressed`` people, of a time that is left out or of none; the columns are named."""
@@ -45,7 +224,7 @@ def left_out(
     return gone
 
 
-class LogBatches(ABC):
+class InteractionBatches(ABC):
     """Reads one interactions file batch by batch and looks at every row; ``rows`` are read so far.
 
     Rows of ``suppressed`` people are as if they were not there, but for the numbers of the others. Of rows that are no
@@ -55,7 +234,7 @@ class LogBatches(ABC):
     def __init__(
         self,
         source: TableReader,
-        columns: LogColumns,
+        columns: InteractionColumns,
         times: TimeParser,
         rejects: Rejects,
         suppressed: SuppressionList = NOBODY,
@@ -70,7 +249,7 @@ class LogBatches(ABC):
         self._suppressed = suppressed
 
     def batches(self, progress: Progress) -> Iterator[tuple[RowBatch, dict[str, npt.NDArray[Any]]]]:
-        """The usable rows, and their values by the names of :class:`RawLog` but for columns that there are not."""
+        """The usable rows, and their values by the names of :class:`RawInteractions`, without those it has not."""
         columns = self._columns
         # The values of CSV are read as written, which spares a pass over the file to find out their types.
         written = columns.all() if self._source.untyped else [columns.user_id, columns.item_id]
@@ -78,7 +257,7 @@ class LogBatches(ABC):
             again = [when] if self._source.untyped else []
             self._times.look_through(lambda: (r.batch[when] for r in self._source.batches([when], BATCH, None, again)))
         for every in self.orders.filled(self._source.batches(columns.all(), BATCH, self._rejects, written)):
-            gone = left_out(every.batch, columns.user_id, columns.timestamp, self._times, self._suppressed)
+            gone = ignored_columns(every.batch, columns.user_id, columns.timestamp, self._times, self._suppressed)
             there = every.where(~gone)
             rows = self.orders.purchases(there)
             checks = RowChecks(len(rows))
@@ -150,7 +329,7 @@ class LogBatches(ABC):
         return pc.if_else(fits, numbers, pa.scalar(np.nan))
 
 
-class LogReader(LogBatches):
+class InteractionReader(InteractionBatches):
     """Reads one interactions file into arrays, bad rows set aside.
 
     Dates before 1990 and those more than a day ahead of the clock are bad: a user's last item is what training
@@ -161,7 +340,7 @@ class LogReader(LogBatches):
     def __init__(
         self,
         source: TableReader,
-        columns: LogColumns,
+        columns: InteractionColumns,
         items: IdMap,
         times: TimeParser,
         rejects: Rejects,
@@ -180,7 +359,7 @@ class LogReader(LogBatches):
         """The names of the codes of events, so far."""
         return list(self._events.rows)
 
-    def read(self, progress: Progress) -> tuple[RawLog, pa.Array]:
+    def read(self, progress: Progress) -> tuple[RawInteractions, pa.Array]:
         """All usable interactions, and the user ids in row order."""
         batches, wrong = [], [np.zeros(0, np.int64)]
         for rows, values in self.batches(progress):
@@ -188,16 +367,18 @@ class LogReader(LogBatches):
                 wrong.append(rows.numbers[self._impossible(values["micros"])])
             batches.append(values)
         joined: dict[str, Any] = {}
-        for field in fields(RawLog):
+        for field in fields(RawInteractions):
             arrays = [values.pop(field.name) for values in batches if field.name in values]
             joined[field.name] = np.concatenate(arrays) if arrays else None
         if not batches:
             joined["user"] = joined["item"] = np.zeros(0, np.int32)
-        log, users = RawLog(**joined), pa.array(self._users.rows, pa.large_string())
+        log, users = RawInteractions(**joined), pa.array(self._users.rows, pa.large_string())
         numbers = np.concatenate(wrong)
         return self._possible(log, users, numbers) if len(numbers) and self.dates else (log, users)
 
-    def _possible(self, log: RawLog, users: pa.Array, numbers: npt.NDArray[np.int64]) -> tuple[RawLog, pa.Array]:
+    def _possible(
+        self, log: RawInteractions, users: pa.Array, numbers: npt.NDArray[np.int64]
+    ) -> tuple[RawInteractions, pa.Array]:
         """Without interactions at times that cannot be, in the rows of these numbers, and users that have no others."""
         assert log.micros is not None
         bad = np.flatnonzero(self._impossible(log.micros))

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from molar_retrieval.data.readers import CsvReader, TableReader
 from molar_retrieval.data.rows import Rejects
 from molar_retrieval.data.schema import open_source, reader_of
+from molar_retrieval.data.times import TimeParser
 from molar_retrieval.data.values import WRITTEN, is_list, is_word
 from molar_retrieval.errors import DataError
-from molar_retrieval.interactions.times import TimeParser
 
 _CHUNK = 1 << 22
 _SAMPLE = 1 << 23  # bytes around the first one that is not UTF-8 by which encodings are told apart

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+import pyarrow as pa
+
 from molar_retrieval import limits
 from molar_retrieval.errors import RequestError, shown, suggestion
 
-KINDS = (
+EVENT_TYPES = (
     *("purchase", "add_to_cart", "view", "click", "impression", "remove_from_cart", "return", "rating", "search"),
     *("item_upsert", "item_withdraw", "identify", "user_upsert"),
 )
@@ -69,7 +71,7 @@ _LONGEST_NAME = 40
 _DAY = 86_400 * 1_000_000
 _UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1))  # below 1e11 seconds (year 5138), then milliseconds …
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Line = tuple[Any, ...]
+EventRow = tuple[Any, ...]
 """Values of :data:`FIELDS`, times as microseconds since 1970."""
 
 
@@ -81,7 +83,7 @@ class FieldError(RequestError):
         self.field = field
 
 
-def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
+def parse_event(row: Mapping[str, Any], now: int) -> list[EventRow]:
     """The lines of an event, one for each of its items, the values in the order of :data:`FIELDS`.
 
     Args:
@@ -99,7 +101,7 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
     event = {name: _READERS[name](name, value) for name, value in found.items() if name in _READERS}
     kind = event.get("event")
     if kind is None:
-        raise FieldError("event", "the event has no kind", f"give event as one of {', '.join(KINDS)}")
+        raise FieldError("event", "the event has no kind", f"give event as one of {', '.join(EVENT_TYPES)}")
     if "event_id" not in event:
         if "transaction_id" not in event:
             words = "give event_id, the same whenever the event is sent again, or a transaction_id"
@@ -124,7 +126,7 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
     return [_line(event | part, line) for line, part in enumerate(parts, event.get("line", 0))]
 
 
-def _of_people(event: Mapping[str, Any], *needed: str) -> Line:
+def _of_people(event: Mapping[str, Any], *needed: str) -> EventRow:
     """The line of an event that says something of a person alone."""
     for name in needed:
         if name not in event:
@@ -137,17 +139,17 @@ def field_of(name: str) -> str | None:
     return _FIELD_OF.get(_folded(name), (0, None))[1] if len(name) <= _LONGEST_NAME else None
 
 
-def days_late(lines: Sequence[Line], now: int) -> float:
+def days_late(lines: Sequence[EventRow], now: int) -> float:
     """How many days after its time an event comes; 0 for changes of items, whose time may be when they were made."""
     first = dict(zip(FIELDS, lines[0], strict=True))
     return 0.0 if first["event"] in OF_ITEMS else (now - first["timestamp"]) / _DAY
 
 
-def kind_named(name: str) -> str | None:
+def event_type(name: str) -> str | None:
     """The kind that goes by a name, ours, GA4's or another usual one; None where none does."""
     folded = re.sub(r"[\s-]+", "_", name.strip().lower())
     kind = {**_GA4, **_USUAL}.get(folded, folded)
-    return kind if kind in KINDS else None
+    return kind if kind in EVENT_TYPES else None
 
 
 def _known(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +187,7 @@ def _parts(items: Any) -> list[dict[str, Any]]:
     return parts
 
 
-def _line(event: dict[str, Any], line: int) -> Line:
+def _line(event: dict[str, Any], line: int) -> EventRow:
     kind = event["event"]
     whole = kind == "return" and "transaction_id" in event
     if event.get("item_id") is None and kind != "search" and not whole:
@@ -219,8 +221,8 @@ def _text(field: str, value: Any, most: int = limits.ID) -> str:
 def _kind(field: str, value: Any) -> str:
     name = _text(field, value).strip()
     kind = _GA4.get(name, name)
-    if kind not in KINDS:
-        hint = suggestion(name, [*KINDS, *_GA4], f"use one of {', '.join(KINDS)}")
+    if kind not in EVENT_TYPES:
+        hint = suggestion(name, [*EVENT_TYPES, *_GA4], f"use one of {', '.join(EVENT_TYPES)}")
         if name in _GA4_WITHOUT_KIND:
             hint = "none is like it: leave such events out"
         raise FieldError(field, f"the kind {shown(name)} is not known", hint)
@@ -292,3 +294,18 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "data": _object,
     "search_term": lambda field, value: _text(field, value, limits.TEXT),
 }
+
+
+_TYPES = {
+    pa.string(): "event_id event user_id session_id item_id list_id request_id transaction_id arm data",
+    pa.int64(): "line position seq",
+    pa.float64(): "quantity value propensity",
+    pa.timestamp("us", "UTC"): "timestamp received",
+}
+SCHEMA = pa.schema(
+    [(name, next(t for t, names in _TYPES.items() if name in names.split())) for name in (*FIELDS, "received", "seq")]
+)
+"""The log as a table; ``seq`` numbers its lines in the order of their arrival, and is never used twice.
+
+``received`` is when a line arrived.
+"""

@@ -1,10 +1,4 @@
-"""The event log in ``.molar/events``: SQLite for what comes in, Parquet by day for what is sealed.
-
-An append returns when its events are on the disk (WAL, ``synchronous=FULL``); threads that append at the same time
-share one commit. The id of a line, ``(event_id, line)``, is kept in a table of its own, so that an event that comes
-again is known after its day was sealed. Sealed files count from when the database names them, in the transaction that
-removes their rows from it: a reader of one transaction finds each line once.
-"""
+"""The event log of a workspace: what users and the catalogue did, appended, never changed; days sealed in Parquet."""
 
 import sqlite3
 import threading
@@ -22,14 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval import limits
-from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.events import checksums
-from molar_retrieval.events.event import FIELDS, IDENTIFY, FieldError, Line, days_late, lines_of
-from molar_retrieval.events.insertion import _EVENT, _SESSION, _TIME, _USER, Insertion
-from molar_retrieval.events.refused import FIRST, RefusedEvents
-from molar_retrieval.events.schema import SCHEMA
-from molar_retrieval.events.snapshot import Person, snapshot
-from molar_retrieval.events.tables import (
+from molar_retrieval.data import event_store
+from molar_retrieval.data.event_log_reader import Person, snapshot
+from molar_retrieval.data.event_parsing import FIELDS, IDENTIFY, SCHEMA, EventRow, FieldError, days_late, parse_event
+from molar_retrieval.data.event_store import (
+    COLUMNS,
     DAY,
     DAY_OF,
     FIGURES,
@@ -39,15 +30,99 @@ from molar_retrieval.events.tables import (
     SEALED,
     STAYS,
     WAIT,
+    Totals,
+    checksum,
     faults,
     has_log,
     make_tables,
     write_lock,
 )
+from molar_retrieval.data.refused_events import FIRST, RefusedEvents
+from molar_retrieval.data.rows import Rejects
+from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy.suppression import SuppressionList, add_session
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.files import OWNER, for_owner, sync_file, sync_folder
+
+_INSERT = f"INSERT INTO events ({COLUMNS}, seq, checksum) VALUES ({', '.join('?' * (len(FIELDS) + 3))})"
+_EVENT, _USER, _SESSION, _ITEM, _TIME = (
+    FIELDS.index(name) for name in ("event", "user_id", "session_id", "item_id", "timestamp")
+)
+_KIND, _TRANSACTION = (FIELDS.index(name) for name in ("event", "transaction_id"))
+
+
+class Insertion:
+    """Events that are inserted in a transaction, which :meth:`finish` ends.
+
+    Args:
+        connection: In a transaction.
+        received: When the events came, in microseconds since 1970.
+        names: What people are called in the workspace.
+
+    Attributes:
+        last: The ``seq`` of the last row.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, received: int, names: Pseudonymiser) -> None:
+        self._connection, self._received, self._names = connection, received, names
+        found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        self.last = 0 if found is None else int(found[0])
+        self._totals = Totals()
+
+    def insert(self, lines: list[EventRow]) -> bool:
+        """Insert an event, unless the id of its first line is known; whether it is new.
+
+        Its people are stored by what the workspace calls them. Of a purchase, items that another event of the same
+        transaction and person brought are left out.
+        """
+        names = self._names
+        lines = [_named(line, names) for line in lines] if names.keys else lines
+        keys = {key: line for line in lines if (key := purchase_key(line)) is not None}
+        bought = {key for key, line in keys.items() if not self._remember(key, 0, line)}
+        taken = False
+        for line in lines:
+            if self._remember(line[0], line[1], line):
+                if purchase_key(line) not in bought:
+                    self._insert(line)
+                    taken = True
+            elif not taken:
+                return False
+        return taken
+
+    def finish(self) -> None:
+        """Write what the rows of each day add up to."""
+        self._totals.write(self._connection)
+
+    def _insert(self, line: EventRow) -> None:
+        self.last += 1
+        row = (*line, self._received, self.last)
+        own = checksum(row)
+        self._connection.execute(_INSERT, (*row, own))
+        self._totals.add(line[_TIME] // DAY, own)
+
+    def _remember(self, key: str, number: int, line: EventRow) -> bool:
+        """Whether an id is new; it is known from now on, until its day is removed."""
+        values = key, number, line[_TIME] // DAY
+        return bool(self._connection.execute("INSERT OR IGNORE INTO ids VALUES (?, ?, ?)", values).rowcount)
+
+
+def _named(line: EventRow, names: Pseudonymiser) -> EventRow:
+    stored, user, session = list(line), line[_USER], line[_SESSION]
+    stored[_USER] = None if user is None else names.user(user)
+    stored[_SESSION] = None if session is None else names.session(session)
+    return tuple(stored)
+
+
+def purchase_key(line: EventRow) -> str | None:
+    """What a line of a purchase is known by beside its event: its order, person and item; None of other lines.
+
+    No id has its first character. :meth:`molar_retrieval.data.event_log_reader.EventLogReader.bought` reads it.
+    """
+    if line[_KIND] != "purchase" or line[_TRANSACTION] is None:
+        return None
+    return "\0".join(["", line[_TRANSACTION], line[_USER] or line[_SESSION], line[_ITEM]])
+
 
 _COMMIT = 5_000  # events of one transaction
 
@@ -63,7 +138,7 @@ class Refusal:
 
 
 @dataclass
-class Appended:
+class AppendResult:
     """What became of the events of one source.
 
     Attributes:
@@ -96,7 +171,7 @@ class Appended:
 
 
 @dataclass(frozen=True)
-class Compacted:
+class CompactResult:
     """What a compaction did.
 
     Attributes:
@@ -122,7 +197,7 @@ class Compacted:
 class _Waiting:
     """Events on their way into a commit; then how many of them were new, or why it failed."""
 
-    events: list[list[Line]]
+    events: list[list[EventRow]]
     new: int | None = None
     last: int = 0
     error: BaseException | None = None
@@ -169,12 +244,12 @@ class EventLog:
     def append(
         self,
         rows: Iterable[tuple[int, Mapping[str, Any]]],
-        report: Appended | None = None,
+        report: AppendResult | None = None,
         *,
         late_days: float | None = None,
         barred: Mapping[str, str] | None = None,
-        completed: Callable[[list[Line]], list[Line]] | None = None,
-    ) -> Appended:
+        completed: Callable[[list[EventRow]], list[EventRow]] | None = None,
+    ) -> AppendResult:
         """Append events; when it returns, they survive a kill and a loss of power.
 
         An event that is there already, by its id, is only counted, however late it comes and in whatever order. One
@@ -182,21 +257,21 @@ class EventLog:
         object is not kept, see :mod:`molar_retrieval.privacy.suppression`.
 
         Args:
-            rows: Row numbers and events, see :func:`molar_retrieval.events.event.lines_of`.
+            rows: Row numbers and events, see :func:`molar_retrieval.data.event_parsing.parse_event`.
             report: Counts on in this one; None: in a new one.
             barred: Kinds that are not taken, with the remedy of each.
             completed: Says more of an event than was sent, from its lines to as many; None: nothing does.
             late_days: Days after its time that what somebody did is still taken; what is there already is only counted,
                 as ever. None: however late it comes.
         """
-        report = Appended() if report is None else report
+        report = AppendResult() if report is None else report
         refused, named = report.refused, len(report.refusals)
         source = iter(rows)
         while chunk := list(islice(source, _COMMIT)):
             now, events = time.time_ns() // 1000, []
             for number, row in chunk:
                 try:
-                    lines = lines_of(row, now)
+                    lines = parse_event(row, now)
                     if (remedy := (barred or {}).get(kind := lines[0][_EVENT])) is not None:
                         raise FieldError("event", f"the kind {kind} is not taken from who sends it", remedy)
                     lines = lines if completed is None else completed(lines)
@@ -212,7 +287,7 @@ class EventLog:
             self._refused.keep(report.refusals[named:], report.refused - refused)
         return report
 
-    def _without_suppressed(self, events: list[list[Line]]) -> list[list[Line]]:
+    def _without_suppressed(self, events: list[list[EventRow]]) -> list[list[EventRow]]:
         suppressed = SuppressionList.of(self.workspace.root)
         if not suppressed:
             return events
@@ -227,7 +302,7 @@ class EventLog:
                 suppressed = SuppressionList.of(self.workspace.root)
         return kept
 
-    def _in_time(self, lines: list[Line], now: int, late_days: float | None) -> list[Line]:
+    def _in_time(self, lines: list[EventRow], now: int, late_days: float | None) -> list[EventRow]:
         """The lines of an event; a FieldError if it comes too late and for the first time."""
         if late_days is not None and (late := days_late(lines, now)) > late_days:
             id_ = lines[0][FIELDS.index("event_id")]
@@ -236,7 +311,7 @@ class EventLog:
                 raise FieldError("timestamp", f"the event comes {late:,.1f} days after its time", words)
         return lines
 
-    def _durable(self, events: list[list[Line]]) -> tuple[int, int]:
+    def _durable(self, events: list[list[EventRow]]) -> tuple[int, int]:
         """Commit events, together with those that other threads bring meanwhile.
 
         How many of them are new, and the last line then.
@@ -289,7 +364,7 @@ class EventLog:
         with snapshot(self.workspace) as state:
             return state.newest(n)
 
-    def compact(self, keep_days: int | None = None, *, today: int | None = None, force: bool = False) -> Compacted:
+    def compact(self, keep_days: int | None = None, *, today: int | None = None, force: bool = False) -> CompactResult:
         """Seal all days before today (UTC) in Parquet, a file for each, and remove those beyond the retention.
 
         A file is on the disk before its lines leave the database; killed anywhere, nothing is lost or there twice.
@@ -318,14 +393,14 @@ class EventLog:
             days = [day for (day,) in self._asked(query, today * DAY, until)]
             lines = sum(self._seal(day, until) for day in days)
             self._sweep()
-        return Compacted(lines, len(days), gone, files, damaged)
+        return CompactResult(lines, len(days), gone, files, damaged)
 
     def export(self, path: Path, since: int = 0, of: Person | None = None) -> int:
         """Write the lines of :meth:`table`, by time, then arrival, as .parquet, .csv or .jsonl; how many.
 
         One day is in memory at a time. What is written can be appended again, here or elsewhere; ``seq`` is given anew.
         """
-        from molar_retrieval.events.export import write
+        from molar_retrieval.data.event_log_reader import write
 
         with snapshot(self.workspace) as state:
             return write(state.in_time(since, of), path)
@@ -344,17 +419,17 @@ class EventLog:
         sync_folder(path.parent)
         with self._transaction() as connection:
             self._drop(connection, f"{where} AND seq <= ?", [*span, last], len(table))
-            checksums.add_sealed(connection, (name, day, len(table), last, checksums.digest_of(path), None))
+            event_store.add_sealed(connection, (name, day, len(table), last, event_store.digest_of(path), None))
         return len(table)
 
     @staticmethod
     def _drop(connection: sqlite3.Connection, where: str, values: Sequence[object], expected: int | None = None) -> int:
         """Delete rows, and take them from what their days add up to; how many, which may be ``expected``."""
-        totals = checksums.Totals()
-        totals.take(connection.execute(checksums.summed("events", where), values))
+        totals = event_store.Totals()
+        totals.take(connection.execute(event_store.summed("events", where), values))
         rows = connection.execute(f"DELETE FROM events WHERE {where}", values).rowcount
         if expected not in (None, rows):
-            raise DataError(f"{FILE}: {rows:,} rows are there, {expected:,} were read", checksums.REMEDY)
+            raise DataError(f"{FILE}: {rows:,} rows are there, {expected:,} were read", event_store.REMEDY)
         totals.write(connection)
         return rows
 
@@ -366,7 +441,7 @@ class EventLog:
         if not found:
             return 0
         with self._transaction() as connection:
-            checksums.remove_rows(connection, rows)
+            event_store.remove_rows(connection, rows)
         refusals = [Refusal(one.row or 0, "seq", str(one), "send the event again") for one in found]
         for first in range(0, len(refusals), FIRST):
             some = refusals[first : first + FIRST]
@@ -377,7 +452,7 @@ class EventLog:
         """Remove the days before ``first``, but for changes of items: lines and files."""
         with self._transaction() as connection:
             found = connection.execute("SELECT lines FROM sealed WHERE day < ?", [first]).fetchall()
-            checksums.drop_sealed(connection, "day < ?", [first])
+            event_store.drop_sealed(connection, "day < ?", [first])
             open_ = self._drop(connection, f"timestamp < ? AND NOT {OF_ITEM}", [first * DAY])
             kept = f"SELECT event_id FROM events WHERE {OF_ITEM}"
             connection.execute(f"DELETE FROM ids WHERE day < ? AND event_id NOT IN ({kept})", [first])
@@ -423,3 +498,16 @@ def _contained(workspace: Workspace) -> int:
         with suppress(StaleArtefactError):
             least = min(least, Manifest.read(folder).facts.get("events", {}).get("interactions", 0))
     return least
+
+
+class Refused(Rejects):
+    """Takes what a reader of tables rejects into the report of an append."""
+
+    def __init__(self, report: AppendResult) -> None:
+        super().__init__(Path())
+        self._report = report
+
+    def add(self, file: str, row: int, item_id: str | None, kind: str, detail: str = "") -> None:
+        """Refuse a row of a file."""
+        problem = f"{file}: {kind}" + (f" ({detail})" if detail else "")
+        self._report.refuse(row, "row", problem, "write one event a row, in UTF-8")

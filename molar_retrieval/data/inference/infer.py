@@ -14,12 +14,8 @@ import pyarrow.compute as pc
 
 from molar_retrieval.data import availability
 from molar_retrieval.data.images import EXTENSIONS
-from molar_retrieval.data.languages import common_language
-from molar_retrieval.data.schema import FILE_NAME, FORMATS, CatalogueConfig, Stem, open_source
-from molar_retrieval.data.values import BESIDE_COMMAS, sign_tells
-from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.inference import columns
-from molar_retrieval.inference.columns import (
+from molar_retrieval.data.inference import columns
+from molar_retrieval.data.inference.columns import (
     NONE,
     ROLES,
     Candidate,
@@ -35,7 +31,11 @@ from molar_retrieval.inference.columns import (
     timestamps,
     told_by_file,
 )
-from molar_retrieval.inference.dialect import MOSTLY, SampledColumn, SampledTable, sampled
+from molar_retrieval.data.inference.dialect import MOSTLY, SampledColumn, SampledTable, sampled
+from molar_retrieval.data.languages import common_language
+from molar_retrieval.data.schema import FILE_NAME, FORMATS, CatalogueConfig, Stem, open_source
+from molar_retrieval.data.values import BESIDE_COMMAS, sign_tells
+from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.workspace.config_files import toml_value
 from molar_retrieval.workspace.settings import validated
 

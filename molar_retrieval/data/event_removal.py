@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from molar_retrieval.data import event_store
+from molar_retrieval.data.event_log import EventLog, purchase_key
+from molar_retrieval.data.event_parsing import FIELDS, EventRow
+from molar_retrieval.data.event_store import DAY_OF, FIGURES, FILE, KIND, OF_ITEM, SEALED, has_log, write_lock
 from molar_retrieval.errors import DataError
-from molar_retrieval.events import checksums
-from molar_retrieval.events.event import FIELDS, Line
-from molar_retrieval.events.insertion import purchase_key
-from molar_retrieval.events.log import EventLog
-from molar_retrieval.events.tables import DAY_OF, FIGURES, FILE, KIND, OF_ITEM, SEALED, has_log, write_lock
 from molar_retrieval.privacy.suppression import NEVER, SuppressionList
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import for_owner, sync_file, sync_folder
@@ -58,7 +57,7 @@ def remove_lines(workspace: Workspace, suppressed: SuppressionList) -> int:
     return len(gone)
 
 
-def _open(connection: sqlite3.Connection, suppressed: SuppressionList) -> Iterator[tuple[int, *Line]]:
+def _open(connection: sqlite3.Connection, suppressed: SuppressionList) -> Iterator[tuple[int, *EventRow]]:
     """Lines of the database, each after its number."""
     query = f"SELECT seq, {', '.join(FIELDS)} FROM events WHERE timestamp <= ? AND "
     for column, until_of, where in (
@@ -74,7 +73,7 @@ def _open(connection: sqlite3.Connection, suppressed: SuppressionList) -> Iterat
 
 def _sealed(
     connection: sqlite3.Connection, folder: Path, suppressed: SuppressionList
-) -> Iterator[tuple[str, tuple[pa.Table, list[Line]]]]:
+) -> Iterator[tuple[str, tuple[pa.Table, list[EventRow]]]]:
     """Sealed days with lines to remove: what is left of each, and what goes."""
     for (name,) in connection.execute("SELECT file FROM sealed ORDER BY day, last").fetchall():
         path = folder / name
@@ -94,18 +93,18 @@ def _sealed(
 
 def _remove_open(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
     """Rows go by their numbers; of a change of an item only who made it."""
-    totals = checksums.Totals()
+    totals = event_store.Totals()
     for number in numbers:
-        query = f"SELECT {DAY_OF}, {checksums.ROW}, checksum FROM events WHERE seq = ?"
+        query = f"SELECT {DAY_OF}, {event_store.ROW}, checksum FROM events WHERE seq = ?"
         day, *row, own = connection.execute(query, [number]).fetchone()
         totals.add(day, -own, -1)
         change = "UPDATE events SET user_id = NULL, session_id = NULL WHERE seq = ?"
         if not connection.execute(f"{change} AND {OF_ITEM}", [number]).rowcount:
             connection.execute("DELETE FROM events WHERE seq = ?", [number])
             continue
-        if checksums.checksum(row) == own:  # else it stays known as damaged
-            (row,) = connection.execute(f"SELECT {checksums.ROW} FROM events WHERE seq = ?", [number]).fetchall()
-            own = checksums.checksum(row)
+        if event_store.checksum(row) == own:  # else it stays known as damaged
+            (row,) = connection.execute(f"SELECT {event_store.ROW} FROM events WHERE seq = ?", [number]).fetchall()
+            own = event_store.checksum(row)
             connection.execute("UPDATE events SET checksum = ? WHERE seq = ?", [own, number])
         totals.add(day, own)
     totals.write(connection)
@@ -115,14 +114,14 @@ def _replace_sealed(connection: sqlite3.Connection, path: Path, rest: pa.Table) 
     """Write a sealed day anew beside the file that it is to replace, and have the database know both."""
     _partial(path).unlink(missing_ok=True)
     if not len(rest):
-        checksums.drop_sealed(connection, "file = ?", [path.name])
+        event_store.drop_sealed(connection, "file = ?", [path.name])
         return
     pq.write_table(rest, _partial(path), compression="zstd")
     for_owner(_partial(path))
     sync_file(_partial(path))
     day, last = connection.execute("SELECT day, last FROM sealed WHERE file = ?", [path.name]).fetchone()
-    digests = checksums.digest_of(_partial(path)), checksums.digest_of(path)
-    checksums.add_sealed(connection, (path.name, day, len(rest), last, *digests))
+    digests = event_store.digest_of(_partial(path)), event_store.digest_of(path)
+    event_store.add_sealed(connection, (path.name, day, len(rest), last, *digests))
 
 
 def _partial(path: Path) -> Path:

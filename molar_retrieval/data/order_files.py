@@ -20,15 +20,15 @@ import pyarrow.compute as pc
 
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.data import column_names
+from molar_retrieval.data.event_log import AppendResult
+from molar_retrieval.data.event_parsing import EVENT_TYPES, event_type, field_of
+from molar_retrieval.data.interaction_reader import OrderStatus
 from molar_retrieval.data.readers import JsonLinesReader, TableReader
 from molar_retrieval.data.rows import Rejects, RowBatch
 from molar_retrieval.data.schema import FILE_NAME, CatalogueConfig, columns_by_role, find_table, open_source
+from molar_retrieval.data.times import TimeParser, impossible
 from molar_retrieval.data.values import WRITTEN, as_doubles, as_strings, doubles, is_string, shown
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.event import KINDS, field_of, kind_named
-from molar_retrieval.events.log import Appended
-from molar_retrieval.interactions.order_status import OrderStatus
-from molar_retrieval.interactions.times import TimeParser, impossible
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace import fingerprint
 
@@ -53,7 +53,7 @@ _AS_CALLED = ("session_id", "request_id", "list_id", "arm")
 _MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
-def order_lines(path: Path, catalogue: Callable[[], Path], names: Pseudonymiser) -> "OrderLines | None":
+def order_lines(path: Path, catalogue: Callable[[], Path], names: Pseudonymiser) -> "OrderFile | None":
     """The order lines of a file in the format of a catalogue's log; None where its rows are events as they stand.
 
     Args:
@@ -76,7 +76,7 @@ def order_lines(path: Path, catalogue: Callable[[], Path], names: Pseudonymiser)
         return None
     columns, missing = _columns(settings, source)
     if not missing and (source.form != _JSON or not _fields(source) & {"event"}):
-        return OrderLines(source, settings, columns, names, folder)
+        return OrderFile(source, settings, columns, names, folder)
     if source.form == _JSON or _fields(source) & {"event"}:
         return None
     words = f"{path} has no column of the kind of event, and none of {' or '.join(missing)}"
@@ -134,8 +134,8 @@ class _Line:
     event: dict[str, Any]
 
 
-class OrderLines:
-    """The rows of a file of order lines, as events for :meth:`molar_retrieval.events.log.EventLog.append`.
+class OrderFile:
+    """The rows of a file of order lines, as events for :meth:`molar_retrieval.data.event_log.EventLog.append`.
 
     A row is told from others by kind, order, user and item, or, where there is no order, by kind, user, item and time.
     Rows that are the same in that are numbered in the order of the file. Those of one order are one event of several
@@ -161,7 +161,7 @@ class OrderLines:
             if (field := field_of(name)) in _AS_CALLED and name not in columns.values()
         }
 
-    def events(self, report: Appended, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+    def events(self, report: AppendResult, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
         """Row numbers and events; ``rejects`` takes rows that are none, ``report`` those that cannot be used."""
         several, seen = self._several, Counter[str]()
         waiting: dict[str, list[_Line]] = {}
@@ -223,7 +223,7 @@ class OrderLines:
         if log is not None and column in log.names and log.untyped:
             yield from (rows.batch[column] for rows in log.batches([column], _BATCH, None, [column]))
 
-    def _lines(self, report: Appended | None, rejects: Rejects | None) -> Iterator[_Line]:
+    def _lines(self, report: AppendResult | None, rejects: Rejects | None) -> Iterator[_Line]:
         """The rows that can be used; the others are refused, where somebody wants to know."""
         columns = list(dict.fromkeys([*self._columns.values(), *self._more.values()]))
         typed = {self._columns["timestamp"], *(self._columns.get(role) for role in _NUMBERS)}
@@ -234,7 +234,7 @@ class OrderLines:
         if report is not None:
             report.excluded = status.excluded.total()
 
-    def _of_batch(self, rows: RowBatch, report: Appended | None) -> Iterator[_Line]:
+    def _of_batch(self, rows: RowBatch, report: AppendResult | None) -> Iterator[_Line]:
         batch, columns = rows.batch, self._columns
         wrong: dict[int, tuple[str, str, str]] = {}  # by place: field, problem, remedy
 
@@ -265,7 +265,7 @@ class OrderLines:
                 refuse(readable & (found > high), role, "that is too large", f"write at most {high:g}")
         kinds = self._kinds(batch)
         unknown = np.fromiter((kind is None for kind in kinds), bool, len(kinds))
-        refuse(unknown, "event", "that is no kind of event", f"write one of {', '.join(KINDS)}")
+        refuse(unknown, "event", "that is no kind of event", f"write one of {', '.join(EVENT_TYPES)}")
         orders = batch[columns["order_id"]].to_pylist() if "order_id" in columns else [None] * len(rows)
         more = {field: batch[name].to_pylist() for field, name in self._more.items()}
         for place, number in enumerate(rows.numbers.tolist()):
@@ -286,7 +286,7 @@ class OrderLines:
         """What each row is: a purchase, unless a column says otherwise; None for a word that is no kind."""
         if (column := self._columns.get("event")) is None:
             return ["purchase"] * len(batch)
-        known = {text: kind_named(text) for text in batch[column].unique().to_pylist() if text and text.strip()}
+        known = {text: event_type(text) for text in batch[column].unique().to_pylist() if text and text.strip()}
         return [known.get(text, "purchase") for text in batch[column].to_pylist()]
 
     def _number(self, array: pa.Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:

@@ -1,0 +1,500 @@
+"""Reading the event log: a snapshot of all of it for batches, and the latest lines of one user for an answer."""
+
+import heapq
+import os
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import groupby, pairwise
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_retrieval import limits
+from molar_retrieval.data import event_store
+from molar_retrieval.data.event_parsing import DESCRIBE, FIELDS, IDENTIFY, SCHEMA
+from molar_retrieval.data.event_store import (
+    DAY,
+    FILE,
+    KIND,
+    OF_ITEM,
+    SEALED,
+    WAIT,
+    faults,
+    has_log,
+    is_made,
+    make_tables,
+)
+from molar_retrieval.errors import DataError, StaleArtefactError
+from molar_retrieval.frames import TableWriter, ending_of
+from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
+from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import OWNER, file_stamp, for_owner, lock_beside, sync_file, sync_folder
+
+_AT_ONCE = 65_536
+_PLACES = {name: place for place, name in enumerate((*FIELDS, "received", "seq"))}
+Person = tuple[str, StoredName]
+"""``user_id`` or ``session_id``, and which."""
+
+
+class EventLogSnapshot:
+    """The state of a log that a reader's transaction sees.
+
+    Whoever reads a row that is not as it was written, or a sealed file that is not what was sealed, gets a DataError
+    that names it; so does who reads all of it where a row is missing.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
+        self._connection, self._folder = connection, folder
+
+    @property
+    def last(self) -> int:
+        """The number of the last line that ever came, 0 before the first one."""
+        return self._number("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+
+    @property
+    def root(self) -> Path:
+        """The folder of the workspace."""
+        return self._folder.parent
+
+    def copy(self, target: Path) -> list[Path]:
+        """Copy the database as this state has it; the sealed files that belong to it."""
+        names = self._connection.execute("SELECT file FROM sealed ORDER BY day, last").fetchall()
+        target.touch(OWNER)
+        with closing(sqlite3.connect(target)) as other:
+            self._connection.backup(other)
+        return [self._folder / SEALED / name for (name,) in names]
+
+    @property
+    def last_of_items(self) -> int:
+        """The number of the last line that changes an item, 0 where there is none."""
+        return self._number(f"SELECT max(seq) FROM events WHERE {OF_ITEM}")
+
+    @property
+    def removed(self) -> int:
+        """Before which day, in days since 1970, lines were removed; 0 where none were."""
+        return self._number("SELECT max(before) FROM removed")
+
+    def has_since(self, seq: int, kinds: Collection[str]) -> bool:
+        """Whether a line of some kinds came after a number."""
+        marks = ", ".join("?" * len(kinds))
+        query = f"SELECT EXISTS (SELECT 1 FROM events WHERE seq > ? AND event IN ({marks}))"
+        return bool(self._number(query, seq, *kinds)) or any(
+            len(table) for table in self._of_files(["seq"], kinds, seq)
+        )
+
+    def identified(self, suppressed: SuppressionList = NOBODY) -> dict[StoredName, StoredName]:
+        """Which user a session is, by session; the first event that says so counts.
+
+        What is left out of ``suppressed`` people says nothing.
+        """
+        columns = "session_id", "user_id", "timestamp"
+        found = self._rows(columns, f"WHERE event = '{IDENTIFY}' ORDER BY seq DESC")
+        return {session: user for session, user, micros in found if micros > suppressed.user(user)}
+
+    def changes_of_people(self, suppressed: SuppressionList = NOBODY) -> Iterator[tuple[StoredName, str]]:
+        """What lines say that users are, as JSON, in the order of their arrival, but what is left out of anybody."""
+        found = self._rows(("user_id", "data", "timestamp"), f"WHERE event = '{DESCRIBE}' ORDER BY seq")
+        return ((user, data) for user, data, micros in found if micros > suppressed.user(user))
+
+    def changes_of_items(self) -> Iterator[dict[str, object]]:
+        """Lines that change items, in the order of their arrival."""
+        for table in self.of_database(SCHEMA.names, f"WHERE {OF_ITEM} ORDER BY seq"):
+            yield from table.to_pylist()
+
+    def tables(
+        self,
+        columns: Sequence[str] = tuple(SCHEMA.names),
+        kinds: Collection[str] | None = None,
+        since: int = 0,
+        of: Person | None = None,
+    ) -> Iterator[pa.Table]:
+        """Some columns of lines in no order, in tables of bounded size.
+
+        All of them, or those after ``since``, of some kinds or of one person.
+        """
+        self._confirm(since, of)
+        yield from self._of_files(columns, kinds, since, of)
+        yield from self.of_database(columns, *_condition(kinds, since, of))
+
+    def in_time(self, since: int = 0, of: Person | None = None) -> Iterator[pa.Table]:
+        """All lines, or those after ``since`` or of one person, by time, then arrival; a table for each day."""
+        self._confirm(since, of)
+        condition, values = _condition(None, since, of)
+        stream = self.of_database(SCHEMA.names, f"{condition} ORDER BY timestamp, seq", values)
+        names = self._connection.execute("SELECT day, file FROM sealed WHERE last > ? ORDER BY day", [since]).fetchall()
+        files = ((day, table) for day, name in names for table in self._of_file(name, SCHEMA.names, None, since, of))
+        days = heapq.merge(files, _by_day(stream), key=itemgetter(0))
+        for _, tables in groupby(days, key=itemgetter(0)):
+            whole = pa.concat_tables(table for _, table in tables)
+            if len(whole):
+                yield whole.sort_by([("timestamp", "ascending"), ("seq", "ascending")])
+
+    def sealed(self, first: int) -> dict[int, tuple[str, ...]]:
+        """Names of the sealed files of each day, from one on, in days since 1970."""
+        query = "SELECT day, file FROM sealed WHERE day >= ? ORDER BY day, last"
+        found: dict[int, tuple[str, ...]] = {}
+        for day, file in self._connection.execute(query, [first]).fetchall():
+            found[day] = (*found.get(day, ()), file)
+        return found
+
+    def unsealed(self, first: int, kinds: Collection[str]) -> dict[int, tuple[int, int]]:
+        """How many lines of some kinds are not sealed yet, and the number of the last, by day, from one on."""
+        marks = ", ".join("?" * len(kinds))
+        where = f"timestamp >= ? AND event IN ({marks})"
+        query = f"SELECT timestamp / {DAY}, count(*), max(seq) FROM events WHERE {where} GROUP BY 1"
+        found = self._connection.execute(query, [max(first, 0) * DAY, *kinds])
+        return {int(day): (int(count), int(last)) for day, count, last in found}
+
+    def of_sealed(self, file: str, columns: Sequence[str], kinds: Collection[str]) -> Iterator[pa.Table]:
+        """Some columns of the lines of some kinds in a sealed file."""
+        return self._of_file(file, columns, kinds)
+
+    def newest(self, count: int) -> pa.Table:
+        """The last lines that arrived, the newest last."""
+        tables = list(self.of_database(SCHEMA.names, f"ORDER BY seq DESC LIMIT {count}"))
+        for file, last in self._connection.execute("SELECT file, last FROM sealed ORDER BY last DESC").fetchall():
+            newest = sorted((seq for table in tables for seq in table["seq"].to_pylist()), reverse=True)
+            if len(newest) >= count and newest[count - 1] > last:
+                break
+            tables += self._of_file(file, SCHEMA.names)
+        table = pa.concat_tables([SCHEMA.empty_table(), *tables]).sort_by("seq")
+        return table.slice(max(0, len(table) - count))
+
+    def _number(self, query: str, *values: object) -> int:
+        found = self._connection.execute(query, values).fetchone()
+        return 0 if found is None or found[0] is None else int(found[0])
+
+    def of_database(self, columns: Sequence[str], condition: str, values: Sequence[object] = ()) -> Iterator[pa.Table]:
+        """Some columns of the lines that are not sealed yet, by the rest of an SQL query."""
+        schema = pa.schema([SCHEMA.field(name) for name in columns])
+        for rows in event_store.verified(self._connection, condition, list(values), _AT_ONCE):
+            whole = list(zip(*rows, strict=True))
+            arrays = [pa.array(whole[_PLACES[field.name]], field.type) for field in schema]
+            yield pa.Table.from_arrays(arrays, schema=schema)
+
+    def damage(self) -> list[event_store.Damage]:
+        """All that is not as it was written, in the database and in sealed files; everything is read."""
+        return event_store.damage(self._connection, self._folder)
+
+    def _rows(self, columns: Sequence[str], condition: str) -> Iterator[tuple[Any, ...]]:
+        chosen = itemgetter(*(_PLACES[name] for name in columns))
+        for rows in event_store.verified(self._connection, condition, (), _AT_ONCE):
+            yield from map(chosen, rows)
+
+    def confirm(self) -> None:
+        """Raise a DataError where a row of the database is missing, or there twice."""
+        event_store.confirm(self._connection)
+
+    def _confirm(self, since: int, of: Person | None) -> None:
+        if not since and of is None:
+            self.confirm()
+
+    def _digests(self, name: str) -> Iterator[tuple[str | None, ...]]:
+        """What a sealed file may be: as this state knows it, then as it is known now, where it was written anew."""
+        query = "SELECT digest, replaced FROM sealed WHERE file = ?"
+        yield from self._connection.execute(query, [name])
+        with closing(sqlite3.connect(self._folder / FILE, WAIT, isolation_level=None)) as now:
+            yield from now.execute(query, [name])
+
+    def _of_files(
+        self, columns: Sequence[str], kinds: Collection[str] | None, since: int, of: Person | None = None
+    ) -> Iterator[pa.Table]:
+        query = "SELECT file FROM sealed WHERE last > ? ORDER BY day, last"
+        for (name,) in self._connection.execute(query, [since]).fetchall():
+            yield from self._of_file(name, columns, kinds, since, of)
+
+    def _of_file(
+        self,
+        name: str,
+        columns: Sequence[str],
+        kinds: Collection[str] | None = None,
+        since: int = 0,
+        of: Person | None = None,
+    ) -> Iterator[pa.Table]:
+        path = self._folder / SEALED / name
+        reading = list(dict.fromkeys([*columns, "seq", *([] if kinds is None else ["event"]), *(of or ())[:1]]))
+        try:
+            event_store.check_file(path, self._digests(name))
+            with pq.ParquetFile(path) as file:
+                if of is not None and not _has(file, of):
+                    return
+                for batch in file.iter_batches(_AT_ONCE, columns=reading, use_threads=False):
+                    table = pa.table([batch[name] for name in reading], reading)
+                    keep = pc.greater(table["seq"], since)
+                    keep = keep if kinds is None else pc.and_(keep, pc.is_in(table["event"], pa.array(kinds)))
+                    keep = keep if of is None else pc.and_(keep, pc.equal(table[of[0]], of[1]))
+                    yield table.select(list(columns)).filter(keep)
+        except FileNotFoundError as error:
+            raise DataError(f"{path} is missing", "ask again; if it stays, bring it back from a backup") from error
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path} is damaged: {error}", "bring it back from a backup") from error
+
+
+def _condition(kinds: Collection[str] | None, since: int, of: Person | None) -> tuple[str, list[object]]:
+    where, values = "WHERE seq > ?", [since, *(kinds or ())]
+    if kinds is not None:
+        where += f" AND event IN ({', '.join('?' * len(kinds))})"
+    return (where, values) if of is None else (f"{where} AND {of[0]} = ?", [*values, of[1]])
+
+
+def _has(file: pq.ParquetFile, of: Person) -> bool:
+    """Whether a sealed file has a line of somebody, by one of its columns."""
+    names = file.read(columns=[of[0]], use_threads=False)[of[0]]
+    return bool(pc.any(pc.equal(names, of[1]), min_count=0).as_py())
+
+
+def _by_day(tables: Iterable[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
+    """Tables in the order of time, cut where a day ends."""
+    for table in tables:
+        days = table["timestamp"].cast(pa.int64()).to_numpy() // DAY
+        borders = [0, *(np.flatnonzero(days[1:] != days[:-1]) + 1).tolist(), len(table)]
+        for begin, end in pairwise(borders):
+            yield int(days[begin]), table.slice(begin, end - begin)
+
+
+@contextmanager
+def opened(workspace: Workspace) -> Iterator[EventLogSnapshot | None]:
+    """The present state of the log of a workspace; None where there is none."""
+    if not has_log(workspace):
+        yield None
+        return
+    with snapshot(workspace) as state:
+        yield state
+
+
+@contextmanager
+def snapshot(workspace: Workspace) -> Iterator[EventLogSnapshot]:
+    """The present state of the log of a workspace that has one."""
+    folder = workspace.root / KIND
+    with faults(folder), closing(sqlite3.connect(folder / FILE, WAIT, isolation_level=None)) as connection:
+        make_tables(connection, folder / FILE)
+        connection.execute("BEGIN")
+        yield EventLogSnapshot(connection, folder)
+
+
+_MOST = 10_000  # lines of one person that an answer reads: the latest ones
+_SESSIONS = 1_000  # of one user
+
+
+class LiveLine(NamedTuple):
+    """What somebody did with an item, as the log has it; the time in microseconds since 1970."""
+
+    kind: str
+    item_id: str | None
+    micros: int
+    order: str | None
+    request: str | None
+    seq: int
+
+
+_LINE = "event, item_id, timestamp, transaction_id, request_id, seq"
+
+
+class EventLogReader:
+    """A connection to the log of a workspace, which may not have one yet; threads may share it.
+
+    Methods raise a DataError or DiskError where the file cannot be read, a StaleArtefactError where a later version of
+    molar wrote it.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace, self._folder = workspace, workspace.root / KIND
+        self._lock = threading.RLock()
+        self._found: sqlite3.Connection | None = None
+        self._frozen: object = None  # the state of the files, where the connection takes no notice of others
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._found is not None:
+                self._found.close()
+            self._found = self._frozen = None
+
+    @property
+    def mark(self) -> object:
+        """What changes whenever something is committed; None where there is no log yet."""
+        with self._lock:
+            if self._frozen is not None and self._frozen != self._files():
+                self.close()
+            if self._found is None and has_log(self._workspace):
+                with faults(self._folder):
+                    self._found = self._opened()
+            return None if self._found is None else (self._rows("PRAGMA data_version")[0], self._frozen)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is asked within is of one state of the log."""
+        with self._lock:
+            self._rows("BEGIN")
+            try:
+                yield
+            finally:
+                self._rows("COMMIT")
+
+    @property
+    def last(self) -> int:
+        """The number of the last line that ever came, 0 before the first one."""
+        return int(next(iter(self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")), [0])[0])
+
+    def last_by(self, micros: int) -> int:
+        """The number of the last line that came by a moment, in microseconds since 1970; 0 where none is known."""
+        query = "SELECT seq FROM events WHERE received <= ? ORDER BY seq DESC LIMIT 1"
+        return int(next(iter(self._rows(query, micros)), [0])[0])
+
+    def changes_of_items(self, since: int, until: int) -> list[dict[str, Any]]:
+        """Kind, item and data of the lines that change items, after a number and up to another, as they arrived."""
+        names = "event", "item_id", "data"
+        query = f"SELECT {', '.join(names)} FROM events WHERE seq > ? AND seq <= ? AND {OF_ITEM} ORDER BY seq"
+        return [dict(zip(names, row, strict=True)) for row in self._rows(query, since, until)]
+
+    def changes_of_item(self, item_id: str) -> list[dict[str, Any]]:
+        """Kind, item and data of the lines that change one item, in the order of their arrival."""
+        names = "event", "item_id", "data"
+        query = f"SELECT {', '.join(names)} FROM events WHERE item_id = ? AND {OF_ITEM} ORDER BY seq"
+        return [dict(zip(names, row, strict=True)) for row in self._rows(query, item_id)]
+
+    def changed_items(self) -> set[str]:
+        """Ids of all items that events change or bring."""
+        return {item_id for (item_id,) in self._rows(f"SELECT DISTINCT item_id FROM events WHERE {OF_ITEM}")}
+
+    def of_person(self, key: str, since: int, until: int, kinds: Collection[str]) -> list[LiveLine]:
+        """Lines of some kinds of who has a key, after one number and up to another, in the order of their arrival.
+
+        Keys are those of :mod:`molar_retrieval.privacy.pseudonyms`. Of more than 10,000 lines the latest come.
+        """
+        who, name = _who(key)
+        among = ", ".join("?" * len(kinds))
+        where = f"{who} AND seq > ? AND seq <= ? AND event IN ({among})"
+        query = f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq DESC LIMIT {_MOST}"
+        return [LiveLine(*row) for row in reversed(self._rows(query, name, since, until, *kinds))]
+
+    def extent(self, key: str, since: int, until: int) -> tuple[int, int | None]:
+        """How many lines there are of who has a key after one number and up to another, and the number of the last.
+
+        It changes whenever one comes or is removed, and an index alone tells it.
+        """
+        who, name = _who(key)
+        query = f"SELECT count(*), max(seq) FROM events WHERE {who} AND seq > ? AND seq <= ?"
+        return next(iter(self._rows(query, name, since, until)), (0, None))
+
+    def people(self, since: int, until: int, kinds: Collection[str]) -> set[str]:
+        """The keys of all who have lines of some kinds after one number and up to another, or are identified there."""
+        among = ", ".join("?" * (len(kinds) + 1))
+        where = f"seq > ? AND seq <= ? AND event IN ({among})"
+        query = f"SELECT DISTINCT user_id, session_id, event = '{IDENTIFY}' FROM events WHERE {where}"
+        rows = self._rows(query, since, until, *kinds, IDENTIFY)
+        users = {user_key(user) for user, _, _ in rows if user is not None}
+        return users | {session_key(session) for user, session, identified in rows if user is None or identified}
+
+    def identified(self, until: int) -> dict[StoredName, StoredName]:
+        """Which user a session is, by session id, up to a number; the first line that says so counts."""
+        query = f"SELECT session_id, user_id FROM events WHERE event = '{IDENTIFY}' AND seq <= ? ORDER BY seq DESC"
+        return dict(self._rows(query, until))
+
+    @property
+    def has_identified(self) -> bool:
+        """Whether any session is known to be a user."""
+        return bool(self._rows(f"SELECT 1 FROM events WHERE event = '{IDENTIFY}' LIMIT 1"))
+
+    def user_of(self, session: StoredName, until: int) -> tuple[StoredName, int] | None:
+        """Which user a session is, and the number of the line that says so, up to a number; None where nothing does."""
+        query = f"SELECT user_id, seq FROM events WHERE event = '{IDENTIFY}' AND session_id = ? AND seq <= ?"
+        found = self._rows(f"{query} ORDER BY seq LIMIT 1", session, until)
+        return (StoredName(found[0][0]), int(found[0][1])) if found else None
+
+    def sessions_of(self, user: StoredName, until: int) -> list[tuple[StoredName, int]]:
+        """The sessions that are a user, each with the number of the line that says so; the first 1,000."""
+        query = f"SELECT DISTINCT session_id FROM events WHERE event = '{IDENTIFY}' AND user_id = ? AND seq <= ?"
+        found = self._rows(f"{query} ORDER BY seq LIMIT {_SESSIONS}", user, until)
+        told = [(session, self.user_of(session, until)) for (session,) in found]
+        return [(session, known[1]) for session, known in told if known is not None and known[0] == user]
+
+    def describes(self, since: int, until: int) -> bool:
+        """Whether a line after one number and up to another says what somebody is."""
+        query = f"SELECT 1 FROM events WHERE seq > ? AND seq <= ? AND event = '{DESCRIBE}' LIMIT 1"
+        return bool(self._rows(query, since, until))
+
+    def said_of(self, user: StoredName, since: int, until: int) -> list[tuple[int, str]]:
+        """What lines after one number and up to another say that a user is: the time of each, and JSON."""
+        where = f"user_id = ? AND seq > ? AND seq <= ? AND event = '{DESCRIBE}'"
+        return self._rows(f"SELECT timestamp, data FROM events WHERE {where} ORDER BY seq", user, since, until)
+
+    def orders_taken_back(self, since: int, until: int) -> list[LiveLine]:
+        """Returns that name an order, whoever sent them, after a number and up to another."""
+        where = "seq > ? AND seq <= ? AND event = 'return' AND transaction_id IS NOT NULL"
+        query = f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq"
+        return [LiveLine(*row) for row in self._rows(query, since, until)]
+
+    def bought(self, order: str) -> list[tuple[StoredName, str, int]]:
+        """Who bought what in an order: user or session, item, and its day since 1970 (UTC); in sealed days as well."""
+        query = "SELECT event_id, day FROM ids WHERE event_id > ? AND event_id < ?"
+        found = [(key.split("\0"), day) for key, day in self._rows(query, f"\0{order}\0", f"\0{order}\1")]
+        return [(StoredName(person), item_id, int(day)) for (_, _, person, item_id), day in found]
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._lock, faults(self._folder):
+            return [] if self._found is None else self._found.execute(query, values).fetchall()
+
+    def _opened(self, how: str = "") -> sqlite3.Connection | None:
+        """A connection for reading; None while somebody makes the log."""
+        path = self._folder / FILE
+        uri = f"{path.absolute().as_uri()}?mode=ro{how}"
+        connection = sqlite3.connect(uri, WAIT, isolation_level=None, check_same_thread=False, uri=True)
+        try:  # what cannot be read is only told now
+            if is_made(connection, path):
+                return connection
+        except (sqlite3.OperationalError, StaleArtefactError) as error:
+            connection.close()
+            journal = path.with_name(f"{FILE}-wal")
+            unfinished = journal.exists() and journal.stat().st_size
+            if how or unfinished or isinstance(error, StaleArtefactError) or os.access(self._folder, os.W_OK):
+                raise
+            self._frozen = self._files()  # somebody may write there all the same, from where it is not read-only
+            return self._opened("&immutable=1")
+        connection.close()
+        return None
+
+    def _files(self) -> object:
+        return file_stamp(self._folder / FILE), file_stamp(self._folder / f"{FILE}-wal")
+
+
+def _who(key: str) -> tuple[str, StoredName]:
+    """Which lines are of who has a key, as a condition, and the name in it."""
+    column, name = of_key(key)
+    return "user_id = ?" if column == "user_id" else "session_id = ? AND user_id IS NULL", name
+
+
+def write(tables: Iterable[pa.Table], path: Path) -> int:
+    """Write .parquet, .csv or .jsonl under another name, then rename; how many lines.
+
+    Raises:
+        RequestError: If the ending is none of these.
+        DataError: If the path is a folder.
+    """
+    limits.path("the file of the export", path)
+    ending = ending_of(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder", "name a file")
+    partial = path.with_name(f".{path.name}.partial")
+    with lock_beside(path):
+        try:
+            lines = 0
+            with TableWriter(partial, SCHEMA, ending) as writer:
+                for table in tables:
+                    writer.write(table)
+                    lines += len(table)
+            for_owner(partial)
+            sync_file(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    return lines

@@ -1,1 +1,0 @@
-"""The event log of a workspace: what people and the catalogue did, appended, never changed."""

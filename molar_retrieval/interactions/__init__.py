@@ -1,1 +1,0 @@
-"""Reading and ordering an interaction log."""
