@@ -218,7 +218,7 @@ def test_opening_a_catalogue_or_a_log_imports_nothing_heavy():
     code = """
 import sys
 from molar_retrieval.data.catalogue import Catalogue
-from molar_retrieval.data.interactions import InteractionLog
+from molar_retrieval.data.interactions import Interactions
 heavy = {"PIL", "scipy", "torch", "transformers", "pyarrow.csv"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)
 """
