@@ -86,14 +86,14 @@ def test_keys_changed_by_two_processes(tmp_path, rounds, measured):
 
 
 def test_reports_remembered_by_two_processes(tmp_path, rounds):
-    """A report that one process remembers is not lost by another process that remembers one."""
+    """Two processes that record reports at the same moment lose neither report."""
     many = rounds(20, 45)
     at_once(many, (_remember, tmp_path / ".molar", "a"), (_remember, tmp_path / ".molar", "b"))
     assert len(json.loads((tmp_path / ".molar/evaluation/elsewhere.json").read_text("utf-8"))) == 2 * many
 
 
 def test_a_copied_cookie_after_sign_out(workspace, tmp_path):
-    """After signing out a copy of the cookie opens nothing, in any process of the server."""
+    """After sign-out, a copied session cookie is rejected by every server process."""
     key = Keyring(workspace).add("anna", scopes_of("admin"))
     with program(workspace, "--workers", "2") as server:
         anna, elsewhere = (StudioClient(server.client()) for _ in range(2))
@@ -113,7 +113,7 @@ def test_a_copied_cookie_after_sign_out(workspace, tmp_path):
 
 
 def test_sessions_ended_without_end(workspace):
-    """Signing in and out without end neither fills the disk nor makes a session valid again."""
+    """Endless sign-ins and sign-outs do not fill the disk or make an ended session valid again."""
     key = Keyring(workspace).add("anna", scopes_of("viewer"))
     file = workspace / "serving" / "sessions.json"
     with client_of(workspace) as client:
@@ -129,7 +129,7 @@ def test_sessions_ended_without_end(workspace):
 
 
 def test_a_sign_in_form_from_elsewhere(workspace):
-    """Nobody is signed in by a form of another page: it needs the visitor's own token, and this origin."""
+    """A sign-in form on another site is rejected: the visitor's form token and the same origin are required."""
     key = Keyring(workspace).add("mallory", scopes_of("viewer"))
     with client_of(workspace) as client:
         victim, attacker = StudioClient(client), StudioClient(client)
@@ -152,7 +152,7 @@ def test_a_sign_in_form_from_elsewhere(workspace):
 
 
 def test_wrong_keys_without_end(workspace, trained, rounds, measured):
-    """Wrong keys are slowed and audited, and who has the right key is answered meanwhile, at once."""
+    """Wrong keys are rate-limited and audited; a client with the right key is answered at once meanwhile."""
     key, page = Keyring(workspace).add("shop", ["answer"]), Keyring(workspace).add("anna", scopes_of("viewer"))
     many = rounds(60, KEYS)
     with client_of(workspace) as client:
@@ -183,7 +183,7 @@ def test_wrong_keys_without_end(workspace, trained, rounds, measured):
 
 
 def test_wrong_keys_from_everywhere():
-    """Wrong keys from ever new addresses are slowed as well, in bounded memory."""
+    """Wrong keys from ever-changing addresses are rate-limited too, in bounded memory."""
     limits, wrong, addresses = RateLimits(), WrongKeyError("send one"), iter(range(1 << 32))
 
     def refused(count):
@@ -233,7 +233,7 @@ TAMPERED = {
 
 @pytest.mark.parametrize("how", TAMPERED)
 def test_the_audit_log_is_tampered_with(workspace, how):
-    """A line of the audit log that is missing, changed or moved is noticed, by file and line, for good."""
+    """A missing, changed or moved line of the audit log is reported by file and line, on every later check."""
     for number in range(6):
         Keyring(workspace).add(f"key-{number}", ["answer"])
     assert doctor(workspace) == []
@@ -246,7 +246,7 @@ def test_the_audit_log_is_tampered_with(workspace, how):
 
 
 def test_a_crash_leaves_no_alarm(workspace):
-    """A crash while the audit log was written leaves an unbroken chain."""
+    """A crash during a write of the audit log leaves its chain intact."""
     file = workspace / "serving" / "audit.jsonl"
     head = file.with_suffix(".head.json")
     Keyring(workspace).add("one", ["answer"])
@@ -267,7 +267,7 @@ def test_a_crash_leaves_no_alarm(workspace):
 
 
 def test_many_write_the_audit_log(workspace, rounds, measured):
-    """Processes that write the audit log at the same moment make one chain, none of their lines is lost."""
+    """Processes that write the audit log at the same moment produce one chain and lose no line."""
     many = rounds(30, 300)
     with client_of(workspace) as client:
         key = Keyring(workspace).add("shop", ["rules"])
@@ -285,7 +285,7 @@ def test_many_write_the_audit_log(workspace, rounds, measured):
 
 
 def test_the_chain_goes_on_where_old_files_go(workspace):
-    """The oldest lines of the audit log go when it is full, and what stays is still checked."""
+    """A full audit log drops its oldest lines, and the chain of the remaining lines is still verified."""
     log = ChainedLines(workspace / "serving" / "audit.jsonl", most=1_000, kept=2)
     for number in range(40):
         log.append({"n": number})

@@ -1,4 +1,4 @@
-"""Backups: archives that come from anybody, and commands that are killed."""
+"""Backups: hostile archives and killed commands."""
 
 import gzip
 import hashlib
@@ -78,7 +78,7 @@ def member(name, kind, link="", size=0):
 
 
 def test_names_that_leave_the_folder_or_that_no_backup_has(tmp_path, measured):
-    """Whatever the names in an archive are, nothing is written outside of the new folder, nor where commands look for
+    """No file name in an archive makes restore write outside the new folder or over configuration of commands
     other machines, programs and secrets."""
     names = [
         *("../evil", "/tmp/evil", "catalog/../../evil", "catalog/./x", "catalog//x", "catalog/", "..", "", "catalog"),
@@ -112,7 +112,7 @@ def test_what_is_no_plain_file(tmp_path, measured):
 
 
 def test_bombs(tmp_path, measured):
-    """What an archive declares must have room on the disk, and more than it declares does not come out of it."""
+    """An archive's declared size must fit on the disk, and no more than the declared size is extracted."""
     large = {"catalog/items.csv": b"x" * MOST}
     heads = [{"bytes": 1 << 60, "size": 1 << 60}, {"bytes": MOST - 1, "size": MOST}, {"bytes": 0, "size": MOST - 1}]
     heads += [{"files": 0}, {"files": 1 << 61}, {"files": -1}, {"bytes": -1}, {"size": 1e300}, {"events": "1"}]
@@ -132,7 +132,7 @@ def test_bombs(tmp_path, measured):
 
 
 def test_archives_that_are_no_backups_or_of_another_kind(tmp_path):
-    """What is no backup, of an unknown format or of a later version is refused, and says so."""
+    """A file that is not a backup, or has an unknown format or a later version, is refused with the reason."""
     texts = [b"", b"molar", gzip.compress(b""), gzip.compress(b"x" * 2_000), gzip.compress(bytes(4_096))]
     for text in texts:
         (tmp_path / "a.tar.gz").write_bytes(text)
@@ -145,7 +145,7 @@ def test_archives_that_are_no_backups_or_of_another_kind(tmp_path):
 
 
 def test_bytes_that_were_changed_or_are_missing(file, tmp_path, rounds, measured):
-    """An archive of which a bit was changed, or the end is missing, is refused, or restores the very same files."""
+    """An archive with a flipped bit or a missing end is refused, or restores identical files."""
     dice, whole, count = random.Random(7), file.read_bytes(), rounds(12, 400)
     place = tmp_path / "place"
     place.mkdir()
@@ -165,7 +165,7 @@ def test_bytes_that_were_changed_or_are_missing(file, tmp_path, rounds, measured
 
 
 def test_a_file_that_was_exchanged(file, tmp_path):
-    """An archive in which a file was exchanged, left out or put in is refused by the digests that it ends with."""
+    """An archive with a replaced, missing or added file is refused by the digests at its end."""
     with tarfile.open(file) as archive:
         content = {info.name: archive.extractfile(info).read() for info in archive if info.size < MOST}
         large = [info.name for info in archive if info.size >= MOST]
@@ -184,7 +184,7 @@ def test_a_file_that_was_exchanged(file, tmp_path):
 
 
 def test_folders_that_are_not_new(file, tmp_path):
-    """A shop is restored into a new or empty folder only, and through no link."""
+    """A shop is restored only into a new or empty folder, never through a link."""
     for name in ("full", "file", "link", "dangling"):
         path = tmp_path / name
         if name == "full":
@@ -252,7 +252,7 @@ except molar.MolarError as error:
 
 
 def test_no_room(shop, file, tmp_path):
-    """Where a file may not become so large as is needed, backing up and restoring say so and leave nothing."""
+    """Under a file size limit, backup and restore report it and leave no partial file."""
     place = tmp_path / "place"
     place.mkdir()
     for source in (shop.workspace, file):

@@ -1,4 +1,4 @@
-"""An attack on releases under differential privacy: what it finds is a lower bound of ε."""
+"""Differential privacy: an attack that measures a lower bound of ε."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ FEATURES = RANDOM.normal(size=(N_ITEMS, 16)).astype(np.float32)
 
 
 def test_the_bound_is_the_one_of_a_binomial_test_without_delta():
-    """The lower bound of ε that the attack reports is that of an exact binomial test, where δ is 0."""
+    """With δ = 0, the lower bound of ε that the attack reports is that of an exact binomial test."""
     from scipy.stats import binomtest
 
     for guesses, right in ((50, 50), (50, 40), (400, 260)):
@@ -30,7 +30,7 @@ def test_the_bound_is_the_one_of_a_binomial_test_without_delta():
 
 
 def test_delta_takes_what_the_steepest_step_of_the_chance_gives():
-    """The lower bound of ε that the attack reports grants δ what the formula of the paper grants it."""
+    """The lower bound of ε that the attack reports subtracts δ by the formula of the paper."""
     from scipy.stats import binom
 
     planted, guesses, right, epsilon, delta = 100, 50, 44, 1.3, 1e-3
@@ -44,8 +44,13 @@ def test_delta_takes_what_the_steepest_step_of_the_chance_gives():
 
 @pytest.mark.parametrize("epsilon", [1, 4, 8])
 def test_releases_hold_what_they_promise_and_without_noise_the_attack_succeeds(epsilon, rounds, measured):
+<<<<<<< HEAD
     """A release of statistics at ε shows no more of a person than ε allows: planted users are not told apart better"""
     found = audit(LOG, FEATURES, GaussianMechanism.of(epsilon), runs=rounds(3, 20))
+=======
+    """A release of statistics at ε reveals no more about a user than ε allows, measured with planted users"""
+    found = audit(LOG, FEATURES, Mechanism.of(epsilon), runs=rounds(3, 20))
+>>>>>>> main
     measured(f"ε = {epsilon}: at least {max(run.epsilon for run in found.runs):.2f} of {len(found.runs)} releases")
     assert found.planted == N_ITEMS // 2
     assert [run.epsilon <= epsilon for run in found.runs] == [True] * len(found.runs)
@@ -62,7 +67,7 @@ def test_noise_that_is_too_little_is_found_out():
 
 
 def test_pairs_that_are_surely_released_are_attacked_too():
-    """Pairs of items above the threshold of release are attacked, too."""
+    """The attack covers pairs of items above the release threshold."""
     often = log_of([*([[0, 1]] * 400), *([[2, 3]] * 300), *([[n, n + 1] for n in range(4, 80, 2)])], 80)
     features = FEATURES[:80]
     with_pairs = audit(often, features, replace(GaussianMechanism.of(60), epsilon=0.1), runs=1)
@@ -80,7 +85,7 @@ def test_pairs_that_are_surely_released_are_attacked_too():
 
 
 def test_releases_without_pairs_or_looks_are_attacked_by_what_is_in_them():
-    """Releases of popularity alone are attacked by what they hold."""
+    """The attack covers releases of popularity without pairs."""
 
     def fewer(log, features, mechanism):
         released = dp_release(log, features, mechanism)

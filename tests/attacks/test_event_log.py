@@ -94,7 +94,7 @@ def test_bit_rot(log, tmp_path, rounds, measured, file):
 
 
 def test_a_damaged_row(log):
-    """A row that was changed is named, no command reads it, and it leaves the log only when somebody says so."""
+    """A changed row is named, no command uses it, and only an explicit request removes it from the log."""
     path, shop = log.root / "events" / "log.sqlite", molar.Shop(None, log.root)
     lines = len(shop.events.table())
     place = path.read_bytes().index(b"e1001purchase")  # a line's number 0 takes no byte
@@ -119,7 +119,7 @@ PAGES = ("/studio", "/studio/overview/figures", "/studio/events", "/studio/event
 
 
 def test_a_request_with_an_impossible_time(shop, warm, tmp_path, measured):
-    """No event that a page key sends breaks a page, a command or an answer, whatever its time is."""
+    """No timestamp of an event sent with a page key breaks a page, a command or an answer."""
     ring = Keyring(shop.workspace)
     page = ring.add("page", ["answer", "events"], origins=["https://shop.example"])
     admin = ring.add("admin", ["answer", "events", "catalogue", "rules", "studio", "admin"])

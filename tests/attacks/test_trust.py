@@ -1,4 +1,4 @@
-"""Who names peers, secrets and folders.
+"""Trust: files cannot choose hosts, secrets or folders.
 
 Settings and records that travel with data name servers, files of secrets, folders and programs. Servers on the loopback
 and canary files tell whether anything followed them.
@@ -122,7 +122,7 @@ def refused(said: tuple[int, str], key: str, variable: str) -> None:
 
 @pytest.mark.parametrize("by", ["beside the workspace", "--settings"])
 def test_settings_choose_no_cluster(shop: Any, large: Path, head: Head, by: str) -> None:
-    """A cluster that `molar.toml` or a file of `--settings` names is not spoken to: it is refused with the remedy."""
+    """A cluster named by `molar.toml` or a `--settings` file is never contacted; the command is refused."""
     name = "molar.toml" if by != "--settings" else "other.toml"
     for folder in (shop.workspace.parent, large.parent):
         (folder / name).write_text(f'[cluster]\naddress = "{head.url}"\n', "utf-8")
@@ -137,7 +137,7 @@ def test_settings_choose_no_cluster(shop: Any, large: Path, head: Head, by: str)
 
 
 def test_records_of_machines_choose_no_cluster_and_no_folder(shop: Any, head: Head, tmp_path: Path) -> None:
-    """Records of a cluster's machines in a workspace are not followed: nothing is asked, sent or removed."""
+    """Records of cluster machines in a workspace are ignored: nothing is requested, sent or removed."""
     folder, scratch, secret = shop.workspace / "cluster", tmp_path / "scratch", tmp_path / "secret"
     folder.mkdir()
     scratch.mkdir()
@@ -160,7 +160,7 @@ def test_records_of_machines_choose_no_cluster_and_no_folder(shop: Any, head: He
 
 
 def test_settings_choose_no_file_that_is_sent(shop: Any, head: Head, tmp_path: Path, monkeypatch: Any) -> None:
-    """A file that `molar.toml` names as a token is sent nowhere, not even to a cluster that the user has named."""
+    """A token file named by `molar.toml` is never sent, not even to a cluster that the user has named."""
     (tmp_path / "secret").write_text(SECRET)
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", head.url)
     (shop.workspace.parent / "molar.toml").write_text(f'[cluster]\ntoken_file = "{tmp_path}/secret"\n', "utf-8")
@@ -170,7 +170,7 @@ def test_settings_choose_no_file_that_is_sent(shop: Any, head: Head, tmp_path: P
 
 
 def test_the_token_of_one_cluster_is_not_for_another(shop: Any, head: Head, tmp_path: Path, monkeypatch: Any) -> None:
-    """The token of the cluster of the settings is not sent to another one, which `--cluster` names."""
+    """The token of the configured cluster is not sent to another cluster named by `--cluster`."""
     (tmp_path / "secret").write_text(SECRET)
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:1")
     monkeypatch.setenv("MOLAR_CLUSTER_TOKEN_FILE", str(tmp_path / "secret"))
@@ -190,7 +190,7 @@ COMMANDS = (["query", "--user", "nobody"], ["index", "push"], ["index", "list"],
 
 
 def test_settings_choose_no_server(shop: Any, fake: FakeQdrant, monkeypatch: Any) -> None:
-    """A server that `molar.toml` names gets neither the key nor a request: each command refuses with the remedy."""
+    """A Qdrant server named by `molar.toml` gets neither the key nor a request; each command is refused."""
     monkeypatch.setenv(KEY, SECRET)
     for line in (f'url = "{fake.url}"', "grpc_port = 1"):
         (shop.workspace.parent / "molar.toml").write_text(f"[index]\n{line}\n", "utf-8")
@@ -204,7 +204,7 @@ def test_settings_choose_no_server(shop: Any, fake: FakeQdrant, monkeypatch: Any
 
 
 def test_records_choose_no_server(shop: Any, fake: FakeQdrant, monkeypatch: Any) -> None:
-    """A server that the records of a push, or the manifest of a generation, name is not asked."""
+    """A server named by the record of a push or by an index manifest is never contacted."""
     monkeypatch.setenv(KEY, SECRET)
     live = shop.workspace / "generations" / (shop.workspace / "generations" / "current").read_text().strip()
     (shop.workspace / "push").mkdir(exist_ok=True)
@@ -220,7 +220,7 @@ def test_records_choose_no_server(shop: Any, fake: FakeQdrant, monkeypatch: Any)
 
 
 def test_a_key_is_bound_to_its_host(shop: Any, fake: FakeQdrant, monkeypatch: Any) -> None:
-    """A key is not sent to another host than its own, and none unencrypted over a network unless the user says so."""
+    """A key is sent only to its own host, and never unencrypted over a network unless the user allows it."""
     monkeypatch.setenv(KEY, SECRET)
     monkeypatch.setenv("QDRANT_URL", "http://localhost:6333")
     run("index", "push", "--to", fake.url, "-w", shop.workspace)
@@ -241,7 +241,7 @@ def test_a_key_is_bound_to_its_host(shop: Any, fake: FakeQdrant, monkeypatch: An
 
 
 def test_a_key_does_not_follow_a_redirect(shop: Any, fake: FakeQdrant, monkeypatch: Any) -> None:
-    """A server that redirects to another host makes no key go there."""
+    """A redirect to another host does not receive the key."""
     monkeypatch.setenv(KEY, SECRET)
     with fake_qdrant() as other:
         fake.faults = [Fault(".", times=1000, status=307, headers={"Location": other.url})]
@@ -252,7 +252,7 @@ def test_a_key_does_not_follow_a_redirect(shop: Any, fake: FakeQdrant, monkeypat
 
 
 def test_a_record_of_a_rotation_removes_nothing_elsewhere(shop: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """What a workspace says of an interrupted rotation replaces and removes nothing outside of it."""
+    """The record of an interrupted key rotation cannot replace or remove files outside the workspace."""
     monkeypatch.setenv("MOLAR_PRIVACY_KEY_FILE", str(tmp_path / "keys" / "own"))
     monkeypatch.setenv("MOLAR_PRIVACY_IDS", "pseudonymous")
     precious = tmp_path / "precious"
@@ -278,7 +278,7 @@ def test_a_record_of_a_rotation_removes_nothing_elsewhere(shop: Any, tmp_path: P
 
 
 def test_a_list_that_is_elsewhere_is_not_removed(shop: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """A file that a workspace names as its list of people who are left out is neither read, written nor removed."""
+    """A suppression list path named by a workspace is neither read, written nor removed."""
     lists = {"format": 1, "salt": "00" * 32, "people": []}
     for name in ("of another shop.json", "own.json"):
         (tmp_path / name).write_text(json.dumps(lists), "utf-8")
@@ -294,7 +294,7 @@ def test_a_list_that_is_elsewhere_is_not_removed(shop: Any, tmp_path: Path, monk
 
 
 def test_a_workspace_brings_no_program(shop: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """Programs in a workspace are not run: environments of other projects lie in the user's cache."""
+    """Programs in a workspace are never run; environments of other recommenders lie in the user's cache."""
     from molar_eval.models.peers.environments import RECTOOLS
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -309,7 +309,7 @@ def test_a_workspace_brings_no_program(shop: Any, tmp_path: Path, monkeypatch: A
 
 
 def test_a_suite_chooses_no_server(shop: Any, fake: FakeQdrant, tmp_path: Path, monkeypatch: Any) -> None:
-    """A suite of an evaluation changes no setting that names a host, a file or a secret."""
+    """An evaluation suite cannot change a setting that names a host, a file or a secret."""
     monkeypatch.setenv(KEY, SECRET)
     suite = tmp_path / "suite.toml"
     suite.write_text(
@@ -324,7 +324,7 @@ def test_a_suite_chooses_no_server(shop: Any, fake: FakeQdrant, tmp_path: Path, 
 def test_the_user_configuration_is_of_the_user_alone(
     shop: Any, fake: FakeQdrant, user_configuration: Callable[[str], Path]
 ) -> None:
-    """A user configuration that somebody else may write names nothing: it is refused; the user's own one counts."""
+    """A user configuration that other users can write is refused; the user's own one is used."""
     file = user_configuration(f'[index]\nurl = "{fake.url}"\n')
     file.chmod(0o620)
     code, said = run("query", "--user", shop.user, "-w", shop.workspace)
