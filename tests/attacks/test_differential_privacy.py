@@ -44,13 +44,8 @@ def test_delta_takes_what_the_steepest_step_of_the_chance_gives():
 
 @pytest.mark.parametrize("epsilon", [1, 4, 8])
 def test_releases_hold_what_they_promise_and_without_noise_the_attack_succeeds(epsilon, rounds, measured):
-<<<<<<< HEAD
-    """A release of statistics at ε shows no more of a person than ε allows: planted users are not told apart better"""
-    found = audit(LOG, FEATURES, GaussianMechanism.of(epsilon), runs=rounds(3, 20))
-=======
     """A release of statistics at ε reveals no more about a user than ε allows, measured with planted users"""
-    found = audit(LOG, FEATURES, Mechanism.of(epsilon), runs=rounds(3, 20))
->>>>>>> main
+    found = audit(LOG, FEATURES, GaussianMechanism.of(epsilon), runs=rounds(3, 20))
     measured(f"ε = {epsilon}: at least {max(run.epsilon for run in found.runs):.2f} of {len(found.runs)} releases")
     assert found.planted == N_ITEMS // 2
     assert [run.epsilon <= epsilon for run in found.runs] == [True] * len(found.runs)
