@@ -49,7 +49,7 @@ SCOPES = "answer,events,catalogue,rules,studio,admin"
 VOLATILE = re.compile(
     r"seconds|milliseconds|_at$|^(recommendation_id|next|generation|version|path|page|fingerprint|catalogue|workspace|"
     r"catalog|content|alignment|interactions|cf|memory|bytes|generations|started|took|rate|per_second|folder|device|"
-    r"threads|instance|molar|libraries|energy|money|mib|space|date|out|manifest|id)$"
+    r"threads|instance|molar|libraries|energy|money|mib|space|date|out|manifest|id|items_per_second|code|commit)$"
 )
 """Keys of results that differ between two runs of the same code."""
 
