@@ -86,11 +86,11 @@ def append(workspace, *events):
 
 
 def prepared(workspace):
-    """Bytes of the tables of a log, and its facts but for the sources, in which the list has a digest."""
+    """The tables of a log without the numbers of its events, and its facts without the sources (digest of the list)."""
     facts = dict(prepare_interactions(workspace.catalogue, workspace).facts)
     del facts["sources"]
-    folder = workspace["interactions"].current
-    return [(folder / name).read_bytes() for name in (LOG_FILE, USERS_FILE)], facts
+    tables = [pq.read_table(workspace["interactions"].current / name) for name in (LOG_FILE, USERS_FILE)]
+    return [table.select([name for name in table.column_names if name != "event_number"]) for table in tables], facts
 
 
 def test_without_a_list_nobody_is_left_out(root):
