@@ -31,6 +31,7 @@ from molar_retrieval.experts.histories import binary
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.mechanism import GRID, GaussianMechanism, Whole, discrete_gaussian
 from molar_retrieval.privacy.statistics import (
+    FILE,
     KIND,
     PAIRS,
     PEOPLE,
@@ -39,7 +40,8 @@ from molar_retrieval.privacy.statistics import (
     TRANSITIONS,
     ContentBasis,
     DPStatistics,
-    save_statistics,
+    SharedStatistics,
+    write_shared,
 )
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
@@ -339,8 +341,9 @@ def release_statistics(
         read.confirm()
         entry = ledger.spend(settings, mechanism.sigma, digest, work)  # from here on it may be seen
         partial = store.partial(entry.name)
-        facts = save_statistics(partial, released, log.items, terms)
-        facts |= {"ledger": entry.name, "terms": terms.digest, "shops": shops or 1, **released.facts()}
+        shop = ledger.entries()[0].name
+        write_shared(SharedStatistics(released, log.items, terms, entry.name, shop), partial / FILE)
+        facts = terms.facts() | {"ledger": entry.name, "terms": terms.digest, "shops": shops or 1, **released.facts()}
         chosen = {"epsilon": entry.epsilon, "delta": entry.delta}
         versions = library_versions("numpy", "scipy")
         manifest = Manifest(KIND, entry.name, settings=chosen, facts=facts, versions=versions)

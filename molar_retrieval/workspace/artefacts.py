@@ -159,20 +159,19 @@ def check_inventory(folder: Path, *, digests: bool = False) -> list[str]:
         return [f"{INVENTORY} is unreadable: {error}"]
     if own != [len(known), fingerprint.of_json(known)] or _written(known, own) != text:
         return [f"{INVENTORY} was changed"]
-    return [problem for name, facts in names if (problem := _problem(folder, name, facts, digests)) is not None]
-
-
-def _problem(folder: Path, name: str, facts: tuple[int, str], digests: bool) -> str | None:
-    path = folder / name
-    try:
-        size = path.stat().st_size
-        if size != facts[0]:
-            return f"{name} has {size} bytes instead of {facts[0]}"
-        return f"{name} was changed" if digests and _digest(path, _manner(facts[1])) != facts[1] else None
-    except FileNotFoundError:
-        return f"{name} is missing"
-    except (OSError, ValueError) as error:
-        return f"{name} is unreadable: {error}"
+    problems = []
+    for name, (size, digest) in names:
+        try:
+            found = (folder / name).stat().st_size
+            if found != size:
+                problems.append(f"{name} has {found} bytes instead of {size}")
+            elif digests and _digest(folder / name, digest) != digest:
+                problems.append(f"{name} was changed")
+        except FileNotFoundError:
+            problems.append(f"{name} is missing")
+        except (OSError, ValueError) as error:
+            problems.append(f"{name} is unreadable: {error}")
+    return problems
 
 
 def _described(path: Path, name: str) -> list[Any]:
@@ -180,16 +179,14 @@ def _described(path: Path, name: str) -> list[Any]:
     return [path.stat().st_size, _digest(path, of_engine.get(path.suffix, ""))]
 
 
-def _manner(digest: str) -> str:
-    """How a digest was taken."""
-    return next((manner for manner in (_REORDERED, _SPARSE) if digest.startswith(manner)), "")
-
-
 def _digest(path: Path, manner: str) -> str:
-    """The digest of a file; of a JSON file of the engine, what it says and of which bytes it is made."""
-    if manner == _SPARSE:
+    """The digest of a file, taken in the manner that ``manner`` begins with.
+
+    Of a JSON file of the engine it is of what the file says, and of which bytes it is made.
+    """
+    if manner.startswith(_SPARSE):
         return _SPARSE + fingerprint.of_sparse_file(path)
-    if manner != _REORDERED:
+    if not manner.startswith(_REORDERED):
         return fingerprint.of_file(path)
     raw = path.read_bytes()
     try:
@@ -324,7 +321,11 @@ class ArtefactStore:
         write_inventory(partial, without=scaffold)
         self._keep(partial)
         sync_tree(partial)
-        final = self._free(partial.name.removesuffix(_PARTIAL))
+        name, taken = partial.name.removesuffix(_PARTIAL), self.current
+        names = (name if n == 1 else f"{name}-{n}" for n in count(1))
+        final = next(place for one in names if (place := self.root / one) != taken)  # the live one stays in its place
+        if final.exists():
+            discard(final)
         partial.rename(final)
         sync_folder(self.root)
         if live:
@@ -337,14 +338,6 @@ class ArtefactStore:
     def _keep(self, folder: Path) -> None:
         if self.kind in _OF_PEOPLE:
             for_owner(folder)
-
-    def _free(self, name: str) -> Path:
-        """Where a version of this name goes: the live one stays in its place until the pointer has moved."""
-        live = self.current
-        final = next(f for n in count(1) if (f := self.root / (name if n == 1 else f"{name}-{n}")) != live)
-        if final.exists():
-            discard(final)
-        return final
 
     def update_manifest(self, manifest: Manifest, partial: Path | None = None) -> Manifest:
         """Say something else about the live version, whose content is what it was.
@@ -422,9 +415,7 @@ class Workspace:
     def is_as_written(self) -> bool:
         """Whether ``workspace.json`` holds what was written into it, byte by byte."""
         try:
-            return WorkspaceRecord.read(self.root).text == (self.root / discovery.RECORD).read_text("utf-8").rstrip(
-                "\n"
-            )
+            return WorkspaceRecord.read(self.root).text == (self.root / RECORD).read_text("utf-8").rstrip("\n")
         except (OSError, ValueError, StaleArtefactError):
             return False
 

@@ -7,6 +7,7 @@ of a shop and secrets, so nobody but the user may be able to write it.
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from datetime import date, time
@@ -68,7 +69,8 @@ def toml_of(name: str, tables: Sequence[Mapping[str, Any]]) -> str:
     """
     lines: list[str] = []
     for table in tables:
-        lines += [f"[[{name}]]", *(f"{_key(key)} = {toml_value(key, value)}" for key, value in table.items()), ""]
+        keys = {key: key if re.fullmatch(r"[A-Za-z0-9_]+", key) else toml_value(key, key) for key in table}
+        lines += [f"[[{name}]]", *(f"{keys[key]} = {toml_value(key, value)}" for key, value in table.items()), ""]
     text = "\n".join(lines)
     if parse_toml(text, name).get(name, []) != [dict(table) for table in tables]:
         raise SettingsError(f"the tables {name} cannot be written as TOML", "use texts, numbers, truths and lists")
@@ -88,10 +90,6 @@ def with_keys(text: str, tables: Mapping[str, Mapping[str, Any]], source: str) -
     if parse_toml(changed, source) != wanted:
         raise SettingsError(f"{source} is written in a way that cannot be changed", "write the values into it by hand")
     return changed
-
-
-def _key(key: str) -> str:
-    return key if key.replace("_", "").isalnum() and key.isascii() else toml_value(key, key)
 
 
 def toml_value(key: str, value: Any) -> str:
@@ -177,8 +175,6 @@ def _require_private(file: Path) -> None:
 
 @lru_cache(maxsize=8)
 def _read(file: Path, _mark: object) -> dict[str, Any]:
-    pass
-
     try:
         return read_toml(file)
     except OSError as error:

@@ -201,7 +201,7 @@ def nearest_workspace(start: Path) -> Path:
     for folder in _searched(start):
         found = _workspaces(folder)
         if len(found) > 1:
-            each = " and ".join(f"{root.name} ({_name(root)})" for root in found)
+            each = " and ".join(f"{root.name} ({_served(root) or 'damaged'})" for root in found)
             ways = " or ".join(f"--workspace {os.path.relpath(root, start)}" for root in found)
             raise DataError(f"{len(found)} shops are in {folder}: {each}", f"say which one: {ways}")
         if found:
@@ -227,30 +227,22 @@ def _workspaces(folder: Path) -> list[Path]:
     return [root for root in (folder / DEFAULT_NAME, *named) if is_workspace(root)]
 
 
-def _serves(root: Path, catalogue: Path) -> bool:
+def _served(root: Path) -> Path | None:
+    """The catalogue that a workspace serves; None where its record is damaged."""
     with suppress(StaleArtefactError):
-        found = WorkspaceRecord.read(root)
-        served = found.now(root)
-        return served == catalogue or (not served.is_dir() and _has_files(root, catalogue))
-    return False
+        return WorkspaceRecord.read(root).now(root)
+    return None
+
+
+def _serves(root: Path, catalogue: Path) -> bool:
+    served = _served(root)
+    return served == catalogue or (served is not None and not served.is_dir() and _has_files(root, catalogue))
 
 
 def _may_have(root: Path, catalogue: Path) -> bool:
     """Whether a catalogue may have a workspace, or be told what is wrong with it."""
-    if not is_workspace(root):
-        return True
-    try:
-        served = WorkspaceRecord.read(root).now(root)
-    except StaleArtefactError:
-        return True
-    return served == catalogue or not served.is_dir()
-
-
-def _name(root: Path) -> str:
-    try:
-        return str(WorkspaceRecord.read(root).now(root))
-    except StaleArtefactError as error:
-        return error.message
+    served = _served(root) if is_workspace(root) else None
+    return served is None or served == catalogue or not served.is_dir()
 
 
 def _has_files(root: Path, folder: Path, *, copied: bool = False) -> bool:

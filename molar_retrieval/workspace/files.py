@@ -213,17 +213,6 @@ def lock_now(descriptor: int, *, shared: bool = False) -> bool:
     return True
 
 
-def unlock(descriptor: int) -> None:
-    """Release what :func:`lock_now` locked, while the file stays open; OSError where the file system has no locks."""
-    from portalocker import unlock as release
-    from portalocker.exceptions import LockException
-
-    try:
-        release(descriptor)
-    except LockException as error:
-        raise OSError(str(error)) from error
-
-
 @contextmanager
 def lock_beside(target: Path) -> Iterator[None]:
     """Keep a second writer of ``target`` out by a file beside it; a DataError where there is one, or none can write."""
@@ -254,10 +243,8 @@ def wait_beside(target: Path, patience: float = _PATIENCE) -> Iterator[None]:
             try:
                 held.enter_context(lock_beside(target))
                 break
-            except DiskError:
-                raise
-            except DataError:
-                if time.monotonic() > end:
+            except DataError as error:
+                if isinstance(error, DiskError) or time.monotonic() > end:
                     raise
             time.sleep(_PAUSE)
         yield

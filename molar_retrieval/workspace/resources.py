@@ -16,31 +16,22 @@ from pathlib import Path, PurePosixPath
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True)
-class _Files:
-    """How a version names what is read of it; its folders lie below ``folder`` of the mount."""
-
-    folder: str
-    limit: str
-    used: str
-    pages: str  # of files, which the system takes back where it needs them: a line of memory.stat
-
-
 _MEMORY = (
-    _Files("", "memory.max", "memory.current", "inactive_file"),
-    _Files("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ("", "", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+"""By version: folder, controller, files of the limit and of what is used, and pages of files that can be taken back."""
 
 
 def memory_limits(proc: Path = PROC, groups: Path = GROUPS) -> list[tuple[int, int]]:
     """Each limit in bytes, and how much of it is taken, but for pages of files that can be taken back."""
     found = []
-    for number, files in enumerate(_MEMORY):
-        for group in _groups(proc, groups / files.folder, "" if number == 0 else "memory"):
-            limit, used = (read(group / name).strip() for name in (files.limit, files.used))
+    for folder, controller, *files, pages in _MEMORY:
+        for group in _groups(proc, groups / folder, controller):
+            limit, used = (read(group / name).strip() for name in files)
             if limit.isdigit() and int(limit):
                 facts = dict(line.split()[:2] for line in read(group / "memory.stat").splitlines() if " " in line)
-                taken = int(used) - int(facts.get(files.pages, 0)) if used.isdigit() else 0
+                taken = int(used) - int(facts.get(pages, 0)) if used.isdigit() else 0
                 found.append((int(limit), max(0, taken)))
     return found
 
