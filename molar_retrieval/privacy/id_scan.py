@@ -207,10 +207,6 @@ class IdPatterns:
         return max(lengths, default=0) + 2 * self.around
 
 
-class UndecodableError(Exception):
-    """A file is not what its name or its first bytes say."""
-
-
 @dataclass
 class Match:
     """An id of the user in a file: what kind of id, the first places, and how often."""
@@ -348,7 +344,7 @@ def _look_at_file(path: Path, name: str, patterns: IdPatterns, found: FileMatche
     found.decoder = found.decoder or decoder
     try:
         if decoder == "unknown":
-            raise UndecodableError("its format is not known")
+            raise ValueError("its format is not known")
         if decoder in ("zip", "gzip", "zstd"):
             for inside, inner in unpacked(path, decoder):
                 _look_at_file(inside, inner, patterns, found)
@@ -363,11 +359,8 @@ def _look_at_file(path: Path, name: str, patterns: IdPatterns, found: FileMatche
             _look_at_bytes(path, patterns, found, text=_holds_text(path, decoder))
         elif decoder in ("text", "photo", "log of SQLite"):
             _look_at_bytes(path, patterns, found, words=decoder == "text")
-    except OSError:
-        raise
     except Exception as error:  # whatever is wrong with one file, the others are searched
-        known = isinstance(error, UndecodableError)
-        found.doubt(str(error) if known else f"it is damaged: {type(error).__name__}: {error}")
+        found.doubt(f"it cannot be decoded ({decoder}): {type(error).__name__}: {error}")
         _look_at_bytes(path, patterns, found)
 
 
@@ -408,7 +401,7 @@ def _holds_text(path: Path, decoder: str) -> bool:
     with path.open("rb") as file:
         head = file.read(1 << 16)
     if b"'descr': '|O'" in head:
-        raise UndecodableError("its values are pickled")
+        raise ValueError("its values are pickled")
     return b"'descr': '<f" not in head and b"'descr': '<i" not in head
 
 
@@ -433,18 +426,15 @@ def _look_at_bytes(
 
 def unpacked(path: Path, decoder: str) -> Iterator[tuple[Path, str]]:
     """Each file of an archive, or what one file was packed from, as a file that goes afterwards, with its name."""
-    try:
-        if decoder == "zip":
-            with zipfile.ZipFile(path) as archive:
-                for member in archive.infolist():
-                    if not member.is_dir():
-                        with archive.open(member) as stream:
-                            yield from _as_file(stream, member.filename)
-        else:
-            with pa.OSFile(str(path)) as raw, pa.CompressedInputStream(raw, decoder) as stream:
-                yield from _as_file(stream, path.stem)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, pa.ArrowException, OSError) as error:
-        raise UndecodableError(f"it cannot be unpacked: {error}") from error
+    if decoder == "zip":
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if not member.is_dir():
+                    with archive.open(member) as stream:
+                        yield from _as_file(stream, member.filename)
+    else:
+        with pa.OSFile(str(path)) as raw, pa.CompressedInputStream(raw, decoder) as stream:
+            yield from _as_file(stream, path.stem)
 
 
 def _as_file(stream: Any, name: str) -> Iterator[tuple[Path, str]]:
@@ -458,12 +448,9 @@ def _as_file(stream: Any, name: str) -> Iterator[tuple[Path, str]]:
 def _look_at_table(path: Path, decoder: str, patterns: IdPatterns, found: FileMatches) -> None:
     """Search every value of every column of a Parquet file or an Arrow stream, and whole dictionaries."""
     rows = Counter[str]()
-    try:
-        for name, values in _columns(path, decoder):
-            _look_at_column(name, values, rows[name], patterns, found)
-            rows[name] += len(values)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UndecodableError(f"it is no whole {decoder} file: {error}") from error
+    for name, values in _columns(path, decoder):
+        _look_at_column(name, values, rows[name], patterns, found)
+        rows[name] += len(values)
 
 
 def _columns(path: Path, decoder: str) -> Iterator[tuple[str, Any]]:
@@ -519,28 +506,21 @@ def leaves(name: str, values: Any) -> Iterator[tuple[str, Any]]:
 
 def _of_sqlite(path: Path) -> Iterator[Value]:
     """Values of all tables of a database as it is on the disk; its write-ahead log is a file of its own."""
-    try:
-        # immutable: nothing is written beside it, no log is taken in, nobody waits.
-        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-        with closing(sqlite3.connect(uri, uri=True)) as database:
-            for (table,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
-                quoted = table.replace('"', '""')
-                cursor = database.execute(f'SELECT * FROM "{quoted}"')
-                columns = [one[0] for one in cursor.description]
-                for row, values in enumerate(cursor):
-                    for column, value in zip(columns, values, strict=True):
-                        if isinstance(value, str | int):
-                            yield f"{table}.{column}, row {row:,}", column, value
-    except sqlite3.Error as error:
-        raise UndecodableError(f"SQLite cannot read it: {error}") from error
+    # immutable: nothing is written beside it, no log is taken in, nobody waits.
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True)) as database:
+        for (table,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+            quoted = table.replace('"', '""')
+            cursor = database.execute(f'SELECT * FROM "{quoted}"')
+            columns = [one[0] for one in cursor.description]
+            for row, values in enumerate(cursor):
+                for column, value in zip(columns, values, strict=True):
+                    if isinstance(value, str | int):
+                        yield f"{table}.{column}, row {row:,}", column, value
 
 
 def _of_json(path: Path) -> Iterator[Value]:
-    try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UndecodableError(f"it is no JSON: {error}") from error
-    yield from _of_document(document, "")
+    yield from _of_document(json.loads(path.read_bytes()), "")
 
 
 def _of_lines(path: Path) -> Iterator[Value]:
@@ -569,18 +549,15 @@ def _of_document(value: Any, where: str, key: str = "") -> Iterator[Value]:
 
 def _of_csv(path: Path) -> Iterator[Value]:
     """Cells of comma-separated values with a head."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline(BLOCK)
-            file.seek(0)
-            head: list[str] = []
-            for number, row in enumerate(csv.reader(file, delimiter=max(",;\t|", key=first.count))):
-                head = head or row
-                for place, value in enumerate(row):
-                    name = head[place] if place < len(head) else ""
-                    yield f"{name or place + 1}, row {number:,}", name, value
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UndecodableError(f"it is no CSV in UTF-8: {error}") from error
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline(BLOCK)
+        file.seek(0)
+        head: list[str] = []
+        for number, row in enumerate(csv.reader(file, delimiter=max(",;\t|", key=first.count))):
+            head = head or row
+            for place, value in enumerate(row):
+                name = head[place] if place < len(head) else ""
+                yield f"{name or place + 1}, row {number:,}", name, value
 
 
 def _of_safetensors(path: Path) -> Iterator[Value]:
@@ -592,11 +569,8 @@ def _head(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > path.stat().st_size:
-            raise UndecodableError("it is no whole safetensors file")
-        try:
-            head: dict[str, Any] = json.loads(file.read(size))
-        except ValueError as error:
-            raise UndecodableError(f"its head is no JSON: {error}") from error
+            raise ValueError("it is no whole safetensors file")
+        head: dict[str, Any] = json.loads(file.read(size))
     return head
 
 
@@ -604,28 +578,21 @@ def _of_index(path: Path) -> Iterator[Value]:
     """Payloads in a page of the embedded engine, unpacked."""
     if not path.name.startswith("page_"):
         return
-    try:
-        config = json.loads((path.parent / "config.json").read_bytes())
-        packing, block = config["compression"], int(config["block_size_bytes"])
-        tracker = (path.parent / "tracker.dat").read_bytes()
-    except (OSError, ValueError, KeyError) as error:
-        raise UndecodableError(f"nothing says where its payloads are, and how they are packed: {error}") from error
+    config = json.loads((path.parent / "config.json").read_bytes())
+    packing, block = config["compression"], int(config["block_size_bytes"])
+    tracker = (path.parent / "tracker.dat").read_bytes()
     if packing == "None":
         return
     if packing != "LZ4":
-        raise UndecodableError(f"it is packed by {packing}")
+        raise ValueError(f"it is packed by {packing}")
     page, codec, data = int(path.stem.removeprefix("page_")), pa.Codec("lz4_raw"), path.read_bytes()
     for point in range(int.from_bytes(tracker[:4], "little")):
         there, of, begin, size = _EDGE_POINTER.unpack_from(tracker, 4 + point * _EDGE_POINTER.size)
         if not there or of != page:
             continue
         packed = data[begin * block : begin * block + size]
-        try:
-            plain = codec.decompress(packed[4:], int.from_bytes(packed[:4], "little"), asbytes=True)
-            payload = json.loads(plain)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise UndecodableError(f"the payload of point {point:,} cannot be unpacked: {error}") from error
-        yield from _of_document(payload, f"payload of point {point:,}")
+        plain = codec.decompress(packed[4:], int.from_bytes(packed[:4], "little"), asbytes=True)
+        yield from _of_document(json.loads(plain), f"payload of point {point:,}")
 
 
 _VALUES: dict[str, Callable[[Path], Iterator[Value]]] = {

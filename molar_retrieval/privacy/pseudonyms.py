@@ -145,10 +145,6 @@ class Pseudonymiser:
         """What many sessions are called, in their order; a missing id stays missing."""
         return self._names(session_ids, _SESSION)
 
-    def with_key(self, key: bytes) -> "Pseudonymiser":
-        """The same with one key more, as a rotation has it."""
-        return Pseudonymiser((*self.keys, key))
-
     @cached_property
     def marks(self) -> tuple[str, ...]:
         """By what each key is recognised; it says nothing of the key."""
@@ -240,10 +236,11 @@ def record(workspace: Path, pseudonyms: Pseudonymiser, key_file: Path) -> None:
     write_atomically(workspace / FILE, json.dumps(told, indent=1) + "\n", OWNER)
 
 
-def _told(file: Path, place: Path | None) -> tuple[tuple[str, ...], Path]:
+@lru_cache(maxsize=64)
+def _opened(file: Path, _mark: object, place: Path | None) -> Pseudonymiser:
     try:
-        told = json.loads(file.read_text("utf-8"))
-        marks, former = tuple(told["keys"]), str(told["key_file"])
+        recorded = json.loads(file.read_text("utf-8"))
+        marks, former = tuple(recorded["keys"]), str(recorded["key_file"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} does not say which keys there are: {error}", "restore it from a backup") from error
     if place is None:
@@ -252,12 +249,6 @@ def _told(file: Path, place: Path | None) -> tuple[tuple[str, ...], Path]:
             f" made it was {former}",
             how_to_name(*_SETTING),
         )
-    return marks, place
-
-
-@lru_cache(maxsize=64)
-def _opened(file: Path, _mark: object, named: Path | None) -> Pseudonymiser:
-    marks, place = _told(file, named)
     found = Pseudonymiser(read_keys(place)[: len(marks)])
     if found.marks != marks:
         own, wanted = ", ".join(found.marks) or "none", ", ".join(marks)

@@ -261,21 +261,15 @@ def open_shared(path: Path) -> SharedStatistics:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {}).get(_KEY, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
-        if facts.get("form") != FORM:
-            raise ValueError("it does not say that it is one")
-    except (SafetensorError, OSError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path} holds no shared statistics: {error}", "name a file that `molar privacy share` wrote"
-        ) from error
-    if facts.get("version") != VERSION:
-        raise DataError(
-            f"{path} has version {facts.get('version')} of shared statistics, this molar reads version {VERSION}",
-            "let both shops have the same version of molar, and share again",
-        )
-    try:
+        if facts.get("form") != FORM or facts.get("version") != VERSION:
+            said = f"its form is {facts.get('form')}, version {facts.get('version')}"
+            raise ValueError(f"{said}, and this molar reads {FORM}, version {VERSION}")
         return replace(_checked(facts, tensors), digest=fingerprint.of_file(path), path=path)
-    except (KeyError, TypeError, ValueError, DataError) as error:
-        raise DataError(f"{path} is damaged: {error}", "ask the shop for the file again") from error
+    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError, DataError) as error:
+        raise DataError(
+            f"{path} holds no shared statistics: {error}",
+            "ask for a file that `molar privacy share` of the same version of molar wrote",
+        ) from error
 
 
 def _checked(facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> SharedStatistics:

@@ -94,16 +94,13 @@ class Manifest:
             manifest = cls(**json.loads(path.read_text("utf-8")))
             if not isinstance(manifest.number, int):
                 raise TypeError(f"number is {manifest.number!r}")
+            if manifest.format != FORMAT:
+                raise ValueError(f"it has format {manifest.format}, this version of molar reads {FORMAT}")
         except (OSError, ValueError, TypeError, RecursionError) as error:
             maker = MAKERS.get(folder.parent.name, "the command that made it")
             raise StaleArtefactError(
                 f"{path} is unreadable: {error}", f"delete {folder} and run `{maker}` again"
             ) from error
-        if manifest.format != FORMAT:
-            maker = MAKERS.get(manifest.kind, "the command that made it")
-            raise StaleArtefactError(
-                f"{folder} has format {manifest.format}, this version of molar reads {FORMAT}", f"run `{maker}` again"
-            )
         return manifest
 
 

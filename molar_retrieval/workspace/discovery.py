@@ -45,18 +45,14 @@ class WorkspaceRecord:
         path = root / RECORD
         try:
             record = json.loads(path.read_text("utf-8"))
-            known, found = record["format"], cls(Path(record["catalogue"]), str(record["beside"]))
+            if record["format"] != FORMAT:
+                raise ValueError(f"it has format {record['format']!r}, this version of molar reads {FORMAT}")
+            return cls(Path(record["catalogue"]), str(record["beside"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StaleArtefactError(
-                f"{path} is damaged: it does not say which catalogue this workspace serves",
+                f"{path} is damaged: it does not say which catalogue this workspace serves ({error})",
                 "delete this file and run `molar embed CATALOG` again; nothing else is lost",
             ) from error
-        if known != FORMAT:
-            raise StaleArtefactError(
-                f"{root} has format {known!r}, this version of molar reads {FORMAT}",
-                "delete it, or name another one with --workspace DIR, and run `molar embed CATALOG`",
-            )
-        return found
 
     @property
     def text(self) -> str:

@@ -168,16 +168,7 @@ class RayRunner(Runner):
 
 @dataclass(frozen=True)
 class ClusterNode:
-    """A machine of a cluster, as the cluster itself describes it.
-
-    Attributes:
-        name: Of the machine.
-        address: In the cluster's network.
-        alive: Whether it is there.
-        cpus: That it gives.
-        gpus: That it gives.
-        memory: Bytes that it gives.
-    """
+    """A machine of a cluster, and what it gives: processors, and memory in bytes."""
 
     name: str
     address: str
