@@ -93,16 +93,9 @@ def share_statistics(
     Raises:
         DataError: If the release knows none of the items, the file cannot be written, or as :func:`release_statistics`.
     """
-    told = None if like is None else like.terms
+    terms, work = None if like is None else like.terms, "molar privacy share"
     folder, _, released = release_statistics(
-        workspace,
-        settings,
-        content_dims,
-        progress,
-        like=told,
-        shops=shops,
-        exactly=True,
-        work="molar privacy share",
+        workspace, settings, content_dims, progress, like=terms, shops=shops, exactly=True, work=work
     )
     shared = open_shared(folder / FILE)
     if items is not None:

@@ -215,8 +215,9 @@ def opened(file: Path, mark: object) -> SuppressionList | Path:
             return Path(told["file"])
         if told["format"] != FORMAT:
             raise ValueError(f"it has format {told['format']}, this version of molar reads {FORMAT}")
-        people = [{name: tuple(v) if isinstance(v, list) else v for name, v in one.items()} for one in told["people"]]
-        return SuppressionList(file, bytes.fromhex(told["salt"]), tuple(SuppressedPerson(**one) for one in people))
+        people = tuple(SuppressedPerson(**one) for one in told["people"])
+        lists = (replace(one, users=tuple(one.users), sessions=tuple(one.sessions)) for one in people)
+        return SuppressionList(file, bytes.fromhex(told["salt"]), tuple(lists))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"the list of people who are left out cannot be read from {file}: {error}", LOST) from error
 
@@ -338,7 +339,7 @@ def add_names(workspace: Path, user_ids: Iterable[str]) -> None:
 def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Step) -> SuppressionList:
     """Say what has been done of the requests of some people; a request that was renewed meanwhile stays as it is."""
     now = time.time_ns() // 1000
-    steps_done = dict.fromkeys(steps, now)
+    steps_done = {str(step): now for step in steps}
 
     def marked(one: SuppressedPerson) -> SuppressedPerson:
         theirs = any(asked.is_same(one) for asked in people)

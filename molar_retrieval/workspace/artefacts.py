@@ -210,11 +210,10 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 class ArtefactStore:
-    """All versions of one kind of artefact, and the pointer to the live one."""
+    """All versions of one kind of artefact, and the pointer to the live one; ``pinned`` is taken for the live one."""
 
-    def __init__(self, root: Path, kind: str) -> None:
-        self.root = root
-        self.kind = kind
+    def __init__(self, root: Path, kind: str, pinned: "tuple[Path, Manifest] | None" = None) -> None:
+        self.root, self.kind, self._pinned = root, kind, pinned
 
     @property
     def pointer(self) -> str | None:
@@ -231,6 +230,8 @@ class ArtefactStore:
     @property
     def live(self) -> tuple[Path, Manifest] | None:
         """The live version; None where none was published, or it is lost; StaleArtefactError where it is damaged."""
+        if self._pinned is not None:
+            return self._pinned
         name: str | None = None
         while True:
             before = name
@@ -251,6 +252,8 @@ class ArtefactStore:
     @property
     def current(self) -> Path | None:
         """The live version's folder, or None where there is none."""
+        if self._pinned is not None:
+            return self._pinned[0]
         with suppress(StaleArtefactError):
             if (name := self.pointer) and (self.root / name).is_dir():
                 return self.root / name

@@ -41,8 +41,7 @@ _LIBRARY = (
     "and report it with the output of `molar doctor --versions`"
 )
 
-_MAIN = "init_main_from_path", "init_main_from_name"
-"""What a spawned process is told of the program to import."""
+_MAIN = "init_main_from_path", "init_main_from_name"  # what a spawned process is told of the program to import
 _starting = threading.Lock()
 
 

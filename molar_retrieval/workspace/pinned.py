@@ -29,7 +29,7 @@ class PinnedWorkspace(Workspace):
     def __getitem__(self, kind: str) -> ArtefactStore:
         """The store of one kind; the live version of a pinned one is the pinned one."""
         if kind in self._pins:
-            return _PinnedStore(self.root / kind, kind, self._pins[kind])
+            return ArtefactStore(self.root / kind, kind, self._pins[kind])
         return super().__getitem__(kind)
 
     def __enter__(self) -> Self:
@@ -70,22 +70,6 @@ class PinnedWorkspace(Workspace):
 
 class _MovedError(StaleArtefactError):
     """Inputs were replaced while a command was at work with them."""
-
-
-class _PinnedStore(ArtefactStore):
-    def __init__(self, root: Path, kind: str, version: tuple[Path, Manifest]) -> None:
-        super().__init__(root, kind)
-        self._version = version
-
-    @property
-    def live(self) -> tuple[Path, Manifest]:
-        """The pinned version."""
-        return self._version
-
-    @property
-    def current(self) -> Path:
-        """The folder of the pinned version."""
-        return self._version[0]
 
 
 def pin(workspace: Workspace, *kinds: str, optional: tuple[str, ...] = (), work: str) -> PinnedWorkspace:

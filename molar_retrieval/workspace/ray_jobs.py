@@ -272,8 +272,6 @@ def _drive(
         wanted.send(None)
     except (UnwantedError, BrokenPipeError):
         return
-    except MolarError as error:
-        wanted.send(error)
     except (RayError, ConnectionError, TimeoutError) as error:
         wanted.send(_gone(address.url, error))
     except Exception as error:

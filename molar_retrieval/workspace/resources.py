@@ -9,8 +9,8 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path, PurePosixPath
 
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
@@ -134,16 +134,10 @@ def _now() -> Took:
 
 def library_versions(*names: str) -> dict[str, str]:
     """The installed version of each distribution, and Python's; a missing one is left out."""
-    known = {name: _version(name) for name in names}
-    return {"python": platform.python_version()} | {name: found for name, found in known.items() if found is not None}
-
-
-@cache
-def _version(name: str) -> str | None:
-    """What is installed stays so while a process runs; reading it takes a millisecond."""
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    found = {"python": platform.python_version()}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

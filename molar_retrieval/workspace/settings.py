@@ -737,10 +737,9 @@ class MolarSettings(Settings):
             _refuse_no_tables(user, str(user_file()))
             source = f"{source}, with {user_file()}" if own else str(user_file())
         values: dict[str, Any] = {**user, **own}
-        for section in user.keys() & own.keys():
-            if isinstance(user[section], dict) and isinstance(own[section], dict):
-                values[section] = {**user[section], **own[section]}
-        values = {section: dict(one) if isinstance(one, dict) else one for section, one in values.items()}
+        for section, one in values.items():
+            if isinstance(one, dict):
+                values[section] = {**user.get(section, {}), **own.get(section, {})}
         _merge_environment(values, environ)
         for section, pairs in (flags or {}).items():
             if given := {key: value for key, value in pairs.items() if value is not None}:
