@@ -1,8 +1,7 @@
 """From a log to the artefact ``statistics``, by way of the ledger: the one place that reads histories for statistics.
 
-**Contributions.** What one person adds to the sums are vectors of whole numbers, each as long as a radius at most. A
-vector is computed from the person's own history and from what is public, and from nobody else's. It is scaled to the
-radius and every number of it is cut towards zero, so that it is not longer, whatever the history.
+**Contributions.** What one person adds to the sums are vectors of whole numbers, each as long as a radius at most,
+computed from the person's own history and from public data alone, scaled and cut towards zero.
 
 **Release.** Each sum gets noise. Nothing that was drawn leaves this process before the ledger has its entry on the
 disk. A release of the same log at the same ε and δ is found again, and costs nothing.

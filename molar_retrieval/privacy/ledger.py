@@ -1,13 +1,10 @@
-"""The ledger of a workspace: every release of noised statistics on its people, and how much a year bears.
+"""The privacy ledger: every release of noised statistics of a workspace, and the budget of a year.
 
-It lies in ``WORKSPACE/privacy_ledger.jsonl``, a line for each release. An entry is on the disk before anything of
-its release is, so whatever is killed or loses power, nothing can be seen that the ledger does not count; what was
-counted and never finished stays counted. Any 365 days may take (ε, δ) together, as
-:mod:`molar_retrieval.privacy.mechanism` reckons.
+``WORKSPACE/privacy_ledger.jsonl`` has a line for each release, on the disk before anything of the release is. Any 365
+days may take (ε, δ) together, see :mod:`molar_retrieval.privacy.mechanism`.
 
-Statistics, alignments and index versions name the entry of the release that they are made of. Where the ledger lacks
-one of these, as its file or its last lines were removed, the next release is refused until somebody resets the budget,
-which the ledger records. Who removes the whole workspace forgets what was released, while those who saw it do not.
+Statistics, alignments and index versions name the entry of their release. Where the ledger lacks one of these, as its
+file or its last lines were removed, the next release is refused until somebody resets the budget, which is recorded.
 """
 
 import secrets

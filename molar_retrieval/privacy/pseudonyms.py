@@ -1,13 +1,12 @@
 """Pseudonyms: what a workspace stores in place of the ids that a shop gives its users, where it is told to.
 
-A pseudonym is a keyed hash of an id (BLAKE2b, RFC 7693, 128 bits): who does not have the key can neither tell whose it
-is nor try ids, and who has it finds the same one on every machine. A key is replaced by hashing once more, with another
-one: stored pseudonyms are hashed, not ids, which nobody needs to have. So there is a chain of keys, and each is needed.
+A pseudonym is a keyed hash of an id (BLAKE2b, RFC 7693, 128 bits), the same on every machine that has the key. A key
+is replaced by hashing the stored pseudonyms once more with another one, so there is a chain of keys, and each is
+needed.
 
-Ids turn into pseudonyms where they come in (a file that is read, an event, a question), and nothing behind these doors
-knows another name: :data:`StoredName` is what tells the two apart. A pseudonym stays what it is there, so that one that
-was read off a page may be asked for. Names become keys for storage and look-up: who is known by a session alone has one
-that no user has.
+Ids turn into pseudonyms where they come in (a file, an event, a question); behind, :data:`StoredName` tells the two
+apart. A pseudonym stays what it is there. Names become keys for storage and look-up: a user who is known by a session
+alone has a key that no user has.
 """
 
 import base64

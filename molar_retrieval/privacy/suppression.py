@@ -1,17 +1,14 @@
 """The suppression list: users who are forgotten, and users who object (GDPR, articles 17 and 21).
 
-The files of a shop are read again and again, so what is removed would come back: therefore there is a list. It names
-nobody. An entry has keyed hashes (BLAKE2b, RFC 7693, 128 bits) of what a user is called, by a salt that lies in the
-list; who has the list can only try ids.
+The files of a shop are read again and again, so a removed user would come back without such a list. An entry holds no
+id, only keyed hashes (BLAKE2b, RFC 7693, 128 bits) of what a user is called, with a salt that lies in the list.
 
-* **forgotten**: everything up to the moment of the request is left out, wherever it comes from and whenever; what comes
-  later counts again. What has no time is always left out.
-* **objected**: everything is left out until the objection is withdrawn; who is asked for gets what most people took.
+* **forgotten**: everything up to the moment of the request is left out, and what has no time; later events count again.
+* **objected**: everything is left out until the objection is withdrawn; the user gets the popular items.
 
-The list is a file that is replaced as a whole, ``suppressed.json`` in the workspace, or elsewhere, so that a backup of
-the workspace can be brought back without it: then ``suppressed.json`` says that it is elsewhere, and the environment or
-the user configuration says where, as a workspace must not choose a file of this machine. A change is on the disk when
-it returns. Processes take turns; who is killed leaves the former list or the new one.
+The list is ``suppressed.json`` in the workspace, replaced as a whole, or a file elsewhere, so that a backup of the
+workspace can be restored without it. Then ``suppressed.json`` says that it is elsewhere; where, the environment or the
+user configuration says. A change is on the disk when it returns; writers take turns.
 """
 
 import json

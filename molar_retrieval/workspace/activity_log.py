@@ -1,8 +1,8 @@
-"""Logs of JSON lines that several processes append to, and the log of what was done in a workspace.
+"""Logs of JSON lines that several processes append to, and the log of the work in a workspace.
 
-``WORKSPACE/work/log.jsonl`` tells what was done, how long it took and how it ended. What is at work has a file of its
-own beside the log, which it holds locked: where somebody can lock it, the process was killed. Nothing depends on this
-log: where it cannot be written, the work is done nevertheless.
+``WORKSPACE/work/log.jsonl`` tells what was done, how long it took and how it ended. Work in progress has a locked file
+of its own beside the log: where it can be locked, the process was killed. Where the log cannot be written, the work is
+done nevertheless.
 """
 
 import errno

@@ -1,7 +1,6 @@
 """Artefacts: what the commands make for one catalogue, in immutable versions with a manifest and an inventory.
 
-Each kind of artefact has a folder of its own with immutable versions and a small file,
-``current``, that names the live one and is replaced atomically::
+Each kind has a folder with its versions and a small file, ``current``, that names the live one::
 
     .molar/workspace.json                    which catalogue this is
     .molar/content/current                   "3f2a…"
@@ -10,12 +9,12 @@ Each kind of artefact has a folder of its own with immutable versions and a smal
     .molar/content/9b01….partial/            unfinished work of a run that may continue
 
 A version becomes visible only when it is complete and on the disk, so a command may be killed, and the power fail, at
-any moment. Versions are ordered by the number in their manifests, not by time.
-Manifests are JSON, tables Parquet, arrays safetensors, users of a generation SQLite; nothing is pickled.
+any moment. Versions are ordered by the number in their manifests. Manifests are JSON, tables Parquet, arrays
+safetensors, users of a generation SQLite; nothing is pickled.
 
-``files.json`` names every file with its size and digest, and under its own name how many they are and a digest of the
-rest. The embedded engine rewrites its JSON files with the keys in another order; of these the content counts. Its
-files of values are holes for the most part; of these what is not zero counts, by which a digest takes no time.
+``files.json`` has the size and digest of every file, and under its own name their number and a digest of the rest. The
+embedded engine rewrites its JSON files with the keys in another order; of these the content counts. Its files of values
+are holes for the most part; of these what is not zero counts.
 """
 
 import errno

@@ -1,10 +1,9 @@
-"""Files that survive a loss of power, room on a disk, and locks on files.
+"""Files that survive a loss of power, disk space, and locks on files.
 
-Files and folders are waited for before anything depends on them. Room is asked for before the work, and named where it
-was not there after all. By portalocker there is one writer at a time, and nothing is removed while somebody reads it: a
-reader of a published folder holds a shared lock on its manifest, opened for reading, so that this works on read-only
-media; who removes superseded folders needs an exclusive one, and leaves for the next time what is held. Where a file
-system has no locks, nothing is held.
+Files and folders are synced before anything depends on them, and space is checked before the work. By portalocker there
+is one writer at a time, and nothing is removed while it is read: a reader holds a shared lock on the manifest of a
+published folder, opened for reading, which works on read-only media; removal needs an exclusive one, and leaves for the
+next time what is held. Where a file system has no locks, nothing is held.
 """
 
 import errno

@@ -1,11 +1,10 @@
-"""Work that is cut into shards, and who does it: this process, or several beside it.
+"""Work that is cut into shards, and its runners: this process, or several beside it.
 
 A shard is a pure function of files and settings that writes one file, which appears under its name when it is whole. So
-it does not matter who wrote which, and a run that was killed anywhere goes on with the shards that are missing.
+any runner makes the same files, and a killed run goes on with the missing shards.
 
-Processes end with this one, however it ends. They do not import the script that is run, as spawned processes of Python
-do: a script needs no ``if __name__ == "__main__":`` to call what works in several processes. Its own functions are
-unknown in them.
+Processes end with this one. Unlike spawned processes of Python they do not import the script that is run, so a script
+needs no ``if __name__ == "__main__":``; its own functions are unknown in them.
 """
 
 import ctypes

@@ -1,8 +1,7 @@
 """Resources: memory and processors that this process may use, and what a piece of work takes of them.
 
 Limits of Linux control groups count, of version 1 and 2: the own group's and those of all groups above it. A container
-sees its own group as the root. A service of systemd (``MemoryMax``, ``CPUQuota``), a session or a job of a queue lies
-in a group below the root, which the kernel names in ``/proc/self/cgroup``.
+sees its own group as the root; a service of systemd or a job of a queue lies below, see ``/proc/self/cgroup``.
 """
 
 import os
