@@ -133,15 +133,14 @@ def bind(root: Path, catalogue: Path) -> str:
     found, record = check_record(root, catalogue), WorkspaceRecord.of(root, catalogue)
     if found is None:
         record.write(root)
-        return ""
-    served = found.now(root)
-    if served != catalogue:
+    elif found.now(root) != catalogue:
         record.write(root)
-        return f"the catalogue of {root} moved: from {served} to {catalogue}"
-    if found != record:
+        return f"the catalogue of {root} moved: from {found.now(root)} to {catalogue}"
+    elif found != record:
         with suppress(OSError):  # on a read-only disk
             record.write(root)
-    return "" if found.catalogue == catalogue else f"the catalogue of {root} is now at {catalogue}"
+        return "" if found.catalogue == catalogue else f"the catalogue of {root} is now at {catalogue}"
+    return ""
 
 
 @contextmanager
@@ -176,10 +175,10 @@ def workspace_for(catalogue: Path, start: Path) -> Path:
     ``start`` without a record ends the search there.
     """
     start, catalogue = start.resolve(), catalogue.resolve()
-    for folder in _searched(start):
-        for root in _workspaces(folder):
-            if _serves(root, catalogue):
-                return root
+    for root in (root for folder in _searched(start) for root in _workspaces(folder)):
+        served = _served(root)
+        if served == catalogue or (served and not served.is_dir() and _has_files(root, catalogue)):
+            return root
     own = f"{DEFAULT_NAME}-{catalogue.name}"
     names = (DEFAULT_NAME, *(own if n == 1 else f"{own}-{n}" for n in range(1, 100)))
     return next(root for name in names if _may_have(root := start / name, catalogue))
@@ -228,11 +227,6 @@ def _served(root: Path) -> Path | None:
     with suppress(StaleArtefactError):
         return WorkspaceRecord.read(root).now(root)
     return None
-
-
-def _serves(root: Path, catalogue: Path) -> bool:
-    served = _served(root)
-    return served == catalogue or (served is not None and not served.is_dir() and _has_files(root, catalogue))
 
 
 def _may_have(root: Path, catalogue: Path) -> bool:

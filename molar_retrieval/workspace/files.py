@@ -315,23 +315,13 @@ def exclusive(folder: Path) -> Iterator[bool]:
 @contextmanager
 def _locked_alone(path: Path) -> Iterator[bool]:
     """Whether nobody has locked a file; nobody can while the context lasts."""
-    descriptor = _opened(path)
-    try:
+    with ExitStack() as opened:
         free = True
-        if descriptor is not None:
-            with suppress(OSError):  # a file system without locks
-                free = lock_now(descriptor)
+        for mode in ("r+b", "rb"):  # over NFS an exclusive lock takes the first
+            with suppress(OSError):  # there is no file, or a file system without locks
+                free = lock_now(opened.enter_context(path.open(mode)).fileno())
+                break
         yield free
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _opened(path: Path) -> int | None:
-    for way in (os.O_RDWR, os.O_RDONLY):  # over NFS an exclusive lock takes the first
-        with suppress(OSError):
-            return os.open(path, way)
-    return None
 
 
 def _is(descriptor: int, path: Path) -> bool:

@@ -182,6 +182,8 @@ class Shard(NamedTuple):
 
 ShardWork = Callable[[Shard], Sequence[str]]
 """Writes the file of a shard, by :func:`atomic_file`; returns notes for whoever reads the result."""
+MadeShards = Generator[tuple[Shard, Sequence[str]]]
+"""Shards that are done, in any order, with their notes."""
 
 
 class ShardJob(Protocol):
@@ -239,18 +241,14 @@ class Runner(ABC):
         return self
 
     @abstractmethod
-    def _made(
-        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
-    ) -> Generator[tuple[Shard, Sequence[str]]]:
-        """Make some shards; yields each that is done, in any order, with its notes."""
+    def _made(self, job: ShardJob, missing: Sequence[Shard], progress: Progress) -> MadeShards:
+        """Make some shards."""
 
 
 class SerialRunner(Runner):
     """One shard after the other."""
 
-    def _made(
-        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
-    ) -> Generator[tuple[Shard, Sequence[str]]]:
+    def _made(self, job: ShardJob, missing: Sequence[Shard], progress: Progress) -> MadeShards:
         with job.opened() as work:
             for shard in missing:
                 yield shard, work(shard)
@@ -266,9 +264,7 @@ class ProcessRunner(Runner):
     def __init__(self, count: int) -> None:
         self._count = count
 
-    def _made(
-        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
-    ) -> Generator[tuple[Shard, Sequence[str]]]:
+    def _made(self, job: ShardJob, missing: Sequence[Shard], progress: Progress) -> MadeShards:
         if self._count <= 1 or len(missing) <= 1:
             yield from SerialRunner()._made(job, missing, progress)
             return

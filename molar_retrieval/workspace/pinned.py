@@ -110,11 +110,7 @@ def _contradictions(manifests: Mapping[str, Manifest]) -> Iterator[tuple[str, st
         for other, fingerprint in manifest.inputs.items():
             if other not in manifests or manifests[other].fingerprint == fingerprint:
                 continue
-            if (made, other) != ("interactions", "catalogue") or not _same_items(manifest, manifests[other]):
+            items = manifest.facts.get("item_ids") or (manifest.facts.get("sources") or {}).get("items")
+            same_items = items is not None and items == manifests[other].facts.get("ids")
+            if (made, other) != ("interactions", "catalogue") or not same_items:  # else the rows are the same
                 yield made, other
-
-
-def _same_items(log: Manifest, catalogue: Manifest) -> bool:
-    """Whether a log's rows are those of the catalogue: its ids are, whatever else in it has changed."""
-    items = log.facts.get("item_ids") or (log.facts.get("sources") or {}).get("items")
-    return items is not None and items == catalogue.facts.get("ids")

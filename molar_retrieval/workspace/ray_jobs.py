@@ -28,6 +28,7 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import plural
 from molar_retrieval.workspace.jobs import (
     IsolatedContext,
+    MadeShards,
     Runner,
     Shard,
     ShardJob,
@@ -157,9 +158,7 @@ class RayRunner(Runner):
             progress.note(f"{task}: {units:,} to do, a cluster pays from {self._least:,}: {where}")
         return RayRunner(self._address, self._workers) if large else self._here
 
-    def _made(
-        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
-    ) -> Generator[tuple[Shard, Sequence[str]]]:
+    def _made(self, job: ShardJob, missing: Sequence[Shard], progress: Progress) -> MadeShards:
         shards = {shard.number: shard for shard in missing}
         with closing(remote_results(self._address, progress, ShardActors, job, missing, self._workers)) as results:
             for number, notes in results:

@@ -56,16 +56,13 @@ def _joined(value: Any) -> Any:
 
 def _addresses(value: str | None) -> str | None:
     """Addresses, each once and without a login, which would be written down with the settings."""
-    return None if value is None else ",".join(dict.fromkeys(_address(one.strip()) for one in value.split(",")))
-
-
-def _address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("an address such as http://host:6333 is due")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("the address holds more than a host; a key belongs into the environment: QDRANT_API_KEY")
-    return value.rstrip("/")
+    found = [] if value is None else [one.strip() for one in value.split(",")]
+    for parts in map(urlsplit, found):
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an address such as http://host:6333 is due")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("the address holds more than a host; a key belongs into the environment: QDRANT_API_KEY")
+    return ",".join(dict.fromkeys(one.rstrip("/") for one in found)) or None
 
 
 LISTED = BeforeValidator(_split)
