@@ -1,11 +1,10 @@
 """Solve symmetric positive definite systems of any size: the dense factorisations by SciPy's LAPACK are all here.
 
-OpenBLAS's threaded Cholesky (POTRF) and symmetric product (SYRK) pack up to ``n / √2`` columns into a work buffer whose
-size does not grow with n. In the builds that SciPy and NumPy ship it has 32 MB. By SkylakeX kernels (AVX-512) and two
-threads it is overrun in float64 from about n = 15,600 (seen in 0.3.30 and 0.3.31). What lies behind it is then
-overwritten: the process dies of SIGSEGV, or goes on with damaged memory. Float32 needs half as much; one thread and
-general products (GEMM, TRSM) have bounds of their own. So a matrix whose rows are longer than 80,000 bytes is
-factorised here in blocks of rows, by POTRF on the diagonal and GEMM beside it, which is safe whatever the library.
+OpenBLAS's threaded Cholesky (POTRF) and symmetric product (SYRK) pack up to ``n / √2`` columns into a work buffer of
+32 MB. By SkylakeX kernels (AVX-512) and two threads it is overrun in float64 from about n = 15,600 (seen in 0.3.30 and
+0.3.31): the process dies of SIGSEGV, or goes on with damaged memory. Float32 needs half as much; one thread and general
+products (GEMM, TRSM) have bounds of their own. So a matrix whose rows are longer than 80,000 bytes is factorised here
+in blocks of rows, by POTRF on the diagonal and GEMM beside it.
 """
 
 from types import ModuleType

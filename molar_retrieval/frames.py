@@ -1,24 +1,18 @@
 """Tables on their way out: any data frame library takes them, and a notebook shows them."""
 
-from collections.abc import Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Self
 
 from molar_retrieval.errors import RequestError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
-
 
 _SHOWN = 30
 
@@ -108,11 +102,14 @@ _FORMULA = "^'*[=+\\-@\t\r\n]"
 _ESCAPED = re.compile("'" + _FORMULA.removeprefix("^"))
 
 
+_ENDINGS = (".parquet", ".csv", ".jsonl")
+
+
 def ending_of(path: Path) -> str:
     """How the file is written, as its ending says, Parquet without one; a RequestError names those that are known."""
     ending = path.suffix.lower() or ".parquet"
-    if ending not in _SINKS:
-        raise RequestError(f"{path} has no known ending", f"name a file ending in {', '.join(_SINKS)}")
+    if ending not in _ENDINGS:
+        raise RequestError(f"{path} has no known ending", f"name a file ending in {', '.join(_ENDINGS)}")
     return ending
 
 
@@ -120,8 +117,16 @@ class TableWriter:
     """Writes tables of one schema one after the other, as the ending says; a context manager."""
 
     def __init__(self, path: Path, schema: "pa.Schema", ending: str) -> None:
-        self._sink = _SINKS[ending](path, schema)
-        self._schema = schema
+        import pyarrow.csv as pa_csv
+        import pyarrow.parquet as pq
+
+        self._schema, self._ending = schema, ending
+        if ending == ".parquet":
+            self._file: Any = pq.ParquetWriter(path, schema, compression="zstd")
+        elif ending == ".csv":
+            self._file = pa_csv.CSVWriter(path, _flat(schema.empty_table()).schema)
+        else:
+            self._file = path.open("w", encoding="utf-8")
 
     def write(self, table: "pa.Table | pa.RecordBatch") -> None:
         """Append rows."""
@@ -129,51 +134,18 @@ class TableWriter:
 
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table], self._schema)
-        self._sink.write(table)
+        if self._ending == ".jsonl":
+            for batch in table.to_batches(_AT_ONCE):
+                for row in batch.to_pylist():
+                    self._file.write(json.dumps(document(row), ensure_ascii=False) + "\n")
+        else:
+            self._file.write_table(_escaped(_flat(table)) if self._ending == ".csv" else table)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sink.close()
-
-
-class _Sink(Protocol):
-    def write(self, table: "pa.Table") -> None: ...
-    def close(self) -> None: ...
-
-
-class _Parquet:
-    def __init__(self, path: Path, schema: "pa.Schema") -> None:
-        import pyarrow.parquet as pq
-
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
-        self.write, self.close = self._writer.write_table, self._writer.close
-
-
-class _CSV:
-    def __init__(self, path: Path, schema: "pa.Schema") -> None:
-        import pyarrow.csv as pa_csv
-
-        self._writer = pa_csv.CSVWriter(path, _flat(schema.empty_table()).schema)
-        self.close = self._writer.close
-
-    def write(self, table: "pa.Table") -> None:
-        self._writer.write_table(_escaped(_flat(table)))
-
-
-class _JSONLines:
-    def __init__(self, path: Path, schema: "pa.Schema") -> None:
-        self._file = path.open("w", encoding="utf-8")
-        self.close = self._file.close
-
-    def write(self, table: "pa.Table") -> None:
-        for batch in table.to_batches(_AT_ONCE):
-            for row in batch.to_pylist():
-                self._file.write(json.dumps(document(row), ensure_ascii=False) + "\n")
-
-
-_SINKS: dict[str, Callable[[Path, "pa.Schema"], _Sink]] = {".parquet": _Parquet, ".csv": _CSV, ".jsonl": _JSONLines}
+        self._file.close()
 
 
 def document(row: dict[str, Any]) -> dict[str, Any]:

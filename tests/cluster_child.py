@@ -33,7 +33,7 @@ def down(workspace: str, name: str) -> None:
 
 
 def nodes(workspace: str) -> list[dict[str, Any]]:
-    return cluster_nodes(_address(workspace), 60)
+    return [vars(node) for node in cluster_nodes(_address(workspace))]
 
 
 def knock(workspace: str, token: str | None) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def knock(workspace: str, token: str | None) -> dict[str, Any]:
         wrong = Path(workspace, "wrong")
         wrong.write_text(token)
         try:
-            told["nodes"] = cluster_nodes(ClusterAddress(address.url, wrong), 60)
+            told["nodes"] = [vars(node) for node in cluster_nodes(ClusterAddress(address.url, wrong))]
         except MolarError as error:
             told["error"] = error.message
     return told

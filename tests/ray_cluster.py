@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from molar_retrieval.workspace.ray_jobs import PORT, ClusterAccess, ClusterAddress, with_token
+from molar_retrieval.workspace.ray_jobs import PORT, ClusterAccess, ClusterAddress
 
 GCS_PORT = 6379
 _MARK = "RAY_OF_MOLAR"
@@ -89,7 +89,7 @@ def _start(member: Member, token: Path, options: list[str]) -> None:
         role = [f"--address={member.gcs}"]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *role, *options]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    environment |= {**ClusterAddress(member.url, token).environment(), **with_token(token), _MARK: member.mark}
+    environment |= {**ClusterAddress(member.url, token).environment(), _MARK: member.mark}
     environment |= {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     log = Path(member.scratch, "start.log")
     with log.open("wb") as file:

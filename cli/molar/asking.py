@@ -263,6 +263,6 @@ class Asking(ShopBase):
                 rules=rules, seen=seen, horizon=horizon, diversity=diversity, calibrate=calibrate,
                 calibration=calibration, rerank=rerank, explore=explore,
                 rules_file=None if rules_file is None else Path(rules_file),
-                runner=runner_of(self, cluster, processes_here(processes, here=True), _MANY_LISTS),
+                runner=runner_of(self, cluster, processes_here(processes), _MANY_LISTS),
                 server=self.server(index, index_fallback), progress=progress,
             )  # fmt: skip

@@ -1,7 +1,7 @@
 """The cluster of a shop: machines that do what one would be long at, and who does the work of one call."""
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase, front_door
@@ -11,7 +11,7 @@ from molar_retrieval.errors import MissingArtefactError
 if TYPE_CHECKING:
     from molar_retrieval.training.group import Group
     from molar_retrieval.workspace.jobs import Runner
-    from molar_retrieval.workspace.ray_jobs import ClusterAddress
+    from molar_retrieval.workspace.ray_jobs import ClusterAddress, ClusterNode
 
 AUTO, LOCAL, CLUSTER = "auto", "local", "cluster"
 MANY_COUNTED = 100_000
@@ -24,29 +24,6 @@ MANY_SCORES = 2_000_000_000
 """Scores of a test, cases by items, from which on it pays to rank them there: fewer take a minute or two here."""
 MANY_TRAINED = 1_000_000
 """Interactions that towers are trained on, from which on it pays to have GPUs of a cluster do it."""
-_ANSWERS = 60.0
-"""Seconds that a cluster has to say what machines it has."""
-
-
-@dataclass(frozen=True)
-class ClusterNode:
-    """A machine of a cluster, as the cluster itself says.
-
-    Attributes:
-        name: Of the machine.
-        address: In the cluster's network.
-        alive: Whether it is there.
-        cpus: That it gives.
-        gpus: That it gives.
-        memory: Bytes that it gives.
-    """
-
-    name: str
-    address: str
-    alive: bool
-    cpus: int
-    gpus: int
-    memory: int
 
 
 @dataclass(frozen=True)
@@ -63,11 +40,11 @@ class ClusterStatus:
     url: str | None
     answers: bool = False
     asks_for_token: bool = False
-    nodes: tuple[ClusterNode, ...] = ()
+    nodes: "tuple[ClusterNode, ...]" = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The status as JSON-able values."""
-        return asdict(self) | {"nodes": [asdict(node) for node in self.nodes]}
+        return asdict(self)
 
 
 @front_door
@@ -95,10 +72,9 @@ class Cluster:
         if address is None:
             return ClusterStatus(None)
         found = address.access()
-        status = ClusterStatus(address.url, found is not ClusterAccess.UNREACHABLE, found is ClusterAccess.REFUSED)
-        if not status.answers:
-            return status
-        return replace(status, nodes=tuple(ClusterNode(**node) for node in cluster_nodes(address, _ANSWERS)))
+        if found is ClusterAccess.UNREACHABLE:
+            return ClusterStatus(address.url)
+        return ClusterStatus(address.url, True, found is ClusterAccess.REFUSED, tuple(cluster_nodes(address)))
 
 
 def address_of(shop: ShopBase, cluster: str = AUTO) -> "ClusterAddress | None":
@@ -115,12 +91,12 @@ def address_of(shop: ShopBase, cluster: str = AUTO) -> "ClusterAddress | None":
     return ClusterAddress(url, settings.token_file if settings.address in (None, url) else None)
 
 
-def processes(count: int | None, *, here: bool = False) -> "Runner":
-    """So many processes of this machine; None: one per core. With ``here`` this one is among them."""
+def processes(count: int | None) -> "Runner":
+    """So many processes of this machine; None: one per core."""
     from molar_retrieval import limits
     from molar_retrieval.workspace.jobs import ProcessRunner
 
-    return ProcessRunner(min(limits.PROCESSES, count or os.cpu_count() or 1), here=here)
+    return ProcessRunner(min(limits.PROCESSES, count or os.cpu_count() or 1))
 
 
 def runner_of(shop: ShopBase, cluster: str, here: "Runner", least: int) -> "Runner":
@@ -141,10 +117,9 @@ def runner_of(shop: ShopBase, cluster: str, here: "Runner", least: int) -> "Runn
     address = _used(shop, cluster)
     if address is None:
         return here
-    from molar_retrieval.workspace.ray_jobs import RayRunner, RunnerBySize
+    from molar_retrieval.workspace.ray_jobs import RayRunner
 
-    remote = RayRunner(address, shop.settings.cluster.workers)
-    return RunnerBySize(here, remote, least) if cluster == AUTO else remote
+    return RayRunner(address, shop.settings.cluster.workers, least=least, here=here if cluster == AUTO else None)
 
 
 def ranks_of(shop: ShopBase, cluster: str) -> "Group | None":

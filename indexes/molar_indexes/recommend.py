@@ -191,7 +191,7 @@ def recommend(
         pinned = None if ruled is None else folder / RULES_FILE
         own = replace(query, rules=pinned is not None, longest=limits.LISTED)  # none that turn up meanwhile
         job = _ListsJob(workspace.absolute(), name, pinned, folder, own, condition, asked, now)
-        made = (runner or ProcessRunner(processes, here=True)).run(job, _shards(whose, total), progress)
+        made = (runner or ProcessRunner(processes)).run(job, _shards(whose, total), progress)
         notes = tuple(dict.fromkeys((*notes, *made.notes)))
         ids = _given(recommender.workspace, whose, users) if names.keys else {}
         report = _join(job, target, schema, total, ending, ids)

@@ -90,7 +90,7 @@ def model_of(
     statistics: PublishedStatistics, catalogue: Catalogue, content: ContentVectors, settings: AlignSettings
 ) -> AlignedModel:
     """The model that statistics, and other shops' beside them, give over a catalogue, which may have other items."""
-    terms = statistics.terms
+    terms = statistics.own.terms
     features = terms.conditioner(content.vectors, hashed_features(catalogue))
     released, told = statistics.over(catalogue.ids)
     experts = experts_of(released, compressed(features, terms.axes), settings.partners, told)
@@ -133,7 +133,7 @@ def _facts(
     same = former is not None and former.facts.get("derived", {}).get("trained") == told.fingerprint
     before: Mapping[str, Any] = former.facts["derived"] if same and former is not None else {"updates": -1}
     origin = {"trained": told.fingerprint, "trained_at": told.created, "updates": before["updates"] + 1}
-    rows = statistics.items.rows(Catalogue.open(read["catalogue"].require()[0]).ids.array)
+    rows = statistics.own.items.rows(Catalogue.open(read["catalogue"].require()[0]).ids.array)
     origin |= {"new_items": int((rows < 0).sum()), "changed_users": 0}
     return {
         "encoder": told.facts["encoder"],

@@ -1,8 +1,7 @@
 """From a log to the artefact ``statistics``, by way of the ledger: the one place that reads histories for statistics.
 
-**Contributions.** What one person adds to the sums are vectors of whole numbers, each as long as a radius at most. A
-vector is computed from the person's own history and from what is public, and from nobody else's. It is scaled to the
-radius and every number of it is cut towards zero, so that it is not longer, whatever the history.
+**Contributions.** What one person adds to the sums are vectors of whole numbers, each as long as a radius at most,
+computed from the person's own history and from public data alone, scaled and cut towards zero.
 
 **Release.** Each sum gets noise. Nothing that was drawn leaves this process before the ledger has its entry on the
 disk. A release of the same log at the same ε and δ is found again, and costs nothing.
@@ -31,6 +30,7 @@ from molar_retrieval.experts.histories import binary
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.mechanism import GRID, GaussianMechanism, Whole, discrete_gaussian
 from molar_retrieval.privacy.statistics import (
+    FILE,
     KIND,
     PAIRS,
     PEOPLE,
@@ -39,7 +39,8 @@ from molar_retrieval.privacy.statistics import (
     TRANSITIONS,
     ContentBasis,
     DPStatistics,
-    save_statistics,
+    SharedStatistics,
+    write_shared,
 )
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
@@ -48,7 +49,7 @@ from molar_retrieval.workspace.files import require_space
 from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
 from molar_retrieval.workspace.resources import library_versions
 from molar_retrieval.workspace.settings import PrivacySettings
-from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
+from molar_retrieval.workspace.tensors import Matrix, Rows
 
 LATEST = 2_000
 """Latest interactions of a person that count."""
@@ -212,7 +213,7 @@ def dp_release(
     pairs = csr_matrix((log.n_items, log.n_items), dtype=np.float32)
     threshold = max(THRESHOLD / shops**0.5, min(THRESHOLD, LOWEST))
     if PAIRS in shares:
-        pairs = _pairs(log, _most(counts), radius[PAIRS], mechanism, threshold)
+        pairs = _pairs(log, counts, radius[PAIRS], mechanism, threshold)
     progress.finish()
     deviations = {name: (GRID if mechanism.sigma else 0) / own for name, own in radius.items()}
     arrays = counts.astype(np.float32), transitions.astype(np.float32), pairs
@@ -241,20 +242,19 @@ def _noised(sums: Whole, mechanism: GaussianMechanism) -> Whole:
     return sums + discrete_gaussian(sums.size).reshape(sums.shape) if mechanism.sigma else sums
 
 
-def _most(counts: npt.NDArray[np.float64]) -> Mask:
-    """Items of which pairs are released."""
-    chosen = np.zeros(len(counts), bool)
-    chosen[np.argsort(-counts, kind="stable")[:MOST]] = True
-    return chosen
-
-
-def _pairs(log: Interactions, chosen: Mask, radius: int, mechanism: GaussianMechanism, threshold: float) -> csr_matrix:
-    """Noised sums of pairs of the chosen items, of which those above the threshold stay.
+def _pairs(
+    log: Interactions,
+    counts: npt.NDArray[np.float64],
+    radius: int,
+    mechanism: GaussianMechanism,
+    threshold: float,
+) -> csr_matrix:
+    """Noised sums of pairs of the items with the highest noised counts, of which those above the threshold stay.
 
     Noise is added to every pair, whether anybody had it or not, in blocks of rows.
     """
-    items = np.flatnonzero(chosen)
-    sums = pair_sums(log.select(chosen[log.item]), radius)[items][:, items]
+    items = np.sort(np.argsort(-counts, kind="stable")[:MOST])
+    sums = pair_sums(log.select(np.isin(log.item, items)), radius)[items][:, items]
     least = threshold * GRID if mechanism.sigma else 0
     rows, columns, values = [], [], []
     height = max(1, _CELLS // max(1, len(items)))
@@ -316,13 +316,12 @@ def release_statistics(
         workspace.lock(KIND, f"releasing statistics of {workspace.root}"),
     ):
         store, ledger = workspace[KIND], PrivacyLedger(workspace.root)
-        encoder = _public_encoder(read)
-        log = open_log(read)
+        encoder, log = _public_encoder(read), open_log(read)
         if not len(log):
             raise DataError("no interactions are there to be counted", "bring a log")
         digest = log_digest(log)
-        wanted = (like.digest if like and exactly else None, shops if exactly else None)
-        if (found := _released_before(read, ledger, settings, digest, encoder, wanted)) is not None:
+        wanted = (like.digest if like else None, shops) if exactly else (None, None)
+        if (found := _released_before(read, settings, digest, encoder, *wanted)) is not None:
             return found, Manifest.read(found), False
         if like is not None and like.encoder["fingerprint"] != encoder["fingerprint"]:
             raise DataError(
@@ -339,11 +338,15 @@ def release_statistics(
         read.confirm()
         entry = ledger.spend(settings, mechanism.sigma, digest, work)  # from here on it may be seen
         partial = store.partial(entry.name)
-        facts = save_statistics(partial, released, log.items, terms)
-        facts |= {"ledger": entry.name, "terms": terms.digest, "shops": shops or 1, **released.facts()}
-        chosen = {"epsilon": entry.epsilon, "delta": entry.delta}
-        versions = library_versions("numpy", "scipy")
-        manifest = Manifest(KIND, entry.name, settings=chosen, facts=facts, versions=versions)
+        shop = ledger.entries()[0].name
+        write_shared(SharedStatistics(released, log.items, terms, entry.name, shop), partial / FILE)
+        manifest = Manifest(
+            KIND,
+            entry.name,
+            settings={"epsilon": entry.epsilon, "delta": entry.delta},
+            facts=terms.facts() | {"ledger": entry.name, "terms": terms.digest, "shops": shops or 1} | released.facts(),
+            versions=library_versions("numpy", "scipy"),
+        )
         folder = store.publish(partial, manifest, keep=KEPT, live=False)
     return folder, Manifest.read(folder), True
 
@@ -357,8 +360,7 @@ def is_released(workspace: Workspace, settings: PrivacySettings) -> bool:
         SettingsError: If the encoder has learned from people, so that content is no longer public.
     """
     with pin(workspace, "catalogue", "content", "interactions", work="molar align --privacy") as read:
-        digest, encoder = log_digest(open_log(read)), _public_encoder(read)
-        return _released_before(read, PrivacyLedger(read.root), settings, digest, encoder, (None, None)) is not None
+        return _released_before(read, settings, log_digest(open_log(read)), _public_encoder(read)) is not None
 
 
 def _terms(
@@ -384,28 +386,25 @@ def log_digest(log: Interactions) -> str:
 
 def _released_before(
     read: PinnedWorkspace,
-    ledger: PrivacyLedger,
     settings: PrivacySettings,
     digest: str,
     encoder: Mapping[str, Any],
-    wanted: tuple[str | None, int | None],
+    terms: str | None = None,
+    shops: int | None = None,
 ) -> Path | None:
     """The version of a release of this log at this ε and δ, in terms of the same encoder; None where there is none.
 
-    It is in the terms, and for the number of shops, that are ``wanted``, where these are not None.
+    It is in the terms and for the number of shops that are named.
     """
-    names = {
-        entry.name
-        for entry in ledger.entries()
-        if (entry.log, entry.epsilon, entry.delta) == (digest, settings.epsilon, settings.delta)
-    }
+    asked = digest, settings.epsilon, settings.delta
+    entries = PrivacyLedger(read.root).entries()
+    names = {one.name for one in entries if (one.log, one.epsilon, one.delta) == asked}
     for folder in reversed(read[KIND].versions()):
         try:
             facts = Manifest.read(folder).facts
         except StaleArtefactError:  # it is damaged, and another one is paid for
             continue
-        own = (facts["terms"], facts["shops"])
-        fits = all(one is None or one == other for one, other in zip(wanted, own, strict=True))
+        fits = terms in (None, facts["terms"]) and shops in (None, facts["shops"])
         if fits and facts["ledger"] in names and facts["encoder"] == encoder:
             return folder
     return None

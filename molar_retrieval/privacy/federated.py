@@ -18,6 +18,7 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.privacy.dp_release import KEPT, release_statistics
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.statistics import (
+    FILE,
     KIND,
     OTHERS,
     ContentBasis,
@@ -92,19 +93,11 @@ def share_statistics(
     Raises:
         DataError: If the release knows none of the items, the file cannot be written, or as :func:`release_statistics`.
     """
-    told = None if like is None else like.terms
-    folder, manifest, released = release_statistics(
-        workspace,
-        settings,
-        content_dims,
-        progress,
-        like=told,
-        shops=shops,
-        exactly=True,
-        work="molar privacy share",
+    terms, work = None if like is None else like.terms, "molar privacy share"
+    folder, _, released = release_statistics(
+        workspace, settings, content_dims, progress, like=terms, shops=shops, exactly=True, work=work
     )
-    own, ledger = open_statistics(folder), PrivacyLedger(workspace.root)
-    shared = SharedStatistics(own.released, own.items, own.terms, manifest.facts["ledger"], ledger.entries()[0].name)
+    shared = open_shared(folder / FILE)
     if items is not None:
         shared = _narrowed(shared, items)
     digest = write_shared(shared, path)
@@ -190,7 +183,7 @@ def beside_others(workspace: Workspace, folder: Path, others: Sequence[SharedSta
         facts = {key: value for key, value in own.manifest.facts.items() if key != OTHERS}
         facts |= {"released_at": facts.get("released_at", own.manifest.created)}
         catalogue = Catalogue.open(workspace["catalogue"].require()[0])
-        facts |= {OTHERS: [_told(one, own.terms.digest, catalogue.ids) for one in others]}
+        facts |= {OTHERS: [_told(one, own.own.terms.digest, catalogue.ids) for one in others]}
         made = Manifest(KIND, name, settings=own.manifest.settings, facts=facts, versions=own.manifest.versions)
         there = store.publish(partial, made, keep=KEPT)
         return there, Manifest.read(there)

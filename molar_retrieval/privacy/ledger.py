@@ -1,13 +1,10 @@
-"""The ledger of a workspace: every release of noised statistics on its people, and how much a year bears.
+"""The privacy ledger: every release of noised statistics of a workspace, and the budget of a year.
 
-It lies in ``WORKSPACE/privacy_ledger.jsonl``, a line for each release. An entry is on the disk before anything of
-its release is, so whatever is killed or loses power, nothing can be seen that the ledger does not count; what was
-counted and never finished stays counted. Any 365 days may take (ε, δ) together, as
-:mod:`molar_retrieval.privacy.mechanism` reckons.
+``WORKSPACE/privacy_ledger.jsonl`` has a line for each release, on the disk before anything of the release is. Any 365
+days may take (ε, δ) together, see :mod:`molar_retrieval.privacy.mechanism`.
 
-Statistics, alignments and index versions name the entry of the release that they are made of. Where the ledger lacks
-one of these, as its file or its last lines were removed, the next release is refused until somebody resets the budget,
-which the ledger records. Who removes the whole workspace forgets what was released, while those who saw it do not.
+Statistics, alignments and index versions name the entry of their release. Where the ledger lacks one of these, as its
+file or its last lines were removed, the next release is refused until somebody resets the budget, which is recorded.
 """
 
 import secrets
@@ -21,7 +18,7 @@ from typing import Any
 import msgspec
 
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
-from molar_retrieval.privacy.mechanism import composed, epsilon_left, epsilon_of, noise_multiplier
+from molar_retrieval.privacy.mechanism import epsilon_left, epsilon_of, noise_multiplier
 from molar_retrieval.workspace.artefacts import PRIVATE, Manifest
 from molar_retrieval.workspace.files import MANIFEST, write_atomically
 from molar_retrieval.workspace.settings import PrivacySettings
@@ -209,24 +206,19 @@ class PrivacyLedger:
                 f"ε = {epsilon:g} for one release is more than [privacy] yearly_epsilon = {yearly:g}",
                 "ask for less, or raise yearly_epsilon, which promises people less",
             )
-        counted = _counted(self.entries(), now)
-        multipliers = [entry.noise_multiplier for entry in counted]
-        new = noise_multiplier(epsilon, delta)
-        if (total := epsilon_of([*multipliers, new], delta)) <= yearly * (1 + _SLIGHT):
+        counted, budget = _counted(self.entries(), now), self.standing(settings, now)
+        multipliers = [entry.noise_multiplier for entry in counted] + [noise_multiplier(epsilon, delta)]
+        totals = [epsilon_of(multipliers[number:], delta) for number in range(len(multipliers))]
+        if totals[0] <= yearly * (1 + _SLIGHT):
             return
-        left = epsilon_left(multipliers, yearly, delta)
-        moment = next(
-            entry.moment + YEAR
-            for number, entry in enumerate(counted, 1)
-            if epsilon_of([*multipliers[number:], new], delta) <= yearly * (1 + _SLIGHT)
-        )
-        less = f"at ε ≤ {_floored(left)} at once" if left >= 0.01 else "none before"
+        last = next(number for number, total in enumerate(totals) if total <= yearly * (1 + _SLIGHT)) - 1
+        less = f"at ε ≤ {int(budget.left * 100) / 100:g} at once" if budget.left >= 0.01 else "none before"
         raise DataError(
             f"the year's budget of privacy does not bear a release at ε = {epsilon:g}: the last 365 days took"
-            f" ε = {epsilon_of(multipliers, delta):.2f} (releases: {len(counted)}), it would be {total:.2f},"
+            f" ε = {budget.spent:.2f} (releases: {len(counted)}), it would be {totals[0]:.2f},"
             f" more than [privacy] yearly_epsilon = {yearly:g}",
-            f"the next one at ε = {epsilon:g} can be from {moment:%Y-%m-%d %H:%M} UTC, {less}; `molar update` goes on"
-            " without a release",
+            f"the next one at ε = {epsilon:g} can be from {counted[last].moment + YEAR:%Y-%m-%d %H:%M} UTC, {less};"
+            " `molar update` goes on without a release",
         )
 
     def spend(
@@ -246,12 +238,6 @@ class PrivacyLedger:
         return entry
 
 
-def schedule(multiplier: float, yearly: float, delta: float) -> int:
-    """How many releases with this noise a year bears."""
-    information = noise_multiplier(yearly, delta) ** -2
-    return int(information / composed([multiplier]) ** -2 * (1 + _SLIGHT))
-
-
 def _counted(entries: Sequence[LedgerEntry], now: datetime | None) -> list[LedgerEntry]:
     """Those of the 365 days before now, and of later ones, where a clock was wrong; the oldest first."""
     since = (now or datetime.now(UTC)) - YEAR
@@ -260,7 +246,3 @@ def _counted(entries: Sequence[LedgerEntry], now: datetime | None) -> list[Ledge
 
 def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
-
-
-def _floored(epsilon: float) -> str:
-    return f"{int(epsilon * 100) / 100:g}"

@@ -1,16 +1,13 @@
-"""The Gaussian mechanism: how much privacy releases take, how much noise an ε and a δ need, and the noise itself.
+"""The Gaussian mechanism: accounting of (ε, δ), calibration of the noise, and the noise itself.
 
-**Accounting**, (ε, δ) for one person added or removed. A noise multiplier is the standard deviation of the noise over
-the most that one person changes in what is released. The privacy loss of a Gaussian release is normal, and the losses
-of several add up to one that is normal again, so that they take together what a single one with ``1 / σ² = Σ 1 / σᵢ²``
-takes, also where each was chosen after the ones before were seen (Dong, Roth, Su 2022, doi:10.1111/rssb.12454). The
-exact δ of a Gaussian release is that of Balle, Wang 2018 (arXiv 1805.06530, theorem 8); ε of single releases added up
-would be far more.
+**Accounting** is for one person added or removed. A noise multiplier is the standard deviation of the noise over the
+most that one person changes. Losses of Gaussian releases add up to that of a single one with ``1 / σ² = Σ 1 / σᵢ²``,
+also where each was chosen after the ones before were seen (Dong, Roth, Su 2022, doi:10.1111/rssb.12454). The exact δ of
+a release is that of Balle, Wang 2018 (arXiv 1805.06530, theorem 8).
 
-**Noise** comes from the operating system's entropy: the discrete Gaussian on whole numbers. Floating-point noise
-betrays what it was added to by its last bits (Mironov 2012, doi:10.1145/2382196.2382264), and noise from a seed is
-taken off again by whoever has the seed. So sums are whole numbers, what is added to them is a discrete Gaussian
-(Canonne, Kamath and Steinke 2020, arXiv 2004.00010), and no generator of this project is asked.
+**Noise** is the discrete Gaussian on whole numbers (Canonne, Kamath and Steinke 2020, arXiv 2004.00010) from the
+operating system's entropy. Floating-point noise betrays by its last bits what it was added to (Mironov 2012,
+doi:10.1145/2382196.2382264), and noise from a seed can be subtracted by whoever has the seed.
 """
 
 import math

@@ -1,13 +1,12 @@
 """Pseudonyms: what a workspace stores in place of the ids that a shop gives its users, where it is told to.
 
-A pseudonym is a keyed hash of an id (BLAKE2b, RFC 7693, 128 bits): who does not have the key can neither tell whose it
-is nor try ids, and who has it finds the same one on every machine. A key is replaced by hashing once more, with another
-one: stored pseudonyms are hashed, not ids, which nobody needs to have. So there is a chain of keys, and each is needed.
+A pseudonym is a keyed hash of an id (BLAKE2b, RFC 7693, 128 bits), the same on every machine that has the key. A key
+is replaced by hashing the stored pseudonyms once more with another one, so there is a chain of keys, and each is
+needed.
 
-Ids turn into pseudonyms where they come in (a file that is read, an event, a question), and nothing behind these doors
-knows another name: :data:`StoredName` is what tells the two apart. A pseudonym stays what it is there, so that one that
-was read off a page may be asked for. Names become keys for storage and look-up: who is known by a session alone has one
-that no user has.
+Ids turn into pseudonyms where they come in (a file, an event, a question); behind, :data:`StoredName` tells the two
+apart. A pseudonym stays what it is there. Names become keys for storage and look-up: a user who is known by a session
+alone has a key that no user has.
 """
 
 import base64
@@ -145,10 +144,6 @@ class Pseudonymiser:
         """What many sessions are called, in their order; a missing id stays missing."""
         return self._names(session_ids, _SESSION)
 
-    def with_key(self, key: bytes) -> "Pseudonymiser":
-        """The same with one key more, as a rotation has it."""
-        return Pseudonymiser((*self.keys, key))
-
     @cached_property
     def marks(self) -> tuple[str, ...]:
         """By what each key is recognised; it says nothing of the key."""
@@ -240,10 +235,11 @@ def record(workspace: Path, pseudonyms: Pseudonymiser, key_file: Path) -> None:
     write_atomically(workspace / FILE, json.dumps(told, indent=1) + "\n", OWNER)
 
 
-def _told(file: Path, place: Path | None) -> tuple[tuple[str, ...], Path]:
+@lru_cache(maxsize=64)
+def _opened(file: Path, _mark: object, place: Path | None) -> Pseudonymiser:
     try:
-        told = json.loads(file.read_text("utf-8"))
-        marks, former = tuple(told["keys"]), str(told["key_file"])
+        recorded = json.loads(file.read_text("utf-8"))
+        marks, former = tuple(recorded["keys"]), str(recorded["key_file"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} does not say which keys there are: {error}", "restore it from a backup") from error
     if place is None:
@@ -252,12 +248,6 @@ def _told(file: Path, place: Path | None) -> tuple[tuple[str, ...], Path]:
             f" made it was {former}",
             how_to_name(*_SETTING),
         )
-    return marks, place
-
-
-@lru_cache(maxsize=64)
-def _opened(file: Path, _mark: object, named: Path | None) -> Pseudonymiser:
-    marks, place = _told(file, named)
     found = Pseudonymiser(read_keys(place)[: len(marks)])
     if found.marks != marks:
         own, wanted = ", ".join(found.marks) or "none", ", ".join(marks)

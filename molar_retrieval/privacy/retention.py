@@ -26,14 +26,7 @@ What = Literal["evaluation", "unfinished", "generation"]
 
 @dataclass(frozen=True)
 class KeptCopy:
-    """One copy.
-
-    Attributes:
-        what: ``evaluation``, ``unfinished`` or ``generation`` (an older one).
-        path: Its folder.
-        written: When it was written last, in seconds since 1970.
-        bytes: What it takes.
-    """
+    """One copy: its folder, when it was written last, in seconds since 1970, and the bytes that it takes."""
 
     what: What
     path: Path

@@ -1,11 +1,11 @@
 """Statistics with noise: a release, the artefact ``statistics``, the file for other shops, and sums of several shops.
 
-Nothing in them is of one person, and nothing here reads what anybody did. The artefact has, beside the release, the
-items by their ids, and the map from an encoder's vectors to the features in which content is told; both are of the
-catalogue, which is public. Files of other shops that add to it lie in a folder of their own. All that a private
-alignment is made of is here: it is brought to later catalogues without another release.
+Nothing in them is of one person, and nothing here reads what anybody did. The artefact has the same file as is written
+for other shops: the release, the items by their ids, and the map from an encoder's vectors to the features in which
+content is told; the latter two are of the catalogue, which is public. Files of other shops that add to it lie in a
+folder of their own. A private alignment is made of these alone, also over later catalogues.
 
-A file for others is a safetensors file, whose metadata has an entry ``molar``: JSON with the form and its version, the
+It is a safetensors file, whose metadata has an entry ``molar``: JSON with the form and its version, the
 ids of the items in the order of the rows, ε, δ and the noise, in which terms content is told, and two names drawn at
 random: of the release, and of the shop, so that nobody is counted twice. Where shops add up, each shop's promise is
 about what that shop tells, whatever others do. Who is in several is told of by each of them.
@@ -20,14 +20,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment.conditioning import Conditioner
-from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.experts.item_item import moved
@@ -35,7 +32,7 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Manifest
-from molar_retrieval.workspace.files import sync_file, sync_folder
+from molar_retrieval.workspace.files import disk_error, sync_file, sync_folder
 from molar_retrieval.workspace.tensors import Array, Matrix, Rows
 
 _AXES = "axes"
@@ -81,7 +78,6 @@ class ContentBasis:
 PEOPLE, POPULARITY, TRANSITIONS, PAIRS = "people", "popularity", "transitions", "pairs"
 THRESHOLD = 4.0
 """Pairs whose noised sum is so many standard deviations of the noise are read."""
-_TENSORS, _FACTS = "statistics.safetensors", "statistics.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +127,6 @@ class DPStatistics:
             "pairs": int(self.pairs.nnz),
         }
 
-    def save(self, folder: Path) -> None:
-        """Write two files into a folder that is there."""
-        save_file(self.tensors(), folder / _TENSORS)
-        (folder / _FACTS).write_text(json.dumps(self.facts(), indent=2) + "\n", "utf-8")
-
     def tensors(self) -> dict[str, Array]:
         """Its sums as arrays, by name."""
         tensors = {
@@ -146,11 +137,6 @@ class DPStatistics:
             f"{PAIRS}.indptr": self.pairs.indptr.astype(np.int64),
         }
         return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        """The inverse of :meth:`save`."""
-        return cls.of(json.loads((folder / _FACTS).read_text("utf-8")), load_file(folder / _TENSORS))
 
     @classmethod
     def of(cls, facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> Self:
@@ -257,7 +243,8 @@ def write_shared(shared: SharedStatistics, path: Path) -> str:
         sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written: {error}", "name a file in a folder that is there") from error
+        remedy = "name a file in a folder that is there"
+        raise disk_error(error) or DataError(f"{path} cannot be written: {error}", remedy) from error
     return fingerprint.of_file(path)
 
 
@@ -274,21 +261,15 @@ def open_shared(path: Path) -> SharedStatistics:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {}).get(_KEY, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
-        if facts.get("form") != FORM:
-            raise ValueError("it does not say that it is one")
-    except (SafetensorError, OSError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path} holds no shared statistics: {error}", "name a file that `molar privacy share` wrote"
-        ) from error
-    if facts.get("version") != VERSION:
-        raise DataError(
-            f"{path} has version {facts.get('version')} of shared statistics, this molar reads version {VERSION}",
-            "let both shops have the same version of molar, and share again",
-        )
-    try:
+        if facts.get("form") != FORM or facts.get("version") != VERSION:
+            said = f"its form is {facts.get('form')}, version {facts.get('version')}"
+            raise ValueError(f"{said}, and this molar reads {FORM}, version {VERSION}")
         return replace(_checked(facts, tensors), digest=fingerprint.of_file(path), path=path)
-    except (KeyError, TypeError, ValueError, DataError) as error:
-        raise DataError(f"{path} is damaged: {error}", "ask the shop for the file again") from error
+    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError, DataError) as error:
+        raise DataError(
+            f"{path} holds no shared statistics: {error}",
+            "ask for a file that `molar privacy share` of the same version of molar wrote",
+        ) from error
 
 
 def _checked(facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> SharedStatistics:
@@ -301,69 +282,58 @@ def _checked(facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> SharedSt
         if tensors[name].dtype != np.float32 or not np.isfinite(tensors[name]).all():
             raise ValueError(f"{name} has values that cannot be")
     noise = [mechanism.epsilon, mechanism.delta, mechanism.sigma, *released.deviations.values()]
-    if not all(isinstance(one, float | int) and np.isfinite(one) and one > 0 for one in noise):
-        raise ValueError("the noise on it is not said")
-    if POPULARITY not in released.deviations or (TRANSITIONS not in released.deviations and width):
+    named = {POPULARITY, TRANSITIONS} if width else {POPULARITY}
+    positive = all(isinstance(one, float | int) and np.isfinite(one) and one > 0 for one in noise)
+    if not positive or not named <= released.deviations.keys():
         raise ValueError("the noise on it is not said")
     if released.popularity.shape != (n_items,) or released.transitions.shape != (n_items, width):
         raise ValueError("it has not as many rows as items")
     if not np.isfinite(released.people) or width not in (0, terms.axes.shape[1]):
         raise ValueError("its numbers do not belong together")
-    _check_terms(terms)
+    if not {"name", "fingerprint"} <= terms.encoder.keys():
+        raise ValueError("no encoder is named")
+    if not _is_sound(terms):
+        raise ValueError("content is told in no terms that could be")
     return SharedStatistics(released, items, terms, str(facts["release"]), str(facts["shop"]))
 
 
-def _check_terms(terms: ContentBasis) -> None:
-    if not {"name", "fingerprint"} <= terms.encoder.keys():
-        raise ValueError("no encoder is named")
+def _is_sound(terms: ContentBasis) -> bool:
+    """Whether shapes and numbers can be those of a basis."""
     conditioner = terms.conditioner
-    for block, mean, matrix in zip(conditioner.blocks, conditioner.means, conditioner.maps, strict=True):
-        if mean.shape != (block.stop - block.start,) or matrix.shape[:1] != mean.shape or matrix.ndim != 2:
-            raise ValueError("content is told in no terms that could be")
-    if terms.axes.shape[:1] != (conditioner.dim,) or terms.axes.ndim != 2:
-        raise ValueError("content is told in no terms that could be")
-    if not all(np.isfinite(array).all() for array in terms.tensors().values()):
-        raise ValueError("content is told in no terms that could be")
+    parts = zip(conditioner.blocks, conditioner.means, conditioner.maps, strict=True)
+    shaped = all(
+        mean.shape == (block.stop - block.start,) and matrix.ndim == 2 and matrix.shape[0] == len(mean)
+        for block, mean, matrix in parts
+    )
+    along = terms.axes.ndim == 2 and terms.axes.shape[0] == conditioner.dim
+    return shaped and along and all(np.isfinite(array).all() for array in terms.tensors().values())
 
 
 KIND = "statistics"
+FILE = "statistics.safetensors"
 OTHERS = "others"
 """The folder, in a version, of files of other shops, by their digests."""
-_ITEMS, _CONDITIONER = "items.parquet", "conditioner.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class PublishedStatistics:
-    """A version of the artefact: the release, the items that its rows are of, how content is told, and other shops'."""
+    """A version of the artefact: the shop's own statistics, and files of other shops that add to them."""
 
-    released: DPStatistics
-    items: IdMap
-    terms: ContentBasis
+    own: SharedStatistics
     manifest: Manifest
     others: tuple[SharedStatistics, ...] = ()
 
     def over(self, items: IdMap) -> tuple[DPStatistics, DPStatistics]:
-        """Sums over other items, with those of the other shops: see :func:`.adding.together`."""
+        """Sums over other items, with those of the other shops: see :func:`add_statistics`."""
 
-        def here(released: DPStatistics, of: IdMap) -> DPStatistics:
-            return released.moved(items.rows(of.array).astype("int64"), len(items))
+        def here(one: SharedStatistics) -> DPStatistics:
+            return one.released.moved(items.rows(one.items.array).astype("int64"), len(items))
 
-        others = [(here(one.released, one.items), one.terms.digest == self.terms.digest) for one in self.others]
-        return add_statistics(here(self.released, self.items), others)
-
-
-def save_statistics(folder: Path, released: DPStatistics, items: IdMap, terms: ContentBasis) -> dict[str, Any]:
-    """Write all but the manifest, and return what belongs into its facts."""
-    released.save(folder)
-    pq.write_table(pa.table({ITEM_ID: items.array}), folder / _ITEMS, compression="zstd")
-    save_file(terms.tensors(), folder / _CONDITIONER)
-    return terms.facts()
+        others = [(here(one), one.terms.digest == self.own.terms.digest) for one in self.others]
+        return add_statistics(here(self.own), others)
 
 
 def open_statistics(folder: Path) -> PublishedStatistics:
     """Read a version; a StaleArtefactError says that its manifest is damaged."""
-    manifest = Manifest.read(folder)
-    terms = ContentBasis.of(manifest.facts, load_file(folder / _CONDITIONER))
-    items = IdMap(pq.read_table(folder / _ITEMS, use_threads=False)[ITEM_ID])
     others = tuple(open_shared(path) for path in sorted((folder / OTHERS).glob("*")))
-    return PublishedStatistics(DPStatistics.open(folder), items, terms, manifest, others)
+    return PublishedStatistics(open_shared(folder / FILE), Manifest.read(folder), others)

@@ -1,45 +1,39 @@
 """The suppression list: users who are forgotten, and users who object (GDPR, articles 17 and 21).
 
-The files of a shop are read again and again, so what is removed would come back: therefore there is a list. It names
-nobody. An entry has keyed hashes (BLAKE2b, RFC 7693, 128 bits) of what a user is called, by a salt that lies in the
-list; who has the list can only try ids.
+The files of a shop are read again and again, so a removed user would come back without such a list. An entry holds no
+id, only keyed hashes (BLAKE2b, RFC 7693, 128 bits) of what a user is called, with a salt that lies in the list.
 
-* **forgotten**: everything up to the moment of the request is left out, wherever it comes from and whenever; what comes
-  later counts again. What has no time is always left out.
-* **objected**: everything is left out until the objection is withdrawn; who is asked for gets what most people took.
+* **forgotten**: everything up to the moment of the request is left out, and what has no time; later events count again.
+* **objected**: everything is left out until the objection is withdrawn; the user gets the popular items.
 
-The list is a file that is replaced as a whole, ``suppressed.json`` in the workspace, or elsewhere, so that a backup of
-the workspace can be brought back without it: then ``suppressed.json`` says that it is elsewhere, and the environment or
-the user configuration says where, as a workspace must not choose a file of this machine. A change is on the disk when
-it returns. Processes take turns; who is killed leaves the former list or the new one.
+The list is ``suppressed.json`` in the workspace, replaced as a whole, or a file elsewhere, so that a backup of the
+workspace can be restored without it. Then ``suppressed.json`` says that it is elsewhere; where, the environment or the
+user configuration says. A change is on the disk when it returns; writers take turns.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import os
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress as ignore
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
 
-from molar_retrieval.errors import DataError
-from molar_retrieval.privacy.pseudonyms import of_key
+from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser, hashed, is_pseudonym, of_key
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.config_files import how_to_name, trusted_file, variable_of
-from molar_retrieval.workspace.files import file_in, file_stamp
+from molar_retrieval.workspace.files import OWNER, file_in, file_stamp, lock_now, wait_beside, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
-import secrets
-import time
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, replace
-
-from molar_retrieval.errors import RequestError
-from molar_retrieval.privacy.pseudonyms import Pseudonymiser, hashed, is_pseudonym
-from molar_retrieval.workspace.files import OWNER, wait_beside, write_atomically
 
 FILE = "suppressed.json"
 _SETTING = "privacy", "suppressed_file"
@@ -52,7 +46,7 @@ records of experiments, answers that a server keeps, points in collections of us
 LATER: tuple[Step, ...] = ("rebuilt", "purged")
 """What is made anew without the person, and what of the past is removed then."""
 
-USER_NAME, SESSION_NAME = b"molar user", b"molar session"
+_USER, _SESSION = b"molar user", b"molar session"
 """What is hashed: the same id of a user and of a session are two."""
 
 NEVER, EVER = -(2**63), 2**63 - 1
@@ -100,10 +94,9 @@ class SuppressedPerson:
         """What has not been done yet."""
         return [step for step in (*AT_ONCE, *LATER) if step not in self.done and self.withdrawn is None]
 
-    @classmethod
-    def of_json(cls, record: Mapping[str, Any]) -> "SuppressedPerson":
-        """From what :func:`dataclasses.asdict` made of it."""
-        return cls(**{**record, "users": tuple(record["users"]), "sessions": tuple(record["sessions"])})
+    def is_same(self, other: "SuppressedPerson") -> bool:
+        """Whether it is the same request of the same person, whatever has been done of it."""
+        return replace(self, done=other.done, withdrawn=other.withdrawn) == other
 
 
 @dataclass(frozen=True)
@@ -157,11 +150,11 @@ class SuppressionList:
 
     def user(self, user_id: str) -> int:
         """Up to when everything of a user is left out, in microseconds since 1970; :data:`NEVER` for most."""
-        return self._until.get(self.hashed_user(user_id), NEVER) if self else NEVER
+        return self._until.get(self.hash(user_id), NEVER) if self else NEVER
 
     def session(self, session_id: str) -> int:
         """The same of somebody who is known by a session alone."""
-        return self._until.get(self.hashed_session(session_id), NEVER) if self else NEVER
+        return self._until.get(self.hash(session_id, _SESSION), NEVER) if self else NEVER
 
     def person(self, user_id: str | None, session_id: str | None) -> int:
         """The same of who did something, whom a session names only where no user id does."""
@@ -182,23 +175,17 @@ class SuppressionList:
         """The same of many sessions."""
         return self._many(session_ids, self.session)
 
-    def hashed_user(self, user_id: str) -> str:
-        """What stands in the list for a name of a user."""
-        return blake2b(user_id.encode(), digest_size=16, key=self.salt, person=USER_NAME).hexdigest()
+    def hash(self, name: str, person: bytes = _USER) -> str:
+        """What stands in the list for a name of a user or a session."""
+        return blake2b(name.encode(), digest_size=16, key=self.salt, person=person).hexdigest()
 
-    def hashed_session(self, session_id: str) -> str:
-        """What stands in the list for a name of a session."""
-        return blake2b(session_id.encode(), digest_size=16, key=self.salt, person=SESSION_NAME).hexdigest()
-
-    def entry(self, kind: Kind, user_id: str) -> SuppressedPerson | None:
-        """What the list has of a user."""
-        name = self.hashed_user(user_id)
-        return next((one for one in self.people if one.kind == kind and name in one.users), None)
-
-    def session_entry(self, kind: Kind, session_id: str) -> SuppressedPerson | None:
-        """What the list has of a session that was named itself, not as a user's."""
-        name = self.hashed_session(session_id)
-        return next((one for one in self.people if one.kind == kind and not one.users and name in one.sessions), None)
+    def entry(self, kind: Kind, user_id: str | None, session_id: str = "") -> SuppressedPerson | None:
+        """What the list has of a user, or of a session that was named itself, not as a user's."""
+        for one in self.people:
+            theirs = not one.users and self.hash(session_id, _SESSION) in one.sessions
+            if one.kind == kind and (theirs if user_id is None else self.hash(user_id) in one.users):
+                return one
+        return None
 
     def _many(self, ids: "pa.Array", until: Callable[[str], int]) -> "npt.NDArray[np.int64]":
         import numpy as np
@@ -225,8 +212,9 @@ def opened(file: Path, mark: object) -> SuppressionList | Path:
             return Path(told["file"])
         if told["format"] != FORMAT:
             raise ValueError(f"it has format {told['format']}, this version of molar reads {FORMAT}")
-        people = tuple(map(SuppressedPerson.of_json, told["people"]))
-        return SuppressionList(file, bytes.fromhex(told["salt"]), people)
+        people = tuple(SuppressedPerson(**one) for one in told["people"])
+        lists = (replace(one, users=tuple(one.users), sessions=tuple(one.sessions)) for one in people)
+        return SuppressionList(file, bytes.fromhex(told["salt"]), tuple(lists))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"the list of people who are left out cannot be read from {file}: {error}", LOST) from error
 
@@ -265,26 +253,31 @@ def suppress(
     moment = time.time_ns() // 1000 if at is None else at
 
     def changed(known: SuppressionList) -> list[SuppressedPerson]:
-        def hashes(sessions: Iterable[str]) -> tuple[str, ...]:
-            return tuple(known.hashed_session(name) for one in sessions for name in names(one, keys, SESSION_NAME))
-
         found = list(known.people)
-        for user_id, sessions in people.items():
-            users = tuple(known.hashed_user(name) for name in names(user_id, keys, USER_NAME))
-            _enter(found, known.entry(kind, user_id), SuppressedPerson(kind, moment, users, hashes(sessions), reason))
-        for session_id in session_ids:
-            fresh = SuppressedPerson(kind, moment, (), hashes([session_id]), reason)
-            _enter(found, known.session_entry(kind, session_id), fresh)
+        asked = [(known.entry(kind, user_id), [user_id], sessions) for user_id, sessions in people.items()]
+        asked += [(known.entry(kind, None, one), [], [one]) for one in session_ids]
+        for former, users, sessions in asked:
+            hashes = _hashes(known, users, keys), _hashes(known, sessions, keys, _SESSION)
+            fresh = SuppressedPerson(kind, moment, *hashes, reason)
+            if former is None:
+                found.append(fresh)
+            else:
+                found[found.index(former)] = _renewed(former, fresh)
         return found
 
     return _change(workspace, changed)
 
 
-def names(name: str, keys: Sequence[bytes], person: bytes = USER_NAME) -> list[str]:
-    """All that somebody has been called: the given name, and what each key so far made of it."""
-    if is_pseudonym(name):
-        return [name]
-    return list(dict.fromkeys(hashed(name, keys[:number], person) for number in range(len(keys) + 1)))
+def _hashes(
+    known: SuppressionList, names: Iterable[str], keys: Sequence[bytes], person: bytes = _USER
+) -> tuple[str, ...]:
+    """Hashes of all that somebody has been called: the given names, and what each key so far made of them."""
+    called = [
+        hashed(name, keys[:number], person)
+        for name in names
+        for number in range(1 if is_pseudonym(name) else len(keys) + 1)
+    ]
+    return tuple(dict.fromkeys(known.hash(name, person) for name in called))
 
 
 def withdraw(workspace: Path, user_ids: Collection[str]) -> SuppressionList:
@@ -312,8 +305,7 @@ def add_session(workspace: Path, user_id: str, session_id: str) -> None:
     """Say of somebody on the list that a session is theirs; what it did is to be removed then."""
     known = SuppressionList.of(workspace)
     keys = Pseudonymiser.of(workspace).keys
-    user = known.hashed_user(user_id)
-    sessions = [known.hashed_session(name) for name in names(session_id, keys, SESSION_NAME)]
+    user, sessions = known.hash(user_id), _hashes(known, [session_id], keys, _SESSION)
 
     def with_session(one: SuppressedPerson) -> SuppressedPerson:
         if user not in one.users or sessions[0] in one.sessions or one.until == NEVER:
@@ -321,7 +313,7 @@ def add_session(workspace: Path, user_id: str, session_id: str) -> None:
         return replace(one, sessions=(*one.sessions, *sessions), done={})
 
     if any(with_session(one) is not one for one in known.people):
-        _change(workspace, lambda found: [with_session(one) for one in found.people])
+        _change(workspace, lambda found: list(map(with_session, found.people)))
 
 
 def add_names(workspace: Path, user_ids: Iterable[str]) -> None:
@@ -331,30 +323,26 @@ def add_names(workspace: Path, user_ids: Iterable[str]) -> None:
     """
     known, keys = SuppressionList.of(workspace), Pseudonymiser.of(workspace).keys
     listed = {name for one in known.people for name in one.users}
-    called = {own: one for one in user_ids if (own := known.hashed_user(one)) in listed} if listed else {}
+    called = {own: one for one in user_ids if (own := known.hash(one)) in listed} if listed else {}
 
     def with_names(one: SuppressedPerson) -> SuppressedPerson:
-        found = [known.hashed_user(name) for own in one.users if own in called for name in names(called[own], keys)]
+        found = _hashes(known, [called[own] for own in one.users if own in called], keys)
         return replace(one, users=tuple(dict.fromkeys((*one.users, *found))))
 
     if called:
-        _change(workspace, lambda found: [with_names(one) for one in found.people])
+        _change(workspace, lambda found: list(map(with_names, found.people)))
 
 
 def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Step) -> SuppressionList:
     """Say what has been done of the requests of some people; a request that was renewed meanwhile stays as it is."""
     now = time.time_ns() // 1000
-    whose = {(one.kind, one.at, one.users, one.sessions) for one in people}
+    steps_done = {str(step): now for step in steps}
 
-    def changed(known: SuppressionList) -> list[SuppressedPerson]:
-        return [
-            replace(one, done={**one.done, **dict.fromkeys(steps, now)})
-            if (one.kind, one.at, one.users, one.sessions) in whose
-            else one
-            for one in known.people
-        ]
+    def marked(one: SuppressedPerson) -> SuppressedPerson:
+        theirs = any(asked.is_same(one) for asked in people)
+        return replace(one, done={**one.done, **steps_done}) if theirs else one
 
-    return _change(workspace, changed)
+    return _change(workspace, lambda known: list(map(marked, known.people)))
 
 
 def place(workspace: Path, file: Path | None) -> None:
@@ -385,13 +373,6 @@ def _own(workspace: Path) -> SuppressionList | Path:
     """The list in the workspace, or the place that it names."""
     mark = file_stamp(workspace / FILE)
     return NOBODY if mark is None else opened(workspace / FILE, mark)
-
-
-def _enter(people: list[SuppressedPerson], former: SuppressedPerson | None, fresh: SuppressedPerson) -> None:
-    if former is None:
-        people.append(fresh)
-    else:
-        people[people.index(former)] = _renewed(former, fresh)
 
 
 def _renewed(former: SuppressedPerson, fresh: SuppressedPerson) -> SuppressedPerson:
@@ -429,3 +410,62 @@ def _write(file: Path, people: SuppressionList) -> None:
         write_atomically(file, json.dumps(told, ensure_ascii=False, indent=0) + "\n", OWNER)
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error}", "name a file that you may write to") from error
+
+
+FOLLOWERS = "serving/followers"
+_LOOK = 0.05  # seconds between two looks
+
+
+class ListFollower:
+    """A process that keeps answers in memory, and which suppression list it has applied to them.
+
+    It holds a lock on a file of its own in ``WORKSPACE/serving/followers``, whose content is the digest of the list
+    that it applied last. Who changes the list waits until all of them have the present one: :func:`not_reached`. Open
+    until :meth:`close`; OSError where the file cannot be made.
+    """
+
+    def __init__(self, workspace: Path) -> None:
+        self._path = workspace / FOLLOWERS / f"{os.getpid()}-{uuid4().hex}"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, OWNER)
+        with ignore(OSError):  # a file system without locks: who looks takes it for a file of a dead process
+            lock_now(self._descriptor)
+
+    def applied(self, people: SuppressionList) -> None:
+        """Say that nothing in memory is of the people on a list any more; OSError where that cannot be written."""
+        text = str(people.digest).encode()
+        os.pwrite(self._descriptor, text, 0)
+        os.ftruncate(self._descriptor, len(text))
+
+    def close(self) -> None:
+        """Nothing is in memory any more."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+def not_reached(workspace: Path, patience: float) -> list[int]:
+    """Ids of the processes that have not applied the present list after so many seconds."""
+    end = time.monotonic() + patience
+    while True:
+        wanted = str(SuppressionList.of(workspace).digest)
+        late = [path for path in (workspace / FOLLOWERS).glob("[0-9]*") if not _has(path, wanted)]
+        if not late or time.monotonic() > end:
+            return sorted({int(path.name.partition("-")[0]) for path in late})
+        time.sleep(_LOOK)
+
+
+def _has(path: Path, wanted: str) -> bool:
+    """Whether a process has applied a list, or is dead."""
+    try:
+        file = path.open("r+b")
+    except OSError:
+        return not path.exists()
+    with file:
+        if file.read().decode("utf-8", "replace") == wanted:
+            return True
+        dead = True
+        with ignore(OSError):  # no locks here
+            dead = lock_now(file.fileno())
+        if dead:
+            path.unlink(missing_ok=True)
+        return dead

@@ -35,7 +35,6 @@ from molar_retrieval.workspace.ray_jobs import (
     require_wanted,
 )
 
-_ANSWERS = 60.0  # seconds that a cluster has to say what machines it has
 _RANKS_WAIT = timedelta(minutes=30)  # for each other: one that died they need not wait for, as Ray tells of it
 _BARREN = 3  # times in a row that ranks end before a round does: then it is no accident
 _ADDRESS_OF_INTERFACE = 0x8915
@@ -74,13 +73,13 @@ class RayTrainingGroup(Group):
         import torch
 
         try:
-            nodes = cluster_nodes(self.address, _ANSWERS)
+            nodes = cluster_nodes(self.address)
         except BackendError as error:
             if not self.least:
                 raise
             progress.note(f"{error.message}, and may have GPUs: this machine trains")
             return 0
-        there = sum(node["gpus"] for node in nodes if node["alive"])
+        there = sum(node.gpus for node in nodes if node.alive)
         return there if there > torch.cuda.device_count() else 0
 
     def rounds(self, job: GroupJob, progress: Progress) -> Generator[list[dict[str, Any]]]:
@@ -167,17 +166,15 @@ class TrainingRanks:
                 return
             except (RayActorError, _RankError) as error:
                 failed += 1
+                reason = error.reason if isinstance(error, _RankError) else None
                 if failed == _BARREN:
-                    raise self._ended(error) from error
-                yield f"{task}: a rank {_what_happened(error)}; all go on from the last whole round"
-
-    def _ended(self, error: Exception) -> Exception:
-        if isinstance(error, _RankError):
-            return error.reason
-        return BackendError(
-            f"{self._job.task}: ranks are killed before they have finished a round",
-            "often memory is short: use fewer ranks, then run the same command again; what is done is kept",
-        )
+                    raise reason or BackendError(
+                        f"{task}: ranks are killed before they have finished a round",
+                        "often memory is short: use fewer ranks, then run the same command again; what is done is kept",
+                    ) from error
+                lines = str(error).strip().splitlines() or [type(reason).__name__]
+                happened = "of the cluster was lost" if reason is None else f"failed: {lines[0]}"
+                yield f"{task}: a rank {happened}; all go on from the last whole round"
 
     def _trained(self) -> Iterator[list[Any] | str]:
         from ray.exceptions import RayError
@@ -227,12 +224,6 @@ class _RankError(Exception):
     def __init__(self, reason: Exception) -> None:
         super().__init__(str(reason))
         self.reason = reason
-
-
-def _what_happened(error: Exception) -> str:
-    if not isinstance(error, _RankError):
-        return "of the cluster was lost"
-    return f"failed: {(str(error).strip().splitlines() or [type(error.reason).__name__])[0]}"
 
 
 def _interface(address: str) -> str | None:

@@ -1,8 +1,8 @@
-"""Logs of JSON lines that several processes append to, and the log of what was done in a workspace.
+"""Logs of JSON lines that several processes append to, and the log of the work in a workspace.
 
-``WORKSPACE/work/log.jsonl`` tells what was done, how long it took and how it ended. What is at work has a file of its
-own beside the log, which it holds locked: where somebody can lock it, the process was killed. Nothing depends on this
-log: where it cannot be written, the work is done nevertheless.
+``WORKSPACE/work/log.jsonl`` tells what was done, how long it took and how it ended. Work in progress has a locked file
+of its own beside the log: where it can be locked, the process was killed. Where the log cannot be written, the work is
+done nevertheless.
 """
 
 import errno
@@ -101,8 +101,7 @@ class JsonLines:
             file = self._opened()
         whole = b"\n" + line if self._torn else line
         self._torn = True
-        if os.write(file, whole) < len(whole):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        _write_whole(file, whole)
         self._torn = False
         if sync:
             os.fdatasync(file)
@@ -134,6 +133,11 @@ class JsonLines:
     def _older(self) -> list[Path]:
         """Files that were full, the oldest first."""
         return sorted(self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}"))
+
+
+def _write_whole(file: int, data: bytes) -> None:
+    if os.write(file, data) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class ChainLink(msgspec.Struct, frozen=True):
@@ -170,12 +174,11 @@ class ChainedLines(JsonLines):
     def _write(self, line: bytes, sync: bool) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with wait_beside(self.path, _TURN):
-            head = _read_head(self._head)
-            lost = head is None and (self.path.exists() or bool(self._older()))
-            if head is None:
-                head = ChainHead()
-                if not lost:
-                    self._put(head)
+            known = chain_head(self.path)
+            lost = known is None and (self.path.exists() or bool(self._older()))
+            head = known or ChainHead()
+            if known is None and not lost:
+                self._put(head)
             head = ChainHead(self._mended(head.last), head.removed)
             size = self.path.stat().st_size if self.path.exists() else 0
             if size and size + len(line) > self._most and not lost:
@@ -188,7 +191,7 @@ class ChainedLines(JsonLines):
         if written is not None and written.seq > last.seq:  # the writer was killed before it replaced the head
             last = written
         with suppress(FileNotFoundError), self.path.open("r+b") as file:
-            size, rest = file.seek(0, os.SEEK_END), _unfinished(file.fileno())
+            size, rest = file.seek(0, os.SEEK_END), _end_of(file.fileno(), 1)[-1]
             if not rest:
                 return last
             link = _link(rest)
@@ -209,8 +212,7 @@ class ChainedLines(JsonLines):
         whole = content + b',"digest":"%s"}\n' % digest.encode()
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, OWNER)
         try:
-            if os.write(file, whole) < len(whole):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _write_whole(file, whole)
             os.fdatasync(file)
         finally:
             os.close(file)
@@ -234,7 +236,10 @@ class ChainedLines(JsonLines):
 
 def chain_head(path: Path) -> ChainHead | None:
     """What is kept beside a chained log; None where there is nothing, or it is damaged."""
-    return _read_head(_head_path(path))
+    try:
+        return msgspec.json.decode(_head_path(path).read_bytes(), type=ChainHead)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
 
 
 def chain_faults(path: Path) -> list[str]:
@@ -256,22 +261,15 @@ def _chain_faults(path: Path) -> Iterator[str]:
     for one in files:
         with suppress(FileNotFoundError), one.open("rb") as file:
             for number, line in enumerate(file, 1):
-                place, found = f"{one.name}, line {number}", _LINK.fullmatch(line)
-                if found is None:
+                place, found, link = f"{one.name}, line {number}", _LINK.fullmatch(line), _link(line)
+                if found is None or link is None:
                     if line.endswith(b"\n") or one != path:
                         yield f"{place}: this is no line of the log"
                     continue
-                link = ChainLink(int(found[2]), found[3].decode())
-                if last is None and link.seq <= removed.seq:
-                    before = None  # of a file that is about to be removed
-                else:
-                    before = last or removed
+                before = last or removed
+                if last is not None or link.seq > removed.seq:  # else the file is about to be removed
                     yield from _misplaced(place, before, link)
-                if (
-                    before is not None
-                    and before.seq + 1 == link.seq
-                    and _digest(before.digest, found[1]) != link.digest
-                ):
+                if before.seq + 1 == link.seq and _digest(before.digest, found[1]) != link.digest:
                     yield f"{place}: this line or the one before it was changed"
                 elif head is not None and link.seq == head.last.seq and link.digest != head.last.digest:
                     yield f"{place}: this line is not the one that {_head_path(path).name} names"
@@ -301,13 +299,6 @@ def _head_path(path: Path) -> Path:
     return path.with_suffix(".head.json")
 
 
-def _read_head(path: Path) -> ChainHead | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=ChainHead)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-
-
 def _digest(before: str, content: bytes) -> str:
     return sha256(before.encode() + content).hexdigest()
 
@@ -323,11 +314,6 @@ def _last_link(path: Path) -> ChainLink | None:
         lines = _end_of(file.fileno(), 2)
         return _link(lines[-2]) if len(lines) > 1 else None
     return None
-
-
-def _unfinished(file: int) -> bytes:
-    """What follows the last line end of a file."""
-    return _end_of(file, 1)[-1]
 
 
 def _end_of(file: int, ends: int) -> list[bytes]:

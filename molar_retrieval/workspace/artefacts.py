@@ -1,7 +1,6 @@
 """Artefacts: what the commands make for one catalogue, in immutable versions with a manifest and an inventory.
 
-Each kind of artefact has a folder of its own with immutable versions and a small file,
-``current``, that names the live one and is replaced atomically::
+Each kind has a folder with its versions and a small file, ``current``, that names the live one::
 
     .molar/workspace.json                    which catalogue this is
     .molar/content/current                   "3f2a…"
@@ -10,12 +9,12 @@ Each kind of artefact has a folder of its own with immutable versions and a smal
     .molar/content/9b01….partial/            unfinished work of a run that may continue
 
 A version becomes visible only when it is complete and on the disk, so a command may be killed, and the power fail, at
-any moment. Versions are ordered by the number in their manifests, not by time.
-Manifests are JSON, tables Parquet, arrays safetensors, users of a generation SQLite; nothing is pickled.
+any moment. Versions are ordered by the number in their manifests. Manifests are JSON, tables Parquet, arrays
+safetensors, users of a generation SQLite; nothing is pickled.
 
-``files.json`` names every file with its size and digest, and under its own name how many they are and a digest of the
-rest. The embedded engine rewrites its JSON files with the keys in another order; of these the content counts. Its
-files of values are holes for the most part; of these what is not zero counts, by which a digest takes no time.
+``files.json`` has the size and digest of every file, and under its own name their number and a digest of the rest. The
+embedded engine rewrites its JSON files with the keys in another order; of these the content counts. Its files of values
+are holes for the most part; of these what is not zero counts.
 """
 
 import errno
@@ -94,16 +93,13 @@ class Manifest:
             manifest = cls(**json.loads(path.read_text("utf-8")))
             if not isinstance(manifest.number, int):
                 raise TypeError(f"number is {manifest.number!r}")
+            if manifest.format != FORMAT:
+                raise ValueError(f"it has format {manifest.format}, this version of molar reads {FORMAT}")
         except (OSError, ValueError, TypeError, RecursionError) as error:
             maker = MAKERS.get(folder.parent.name, "the command that made it")
             raise StaleArtefactError(
                 f"{path} is unreadable: {error}", f"delete {folder} and run `{maker}` again"
             ) from error
-        if manifest.format != FORMAT:
-            maker = MAKERS.get(manifest.kind, "the command that made it")
-            raise StaleArtefactError(
-                f"{folder} has format {manifest.format}, this version of molar reads {FORMAT}", f"run `{maker}` again"
-            )
         return manifest
 
 
@@ -159,20 +155,19 @@ def check_inventory(folder: Path, *, digests: bool = False) -> list[str]:
         return [f"{INVENTORY} is unreadable: {error}"]
     if own != [len(known), fingerprint.of_json(known)] or _written(known, own) != text:
         return [f"{INVENTORY} was changed"]
-    return [problem for name, facts in names if (problem := _problem(folder, name, facts, digests)) is not None]
-
-
-def _problem(folder: Path, name: str, facts: tuple[int, str], digests: bool) -> str | None:
-    path = folder / name
-    try:
-        size = path.stat().st_size
-        if size != facts[0]:
-            return f"{name} has {size} bytes instead of {facts[0]}"
-        return f"{name} was changed" if digests and _digest(path, _manner(facts[1])) != facts[1] else None
-    except FileNotFoundError:
-        return f"{name} is missing"
-    except (OSError, ValueError) as error:
-        return f"{name} is unreadable: {error}"
+    problems = []
+    for name, (size, digest) in names:
+        try:
+            found = (folder / name).stat().st_size
+            if found != size:
+                problems.append(f"{name} has {found} bytes instead of {size}")
+            elif digests and _digest(folder / name, digest) != digest:
+                problems.append(f"{name} was changed")
+        except FileNotFoundError:
+            problems.append(f"{name} is missing")
+        except (OSError, ValueError) as error:
+            problems.append(f"{name} is unreadable: {error}")
+    return problems
 
 
 def _described(path: Path, name: str) -> list[Any]:
@@ -180,16 +175,14 @@ def _described(path: Path, name: str) -> list[Any]:
     return [path.stat().st_size, _digest(path, of_engine.get(path.suffix, ""))]
 
 
-def _manner(digest: str) -> str:
-    """How a digest was taken."""
-    return next((manner for manner in (_REORDERED, _SPARSE) if digest.startswith(manner)), "")
-
-
 def _digest(path: Path, manner: str) -> str:
-    """The digest of a file; of a JSON file of the engine, what it says and of which bytes it is made."""
-    if manner == _SPARSE:
+    """The digest of a file, taken in the manner that ``manner`` begins with.
+
+    Of a JSON file of the engine it is of what the file says, and of which bytes it is made.
+    """
+    if manner.startswith(_SPARSE):
         return _SPARSE + fingerprint.of_sparse_file(path)
-    if manner != _REORDERED:
+    if not manner.startswith(_REORDERED):
         return fingerprint.of_file(path)
     raw = path.read_bytes()
     try:
@@ -216,11 +209,10 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 class ArtefactStore:
-    """All versions of one kind of artefact, and the pointer to the live one."""
+    """All versions of one kind of artefact, and the pointer to the live one; ``pinned`` is taken for the live one."""
 
-    def __init__(self, root: Path, kind: str) -> None:
-        self.root = root
-        self.kind = kind
+    def __init__(self, root: Path, kind: str, pinned: "tuple[Path, Manifest] | None" = None) -> None:
+        self.root, self.kind, self._pinned = root, kind, pinned
 
     @property
     def pointer(self) -> str | None:
@@ -237,6 +229,8 @@ class ArtefactStore:
     @property
     def live(self) -> tuple[Path, Manifest] | None:
         """The live version; None where none was published, or it is lost; StaleArtefactError where it is damaged."""
+        if self._pinned is not None:
+            return self._pinned
         name: str | None = None
         while True:
             before = name
@@ -257,6 +251,8 @@ class ArtefactStore:
     @property
     def current(self) -> Path | None:
         """The live version's folder, or None where there is none."""
+        if self._pinned is not None:
+            return self._pinned[0]
         with suppress(StaleArtefactError):
             if (name := self.pointer) and (self.root / name).is_dir():
                 return self.root / name
@@ -324,7 +320,11 @@ class ArtefactStore:
         write_inventory(partial, without=scaffold)
         self._keep(partial)
         sync_tree(partial)
-        final = self._free(partial.name.removesuffix(_PARTIAL))
+        name, taken = partial.name.removesuffix(_PARTIAL), self.current
+        names = (name if n == 1 else f"{name}-{n}" for n in count(1))
+        final = next(place for one in names if (place := self.root / one) != taken)  # the live one stays in its place
+        if final.exists():
+            discard(final)
         partial.rename(final)
         sync_folder(self.root)
         if live:
@@ -337,14 +337,6 @@ class ArtefactStore:
     def _keep(self, folder: Path) -> None:
         if self.kind in _OF_PEOPLE:
             for_owner(folder)
-
-    def _free(self, name: str) -> Path:
-        """Where a version of this name goes: the live one stays in its place until the pointer has moved."""
-        live = self.current
-        final = next(f for n in count(1) if (f := self.root / (name if n == 1 else f"{name}-{n}")) != live)
-        if final.exists():
-            discard(final)
-        return final
 
     def update_manifest(self, manifest: Manifest, partial: Path | None = None) -> Manifest:
         """Say something else about the live version, whose content is what it was.
@@ -422,9 +414,7 @@ class Workspace:
     def is_as_written(self) -> bool:
         """Whether ``workspace.json`` holds what was written into it, byte by byte."""
         try:
-            return WorkspaceRecord.read(self.root).text == (self.root / discovery.RECORD).read_text("utf-8").rstrip(
-                "\n"
-            )
+            return WorkspaceRecord.read(self.root).text == (self.root / RECORD).read_text("utf-8").rstrip("\n")
         except (OSError, ValueError, StaleArtefactError):
             return False
 

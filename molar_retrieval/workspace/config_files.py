@@ -5,17 +5,15 @@ A query needs these, and not what checks settings, so nothing heavy is imported 
 of a shop and secrets, so nobody but the user may be able to write it.
 """
 
-import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from datetime import date, time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from molar_retrieval import limits
-from molar_retrieval.errors import SettingsError, shown
+from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace.files import file_stamp
 
 Preset = Literal["instant", "fast", "default", "best"]
@@ -66,12 +64,16 @@ def toml_of(name: str, tables: Sequence[Mapping[str, Any]]) -> str:
 
     Values are texts, numbers, truths, days, times and lists of these; a SettingsError names another one.
     """
-    lines: list[str] = []
-    for table in tables:
-        lines += [f"[[{name}]]", *(f"{_key(key)} = {toml_value(key, value)}" for key, value in table.items()), ""]
-    text = "\n".join(lines)
+    import tomlkit
+    from tomlkit.exceptions import ConvertError
+
+    remedy = "use texts, numbers, truths and lists"
+    try:
+        text = tomlkit.dumps({name: list(tables)}) if tables else ""
+    except ConvertError as error:
+        raise SettingsError(f"the tables {name} cannot be written as TOML: {error}", remedy) from error
     if parse_toml(text, name).get(name, []) != [dict(table) for table in tables]:
-        raise SettingsError(f"the tables {name} cannot be written as TOML", "use texts, numbers, truths and lists")
+        raise SettingsError(f"the tables {name} cannot be written as TOML", remedy)
     return text
 
 
@@ -90,19 +92,11 @@ def with_keys(text: str, tables: Mapping[str, Mapping[str, Any]], source: str) -
     return changed
 
 
-def _key(key: str) -> str:
-    return key if key.replace("_", "").isalnum() and key.isascii() else toml_value(key, key)
+def toml_value(value: Any) -> str:
+    """A text, number, truth, day, time or list of these as TOML."""
+    import tomlkit
 
-
-def toml_value(key: str, value: Any) -> str:
-    """A text, number, truth, day, time or list of these as TOML; a SettingsError names the ``key`` of anything else."""
-    if isinstance(value, list):
-        return f"[{', '.join(toml_value(key, one) for one in value)}]"
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, str | bool | int | float):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    raise SettingsError(f"{key} holds {shown(value)}", "give a text, a number, true or false, or a list of these")
+    return str(tomlkit.item(value).as_string())
 
 
 def _depth(value: Any) -> int:
@@ -177,8 +171,6 @@ def _require_private(file: Path) -> None:
 
 @lru_cache(maxsize=8)
 def _read(file: Path, _mark: object) -> dict[str, Any]:
-    pass
-
     try:
         return read_toml(file)
     except OSError as error:

@@ -45,18 +45,14 @@ class WorkspaceRecord:
         path = root / RECORD
         try:
             record = json.loads(path.read_text("utf-8"))
-            known, found = record["format"], cls(Path(record["catalogue"]), str(record["beside"]))
+            if record["format"] != FORMAT:
+                raise ValueError(f"it has format {record['format']!r}, this version of molar reads {FORMAT}")
+            return cls(Path(record["catalogue"]), str(record["beside"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StaleArtefactError(
-                f"{path} is damaged: it does not say which catalogue this workspace serves",
+                f"{path} is damaged: it does not say which catalogue this workspace serves ({error})",
                 "delete this file and run `molar embed CATALOG` again; nothing else is lost",
             ) from error
-        if known != FORMAT:
-            raise StaleArtefactError(
-                f"{root} has format {known!r}, this version of molar reads {FORMAT}",
-                "delete it, or name another one with --workspace DIR, and run `molar embed CATALOG`",
-            )
-        return found
 
     @property
     def text(self) -> str:
@@ -137,15 +133,14 @@ def bind(root: Path, catalogue: Path) -> str:
     found, record = check_record(root, catalogue), WorkspaceRecord.of(root, catalogue)
     if found is None:
         record.write(root)
-        return ""
-    served = found.now(root)
-    if served != catalogue:
+    elif found.now(root) != catalogue:
         record.write(root)
-        return f"the catalogue of {root} moved: from {served} to {catalogue}"
-    if found != record:
+        return f"the catalogue of {root} moved: from {found.now(root)} to {catalogue}"
+    elif found != record:
         with suppress(OSError):  # on a read-only disk
             record.write(root)
-    return "" if found.catalogue == catalogue else f"the catalogue of {root} is now at {catalogue}"
+        return "" if found.catalogue == catalogue else f"the catalogue of {root} is now at {catalogue}"
+    return ""
 
 
 @contextmanager
@@ -180,10 +175,10 @@ def workspace_for(catalogue: Path, start: Path) -> Path:
     ``start`` without a record ends the search there.
     """
     start, catalogue = start.resolve(), catalogue.resolve()
-    for folder in _searched(start):
-        for root in _workspaces(folder):
-            if _serves(root, catalogue):
-                return root
+    for root in (root for folder in _searched(start) for root in _workspaces(folder)):
+        served = _served(root)
+        if served == catalogue or (served and not served.is_dir() and _has_files(root, catalogue)):
+            return root
     own = f"{DEFAULT_NAME}-{catalogue.name}"
     names = (DEFAULT_NAME, *(own if n == 1 else f"{own}-{n}" for n in range(1, 100)))
     return next(root for name in names if _may_have(root := start / name, catalogue))
@@ -201,7 +196,7 @@ def nearest_workspace(start: Path) -> Path:
     for folder in _searched(start):
         found = _workspaces(folder)
         if len(found) > 1:
-            each = " and ".join(f"{root.name} ({_name(root)})" for root in found)
+            each = " and ".join(f"{root.name} ({_served(root) or 'damaged'})" for root in found)
             ways = " or ".join(f"--workspace {os.path.relpath(root, start)}" for root in found)
             raise DataError(f"{len(found)} shops are in {folder}: {each}", f"say which one: {ways}")
         if found:
@@ -227,30 +222,17 @@ def _workspaces(folder: Path) -> list[Path]:
     return [root for root in (folder / DEFAULT_NAME, *named) if is_workspace(root)]
 
 
-def _serves(root: Path, catalogue: Path) -> bool:
+def _served(root: Path) -> Path | None:
+    """The catalogue that a workspace serves; None where its record is damaged."""
     with suppress(StaleArtefactError):
-        found = WorkspaceRecord.read(root)
-        served = found.now(root)
-        return served == catalogue or (not served.is_dir() and _has_files(root, catalogue))
-    return False
+        return WorkspaceRecord.read(root).now(root)
+    return None
 
 
 def _may_have(root: Path, catalogue: Path) -> bool:
     """Whether a catalogue may have a workspace, or be told what is wrong with it."""
-    if not is_workspace(root):
-        return True
-    try:
-        served = WorkspaceRecord.read(root).now(root)
-    except StaleArtefactError:
-        return True
-    return served == catalogue or not served.is_dir()
-
-
-def _name(root: Path) -> str:
-    try:
-        return str(WorkspaceRecord.read(root).now(root))
-    except StaleArtefactError as error:
-        return error.message
+    served = _served(root) if is_workspace(root) else None
+    return served is None or served == catalogue or not served.is_dir()
 
 
 def _has_files(root: Path, folder: Path, *, copied: bool = False) -> bool:

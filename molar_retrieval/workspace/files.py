@@ -1,10 +1,9 @@
-"""Files that survive a loss of power, room on a disk, and locks on files.
+"""Files that survive a loss of power, disk space, and locks on files.
 
-Files and folders are waited for before anything depends on them. Room is asked for before the work, and named where it
-was not there after all. By portalocker there is one writer at a time, and nothing is removed while somebody reads it: a
-reader of a published folder holds a shared lock on its manifest, opened for reading, so that this works on read-only
-media; who removes superseded folders needs an exclusive one, and leaves for the next time what is held. Where a file
-system has no locks, nothing is held.
+Files and folders are synced before anything depends on them, and space is checked before the work. By portalocker there
+is one writer at a time, and nothing is removed while it is read: a reader holds a shared lock on the manifest of a
+published folder, opened for reading, which works on read-only media; removal needs an exclusive one, and leaves for the
+next time what is held. Where a file system has no locks, nothing is held.
 """
 
 import errno
@@ -213,17 +212,6 @@ def lock_now(descriptor: int, *, shared: bool = False) -> bool:
     return True
 
 
-def unlock(descriptor: int) -> None:
-    """Release what :func:`lock_now` locked, while the file stays open; OSError where the file system has no locks."""
-    from portalocker import unlock as release
-    from portalocker.exceptions import LockException
-
-    try:
-        release(descriptor)
-    except LockException as error:
-        raise OSError(str(error)) from error
-
-
 @contextmanager
 def lock_beside(target: Path) -> Iterator[None]:
     """Keep a second writer of ``target`` out by a file beside it; a DataError where there is one, or none can write."""
@@ -254,10 +242,8 @@ def wait_beside(target: Path, patience: float = _PATIENCE) -> Iterator[None]:
             try:
                 held.enter_context(lock_beside(target))
                 break
-            except DiskError:
-                raise
-            except DataError:
-                if time.monotonic() > end:
+            except DataError as error:
+                if isinstance(error, DiskError) or time.monotonic() > end:
                     raise
             time.sleep(_PAUSE)
         yield
@@ -329,23 +315,13 @@ def exclusive(folder: Path) -> Iterator[bool]:
 @contextmanager
 def _locked_alone(path: Path) -> Iterator[bool]:
     """Whether nobody has locked a file; nobody can while the context lasts."""
-    descriptor = _opened(path)
-    try:
+    with ExitStack() as opened:
         free = True
-        if descriptor is not None:
-            with suppress(OSError):  # a file system without locks
-                free = lock_now(descriptor)
+        for mode in ("r+b", "rb"):  # over NFS an exclusive lock takes the first
+            with suppress(OSError):  # there is no file, or a file system without locks
+                free = lock_now(opened.enter_context(path.open(mode)).fileno())
+                break
         yield free
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _opened(path: Path) -> int | None:
-    for way in (os.O_RDWR, os.O_RDONLY):  # over NFS an exclusive lock takes the first
-        with suppress(OSError):
-            return os.open(path, way)
-    return None
 
 
 def _is(descriptor: int, path: Path) -> bool:

@@ -1,11 +1,10 @@
-"""Work that is cut into shards, and who does it: this process, or several beside it.
+"""Work that is cut into shards, and its runners: this process, or several beside it.
 
 A shard is a pure function of files and settings that writes one file, which appears under its name when it is whole. So
-it does not matter who wrote which, and a run that was killed anywhere goes on with the shards that are missing.
+any runner makes the same files, and a killed run goes on with the missing shards.
 
-Processes end with this one, however it ends. They do not import the script that is run, as spawned processes of Python
-do: a script needs no ``if __name__ == "__main__":`` to call what works in several processes. Its own functions are
-unknown in them.
+Processes end with this one. Unlike spawned processes of Python they do not import the script that is run, so a script
+needs no ``if __name__ == "__main__":``; its own functions are unknown in them.
 """
 
 import ctypes
@@ -16,18 +15,16 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence, Sized
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing import parent_process, spawn
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 from molar_retrieval.errors import BackendError
@@ -43,8 +40,7 @@ _LIBRARY = (
     "and report it with the output of `molar doctor --versions`"
 )
 
-_MAIN = "init_main_from_path", "init_main_from_name"
-"""What a spawned process is told of the program to import."""
+_MAIN = "init_main_from_path", "init_main_from_name"  # what a spawned process is told of the program to import
 _starting = threading.Lock()
 
 
@@ -186,7 +182,8 @@ class Shard(NamedTuple):
 
 ShardWork = Callable[[Shard], Sequence[str]]
 """Writes the file of a shard, by :func:`atomic_file`; returns notes for whoever reads the result."""
-_Done: TypeAlias = tuple[Shard, Sequence[str]]
+MadeShards = Generator[tuple[Shard, Sequence[str]]]
+"""Shards that are done, in any order, with their notes."""
 
 
 class ShardJob(Protocol):
@@ -244,18 +241,14 @@ class Runner(ABC):
         return self
 
     @abstractmethod
-    def _made(
-        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
-    ) -> Generator[tuple[Shard, Sequence[str]]]:
-        """Make some shards; yields each that is done, in any order, with its notes."""
+    def _made(self, job: ShardJob, missing: Sequence[Shard], progress: Progress) -> MadeShards:
+        """Make some shards."""
 
 
 class SerialRunner(Runner):
     """One shard after the other."""
 
-    def _made(
-        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
-    ) -> Generator[tuple[Shard, Sequence[str]]]:
+    def _made(self, job: ShardJob, missing: Sequence[Shard], progress: Progress) -> MadeShards:
         with job.opened() as work:
             for shard in missing:
                 yield shard, work(shard)
@@ -265,16 +258,13 @@ class ProcessRunner(Runner):
     """Processes of this machine, at most ``count``, each with one thread; one shard, or one process, needs none.
 
     Where one of them is killed, the others end too, and new ones do what is left, until nothing comes of it three times
-    in a row. With ``here`` this process is one of them, which is for work whose process has started already: where it
-    is killed, the run is.
+    in a row.
     """
 
-    def __init__(self, count: int, *, here: bool = False) -> None:
-        self._count, self._here = count, here
+    def __init__(self, count: int) -> None:
+        self._count = count
 
-    def _made(
-        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
-    ) -> Generator[tuple[Shard, Sequence[str]]]:
+    def _made(self, job: ShardJob, missing: Sequence[Shard], progress: Progress) -> MadeShards:
         if self._count <= 1 or len(missing) <= 1:
             yield from SerialRunner()._made(job, missing, progress)
             return
@@ -282,66 +272,16 @@ class ProcessRunner(Runner):
         barren = 0
         while left:
             before = len(left)
-            count, by = min(self._count, before), _by_this_one_too if self._here and before > 1 else _by_others
             try:
-                for shard, notes in by(count, job, list(left.values())):
-                    del left[shard.number]
-                    yield shard, notes
+                with Workers(min(self._count, before), _begin, job) as pool:
+                    for future in as_completed([pool.submit(_work, shard) for shard in left.values()]):
+                        shard, notes = future.result()
+                        del left[shard.number]
+                        yield shard, notes
             except WorkerDied as error:
                 barren = barren + 1 if len(left) == before else 0
                 if barren == _BARREN:
                     raise ended_at(job, left, error.signal) from error
-
-
-def _by_others(count: int, job: ShardJob, shards: Sequence[Shard]) -> Generator[_Done]:
-    with Workers(count, _begin, job) as pool:
-        for future in as_completed([pool.submit(_work, shard) for shard in shards]):
-            yield future.result()
-
-
-def _by_this_one_too(count: int, job: ShardJob, shards: Sequence[Shard]) -> Generator[_Done]:
-    """The others begin with the first shards, this process with the last; a shard is given out when it is begun."""
-    waiting, done = deque(shards), SimpleQueue[Future[_Done]]()
-
-    def give(former: Future[_Done] | None = None) -> None:
-        if former is not None:
-            done.put(former)
-            if former.cancelled() or former.exception() is not None:
-                return
-        shard = _next(waiting.popleft)
-        if shard is not None:
-            try:
-                future = pool.submit(_work, shard)
-            except RuntimeError as error:  # the processes ended meanwhile
-                future = Future()
-                future.set_exception(error)
-            future.add_done_callback(give)
-
-    from threadpoolctl import threadpool_limits
-
-    limited = threadpool_limits(1)  # as many processes as cores work already
-    with limited, Workers(count - 1, _begin, job) as pool, job.opened() as work:
-        try:
-            for _ in range(count - 1):
-                give()
-            made = 0
-            while made < len(shards):
-                own = _next(waiting.pop)
-                if own is not None:
-                    yield own, work(own)
-                    made += 1
-                while made < len(shards) and (own is None or not done.empty()):
-                    yield done.get().result()
-                    made += 1
-        finally:
-            waiting.clear()
-
-
-def _next(taken: Callable[[], Shard]) -> Shard | None:
-    try:
-        return taken()
-    except IndexError:  # another thread may have been faster
-        return None
 
 
 def ended_at(job: ShardJob, left: Sized, ended_by: signal.Signals | None = None) -> BackendError:

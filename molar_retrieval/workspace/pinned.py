@@ -29,7 +29,7 @@ class PinnedWorkspace(Workspace):
     def __getitem__(self, kind: str) -> ArtefactStore:
         """The store of one kind; the live version of a pinned one is the pinned one."""
         if kind in self._pins:
-            return _PinnedStore(self.root / kind, kind, self._pins[kind])
+            return ArtefactStore(self.root / kind, kind, self._pins[kind])
         return super().__getitem__(kind)
 
     def __enter__(self) -> Self:
@@ -72,22 +72,6 @@ class _MovedError(StaleArtefactError):
     """Inputs were replaced while a command was at work with them."""
 
 
-class _PinnedStore(ArtefactStore):
-    def __init__(self, root: Path, kind: str, version: tuple[Path, Manifest]) -> None:
-        super().__init__(root, kind)
-        self._version = version
-
-    @property
-    def live(self) -> tuple[Path, Manifest]:
-        """The pinned version."""
-        return self._version
-
-    @property
-    def current(self) -> Path:
-        """The folder of the pinned version."""
-        return self._version[0]
-
-
 def pin(workspace: Workspace, *kinds: str, optional: tuple[str, ...] = (), work: str) -> PinnedWorkspace:
     """Take the live versions of some kinds of artefacts for a command; of a pinned workspace, what it has pinned.
 
@@ -126,11 +110,7 @@ def _contradictions(manifests: Mapping[str, Manifest]) -> Iterator[tuple[str, st
         for other, fingerprint in manifest.inputs.items():
             if other not in manifests or manifests[other].fingerprint == fingerprint:
                 continue
-            if (made, other) != ("interactions", "catalogue") or not _same_items(manifest, manifests[other]):
+            items = manifest.facts.get("item_ids") or (manifest.facts.get("sources") or {}).get("items")
+            same_items = items is not None and items == manifests[other].facts.get("ids")
+            if (made, other) != ("interactions", "catalogue") or not same_items:  # else the rows are the same
                 yield made, other
-
-
-def _same_items(log: Manifest, catalogue: Manifest) -> bool:
-    """Whether a log's rows are those of the catalogue: its ids are, whatever else in it has changed."""
-    items = log.facts.get("item_ids") or (log.facts.get("sources") or {}).get("items")
-    return items is not None and items == catalogue.facts.get("ids")

@@ -28,6 +28,7 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import plural
 from molar_retrieval.workspace.jobs import (
     IsolatedContext,
+    MadeShards,
     Runner,
     Shard,
     ShardJob,
@@ -44,14 +45,12 @@ PATIENCE = 300.0
 LOOK = 1.0
 """Seconds between two looks whether somebody still wants the result."""
 _PROBE = "/ray.rpc.RayletDriver/ClusterInfo"
-_FOR_RAY = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "10",
-    "RAY_BACKEND_LOG_LEVEL": "error",
-}
-"""Nothing is told to Ray's makers; a program or a head that is gone is waited for so many seconds."""
+_FOR_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "10", "RAY_BACKEND_LOG_LEVEL": "error"}
+"""No usage statistics; a program or a head that is gone is waited for so many seconds."""
+_ANSWERS = 60.0  # seconds that a cluster has to say what machines it has
 _LEAVE = 15.0  # seconds that the process in between has to take its leave of the cluster
 _BEGINS, _OPENS = "begins", "opens"
+_Outcome = tuple[Sequence[str], Exception | None]
 _AGAIN = "see `molar cluster status`; then run the same command again, what is done is kept"
 
 
@@ -79,8 +78,8 @@ class ClusterAddress:
 
     def environment(self) -> dict[str, str]:
         """What Ray reads of a process that uses the cluster."""
-        needed = with_token(self.token) if self.token is not None else {}
-        return {**os.environ, **_FOR_RAY, **needed}
+        with_token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token)}
+        return {**os.environ, **_FOR_RAY, **({} if self.token is None else with_token)}
 
     def require(self) -> None:
         """Raise a BackendError where nothing answers, or the token is not the cluster's: Ray would try for minutes."""
@@ -100,14 +99,16 @@ class ClusterAddress:
         import grpc
 
         proof = () if token is None else (("authorization", f"Bearer {token}"),)
+        answers = {
+            grpc.StatusCode.UNAUTHENTICATED: ClusterAccess.REFUSED,
+            grpc.StatusCode.UNAVAILABLE: ClusterAccess.UNREACHABLE,
+            grpc.StatusCode.DEADLINE_EXCEEDED: ClusterAccess.UNREACHABLE,
+        }
         with grpc.insecure_channel(self.netloc) as channel:
             try:
                 channel.unary_unary(_PROBE)(b"", timeout=timeout, metadata=proof)
             except grpc.RpcError as error:
-                if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                    return ClusterAccess.REFUSED
-                if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    return ClusterAccess.UNREACHABLE
+                return answers.get(error.code(), ClusterAccess.OPEN)
         return ClusterAccess.OPEN
 
     def _secret(self) -> str | None:
@@ -121,11 +122,6 @@ class ClusterAddress:
         return None
 
 
-def with_token(token: Path) -> dict[str, str]:
-    """What Ray reads where a token is asked for."""
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-
-
 def require_ray() -> None:
     """Raise a BackendError, which names the extra, where Ray is not installed."""
     if find_spec("ray") is None:
@@ -137,46 +133,65 @@ def require_ray() -> None:
 
 
 class RayRunner(Runner):
-    """Workers on the machines of a Ray cluster, at most so many at once; None: one per CPU."""
+    """Workers on the machines of a Ray cluster.
 
-    def __init__(self, address: ClusterAddress, workers: int | None = None) -> None:
+    Args:
+        address: Of the cluster.
+        workers: How many at once, at most; None: one per CPU, or GPU where the job takes one.
+        least: Units of work from which the cluster pays.
+        here: What does smaller work; None: the cluster does all of it.
+    """
+
+    def __init__(
+        self, address: ClusterAddress, workers: int | None = None, *, least: int = 0, here: Runner | None = None
+    ) -> None:
         require_ray()
-        self._address, self._workers = address, workers
-
-    def _made(
-        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
-    ) -> Generator[tuple[Shard, Sequence[str]]]:
-        shards = {shard.number: shard for shard in missing}
-        with closing(remote_results(self._address, progress, ShardActors, job, missing, self._workers)) as told:
-            for number, notes in told:
-                yield shards[number], notes
-
-
-class RunnerBySize(Runner):
-    """A cluster for work of at least so many units, else what is here; the progress is told which, and why."""
-
-    def __init__(self, here: Runner, cluster: Runner, least: int) -> None:
-        self._here, self._cluster, self._least = here, cluster, least
+        self._address, self._workers, self._least, self._here = address, workers, least, here
 
     def for_work(self, task: str, units: int, progress: Progress) -> Runner:
-        """Choose, and say why."""
+        """Choose by size, and tell the progress which and why."""
+        if self._here is None:
+            return self
         large = units >= self._least
         where = "the cluster does it" if large else "this machine does it, without the cluster"
         if units:
             progress.note(f"{task}: {units:,} to do, a cluster pays from {self._least:,}: {where}")
-        return self._cluster if large else self._here
+        return RayRunner(self._address, self._workers) if large else self._here
 
-    def _made(
-        self, job: ShardJob, missing: Sequence[Shard], progress: Progress
-    ) -> Generator[tuple[Shard, Sequence[str]]]:
-        yield from self.for_work(job.task, sum(shard.size for shard in missing), progress)._made(job, missing, progress)
+    def _made(self, job: ShardJob, missing: Sequence[Shard], progress: Progress) -> MadeShards:
+        shards = {shard.number: shard for shard in missing}
+        with closing(remote_results(self._address, progress, ShardActors, job, missing, self._workers)) as results:
+            for number, notes in results:
+                yield shards[number], notes
 
 
-def cluster_nodes(address: ClusterAddress, timeout: float) -> list[dict[str, Any]]:
-    """The machines of a cluster: name, address, whether it is alive, how many CPUs and GPUs, and bytes of memory."""
-    with closing(remote_results(address, SILENT, _nodes, timeout=timeout)) as told:
-        found: list[dict[str, Any]] = next(told)
+@dataclass(frozen=True)
+class ClusterNode:
+    """A machine of a cluster, and what it gives: processors, and memory in bytes."""
+
+    name: str
+    address: str
+    alive: bool
+    cpus: int
+    gpus: int
+    memory: int
+
+
+def cluster_nodes(address: ClusterAddress) -> list[ClusterNode]:
+    """The machines of a cluster."""
+    with closing(remote_results(address, SILENT, _nodes, timeout=_ANSWERS)) as results:
+        found: list[ClusterNode] = next(results)
         return found
+
+
+def _nodes(_wanted: Connection) -> Iterator[list[ClusterNode]]:
+    import ray
+
+    found = []
+    for node in ray.nodes():
+        sizes = (int(node["Resources"].get(name, 0)) for name in ("CPU", "GPU", "memory"))
+        found.append(ClusterNode(node["NodeManagerHostname"], node["NodeManagerAddress"], bool(node["Alive"]), *sizes))
+    yield found
 
 
 def remote_results(
@@ -256,8 +271,6 @@ def _drive(
         wanted.send(None)
     except (UnwantedError, BrokenPipeError):
         return
-    except MolarError as error:
-        wanted.send(error)
     except (RayError, ConnectionError, TimeoutError) as error:
         wanted.send(_gone(address.url, error))
     except Exception as error:
@@ -294,44 +307,25 @@ def portable(error: Exception) -> Exception:
     return error
 
 
-def _nodes(_wanted: Connection) -> Iterator[list[dict[str, Any]]]:
-    import ray
-
-    yield [
-        {
-            "name": node["NodeManagerHostname"],
-            "address": node["NodeManagerAddress"],
-            "alive": bool(node["Alive"]),
-            "cpus": int(node["Resources"].get("CPU", 0)),
-            "gpus": int(node["Resources"].get("GPU", 0)),
-            "memory": int(node["Resources"].get("memory", 0)),
-        }
-        for node in ray.nodes()
-    ]
-
-
 class ShardWorker:
-    """What an actor is: it returns errors, as Ray would wrap what is raised."""
+    """An actor; it returns (notes, error), as Ray would wrap what is raised."""
 
-    def __init__(self) -> None:
-        self._process: WorkingProcess | None = None
-
-    def begin(self) -> None:
+    def begin(self) -> _Outcome:
         """Be there: how long it takes to open a job says nothing of whether the cluster has room."""
+        return (), None
 
-    def open(self, job: bytes, folder: str, version: str) -> Exception | None:
+    def open(self, job: bytes, folder: str, version: str) -> _Outcome:
         """Unpack and open the job, on a machine that must have the same molar, and the folder of the result."""
         if (unfit := machine_fault(folder, version)) is not None:
-            return unfit
+            return (), unfit
         try:
             self._process = WorkingProcess(pickle.loads(job))
         except Exception as error:
-            return portable(error)
-        return None
+            return (), portable(error)
+        return (), None
 
-    def make(self, shard: Shard) -> tuple[Sequence[str], Exception | None]:
-        """Make one shard; returns its notes."""
-        assert self._process is not None
+    def make(self, shard: Shard) -> _Outcome:
+        """Make one shard."""
         try:
             return tuple(self._process.work(shard)), None
         except Exception as error:
@@ -392,10 +386,12 @@ class ShardActors:
                 seen = monotonic()
                 actor, task = self._busy.pop(reference)
                 try:
-                    notes = self._taken(self._ray.get(reference))
+                    notes, error = self._ray.get(reference)
                 except RayActorError:
                     yield self._replace(task)
                     continue
+                if error is not None:
+                    raise error
                 if isinstance(task, Shard):
                     left, self._deaths = left - 1, 0
                     yield task.number, notes
@@ -424,10 +420,3 @@ class ShardActors:
         self._begin()
         again = f": shard {task.number} is made again" if isinstance(task, Shard) else ""
         return f"a worker of the cluster was lost{again}"
-
-    @staticmethod
-    def _taken(outcome: Any) -> Sequence[str]:
-        notes, error = ((), outcome) if outcome is None or isinstance(outcome, Exception) else outcome
-        if error is not None:
-            raise error
-        return notes

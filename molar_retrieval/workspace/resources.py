@@ -1,46 +1,36 @@
 """Resources: memory and processors that this process may use, and what a piece of work takes of them.
 
 Limits of Linux control groups count, of version 1 and 2: the own group's and those of all groups above it. A container
-sees its own group as the root. A service of systemd (``MemoryMax``, ``CPUQuota``), a session or a job of a queue lies
-in a group below the root, which the kernel names in ``/proc/self/cgroup``.
+sees its own group as the root; a service of systemd or a job of a queue lies below, see ``/proc/self/cgroup``.
 """
 
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path, PurePosixPath
 
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True)
-class _Files:
-    """How a version names what is read of it; its folders lie below ``folder`` of the mount."""
-
-    folder: str
-    limit: str
-    used: str
-    pages: str  # of files, which the system takes back where it needs them: a line of memory.stat
-
-
 _MEMORY = (
-    _Files("", "memory.max", "memory.current", "inactive_file"),
-    _Files("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ("", "", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+"""By version: folder, controller, files of the limit and of what is used, and pages of files that can be taken back."""
 
 
 def memory_limits(proc: Path = PROC, groups: Path = GROUPS) -> list[tuple[int, int]]:
     """Each limit in bytes, and how much of it is taken, but for pages of files that can be taken back."""
     found = []
-    for number, files in enumerate(_MEMORY):
-        for group in _groups(proc, groups / files.folder, "" if number == 0 else "memory"):
-            limit, used = (read(group / name).strip() for name in (files.limit, files.used))
+    for folder, controller, *files, pages in _MEMORY:
+        for group in _groups(proc, groups / folder, controller):
+            limit, used = (read(group / name).strip() for name in files)
             if limit.isdigit() and int(limit):
                 facts = dict(line.split()[:2] for line in read(group / "memory.stat").splitlines() if " " in line)
-                taken = int(used) - int(facts.get(files.pages, 0)) if used.isdigit() else 0
+                taken = int(used) - int(facts.get(pages, 0)) if used.isdigit() else 0
                 found.append((int(limit), max(0, taken)))
     return found
 
@@ -143,16 +133,10 @@ def _now() -> Took:
 
 def library_versions(*names: str) -> dict[str, str]:
     """The installed version of each distribution, and Python's; a missing one is left out."""
-    known = {name: _version(name) for name in names}
-    return {"python": platform.python_version()} | {name: found for name, found in known.items() if found is not None}
-
-
-@cache
-def _version(name: str) -> str | None:
-    """What is installed stays so while a process runs; reading it takes a millisecond."""
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    found = {"python": platform.python_version()}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

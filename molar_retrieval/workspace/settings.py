@@ -56,16 +56,13 @@ def _joined(value: Any) -> Any:
 
 def _addresses(value: str | None) -> str | None:
     """Addresses, each once and without a login, which would be written down with the settings."""
-    return None if value is None else ",".join(dict.fromkeys(_address(one.strip()) for one in value.split(",")))
-
-
-def _address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("an address such as http://host:6333 is due")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("the address holds more than a host; a key belongs into the environment: QDRANT_API_KEY")
-    return value.rstrip("/")
+    found = [] if value is None else [one.strip() for one in value.split(",")]
+    for parts in map(urlsplit, found):
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an address such as http://host:6333 is due")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("the address holds more than a host; a key belongs into the environment: QDRANT_API_KEY")
+    return ",".join(dict.fromkeys(one.rstrip("/") for one in found)) or None
 
 
 LISTED = BeforeValidator(_split)
@@ -737,10 +734,9 @@ class MolarSettings(Settings):
             _refuse_no_tables(user, str(user_file()))
             source = f"{source}, with {user_file()}" if own else str(user_file())
         values: dict[str, Any] = {**user, **own}
-        for section in user.keys() & own.keys():
-            if isinstance(user[section], dict) and isinstance(own[section], dict):
-                values[section] = {**user[section], **own[section]}
-        values = {section: dict(one) if isinstance(one, dict) else one for section, one in values.items()}
+        for section, one in values.items():
+            if isinstance(one, dict):
+                values[section] = {**user.get(section, {}), **own.get(section, {})}
         _merge_environment(values, environ)
         for section, pairs in (flags or {}).items():
             if given := {key: value for key, value in pairs.items() if value is not None}:

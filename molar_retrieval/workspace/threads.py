@@ -6,22 +6,22 @@ NumPy, SciPy and BLAS let other threads run while they compute. While a backgrou
 
 import ctypes
 import faulthandler
+import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from threadpoolctl import LibController
-import logging
-import time
-from collections.abc import Callable, Iterable
-from typing import TypeVar
-from weakref import WeakSet
 
+T = TypeVar("T")
+R = TypeVar("R")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _LARGE = 1 << 30
 
@@ -50,11 +50,8 @@ def keep_freed_memory() -> bool:
     A step of training frees hundreds of megabytes and asks for them again; each time the system has to map and zero
     them, which may take as long as the step itself. Only glibc can be told (True); elsewhere nothing happens.
     """
-    try:
-        adjust = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(adjust(_MMAP_THRESHOLD, _LARGE)) and bool(adjust(_TRIM_THRESHOLD, _LARGE))
+    adjust = _of_glibc("mallopt")
+    return bool(adjust and adjust(_MMAP_THRESHOLD, _LARGE) and adjust(_TRIM_THRESHOLD, _LARGE))
 
 
 def give_freed_memory_back() -> bool:
@@ -63,12 +60,15 @@ def give_freed_memory_back() -> bool:
     Of many small pieces that are freed the C library keeps the pages between those that are not. Only glibc can be
     told (True); elsewhere nothing happens.
     """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):
-        return False
-    trim(0)
-    return True
+    trim = _of_glibc("malloc_trim")
+    return trim is not None and trim(0) >= 0
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    with suppress(AttributeError, OSError, TypeError):
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+        return found
+    return None
 
 
 @contextmanager
@@ -82,7 +82,8 @@ def one_thread() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    several = [(one, count) for one in _blas() if (count := one.num_threads) != 1]
+    loaded = _blas() if "numpy.linalg" in sys.modules else []
+    several = [(one, count) for one in loaded if (count := one.num_threads) != 1]
     for one, _ in several:
         one.set_num_threads(1)
     try:
@@ -92,21 +93,13 @@ def one_thread() -> Iterator[None]:
             one.set_num_threads(count)
 
 
-def _blas() -> "list[LibController]":
-    """The libraries of BLAS that are loaded: none before NumPy is."""
-    return _found() if "numpy.linalg" in sys.modules else []
-
-
 @cache
-def _found() -> "list[LibController]":
+def _blas() -> "list[LibController]":
+    """The libraries of BLAS that are loaded."""
     from threadpoolctl import ThreadpoolController  # finds out what is loaded, a millisecond
 
     found: list[LibController] = ThreadpoolController().select(user_api="blas").lib_controllers
     return found
-
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def allowed() -> int:

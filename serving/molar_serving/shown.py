@@ -19,8 +19,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from molar_retrieval.errors import MolarError
-from molar_retrieval.privacy.suppression import NEVER, SuppressionList
-from molar_retrieval.privacy.suppression_followers import ListFollower
+from molar_retrieval.privacy.suppression import NEVER, ListFollower, SuppressionList
 from molar_retrieval.ranking.answer import made_at
 from molar_retrieval.workspace.threads import BackgroundThread
 from molar_serving.asking import Question, who

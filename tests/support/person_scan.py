@@ -238,7 +238,8 @@ class PersonScan:
                 start += len(data) - len(tail)
 
     def _add_windows(self, data: bytes, found: FileMatches, where: str, step: int = 1) -> None:
-        found.add_all((Hit(what) for _, what, _ in self.windows.find(data, step)), where)
+        for _, what, _ in self.windows.find(data, step):
+            found.add(Hit(what), where)
 
     def _add_sequences(self, texts: Sequence[Any], found: FileMatches, where: str = "items") -> None:
         if self.sequences:
@@ -313,7 +314,8 @@ class PersonScan:
         test, cases = names[int(path.stem.removeprefix("test-"))], len(mapped(path)["items"])
         for one in self.tested[path.parents[2]]:
             if (one.test, one.cases) == (test.replace(" ", "-"), cases):
-                found.add_all((Hit(CASE) for _ in one.theirs), "items")
+                for _ in one.theirs:
+                    found.add(Hit(CASE), "items")
 
 
 def _documents(path: Path, decoder: str) -> Iterator[Any]:

@@ -20,9 +20,10 @@ from molar.clustering import MANY_TRAINED, address_of, ranks_of, runner_of
 from molar.doctor.cluster import cluster
 from molar.doctor.health import HealthState
 from molar_retrieval.errors import BackendError, MissingArtefactError, SettingsError
+from molar_retrieval.progress import SILENT
 from molar_retrieval.workspace import ray_jobs
 from molar_retrieval.workspace.jobs import SerialRunner
-from molar_retrieval.workspace.ray_jobs import ClusterAccess, ClusterAddress, RayRunner, RunnerBySize
+from molar_retrieval.workspace.ray_jobs import ClusterAccess, ClusterAddress, RayRunner
 from molar_retrieval.workspace.settings import ClusterSettings
 
 TOKEN = "0123"
@@ -105,7 +106,8 @@ def test_a_cluster_is_used_where_it_is_asked_for_or_pays(shop: molar.Shop, monke
     assert runner_of(shop, "auto", here, 10) is here
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:10001")
     chosen = [runner_of(shop, on, here, 10) for on in ("auto", "cluster", "local")]
-    assert [type(one) for one in chosen] == [RunnerBySize, RayRunner, SerialRunner]
+    assert [type(one) for one in chosen] == [RayRunner, RayRunner, SerialRunner]
+    assert [one.for_work("", 0, SILENT) is here for one in chosen] == [True, False, True]
 
 
 def test_settings_are_read_only_where_there_may_be_some(shop: molar.Shop, monkeypatch: Any) -> None:
@@ -136,16 +138,18 @@ def test_calls_that_name_a_cluster(trained: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_by_size_it_says_where(tmp_path: Path) -> None:
-    cluster = Mock(_made=Mock(side_effect=lambda *_: (nothing for nothing in ())))
-    progress = Mock()
-    RunnerBySize(SerialRunner(), cluster, 11).run(SquaresJob(tmp_path), shards(5), progress)
+def test_by_size_it_says_where(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(ray_jobs, "require_ray", lambda: None)
+    remote = Mock(side_effect=lambda *_: (nothing for nothing in ()))
+    monkeypatch.setattr(ray_jobs, "remote_results", remote)
+    progress, address = Mock(), ClusterAddress("ray://127.0.0.1:1")
+    RayRunner(address, least=11, here=SerialRunner()).run(SquaresJob(tmp_path), shards(5), progress)
     assert contents(tmp_path) == squares(5)
     progress.note.assert_any_call(
         "squaring: 10 to do, a cluster pays from 11: this machine does it, without the cluster"
     )
-    RunnerBySize(SerialRunner(), cluster, 12).run(SquaresJob(tmp_path), shards(11), progress)
-    assert cluster._made.call_count == 1
+    RayRunner(address, least=12, here=SerialRunner()).run(SquaresJob(tmp_path), shards(11), progress)
+    assert remote.call_count == 1
     progress.note.assert_any_call("squaring: 12 to do, a cluster pays from 12: the cluster does it")
 
 
@@ -203,7 +207,8 @@ def test_who_does_the_work_is_passed_on(
         named = asked.call_args.kwargs
         assert all(isinstance(named[work], RayRunner) for work in ("counting", "reading"))
         getattr(place, call)(cluster="auto")
-        assert all(isinstance(asked.call_args.kwargs[work], RunnerBySize) for work in ("counting", "reading"))
+        named = asked.call_args.kwargs
+        assert not any(named[work].for_work("", 0, SILENT) is named[work] for work in ("counting", "reading"))
         trains = asked.call_args.kwargs.get("group")
         assert call == "update" or (trains.ranks, trains.least) == (None, MANY_TRAINED)
     (tmp_path / "other.toml").write_text("[cluster]\nranks = 2\n")

@@ -176,7 +176,7 @@ def test_the_budget_refuses_and_nothing_is_written_before_the_ledger_has_it(priv
     assert {path.name for path in statistics.root.iterdir()} == there
     assert other.shop.privacy.ledger().entries == before.entries
     monkeypatch.undo()
-    monkeypatch.setattr(dp_release, "save_statistics", killed)
+    monkeypatch.setattr(dp_release, "write_shared", killed)
     with pytest.raises(KeyboardInterrupt):
         other.shop.align(privacy=1)
     monkeypatch.undo()
@@ -409,8 +409,8 @@ def test_others_are_added_at_no_cost_and_stay_until_they_are_left_out(ours, thei
     assert (told["digest"], told["epsilon"], told["items"], told["same_terms"]) == (theirs.digest, 2, 100, True)
     assert both != alone
     statistics = open_statistics(ours.workspace["statistics"].require()[0])
-    total = statistics.released.popularity + open_shared(theirs.path).released.popularity
-    np.testing.assert_allclose(statistics.over(statistics.items)[0].popularity, total, rtol=1e-5)
+    total = statistics.own.released.popularity + open_shared(theirs.path).released.popularity
+    np.testing.assert_allclose(statistics.over(statistics.own.items)[0].popularity, total, rtol=1e-5)
     assert ours.shop.align(privacy=4).report.up_to_date
     assert shared_model(ours) == (both, [told])
     assert ours.shop.verify().problems == ()

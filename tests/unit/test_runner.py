@@ -15,7 +15,7 @@ from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.workspace.jobs import ProcessRunner, Runner, SerialRunner, Shard, atomic_file
 
 SHARDS = shards(5)
-RUNNERS = [SerialRunner(), ProcessRunner(1), ProcessRunner(2), ProcessRunner(2, here=True)]
+RUNNERS = [SerialRunner(), ProcessRunner(1), ProcessRunner(2)]
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
@@ -42,37 +42,21 @@ def test_an_error_ends_the_run_and_keeps_what_is_done(runner: Runner, tmp_path: 
     assert runner.run(SquaresJob(tmp_path), SHARDS).made == 5 - len(kept)
 
 
-KILLED = [(ProcessRunner(2), 2), (ProcessRunner(2, here=True), 0)]
-"""A runner, and a shard that another process makes."""
-
-
-@pytest.mark.parametrize(("runner", "deadly"), KILLED)
-def test_where_a_process_is_killed_the_run_ends_all_the_same(runner: Runner, deadly: int, tmp_path: Path) -> None:
-    assert runner.run(SquaresJob(tmp_path, deadly=deadly), SHARDS).made == 5
+def test_where_a_process_is_killed_the_run_ends_all_the_same(tmp_path: Path) -> None:
+    assert ProcessRunner(2).run(SquaresJob(tmp_path, deadly=2), SHARDS).made == 5
     assert contents(tmp_path) == squares(5)
 
 
-@pytest.mark.parametrize(("runner", "deadly"), KILLED)
 @pytest.mark.parametrize(
     ("ended_by", "remedy"), [(signal.SIGKILL, "memory"), (signal.SIGSEGV, "OPENBLAS_CORETYPE=Haswell")]
 )
-def test_a_shard_that_always_kills_is_an_error_at_last(
-    runner: Runner, deadly: int, ended_by: signal.Signals, remedy: str, tmp_path: Path
-) -> None:
+def test_a_shard_that_always_kills_is_an_error_at_last(ended_by: signal.Signals, remedy: str, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=f"squaring: workers end by {ended_by.name}") as error:
-        runner.run(SquaresJob(tmp_path, deadly=deadly, times=99, ended_by=ended_by), SHARDS)
+        ProcessRunner(2).run(SquaresJob(tmp_path, deadly=2, times=99, ended_by=ended_by), SHARDS)
     assert remedy in error.value.hint
     kept = contents(tmp_path)
-    assert f"{deadly}.txt" not in kept
+    assert "2.txt" not in kept
     assert kept.items() <= squares(5).items()
-
-
-def test_this_process_works_beside_the_others(tmp_path: Path) -> None:
-    ProcessRunner(2, here=True).run(SquaresJob(tmp_path, seconds=0.01), shards(40))
-    assert contents(tmp_path) == squares(40)
-    opened = (tmp_path / "opened").read_text().split()
-    assert len(opened) == 2
-    assert str(os.getpid()) in opened
 
 
 @dataclass(frozen=True)

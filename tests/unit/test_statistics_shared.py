@@ -169,8 +169,8 @@ def test_files_that_are_none_are_refused(shared, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda facts, _: facts.update(version=2), "has version 2"),
-        (lambda facts, _: facts.pop("items"), "damaged"),
+        (lambda facts, _: facts.update(version=2), "version 2, and this molar reads"),
+        (lambda facts, _: facts.pop("items"), "holds no shared statistics"),
         (lambda facts, _: facts.update(items=["A", "A"]), "more than once"),
         (lambda facts, _: facts["items"].pop(), "as many rows as items"),
         (lambda facts, _: facts.update(sigma=0.0), "noise on it is not said"),
@@ -179,8 +179,8 @@ def test_files_that_are_none_are_refused(shared, tmp_path):
         (lambda facts, _: facts.update(content_blocks=[["text", 0, 5]]), "no terms that could be"),
         (lambda _, tensors: tensors["popularity"].fill(math.inf), "values that cannot be"),
         (lambda _, tensors: tensors["axes"].fill(math.nan), "no terms that could be"),
-        (lambda _, tensors: tensors["pairs.indices"].fill(N_ITEMS), "damaged"),
-        (lambda _, tensors: tensors.pop("pairs.data"), "damaged"),
+        (lambda _, tensors: tensors["pairs.indices"].fill(N_ITEMS), "holds no shared statistics"),
+        (lambda _, tensors: tensors.pop("pairs.data"), "holds no shared statistics"),
     ],
 )
 def test_files_that_cannot_be_are_refused(shared, tmp_path, change, said):

@@ -20,7 +20,7 @@ from molar_retrieval.training.group import Group, GroupJob
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.training.ray_training import RayTrainingGroup
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.ray_jobs import ClusterAddress
+from molar_retrieval.workspace.ray_jobs import ClusterAddress, ClusterNode
 from molar_retrieval.workspace.settings import SplitSettings
 
 ALIGN = SETTINGS.model_copy(update={"epochs": 4, "threads": 1})
@@ -107,9 +107,9 @@ def test_what_a_killed_rank_was_writing_goes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def nodes(gpus: int) -> Iterator[dict[str, Any]]:
-    yield {"alive": True, "gpus": gpus}
-    yield {"alive": False, "gpus": 8}
+def nodes(gpus: int) -> Iterator[ClusterNode]:
+    yield ClusterNode("first", "10.0.0.1", True, 4, gpus, 0)
+    yield ClusterNode("second", "10.0.0.2", False, 4, 8, 0)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def nodes(gpus: int) -> Iterator[dict[str, Any]]:
 def test_a_cluster_trains_where_it_has_more_gpus_or_is_asked_to(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, here: int, there: int, gpu: bool, found: int | None
 ) -> None:
-    monkeypatch.setattr(ray_training, "cluster_nodes", lambda address, timeout: list(nodes(there)))
+    monkeypatch.setattr(ray_training, "cluster_nodes", lambda address: list(nodes(there)))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: here)
     notes = Notes()
     chosen = RayTrainingGroup(ClusterAddress("ray://a:1"), asked).for_work(1, gpu=gpu, progress=notes)

@@ -149,7 +149,7 @@ def test_tables_are_written_as_toml_that_says_the_same():
     text = toml_of("rule", tables)
     assert parse_toml(text, "here")["rule"] == tomllib.loads(text)["rule"] == tables
     assert toml_of("rule", []) == ""
-    for wrong in (None, {"a": 1}, float("nan")):
+    for wrong in (None, float("nan")):
         with pytest.raises(SettingsError):
             toml_of("rule", [{"a": wrong}])
 

@@ -47,5 +47,5 @@ def lines_of(changes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The changes as lines of ``molar.toml``."""
     found: list[str] = []
     for section, keys in changes.items():
-        found += [f"[{section}]", *(f"{key} = {toml_value(key, value)}" for key, value in keys.items())]
+        found += [f"[{section}]", *(f"{key} = {toml_value(value)}" for key, value in keys.items())]
     return found

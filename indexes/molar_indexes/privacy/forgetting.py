@@ -134,7 +134,7 @@ def _entries(
     suppressed: SuppressionList, kind: Kind, user_ids: Sequence[str], session_ids: Sequence[str]
 ) -> list[SuppressedPerson]:
     found = [suppressed.entry(kind, one) for one in user_ids]
-    found += [suppressed.session_entry(kind, one) for one in session_ids]
+    found += [suppressed.entry(kind, None, one) for one in session_ids]
     return [one for one in found if one is not None]
 
 

@@ -17,8 +17,7 @@ from molar_indexes.users import UserStore, write_without
 from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.privacy.pseudonymisation import files_of_people
-from molar_retrieval.privacy.suppression import EVER, NEVER, SuppressionList
-from molar_retrieval.privacy.suppression_followers import not_reached
+from molar_retrieval.privacy.suppression import EVER, NEVER, SuppressionList, not_reached
 from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import for_owner, sync_folder

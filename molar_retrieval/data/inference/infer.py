@@ -633,7 +633,7 @@ def config_text(proposal: InferredSchema) -> str:
     """The file, in TOML."""
     lines = [_HEAD]
     for section, values in proposal.sections.items():
-        lines += [f"[{section}]", *(f"{key} = {toml_value(key, value)}" for key, value in values.items()), ""]
+        lines += [f"[{section}]", *(f"{key} = {toml_value(value)}" for key, value in values.items()), ""]
     return "\n".join(lines)
 
 
