@@ -1,16 +1,15 @@
 """`molar check`: everything that can be said about a catalogue's data before money is spent on it."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
+from molar_retrieval.columns import IMAGE, ITEM_ID, TITLE
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import BATCH, TEXT, condition_of, prepare_catalogue
 from molar_retrieval.data.schema import CatalogueSchema, find_file, read_spec
@@ -19,7 +18,6 @@ from molar_retrieval.embedding.forecast import EmbedForecast, dry_run
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import language_note
-from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
@@ -40,7 +38,6 @@ FEW_USERS, ENOUGH_USERS = 100, 1_000
 ITEMS_KNOWN = 0.3  # Share of the items with five interactions below which collaborative filtering reaches few of them
 SEQUENCES = 500  # Users with five interactions that a sequence model needs
 UNORDERED = 0.5  # Share of steps without an order from which on there is no sequence to learn
-_EXCERPT = 240
 _STOPS = ("log.unreadable", "log.nothing_usable")  # Kinds of finding after which no command can read the log
 
 
@@ -65,19 +62,17 @@ class CheckOptions:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """An item as a report shows it: title, the beginning of its description, the photo's path in the folder."""
+    """An item as a report shows it: its title, and the photo's path in the folder."""
 
     title: str | None
-    text: str | None
     photo: str | None
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the items bring along: numbers of items, and the mean of a text's characters.
+    """What the items bring along, in numbers of items.
 
-    ``photos`` can be used: readable, not blank, no placeholder, not only writing; of ``nothing``, nothing can be
-    embedded.
+    ``photos`` can be used: readable, not blank, no placeholder; of ``nothing``, nothing can be embedded.
     """
 
     items: int
@@ -85,26 +80,20 @@ class Content:
     texts: int
     both: int
     nothing: int
-    characters: float
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """What can be expected; a verdict is ``enough``, ``thin``, ``no`` or ``none``: there is no log."""
+    """What can be expected, in ``sentences``; ``embedding`` is None where that was not measured."""
 
     content: Content
-    verdicts: Mapping[str, str]
     sentences: tuple[str, ...]
     embedding: EmbedForecast | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {
-            **asdict(self.content),
-            "verdicts": dict(self.verdicts),
-            "sentences": list(self.sentences),
-            "embedding": None if self.embedding is None else self.embedding.to_dict(),
-        }
+        embedding = None if self.embedding is None else self.embedding.to_dict()
+        return {**asdict(self.content), "sentences": list(self.sentences), "embedding": embedding}
 
 
 @dataclass(frozen=True)
@@ -118,12 +107,10 @@ class CheckReport:
         found: By kind, worst severity first.
         readiness: What can be expected; None: nothing could be read.
         histograms: Distributions.
-        log: What the log is like, as plain data; None: there is none.
-        log_lines: The same in sentences.
+        log: What the log is like; None: there is none.
         pairs: How well photos and words go together, as plain data; None: not checked.
         left_out: What was not checked, and how it would be.
         excerpts: The items among the examples.
-        seconds: By stage.
     """
 
     catalogue: str
@@ -132,12 +119,10 @@ class CheckReport:
     found: tuple[Found, ...] = ()
     readiness: Readiness | None = None
     histograms: tuple[Histogram, ...] = ()
-    log: Mapping[str, Any] | None = None
-    log_lines: tuple[str, ...] = ()
+    log: LogSummary | None = None
     pairs: Mapping[str, Any] | None = None
     left_out: tuple[str, ...] = ()
     excerpts: Mapping[str, Excerpt] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
@@ -159,11 +144,10 @@ class CheckReport:
             "counts": {str(severity): self.count(severity) for severity in Severity},
             "found": [found.to_dict() for found in self.found],
             "readiness": None if self.readiness is None else self.readiness.to_dict(),
-            "log": self.log,
+            "log": None if self.log is None else asdict(self.log),
             "pairs": self.pairs,
-            "histograms": [histogram.to_dict() for histogram in self.histograms],
+            "histograms": [asdict(histogram) for histogram in self.histograms],
             "left_out": list(self.left_out),
-            "seconds": dict(self.seconds),
         }
 
 
@@ -185,7 +169,7 @@ def check(
         DataError: If there is no catalogue in the folder at all.
     """
     with pin(workspace, work="molar check") as inputs:
-        return _CatalogueCheck(folder, inputs, settings, options, progress)()
+        return _CatalogueCheck(folder, inputs, settings, options, progress).report()
 
 
 class _CatalogueCheck:
@@ -201,38 +185,35 @@ class _CatalogueCheck:
         self.options, self.progress = options, progress
         self.part = condition_of(workspace)
         self.collector = FindingCollector(options.fix_list)
-        self.seconds: dict[str, float] = {}
         self.left_out: list[str] = []
         self.unusable: list[str] = []
 
-    def __call__(self) -> CheckReport:
+    def report(self) -> CheckReport:
+        """Check everything."""
+        excerpts: dict[str, Excerpt] = {}
+        checked: dict[str, Any] = {}
         with self.collector:
             prepared = self._prepared()
-            checked = {} if prepared is None else self._checked(*prepared)
+            if prepared is not None:
+                checked = self._checked(*prepared)
         found = self.collector.found()
+        if prepared is not None:
+            excerpts = _excerpts(prepared[0], found)
         return CheckReport(
             catalogue=self.folder.resolve().name,
             unusable=tuple(self.unusable),
             found=found,
             left_out=tuple(self.left_out),
-            excerpts={} if prepared is None else _excerpts(prepared[0], found),
-            seconds=self.seconds,
+            excerpts=excerpts,
             **checked,
         )
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        started = perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - started, 2)
-
     def _prepared(self) -> tuple[Catalogue, CatalogueSchema] | None:
-        """The prepared catalogue and its spec; None where it cannot be used at all."""
+        """The prepared catalogue and its schema; None where it cannot be used at all."""
         find_file(self.folder, "items")  # a folder that is not there is no finding
         try:
-            with self._stage("read"):
-                spec = read_spec(self.folder)
-                prepare_catalogue(self.folder, self.workspace, self.progress, where=self.part)
+            spec = read_spec(self.folder)
+            prepare_catalogue(self.folder, self.workspace, self.progress, where=self.part)
         except DataError as error:
             self.unusable.append(error.message)
             self.collector.add("catalogue.unusable", f"{error.message}; {error.hint}")
@@ -246,40 +227,32 @@ class _CatalogueCheck:
 
     def _checked(self, catalogue: Catalogue, spec: CatalogueSchema) -> dict[str, Any]:
         """Take all findings; what else a report holds of a catalogue that can be read."""
-        take = self.collector.take
+        take, progress = self.collector.take, self.progress
         self._language(catalogue)
         items = read_items(catalogue, spec, self.folder)
-        with self._stage("texts"):
-            texts = TextCheck(items, catalogue.language)
-            take(texts(read_texts(items, spec, self.folder, self.progress)))
+        texts = TextCheck(items, catalogue.language)
+        take(texts(read_texts(items, spec, self.folder, progress)))
         take(check_rejects(catalogue, items))  # after the texts, which tell the rows of the file
-        measured = self._photos(items)
-        with self._stage("attributes"):
-            take(check_attributes(catalogue, items, self.progress))
-        if self.options.with_embeddings and photo_text.stored_vectors(self.workspace, catalogue) is None:
-            with self._stage("embed"):
-                photo_text.make_vectors(self.workspace, self.folder, self.settings.embed, self.progress)
+        measured = photos.nothing(len(items))
+        if self.options.photos:
+            processes = self.options.processes
+            measured = photos.measured(self.folder, items.photos, self.workspace, progress, processes=processes)
+            take(photos.check_photos(items, measured))
+        else:
+            self.left_out.append("photos were not decoded: leave out --no-photos")
+        take(check_attributes(catalogue, items, progress))
         pairs = self._pairs(catalogue, items, measured)
-        with self._stage("personal"):
-            check_personal_data(self.folder, spec, self.collector, self.progress)
-        with self._stage("log"):
-            log = check_log(
-                self.folder,
-                spec,
-                catalogue.lookup,
-                self.collector,
-                self.progress,
-                part=self.part is not None,
-                suppressed=SuppressionList.of(self.workspace.root),
-            )
+        check_personal_data(self.folder, spec, self.collector, progress)
+        suppressed, part = SuppressionList.of(self.workspace.root), self.part is not None
+        known = catalogue.lookup
+        log = check_log(self.folder, spec, known, self.collector, progress, part=part, suppressed=suppressed)
         self.unusable += [finding.detail for kind in _STOPS for finding in self.collector.examples(kind)]
         content = self._content(catalogue, items, measured)
         return {
             "items": len(catalogue),
             "readiness": readiness(content, log, self._forecast()),
             "histograms": (*_histograms(texts, measured), *(() if log is None else log.histograms)),
-            "log": None if log is None else log.to_dict(),
-            "log_lines": () if log is None else tuple(log.lines()),
+            "log": log,
             "pairs": pairs,
         }
 
@@ -296,35 +269,24 @@ class _CatalogueCheck:
             self.progress.note(note)
             self.collector.add("catalogue.language", note)
 
-    def _photos(self, items: Items) -> photos.Measured:
-        if not self.options.photos:
-            self.left_out.append("photos were not decoded: leave out --no-photos")
-            return photos.nothing(len(items))
-        with self._stage("photos"):
-            processes = self.options.processes
-            found = photos.measured(self.folder, items.photos, self.workspace, self.progress, processes=processes)
-            self.collector.take(photos.check_photos(items, found))
-        return found
-
     def _pairs(self, catalogue: Catalogue, items: Items, measured: photos.Measured) -> Mapping[str, object] | None:
-        """What needs vectors: near duplicates by image features, and photos against words."""
+        """Photos that several items share, and photos against words, which needs vectors."""
         vectors = photo_text.stored_vectors(self.workspace, catalogue)
-        with self._stage("duplicates"):
-            features = None if vectors is None else unit(vectors.features)
-            self.collector.take(photos.check_shared(items, measured, features))
+        if vectors is None and self.options.with_embeddings:
+            photo_text.make_vectors(self.workspace, self.folder, self.settings.embed, self.progress)
+            vectors = photo_text.stored_vectors(self.workspace, catalogue)
+        self.collector.take(photos.check_shared(items, measured))
         if vectors is None:
             self.left_out.append(
-                "photos were not compared with words, nor near duplicates looked for among vectors: add "
-                "--with-embeddings, which embeds what is new, or run `molar embed` with the built-in encoder first"
+                "photos were not compared with words: add --with-embeddings, which embeds what is new, or run "
+                "`molar embed` with the built-in encoder first"
             )
             return None
-        with self._stage("pairs"):
-            agreement = photo_text.agreement(vectors.images, vectors.texts)
-            if agreement is not None:
-                self.collector.take(photo_text.check_pairs(agreement, items))
+        agreement = photo_text.agreement(vectors.images, vectors.texts)
         if agreement is None:
             self.left_out.append(f"photos were not compared with words: fewer than {photo_text.FEWEST} items have both")
             return None
+        self.collector.take(photo_text.check_pairs(agreement, items))
         if not agreement.useful:
             self.left_out.append(
                 "photos and words have too little in common, as far as the encoder sees, to tell which do not belong "
@@ -337,8 +299,7 @@ class _CatalogueCheck:
         if self.options.photos:
             usable, readable = photos.usable_photos(items, measured), photos.readable(items, measured)
         columns = [pc.utf8_length(batch[TEXT]).fill_null(0) for batch in catalogue.batches([TEXT], BATCH)]
-        lengths = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, columns)])
-        texts = lengths > 0
+        texts = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, columns)]) > 0
         empty = ~texts & ~readable
         rows = np.flatnonzero(empty).tolist()
         self.collector.take(items.finding("item.empty", row, "neither words nor a photo") for row in rows)
@@ -350,7 +311,6 @@ class _CatalogueCheck:
             texts=int(texts.sum()),
             both=int((texts & usable).sum()),
             nothing=int(empty.sum()),
-            characters=float(lengths[texts].mean()) if texts.any() else 0.0,
         )
 
     def _forecast(self) -> EmbedForecast | None:
@@ -358,8 +318,7 @@ class _CatalogueCheck:
             self.left_out.append("what embedding takes here was not measured: leave out --no-forecast")
             return None
         try:
-            with self._stage("forecast"):
-                return dry_run(self.workspace, self.settings.embed, progress=self.progress)
+            return dry_run(self.workspace, self.settings.embed, progress=self.progress)
         except MolarError as error:
             self.left_out.append(f"what embedding takes here was not measured: {error.message}; {error.hint}")
             return None
@@ -377,28 +336,27 @@ def _excerpts(catalogue: Catalogue, found: tuple[Found, ...]) -> dict[str, Excer
     """The items among the examples, and the first item that shares each of their findings."""
     examples = [finding for kind in found for finding in kind.examples]
     wanted = {finding.item_id for finding in examples} | {finding.others[0] for finding in examples if finding.others}
+    ids = pa.array(sorted(wanted - {None}), pa.string())
     shown: dict[str, Excerpt] = {}
-    for batch in catalogue.batches([ITEM_ID, TITLE, DESCRIPTION, IMAGE], BATCH) if wanted - {None} else ():
-        for item_id, title, text, photo in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if item_id in wanted:
-                shown[item_id] = Excerpt(title, None if text is None else text[:_EXCERPT], photo)
+    for batch in catalogue.batches([ITEM_ID, TITLE, IMAGE], BATCH) if len(ids) else ():
+        rows = batch.filter(pc.is_in(batch[ITEM_ID].cast(pa.string()), ids))
+        for item_id, title, photo in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+            shown[item_id] = Excerpt(title, photo)
     return shown
 
 
 def readiness(content: Content, log: LogSummary | None, embedding: EmbedForecast | None) -> Readiness:
     """Say what can be expected; ``log`` is None where there is none, ``embedding`` where that was not asked."""
-    verdicts, said = {"collaborative": "none", "sequence": "none"}, [_of_content(content)]
+    said = [_of_content(content)]
     if log is None or not log.interactions:
         said.append(
             "There is no log of interactions: items can be found by likeness, words and photos (`molar query "
             "--similar`, `--text`, `--image`), but nobody gets recommendations of their own."
         )
     else:
-        told = {"collaborative": _collaborative(log), "sequence": _sequence(log)}
-        verdicts = {name: verdict for name, (verdict, _) in told.items()}
-        share = log.cold_items / max(content.items, 1)
-        said += [sentence for _, sentence in told.values()]
+        said += [_collaborative(log), _sequence(log)]
         if log.cold_items:
+            share = log.cold_items / max(content.items, 1)
             said.append(f"{log.cold_items:,} items ({share:.0%}) have no interaction and depend on content alone.")
     if embedding is not None and embedding.to_encode:
         duration, size = wording.duration(embedding.seconds), wording.size(embedding.disk_bytes)
@@ -408,33 +366,31 @@ def readiness(content: Content, log: LogSummary | None, embedding: EmbedForecast
         )
     elif embedding is not None:
         said.append("All items are embedded already; nothing has to be encoded.")
-    return Readiness(content, verdicts, tuple(said), embedding)
+    return Readiness(content, tuple(said), embedding)
 
 
-def _collaborative(log: LogSummary) -> tuple[str, str]:
-    """The verdict, and what it is for people."""
+def _collaborative(log: LogSummary) -> str:
     users = f"{log.users_with_two:,} users with two interactions or more"
     if log.users_with_two < FEW_USERS:
         rest = "Recommendations will rest on content and on what sells."
-        return "no", f"The log is too small for collaborative filtering: {users}. {rest}"
+        return f"The log is too small for collaborative filtering: {users}. {rest}"
     users += f", {log.items_with_five:,} items with five or more."
     if log.users_with_two >= ENOUGH_USERS and log.items_with_five >= ITEMS_KNOWN * max(log.items, 1):
-        return "enough", f"The log is enough for collaborative filtering: {users}"
-    said = f"The log is thin for collaborative filtering: {users} Expect content to carry much of the score."
-    return "thin", said
+        return f"The log is enough for collaborative filtering: {users}"
+    return f"The log is thin for collaborative filtering: {users} Expect content to carry much of the score."
 
 
-def _sequence(log: LogSummary) -> tuple[str, str]:
-    users = f"{log.users_with_five:,} users with five interactions or more"
+def _sequence(log: LogSummary) -> str:
+    little, unordered = "A sequence model has little to learn:", log.ties - log.ties_placed
     if log.users_with_five < FEW_USERS:
-        return "no", f"A sequence model has little to learn: only {log.users_with_five:,} users have five interactions."
-    unordered = log.ties - log.ties_placed
+        return f"{little} only {log.users_with_five:,} users have five interactions."
     if unordered > UNORDERED:
-        why = f"{unordered:.0%} of the steps from one interaction of a user to the next have no order in time."
-        return "no", f"A sequence model has little to learn: {why}"
-    if log.users_with_five >= SEQUENCES:
-        return "enough", f"The log is enough for a sequence model: {users}."
-    return "thin", f"A sequence model may help a little: {users}."
+        return (
+            f"{little} {unordered:.0%} of the steps from one interaction of a user to the next have no order in time."
+        )
+    judged = "The log is enough for a sequence model" if log.users_with_five >= SEQUENCES else None
+    users = f"{log.users_with_five:,} users with five interactions or more."
+    return f"{judged or 'A sequence model may help a little'}: {users}"
 
 
 def _of_content(content: Content) -> str:
