@@ -241,16 +241,6 @@ def burst(log, random):
     return Planted(log.plus(user, item, time), frozenset(map(date_of, days.tolist())), frozenset({"log.repeats"}))
 
 
-@planter("log.one_event_users")
-def one_event_users(log, random):
-    names = [f"once{i}" for i in range(60)]
-    taken = np.flatnonzero(some(log, random))[:60]
-    return Planted(
-        replace(log.plus(np.array(names), log.item[taken], log.time[taken] + 7), users=(*log.users, *names)),
-        frozenset({"log"}),
-    )
-
-
 @planter("log.ties")
 def ties(log, random):
     return Planted(replace(log, time=log.time // DAY * DAY), frozenset({"log"}), frozenset({"log.zone_jump"}))
@@ -260,11 +250,6 @@ def ties(log, random):
 def repeats(log, random):
     taken = np.flatnonzero(some(log, random, 0.12))
     return Planted(log.plus(log.user[taken], log.item[taken], log.time[taken] + 3 * HOUR), frozenset({"log"}))
-
-
-@planter("log.cold_items")
-def cold_items(log, random):
-    return Planted(replace(log, items=(*log.items, *(f"new{i}" for i in range(40)))), frozenset({"log"}))
 
 
 @planter("log.not_dates")

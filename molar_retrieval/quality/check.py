@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from molar_retrieval.columns import IMAGE, ITEM_ID, TITLE
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import BATCH, TEXT, condition_of, prepare_catalogue
-from molar_retrieval.data.schema import CatalogueSchema, find_file, read_spec
+from molar_retrieval.data.schema import find_file, read_spec
 from molar_retrieval.data.values import sign_tells
 from molar_retrieval.embedding.forecast import EmbedForecast, dry_run
 from molar_retrieval.embedding.run import digests_of
@@ -21,7 +21,8 @@ from molar_retrieval.encoders.base import language_note
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.quality import photo_text, photos
+from molar_retrieval.quality import photo_text
+from molar_retrieval.quality import photos as of_photos
 from molar_retrieval.quality.findings import FindingCollector, Found, Histogram, Severity
 from molar_retrieval.quality.interactions import LogSummary, check_log
 from molar_retrieval.quality.items import Items, check_attributes, check_rejects, read_items, read_texts
@@ -39,25 +40,6 @@ ITEMS_KNOWN = 0.3  # Share of the items with five interactions below which colla
 SEQUENCES = 500  # Users with five interactions that a sequence model needs
 UNORDERED = 0.5  # Share of steps without an order from which on there is no sequence to learn
 _STOPS = ("log.unreadable", "log.nothing_usable")  # Kinds of finding after which no command can read the log
-
-
-@dataclass(frozen=True)
-class CheckOptions:
-    """What is checked.
-
-    Attributes:
-        photos: Decode photos; without, only their paths and headers are looked at.
-        with_embeddings: Embed what has no vectors yet, so that photos can be compared with words.
-        forecast: Find out what embedding takes here, by a few items through the encoder.
-        fix_list: A .parquet, .csv or .jsonl file with a row for each finding, or None.
-        processes: For photos; None: as many as there are cores.
-    """
-
-    photos: bool = True
-    with_embeddings: bool = False
-    forecast: bool = True
-    fix_list: Path | None = None
-    processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -155,8 +137,12 @@ def check(
     folder: Path,
     workspace: Workspace,
     settings: MolarSettings,
-    options: CheckOptions = CheckOptions(),
     *,
+    photos: bool = True,
+    with_embeddings: bool = False,
+    forecast: bool = True,
+    fix_list: Path | None = None,
+    processes: int | None = None,
     progress: Progress = SILENT,
 ) -> CheckReport:
     """Check a catalogue and its log.
@@ -164,169 +150,139 @@ def check(
     The workspace gets the prepared catalogue, as `molar embed` would make it, and what was measured of photos, so that
     the next check looks at what has changed.
 
+    Without ``photos`` only their paths and headers are looked at. ``with_embeddings`` embeds what has no vectors yet,
+    so that photos can be compared with words; ``forecast`` finds out what embedding takes here, by a few items through
+    the encoder. ``fix_list`` is a .parquet, .csv or .jsonl file that gets a row for each finding. Photos are measured
+    by ``processes``; None: as many as there are cores.
+
     Raises:
         SettingsError: If ``catalog.toml`` has an unknown key.
         DataError: If there is no catalogue in the folder at all.
     """
-    with pin(workspace, work="molar check") as inputs:
-        return _CatalogueCheck(folder, inputs, settings, options, progress).report()
-
-
-class _CatalogueCheck:
-    def __init__(
-        self,
-        folder: Path,
-        workspace: PinnedWorkspace,
-        settings: MolarSettings,
-        options: CheckOptions,
-        progress: Progress,
-    ) -> None:
-        self.folder, self.workspace, self.settings = folder, workspace, settings
-        self.options, self.progress = options, progress
-        self.part = condition_of(workspace)
-        self.collector = FindingCollector(options.fix_list)
-        self.left_out: list[str] = []
-        self.unusable: list[str] = []
-
-    def report(self) -> CheckReport:
-        """Check everything."""
-        excerpts: dict[str, Excerpt] = {}
-        checked: dict[str, Any] = {}
-        with self.collector:
-            prepared = self._prepared()
-            if prepared is not None:
-                checked = self._checked(*prepared)
-        found = self.collector.found()
-        if prepared is not None:
-            excerpts = _excerpts(prepared[0], found)
-        return CheckReport(
-            catalogue=self.folder.resolve().name,
-            unusable=tuple(self.unusable),
-            found=found,
-            left_out=tuple(self.left_out),
-            excerpts=excerpts,
-            **checked,
-        )
-
-    def _prepared(self) -> tuple[Catalogue, CatalogueSchema] | None:
-        """The prepared catalogue and its schema; None where it cannot be used at all."""
-        find_file(self.folder, "items")  # a folder that is not there is no finding
+    find_file(folder, "items")  # a folder that is not there is no finding
+    name, left_out = folder.resolve().name, []
+    with pin(workspace, work="molar check") as inputs, FindingCollector(fix_list) as found:
+        part = condition_of(inputs)
         try:
-            spec = read_spec(self.folder)
-            prepare_catalogue(self.folder, self.workspace, self.progress, where=self.part)
+            spec = read_spec(folder)
+            prepare_catalogue(folder, inputs, progress, where=part)
         except DataError as error:
-            self.unusable.append(error.message)
-            self.collector.add("catalogue.unusable", f"{error.message}; {error.hint}")
-            return None
+            found.add("catalogue.unusable", f"{error.message}; {error.hint}")
+            return CheckReport(name, unusable=(error.message,), found=found.found())
+        inputs.take("catalogue", inputs["catalogue"].require())
+        catalogue = Catalogue(*inputs["catalogue"].require())
         for column, reason in spec.ambiguous_columns.items():
             told = 'say it in catalog.toml: [items] decimal = "," or "."'
             detail = f"kept as words: {reason}; {told if sign_tells(reason) else 'write all of them in one way'}"
-            self.collector.add("attribute.wrong_type", detail, column=column)
-        self.workspace.take("catalogue", self.workspace["catalogue"].require())
-        return Catalogue(*self.workspace["catalogue"].require()), spec
-
-    def _checked(self, catalogue: Catalogue, spec: CatalogueSchema) -> dict[str, Any]:
-        """Take all findings; what else a report holds of a catalogue that can be read."""
-        take, progress = self.collector.take, self.progress
-        self._language(catalogue)
-        items = read_items(catalogue, spec, self.folder)
+            found.add("attribute.wrong_type", detail, column=column)
+        if forecast or settings.embed.model in registry.NAMED:  # a model is not hashed for its languages alone
+            _check_language(catalogue, folder, inputs, settings, found, progress)
+        items = read_items(catalogue, spec, folder)
         texts = TextCheck(items, catalogue.language)
-        take(texts(read_texts(items, spec, self.folder, progress)))
-        take(check_rejects(catalogue, items))  # after the texts, which tell the rows of the file
-        measured = photos.nothing(len(items))
-        if self.options.photos:
-            processes = self.options.processes
-            measured = photos.measured(self.folder, items.photos, self.workspace, progress, processes=processes)
-            take(photos.check_photos(items, measured))
+        found.take(texts(read_texts(items, spec, folder, progress)))
+        found.take(check_rejects(catalogue, items))  # after the texts, which tell the rows of the file
+        if photos:
+            measured = of_photos.measured(folder, items.photos, inputs, progress, processes=processes)
+            found.take(of_photos.check_photos(items, measured))
         else:
-            self.left_out.append("photos were not decoded: leave out --no-photos")
-        take(check_attributes(catalogue, items, progress))
-        pairs = self._pairs(catalogue, items, measured)
-        check_personal_data(self.folder, spec, self.collector, progress)
-        suppressed, part = SuppressionList.of(self.workspace.root), self.part is not None
-        known = catalogue.lookup
-        log = check_log(self.folder, spec, known, self.collector, progress, part=part, suppressed=suppressed)
-        self.unusable += [finding.detail for kind in _STOPS for finding in self.collector.examples(kind)]
-        content = self._content(catalogue, items, measured)
-        return {
-            "items": len(catalogue),
-            "readiness": readiness(content, log, self._forecast()),
-            "histograms": (*_histograms(texts, measured), *(() if log is None else log.histograms)),
-            "log": log,
-            "pairs": pairs,
-        }
-
-    def _language(self, catalogue: Catalogue) -> None:
-        """Say first where the encoder does not know the language of the texts; a model is not hashed for that alone."""
-        asked = self.settings.embed
-        if asked.model not in registry.NAMED and not self.options.forecast:
-            return
+            measured = of_photos.nothing(len(items))
+            left_out.append("photos were not decoded: leave out --no-photos")
+        found.take(check_attributes(catalogue, items, progress))
+        found.take(of_photos.check_shared(items, measured))
+        if with_embeddings and photo_text.stored_vectors(inputs, catalogue) is None:
+            photo_text.make_vectors(inputs, folder, settings.embed, progress)
+        pairs = _check_pairs(inputs, catalogue, items, found, left_out)
+        check_personal_data(folder, spec, found, progress)
+        suppressed = SuppressionList.of(inputs.root)
+        log = check_log(folder, spec, catalogue.lookup, found, progress, part=part is not None, suppressed=suppressed)
+        unusable = [finding.detail for kind in _STOPS for finding in found.examples(kind)]
+        content = _content(catalogue, items, measured if photos else None, found)
+        if content.nothing == content.items:
+            unusable.append("no item has words or a photo that can be read: nothing can be embedded")
+        embedding = None
         try:
-            info = registry.describe(asked, digests_of(self.workspace))
-        except MolarError:
-            return  # the forecast says so
-        if (note := language_note(info, catalogue.language, self.folder)) is not None:
-            self.progress.note(note)
-            self.collector.add("catalogue.language", note)
-
-    def _pairs(self, catalogue: Catalogue, items: Items, measured: photos.Measured) -> Mapping[str, object] | None:
-        """Photos that several items share, and photos against words, which needs vectors."""
-        vectors = photo_text.stored_vectors(self.workspace, catalogue)
-        if vectors is None and self.options.with_embeddings:
-            photo_text.make_vectors(self.workspace, self.folder, self.settings.embed, self.progress)
-            vectors = photo_text.stored_vectors(self.workspace, catalogue)
-        self.collector.take(photos.check_shared(items, measured))
-        if vectors is None:
-            self.left_out.append(
-                "photos were not compared with words: add --with-embeddings, which embeds what is new, or run "
-                "`molar embed` with the built-in encoder first"
-            )
-            return None
-        agreement = photo_text.agreement(vectors.images, vectors.texts)
-        if agreement is None:
-            self.left_out.append(f"photos were not compared with words: fewer than {photo_text.FEWEST} items have both")
-            return None
-        self.collector.take(photo_text.check_pairs(agreement, items))
-        if not agreement.useful:
-            self.left_out.append(
-                "photos and words have too little in common, as far as the encoder sees, to tell which do not belong "
-                f"together: own words fit better than another item's {agreement.win_rate:.0%} of the time"
-            )
-        return {**agreement.to_dict(), "encoder": vectors.encoder}
-
-    def _content(self, catalogue: Catalogue, items: Items, measured: photos.Measured) -> Content:
-        usable = readable = items.has_photo
-        if self.options.photos:
-            usable, readable = photos.usable_photos(items, measured), photos.readable(items, measured)
-        columns = [pc.utf8_length(batch[TEXT]).fill_null(0) for batch in catalogue.batches([TEXT], BATCH)]
-        texts = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, columns)]) > 0
-        empty = ~texts & ~readable
-        rows = np.flatnonzero(empty).tolist()
-        self.collector.take(items.finding("item.empty", row, "neither words nor a photo") for row in rows)
-        if empty.all():
-            self.unusable.append("no item has words or a photo that can be read: nothing can be embedded")
-        return Content(
+            if forecast:
+                embedding = dry_run(inputs, settings.embed, progress=progress)
+            else:
+                left_out.append("what embedding takes here was not measured: leave out --no-forecast")
+        except MolarError as error:
+            left_out.append(f"what embedding takes here was not measured: {error.message}; {error.hint}")
+        by_kind = found.found()
+        return CheckReport(
+            catalogue=name,
             items=len(catalogue),
-            photos=int(usable.sum()),
-            texts=int(texts.sum()),
-            both=int((texts & usable).sum()),
-            nothing=int(empty.sum()),
+            unusable=tuple(unusable),
+            found=by_kind,
+            readiness=readiness(content, log, embedding),
+            histograms=(*_histograms(texts, measured), *(() if log is None else log.histograms)),
+            log=log,
+            pairs=pairs,
+            left_out=tuple(left_out),
+            excerpts=_excerpts(catalogue, by_kind),
         )
 
-    def _forecast(self) -> EmbedForecast | None:
-        if not self.options.forecast:
-            self.left_out.append("what embedding takes here was not measured: leave out --no-forecast")
-            return None
-        try:
-            return dry_run(self.workspace, self.settings.embed, progress=self.progress)
-        except MolarError as error:
-            self.left_out.append(f"what embedding takes here was not measured: {error.message}; {error.hint}")
-            return None
+
+def _check_language(
+    catalogue: Catalogue,
+    folder: Path,
+    workspace: PinnedWorkspace,
+    settings: MolarSettings,
+    found: FindingCollector,
+    progress: Progress,
+) -> None:
+    """Say where the encoder does not know the language of the texts."""
+    try:
+        info = registry.describe(settings.embed, digests_of(workspace))
+    except MolarError:
+        return  # the forecast says so
+    if (note := language_note(info, catalogue.language, folder)) is not None:
+        progress.note(note)
+        found.add("catalogue.language", note)
 
 
-def _histograms(texts: TextCheck, measured: photos.Measured) -> Iterator[Histogram]:
+def _check_pairs(
+    workspace: PinnedWorkspace, catalogue: Catalogue, items: Items, found: FindingCollector, left_out: list[str]
+) -> Mapping[str, object] | None:
+    """Photos against words, where there are vectors of both."""
+    vectors = photo_text.stored_vectors(workspace, catalogue)
+    if vectors is None:
+        left_out.append(
+            "photos were not compared with words: add --with-embeddings, which embeds what is new, or run "
+            "`molar embed` with the built-in encoder first"
+        )
+        return None
+    agreement = photo_text.agreement(vectors.images, vectors.texts)
+    if agreement is None:
+        left_out.append(f"photos were not compared with words: fewer than {photo_text.FEWEST} items have both")
+        return None
+    found.take(photo_text.check_pairs(agreement, items))
+    if not agreement.useful:
+        left_out.append(
+            "photos and words have too little in common, as far as the encoder sees, to tell which do not belong "
+            f"together: own words fit better than another item's {agreement.win_rate:.0%} of the time"
+        )
+    return {**agreement.to_dict(), "encoder": vectors.encoder}
+
+
+def _content(
+    catalogue: Catalogue, items: Items, measured: of_photos.Measured | None, found: FindingCollector
+) -> Content:
+    """Count what the items bring along, and report those that bring nothing."""
+    usable = readable = items.has_photo
+    if measured is not None:
+        usable, readable = of_photos.usable_photos(items, measured), of_photos.readable(items, measured)
+    columns = [pc.utf8_length(batch[TEXT]).fill_null(0) for batch in catalogue.batches([TEXT], BATCH)]
+    texts = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, columns)]) > 0
+    empty = ~texts & ~readable
+    rows = np.flatnonzero(empty).tolist()
+    found.take(items.finding("item.empty", row, "neither words nor a photo") for row in rows)
+    both = int((texts & usable).sum())
+    return Content(len(catalogue), int(usable.sum()), int(texts.sum()), both, int(empty.sum()))
+
+
+def _histograms(texts: TextCheck, measured: of_photos.Measured) -> Iterator[Histogram]:
     yield Histogram.of("text_length", "Characters of title and description", texts.lengths, "characters")
-    good = measured[measured["state"] == photos.PhotoState.GOOD]
+    good = measured[measured["state"] == of_photos.PhotoState.GOOD]
     if len(good):
         pixels = np.sqrt(good["width"].astype(np.float64) * good["height"])
         yield Histogram.of("image_size", "Size of photos: square root of the area", pixels, "pixels", log=True)

@@ -174,7 +174,7 @@ def check_log(
         first = np.zeros(len(reader.user_ids), np.uint32)
         first[log["user"][::-1]] = log["file_row"][::-1]
         summary = _check(log, reader, items, time.time() if now is None else now, found, part=part)
-        _check_users_file(folder, spec.users, reader.user_ids, first, source.path.name, found, suppressed)
+        _check_users_file(folder, spec.users, reader, first, found, suppressed)
     except DataError as error:
         found.add("log.unreadable", f"{error.message}; {error.hint}")
         return None
@@ -214,24 +214,26 @@ class _Reader(InteractionBatches):
         self.file, self.times = source.path.name, times
         self.user_ids: list[str] = []
         self.item_ids: list[str] = []
-        self.total = 0  # rows of the file
         self._found, self._known = found, items
 
     def read(self, progress: Progress) -> dict[str, npt.NDArray[Any]]:
         """Columns of all usable rows in the order of the file: those of :class:`_Log`."""
         codes = Codes(self._known.array.to_pylist())
-        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
+        none, no_rows = np.zeros(0, np.int32), np.zeros(0, np.uint32)
+        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list, user=[none], item=[none], file_row=[no_rows])
         for rows, values in self.batches(progress):
             values["file_row"] = rows.numbers.astype(np.uint32)
             values["item"] = codes.encode(of_items(rows.batch[self._columns.item_id], self._known))
             values.pop("weight", None)  # it was checked
             for name, array in values.items():
                 parts[name].append(array)
-        log = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
-        none = {name: np.zeros(0, np.int32) for name in ("user", "item", "file_row")}
         self.user_ids, self.item_ids = list(self._users.rows), list(codes.rows)
-        self.total = self.rows + self._found.counts[_BROKEN_ROW]
-        return none | log
+        return {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+
+    @property
+    def total(self) -> int:
+        """Rows of the file, so far."""
+        return self.rows + self._found.counts[_BROKEN_ROW]
 
     def _items(self, ids: pa.Array, checks: RowChecks) -> None:
         return None
@@ -530,37 +532,29 @@ def _report_bursts(log: _Counts, file: str, found: FindingCollector) -> None:
     found.each("log.burst", days[np.argsort(-more[days], kind="stable")], about)
 
 
-def _report_shares(summary: LogSummary, file: str, found: FindingCollector) -> None:
-    """Report shares of ties, of repeated consumption, of users with one interaction and of cold items."""
-    if summary.ties >= TIES:
-        placed = f"; a position orders {summary.ties_placed / summary.ties:.0%} of them" if summary.ties_placed else ""
-        detail = f"{summary.ties:.0%} of the steps from one to the next take no time{placed}"
-        found.add("log.ties", detail, file=file, amount=summary.ties)
-    if summary.repeats >= REPEATS:
-        again = f"{summary.repeats:.0%} of the interactions are with an item that the user had before"
-        detail = f"{again}, {summary.repeats_at_once:.0%} with the one just before"
-        found.add("log.repeats", detail, file=file, amount=summary.repeats)
-    for kind, count, total, what in (
-        ("log.one_event_users", summary.users_with_one, summary.users, "users"),
-        ("log.cold_items", summary.cold_items, summary.catalogue_items, "items"),
-    ):
-        if count:
-            found.add(kind, f"{count:,} of {total:,} {what} ({count / total:.0%})", file=file, amount=count / total)
+def _report_shares(log: LogSummary, file: str, found: FindingCollector) -> None:
+    """Report shares of ties and of repeated consumption."""
+    if log.ties >= TIES:
+        placed = f"; a position orders {log.ties_placed / log.ties:.0%} of them" if log.ties_placed else ""
+        detail = f"{log.ties:.0%} of the steps from one to the next take no time{placed}"
+        found.add("log.ties", detail, file=file, amount=log.ties)
+    if log.repeats >= REPEATS:
+        again = f"{log.repeats:.0%} of the interactions are with an item that the user had before"
+        detail = f"{again}, {log.repeats_at_once:.0%} with the one just before"
+        found.add("log.repeats", detail, file=file, amount=log.repeats)
 
 
 def _check_users_file(
     folder: Path,
     settings: UserSettings,
-    in_log: list[str],
+    reader: _Reader,
     first: npt.NDArray[np.uint32],
-    log: str,
     found: FindingCollector,
     suppressed: SuppressionList,
 ) -> None:
     """Report users of the log that the users file lacks, and ids that it has twice or not at all.
 
-    Each of ``in_log`` comes first in a row (``first``) of the file ``log``. ``suppressed`` people are as if
-    they were not there.
+    Each user of the log comes ``first`` in a row of it. ``suppressed`` people are as if they were not there.
 
     Raises:
         DataError: If there is a users file that cannot be read.
@@ -573,24 +567,24 @@ def _check_users_file(
     parts = [part.where(suppressed.users(part.batch[column]) == NEVER) for part in every]
     ids = pa.chunked_array([part.batch[column] for part in parts], pa.string()).combine_chunks()
     numbers = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)])
-    there = present(ids)
     codes = np.asarray(ids.dictionary_encode().indices.fill_null(-1))
     again = np.ones(len(codes), bool)
     again[np.unique(codes, return_index=True)[1]] = False
-    for kind, detail, rows in (
-        ("user.missing_id", "no id", ~there),
-        ("user.twice", "the same id as a row before", there & again),
-    ):
 
-        def about(i: int, kind: str = kind, detail: str = detail) -> Finding:
+    def report(kind: str, detail: str, rows: npt.NDArray[np.bool_]) -> None:
+        def about(i: int) -> Finding:
             return finding(kind, detail, user_id=ids[i].as_py(), file=file, row=int(numbers[i]), column=column)
 
         found.each(kind, np.flatnonzero(rows), about)
-    known = set(ids.unique().to_pylist())
-    missing = [row for row, user_id in enumerate(in_log) if user_id not in known]
+
+    there = present(ids)
+    report("user.missing_id", "no id", ~there)
+    report("user.twice", "the same id as a row before", there & again)
+    known, in_log = set(ids.unique().to_pylist()), reader.user_ids
+    missing = [user for user, user_id in enumerate(in_log) if user_id not in known]
 
     def unknown(user: int) -> Finding:
-        lacks = f"{file} does not have it"
-        return finding("user.unknown", lacks, user_id=in_log[user], file=log, row=int(first[user]) or None)
+        lacks, row = f"{file} does not have it", int(first[user]) or None
+        return finding("user.unknown", lacks, user_id=in_log[user], file=reader.file, row=row)
 
     found.each("user.unknown", missing, unknown)

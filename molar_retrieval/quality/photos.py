@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.fft import dctn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -151,15 +152,14 @@ def _describe(record: npt.NDArray[Any], image: Image.Image) -> None:
 def perceptual_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Perceptual hashes of a picture and of its middles: low frequencies against their median, packed, shape (4, 32).
 
-    The pHash of imagehash: the lowest 16 × 16 frequencies of 64 × 64 grey values; they survive other brightness,
-    contrast, size and compression.
+    Those are the lowest 16 × 16 frequencies of 64 × 64 grey values; they survive other brightness, contrast, size and
+    compression.
     """
-    from imagehash import phash
-
     (width, height), grey = image.size, image.convert("L")
     boxes = [(width * cut, height * cut, width * (1 - cut), height * (1 - cut)) for cut in CROPS]
-    small = [grey.resize((_HASHED, _HASHED), Image.Resampling.LANCZOS, box=box) for box in boxes]
-    return np.packbits([phash(middle, 16, _HASHED // 16).hash.ravel() for middle in small], axis=1)
+    small = np.array([grey.resize((_HASHED, _HASHED), Image.Resampling.LANCZOS, box=box) for box in boxes], np.float64)
+    low = dctn(small, axes=(1, 2))[:, :16, :16].reshape(len(boxes), BITS)
+    return np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
 
 
 def remembered(workspace: Workspace) -> npt.NDArray[Any]:
@@ -466,16 +466,11 @@ def _neighbours(band: npt.NDArray[np.uint16], bits: Bits) -> Iterator[tuple[Rows
     whole = np.ascontiguousarray(bits).view(">u8")
     order = np.lexsort((whole[:, 1], whole[:, 0], band))
     ordered = band[order]
-    ends = np.searchsorted(ordered, ordered, side="right")
-    follow = np.minimum(ends - np.arange(len(order)) - 1, _CROWD)
-    start = 0
-    while start < len(order):
-        stop = max(start + 1, int(np.searchsorted(np.cumsum(follow[start:]), _PAIRS)) + start)
-        counts = follow[start:stop]
-        first = np.repeat(np.arange(start, min(stop, len(order))), counts)
-        step = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
-        yield order[first], order[first + step]
-        start = stop
+    for step in range(1, min(_CROWD + 1, len(order))):
+        same = ordered[step:] == ordered[:-step]
+        if not same.any():
+            return
+        yield order[:-step][same], order[step:][same]
 
 
 def differences(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
