@@ -54,15 +54,14 @@ class PhotoTextAgreement:
     """How well photos and words go together, of the items in ``rows`` that have both.
 
     ``fit`` is in standard deviations of how other items' words fit the photo; ``win_rate``: how often own words fit
-    better than another item's, 0.5 … 1. Fits below ``limit`` are pointed out (minus infinity: none), of which a share
-    ``wrong`` is expected to be wrong, and a share ``strangers`` of all pairs.
+    better than another item's, 0.5 … 1. Fits below ``limit`` are pointed out (minus infinity: none); a share
+    ``strangers`` of all pairs is expected to be wrong.
     """
 
     rows: Rows
     fit: npt.NDArray[np.float64]
     win_rate: float
     limit: float
-    wrong: float
     strangers: float
     _predicted: Floats
     _texts: Floats
@@ -74,14 +73,8 @@ class PhotoTextAgreement:
 
     def to_dict(self) -> dict[str, Any]:
         """What is worth telling, as plain data."""
-        return {
-            "items": len(self.rows),
-            "own_words_fit_better": round(self.win_rate, 4),
-            "median_fit": round(float(np.median(self.fit)), 3) if len(self.fit) else None,
-            "limit": round(self.limit, 3) if np.isfinite(self.limit) else None,
-            "expected_wrong_below": round(self.wrong, 3),
-            "expected_wrong": round(self.strangers, 4),
-        }
+        better, wrong = round(self.win_rate, 4), round(self.strangers, 4)
+        return {"items": len(self.rows), "own_words_fit_better": better, "expected_wrong": wrong}
 
 
 def agreement(images: Floats, texts: Floats, seed: int = 0) -> PhotoTextAgreement | None:
@@ -204,8 +197,8 @@ def _fits(
     return fit, win_rate, chance
 
 
-def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Below which fit half of the pairs are expected to be wrong, the share there, and the share among all."""
+def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Below which fit half of the pairs are expected to be wrong, and the share of all that are."""
     from scipy.special import ndtr
 
     n, middle = len(fit), float(np.median(fit))
@@ -216,12 +209,9 @@ def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tup
     surplus = float((fit < at).mean()) - right - float(np.sqrt(right * (1 - right) / n))
     strangers = max(0.0, surplus / max(0.5 - right, 1e-9))
     ordered, others = np.sort(fit), np.sort(chance)
-    wrong = strangers * np.searchsorted(others, ordered, side="right") / n / (np.arange(1, n + 1) / n)
+    wrong = strangers * np.searchsorted(others, ordered, side="right") / np.arange(1, n + 1)
     enough = np.flatnonzero((wrong >= WRONG) & (ordered < middle))
-    if not len(enough):
-        return -np.inf, 0.0, strangers
-    last = int(enough[-1])
-    return float(ordered[last]) + 1e-9, min(1.0, float(wrong[last])), strangers
+    return (float(ordered[enough[-1]]) + 1e-9 if len(enough) else -np.inf), strangers
 
 
 def _filled(vectors: Floats) -> npt.NDArray[np.bool_]:
