@@ -62,14 +62,6 @@ def large(shop: Shop) -> list[str]:
     return ids(chosen)
 
 
-@planter("photo.wrong_extension")
-def wrong_extension(shop: Shop) -> list[str]:
-    chosen = shop.take("photo")
-    for item in chosen:
-        shop.save(item, shop.photo(item), format="PNG")
-    return ids(chosen)
-
-
 @planter("photo.animated")
 def animated(shop: Shop) -> list[str]:
     chosen = shop.take("photo")

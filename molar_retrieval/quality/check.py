@@ -292,7 +292,7 @@ def _excerpts(catalogue: Catalogue, found: tuple[Found, ...]) -> dict[str, Excer
     """The items among the examples, and the first item that shares each of their findings."""
     examples = [finding for kind in found for finding in kind.examples]
     wanted = {finding.item_id for finding in examples} | {finding.others[0] for finding in examples if finding.others}
-    ids = pa.array(sorted(wanted - {None}), pa.string())
+    ids = pa.array([item_id for item_id in wanted if item_id is not None], pa.string())
     shown: dict[str, Excerpt] = {}
     for batch in catalogue.batches([ITEM_ID, TITLE, IMAGE], BATCH) if len(ids) else ():
         rows = batch.filter(pc.is_in(batch[ITEM_ID].cast(pa.string()), ids))

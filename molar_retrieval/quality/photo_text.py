@@ -90,6 +90,7 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> PhotoTextAgreemen
     # Folds are taken away from the sums of all: memory does not grow with the catalogue.
     sums = [_products(images, texts, rows[fold == number]) for number in range(_FOLDS)]
     best: dict[str, npt.NDArray[Any]] = {}
+    judged: dict[str, npt.NDArray[Any]]
     for ridge in _RIDGES:
         judged = {name: np.zeros(len(rows)) for name in ("fit", "win_rate", "chance")}
         judged |= {name: np.zeros((len(rows), texts.shape[1]), np.float32) for name in ("predicted", "own")}

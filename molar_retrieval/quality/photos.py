@@ -80,18 +80,6 @@ SHARED = 5  # So many items with one photo, most of them with titles of their ow
 _OWN_TITLES = 0.5
 _NAMED = 12  # items that a finding names beside its own
 
-_ENDINGS = {
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    "MPO": {".jpg", ".jpeg", ".mpo"},
-    "PNG": {".png", ".apng"},
-    "WEBP": {".webp"},
-    "GIF": {".gif"},
-    "BMP": {".bmp", ".dib"},
-    "TIFF": {".tif", ".tiff"},
-    "AVIF": {".avif", ".avifs"},
-    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
-}
-
 Mask = npt.NDArray[np.bool_]
 
 Bits = npt.NDArray[np.uint8]
@@ -235,8 +223,7 @@ def measured(
             done += len(part)
             progress.advance(len(part))
             if done == len(chosen) or done - kept >= max(_KEPT, len(stamps) // _TIMES):
-                there, kept = back < done, done
-                out[new[there]] = fresh[back[there]]
+                out[new], kept = fresh[back], done  # what is not measured yet has no hash, and is not kept
                 _remember_current(known, workspace, stamps, out)
     progress.finish()
     return out
@@ -327,8 +314,6 @@ def _faults(
     state, size, frames, uniform = (records[name] for name in ("state", "bytes", "frames", "uniform"))
     width, height = records["width"].astype(np.int64), records["height"].astype(np.int64)
     long, short = np.maximum(width, height), np.maximum(np.minimum(width, height), 1)
-    names = [FORMATS[number] for number in records["format"].tolist()]
-    fits = np.array([_fits(path, name) for path, name in zip(items.photos, names, strict=True)], bool)
     good, none = state == PhotoState.GOOD, np.zeros(len(records))
 
     def shape(row: int) -> str:
@@ -346,8 +331,7 @@ def _faults(
     yield "photo.too_large", state == PhotoState.TOO_LARGE, none, too_large
     large = good & ((width * height > LARGE_PIXELS) | (size > LARGE_BYTES))
     yield "photo.large", large, size, lambda row: f"{shape(row)}, {size[row] / 1e6:,.1f} MB"
-    yield "photo.wrong_extension", good & ~fits, none, lambda row: f"it is {names[row]}"
-    animated = good & (frames > 1) & (np.array(names) != "TIFF")
+    animated = good & (frames > 1) & (records["format"] != FORMATS.index("TIFF"))
     yield "photo.animated", animated, frames, lambda row: f"{frames[row]} frames"
     yield "photo.tiny", good & (short < TINY), TINY / short, shape
     yield "photo.extreme_aspect", good & (long > ASPECT * short), long / short, shape
@@ -357,12 +341,6 @@ def _faults(
         uniform,
         lambda row: f"{float(uniform[row]):.1%} of it has one colour",
     )
-
-
-def _fits(path: str | None, name: str) -> bool:
-    last = (path or "").rpartition("/")[2]
-    ending = last[last.rfind(".") :].lower() if "." in last else ""
-    return name not in _ENDINGS or ending in _ENDINGS[name]
 
 
 def is_blank(records: Measured) -> Mask:
