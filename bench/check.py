@@ -28,7 +28,7 @@ from molar_retrieval import __version__, rng
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.demo import write_demo_shop
 from molar_retrieval.quality import photo_text
-from molar_retrieval.quality.check import CheckOptions, check
+from molar_retrieval.quality.check import check
 from molar_retrieval.quality.findings import Severity
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings
@@ -42,9 +42,9 @@ Keys = dict[str, set[str]]
 def looked_at(folder: Path, root: Path) -> tuple[Keys, float]:
     """The items, or columns, of each kind of fault that a check finds; and how long it took."""
     fix_list = root.with_suffix(".parquet")
-    options = CheckOptions(forecast=False, fix_list=fix_list)
+    workspace, settings = Workspace.for_catalogue(root, folder), MolarSettings.load(root.parent, environ={})
     started = perf_counter()
-    check(folder, Workspace.for_catalogue(root, folder), MolarSettings.load(root.parent, environ={}), options)
+    check(folder, workspace, settings, forecast=False, fix_list=fix_list)
     seconds = perf_counter() - started
     found: Keys = {}
     for row in pq.read_table(fix_list).to_pylist():

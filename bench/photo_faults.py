@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance
 from planting import Shop, ids, planter
 
 
@@ -62,14 +62,6 @@ def large(shop: Shop) -> list[str]:
     return ids(chosen)
 
 
-@planter("photo.wrong_extension")
-def wrong_extension(shop: Shop) -> list[str]:
-    chosen = shop.take("photo")
-    for item in chosen:
-        shop.save(item, shop.photo(item), format="PNG")
-    return ids(chosen)
-
-
 @planter("photo.animated")
 def animated(shop: Shop) -> list[str]:
     chosen = shop.take("photo")
@@ -102,20 +94,6 @@ def extreme_aspect(shop: Shop) -> list[str]:
     chosen = shop.take("photo")
     for item in chosen:
         shop.save(item, shop.photo(item).resize((900, 120)))
-    return ids(chosen)
-
-
-@planter("photo.text_only")
-def text_only(shop: Shop) -> list[str]:
-    chosen = shop.take("photo")
-    for place, item in enumerate(chosen):
-        ground, ink = (("white", "black"), ("#f4f1e8", "#333333"), ("#20242c", "white"))[place % 3]
-        canvas = Image.new("RGB", (400, 400), ground)
-        pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(30)
-        words = f"{item['title']} is not for sale in your country at the moment, please ask".split()
-        for line in range(0, len(words), 3):
-            pen.text((25, 30 + line // 3 * 50), " ".join(words[line : line + 3]), fill=ink, font=font)
-        shop.save(item, canvas)
     return ids(chosen)
 
 

@@ -49,10 +49,9 @@ class Way:
         return prepare_interactions(self.folder, self.workspace)
 
     def check(self):
-        from molar_retrieval.quality.check import CheckOptions, check
+        from molar_retrieval.quality.check import check
 
-        options = CheckOptions(photos=False, forecast=False)
-        return check(self.folder, self.workspace, self.settings, options)
+        return check(self.folder, self.workspace, self.settings, photos=False, forecast=False)
 
     def factors(self):
         return factorise(self.workspace, self.settings.cf, self.settings.split)

@@ -73,12 +73,11 @@ def keep_check(workspace: Path, report: "CheckReport", catalogue: Path, page: Pa
     """Keep a check and its page, with photos of the folder ``catalogue``; the page goes to ``page`` as well."""
     from molar_retrieval.quality.rendering import write_page
 
-    kept = workspace / CHECK_PAGE
-    write_page(kept, report, catalogue)
+    write_page(workspace / CHECK_PAGE, report, catalogue)
     remember(workspace, report)
-    if page is not None and page.resolve() != kept.resolve():
+    if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(page, kept.read_text("utf-8"), OWNER)
+        write_atomically(page, (workspace / CHECK_PAGE).read_text("utf-8"), OWNER)
 
 
 def remember(workspace: Path, report: "CheckReport") -> None:

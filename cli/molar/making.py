@@ -68,13 +68,20 @@ class Making(Foretelling):
         Returns:
             Findings by kind, what can be expected, whether the data can be used.
         """
-        from molar_retrieval.quality.check import CheckOptions
         from molar_retrieval.quality.check import check as examine
 
         folder, chosen = self.folder(), self._encoding(trust=trust_remote_code)
-        options = CheckOptions(photos, with_embeddings, forecast, None if fix_list is None else Path(fix_list))
         with self.bound() as place, self.progress() as progress:
-            report = examine(folder, place, chosen, options, progress=progress)
+            report = examine(
+                folder,
+                place,
+                chosen,
+                photos=photos,
+                with_embeddings=with_embeddings,
+                forecast=forecast,
+                fix_list=None if fix_list is None else Path(fix_list),
+                progress=progress,
+            )
         keep_check(self.workspace, report, folder, Path(page) if page else None)
         return report
 

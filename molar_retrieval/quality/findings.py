@@ -4,7 +4,7 @@ import heapq
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b
@@ -66,7 +66,6 @@ class Finding:
         file: The file in the catalogue's folder that holds it; ``row``, from 1, the header not counted; ``column``.
         others: Items or users that share the finding, such as an item's duplicates.
         amount: How bad: a distance, a share, a count; within a kind the largest come first.
-        facts: Numbers that a report may want, by name.
     """
 
     kind: FindingKind
@@ -78,7 +77,6 @@ class Finding:
     column: str | None = None
     others: tuple[str, ...] = ()
     amount: float = 0.0
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -86,19 +84,11 @@ class Finding:
         row = None if self.row is None else f"row {self.row}"
         return ", ".join(part for part in (self.file, row) if part)
 
-    @property
-    def digest(self) -> int:
-        """A number for what it is about: who or what it names, else its place in a file."""
-        named = self.item_id, self.user_id, self.column, sorted(self.others)
-        place = () if self.item_id or self.user_id else (self.file, self.row, self.detail)
-        text = repr((named, place)).encode("utf-8", "surrogatepass")
-        return int.from_bytes(blake2b(text, digest_size=16).digest())
-
     def to_dict(self) -> dict[str, Any]:
         """As plain data, without the kind and what is empty."""
         amount = self.amount if isfinite(self.amount) else None
-        plain = vars(self) | {"others": list(self.others), "amount": amount, "facts": dict(self.facts)}
-        return {name: value for name, value in plain.items() if name != "kind" and value not in (None, [], {})}
+        plain = vars(self) | {"others": list(self.others), "amount": amount}
+        return {name: value for name, value in plain.items() if name != "kind" and value not in (None, [])}
 
 
 def finding(kind: str, detail: str, **more: Any) -> Finding:
@@ -117,15 +107,9 @@ class Found:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {
-            "key": self.key,
-            "kind": self.kind.name,
-            "severity": str(self.kind.severity),
-            "title": self.kind.title,
-            "remedy": self.kind.remedy,
-            "count": self.count,
-            "examples": [example.to_dict() for example in self.examples],
-        }
+        named = vars(self.kind) | {"kind": self.kind.name, "severity": str(self.kind.severity)}
+        del named["name"]
+        return {**named, "key": self.key, "count": self.count, "examples": [one.to_dict() for one in self.examples]}
 
 
 class FindingCollector:
@@ -147,7 +131,7 @@ class FindingCollector:
         self._path = fix_list
         self._ending = "" if fix_list is None else ending_of(fix_list)
         self._writer: TableWriter | None = None
-        self._rows: list[Finding] = []
+        self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
         if self._path is not None:
@@ -180,20 +164,22 @@ class FindingCollector:
         for row in made:
             self._keep(make(int(row)))
 
-    def kinds(self) -> list[FindingKind]:
-        """The kinds that were found: worst severity first, then by number."""
-        kinds, order = [worst[0][2].kind for worst in self._worst.values()], list(Severity)
-        return sorted(kinds, key=lambda kind: (order.index(kind.severity), -self.counts[kind.name], kind.name))
-
     def examples(self, name: str) -> list[Finding]:
         """The worst findings of a kind, worst first."""
-        return [one for _, _, one in sorted(self._worst.get(name, []), key=lambda entry: entry[:2], reverse=True)]
+        return [one for *_, one in sorted(self._worst.get(name, []), key=lambda entry: entry[:2], reverse=True)]
 
     def found(self) -> tuple[Found, ...]:
-        """By kind, as a report shows them: without ids of users."""
+        """By kind, worst severity first, then by number, as a report shows them: without ids of users."""
+        severities = list(Severity)
+        kinds = [entries[0][2].kind for entries in self._worst.values()]
         return tuple(
-            Found(kind, self.counts[kind.name], tuple(map(self.anonymised, examples)), self._key(kind.name))
-            for kind, examples in [(kind, self.examples(kind.name)) for kind in self.kinds()]
+            Found(
+                kind,
+                self.counts[kind.name],
+                tuple(map(self.anonymised, self.examples(kind.name))),
+                self._key(kind.name),
+            )
+            for kind in sorted(kinds, key=lambda k: (severities.index(k.severity), -self.counts[k.name], k.name))
         )
 
     def anonymised(self, one: Finding) -> Finding:
@@ -213,30 +199,28 @@ class FindingCollector:
         return f"{name}-{blake2b(about, digest_size=8).hexdigest()}"
 
     def _keep(self, one: Finding) -> None:
-        self._digests[one.kind.name] += one.digest
+        kind = one.kind
+        # What it is about: who or what it names, else its place in a file.
+        place = () if one.item_id or one.user_id else (one.file, one.row, one.detail)
+        about = repr((one.item_id, one.user_id, one.column, sorted(one.others), place)).encode("utf-8", "surrogatepass")
+        self._digests[kind.name] += int.from_bytes(blake2b(about, digest_size=16).digest())
+        worst = self._worst.setdefault(kind.name, [])
         # The number keeps equal amounts in their order and keeps findings from being compared.
-        entry = (one.amount, -next(self._number), one)
-        worst = self._worst.setdefault(one.kind.name, [])
-        if len(worst) < self._examples:
-            heapq.heappush(worst, entry)
-        else:
-            heapq.heappushpop(worst, entry)
+        heapq.heappush(worst, (one.amount, -next(self._number), one))
+        if len(worst) > self._examples:
+            heapq.heappop(worst)
         if self._writer is not None:
-            self._rows.append(one)
+            shown = vars(self.anonymised(one))
+            detail = str(shown["detail"]).encode("utf-8", "replace").decode("utf-8")
+            of_kind = {"kind": kind.name, "severity": str(kind.severity), "remedy": kind.remedy}
+            self._rows.append(shown | of_kind | {"detail": detail, "others": list(shown["others"])})
             if len(self._rows) >= _FLUSH:
                 self._flush()
 
     def _flush(self) -> None:
         if self._rows and self._writer is not None:
-            rows = [_row(self.anonymised(one)) for one in self._rows]
-            self._writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
+            self._writer.write(pa.RecordBatch.from_pylist(self._rows, SCHEMA))
             self._rows = []
-
-
-def _row(one: Finding) -> dict[str, Any]:
-    kind, detail = one.kind, one.detail.encode("utf-8", "replace").decode("utf-8")
-    told = {"kind": kind.name, "severity": str(kind.severity), "detail": detail, "remedy": kind.remedy}
-    return vars(one) | told | {"others": list(one.others)}
 
 
 @dataclass(frozen=True)
@@ -275,24 +259,13 @@ class Histogram:
         """How many values there are."""
         return sum(self.counts)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return {**asdict(self), "edges": list(self.edges), "counts": list(self.counts)}
-
 
 def _borders(numbers: npt.NDArray[np.float64], log: bool) -> npt.NDArray[np.float64]:
     if not len(numbers):
         return np.array([0.0, 1.0])
     low, high = float(numbers.min()), float(numbers.max())
-    if log and high == low:
-        return np.array([low / 2, low * 0.9, low * 1.1, low * 2])
     if log:
-        places = np.geomspace(low, high, _BARS + 1)
-        if high < 1 << 20:  # whole numbers: no bar narrower than one
-            places = np.unique(np.round(places))
-        return places if len(places) > 1 else np.array([low, low + 1])
-    if high == low:
-        return np.array([low - 0.5, low + 0.5])
+        return np.unique(np.round(np.geomspace(round(low), max(round(high), round(low) + 1), _BARS + 1)))
     whole = bool((numbers == np.round(numbers)).all())
     bars = min(_BARS, max(1, int(high - low))) if whole else _BARS
-    return np.linspace(low, high, bars + 1)
+    return np.linspace(low, high, bars + 1) if high > low else np.array([low - 0.5, low + 0.5])

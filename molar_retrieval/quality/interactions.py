@@ -6,8 +6,8 @@ The log is read once into arrays, 20 bytes for each interaction; counts are made
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -52,15 +52,11 @@ BURST_SPREADS = 8.0  # so many spreads more than usual,
 BURST_ROWS = 50  # and so many interactions more
 TIES = 0.05  # From this share of steps without an order on it is worth a finding
 REPEATS = 0.05  # From this share of interactions with an item of before on
-SPLIT_SHARES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99)
-"""Shares of the log that lie before the dates at which splits are tried."""
 BLOCK = 1 << 22  # About how many interactions are looked at together
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 _RESOLUTIONS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "seconds"))
 _SAMPLE_TIMES, _SAMPLE_IDS, _BATCH = 200_000, 10_000, 65_536
-_EPOCH = date(1970, 1, 1)
-_NEVER = np.iinfo(np.int64).max
 _BROKEN_ROW = "log.broken_row"
 _REASONS = {
     "missing user id": ("log.missing_user", "user_id"),
@@ -84,23 +80,6 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class SplitOutlook:
-    """A split: interactions before midnight (UTC) of a date are trained on, those after it are the test.
-
-    ``users`` have interactions both before and after, and can be tested on; new users and cold items come only after;
-    ``cold_share`` of the test's interactions are with these items.
-    """
-
-    date: str
-    train: int
-    test: int
-    users: int
-    new_users: int
-    cold_items: int
-    cold_share: float
-
-
-@dataclass(frozen=True)
 class LogSummary:
     """What a log is like, once rows that cannot be used and duplicates are left out.
 
@@ -120,7 +99,6 @@ class LogSummary:
         ties_placed: Share of the steps that take no time but are put in order by a position.
         repeats: Share of the interactions with an item that the user had before.
         repeats_at_once: Share of the steps to the same item.
-        split_outlook: What splits at some dates would leave.
         histograms: ``history_length``, ``popularity`` and, with dates, ``interactions_per_day``.
     """
 
@@ -145,15 +123,7 @@ class LogSummary:
     ties_placed: float
     repeats: float
     repeats_at_once: float
-    split_outlook: tuple[SplitOutlook, ...]
     histograms: tuple[Histogram, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return vars(self) | {
-            "split_outlook": [asdict(split) for split in self.split_outlook],
-            "histograms": [histogram.to_dict() for histogram in self.histograms],
-        }
 
     def lines(self) -> list[str]:
         """For people, a sentence each."""
@@ -204,7 +174,7 @@ def check_log(
         first = np.zeros(len(reader.user_ids), np.uint32)
         first[log["user"][::-1]] = log["file_row"][::-1]
         summary = _check(log, reader, items, time.time() if now is None else now, found, part=part)
-        _check_users_file(folder, spec.users, reader.user_ids, first, source.path.name, found, suppressed)
+        _check_users_file(folder, spec.users, reader, first, found, suppressed)
     except DataError as error:
         found.add("log.unreadable", f"{error.message}; {error.hint}")
         return None
@@ -244,24 +214,26 @@ class _Reader(InteractionBatches):
         self.file, self.times = source.path.name, times
         self.user_ids: list[str] = []
         self.item_ids: list[str] = []
-        self.total = 0  # rows of the file
         self._found, self._known = found, items
 
     def read(self, progress: Progress) -> dict[str, npt.NDArray[Any]]:
         """Columns of all usable rows in the order of the file: those of :class:`_Log`."""
         codes = Codes(self._known.array.to_pylist())
-        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
+        none, no_rows = np.zeros(0, np.int32), np.zeros(0, np.uint32)
+        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list, user=[none], item=[none], file_row=[no_rows])
         for rows, values in self.batches(progress):
             values["file_row"] = rows.numbers.astype(np.uint32)
             values["item"] = codes.encode(of_items(rows.batch[self._columns.item_id], self._known))
             values.pop("weight", None)  # it was checked
             for name, array in values.items():
                 parts[name].append(array)
-        log = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
-        none = {name: np.zeros(0, np.int32) for name in ("user", "item", "file_row")}
         self.user_ids, self.item_ids = list(self._users.rows), list(codes.rows)
-        self.total = self.rows + self._found.counts[_BROKEN_ROW]
-        return none | log
+        return {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+
+    @property
+    def total(self) -> int:
+        """Rows of the file, so far."""
+        return self.rows + self._found.counts[_BROKEN_ROW]
 
     def _items(self, ids: pa.Array, checks: RowChecks) -> None:
         return None
@@ -330,10 +302,15 @@ def _check(
         return row("log.duplicate", f"the same user, item and event{when} as a row before", i)
 
     found.each("log.duplicate", again, duplicate)
-    statistics = _Statistics(raw, again, len(reader.user_ids), len(items), stuck, dates=dates)
-    _report_gaps(statistics, file, found)
-    _report_bursts(statistics, file, found)
-    summary = statistics.summary(rows=reader.total, known_share=1 - unknown / max(read, 1), duplicates=len(again))
+    counted = _Counts(len(reader.user_ids), len(items), raw.micros if dates else None)
+    offsets = np.append(0, np.cumsum(counts(raw.user, len(reader.user_ids))))
+    for begin, end in whole_users(offsets, BLOCK):
+        left, right = np.searchsorted(again, (begin, end))
+        counted.add(raw.take(slice(begin, end)).without(again[left:right] - begin), stuck)
+    _report_gaps(counted, file, found)
+    _report_bursts(counted, file, found)
+    resolution = None if raw.micros is None else resolution_of(raw.micros)
+    summary = counted.summary(reader.total, 1 - unknown / max(read, 1), len(again), resolution)
     _report_shares(summary, file, found)
     return summary
 
@@ -408,48 +385,35 @@ def _report_stuck(micros: Ints, numbers: npt.NDArray[np.uint32], file: str, foun
         n = sum(int((micros[i : i + BLOCK] == moment).sum()) for i in range(0, len(micros), BLOCK))
         share = n / len(micros)
         detail = f"{n:,} interactions ({share:.1%}) at {written(int(moment))}"
-        facts = {"seconds": int(moment) // SECOND, "interactions": n}
-        where = {"file": file, "row": int(numbers[np.argmax(micros == moment)])}
-        found.add("log.stuck_time", detail, **where, amount=share, facts=facts)
+        first = int(numbers[np.argmax(micros == moment)])
+        found.add("log.stuck_time", detail, file=file, row=first, amount=share)
     return suspects
 
 
-class _Statistics:
-    """What is counted of an ordered log without its ``duplicates``, some users at a time.
+class _Counts:
+    """What is counted of an ordered log, some users at a time.
 
     Attributes:
-        users, items: Interactions of each user and of each item, shape (users,) and (items,).
-        users_first, items_first: Each one's first time, later than any where there is none; ``users_last``: 0 there.
+        users, items: Interactions of each user and of each item.
         steps: Pairs of neighbours in a user's history.
         ties: Those of one time; ``placed``: of these, those that a position puts in order.
         again: Interactions with an item that the user had before; ``again_at_once``: just before.
         by_day, users_by_day: Interactions and active users of each day (UTC) from ``first_day`` on, in days since 1970,
-            times that are ``stuck`` left out; empty without ``dates``.
+            times that are stuck left out; empty without dates.
     """
 
-    def __init__(
-        self, log: RawInteractions, duplicates: Ints, users: int, items: int, stuck: Ints, *, dates: bool
-    ) -> None:
+    def __init__(self, users: int, items: int, dates: Ints | None) -> None:
         self.users, self.items = np.zeros(users, np.int64), np.zeros(items, np.int64)
-        self.users_first, self.users_last = np.full(users, _NEVER), np.zeros(users, np.int64)
-        self.items_first = np.full(items, _NEVER)
         self.steps = self.ties = self.placed = self.again = self.again_at_once = 0
-        self.resolution = None if log.micros is None else resolution_of(log.micros)
-        self.first_day = self.last_day = 0
-        if dates and log.micros is not None:
-            self.first_day, self.last_day = int(log.micros.min()) // DAY, int(log.micros.max()) // DAY
-        days = self.last_day - self.first_day + 1 if dates else 0
+        self.first_day, days = 0, 0
+        if dates is not None:
+            self.first_day = int(dates.min()) // DAY
+            days = int(dates.max()) // DAY - self.first_day + 1
         self.by_day, self.users_by_day = np.zeros(days, np.int64), np.zeros(days, np.int64)
-        self._stuck = stuck
-        offsets = np.concatenate([[0], np.cumsum(counts(log.user, users))])
-        for begin, end in whole_users(offsets, BLOCK):
-            left, right = np.searchsorted(duplicates, (begin, end))
-            part = log.take(slice(begin, end)).without(duplicates[left:right] - begin)
-            if len(part):
-                self._add(part)
 
-    def _add(self, log: RawInteractions) -> None:
-        user, item = log.user, log.item
+    def add(self, log: RawInteractions, stuck: Ints) -> None:
+        """Count all interactions of some users."""
+        user, item, micros = log.user, log.item, log.micros
         self.users += np.bincount(user, minlength=len(self.users))
         self.items += np.bincount(item, minlength=len(self.items))
         pairs = np.sort(user.astype(np.int64) * len(self.items) + item)
@@ -457,91 +421,57 @@ class _Statistics:
         step = user[1:] == user[:-1]
         self.steps += int(step.sum())
         self.again_at_once += int((step & (item[1:] == item[:-1])).sum())
-        if (micros := log.micros) is None:
+        if micros is None:
             return
         tied = step & (micros[1:] == micros[:-1])
         self.ties += int(tied.sum())
         if log.position is not None:
             self.placed += int((tied & (log.position[1:] > log.position[:-1])).sum())
-        first, last = np.append(True, ~step), np.append(~step, True)
-        self.users_first[user[first]], self.users_last[user[last]] = micros[first], micros[last]
-        np.minimum.at(self.items_first, item, micros)
-        if len(self.by_day):
+        if len(self.by_day) and len(user):
             days = micros // DAY - self.first_day
-            new_day = first | np.append(True, days[1:] != days[:-1])
-            real = ~np.isin(micros, self._stuck)
+            new_day = np.append(True, ~step | (days[1:] != days[:-1]))
+            real = ~np.isin(micros, stuck)
             self.by_day += np.bincount(days[real], minlength=len(self.by_day))
             self.users_by_day += np.bincount(days[real & new_day], minlength=len(self.by_day))
 
     def day(self, number: int) -> str:
         """The date of a day."""
-        return (_EPOCH + timedelta(days=self.first_day + number)).isoformat()
+        return (date(1970, 1, 1) + timedelta(days=self.first_day + number)).isoformat()
 
-    def summary(self, *, rows: int, known_share: float, duplicates: int) -> LogSummary:
+    def summary(self, rows: int, known_share: float, duplicates: int, resolution: str | None) -> LogSummary:
         """Put together what was counted."""
-        users, steps, days = self.users[self.users > 0], max(self.steps, 1), len(self.by_day)
-        counted = [
-            ("history_length", "Interactions of a user", users, True),
-            ("popularity", "Interactions of an item", self.items[self.items > 0], True),
-            ("interactions_per_day", "Interactions on a day", self.by_day, False),
+        users, items, steps, days = self.users[self.users > 0], self.items, max(self.steps, 1), len(self.by_day)
+        histograms = [
+            Histogram.of("history_length", "Interactions of a user", users, "interactions", log=True),
+            Histogram.of("popularity", "Interactions of an item", items[items > 0], "interactions", log=True),
         ]
+        if days:
+            on_a_day = "Interactions on a day"
+            histograms.append(Histogram.of("interactions_per_day", on_a_day, self.by_day, "interactions"))
         return LogSummary(
             rows=rows,
             interactions=int(users.sum()),
             users=len(users),
-            items=int((self.items > 0).sum()),
-            catalogue_items=len(self.items),
+            items=int((items > 0).sum()),
+            catalogue_items=len(items),
             known_share=known_share,
             duplicates=duplicates,
-            first=written(self.first_day * DAY) if days else None,
-            last=written(self.last_day * DAY) if days else None,
+            first=self.day(0) if days else None,
+            last=self.day(days - 1) if days else None,
             days=days,
-            resolution=self.resolution,
+            resolution=resolution,
             median_history=float(np.median(users)) if len(users) else 0.0,
             users_with_one=int((users == 1).sum()),
             users_with_two=int((users >= 2).sum()),
             users_with_five=int((users >= 5).sum()),
-            items_with_five=int((self.items >= 5).sum()),
-            cold_items=int((self.items == 0).sum()),
+            items_with_five=int((items >= 5).sum()),
+            cold_items=int((items == 0).sum()),
             ties=self.ties / steps,
             ties_placed=self.placed / steps,
             repeats=self.again / max(int(users.sum()), 1),
             repeats_at_once=self.again_at_once / steps,
-            split_outlook=tuple(self._splits()),
-            histograms=tuple(
-                Histogram.of(name, title, values, "interactions", log=log)
-                for name, title, values, log in counted[: 3 if days else 2]
-            ),
+            histograms=tuple(histograms),
         )
-
-    def _splits(self) -> Iterator[SplitOutlook]:
-        """Splits at up to ten dates; every day but the first where there are no more."""
-        if not self.by_day.any():
-            return
-        before = np.concatenate([[0], np.cumsum(self.by_day)])
-        total, days = int(before[-1]), len(self.by_day)
-        shares = np.array(SPLIT_SHARES)
-        tried = np.arange(1, days) if days <= len(shares) else np.searchsorted(before, shares * total)
-        users_first, users_last = (np.sort(times[self.users > 0]) for times in (self.users_first, self.users_last))
-        known = self.items > 0
-        order = np.argsort(self.items_first[known])
-        items_first = self.items_first[known][order]
-        # Interactions of this and all later items.
-        after = np.append(np.cumsum(self.items[known][order][::-1])[::-1], 0)
-        for day in np.unique(tried[(tried > 0) & (tried < days)]).tolist():
-            moment = (self.first_day + day) * DAY
-            gone, came = np.searchsorted(users_last, moment), np.searchsorted(users_first, moment)
-            warm, test = int(np.searchsorted(items_first, moment)), total - int(before[day])
-            if test:
-                yield SplitOutlook(
-                    date=self.day(day),
-                    train=int(before[day]),
-                    test=test,
-                    users=int(came - gone),
-                    new_users=int(len(users_first) - came),
-                    cold_items=len(items_first) - warm,
-                    cold_share=min(int(after[warm]) / test, 1.0),
-                )
 
 
 def resolution_of(micros: Ints) -> str:
@@ -553,7 +483,7 @@ def resolution_of(micros: Ints) -> str:
     return "fractions of a second"
 
 
-def _report_gaps(log: _Statistics, file: str, found: FindingCollector) -> None:
+def _report_gaps(log: _Counts, file: str, found: FindingCollector) -> None:
     """Report runs of days without interactions on which some would be expected.
 
     What is expected follows from the same days of the week in the four weeks before and after, so that a shop which
@@ -568,8 +498,7 @@ def _report_gaps(log: _Statistics, file: str, found: FindingCollector) -> None:
         first, last, days = log.day(start), log.day(end - 1), end - start
         which = first if days == 1 else f"{first} to {last}, {days:,} days"
         detail = f"{which}: nothing, where some {expected:,.0f} users would be expected"
-        facts = {"first": first, "last": last, "days": days}
-        found.add("log.gap", detail, file=file, amount=float(days), facts=facts)
+        found.add("log.gap", detail, file=file, amount=float(days))
 
 
 def _expected(users: Ints, start: int, end: int) -> float:
@@ -583,7 +512,7 @@ def _expected(users: Ints, start: int, end: int) -> float:
     return total
 
 
-def _report_bursts(log: _Statistics, file: str, found: FindingCollector) -> None:
+def _report_bursts(log: _Counts, file: str, found: FindingCollector) -> None:
     """Report days with far more interactions than those around them."""
     n = log.by_day.astype(np.float64)
     if len(n) < 7:
@@ -598,45 +527,34 @@ def _report_bursts(log: _Statistics, file: str, found: FindingCollector) -> None
     def about(d: int) -> Finding:
         seen = f"{int(n[d]):,} interactions of {log.users_by_day[d]:,} users"
         detail = f"{log.day(d)}: {seen}, usual are {usual[d]:,.0f}"
-        facts = {"day": log.day(d), "interactions": int(n[d]), "users": int(log.users_by_day[d])}
-        return finding("log.burst", detail, file=file, amount=float(n[d] / max(usual[d], 1)), facts=facts)
+        return finding("log.burst", detail, file=file, amount=float(n[d] / max(usual[d], 1)))
 
     found.each("log.burst", days[np.argsort(-more[days], kind="stable")], about)
 
 
-def _report_shares(summary: LogSummary, file: str, found: FindingCollector) -> None:
-    """Report shares of ties, of repeated consumption, of users with one interaction and of cold items."""
-
-    def report(kind: str, share: float, detail: str, **count: int) -> None:
-        found.add(kind, detail, file=file, amount=share, facts={"share": share, **count})
-
-    if summary.ties >= TIES:
-        placed = f"; a position orders {summary.ties_placed / summary.ties:.0%} of them" if summary.ties_placed else ""
-        report("log.ties", summary.ties, f"{summary.ties:.0%} of the steps from one to the next take no time{placed}")
-    if summary.repeats >= REPEATS:
-        again = f"{summary.repeats:.0%} of the interactions are with an item that the user had before"
-        report("log.repeats", summary.repeats, f"{again}, {summary.repeats_at_once:.0%} with the one just before")
-    for kind, count, total, what in (
-        ("log.one_event_users", summary.users_with_one, summary.users, "users"),
-        ("log.cold_items", summary.cold_items, summary.catalogue_items, "items"),
-    ):
-        if count:
-            report(kind, count / total, f"{count:,} of {total:,} {what} ({count / total:.0%})", count=count)
+def _report_shares(log: LogSummary, file: str, found: FindingCollector) -> None:
+    """Report shares of ties and of repeated consumption."""
+    if log.ties >= TIES:
+        placed = f"; a position orders {log.ties_placed / log.ties:.0%} of them" if log.ties_placed else ""
+        detail = f"{log.ties:.0%} of the steps from one to the next take no time{placed}"
+        found.add("log.ties", detail, file=file, amount=log.ties)
+    if log.repeats >= REPEATS:
+        again = f"{log.repeats:.0%} of the interactions are with an item that the user had before"
+        detail = f"{again}, {log.repeats_at_once:.0%} with the one just before"
+        found.add("log.repeats", detail, file=file, amount=log.repeats)
 
 
 def _check_users_file(
     folder: Path,
     settings: UserSettings,
-    in_log: list[str],
+    reader: _Reader,
     first: npt.NDArray[np.uint32],
-    log: str,
     found: FindingCollector,
     suppressed: SuppressionList,
 ) -> None:
     """Report users of the log that the users file lacks, and ids that it has twice or not at all.
 
-    Each of ``in_log`` comes first in a row (``first``) of the file ``log``. ``suppressed`` people are as if
-    they were not there.
+    Each user of the log comes ``first`` in a row of it. ``suppressed`` people are as if they were not there.
 
     Raises:
         DataError: If there is a users file that cannot be read.
@@ -649,24 +567,24 @@ def _check_users_file(
     parts = [part.where(suppressed.users(part.batch[column]) == NEVER) for part in every]
     ids = pa.chunked_array([part.batch[column] for part in parts], pa.string()).combine_chunks()
     numbers = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)])
-    there = present(ids)
     codes = np.asarray(ids.dictionary_encode().indices.fill_null(-1))
     again = np.ones(len(codes), bool)
     again[np.unique(codes, return_index=True)[1]] = False
-    for kind, detail, rows in (
-        ("user.missing_id", "no id", ~there),
-        ("user.twice", "the same id as a row before", there & again),
-    ):
 
-        def about(i: int, kind: str = kind, detail: str = detail) -> Finding:
+    def report(kind: str, detail: str, rows: npt.NDArray[np.bool_]) -> None:
+        def about(i: int) -> Finding:
             return finding(kind, detail, user_id=ids[i].as_py(), file=file, row=int(numbers[i]), column=column)
 
         found.each(kind, np.flatnonzero(rows), about)
-    known = set(ids.unique().to_pylist())
-    missing = [row for row, user_id in enumerate(in_log) if user_id not in known]
+
+    there = present(ids)
+    report("user.missing_id", "no id", ~there)
+    report("user.twice", "the same id as a row before", there & again)
+    known, in_log = set(ids.unique().to_pylist()), reader.user_ids
+    missing = [user for user, user_id in enumerate(in_log) if user_id not in known]
 
     def unknown(user: int) -> Finding:
-        lacks = f"{file} does not have it"
-        return finding("user.unknown", lacks, user_id=in_log[user], file=log, row=int(first[user]) or None)
+        lacks, row = f"{file} does not have it", int(first[user]) or None
+        return finding("user.unknown", lacks, user_id=in_log[user], file=reader.file, row=row)
 
     found.each("user.unknown", missing, unknown)

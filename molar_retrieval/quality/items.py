@@ -121,7 +121,7 @@ def read_items(catalogue: Catalogue, spec: CatalogueSchema, folder: Path) -> Ite
     for batch in catalogue.batches([IMAGE], BATCH):
         photos += batch[IMAGE].to_pylist()
     bad = np.zeros(len(catalogue), bool)
-    refused = (item_id for _, _, item_id, reason in _rejects(catalogue) if reason.startswith(_PHOTO_REJECT))
+    refused = [reject[ITEM_ID] for reject in _rejects(catalogue) if reject["reason"].startswith(_PHOTO_REJECT)]
     rows = catalogue.ids.rows([item_id for item_id in refused if item_id is not None])
     bad[rows[rows >= 0]] = True
     n = len(catalogue)
@@ -181,24 +181,23 @@ def equal_groups(values: npt.NDArray[Any]) -> list[Rows]:
     return sorted((part for part in parts if len(part) > 1), key=lambda part: int(part[0]))
 
 
-def _rejects(catalogue: Catalogue) -> Iterator[tuple[str, int, str | None, str]]:
-    """What was set aside at preparation: file, row, item and reason."""
-    with pq.ParquetFile(catalogue.version / REJECTS) as file:
-        for batch in file.iter_batches():
-            yield from zip(*(batch[name].to_pylist() for name in ("file", "row", ITEM_ID, "reason")), strict=True)
+def _rejects(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """What was set aside at preparation: ``file``, ``row``, item and ``reason``."""
+    found: list[dict[str, Any]] = pq.read_table(catalogue.version / REJECTS).to_pylist()
+    return found
 
 
 def check_rejects(catalogue: Catalogue, items: Items) -> Iterator[Finding]:
     """Rows that were left out, and photos that were refused by path or header."""
-    for file, row, item_id, reason in _rejects(catalogue):
-        where = {"item_id": item_id, "file": file, "row": row}
-        kind, _, detail = reason.partition(": ")
+    for reject in _rejects(catalogue):
+        where = {name: reject[name] for name in (ITEM_ID, "file", "row")}
+        kind, _, detail = reject["reason"].partition(": ")
         if kind == _PHOTO_REJECT:
             found = next((name for words, name in _PHOTOS.items() if words in detail), "photo.unreadable")
             yield finding(found, detail, **where, column=items.photo_column)
         else:
             column = detail.partition(" is ")[0] if kind.startswith("not a finite") else None
-            yield finding(_BY_REASON.get(kind, "catalogue.row"), reason, **where, column=column)
+            yield finding(_BY_REASON.get(kind, "catalogue.row"), reject["reason"], **where, column=column)
 
 
 def _strings(batch: pa.RecordBatch, column: str | None, mask: pa.Array, n: int) -> list[str | None]:
@@ -308,15 +307,14 @@ def _shortened(word: str) -> set[str]:
 
 def _one_slip(left: str, right: str) -> bool:
     """Whether a letter was left out, added, exchanged, or two neighbours were swapped; plurals are no slips."""
-    if abs(len(left) - len(right)) > 1:
-        return False
-    if len(left) == len(right):
-        wrong = [i for i, (a, b) in enumerate(zip(left, right, strict=True)) if a != b]
-        if len(wrong) == 2 and wrong[1] == wrong[0] + 1:
-            return left[wrong[0]] == right[wrong[1]] and left[wrong[1]] == right[wrong[0]]
-        return len(wrong) == 1
     short, long = sorted((left, right), key=len)
-    return long != short + "s" and any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
+    if len(short) != len(long):
+        return long != short + "s" and short in _shortened(long)
+    wrong = [i for i, (a, b) in enumerate(zip(left, right, strict=True)) if a != b]
+    if len(wrong) == 2:
+        i, j = wrong
+        return j == i + 1 and left[i] == right[j] and left[j] == right[i]
+    return len(wrong) == 1
 
 
 def _folded(value: str) -> str:

@@ -3,7 +3,9 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +80,7 @@ class _Column:
     is in how many rows an address is.
     """
 
+    name: str
     kind: str | None
     pattern: str
     values: int = 0
@@ -88,7 +91,8 @@ class _Column:
 
     def count(self, array: pa.Array, numbers: npt.NDArray[np.int64], ids: pa.Array | None) -> None:
         """Count some values, each distinct one looked at once."""
-        encoded = pc.utf8_slice_codeunits(array, 0, LOOKED_AT).dictionary_encode()
+        words = as_phrase(array) if is_list(array.type) else as_strings(array)
+        encoded = pc.utf8_slice_codeunits(words, 0, LOOKED_AT).dictionary_encode()
         texts, codes = encoded.dictionary, np.asarray(encoded.indices.fill_null(-1))
         times = np.bincount(codes[codes >= 0], minlength=len(texts))
         self.values += int(times.sum())
@@ -104,56 +108,54 @@ class _Column:
         for i in np.flatnonzero(np.isin(codes, list(hits)))[:room].tolist() if hits else ():
             self.examples.append((int(numbers[i]), None if ids is None else ids[i].as_py(), hits[codes[i]][0]))
 
+    def report(self, found: FindingCollector, file: str, kind: str, about: str | None, most: float) -> None:
+        """Report the column as a whole, or its rows by the column ``about``; not addresses in ``most`` rows or more."""
+        where: dict[str, Any] = {"file": file, "column": self.name}
+        if self.kind is not None and self.values >= 5 and self.as_named >= BY_NAME * self.values:
+            words = f"its name says so, and {self.as_named:,} of {self.values:,} values look like it"
+            found.add(self.kind, f"the column {self.name!r}: {words}", **where, amount=self.as_named / self.values)
+        examples = [seen for seen in self.examples if self.often[seen[2]] < most]
+        rows = self.rows - len(self.examples) + len(examples)
+        if not examples:
+            return
+        if rows >= max(5, WHOLE_COLUMN * self.values):
+            such = f"{rows:,} of {self.values:,} values are or hold an e-mail address, such as {masked(examples[0][2])}"
+            found.add(kind, f"the column {self.name!r}: {such}", **where, amount=rows / self.values)
+            return
+
+        def one(i: int) -> Finding:
+            number, own, address = examples[i]
+            whose = {} if about is None else {about: own}
+            return finding(kind, f"{self.name}: {masked(address)}", **whose, **where, row=number)
+
+        found.each(kind, range(len(examples)), one)
+        found.counts[kind] += rows - len(examples)
+
 
 def _check_table(
     source: TableReader, stem: Stem, spec: CatalogueSchema, found: FindingCollector, progress: Progress
 ) -> None:
     """Read a table and report each of its columns."""
     file, id_column = source.path.name, _id_column(source, stem, spec)
-    columns = {
-        name: _Column(*_by_name(name, stem)) for name in source.names if _may_hold_text(source, stem, spec, name)
-    }
+    names = [name for name in source.names if _may_hold_text(source, stem, spec, name)]
+    columns = [_Column(name, *_by_name(name, stem)) for name in names]
     if not columns:
         return
-    read = [*columns, *(name for name in (id_column,) if name and name not in columns)]
+    read = [*names, *(name for name in (id_column,) if name and name not in names)]
     progress.start(f"looking for personal data in {file}", source.total)
     for batch in source.batches(read, _BATCH, None, read if source.untyped else ()):
         ids = None if id_column is None else as_strings(batch.batch[id_column])
-        for name, column in columns.items():
-            values = batch.batch[name]
-            column.count(as_phrase(values) if is_list(values.type) else as_strings(values), batch.numbers, ids)
+        for column in columns:
+            column.count(batch.batch[column.name], batch.numbers, ids)
         progress.advance(len(batch.numbers))
     progress.finish()
-    about = "item_id" if stem == "items" else "user_id"
     # An id is not named where ids are addresses, or may be.
-    ids_leak = id_column is None or (id_column in columns and columns[id_column].rows > 0)
-
-    def report(name: str, column: _Column) -> None:
-        def whole(kind: str, rows: int, words: str) -> None:
-            share = rows / column.values
-            facts = {"values": rows, "share": share}
-            found.add(kind, f"the column {name!r}: {words}", file=file, column=name, amount=share, facts=facts)
-
-        def one(i: int) -> Finding:
-            number, own, address = examples[i]
-            whose = {about: None if ids_leak or name == id_column else own}
-            return finding(kind, f"{name}: {masked(address)}", **whose, file=file, row=number, column=name)
-
-        if column.kind is not None and column.values >= 5 and column.as_named >= BY_NAME * column.values:
-            words = f"its name says so, and {column.as_named:,} of {column.values:,} values look like it"
-            whole(column.kind, column.as_named, words)
-        examples = [seen for seen in column.examples if stem != "items" or column.often[seen[2]] < PUBLIC]
-        rows = column.rows - len(column.examples) + len(examples)
-        kind = "personal.id" if name == id_column else "personal.email"
-        if examples and rows >= WHOLE_COLUMN * column.values and rows >= 5:
-            such = f"{rows:,} of {column.values:,} values are or hold an e-mail address"
-            whole(kind, rows, f"{such}, such as {masked(examples[0][2])}")
-        elif examples:
-            found.each(kind, range(len(examples)), one)
-            found.counts[kind] += rows - len(examples)
-
-    for name, column in columns.items():
-        report(name, column)
+    ids_leak = id_column is None or any(column.rows for column in columns if column.name == id_column)
+    whose, most = ("item_id", PUBLIC) if stem == "items" else ("user_id", inf)
+    for column in columns:
+        is_id = column.name == id_column
+        kind = "personal.id" if is_id else "personal.email"
+        column.report(found, file, kind, None if ids_leak or is_id else whose, most)
 
 
 def _id_column(source: TableReader, stem: Stem, spec: CatalogueSchema) -> str | None:
@@ -167,14 +169,11 @@ def _id_column(source: TableReader, stem: Stem, spec: CatalogueSchema) -> str | 
 
 def _may_hold_text(source: TableReader, stem: Stem, spec: CatalogueSchema, name: str) -> bool:
     """Not booleans and decimal numbers, and not the log's items and times."""
-    if stem == "interactions":
-        log = spec.interactions
-        known = {log.item_id, log.timestamp, spec.items.item_id}
-        known |= {
-            column_names.well_known(some, source.names) for some in (column_names.LOG_ITEM_ID, column_names.TIMESTAMP)
-        }
-        if name in known:
-            return False
+    log = spec.interactions
+    of_items = {log.item_id, spec.items.item_id, column_names.well_known(column_names.LOG_ITEM_ID, source.names)}
+    times = {log.timestamp, column_names.well_known(column_names.TIMESTAMP, source.names)}
+    if stem == "interactions" and name in of_items | times:
+        return False
     return payload_type(source.schema.field(name).type) not in {None, pa.bool_(), pa.float64()}
 
 

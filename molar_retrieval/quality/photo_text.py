@@ -24,7 +24,6 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import condition_of, prepare_catalogue
 from molar_retrieval.embedding.contents import ContentVectors
 from molar_retrieval.embedding.run import embed
-from molar_retrieval.encoders.composite import image_block
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.progress import Progress
@@ -55,15 +54,14 @@ class PhotoTextAgreement:
     """How well photos and words go together, of the items in ``rows`` that have both.
 
     ``fit`` is in standard deviations of how other items' words fit the photo; ``win_rate``: how often own words fit
-    better than another item's, 0.5 … 1. Fits below ``limit`` are pointed out (minus infinity: none), of which a share
-    ``wrong`` is expected to be wrong, and a share ``strangers`` of all pairs.
+    better than another item's, 0.5 … 1. Fits below ``limit`` are pointed out (minus infinity: none); a share
+    ``strangers`` of all pairs is expected to be wrong.
     """
 
     rows: Rows
     fit: npt.NDArray[np.float64]
     win_rate: float
     limit: float
-    wrong: float
     strangers: float
     _predicted: Floats
     _texts: Floats
@@ -75,14 +73,8 @@ class PhotoTextAgreement:
 
     def to_dict(self) -> dict[str, Any]:
         """What is worth telling, as plain data."""
-        return {
-            "items": len(self.rows),
-            "own_words_fit_better": round(self.win_rate, 4),
-            "median_fit": round(float(np.median(self.fit)), 3) if len(self.fit) else None,
-            "limit": round(self.limit, 3) if np.isfinite(self.limit) else None,
-            "expected_wrong_below": round(self.wrong, 3),
-            "expected_wrong": round(self.strangers, 4),
-        }
+        better, wrong = round(self.win_rate, 4), round(self.strangers, 4)
+        return {"items": len(self.rows), "own_words_fit_better": better, "expected_wrong": wrong}
 
 
 def agreement(images: Floats, texts: Floats, seed: int = 0) -> PhotoTextAgreement | None:
@@ -96,26 +88,26 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> PhotoTextAgreemen
     random = rng.generator(seed, "agreement")
     fold = random.permutation(len(rows)) % _FOLDS
     # Folds are taken away from the sums of all: memory does not grow with the catalogue.
-    sums = [_sums(images, texts, rows[fold == number]) for number in range(_FOLDS)]
-    whole = [sum(parts) for parts in zip(*sums, strict=True)]
-    best: tuple[float, Any] = (-np.inf, None)
+    sums = [_products(images, texts, rows[fold == number]) for number in range(_FOLDS)]
+    best: dict[str, npt.NDArray[Any]] = {}
+    judged: dict[str, npt.NDArray[Any]]
     for ridge in _RIDGES:
-        fit, win_rate, chance = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
-        predicted = np.zeros((len(rows), texts.shape[1]), np.float32)
-        own = np.zeros_like(predicted)
+        judged = {name: np.zeros(len(rows)) for name in ("fit", "win_rate", "chance")}
+        judged |= {name: np.zeros((len(rows), texts.shape[1]), np.float32) for name in ("predicted", "own")}
         for number in range(_FOLDS):
             mine = np.flatnonzero(fold == number)
-            others = tuple(of_all - held_out for of_all, held_out in zip(whole, sums[number], strict=True))
-            x, y, weights = _solved(others, ridge)
+            x, y, weights = _ridge(sum(sums) - sums[number], images.shape[1], ridge)
             for start in range(0, len(mine), _CHUNK):
                 some = mine[start : start + _CHUNK]
-                predicted[some] = unit((unit(images[rows[some]]) - x) @ weights)
-                own[some] = unit(unit(texts[rows[some]]) - y)
-            fit[mine], win_rate[mine], chance[mine] = _fits(predicted[mine], own[mine], random)
-        if float(fit.mean()) > best[0]:
-            best = float(fit.mean()), (fit, float(win_rate.mean()), chance, predicted, own)
-    fit, win_rate_mean, chance, predicted, own = best[1]
-    return PhotoTextAgreement(rows, fit, win_rate_mean, *_limit(fit, chance), predicted, own)
+                judged["predicted"][some] = unit((unit(images[rows[some]]) - x) @ weights)
+                judged["own"][some] = unit(unit(texts[rows[some]]) - y)
+            fits = _fits(judged["predicted"][mine], judged["own"][mine], random)
+            judged["fit"][mine], judged["win_rate"][mine], judged["chance"][mine] = fits
+        if not best or judged["fit"].mean() > best["fit"].mean():
+            best = judged
+    limits = _limit(best["fit"], best["chance"])
+    win_rate = float(best["win_rate"].mean())
+    return PhotoTextAgreement(rows, best["fit"], win_rate, *limits, best["predicted"], best["own"])
 
 
 def check_pairs(found: PhotoTextAgreement, items: Items) -> Iterator[Finding]:
@@ -164,32 +156,28 @@ def swapped(found: PhotoTextAgreement) -> list[tuple[int, int, float]]:
     ]
 
 
-Sums = tuple[Any, ...]
-"""What a ridge regression needs to know of some items, and what can be added and taken away: their number; sums of the
-photos' and of the texts' vectors; sums of the photos' products with themselves and with the texts."""
+def _products(images: Floats, texts: Floats, rows: Rows) -> npt.NDArray[np.float64]:
+    """What a ridge regression needs to know of some items, shape (1 + d, 1 + d + e), which can be added and taken away.
 
-
-def _sums(images: Floats, texts: Floats, rows: Rows) -> Sums:
+    Products of a column of ones and of the photos' vectors with the same and with the texts' vectors, summed.
+    """
     d, e = images.shape[1], texts.shape[1]
-    x, y, xx, xy = np.zeros(d), np.zeros(e), np.zeros((d, d)), np.zeros((d, e))
+    products = np.zeros((1 + d, 1 + d + e))
     for start in range(0, len(rows), _CHUNK):
         part = np.sort(rows[start : start + _CHUNK])
-        a, b = unit(images[part]), unit(texts[part])
-        x += a.sum(axis=0)
-        y += b.sum(axis=0)
-        xx += a.T @ a
-        xy += a.T @ b
-    return len(rows), x, y, xx, xy
+        both = np.hstack([np.ones((len(part), 1), np.float32), unit(images[part]), unit(texts[part])])
+        products += both[:, : 1 + d].T @ both
+    return products
 
 
-def _solved(sums: Sums, ridge: float) -> tuple[Floats, Floats, Floats]:
+def _ridge(products: npt.NDArray[np.float64], d: int, ridge: float) -> tuple[Floats, Floats, Floats]:
     """The means of photos and of texts, and the map from one to the other about them."""
-    n, x, y, xx, xy = sums
-    x, y = x / n, y / n
-    xx, xy = xx - n * np.outer(x, x), xy - n * np.outer(x, y)
-    xx[np.diag_indices_from(xx)] += ridge * np.trace(xx) / len(xx)
+    n, means = products[0, 0], products[0, 1:] / products[0, 0]
+    centred = products[1:, 1:] - n * np.outer(means[:d], means)
+    xx, xy = np.ascontiguousarray(centred[:, :d]), centred[:, d:]
+    xx[np.diag_indices_from(xx)] += ridge * np.trace(xx) / d
     weights = cholesky.solve(xx, xy)
-    return x.astype(np.float32), y.astype(np.float32), weights.astype(np.float32)
+    return means[:d].astype(np.float32), means[d:].astype(np.float32), weights.astype(np.float32)
 
 
 def _fits(
@@ -210,8 +198,8 @@ def _fits(
     return fit, win_rate, chance
 
 
-def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Below which fit half of the pairs are expected to be wrong, the share there, and the share among all."""
+def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Below which fit half of the pairs are expected to be wrong, and the share of all that are."""
     from scipy.special import ndtr
 
     n, middle = len(fit), float(np.median(fit))
@@ -222,12 +210,9 @@ def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tup
     surplus = float((fit < at).mean()) - right - float(np.sqrt(right * (1 - right) / n))
     strangers = max(0.0, surplus / max(0.5 - right, 1e-9))
     ordered, others = np.sort(fit), np.sort(chance)
-    wrong = strangers * np.searchsorted(others, ordered, side="right") / n / (np.arange(1, n + 1) / n)
+    wrong = strangers * np.searchsorted(others, ordered, side="right") / np.arange(1, n + 1)
     enough = np.flatnonzero((wrong >= WRONG) & (ordered < middle))
-    if not len(enough):
-        return -np.inf, 0.0, strangers
-    last = int(enough[-1])
-    return float(ordered[last]) + 1e-9, min(1.0, float(wrong[last])), strangers
+    return (float(ordered[enough[-1]]) + 1e-9 if len(enough) else -np.inf), strangers
 
 
 def _filled(vectors: Floats) -> npt.NDArray[np.bool_]:
@@ -237,11 +222,10 @@ def _filled(vectors: Floats) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class PairVectors:
-    """Words and photos as vectors, shape (n_items, d), zeros for none; image ``features`` are not of unit length."""
+    """Words and photos as vectors, shape (n_items, d), zeros for none."""
 
     texts: Floats
     images: Floats
-    features: Floats
     encoder: str
 
 
@@ -279,7 +263,6 @@ def _usable(store: ArtefactStore, catalogue: Catalogue) -> PairVectors | None:
     except StaleArtefactError:
         return None
     texts, images = found.block("content_text"), found.block("content_image")
-    seen = image_block(found.info, found.blocks)
-    if len(found.ids) != len(catalogue) or texts is None or images is None or seen is None:
+    if len(found.ids) != len(catalogue) or texts is None or images is None:
         return None
-    return PairVectors(texts, images, found.vectors[:, seen.start : seen.stop], str(found.info["name"]))
+    return PairVectors(texts, images, str(found.info["name"]))

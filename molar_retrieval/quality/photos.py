@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.fft import dctn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -52,7 +53,6 @@ MEASURED: np.dtype[Any] = np.dtype(
         ("bytes", "<i8"),
         ("detail", "<f4"),
         ("uniform", "<f4"),
-        ("text", "<f4"),
         ("bits", "u1", (len(CROPS), BITS // 8)),
         ("colours", "u1", (GRID * GRID * 3,)),
     ]
@@ -61,15 +61,14 @@ MEASURED: np.dtype[Any] = np.dtype(
 
 ``hash`` of its bytes; ``state`` (:class:`PhotoState`); ``format`` as a place in :data:`FORMATS`; number of ``frames``;
 ``width`` and ``height`` in pixels, as stored; size in ``bytes``; ``detail``: how large steps in brightness it has
-(0 … 255); ``uniform``: share of its area that has one colour; ``text``: how much it looks like nothing but writing
-(0 … 1); ``bits``: perceptual hash of it and of its middles; ``colours``: of its fields, red, green and blue.
+(0 … 255); ``uniform``: share of its area that has one colour; ``bits``: perceptual hashes of it and of its middles;
+``colours``: of its fields, red, green and blue.
 """
 
 Measured = npt.NDArray[Any]  # Records of :data:`MEASURED`
 FORMATS = ("", *image_decoder.FORMATS)  # Names that Pillow gives to formats; the first one stands for any other
 
 _GRAIN, _HASHED = 48, 64  # sides of what steps and hashes are seen in
-_PLAIN, _GLYPHS = 0.985, 12  # share of the ground that has its colour, and pieces, that writing has at least
 _SAME = 12  # levels by which one colour may differ from itself
 
 TINY = 64  # Pixels of the shorter side below which a photo counts as tiny; encoders look at 224 and more
@@ -77,22 +76,9 @@ LARGE_PIXELS = 40_000_000  # Pixels from which a photo counts as needlessly larg
 LARGE_BYTES = 20 << 20  # … or bytes
 ASPECT = 4.0  # How many times the longer side may be as long as the shorter one
 BLANK = 3.5  # Largest steps in brightness (0 … 255) of a blank photo; white goods on white have larger ones
-WRITING = 0.6  # How much a photo must look like writing to count as nothing else (0 … 1)
 SHARED = 5  # So many items with one photo, most of them with titles of their own, share a placeholder
 _OWN_TITLES = 0.5
 _NAMED = 12  # items that a finding names beside its own
-
-_ENDINGS = {
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    "MPO": {".jpg", ".jpeg", ".mpo"},
-    "PNG": {".png", ".apng"},
-    "WEBP": {".webp"},
-    "GIF": {".gif"},
-    "BMP": {".bmp", ".dib"},
-    "TIFF": {".tif", ".tiff"},
-    "AVIF": {".avif", ".avifs"},
-    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
-}
 
 Mask = npt.NDArray[np.bool_]
 
@@ -100,9 +86,6 @@ Bits = npt.NDArray[np.uint8]
 
 CLOSE = 24  # Bits of 256 by which two perceptual hashes of one picture may differ …
 COLOURS = 14.0  # … and the mean difference of their colours (0 … 255)
-ALIKE = 0.97  # Cosine of the vectors of two photos of one picture
-_VECTOR_BITS = 28  # of 256, by which vectors with that cosine differ
-_LOOSE = 72  # bits by which perceptual hashes may differ where vectors say that it is one picture
 _BAND = 16
 _DEALS = 2
 _CROWD = 64  # in a band's crowd, each is compared with so many that follow it
@@ -143,77 +126,28 @@ def measure(data: bytes) -> npt.NDArray[Any]:
 
 def _describe(record: npt.NDArray[Any], image: Image.Image) -> None:
     pixels = np.asarray(image, np.float32)
-    record["detail"] = _detail(image)
-    # The most frequent of 4,096 colours, and how much lies near it.
-    coarse = (np.asarray(image) >> 4).astype(np.int32) @ np.array([256, 16, 1], np.int32)
-    common = np.bincount(coarse.ravel(), minlength=4096).argmax()
-    ground = pixels[coarse == common].mean(axis=0)
-    away = np.abs(pixels - ground).max(axis=2)
-    record["uniform"] = (away <= _SAME).mean()
-    record["text"] = writing(away)
-    record["bits"] = perceptual_bits(image)
-    record["colours"] = np.asarray(image.resize((GRID, GRID), Image.Resampling.BOX), np.uint8).ravel()
-
-
-def _detail(image: Image.Image) -> float:
-    """The 99th percentile of the steps between the fields of a 48 × 48 grid: noise and vignettes have no large ones."""
     grey = np.asarray(image.convert("L").resize((_GRAIN, _GRAIN), Image.Resampling.BOX), np.float32)
     across, down = np.abs(np.diff(grey, axis=1))[:-1], np.abs(np.diff(grey, axis=0))[:, :-1]
-    return float(np.percentile(np.maximum(across, down), 99))
+    record["detail"] = np.percentile(np.maximum(across, down), 99)  # noise and vignettes have no large steps
+    # The most frequent of 4,096 colours, and how much lies near it.
+    coarse = (np.asarray(image) >> 4).astype(np.int32) @ np.array([256, 16, 1], np.int32)
+    ground = pixels[coarse == np.bincount(coarse.ravel(), minlength=4096).argmax()].mean(axis=0)
+    record["uniform"] = (np.abs(pixels - ground).max(axis=2) <= _SAME).mean()
+    record["bits"] = perceptual_bits(image)
+    record["colours"] = np.asarray(image.resize((GRID, GRID), Image.Resampling.BOX), np.uint8).ravel()
 
 
 def perceptual_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Perceptual hashes of a picture and of its middles: low frequencies against their median, packed, shape (4, 32).
 
-    The pHash of imagehash: the lowest 16 × 16 frequencies of 64 × 64 grey values; they survive other brightness,
-    contrast, size and compression.
+    Those are the lowest 16 × 16 frequencies of 64 × 64 grey values; they survive other brightness, contrast, size and
+    compression.
     """
-    from imagehash import phash
-
     (width, height), grey = image.size, image.convert("L")
     boxes = [(width * cut, height * cut, width * (1 - cut), height * (1 - cut)) for cut in CROPS]
-    small = [grey.resize((_HASHED, _HASHED), Image.Resampling.LANCZOS, box=box) for box in boxes]
-    return np.packbits([phash(middle, 16, _HASHED // 16).hash.ravel() for middle in small], axis=1)
-
-
-def writing(away: npt.NDArray[np.float32]) -> float:
-    """How much a picture looks like nothing but writing on a plain ground, 0 … 1.
-
-    Writing is many small pieces of ink of about one height, close beside each other in lines, and nothing else: around
-    it the ground is plain. A dozen earrings stand farther apart, and around the print of a shirt there is the shirt.
-    ``away``: how far each pixel is from the ground's colour, shape (height, width), 0 … 255.
-    """
-    from scipy import ndimage
-
-    ink = away > 60
-    if not 0.005 < float(ink.mean()) < 0.35:
-        return 0.0
-    ground = away[~ndimage.binary_dilation(ink, iterations=3)]
-    if not len(ground) or float((ground <= _SAME + 2).mean()) < _PLAIN:
-        return 0.0
-    labels, _ = ndimage.label(ink, np.ones((3, 3), bool))
-    boxes = np.array([[b[0].start, b[0].stop, b[1].start, b[1].stop] for b in ndimage.find_objects(labels)])
-    heights, widths = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
-    small = (heights >= 3) & (heights <= 0.25 * away.shape[0]) & (widths <= 0.4 * away.shape[1])
-    if small.sum() < _GLYPHS:
-        return 0.0
-    sizes = np.bincount(labels.ravel())[1:]
-    typical = float(np.median(heights[small]))
-    even = float((np.abs(heights[small] - typical) <= max(2.0, 0.5 * typical)).mean())
-    beside, close = _in_lines(boxes[small], 0.4 * typical)
-    return float(sizes[small].sum() / sizes.sum()) * even * min(1.0, beside / 0.8) * min(1.0, close / 0.7) ** 4
-
-
-def _in_lines(boxes: npt.NDArray[np.int64], gap: float) -> tuple[float, float]:
-    """The share of the pieces that have another one to their right, and of those the share that have it near."""
-    top, bottom, left, right = boxes.T
-    height = bottom - top
-    # Row i, column j: piece j begins to the right of piece i, at about its height.
-    same = (top[None] < (top + 0.7 * height)[:, None]) & (bottom[None] > (top + 0.3 * height)[:, None])
-    same &= left[None] > left[:, None]
-    apart = np.where(same, np.maximum(left[None] - right[:, None], 0), np.inf).min(axis=1)
-    found = np.isfinite(apart)
-    return float(found.mean()), float((apart[found] <= gap).mean()) if found.any() else 0.0
+    small = np.array([grey.resize((_HASHED, _HASHED), Image.Resampling.LANCZOS, box=box) for box in boxes], np.float64)
+    low = dctn(small, axes=(1, 2))[:, :16, :16].reshape(len(boxes), BITS)
+    return np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
 
 
 def remembered(workspace: Workspace) -> npt.NDArray[Any]:
@@ -289,8 +223,7 @@ def measured(
             done += len(part)
             progress.advance(len(part))
             if done == len(chosen) or done - kept >= max(_KEPT, len(stamps) // _TIMES):
-                there, kept = back < done, done
-                out[new[there]] = fresh[back[there]]
+                out[new], kept = fresh[back], done  # what is not measured yet has no hash, and is not kept
                 _remember_current(known, workspace, stamps, out)
     progress.finish()
     return out
@@ -381,9 +314,7 @@ def _faults(
     state, size, frames, uniform = (records[name] for name in ("state", "bytes", "frames", "uniform"))
     width, height = records["width"].astype(np.int64), records["height"].astype(np.int64)
     long, short = np.maximum(width, height), np.maximum(np.minimum(width, height), 1)
-    names = [FORMATS[number] for number in records["format"].tolist()]
-    fits = np.array([_fits(path, name) for path, name in zip(items.photos, names, strict=True)], bool)
-    good, blank, none = state == PhotoState.GOOD, is_blank(records), np.zeros(len(records))
+    good, none = state == PhotoState.GOOD, np.zeros(len(records))
 
     def shape(row: int) -> str:
         return f"{width[row]:,} × {height[row]:,} pixels"
@@ -400,20 +331,16 @@ def _faults(
     yield "photo.too_large", state == PhotoState.TOO_LARGE, none, too_large
     large = good & ((width * height > LARGE_PIXELS) | (size > LARGE_BYTES))
     yield "photo.large", large, size, lambda row: f"{shape(row)}, {size[row] / 1e6:,.1f} MB"
-    yield "photo.wrong_extension", good & ~fits, none, lambda row: f"it is {names[row]}"
-    animated = good & (frames > 1) & (np.array(names) != "TIFF")
+    animated = good & (frames > 1) & (records["format"] != FORMATS.index("TIFF"))
     yield "photo.animated", animated, frames, lambda row: f"{frames[row]} frames"
     yield "photo.tiny", good & (short < TINY), TINY / short, shape
     yield "photo.extreme_aspect", good & (long > ASPECT * short), long / short, shape
-    yield "photo.blank", good & blank, uniform, lambda row: f"{float(uniform[row]):.1%} of it has one colour"
-    writing = good & ~blank & (records["text"] >= WRITING)
-    yield "photo.text_only", writing, none, lambda row: "lines of small shapes on a plain ground"
-
-
-def _fits(path: str | None, name: str) -> bool:
-    last = (path or "").rpartition("/")[2]
-    ending = last[last.rfind(".") :].lower() if "." in last else ""
-    return name not in _ENDINGS or ending in _ENDINGS[name]
+    yield (
+        "photo.blank",
+        good & is_blank(records),
+        uniform,
+        lambda row: f"{float(uniform[row]):.1%} of it has one colour",
+    )
 
 
 def is_blank(records: Measured) -> Mask:
@@ -422,16 +349,17 @@ def is_blank(records: Measured) -> Mask:
 
 
 def usable_photos(items: Items, records: Measured) -> Mask:
-    """Which items have a photo of their own that shows something: not blank, no placeholder, not only writing."""
-    good = readable(items, records) & ~is_blank(records) & (records["text"] < WRITING)
+    """Which items have a photo of their own that shows something: neither blank nor a placeholder."""
+    good = readable(items, records) & ~is_blank(records)
     for rows in _groups(items, records):
         good[rows] &= not _is_placeholder(items, rows)
     return good
 
 
-def check_shared(items: Items, records: Measured, features: npt.NDArray[np.float32] | None) -> Iterator[Finding]:
-    """Photos that several items have; ``features``: unit rows by an encoder, shape (n_items, dim), or None."""
-    blank, alone = is_blank(records), records["text"] < WRITING
+def check_shared(items: Items, records: Measured) -> Iterator[Finding]:
+    """Photos that several items have."""
+    blank = is_blank(records)
+    alone = readable(items, records) & ~blank
     for rows in _groups(items, records):
         alone[rows[1:]] = False  # one of a group stands for it among the near duplicates
         words, kind = f"the photo of {len(rows):,} items", "photo.duplicate"
@@ -442,7 +370,7 @@ def check_shared(items: Items, records: Measured, features: npt.NDArray[np.float
         for row in rows.tolist():
             others = _named(items, rows, row)
             yield items.finding(kind, row, words, float(len(rows)), others=others, photo=True)
-    yield from _near(items, records, np.flatnonzero(readable(items, records) & ~blank & alone), features)
+    yield from _near(items, records, np.flatnonzero(alone))
 
 
 def readable(items: Items, records: Measured) -> Mask:
@@ -460,9 +388,8 @@ def _is_placeholder(items: Items, rows: Rows) -> bool:
     return len(rows) >= SHARED and len(np.unique(items.titles[rows])) >= _OWN_TITLES * len(rows)
 
 
-def _near(items: Items, records: Measured, rows: Rows, features: npt.NDArray[np.float32] | None) -> Iterator[Finding]:
-    seen = None if features is None else features[rows]
-    left, right, bits = near_photos(records["bits"][rows], records["colours"][rows], seen)
+def _near(items: Items, records: Measured, rows: Rows) -> Iterator[Finding]:
+    left, right, bits = near_photos(records["bits"][rows], records["colours"][rows])
     closest = np.full(len(rows), 256, np.int64)
     np.minimum.at(closest, left, bits)
     np.minimum.at(closest, right, bits)
@@ -517,16 +444,11 @@ def _neighbours(band: npt.NDArray[np.uint16], bits: Bits) -> Iterator[tuple[Rows
     whole = np.ascontiguousarray(bits).view(">u8")
     order = np.lexsort((whole[:, 1], whole[:, 0], band))
     ordered = band[order]
-    ends = np.searchsorted(ordered, ordered, side="right")
-    follow = np.minimum(ends - np.arange(len(order)) - 1, _CROWD)
-    start = 0
-    while start < len(order):
-        stop = max(start + 1, int(np.searchsorted(np.cumsum(follow[start:]), _PAIRS)) + start)
-        counts = follow[start:stop]
-        first = np.repeat(np.arange(start, min(stop, len(order))), counts)
-        step = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
-        yield order[first], order[first + step]
-        start = stop
+    for step in range(1, min(_CROWD + 1, len(order))):
+        same = ordered[step:] == ordered[:-step]
+        if not same.any():
+            return
+        yield order[:-step][same], order[step:][same]
 
 
 def differences(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
@@ -541,42 +463,21 @@ def _of_pairs(
     return np.concatenate([value(left[start : start + size], right[start : start + size]) for start in starts])
 
 
-def near_photos(
-    bits: Bits, colours: npt.NDArray[np.uint8], vectors: npt.NDArray[np.float32] | None = None
-) -> tuple[Rows, Rows, npt.NDArray[np.int64]]:
+def near_photos(bits: Bits, colours: npt.NDArray[np.uint8]) -> tuple[Rows, Rows, npt.NDArray[np.int64]]:
     """Pairs of photos that show nearly the same picture: recompressed, resized, brightened, cut a little closer.
 
-    ``bits`` are hashes of each photo and of its middles, shape (n, 4, 32), ``colours`` of its fields, shape (n, 48);
-    unit ``vectors`` of an encoder, shape (n, dim), find what was cut much closer. Returns two arrays of rows, the first
-    below the second, and in how many bits of 256 they differ at best.
+    ``bits`` are hashes of each photo and of its middles, shape (n, 4, 32), ``colours`` of its fields, shape (n, 48).
+    Returns two arrays of rows, the first below the second, and in how many bits of 256 they differ at best.
     """
     crops = bits.shape[1]
-    left, right, _ = close_pairs(bits.reshape(-1, BITS // 8), CLOSE, versions=crops)
-    pairs = [_ordered(left // crops, right // crops, len(bits))]
-    if vectors is not None and len(bits):
-        left, right, _ = close_pairs(vector_bits(vectors), _VECTOR_BITS)
-        seen = vectors
-        cosines = _of_pairs(lambda a, b: np.einsum("nd,nd->n", seen[a], seen[b]), left, right, 4096)
-        left, right = left[cosines >= ALIKE], right[cosines >= ALIKE]
-        near = _closest(bits, left, right) <= _LOOSE
-        pairs.append(_ordered(left[near], right[near], len(bits)))
-    both = np.unique(np.concatenate(pairs))
-    left, right = np.divmod(both, max(len(bits), 1))
-    same = (left != right) & (colour_difference(colours, left, right) <= COLOURS)
-    left, right = left[same], right[same]
-    return left, right, _closest(bits, left, right)
-
-
-def _ordered(left: Rows, right: Rows, n: int) -> Rows:
-    return np.minimum(left, right) * n + np.maximum(left, right)
-
-
-def _closest(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
-    """The least difference of one photo as it is to the other one or its middles."""
-    flat, crops = bits.reshape(-1, bits.shape[2]), bits.shape[1]
-    versions = [(0, 0), *((0, n) for n in range(1, crops)), *((n, 0) for n in range(1, crops))]
-    found = [differences(flat, left * crops + mine, right * crops + other) for mine, other in versions]
-    return np.asarray(np.min(found, axis=0))
+    left, right, apart = close_pairs(bits.reshape(-1, BITS // 8), CLOSE, versions=crops)
+    low, high = np.minimum(left // crops, right // crops), np.maximum(left // crops, right // crops)
+    pairs, first = np.unique(low * len(bits) + high, return_inverse=True)
+    closest = np.full(len(pairs), BITS, np.int64)
+    np.minimum.at(closest, first, apart)
+    left, right = np.divmod(pairs, max(len(bits), 1))
+    same = colour_difference(colours, left, right) <= COLOURS
+    return left[same], right[same], closest[same]
 
 
 def near_groups(left: Rows, right: Rows, n: int) -> list[Rows]:
@@ -594,11 +495,3 @@ def colour_difference(colours: npt.NDArray[np.uint8], left: Rows, right: Rows) -
         return np.asarray(np.abs(steps - 0.7 * steps.mean(axis=1, keepdims=True)).mean(axis=1))
 
     return _of_pairs(apart, left, right)
-
-
-def vector_bits(vectors: npt.NDArray[np.float32], seed: int = 0) -> Bits:
-    """256 bits of which two vectors have the more in common the smaller their angle (Charikar 2002)."""
-    directions = rng.generator(seed, "directions").standard_normal((vectors.shape[1], BITS), np.float32)
-    middle = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    parts = [vectors[start : start + 8192] for start in range(0, len(vectors), 8192)]
-    return np.concatenate([np.packbits((part - middle) @ directions > 0, axis=1) for part in parts])

@@ -22,7 +22,7 @@ PICTURES = 8  # Offenders of a kind that are shown with their photo
 ROWS = 40  # Findings of a kind in the table
 WIDTH, HEIGHT = 420, 170  # Of a histogram, in pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 4, 8, 18, 34
-_UNKNOWN = Excerpt(None, None, None)
+_UNKNOWN = Excerpt(None, None)
 
 
 def verdict(report: CheckReport) -> str:
@@ -48,23 +48,25 @@ def consequence(report: CheckReport) -> str:
     errors = report.count(Severity.ERROR)
     kept = [plural(report.items, "item"), plural(ready.content.photos, "photo")]
     if log is not None:
-        kept.append(f"{log['interactions']:,} of {log['rows']:,} rows of the log")
+        kept.append(f"{log.interactions:,} of {log.rows:,} rows of the log")
     about = "the error is about" if errors == 1 else f"the {errors:,} errors are about"
     return f"What {about} is left out; used are {', '.join(kept[:-1])} and {kept[-1]}."
+
+
+def by_severity(report: CheckReport) -> list[tuple[Severity, str, list[Found]]]:
+    """Each severity with its title and the kinds that were found, also if there are none."""
+    return [(s, title, [found for found in report.found if found.kind.severity is s]) for s, title in TITLES.items()]
 
 
 def lines(report: CheckReport) -> list[str]:
     """For each severity that occurs: its title; for each kind, how often it occurs with an example, and what to do."""
     said = []
-    for severity, title in TITLES.items():
-        found = [kind for kind in report.found if kind.kind.severity is severity]
-        if not found:
-            continue
-        said += [title, ""]
-        for kind in found:
-            said.append(f"{kind.count:>9,}  {kind.kind.title}; for example {example(kind.examples[0])}")
-            said.append(f"{'':11}→ {kind.kind.remedy}")
-        said.append("")
+    for _, title, kinds in by_severity(report):
+        said += [title, ""] if kinds else []
+        for found in kinds:
+            said.append(f"{found.count:>9,}  {found.kind.title}; for example {example(found.examples[0])}")
+            said.append(f"{'':11}→ {found.kind.remedy}")
+        said += [""] if kinds else []
     return said
 
 
@@ -91,16 +93,11 @@ def example(finding: Finding) -> str:
 
 
 class Offender(NamedTuple):
-    """An item that is shown; photos are data URIs, ``other`` that of the first item that shares the fault.
+    """A finding about an item that is shown; photos are data URIs, ``other`` of the first item that shares it."""
 
-    ``where`` is its place in the catalogue's files.
-    """
-
-    item_id: str
+    finding: Finding
     title: str
     uri: str | None
-    detail: str
-    where: str
     other: str | None
 
 
@@ -112,7 +109,6 @@ def write_page(path: Path, report: CheckReport, catalogue: Path) -> None:
 
 def render(report: CheckReport, pictures: Pictures) -> str:
     """The page; the same report and photos give the same page."""
-    users = len({finding.user_id for kind in report.found for finding in kind.examples} - {None})
     return render_page(
         "molar_retrieval.quality",
         "check.html.jinja",
@@ -122,12 +118,12 @@ def render(report: CheckReport, pictures: Pictures) -> str:
         standing=standing(report),
         consequence=consequence(report),
         pair_lines=pair_lines(report),
-        severities=[(s, TITLES[s], [f for f in report.found if f.kind.severity is s]) for s in Severity],
+        severities=by_severity(report),
         totals={severity: report.count(severity) for severity in Severity},
         offenders=lambda found: _offenders(found, report, pictures),
         rows=[(found, finding) for found in report.found for finding in found.examples[:ROWS]],
         histograms=[(histogram, drawn(histogram)) for histogram in report.histograms if histogram.total],
-        users=users,
+        users=any(finding.user_id for found in report.found for finding in found.examples),
     )
 
 
@@ -141,47 +137,29 @@ def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Of
             continue
         own = report.excerpts.get(finding.item_id, _UNKNOWN)
         other = report.excerpts.get(finding.others[0], _UNKNOWN) if finding.others else _UNKNOWN
-        title, photo = own.title or finding.item_id, pictures.uri(own.photo)
         beside = None if own.photo is None else pictures.uri(other.photo)
-        shown[finding.item_id] = Offender(finding.item_id, title, photo, finding.detail, finding.where, beside)
+        shown[finding.item_id] = Offender(finding, own.title or finding.item_id, pictures.uri(own.photo), beside)
     return list(shown.values()) if any(item.uri for item in shown.values()) else []
 
 
 def drawn(histogram: Histogram) -> Markup:
-    """Bars over an axis with a few values; how many a bar stands for is told where a pointer rests on it."""
-    edges, counts = histogram.edges, histogram.counts
-    most = max(counts, default=0)
+    """Bars over an axis that names its ends; how many a bar stands for is told where a pointer rests on it."""
+    edges, counts, most = histogram.edges, histogram.counts, max(histogram.counts)
     x = Scale(edges[0], edges[-1], _LEFT, WIDTH - _RIGHT, log=histogram.log)
     y = Scale(0, max(most, 1), HEIGHT - _BOTTOM, _TOP)
     parts: list[Markup] = []
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
-        left, right, top = x(low), x(high), y(count)
-        if count:
-            top = min(top, y.start - 1.5)  # a bar of few is still seen
+        top = min(y(count), y.start - 1.5) if count else y.start  # a bar of few is still seen
         title = tag("title", f"{_number(low)} to {_number(high)}: {count:,}")
-        width = max(right - left - 1, 0.75)
-        parts.append(tag("rect", title, x=left, y=top, width=width, height=y.start - top, class_="bar ours"))
-    base = tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y.start, y2=y.start, class_="base")
-    for value in _ticks(histogram, x):
-        place = x(value)
-        anchor = "start" if place < 20 else "end" if place > WIDTH - 40 else "middle"
-        parts.append(tag("line", x1=place, x2=place, y1=y.start, y2=y.start + 4, class_="tick"))
-        parts.append(tag("text", _number(value), x=place, y=y.start + 17, text_anchor=anchor))
+        width = max(x(high) - x(low) - 1, 0.75)
+        parts.append(tag("rect", title, x=x(low), y=top, width=width, height=y.start - top, class_="bar ours"))
+    parts.append(tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y.start, y2=y.start, class_="base"))
+    for value, anchor in ((edges[0], "start"), (edges[-1], "end")):
+        parts.append(tag("text", _number(value), x=x(value), y=y.start + 17, text_anchor=anchor))
     parts.append(tag("text", histogram.unit, x=WIDTH - _RIGHT, y=HEIGHT - 2, text_anchor="end", class_="title"))
     parts.append(tag("text", f"at most {most:,}", x=_LEFT, y=11, class_="title"))
-    box = f"0 0 {WIDTH} {HEIGHT}"
-    return tag("svg", tag("title", histogram.title), *parts, base, viewBox=box, class_="plane", role="img")
-
-
-def _ticks(histogram: Histogram, scale: Scale) -> list[float]:
-    if not histogram.log:
-        return scale.ticks(5)
-    low, high = histogram.edges[0], histogram.edges[-1]
-    powers = [factor * 10.0**power for power in range(10) for factor in (1, 2, 5)]
-    inside = [value for value in powers if low <= value <= high]
-    while len(inside) > 7:
-        inside = [v for v in inside if str(v)[0] == "1"] if any(str(v)[0] != "1" for v in inside) else inside[::2]
-    return inside
+    title, box = tag("title", histogram.title), f"0 0 {WIDTH} {HEIGHT}"
+    return tag("svg", title, *parts, viewBox=box, class_="plane", role="img")
 
 
 def _number(value: float) -> str:

@@ -439,15 +439,14 @@ def test_pinned_versions_stay(place):
 def test_checking_a_catalogue_that_is_gone(place, monkeypatch):
     """`molar check` and `molar finetune` read one catalogue to the end, or say that it was replaced."""
     from molar_retrieval.finetuning.run import finetune
-    from molar_retrieval.quality.check import CheckOptions, check
+    from molar_retrieval.quality.check import check
 
     folder = place()
     workspace = Workspace.open(folder / ".molar")
-    options = CheckOptions(photos=False, forecast=False)
-    assert check(folder, workspace, settings(folder), options).items == N
+    assert check(folder, workspace, settings(folder), photos=False, forecast=False).items == N
     acted = between(monkeypatch, "molar_retrieval.quality.check.read_items", lambda: reversed_items(folder))
     with pytest.raises(StaleArtefactError, match="while `molar check` was running"):
-        check(folder, workspace, settings(folder), options)
+        check(folder, workspace, settings(folder), photos=False, forecast=False)
     assert acted
     prepare_interactions(folder, workspace)
     acted = between(monkeypatch, "molar_retrieval.finetuning.run.held_out", lambda: reversed_items(folder))

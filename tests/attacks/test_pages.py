@@ -79,11 +79,11 @@ def checked(words: str, users: list[str]) -> CheckReport:
         Found(BOT, len(users), tuple(collector.anonymised(one) for one in bots)),
     ]
     said = SimpleNamespace(sentences=[words])
-    log = SimpleNamespace(split_outlook=[{words: words, "share": 0.5, "users": 3}])
+    log = SimpleNamespace(lines=lambda: [words])
     histogram = Histogram.of("x", words, np.arange(40), words)
-    excerpts = {words: Excerpt(words, words, "a.jpg"), "other": Excerpt(words, None, "a.jpg")}
+    excerpts = {words: Excerpt(words, "a.jpg"), "other": Excerpt(words, "a.jpg")}
     return CheckReport(
-        words, 3, (words,), tuple(kinds), said, (histogram,), log, (words,), None, (words,), excerpts, {}
+        words, 3, (words,), tuple(kinds), said, (histogram,), log, None, (words,), excerpts
     )  # fmt: skip
 
 

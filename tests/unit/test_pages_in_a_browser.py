@@ -1,6 +1,7 @@
 """The pages as Chromium lays them out: nothing cut off on a phone or a desk, and one can move about without script."""
 
 import re
+from types import SimpleNamespace
 
 import made_up_report as made_up
 import pytest
@@ -39,15 +40,13 @@ def checked(words):
         Found(kind, 10, tuple(Finding(kind, words, row=12_044 + n, amount=0.5, **about) for n in range(10)))
         for kind in finding_kinds().values()
     ]
-    split = dict.fromkeys(("train", "test", "users", "new_users", "cold_items"), 1234)
     return CheckReport(
         words,
         100,
         found=tuple(found),
-        readiness=readiness(Content(100, 60, 90, 55, 5, 200.0), None, None),
+        readiness=readiness(Content(100, 60, 90, 55, 5), None, None),
         histograms=(Histogram.of("x", words, range(100), words),),
-        log={"interactions": 4778, "rows": 4873, "split_outlook": [{"date": "2024-01-04", **split}]},
-        log_lines=(words,),
+        log=SimpleNamespace(interactions=4778, rows=4873, lines=lambda: [words]),
         left_out=(words,),
     )
 

@@ -3,7 +3,6 @@
 import importlib
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +44,7 @@ class Checked:
 def checked(folder, items, limit=100_000, **more):
     found = FindingCollector(examples=limit, limit=limit)
     summary = check_log(folder, read_spec(folder), IdMap(items), found, now=START + 1000 * DAY, **more)
-    return Checked(tuple(f for kind in found.kinds() for f in found.examples(kind.name)), dict(found.counts), summary)
+    return Checked(tuple(f for kind in found.counts for f in found.examples(kind)), dict(found.counts), summary)
 
 
 def _check(
@@ -62,11 +61,16 @@ def _of(report, kind):
     return [finding for finding in report.findings if finding.kind.name == kind]
 
 
+def _moment(detail):
+    written = detail.rpartition(" at ")[2]
+    return np.datetime64(written, "s").astype(int) if written[:2] == "20" else None
+
+
 def test_planted_faults_are_found_where_they_are_and_nowhere_else(faults):
     scores = faults.measure(seeds=1)
     assert {name for name, score in scores.items() if score.recall < 0.98} == set()
     assert {name for name, score in scores.items() if score.precision < 0.98} == set()
-    assert len(faults.PLANTERS) >= 20
+    assert len(faults.PLANTERS) >= 18
 
 
 def test_nothing_is_found_in_a_clean_log(faults, clean):
@@ -75,7 +79,7 @@ def test_nothing_is_found_in_a_clean_log(faults, clean):
 
 def test_every_kind_says_what_to_do():
     kinds = [kind for name, kind in finding_kinds().items() if name.startswith(("log.", "user."))]
-    assert len(kinds) > 25
+    assert len(kinds) >= 25
     assert all(kind.remedy and kind.title[0].isupper() and not kind.title.endswith(".") for kind in kinds)
 
 
@@ -95,21 +99,6 @@ def test_numbers_of_the_summary(tmp_path, clean):
     assert set(histograms) == {"history_length", "popularity", "interactions_per_day"}
     assert histograms["history_length"].total == len(lengths)
     assert histograms["interactions_per_day"].total == summary.days
-
-
-def test_what_a_split_would_leave(tmp_path, clean):
-    clean.write(tmp_path)
-    summary = checked(tmp_path, clean.items).summary
-    assert len(summary.split_outlook) == 10
-    for split in summary.split_outlook:
-        border = datetime.fromisoformat(split.date).replace(tzinfo=UTC).timestamp()
-        before, after = clean.rows(clean.time < border), clean.rows(clean.time >= border)
-        assert (split.train, split.test) == (len(before), len(after))
-        assert split.users == len({*before.user.tolist()} & {*after.user.tolist()})
-        assert split.new_users == len({*after.user.tolist()} - {*before.user.tolist()})
-        cold = {*after.item.tolist()} - {*before.item.tolist()}
-        assert split.cold_items == len(cold)
-        assert split.cold_share == pytest.approx(np.isin(after.item, list(cold)).mean())
 
 
 def test_blocks_of_users_change_nothing(tmp_path, clean, monkeypatch):
@@ -156,7 +145,7 @@ def test_faults_of_users_moments_and_spellings_name_the_row_where_they_begin(fau
         log.write(tmp_path / kind)
         for finding in _of(checked(tmp_path / kind, log.items), kind):
             wanted = {
-                "log.stuck_time": log.time == finding.facts.get("seconds"),
+                "log.stuck_time": log.time == _moment(finding.detail),
                 "log.item_spelling": log.item == next(iter(finding.others), None),
             }.get(kind, log.user == finding.user_id)
             assert finding.where == f"interactions.parquet, row {np.flatnonzero(wanted)[0] + 1}"
@@ -214,7 +203,6 @@ def test_a_log_without_times(tmp_path):
     report = _check(tmp_path, [("u", "a"), ("u", "b"), ("v", "a")], columns=("user_id", "item_id"))
     assert report.findings[0].kind.name == "log.no_times"
     assert report.summary.days == 0
-    assert report.summary.split_outlook == ()
 
 
 def test_no_log(tmp_path):

@@ -52,7 +52,7 @@ def _shop(folder, *, items=None, users=None, log=None):
     pq.write_table(pa.table(events | (log or {})), folder / "interactions.parquet")
     found = FindingCollector(examples=1000)
     check_personal_data(folder, read_spec(folder), found)
-    findings = tuple(finding for kind in found.kinds() for finding in found.examples(kind.name))
+    findings = tuple(finding for kind in found.counts for finding in found.examples(kind))
     return SimpleNamespace(findings=findings, counts=dict(found.counts))
 
 

@@ -5,16 +5,14 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance
 
-from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.progress import SILENT
 from molar_retrieval.quality import photos as kept
 from molar_retrieval.quality.items import equal_groups
 from molar_retrieval.quality.photos import (
     CLOSE,
     FORMATS,
-    WRITING,
     PhotoState,
     close_pairs,
     differences,
@@ -53,7 +51,6 @@ def test_a_good_photo(scene):
     assert record["state"] == PhotoState.GOOD
     assert (record["width"], record["height"], FORMATS[record["format"]], record["frames"]) == (240, 200, "JPEG", 1)
     assert not is_blank(record)
-    assert record["text"] < WRITING
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
@@ -95,27 +92,6 @@ def test_white_goods_on_white_are_not_blank():
     assert not is_blank(measure(saved(image)))
 
 
-@pytest.mark.parametrize("size", [18, 28, 44])
-@pytest.mark.parametrize(("ground", "ink"), [("white", "black"), ("#203040", "#f0f0f0")])
-def test_writing(size, ground, ink):
-    image = Image.new("RGB", (420, 420), ground)
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size)
-    for line, words in enumerate(("This product has", "no picture yet but", "we are working", "on a new one")):
-        pen.text((20, 30 + line * size * 1.6), words, fill=ink, font=font)
-    assert measure(saved(image))["text"] >= WRITING
-
-
-def test_dots_on_a_product_are_no_writing(scene):
-    image = Image.new("RGB", (300, 300), "white")
-    pen = ImageDraw.Draw(image)
-    pen.rectangle((60, 40, 240, 260), fill=(180, 30, 60))
-    for x in range(75, 230, 30):
-        for y in range(55, 250, 30):
-            pen.ellipse((x, y, x + 12, y + 12), fill="white")
-    assert measure(saved(image))["text"] < WRITING
-    assert measure(saved(scene))["text"] < WRITING
-
-
 def test_perceptual_bits_survive_what_happens_to_photos(scene):
     own = perceptual_bits(scene)
     cut = scene.crop((7, 6, 233, 194))
@@ -137,24 +113,6 @@ def test_colours_tell_apart_what_bits_do_not():
     colours = np.array([[200, 30, 30] * 16, [30, 30, 200] * 16], np.uint8)
     assert len(near_photos(bits, colours)[0]) == 0
     assert len(near_photos(bits, colours[[0, 0]])[0]) == 1
-
-
-def test_vectors_find_what_was_cut_much_closer():
-    random = np.random.default_rng(3)
-    bits = random.integers(0, 256, (200, 4, 32), dtype=np.uint8)
-    vectors = random.standard_normal((200, 64)).astype(np.float32)
-    colours = np.full((200, 48), 90, np.uint8)
-    for row in range(0, 20, 2):  # 60 bits apart, which hashes alone do not take for one picture
-        unpacked = np.unpackbits(bits[row], axis=1)
-        unpacked[:, random.choice(256, 60, replace=False)] ^= 1
-        bits[row + 1] = np.packbits(unpacked, axis=1)
-        vectors[row + 1] = vectors[row] + 0.1 * random.standard_normal(64)
-    vectors[30] = vectors[31]  # alike for the encoder, but another picture
-    vectors = unit(vectors)
-    assert len(near_photos(bits, colours)[0]) == 0
-    left, right, apart = near_photos(bits, colours, vectors)
-    assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(row, row + 1) for row in range(0, 20, 2)]
-    assert set(apart.tolist()) == {60}
 
 
 def test_close_pairs_are_those_of_all_comparisons():

@@ -327,7 +327,7 @@ def checked(workspace):
     found = FindingCollector(examples=100, limit=100)
     folder, people = workspace.catalogue, SuppressionList.of(workspace.root)
     summary = check_log(folder, read_spec(folder), IdMap([*"abc"]), found, now=START + 100, suppressed=people)
-    return {kind.name: found.examples(kind.name) for kind in found.kinds()}, summary
+    return {kind: found.examples(kind) for kind in found.counts}, summary
 
 
 def test_a_check_of_the_files_reads_nothing_of_them(root):

@@ -64,8 +64,8 @@ def _print(run: Session, report: "CheckReport", page: Path, fix_list: Path | Non
     from molar_retrieval.quality.rendering import consequence, lines, pair_lines, verdict
 
     run.console.line(verdict(report), *filter(None, [consequence(report)]), "", *lines(report))
-    if report.log_lines:
-        run.console.line("The log", *(f"  {line}" for line in report.log_lines), "")
+    if report.log is not None:
+        run.console.line("The log", *(f"  {line}" for line in report.log.lines()), "")
     if report.readiness is not None:
         expected = [*report.readiness.sentences, *pair_lines(report)]
         run.console.line("What to expect", *(f"  {line}" for line in expected), "")
