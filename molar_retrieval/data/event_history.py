@@ -370,7 +370,7 @@ def with_events(
         both = InteractionEvents.joined([InteractionEvents.of_raw(file, kinds, ~alone), events])
         if file.micros is not None:
             both = _once(both, _rounding(file.micros, zone), counts)
-    both = _without_taken_back(both, counts)
+    both = _without_undone(both, counts)
     return Joined(both, file, kinds, alone, list(people.rows), list(orders.rows), len(keys), counts)
 
 
@@ -474,7 +474,7 @@ def _parts(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
     return (values[begin : begin + _BLOCK] for begin in range(0, len(values), _BLOCK))
 
 
-def _without_taken_back(both: InteractionEvents, counts: EventCounts) -> InteractionEvents:
+def _without_undone(both: InteractionEvents, counts: EventCounts) -> InteractionEvents:
     takers = _is_taker(both)
     if not takers.any():
         return both
@@ -489,7 +489,7 @@ def _without_taken_back(both: InteractionEvents, counts: EventCounts) -> Interac
     ]
     gone = np.zeros(len(both), bool)
     gone[rows[sorted(undone(events))]] = True
-    counts.taken_back = int(gone.sum())
+    counts.undone = int(gone.sum())
     return both.take(~gone & ~takers)
 
 

@@ -124,7 +124,7 @@ def test_file_and_events_are_one_log(folder, workspace, add):
     assert opened(workspace).strength is None
     assert opened(workspace).weight is None
     assert manifest.facts["of_events"] == {
-        "counted": 2, "of_unknown_items": 0, "repeated": 0, "in_file": 1, "taken_back": 0
+        "counted": 2, "of_unknown_items": 0, "repeated": 0, "in_file": 1, "undone": 0
     }  # fmt: skip
     prepare_interactions(folder, workspace, kinds=EventWeights.of({"purchase": 2, "view": 1}))
     assert histories(workspace) == {"u": "aacb", "v": "b", "w": "c"}
@@ -209,7 +209,7 @@ def test_a_return_takes_its_purchase_out(folder, workspace, add):
     manifest = prepare_interactions(folder, workspace)
     assert histories(workspace) == {"u": "bce"}
     assert opened(workspace).timestamp.tolist() == [START, START + 20, START + 40]
-    assert manifest.facts["of_events"]["taken_back"] == 2
+    assert manifest.facts["of_events"]["undone"] == 2
 
 
 def test_a_return_finds_its_order_or_its_request(folder, workspace, add):
