@@ -37,7 +37,7 @@ from molar_retrieval.data.event_store import (
     make_tables,
     write_lock,
 )
-from molar_retrieval.data.refused_events import FIRST, RefusedEvents
+from molar_retrieval.data.refused_events import FIRST, Refusal, RefusedEvents
 from molar_retrieval.data.rows import Rejects
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
@@ -125,16 +125,6 @@ def purchase_key(line: EventRow) -> str | None:
 
 
 _COMMIT = 5_000  # events of one transaction
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An event that was not taken: where it stood, which of its fields is wrong, what to do."""
-
-    row: int
-    field: str
-    problem: str
-    remedy: str
 
 
 @dataclass
