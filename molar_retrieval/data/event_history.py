@@ -12,23 +12,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.data.event_log_reader import EventLogSnapshot, LiveLine
+from molar_retrieval.data.event_log_reader import EventLogSnapshot, LiveLine, suppressed_lines
 from molar_retrieval.data.event_parsing import EVENT_TYPES, event_type
 from molar_retrieval.data.interaction_reader import Codes
-from molar_retrieval.data.interactions import RawInteractions, ordered
+from molar_retrieval.data.interactions import RawInteractions, first_rows, ordered
 from molar_retrieval.data.rows import Mask
 from molar_retrieval.ids import IdMap
 from molar_retrieval.privacy.pseudonyms import StoredName, person_keys
-from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
+from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
 from molar_retrieval.workspace.config_files import EVENT_WEIGHTS
 
-WITHOUT_HISTORY = ("impression", "search")
-"""Kinds that make no history: what was shown is no choice, and a search is of no item."""
 TAKES_OUT = {"return": "purchase", "remove_from_cart": "add_to_cart"}
 """Kinds that take another one out of the history."""
 DEFAULT = EVENT_WEIGHTS
 """Weights where neither the settings nor validation says others."""
-_LATER = "later_kinds"
 
 
 def counted(weights: Mapping[str, float]) -> dict[str, float]:
@@ -61,11 +58,10 @@ class EventWeights:
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> "EventWeights | None":
-        """Those of prepared interactions; None where these are of no events."""
-        told = facts.get("kinds")
-        return (
-            None if told is None else cls(told, facts["kinds_by"], facts.get("kinds_tried", ()), facts.get("kinds_at"))
-        )
+        """Those of prepared interactions; None where these were made elsewhere."""
+        if "kinds" not in facts:
+            return None
+        return cls(facts["kinds"], facts["kinds_by"], facts.get("kinds_tried", ()), facts.get("kinds_at"))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -77,20 +73,6 @@ class EventWeights:
     def equals(self, other: "EventWeights") -> bool:
         """Whether the same counts as much, by the same choice."""
         return (dict(self.weights), self.chosen_by) == (dict(other.weights), other.chosen_by)
-
-
-def with_future_weights(facts: Mapping[str, Any], kinds: EventWeights | None) -> dict[str, Any]:
-    """Facts of prepared interactions without events, with what the settings say of those to come; None: as they are."""
-    if kinds is None or EventWeights.of_facts(facts) is not None:
-        return dict(facts)
-    others = {name: value for name, value in facts.items() if name != _LATER}
-    return others | ({_LATER: dict(kinds.weights)} if kinds.chosen_by == "settings" else {})
-
-
-def told_by(facts: Mapping[str, Any]) -> Mapping[str, float]:
-    """The kinds that count in answers, by the facts of prepared interactions; empty: those of the default."""
-    found: Mapping[str, float] = facts.get("kinds") or facts.get(_LATER) or {}
-    return found
 
 
 LOG, SEALED, FILE = "log", "sealed", "file"
@@ -222,7 +204,7 @@ class EventCounts:
     of_unknown_items: int = 0
     repeated: int = 0
     in_file: int = 0
-    undone: int = 0
+    taken_back: int = 0
 
     def in_words(self) -> str:
         """The middle of a sentence."""
@@ -349,7 +331,9 @@ def with_events(
         suppressed: People of whom nothing is read up to a moment each, as long as the log has anything of them.
     """
     people, orders, requests = Codes(keys), Codes(), Codes()
-    tables = (_without(table, suppressed) for table in state.tables(_COLUMNS, history_event_types(weights)))
+    tables = state.tables(_COLUMNS, history_event_types(weights))
+    if suppressed:
+        tables = (table.filter(pa.array(~suppressed_lines(table, suppressed))) for table in tables)
     identified = state.identified(suppressed)
     events = InteractionEvents.joined(
         [_numbered(table, items, people, orders, requests, identified) for table in tables]
@@ -361,7 +345,7 @@ def with_events(
     known = events.item != _UNKNOWN
     counts.of_unknown_items = int((~known).sum())
     events = events.take(known)
-    first = _first_rows(events.user, events.item, events.micros, events.kind, events.order * _is_taker(events))
+    first = first_rows(events.user, events.item, events.micros, events.kind, events.order * _is_taker(events))
     counts.repeated = int((first != np.arange(len(events))).sum())
     events = events.take(first == np.arange(len(events)))
     both, alone = events, np.zeros(0, bool)
@@ -386,16 +370,6 @@ def _there(numbers: npt.NDArray[np.integer], count: int) -> Mask:
     for part in _parts(numbers):
         there[part] = True
     return there
-
-
-def _without(table: pa.Table, suppressed: SuppressionList) -> pa.Table:
-    """The lines of a table that are not of suppressed people."""
-    if not suppressed:
-        return table
-    user_ids, session_ids = (table[name].combine_chunks() for name in ("user_id", "session_id"))
-    of_session = np.where(np.asarray(pc.is_null(user_ids)), suppressed.sessions(session_ids), NEVER)
-    until = np.maximum(suppressed.users(user_ids), of_session)
-    return table.filter(pa.array(table["timestamp"].cast(pa.int64()).to_numpy() > until))
 
 
 def _numbered(
@@ -430,20 +404,10 @@ def _is_taker(rows: InteractionEvents) -> Mask:
     return np.isin(rows.kind, _TAKERS)
 
 
-def _first_rows(*keys: Ints) -> Ints:
-    """The place of the first row that has the same keys, for each row."""
-    order = np.lexsort(keys)  # stable
-    new = np.ones(len(order), bool)
-    new[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
-    found = np.empty(len(order), np.int64)
-    found[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
-    return found
-
-
 def _once(both: InteractionEvents, rounded: Callable[[Ints], Ints], counts: EventCounts) -> InteractionEvents:
     """Without events that the file has: same user, item, kind and time, as exactly as the file says times."""
     kind = np.where(both.kind == _RATING_CODE, _PURCHASE_CODE, both.kind)
-    first = _first_rows(both.user, both.item, rounded(both.micros), kind)
+    first = first_rows(both.user, both.item, rounded(both.micros), kind)
     again = np.flatnonzero(~both.of_file & both.of_file[first])
     counts.in_file = len(again)
     order, request = both.order.copy(), both.request.copy()

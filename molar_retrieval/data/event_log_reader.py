@@ -31,10 +31,11 @@ from molar_retrieval.data.event_store import (
     is_made,
     make_tables,
 )
+from molar_retrieval.data.rows import Mask
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.frames import TableWriter, ending_of
 from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
-from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
+from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import OWNER, file_stamp, for_owner, lock_beside, sync_file, sync_folder
 
@@ -236,6 +237,15 @@ class EventLogSnapshot:
             raise DataError(f"{path} is missing", "ask again; if it stays, bring it back from a backup") from error
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is damaged: {error}", "bring it back from a backup") from error
+
+
+def suppressed_lines(table: pa.Table, suppressed: SuppressionList) -> Mask:
+    """Which lines of the log are of suppressed people, by its columns of user, session and time."""
+    users, sessions = (table[name].combine_chunks() for name in ("user_id", "session_id"))
+    of_session = np.where(np.asarray(pc.is_null(users)), suppressed.sessions(sessions), NEVER)
+    until = np.maximum(suppressed.users(users), of_session)
+    gone: Mask = table["timestamp"].cast(pa.int64()).to_numpy() <= until
+    return gone
 
 
 def _condition(kinds: Collection[str] | None, since: int, of: Person | None) -> tuple[str, list[object]]:

@@ -58,7 +58,6 @@ class RefusedEvents:
 
     def __init__(self, workspace: Path) -> None:
         self._lines = JsonLines(workspace / KIND / _FILE, most=_BYTES, kept=_OLDER)
-        self._works = True
 
     def keep(self, refusals: Sequence[Refusal], count: int) -> None:
         """Keep the first of ``count`` refusals of an append; where that cannot be, its report has them nevertheless."""
@@ -69,11 +68,7 @@ class RefusedEvents:
         try:
             self._lines.append({"time": _now(), "count": count, "first": first})
         except MolarError as error:
-            if self._works:
-                _log.warning("refused events are not kept: %s", error)
-            self._works = False
-        else:
-            self._works = True
+            _log.warning("refused events are not kept: %s", error)
 
     @property
     def mark(self) -> str:

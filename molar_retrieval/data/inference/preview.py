@@ -11,12 +11,11 @@ import pyarrow.compute as pc
 
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.data.inference.infer import InferredSchema
-from molar_retrieval.data.interaction_reader import InteractionReader, OrderStatus, log_columns
+from molar_retrieval.data.interaction_reader import InteractionReader, log_columns
 from molar_retrieval.data.prepare import ItemReader
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.rows import Rejects
 from molar_retrieval.data.schema import find_table, items_source, resolve
-from molar_retrieval.data.times import TimeParser
 from molar_retrieval.data.values import as_strings
 from molar_retrieval.data.variants import ItemIds, of_items
 from molar_retrieval.ids import IdMap
@@ -75,9 +74,7 @@ def _log_rows(proposal: InferredSchema, item_id: str, title: str | None) -> list
     columns = log_columns(asked, source, item_id)
     items = items_source(folder, settings)
     ids = _ids(items, item_id)
-    times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
-    orders = OrderStatus(asked, vars(columns))
-    reader = InteractionReader(source, columns, ids, times, Rejects(Path()), orders=orders)
+    reader = InteractionReader(source, columns, asked, ids, Rejects(Path()))
     shown: list[dict[str, Any]] = []
     for rows, values in reader.batches(SILENT):
         users = rows.batch[columns.user_id].to_pylist()
