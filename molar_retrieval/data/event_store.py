@@ -198,7 +198,12 @@ class Totals:
 def summed(table: str, where: str) -> str:
     """A query for the rows of ``events`` or ``sealed`` by day: day, rows, sum of checksums."""
     day = DAY_OF if table == "events" else "day"
-    return f"SELECT {day} AS day, count(*), sum(checksum) FROM {table} WHERE {where} GROUP BY 1"
+    return f"SELECT {day} AS day, count(*) AS lines, sum(checksum) AS checksum FROM {table} WHERE {where} GROUP BY 1"
+
+
+_TOTALS = (
+    f"SELECT day, sum(lines), sum(checksum) FROM ({summed('events', '1')} UNION ALL {summed('sealed', '1')}) GROUP BY 1"
+)
 
 
 def add_sealed(connection: sqlite3.Connection, values: tuple[str, int, int, int, str, str | None]) -> None:
@@ -253,12 +258,7 @@ def rebuild(connection: sqlite3.Connection, digests: Mapping[str, str]) -> None:
 def total_anew(connection: sqlite3.Connection) -> None:
     """Have the totals be those of the present rows."""
     connection.execute("DELETE FROM totals")
-    connection.execute(f"INSERT INTO totals SELECT day, sum(n), sum(c) FROM ({_both()}) GROUP BY 1")
-
-
-def _both() -> str:
-    named = (summed(table, "1").replace("count(*)", "count(*) AS n") for table in ("events", "sealed"))
-    return " UNION ALL ".join(one.replace("sum(checksum)", "sum(checksum) AS c") for one in named)
+    connection.execute(f"INSERT INTO totals {_TOTALS}")
 
 
 def verified(
@@ -342,8 +342,7 @@ def _damage(seq: int, micros: object) -> Damage:
 
 def _wrong_totals(connection: sqlite3.Connection) -> Iterator[Damage]:
     wanted = {day: total for day, *total in connection.execute("SELECT day, lines, checksum FROM totals")}
-    query = f"SELECT day, sum(n), sum(c) FROM ({_both()}) GROUP BY 1"
-    there = {day: total for day, *total in connection.execute(query)}
+    there = {day: total for day, *total in connection.execute(_TOTALS)}
     for day in dict.fromkeys([*wanted, *there]):
         if wanted.get(day) != there.get(day):
             lines, now = (total[0] if total else 0 for total in (wanted.get(day), there.get(day)))

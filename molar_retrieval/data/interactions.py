@@ -1,6 +1,8 @@
 """Interactions as arrays, by user and time: in order, without exact repetitions, and some held out for validation."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,18 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from molar_retrieval import rng
 from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
+from molar_retrieval.workspace.tensors import Array
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from functools import cached_property
-
-from molar_retrieval import rng
-from molar_retrieval.workspace.tensors import Array
 
 LOG_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
@@ -298,7 +296,8 @@ def _repetitions(log: RawInteractions) -> npt.NDArray[np.int64]:
     moment = np.cumsum(border)
     tied = np.flatnonzero(~(border & np.append(border[1:], True)))
     keys = [values[tied] for values in (moment, log.item, log.event) if values is not None]
-    return tied[first_rows(*keys) != np.arange(len(tied))]
+    repeated: npt.NDArray[np.int64] = tied[first_rows(*keys) != np.arange(len(tied))]
+    return repeated
 
 
 def first_rows(*keys: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:

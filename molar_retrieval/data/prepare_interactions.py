@@ -251,8 +251,8 @@ def log_fingerprint(catalogue: Manifest, facts: Mapping[str, Any]) -> str:
 
 
 Choice = Callable[[Interactions, npt.NDArray[np.int32], Sequence[str]], EventWeights | None]
-"""Chooses which kinds count: from a log of all of them, what each interaction is (a place in ``KINDS``), and the kinds
-that occur; None: as they count now."""
+"""Chooses which kinds count: from a log of all of them, what each interaction is (a place in ``EVENT_TYPES``), and the
+kinds that occur; None: as they count now."""
 
 
 def is_current(

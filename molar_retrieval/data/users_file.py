@@ -64,7 +64,7 @@ class Segments:
     digest: str
 
     def changed(self, changes: Iterable[tuple[StoredName, str]]) -> "Segments":
-        """The same with what events say of users laid over it, see :mod:`.described`; they came in this order."""
+        """The same with what events say of users laid over it, as they came, see :func:`apply_attributes`."""
         said: dict[str, list[str]] = {}
         for user, data in changes:
             said.setdefault(user_key(user), []).append(data)

@@ -128,16 +128,11 @@ def photo_folder(folder: Path, column: SampledColumn, *, ids: bool) -> tuple[str
     best: tuple[str | None, float] = (None, 0.0)
     for place in places:
         where = folder if place is None else folder / place
-        share = sum(_is_there(where, name, ids=ids) for name in names) / len(names)
+        paths = [[f"{name}{ending}" for ending in EXTENSIONS] if ids else [name.lstrip("/")] for name in names]
+        share = sum(any((where / one).is_file() for one in several) for several in paths) / len(names)
         if share > best[1]:
             best = (place, share)
     return best if best[1] >= (_FOUND if ids else 1e-9) else (None, 0.0)
-
-
-def _is_there(folder: Path, name: str, *, ids: bool) -> bool:
-    if not ids:
-        return (folder / name.lstrip("/")).is_file()
-    return any((folder / f"{name}{extension}").is_file() for extension in EXTENSIONS)
 
 
 def _folders(folder: Path) -> list[str]:
@@ -450,7 +445,7 @@ class SchemaInference:
         returned = [one for one in counts if (log[one.name].lowest() or 0) <= 0]
         self._choose(stem, "weight", returned)
         user = self._meant[stem].get("user_id")
-        self._choose(stem, "order_id", columns.orders(log, user and user.name, self._taken(stem)))
+        self._choose(stem, "order_id", columns.orders(log, user.name if user else None, self._taken(stem)))
         self._status(log)
         self._by_name(stem, "price", lambda column: column.numbers > _MOSTLY)
         self._choose(stem, "value", [])
