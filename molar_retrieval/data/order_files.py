@@ -6,7 +6,7 @@ made of what the row says, so that a file that comes again, or overlaps with ano
 """
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -170,29 +170,25 @@ class OrderFile:
     def events(self, report: AppendResult, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
         """Row numbers and events; ``rejects`` takes rows that are none, ``report`` those that cannot be used."""
         several, seen = self._several, Counter[str]()
-        waiting: dict[str, list[_Line]] = {}
+        together: defaultdict[str, list[_Line]] = defaultdict(list)
         for line in self._lines(report, rejects):
             event_id = self._names.order_line(line.identity)
-            count = several.get(_short(line.identity), 1)
-            if count == 1:
+            if _short(line.identity) not in several:
                 yield line.number, {**line.event, "event_id": event_id}
             elif "transaction_id" not in line.event:
                 yield line.number, {**line.event, "event_id": event_id, "line": seen[event_id]}
                 seen[event_id] += 1
             else:
-                group = waiting.setdefault(event_id, [])
-                group.append(line)
-                if len(group) == count:
-                    yield _together(event_id, waiting.pop(event_id))
-        for event_id, group in waiting.items():  # of which a row was refused
+                together[event_id].append(line)
+        for event_id, group in together.items():
             yield _together(event_id, group)
 
     @cached_property
-    def _several(self) -> dict[int, int]:
-        """How many rows have the same identity, by its first bytes, where there are several."""
+    def _several(self) -> set[int]:
+        """The first bytes of identities that several rows have."""
         found = np.fromiter((_short(line.identity) for line in self._lines(None, None)), np.uint64)
         values, counts = np.unique(found, return_counts=True)
-        return dict(zip(values[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
+        return set(values[counts > 1].tolist())
 
     @cached_property
     def _decimal(self) -> str:

@@ -1,6 +1,5 @@
 """Which column of a table is what: by its name in several languages, by its values, and by those of other tables."""
 
-import re
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -41,9 +40,8 @@ def folded(name: str) -> str:
 @cache
 def _vocabulary() -> dict[str, Names]:
     read = tomllib.loads(_FILE.read_text("utf-8"))
-    files = {f"files.{name}": lists for name, lists in read.pop("files").items()}
     del read["values"]
-    return {role: _places(lists) for role, lists in (read | files).items()}
+    return {role: _places(lists) for role, lists in read.items()}
 
 
 @cache
@@ -78,12 +76,6 @@ def name_score(name: str, role: str) -> float:
         if len(one) >= (_LATIN if one.isascii() else _OTHER) and one != whole and at_border:
             best = max(best, _AT_BORDER * _rank(places) * (len(one) / len(whole)) ** 0.5)
     return best
-
-
-def told_by_file(stem: str, role: str) -> float:
-    """How much the name of a file says that it holds the items, interactions or users, 0 … 1."""
-    bare = re.sub(r"[\d_.-]+$", "", stem)
-    return max(name_score(stem, f"files.{role}"), name_score(bare, f"files.{role}") if bare else 0.0)
 
 
 def language_of_names(names: Iterable[str]) -> str | None:

@@ -26,7 +26,6 @@ from molar_retrieval.data.inference.columns import (
     name_score,
     says,
     timestamps,
-    told_by_file,
     unclear,
 )
 from molar_retrieval.data.inference.dialect import MOSTLY, SampledColumn, SampledTable, sampled
@@ -227,7 +226,7 @@ def _kind(table: SampledTable, stem: Stem) -> float:
     rest = {"items": -0.5 * timed, "interactions": 1.0 if timed else -0.5, "users": 0.0}
     longest = max((column.length for column in table.columns if column.words > 0.5), default=0.0)
     rest["items"] += 0.5 * (longest > 30)
-    return score + rest[stem] + told_by_file(table.path.stem, stem)
+    return score + rest[stem]
 
 
 _ASKED, _VALUES = 8, 2_000  # columns to choose from; values of one
