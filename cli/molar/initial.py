@@ -1,6 +1,6 @@
 """From somebody's own tables to a shop: what they mean is proposed, shown and written down."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +10,6 @@ from molar.shop import Shop
 from molar_retrieval.workspace.discovery import workspace_for
 
 if TYPE_CHECKING:
-    from molar_retrieval.data.inference.columns import Question
     from molar_retrieval.data.inference.infer import InferredSchema
     from molar_retrieval.data.inference.preview import Preview
     from molar_retrieval.data.schema import Stem
@@ -50,7 +49,7 @@ class Initial:
                     "form": table.form,
                     "rows": table.rows,
                     "all_rows": table.whole,
-                    "columns": {one.role: {"column": one.column, "because": one.why} for one in table.meanings},
+                    "columns": {role: {"column": one.name, "because": one.why} for role, one in table.columns.items()},
                     "not_used": list(table.unused) if table.stem != "items" else [],
                 }
                 for table in found.tables
@@ -89,7 +88,6 @@ def init(
     overwrite: bool = False,
     dry_run: bool = False,
     workspace: str | Path | None = None,
-    ask: "Callable[[Question], str] | None" = None,
     display: Display | None = None,
 ) -> Initial:
     """Find out what tables mean, and write it into ``catalog.toml``; no table is renamed, moved or changed.
@@ -109,30 +107,25 @@ def init(
         overwrite: Replace a ``catalog.toml`` that says something else.
         dry_run: Write nothing.
         workspace: Where all that molar makes goes; None: as :func:`molar.open`.
-        ask: Answers what neither tables nor arguments tell; None: that is an error.
         display: Makes the progress display of a long step; None: the one that suits a terminal or a notebook.
 
     Raises:
         DataError: If a table cannot be read, or lacks what it needs.
         SettingsError: If something has to be said, does not fit the tables, or ``catalog.toml`` says something else.
     """
-    from molar_retrieval.data.inference.columns import Overrides, refuse
+    from molar_retrieval.data.inference.columns import Overrides
     from molar_retrieval.data.inference.infer import config_text, infer, write_config
     from molar_retrieval.data.inference.preview import preview
 
     said = Overrides(columns or {}, decimal, time_format, time_zone, language, level)
     given = {"items": items, "interactions": interactions, "users": users}
     named: dict[Stem, Path] = {stem: Path(path) for stem, path in given.items() if path is not None}  # type: ignore[misc]
-    found = infer(_paths(files), named, said, refuse if ask is None else ask)
+    found = infer([Path(path) for path in files], named, said)
     first = preview(found)
     written = None if dry_run else write_config(found, overwrite=overwrite)
     place = workspace_for(found.folder, found.folder.resolve().parent) if workspace is None else Path(workspace)
     shop = Shop(found.folder, place, display=display)
     return Initial(shop, found, first, config_text(found), written, _encoder_note(shop, found.language))
-
-
-def _paths(files: Sequence[str | Path]) -> list[Path]:
-    return [Path(path) for path in files]
 
 
 def _encoder_note(shop: Shop, language: str | None) -> str | None:

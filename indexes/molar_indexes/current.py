@@ -3,7 +3,6 @@
 from typing import Any
 
 from molar_indexes.generations import FORMAT, KIND
-from molar_retrieval.data.event_history import told_by
 from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.schema import CatalogueConfig
 from molar_retrieval.data.users_file import Segments, read_segments
@@ -41,7 +40,7 @@ def events_in(read: Workspace) -> dict[str, Any]:
     """
     facts = {kind: read[kind].require()[1].facts for kind in ("catalogue", "interactions")}
     log = facts["interactions"]
-    told = {"kinds": dict(told_by(log)), "days": log.get("days", False)}
+    told = {"kinds": log.get("kinds", {}), "days": log.get("days", False)}
     return {kind: own.get("events", 0) for kind, own in facts.items()} | told
 
 

@@ -21,12 +21,12 @@ from molar_retrieval.data.availability import Availability
 from molar_retrieval.data.event_history import (
     DEFAULT,
     InteractionEvent,
-    OrderLine,
     StoredHistory,
     counted,
     history_entry,
     history_event_types,
     logged_events,
+    order_line,
     stored_events,
     updated_history,
 )
@@ -340,7 +340,7 @@ class Overlay:
             StoredHistory(former, logged_events(before, rows)),
             [StoredHistory(one.entries or (), logged_events(one.past, rows)) for one in apart],
             [*logged_events(own, rows), *logged_events(others, rows, own=False)],
-            [OrderLine(order, rows[item], who in names) for order, who, item, _ in sold if item in rows],
+            [order_line(order, rows[item], own=who in names) for order, who, item, _ in sold if item in rows],
             days=self._days,
         )
         notes = self._notes(own, rows)

@@ -12,23 +12,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.data.event_log_reader import EventLogSnapshot, LiveLine
+from molar_retrieval.data.event_log_reader import EventLogSnapshot, LiveLine, suppressed_lines
 from molar_retrieval.data.event_parsing import EVENT_TYPES, event_type
 from molar_retrieval.data.interaction_reader import Codes
-from molar_retrieval.data.interactions import RawInteractions, ordered
+from molar_retrieval.data.interactions import RawInteractions, first_rows, ordered
 from molar_retrieval.data.rows import Mask
 from molar_retrieval.ids import IdMap
 from molar_retrieval.privacy.pseudonyms import StoredName, person_keys
-from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
+from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
 from molar_retrieval.workspace.config_files import EVENT_WEIGHTS
 
-WITHOUT_HISTORY = ("impression", "search")
-"""Kinds that make no history: what was shown is no choice, and a search is of no item."""
 TAKES_OUT = {"return": "purchase", "remove_from_cart": "add_to_cart"}
 """Kinds that take another one out of the history."""
 DEFAULT = EVENT_WEIGHTS
 """Weights where neither the settings nor validation says others."""
-_LATER = "later_kinds"
 
 
 def counted(weights: Mapping[str, float]) -> dict[str, float]:
@@ -61,11 +58,10 @@ class EventWeights:
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> "EventWeights | None":
-        """Those of prepared interactions; None where these are of no events."""
-        told = facts.get("kinds")
-        return (
-            None if told is None else cls(told, facts["kinds_by"], facts.get("kinds_tried", ()), facts.get("kinds_at"))
-        )
+        """Those of prepared interactions; None where these were made elsewhere."""
+        if "kinds" not in facts:
+            return None
+        return cls(facts["kinds"], facts["kinds_by"], facts.get("kinds_tried", ()), facts.get("kinds_at"))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -77,20 +73,6 @@ class EventWeights:
     def equals(self, other: "EventWeights") -> bool:
         """Whether the same counts as much, by the same choice."""
         return (dict(self.weights), self.chosen_by) == (dict(other.weights), other.chosen_by)
-
-
-def with_future_weights(facts: Mapping[str, Any], kinds: EventWeights | None) -> dict[str, Any]:
-    """Facts of prepared interactions without events, with what the settings say of those to come; None: as they are."""
-    if kinds is None or EventWeights.of_facts(facts) is not None:
-        return dict(facts)
-    others = {name: value for name, value in facts.items() if name != _LATER}
-    return others | ({_LATER: dict(kinds.weights)} if kinds.chosen_by == "settings" else {})
-
-
-def told_by(facts: Mapping[str, Any]) -> Mapping[str, float]:
-    """The kinds that count in answers, by the facts of prepared interactions; empty: those of the default."""
-    found: Mapping[str, float] = facts.get("kinds") or facts.get(_LATER) or {}
-    return found
 
 
 LOG, SEALED, FILE = "log", "sealed", "file"
@@ -162,15 +144,14 @@ _DAY, _SECOND = 86_400_000_000, 1_000_000  # microseconds
 _MISSING, _UNKNOWN = -1, -2
 _BLOCK = 1 << 20  # times that are looked at at a time
 _PURCHASE_CODE, _RATING_CODE = EVENT_TYPES.index("purchase"), EVENT_TYPES.index("rating")
-_TAKERS = tuple(EVENT_TYPES.index(kind) for kind in TAKES_OUT)
 
 
 @dataclass(frozen=True)
 class InteractionEvents:
     """Interactions, and what takes some of them back, as arrays of one length; -1 stands for what is missing.
 
-    ``user``, ``order`` and ``request`` are numbers of names, ``kind`` is a place in ``KINDS``, below -1 a kind that
-    only the file knows, and ``seq`` is negative of what the file has, in its order.
+    ``user``, ``order`` and ``request`` are numbers of names, ``kind`` is a place in ``EVENT_TYPES``, below -1 a kind
+    that only the file knows, and ``seq`` is negative of what the file has, in its order.
     """
 
     user: Ints
@@ -188,6 +169,11 @@ class InteractionEvents:
     def of_file(self) -> Mask:
         """Which ones the file has."""
         return self.seq < 0
+
+    @property
+    def undoes(self) -> Mask:
+        """Which ones take another one back."""
+        return np.isin(self.kind, [EVENT_TYPES.index(kind) for kind in TAKES_OUT])
 
     def take(self, rows: Any) -> Self:
         """Some rows, by index or mask, in the order given."""
@@ -349,7 +335,9 @@ def with_events(
         suppressed: People of whom nothing is read up to a moment each, as long as the log has anything of them.
     """
     people, orders, requests = Codes(keys), Codes(), Codes()
-    tables = (_without(table, suppressed) for table in state.tables(_COLUMNS, history_event_types(weights)))
+    tables = state.tables(_COLUMNS, history_event_types(weights))
+    if suppressed:
+        tables = (table.filter(pa.array(~suppressed_lines(table, suppressed))) for table in tables)
     identified = state.identified(suppressed)
     events = InteractionEvents.joined(
         [_numbered(table, items, people, orders, requests, identified) for table in tables]
@@ -361,7 +349,7 @@ def with_events(
     known = events.item != _UNKNOWN
     counts.of_unknown_items = int((~known).sum())
     events = events.take(known)
-    first = _first_rows(events.user, events.item, events.micros, events.kind, events.order * _is_taker(events))
+    first = first_rows(events.user, events.item, events.micros, events.kind, events.order * events.undoes)
     counts.repeated = int((first != np.arange(len(events))).sum())
     events = events.take(first == np.arange(len(events)))
     both, alone = events, np.zeros(0, bool)
@@ -386,16 +374,6 @@ def _there(numbers: npt.NDArray[np.integer], count: int) -> Mask:
     for part in _parts(numbers):
         there[part] = True
     return there
-
-
-def _without(table: pa.Table, suppressed: SuppressionList) -> pa.Table:
-    """The lines of a table that are not of suppressed people."""
-    if not suppressed:
-        return table
-    user_ids, session_ids = (table[name].combine_chunks() for name in ("user_id", "session_id"))
-    of_session = np.where(np.asarray(pc.is_null(user_ids)), suppressed.sessions(session_ids), NEVER)
-    until = np.maximum(suppressed.users(user_ids), of_session)
-    return table.filter(pa.array(table["timestamp"].cast(pa.int64()).to_numpy() > until))
 
 
 def _numbered(
@@ -426,24 +404,10 @@ def _codes(codes: Codes, names: pa.ChunkedArray) -> Ints:
     return found
 
 
-def _is_taker(rows: InteractionEvents) -> Mask:
-    return np.isin(rows.kind, _TAKERS)
-
-
-def _first_rows(*keys: Ints) -> Ints:
-    """The place of the first row that has the same keys, for each row."""
-    order = np.lexsort(keys)  # stable
-    new = np.ones(len(order), bool)
-    new[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
-    found = np.empty(len(order), np.int64)
-    found[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
-    return found
-
-
 def _once(both: InteractionEvents, rounded: Callable[[Ints], Ints], counts: EventCounts) -> InteractionEvents:
     """Without events that the file has: same user, item, kind and time, as exactly as the file says times."""
     kind = np.where(both.kind == _RATING_CODE, _PURCHASE_CODE, both.kind)
-    first = _first_rows(both.user, both.item, rounded(both.micros), kind)
+    first = first_rows(both.user, both.item, rounded(both.micros), kind)
     again = np.flatnonzero(~both.of_file & both.of_file[first])
     counts.in_file = len(again)
     order, request = both.order.copy(), both.request.copy()
@@ -475,30 +439,20 @@ def _parts(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 
 def _without_undone(both: InteractionEvents, counts: EventCounts) -> InteractionEvents:
-    takers = _is_taker(both)
+    takers = both.undoes
     if not takers.any():
         return both
     pair = both.user * (both.item.max() + 2) + both.item + 1
     concerned = np.isin(pair, pair[takers]) | (np.isin(both.order, both.order[takers]) & (both.order != _MISSING))
     rows = np.flatnonzero(concerned)
     rows = rows[np.lexsort((both.seq[rows], both.micros[rows]))]
-    columns = [values[rows].tolist() for values in (both.kind, both.user, both.item, both.order, both.request)]
-    events = [
-        InteractionEvent(_name(kind), user, _or_none(item), _or_none(order), _or_none(request))
-        for kind, user, item, order, request in zip(*columns, strict=True)
-    ]
+    names = ["" if kind < 0 else EVENT_TYPES[kind] for kind in both.kind[rows].tolist()]
+    others = (both.user, both.item, both.order, both.request)
+    columns = [[None if n == _MISSING else n for n in values[rows].tolist()] for values in others]
     gone = np.zeros(len(both), bool)
-    gone[rows[sorted(undone(events))]] = True
+    gone[rows[sorted(undone(map(InteractionEvent, names, *columns)))]] = True
     counts.undone = int(gone.sum())
     return both.take(~gone & ~takers)
-
-
-def _name(kind: int) -> str:
-    return EVENT_TYPES[kind] if kind >= 0 else ""
-
-
-def _or_none(number: int) -> int | None:
-    return None if number == _MISSING else number
 
 
 _QUARTER = 900 * _SECOND  # at a whole one of which the day begins in every zone
@@ -529,18 +483,15 @@ class StoredHistory(NamedTuple):
     lines: Sequence[InteractionEvent]
 
 
-class OrderLine(NamedTuple):
-    """That an item's row was bought in an order, and whether by the person."""
-
-    order: str
-    row: int
-    own: bool
+def order_line(order: str, row: int, *, own: bool) -> InteractionEvent:
+    """That an item's row was bought in an order, by the person or by another one."""
+    return InteractionEvent(_PURCHASE, _OWN if own else _OTHER, row, order)
 
 
 def pack_events(kinds: Sequence[int], numbers: Sequence[int], orders: Sequence[str | None]) -> bytes:
     """Which events the interactions of a history are, as an index stores it; nothing of purchases of the file alone.
 
-    Kinds are places in ``KINDS`` (-1: another one), numbers those of the log (0: the file has it), and orders ids.
+    Kinds are places in ``EVENT_TYPES`` (-1: another one), numbers of the log (0: the file has it), orders are ids.
     """
     if not any(numbers) and all(kind == _PURCHASE_CODE for kind in kinds):
         return b""
@@ -576,7 +527,7 @@ def updated_history(
     user: StoredHistory,
     sessions: Sequence[StoredHistory],
     since: Sequence[InteractionEvent],
-    bought: Sequence[OrderLine],
+    bought: Sequence[InteractionEvent],
     *,
     days: bool = False,
 ) -> list[tuple[int, int]]:
@@ -586,10 +537,10 @@ def updated_history(
         user: The history as it was stored, and what the log still has of the same person and time.
         sessions: The same of sessions that were stored by themselves and are the user by now.
         since: What came after that.
-        bought: What anybody bought in orders of which something was sent back.
+        bought: What anybody bought in orders of which something was sent back, by :func:`order_line`.
         days: Whether the interactions file knows days alone.
     """
-    others = [_gone(one) for one in bought if not one.own]
+    others = [one._replace(person=_GONE) for one in bought if one.person == _OTHER]
     every = _restored(user, others, days)
     fresh = [one for session in sessions for one in _restored(session, others)]
     before = [line for one in (user, *sessions) for line in one.lines]
@@ -598,7 +549,8 @@ def updated_history(
     if bought:  # an order of which nothing is left is there all the same: a return of it takes nothing else
         entries = [one for history in (user, *sessions) for one in history.entries]
         known = {(one.item, one.order) for one in (*entries, *before, *since) if one.kind == _PURCHASE}
-        every = [*(_gone(one) for one in bought if one.own and (one.row, one.order) not in known), *every]
+        own = [one for one in bought if one.person == _OWN and (one.item, one.order) not in known]
+        every = [*(one._replace(person=_GONE) for one in own), *every]
     gone = undone(every) if any(one.undoes for one in every) else ()
     return [history_entry(one) for place, one in enumerate(every) if _is_own(one) and place not in gone]
 
@@ -630,10 +582,6 @@ def _restored(known: StoredHistory, others: Sequence[InteractionEvent], days: bo
         elif _is_own(one) and place not in places and one.order is not None:
             stored.append(one._replace(person=_GONE))  # whoever took it
     return stored
-
-
-def _gone(one: OrderLine) -> InteractionEvent:
-    return InteractionEvent(_PURCHASE, _GONE, one.row, one.order)
 
 
 def _is_own(one: InteractionEvent) -> bool:

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from molar_retrieval import limits
 from molar_retrieval.data import event_store
-from molar_retrieval.data.event_log_reader import Person, snapshot
+from molar_retrieval.data.event_log_reader import Person, snapshot, write
 from molar_retrieval.data.event_parsing import FIELDS, IDENTIFY, SCHEMA, EventRow, FieldError, days_late, parse_event
 from molar_retrieval.data.event_store import (
     COLUMNS,
@@ -37,7 +38,7 @@ from molar_retrieval.data.event_store import (
     make_tables,
     write_lock,
 )
-from molar_retrieval.data.refused_events import FIRST, RefusedEvents
+from molar_retrieval.data.refused_events import FIRST, Refusal, RefusedEvents
 from molar_retrieval.data.rows import Rejects
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
@@ -46,10 +47,10 @@ from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.files import OWNER, for_owner, sync_file, sync_folder
 
 _INSERT = f"INSERT INTO events ({COLUMNS}, seq, checksum) VALUES ({', '.join('?' * (len(FIELDS) + 3))})"
-_EVENT, _USER, _SESSION, _ITEM, _TIME = (
-    FIELDS.index(name) for name in ("event", "user_id", "session_id", "item_id", "timestamp")
+_ID, _EVENT, _USER, _SESSION, _ITEM, _TIME, _ORDER = (
+    FIELDS.index(name)
+    for name in ("event_id", "event", "user_id", "session_id", "item_id", "timestamp", "transaction_id")
 )
-_KIND, _TRANSACTION = (FIELDS.index(name) for name in ("event", "transaction_id"))
 
 
 class Insertion:
@@ -119,22 +120,12 @@ def purchase_key(line: EventRow) -> str | None:
 
     No id has its first character. :meth:`molar_retrieval.data.event_log_reader.EventLogReader.bought` reads it.
     """
-    if line[_KIND] != "purchase" or line[_TRANSACTION] is None:
+    if line[_EVENT] != "purchase" or line[_ORDER] is None:
         return None
-    return "\0".join(["", line[_TRANSACTION], line[_USER] or line[_SESSION], line[_ITEM]])
+    return "\0".join(["", line[_ORDER], line[_USER] or line[_SESSION], line[_ITEM]])
 
 
 _COMMIT = 5_000  # events of one transaction
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An event that was not taken: where it stood, which of its fields is wrong, what to do."""
-
-    row: int
-    field: str
-    problem: str
-    remedy: str
 
 
 @dataclass
@@ -193,16 +184,6 @@ class CompactResult:
         return asdict(self)
 
 
-@dataclass
-class _Waiting:
-    """Events on their way into a commit; then how many of them were new, or why it failed."""
-
-    events: list[list[EventRow]]
-    new: int | None = None
-    last: int = 0
-    error: BaseException | None = None
-
-
 class EventLog:
     """The log of a workspace; threads may share it, and several processes append to one log.
 
@@ -214,7 +195,7 @@ class EventLog:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.folder = workspace.root / KIND
-        self._queue: list[_Waiting] = []
+        self._queue: list[tuple[list[list[EventRow]], Future[tuple[int, int]]]] = []
         self._refused = RefusedEvents(workspace.root)
         self._gate, self._writing = threading.Lock(), threading.RLock()
         path = self.folder / FILE
@@ -304,11 +285,10 @@ class EventLog:
 
     def _in_time(self, lines: list[EventRow], now: int, late_days: float | None) -> list[EventRow]:
         """The lines of an event; a FieldError if it comes too late and for the first time."""
-        if late_days is not None and (late := days_late(lines, now)) > late_days:
-            id_ = lines[0][FIELDS.index("event_id")]
-            if not self._asked("SELECT 1 FROM ids WHERE event_id = ?", id_):
-                words = f"send it within {late_days:g} days, or raise late_days in molar.toml, [events]"
-                raise FieldError("timestamp", f"the event comes {late:,.1f} days after its time", words)
+        late = 0.0 if late_days is None else days_late(lines, now)
+        if late > (late_days or 0.0) and not self._asked("SELECT 1 FROM ids WHERE event_id = ?", lines[0][_ID]):
+            words = f"send it within {late_days:g} days, or raise late_days in molar.toml, [events]"
+            raise FieldError("timestamp", f"the event comes {late:,.1f} days after its time", words)
         return lines
 
     def _durable(self, events: list[list[EventRow]]) -> tuple[int, int]:
@@ -316,15 +296,13 @@ class EventLog:
 
         How many of them are new, and the last line then.
         """
-        own = _Waiting(events)
+        own = Future[tuple[int, int]]()
         with self._gate:
-            self._queue.append(own)
+            self._queue.append((events, own))
         with self._writing:
-            if own.new is None and own.error is None:
+            if not own.done():
                 self._commit()
-        if own.error is not None:
-            raise own.error
-        return own.new or 0, own.last
+        return own.result()
 
     def _commit(self) -> None:
         with self._gate:
@@ -335,15 +313,15 @@ class EventLog:
                 names = Pseudonymiser.of(self.workspace.root)  # those of this moment: a new key waits for its turn
                 inserting = Insertion(connection, now, names)
                 found = [  # somebody may have been put on the list since
-                    sum(map(inserting.insert, self._without_suppressed(one.events))) for one in group
+                    sum(map(inserting.insert, self._without_suppressed(events))) for events, _ in group
                 ]
                 inserting.finish()
         except BaseException as error:
-            for one in group:
-                one.error = error
+            for _, waiting in group:
+                waiting.set_exception(error)
             return
-        for one, new in zip(group, found, strict=True):
-            one.new, one.last = new, inserting.last
+        for (_, waiting), new in zip(group, found, strict=True):
+            waiting.set_result((new, inserting.last))
 
     def table(self, since: int = 0, of: Person | None = None) -> pa.Table:
         """All lines by (user, time, arrival): users first, then sessions without one, then items' changes.
@@ -400,8 +378,6 @@ class EventLog:
 
         One day is in memory at a time. What is written can be appended again, here or elsewhere; ``seq`` is given anew.
         """
-        from molar_retrieval.data.event_log_reader import write
-
         with snapshot(self.workspace) as state:
             return write(state.in_time(since, of), path)
 

@@ -31,10 +31,11 @@ from molar_retrieval.data.event_store import (
     is_made,
     make_tables,
 )
+from molar_retrieval.data.rows import Mask
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.frames import TableWriter, ending_of
 from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
-from molar_retrieval.privacy.suppression import NOBODY, SuppressionList
+from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import OWNER, file_stamp, for_owner, lock_beside, sync_file, sync_folder
 
@@ -130,7 +131,7 @@ class EventLogSnapshot:
         condition, values = _condition(None, since, of)
         stream = self.of_database(SCHEMA.names, f"{condition} ORDER BY timestamp, seq", values)
         names = self._connection.execute("SELECT day, file FROM sealed WHERE last > ? ORDER BY day", [since]).fetchall()
-        files = ((day, table) for day, name in names for table in self._of_file(name, SCHEMA.names, None, since, of))
+        files = ((day, table) for day, name in names for table in self.of_sealed(name, SCHEMA.names, None, since, of))
         days = heapq.merge(files, _by_day(stream), key=itemgetter(0))
         for _, tables in groupby(days, key=itemgetter(0)):
             whole = pa.concat_tables(table for _, table in tables)
@@ -153,10 +154,6 @@ class EventLogSnapshot:
         found = self._connection.execute(query, [max(first, 0) * DAY, *kinds])
         return {int(day): (int(count), int(last)) for day, count, last in found}
 
-    def of_sealed(self, file: str, columns: Sequence[str], kinds: Collection[str]) -> Iterator[pa.Table]:
-        """Some columns of the lines of some kinds in a sealed file."""
-        return self._of_file(file, columns, kinds)
-
     def newest(self, count: int) -> pa.Table:
         """The last lines that arrived, the newest last."""
         tables = list(self.of_database(SCHEMA.names, f"ORDER BY seq DESC LIMIT {count}"))
@@ -164,7 +161,7 @@ class EventLogSnapshot:
             newest = sorted((seq for table in tables for seq in table["seq"].to_pylist()), reverse=True)
             if len(newest) >= count and newest[count - 1] > last:
                 break
-            tables += self._of_file(file, SCHEMA.names)
+            tables += self.of_sealed(file, SCHEMA.names)
         table = pa.concat_tables([SCHEMA.empty_table(), *tables]).sort_by("seq")
         return table.slice(max(0, len(table) - count))
 
@@ -209,9 +206,9 @@ class EventLogSnapshot:
     ) -> Iterator[pa.Table]:
         query = "SELECT file FROM sealed WHERE last > ? ORDER BY day, last"
         for (name,) in self._connection.execute(query, [since]).fetchall():
-            yield from self._of_file(name, columns, kinds, since, of)
+            yield from self.of_sealed(name, columns, kinds, since, of)
 
-    def _of_file(
+    def of_sealed(
         self,
         name: str,
         columns: Sequence[str],
@@ -219,13 +216,12 @@ class EventLogSnapshot:
         since: int = 0,
         of: Person | None = None,
     ) -> Iterator[pa.Table]:
+        """Some columns of the lines of a sealed file: all of them, or as :meth:`tables` has them."""
         path = self._folder / SEALED / name
         reading = list(dict.fromkeys([*columns, "seq", *([] if kinds is None else ["event"]), *(of or ())[:1]]))
         try:
             event_store.check_file(path, self._digests(name))
             with pq.ParquetFile(path) as file:
-                if of is not None and not _has(file, of):
-                    return
                 for batch in file.iter_batches(_AT_ONCE, columns=reading, use_threads=False):
                     table = pa.table([batch[name] for name in reading], reading)
                     keep = pc.greater(table["seq"], since)
@@ -238,17 +234,20 @@ class EventLogSnapshot:
             raise DataError(f"{path} is damaged: {error}", "bring it back from a backup") from error
 
 
+def suppressed_lines(table: pa.Table, suppressed: SuppressionList) -> Mask:
+    """Which lines of the log are of suppressed people, by its columns of user, session and time."""
+    users, sessions = (table[name].combine_chunks() for name in ("user_id", "session_id"))
+    of_session = np.where(np.asarray(pc.is_null(users)), suppressed.sessions(sessions), NEVER)
+    until = np.maximum(suppressed.users(users), of_session)
+    gone: Mask = table["timestamp"].cast(pa.int64()).to_numpy() <= until
+    return gone
+
+
 def _condition(kinds: Collection[str] | None, since: int, of: Person | None) -> tuple[str, list[object]]:
     where, values = "WHERE seq > ?", [since, *(kinds or ())]
     if kinds is not None:
         where += f" AND event IN ({', '.join('?' * len(kinds))})"
     return (where, values) if of is None else (f"{where} AND {of[0]} = ?", [*values, of[1]])
-
-
-def _has(file: pq.ParquetFile, of: Person) -> bool:
-    """Whether a sealed file has a line of somebody, by one of its columns."""
-    names = file.read(columns=[of[0]], use_threads=False)[of[0]]
-    return bool(pc.any(pc.equal(names, of[1]), min_count=0).as_py())
 
 
 def _by_day(tables: Iterable[pa.Table]) -> Iterator[tuple[int, pa.Table]]:

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval.data import event_store
 from molar_retrieval.data.event_log import EventLog, purchase_key
+from molar_retrieval.data.event_log_reader import suppressed_lines
 from molar_retrieval.data.event_parsing import FIELDS, EventRow
 from molar_retrieval.data.event_store import DAY_OF, FIGURES, FILE, KIND, OF_ITEM, SEALED, has_log, write_lock
 from molar_retrieval.errors import DataError
@@ -21,7 +20,7 @@ from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import for_owner, sync_file, sync_folder
 
 _PATIENCE = 10.0  # seconds for a compaction that is under way, and for readers of the journal
-_WHO = ("user_id", "session_id", "timestamp")
+_WHO = ["user_id", "session_id", "timestamp"]
 
 
 def remove_lines(workspace: Workspace, suppressed: SuppressionList) -> int:
@@ -78,11 +77,7 @@ def _sealed(
     for (name,) in connection.execute("SELECT file FROM sealed ORDER BY day, last").fetchall():
         path = folder / name
         try:
-            who = pq.read_table(path, columns=list(_WHO), use_threads=False).combine_chunks()
-            users, sessions = (who[column].combine_chunks() for column in _WHO[:2])
-            of_session = np.where(np.asarray(pc.is_null(users)), suppressed.sessions(sessions), NEVER)
-            until = np.maximum(suppressed.users(users), of_session)
-            gone = who["timestamp"].cast(pa.int64()).to_numpy() <= until
+            gone = suppressed_lines(pq.read_table(path, columns=_WHO, use_threads=False), suppressed)
             if gone.any():
                 whole = pq.read_table(path, use_threads=False)
                 lines = whole.select(FIELDS).filter(pa.array(gone)).to_pylist()

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache, partial
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -165,12 +165,7 @@ class Damage:
 
 
 def checksum(values: Sequence[Any]) -> int:
-    """Of the values of a row, in the order of :data:`ROW`."""
-    return crc32(_encoded(values))
-
-
-def sealed_checksum(*values: Any) -> int:
-    """Of a row of ``sealed``: file, day, lines, last, digest, digest of the file that it replaces."""
+    """Of the values of a row: of ``events`` in the order of :data:`ROW`, of ``sealed`` in that of its columns."""
     return crc32(_encoded(values))
 
 
@@ -182,9 +177,8 @@ class Totals:
 
     def add(self, day: int, checksum: int, rows: int = 1) -> None:
         """Count rows; negative numbers take them away."""
-        total = self._days[day]
-        total[0] += rows
-        total[1] += checksum
+        self._days[day][0] += rows
+        self._days[day][1] += checksum
 
     def take(self, found: Iterable[tuple[int, int, int]]) -> None:
         """Take away what a query found: day, rows, sum of checksums."""
@@ -204,14 +198,19 @@ class Totals:
 def summed(table: str, where: str) -> str:
     """A query for the rows of ``events`` or ``sealed`` by day: day, rows, sum of checksums."""
     day = DAY_OF if table == "events" else "day"
-    return f"SELECT {day} AS day, count(*), sum(checksum) FROM {table} WHERE {where} GROUP BY 1"
+    return f"SELECT {day} AS day, count(*) AS lines, sum(checksum) AS checksum FROM {table} WHERE {where} GROUP BY 1"
+
+
+_TOTALS = (
+    f"SELECT day, sum(lines), sum(checksum) FROM ({summed('events', '1')} UNION ALL {summed('sealed', '1')}) GROUP BY 1"
+)
 
 
 def add_sealed(connection: sqlite3.Connection, values: tuple[str, int, int, int, str, str | None]) -> None:
     """Name a sealed file from now on, or have what is known of it replaced."""
     totals = Totals()
     totals.take(connection.execute(summed("sealed", "file = ?"), values[:1]))
-    own = sealed_checksum(*values)
+    own = checksum(values)
     totals.add(values[1], own)
     insert = f"INSERT OR REPLACE INTO sealed ({_SEALED}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
     connection.execute(insert, [*values, own])
@@ -250,7 +249,7 @@ def rebuild(connection: sqlite3.Connection, digests: Mapping[str, str]) -> None:
     connection.create_function("checksum_of", -1, lambda *values: checksum(values), deterministic=True)
     connection.execute(f"UPDATE events SET checksum = checksum_of({ROW})")
     for file, day, lines, last in connection.execute("SELECT file, day, lines, last FROM sealed").fetchall():
-        own = sealed_checksum(file, day, lines, last, digests[file], None)
+        own = checksum((file, day, lines, last, digests[file], None))
         change = "UPDATE sealed SET digest = ?, replaced = NULL, checksum = ? WHERE file = ?"
         connection.execute(change, [digests[file], own, file])
     total_anew(connection)
@@ -259,12 +258,7 @@ def rebuild(connection: sqlite3.Connection, digests: Mapping[str, str]) -> None:
 def total_anew(connection: sqlite3.Connection) -> None:
     """Have the totals be those of the present rows."""
     connection.execute("DELETE FROM totals")
-    connection.execute(f"INSERT INTO totals SELECT day, sum(n), sum(c) FROM ({_both()}) GROUP BY 1")
-
-
-def _both() -> str:
-    named = (summed(table, "1").replace("count(*)", "count(*) AS n") for table in ("events", "sealed"))
-    return " UNION ALL ".join(one.replace("sum(checksum)", "sum(checksum) AS c") for one in named)
+    connection.execute(f"INSERT INTO totals {_TOTALS}")
 
 
 def verified(
@@ -279,7 +273,7 @@ def verified(
         cursor = connection.execute(f"SELECT {ROW}, checksum FROM events {condition}", values)
         while rows := cursor.fetchmany(size):
             for row in rows:
-                if crc32(_encoded(row[:-1])) != row[-1]:
+                if checksum(row[:-1]) != row[-1]:
                     raise _refused([_damage(row[-2], row[_TIME])])
             yield [row[:-1] for row in rows]
     except sqlite3.DatabaseError as error:  # a value that cannot even be read
@@ -299,10 +293,7 @@ def confirm(connection: sqlite3.Connection) -> None:
 def digest_of(path: Path) -> str:
     """Of a sealed file."""
     with path.open("rb") as file:
-        found = blake2b(digest_size=16)
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+        return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
 
 
 def check_file(path: Path, digests: Iterable[tuple[str | None, ...]]) -> None:
@@ -351,8 +342,7 @@ def _damage(seq: int, micros: object) -> Damage:
 
 def _wrong_totals(connection: sqlite3.Connection) -> Iterator[Damage]:
     wanted = {day: total for day, *total in connection.execute("SELECT day, lines, checksum FROM totals")}
-    query = f"SELECT day, sum(n), sum(c) FROM ({_both()}) GROUP BY 1"
-    there = {day: total for day, *total in connection.execute(query)}
+    there = {day: total for day, *total in connection.execute(_TOTALS)}
     for day in dict.fromkeys([*wanted, *there]):
         if wanted.get(day) != there.get(day):
             lines, now = (total[0] if total else 0 for total in (wanted.get(day), there.get(day)))
@@ -380,9 +370,10 @@ def _wrong_ids(connection: sqlite3.Connection) -> Iterator[Damage]:
 
 
 def _wrong_sealed(connection: sqlite3.Connection) -> Iterator[Damage]:
-    for file, day, *rest, own in connection.execute(f"SELECT {_SEALED}, checksum FROM sealed").fetchall():
-        if sealed_checksum(file, day, *rest) != own:
-            yield Damage(FILE, _iso(day), None, f"what it says of the sealed file {file} is not as it was written")
+    for *values, own in connection.execute(f"SELECT {_SEALED}, checksum FROM sealed").fetchall():
+        if checksum(values) != own:
+            what = f"what it says of the sealed file {values[0]} is not as it was written"
+            yield Damage(FILE, _iso(values[1]), None, what)
 
 
 def _wrong_files(folder: Path, connection: sqlite3.Connection) -> Iterator[Damage]:
@@ -401,6 +392,6 @@ def _refused(found: Sequence[Damage]) -> DataError:
 
 
 def _iso(day: object) -> str | None:
-    with suppress(OverflowError):
-        return str(date(1970, 1, 1) + timedelta(days=day)) if isinstance(day, int) else None
+    with suppress(OverflowError, TypeError):
+        return str(date(1970, 1, 1) + timedelta(days=day))  # type: ignore[arg-type]
     return None

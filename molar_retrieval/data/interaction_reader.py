@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.data import column_names
-from molar_retrieval.data.interactions import RawInteractions, counts
+from molar_retrieval.data.interactions import RawInteractions
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks
 from molar_retrieval.data.schema import InteractionSettings, UserSettings, columns_by_role
@@ -114,10 +114,6 @@ def user_column(settings: UserSettings, source: TableReader) -> str:
     return name
 
 
-_MOST = 50  # values of a status that are counted by themselves
-_OTHERS = "(others)"
-
-
 class OrderStatus:
     """Fills down, and leaves out what is no purchase, as ``[interactions]`` says it of a file.
 
@@ -128,7 +124,6 @@ class OrderStatus:
 
     def __init__(self, asked: InteractionSettings, columns: Mapping[str, str | None]) -> None:
         self.excluded: Counter[str] = Counter()  # rows that are no purchases, by status
-        self.counted: Counter[str] = Counter()  # the others
         self._order, self._status, self._cancelled = map(columns.get, ("order_id", "status", "cancelled_at"))
         names = [columns.get(role) for role in ("user_id", "timestamp", "status", "cancelled_at")]
         self._down = [name for name in names if name is not None]
@@ -140,9 +135,7 @@ class OrderStatus:
             yield from read
             return
         before: pa.RecordBatch | None = None
-        for rows in read:
-            if not len(rows):
-                continue
+        for rows in filter(len, read):
             batch = rows.batch if before is None else pa.concat_batches([before, rows.batch])
             whole = RowBatch(np.arange(len(batch)), batch).with_columns(self._filled(batch)).batch
             before = whole.slice(len(whole) - 1)
@@ -175,22 +168,10 @@ class OrderStatus:
             known = pa.array(list(map(_folded, names)), pa.string())
             codes = np.asarray(status.indices)
             out = np.asarray(pc.is_in(known, self._values))[codes] if names else np.zeros(0, bool)
-            self._count(self.excluded, names, codes[keep & out])
+            for code, n in zip(*np.unique(codes[keep & out], return_counts=True), strict=True):
+                self.excluded[names[code]] += int(n)
             keep &= ~out
-            self._count(self.counted, names, codes[keep])
         return rows.where(keep)
-
-    @staticmethod
-    def _count(counts: Counter[str], names: list[str], codes: npt.NDArray[np.integer]) -> None:
-        for code, n in zip(*map(np.ndarray.tolist, np.unique(codes, return_counts=True)), strict=True):
-            counts[names[code] if names[code] in counts or len(counts) < _MOST else _OTHERS] += n
-
-    @property
-    def facts(self) -> dict[str, dict[str, int]]:
-        """The counts, as the facts of a manifest have them; none where neither status nor cancellation is named."""
-        if self._status is None and self._cancelled is None:
-            return {}
-        return {"excluded": dict(self.excluded.most_common()), "counted": dict(self.counted.most_common())}
 
 
 def excluded_in_words(excluded: dict[str, int]) -> str:
@@ -211,7 +192,7 @@ NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
 
 
-def ignored_columns(
+def suppressed_rows(
     batch: pa.RecordBatch, user_id: str, timestamp: str | None, times: TimeParser, suppressed: SuppressionList
 ) -> Mask:
     """Which rows are of ``suppressed`` people, of a time that is left out or of none; the columns are named."""
@@ -235,14 +216,14 @@ class InteractionBatches(ABC):
         self,
         source: TableReader,
         columns: InteractionColumns,
-        times: TimeParser,
+        settings: InteractionSettings,
         rejects: Rejects,
         suppressed: SuppressionList = NOBODY,
-        orders: OrderStatus | None = None,
     ) -> None:
         self.rows = 0
-        self.orders = orders or OrderStatus(InteractionSettings(), {})
-        self._source, self._columns, self._times, self._rejects = source, columns, times, rejects
+        self.times = TimeParser(settings.time_unit, settings.time_format, settings.time_zone)
+        self.orders = OrderStatus(settings, vars(columns))
+        self._source, self._columns, self._rejects = source, columns, rejects
         self._users, self._events = Codes(), Codes()
         self._commas, self._thousands = source.decimal == ",", False  # what the weights so far have
         self._timed = self._early = 0  # times so far, and those before 1990
@@ -255,9 +236,9 @@ class InteractionBatches(ABC):
         written = columns.all() if self._source.untyped else [columns.user_id, columns.item_id]
         if (when := columns.timestamp) is not None:
             again = [when] if self._source.untyped else []
-            self._times.look_through(lambda: (r.batch[when] for r in self._source.batches([when], BATCH, None, again)))
+            self.times.look_through(lambda: (r.batch[when] for r in self._source.batches([when], BATCH, None, again)))
         for every in self.orders.filled(self._source.batches(columns.all(), BATCH, self._rejects, written)):
-            gone = ignored_columns(every.batch, columns.user_id, columns.timestamp, self._times, self._suppressed)
+            gone = suppressed_rows(every.batch, columns.user_id, columns.timestamp, self.times, self._suppressed)
             there = every.where(~gone)
             rows = self.orders.purchases(there)
             checks = RowChecks(len(rows))
@@ -291,12 +272,12 @@ class InteractionBatches(ABC):
     def _values(self, rows: RowBatch, check: RowChecks) -> dict[str, npt.NDArray[Any]]:
         columns, batch = self._columns, rows.batch
         values: dict[str, npt.NDArray[Any]] = {}
-        check(present(batch[columns.user_id]), "missing user id")
-        check(present(batch[columns.item_id]), "missing item id")
+        check(present_values(batch[columns.user_id]), "missing user id")
+        check(present_values(batch[columns.item_id]), "missing item id")
         if (items := self._items(batch[columns.item_id], check)) is not None:
             values["item"] = items
         if columns.timestamp is not None:
-            values["micros"], valid = self._times.parse(batch[columns.timestamp])
+            values["micros"], valid = self.times.parse(batch[columns.timestamp])
             check(np.asarray(pc.is_valid(batch[columns.timestamp])), "missing time")
             check(valid, "unparsable time", columns.timestamp)
             self._timed += int(valid.sum())
@@ -341,15 +322,14 @@ class InteractionReader(InteractionBatches):
         self,
         source: TableReader,
         columns: InteractionColumns,
+        settings: InteractionSettings,
         items: IdMap,
-        times: TimeParser,
         rejects: Rejects,
         *,
         chosen: bool = False,
         suppressed: SuppressionList = NOBODY,
-        orders: OrderStatus | None = None,
     ) -> None:
-        super().__init__(source, columns, times, rejects, suppressed, orders)
+        super().__init__(source, columns, settings, rejects, suppressed)
         self.others = 0
         self._now = time.time()
         self._known, self._chosen = items, chosen
@@ -387,10 +367,7 @@ class InteractionReader(InteractionBatches):
             reason = next(reason for reason, mask in reasons.items() if mask[n])
             item_id = self._known.id(int(log.item[place]))
             self._rejects.add(self._source.path.name, number, item_id, reason, written(int(log.micros[place])))
-        log = log.without(bad)
-        left = counts(log.user, len(users)) > 0
-        renumbered = (np.cumsum(left) - 1).astype(np.int32)
-        return replace(log, user=renumbered[log.user]), users.filter(pa.array(left))
+        return log.without(bad).without_idle(users)
 
     def _impossible(self, micros: npt.NDArray[np.int64]) -> Mask:
         bad = np.zeros(len(micros), bool)
@@ -425,11 +402,6 @@ class Codes:
         codes = [rows.setdefault(value, len(rows)) for value in encoded.dictionary.to_pylist()]
         found: npt.NDArray[np.int32] = np.asarray(codes, np.int32)[np.asarray(encoded.indices)]
         return found
-
-
-def present(ids: pa.Array) -> Mask:
-    """Which ids are there and not blank."""
-    return np.asarray(pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(ids), ""), False))
 
 
 def as_floats(array: pa.Array) -> tuple[npt.NDArray[np.float64], Mask]:

@@ -1,25 +1,24 @@
 """Interactions as arrays, by user and time: in order, without exact repetitions, and some held out for validation."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from molar_retrieval import rng
 from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
+from molar_retrieval.workspace.tensors import Array
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from functools import cached_property
-
-from molar_retrieval import rng
-from molar_retrieval.workspace.tensors import Array
 
 LOG_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
@@ -224,6 +223,12 @@ class RawInteractions:
         keep[rows] = False
         return self.take(keep) if len(rows) else self
 
+    def without_idle(self, users: pa.Array) -> tuple["RawInteractions", pa.Array]:
+        """The same with users numbered anew, without those that have no row, and the ids that are left."""
+        left = counts(self.user, len(users)) > 0
+        rows = (np.cumsum(left) - 1).astype(np.int32)
+        return replace(self, user=rows[self.user]), users.filter(pa.array(left))
+
     def grouped(self, users: IdMap, items: IdMap) -> Interactions:
         """An ordered log, ready for use: times in seconds."""
         return Interactions(
@@ -291,13 +296,18 @@ def _repetitions(log: RawInteractions) -> npt.NDArray[np.int64]:
     moment = np.cumsum(border)
     tied = np.flatnonzero(~(border & np.append(border[1:], True)))
     keys = [values[tied] for values in (moment, log.item, log.event) if values is not None]
-    order = np.lexsort(keys[::-1])  # stable: equal rows stay in their order
-    same = np.ones(max(len(order) - 1, 0), bool)
-    for key in keys:
-        same &= key[order][1:] == key[order][:-1]
-    repeated = np.zeros(len(order), bool)
-    repeated[order[1:][same]] = True
-    return tied[repeated]
+    repeated: npt.NDArray[np.int64] = tied[first_rows(*keys) != np.arange(len(tied))]
+    return repeated
+
+
+def first_rows(*keys: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """The place of the first row that has the same keys, for each row."""
+    order = np.lexsort(keys)  # stable
+    new = np.ones(len(order), bool)
+    new[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
+    found = np.empty(len(order), np.int64)
+    found[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+    return found
 
 
 def counting_sort(user: npt.NDArray[np.int32], users: int) -> Places:

@@ -6,8 +6,8 @@ made of what the row says, so that a file that comes again, or overlaps with ano
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,15 +18,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from molar_retrieval import limits
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.data import column_names
 from molar_retrieval.data.event_log import AppendResult
-from molar_retrieval.data.event_parsing import EVENT_TYPES, event_type, field_of
+from molar_retrieval.data.event_parsing import FieldError, event_type, field_of, parse_event
 from molar_retrieval.data.interaction_reader import OrderStatus
 from molar_retrieval.data.readers import JsonLinesReader, TableReader
-from molar_retrieval.data.rows import Rejects, RowBatch
+from molar_retrieval.data.rows import Mask, Rejects, RowBatch
 from molar_retrieval.data.schema import FILE_NAME, CatalogueConfig, columns_by_role, find_table, open_source
-from molar_retrieval.data.times import TimeParser, impossible
+from molar_retrieval.data.times import TimeParser
 from molar_retrieval.data.values import WRITTEN, as_doubles, as_strings, doubles, is_string, shown
 from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
@@ -35,7 +36,12 @@ from molar_retrieval.workspace import fingerprint
 _BATCH = 65_536
 _JSON = JsonLinesReader.form
 _NEEDED = ("user_id", "item_id", "timestamp")
-_NUMBERS = {"quantity": (0.0, 1e9), "price": (0.0, 1e15), "value": (-1e15, 1e15)}
+_TEXTS = ("user_id", "item_id", "event", "order_id")
+_NUMBERS = ("quantity", "price", "value")
+_Numbers = tuple[npt.NDArray[np.float64], Mask]
+"""Numbers, NaN where there is none, and which are missing or finite ones."""
+_NO_TIME = f"correct it; {FILE_NAME} says how times are written: [interactions] time_format"
+_NEGATIVE = "append returns as events of the kind return, with the order's id as transaction_id"
 _KNOWN = {
     "user_id": column_names.USER_ID,
     "item_id": column_names.LOG_ITEM_ID,
@@ -164,29 +170,25 @@ class OrderFile:
     def events(self, report: AppendResult, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
         """Row numbers and events; ``rejects`` takes rows that are none, ``report`` those that cannot be used."""
         several, seen = self._several, Counter[str]()
-        waiting: dict[str, list[_Line]] = {}
+        together: defaultdict[str, list[_Line]] = defaultdict(list)
         for line in self._lines(report, rejects):
             event_id = self._names.order_line(line.identity)
-            count = several.get(_short(line.identity), 1)
-            if count == 1:
+            if _short(line.identity) not in several:
                 yield line.number, {**line.event, "event_id": event_id}
             elif "transaction_id" not in line.event:
                 yield line.number, {**line.event, "event_id": event_id, "line": seen[event_id]}
                 seen[event_id] += 1
             else:
-                group = waiting.setdefault(event_id, [])
-                group.append(line)
-                if len(group) == count:
-                    yield _together(event_id, waiting.pop(event_id))
-        for event_id, group in waiting.items():  # of which a row was refused
+                together[event_id].append(line)
+        for event_id, group in together.items():
             yield _together(event_id, group)
 
     @cached_property
-    def _several(self) -> dict[int, int]:
-        """How many rows have the same identity, by its first bytes, where there are several."""
+    def _several(self) -> set[int]:
+        """The first bytes of identities that several rows have."""
         found = np.fromiter((_short(line.identity) for line in self._lines(None, None)), np.uint64)
         values, counts = np.unique(found, return_counts=True)
-        return dict(zip(values[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
+        return set(values[counts > 1].tolist())
 
     @cached_property
     def _decimal(self) -> str:
@@ -195,21 +197,19 @@ class OrderFile:
         said, file = self._settings.interactions.decimal, self._source.path.name
         if said is not None or not columns:
             return said or "."
-        signs: dict[str, str] = {}
-        doubt = None
+        first: dict[str, str] = {}  # numbers that only a point, only a comma, or both may be the decimal sign of
         for rows in self._source.batches(columns, _BATCH, None, columns if self._source.untyped else ()):
-            for array in rows.batch.columns:
-                if is_string(array.type):
-                    text = pc.utf8_trim_whitespace(as_strings(array)).drop_null()
-                    fits = {sign: _matches(text, pattern) for sign, pattern in WRITTEN.items()}
-                    for sign, other in ((".", ","), (",", ".")):
-                        if (only := np.flatnonzero(fits[sign] & ~fits[other])).size:
-                            signs.setdefault(sign, text[int(only[0])].as_py())
-                    if (both := np.flatnonzero(fits["."] & fits[","] & _matches(text, "[.,]"))).size:
-                        doubt = doubt or text[int(both[0])].as_py()
+            for array in filter(lambda one: is_string(one.type), rows.batch.columns):
+                text = pc.utf8_trim_whitespace(as_strings(array)).drop_null()
+                point, comma = (_matches(text, WRITTEN[sign]) for sign in ".,")
+                either = point & comma & _matches(text, "[.,]")
+                for sign, places in ((".", point & ~comma), (",", comma & ~point), ("", either)):
+                    if places.any():
+                        first.setdefault(sign, text[int(places.argmax())].as_py())
         hint = f'say it in {FILE_NAME}: [interactions] decimal = "," or "."'
+        doubt, signs = first.pop("", None), list(first)
         if len(signs) == 2:
-            both_ways = " and ".join(map(repr, signs.values()))
+            both_ways = " and ".join(map(repr, first.values()))
             raise DataError(f"{file} has numbers with a decimal point and with a decimal comma: {both_ways}", hint)
         if not signs and doubt is not None and self._settings.items.decimal is None:
             raise DataError(f"{file}: point or comma may be the decimal sign, as in {doubt!r}", hint)
@@ -235,61 +235,47 @@ class OrderFile:
             report.excluded = status.excluded.total()
 
     def _of_batch(self, rows: RowBatch, report: AppendResult | None) -> Iterator[_Line]:
-        batch, columns = rows.batch, self._columns
-        wrong: dict[int, tuple[str, str, str]] = {}  # by place: field, problem, remedy
-
-        def refuse(places: npt.NDArray[Any], role: str, problem: str, remedy: str, *, value: bool = True) -> None:
-            for place in np.flatnonzero(places).tolist():
-                found = f" is {shown(batch[columns[role]], place)}" if value else ""
-                wrong.setdefault(place, (role, f"{columns[role]}{found}: {problem}", remedy))
-
-        texts = {role: batch[columns[role]].to_pylist() for role in ("user_id", "item_id")}
-        for role, values in texts.items():
-            blank = np.fromiter((one is None or not one.strip() for one in values), bool, len(values))
-            refuse(blank, role, f"there is no {role}", "fill it in, or leave the row out", value=False)
-        when = batch[columns["timestamp"]]
-        micros, valid = self._times.parse(when)
-        remedy = f"correct it; {FILE_NAME} says how times are written: [interactions] time_format"
-        refuse(~valid, "timestamp", "that is no time", remedy)
-        for reason, places in impossible(micros, time.time()).items():
-            remedy = "correct the time, or the time zone and the form of times in catalog.toml"
-            refuse(places & valid, "timestamp", reason, remedy)
+        batch, columns, now = rows.batch, self._columns, time.time_ns() // 1000
+        micros, timed = self._times.parse(batch[columns["timestamp"]])
         numbers = {role: self._number(batch[columns[role]]) for role in _NUMBERS if role in columns}
-        for role, (low, high) in _NUMBERS.items():
-            if role in numbers:
-                found, readable = numbers[role]
-                refuse(~readable, role, "that is no number", f"write one with the decimal sign {self._decimal!r}")
-                negative = readable & (found < low)
-                words = "append returns as events of the kind return, with the order's id as transaction_id"
-                refuse(negative, role, "a purchase cannot be negative", words)
-                refuse(readable & (found > high), role, "that is too large", f"write at most {high:g}")
-        kinds = self._kinds(batch)
-        unknown = np.fromiter((kind is None for kind in kinds), bool, len(kinds))
-        refuse(unknown, "event", "that is no kind of event", f"write one of {', '.join(EVENT_TYPES)}")
-        orders = batch[columns["order_id"]].to_pylist() if "order_id" in columns else [None] * len(rows)
+        nothing = [None] * len(rows)
+        texts = [batch[columns[role]].to_pylist() if role in columns else nothing for role in _TEXTS]
         more = {field: batch[name].to_pylist() for field, name in self._more.items()}
-        for place, number in enumerate(rows.numbers.tolist()):
-            if place in wrong:
-                if report is not None:
-                    report.refuse(number, *wrong[place])
-                continue
-            user, item, kind, moment = (texts["user_id"][place], texts["item_id"][place], kinds[place], micros[place])
-            order = (orders[place] or "").strip()
-            event = {"event": kind, "user_id": user, "item_id": item, "timestamp": int(moment)}
+        for place, (number, user, item, kind, order) in enumerate(zip(rows.numbers.tolist(), *texts, strict=True)):
+            kind = (event_type(kind) or kind) if kind and kind.strip() else "purchase"
+            order, moment = (order or "").strip(), int(micros[place])
+            event = {"event": kind, "user_id": user, "item_id": item, "timestamp": moment}
             event |= {"transaction_id": order} if order else {}
             event |= {role: float(found[place]) for role, (found, _) in numbers.items() if not np.isnan(found[place])}
+            try:
+                if (fault := self._fault(place, moment if timed[place] else None, numbers, now)) is not None:
+                    role, problem, remedy = fault
+                    value = shown(batch[columns[role]], place)
+                    raise FieldError(role, f"{columns[role]} is {value}: it is {problem}", remedy)
+                parse_event(event | {"event_id": "-"}, now)
+            except FieldError as error:
+                if report is not None:
+                    report.refuse(number, error.field, error.message, error.hint)
+                continue
             event |= {field: values[place] for field, values in more.items()}
-            same = [kind, order, user, item] if order else [kind, user, item, int(moment)]
+            same = [kind, order, user, item] if order else [kind, user, item, moment]
             yield _Line(number, fingerprint.of_json(same), event)
 
-    def _kinds(self, batch: pa.RecordBatch) -> list[str | None]:
-        """What each row is: a purchase, unless a column says otherwise; None for a word that is no kind."""
-        if (column := self._columns.get("event")) is None:
-            return ["purchase"] * len(batch)
-        known = {text: event_type(text) for text in batch[column].unique().to_pylist() if text and text.strip()}
-        return [known.get(text, "purchase") for text in batch[column].to_pylist()]
+    def _fault(
+        self, place: int, moment: int | None, numbers: Mapping[str, _Numbers], now: int
+    ) -> tuple[str, str, str] | None:
+        """Which time or number of a row cannot be used, what it is, and the remedy."""
+        fault = ("no time", _NO_TIME) if moment is None else limits.time_fault(moment, now)
+        if fault is not None:
+            return "timestamp", *fault
+        for role, (found, readable) in numbers.items():
+            if not readable[place]:
+                return role, "no number", f"write one with the decimal sign {self._decimal!r}"
+            if role != "value" and found[place] < 0:
+                return role, "negative", _NEGATIVE
+        return None
 
-    def _number(self, array: pa.Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    def _number(self, array: pa.Array) -> _Numbers:
         """Numbers, NaN where there is none, and which are missing or finite ones."""
         if pa.types.is_null(array.type):
             return np.full(len(array), np.nan), np.ones(len(array), bool)
@@ -303,7 +289,7 @@ class OrderFile:
         return np.where(np.asarray(fits), found, np.nan), missing | np.asarray(fits)
 
 
-def _matches(array: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
+def _matches(array: pa.Array, pattern: str) -> Mask:
     return np.asarray(pc.fill_null(pc.match_substring_regex(array, pattern), False))
 
 

@@ -26,11 +26,10 @@ from molar_retrieval.data.event_history import (
     kinds_of,
     pack_events,
     with_events,
-    with_future_weights,
 )
 from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
 from molar_retrieval.data.event_parsing import EVENT_TYPES, IDENTIFY
-from molar_retrieval.data.interaction_reader import InteractionReader, OrderStatus, excluded_in_words, log_columns
+from molar_retrieval.data.interaction_reader import InteractionReader, excluded_in_words, log_columns
 from molar_retrieval.data.interactions import (
     ITEM,
     LOG_FILE,
@@ -47,8 +46,6 @@ from molar_retrieval.data.interactions import (
 from molar_retrieval.data.prepare import empty_partial, file_stamps, publish, refuse_changed
 from molar_retrieval.data.rows import Rejects, in_words
 from molar_retrieval.data.schema import FILE_NAME, CatalogueConfig, find_file, find_table
-from molar_retrieval.data.times import TimeParser
-from molar_retrieval.data.users_file import check_users
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
@@ -103,11 +100,8 @@ class Retention:
             words = f"no interaction is of the last {self.days:,} days, which [privacy] retention_days keeps"
             raise DataError(words, "bring a newer log, or raise retention_days")
         oldest, dropped = int(log.micros[young].min() // _SECOND), int((~young).sum())
-        log = log.take(young)
-        left = counts(log.user, len(users)) > 0
-        rows: npt.NDArray[np.int32] = (np.cumsum(left) - 1).astype(np.int32)
         facts = {"kept": {"days": self.days, "since": self.since, "oldest": oldest, "too_old": dropped}}
-        return replace(log, user=rows[log.user]), users.filter(pa.array(left)), facts
+        return *log.take(young).without_idle(users), facts
 
 
 KIND = "interactions"
@@ -257,8 +251,8 @@ def log_fingerprint(catalogue: Manifest, facts: Mapping[str, Any]) -> str:
 
 
 Choice = Callable[[Interactions, npt.NDArray[np.int32], Sequence[str]], EventWeights | None]
-"""Chooses which kinds count: from a log of all of them, what each interaction is (a place in ``KINDS``), and the kinds
-that occur; None: as they count now."""
+"""Chooses which kinds count: from a log of all of them, what each interaction is (a place in ``EVENT_TYPES``), and the
+kinds that occur; None: as they count now."""
 
 
 def is_current(
@@ -290,8 +284,8 @@ def prepare_interactions(
     :mod:`molar_retrieval.privacy.suppression` names are as if they had never been there. ``kinds`` says which
     events count, and how much; None, or no choice of anybody: as ``choose`` says where events came since it was asked
     last, else as it said then, else by default. The manifest's facts count interactions, users, duplicates and rejects;
-    of events they name the last one that is in (``events``), and the ``kinds``; where none is in, see
-    :func:`.with_later`.
+    of events they name the last one that is in (``events``), and the ``kinds``, which where none is in are those that
+    count in answers.
 
     Raises:
         MissingArtefactError: If the workspace has no catalogue yet.
@@ -311,7 +305,8 @@ def prepare_interactions(
         choose = choose if free and state is not None and _may_choose(current, state) else None
         if choose is None and current is not None and _is_current(current, sources, state, kinds, kept):
             # Of another version of the catalogue the ids are the same, something else in it has changed.
-            now = replace(current, inputs=inputs, facts={**with_future_weights(current.facts, kinds), **last})
+            future = {} if kinds is None or "of_events" in current.facts else kinds.facts
+            now = replace(current, inputs=inputs, facts={**current.facts, **future, **last})
             return current if now == current else store.update_manifest(now)
         chosen = _chosen(kinds, current)
         partial, names = empty_partial(store), Pseudonymiser.of(workspace.root)
@@ -355,9 +350,9 @@ def _is_current(
     facts = manifest.facts
     if facts.get("sources") != sources or not kept.fits(facts):
         return False
-    former, chosen = EventWeights.of_facts(facts), _chosen(kinds, manifest)
-    if state is None or former is None:  # only what a log has now can be missing
-        return former is None and (state is None or not state.has_since(0, history_event_types(chosen.weights)))
+    former, chosen, without = EventWeights.of_facts(facts), _chosen(kinds, manifest), "of_events" not in facts
+    if state is None or former is None or without:  # only what a log has now can be missing
+        return without and (state is None or not state.has_since(0, history_event_types(chosen.weights)))
     if not chosen.equals(former) or state.removed != facts.get("removed_events", 0):
         return False
     return not state.has_since(facts["events"], (*history_event_types(chosen.weights), IDENTIFY))
@@ -390,7 +385,7 @@ def _write(
         if choose is not None:
             kinds = replace(_choice(joined, catalogue.ids, choose, source.kept) or kinds, at=state.last)
         log, people = joined.log(kinds.weights)
-        file.facts |= {**kinds.facts, "of_events": asdict(joined.counts)}
+        file.facts |= {"of_events": asdict(joined.counts)}
         file.facts |= {"removed_events": state.removed} if state.removed else {}
     elif file.log is None:
         hint = "put interactions.parquet, .csv or .jsonl with user_id, item_id and timestamp there"
@@ -399,17 +394,16 @@ def _write(
             f"{hint}, or run `molar events append FILE`",
         )
     else:
-        log, file.facts = file.log, with_future_weights(file.facts, kinds)
+        log = file.log
         log = log if log.event is None else replace(log, event=kinds_of(log, file.kinds).astype(np.int32))
     log, people, kept = source.kept.kept(log, people)
-    file.facts |= kept
+    file.facts |= kinds.facts | kept
     final = log.grouped(IdMap(people), catalogue.ids)
     orders = [] if joined is None else joined.orders
     file.log = joined = None  # what was sorted may take most of the memory
     of_events = event_columns(log, orders)
     del log, people
     facts: dict[str, Any] = {"rows": file.rows, **log_facts(final), "duplicates": file.duplicates}
-    facts["users_file"] = check_users(folder, settings.users, file.user_ids, rejects, suppressed)
     facts |= {**rejects.facts, **file.facts}
     write_tables(final, partial, of_events)
     return facts
@@ -448,17 +442,9 @@ def _read_file(source: _Source, settings: CatalogueConfig, rejects: Rejects, pro
     path = table.path
     columns = log_columns(settings.interactions, table, catalogue.manifest.settings["items"]["item_id"])
     asked = settings.interactions
-    times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
     where = catalogue.manifest.settings.get("where")
     reader = InteractionReader(
-        table,
-        columns,
-        catalogue.lookup,
-        times,
-        rejects,
-        chosen=where is not None,
-        suppressed=source.suppressed,
-        orders=OrderStatus(asked, vars(columns)),
+        table, columns, asked, catalogue.lookup, rejects, chosen=where is not None, suppressed=source.suppressed
     )
     progress.start("reading the interactions", table.total)
     raw, user_ids = reader.read(progress)
@@ -474,7 +460,8 @@ def _read_file(source: _Source, settings: CatalogueConfig, rejects: Rejects, pro
         raise rejects.unusable(path, reader.rows, nothing="put at least one interaction into it", remedy=remedy)
     source.kept.require_times(raw.micros is not None and reader.dates, path.name)
     count, log = len(raw), without_duplicates(ordered(raw))
-    facts = {"columns": vars(columns), "times": times.read_as, "others": reader.others, **reader.orders.facts}
+    facts = {"columns": vars(columns), "times": reader.times.read_as, "others": reader.others}
+    facts |= {"excluded": dict(reader.orders.excluded.most_common())} if excluded else {}
     facts["days"] = log.micros is not None and are_days(log.micros, asked.time_zone)
     return _File(log, user_ids, reader.kinds, reader.rows, count - len(log), facts)
 
@@ -495,20 +482,12 @@ def _summary(facts: dict[str, Any]) -> str:
 
 
 def _sources(folder: Path, workspace: Workspace, suppressed: SuppressionList) -> dict[str, Any]:
-    log, users = find_file(folder, "interactions"), find_file(folder, "users")
-    names = [str(path.relative_to(folder)) for path in (log, users) if path is not None]
-    catalogue = workspace["catalogue"].manifest
-    left_out = {"suppressed": suppressed.digest} if suppressed else {}
-    return (
-        left_out
-        | {
-            "rules": READING,
-            "files": file_stamps(folder, [FILE_NAME, *names]),
-            "items": None if catalogue is None else catalogue.facts["ids"],
-        }
-        | (
-            {}
-            if catalogue is None or "variants" not in catalogue.facts
-            else {"variants": catalogue.facts["variant_ids"]}
-        )
-    )
+    log, catalogue = find_file(folder, "interactions"), workspace["catalogue"].manifest
+    facts = {} if catalogue is None else catalogue.facts
+    return {
+        "rules": READING,
+        "files": file_stamps(folder, [FILE_NAME, *([] if log is None else [str(log.relative_to(folder))])]),
+        "items": facts.get("ids"),
+        "variants": facts.get("variant_ids"),
+        "suppressed": suppressed.digest if suppressed else None,
+    }

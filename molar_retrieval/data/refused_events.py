@@ -9,22 +9,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from molar_retrieval.data.event_store import KIND
 from molar_retrieval.errors import MolarError, redacted
 from molar_retrieval.workspace.activity_log import JsonLines
 from molar_retrieval.workspace.files import file_stamp
 
-if TYPE_CHECKING:
-    from molar_retrieval.data.event_log import Refusal
-
-
 _FILE, _BYTES, _OLDER = "refused.jsonl", 1 << 18, 1
 FIRST = 10
 """Refusals of an append that are kept; the others are counted."""
 _CHARACTERS = 300  # of a problem, and of a remedy
 _log = logging.getLogger("molar.events")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An event that was not taken: where it stood, which of its fields is wrong, what to do."""
+
+    row: int
+    field: str
+    problem: str
+    remedy: str
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,8 @@ class RefusedEvents:
 
     def __init__(self, workspace: Path) -> None:
         self._lines = JsonLines(workspace / KIND / _FILE, most=_BYTES, kept=_OLDER)
-        self._works = True
 
-    def keep(self, refusals: "Sequence[Refusal]", count: int) -> None:
+    def keep(self, refusals: Sequence[Refusal], count: int) -> None:
         """Keep the first of ``count`` refusals of an append; where that cannot be, its report has them nevertheless."""
         first = [
             {"row": one.row, "field": one.field, "problem": _brief(one.problem), "remedy": _brief(one.remedy)}
@@ -64,11 +68,7 @@ class RefusedEvents:
         try:
             self._lines.append({"time": _now(), "count": count, "first": first})
         except MolarError as error:
-            if self._works:
-                _log.warning("refused events are not kept: %s", error)
-            self._works = False
-        else:
-            self._works = True
+            _log.warning("refused events are not kept: %s", error)
 
     @property
     def mark(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from molar_retrieval.data.interaction_reader import user_column
-from molar_retrieval.data.rows import Rejects, with_new_ids
+from molar_retrieval.data.rows import with_new_ids
 from molar_retrieval.data.schema import UserSettings, find_table, require_column
 from molar_retrieval.data.values import as_payload, kind_of, payload_type
 from molar_retrieval.errors import DataError
@@ -55,31 +55,6 @@ def fits(kind: str | None, value: Any) -> bool:
 _BATCH = 65_536
 
 
-def check_users(
-    folder: Path,
-    settings: UserSettings,
-    in_log: pa.Array,
-    rejects: Rejects,
-    suppressed: SuppressionList = NOBODY,
-) -> dict[str, int] | None:
-    """Compare the users file, if there is one, with the users of the log; nothing of it is stored.
-
-    Counted are its users, how many of them the log does not have, and how many of the log's are not in the file. A
-    DataError says that it cannot be read, or has no id column. ``suppressed`` people are as if they were not there.
-    """
-    source = find_table(folder, "users")
-    if source is None:
-        return None
-    column = user_column(settings, source)
-    seen: dict[str, None] = {}
-    kinds = ("missing user id", "duplicate user id")
-    for every in source.batches([column], _BATCH, rejects, [column]):
-        rows = every.where(suppressed.users(every.batch[column]) == NEVER)
-        with_new_ids(rows, column, seen, rejects, source.path.name, kinds, items=False)
-    known = seen.keys() & set(in_log.to_pylist())
-    return {"users": len(seen), "without_interactions": len(seen) - len(known), "missing": len(in_log) - len(known)}
-
-
 @dataclass(frozen=True)
 class Segments:
     """Attributes by people's keys (missing values are left out), the kind of each column, and a digest of the file."""
@@ -89,7 +64,7 @@ class Segments:
     digest: str
 
     def changed(self, changes: Iterable[tuple[StoredName, str]]) -> "Segments":
-        """The same with what events say of users laid over it, see :mod:`.described`; they came in this order."""
+        """The same with what events say of users laid over it, as they came, see :func:`apply_attributes`."""
         said: dict[str, list[str]] = {}
         for user, data in changes:
             said.setdefault(user_key(user), []).append(data)

@@ -23,18 +23,16 @@ from molar_retrieval.data.interaction_reader import (
     Codes,
     InteractionBatches,
     InteractionColumns,
-    OrderStatus,
     log_columns,
-    present,
     user_column,
 )
 from molar_retrieval.data.interactions import RawInteractions, counts, ordered, repetitions, whole_users
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.rows import Rejects, RowBatch, RowChecks
-from molar_retrieval.data.schema import CatalogueSchema, UserSettings, find_table
-from molar_retrieval.data.times import EARLY, LATE, TimeParser, impossible, written
+from molar_retrieval.data.schema import CatalogueSchema, InteractionSettings, UserSettings, find_table
+from molar_retrieval.data.times import EARLY, LATE, impossible, written
 from molar_retrieval.data.values import shown
-from molar_retrieval.data.variants import of_items
+from molar_retrieval.data.variants import of_items, present_values
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
@@ -165,9 +163,8 @@ def check_log(
             return None
         asked = spec.interactions
         columns = log_columns(asked, source, spec.items.item_id)
-        times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
         progress.start("reading the log", source.total)
-        reader = _Reader(source, columns, items, times, found, suppressed, OrderStatus(asked, vars(columns)))
+        reader = _Reader(source, columns, asked, items, found, suppressed)
         log = reader.read(progress)
         progress.finish()
         # The row of the file in which each user comes first; of several values for one place the last one stays.
@@ -204,14 +201,13 @@ class _Reader(InteractionBatches):
         self,
         source: TableReader,
         columns: InteractionColumns,
+        settings: InteractionSettings,
         items: IdMap,
-        times: TimeParser,
         found: FindingCollector,
         suppressed: SuppressionList,
-        orders: OrderStatus,
     ) -> None:
-        super().__init__(source, columns, times, _BrokenRows(found), suppressed, orders)
-        self.file, self.times = source.path.name, times
+        super().__init__(source, columns, settings, _BrokenRows(found), suppressed)
+        self.file = source.path.name
         self.user_ids: list[str] = []
         self.item_ids: list[str] = []
         self._found, self._known = found, items
@@ -577,7 +573,7 @@ def _check_users_file(
 
         found.each(kind, np.flatnonzero(rows), about)
 
-    there = present(ids)
+    there = present_values(ids)
     report("user.missing_id", "no id", ~there)
     report("user.twice", "the same id as a row before", there & again)
     known, in_log = set(ids.unique().to_pylist()), reader.user_ids

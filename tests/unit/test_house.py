@@ -20,7 +20,7 @@ ROOTS = {
 }
 
 READERS = {
-    *("LogReader", "RawReader", "files_of_people", "log_columns", "open_source", "read_impressions", "read_segments"),
+    *("InteractionReader", "files_of_people", "log_columns", "open_source", "read_impressions", "read_segments"),
     "user_column",
 }
 """What finds people in files that a shop brings, by the ids that it gives them."""

@@ -138,7 +138,6 @@ def test_customers(source, tmp_path):
         "age": None,
     }
     assert [user["age"] for user in users] == [49, None, 24]
-    assert prepared(tmp_path / "out").log_facts["users_file"]["without_interactions"] == 1
 
 
 def test_unknown_level_and_missing_file(source, tmp_path):

@@ -68,7 +68,6 @@ def test_the_1m_layout_becomes_a_catalogue(million, tmp_path):
     assert result.histories == {"1": [("1", 978300019), ("2", 978300019), ("3", 978300760)], "2": [("1", 978298413)]}
     assert result.facts["language"] == "en"
     assert (result.facts["rejects"], result.log_facts["rejects"]) == (0, 0)
-    assert result.log_facts["users_file"] == {"users": 3, "without_interactions": 1, "missing": 0}
 
 
 def test_bad_rows_of_the_1m_layout_are_listed_with_file_and_row(million, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from molar_retrieval.data import event_history
 from molar_retrieval.data import prepare_interactions as prepare
 from molar_retrieval.data.catalogue import Catalogue
-from molar_retrieval.data.event_history import DEFAULT, EventWeights, told_by
+from molar_retrieval.data.event_history import DEFAULT, EventWeights
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.event_log_reader import opened as opened_events
 from molar_retrieval.data.interactions import Interactions, holdout_last
@@ -146,12 +146,12 @@ def test_a_log_without_events_knows_which_will_count_where_the_settings_say_so(f
     file(folder, [("u", "a", START)])
     prepare_interactions(folder, workspace, kinds=BOUGHT)
     made = workspace["interactions"].require()
-    assert told_by(made[1].facts) == {"purchase": 1}
-    for asked, told in (({"view": 1.0}, {"view": 1}), (None, {}), ({"view": 1.0}, {"view": 1})):
+    assert made[1].facts["kinds"] == {"purchase": 1}
+    for asked, told in (({"view": 1.0}, {"view": 1}), (None, DEFAULT), ({"view": 1.0}, {"view": 1})):
         prepare_interactions(folder, workspace, kinds=EventWeights.of(asked))
-        assert told_by(workspace["interactions"].require()[1].facts) == told
+        assert workspace["interactions"].require()[1].facts["kinds"] == told
     prepare_interactions(folder, workspace)  # nobody says anything
-    assert told_by(workspace["interactions"].require()[1].facts) == {"view": 1}
+    assert workspace["interactions"].require()[1].facts["kinds"] == {"view": 1}
     assert workspace["interactions"].require()[0] == made[0]
 
 

@@ -232,15 +232,10 @@ def test_integer_ids_are_their_digits(tmp_path):
     assert log.items.ids(log.history(0)) == ["9", "10"]
 
 
-def test_users_file_is_checked_and_not_stored(folder, workspace):
+def test_users_file_is_not_stored(folder, workspace):
     _write(folder, [("u", "a", 1), ("v", "b", 2)])
-    _write(folder, [("u", 30), ("w", 40), (None, 50), ("u", 60)], "users.parquet", ("user_id", "age"))
-    manifest = prepare_interactions(folder, workspace)
-    assert manifest.facts["users_file"] == {"users": 2, "without_interactions": 1, "missing": 1}
-    assert _rejects(workspace) == [
-        ("users.parquet", 3, None, "missing user id"),
-        ("users.parquet", 4, None, "duplicate user id"),
-    ]
+    _write(folder, [("u", 30), ("w", 40)], "users.parquet", ("user_id", "age"))
+    prepare_interactions(folder, workspace)
     stored = pq.read_table(workspace["interactions"].require()[0] / "users.parquet")
     assert stored.to_pydict() == {"user_id": ["u", "v"]}
 

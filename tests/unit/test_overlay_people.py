@@ -67,7 +67,7 @@ def person(recommender, key):
 def test_what_the_settings_say_of_kinds_counts_from_the_first_event_on(workspace, add, trained):
     """The generation was made without any, so the kinds of the default were the only ones that it knew of."""
     manifest = workspace["interactions"].require()[1]
-    assert "kinds" not in manifest.facts
+    assert "of_events" not in manifest.facts
     prepare_interactions(workspace.catalogue, workspace, kinds=EventWeights.of({"purchase": 1.0}))
     named = workspace["generations"].current
     publish_generation(workspace, IndexSettings()).close()

@@ -177,7 +177,6 @@ def test_orders_are_filled_down_and_the_cancelled_ones_are_no_purchases(tmp_path
     assert log.users.array.to_pylist() == ["a", "c"]
     assert log.item.tolist() == [0, 1, 0]
     assert facts["excluded"] == {"cancelled": 2, "REFUNDED": 2}
-    assert facts["counted"] == {"paid": 3, "odd": 1}
     assert facts["rejects_by_kind"] == {"missing user id": 1}
 
 

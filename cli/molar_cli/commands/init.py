@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,6 @@ from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from molar import Initial
-    from molar_retrieval.data.inference.columns import Question
 
 _KINDS = {"items": "the items", "interactions": "the interactions", "users": "the users"}
 _ROWS, _MORE = 10, 3  # rows that are shown, and columns beside id and title
@@ -53,7 +51,7 @@ def init(
 ) -> None:
     """Find out what your own tables mean, and write it into catalog.toml; the tables stay as they are.
 
-    CSV, JSONL and Parquet, column names of any language. What the tables do not tell is asked, or an option says it.
+    CSV, JSONL and Parquet, column names of any language. What the tables do not tell, an option says.
 
     Example: [bold]molar init orders.csv products.csv[/]
 
@@ -61,11 +59,10 @@ def init(
     """
     from molar import init as initialise
 
-    asks = sys.stdin.isatty() and sys.stderr.isatty() and not run.console.as_json
     found = initialise(
         *files, items=items, interactions=interactions, users=users, columns=_columns(column or []), decimal=decimal,
         time_format=time_format, time_zone=time_zone, language=language, level=level, overwrite=overwrite,
-        dry_run=dry_run, ask=_ask if asks else None,
+        dry_run=dry_run,
     )  # fmt: skip
     if run.document(found.to_dict()):
         return
@@ -79,20 +76,6 @@ def _columns(said: Sequence[str]) -> dict[str, str]:
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 
-def _ask(question: "Question") -> str:
-    """Ask at the terminal; an answer is its number or itself."""
-    known = list(question.answers)
-    typer.echo(question.text, err=True)
-    for number, (answer, meaning) in enumerate(question.answers.items(), 1):
-        typer.echo(f"  {number}  {answer}  ({meaning})", err=True)
-    while True:
-        said = str(typer.prompt("number", err=True)).strip()
-        if said in known:
-            return said
-        if said.isdecimal() and 1 <= int(said) <= len(known):
-            return known[int(said) - 1]
-
-
 def _print(run: Session, found: "Initial", said: Collection[str | None]) -> None:
     proposal, first = found.proposal, found.preview
     console = run.console
@@ -103,7 +86,7 @@ def _print(run: Session, found: "Initial", said: Collection[str | None]) -> None
         untitled = f"; {counts.untitled:,} products have no title" if counts.untitled else ""
         console.line(f"products with variants: {counts.products:,} products, {counts.variants:,} variants{untitled}")
     console.line("")
-    means = [[f"{t.stem}.{one.role}", one.column, one.why] for t in proposal.tables for one in t.meanings]
+    means = [[f"{t.stem}.{role}", one.name, one.why] for t in proposal.tables for role, one in t.columns.items()]
     means += [
         [f"{section}.{key}", _told(value), "as you said" if value in said else "by the contents"]
         for section, key, value in _settings(proposal.sections)

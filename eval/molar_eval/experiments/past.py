@@ -24,14 +24,12 @@ from molar_retrieval.data.interaction_reader import (
     Codes,
     InteractionColumns,
     InteractionReader,
-    OrderStatus,
     as_floats,
     log_columns,
 )
 from molar_retrieval.data.interactions import RawInteractions, ordered, repetitions
 from molar_retrieval.data.rows import FILE_NAME, Rejects, RowBatch
 from molar_retrieval.data.schema import CatalogueConfig, find_table
-from molar_retrieval.data.times import TimeParser
 from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, person_keys, user_keys
 from molar_retrieval.privacy.suppression import SuppressionList
@@ -180,13 +178,9 @@ def _read(
         quantity=well_known(QUANTITY, source.names),
     )
     asked = settings.interactions
-    times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
     with TemporaryDirectory(prefix="molar-") as folder, Rejects(Path(folder) / FILE_NAME) as rejects:
         chosen = catalogue.manifest.settings.get("where") is not None
-        orders = OrderStatus(asked, vars(named))
-        reader = _PricedReader(
-            source, read, catalogue.lookup, times, rejects, chosen=chosen, suppressed=suppressed, orders=orders
-        )
+        reader = _PricedReader(source, read, asked, catalogue.lookup, rejects, chosen=chosen, suppressed=suppressed)
         progress.start("reading the interactions", source.total)
         raw, ids = reader.read(progress)
         progress.finish()

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.columns import ITEM_ID, POSITION, TIMESTAMP, USER_ID
-from molar_retrieval.data.interaction_reader import ignored_columns
+from molar_retrieval.data.interaction_reader import suppressed_rows
 from molar_retrieval.data.rows import Rejects
 from molar_retrieval.data.schema import FORMATS, open_source
 from molar_retrieval.data.times import TimeParser
@@ -116,7 +116,7 @@ def read_impressions(path: Path, suppressed: SuppressionList = NOBODY) -> Impres
     parser, blocks = TimeParser(), []
     for every in source.batches(columns, _BATCH, unreadable, written):
         _refuse_unreadable(unreadable)
-        rows = every.where(~ignored_columns(every.batch, USER_ID, when, parser, suppressed))
+        rows = every.where(~suppressed_rows(every.batch, USER_ID, when, parser, suppressed))
         checked = {n: _Column(path.name, n, rows.numbers, rows.batch[n]).checked(parser) for n in columns}
         blocks.append(checked | {ROW: rows.numbers})
     _refuse_unreadable(unreadable)

@@ -19,11 +19,11 @@ from molar_retrieval.data.catalogue import ITEMS_FILE
 from molar_retrieval.data.images import EXTENSIONS, FOLDER
 from molar_retrieval.data.importers.formats import HM_LEVELS, open_amazon, open_hm, open_movielens, open_pixelrec
 from molar_retrieval.data.importers.tables import PublishedData, PublishedTable
-from molar_retrieval.data.interaction_reader import present
 from molar_retrieval.data.rows import FILE_NAME as REJECTS_FILE
 from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks, TableFile, with_new_ids
 from molar_retrieval.data.schema import FILE_NAME as TOML_FILE
 from molar_retrieval.data.times import TimeParser
+from molar_retrieval.data.variants import present_values
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.ids import IdMap
 from molar_retrieval.progress import SILENT, Progress
@@ -222,8 +222,8 @@ class _LogChecks:
         item = self._items.rows(rows.batch[ITEM_ID])
         micros, timed = self._times.parse(rows.batch[TIMESTAMP])
         check = RowChecks(len(rows))
-        check(present(rows.batch[USER_ID]), "missing user id")
-        check(present(rows.batch[ITEM_ID]), "missing item id")
+        check(present_values(rows.batch[USER_ID]), "missing user id")
+        check(present_values(rows.batch[ITEM_ID]), "missing item id")
         check(timed, "missing or unreadable time", TIMESTAMP)
         check(item >= 0, "item unknown to the items file", ITEM_ID)
         self._rejects.add_failed(self._path.name, rows, check, ITEM_ID)

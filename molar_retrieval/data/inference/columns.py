@@ -1,6 +1,5 @@
 """Which column of a table is what: by its name in several languages, by its values, and by those of other tables."""
 
-import re
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -41,9 +40,8 @@ def folded(name: str) -> str:
 @cache
 def _vocabulary() -> dict[str, Names]:
     read = tomllib.loads(_FILE.read_text("utf-8"))
-    files = {f"files.{name}": lists for name, lists in read.pop("files").items()}
     del read["values"]
-    return {role: _places(lists) for role, lists in (read | files).items()}
+    return {role: _places(lists) for role, lists in read.items()}
 
 
 @cache
@@ -74,15 +72,10 @@ def name_score(name: str, role: str) -> float:
         if (one := folded(word)) in known and one != whole:
             best = max(best, _WORD * _rank(known[one]))
     for one, places in known.items():
-        if len(one) >= (_LATIN if one.isascii() else _OTHER) and one != whole and _at_border(one, whole):
+        at_border = whole.startswith(one) or whole.endswith(one)
+        if len(one) >= (_LATIN if one.isascii() else _OTHER) and one != whole and at_border:
             best = max(best, _AT_BORDER * _rank(places) * (len(one) / len(whole)) ** 0.5)
     return best
-
-
-def told_by_file(stem: str, role: str) -> float:
-    """How much the name of a file says that it holds the items, interactions or users, 0 … 1."""
-    bare = re.sub(r"[\d_.-]+$", "", stem)
-    return max(name_score(stem, f"files.{role}"), name_score(bare, f"files.{role}") if bare else 0.0)
 
 
 def language_of_names(names: Iterable[str]) -> str | None:
@@ -104,10 +97,6 @@ def _rank(places: Mapping[str, tuple[int, int]]) -> float:
     return max(1 - _LAST * place / count for place, count in places.values())
 
 
-def _at_border(one: str, whole: str) -> bool:
-    return whole.startswith(one) or whole.endswith(one)
-
-
 ROLES: Mapping[Stem, tuple[str, ...]] = {
     "items": ("item_id", "variant_id", "title", "description", "image", "stock", "available_from", "active"),
     "interactions": (
@@ -121,28 +110,9 @@ NONE = ""
 """What a column is called that a table does not have."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """Something that the tables do not tell.
-
-    Attributes:
-        text: The question.
-        answers: What may be answered, each with what it means; in words, an answer of one's own is none.
-        option: How it is said on the command line, with ``{}`` for the answer.
-    """
-
-    text: str
-    answers: Mapping[str, str]
-    option: str
-
-
-Prompt = Callable[[Question], str]
-
-
-def refuse(question: Question) -> str:
-    """Where nobody can be asked: a SettingsError that names the option for each answer."""
-    said = " or ".join(question.option.format(answer) for answer in question.answers)
-    raise SettingsError(question.text, f"say it: {said}")
+def unclear(question: str, answers: Iterable[str], option: str) -> SettingsError:
+    """The tables do not answer a question: names the option for each answer, which stands at ``{}`` in it."""
+    return SettingsError(question, f"say it: {' or '.join(option.format(answer) for answer in answers)}")
 
 
 @dataclass(frozen=True)
@@ -192,19 +162,10 @@ JOINED = 0.5  # share of a column's values that must be in the other table's bef
 _FEW = 10  # different values below which being in the other table may be chance, as of small numbers
 _LONGEST_ID, _LONG = 64, 60
 _LEAD = 0.2  # by how much the best candidate must be ahead of the next one where no name is believed
-_RIVALS: tuple[str, ...] = (
-    "user_id",
-    "item_id",
-    "timestamp",
-    "quantity",
-    "order",
-    "other",
-    "event",
-    "position",
-    "title",
-    "description",
+_RIVALS = (
+    *("user_id", "item_id", "timestamp", "quantity", "order", "other", "event", "position", "title", "description"),
+    *("stock", "available_from", "active", "cancelled_at"),
 )
-_RIVALS += ("stock", "available_from", "active", "cancelled_at")
 _ROWS_OF_A_PRODUCT, _OPTIONS, _DIFFERENT = 1.15, 500, 0.02  # rows of a product; values of an option; products with some
 _FEW_WORDS = 50  # values of a status
 

@@ -101,17 +101,10 @@ _COMPACT = (
     ("%Y%m%d%H%M", r"^(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])[0-5][0-9]$"),
     ("%Y%m%d%H%M%S", r"^(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])([0-5][0-9]){2}$"),
 )
-_DAYS: tuple[str, ...] = (
-    "%d.%m.%y",
-    "%d/%m/%y",
-    "%m/%d/%y",
-    "%y/%m/%d",
-    "%d-%m-%y",
-    "%y-%m-%d",
-    "%d/%m/%Y",
-    "%m/%d/%Y",
+_DAYS = (
+    *("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%y/%m/%d", "%d-%m-%y", "%y-%m-%d"),
+    *("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y-%m-%d"),
 )
-_DAYS += ("%d-%m-%Y", "%m-%d-%Y", "%Y-%m-%d")
 _MONTHS = ("%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y", "%d %B %Y", "%B %d, %Y")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S", ":%H:%M:%S", ", %I:%M %p")
 _CLOCK, _ZONE = r"[0-9]:[0-9]{2}|時", r"([0-9]:?[0-9]{2}|[0-9])\s?(Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})$"
@@ -204,7 +197,8 @@ def _read(texts: list[str], form: str) -> float:
 
 
 def _share(values: pa.Array, pattern: str) -> float:
-    return float(np.asarray(pc.match_substring_regex(values, pattern)).mean())
+    """Share of the values that fit a pattern (RE2)."""
+    return float(np.asarray(pc.match_substring_regex(values, pattern)).mean()) if len(values) else 0.0
 
 
 ROWS = 200_000
@@ -252,9 +246,7 @@ class SampledColumn:
 
     def share(self, pattern: str) -> float:
         """Share of the different values that fit a pattern (RE2)."""
-        if not len(self.distinct):
-            return 0.0
-        return float(np.asarray(pc.match_substring_regex(self.distinct, pattern)).mean())
+        return _share(self.distinct, pattern)
 
     @cached_property
     def numbers(self) -> float:

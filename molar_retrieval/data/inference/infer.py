@@ -1,7 +1,7 @@
 """From somebody's tables to what `catalog.toml` says of them, and what is not understood of them."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, permutations
@@ -20,22 +20,19 @@ from molar_retrieval.data.inference.columns import (
     ROLES,
     Candidate,
     Overrides,
-    Prompt,
-    Question,
     contained,
     item_pairs,
     language_of_names,
     name_score,
-    refuse,
     says,
     timestamps,
-    told_by_file,
+    unclear,
 )
 from molar_retrieval.data.inference.dialect import MOSTLY, SampledColumn, SampledTable, sampled
 from molar_retrieval.data.languages import common_language
 from molar_retrieval.data.schema import FILE_NAME, FORMATS, CatalogueConfig, Stem, open_source
 from molar_retrieval.data.values import BESIDE_COMMAS, sign_tells
-from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.errors import DataError, MolarError, SettingsError
 from molar_retrieval.workspace.config_files import toml_value
 from molar_retrieval.workspace.settings import validated
 
@@ -66,7 +63,7 @@ def language_of(table: SampledTable, texts: Iterable[str], names: Iterable[str])
     return by_names, by_names is not None
 
 
-def decimal_of(table: SampledTable, language: str | None, said: str | None, ask: Prompt) -> str | None:
+def decimal_of(table: SampledTable, language: str | None, said: str | None) -> str | None:
     """The decimal sign that reading the items has to be told; None where their columns tell it by themselves."""
     if said is not None or not table.source.untyped:
         return said
@@ -82,12 +79,8 @@ def decimal_of(table: SampledTable, language: str | None, said: str | None, ask:
         return ","
     if language is not None:
         return local
-    name = next(iter(doubtful))
-    example = next(value for value in table[name].distinct.to_pylist() if "," in value or "." in value)
-    plain = example.replace(",", "").replace(".", "")
-    meant = {sign: example.replace(sign, ".") if sign in example else plain for sign in ",."}
-    answers = {",": f"a comma: {example} means {meant[',']}", ".": f"a point: {example} means {meant['.']}"}
-    return ask(Question(f"Which is the decimal sign in {name!r} of {table.path.name}?", answers, "--decimal '{}'"))
+    words = f"Which is the decimal sign in {next(iter(doubtful))!r} of {table.path.name}?"
+    raise unclear(words, ",.", "--decimal '{}'")
 
 
 def _grouped(column: SampledColumn) -> bool:
@@ -96,23 +89,15 @@ def _grouped(column: SampledColumn) -> bool:
     return len(pointed) >= _ENOUGH and column.share(f"{_THOUSANDS}|{_PLAIN}") == 1.0
 
 
-def time_format_of(column: SampledColumn, file: str, said: str | None, ask: Prompt) -> str | None:
+def time_format_of(column: SampledColumn, file: str, said: str | None) -> str | None:
     """The format that reading the log's times has to be told; None where it understands them by itself."""
     form = column.times
     if said is not None or form is None or not form.formats:
         return said
     if len(form.formats) == 1:
         return form.formats[0]
-    answers = {way: f"{form.example} is {_in_words(form.example, way)}" for way in form.formats}
     text = f"Which of day, month and year comes first in {column.name!r} of {file}, as in {form.example}?"
-    return ask(Question(text, answers, '--time-format "{}"'))
-
-
-def _in_words(example: str, way: str) -> str:
-    from datetime import datetime
-
-    when = datetime.strptime(example, way)
-    return f"{when.day} {when:%B %Y}"
+    raise unclear(text, form.formats, '--time-format "{}"')
 
 
 def time_zone_of(column: SampledColumn, language: str | None, said: str | None) -> str | None:
@@ -142,16 +127,11 @@ def photo_folder(folder: Path, column: SampledColumn, *, ids: bool) -> tuple[str
     best: tuple[str | None, float] = (None, 0.0)
     for place in places:
         where = folder if place is None else folder / place
-        share = sum(_is_there(where, name, ids=ids) for name in names) / len(names)
+        paths = [[f"{name}{ending}" for ending in EXTENSIONS] if ids else [name.lstrip("/")] for name in names]
+        share = sum(any((where / one).is_file() for one in several) for several in paths) / len(names)
         if share > best[1]:
             best = (place, share)
     return best if best[1] >= (_FOUND if ids else 1e-9) else (None, 0.0)
-
-
-def _is_there(folder: Path, name: str, *, ids: bool) -> bool:
-    if not ids:
-        return (folder / name.lstrip("/")).is_file()
-    return any((folder / f"{name}{extension}").is_file() for extension in EXTENSIONS)
 
 
 def _folders(folder: Path) -> list[str]:
@@ -167,16 +147,9 @@ def _folders(folder: Path) -> list[str]:
 STEMS: tuple[Stem, ...] = ("items", "interactions", "users")
 _LEAD = 0.4  # by how much the best reading of all files must be ahead of the next one
 _NAMES: Mapping[Stem, Mapping[str, float]] = {
-    "items": {
-        "item_id": 1,
-        "title": 1,
-        "description": 1,
-        "image": 0.5,
-        "other": 0.5,
-        "stock": 0.5,
-        "user_id": -1,
-        "order": -1,
-    },
+    "items": dict.fromkeys(("item_id", "title", "description"), 1)
+    | dict.fromkeys(("image", "other", "stock"), 0.5)
+    | dict.fromkeys(("user_id", "order"), -1),
     "interactions": {"item_id": 0.5, "user_id": 1, "timestamp": 1, "order": 0.7, "quantity": 0.5, "description": -0.5},
     "users": {"user_id": 1, "item_id": -1, "quantity": -0.5, "title": -0.3, "order": -0.7},
 }
@@ -198,8 +171,8 @@ def tables_of(named: Sequence[Path]) -> list[Path]:
     return found
 
 
-def assigned(tables: Sequence[SampledTable], said: Mapping[Stem, Path], ask: Prompt) -> dict[Stem, SampledTable]:
-    """Each table by what it has; a SettingsError, or a question, where they do not tell."""
+def assigned(tables: Sequence[SampledTable], said: Mapping[Stem, Path]) -> dict[Stem, SampledTable]:
+    """Each table by what it has; a SettingsError where they do not tell."""
     readings = sorted(
         ((_score(reading), place, reading) for place, reading in enumerate(_readings(tables, said))),
         key=lambda one: (-one[0], one[1]),
@@ -212,9 +185,7 @@ def assigned(tables: Sequence[SampledTable], said: Mapping[Stem, Path], ask: Pro
         hint = "name the file with the items, too; if this is it: --items " + str(tables[0].path)
         raise SettingsError(words, hint)
     if rest and best[0] - rest[0][0] < _LEAD:
-        answers = {str(table.path): f"{table.path.name}: {', '.join(table.names[:6])}" for table in tables}
-        chosen = ask(Question("Which file has the items, one a row?", answers, "--items {}"))
-        return next(reading for _, _, reading in readings if str(reading["items"].path) == chosen)
+        raise unclear("Which file has the items, one a row?", [str(table.path) for table in tables], "--items {}")
     return best[2]
 
 
@@ -255,33 +226,25 @@ def _kind(table: SampledTable, stem: Stem) -> float:
     rest = {"items": -0.5 * timed, "interactions": 1.0 if timed else -0.5, "users": 0.0}
     longest = max((column.length for column in table.columns if column.words > 0.5), default=0.0)
     rest["items"] += 0.5 * (longest > 30)
-    return score + rest[stem] + told_by_file(table.path.stem, stem)
+    return score + rest[stem]
 
 
 _ASKED, _VALUES = 8, 2_000  # columns to choose from; values of one
 _MOSTLY = 0.9  # of a column's values, where some are missing or mistaken
 _KINDS = 50  # of events at most; a column of more is none
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """A column, what it is read as (a role), and by what that was seen."""
-
-    column: str
-    role: str
-    why: str
+_DELIMITERS = {";": "semicolons", ",": "commas", "\t": "tabs", "|": "bars"}
 
 
 @dataclass(frozen=True)
 class ReadTable:
-    """One table as it is read: ``rows`` were looked at, and are all where it is ``whole``."""
+    """One table as it is read: ``rows`` were looked at, and are all where it is ``whole``; ``columns`` by role."""
 
     stem: Stem
     path: Path
     form: str
     rows: int
     whole: bool
-    meanings: tuple[Meaning, ...]
+    columns: Mapping[str, Candidate]
     unused: tuple[str, ...]
 
 
@@ -317,14 +280,13 @@ class InferredSchema:
     variants: VariantCounts | None = None
 
 
-def infer(files: Sequence[Path], named: Mapping[Stem, Path], said: Overrides, ask: Prompt = refuse) -> InferredSchema:
+def infer(files: Sequence[Path], named: Mapping[Stem, Path], said: Overrides) -> InferredSchema:
     """Read some tables and say what they mean.
 
     Args:
         files: One to three tables in any order, or a folder with them; those of ``named`` may be among them.
         named: Tables of which somebody said which they are.
         said: What else was said.
-        ask: Answers what they do not tell; default: a SettingsError that names the option.
 
     Raises:
         DataError: If a table cannot be read, or has not what it needs.
@@ -332,8 +294,8 @@ def infer(files: Sequence[Path], named: Mapping[Stem, Path], said: Overrides, as
     """
     paths = tables_of([*files, *(path for path in named.values() if path not in files)])
     folder = _folder_of(paths)
-    tables = assigned([sampled(path) for path in paths], named, ask)
-    return SchemaInference(folder, tables, said, ask)()
+    tables = assigned([sampled(path) for path in paths], named)
+    return SchemaInference(folder, tables, said)()
 
 
 def _folder_of(paths: Sequence[Path]) -> Path:
@@ -350,8 +312,8 @@ def _folder_of(paths: Sequence[Path]) -> Path:
 class SchemaInference:
     """The reading of all tables, one after the other."""
 
-    def __init__(self, folder: Path, tables: Mapping[Stem, SampledTable], said: Overrides, ask: Prompt) -> None:
-        self._folder, self._tables, self._said, self._ask = folder, tables, said, ask
+    def __init__(self, folder: Path, tables: Mapping[Stem, SampledTable], said: Overrides) -> None:
+        self._folder, self._tables, self._said = folder, tables, said
         self._meant: dict[Stem, dict[str, Candidate]] = {stem: {} for stem in tables}
         self._more: dict[Stem, dict[str, Any]] = {stem: {} for stem in tables}  # settings that name no column
         self.findings: list[str] = []
@@ -366,8 +328,7 @@ class SchemaInference:
         for role in ("title", "description"):
             self._choose("items", role, columns.texts(items, role, self._taken("items")))
         for role in availability.ROLES:
-            fits = partial(_says, role)
-            self._choose("items", role, columns.named(items, role, self._taken("items"), fits))
+            self._by_name("items", role, partial(_says, role))
         language, by_names = self._language()
         self._photos()
         self._numbers(language)
@@ -448,11 +409,6 @@ class SchemaInference:
             untitled = int((~np.logical_or.reduceat(there, starts)).sum())
         return VariantCounts(len(starts), len(items[meant["variant_id"].name].distinct), untitled)
 
-    @property
-    def _user(self) -> str | None:
-        found = self._meant["interactions"].get("user_id")
-        return None if found is None else found.name
-
     def _status(self, log: SampledTable) -> None:
         """The status of orders, and which of its values are no purchases."""
         stem: Stem = "interactions"
@@ -474,26 +430,23 @@ class SchemaInference:
     def _log(self, language: str | None) -> None:
         stem: Stem = "interactions"
         log = self._tables[stem]
-        found = columns.user_ids(log, self._taken("interactions"), self._tables.get("users"))
-        self._choose("interactions", "user_id", found, needed=True)
-        self._choose("interactions", "timestamp", columns.timestamps(log, self._taken("interactions")))
-        when = self._meant["interactions"].get("timestamp")
+        found = columns.user_ids(log, self._taken(stem), self._tables.get("users"))
+        self._choose(stem, "user_id", found, needed=True)
+        self._choose(stem, "timestamp", columns.timestamps(log, self._taken(stem)))
+        when = self._meant[stem].get("timestamp")
         if when is None:
             self.findings.append(f"{log.path.name} has no times that can be read: its rows count as in their order")
         else:
             self._times(log, when.name, language)
-        kinds = columns.named(log, "event", self._taken(stem), lambda c: len(c.distinct) <= _KINDS and c.words > 0.5)
-        self._choose(stem, "event", kinds)
-        lines = columns.named(log, "position", self._taken(stem), lambda column: column.lowest() is not None)
-        self._choose(stem, "position", lines)
-        counts = columns.named(log, "quantity", self._taken(stem), lambda column: column.lowest() is not None)
-        self._choose(stem, "quantity", counts)
+        self._by_name(stem, "event", lambda column: len(column.distinct) <= _KINDS and column.words > 0.5)
+        self._by_name(stem, "position", lambda column: column.lowest() is not None)
+        counts = self._by_name(stem, "quantity", lambda column: column.lowest() is not None)
         returned = [one for one in counts if (log[one.name].lowest() or 0) <= 0]
         self._choose(stem, "weight", returned)
-        self._choose(stem, "order_id", columns.orders(log, self._user, self._taken(stem)))
+        user = self._meant[stem].get("user_id")
+        self._choose(stem, "order_id", columns.orders(log, user.name if user else None, self._taken(stem)))
         self._status(log)
-        prices = columns.named(log, "price", self._taken(stem), lambda column: column.numbers > _MOSTLY)
-        self._choose(stem, "price", prices)
+        self._by_name(stem, "price", lambda column: column.numbers > _MOSTLY)
         self._choose(stem, "value", [])
         if (weight := self._meant[stem].get("weight")) is not None and weight in returned:
             words = f"{weight.name!r} has values of 0 or less, as returns have: these rows are left out"
@@ -501,7 +454,7 @@ class SchemaInference:
 
     def _times(self, log: SampledTable, name: str, language: str | None) -> None:
         column, file = log[name], log.path.name
-        form = time_format_of(column, file, self._said.time_format, self._ask)
+        form = time_format_of(column, file, self._said.time_format)
         zone = time_zone_of(column, language, self._said.time_zone)
         self._more["interactions"] |= {"time_format": form, "time_zone": zone}
         times = column.times
@@ -545,7 +498,7 @@ class SchemaInference:
 
     def _numbers(self, language: str | None) -> None:
         items = self._tables["items"]
-        decimal = decimal_of(items, language, self._said.decimal, self._ask)
+        decimal = decimal_of(items, language, self._said.decimal)
         lists = lists_of(items, self._taken("items"))
         if "variant_id" in self._meant["items"] and self._said.level != "variant":
             product = items[self._meant["items"]["item_id"].name]
@@ -563,33 +516,36 @@ class SchemaInference:
         table = self._tables[stem]
         return self._said.column(stem, role, table.names, table.path.name)
 
+    def _by_name(self, stem: Stem, role: str, fits: Callable[[SampledColumn], bool]) -> list[Candidate]:
+        """Take the best column that is called as a role and holds what fits it; all such columns."""
+        found = columns.named(self._tables[stem], role, self._taken(stem), fits)
+        self._choose(stem, role, found)
+        return found
+
     def _choose(self, stem: Stem, role: str, found: list[Candidate], *, needed: bool = False) -> None:
         """Take what was said, else the best candidate; where one is needed and none is clear, ask."""
         table, named = self._tables[stem], self._named(stem, role)
         if named is not None:
             if named == NONE and needed:
-                raise SettingsError(
-                    f"{table.path.name} cannot do without {role}", f"name its column: --column {role}=…"
-                )
+                words = f"{table.path.name} cannot do without {role}"
+                raise SettingsError(words, f"name its column: --column {role}=…")
             if named == NONE:
                 self._more[stem][role] = NONE
             else:
                 self._meant[stem][role] = Candidate(named, 1.0, "as you said", True)
             return
         if needed and not columns.clear(found):
-            found = [self._asked(table, stem, role, found)]
+            raise self._unclear(table, stem, role, found)
         if found:
             self._meant[stem][role] = found[0]
 
-    def _asked(self, table: SampledTable, stem: Stem, role: str, found: list[Candidate]) -> Candidate:
+    def _unclear(self, table: SampledTable, stem: Stem, role: str, found: list[Candidate]) -> MolarError:
         names = [one.name for one in found] or [name for name in table.names if name not in self._taken(stem)]
         if not names:
-            raise DataError(f"{table.path.name} has no column left for {role}", "name a file with such a column")
-        few = {name: ", ".join(map(str, table[name].distinct[:3].to_pylist())) for name in names[:_ASKED]}
+            return DataError(f"{table.path.name} has no column left for {role}", "name a file with such a column")
         what = {"item_id": "says which item it is", "user_id": "says who it was"}[role]
         text = f"Which column of {table.path.name} {what} ({role})?"
-        chosen = self._ask(Question(text, few, f"--column {stem}.{role}='{{}}'"))
-        return Candidate(chosen, 1.0, "as you said", True)
+        return unclear(text, names[:_ASKED], f"--column {stem}.{role}='{{}}'")
 
     def _sections(self) -> dict[str, dict[str, Any]]:
         sections: dict[str, dict[str, Any]] = {}
@@ -608,14 +564,10 @@ class SchemaInference:
         table, meant = self._tables[stem], self._meant[stem]
         form = [table.source.form]
         if table.source.untyped:
-            form += [
-                table.encoding,
-                {";": "semicolons", ",": "commas", "\t": "tabs", "|": "bars"}[table.delimiter or ","],
-            ]
-        meanings = tuple(Meaning(one.name, role, one.why) for role, one in meant.items())
+            form += [table.encoding, _DELIMITERS[table.delimiter or ","]]
         taken = self._taken(stem)
         unused = tuple(name for name in table.names if name not in taken)
-        return ReadTable(stem, table.path, ", ".join(form), table.rows, table.whole, meanings, unused)
+        return ReadTable(stem, table.path, ", ".join(form), table.rows, table.whole, meant, unused)
 
 
 def _says(role: str, column: SampledColumn) -> bool:

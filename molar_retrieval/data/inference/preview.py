@@ -5,18 +5,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.data.inference.infer import InferredSchema
-from molar_retrieval.data.interaction_reader import InteractionReader, OrderStatus, log_columns
+from molar_retrieval.data.interaction_reader import InteractionReader, log_columns
 from molar_retrieval.data.prepare import ItemReader
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.rows import Rejects
 from molar_retrieval.data.schema import find_table, items_source, resolve
-from molar_retrieval.data.times import TimeParser
 from molar_retrieval.data.values import as_strings
 from molar_retrieval.data.variants import ItemIds, of_items
 from molar_retrieval.ids import IdMap
@@ -73,17 +70,15 @@ def _log_rows(proposal: InferredSchema, item_id: str, title: str | None) -> list
         return []
     asked = settings.interactions
     columns = log_columns(asked, source, item_id)
-    items = items_source(folder, settings)
-    ids = _ids(items, item_id)
-    times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
-    orders = OrderStatus(asked, vars(columns))
-    reader = InteractionReader(source, columns, ids, times, Rejects(Path()), orders=orders)
+    ids, titles = _ids(items_source(folder, settings), item_id, title)
+    reader = InteractionReader(source, columns, asked, ids, Rejects(Path()))
     shown: list[dict[str, Any]] = []
     for rows, values in reader.batches(SILENT):
         users = rows.batch[columns.user_id].to_pylist()
         taken = of_items(rows.batch[columns.item_id], ids).to_pylist()
         for place in range(min(len(users), ROWS - len(shown))):
             row: dict[str, Any] = {"row": int(rows.numbers[place]), "user_id": users[place], "item_id": taken[place]}
+            row["title"] = titles.get(taken[place])
             if columns.timestamp is not None:
                 row["written"] = as_strings(rows.batch[columns.timestamp].slice(place, 1))[0].as_py()
                 row["time"] = datetime.fromtimestamp(int(values["micros"][place]) / 1e6, UTC).isoformat()
@@ -94,33 +89,22 @@ def _log_rows(proposal: InferredSchema, item_id: str, title: str | None) -> list
             shown.append(row)
         if len(shown) >= ROWS:
             break
-    titles = _titles(items, item_id, title, {row["item_id"] for row in shown})
-    return [{**row, "title": titles.get(row["item_id"])} for row in shown]
+    return shown
 
 
-def _ids(source: TableReader, item_id: str) -> ItemIds:
-    """The ids of items and variants; of one that comes twice the first."""
+def _ids(source: TableReader, item_id: str, title: str | None) -> tuple[ItemIds, dict[str, str | None]]:
+    """The ids of items and variants, and the titles of items; of an id that comes twice the first."""
     rows: dict[str, int] = {}
+    titles: dict[str, str | None] = {}
     variants: dict[str, int] = {}
-    columns = [item_id, *([] if source.variants is None else [source.variants])]
-    for read in source.batches(columns, _BATCH, None, [item_id]):
-        lists = [[]] * len(read) if source.variants is None else read.batch[source.variants].to_pylist()
-        for own, others in zip(read.batch[item_id].to_pylist(), lists, strict=True):
+    columns = [name for name in (item_id, source.variants, title) if name is not None]
+    for read in source.batches(list(dict.fromkeys(columns)), _BATCH, None, [item_id]):
+        nothing = [None] * len(read)
+        lists = nothing if source.variants is None else read.batch[source.variants].to_pylist()
+        names = nothing if title is None else as_strings(read.batch[title]).to_pylist()
+        for own, others, name in zip(read.batch[item_id].to_pylist(), lists, names, strict=True):
             if own is not None:
+                titles.setdefault(own, name)
                 row = rows.setdefault(own, len(rows))
                 variants.update((one, row) for one in others or () if one not in variants)
-    return ItemIds(IdMap(rows), list(variants), list(variants.values()))
-
-
-def _titles(source: TableReader, item_id: str, title: str | None, wanted: set[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    if title is None or not wanted:
-        return found
-    for rows in source.batches([item_id, title], _BATCH, None, [item_id]):
-        ids = rows.batch[item_id]
-        places = np.flatnonzero(np.asarray(pc.is_in(ids, pa.array(sorted(wanted), pa.string()))))
-        names = as_strings(rows.batch[title].take(pa.array(places)))
-        found = dict(zip(ids.take(pa.array(places)).to_pylist(), names.to_pylist(), strict=True)) | found
-        if len(found) == len(wanted):
-            break
-    return found
+    return ItemIds(IdMap(rows), list(variants), list(variants.values())), titles
