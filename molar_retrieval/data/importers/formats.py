@@ -21,7 +21,8 @@ import csv
 import html
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.columns import DESCRIPTION, ITEM_ID, TITLE, USER_ID
+from molar_retrieval.columns import ITEM_ID, TITLE, USER_ID
 from molar_retrieval.data.importers.tables import (
     LAYOUTS,
     Layout,
@@ -44,8 +45,10 @@ from molar_retrieval.data.importers.tables import (
     parse_loose,
     require_file,
 )
+from molar_retrieval.data.readers import CsvReader
 from molar_retrieval.data.rows import Rejects, RowBatch
 from molar_retrieval.data.values import STRING_LIST
+from molar_retrieval.data.variants import VariantReader
 from molar_retrieval.errors import DataError
 
 GENRES, YEAR = "genres", "year"
@@ -261,68 +264,52 @@ _WAYS: dict[str, tuple[Callable[[Any], Any], pa.DataType]] = {
 HM_LEVELS = ("product", "article")
 
 
-class _Products:
-    """Articles gathered into products: the articles of a product are told by its first one."""
-
-    def __init__(self, articles: PublishedTable) -> None:
-        self._articles = articles
-        self._codes: tuple[pa.Array, pa.Array] | None = None  # the articles, and the product of each
-        self._of_product: dict[str, dict[str, None]] = {}
-
-    def photo_names(self, item_id: str) -> Sequence[str]:
-        """``010/0108775015``: those of the articles of a product, in the order of the file, or that of an article."""
-        articles: Collection[str] = (item_id,) if self._codes is None else self._of_product.get(item_id, {})
-        return [f"{article[:3]}/{article}" for article in articles]
-
-    def of(self, articles: pa.Array) -> pa.Array:
-        """The products of articles; an unknown article stands for itself, and is then no known item."""
-        if self._codes is None:
-            return articles
-        known, products = self._codes
-        return pc.coalesce(products.take(pc.index_in(articles, value_set=known)), articles)
-
-    def rows(self, rejects: Rejects) -> Iterator[RowBatch]:
-        pieces = list(self._articles.rows(rejects))
-        if not pieces:
-            return
-        batch = pa.concat_batches([rows.batch for rows in pieces])
-        self._codes = batch["article_id"], batch["product_code"]
-        first: dict[str | None, int] = {}
-        colours: dict[str | None, dict[str, None]] = {}
-        columns = (batch[name].to_pylist() for name in ("article_id", "product_code", "colour"))
-        for row, (article, product, colour) in enumerate(zip(*columns, strict=True)):
-            first.setdefault(product, row)
-            colours.setdefault(product, {}).update({} if colour is None else {colour: None})
-            if product is not None and article is not None:
-                self._of_product.setdefault(product, {})[article] = None
-        numbers = np.concatenate([rows.numbers for rows in pieces])
-        told = batch.take(pa.array(list(first.values()), pa.int64()))
-        products = {
-            ITEM_ID: told["product_code"],
-            **{name: told[name] for name in (TITLE, DESCRIPTION, *LAYOUTS["hm"]["attributes"])},
-            "colours": pa.array([list(found) for found in colours.values()], STRING_LIST),
-            "n_articles": pa.array([len(self._of_product.get(str(product), {})) for product in first], pa.int32()),
-        }
-        yield RowBatch(numbers[list(first.values())], pa.RecordBatch.from_pydict(products))
-
-
 def open_hm(folder: Path, level: str) -> PublishedData:
     """Open the files as Kaggle has them, a DataError if one is unfit; an item is a ``product`` or an ``article``."""
     names = ("articles", "transactions_train", "customers")
-    articles, log, users = (csv_table(folder / f"{name}.csv", LAYOUTS["hm"][name], "hm") for name in names)
-    about, products = described("hm"), _Products(articles)
-    if level == "article":
-        items, log = articles.then(_named_items), log.then(_named_items)
-    else:
-        items = PublishedTable(articles.path, products.rows)
-        log = log.then(lambda rows: rows.with_columns({ITEM_ID: products.of(rows.batch["article_id"])}))
+    items, log, users = (csv_table(folder / f"{name}.csv", LAYOUTS["hm"][name], "hm") for name in names)
+    about, articles = described("hm"), dict[str, list[str]]()  # of each product
     about["attributes"] = [*about["attributes"], "colour" if level == "article" else "colours"]
-    return PublishedData(items, log, folder / "images", users=users, photo_names=products.photo_names, **about)
+
+    @cache
+    def product_of() -> tuple[pa.Array, pa.Array]:
+        pairs = [(article, product) for product, own in articles.items() for article in own]
+        return pa.array([one for one, _ in pairs], pa.string()), pa.array([of for _, of in pairs], pa.string())
+
+    def in_products(rows: RowBatch) -> RowBatch:
+        own, (known, products) = rows.batch["article_id"], product_of()
+        found = products.take(pc.index_in(own, value_set=known))
+        return rows.with_columns({ITEM_ID: pc.coalesce(found, own)})  # an unknown article is then no known item
+
+    def photo_names(item_id: str) -> list[str]:
+        """``010/0108775015``: those of the articles of a product, or that of an article."""
+        return [f"{article[:3]}/{article}" for article in articles.get(item_id, [item_id])]
+
+    if level == "article":
+        items, log = items.then(_named_items), log.then(_named_items)
+    else:
+        items = PublishedTable(items.path, lambda rejects: _products(items.path, articles, rejects))
+        log = log.then(in_products)
+    return PublishedData(items, log, folder / "images", users=users, photo_names=photo_names, **about)
 
 
 def _named_items(rows: RowBatch) -> RowBatch:
     names = [ITEM_ID if name == "article_id" else name for name in rows.batch.schema.names]
     return RowBatch(rows.numbers, rows.batch.rename_columns(names))
+
+
+def _products(path: Path, articles: dict[str, list[str]], rejects: Rejects) -> Iterator[RowBatch]:
+    """Articles gathered into products; ``articles`` takes those of each product."""
+    columns = {**LAYOUTS["hm"]["articles"]["columns"], "product_code": ITEM_ID, "colour_group_name": "colours"}
+    del columns["article_id"]
+    source = VariantReader(CsvReader(path), "product_code", "article_id", lists=["colour_group_name"])
+    written = columns.keys() - {"colour_group_name"}
+    for rows in source.batches([*columns, str(source.variants)], _ITEMS, rejects, written):
+        *values, variants = rows.batch.columns
+        for product, own in zip(rows.batch["product_code"].to_pylist(), variants.to_pylist(), strict=True):
+            articles.setdefault(product, []).extend(own or ())
+        counts = pc.fill_null(pc.list_value_length(variants), 0)
+        yield RowBatch(rows.numbers, pa.RecordBatch.from_arrays([*values, counts], [*columns.values(), "n_articles"]))
 
 
 _PHOTOS = ("images", "cover", "covers")
