@@ -47,6 +47,7 @@ from molar_retrieval.data.values import (
     STRING_LIST,
     as_payload,
     as_phrase,
+    is_string,
     join_present,
     kind_of,
     payload_type,
@@ -65,63 +66,40 @@ _MODULUS = 1 << 128
 
 
 class TableDigest:
-    """Fed with record batches of one schema; equal rows in equal order give an equal result."""
+    """Fed with record batches of one schema; equal rows in equal order give an equal result.
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self._names = [f"{field.name}:{field.type}" for field in schema]
-        self._columns = [_ColumnDigest(field.type) for field in schema]
+    Validity, lengths and values of a column go into streams of their own, so that batch borders leave no trace.
+    """
+
+    def __init__(self) -> None:
+        self._streams: dict[str, hashlib.blake2b] = {}
         self._rows = 0
 
     def update(self, batch: pa.RecordBatch) -> None:
         """Take in the next rows."""
         self._rows += len(batch)
-        for digest, column in zip(self._columns, batch.columns, strict=True):
-            digest.update(column)
+        for field, column in zip(batch.schema, batch.columns, strict=True):
+            self._add(f"{field.name}:{field.type}", column)
 
     def result(self) -> str:
         """The fingerprint of all rows so far."""
-        columns = [digest.result() for digest in self._columns]
-        return fingerprint.of_json([self._rows, self._names, columns])
+        digests = [[name, stream.hexdigest()] for name, stream in self._streams.items()]
+        return fingerprint.of_json([self._rows, digests])
 
-
-class _ColumnDigest:
-    """Validity, lengths and values of a column go into streams of their own, so batch borders leave no trace."""
-
-    def __init__(self, kind: pa.DataType) -> None:
-        self._kind = kind
-        self._streams = [hashlib.blake2b(digest_size=16) for _ in range(3)]
-        self._elements = _ColumnDigest(kind.value_type) if pa.types.is_list(kind) else None
-
-    def update(self, array: Any) -> None:
-        validity, lengths, values = self._streams
-        validity.update(_bytes(pc.is_valid(array)))
-        if self._elements is not None:
-            lengths.update(_bytes(pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64())))
-            self._elements.update(pc.list_flatten(array))
-        elif pa.types.is_string(self._kind) or pa.types.is_large_string(self._kind):
-            filled = pc.fill_null(array, "")
-            lengths.update(_bytes(pc.binary_length(filled).cast(pa.int64())))
-            values.update(_string_bytes(filled))
+    def _add(self, name: str, array: pa.Array) -> None:
+        self._feed(f"{name} present", pc.is_valid(array))
+        if pa.types.is_list(array.type):
+            self._feed(f"{name} lengths", pc.fill_null(pc.list_value_length(array), 0))
+            self._add(f"{name} elements", pc.list_flatten(array))
+        elif is_string(array.type):
+            self._feed(f"{name} lengths", pc.fill_null(pc.binary_length(array), 0).cast(pa.int64()))
+            self._feed(f"{name} values", "".join(array.drop_null().to_pylist()).encode())
         else:
-            zero = pa.scalar(False if pa.types.is_boolean(self._kind) else 0, self._kind)
-            values.update(_bytes(pc.fill_null(array, zero)))
+            self._feed(f"{name} values", pc.fill_null(array, False if pa.types.is_boolean(array.type) else 0))
 
-    def result(self) -> list[Any]:
-        nested = self._elements.result() if self._elements is not None else []
-        return [*(stream.hexdigest() for stream in self._streams), nested]
-
-
-def _bytes(array: Any) -> bytes:
-    return bytes(array.to_numpy(zero_copy_only=False).tobytes())
-
-
-def _string_bytes(array: Any) -> memoryview:
-    array = array.cast(pa.large_string())
-    _, offsets, data = array.buffers()
-    if data is None or len(array) == 0:
-        return memoryview(b"")
-    borders = np.frombuffer(offsets, np.int64, count=len(array) + 1, offset=8 * array.offset)
-    return memoryview(data)[int(borders[0]) : int(borders[-1])]
+    def _feed(self, name: str, values: pa.Array | bytes) -> None:
+        data = values if isinstance(values, bytes) else values.to_numpy(zero_copy_only=False).tobytes()
+        self._streams.setdefault(name, hashlib.blake2b(digest_size=16)).update(data)
 
 
 def file_stamps(folder: Path, names: Iterable[str]) -> dict[str, list[int] | None]:
@@ -505,7 +483,7 @@ def _write(
     reader: ItemReader, folder: Path, where: str | None, partial: Path, known: Mapping[str, Any], progress: Progress
 ) -> dict[str, Any]:
     """Write the items, and tell the facts of the version; ``known`` are those of the one before."""
-    tally, fields = _Tally(reader.schema), _kinds(reader)
+    tally, fields = _Tally(), _kinds(reader)
     condition = None if where is None else parse(where, {ITEM_ID: "keyword", **fields})
     column = stored_names(reader.spec).get(reader.spec.variants or "")
     variants = VariantWriter(column, reader.rejects, reader.source.path.name)
@@ -536,11 +514,11 @@ def _write(
 class _Tally:
     """Counts and digests what is written."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self) -> None:
         self.items = 0
         self.present = dict.fromkeys((TITLE, DESCRIPTION, IMAGE, TEXT), 0)
-        self.content = TableDigest(schema)
-        self.ids = TableDigest(pa.schema([schema.field(ITEM_ID)]))
+        self.content = TableDigest()
+        self.ids = TableDigest()
         self.sample: list[str] = []
         self.beyond = Counter[str]()  # characters of a column beyond those of keywords
 

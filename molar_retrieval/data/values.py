@@ -163,19 +163,11 @@ def as_phrase(array: pa.Array) -> pa.Array:
 def join_present(arrays: Sequence[pa.Array], separator: str) -> pa.Array:
     """Strings joined element by element, leaving out what is null; null where all are.
 
-    Pair by pair, because ``binary_join_element_wise(…, null_handling="skip")`` loses the rows where all are null; and
-    neighbours first, so that a long row of columns does not copy its beginning once for each of them.
+    The first, empty string stays where all are null: without it Arrow leaves out the whole row.
     """
-    joined = list(arrays)
-    while len(joined) > 1:
-        pairs = zip(joined[::2], joined[1::2], strict=False)
-        joined = [_joined(left, right, separator) for left, right in pairs] + joined[len(joined) // 2 * 2 :]
-    return joined[0]
-
-
-def _joined(left: pa.Array, right: pa.Array, separator: str) -> pa.Array:
-    both = pc.binary_join_element_wise(left, right, separator, null_handling="emit_null")
-    return pc.coalesce(both, left, right)
+    joined = pc.binary_join_element_wise(pa.scalar(""), *arrays, separator, null_handling="skip")
+    present = pc.utf8_slice_codeunits(joined, len(separator))
+    return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), present)
 
 
 def map_elements(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
