@@ -7,10 +7,10 @@ from molar_retrieval.data.demo import plan_shop
 from molar_retrieval.data.demo.catalogue import with_visitors
 from molar_retrieval.data.demo.traffic import (
     DailyLife,
-    ExpectedPerson,
-    ExpectedVisit,
+    Expected,
     ShoppingHabits,
     ShopVisit,
+    expected_of,
     expected_visit,
 )
 from molar_retrieval.privacy.pseudonyms import of_key, session_key
@@ -57,7 +57,7 @@ def test_what_is_gone_or_was_bought_before_brings_nothing(crowd):
     done = life.visit(ShopVisit(25, START), dict.fromkeys(shown[1:], 1.0), "r")
     assert done.of_list
     assert life.expected(25, done.of_list).converted == 0
-    assert life.expected(25, []) == ExpectedVisit(0.0, 0.0, 0.0)
+    assert life.expected(25, []) == Expected(0.0, 0.0, 0.0)
 
 
 def test_who_knows_what_everybody_buys_clicks_by_taste(crowd):
@@ -76,10 +76,10 @@ def test_the_first_place_that_is_bought_of_makes_the_others_count_less():
 
 
 def test_visits_of_somebody_add_up():
-    person = ExpectedPerson.of([ExpectedVisit(1.0, 0.5, 10.0), ExpectedVisit(0.5, 0.2, 4.0)])
+    person = expected_of([Expected(1.0, 0.5, 10.0), Expected(0.5, 0.2, 4.0)])
     assert (person.clicks, person.revenue) == (1.5, 14.0)
     assert person.converted == pytest.approx(1 - 0.5 * 0.8)
-    assert ExpectedPerson.of([]) == ExpectedPerson(0.0, 0.0, 0.0)
+    assert expected_of([]) == Expected(0.0, 0.0, 0.0)
 
 
 def test_visitors_are_anonymous_and_like_what_others_like(crowd):

@@ -36,7 +36,7 @@ from molar.sources import Demo
 from molar_retrieval.data.demo import DemoFacts
 from molar_serving.storefront.opening import open_shop
 folder, workspace, items, users = sys.argv[1:]
-facts = DemoFacts(Path(folder), 7, int(items), int(users), *[0] * 5, "", "")
+facts = DemoFacts(Path(folder), 7, int(items), int(users), 0, "", "")
 say = lambda address: print(address, flush=True)
 open_shop(Demo(molar.Shop(Path(folder), Path(workspace)), facts), say, lambda address: None, minutes=1)
 """
@@ -249,7 +249,7 @@ def test_a_browser_is_opened_where_it_can_be_seen(screen, wanted, opened, monkey
 def test_a_shop_with_keys_is_not_opened(trained, tmp_path):
     workspace = copy_workspace(trained.workspace, tmp_path / ".molar")
     Keyring(workspace).add("page", ["answer"])
-    facts = DemoFacts(trained.shop, 7, trained.items, 160, *[0] * 5, "", "")
+    facts = DemoFacts(trained.shop, 7, trained.items, 160, 0, "", "")
     with pytest.raises(SettingsError, match="asks without a key"):
         open_shop(Demo(Shop(trained.shop, workspace), facts), print, print)
 

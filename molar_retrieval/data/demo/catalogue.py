@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval import rng as seeds
-from molar_retrieval.data.demo.photos import Appearance, draw
+from molar_retrieval.data.demo.photos import draw
 from molar_retrieval.data.demo.vocabulary import (
     COLOURS,
     KIND_BY_NAME,
@@ -395,8 +395,6 @@ class DemoFacts:
 
     Attributes:
         interactions: How many purchases there are.
-        cold_items: Items that nobody has bought yet.
-        without_history: Users who have not bought anything yet.
         example_user: A user with a history and distinct tastes.
         new_user: A user without any history.
     """
@@ -406,13 +404,8 @@ class DemoFacts:
     items: int
     users: int
     interactions: int
-    without_photo: int
-    without_description: int
-    cold_items: int
-    without_history: int
     example_user: str
     new_user: str
-    notice: str = NOTICE
 
 
 def write_demo_shop(
@@ -442,7 +435,15 @@ def write_demo_shop(
     pq.write_table(items_table(there), folder / "items.parquet")
     pq.write_table(interactions_table(shop), folder / "interactions.parquet")
     pq.write_table(users_table(shop), folder / "users.parquet")
-    return _facts(shop, folder)
+    return DemoFacts(
+        folder=folder,
+        seed=seed,
+        items=len(shop.items),
+        users=len(shop.users),
+        interactions=sum(len(user.purchases) for user in shop.users),
+        example_user=_example(shop.users).user_id,
+        new_user=next(user.user_id for user in shop.users if not user.purchases),
+    )
 
 
 def _clear(folder: Path) -> None:
@@ -460,27 +461,10 @@ def _write_photos(shop: DemoShop, folder: Path, progress: Progress) -> None:
     shown = [item for item in shop.items if item.has_photo]
     progress.start("drawing the demo shop", len(shown))
     for item in shown:
-        look = Appearance(item.kind, item.colour, item.pattern)
-        photo = draw(look, seeds.generator(shop.seed, "demo", "photo", item.item_id))
+        photo = draw(item.kind, item.colour, item.pattern, seeds.generator(shop.seed, "demo", "photo", item.item_id))
         photo.save(folder / photo_path(item), quality=82)
         progress.advance()
     progress.finish()
-
-
-def _facts(shop: DemoShop, folder: Path) -> DemoFacts:
-    return DemoFacts(
-        folder=folder,
-        seed=shop.seed,
-        items=len(shop.items),
-        users=len(shop.users),
-        interactions=sum(len(user.purchases) for user in shop.users),
-        without_photo=sum(not item.has_photo for item in shop.items),
-        without_description=sum(not item.has_description for item in shop.items),
-        cold_items=sum(item.cold for item in shop.items),
-        without_history=sum(not user.purchases for user in shop.users),
-        example_user=_example(shop.users).user_id,
-        new_user=next(user.user_id for user in shop.users if not user.purchases),
-    )
 
 
 def _example(users: Sequence[Shopper]) -> Shopper:

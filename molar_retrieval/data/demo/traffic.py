@@ -56,8 +56,8 @@ PICKY = ShoppingHabits(coming=0.1, own=0.05, fame=0.25, warmth=0.7)
 
 
 @dataclass(frozen=True)
-class ExpectedVisit:
-    """What comes of a visit on average.
+class Expected:
+    """What comes of a visit, or of a user's visits, on average.
 
     Attributes:
         clicks: How many.
@@ -72,7 +72,7 @@ class ExpectedVisit:
 
 def expected_visit(
     habits: ShoppingHabits, clicks: Floats, prices: Floats, buyable: npt.NDArray[np.bool_], own: tuple[float, float]
-) -> ExpectedVisit:
+) -> Expected:
     """What comes of a list on average.
 
     Args:
@@ -87,29 +87,20 @@ def expected_visit(
     nothing = 1.0
     for chance in buys[::-1].tolist():
         nothing = (1 - chance) * (1 - habits.on + habits.on * nothing)
-    return ExpectedVisit(
+    return Expected(
         clicks=float(looked @ clicks),
         converted=1 - nothing * (1 - own[0]),
         revenue=float(looked @ (buys * prices)) + own[0] * own[1],
     )
 
 
-@dataclass(frozen=True)
-class ExpectedPerson:
-    """What somebody does in some time on average; fields as of a visit, and visits are independent."""
-
-    clicks: float
-    converted: float
-    revenue: float
-
-    @classmethod
-    def of(cls, visits: Iterable[ExpectedVisit]) -> "ExpectedPerson":
-        """By their visits."""
-        clicks, nothing, revenue = 0.0, 1.0, 0.0
-        for visit in visits:
-            clicks, revenue = clicks + visit.clicks, revenue + visit.revenue
-            nothing *= 1 - visit.converted
-        return cls(clicks, 1 - nothing, revenue)
+def expected_of(visits: Iterable[Expected]) -> Expected:
+    """What comes of several visits, which are independent."""
+    clicks, nothing, revenue = 0.0, 1.0, 0.0
+    for visit in visits:
+        clicks, revenue = clicks + visit.clicks, revenue + visit.revenue
+        nothing *= 1 - visit.converted
+    return Expected(clicks, 1 - nothing, revenue)
 
 
 DAY, MINUTE = 86_400, 60
@@ -232,7 +223,7 @@ class DailyLife:
         events += self._sold_out(name, at + 5 * MINUTE)
         return Visited(events, of_list, besides)
 
-    def expected(self, user: int, shown: Sequence[str]) -> ExpectedVisit:
+    def expected(self, user: int, shown: Sequence[str]) -> Expected:
         """What would come of a visit now on average, with a list of item ids, the first one first."""
         rows = [self.rows[item_id] for item_id in shown]
         buyable = np.array([bool(self.available[row]) and row not in self._bought[user] for row in rows], bool)
