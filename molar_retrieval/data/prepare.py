@@ -53,7 +53,7 @@ from molar_retrieval.data.values import (
     payload_type,
     split_lists,
 )
-from molar_retrieval.data.variants import VariantWriter
+from molar_retrieval.data.variants import write_variants
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.filter_language import parse
@@ -486,7 +486,6 @@ def _write(
     tally, fields = _Tally(), _kinds(reader)
     condition = None if where is None else parse(where, {ITEM_ID: "keyword", **fields})
     column = stored_names(reader.spec).get(reader.spec.variants or "")
-    variants = VariantWriter(column, reader.rejects, reader.source.path.name)
     progress.start("reading the catalogue", reader.source.total)
     done = others = 0
     with TableFile(partial / ITEMS_FILE, reader.schema, _ROW_GROUP) as file:
@@ -498,7 +497,6 @@ def _write(
             others += len(batch) - len(chosen)
             tally.add(chosen)
             file.write(chosen)
-            variants.add(chosen)
             progress.advance(reader.rows - done)
             done = reader.rows
     progress.finish()
@@ -508,7 +506,10 @@ def _write(
         remedy = "correct the file, or name its columns in catalog.toml"
         nothing = "put at least one item into it"
         raise reader.rejects.unusable(reader.source.path, reader.rows, nothing=nothing, remedy=remedy)
-    return _facts(reader, folder, tally, known) | variants.write(partial, partial / ITEMS_FILE)
+    variants = {}
+    if column is not None:
+        variants = write_variants(partial, partial / ITEMS_FILE, column, reader.rejects, reader.source.path.name)
+    return _facts(reader, folder, tally, known) | variants
 
 
 class _Tally:
@@ -516,7 +517,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.items = 0
-        self.present = dict.fromkeys((TITLE, DESCRIPTION, IMAGE, TEXT), 0)
+        self.present = dict.fromkeys((DESCRIPTION, IMAGE), 0)
         self.content = TableDigest()
         self.ids = TableDigest()
         self.sample: list[str] = []
@@ -544,10 +545,8 @@ def _facts(reader: ItemReader, folder: Path, tally: _Tally, known: Mapping[str, 
     return {
         "folder": str(folder.resolve()),
         "items": tally.items,
-        "with_title": tally.present[TITLE],
         "with_description": tally.present[DESCRIPTION],
         "with_image": tally.present[IMAGE],
-        "with_text": tally.present[TEXT],
         **reader.rejects.facts,
         "attributes": list(spec.items.attributes),
         "payload": list(kinds),

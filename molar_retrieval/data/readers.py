@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from molar_retrieval.data.rows import (
@@ -185,6 +184,8 @@ class CsvReader(TableReader):
             raise self._unreadable(error, "correct the file") from error
 
     def _open(self, columns: list[str], skipped: list[int], rejects: Rejects | None) -> Any:
+        import pyarrow.csv as pa_csv  # takes long, and prepared catalogues are opened without it
+
         def skip(row: Any) -> str:
             number = row.number - 1  # the parser counts the header
             skipped.append(number)
