@@ -37,7 +37,6 @@ from molar_retrieval.data.schema import (
     CatalogueSchema,
     Template,
     attribute_phrase,
-    field_column,
     find_file,
     items_source,
     resolve,
@@ -268,7 +267,7 @@ class ItemReader:
     @cached_property
     def _phrase_columns(self) -> list[str]:
         items, fields = self.spec.items, self._template.fields
-        named = [field_column(name, items) for name in fields if name != ATTRIBUTES]
+        named = [name for name in fields if name not in (ATTRIBUTES, TITLE, DESCRIPTION)]
         attributes = items.attributes if ATTRIBUTES in fields else ()
         return _present(items.title, items.description, *attributes, *named)
 

@@ -284,13 +284,11 @@ def find_file(folder: Path, stem: Stem, settings: CatalogueConfig | None = None)
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", "name the folder with items.parquet, items.csv or items.jsonl")
     settings = CatalogueConfig.read(folder) if settings is None else settings
-    named = getattr(settings, stem).file
-    return _by_name(folder, stem) if named is None else _named(folder, f"{FILE_NAME}: {stem}.file", named)
-
-
-def _named(folder: Path, key: str, name: str) -> Path:
-    """A file below the folder; nothing of a catalogue may name one elsewhere, as catalogues come from others, too."""
-    path = folder / name
+    name = getattr(settings, stem).file
+    if name is None:
+        return _by_name(folder, stem)
+    path, key = folder / name, f"{FILE_NAME}: {stem}.file"
+    # Nothing of a catalogue may name a file elsewhere, as catalogues come from others, too.
     below = os.path.realpath(path).startswith(os.path.realpath(folder).rstrip(os.sep) + os.sep)
     if "\0" in name or Path(name).is_absolute() or not below:
         words = f"{key} = {shown(name)} does not lie below {folder}"
@@ -334,18 +332,16 @@ def folder_of(path: Path) -> Path:
     if path.name == FILE_NAME or path.name.partition(".")[0] == "items":
         return path.parent
     for folder in path.absolute().parents:
-        if (folder / FILE_NAME).is_file() and any(path.samefile(named) for named in _all_named(folder)):
+        if not (folder / FILE_NAME).is_file():
+            continue
+        settings = CatalogueConfig.read(folder)
+        files = [folder / (part.file or "") for part in (settings.items, settings.interactions, settings.users)]
+        if any(file.is_file() and path.samefile(file) for file in files):
             return Path(os.path.relpath(folder)) if not path.is_absolute() else folder
     words = f"{path} is a file that no {FILE_NAME} names, and a catalogue is a folder"
     if _by_name(path.parent, "items") is not None:
         raise DataError(words, f"name the folder: {path.parent}")
     raise DataError(words, f"let `molar init {path}` write one, with the log of purchases beside it if there is one")
-
-
-def _all_named(folder: Path) -> list[Path]:
-    settings = CatalogueConfig.read(folder)
-    named = [part.file for part in (settings.items, settings.interactions, settings.users)]
-    return [folder / name for name in named if name is not None and (folder / name).is_file()]
 
 
 def open_source(path: Path, encoding: str = "utf-8") -> TableReader:
@@ -472,7 +468,7 @@ def _held(kind: pa.DataType) -> str:
     return "numbers" if is_number(kind) else f"values of the type {kind}"
 
 
-def columns_of(named: Mapping[str, str | None], source: TableReader, free: Sequence[str]) -> dict[str, str]:
+def columns_of(named: Mapping[str, str], source: TableReader, free: Sequence[str]) -> dict[str, str]:
     """The column that fills each role: the one that is named, else one of the role's name whose values mean that.
 
     Raises:
@@ -611,14 +607,11 @@ def _with_variants(source: TableReader, asked: ItemSettings) -> TableReader:
     return reader(source, product, asked.variant_id, lists=asked.lists, separator=asked.separator, availability=columns)
 
 
-def _identified(asked: ItemSettings) -> ItemSettings:
-    """The settings with the id of what is an item: of a product, or of a variant."""
-    return asked.model_copy(update={"item_id": asked.variant_id}) if asked.level == "variant" else asked
-
-
 def resolve(settings: CatalogueConfig, source: TableReader) -> CatalogueSchema:
     """Resolve settings against the columns of the items file; a DataError if one of them is not there."""
-    asked, file, columns = _identified(settings.items), source.path.name, source.names
+    asked, file, columns = settings.items, source.path.name, source.names
+    if asked.level == "variant":
+        asked = asked.model_copy(update={"item_id": asked.variant_id})
     roles = columns_by_role(asked, _ROLES, source, "items", [ITEM_ID], asked.exclude)
     types = dict(zip(source.schema.names, source.schema.types, strict=True))
     for role, name in roles.items():
@@ -633,14 +626,12 @@ def resolve(settings: CatalogueConfig, source: TableReader) -> CatalogueSchema:
     for key, listed in (("exclude", asked.exclude), ("lists", asked.lists), ("attributes", asked.attributes or ())):
         for name in listed:
             require_column(name, columns, file, f"items.{key}")
-    if roles[ITEM_ID] in asked.lists:
-        raise DataError(f"catalog.toml: items.lists names {roles[ITEM_ID]!r}, the id", "take it off the list")
-    named = {role: getattr(asked, role) for role in ROLES}
+    named = {role: column for role in ROLES if (column := getattr(asked, role)) is not None}
     for role, column in named.items():
-        if column is not None:
-            require_column(column, columns, file, f"items.{role}")
+        require_column(column, columns, file, f"items.{role}")
+    for column, meaning in ((roles[ITEM_ID], "id"), *((column, f"{role} column") for role, column in named.items())):
         if column in asked.lists:
-            raise DataError(f"catalog.toml: items.lists names {column!r}, the {role} column", "take it off the list")
+            raise DataError(f"catalog.toml: items.lists names {column!r}, the {meaning}", "take it off the list")
     when = columns_of(named, source, [name for name in usable if name not in asked.lists])
     if asked.attributes is None:
         product = settings.items.item_id if asked.level == "variant" else None
@@ -676,11 +667,6 @@ def _fills(kind: pa.DataType, role: str) -> bool:
     if role == IMAGE:
         return is_word(kind) and not is_bytes(kind)
     return payload_type(kind) is not None or is_bytes(kind)
-
-
-def field_column(name: str, items: ItemColumns) -> str | None:
-    """The column behind a template field: ``title`` and ``description`` are roles, other fields are columns."""
-    return {TITLE: items.title, DESCRIPTION: items.description}.get(name, name)
 
 
 def _default_attributes(

@@ -17,8 +17,15 @@ import pyarrow.parquet as pq
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
 from molar_retrieval.data.catalogue import ITEMS_FILE
 from molar_retrieval.data.images import EXTENSIONS, FOLDER
-from molar_retrieval.data.importers.formats import HM_LEVELS, open_amazon, open_hm, open_movielens, open_pixelrec
-from molar_retrieval.data.importers.tables import PublishedData, PublishedTable
+from molar_retrieval.data.importers.formats import (
+    HM_LEVELS,
+    PublishedData,
+    PublishedTable,
+    open_amazon,
+    open_hm,
+    open_movielens,
+    open_pixelrec,
+)
 from molar_retrieval.data.interaction_reader import present
 from molar_retrieval.data.rows import FILE_NAME as REJECTS_FILE
 from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks, TableFile, with_new_ids
