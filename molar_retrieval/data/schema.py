@@ -284,7 +284,7 @@ def find_file(folder: Path, stem: Stem, settings: CatalogueConfig | None = None)
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", "name the folder with items.parquet, items.csv or items.jsonl")
     settings = CatalogueConfig.read(folder) if settings is None else settings
-    name = getattr(settings, stem).file
+    name: str | None = getattr(settings, stem).file
     if name is None:
         return _by_name(folder, stem)
     path, key = folder / name, f"{FILE_NAME}: {stem}.file"
