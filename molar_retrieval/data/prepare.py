@@ -127,25 +127,16 @@ def tree_stamp(folder: Path, roots: Iterable[str]) -> dict[str, Any]:
     return {"roots": roots, "files": count, "digest": f"{total:032x}"}
 
 
-def _files(folder: Path, relative: str, deep: bool) -> Iterable[tuple[str, int, int]]:
-    pending = [(str(folder), relative)]
-    while pending:
-        path, below = pending.pop()
-        try:
-            entries = os.scandir(path)
-        except OSError:
-            continue
-        with entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    if deep:
-                        pending.append((entry.path, f"{below}/{entry.name}"))
-                    continue
-                try:
-                    found = entry.stat()
-                except OSError:  # a broken link
-                    found = entry.stat(follow_symlinks=False)
-                yield f"{below}/{entry.name}", found.st_size, found.st_mtime_ns
+def _files(folder: Path, relative: str, deep: bool) -> Iterator[tuple[str, int, int]]:
+    for path, folders, names in os.walk(folder):
+        if not deep:
+            folders.clear()
+        for name in names:
+            try:
+                found = os.stat(f"{path}/{name}")  # noqa: PTH116
+            except OSError:  # a broken link
+                found = os.lstat(f"{path}/{name}")
+            yield f"{relative}{path.removeprefix(str(folder))}/{name}", found.st_size, found.st_mtime_ns
 
 
 TEXT = "text"
@@ -199,7 +190,6 @@ class ItemReader:
         self._types = {} if changes is None else changes.types
         self.schema = item_schema(spec, source, self._types)  # of the batches
         self.rows = 0  # of the file, read so far
-        self.roots: set[str] = set()  # top-level folders in which photos were looked for
         self.photos = hashlib.blake2b(digest_size=16)  # of path and size of those accepted
         self.source, self.spec, self.rejects = source, spec, rejects
         self._template = Template.parse(spec.text.template)
@@ -208,9 +198,8 @@ class ItemReader:
         self._available = AvailabilityReader(spec.availability, source, spec.interactions.time_zone)
         self._search = spec.items.image is None and (folder / spec.images).is_dir()
         self._top = spec.images.partition("/")[0]
+        self.roots = {self._top} if spec.items.image is None else set()  # top-level folders with photos
         self._seen: dict[str, None] = {}
-        if spec.items.image is None:
-            self.roots.add(self._top)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         changed = {} if self._changes is None else self._changes.items
@@ -413,9 +402,8 @@ def prepare_catalogue(
         current = store.manifest
         last = {} if state is None else {"events": state.last}
         if current is not None and condition_of(workspace) == where and _is_current(folder, current, _last(state)):
-            now = replace(
-                current, facts={**current.facts, **last, "folder": str(folder.resolve())}
-            )  # it may have moved
+            facts = {**current.facts, **last, "folder": str(folder.resolve())}  # it may have moved
+            now = replace(current, facts=facts)
             return current if now == current else store.update_manifest(now)
         before = _sources(folder)
         asked = CatalogueConfig.read(folder)

@@ -220,21 +220,10 @@ def decoded(value: Any) -> str | None:
         return None
 
 
-_CURRENCIES = {
-    "EUR": ("€", "Euro"),
-    "USD": ("$",),
-    "GBP": ("£",),
-    "JPY": ("¥", "￥", "円"),
-    "CHF": (),
-    "PLN": ("zł",),
-    "CZK": ("Kč",),
-    "SEK": (),
-    "NOK": (),
-    "DKK": (),
-    "AUD": (),
-    "CAD": (),
-}
-_WORDS = {word: code for code, words in _CURRENCIES.items() for word in (code, *words)}
+_CODES = ("EUR", "USD", "GBP", "JPY", "CHF", "PLN", "CZK", "SEK", "NOK", "DKK", "AUD", "CAD")
+_WORDS = {code: code for code in _CODES} | {
+    "€": "EUR", "Euro": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "￥": "JPY", "円": "JPY", "zł": "PLN", "Kč": "CZK",
+}  # fmt: skip
 _MONEY = "(?:" + "|".join(word.replace("$", r"\$") for word in _WORDS) + ")"
 _BLANK = r"[ \x{A0}\x{202F}]?"
 _FORM = (
