@@ -51,7 +51,7 @@ class Catalogue:
 
     @property
     def variants_file(self) -> Path:
-        """Where it says of which item a variant is; there where the catalogue has variants."""
+        """The file that maps variants to items; it exists where the catalogue has variants."""
         return self.version / VARIANTS_FILE
 
     def rows(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:

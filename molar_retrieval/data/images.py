@@ -319,7 +319,7 @@ _LONGEST = 200  # bytes of an id that names a file
 def keep_photo(folder: Path, item_id: str, content: bytes) -> str:
     """Write the photo of an item, in place of the one that it had under its id; the path below the catalogue's folder.
 
-    Whoever reads meanwhile finds the former photo or this one. The next `molar update` sees it.
+    Concurrent readers find the previous photo or this one. The next `molar update` sees it.
 
     Raises:
         RequestError: If the id cannot name a file, or the photo is no JPEG, PNG or WebP.

@@ -1,7 +1,7 @@
 """Changes of items by events: over payloads, over the items file, and what is wrong with one that comes alone.
 
-What came last counts. Preparing a catalogue leaves out what it cannot use of an event and names it; who is there to be
-asked is told at once.
+The latest change counts. Preparing a catalogue rejects the values of events that it cannot use; the API checks them
+when they are sent.
 """
 
 import json
@@ -140,7 +140,7 @@ NOTHING, NO_ITEM, A_VARIANT = "nothing in data", "unknown item", "a variant, nam
 
 @dataclass
 class ChangedItem:
-    """What events say of an item: values by column, those that came after the file, and all of them."""
+    """Changes of an item by events: values by column, those newer than the file, and all of them."""
 
     event: str
     number: int

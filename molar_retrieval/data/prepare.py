@@ -203,7 +203,7 @@ class ItemReader:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         changed = {} if self._changes is None else self._changes.items
-        variants = set[str]()  # of which events say something
+        variants = set[str]()  # that events name
         for rows in self._rows():
             ids = rows.batch[self.spec.items.item_id].to_pylist() if changed else ()
             if changed and self.source.variants is not None:
@@ -469,7 +469,7 @@ def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) 
 def _write(
     reader: ItemReader, folder: Path, where: str | None, partial: Path, known: Mapping[str, Any], progress: Progress
 ) -> dict[str, Any]:
-    """Write the items, and tell the facts of the version; ``known`` are those of the one before."""
+    """Write the items and return the facts of the version; ``known`` are those of the previous one."""
     tally, fields = _Tally(), _kinds(reader)
     condition = None if where is None else parse(where, {ITEM_ID: "keyword", **fields})
     column = stored_names(reader.spec).get(reader.spec.variants or "")

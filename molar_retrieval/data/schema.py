@@ -60,7 +60,7 @@ class Template:
         return tuple(dict.fromkeys(field for line in self.lines for _, field in line if field is not None))
 
     def render(self, fields: Mapping[str, pa.Array], n: int) -> pa.Array:
-        """The text of ``n`` items; null for an item of which no field says anything.
+        """The text of ``n`` items; null for an item without any of the fields.
 
         ``fields`` has a string array of ``n`` values (null: nothing to say) for each field of the template.
         """
@@ -113,7 +113,7 @@ FILE_NAME = "catalog.toml"
 
 
 class FileSettings(Settings):
-    """What every table of a catalogue may say of its file."""
+    """Settings that every table of a catalogue has: its file and encoding."""
 
     file: str | None = Field(None, min_length=1, description="path below this folder; default: by name")
     encoding: str = Field("utf-8", description="encoding of a CSV file, as Python calls it: cp1252, cp932, utf-16")
@@ -260,7 +260,7 @@ _READERS: dict[str, type[TableReader]] = {
     ".pq": ParquetReader,
 }
 NAMED_FORMATS = tuple(_READERS)
-"""Extensions of files that somebody names; by the name ``items`` only those of FORMATS are looked for."""
+"""Extensions of named files; without a name, only those of FORMATS are looked for."""
 FORMATS = NAMED_FORMATS[:3]
 
 
@@ -418,7 +418,7 @@ def _variant_of(name: str, by_words: Mapping[tuple[str, ...], list[tuple[int, st
 
 
 def _reason(name: str, array: pa.Array, roles: Sequence[str]) -> str | None:
-    """What type, name and values say against a column."""
+    """Why a column is no attribute, by its name, type and values; None where it is one."""
     if not is_text(array.type):
         return "it is empty" if pa.types.is_null(array.type) else f"it holds {_held(array.type)}, not words"
     if by_name := column_names.exclusion_reason(name):
@@ -487,7 +487,7 @@ def columns_of(named: Mapping[str, str], source: TableReader, free: Sequence[str
 
 
 class AvailabilityReader:
-    """Reads the columns of one items file that say from when an item may be shown; ``roles`` has them by role.
+    """Reads the availability columns of one items file; ``roles`` has them by role.
 
     A time that names no zone is in ``zone``, by default UTC.
     """

@@ -205,9 +205,9 @@ class VariantReader(TableReader):
 
 
 class FilledReader(VariantReader):
-    """Rows of variants, each an item, with what only the first row of a product says in all of them.
+    """Rows of variants, each an item, with the values that only the first row of a product has filled down.
 
-    That are columns without a value in the other rows. Rows without a variant, as of further photos, are left out.
+    Filled are columns without a value in the other rows. Rows without a variant, as of further photos, are left out.
     """
 
     def _named_variants(self) -> None:
@@ -229,7 +229,7 @@ class FilledReader(VariantReader):
         columns = {name: rows.batch[name].take(self._filled(rows.batch[name], starts, owner)) for name in own}
         columns[self._product] = rows.batch[self._product].take(pa.array(starts[owner]))
         kept = present_values(rows.batch[self._variant])
-        kept[starts] |= ~np.logical_or.reduceat(kept, starts)  # a product without any variant is to be told
+        kept[starts] |= ~np.logical_or.reduceat(kept, starts)  # so that a product without any variant is rejected
         filled = rows.with_columns(columns).where(kept)
         return RowBatch(filled.numbers, filled.batch.select(list(kinds)))
 
@@ -256,7 +256,7 @@ def _first(array: pa.Array, starts: Places) -> pa.Array:
 
 
 def _together(role: str, values: Sequence[Any]) -> Any:
-    """What the variants of a product say together of when it may be shown."""
+    """The availability of a product by that of its variants."""
     values = [value for value in values if value is not None and value != ""]
     if len(values) < 2:
         return values[0] if values else None

@@ -1,4 +1,4 @@
-"""The demo data set: its truth, planned from a seed, and its tables, written as somebody would bring theirs.
+"""The demo data set: its truth, planned from a seed, and its tables, as a shop would export them.
 
 What it sells, what people like, and what they bought one after the other is never written to the catalogue's folder. A
 description tells an item's story and material; neither it nor a title says a word about pattern or colour.
@@ -75,7 +75,7 @@ class Purchase:
 class Shopper:
     """A user with the pattern and story that they fall for, or None, liked colour and kinds, and ordered purchases.
 
-    Somebody anonymous is known to the shop by a session alone, whose id is in the place of a user's.
+    An anonymous user has a session id in place of a user id.
     """
 
     user_id: str
@@ -88,7 +88,7 @@ class Shopper:
 
     @property
     def sent(self) -> dict[str, str]:
-        """Who they are to the shop: the field of an event or of a question, and its value."""
+        """The id field of events and requests, and its value."""
         return {"session_id" if self.anonymous else "user_id": self.user_id}
 
 
@@ -214,7 +214,7 @@ def shopping(items: tuple[ShopItem, ...], n: int, seed: int) -> tuple[Shopper, .
 
 
 def with_visitors(shop: DemoShop, n: int) -> DemoShop:
-    """The shop with ``n`` more people of the same mix of tastes: anonymous, and without purchases."""
+    """The shop with ``n`` more users of the same mix of tastes: anonymous, without purchases."""
     strangers = _users(n, seeds.generator(shop.seed, "demo", "visitors"))
     more = (replace(one, user_id=f"v{row:05d}", anonymous=True) for row, one in enumerate(strangers, 1))
     return replace(shop, users=(*shop.users, *more))
@@ -245,7 +245,7 @@ def _users(n: int, rng: np.random.Generator) -> list[Shopper]:
 
 
 def traits_of(items: tuple[ShopItem, ...], *, cold: bool = False) -> Traits:
-    """The items' features as arrays, for scoring all items at once; nobody wants the cold ones unless they are in."""
+    """The items' features as arrays; items without purchases have no popularity unless ``cold``."""
     names = ("pattern", "story", "colour", "kind", "department")
     traits = {name: np.array([getattr(item, name) for item in items]) for name in names}
     with np.errstate(divide="ignore"):
@@ -379,7 +379,7 @@ def interactions_table(shop: DemoShop) -> pa.Table:
 
 
 def users_table(shop: DemoShop) -> pa.Table:
-    """Everybody who has registered."""
+    """The registered users and their segments."""
     rng = seeds.generator(shop.seed, "demo", "segments")
     segments = [("guest", "member", "member", "club")[int(i)] for i in rng.integers(4, size=len(shop.users))]
     return pa.table({"user_id": [user.user_id for user in shop.users], "segment": segments})
@@ -468,6 +468,6 @@ def _write_photos(shop: DemoShop, folder: Path, progress: Progress) -> None:
 
 
 def _example(users: Sequence[Shopper]) -> Shopper:
-    """Somebody with both tastes and a history of middling length; else whoever bought most."""
+    """A user with both tastes and a history of middle length; else the one with most purchases."""
     fitting = (user for user in users if user.pattern and user.story and 8 <= len(user.purchases) <= 14)
     return next(fitting, max(users, key=lambda user: len(user.purchases)))

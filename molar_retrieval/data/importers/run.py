@@ -106,7 +106,7 @@ class ImportReport:
         return {**asdict(self), "folder": str(self.folder)}
 
     def lines(self) -> list[str]:
-        """All of it for people."""
+        """The report as lines of text."""
         words = (
             f"{self.items:,} items ({self.used:,} with interactions, {self.photos:,} with a photo), "
             f"{self.interactions:,} interactions of {self.users:,} users"
