@@ -19,7 +19,7 @@ from web_server import client_of, service_of, until_ready
 from molar.shop import Shop
 from molar.sources import Demo
 from molar_retrieval.data.demo import DemoFacts, plan_shop
-from molar_retrieval.data.demo.traffic import DAY, DailyLife
+from molar_retrieval.data.demo.traffic import DAY, TrafficSimulator
 from molar_retrieval.errors import SettingsError
 from molar_serving.access import Keyring
 from molar_serving.app import application
@@ -69,7 +69,7 @@ def client(trained, plan, people, feed, tmp_path_factory):
 
 
 def visitors_of(client, plan, people, feed, seed=7):
-    life = DailyLife(plan, int(time.time()) // DAY * DAY, 1, seed)
+    life = TrafficSimulator(plan, int(time.time()) // DAY * DAY, 1, seed)
     return Visitors(client, life, people, feed, seed=seed, pace=0)
 
 

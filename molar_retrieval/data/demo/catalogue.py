@@ -355,13 +355,9 @@ def _filled(template: str, words: dict[str, str]) -> str:
 
 def items_table(shop: DemoShop) -> pa.Table:
     """The catalogue: one row per item."""
-    schema = pa.schema(
-        [(name, pa.string()) for name in ("item_id", "title", "description", "image", "category", "department")]
-        + [(name, pa.string()) for name in ("colour", "material", "brand")]
-        + [("price", pa.float64()), ("sizes", pa.list_(pa.string()))]
-        + [("in_stock", pa.bool_()), ("released", pa.int64())]
-    )
-    return pa.Table.from_pylist([_row(item, shop.seed) for item in shop.items], schema)
+    rows = [_row(item, shop.seed) for item in shop.items]
+    others = {"price": pa.float64(), "sizes": pa.list_(pa.string()), "in_stock": pa.bool_(), "released": pa.int64()}
+    return pa.Table.from_pylist(rows, pa.schema([(name, others.get(name, pa.string())) for name in rows[0]]))
 
 
 def interactions_table(shop: DemoShop) -> pa.Table:

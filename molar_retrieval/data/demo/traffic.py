@@ -22,7 +22,7 @@ BEST = 0.99
 
 
 @dataclass(frozen=True)
-class ShoppingHabits:
+class UserBehaviour:
     """Behaviour of the demo's users apart from their taste.
 
     Attributes:
@@ -49,12 +49,12 @@ class ShoppingHabits:
         return chances
 
 
-PICKY = ShoppingHabits(coming=0.1, own=0.05, fame=0.25, warmth=0.7)
+PICKY = UserBehaviour(coming=0.1, own=0.05, fame=0.25, warmth=0.7)
 """Users who buy little without a recommendation and click by taste, so that the ranking matters."""
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedOutcome:
     """The expected outcome of a visit, or of a user's visits.
 
     Attributes:
@@ -69,8 +69,8 @@ class Expected:
 
 
 def expected_visit(
-    habits: ShoppingHabits, clicks: Floats, prices: Floats, buyable: npt.NDArray[np.bool_], own: tuple[float, float]
-) -> Expected:
+    habits: UserBehaviour, clicks: Floats, prices: Floats, buyable: npt.NDArray[np.bool_], own: tuple[float, float]
+) -> ExpectedOutcome:
     """The expected outcome of a visit with a list of recommendations.
 
     Args:
@@ -85,20 +85,20 @@ def expected_visit(
     nothing = 1.0
     for chance in buys[::-1].tolist():
         nothing = (1 - chance) * (1 - habits.on + habits.on * nothing)
-    return Expected(
+    return ExpectedOutcome(
         clicks=float(looked @ clicks),
         converted=1 - nothing * (1 - own[0]),
         revenue=float(looked @ (buys * prices)) + own[0] * own[1],
     )
 
 
-def expected_of(visits: Iterable[Expected]) -> Expected:
+def expected_of(visits: Iterable[ExpectedOutcome]) -> ExpectedOutcome:
     """The expected outcome of several, independent visits."""
     clicks, nothing, revenue = 0.0, 1.0, 0.0
     for visit in visits:
         clicks, revenue = clicks + visit.clicks, revenue + visit.revenue
         nothing *= 1 - visit.converted
-    return Expected(clicks, 1 - nothing, revenue)
+    return ExpectedOutcome(clicks, 1 - nothing, revenue)
 
 
 DAY, MINUTE = 86_400, 60
@@ -117,7 +117,7 @@ class ShopVisit:
 
 
 @dataclass(frozen=True)
-class Visited:
+class VisitOutcome:
     """What came of a visit: events in their order, and the ids of what was bought, from the list and besides."""
 
     events: Sequence[Event]
@@ -125,7 +125,7 @@ class Visited:
     besides: Sequence[str]
 
 
-class DailyLife:
+class TrafficSimulator:
     """Simulates the shop and its users from a midnight on; the same arguments and lists give the same events.
 
     Attributes:
@@ -133,8 +133,8 @@ class DailyLife:
         arrived: The day on which an item arrived, by its id, counted from 0; none for those that were always there.
     """
 
-    def __init__(self, shop: DemoShop, start: int, days: int, seed: int, habits: ShoppingHabits | None = None) -> None:
-        self.shop, self.start, self._seed, self.habits = shop, start, seed, habits or ShoppingHabits()
+    def __init__(self, shop: DemoShop, start: int, days: int, seed: int, habits: UserBehaviour | None = None) -> None:
+        self.shop, self.start, self._seed, self.habits = shop, start, seed, habits or UserBehaviour()
         self.available = np.array([not item.cold for item in shop.items])
         self.arrived: dict[str, int] = {}
         self.rows = {item.item_id: row for row, item in enumerate(shop.items)}
@@ -188,7 +188,7 @@ class DailyLife:
         found = [ShopVisit(int(user), int(at)) for user, at in zip(coming, times, strict=True)]
         return sorted(found, key=lambda visit: visit.at)
 
-    def visit(self, visit: ShopVisit, shown: Mapping[str, float | None], request_id: str) -> Visited:
+    def visit(self, visit: ShopVisit, shown: Mapping[str, float | None], request_id: str) -> VisitOutcome:
         """The reaction to a list of recommendations: item ids in order, with their propensities."""
         random, habits = self._random("visit", visit.user, visit.at), self.habits
         clicks = self._clicks(visit.user, [self.rows[item_id] for item_id in shown]).tolist()
@@ -219,9 +219,9 @@ class DailyLife:
                 events.append(self._purchase(f"{name}-o", at + int(random.integers(60, 240)), row, **user))
                 besides.append(self._id(row))
         events += self._sold_out(name, at + 5 * MINUTE)
-        return Visited(events, of_list, besides)
+        return VisitOutcome(events, of_list, besides)
 
-    def expected(self, user: int, shown: Sequence[str]) -> Expected:
+    def expected(self, user: int, shown: Sequence[str]) -> ExpectedOutcome:
         """What would come of a visit now on average, with a list of item ids, the first one first."""
         rows = [self.rows[item_id] for item_id in shown]
         buyable = np.array([bool(self.available[row]) and row not in self._bought[user] for row in rows], bool)
