@@ -27,7 +27,7 @@ from molar_eval.experiments.results import ExperimentResults
 from molar_retrieval import rng as seeds
 from molar_retrieval.data.demo import DemoShop, plan_shop
 from molar_retrieval.data.demo.catalogue import with_visitors
-from molar_retrieval.data.demo.traffic import DAY, PICKY, DailyLife
+from molar_retrieval.data.demo.traffic import DAY, PICKY, TrafficSimulator
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.experiments.assignment import arm_of
 from molar_retrieval.experiments.definition import ARMS, TREATMENT, Arm, Experiment, Stage
@@ -80,7 +80,7 @@ class Play:
         self._store = ExperimentStore(self._workspace, make=True)
         self._store.start(experiment, kind.stage, START * SECOND)
         shop = _of_experiment(plan_shop(seed, items=ITEMS, users=20), people, experiment, kind.stage)
-        self._life = DailyLife(shop, START, kind.days, seed, PICKY)
+        self._life = TrafficSimulator(shop, START, kind.days, seed, PICKY)
         self._arms = [arm_of(experiment, kind.stage, session_key(user.user_id)) for user in shop.users]
         self._lists: dict[int, dict[str, list[str]]] = {}
         self._truth = PlantedTruth()

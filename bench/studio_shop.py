@@ -1,6 +1,6 @@
 """A made-up shop in which much is going on, served: what the studio is tried and photographed on.
 
-Three weeks of visits (by :class:`molar_retrieval.data.demo.traffic.DailyLife`, by the known tastes of
+Three weeks of visits (by :class:`molar_retrieval.data.demo.traffic.TrafficSimulator`, by the known tastes of
 made-up people), two photos exchanged, rules with a history, a generation that waits, and visits since it was made.
 """
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 import molar
 from molar_retrieval.data.demo.catalogue import plan_shop
-from molar_retrieval.data.demo.traffic import DAY, DailyLife
+from molar_retrieval.data.demo.traffic import DAY, TrafficSimulator
 
 ITEMS, USERS, SEED = 240, 700, 7
 DAYS, SINCE = 21, 7  # of visits; of which so many since the newer generation was made
@@ -49,13 +49,13 @@ class LivelyShop:
         self.shop.align()
         plan = plan_shop(SEED, items=ITEMS, users=USERS)
         start = (int(time.time()) // DAY - DAYS) * DAY
-        life = DailyLife(plan, start, DAYS, SEED)
+        life = TrafficSimulator(plan, start, DAYS, SEED)
         self._live(life, range(DAYS - SINCE))
         self.shop.update(stage=True)
         self._live(life, range(DAYS - SINCE, DAYS))
         self.shop.check()
 
-    def _live(self, life: DailyLife, days: range) -> None:
+    def _live(self, life: TrafficSimulator, days: range) -> None:
         """Some days: each list is shown to whom it is for, and what they do with it is appended."""
         with self.shop.recommender() as recommender:
             for day in days:

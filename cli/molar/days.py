@@ -16,7 +16,7 @@ import numpy as np
 
 from molar.shop import Shop
 from molar_retrieval import limits
-from molar_retrieval.data.demo.traffic import DAY, MINUTE, DailyLife, ShopVisit
+from molar_retrieval.data.demo.traffic import DAY, MINUTE, ShopVisit, TrafficSimulator
 from molar_retrieval.progress import SILENT
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def live_days(shop: Shop, facts: "DemoFacts", days: int, seed: int) -> DaysRepor
     limits.whole("days", days, limits.DEMO_DAYS)
     plan = plan_shop(facts.seed, items=facts.items, users=facts.users)
     last = max(purchase.timestamp for user in plan.users for purchase in user.purchases)
-    life = DailyLife(plan, (last // DAY + 1) * DAY, days, seed)
+    life = TrafficSimulator(plan, (last // DAY + 1) * DAY, days, seed)
     with shop.progress() as progress, shop.recommender() as recommender:
         return _Run(replace(shop, display=_silent), life, recommender).through(days, progress)
 
@@ -115,7 +115,7 @@ def _silent() -> "AbstractContextManager[Progress]":
 
 
 class _Run:
-    def __init__(self, shop: Shop, life: DailyLife, recommender: "Recommender") -> None:
+    def __init__(self, shop: Shop, life: TrafficSimulator, recommender: "Recommender") -> None:
         self._shop, self._life, self._recommender = shop, life, recommender
         users = life.shop.users
         self._panel = [row for row, user in enumerate(users) if len(user.purchases) >= _KNOWN][:_PANEL]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.planted import EstimateBesideTruth, PlantedTruth
 from molar_retrieval import limits
-from molar_retrieval.data.demo.traffic import DAY, PICKY, DailyLife, ShopVisit
+from molar_retrieval.data.demo.traffic import DAY, PICKY, ShopVisit, TrafficSimulator
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import CONTROL, EVERYBODY, SHADOW, STOPPED, TREATMENT, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
@@ -140,7 +140,7 @@ def introduce(
             )
     known = plan_shop(facts.seed, items=facts.items, users=facts.users)
     last = max(purchase.timestamp for user in known.users for purchase in user.purchases)
-    life = DailyLife(with_visitors(known, visitors), (last // DAY + 1) * DAY, days, seed, PICKY)
+    life = TrafficSimulator(with_visitors(known, visitors), (last // DAY + 1) * DAY, days, seed, PICKY)
     name = "clearance" if harmful else "whole range"
     shop.experiments.start(
         name,
@@ -163,7 +163,7 @@ def introduce(
 
 class _Introduction:
     def __init__(
-        self, shop: "Shop", life: DailyLife, answering: "Experimenting", store: ExperimentStore, name: str
+        self, shop: "Shop", life: TrafficSimulator, answering: "Experimenting", store: ExperimentStore, name: str
     ) -> None:
         self._shop, self._life, self._answering, self._store, self._name = shop, life, answering, store, name
         self._truth, self._lists = PlantedTruth(), _Lists()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval.data.demo.traffic import ExpectedPerson, ExpectedVisit
+from molar_retrieval.data.demo.traffic import ExpectedOutcome, expected_of
 
 if TYPE_CHECKING:
     from molar_eval.experiments.results import Effect, ExperimentResults
@@ -53,9 +53,9 @@ class PlantedTruth:
     """What would have come of all visits under either arm."""
 
     def __init__(self) -> None:
-        self._visits: dict[str, list[tuple[int, ExpectedVisit, ExpectedVisit]]] = defaultdict(list)
+        self._visits: dict[str, list[tuple[int, ExpectedOutcome, ExpectedOutcome]]] = defaultdict(list)
 
-    def add(self, unit: str, at: int, control: ExpectedVisit, treatment: ExpectedVisit) -> None:
+    def add(self, unit: str, at: int, control: ExpectedOutcome, treatment: ExpectedOutcome) -> None:
         """A visit of a unit at a moment, in microseconds since 1970, by what would come of it under either arm."""
         self._visits[unit].append((at, control, treatment))
 
@@ -65,11 +65,11 @@ class PlantedTruth:
 
     def effects(self, since: Mapping[str, int], until: int) -> dict[str, PlantedEffect]:
         """The truth by metric, for people from a moment of their own on, by unit, to before one that they share."""
-        people: list[tuple[ExpectedPerson, ExpectedPerson]] = []
+        people: list[tuple[ExpectedOutcome, ExpectedOutcome]] = []
         for unit, begin in since.items():
             visits = [one for one in self._visits.get(unit, ()) if begin <= one[0] < until]
             control, treatment = [control for _, control, _ in visits], [treatment for _, _, treatment in visits]
-            people.append((ExpectedPerson.of(control), ExpectedPerson.of(treatment)))
+            people.append((expected_of(control), expected_of(treatment)))
         return {metric: _planted(metric, people) for metric in METRICS} if people else {}
 
     def beside(self, results: "ExperimentResults", since: Mapping[str, int]) -> tuple[EstimateBesideTruth, ...]:
@@ -80,6 +80,6 @@ class PlantedTruth:
         )
 
 
-def _planted(metric: str, people: Sequence[tuple[ExpectedPerson, ExpectedPerson]]) -> PlantedEffect:
+def _planted(metric: str, people: Sequence[tuple[ExpectedOutcome, ExpectedOutcome]]) -> PlantedEffect:
     field = "converted" if metric == "conversion" else metric
     return PlantedEffect(metric, *(sum(getattr(one[arm], field) for one in people) / len(people) for arm in (0, 1)))

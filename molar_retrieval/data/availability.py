@@ -1,4 +1,4 @@
-"""From which moment an item may be shown: the fields ``active``, ``available_from`` and ``stock``.
+"""Availability of items: the fields ``active``, ``available_from`` and ``stock``.
 
 Sold out, withdrawn and not yet on sale are facts of the shop, not a matter of taste: whatever is asked, such an item
 is no answer. It stays in histories, and in training.
@@ -43,7 +43,7 @@ class Availability:
 
     @property
     def roles(self) -> dict[str, str]:
-        """What each of the fields says, by name."""
+        """The role of each field, by name."""
         return {self.active: ACTIVE, self.available_from: AVAILABLE_FROM, self.stock: STOCK}
 
     def shown_from(self, payload: Mapping[str, Any]) -> int:
@@ -57,7 +57,7 @@ class Availability:
         return ALWAYS if moment is None else max(ALWAYS, _micros(str(moment)) or ALWAYS)
 
     def condition(self, fields: Collection[str]) -> Expression | None:
-        """What items fulfil that :meth:`shown_from` does not keep out for good; None where no field says so."""
+        """The condition of items that are not sold out or withdrawn; None where no field tells."""
         found: list[Expression] = []
         if self.active in fields:
             found.append(Not(Equals(self.active, False)))

@@ -51,7 +51,7 @@ class Catalogue:
 
     @property
     def variants_file(self) -> Path:
-        """Where it says of which item a variant is; there where the catalogue has variants."""
+        """The file that maps variants to items; it exists where the catalogue has variants."""
         return self.version / VARIANTS_FILE
 
     def rows(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
@@ -155,27 +155,18 @@ def items_of(version: Path) -> pa.Table:
 def differences(before: pa.Table, after: pa.Table) -> Differences:
     """Compare two tables of items by their ids; columns that only one has differ where they have values."""
     place = pc.index_in(after[ITEM_ID].combine_chunks(), value_set=before[ITEM_ID].combine_chunks())
-    old_rows = place.drop_null()
-    new_rows = np.flatnonzero(np.asarray(pc.is_valid(place)))
-    left, right = before.take(old_rows), after.take(pa.array(new_rows))
+    order = place.drop_null()
+    left, right = before.take(order), after.filter(pc.is_valid(place))
+    missing = pa.chunked_array([pa.nulls(len(order))])
     changed = {}
     for name in dict.fromkeys([*before.column_names, *after.column_names]):
-        if name not in _DERIVED and (count := _differing(name, left, right)):
-            changed[name] = count
-    order = np.asarray(old_rows)
+        old, new = (table[name] if name in table.column_names else missing for table in (left, right))
+        if name in _DERIVED or old.equals(new):
+            continue
+        count = sum(a != b for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True))
+        changed |= {name: count} if count else {}
     counts = len(after) - len(order), len(before) - len(order)
-    return Differences(*counts, changed, bool((np.diff(order) < 0).any()))
-
-
-def _differing(name: str, left: pa.Table, right: pa.Table) -> int:
-    one, other = (table[name] if name in table.column_names else None for table in (left, right))
-    if one is None or other is None:
-        only = other if one is None else one
-        return 0 if only is None else len(only) - only.null_count
-    if one.equals(other):
-        return 0
-    pairs = zip(one.to_pylist(), other.to_pylist(), strict=True)
-    return sum(old != new for old, new in pairs)
+    return Differences(*counts, changed, bool((np.diff(np.asarray(order)) < 0).any()))
 
 
 def photos_of(workspace: Workspace) -> Callable[[str], Path | None]:

@@ -57,8 +57,8 @@ def refusal(width: int, height: int) -> str | None:
 
 
 def main() -> None:
-    """Answer requests until there are no more, or nobody is there to hear."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who asked
+    """Answer requests until the input or the reader ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent process
     answers = os.fdopen(os.dup(1), "wb")
     _prepare()
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -101,7 +101,7 @@ def _bound_memory(size: int) -> None:
 
 
 def _end_with(reader: int) -> None:
-    """End as soon as nobody reads the answers any more, whatever is going on."""
+    """End as soon as the reader of the answers is gone, also in the middle of a photo."""
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(reader, 0)  # errors are always reported

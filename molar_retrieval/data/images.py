@@ -24,7 +24,7 @@ import PIL
 from PIL import Image
 
 from molar_retrieval.data import image_decoder
-from molar_retrieval.data.image_decoder import RefusedError, refusal
+from molar_retrieval.data.image_decoder import refusal
 from molar_retrieval.data.schema import CatalogueConfig
 from molar_retrieval.errors import BackendError, DataError, RequestError, shown
 from molar_retrieval.workspace.files import disk_error, sync_folder
@@ -110,21 +110,6 @@ def _headers(paths: Sequence[str]) -> list[str | None]:
     return reasons
 
 
-def opened(photo: str | bytes, pixels: int) -> Image.Image:
-    """A photo by its path or its file's content: RGB, upright, transparency on white, first frame, at most ``pixels``.
-
-    A RefusedError says why it is not used.
-    """
-    request: dict[str, Any] = {"task": "open", "pixels": pixels}
-    try:
-        answer, raw = _asked(request, photo) if isinstance(photo, bytes) else _asked(request | {"path": photo})
-    except _DiedError as died:
-        raise image_decoder.RefusedError(died.reason) from died
-    if "reason" in answer:
-        raise image_decoder.RefusedError(answer["reason"])
-    return _image(answer, raw)
-
-
 def looked_at(data: bytes) -> tuple[dict[str, Any], Image.Image | None]:
     """What is to be measured of a file's content: facts about the photo, and a copy of at most 192 pixels, or None.
 
@@ -137,10 +122,10 @@ def looked_at(data: bytes) -> tuple[dict[str, Any], Image.Image | None]:
         answer, raw = {"reason": image_decoder.TOO_COSTLY}, b""
     if "reason" in answer:
         return {"state": "TOO_LARGE", "width": 0, "height": 0, "format": "", "frames": 0}, None
-    return answer, _image(answer, raw) if raw else None
+    return answer, _pixels(answer, raw) if raw else None
 
 
-def _image(answer: dict[str, Any], raw: bytes) -> Image.Image:
+def _pixels(answer: dict[str, Any], raw: bytes) -> Image.Image:
     return Image.frombytes("RGB", tuple(answer["size"]), raw)
 
 
@@ -285,10 +270,15 @@ def open_bytes(content: bytes) -> Image.Image:
 
 
 def _decoded(photo: str | bytes, name: str) -> Image.Image:
+    """A photo by its path or its file's content."""
+    request: dict[str, Any] = {"task": "open", "pixels": ENOUGH_PIXELS}
     try:
-        return opened(photo, ENOUGH_PIXELS)
-    except RefusedError as refused:
-        raise ImageError(str(refused), name) from refused
+        answer, raw = _asked(request, photo) if isinstance(photo, bytes) else _asked(request | {"path": photo})
+    except _DiedError as died:
+        raise ImageError(died.reason, name) from died
+    if "reason" in answer:
+        raise ImageError(answer["reason"], name)
+    return _pixels(answer, raw)
 
 
 def accepted(image: Image.Image) -> Image.Image:
@@ -319,7 +309,7 @@ _LONGEST = 200  # bytes of an id that names a file
 def keep_photo(folder: Path, item_id: str, content: bytes) -> str:
     """Write the photo of an item, in place of the one that it had under its id; the path below the catalogue's folder.
 
-    Whoever reads meanwhile finds the former photo or this one. The next `molar update` sees it.
+    Concurrent readers find the previous photo or this one. The next `molar update` sees it.
 
     Raises:
         RequestError: If the id cannot name a file, or the photo is no JPEG, PNG or WebP.

@@ -1,21 +1,20 @@
 """Changes of items by events: over payloads, over the items file, and what is wrong with one that comes alone.
 
-What came last counts. Preparing a catalogue leaves out what it cannot use of an event and names it; who is there to be
-asked is told at once.
+The latest change counts. Preparing a catalogue rejects the values of events that it cannot use; the API checks them
+when they are sent.
 """
 
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
-from molar_retrieval.data.availability import ACTIVE, ROLES, Availability, understood
+from molar_retrieval.data.availability import ACTIVE, ROLES, Availability, moment, understood
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.rows import Rejects
@@ -141,7 +140,7 @@ NOTHING, NO_ITEM, A_VARIANT = "nothing in data", "unknown item", "a variant, nam
 
 @dataclass
 class ChangedItem:
-    """What events say of an item: values by column, those that came after the file, and all of them."""
+    """Changes of an item by events: values by column, those newer than the file, and all of them."""
 
     event: str
     number: int
@@ -175,26 +174,21 @@ class ItemChanges:
         }
         for line in events:
             self._add(line)
-        values = [item.all for item in self.items.values()]
-        added = {
-            role: name
-            for name, role in self._fields.availability.roles.items()
-            if role not in spec.availability and any(name in one for one in values)
-        }
-        items = spec.items.model_copy(update={"payload": (*spec.items.payload, *added.values())})
+        said = set[str]().union(*(item.all for item in self.items.values()))
+        roles = self._fields.availability.roles
+        added = {role: name for name, role in roles.items() if role not in spec.availability and name in said}
         reasons = dict.fromkeys(added.values(), "it says from when the item may be shown")
-        whole = {
-            "items": items,
-            "availability": {**spec.availability, **added},
-            "ignored_columns": {**spec.ignored_columns, **reasons},
-        }
-        self.spec = spec.model_copy(update=whole) if added else spec
+        self.spec = spec.model_copy(
+            update={
+                "items": spec.items.model_copy(update={"payload": (*spec.items.payload, *added.values())}),
+                "availability": {**spec.availability, **added},
+                "ignored_columns": {**spec.ignored_columns, **reasons},
+            }
+        )
 
     def _add(self, line: Mapping[str, Any]) -> None:
         item_id, withdrawn = str(line["item_id"]), line["event"] == "item_withdraw"
-        item = self.items.get(item_id)
-        if item is None:
-            item = self.items[item_id] = ChangedItem(line["event_id"], line["seq"])
+        item = self.items.setdefault(item_id, ChangedItem(line["event_id"], line["seq"]))
         values, unusable = self._fields.read(line["event"], line["data"])
         for column in values.keys() & self._times.keys() - self._fields.availability.roles.keys():
             given = pa.array([values[column]], pa.string())
@@ -216,7 +210,7 @@ class ItemChanges:
                 self.types[column] = pa.float64()
         item.upserted |= bool(values) and not withdrawn
         item.all |= values
-        if _micros(line["received"] or line["timestamp"]) > self._written:
+        if moment(line["received"] or line["timestamp"]) > self._written:
             item.newer |= values
 
     def added(self, known: Collection[str], variants: Collection[str] = ()) -> dict[str, ChangedItem]:
@@ -256,11 +250,8 @@ def _unused(role: str, taken: Collection[str]) -> str:
     return role
 
 
-def _micros(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000_000)
-
-
 _LARGEST = 2**53  # of a whole number: beyond, the next one is no number of its own
+_NO_COLUMN = "put the photo into the folder images/ of the catalogue, as ITEM_ID.jpg, or PUT /v1/photos/ITEM_ID"
 _FOREIGN = ("http:", "https:", "data:", "ftp:", "file:")
 _WANTED = {
     "keyword": "a text",
@@ -289,6 +280,7 @@ class ItemSchema:
         fields: Those that are kept for filters and display.
         words: Those that enter vectors, so that a change of them acts with the next update.
         whole: Those that an item that is given whole has, or has not.
+        photos: Those that name a photo.
         roles: What columns of words stand for, by column.
         item_id: The column of the id.
     """
@@ -297,6 +289,7 @@ class ItemSchema:
     fields: PayloadFields
     words: frozenset[str]
     whole: tuple[str, ...]
+    photos: frozenset[str]
     roles: Mapping[str, str]
     item_id: str
 
@@ -305,12 +298,13 @@ class ItemSchema:
         """Of a prepared catalogue."""
         items, kinds = catalogue.manifest.settings["items"], catalogue.fields
         texts = {role: items[role] for role in (TITLE, DESCRIPTION) if items[role] is not None}
-        photo = {IMAGE, items[IMAGE]} if items[IMAGE] is not None else set()
+        photo = set() if items[IMAGE] is None else {IMAGE, items[IMAGE]}
         return cls(
             names=frozenset({*items["payload"], *texts, *texts.values(), *photo, *ROLES}),
             fields=PayloadFields.of(kinds, catalogue.described, catalogue.availability),
             words=frozenset({*catalogue.attributes, *texts, *texts.values(), *photo}),
             whole=(*items["payload"], *texts),
+            photos=frozenset(photo),
             roles={column: role for role, column in texts.items()},
             item_id=items[ITEM_ID],
         )
@@ -337,16 +331,9 @@ class ItemSchema:
         if name not in self.names:
             remedy = suggestion(name, sorted(self.names), f"known are {', '.join(sorted(self.names))}")
             if name == IMAGE:
-                remedy = (
-                    "put the photo into the folder images/ of the catalogue, as ITEM_ID.jpg, or PUT /v1/photos/ITEM_ID"
-                )
+                remedy = _NO_COLUMN
             return AttributeMistake(name, f"the catalogue has no attribute {shown(name)}", remedy)
-        if (
-            name in self.words
-            and isinstance(value, str)
-            and value.lower().startswith(_FOREIGN)
-            and self._is_photo(name)
-        ):
+        if name in self.photos and isinstance(value, str) and value.lower().startswith(_FOREIGN):
             remedy = "put the photo into the catalogue's folder, and name its path there, or PUT /v1/photos/ITEM_ID"
             return AttributeMistake(name, "a photo is not fetched from an address", remedy)
         numbers = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
@@ -357,9 +344,6 @@ class ItemSchema:
         role = self.fields.availability.roles.get(name, name)
         wanted = _WANTED.get(role, _WANTED[self.fields.kinds.get(name, "bool" if role == ACTIVE else "keyword")])
         return AttributeMistake(name, f"{name} = {shown(value)} is not taken", f"give {wanted}")
-
-    def _is_photo(self, name: str) -> bool:
-        return name not in self.whole and name not in (TITLE, DESCRIPTION)
 
     def _fits(self, name: str, value: Any) -> bool:
         """Whether a field can hold a value; what is no field is words, one text or several."""

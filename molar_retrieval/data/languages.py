@@ -1,7 +1,7 @@
-"""In which language texts are, by py3langid (Lui and Baldwin 2012, "langid.py"), where they say so clearly.
+"""Language identification by py3langid (Lui and Baldwin 2012, "langid.py"), where it is certain enough.
 
-A text speaks for a language as far as its log-likelihood there is ahead of that in the next one. Names of products and
-brands speak for none: then nothing is said.
+The certainty is the lead of a language's log-likelihood over that of the next one. Names of products and brands have
+none: then there is no result.
 """
 
 import re
@@ -51,7 +51,7 @@ def language_of(text: str, lead: float = _CLEAR) -> str | None:
 
 
 def languages_of(text: str) -> tuple[str, ...]:
-    """All languages of which a text has a sentence that says so, in their order."""
+    """All languages of which a text has a clear sentence, in their order."""
     found = [language_of(sentence) for sentence in _SENTENCE.split(text[:_LENGTH]) if sentence]
     return tuple(dict.fromkeys(language for language in found if language is not None))
 

@@ -37,7 +37,6 @@ from molar_retrieval.data.schema import (
     CatalogueSchema,
     Template,
     attribute_phrase,
-    field_column,
     find_file,
     items_source,
     resolve,
@@ -47,12 +46,13 @@ from molar_retrieval.data.values import (
     STRING_LIST,
     as_payload,
     as_phrase,
+    is_string,
     join_present,
     kind_of,
     payload_type,
     split_lists,
 )
-from molar_retrieval.data.variants import VariantWriter
+from molar_retrieval.data.variants import write_variants
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.filter_language import parse
@@ -65,63 +65,40 @@ _MODULUS = 1 << 128
 
 
 class TableDigest:
-    """Fed with record batches of one schema; equal rows in equal order give an equal result."""
+    """Fed with record batches of one schema; equal rows in equal order give an equal result.
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self._names = [f"{field.name}:{field.type}" for field in schema]
-        self._columns = [_ColumnDigest(field.type) for field in schema]
+    Validity, lengths and values of a column go into streams of their own, so that batch borders leave no trace.
+    """
+
+    def __init__(self) -> None:
+        self._streams: dict[str, hashlib.blake2b] = {}
         self._rows = 0
 
     def update(self, batch: pa.RecordBatch) -> None:
         """Take in the next rows."""
         self._rows += len(batch)
-        for digest, column in zip(self._columns, batch.columns, strict=True):
-            digest.update(column)
+        for field, column in zip(batch.schema, batch.columns, strict=True):
+            self._add(f"{field.name}:{field.type}", column)
 
     def result(self) -> str:
         """The fingerprint of all rows so far."""
-        columns = [digest.result() for digest in self._columns]
-        return fingerprint.of_json([self._rows, self._names, columns])
+        digests = [[name, stream.hexdigest()] for name, stream in self._streams.items()]
+        return fingerprint.of_json([self._rows, digests])
 
-
-class _ColumnDigest:
-    """Validity, lengths and values of a column go into streams of their own, so batch borders leave no trace."""
-
-    def __init__(self, kind: pa.DataType) -> None:
-        self._kind = kind
-        self._streams = [hashlib.blake2b(digest_size=16) for _ in range(3)]
-        self._elements = _ColumnDigest(kind.value_type) if pa.types.is_list(kind) else None
-
-    def update(self, array: Any) -> None:
-        validity, lengths, values = self._streams
-        validity.update(_bytes(pc.is_valid(array)))
-        if self._elements is not None:
-            lengths.update(_bytes(pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64())))
-            self._elements.update(pc.list_flatten(array))
-        elif pa.types.is_string(self._kind) or pa.types.is_large_string(self._kind):
-            filled = pc.fill_null(array, "")
-            lengths.update(_bytes(pc.binary_length(filled).cast(pa.int64())))
-            values.update(_string_bytes(filled))
+    def _add(self, name: str, array: pa.Array) -> None:
+        self._feed(f"{name} present", pc.is_valid(array))
+        if pa.types.is_list(array.type):
+            self._feed(f"{name} lengths", pc.fill_null(pc.list_value_length(array), 0))
+            self._add(f"{name} elements", pc.list_flatten(array))
+        elif is_string(array.type):
+            self._feed(f"{name} lengths", pc.fill_null(pc.binary_length(array), 0).cast(pa.int64()))
+            self._feed(f"{name} values", "".join(array.drop_null().to_pylist()).encode())
         else:
-            zero = pa.scalar(False if pa.types.is_boolean(self._kind) else 0, self._kind)
-            values.update(_bytes(pc.fill_null(array, zero)))
+            self._feed(f"{name} values", pc.fill_null(array, False if pa.types.is_boolean(array.type) else 0))
 
-    def result(self) -> list[Any]:
-        nested = self._elements.result() if self._elements is not None else []
-        return [*(stream.hexdigest() for stream in self._streams), nested]
-
-
-def _bytes(array: Any) -> bytes:
-    return bytes(array.to_numpy(zero_copy_only=False).tobytes())
-
-
-def _string_bytes(array: Any) -> memoryview:
-    array = array.cast(pa.large_string())
-    _, offsets, data = array.buffers()
-    if data is None or len(array) == 0:
-        return memoryview(b"")
-    borders = np.frombuffer(offsets, np.int64, count=len(array) + 1, offset=8 * array.offset)
-    return memoryview(data)[int(borders[0]) : int(borders[-1])]
+    def _feed(self, name: str, values: pa.Array | bytes) -> None:
+        data = values if isinstance(values, bytes) else values.to_numpy(zero_copy_only=False).tobytes()
+        self._streams.setdefault(name, hashlib.blake2b(digest_size=16)).update(data)
 
 
 def file_stamps(folder: Path, names: Iterable[str]) -> dict[str, list[int] | None]:
@@ -150,25 +127,16 @@ def tree_stamp(folder: Path, roots: Iterable[str]) -> dict[str, Any]:
     return {"roots": roots, "files": count, "digest": f"{total:032x}"}
 
 
-def _files(folder: Path, relative: str, deep: bool) -> Iterable[tuple[str, int, int]]:
-    pending = [(str(folder), relative)]
-    while pending:
-        path, below = pending.pop()
-        try:
-            entries = os.scandir(path)
-        except OSError:
-            continue
-        with entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    if deep:
-                        pending.append((entry.path, f"{below}/{entry.name}"))
-                    continue
-                try:
-                    found = entry.stat()
-                except OSError:  # a broken link
-                    found = entry.stat(follow_symlinks=False)
-                yield f"{below}/{entry.name}", found.st_size, found.st_mtime_ns
+def _files(folder: Path, relative: str, deep: bool) -> Iterator[tuple[str, int, int]]:
+    for path, folders, names in os.walk(folder):
+        if not deep:
+            folders.clear()
+        for name in names:
+            try:
+                found = os.stat(f"{path}/{name}")  # noqa: PTH116
+            except OSError:  # a broken link
+                found = os.lstat(f"{path}/{name}")
+            yield f"{relative}{path.removeprefix(str(folder))}/{name}", found.st_size, found.st_mtime_ns
 
 
 TEXT = "text"
@@ -222,7 +190,6 @@ class ItemReader:
         self._types = {} if changes is None else changes.types
         self.schema = item_schema(spec, source, self._types)  # of the batches
         self.rows = 0  # of the file, read so far
-        self.roots: set[str] = set()  # top-level folders in which photos were looked for
         self.photos = hashlib.blake2b(digest_size=16)  # of path and size of those accepted
         self.source, self.spec, self.rejects = source, spec, rejects
         self._template = Template.parse(spec.text.template)
@@ -231,13 +198,12 @@ class ItemReader:
         self._available = AvailabilityReader(spec.availability, source, spec.interactions.time_zone)
         self._search = spec.items.image is None and (folder / spec.images).is_dir()
         self._top = spec.images.partition("/")[0]
+        self.roots = {self._top} if spec.items.image is None else set()  # top-level folders with photos
         self._seen: dict[str, None] = {}
-        if spec.items.image is None:
-            self.roots.add(self._top)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         changed = {} if self._changes is None else self._changes.items
-        variants = set[str]()  # of which events say something
+        variants = set[str]()  # that events name
         for rows in self._rows():
             ids = rows.batch[self.spec.items.item_id].to_pylist() if changed else ()
             if changed and self.source.variants is not None:
@@ -290,7 +256,7 @@ class ItemReader:
     @cached_property
     def _phrase_columns(self) -> list[str]:
         items, fields = self.spec.items, self._template.fields
-        named = [field_column(name, items) for name in fields if name != ATTRIBUTES]
+        named = [name for name in fields if name not in (ATTRIBUTES, TITLE, DESCRIPTION)]
         attributes = items.attributes if ATTRIBUTES in fields else ()
         return _present(items.title, items.description, *attributes, *named)
 
@@ -436,9 +402,8 @@ def prepare_catalogue(
         current = store.manifest
         last = {} if state is None else {"events": state.last}
         if current is not None and condition_of(workspace) == where and _is_current(folder, current, _last(state)):
-            now = replace(
-                current, facts={**current.facts, **last, "folder": str(folder.resolve())}
-            )  # it may have moved
+            facts = {**current.facts, **last, "folder": str(folder.resolve())}  # it may have moved
+            now = replace(current, facts=facts)
             return current if now == current else store.update_manifest(now)
         before = _sources(folder)
         asked = CatalogueConfig.read(folder)
@@ -504,11 +469,10 @@ def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) 
 def _write(
     reader: ItemReader, folder: Path, where: str | None, partial: Path, known: Mapping[str, Any], progress: Progress
 ) -> dict[str, Any]:
-    """Write the items, and tell the facts of the version; ``known`` are those of the one before."""
-    tally, fields = _Tally(reader.schema), _kinds(reader)
+    """Write the items and return the facts of the version; ``known`` are those of the previous one."""
+    tally, fields = _Tally(), _kinds(reader)
     condition = None if where is None else parse(where, {ITEM_ID: "keyword", **fields})
     column = stored_names(reader.spec).get(reader.spec.variants or "")
-    variants = VariantWriter(column, reader.rejects, reader.source.path.name)
     progress.start("reading the catalogue", reader.source.total)
     done = others = 0
     with TableFile(partial / ITEMS_FILE, reader.schema, _ROW_GROUP) as file:
@@ -520,7 +484,6 @@ def _write(
             others += len(batch) - len(chosen)
             tally.add(chosen)
             file.write(chosen)
-            variants.add(chosen)
             progress.advance(reader.rows - done)
             done = reader.rows
     progress.finish()
@@ -530,17 +493,20 @@ def _write(
         remedy = "correct the file, or name its columns in catalog.toml"
         nothing = "put at least one item into it"
         raise reader.rejects.unusable(reader.source.path, reader.rows, nothing=nothing, remedy=remedy)
-    return _facts(reader, folder, tally, known) | variants.write(partial, partial / ITEMS_FILE)
+    variants = {}
+    if column is not None:
+        variants = write_variants(partial, partial / ITEMS_FILE, column, reader.rejects, reader.source.path.name)
+    return _facts(reader, folder, tally, known) | variants
 
 
 class _Tally:
     """Counts and digests what is written."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self) -> None:
         self.items = 0
-        self.present = dict.fromkeys((TITLE, DESCRIPTION, IMAGE, TEXT), 0)
-        self.content = TableDigest(schema)
-        self.ids = TableDigest(pa.schema([schema.field(ITEM_ID)]))
+        self.present = dict.fromkeys((DESCRIPTION, IMAGE), 0)
+        self.content = TableDigest()
+        self.ids = TableDigest()
         self.sample: list[str] = []
         self.beyond = Counter[str]()  # characters of a column beyond those of keywords
 
@@ -566,10 +532,8 @@ def _facts(reader: ItemReader, folder: Path, tally: _Tally, known: Mapping[str, 
     return {
         "folder": str(folder.resolve()),
         "items": tally.items,
-        "with_title": tally.present[TITLE],
         "with_description": tally.present[DESCRIPTION],
         "with_image": tally.present[IMAGE],
-        "with_text": tally.present[TEXT],
         **reader.rejects.facts,
         "attributes": list(spec.items.attributes),
         "payload": list(kinds),

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from molar_retrieval.data.rows import (
@@ -59,7 +58,7 @@ class TableReader(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.decimal: str | None = None
-        """The decimal sign of numbers in text; None: the column must tell."""
+        """The decimal sign of numbers in text; None: found by column."""
         self.ambiguous_columns: dict[str, str] = {}
         """Columns of numbers that can be read in two ways, with the reason; they are words. Filled by the schema."""
 
@@ -185,6 +184,8 @@ class CsvReader(TableReader):
             raise self._unreadable(error, "correct the file") from error
 
     def _open(self, columns: list[str], skipped: list[int], rejects: Rejects | None) -> Any:
+        import pyarrow.csv as pa_csv  # takes long, and prepared catalogues are opened without it
+
         def skip(row: Any) -> str:
             number = row.number - 1  # the parser counts the header
             skipped.append(number)
@@ -362,7 +363,7 @@ def objects(file: BinaryIO, name: str, rejects: Rejects | None) -> Iterator[tupl
 
 
 def _lines(file: BinaryIO) -> list[bytes]:
-    """The next lines, some megabytes at most; of one that is too long, no more than is needed to tell."""
+    """The next lines, some megabytes at most; a line that is too long is cut off after the limit."""
     lines: list[bytes] = []
     size = 0
     while len(lines) < _CHUNK and size < _LONGEST_LINE and (line := file.readline(_LONGEST_LINE + 1)):
@@ -427,7 +428,7 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _written(value: Any) -> str | None:
-    """A value as a person would write it; None for what is no single value."""
+    """A single value as text, 7 rather than 7.0; None for lists and objects."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():

@@ -215,8 +215,7 @@ def check_names(path: Path, names: Collection[str]) -> None:
             words = f"{path}: the name of column {number} has {len(name):,} characters ({name[:40]!r}…)"
             raise DataError(words, f"give it one of {LONGEST_NAME:,} at most")
     if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        twice = Counter(names).most_common(1)[0][0]
         raise DataError(f"{path} has two columns called {twice!r}", "rename one of them")
 
 

@@ -2,8 +2,9 @@
 
 import codecs
 import os
+import re
 import string
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,6 @@ from molar_retrieval.data.column_names import well_known
 from molar_retrieval.data.readers import CsvReader, JsonLinesReader, ParquetReader, TableReader
 from molar_retrieval.data.times import TimeParser
 from molar_retrieval.data.values import (
-    STRING_LIST,
     as_strings,
     is_bytes,
     is_list,
@@ -60,7 +60,7 @@ class Template:
         return tuple(dict.fromkeys(field for line in self.lines for _, field in line if field is not None))
 
     def render(self, fields: Mapping[str, pa.Array], n: int) -> pa.Array:
-        """The text of ``n`` items; null for an item of which no field says anything.
+        """The text of ``n`` items; null for an item without any of the fields.
 
         ``fields`` has a string array of ``n`` values (null: nothing to say) for each field of the template.
         """
@@ -113,7 +113,7 @@ FILE_NAME = "catalog.toml"
 
 
 class FileSettings(Settings):
-    """What every table of a catalogue may say of its file."""
+    """Settings that every table of a catalogue has: its file and encoding."""
 
     file: str | None = Field(None, min_length=1, description="path below this folder; default: by name")
     encoding: str = Field("utf-8", description="encoding of a CSV file, as Python calls it: cp1252, cp932, utf-16")
@@ -249,17 +249,19 @@ class CatalogueSchema(Settings):
 
 
 Stem = Literal["items", "interactions", "users"]
-_READERS: dict[str, type[TableReader]] = {".parquet": ParquetReader, ".csv": CsvReader, ".jsonl": JsonLinesReader}
-FORMATS = tuple(_READERS)
-_OTHERS: dict[str, type[TableReader]] = {
+_READERS: dict[str, type[TableReader]] = {
+    ".parquet": ParquetReader,
+    ".csv": CsvReader,
+    ".jsonl": JsonLinesReader,
     ".tsv": CsvReader,
     ".tab": CsvReader,
     ".txt": CsvReader,
     ".ndjson": JsonLinesReader,
     ".pq": ParquetReader,
 }
-"""Extensions of files that somebody names; by the name ``items`` only those of FORMATS are looked for."""
-NAMED_FORMATS = (*_READERS, *_OTHERS)
+NAMED_FORMATS = tuple(_READERS)
+"""Extensions of named files; without a name, only those of FORMATS are looked for."""
+FORMATS = NAMED_FORMATS[:3]
 
 
 def find_table(folder: Path, stem: Stem, settings: CatalogueConfig | None = None) -> TableReader | None:
@@ -282,13 +284,11 @@ def find_file(folder: Path, stem: Stem, settings: CatalogueConfig | None = None)
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", "name the folder with items.parquet, items.csv or items.jsonl")
     settings = CatalogueConfig.read(folder) if settings is None else settings
-    named = getattr(settings, stem).file
-    return _by_name(folder, stem) if named is None else _named(folder, f"{FILE_NAME}: {stem}.file", named)
-
-
-def _named(folder: Path, key: str, name: str) -> Path:
-    """A file below the folder; nothing of a catalogue may name one elsewhere, as catalogues come from others, too."""
-    path = folder / name
+    name: str | None = getattr(settings, stem).file
+    if name is None:
+        return _by_name(folder, stem)
+    path, key = folder / name, f"{FILE_NAME}: {stem}.file"
+    # Nothing of a catalogue may name a file elsewhere, as catalogues come from others, too.
     below = os.path.realpath(path).startswith(os.path.realpath(folder).rstrip(os.sep) + os.sep)
     if "\0" in name or Path(name).is_absolute() or not below:
         words = f"{key} = {shown(name)} does not lie below {folder}"
@@ -301,7 +301,7 @@ def _named(folder: Path, key: str, name: str) -> Path:
 
 def reader_of(path: Path) -> type[TableReader]:
     """The class that reads a file, by its extension; a DataError where none does."""
-    reader = (_READERS | _OTHERS).get(path.suffix.lower())
+    reader = _READERS.get(path.suffix.lower())
     if reader is not None:
         return reader
     form = "an Excel file" if path.suffix.lower() in (".xlsx", ".xls", ".ods") else "a format that is not read"
@@ -332,18 +332,16 @@ def folder_of(path: Path) -> Path:
     if path.name == FILE_NAME or path.name.partition(".")[0] == "items":
         return path.parent
     for folder in path.absolute().parents:
-        if (folder / FILE_NAME).is_file() and any(path.samefile(named) for named in _all_named(folder)):
+        if not (folder / FILE_NAME).is_file():
+            continue
+        settings = CatalogueConfig.read(folder)
+        files = [folder / (part.file or "") for part in (settings.items, settings.interactions, settings.users)]
+        if any(file.is_file() and path.samefile(file) for file in files):
             return Path(os.path.relpath(folder)) if not path.is_absolute() else folder
     words = f"{path} is a file that no {FILE_NAME} names, and a catalogue is a folder"
     if _by_name(path.parent, "items") is not None:
         raise DataError(words, f"name the folder: {path.parent}")
     raise DataError(words, f"let `molar init {path}` write one, with the log of purchases beside it if there is one")
-
-
-def _all_named(folder: Path) -> list[Path]:
-    settings = CatalogueConfig.read(folder)
-    named = [part.file for part in (settings.items, settings.interactions, settings.users)]
-    return [folder / name for name in named if name is not None and (folder / name).is_file()]
 
 
 def open_source(path: Path, encoding: str = "utf-8") -> TableReader:
@@ -393,8 +391,7 @@ LONG = 80  # mean number of characters from which a text counts as a second desc
 UNIQUE = 0.9  # share of distinct values from which a column counts as an id or a second title …
 ENOUGH = 200  # … where it has at least so many values
 _COMPARED = 8  # columns after which a column is named that its values are compared with
-_TOGETHER = 1_000_000  # values that are searched for words at a time
-_NO_WORDS = r"^[^\p{L}]*$|^\d{4}-\d{2}-\d{2}[T ]|^\d{1,2}[-/. ]\p{L}{3,9}[-/. ]\d{2,4}$"
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]|[0-9]{1,2}[-/. ][^\W\d_]{3,9}[-/. ][0-9]{2,4}$")
 
 
 def choose_attributes(sample: pa.RecordBatch, columns: Sequence[str], roles: Sequence[str]) -> dict[str, str | None]:
@@ -403,8 +400,6 @@ def choose_attributes(sample: pa.RecordBatch, columns: Sequence[str], roles: Seq
     ``sample`` has the first rows, ``columns`` are in the order of the file, ``roles`` are title and description.
     """
     reasons = {name: _reason(name, sample[name], roles) for name in columns}
-    for name, reason in _reasons_by_values({n: sample[n] for n in columns if reasons[n] is None}):
-        reasons[name] = reason
     left = [name for name in columns if reasons[name] is None]
     by_words: dict[tuple[str, ...], list[tuple[int, str]]] = {}
     for place, name in enumerate(left):
@@ -423,51 +418,34 @@ def _variant_of(name: str, by_words: Mapping[tuple[str, ...], list[tuple[int, st
 
 
 def _reason(name: str, array: pa.Array, roles: Sequence[str]) -> str | None:
-    """What type and name say against a column."""
+    """Why a column is no attribute, by its name, type and values; None where it is one."""
     if not is_text(array.type):
         return "it is empty" if pa.types.is_null(array.type) else f"it holds {_held(array.type)}, not words"
-    by_name = column_names.exclusion_reason(name)
-    if by_name:
+    if by_name := column_names.exclusion_reason(name):
         return by_name
-    variant = next((role for role in roles if column_names.is_variant(name, role)), None)
-    return None if variant is None else f"it is another version of {variant!r}"
+    for role in roles:
+        if column_names.is_variant(name, role):
+            return f"it is another version of {role!r}"
+    flat = as_strings(pc.list_flatten(array) if is_list(array.type) else array)
+    values = flat.filter(pc.fill_null(pc.not_equal(flat, ""), False))
+    n = len(values)
+    if not n:
+        return "it is empty"
+    mean = pc.mean(pc.utf8_length(values)).as_py()
+    if mean > LONG:
+        return f"it is long text ({mean:.0f} characters on average)"
+    encoded = values.dictionary_encode()
+    distinct = len(encoded.dictionary) / n
+    wordless = np.array([not _has_words(value) for value in encoded.dictionary.to_pylist()])
+    if np.count_nonzero(wordless[encoded.indices]) > n / 2:
+        return "it holds numbers or dates, not words"
+    if n >= ENOUGH and distinct >= UNIQUE:
+        return f"{distinct:.0%} of its values are distinct, as ids or second titles are"
+    return None
 
 
-def _reasons_by_values(columns: Mapping[str, pa.Array]) -> Iterator[tuple[str, str]]:
-    """What values say against columns, by name."""
-    waiting: dict[str, pa.Array] = {}
-    held = 0
-    for name, array in columns.items():
-        flat = as_strings(pc.list_flatten(array) if is_list(array.type) else array)
-        values = flat.filter(pc.fill_null(pc.not_equal(flat, ""), False))
-        n = len(values)
-        mean = float(np.mean(np.asarray(pc.utf8_length(values)))) if n else 0.0
-        if not n or mean > LONG:
-            yield name, f"it is long text ({mean:.0f} characters on average)" if n else "it is empty"
-            continue
-        waiting[name] = values
-        held += n
-        if held >= _TOGETHER:
-            yield from _short(waiting)
-            waiting, held = {}, 0
-    yield from _short(waiting)
-
-
-def _short(columns: Mapping[str, pa.Array]) -> Iterator[tuple[str, str]]:
-    """What is said against columns of short texts; one search for all of them, as the pattern takes long to prepare."""
-    if not columns:
-        return
-    together = pa.concat_arrays([values.cast(pa.large_string()) for values in columns.values()])
-    wordless = np.asarray(pc.match_substring_regex(together, _NO_WORDS))
-    begin = 0
-    for name, values in columns.items():
-        n = len(values)
-        own, begin = wordless[begin : begin + n], begin + n
-        distinct = pc.count_distinct(values).as_py() / n
-        if np.count_nonzero(own) > n / 2:
-            yield name, "it holds numbers or dates, not words"
-        elif n >= ENOUGH and distinct >= UNIQUE:
-            yield name, f"{distinct:.0%} of its values are distinct, as ids or second titles are"
+def _has_words(value: str) -> bool:
+    return any(map(str.isalpha, value)) and _DATE.match(value) is None
 
 
 def _alike(left: pa.Array, right: pa.Array) -> bool:
@@ -477,24 +455,20 @@ def _alike(left: pa.Array, right: pa.Array) -> bool:
 
 
 def _sets(array: pa.Array) -> list[frozenset[str]]:
-    if not is_list(array.type):
-        array = pa.array([None if v is None else [v] for v in as_strings(array).to_pylist()], STRING_LIST)
-    return [frozenset(values or ()) for values in map_elements(array, as_strings).to_pylist()]
+    if is_list(array.type):
+        return [frozenset(values or ()) for values in map_elements(array, as_strings).to_pylist()]
+    return [frozenset(() if value is None else (value,)) for value in as_strings(array).to_pylist()]
 
 
 def _held(kind: pa.DataType) -> str:
-    simple: Mapping[str, bool] = {
-        "yes or no": pa.types.is_boolean(kind),
-        "numbers": pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind),
-        "dates or times": pa.types.is_temporal(kind),
-    }
-    return next((words for words, fits in simple.items() if fits), f"values of the type {kind}")
+    if pa.types.is_boolean(kind):
+        return "yes or no"
+    if pa.types.is_temporal(kind):
+        return "dates or times"
+    return "numbers" if is_number(kind) else f"values of the type {kind}"
 
 
-_SAMPLE = 20_000
-
-
-def columns_of(named: Mapping[str, str | None], source: TableReader, free: Sequence[str]) -> dict[str, str]:
+def columns_of(named: Mapping[str, str], source: TableReader, free: Sequence[str]) -> dict[str, str]:
     """The column that fills each role: the one that is named, else one of the role's name whose values mean that.
 
     Raises:
@@ -513,7 +487,7 @@ def columns_of(named: Mapping[str, str | None], source: TableReader, free: Seque
 
 
 class AvailabilityReader:
-    """Reads the columns of one items file that say from when an item may be shown; ``roles`` has them by role.
+    """Reads the availability columns of one items file; ``roles`` has them by role.
 
     A time that names no zone is in ``zone``, by default UTC.
     """
@@ -523,7 +497,7 @@ class AvailabilityReader:
         self._times = TimeParser(zone=zone)
         if (column := roles.get(AVAILABLE_FROM)) is not None:
             written = [column] if source.untyped else []
-            batches = partial(source.batches, [column], _SAMPLE, None, written)
+            batches = partial(source.batches, [column], SAMPLE, None, written)
             self._times.look_through(lambda: (rows.batch[column] for rows in batches()))
 
     def __contains__(self, column: object) -> bool:
@@ -564,7 +538,7 @@ def _means(role: str, column: str, source: TableReader) -> bool:
     kind = source.schema.field(column).type
     if role == AVAILABLE_FROM or not is_string(kind):
         return _holds(role, kind)
-    some = next(iter(source.batches([column], _SAMPLE)), None)
+    some = next(iter(source.batches([column], SAMPLE)), None)
     if some is None:
         return False
     array = some.batch[column]
@@ -623,9 +597,7 @@ def _with_variants(source: TableReader, asked: ItemSettings) -> TableReader:
     others = [name for name in source.names if name != asked.variant_id]
     product = asked.item_id or column_names.well_known(column_names.ITEM_ID, others) or ITEM_ID
     for key, column in (("item_id", product), ("variant_id", asked.variant_id)):
-        if column not in source.names:
-            words = f"catalog.toml: items.{key} names the column {column!r}, which {source.path.name} does not have"
-            raise DataError(words, f"its columns are {', '.join(source.names)}")
+        require_column(column, source.names, source.path.name, f"items.{key}")
     if product == asked.variant_id:
         words = f"catalog.toml: items.item_id and items.variant_id are one column, {product!r}"
         raise DataError(words, "name the column of products as item_id, or leave variant_id out")
@@ -635,14 +607,11 @@ def _with_variants(source: TableReader, asked: ItemSettings) -> TableReader:
     return reader(source, product, asked.variant_id, lists=asked.lists, separator=asked.separator, availability=columns)
 
 
-def _identified(asked: ItemSettings) -> ItemSettings:
-    """The settings with the id of what is an item: of a product, or of a variant."""
-    return asked.model_copy(update={"item_id": asked.variant_id}) if asked.level == "variant" else asked
-
-
 def resolve(settings: CatalogueConfig, source: TableReader) -> CatalogueSchema:
     """Resolve settings against the columns of the items file; a DataError if one of them is not there."""
-    asked, file, columns = _identified(settings.items), source.path.name, source.names
+    asked, file, columns = settings.items, source.path.name, source.names
+    if asked.level == "variant":
+        asked = asked.model_copy(update={"item_id": asked.variant_id})
     roles = columns_by_role(asked, _ROLES, source, "items", [ITEM_ID], asked.exclude)
     types = dict(zip(source.schema.names, source.schema.types, strict=True))
     for role, name in roles.items():
@@ -657,14 +626,12 @@ def resolve(settings: CatalogueConfig, source: TableReader) -> CatalogueSchema:
     for key, listed in (("exclude", asked.exclude), ("lists", asked.lists), ("attributes", asked.attributes or ())):
         for name in listed:
             require_column(name, columns, file, f"items.{key}")
-    if roles[ITEM_ID] in asked.lists:
-        raise DataError(f"catalog.toml: items.lists names {roles[ITEM_ID]!r}, the id", "take it off the list")
-    named = {role: getattr(asked, role) for role in ROLES}
+    named = {role: column for role in ROLES if (column := getattr(asked, role)) is not None}
     for role, column in named.items():
-        if column is not None:
-            require_column(column, columns, file, f"items.{role}")
+        require_column(column, columns, file, f"items.{role}")
+    for column, meaning in ((roles[ITEM_ID], "id"), *((column, f"{role} column") for role, column in named.items())):
         if column in asked.lists:
-            raise DataError(f"catalog.toml: items.lists names {column!r}, the {role} column", "take it off the list")
+            raise DataError(f"catalog.toml: items.lists names {column!r}, the {meaning}", "take it off the list")
     when = columns_of(named, source, [name for name in usable if name not in asked.lists])
     if asked.attributes is None:
         product = settings.items.item_id if asked.level == "variant" else None
@@ -700,11 +667,6 @@ def _fills(kind: pa.DataType, role: str) -> bool:
     if role == IMAGE:
         return is_word(kind) and not is_bytes(kind)
     return payload_type(kind) is not None or is_bytes(kind)
-
-
-def field_column(name: str, items: ItemColumns) -> str | None:
-    """The column behind a template field: ``title`` and ``description`` are roles, other fields are columns."""
-    return {TITLE: items.title, DESCRIPTION: items.description}.get(name, name)
 
 
 def _default_attributes(

@@ -86,12 +86,12 @@ _BATCH = 65_536
 
 
 def hashed_features(catalogue: Catalogue) -> csr_matrix:
-    """All that is said of each item: :func:`hashed_attributes`, then :func:`hashed_words`, shape (n_items, 5120)."""
+    """Features of each item: :func:`hashed_attributes`, then :func:`hashed_words`, shape (n_items, 5120)."""
     return csr_matrix(hstack([hashed_attributes(catalogue), hashed_words(catalogue)], format="csr"))
 
 
 def features_digest(catalogue: Catalogue) -> str:
-    """The fingerprint of what is said of all items."""
+    """The fingerprint of the features of all items."""
     hashed = hashed_attributes(catalogue)
     arrays = [array.tobytes() for array in (hashed.indptr, hashed.indices, hashed.data)]
     return fingerprint.of_bytes([*arrays, *((text or "").encode() for text in _texts(catalogue))])

@@ -49,7 +49,7 @@ def impossible(micros: Micros, now: float) -> dict[str, Mask]:
 
 
 def written(micros: int) -> str:
-    """A time for people, in UTC: the day where it is midnight, else with the second."""
+    """A time for messages, in UTC: the day where it is midnight, else with the second."""
     try:
         when = datetime.fromtimestamp(micros // 1_000_000, UTC)
     except (OverflowError, ValueError, OSError):
@@ -58,7 +58,7 @@ def written(micros: int) -> str:
 
 
 class TimeParser:
-    """Reads the times of one log, batch by batch; ``read_as`` says for people how, None before the first one.
+    """Reads the times of one log, batch by batch; ``read_as`` names the format, None before the first one.
 
        Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970; which, the median of the first batch
     tells unless the unit is given. Strings are numbers, ISO 8601, dates as people write them, or of the given
@@ -74,7 +74,7 @@ class TimeParser:
         self.read_as: str | None = None
         self._unit = None if unit == "auto" else unit
         self._form = form
-        self._order: str | None = None  # empty: not to be told, and such times are bad ones
+        self._order: str | None = None  # empty: ambiguous, and such times are invalid
         self._column: Callable[[], Iterable[pa.Array]] | None = None
         self._zone = UTC if zone is None else _zone(zone)
         if form is not None:
@@ -219,7 +219,7 @@ def _matches(array: pa.Array, pattern: str) -> Mask:
 def _order_of(column: Iterable[pa.Array]) -> str:
     """Which of day and month comes first in 31/12/2025, by all such times of a column.
 
-    A DataError if they do not tell; empty if they are not even half of the column.
+    A DataError if they are ambiguous; empty if they are less than half of the column.
     """
     possible = dict.fromkeys(_ORDERS, "")  # with a time that only this order can read
     example, rows, such = "", 0, 0

@@ -1,4 +1,4 @@
-"""Arrow values on their way in: ids as written, payload types, clean text, numbers as people write them."""
+"""Arrow values of input files: ids as written, payload types, clean text, numbers with separators and currencies."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ def type_of_kind(kind: str) -> pa.DataType:
 
 
 def as_strings(array: pa.Array) -> pa.Array:
-    """Values as strings, the way a person would write them: 7, not 7.0; null where missing.
+    """Values as strings, 7 rather than 7.0; null where missing.
 
     Meant for ids: integral floats (what pandas makes of integers beside a missing value) lose their ``.0``;
     bytes that are not UTF-8, and dates beyond the calendar, become null.
@@ -117,7 +117,7 @@ def as_strings(array: pa.Array) -> pa.Array:
 
 
 def shown(array: pa.Array, row: int) -> str:
-    """One value for people, whatever it is: as Python writes it, 200 characters at most."""
+    """One value for messages, as Python writes it, 200 characters at most."""
     try:
         text = repr(array[row].as_py())
     except (ValueError, OverflowError):  # a moment that Python has no word for, or an unknown zone
@@ -152,7 +152,7 @@ def as_payload(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def as_phrase(array: pa.Array) -> pa.Array:
-    """Values as clean text, the elements of a list joined by commas; null where there is nothing to say."""
+    """Values as clean text, the elements of a list joined by commas; null where they are empty."""
     if not is_list(array.type):
         return clean_text(as_strings(array))
     lists = map_elements(array, lambda flat: clean_text(as_strings(flat)))
@@ -163,19 +163,11 @@ def as_phrase(array: pa.Array) -> pa.Array:
 def join_present(arrays: Sequence[pa.Array], separator: str) -> pa.Array:
     """Strings joined element by element, leaving out what is null; null where all are.
 
-    Pair by pair, because ``binary_join_element_wise(…, null_handling="skip")`` loses the rows where all are null; and
-    neighbours first, so that a long row of columns does not copy its beginning once for each of them.
+    The first, empty string stays where all are null: without it Arrow leaves out the whole row.
     """
-    joined = list(arrays)
-    while len(joined) > 1:
-        pairs = zip(joined[::2], joined[1::2], strict=False)
-        joined = [_joined(left, right, separator) for left, right in pairs] + joined[len(joined) // 2 * 2 :]
-    return joined[0]
-
-
-def _joined(left: pa.Array, right: pa.Array, separator: str) -> pa.Array:
-    both = pc.binary_join_element_wise(left, right, separator, null_handling="emit_null")
-    return pc.coalesce(both, left, right)
+    joined = pc.binary_join_element_wise(pa.scalar(""), *arrays, separator, null_handling="skip")
+    present = pc.utf8_slice_codeunits(joined, len(separator))
+    return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), present)
 
 
 def map_elements(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
@@ -228,21 +220,10 @@ def decoded(value: Any) -> str | None:
         return None
 
 
-_CURRENCIES = {
-    "EUR": ("€", "Euro"),
-    "USD": ("$",),
-    "GBP": ("£",),
-    "JPY": ("¥", "￥", "円"),
-    "CHF": (),
-    "PLN": ("zł",),
-    "CZK": ("Kč",),
-    "SEK": (),
-    "NOK": (),
-    "DKK": (),
-    "AUD": (),
-    "CAD": (),
-}
-_WORDS = {word: code for code, words in _CURRENCIES.items() for word in (code, *words)}
+_CODES = ("EUR", "USD", "GBP", "JPY", "CHF", "PLN", "CZK", "SEK", "NOK", "DKK", "AUD", "CAD")
+_WORDS = {code: code for code in _CODES} | {
+    "€": "EUR", "Euro": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "￥": "JPY", "円": "JPY", "zł": "PLN", "Kč": "CZK",
+}  # fmt: skip
 _MONEY = "(?:" + "|".join(word.replace("$", r"\$") for word in _WORDS) + ")"
 _BLANK = r"[ \x{A0}\x{202F}]?"
 _FORM = (
@@ -264,7 +245,7 @@ def currencies(array: pa.Array) -> set[str]:
 
 
 def ambiguity(decimals: set[str], found: set[str], *, separated: bool) -> str | None:
-    """Why numbers that could have one of these decimal signs cannot be told; None where they can.
+    """Why the decimal sign of numbers is ambiguous; None where it is clear.
 
     ``found`` are their currencies; ``separated`` says whether any has a point or a comma.
     """
@@ -276,7 +257,7 @@ def ambiguity(decimals: set[str], found: set[str], *, separated: bool) -> str | 
 
 
 def sign_tells(reason: str) -> bool:
-    """Whether to say the decimal sign is enough where numbers are doubtful for a reason; else they must be mended."""
+    """Whether naming the decimal sign resolves an ambiguity; otherwise the file must be corrected."""
     return reason in (_UNSURE, BESIDE_COMMAS)
 
 

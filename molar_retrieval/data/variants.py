@@ -205,9 +205,9 @@ class VariantReader(TableReader):
 
 
 class FilledReader(VariantReader):
-    """Rows of variants, each an item, with what only the first row of a product says in all of them.
+    """Rows of variants, each an item, with the values that only the first row of a product has filled down.
 
-    That are columns without a value in the other rows. Rows without a variant, as of further photos, are left out.
+    Filled are columns without a value in the other rows. Rows without a variant, as of further photos, are left out.
     """
 
     def _named_variants(self) -> None:
@@ -229,7 +229,7 @@ class FilledReader(VariantReader):
         columns = {name: rows.batch[name].take(self._filled(rows.batch[name], starts, owner)) for name in own}
         columns[self._product] = rows.batch[self._product].take(pa.array(starts[owner]))
         kept = present_values(rows.batch[self._variant])
-        kept[starts] |= ~np.logical_or.reduceat(kept, starts)  # a product without any variant is to be told
+        kept[starts] |= ~np.logical_or.reduceat(kept, starts)  # so that a product without any variant is rejected
         filled = rows.with_columns(columns).where(kept)
         return RowBatch(filled.numbers, filled.batch.select(list(kinds)))
 
@@ -256,7 +256,7 @@ def _first(array: pa.Array, starts: Places) -> pa.Array:
 
 
 def _together(role: str, values: Sequence[Any]) -> Any:
-    """What the variants of a product say together of when it may be shown."""
+    """The availability of a product by that of its variants."""
     values = [value for value in values if value is not None and value != ""]
     if len(values) < 2:
         return values[0] if values else None
@@ -271,38 +271,24 @@ def _together(role: str, values: Sequence[Any]) -> Any:
     return (int(total) if total == int(total) else total) if known else values[0]
 
 
-class VariantWriter:
-    """Writes which variant is of which item, of items as they are written; nothing where a catalogue has no variants.
+def write_variants(folder: Path, items_file: Path, column: str, rejects: Rejects, file: str) -> dict[str, Any]:
+    """Write which variant is of which item, by a column of written items, and tell the facts.
 
-    ``column`` has the variants of an item; a variant that two items have is rejected for the second one.
+    A variant that two items have is rejected for the second one; a DataError names one that is another item as well.
     """
-
-    def __init__(self, column: str | None, rejects: Rejects, file: str) -> None:
-        self._column, self._rejects, self._file = column, rejects, file
-        self._item_of: dict[str, str] = {}
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Take some items."""
-        if self._column is None:
-            return
-        for item_id, variants in zip(batch[ITEM_ID].to_pylist(), batch[self._column].to_pylist(), strict=True):
-            for variant in variants or ():
-                if self._item_of.setdefault(variant, item_id) != item_id:
-                    self._rejects.add(self._file, 0, item_id, TWICE, shown(variant))
-
-    def write(self, folder: Path, items_file: Path) -> dict[str, Any]:
-        """Write the file and tell the facts; a DataError names a variant that is another item as well."""
-        if self._column is None:
-            return {}
-        items = IdMap(pq.read_table(items_file, columns=[ITEM_ID], use_threads=False)[ITEM_ID])
-        own = {variant: item_id for variant, item_id in self._item_of.items() if variant != item_id}
-        variants = IdMap(own)
-        if (both := np.flatnonzero(items.rows(variants.array) >= 0)).size:
-            variant = variants.id(int(both[0]))
-            words = f"{self._file}: {shown(variant)} is an item, and a variant of the item {shown(own[variant])}"
-            raise DataError(words, "give products and variants ids of their own")
-        of_items = pa.array(list(own.values()), pa.string())
-        table = pa.table({VARIANT_ID: variants.array.cast(pa.string()), ITEM_ID: of_items})
-        pq.write_table(table, folder / FILE_NAME, compression="zstd")
-        digest = fingerprint.of_json(list(own.items()))
-        return {"variants": len(self._item_of), "variant_ids": digest}
+    table = pq.read_table(items_file, columns=[ITEM_ID, column], use_threads=False)
+    items, item_of = IdMap(table[ITEM_ID]), dict[str, str]()
+    for item_id, variants in zip(table[ITEM_ID].to_pylist(), table[column].to_pylist(), strict=True):
+        for variant in variants or ():
+            if item_of.setdefault(variant, item_id) != item_id:
+                rejects.add(file, 0, item_id, TWICE, shown(variant))
+    count = len(item_of)
+    item_of = {variant: item_id for variant, item_id in item_of.items() if variant != item_id}
+    own = pa.array(list(item_of), pa.string())
+    if (both := np.flatnonzero(items.rows(own) >= 0)).size:
+        variant = own[int(both[0])].as_py()
+        words = f"{file}: {shown(variant)} is an item, and a variant of the item {shown(item_of[variant])}"
+        raise DataError(words, "give products and variants ids of their own")
+    written = pa.table({VARIANT_ID: own, ITEM_ID: pa.array(list(item_of.values()), pa.string())})
+    pq.write_table(written, folder / FILE_NAME, compression="zstd")
+    return {"variants": count, "variant_ids": fingerprint.of_json(list(item_of.items()))}

@@ -6,8 +6,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.data.importers.formats import open_movielens
-from molar_retrieval.data.importers.tables import objects, parse_loose
+from molar_retrieval.data.importers.formats import objects, open_movielens, parse_loose
 from molar_retrieval.data.rows import Rejects
 
 LETTERS = st.characters(exclude_categories=("Cs", "Cc"))

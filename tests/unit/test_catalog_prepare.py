@@ -102,8 +102,8 @@ def test_a_catalogue_with_all_kinds_of_columns(folder, workspace):
     assert second["image"] == "images/b.jpg"
     assert second["colours"] is None
     facts = manifest.facts
-    counts = [facts[f"with_{name}"] for name in ("title", "description", "image", "text")]
-    assert counts == [1, 1, 1, 2]
+    counts = [facts[f"with_{name}"] for name in ("description", "image")]
+    assert counts == [1, 1]
     assert facts["rejects"] == 0
     assert manifest.settings["template"] == "{title}\n{attributes}\n{description}"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from molar_retrieval.data.demo import plan_shop
-from molar_retrieval.data.demo.traffic import DAY, DailyLife, ShopVisit
+from molar_retrieval.data.demo.traffic import DAY, ShopVisit, TrafficSimulator
 from molar_retrieval.data.event_parsing import parse_event
 
 START = 1_737_849_600
@@ -15,7 +15,7 @@ DAYS = 6
 
 @pytest.fixture
 def life():
-    return DailyLife(plan_shop(7, items=120, users=100), START, DAYS, 3)
+    return TrafficSimulator(plan_shop(7, items=120, users=100), START, DAYS, 3)
 
 
 def lists(life, user, best):
@@ -45,7 +45,7 @@ def test_the_event_log_takes_everything_and_each_once(life):
     assert sum(event["event"] == "purchase" for event in events) == len(bought) == len(set(bought)) > 0
     days = {event["timestamp"][:10] for event in events}
     assert len(days) == DAYS
-    again = DailyLife(life.shop, START, DAYS, 3)
+    again = TrafficSimulator(life.shop, START, DAYS, 3)
     assert through(again)[0] == events
 
 
@@ -53,7 +53,7 @@ def test_people_react_to_what_they_are_shown(life):
     visits = [visit for day in range(DAYS) for visit in life.visits(day)]
     clicks = {True: 0, False: 0}
     for best in clicks:
-        own = DailyLife(life.shop, START, DAYS, 3)
+        own = TrafficSimulator(life.shop, START, DAYS, 3)
         for visit in visits:
             done = own.visit(visit, lists(own, visit.user, best), "r")
             clicks[best] += sum(event["event"] == "click" for event in done.events)

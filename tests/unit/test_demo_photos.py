@@ -1,13 +1,15 @@
+from inspect import signature
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from molar_retrieval.data.demo.photos import SILHOUETTES, SIZE, Appearance, draw, smooth
+from molar_retrieval.data.demo.photos import SILHOUETTES, SIZE, draw, smooth
 from molar_retrieval.data.demo.vocabulary import COLOURS, KIND_BY_NAME, PATTERNS
 
 
 def photo(kind="tshirt", colour="red", pattern="plain", seed=0) -> Image.Image:
-    return draw(Appearance(kind, colour, pattern), np.random.default_rng(seed))
+    return draw(kind, colour, pattern, np.random.default_rng(seed))
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -54,8 +56,8 @@ def test_patterns_can_be_told_from_the_photo_by_a_simple_rule():
 
 
 def test_the_photo_does_not_tell_what_only_the_text_says():
-    # A look has no place for the story or the material, so that they cannot reach the pixels.
-    assert set(Appearance.__dataclass_fields__) == {"kind", "colour", "pattern"}
+    # There is no argument for the story or the material, so that they cannot reach the pixels.
+    assert set(signature(draw).parameters) == {"kind", "colour", "pattern", "rng"}
 
 
 def test_a_corner_stays_where_it_is_and_a_curve_passes_its_points():

@@ -6,11 +6,11 @@ import pytest
 from molar_retrieval.data.demo import plan_shop
 from molar_retrieval.data.demo.catalogue import with_visitors
 from molar_retrieval.data.demo.traffic import (
-    DailyLife,
-    ExpectedPerson,
-    ExpectedVisit,
-    ShoppingHabits,
+    ExpectedOutcome,
     ShopVisit,
+    TrafficSimulator,
+    UserBehaviour,
+    expected_of,
     expected_visit,
 )
 from molar_retrieval.privacy.pseudonyms import of_key, session_key
@@ -31,7 +31,7 @@ def lists(life, user):
 
 
 def test_a_visit_brings_on_average_what_is_expected_of_it(crowd):
-    life = DailyLife(crowd, START, 1, 3, ShoppingHabits(own=0.3))
+    life = TrafficSimulator(crowd, START, 1, 3, UserBehaviour(own=0.3))
     expected, found = [], []
     for user in range(20, 20 + VISITORS):
         shown = lists(life, user)
@@ -47,7 +47,7 @@ def test_a_visit_brings_on_average_what_is_expected_of_it(crowd):
 
 
 def test_what_is_gone_or_was_bought_before_brings_nothing(crowd):
-    life = DailyLife(crowd, START, 1, 3, ShoppingHabits(buy=1.0, own=0.0))
+    life = TrafficSimulator(crowd, START, 1, 3, UserBehaviour(buy=1.0, own=0.0))
     shown = lists(life, 25)
     before = life.expected(25, shown)
     life.available[life.rows[shown[0]]] = False
@@ -57,29 +57,29 @@ def test_what_is_gone_or_was_bought_before_brings_nothing(crowd):
     done = life.visit(ShopVisit(25, START), dict.fromkeys(shown[1:], 1.0), "r")
     assert done.of_list
     assert life.expected(25, done.of_list).converted == 0
-    assert life.expected(25, []) == ExpectedVisit(0.0, 0.0, 0.0)
+    assert life.expected(25, []) == ExpectedOutcome(0.0, 0.0, 0.0)
 
 
 def test_who_knows_what_everybody_buys_clicks_by_taste(crowd):
     famous = max(crowd.items, key=lambda item: item.popularity * (not item.cold)).item_id
-    usual, tired = (DailyLife(crowd, START, 1, 3, ShoppingHabits(own=0.0, fame=fame)) for fame in (1.0, 0.0))
+    usual, tired = (TrafficSimulator(crowd, START, 1, 3, UserBehaviour(own=0.0, fame=fame)) for fame in (1.0, 0.0))
     often = [np.mean([one.expected(user, [famous]).clicks for user in range(20, 320)]) for one in (usual, tired)]
     assert often[1] < 0.8 * often[0]
 
 
 def test_the_first_place_that_is_bought_of_makes_the_others_count_less():
     clicks, prices, there = np.array([0.5, 0.5]), np.array([10.0, 20.0]), np.ones(2, bool)
-    found = expected_visit(ShoppingHabits(on=0.8, buy=0.5), clicks, prices, there, (0.1, 30.0))
+    found = expected_visit(UserBehaviour(on=0.8, buy=0.5), clicks, prices, there, (0.1, 30.0))
     assert found.clicks == pytest.approx(0.5 + 0.8 * 0.5)
     assert found.revenue == pytest.approx(0.25 * 10 + 0.8 * 0.25 * 20 + 0.1 * 30)
     assert found.converted == pytest.approx(1 - 0.75 * (1 - 0.8 * 0.25) * 0.9)
 
 
 def test_visits_of_somebody_add_up():
-    person = ExpectedPerson.of([ExpectedVisit(1.0, 0.5, 10.0), ExpectedVisit(0.5, 0.2, 4.0)])
+    person = expected_of([ExpectedOutcome(1.0, 0.5, 10.0), ExpectedOutcome(0.5, 0.2, 4.0)])
     assert (person.clicks, person.revenue) == (1.5, 14.0)
     assert person.converted == pytest.approx(1 - 0.5 * 0.8)
-    assert ExpectedPerson.of([]) == ExpectedPerson(0.0, 0.0, 0.0)
+    assert expected_of([]) == ExpectedOutcome(0.0, 0.0, 0.0)
 
 
 def test_visitors_are_anonymous_and_like_what_others_like(crowd):
@@ -91,5 +91,5 @@ def test_visitors_are_anonymous_and_like_what_others_like(crowd):
     assert of_key(session_key(strangers[0].user_id)) == ("session_id", "v00001")
     both = np.mean([one.pattern is not None and one.story is not None for one in strangers])
     assert both == pytest.approx(0.5, abs=0.01)
-    events = DailyLife(crowd, START, 1, 3).visit(ShopVisit(20, START), {"SKU-0001": 1.0}, "r").events
+    events = TrafficSimulator(crowd, START, 1, 3).visit(ShopVisit(20, START), {"SKU-0001": 1.0}, "r").events
     assert all(event["session_id"] == "v00001" and "user_id" not in event for event in events if "data" not in event)

@@ -11,8 +11,8 @@ import pytest
 from importer_checks import photo, prepared
 
 from molar_retrieval.data.importers import ImportReport, import_dataset
+from molar_retrieval.data.importers.formats import as_numbers
 from molar_retrieval.data.importers.run import FORMATS, open_published
-from molar_retrieval.data.importers.tables import as_numbers
 from molar_retrieval.data.rows import TableFile
 from molar_retrieval.errors import DataError, SettingsError
 

@@ -162,23 +162,6 @@ def test_the_latest_layout_becomes_a_catalogue(latest, tmp_path):
     assert not (tmp_path / "films" / "users.parquet").exists()
 
 
-def test_links_and_tags_are_for_display_only(latest, tmp_path):
-    (latest / "links.csv").write_text("movieId,imdbId,tmdbId\n1,0114709,862\n12,0045678,\n")
-    tags = ["userId,movieId,tag,timestamp", "1,1,Pixar,1", "2,1, pixar ,2", "2,1,pixar,3", "3,1,fun,4", "3,1,Fun,5"]
-    tags += [f"4,1,tag{n:02},6" for n in range(20)] + ['4,12,"slow, sad",7', "4,99,x,8"]
-    (latest / "tags.csv").write_text("\n".join(tags) + "\n")
-    report = import_dataset("movielens", latest, tmp_path / "films")
-    assert any("tags are for display only" in note for note in report.notes)
-    result = prepared(tmp_path / "films")
-    assert result.attributes == ("genres", "year")
-    first = result.items["1"]
-    assert (first["imdb_id"], first["tmdb_id"]) == ("0114709", "862")
-    assert first["tags"] == ["pixar", "fun", *(f"tag{n:02}" for n in range(8))]
-    assert result.items["12"]["tags"] == ["slow, sad"]
-    assert result.items["11"]["tags"] is None
-    assert "pixar" not in first["text"]
-
-
 def test_missing_files_are_named_with_what_is_expected(tmp_path, million, latest):
     with pytest.raises(DataError, match=r"neither ratings\.dat nor ratings\.csv") as caught:
         import_dataset("movielens", tmp_path, tmp_path / "films")

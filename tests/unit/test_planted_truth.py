@@ -12,11 +12,11 @@ import pytest
 
 from molar.planted import PlantedEffect, PlantedTruth
 from molar_eval.experiments.results import Decision, Effect, ExperimentResults
-from molar_retrieval.data.demo.traffic import ExpectedVisit
+from molar_retrieval.data.demo.traffic import ExpectedOutcome
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 RUNS = int(os.environ.get("MOLAR_TEST_INTRODUCTION_RUNS", "0"))
-WORSE, BETTER = ExpectedVisit(0.5, 0.1, 4.0), ExpectedVisit(1.0, 0.2, 6.0)
+WORSE, BETTER = ExpectedOutcome(0.5, 0.1, 4.0), ExpectedOutcome(1.0, 0.2, 6.0)
 EFFECT = Effect("conversion", 0.4, 0.5, 0.1, 0.05, 0.15, 0.25, 0.1, 0.4, (900, 1_000), True, True)
 RESULTS = ExperimentResults(
     name="all of it", stage="ab", since=0, until=1, people={}, triggered={}, both=0, srm=None, effects=(EFFECT,),

@@ -113,7 +113,7 @@ RECORDS = {
     },
     "molar_retrieval/data/catalogue.py": {"folder": ID},
     "molar_retrieval/data/image_decoder.py": dict.fromkeys(("path", "paths"), "a request of the parent process"),
-    "molar_retrieval/data/importers/tables.py": dict.fromkeys(
+    "molar_retrieval/data/importers/formats.py": dict.fromkeys(
         ("PublishedData.photos", "PublishedTable.path"), "a file of the folder that is imported"
     ),
     "molar_retrieval/data/prepare.py": {"files": STAMPS},

@@ -19,7 +19,7 @@ from web_server import client_of, service_of, until_ready
 from molar.shop import Shop
 from molar.sources import Demo
 from molar_retrieval.data.demo import DemoFacts, plan_shop
-from molar_retrieval.data.demo.traffic import DAY, DailyLife
+from molar_retrieval.data.demo.traffic import DAY, TrafficSimulator
 from molar_retrieval.errors import SettingsError
 from molar_serving.access import Keyring
 from molar_serving.app import application
@@ -36,7 +36,7 @@ from molar.sources import Demo
 from molar_retrieval.data.demo import DemoFacts
 from molar_serving.storefront.opening import open_shop
 folder, workspace, items, users = sys.argv[1:]
-facts = DemoFacts(Path(folder), 7, int(items), int(users), *[0] * 5, "", "")
+facts = DemoFacts(Path(folder), 7, int(items), int(users), 0, "", "")
 say = lambda address: print(address, flush=True)
 open_shop(Demo(molar.Shop(Path(folder), Path(workspace)), facts), say, lambda address: None, minutes=1)
 """
@@ -69,7 +69,7 @@ def client(trained, plan, people, feed, tmp_path_factory):
 
 
 def visitors_of(client, plan, people, feed, seed=7):
-    life = DailyLife(plan, int(time.time()) // DAY * DAY, 1, seed)
+    life = TrafficSimulator(plan, int(time.time()) // DAY * DAY, 1, seed)
     return Visitors(client, life, people, feed, seed=seed, pace=0)
 
 
@@ -249,7 +249,7 @@ def test_a_browser_is_opened_where_it_can_be_seen(screen, wanted, opened, monkey
 def test_a_shop_with_keys_is_not_opened(trained, tmp_path):
     workspace = copy_workspace(trained.workspace, tmp_path / ".molar")
     Keyring(workspace).add("page", ["answer"])
-    facts = DemoFacts(trained.shop, 7, trained.items, 160, *[0] * 5, "", "")
+    facts = DemoFacts(trained.shop, 7, trained.items, 160, 0, "", "")
     with pytest.raises(SettingsError, match="asks without a key"):
         open_shop(Demo(Shop(trained.shop, workspace), facts), print, print)
 

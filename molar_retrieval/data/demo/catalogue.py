@@ -1,4 +1,4 @@
-"""The demo data set: its truth, planned from a seed, and its tables, written as somebody would bring theirs.
+"""The demo data set: its truth, planned from a seed, and its tables, as a shop would export them.
 
 What it sells, what people like, and what they bought one after the other is never written to the catalogue's folder. A
 description tells an item's story and material; neither it nor a title says a word about pattern or colour.
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval import rng as seeds
-from molar_retrieval.data.demo.photos import Appearance, draw
+from molar_retrieval.data.demo.photos import draw
 from molar_retrieval.data.demo.vocabulary import (
     COLOURS,
     KIND_BY_NAME,
@@ -75,7 +75,7 @@ class Purchase:
 class Shopper:
     """A user with the pattern and story that they fall for, or None, liked colour and kinds, and ordered purchases.
 
-    Somebody anonymous is known to the shop by a session alone, whose id is in the place of a user's.
+    An anonymous user has a session id in place of a user id.
     """
 
     user_id: str
@@ -88,7 +88,7 @@ class Shopper:
 
     @property
     def sent(self) -> dict[str, str]:
-        """Who they are to the shop: the field of an event or of a question, and its value."""
+        """The id field of events and requests, and its value."""
         return {"session_id" if self.anonymous else "user_id": self.user_id}
 
 
@@ -214,7 +214,7 @@ def shopping(items: tuple[ShopItem, ...], n: int, seed: int) -> tuple[Shopper, .
 
 
 def with_visitors(shop: DemoShop, n: int) -> DemoShop:
-    """The shop with ``n`` more people of the same mix of tastes: anonymous, and without purchases."""
+    """The shop with ``n`` more users of the same mix of tastes: anonymous, without purchases."""
     strangers = _users(n, seeds.generator(shop.seed, "demo", "visitors"))
     more = (replace(one, user_id=f"v{row:05d}", anonymous=True) for row, one in enumerate(strangers, 1))
     return replace(shop, users=(*shop.users, *more))
@@ -245,7 +245,7 @@ def _users(n: int, rng: np.random.Generator) -> list[Shopper]:
 
 
 def traits_of(items: tuple[ShopItem, ...], *, cold: bool = False) -> Traits:
-    """The items' features as arrays, for scoring all items at once; nobody wants the cold ones unless they are in."""
+    """The items' features as arrays; items without purchases have no popularity unless ``cold``."""
     names = ("pattern", "story", "colour", "kind", "department")
     traits = {name: np.array([getattr(item, name) for item in items]) for name in names}
     with np.errstate(divide="ignore"):
@@ -355,13 +355,9 @@ def _filled(template: str, words: dict[str, str]) -> str:
 
 def items_table(shop: DemoShop) -> pa.Table:
     """The catalogue: one row per item."""
-    schema = pa.schema(
-        [(name, pa.string()) for name in ("item_id", "title", "description", "image", "category", "department")]
-        + [(name, pa.string()) for name in ("colour", "material", "brand")]
-        + [("price", pa.float64()), ("sizes", pa.list_(pa.string()))]
-        + [("in_stock", pa.bool_()), ("released", pa.int64())]
-    )
-    return pa.Table.from_pylist([_row(item, shop.seed) for item in shop.items], schema)
+    rows = [_row(item, shop.seed) for item in shop.items]
+    others = {"price": pa.float64(), "sizes": pa.list_(pa.string()), "in_stock": pa.bool_(), "released": pa.int64()}
+    return pa.Table.from_pylist(rows, pa.schema([(name, others.get(name, pa.string())) for name in rows[0]]))
 
 
 def interactions_table(shop: DemoShop) -> pa.Table:
@@ -379,7 +375,7 @@ def interactions_table(shop: DemoShop) -> pa.Table:
 
 
 def users_table(shop: DemoShop) -> pa.Table:
-    """Everybody who has registered."""
+    """The registered users and their segments."""
     rng = seeds.generator(shop.seed, "demo", "segments")
     segments = [("guest", "member", "member", "club")[int(i)] for i in rng.integers(4, size=len(shop.users))]
     return pa.table({"user_id": [user.user_id for user in shop.users], "segment": segments})
@@ -395,8 +391,6 @@ class DemoFacts:
 
     Attributes:
         interactions: How many purchases there are.
-        cold_items: Items that nobody has bought yet.
-        without_history: Users who have not bought anything yet.
         example_user: A user with a history and distinct tastes.
         new_user: A user without any history.
     """
@@ -406,13 +400,8 @@ class DemoFacts:
     items: int
     users: int
     interactions: int
-    without_photo: int
-    without_description: int
-    cold_items: int
-    without_history: int
     example_user: str
     new_user: str
-    notice: str = NOTICE
 
 
 def write_demo_shop(
@@ -442,7 +431,15 @@ def write_demo_shop(
     pq.write_table(items_table(there), folder / "items.parquet")
     pq.write_table(interactions_table(shop), folder / "interactions.parquet")
     pq.write_table(users_table(shop), folder / "users.parquet")
-    return _facts(shop, folder)
+    return DemoFacts(
+        folder=folder,
+        seed=seed,
+        items=len(shop.items),
+        users=len(shop.users),
+        interactions=sum(len(user.purchases) for user in shop.users),
+        example_user=_example(shop.users).user_id,
+        new_user=next(user.user_id for user in shop.users if not user.purchases),
+    )
 
 
 def _clear(folder: Path) -> None:
@@ -460,30 +457,13 @@ def _write_photos(shop: DemoShop, folder: Path, progress: Progress) -> None:
     shown = [item for item in shop.items if item.has_photo]
     progress.start("drawing the demo shop", len(shown))
     for item in shown:
-        look = Appearance(item.kind, item.colour, item.pattern)
-        photo = draw(look, seeds.generator(shop.seed, "demo", "photo", item.item_id))
+        photo = draw(item.kind, item.colour, item.pattern, seeds.generator(shop.seed, "demo", "photo", item.item_id))
         photo.save(folder / photo_path(item), quality=82)
         progress.advance()
     progress.finish()
 
 
-def _facts(shop: DemoShop, folder: Path) -> DemoFacts:
-    return DemoFacts(
-        folder=folder,
-        seed=shop.seed,
-        items=len(shop.items),
-        users=len(shop.users),
-        interactions=sum(len(user.purchases) for user in shop.users),
-        without_photo=sum(not item.has_photo for item in shop.items),
-        without_description=sum(not item.has_description for item in shop.items),
-        cold_items=sum(item.cold for item in shop.items),
-        without_history=sum(not user.purchases for user in shop.users),
-        example_user=_example(shop.users).user_id,
-        new_user=next(user.user_id for user in shop.users if not user.purchases),
-    )
-
-
 def _example(users: Sequence[Shopper]) -> Shopper:
-    """Somebody with both tastes and a history of middling length; else whoever bought most."""
+    """A user with both tastes and a history of middle length; else the one with most purchases."""
     fitting = (user for user in users if user.pattern and user.story and 8 <= len(user.purchases) <= 14)
     return next(fitting, max(users, key=lambda user: len(user.purchases)))

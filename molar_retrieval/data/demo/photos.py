@@ -7,14 +7,13 @@ right and y downwards, and a photo turns, scales and colours them.
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from molar_retrieval.data.demo.vocabulary import COLOURS, KIND_BY_NAME, WORDS, Pattern
+from molar_retrieval.data.demo.vocabulary import COLOURS, KIND_BY_NAME, WORDS, Pattern, packaged
 
 Points = npt.NDArray[np.float64]
 Paint = Literal["fabric", "accent", "shade", "light", "wood", "metal", "dark", "leaf", "glow"]
@@ -33,12 +32,6 @@ class Piece:
     paint: Paint
     width: float = 0.0
     volume: float = 0.0
-
-
-def read_silhouettes() -> dict[str, list[Piece]]:
-    """The pieces of each kind of thing, from back to front."""
-    text = (resources.files(__package__) / "silhouettes.toml").read_text("utf-8")
-    return {kind: [piece for row in rows for piece in _pieces(row)] for kind, rows in tomllib.loads(text).items()}
 
 
 def _pieces(row: Mapping[str, Any]) -> Iterator[Piece]:
@@ -206,26 +199,19 @@ _PATTERNS: dict[Pattern, Callable[[Pixels, Pixels, np.random.Generator], Pixels]
 _FINE = 2  # masks are drawn this many times larger, for smooth edges
 
 _PAINTS: dict[str, Pixels] = {name: np.array(rgb, dtype=np.float32) for name, rgb in WORDS["paints"].items()}
-SILHOUETTES = read_silhouettes()  # the pieces of each kind of thing, from back to front
+_ROWS = tomllib.loads(packaged("silhouettes.toml"))
+SILHOUETTES = {kind: [piece for row in rows for piece in _pieces(row)] for kind, rows in _ROWS.items()}
+"""The pieces of each kind of thing, from back to front."""
 
 
-@dataclass(frozen=True)
-class Appearance:
-    """What a photo shows."""
-
-    kind: str
-    colour: str
-    pattern: Pattern
-
-
-def draw(look: Appearance, rng: np.random.Generator) -> Image.Image:
+def draw(kind: str, colour: str, pattern: Pattern, rng: np.random.Generator) -> Image.Image:
     """One photo, RGB, ``SIZE`` pixels square; pose, surroundings and light are drawn at random."""
-    canvas = surroundings(KIND_BY_NAME[look.kind].department, rng)
-    pieces = _posed(SILHOUETTES[look.kind], rng)
+    canvas = surroundings(KIND_BY_NAME[kind].department, rng)
+    pieces = _posed(SILHOUETTES[kind], rng)
     stencils = [_stencil(piece) for piece in pieces]
     _cast_shadow(canvas, stencils, rng)
-    main = _dyed(look.colour, rng)
-    cloth = fabric(look.pattern, main, rng)
+    main = _dyed(colour, rng)
+    cloth = fabric(pattern, main, rng)
     fills = {**_PAINTS, "shade": (main * 0.5).astype(np.float32), "accent": _accent(main, rng)}
     folds = _folds(rng)
     for piece, (window, coverage) in zip(pieces, stencils, strict=True):
@@ -237,14 +223,11 @@ def draw(look: Appearance, rng: np.random.Generator) -> Image.Image:
     return develop(canvas, rng)
 
 
-class _Stencil(NamedTuple):
-    """What a piece covers: the coverage, 0 to 1, of each pixel in a window of the picture."""
-
-    window: tuple[slice, slice]
-    coverage: Pixels
+_Stencil = tuple[tuple[slice, slice], Pixels]
 
 
 def _stencil(piece: Piece) -> _Stencil:
+    """What a piece covers: a window of the picture, and the coverage, 0 to 1, of each pixel in it."""
     pixels = (piece.points + 1) * (SIZE / 2)
     reach = piece.width * SIZE / 4 + 1
     left, top = (int(v) for v in np.clip(np.floor(pixels.min(0) - reach), 0, SIZE - 1))
@@ -261,7 +244,7 @@ def _stencil(piece: Piece) -> _Stencil:
     else:
         pen.polygon(points, fill=255)
     coverage = np.asarray(image.reduce(_FINE), dtype=np.float32) / np.float32(255)
-    return _Stencil((slice(top, bottom), slice(left, right)), coverage)
+    return (slice(top, bottom), slice(left, right)), coverage
 
 
 def _posed(pieces: list[Piece], rng: np.random.Generator) -> list[Piece]:
@@ -277,9 +260,8 @@ def _posed(pieces: list[Piece], rng: np.random.Generator) -> list[Piece]:
 
 def _cast_shadow(canvas: Pixels, stencils: list[_Stencil], rng: np.random.Generator) -> None:
     whole = np.zeros((SIZE, SIZE), dtype=np.float32)
-    for stencil in stencils:
-        area = whole[stencil.window]
-        np.maximum(area, stencil.coverage, out=area)
+    for window, coverage in stencils:
+        whole[window] = np.maximum(whole[window], coverage)
     image = Image.fromarray((whole * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(7))
     dx, dy = int(rng.integers(-8, 9)), int(rng.integers(4, 10))
     shadow = np.roll(np.asarray(image, dtype=np.float32) / 255, (dy, dx), (0, 1))

@@ -1,9 +1,8 @@
-"""Simulated traffic of the demo shop: who comes, what they do with what they are shown, what changes in the shop.
+"""Simulated traffic of the demo shop: visits, reactions to recommendations, changes of the shop.
 
-People look from the first place downwards, click what suits their hidden taste and buy some of it; half of them also
-buy something that they came for. What comes of a list on average is therefore known exactly, without a draw: the truth
-of an experiment. Items arrive and leave, prices change, things sell out and are there again. All of it is events as a
-shop would send them; what answers, this module does not know.
+Users look from the first place downwards, click what suits their hidden taste and buy some of it; half of them also
+buy something that they came for. The expected outcome of a list is therefore known exactly: the truth of an experiment.
+Items arrive and leave, prices change, items sell out and come back. All of it is events as a shop would send them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,22 +18,21 @@ from molar_retrieval.data.demo.catalogue import DemoShop, dealt, items_table, li
 
 Floats = npt.NDArray[np.float64]
 BEST = 0.99
-"""The quantile of what somebody likes that counts as what they like best."""
+"""The quantile of a user's likings that counts as what they like best."""
 
 
 @dataclass(frozen=True)
-class ShoppingHabits:
-    """What people of the demo do, whatever they like.
+class UserBehaviour:
+    """Behaviour of the demo's users apart from their taste.
 
     Attributes:
-        coming: Share of the people who come on a day.
-        on: How often somebody who looks at a place looks at the next one.
-        click: How often somebody clicks what they like as well as anything.
-        warmth: The larger, the more is clicked that they like less.
-        buy: How often they buy what they clicked.
-        own: How often they buy something that they came for.
-        fame: How much an item's popularity counts in what is clicked; at 1 as much as in what they come for. Who has
-            seen what everybody buys clicks by taste.
+        coming: Share of the users who visit on a day.
+        on: Chance that a user who looks at a place looks at the next one.
+        click: Chance that a user clicks what they like best.
+        warmth: Temperature of clicks: the larger, the more is clicked that they like less.
+        buy: Chance that they buy what they clicked.
+        own: Chance that they buy something that they came for.
+        fame: Weight of an item's popularity in clicks; at 1 as in what they come for.
     """
 
     coming: float = 0.08
@@ -46,18 +44,18 @@ class ShoppingHabits:
     fame: float = 1.0
 
     def clicks(self, likes: Floats, best: float) -> Floats:
-        """How likely items are clicked by somebody who looks at them, by how much they are liked, and what is best."""
+        """The click probability of items that are looked at, by how much they are liked and what is liked best."""
         chances: Floats = self.click * np.minimum(1.0, np.exp((likes - best) / self.warmth))
         return chances
 
 
-PICKY = ShoppingHabits(coming=0.1, own=0.05, fame=0.25, warmth=0.7)
-"""Of people who buy little of their own accord and click what they like most: it matters what they are shown."""
+PICKY = UserBehaviour(coming=0.1, own=0.05, fame=0.25, warmth=0.7)
+"""Users who buy little without a recommendation and click by taste, so that the ranking matters."""
 
 
 @dataclass(frozen=True)
-class ExpectedVisit:
-    """What comes of a visit on average.
+class ExpectedOutcome:
+    """The expected outcome of a visit, or of a user's visits.
 
     Attributes:
         clicks: How many.
@@ -71,9 +69,9 @@ class ExpectedVisit:
 
 
 def expected_visit(
-    habits: ShoppingHabits, clicks: Floats, prices: Floats, buyable: npt.NDArray[np.bool_], own: tuple[float, float]
-) -> ExpectedVisit:
-    """What comes of a list on average.
+    habits: UserBehaviour, clicks: Floats, prices: Floats, buyable: npt.NDArray[np.bool_], own: tuple[float, float]
+) -> ExpectedOutcome:
+    """The expected outcome of a visit with a list of recommendations.
 
     Args:
         habits: Of the people.
@@ -87,29 +85,20 @@ def expected_visit(
     nothing = 1.0
     for chance in buys[::-1].tolist():
         nothing = (1 - chance) * (1 - habits.on + habits.on * nothing)
-    return ExpectedVisit(
+    return ExpectedOutcome(
         clicks=float(looked @ clicks),
         converted=1 - nothing * (1 - own[0]),
         revenue=float(looked @ (buys * prices)) + own[0] * own[1],
     )
 
 
-@dataclass(frozen=True)
-class ExpectedPerson:
-    """What somebody does in some time on average; fields as of a visit, and visits are independent."""
-
-    clicks: float
-    converted: float
-    revenue: float
-
-    @classmethod
-    def of(cls, visits: Iterable[ExpectedVisit]) -> "ExpectedPerson":
-        """By their visits."""
-        clicks, nothing, revenue = 0.0, 1.0, 0.0
-        for visit in visits:
-            clicks, revenue = clicks + visit.clicks, revenue + visit.revenue
-            nothing *= 1 - visit.converted
-        return cls(clicks, 1 - nothing, revenue)
+def expected_of(visits: Iterable[ExpectedOutcome]) -> ExpectedOutcome:
+    """The expected outcome of several, independent visits."""
+    clicks, nothing, revenue = 0.0, 1.0, 0.0
+    for visit in visits:
+        clicks, revenue = clicks + visit.clicks, revenue + visit.revenue
+        nothing *= 1 - visit.converted
+    return ExpectedOutcome(clicks, 1 - nothing, revenue)
 
 
 DAY, MINUTE = 86_400, 60
@@ -121,14 +110,14 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class ShopVisit:
-    """Somebody comes: the row of the user in the plan, and when, in seconds since 1970."""
+    """A visit: the row of the user in the plan, and its time in seconds since 1970."""
 
     user: int
     at: int
 
 
 @dataclass(frozen=True)
-class Visited:
+class VisitOutcome:
     """What came of a visit: events in their order, and the ids of what was bought, from the list and besides."""
 
     events: Sequence[Event]
@@ -136,16 +125,16 @@ class Visited:
     besides: Sequence[str]
 
 
-class DailyLife:
-    """The shop and its people from a midnight on; the same arguments give the same life for the same lists.
+class TrafficSimulator:
+    """Simulates the shop and its users from a midnight on; the same arguments and lists give the same events.
 
     Attributes:
         available: Which items can be had, shape (n_items,).
         arrived: The day on which an item arrived, by its id, counted from 0; none for those that were always there.
     """
 
-    def __init__(self, shop: DemoShop, start: int, days: int, seed: int, habits: ShoppingHabits | None = None) -> None:
-        self.shop, self.start, self._seed, self.habits = shop, start, seed, habits or ShoppingHabits()
+    def __init__(self, shop: DemoShop, start: int, days: int, seed: int, habits: UserBehaviour | None = None) -> None:
+        self.shop, self.start, self._seed, self.habits = shop, start, seed, habits or UserBehaviour()
         self.available = np.array([not item.cold for item in shop.items])
         self.arrived: dict[str, int] = {}
         self.rows = {item.item_id: row for row, item in enumerate(shop.items)}
@@ -192,15 +181,15 @@ class DailyLife:
         ]
 
     def visits(self, day: int) -> list[ShopVisit]:
-        """Who comes on a day, in order."""
+        """The visits of a day, in order."""
         random = self._random("visits", day)
         coming = np.flatnonzero(random.random(len(self.shop.users)) < self.habits.coming)
         times = random.integers(_OPEN, _CLOSE, len(coming)) + self.start + day * DAY
         found = [ShopVisit(int(user), int(at)) for user, at in zip(coming, times, strict=True)]
         return sorted(found, key=lambda visit: visit.at)
 
-    def visit(self, visit: ShopVisit, shown: Mapping[str, float | None], request_id: str) -> Visited:
-        """What somebody does with the list of an answer: item ids, the first one first, with their propensities."""
+    def visit(self, visit: ShopVisit, shown: Mapping[str, float | None], request_id: str) -> VisitOutcome:
+        """The reaction to a list of recommendations: item ids in order, with their propensities."""
         random, habits = self._random("visit", visit.user, visit.at), self.habits
         clicks = self._clicks(visit.user, [self.rows[item_id] for item_id in shown]).tolist()
         name, at = f"v{visit.user}-{visit.at}", visit.at
@@ -230,9 +219,9 @@ class DailyLife:
                 events.append(self._purchase(f"{name}-o", at + int(random.integers(60, 240)), row, **user))
                 besides.append(self._id(row))
         events += self._sold_out(name, at + 5 * MINUTE)
-        return Visited(events, of_list, besides)
+        return VisitOutcome(events, of_list, besides)
 
-    def expected(self, user: int, shown: Sequence[str]) -> ExpectedVisit:
+    def expected(self, user: int, shown: Sequence[str]) -> ExpectedOutcome:
         """What would come of a visit now on average, with a list of item ids, the first one first."""
         rows = [self.rows[item_id] for item_id in shown]
         buyable = np.array([bool(self.available[row]) and row not in self._bought[user] for row in rows], bool)
@@ -241,7 +230,7 @@ class DailyLife:
         return expected_visit(self.habits, self._clicks(user, rows), self._prices[rows], buyable, own)
 
     def chances(self, user: int) -> npt.NDArray[np.float64]:
-        """The hidden truth: how likely each item is what somebody buys next of their own accord, shape (n_items,)."""
+        """The hidden truth: each item's chance to be the next purchase of a user's own accord, shape (n_items,)."""
         scores = np.where(self.available, self._liking[user], -np.inf)
         scores[list(self._bought[user])] = -np.inf
         weights = np.exp(scores - scores.max()) if np.isfinite(scores).any() else np.zeros(len(scores))
@@ -249,7 +238,7 @@ class DailyLife:
         return chances
 
     def _clicks(self, user: int, rows: Sequence[int]) -> npt.NDArray[np.float64]:
-        """How likely each item of a list is clicked by somebody who looks at it."""
+        """The click probability of each item of a list, once it is looked at."""
         return self.habits.clicks(self._tempting[user, list(rows)], float(self._best[user]))
 
     def _take(self, user: int, row: int) -> bool:

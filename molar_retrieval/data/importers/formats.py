@@ -15,42 +15,222 @@ H&M Personalized Fashion Recommendations (Kaggle, 2022): articles, customers, tr
 PixelRec: a CSV of interactions, one of item information, and covers called ``<item_id>.jpg``. Cheng et al., An Image
 Dataset for Benchmarking Recommender Systems with Raw Pixels, SDM 2024. The files are called after the subset
 (``Pixel200K.csv``, ``Pixel1M.csv`` …), so that they are told apart by their headers.
+
+The files are CSV, fields between ``::``, or one object a line; plain or gzip. What they hold is in ``layouts.toml``.
 """
 
+import ast
 import csv
 import html
+import io
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_retrieval.columns import DESCRIPTION, ITEM_ID, TITLE, USER_ID
-from molar_retrieval.data.importers.tables import (
-    LAYOUTS,
-    Layout,
-    Parse,
-    PublishedData,
-    PublishedTable,
-    colon_table,
-    csv_table,
-    described,
-    object_table,
-    parse_loose,
-    require_file,
-)
+from molar_retrieval.columns import ITEM_ID, TITLE
+from molar_retrieval.data.readers import CsvReader
 from molar_retrieval.data.rows import Rejects, RowBatch
 from molar_retrieval.data.values import STRING_LIST
+from molar_retrieval.data.variants import VariantReader
 from molar_retrieval.errors import DataError
+
+_BATCH = 65_536
+_REAL = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*$"
+_WHOLE = r"^\s*[+-]?[0-9]{1,9}\s*$"
+
+Parse = Callable[[bytes], Any]
+Layout = Mapping[str, Any]
+ObjectColumns = Mapping[str, tuple[Sequence[str], Callable[[Any], Any], pa.DataType]]
+_FILE = (resources.files(__package__) / "layouts.toml").read_text("utf-8")
+LAYOUTS: Mapping[str, Mapping[str, Any]] = tomllib.loads(_FILE)  # by format
+
+
+def described(format_: str) -> dict[str, Any]:
+    """What the layout of a format says about :class:`PublishedData`, by attribute."""
+    known = ("attributes", "language", "time_unit", "notes")
+    return {name: value for name, value in LAYOUTS[format_].items() if name in known}
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A file read in bounded memory as batches of one schema, with row numbers; unreadable rows go to rejects."""
+
+    path: Path
+    rows: Callable[[Rejects], Iterator[RowBatch]]
+
+    def then(self, shape: Callable[[RowBatch], RowBatch]) -> "PublishedTable":
+        """The table with each batch given another shape."""
+        return PublishedTable(self.path, lambda rejects: map(shape, self.rows(rejects)))
+
+
+@dataclass(frozen=True)
+class PublishedData:
+    """A published data set, opened: its files are found and their headers are right.
+
+    Attributes:
+        items: ``item_id`` (string, null or repeated where the data are so), ``title`` and more.
+        log: ``user_id`` and ``item_id`` (strings), ``timestamp`` (as the file has it), perhaps more.
+        photos: Where the photos lie unless the caller says otherwise; it need not exist.
+        attributes: The item columns that enter the vectors; all others are kept for display and filters.
+        users: ``user_id`` (string) and more, or None.
+        language: Of the texts, as in BCP 47, empty where it is not known.
+        time_unit: Of times that are numbers: ``s``, ``ms`` or ``auto``.
+        notes: What whoever uses the data should know.
+        photo_names: Where the photo of an item may lie, best first: relative to the photos folder, without the
+            extension. Called after the items have been read.
+    """
+
+    items: PublishedTable
+    log: PublishedTable
+    photos: Path
+    attributes: Sequence[str]
+    users: PublishedTable | None = None
+    language: str = "en"
+    time_unit: str = "s"
+    notes: Sequence[str] = ()
+    photo_names: Callable[[str], Sequence[str]] = lambda item_id: (item_id,)
+
+
+def require_file(path: Path, format_: str) -> Path:
+    """The path itself, if there is such a file; the DataError names the format that needs it."""
+    if not path.is_file():
+        raise DataError(f"{path.parent} has no {path.name}", f"{format_} is read from {path}; put it there")
+    return path
+
+
+def csv_table(path: Path, layout: Layout, format_: str) -> PublishedTable:
+    """A CSV file of known columns, else a DataError; a value is a string as it is written (007 stays 007) or null."""
+    source, columns = CsvReader(require_file(path, format_)), list(layout["columns"])
+    missing = [name for name in columns if name not in source.names]
+    if missing:
+        words = f"{path} has no column {', '.join(missing)}; its columns are {', '.join(source.names)}"
+        raise DataError(words, f"take the file as {format_} publishes it, with its header line")
+
+    def rows(rejects: Rejects) -> Iterator[RowBatch]:
+        for read in source.batches(columns, _BATCH, rejects, columns):
+            yield _typed(read.numbers, read.batch.columns, layout)
+
+    return PublishedTable(path, rows)
+
+
+def colon_table(path: Path, layout: Layout) -> PublishedTable:
+    """A file with ``::`` between the fields and no header; empty fields are null, a title may hold ``::`` itself.
+
+    A line is UTF-8 or, as in MovieLens-1M, Latin-1. Lines with other fields are rejected.
+    """
+    fields = [f"(?P<{name}>{'.*' if name == TITLE else '[^:]*'})" for name in layout["columns"].values()]
+
+    def rows(rejects: Rejects) -> Iterator[RowBatch]:
+        source = lines(path)
+        while chunk := [(number, _decoded(line)) for number, line in islice(source, _BATCH)]:
+            numbers = np.array([number for number, _ in chunk], np.int64)
+            found = pc.extract_regex(pa.array([line for _, line in chunk], pa.string()), f"^{'::'.join(fields)}$")
+            good = np.asarray(pc.is_valid(found))
+            for i in np.flatnonzero(~good):
+                rejects.add(path.name, int(numbers[i]), None, "line of another form", repr(chunk[i][1][:60]))
+            columns = found.filter(pa.array(good)).flatten()
+            empty = pa.scalar(None, pa.string())
+            yield _typed(numbers[good], [pc.if_else(pc.equal(c, ""), empty, c) for c in columns], layout)
+
+    return PublishedTable(path, rows)
+
+
+def object_table(path: Path, parse: Parse, columns: ObjectColumns, size: int) -> PublishedTable:
+    """A file of one object a line, read ``size`` rows at a time.
+
+    ``columns`` has by name in the catalogue: the key, or several whose values come as a list; what makes a value of
+    what the file has; and the type.
+    """
+    wanted = {key for keys, _, _ in columns.values() for key in keys}
+
+    def rows(rejects: Rejects) -> Iterator[RowBatch]:
+        source = objects(path, parse, rejects)
+        while chunk := [(number, {key: row.get(key) for key in wanted}) for number, row in islice(source, size)]:
+            arrays = [
+                pa.array(
+                    [convert(row[keys[0]] if len(keys) == 1 else [row[k] for k in keys]) for _, row in chunk], kind
+                )
+                for keys, convert, kind in columns.values()
+            ]
+            numbers = np.array([number for number, _ in chunk], np.int64)
+            yield RowBatch(numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
+
+    return PublishedTable(path, rows)
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, numbered from 1, in bounded memory, also of ``.gz``; else a DataError."""
+    try:
+        with io.BufferedReader(pa.input_stream(path)) as file:
+            for number, line in enumerate(file, 1):
+                if bare := line.strip():
+                    yield number, bare
+    except OSError as error:
+        raise DataError(f"{path} cannot be read to its end: {error}", "fetch the file again") from error
+
+
+def parse_loose(line: bytes) -> Any:
+    """The value of a line of JSON or a Python literal (Amazon, 2014), else a ValueError; nothing is evaluated."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        pass
+    try:
+        return ast.literal_eval(line.decode("utf-8"))
+    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def objects(path: Path, parse: Parse, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file with their line numbers; other lines are rejected."""
+    for number, line in lines(path):
+        try:
+            value = parse(line)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            rejects.add(path.name, number, None, "line is no object", repr(line[:60])[1:])
+
+
+def as_numbers(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Strings as numbers of a type; null where there is none. An int64 may be written with a decimal point."""
+    if kind == pa.int64():
+        return as_numbers(array, pa.float64()).cast(kind, safe=False)
+    pattern = _WHOLE if pa.types.is_integer(kind) else _REAL
+    fine = pc.fill_null(pc.match_substring_regex(array, pattern), False)
+    bare = pc.utf8_ltrim(pc.utf8_trim_whitespace(array), "+")
+    return pc.if_else(fine, bare, pa.scalar(None, pa.string())).cast(kind, safe=False)
+
+
+def _typed(numbers: npt.NDArray[np.int64], columns: Sequence[pa.Array], layout: Layout) -> RowBatch:
+    rows = RowBatch(numbers, pa.RecordBatch.from_arrays(list(columns), list(layout["columns"].values())))
+    types = layout.get("numbers", {})
+    return rows.with_columns({n: as_numbers(rows.batch[n], pa.type_for_alias(kind)) for n, kind in types.items()})
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
 
 GENRES, YEAR = "genres", "year"
 _LAYOUT = LAYOUTS["movielens"]
-_MOST_TAGS = 10
 # "Heat (1995)", "Death Note (2006–2007)", "Some Series (2016- )"; in some titles blanks follow the year.
 _DATED = r"^(?P<title>.*\S)\s*\((?P<year>[0-9]{4})(?:\s*[–-]\s*[0-9]{0,4})?\s*\)\s*$"
 _NO_GENRES = "(no genres listed)"
@@ -65,40 +245,18 @@ def open_movielens(folder: Path, _: str = "") -> PublishedData:
         one, other = "ratings.dat, movies.dat and users.dat (1M)", "ratings.csv and movies.csv (latest, 20M, 25M, 32M)"
         hint = f"movielens is read from {one}, or from {other}"
         raise DataError(f"{folder} has neither ratings.dat nor ratings.csv", hint)
-    return _with_colons(folder) if colons else _with_commas(folder)
-
-
-def _with_colons(folder: Path) -> PublishedData:
-    users = folder / "users.dat"
-    return PublishedData(
-        colon_table(require_file(folder / "movies.dat", "movielens (1M)"), _LAYOUT["movies"]).then(_films),
-        colon_table(folder / "ratings.dat", _LAYOUT["ratings"]),
-        folder / "images",
-        users=colon_table(users, _LAYOUT["users"]).then(_people) if users.is_file() else None,
-        **described("movielens") | {"notes": ()},
-    )
-
-
-def _with_commas(folder: Path) -> PublishedData:
+    photos, about = folder / "images", described("movielens")
+    if colons:
+        users = folder / "users.dat"
+        return PublishedData(
+            colon_table(require_file(folder / "movies.dat", "movielens (1M)"), _LAYOUT["movies"]).then(_films),
+            colon_table(folder / "ratings.dat", _LAYOUT["ratings"]),
+            photos,
+            users=colon_table(users, _LAYOUT["users"]).then(_people) if users.is_file() else None,
+            **about,
+        )
     movies, ratings = (csv_table(folder / f"{name}.csv", _LAYOUT[name], "movielens") for name in ("movies", "ratings"))
-    others = {
-        name: csv_table(folder / f"{name}.csv", _LAYOUT[name], "movielens")
-        for name in ("links", "tags")
-        if (folder / f"{name}.csv").is_file()
-    }
-    films = movies.then(_films)
-
-    def items(rejects: Rejects) -> Iterator[RowBatch]:
-        tables = {name: _whole(table, _LAYOUT[name], rejects) for name, table in others.items()}
-        if "tags" in tables:
-            tables["tags"] = _most_given(tables["tags"])
-        for rows in films.rows(rejects):
-            for table in tables.values():
-                rows = rows.with_columns(_looked_up(rows.batch[ITEM_ID], table))
-            yield rows
-
-    about = described("movielens") | ({} if "tags" in others else {"notes": ()})
-    return PublishedData(PublishedTable(movies.path, items), ratings, folder / "images", **about)
+    return PublishedData(movies.then(_films), ratings, photos, **about)
 
 
 def _films(rows: RowBatch) -> RowBatch:
@@ -121,32 +279,6 @@ def _people(rows: RowBatch) -> RowBatch:
     known = {"age": ages, "occupation": dict(enumerate(_LAYOUT["occupations"]))}
     codes = {name: rows.batch[f"{name}_code"].to_pylist() for name in known}
     return rows.with_columns({n: pa.array([known[n].get(code) for code in codes[n]], pa.string()) for n in known})
-
-
-def _most_given(table: pa.Table) -> pa.Table:
-    """The tags of each movie that most users gave it, lower case; equally frequent ones by alphabet."""
-    tag = pc.utf8_lower(pc.utf8_trim_whitespace(table["tag"]))
-    table = table.set_column(table.schema.get_field_index("tag"), "tag", tag)
-    counts = table.group_by([ITEM_ID, "tag"]).aggregate([(USER_ID, "count_distinct")])
-    order = [(ITEM_ID, "ascending"), (f"{USER_ID}_count_distinct", "descending"), ("tag", "ascending")]
-    counts = counts.filter(pc.not_equal(counts["tag"], "")).sort_by(order)
-    runs = pc.run_end_encode(counts[ITEM_ID].combine_chunks())
-    tags = counts["tag"].combine_chunks()
-    bounds = pairwise([0, *runs.run_ends.to_pylist()])
-    lists = [tags[start : min(end, start + _MOST_TAGS)].to_pylist() for start, end in bounds]
-    return pa.table({ITEM_ID: runs.values, "tags": pa.array(lists, STRING_LIST)})
-
-
-def _whole(source: PublishedTable, layout: Layout, rejects: Rejects) -> pa.Table:
-    schema = pa.schema([(name, pa.string()) for name in layout["columns"].values()])
-    return pa.Table.from_batches([rows.batch for rows in source.rows(rejects)], schema)
-
-
-def _looked_up(ids: pa.Array, table: pa.Table) -> Mapping[str, pa.Array]:
-    """The other columns of a table, for some ids; null where it does not have them."""
-    rows = pc.index_in(ids, value_set=table[ITEM_ID].combine_chunks())
-    others = [name for name in table.column_names if name != ITEM_ID]
-    return {name: table[name].combine_chunks().take(rows) for name in others}
 
 
 _ITEMS = 4_096
@@ -261,68 +393,52 @@ _WAYS: dict[str, tuple[Callable[[Any], Any], pa.DataType]] = {
 HM_LEVELS = ("product", "article")
 
 
-class _Products:
-    """Articles gathered into products: the articles of a product are told by its first one."""
-
-    def __init__(self, articles: PublishedTable) -> None:
-        self._articles = articles
-        self._codes: tuple[pa.Array, pa.Array] | None = None  # the articles, and the product of each
-        self._of_product: dict[str, dict[str, None]] = {}
-
-    def photo_names(self, item_id: str) -> Sequence[str]:
-        """``010/0108775015``: those of the articles of a product, in the order of the file, or that of an article."""
-        articles: Collection[str] = (item_id,) if self._codes is None else self._of_product.get(item_id, {})
-        return [f"{article[:3]}/{article}" for article in articles]
-
-    def of(self, articles: pa.Array) -> pa.Array:
-        """The products of articles; an unknown article stands for itself, and is then no known item."""
-        if self._codes is None:
-            return articles
-        known, products = self._codes
-        return pc.coalesce(products.take(pc.index_in(articles, value_set=known)), articles)
-
-    def rows(self, rejects: Rejects) -> Iterator[RowBatch]:
-        pieces = list(self._articles.rows(rejects))
-        if not pieces:
-            return
-        batch = pa.concat_batches([rows.batch for rows in pieces])
-        self._codes = batch["article_id"], batch["product_code"]
-        first: dict[str | None, int] = {}
-        colours: dict[str | None, dict[str, None]] = {}
-        columns = (batch[name].to_pylist() for name in ("article_id", "product_code", "colour"))
-        for row, (article, product, colour) in enumerate(zip(*columns, strict=True)):
-            first.setdefault(product, row)
-            colours.setdefault(product, {}).update({} if colour is None else {colour: None})
-            if product is not None and article is not None:
-                self._of_product.setdefault(product, {})[article] = None
-        numbers = np.concatenate([rows.numbers for rows in pieces])
-        told = batch.take(pa.array(list(first.values()), pa.int64()))
-        products = {
-            ITEM_ID: told["product_code"],
-            **{name: told[name] for name in (TITLE, DESCRIPTION, *LAYOUTS["hm"]["attributes"])},
-            "colours": pa.array([list(found) for found in colours.values()], STRING_LIST),
-            "n_articles": pa.array([len(self._of_product.get(str(product), {})) for product in first], pa.int32()),
-        }
-        yield RowBatch(numbers[list(first.values())], pa.RecordBatch.from_pydict(products))
-
-
 def open_hm(folder: Path, level: str) -> PublishedData:
     """Open the files as Kaggle has them, a DataError if one is unfit; an item is a ``product`` or an ``article``."""
     names = ("articles", "transactions_train", "customers")
-    articles, log, users = (csv_table(folder / f"{name}.csv", LAYOUTS["hm"][name], "hm") for name in names)
-    about, products = described("hm"), _Products(articles)
-    if level == "article":
-        items, log = articles.then(_named_items), log.then(_named_items)
-    else:
-        items = PublishedTable(articles.path, products.rows)
-        log = log.then(lambda rows: rows.with_columns({ITEM_ID: products.of(rows.batch["article_id"])}))
+    items, log, users = (csv_table(folder / f"{name}.csv", LAYOUTS["hm"][name], "hm") for name in names)
+    about, articles = described("hm"), dict[str, list[str]]()  # of each product
     about["attributes"] = [*about["attributes"], "colour" if level == "article" else "colours"]
-    return PublishedData(items, log, folder / "images", users=users, photo_names=products.photo_names, **about)
+
+    @cache
+    def product_of() -> tuple[pa.Array, pa.Array]:
+        pairs = [(article, product) for product, own in articles.items() for article in own]
+        return pa.array([one for one, _ in pairs], pa.string()), pa.array([of for _, of in pairs], pa.string())
+
+    def in_products(rows: RowBatch) -> RowBatch:
+        own, (known, products) = rows.batch["article_id"], product_of()
+        found = products.take(pc.index_in(own, value_set=known))
+        return rows.with_columns({ITEM_ID: pc.coalesce(found, own)})  # an unknown article is then no known item
+
+    def photo_names(item_id: str) -> list[str]:
+        """``010/0108775015``: those of the articles of a product, or that of an article."""
+        return [f"{article[:3]}/{article}" for article in articles.get(item_id, [item_id])]
+
+    if level == "article":
+        items, log = items.then(_named_items), log.then(_named_items)
+    else:
+        items = PublishedTable(items.path, lambda rejects: _products(items.path, articles, rejects))
+        log = log.then(in_products)
+    return PublishedData(items, log, folder / "images", users=users, photo_names=photo_names, **about)
 
 
 def _named_items(rows: RowBatch) -> RowBatch:
     names = [ITEM_ID if name == "article_id" else name for name in rows.batch.schema.names]
     return RowBatch(rows.numbers, rows.batch.rename_columns(names))
+
+
+def _products(path: Path, articles: dict[str, list[str]], rejects: Rejects) -> Iterator[RowBatch]:
+    """Articles gathered into products; ``articles`` takes those of each product."""
+    columns = {**LAYOUTS["hm"]["articles"]["columns"], "product_code": ITEM_ID, "colour_group_name": "colours"}
+    del columns["article_id"]
+    source = VariantReader(CsvReader(path), "product_code", "article_id", lists=["colour_group_name"])
+    written = columns.keys() - {"colour_group_name"}
+    for rows in source.batches([*columns, str(source.variants)], _ITEMS, rejects, written):
+        *values, variants = rows.batch.columns
+        for product, own in zip(rows.batch["product_code"].to_pylist(), variants.to_pylist(), strict=True):
+            articles.setdefault(product, []).extend(own or ())
+        counts = pc.fill_null(pc.list_value_length(variants), 0)
+        yield RowBatch(rows.numbers, pa.RecordBatch.from_arrays([*values, counts], [*columns.values(), "n_articles"]))
 
 
 _PHOTOS = ("images", "cover", "covers")

@@ -17,8 +17,15 @@ import pyarrow.parquet as pq
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
 from molar_retrieval.data.catalogue import ITEMS_FILE
 from molar_retrieval.data.images import EXTENSIONS, FOLDER
-from molar_retrieval.data.importers.formats import HM_LEVELS, open_amazon, open_hm, open_movielens, open_pixelrec
-from molar_retrieval.data.importers.tables import PublishedData, PublishedTable
+from molar_retrieval.data.importers.formats import (
+    HM_LEVELS,
+    PublishedData,
+    PublishedTable,
+    open_amazon,
+    open_hm,
+    open_movielens,
+    open_pixelrec,
+)
 from molar_retrieval.data.rows import FILE_NAME as REJECTS_FILE
 from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks, TableFile, with_new_ids
 from molar_retrieval.data.schema import FILE_NAME as TOML_FILE
@@ -99,7 +106,7 @@ class ImportReport:
         return {**asdict(self), "folder": str(self.folder)}
 
     def lines(self) -> list[str]:
-        """All of it for people."""
+        """The report as lines of text."""
         words = (
             f"{self.items:,} items ({self.used:,} with interactions, {self.photos:,} with a photo), "
             f"{self.interactions:,} interactions of {self.users:,} users"
@@ -138,9 +145,12 @@ def import_dataset(
     with _new_folder(target, overwrite=overwrite) as partial:
         with Rejects(partial / REJECTS_FILE) as rejects:
             items = _write_items(published.items, partial / ITEMS_FILE, rejects, progress)
-            log = _LogChecks(published, items, rejects)
+            log, before = _LogChecks(published, items, rejects), rejects.total
             _write(published.log, partial / _LOG_FILE, rejects, progress, log.check)
-            log.require_rows()
+            if not log.kept:
+                remedy = "check that the items file and the log are of one and the same data set, as published"
+                path = published.log.path
+                raise rejects.unusable(path, log.rows, nothing=_NOTHING, remedy=remedy, before=before)
             if published.users is not None:
                 _write(published.users, partial / _USERS_FILE, rejects, progress)
         kept = items
@@ -213,9 +223,9 @@ class _LogChecks:
     def __init__(self, published: PublishedData, items: IdMap, rejects: Rejects) -> None:
         self.used = np.zeros(len(items), bool)
         self.users = set[str]()
-        self.kept = 0
-        self._path, self._items, self._rejects = published.log.path, items, rejects
-        self._times, self._rows, self._before = TimeParser(published.time_unit), 0, rejects.total
+        self.rows = self.kept = 0
+        self._file, self._items, self._rejects = published.log.path.name, items, rejects
+        self._times = TimeParser(published.time_unit)
 
     def check(self, rows: RowBatch) -> RowBatch:
         """The rows that can be used, user, item and time first."""
@@ -226,21 +236,14 @@ class _LogChecks:
         check(present_values(rows.batch[ITEM_ID]), "missing item id")
         check(timed, "missing or unreadable time", TIMESTAMP)
         check(item >= 0, "item unknown to the items file", ITEM_ID)
-        self._rejects.add_failed(self._path.name, rows, check, ITEM_ID)
+        self._rejects.add_failed(self._file, rows, check, ITEM_ID)
         good = rows.with_columns({TIMESTAMP: pa.array(micros // 1000, pa.int64()).cast(_TIME)}).where(check.good)
         self.used[item[check.good]] = True
         self.users.update(pc.unique(good.batch[USER_ID]).to_pylist())
-        self._rows += len(rows)
+        self.rows += len(rows)
         self.kept += len(good)
         names = dict.fromkeys([USER_ID, ITEM_ID, TIMESTAMP, *good.batch.schema.names])
         return RowBatch(good.numbers, good.batch.select(list(names)))
-
-    def require_rows(self) -> None:
-        """Raise a DataError where no row could be used."""
-        if not self.kept:
-            remedy = "check that the items file and the log are of one and the same data set, as published"
-            before = self._before
-            raise self._rejects.unusable(self._path, self._rows, nothing=_NOTHING, remedy=remedy, before=before)
 
 
 def _link_photos(published: PublishedData, items: IdMap, asked: Path | None, folder: Path, progress: Progress) -> int:
@@ -255,16 +258,17 @@ def _link_photos(published: PublishedData, items: IdMap, asked: Path | None, fol
             raise DataError(f"there is no folder {asked}", "name the folder with the photos, or leave the option out")
         return 0
     (folder / FOLDER).mkdir()
-    listed: dict[Path, dict[str, Path]] = {}
+    endings = [ending for extension in EXTENSIONS for ending in (extension, extension.upper())]
     n = 0
     progress.start("linking photos", len(items))
     for item_id in items.array.to_pylist():
         # An id with a slash would lead out of the folder.
         names = () if {"/", "\\"} & set(item_id) else published.photo_names(item_id)
-        photo = next((path for name in names if (path := _find(source, name, listed)) is not None), None)
-        # A hard link to a symbolic link would be the link, not the photo.
-        if photo is not None and (real := photo.resolve()).is_file():
-            link_or_copy(real, folder / FOLDER / f"{item_id}{photo.suffix.lower()}")
+        paths = (source / f"{name}{ending}" for name in names for ending in endings)
+        photo = next((path for path in paths if path.is_file()), None)
+        if photo is not None:
+            # A hard link to a symbolic link would be the link, not the photo.
+            link_or_copy(photo.resolve(), folder / FOLDER / f"{item_id}{photo.suffix.lower()}")
             n += 1
         progress.advance()
     progress.finish()
@@ -274,36 +278,31 @@ def _link_photos(published: PublishedData, items: IdMap, asked: Path | None, fol
     return n
 
 
-def _find(root: Path, name: str, listed: dict[Path, dict[str, Path]]) -> Path | None:
-    """A photo by its name without the extension; ``listed`` keeps the files of each subfolder."""
-    place = (root / name).parent
-    if place not in listed:
-        files = [path for path in place.iterdir() if path.suffix.lower() in EXTENSIONS] if place.is_dir() else []
-        files.sort(key=lambda path: -EXTENSIONS.index(path.suffix.lower()))  # of two, the first extension wins
-        listed[place] = {path.stem: path for path in files}
-    return listed[place].get(name.rpartition("/")[2])
-
-
 @contextmanager
 def _new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """A hidden folder beside ``target`` that takes its place when the body has succeeded, and is removed otherwise.
 
-    An earlier import, and nothing else, is replaced with ``overwrite``, else a DataError. It is moved aside and back
-    again should the last step fail, and deleted after that step only.
+    An earlier import, and nothing else, is replaced with ``overwrite``, else a DataError.
     """
     target = target.resolve()
     _check(target, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    old = partial.with_suffix(".old")
     shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had the same number
     partial.mkdir()
     try:
         yield partial
         _check(target, overwrite=overwrite)  # it may have changed meanwhile
-        _swap(partial, target)
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
     except BaseException:
+        if old.exists():
+            old.rename(target)
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check(target: Path, *, overwrite: bool) -> None:
@@ -318,17 +317,3 @@ def _check(target: Path, *, overwrite: bool) -> None:
     if others := sorted(found - _OURS):
         hint = "move them elsewhere first, --overwrite replaces the whole folder"
         raise DataError(f"{target} also holds {', '.join(others)}, which no import wrote", hint)
-
-
-def _swap(partial: Path, target: Path) -> None:
-    old = partial.with_suffix(".old")
-    if target.exists():
-        target.rename(old)
-    try:
-        partial.rename(target)
-    except BaseException:
-        if old.exists():
-            old.rename(target)
-        raise
-    if old.exists():
-        shutil.rmtree(old)

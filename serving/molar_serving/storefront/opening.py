@@ -10,7 +10,7 @@ import httpx
 
 from molar.sources import Demo
 from molar_retrieval.data.demo import plan_shop
-from molar_retrieval.data.demo.traffic import DAY, DailyLife
+from molar_retrieval.data.demo.traffic import DAY, TrafficSimulator
 from molar_retrieval.errors import SettingsError
 from molar_serving.access import Keyring
 from molar_serving.logs import log_warnings
@@ -61,7 +61,7 @@ def open_shop(
         address = f"http://{HOST}:{sock.getsockname()[1]}"
         listening(address)
         with httpx.Client(base_url=address, timeout=_PATIENCE, trust_env=False) as client:
-            visitors = Visitors(client, DailyLife(plan, int(now) // DAY * DAY, 1, seed), people, feed, seed=seed)
+            visitors = Visitors(client, TrafficSimulator(plan, int(now) // DAY * DAY, 1, seed), people, feed, seed=seed)
 
             def visit() -> None:
                 with suppress(httpx.TransportError):  # the server has ended

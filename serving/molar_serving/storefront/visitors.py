@@ -18,7 +18,7 @@ import httpx
 
 from molar_retrieval import rng as seeds
 from molar_retrieval.data.demo import DemoShop
-from molar_retrieval.data.demo.traffic import DailyLife, ShopVisit
+from molar_retrieval.data.demo.traffic import ShopVisit, TrafficSimulator
 from molar_retrieval.data.demo.vocabulary import PATTERNS
 from molar_serving.storefront.feed import Feed
 
@@ -78,7 +78,7 @@ class Visitors:
     def __init__(
         self,
         client: httpx.Client,
-        life: DailyLife,
+        life: TrafficSimulator,
         people: Sequence[Person],
         feed: Feed,
         *,
