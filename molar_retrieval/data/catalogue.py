@@ -158,7 +158,7 @@ def differences(before: pa.Table, after: pa.Table) -> Differences:
     order = place.drop_null()
     left, right = before.take(order), after.filter(pc.is_valid(place))
     missing = pa.chunked_array([pa.nulls(len(order))])
-    changed = {}
+    changed: dict[str, int] = {}
     for name in dict.fromkeys([*before.column_names, *after.column_names]):
         old, new = (table[name] if name in table.column_names else missing for table in (left, right))
         if name in _DERIVED or old.equals(new):

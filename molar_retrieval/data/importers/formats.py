@@ -236,7 +236,7 @@ _DATED = r"^(?P<title>.*\S)\s*\((?P<year>[0-9]{4})(?:\s*[–-]\s*[0-9]{0,4})?\s*
 _NO_GENRES = "(no genres listed)"
 
 
-def open_movielens(folder: Path, _: str = "") -> PublishedData:
+def open_movielens(folder: Path) -> PublishedData:
     """Open a MovieLens folder of either layout; a DataError if it holds neither, or both."""
     colons, table = (folder / "ratings.dat").is_file(), (folder / "ratings.csv").is_file()
     if colons and table:
@@ -393,7 +393,7 @@ _WAYS: dict[str, tuple[Callable[[Any], Any], pa.DataType]] = {
 HM_LEVELS = ("product", "article")
 
 
-def open_hm(folder: Path, level: str) -> PublishedData:
+def open_hm(folder: Path, level: str = "product") -> PublishedData:
     """Open the files as Kaggle has them, a DataError if one is unfit; an item is a ``product`` or an ``article``."""
     names = ("articles", "transactions_train", "customers")
     items, log, users = (csv_table(folder / f"{name}.csv", LAYOUTS["hm"][name], "hm") for name in names)
@@ -444,7 +444,7 @@ def _products(path: Path, articles: dict[str, list[str]], rejects: Rejects) -> I
 _PHOTOS = ("images", "cover", "covers")
 
 
-def open_pixelrec(folder: Path, _: str = "") -> PublishedData:
+def open_pixelrec(folder: Path) -> PublishedData:
     """Open a folder with the two files in it or in subfolders; a DataError if one is missing or not clear."""
     photos = next((folder / name for name in _PHOTOS if (folder / name).is_dir()), folder / _PHOTOS[0])
     log = _find(folder, "log", unlike="title")

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,13 @@ attributes = {attributes}
 {language}"""
 
 
-FORMATS: Mapping[str, Callable[[Path, str], PublishedData]] = {
+FORMATS: Mapping[str, Callable[[Path], PublishedData]] = {
     "movielens": open_movielens,
-    "amazon-2014": lambda folder, _: open_amazon("amazon-2014", folder),
-    "amazon-2023": lambda folder, _: open_amazon("amazon-2023", folder),
+    "amazon-2014": partial(open_amazon, "amazon-2014"),
+    "amazon-2023": partial(open_amazon, "amazon-2023"),
     "pixelrec": open_pixelrec,
     "hm": open_hm,
 }
-"""By name: from the folder, and what an item is, to the opened data set."""
-LEVELS = {"hm": HM_LEVELS}  # what an item may be, the default first, where there is a choice
 
 
 def open_published(name: str, folder: Path, level: str | None = None) -> PublishedData:
@@ -67,11 +66,12 @@ def open_published(name: str, folder: Path, level: str | None = None) -> Publish
         close = nearest(name, FORMATS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise SettingsError(f"there is no format {name!r}", f"{hint}known are {', '.join(FORMATS)}")
-    levels = LEVELS.get(name, ())
-    if level is not None and level not in levels:
-        hint = f"choose {' or '.join(levels)}" if levels else "leave --level out"
+    if level is None:
+        return FORMATS[name](folder)
+    if name != "hm" or level not in HM_LEVELS:
+        hint = f"choose {' or '.join(HM_LEVELS)}" if name == "hm" else "leave --level out"
         raise SettingsError(f"{name} has no level {level!r}", hint)
-    return FORMATS[name](folder, level or next(iter(levels), ""))
+    return open_hm(folder, level)
 
 
 @dataclass(frozen=True)
