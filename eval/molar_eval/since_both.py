@@ -23,7 +23,7 @@ from molar_indexes.generations import Generation
 from molar_indexes.recommender import Recommender
 from molar_retrieval import limits
 from molar_retrieval.data.event_history import DEFAULT, counted
-from molar_retrieval.data.event_log_reader import EventLogReader
+from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.workspace.artefacts import Workspace
 
 ALL = "all"

@@ -18,7 +18,6 @@ from molar_indexes.rankers import Rankers
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns, limits
-from molar_retrieval.data.catalogue import photos_of
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key
 from molar_retrieval.privacy.suppression import EVER
@@ -69,7 +68,12 @@ class Answerer:
         self._rankers = Rankers(generation)
         self._speakers: dict[str, Speaker] = {}
         self._trust = trust
-        self._photos = photos_of(workspace)
+
+    @cached_property
+    def _photos(self) -> "Callable[[str], Path | None]":
+        from molar_retrieval.data.catalogue import photos_of  # most answers need neither photos nor tables
+
+        return photos_of(self.workspace)
 
     def succeed(self, former: "Answerer") -> None:
         """Take over from the answerer of another generation.
@@ -396,4 +400,4 @@ class Answerer:
     ) -> Answer:
         horizon = asked.aim.horizon if basis == columns.ALIGNED and asked.aim.horizon != "next" else None
         about = listing, stored, seconds, user_id, reasons, asked.state.last, horizon
-        return told(self.generation, self._photos, request, basis, *about)
+        return told(self.generation, lambda item_id: self._photos(item_id), request, basis, *about)

@@ -30,10 +30,9 @@ from molar_retrieval.data.event_history import (
     stored_events,
     updated_history,
 )
-from molar_retrieval.data.event_log_reader import EventLogReader, LiveLine
 from molar_retrieval.data.event_parsing import DESCRIBE
-from molar_retrieval.data.item_changes import PayloadFields
-from molar_retrieval.data.users_file import apply_attributes as described
+from molar_retrieval.data.live_events import EventLogReader, LiveLine, PayloadFields
+from molar_retrieval.data.live_events import apply_attributes as described
 from molar_retrieval.errors import MolarError
 from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
 from molar_retrieval.privacy.suppression import EVER, NEVER, NOBODY, SuppressionList

@@ -12,8 +12,8 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserStore
 from molar_retrieval import columns
 from molar_retrieval.data.availability import ALWAYS, iso, moment
-from molar_retrieval.data.event_log_reader import EventLogReader
 from molar_retrieval.data.event_parsing import EVENT_TYPES
+from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key, session_key, user_key
 from molar_retrieval.privacy.suppression import NEVER, SuppressionList
 from molar_retrieval.workspace.artefacts import Workspace

@@ -92,7 +92,7 @@ class Catalogue:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What :class:`molar_retrieval.data.item_changes.PayloadFields` knows of the items file, as facts."""
+        """What :class:`molar_retrieval.data.live_events.PayloadFields` knows of the items file, as facts."""
         items, renamed = self.manifest.settings["items"], dict(self.manifest.facts["renamed"])
         written = {renamed.get(column, column) for column in items["lists"]}
         stored = pq.read_schema(self.version / ITEMS_FILE)

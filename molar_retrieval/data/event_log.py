@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from molar_retrieval import limits
 from molar_retrieval.data import event_store
-from molar_retrieval.data.event_log_reader import Person, snapshot, write
-from molar_retrieval.data.event_parsing import FIELDS, IDENTIFY, SCHEMA, EventRow, FieldError, days_late, parse_event
+from molar_retrieval.data.event_log_reader import SCHEMA, Person, snapshot, write
+from molar_retrieval.data.event_parsing import FIELDS, IDENTIFY, EventRow, FieldError, days_late, parse_event
 from molar_retrieval.data.event_store import (
     COLUMNS,
     DAY,
@@ -118,7 +118,7 @@ def _named(line: EventRow, names: Pseudonymiser) -> EventRow:
 def purchase_key(line: EventRow) -> str | None:
     """What a line of a purchase is known by beside its event: its order, person and item; None of other lines.
 
-    No id has its first character. :meth:`molar_retrieval.data.event_log_reader.EventLogReader.bought` reads it.
+    No id has its first character. :meth:`molar_retrieval.data.live_events.EventLogReader.bought` reads it.
     """
     if line[_EVENT] != "purchase" or line[_ORDER] is None:
         return None

@@ -15,20 +15,10 @@ import pyarrow.parquet as pq
 from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
 from molar_retrieval.data import rows as side_file
 from molar_retrieval.data.catalogue import Catalogue
-from molar_retrieval.data.event_history import (
-    DEFAULT,
-    EventCounts,
-    EventWeights,
-    Joined,
-    are_days,
-    counted,
-    history_event_types,
-    kinds_of,
-    pack_events,
-    with_events,
-)
+from molar_retrieval.data.event_history import DEFAULT, EventWeights, counted, history_event_types, pack_events
 from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
 from molar_retrieval.data.event_parsing import EVENT_TYPES, IDENTIFY
+from molar_retrieval.data.interaction_events import EventCounts, Joined, are_days, kinds_of, with_events
 from molar_retrieval.data.interaction_reader import InteractionReader, excluded_in_words, log_columns
 from molar_retrieval.data.interactions import (
     ITEM,

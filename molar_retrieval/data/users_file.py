@@ -3,8 +3,6 @@
 Only what the shop wants to be kept (`[index] segments`) is read of them, and only values of the column's kind.
 """
 
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from molar_retrieval.data.interaction_reader import user_column
+from molar_retrieval.data.live_events import apply_attributes
 from molar_retrieval.data.rows import with_new_ids
 from molar_retrieval.data.schema import UserSettings, find_table, require_column
 from molar_retrieval.data.values import as_payload, kind_of, payload_type
@@ -20,37 +19,6 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, user_key
 from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 from molar_retrieval.workspace import fingerprint
-
-WANTED = {"keyword": "a text, or a list of texts", "integer": "a whole number", "float": "a number", "bool": "a truth"}
-"""What a column of each kind takes, in words."""
-_WHOLE = 2**63  # what a stored integer holds
-
-
-def apply_attributes(attributes: Mapping[str, Any], changes: Iterable[str], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Attributes of somebody after changes, JSON objects in the order of their arrival; null takes a value away.
-
-    ``kinds`` are the kept columns with the kind of each; other names, and values of other kinds, change nothing.
-    """
-    found = dict(attributes)
-    for change in changes:
-        for name, value in json.loads(change).items():
-            if value is None:
-                found.pop(name, None)
-            elif fits(kinds.get(name), value):
-                found[name] = value
-    return found
-
-
-def fits(kind: str | None, value: Any) -> bool:
-    """Whether a column of a kind can hold a value; of no kind, none."""
-    if kind == "keyword":
-        return all(isinstance(one, str) for one in (value if isinstance(value, list) else [value]))
-    if kind == "bool" or isinstance(value, bool):
-        return kind == "bool" and isinstance(value, bool)
-    if kind == "integer":
-        return isinstance(value, int) and abs(value) < _WHOLE
-    return kind == "float" and isinstance(value, int | float) and math.isfinite(value)
-
 
 _BATCH = 65_536
 

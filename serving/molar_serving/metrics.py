@@ -168,7 +168,7 @@ def _gauge(name: str, about: str, value: float) -> list[str]:
 
 
 def _last_event(workspace: "Workspace") -> int:
-    from molar_retrieval.data.event_log_reader import EventLogReader
+    from molar_retrieval.data.live_events import EventLogReader
 
     with closing(EventLogReader(workspace)) as log:
         return 0 if log.mark is None else log.last

@@ -14,7 +14,7 @@ from molar_indexes.current import segments_of
 from molar_indexes.generations import open_generation
 from molar_indexes.recommender import Recommender
 from molar_retrieval.data.event_log import EventLog
-from molar_retrieval.data.users_file import apply_attributes
+from molar_retrieval.data.live_events import apply_attributes
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import IndexSettings
 from molar_serving.access import Keyring

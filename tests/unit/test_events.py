@@ -14,9 +14,10 @@ import pytest
 import molar
 from molar_retrieval import limits
 from molar_retrieval.data.event_log import EventLog
-from molar_retrieval.data.event_log_reader import EventLogReader, snapshot
+from molar_retrieval.data.event_log_reader import snapshot
 from molar_retrieval.data.event_parsing import EVENT_TYPES, FIELDS, FieldError, parse_event
 from molar_retrieval.data.event_store import write_lock
+from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, StaleArtefactError
 from molar_retrieval.workspace.artefacts import Workspace
 

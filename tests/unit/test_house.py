@@ -49,7 +49,7 @@ DOORS = {
 """The modules that do, each with what it does about it."""
 
 NAMED = {
-    "molar_retrieval.data.event_log_reader": "reads the event log, where people are named already",
+    "molar_retrieval.data.live_events": "reads the event log, where people are named already",
     "molar_retrieval.privacy.pseudonyms": "names them, and takes keys apart",
     "molar_retrieval.privacy.key_rotation": "hashes stored names with another key",
 }
@@ -60,7 +60,7 @@ OF_EVENTS = {
     "molar_eval.experiments.past",
     "molar_eval.kpi.daily.attribution",
     "molar_eval.kpi.impression_events",
-    "molar_retrieval.data.event_history",
+    "molar_retrieval.data.interaction_events",
 }
 """The modules that make keys of columns of the event log, where people are named already."""
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.data import event_history
+from molar_retrieval.data import interaction_events
 from molar_retrieval.data import prepare_interactions as prepare
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.event_history import DEFAULT, EventWeights
@@ -314,7 +314,7 @@ def test_rows_of_people_without_events_come_out_as_if_all_were_looked_at(
 
     def made():
         _file = prepare._read_file(source, CatalogueConfig.read(folder), Rejects(folder / "rejects"), SILENT)
-        joined = event_history.with_events(_file.log, _file.kinds, _file.user_ids.to_pylist(), ids, state, weights)
+        joined = interaction_events.with_events(_file.log, _file.kinds, _file.user_ids.to_pylist(), ids, state, weights)
         log, people = joined.log(weights)
         whole = vars(joined.whole), vars(joined.counts)
         return joined.alone.sum(), log.columns, people.to_pylist(), joined.kinds(weights), whole
@@ -323,7 +323,7 @@ def test_rows_of_people_without_events_come_out_as_if_all_were_looked_at(
         catalogue = Catalogue(*workspace["catalogue"].require())
         source = prepare._Source(folder, catalogue, state, Pseudonymiser(), NOBODY, Retention())
         parted = made()
-        monkeypatch.setattr(event_history, "_untouched", lambda user, *_: np.zeros(len(user), bool))
+        monkeypatch.setattr(interaction_events, "_untouched", lambda user, *_: np.zeros(len(user), bool))
         whole = made()
     assert parted[0] > whole[0] == 0
     np.testing.assert_equal(parted[1:], whole[1:])

@@ -17,7 +17,7 @@ from molar_indexes.live_items import LiveIndex
 from molar_indexes.recommender import Recommender
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
-from molar_retrieval.data import event_log_reader
+from molar_retrieval.data import live_events
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import RequestError
 from molar_retrieval.ranking.features import names
@@ -377,12 +377,12 @@ def test_where_nobody_can_write_the_log_is_read_as_it_is(workspace, change, monk
     def connect(address, *arguments, **options):
         return Refused() if str(address).endswith("log.sqlite?mode=ro") else former(address, *arguments, **options)
 
-    monkeypatch.setattr(event_log_reader.sqlite3, "connect", connect)
-    monkeypatch.setattr(event_log_reader.os, "access", lambda *_: False)
+    monkeypatch.setattr(live_events.sqlite3, "connect", connect)
+    monkeypatch.setattr(live_events.os, "access", lambda *_: False)
     with Recommender.open(workspace.root) as recommender:
         assert ids(recommender.query("u", 1)) == ["i1"]
         assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-        monkeypatch.setattr(event_log_reader.sqlite3, "connect", former)
+        monkeypatch.setattr(live_events.sqlite3, "connect", former)
         with closing(EventLog(workspace)) as log:  # from where it can be written
             another = Changes(log)
             another.count = 1

@@ -16,10 +16,10 @@ from molar_eval.prices import PRICE, item_prices
 from molar_retrieval import columns
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.column_names import well_known
-from molar_retrieval.data.event_history import InteractionEvents, with_events
 from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
 from molar_retrieval.data.event_parsing import EVENT_TYPES
 from molar_retrieval.data.event_store import DAY
+from molar_retrieval.data.interaction_events import InteractionEvents, with_events
 from molar_retrieval.data.interaction_reader import (
     Codes,
     InteractionColumns,

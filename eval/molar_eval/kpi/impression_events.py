@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 from molar_eval.kpi.impressions import CONTEXT_ID, PROPENSITY, REWARD, ROW, Impressions, assembled
 from molar_eval.kpi.lines import by_item
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
-from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
-from molar_retrieval.data.event_parsing import SCHEMA
+from molar_retrieval.data.event_log_reader import SCHEMA, EventLogSnapshot, opened
 from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.pseudonyms import person_keys
 from molar_retrieval.ranking.places import TOP

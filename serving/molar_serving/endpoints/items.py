@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from molar_retrieval.data.availability import ACTIVE
-from molar_retrieval.data.event_log_reader import EventLogReader
+from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.errors import MolarError, shown
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.endpoints.restoring import ItemChange, former_items

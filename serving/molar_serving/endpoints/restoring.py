@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from molar_retrieval.data.availability import ACTIVE
-from molar_retrieval.data.event_log_reader import EventLogReader
+from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.errors import MolarError
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ async def status(call: Call) -> Reply:
 
 
 def _status(service: "Service") -> StatusAnswer:
-    from molar_retrieval.data.event_log_reader import EventLogReader
+    from molar_retrieval.data.live_events import EventLogReader
     from molar_retrieval.workspace.resources import library_versions
 
     with closing(EventLogReader(service.workspace)) as log:

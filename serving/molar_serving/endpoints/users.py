@@ -7,9 +7,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from molar_retrieval.data.event_log_reader import EventLogReader
 from molar_retrieval.data.event_parsing import DESCRIBE, EVENT_TYPES, IDENTIFY, OF_ITEMS
-from molar_retrieval.data.users_file import WANTED, fits
+from molar_retrieval.data.live_events import WANTED, EventLogReader, fits
 from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.privacy.pseudonyms import StoredName
 from molar_serving.endpoint import Call, Endpoint, Reply

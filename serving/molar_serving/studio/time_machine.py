@@ -20,7 +20,8 @@ from molar_indexes.recommender import RULES_FILE
 from molar_indexes.standing import titles_of
 from molar_retrieval import limits
 from molar_retrieval.columns import ITEM_ID
-from molar_retrieval.data.event_log_reader import EventLogReader, opened
+from molar_retrieval.data.event_log_reader import opened
+from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.ranking.answer import made_at
 from molar_retrieval.workspace.config_files import parse_toml

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from molar_eval.kpi.daily.attribution import COLUMNS, IMPRESSION, OF_PEOPLE, WINDOW, DayFacts, day_facts
 from molar_eval.kpi.daily.figures import DayFigures
 from molar_eval.kpi.lines import by_item
-from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
-from molar_retrieval.data.event_parsing import IDENTIFY, SCHEMA
+from molar_retrieval.data.event_log_reader import SCHEMA, EventLogSnapshot, opened
+from molar_retrieval.data.event_parsing import IDENTIFY
 from molar_retrieval.data.event_store import DAY, FIGURES, KIND
 from molar_retrieval.privacy.pseudonyms import StoredName
 from molar_retrieval.workspace.artefacts import Workspace
