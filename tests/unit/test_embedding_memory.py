@@ -30,7 +30,7 @@ def prepared(root: Path, n: int) -> Path:
                     schema=schema,
                 )
             )
-    facts = {"items": n, "folder": str(root.parent)}
+    facts = {"items": n, "folder": str(root.parent), "language": None}
     workspace["catalogue"].publish(partial, Manifest("catalogue", "made", facts=facts))
     return root
 
