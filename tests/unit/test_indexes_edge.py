@@ -119,8 +119,8 @@ def test_few_items_are_indexed_in_memory(
     matrix, items = shop(count)
     spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"}, sparse=("s",))
     if free < 1 << 30:
-        monkeypatch.setattr(edge, "reserve", lambda *_: None)
-        monkeypatch.setattr(edge, "require", lambda *_: None)
+        monkeypatch.setattr(edge, "reserve_space", lambda *_: None)
+        monkeypatch.setattr(edge, "require_space", lambda *_: None)
     build_index(tmp_path / "i", "edge", spec, items)
     assert [place.parent == memory for place in made] == [in_memory]
     assert list(memory.iterdir()) == []
