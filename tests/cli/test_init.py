@@ -85,3 +85,26 @@ def test_a_dry_run_shows_what_would_be_written(molar, tmp_path):
     assert "1 rows of a.csv cannot be read and are left out (a.csv, row 3: wrong number of fields" in done.stdout
     assert "items.decimal  ,                  as you said" in done.stdout
     assert not (tmp_path / "catalog.toml").exists()
+
+
+def test_variants_and_the_status_of_orders_are_shown_at_the_terminal(molar, tmp_path):
+    sizes = ("S", "M", "L")
+    first = [("Title", "Body (HTML)"), *((f"Shirt number {n}", f"A shirt of kind {n} for summer") for n in range(30))]
+    rows = [
+        f"shirt-{n},{','.join(first[n + 1] if size == 'S' else ('', ''))},{size},P{n:03d}-{size}"
+        for n in range(30)
+        for size in sizes
+    ]
+    head = "Handle,Title,Body (HTML),Option1 Value,Variant SKU"
+    (tmp_path / "products.csv").write_text("\n".join([head, *rows]) + "\n", "utf-8")
+    orders = ["Name,Email,Financial Status,Created at,Lineitem sku"]
+    for n in range(90):
+        status = "refunded" if n % 9 == 0 else "paid"
+        orders += [f"#{n},u{n % 40}@x.org,{status},2025-03-{1 + n % 28:02d} 10:00:00,P{n % 30:03d}-{sizes[n % 3]}"]
+        orders += [f"#{n},,,,P{(n + 7) % 30:03d}-{sizes[n % 3]}"]
+    (tmp_path / "orders.csv").write_text("\n".join(orders) + "\n", "utf-8")
+
+    done = molar("init", "orders.csv", "products.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "30 products, 90 variants" in done.stdout
+    assert 'exclude_status = ["refunded"]' in (tmp_path / "catalog.toml").read_text("utf-8")

@@ -66,7 +66,7 @@ def init(
     )  # fmt: skip
     if run.document(found.to_dict()):
         return
-    _print(run, found, {decimal, time_format, time_zone, language, level})
+    _print(run, found, (decimal, time_format, time_zone, language, level))
 
 
 def _columns(said: Sequence[str]) -> dict[str, str]:
