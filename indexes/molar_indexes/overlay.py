@@ -31,8 +31,7 @@ from molar_retrieval.data.event_history import (
     updated_history,
 )
 from molar_retrieval.data.event_parsing import DESCRIBE
-from molar_retrieval.data.live_events import EventLogReader, LiveLine, PayloadFields
-from molar_retrieval.data.live_events import apply_attributes as described
+from molar_retrieval.data.live_events import EventLogReader, LiveLine, PayloadFields, apply_attributes
 from molar_retrieval.errors import MolarError
 from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
 from molar_retrieval.privacy.suppression import EVER, NEVER, NOBODY, SuppressionList
@@ -222,7 +221,7 @@ class Overlay:
             return stored
         until = state.suppressed.keyed(key)
         said = (data for micros, data in self._log.said_of(name, self._since, state.last) if micros > until)
-        return described(stored, said, self._people)
+        return apply_attributes(stored, said, self._people)
 
     def _described(self, state: OverlayState, key: str, found: LivePerson) -> LivePerson:
         if not state.described or found.record is None:

@@ -29,8 +29,6 @@ from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import file_stamp
 
 _MOST = 10_000  # lines of one person that an answer reads: the latest ones
-
-
 _SESSIONS = 1_000  # of one user
 
 

@@ -51,7 +51,7 @@ def init(
 ) -> None:
     """Find out what your own tables mean, and write it into catalog.toml; the tables stay as they are.
 
-    CSV, JSONL and Parquet, column names of any language. What the tables do not tell, an option says.
+    CSV, JSONL and Parquet, column names of any language. Where tables are ambiguous, an error names the option to set.
 
     Example: [bold]molar init orders.csv products.csv[/]
 
