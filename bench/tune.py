@@ -26,9 +26,8 @@ from molar_eval.statistics.bootstrap import clustered_intervals
 from molar_eval.statistics.permutation import paired_permutation
 from molar_eval.statistics.seeds import averaged
 from molar_eval.trial import TrialRunner
-from molar_eval.tuning.result import TuningResult
+from molar_eval.tuning.result import TuningResult, headline, lines_of, sentences
 from molar_eval.tuning.search import tune
-from molar_eval.tuning.told import headline, lines_of, sentences
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.progress import Notes
@@ -107,7 +106,7 @@ def main() -> None:
     workspace = prepared(asked.catalogue, asked.workspace, settings)
     runner = runner_of(workspace, asked.split, asked.options)
     result = tuned(workspace, runner, settings, asked.minutes)
-    print(f"\n{headline(result)}.", *sentences(result), *lines_of(result.changes), f"page: {result.page}\n", sep="\n")
+    print(f"\n{headline(result)}.", *sentences(result), *lines_of(result.changes), "", sep="\n")
     if not result.changes:
         return
     print(f"| test of {runner.split.name} | metric | {asked.preset} | tuned | difference (95 %) | p |")

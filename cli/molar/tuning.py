@@ -28,7 +28,6 @@ class SettingsTuning(ShopBase):
         trials: int | None = None,
         preset: "Preset | None" = None,
         write: bool = False,
-        mlflow: str | None = None,
     ) -> "TuningResult":
         """Search for better settings of ``[align]`` and ``[cf]``, by people whose last interaction is held out.
 
@@ -43,14 +42,12 @@ class SettingsTuning(ShopBase):
             preset: Search under another preset of ``[align]``; None: under that of the settings.
             write: Write the best settings into the settings file, if they are better for those who did not choose; its
                 comments stay.
-            mlflow: Address of an MLflow tracking server, where each trial becomes a run; None: none. Values of
-                settings, scores and times go there.
 
         Returns:
-            The trials, the comparison, what to change, what mattered; its page is at ``page``.
+            The trials, the comparison, what to change, what mattered.
 
         Raises:
-            BackendError: If the extra is not installed, or no MLflow answers at its address.
+            BackendError: If the extra is not installed.
             DataError: If too few people can be asked, or another process tunes this workspace.
             MissingArtefactError: If there are no content vectors yet.
             SettingsError: If the settings want differential privacy: a search reads histories without noise.
@@ -74,7 +71,7 @@ class SettingsTuning(ShopBase):
         with self.progress() as progress, at_work(place, "tune", chosen, progress) as work:
             prepare_log(place, chosen, progress)
             also = {"align": said}
-            result = tune(place, chosen, minutes=minutes, trials=trials, also=also, mlflow=mlflow, progress=progress)
+            result = tune(place, chosen, minutes=minutes, trials=trials, also=also, progress=progress)
             work.outcome = f"{result.ran} trials, {len(result.trials)} in all"
             if write and result.recommended:
                 result = replace(result, written=self._write(result.changes, progress))

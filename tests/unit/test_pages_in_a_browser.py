@@ -8,8 +8,6 @@ import pytest
 from browser import Browser, installed
 
 from molar_eval.report.page import render as render_report
-from molar_eval.tuning.page import render as render_search
-from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial
 from molar_retrieval.quality.check import CheckReport, Content, readiness
 from molar_retrieval.quality.findings import Finding, Found, Histogram, finding_kinds
 from molar_retrieval.quality.rendering import render as render_check
@@ -51,15 +49,6 @@ def checked(words):
     )
 
 
-def searched(folder):
-    """A search over many dials with long names."""
-    dials = {f"align.{LONG}": 0.123456} | {f"align.dial_{n}": n for n in range(15)}
-    trials = [TuningTrial(n, "complete", dials, 0.1 + n / 1000, [0.05], 61.0, LONG) for n in range(12)]
-    shares = dict.fromkeys(dials, 1 / len(dials))
-    said = Confirmation(500, 0.1, 0.11, 0.002, 0.018, 0.004)
-    return TuningResult(folder, trials, 12, 500, 12.2, 60.0, shares, said, {"align": {LONG: 0.123456}})
-
-
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder, pictures = tmp_path_factory.mktemp("pages"), Pictures(tmp_path_factory.mktemp("photos"))
@@ -73,7 +62,6 @@ def pages(tmp_path_factory):
         "many tests": render_report(made_up.report(many, tables=[]), None, pictures),
         "check": render_check(checked("chair"), pictures),
         "odd check": render_check(checked(LONG), pictures),
-        "search": render_search(searched(folder)),
     }
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, "utf-8")
@@ -92,7 +80,7 @@ def opened(browser, pages):
 
 
 @pytest.mark.parametrize("width", [375, 1400])
-@pytest.mark.parametrize("name", ["report", "odd report", "check", "odd check", "search"])
+@pytest.mark.parametrize("name", ["report", "odd report", "check", "odd check"])
 def test_nothing_stands_beyond_the_edge(opened, name, width):
     page = opened(name, width)
     page.run(OPEN)

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 import molar
 from molar_cli.app import app
-from molar_eval.tuning.page import render
-from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial
+from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial, headline, lines_of, sentences
 from molar_eval.tuning.search import FOLDER, tune
 from molar_eval.tuning.space import Dial, space_of, turned
 from molar_eval.tuning.study import SettingsStudy
@@ -112,7 +111,7 @@ def test_a_search_leaves_what_is_live_and_little_else(searched):
     assert result.ran == TRIALS
     kept = {path.name for path in result.folder.iterdir()}
     ranks = {f"ranks-{number}.safetensors" for number in {0, result.best.number}}
-    assert kept == {"study.sqlite", "report.html", *ranks}
+    assert kept == {"study.sqlite", *ranks}
     assert result.best.score >= result.now.score
     assert result.now.values == {"align.content_dims": 256, "align.partners": 200, "align.rerank": False}
     assert (result.confirmation is None) == (result.best is result.now)
@@ -263,12 +262,11 @@ def test_only_what_holds_for_others_is_recommended(tmp_path):
     assert result_of(BETTER, tmp_path).recommended
     for luck in (replace(BETTER, p=0.06), replace(BETTER, best=0.09, p=0.001)):
         assert not result_of(luck, tmp_path).recommended
-    page = render(result_of(BETTER, tmp_path))
-    assert "Other settings are better" in page
-    assert "<code>dropout = 0.3</code>" in page
-    assert "+0.0100" in page
-    assert "<script" not in page
-    assert "Chance would do as much" in render(result_of(replace(BETTER, p=0.06), tmp_path))
+    found = result_of(BETTER, tmp_path)
+    assert headline(found) == "Other settings are better"
+    assert lines_of(found.changes) == ["[align]", "dropout = 0.3", 'preset = "fast"']
+    assert "+0.0100" in sentences(found)[-1]
+    assert "Chance would do as much" in sentences(result_of(replace(BETTER, p=0.06), tmp_path))[-1]
 
 
 def test_a_confirmation_is_that_of_the_ranks_of_both(searched, monkeypatch):
@@ -303,26 +301,6 @@ def test_the_command_writes_what_holds_and_keeps_comments(searched, tmp_path, mo
         assert "nothing was written" in done.stdout
     finally:
         place.write_text(QUICK, "utf-8")
-
-
-def test_a_search_goes_on_where_mlflow_does_not(searched, monkeypatch):
-    shop, _, result = searched
-    told, sent = Notes(), []
-
-    class Down:
-        def __init__(self, address, study):
-            assert (address, study) == ("http://mlflow:5000", result.folder.name)
-
-        def send(self, trials):
-            sent.append(len(trials))
-            raise BackendError("MLflow is down", "wait")
-
-    monkeypatch.setattr("molar_eval.tuning.search.MlflowRuns", Down)
-    asked = {"minutes": 60, "trials": TRIALS, "mlflow": "http://mlflow:5000", "progress": told}
-    again = tune(Workspace(shop.workspace), shop.settings, **asked)
-    assert again.trials == result.trials
-    assert sent == [TRIALS]
-    assert told.notes == ["MLflow is down; what is missing there is sent with the next trial"]
 
 
 def test_what_cannot_be_searched_is_an_error(searched, tmp_path, monkeypatch):

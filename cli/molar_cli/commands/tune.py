@@ -21,9 +21,6 @@ def tune(
     write: Annotated[
         bool, option("Write the best settings into molar.toml, if they are better for others too.", "--write")
     ] = False,
-    mlflow: Annotated[
-        str | None, option("Send each trial to this MLflow tracking server as a run.", metavar="URL")
-    ] = None,
 ) -> None:
     """Search for better settings of training by this shop's own validation, and say whether they hold.
 
@@ -34,13 +31,13 @@ def tune(
 
     Example, the settings written into molar.toml, then used: [bold]molar tune --minutes 120 --write && molar align[/]
     """
-    result = run.shop().tune(minutes=minutes, trials=trials, preset=preset, write=write, mlflow=mlflow)
+    result = run.shop().tune(minutes=minutes, trials=trials, preset=preset, write=write)
     if not run.document(result.to_dict()):
         _print(run, result, write)
 
 
 def _print(run: Session, result: "TuningResult", write: bool) -> None:
-    from molar_eval.tuning.told import headline, lines_of, sentences
+    from molar_eval.tuning.result import headline, lines_of, sentences
     from molar_retrieval.reports.wording import duration, fraction
 
     if not result.ran:
@@ -59,4 +56,3 @@ def _print(run: Session, result: "TuningResult", write: bool) -> None:
         run.console.line(f"written: {result.written}; `molar align` trains by it", *lines_of(result.changes))
     elif write:
         run.console.line("nothing was written")
-    run.console.line("", f"report: {result.page}")

@@ -1,4 +1,4 @@
-"""What a search found, trial by trial, and whether people whom it did not see bear it out."""
+"""What a search for settings found, trial by trial, whether held-out users confirm it, and the same in sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from molar_eval.tuning.space import Values
-from molar_retrieval.reports.wording import ALPHA
+from molar_retrieval.reports.wording import ALPHA, duration, fraction, p_value, plural, signed
+from molar_retrieval.workspace.config_files import toml_value
 
 State = Literal["complete", "pruned", "passed over"]
 
@@ -71,7 +72,7 @@ class TuningResult:
     """What :meth:`molar.Shop.tune` found.
 
     Attributes:
-        folder: Where the study and its page are kept.
+        folder: Where the study is kept (``study.sqlite`` opens in the dashboard of Optuna).
         trials: All that ended, in their order; the first one has the settings as they are.
         ran: How many of these this call ran.
         people: How many people choose.
@@ -95,11 +96,6 @@ class TuningResult:
     written: Path | None = None
 
     @property
-    def page(self) -> Path:
-        """The HTML page."""
-        return self.folder / PAGE
-
-    @property
     def now(self) -> TuningTrial:
         """The settings as they are."""
         return self.trials[0]
@@ -121,7 +117,6 @@ class TuningResult:
             said |= {"difference": self.confirmation.difference, "holds": self.confirmation.holds}
         return {
             "folder": str(self.folder),
-            "page": str(self.page),
             "people": self.people,
             "spent_minutes": round(self.spent, 2),
             "minutes": self.minutes,
@@ -136,10 +131,50 @@ class TuningResult:
         }
 
 
-PAGE = "report.html"
-
-
 def best_of(trials: Sequence[TuningTrial]) -> TuningTrial:
     """The complete trial of the highest score, the first of equals; the settings as they are where none is."""
     complete = [trial for trial in trials if trial.score is not None]
     return max(complete, key=lambda trial: trial.score or 0.0, default=trials[0])
+
+
+def headline(result: TuningResult) -> str:
+    """What to take from it."""
+    if result.recommended:
+        return "Other settings are better"
+    if result.confirmation is None:
+        return "The settings as they are did best"
+    return "No settings are shown to be better"
+
+
+def sentences(result: TuningResult) -> list[str]:
+    """What was compared, and whether it holds."""
+    best, said = result.best, result.confirmation
+    pruned = sum(trial.state == "pruned" for trial in result.trials)
+    ended = f", {pruned} of them ended early" if pruned else ""
+    found = [f"{plural(len(result.trials), 'trial')}{ended}, {duration(60 * result.spent)} of {result.minutes:g} min."]
+    if said is None:
+        found.append(
+            f"The settings as they are have NDCG@10 {fraction(result.now.score)} for the"
+            f" {plural(result.people, 'person', 'people')} who choose, and no trial has more."
+        )
+        return found
+    found.append(
+        f"Trial {best.number} did best for the {plural(result.people, 'person', 'people')} who choose: NDCG@10"
+        f" {fraction(best.score)}, with the settings as they are {fraction(result.now.score)}. The best of many is"
+        " thought better than it is by those who chose it."
+    )
+    verdict = "It is better" if said.holds else "Chance would do as much" if said.difference > 0 else "It is not better"
+    found.append(
+        f"{verdict} for {plural(said.people, 'other person', 'other people')}, who chose nothing:"
+        f" {fraction(said.best)} against {fraction(said.now)}, {signed(said.difference)} (95 % interval"
+        f" {signed(said.low)} to {signed(said.high)}), {p_value(said.p)}."
+    )
+    return found
+
+
+def lines_of(changes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The changes as lines of ``molar.toml``."""
+    found: list[str] = []
+    for section, keys in changes.items():
+        found += [f"[{section}]", *(f"{key} = {toml_value(value)}" for key, value in keys.items())]
+    return found

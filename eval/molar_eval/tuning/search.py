@@ -12,8 +12,6 @@ import numpy as np
 from molar_eval.modules import of_making
 from molar_eval.statistics.bootstrap import clustered_intervals
 from molar_eval.statistics.permutation import paired_permutation
-from molar_eval.tuning.mlflow_runs import MlflowRuns
-from molar_eval.tuning.page import render
 from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial, best_of
 from molar_eval.tuning.space import Dial, Value, space_of, turned
 from molar_eval.tuning.trials import (
@@ -32,7 +30,6 @@ from molar_retrieval.progress import SILENT, Progress, ToldOnce
 from molar_retrieval.reports.wording import duration
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.files import OWNER, write_atomically
 from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
 from molar_retrieval.workspace.settings import MolarSettings
 
@@ -59,7 +56,6 @@ def tune(
     minutes: float,
     trials: int | None = None,
     also: Mapping[str, Mapping[str, Any]] | None = None,
-    mlflow: str | None = None,
     progress: Progress = SILENT,
 ) -> TuningResult:
     """Search for better values of ``[align]`` and ``[cf]``, and go on with an earlier search for the same.
@@ -69,10 +65,9 @@ def tune(
     No trial begins that would end after the budget of ``minutes``, which all runs of a study have in common, by what
     trials take; the first always does. ``trials`` are the most that a study has, None: as many as there is time for.
     ``also`` are settings by section that no file has and that belong to what is found, such as the preset of this call.
-    Each trial that ends is a run at the tracking server ``mlflow`` as well, where an address is given.
 
     Raises:
-        BackendError: If Optuna is not installed, or nothing answers at ``mlflow`` when the search begins.
+        BackendError: If Optuna is not installed.
         DataError: If another process tunes this workspace, too few people can be validated on, or training under the
             settings as they are does not converge.
         MissingArtefactError: If content vectors or prepared interactions are missing.
@@ -89,8 +84,7 @@ def tune(
         folder = workspace.root / FOLDER / _name(read, settings, dials)[:16]
         folder.mkdir(exist_ok=True, mode=0o700)
         clear_others(folder)
-        tracked = None if mlflow is None else MlflowRuns(mlflow, folder.name)
-        search = _SettingsSearch(folder, read, settings, dials, divided, tracked, ToldOnce(progress))
+        search = _SettingsSearch(folder, read, settings, dials, divided, ToldOnce(progress))
         ran = search.run(minutes, trials)
         return search.result(ran, minutes, also or {})
 
@@ -111,7 +105,6 @@ class _SettingsSearch:
     settings: MolarSettings
     dials: Sequence[Dial]
     divided: Halves
-    tracked: MlflowRuns | None
     progress: Progress
     study: "SettingsStudy" = field(init=False)
 
@@ -124,12 +117,10 @@ class _SettingsSearch:
         """Run trials while there is time; how many."""
         ran = 0
         place: TrialWorkspace | None = None
-        self._track()  # what an earlier run could not send
         while self._more(minutes, most):
             if place is None:
                 place = TrialWorkspace(self.folder, self.read, self.divided)
             self._run(place, self.study.begin())
-            self._track()
             ran += 1
         if place is not None:
             place.clear()
@@ -142,14 +133,6 @@ class _SettingsSearch:
             return not done
         usual = float(np.mean([trial.seconds for trial in done if trial.score is not None]))
         return _spent(done) + usual <= 60 * minutes
-
-    def _track(self) -> None:
-        """Send the trials that are not there yet; where that fails, the search goes on, and the next one sends them."""
-        if self.tracked is not None:
-            try:
-                self.tracked.send(self.study.trials)
-            except BackendError as error:
-                self.progress.note(f"{error.message}; what is missing there is sent with the next trial")
 
     def _run(self, place: TrialWorkspace, trial: "OpenTrial") -> None:
         began, before = time.perf_counter(), self.study.trials
@@ -178,11 +161,11 @@ class _SettingsSearch:
         self.progress.note(_line(self.study.trials))
 
     def result(self, ran: int, minutes: float, also: Mapping[str, Mapping[str, Any]]) -> TuningResult:
-        """What was found so far, which the page beside the study shows as well."""
+        """What was found so far."""
         found = self.study.trials
         best = best_of(found)
         forget(self.folder, found[0].number, best.number)
-        result = TuningResult(
+        return TuningResult(
             folder=self.folder,
             trials=found,
             ran=ran,
@@ -193,8 +176,6 @@ class _SettingsSearch:
             confirmation=self._confirmed(found[0], best),
             changes={} if best is found[0] else _changes(self.dials, best.values, also),
         )
-        write_atomically(result.page, render(result), OWNER)
-        return result
 
     def _confirmed(self, now: TuningTrial, best: TuningTrial) -> Confirmation | None:
         old_ranks, new_ranks = (remembered(self.folder, trial.number) for trial in (now, best))
