@@ -53,8 +53,7 @@ class Aligned:
         generation: Name of the generation that was published.
         staged: Whether it is not live: :meth:`molar.Shop.rollback` makes it so by its name.
         pushed: What went to a server, or None.
-        exploration: How new items are tried, and what that costs, see :mod:`molar_retrieval.alignment.exploring`; None:
-            they are not.
+        exploration: How new items are explored: slots and scale of the draw; None: they are not.
         private: Of an alignment on statistics with noise: whether they were ``released`` by this call, and the
             ``ledger``; None: it was trained without noise.
     """

@@ -20,15 +20,11 @@ from molar_indexes.user_vectors import SHARD, UserVectorsJob
 from molar_indexes.users import UserRecord
 from molar_indexes.whitening import SAMPLE, Whitened
 from molar_retrieval import columns
-from molar_retrieval.alignment import seen
-from molar_retrieval.alignment.emerging import exploration
-from molar_retrieval.alignment.exploring import cost
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.recount import open_sums
 from molar_retrieval.alignment.store import asked_for, open_model
-from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import ItemVectors
-from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import TEXT
@@ -40,11 +36,11 @@ from molar_retrieval.progress import Progress
 from molar_retrieval.ranking.candidates import MOST_SCANNED
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.item_store import Emerging
-from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import require_space
 from molar_retrieval.workspace.jobs import Runner
 from molar_retrieval.workspace.pinned import PinnedWorkspace
-from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings, SplitSettings
+from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings
 
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
@@ -70,16 +66,11 @@ def publish_anew(
 
     Where towers read many people anew, the ``runner`` makes their vectors; None: this process.
     """
-    live = workspace["generations"].manifest
     alignment = read["alignment"].require()[0]
     model = open_model(alignment)
     catalogue = Catalogue(*read["catalogue"].require())
     log, events = open_log(read), StoredEvents(read["interactions"].require()[0])
-    costs: dict[str, Any] | None = None
-    if newcomers.explore and model.demand is None:  # before items take memory, as this does
-        costs = _cost(read, newcomers) or _former_cost(live, newcomers)
     explored, of_items = _of_items(read, settings, newcomers, model, catalogue, log)
-    told = explored and explored | {"cost": costs}
     former = FormerUsers.of(workspace, model, catalogue.ids)
     job: UserVectorsJob | None = None
     if runner is not None and former is None and model.network.shapes and log.n_users > SHARD:
@@ -99,7 +90,7 @@ def publish_anew(
         variants=catalogue.variants_file,
         inputs=inputs,
         settings=chosen,
-        facts={**facts, "exploration": told, **asked_for(model)},
+        facts={**facts, "exploration": explored, **asked_for(model)},
         keep=settings.keep,
         activate=settings.activate,
         confirm=read.confirm,
@@ -151,26 +142,6 @@ def _of_items(
         "popular": sides.popular,
         "extras": extras,
     }
-
-
-def _cost(read: PinnedWorkspace, newcomers: NewcomerSettings) -> dict[str, Any] | None:
-    """What validation says of trying new items, by the alignment that has not counted it; None: updates came since."""
-    folder, manifest = read["alignment"].require()
-    trained = seen.trained(folder)
-    if trained is None:
-        return None
-    model, log = open_model(trained), open_log(read)
-    plan, emerging = exploration(model, model.items(log), log, newcomers)
-    holdout = held_out(read, SplitSettings(**manifest.settings["split"]))
-    return cost(model.seeing(holdout.training), ValidationCases.of(holdout), plan, emerging)
-
-
-def _former_cost(live: Manifest | None, newcomers: NewcomerSettings) -> dict[str, Any] | None:
-    """What the live generation says of it, where it was made with the same settings."""
-    if live is None or live.settings.get("newcomers") != newcomers.model_dump():
-        return None
-    found: dict[str, Any] | None = (live.facts.get("exploration") or {}).get("cost")
-    return found
 
 
 def _spec(

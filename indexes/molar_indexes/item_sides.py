@@ -28,7 +28,7 @@ class ItemSides:
         vectors: Of all items.
         popular: Rows and counts of those that most took, the most popular first.
         support: How many people had both items of each partner weight, by dimension, then by item; None: nobody knows.
-        explored: How new items are tried, but for what that costs; None: they are not.
+        explored: How new items are tried; None: they are not.
         emerging: Items with few interactions, as they are ranked among newcomers; None: there are none.
     """
 

@@ -106,8 +106,6 @@ def derive(workspace: Workspace, progress: Progress = SILENT, *, runner: Runner 
             progress.finish()
         shutil.rmtree(partial / FOLDER, ignore_errors=True)
         seen.keep(read, partial)
-        if derived is None and former.manifest.inputs.items() >= inputs.items():
-            seen.keep_trained(former.folder, partial)
         account = {**former.account, **came, "seconds": round(time.perf_counter() - began, 2)}
         facts = {**former.manifest.facts, **facts, "derived": account, "content_vectors": vectors}
         libraries = library_versions("torch", "numpy", "implicit")

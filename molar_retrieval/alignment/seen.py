@@ -10,16 +10,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import LOG_FILE, USERS_FILE, Interactions
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace import artefacts
-from molar_retrieval.workspace.artefacts import Manifest, Workspace
-from molar_retrieval.workspace.files import MANIFEST, link_or_copy
+from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.files import link_or_copy
 
-_FOLDER, _ITEMS, _TRAINED = "seen", "items.parquet", "trained"
+_FOLDER, _ITEMS = "seen", "items.parquet"
 
 
 def keep(read: Workspace, version: Path) -> None:
@@ -57,21 +56,3 @@ def kept(version: Path) -> Interactions | None:
 def items(version: Path) -> IdMap:
     """The items that it knows, by their ids, where it has :func:`kept` its log."""
     return IdMap(pq.read_table(version / _FOLDER / _ITEMS, use_threads=False)[ITEM_ID])
-
-
-def keep_trained(former: Path, version: Path) -> None:
-    """Put an alignment as training left it into the folder of the first one that is derived from it."""
-    own = version / _TRAINED
-    own.mkdir()
-    for name in (MANIFEST, FILE):
-        link_or_copy(former / name, own / name)
-
-
-def trained(version: Path) -> Path | None:
-    """The alignment of the same data that validation has not been counted into: itself, or what is kept with it.
-
-    None: it was derived for other data than it was trained on.
-    """
-    if (version / _TRAINED).is_dir():
-        return version / _TRAINED
-    return None if "derived" in Manifest.read(version).facts else version

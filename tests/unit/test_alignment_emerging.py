@@ -8,12 +8,9 @@ import pytest
 from alignment_tasks import NEW, N, model_of, training_log
 
 from molar_retrieval.alignment.emerging import believed, exploration
-from molar_retrieval.alignment.exploring import cost
-from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import item_sides
 from molar_retrieval.ranking.exploration import inclusion
 from molar_retrieval.ranking.places import last
-from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.workspace.settings import NewcomerSettings
 
 
@@ -101,18 +98,3 @@ def test_where_everything_is_known_well_nothing_is_tried(model, log):
     plan, emerging = exploration(everything, everything.items(many), many, NewcomerSettings(evidence=0.01))
     assert plan.places == ()
     assert emerging is None
-
-
-def test_the_cost_is_that_of_lists_without_places(model, log):
-    times = np.full(20, log.timestamp.max())
-    cases = ValidationCases(log, np.arange(20), np.resize(NEW, 20), np.ones(N, bool), times)
-    plan, emerging = exploration(model, model.items(log), log, NewcomerSettings(places=9, temperature=100))
-    found = cost(model, cases, plan, emerging)
-    assert found["ndcg"][0] == 0, "without places nobody finds a newcomer"
-    assert found["ndcg"][1] > 0
-    assert (found["cases"], found["new_cases"]) == (20, 20)
-    assert found["share"][0] < found["share"][1]
-    assert found["shown"][0] < found["shown"][1] <= found["new"]
-    nothing = cost(model, cases, Exploration((), 1.0), emerging)
-    assert nothing["ndcg"][0] == nothing["ndcg"][1]
-    assert nothing["error"] == 0

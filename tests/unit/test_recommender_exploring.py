@@ -138,7 +138,6 @@ def test_settings_say_how_many_are_tried(trained, tmp_path):
             facts = recommender.generation.manifest.facts["exploration"]
             if facts is not None:
                 assert len(facts["places"]) == wanted
-                assert facts["cost"]["share"] == [0.0, pytest.approx(wanted / 10)] or facts["cost"]["share"][0] > 0
 
 
 @pytest.mark.slow

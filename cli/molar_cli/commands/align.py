@@ -239,24 +239,12 @@ def _which(places: "Places") -> str:
 
 
 def _told(exploration: "Mapping[str, Any] | None") -> str:
-    """What is done for new items and those with few interactions, what it costs, and how to change it."""
+    """What is done for new items and those with few interactions, and how to change it."""
     if exploration is None:
-        return "new items are not tried beyond that: [newcomers] explore = true does so"
-    cost, places = exploration["cost"], len(told_places(exploration))
-    if cost is None:  # updates have counted the validation cases since training
-        return f"new items are tried: {places} of the first 10 places by a draw; [newcomers] places changes it"
-    if not places:
-        return (
-            "new items are not tried beyond that: [newcomers] places = 1 does so"
-            if cost["new"]
-            else "no item is so new that it would have to be tried"
-        )
-    (without, tried), (shown, more) = cost["ndcg"], cost["shown"]
-    return (
-        f"new items are tried: {places} of the first 10 places by a draw among {cost['new']:,} with no or few"
-        f" interactions; {more:,} of them are seen, without these places {shown:,}; NDCG@10 {tried:.4f}, without"
-        f" {without:.4f} (difference ± {cost['error']:.4f}); [newcomers] places changes it"
-    )
+        return "new items are not explored beyond that: [newcomers] explore = true does so"
+    if not (places := told_places(exploration)):
+        return "new items are not explored beyond that: [newcomers] places = 1 does so"
+    return f"new items are explored: {len(places)} of the first 10 places by a draw; [newcomers] places changes it"
 
 
 _NAMES = {
