@@ -246,9 +246,8 @@ class _Update:
         if PRIVATE in self.place["alignment"].require()[1].facts:
             self.facts["alignment"] = dict(report.facts)
             return "statistics as they were released, over the present items"
-        people = report.facts["changed_users"]
         self.facts["alignment"] = dict(report.facts)
-        counted = "everything counted" if people is None else f"histories of {people:,} people counted"
+        counted = "item-item models counted again" if report.facts["recounted"] else "item-item models as they were"
         return f"{counted}, without training"
 
     def _reason(self) -> "Reason | None":

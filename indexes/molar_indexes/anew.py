@@ -21,7 +21,6 @@ from molar_indexes.users import UserRecord
 from molar_indexes.whitening import SAMPLE, Whitened
 from molar_retrieval import columns
 from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.recount import open_sums
 from molar_retrieval.alignment.store import asked_for, open_model
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.collaborative.factors import open_log
@@ -112,11 +111,8 @@ def _of_items(
     The matrices are held by the items alone: with the last of these they are given up, before graphs take memory.
     """
     content, embedded = read["content"].require()
-    if model.demand is None:
-        sums = open_sums(read["alignment"].require()[0])
-        sides = ItemSides.counted(model, log, newcomers, sums, read.root)
-    else:
-        sides = ItemSides.released(model)
+    noisy = model.demand is not None
+    sides = ItemSides.released(model) if noisy else ItemSides.counted(model, log, newcomers, read.root)
     others = {columns.CONTENT: model.features}
     queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
     others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}

@@ -16,8 +16,6 @@ from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.composite import image_block
-from molar_retrieval.experts.histories import countable
-from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.taken import Taken
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.workspace.artefacts import Manifest
@@ -37,27 +35,16 @@ def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
     return Origins(sources, model.content_maps, taste, ordinary(catalogue))
 
 
-def support(
-    log: Interactions, partners: WeightedPartners, sums: PairSums | None = None, folder: Path | None = None
-) -> npt.NDArray[np.int32]:
+def support(log: Interactions, partners: WeightedPartners, folder: Path | None = None) -> npt.NDArray[np.int32]:
     """How many people had both items of each partner weight, by dimension, then by item.
 
-    ``sums`` of the log, where they were kept, say so; else, or where very long histories are not in there as a whole,
-    it is counted. Where there are many weights, the numbers lie in ``folder``; None: in memory.
+    Where there are many weights, the numbers lie in ``folder``; None: in memory.
     """
     edges = np.concatenate([[0], np.cumsum([matrix.nnz for matrix in partners.matrices], dtype=np.int64)])
     if folder is None or edges[-1] <= _MANY:
         told = np.zeros(edges[-1], np.int32)
     else:
         told = zeros_outside(int(edges[-1]), np.int32, folder)
-    if sums is not None and sums.together is not None and len(countable(log)) == len(log):
-        together = sums.together.sorted_indices()
-        for begin, matrix in zip(edges.tolist(), partners.matrices, strict=False):
-            others, items = np.repeat(np.arange(log.n_items), np.diff(matrix.indptr)), matrix.indices
-            if len(items):  # of nothing, scipy gives a matrix
-                had = together[np.minimum(items, others), np.maximum(items, others)]
-                told[begin : begin + len(items)] = np.asarray(had).ravel()
-        return told
     taken = Taken.of(log)
     for block in taken.blocks:
         both = taken.together(block)

@@ -12,7 +12,6 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.company import had_by_few
-from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.ranking.item_store import Emerging
 from molar_retrieval.workspace.settings import NewcomerSettings
 from molar_retrieval.workspace.tensors import Array
@@ -44,16 +43,15 @@ class ItemSides:
         model: AlignedModel,
         log: Interactions,
         newcomers: NewcomerSettings,
-        sums: PairSums | None,
         folder: Path | None = None,
     ) -> "ItemSides":
-        """Those of a log; ``sums`` are of it, if they were kept. What is large lies in ``folder``; None: in memory."""
+        """Those of a log. What is large lies in ``folder``; None: in memory."""
         vectors = model.items(log)
         plan, emerging = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
         counts = np.bincount(log.item, minlength=log.n_items)
         counts[had_by_few(log, model.least)] = 0
         told = None if plan is None else asdict(plan)
-        return cls(vectors, _most(counts), support(log, vectors.partners, sums, folder), told, emerging)
+        return cls(vectors, _most(counts), support(log, vectors.partners, folder), told, emerging)
 
     @classmethod
     def released(cls, model: AlignedModel) -> "ItemSides":

@@ -17,7 +17,6 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from molar_retrieval.alignment import seen
-from molar_retrieval.alignment.recount import SUMS
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.text_features import features_digest, numeric_attributes
@@ -28,7 +27,6 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import PRIVATE, Manifest, Workspace
-from molar_retrieval.workspace.files import link_or_copy
 from molar_retrieval.workspace.jobs import Runner
 from molar_retrieval.workspace.pinned import pin
 from molar_retrieval.workspace.resources import library_versions
@@ -183,12 +181,10 @@ class _Base:
         standards = {} if second is None else second["numbers"]
         numbers = reranker.matrix(numeric_attributes(catalogue), standards, len(catalogue))
         save_file(tensors | {"numbers": np.ascontiguousarray(numbers)}, partial / FILE)
-        if (self.folder / SUMS).exists():
-            link_or_copy(self.folder / SUMS, partial / SUMS)
         derived = self.manifest.facts["derived"]
         kept = ("users", "interactions", "last_interaction", "foretold", "unread")
         return {}, {name: derived[name] for name in kept if name in derived} | {
             "new_items": 0,
             "gone_items": 0,
-            "changed_users": 0,
+            "recounted": False,
         }

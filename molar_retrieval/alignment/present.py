@@ -10,7 +10,7 @@ import torch
 from molar_retrieval.alignment.drift import Foretold, foretell, remembered, unread
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
-from molar_retrieval.alignment.recount import Recounted, as_trained, open_sums, recount, save_sums
+from molar_retrieval.alignment.recount import Recounted, counts_nearly_all, recount, same_histories
 from molar_retrieval.alignment.store import described, open_model, save
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
@@ -39,7 +39,6 @@ class Present:
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the arrays into a version's folder; returns what belongs into its manifest's facts."""
         save(self.model, folder)
-        save_sums(self.counted.sums, folder)
         known = self.model.known
         counts = {"users": self.came["users"], "items": len(known), "cold_items": int((~known).sum())}
         return described(self.model) | counts
@@ -60,14 +59,10 @@ def bring(
     moved_to = catalogue.ids.rows(before.items.array).astype(np.int64)
     rows = before.items.rows(catalogue.ids.array).astype(np.int64)
     chosen = {name: one["chosen"] for name, one in manifest.facts["experts"].items()}
-    sums = open_sums(folder)
-    base = None if sums is None else (sums, before)
     partners = manifest.settings["align"]["partners"]
-    counted: Recounted | None = None
-    if "derived" not in manifest.facts:
-        counted = as_trained(log, before, manifest.facts["training_interactions"], model.item_item, moved_to)
-    if counted is None:
-        counted = recount(log, chosen, partners, model.item_item, base, moved_to, model.least, counting)
+    counts_all = "derived" in manifest.facts or counts_nearly_all(log, manifest.facts["training_interactions"])
+    unchanged = counts_all and same_histories(before, log, moved_to)
+    counted = recount(log, chosen, partners, model.item_item, moved_to, model.least, counting, unchanged=unchanged)
     content = ContentVectors.open(read["content"].require()[0])
     features = model.conditioner(content.vectors, hashed_features(catalogue), folder=read.root)
     moved = _with_items(model, features, rows, None if "derived" in manifest.facts else model.known)
@@ -81,7 +76,7 @@ def bring(
         "last_interaction": int(log.timestamp.max()) if len(log) else None,
         "new_items": int((rows < 0).sum()),
         "gone_items": int((moved_to < 0).sum()),
-        "changed_users": counted.changed,
+        "recounted": not unchanged,
         "foretold": [record.to_dict() for record in foretold],
         "unread": unread(manifest.facts, log),
     }

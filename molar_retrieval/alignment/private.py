@@ -134,7 +134,7 @@ def _facts(
     before: Mapping[str, Any] = former.facts["derived"] if same and former is not None else {"updates": -1}
     origin = {"trained": told.fingerprint, "trained_at": told.created, "updates": before["updates"] + 1}
     rows = statistics.own.items.rows(Catalogue.open(read["catalogue"].require()[0]).ids.array)
-    origin |= {"new_items": int((rows < 0).sum()), "changed_users": 0}
+    origin |= {"new_items": int((rows < 0).sum()), "recounted": False}
     return {
         "encoder": told.facts["encoder"],
         "items": len(model.known),

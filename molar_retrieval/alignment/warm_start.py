@@ -175,7 +175,7 @@ def weighted(
     chosen = {name: one["chosen"] for name, one in manifest.facts["experts"].items()}
     parts = tuple(one for one in model.item_item if one.name != LASTING)
     same = np.arange(data.log.n_items)
-    counted = recount(data.log, chosen, manifest.settings["align"]["partners"], parts, None, same, model.least)
+    counted = recount(data.log, chosen, manifest.settings["align"]["partners"], parts, same, model.least)
     trend = None if model.half_life is None else Trend.fit(data.log, model.half_life, model.least)
     experts = Experts(counted.item_item, model.content_knn, trend, {})
     numbers = numeric_attributes(Catalogue.open(read["catalogue"].require()[0]))

@@ -7,11 +7,10 @@ from scipy.sparse import csc_matrix, csr_matrix, triu
 
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts.histories import binary
-from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.taken import Taken, by_rows, many_pairs
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
-_BLOCK = 1024
+_BLOCK, _USERS = 1024, 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,18 +29,16 @@ class FewPairs:
     share: float
 
     @classmethod
-    def of(cls, log: Interactions, least: int, sums: PairSums | None = None) -> "FewPairs | None":
-        """Count; None where ``least`` is 1. ``sums`` of the log that know how many had two items are not made again."""
+    def of(cls, log: Interactions, least: int) -> "FewPairs | None":
+        """Count; None where ``least`` is 1."""
         if least <= 1:
             return None
-        together = None if sums is None else sums.together
-        if together is None and many_pairs(log):
+        if many_pairs(log):
             taken = Taken.of(log)
             upper = (triu(taken.together(block), block.start, "csr") for block in taken.blocks)
             few, every = (sum(part) for part in zip(*((_few(had, least).nnz, had.nnz) for had in upper), strict=True))
             return cls(least, taken, few / max(1, every))
-        counted = PairSums.of(log, together=True).together if together is None else together
-        assert counted is not None
+        counted = users_of_pairs(log)
         found = _few(counted, least)
         return cls(least, csr_matrix(found.maximum(found.T)), found.nnz / max(1, counted.count_nonzero()))
 
@@ -71,6 +68,16 @@ class FewPairs:
     def _partners(self, items: slice | Rows) -> csr_matrix:
         """Of some items (rows) all others that make such a pair with them."""
         return _few(self.pairs.together(items), self.least) if isinstance(self.pairs, Taken) else self.pairs[items]
+
+
+def users_of_pairs(log: Interactions) -> csr_matrix:
+    """How many users had two items, of which one stands before the other or is the same, shape (n_items, n_items)."""
+    had = binary(log)
+    total = csr_matrix((log.n_items, log.n_items), dtype=np.float32)
+    for begin in range(0, log.n_users, _USERS):
+        own = had[begin : begin + _USERS]
+        total = total + triu(own.T @ own, format="csr")
+    return csr_matrix(total, dtype=np.float32)
 
 
 def _few(together: csr_matrix, least: int) -> csr_matrix:

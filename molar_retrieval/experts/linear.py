@@ -14,7 +14,7 @@ from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.taken import many_pairs, ranges, side_by_side
-from molar_retrieval.workspace.tensors import Array, Mask, Matrix, Rows
+from molar_retrieval.workspace.tensors import Array, Matrix, Rows
 
 MAX_ITEMS = 20_000
 """Most items of EASE: time grows with the cube of their number, memory with the square (two matrices, 1.6 GB each)."""
@@ -55,19 +55,6 @@ class EASECounts:
         for begin in range(0, len(columns), _BLOCK):  # as a sparse matrix it would take three times the memory
             gram[:, begin : begin + _BLOCK] = (taken.T @ taken[:, begin : begin + _BLOCK]).toarray()
         return cls(columns, gram, taken.tocsr())
-
-    @classmethod
-    def of_sums(cls, together: csr_matrix, known: Mask) -> Self:
-        """From how many users took two items, shape (n_items, n_items), of which the upper triangle is read.
-
-        ``known`` says which items have interactions, shape (n_items,).
-        """
-        columns = np.flatnonzero(known)
-        gram: Matrix = together[columns][:, columns].astype(np.float32).toarray()
-        diagonal = np.diag(gram).copy()
-        gram += gram.T.copy()
-        np.fill_diagonal(gram, diagonal)
-        return cls(columns, gram)
 
     def weights(self, regularisation: float) -> Matrix:
         """B, which predicts each of the m items from all others, shape (m, m); see :func:`solve`."""

@@ -1,7 +1,7 @@
 """What is taken after what: co-occurrence with decay, which is counted, and a regression on the same counts."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,33 +16,28 @@ from molar_retrieval.workspace.tensors import Matrix, Rows
 _PRIOR = 20
 _UNIT = 2.0**30
 """Parts of one that exact counts are rounded to."""
-_MOST_DOUBLE = 10_000
-"""Items up to which exact counts are solved in float64; from there on in float32, by half the time and memory."""
 
 
-def followers(log: Interactions, window: int, decay: float, fade: float = 0.0, *, exact: bool = False) -> csr_matrix:
-    """How often item j came after item i, ``decay ** (distance - 1)`` each time, shape (n_items, n_items), float32.
+def followers(log: Interactions, window: int, decay: float, fade: float = 0.0) -> csr_matrix:
+    """How often item j came after item i, ``decay ** (distance - 1)`` each time, shape (n_items, n_items), float64.
 
     Distances are counted in places, up to ``window``, and each time is :func:`~molar_retrieval.experts.fading.faded` by
-    the seconds between the two. An interaction of a weaker kind is that much of one. Where it is to be ``exact``, each
-    addend is rounded to a multiple of 2⁻³⁰ and the sums are float64: then they are the same in whatever order users are
-    added and taken away again, up to eight million occurrences of a pair.
+    the seconds between the two. An interaction of a weaker type is that much of one. Each addend is rounded to a
+    multiple of 2⁻³⁰, so that sums are the same in whatever order they are made, up to eight million occurrences of a
+    pair.
     """
     shape = (log.n_items, log.n_items)
-    number: type[np.floating[Any]] = np.float64 if exact else np.float32
     user = log.user
-    total = csr_matrix(shape, dtype=number)
+    total = csr_matrix(shape, dtype=np.float64)
     for distance in range(1, min(window, len(log) - 1) + 1):
         same = user[distance:] == user[:-distance]
         pairs = log.item[:-distance][same], log.item[distance:][same]
-        values = np.full(len(pairs[0]), decay ** (distance - 1), number)
+        values = np.full(len(pairs[0]), decay ** (distance - 1))
         if fade:
             values *= faded((log.timestamp[distance:] - log.timestamp[:-distance])[same], fade)
         if log.strength is not None:
             values *= log.strength[:-distance][same] * log.strength[distance:][same]
-        if exact:
-            values = rounded(values)
-        total = total + csr_matrix((values, pairs), shape=shape)
+        total = total + csr_matrix((rounded(values), pairs), shape=shape)
     return total
 
 
@@ -102,9 +97,7 @@ class NextItem:
         counts = _counts(log)[columns]
         if isinstance(followed, np.ndarray):
             return cls(columns, counts, followed, decay)
-        between = followed[columns][:, columns]
-        if len(columns) > _MOST_DOUBLE:
-            between = between.astype(np.float32)
+        between = followed[columns][:, columns].astype(np.float32)
         return cls(columns, counts, between.toarray(), decay)
 
     def weights(self, regularisation: float, damping: float) -> Matrix:

@@ -34,7 +34,6 @@ from molar_retrieval.experts.fit import (
 )
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 from molar_retrieval.experts.order import followers
-from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.taken import many_pairs
 
 ITEMS = 40
@@ -69,7 +68,7 @@ def same(one: csr_matrix, other: csr_matrix) -> bool:
 @pytest.mark.parametrize("fade", [0.0, 0.3])
 @pytest.mark.parametrize("window", [1, 7, 60])
 def test_columns_are_those_of_all_followers(log: Interactions, window: int, fade: float) -> None:
-    whole, blocks = followers(log, window, 0.83, fade, exact=True), FollowedInBlocks(log, window, 0.83, fade)
+    whole, blocks = followers(log, window, 0.83, fade), FollowedInBlocks(log, window, 0.83, fade)
     assert len(blocks.blocks) > 5 or window == 1
     assert same(csr_matrix(hstack([blocks.columns(block) for block in blocks.blocks])), whole)
     both = hstack([blocks.columns(block, ordered=False) for block in blocks.blocks])
@@ -97,7 +96,7 @@ def test_the_sequence_expert_is_the_same(
     assert not isinstance(followed(log, *counted), FollowedInBlocks)
     every = FewPairs.of(log, least)
     assert every is None or isinstance(every.pairs, csr_matrix)
-    sums = followers(log, *counted, exact=True)
+    sums = followers(log, *counted)
     want = sequence(log, sums if setting["model"] == COOCCURRENCE else sums.astype(np.float32), setting, 6, every)
     assert same(got.weights, want.weights)
     assert (got.memory, got.last, got.fade) == (want.memory, want.last, want.fade)
@@ -137,31 +136,25 @@ def test_of_equal_neighbours_the_first_are_kept(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("small")
-def test_an_update_of_a_large_log_counts_all_of_it_and_keeps_no_sums(
-    log: Interactions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows, before = np.arange(ITEMS), log.of_users(np.arange(100))
+def test_an_update_of_a_large_log_counts_all_of_it(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.arange(ITEMS)
     settings: list[dict[str, Setting]] = [
         {SEQUENCE: {"model": COOCCURRENCE, **COUNTS[2]}, LINEAR: {"model": EASE, "regularisation": 9.0}},
         {SEQUENCE: {"model": REGRESSION, **REGRESSIONS[0]}, LINEAR: {"model": ITEM_KNN, **NEIGHBOURS}},
     ]
     for chosen in settings:
         former = [ItemItemWeights(name, csr_matrix((ITEMS, ITEMS), dtype=np.float32)) for name in chosen]
-        order = chosen[SEQUENCE]
         monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
-        sums = PairSums.of(before, window=order["window"], decay=order["decay"], together=LINEAR in chosen)
-        whole = recount(log, chosen, 6, former, None, rows)
+        whole = recount(log, chosen, 6, former, rows)
         monkeypatch.setattr(taken, "MOST_PAIRS", 100)
-        for base in (None, (sums, before), (PairSums(), before)):
-            got = recount(log, chosen, 6, former, base, rows)
-            assert got.sums.followed is got.sums.together is None
-            assert got.changed is None
-            for one, other in zip(got.item_item, whole.item_item, strict=True):
-                if chosen[one.name]["model"] == COOCCURRENCE:
-                    assert same(one.weights, other.weights)
-                else:  # of equal neighbours others are kept; one matrix is inverted in another way, or rounded before
-                    np.testing.assert_allclose(abs(one.weights).sum(0), abs(other.weights).sum(0), rtol=2e-3, atol=1e-5)
-        assert recount(log, chosen, 6, got.item_item, (got.sums, log), rows).item_item == got.item_item
+        got = recount(log, chosen, 6, former, rows)
+        for one, other in zip(got.item_item, whole.item_item, strict=True):
+            if chosen[one.name]["model"] == COOCCURRENCE:
+                assert same(one.weights, other.weights)
+            else:  # of equal neighbours others are kept; one matrix is inverted in another way, or rounded before
+                np.testing.assert_allclose(abs(one.weights).sum(0), abs(other.weights).sum(0), rtol=2e-3, atol=1e-5)
+        kept = recount(log, chosen, 6, got.item_item, rows, unchanged=True)
+        assert all(same(one.weights, other.weights) for one, other in zip(kept.item_item, got.item_item, strict=True))
 
 
 @pytest.mark.usefixtures("small")

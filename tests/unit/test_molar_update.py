@@ -70,7 +70,7 @@ def test_prices(days):
     report = days.shop.update()
     assert outcomes(report)["catalogue"] == outcomes(tried)["catalogue"] == "another price of 1 item"
     assert "vectors" not in outcomes(report)
-    assert report.facts["alignment"]["changed_users"] == 0
+    assert not report.facts["alignment"]["recounted"]
     with open_generation(days.workspace) as generation:
         assert generation.index.fetch([4])[0].payload["price"] == 1.25
         assert generation.name == report.generation
@@ -169,7 +169,7 @@ def test_a_day(days):
     assert done["catalogue"] == "1 new item"
     assert done["vectors"] == "1 item encoded"
     assert done["interactions"] == "+3 interactions, +1 user"
-    assert done["alignment"] == "histories of 3 people counted, without training"
+    assert done["alignment"] == "item-item models counted again, without training"
     assert report.generation in done["generation"]
     assert wanted not in dict(answer(days, "u0001"))
     assert len(answer(days, "newbody")) == 10

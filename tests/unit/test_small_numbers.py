@@ -31,7 +31,6 @@ from molar_retrieval.experts.fit import (
 )
 from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.order import followers
-from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import FROM, USUAL, PrivacySettings
@@ -65,8 +64,6 @@ def test_pairs_that_few_had_are_those_that_loops_find() -> None:
     assert np.array_equal(found.pairs.toarray() > 0, FEW)
     upper = np.triu(np.ones_like(FEW))
     assert found.share == pytest.approx((FEW & (upper > 0)).sum() / ((PEOPLE > 0) & (upper > 0)).sum())
-    sums = PairSums.of(LOG, together=True)
-    assert np.array_equal(FewPairs.of(LOG, LEAST, sums).pairs.toarray() > 0, FEW)
     assert FewPairs.of(LOG, 1) is None
     assert np.array_equal(had_by_few(LOG, LEAST), FEW.diagonal())
 
@@ -98,18 +95,9 @@ def test_what_is_fitted_heeds_it_and_a_recount_is_the_same() -> None:
         assert not expert.weights.toarray()[FEW].any()
     chosen = {name: report[name]["chosen"] for name in (SEQUENCE, LINEAR)}
     rows = np.arange(N_ITEMS)
-    counted = recount(LOG, chosen, N_ITEMS, experts, None, rows, LEAST)
-    assert counted.sums.together is not None
+    counted = recount(LOG, chosen, N_ITEMS, experts, rows, LEAST)
     for one, other in zip(counted.item_item, experts, strict=True):
         np.testing.assert_allclose(one.weights.toarray(), other.weights.toarray(), atol=1e-6)
-    fewer = LOG.select(LOG.user < 50)
-    went_on = recount(LOG, chosen, N_ITEMS, experts, (recount_sums(fewer, chosen, experts), fewer), rows, LEAST)
-    for one, other in zip(went_on.item_item, counted.item_item, strict=True):
-        np.testing.assert_array_equal(one.weights.toarray(), other.weights.toarray())
-
-
-def recount_sums(log: Any, chosen: Any, experts: Any) -> PairSums:
-    return recount(log, chosen, N_ITEMS, experts, None, np.arange(N_ITEMS), LEAST).sums
 
 
 def test_demand_of_few_people_is_as_if_there_were_none() -> None:

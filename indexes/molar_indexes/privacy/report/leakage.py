@@ -6,8 +6,8 @@ import numpy as np
 from scipy.sparse import csr_matrix, triu
 
 from molar_retrieval.data.interactions import Interactions
+from molar_retrieval.experts.company import users_of_pairs
 from molar_retrieval.experts.histories import binary, countable
-from molar_retrieval.experts.sums import PairSums
 
 _BLOCK = 4096
 
@@ -32,9 +32,7 @@ class Leakage:
 def leakage_of(log: Interactions, least: int) -> Leakage:
     """Measure it; of very long histories the latest interactions count, as in training (:func:`countable`)."""
     log = countable(log)
-    together = PairSums.of(log, together=True).together
-    assert together is not None
-    pairs = csr_matrix(triu(together, k=1))
+    pairs = csr_matrix(triu(users_of_pairs(log), k=1))
     single = pairs.copy()
     single.data = (single.data == 1).astype(np.float32)
     single.eliminate_zeros()
