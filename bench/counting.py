@@ -1,12 +1,10 @@
 """What counting takes for a log of any length: seconds of the processor and bytes an interaction, each step by itself.
 
     python bench/counting.py [--interactions 7000000 --items 200000 --mean 50] [--steps co-occurrence,item-kNN]
-    python bench/counting.py --interactions 4000000 --processes 1,2 --steps co-occurrence,EASE,item-kNN
 
 The log is made up (`block_ease.py`). Each step runs in a process of its own, so that its peak is its own; the log is in
-it too, with some 30 bytes an interaction, and told first. With ``--processes`` what is counted in blocks is so by that
-many, in turn, as `molar align` does it; the peak is that of the process that asks. 50 million interactions of a million
-items: ``--interactions 50000000 --items 1000000``.
+it too, with some 30 bytes an interaction, and told first. Large weights lie in files, as `molar align` has
+them. 50 million interactions of a million items: ``--interactions 50000000 --items 1000000``.
 """
 
 import argparse
@@ -22,11 +20,9 @@ from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts import fit
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.column_blocks import followed
-from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.taken import Taken
 from molar_retrieval.ids import IdMap
-from molar_retrieval.workspace.jobs import ProcessRunner
 from molar_retrieval.workspace.resources import Timer, Took
 
 COOCCURRENCE, UNORDERED, ITEM_KNN, FEW = STEPS = ("co-occurrence", "unordered", "item-kNN", "pairs of few")
@@ -50,29 +46,25 @@ class Numbers(IdMap):
         return self._count
 
 
-def step(folder: Path, name: str, processes: int) -> None:
-    """Do one step and say what it took; 0 processes: this one, in memory."""
+def step(folder: Path, name: str) -> None:
+    """Do one step and say what it took."""
     log = opened(folder)
-    counting = Counting(folder / "counting", ProcessRunner(processes)) if processes else None
     before, watch = _peak(), Timer()
     if name in (COOCCURRENCE, UNORDERED):
         setting = {"model": fit.COOCCURRENCE, **fit.COUNTS[1 if name == COOCCURRENCE else 2]}
         counts = followed(log, setting["window"], setting["decay"])
-        made = fit.sequence(log, counts, setting, PARTNERS, None, counting).weights.nnz
+        made = fit.sequence(log, counts, setting, PARTNERS, None, folder).weights.nnz
     elif name == ITEM_KNN:
-        made = fit.item_neighbours(log, fit.NEIGHBOURS, PARTNERS, None, counting).weights.nnz
+        made = fit.item_neighbours(log, fit.NEIGHBOURS, PARTNERS, None, folder).weights.nnz
     elif name == EASE:
         blocks = BlockEASE.of(Taken.of(log), fit.BLOCKS[0]["neighbours"])
         print(f"| grouping for EASE | {_line(watch.took)} | | | | |", flush=True)
         watch = Timer()
-        made = fit.block_ease(blocks, fit.BLOCKS[0], PARTNERS, 1, counting).weights.nnz
+        made = fit.block_ease(blocks, fit.BLOCKS[0], PARTNERS, 1, folder).weights.nnz
     else:
         few = FewPairs.of(log, 3)
         made = 0 if few is None else round(100 * few.share)
     took, grown = watch.took, _peak() - before
-    if counting is not None:
-        counting.clear()
-        name += f", {processes} process{'es' * (processes > 1)}"
     each = (took.processor / len(log) * 1e6, grown / len(log))
     print(
         f"| {name} | {_line(took)} | {each[0]:.2f} | {grown / 1e9:.2f} | {each[1]:.0f} | {made:,} |",
@@ -96,11 +88,10 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--mean", type=float, default=50, help="interactions of a user, about")
     parser.add_argument("--steps", default=",".join(STEPS))
-    parser.add_argument("--processes", default="0", help="that count blocks, in turn; 0: in memory, by one")
-    parser.add_argument("--of", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--of", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.of:
-        step(Path(asked.of[0]), asked.of[1], int(asked.of[2]))
+        step(Path(asked.of[0]), asked.of[1])
         return
     with tempfile.TemporaryDirectory() as folder:
         # What a user takes twice is left out: a seventh of it.
@@ -112,8 +103,7 @@ def main() -> None:
         print("| step | processor, s | by the clock, s | µs an interaction | GB | bytes an interaction | weights |")
         print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
         for name in asked.steps.split(","):
-            for count in asked.processes.split(","):
-                subprocess.run([sys.executable, __file__, "--of", folder, name, count], check=True)
+            subprocess.run([sys.executable, __file__, "--of", folder, name], check=True)
 
 
 if __name__ == "__main__":

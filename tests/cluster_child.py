@@ -90,32 +90,6 @@ def embedded(workspace: str, shop: str, folder: str) -> dict[str, Any]:
     return {"encoded": report.encoded, "notes": progress.notes}
 
 
-def counted(workspace: str, folder: str) -> dict[str, Any]:
-    """Partners by this process, and by two workers of the cluster, of whom the first is killed."""
-    import numpy as np
-    from eval_model_tasks import log_of
-
-    from molar_retrieval.experts import taken
-    from molar_retrieval.experts.column_blocks import FollowedColumns, FollowedInBlocks
-    from molar_retrieval.experts.column_shards import Counting
-    from molar_retrieval.workspace.jobs import SerialRunner
-
-    taken.PAIRS_OF_BLOCK = 500
-    random = np.random.default_rng(3)
-    log = log_of([(40 * random.random(n) ** 2).astype(int).tolist() for n in random.integers(0, 25, 120)], 40)
-    blocks = FollowedInBlocks(log, 7, 0.83, 0.3)
-    work = FollowedColumns(40, 7, 0.83, 0.3, 20, True, 6, 1)
-    tensors = {"offsets": log.offsets, "item": log.item, "timestamp": log.timestamp}
-    told = {}
-    for workers in (0, 2):
-        progress, place = Notes(), Path(folder, str(workers))
-        place.mkdir()
-        runner = Killing(RayRunner(_address(workspace), workers), place) if workers else SerialRunner()
-        weights = Counting(place, runner, progress).columns(work, tensors, blocks.blocks, 40)
-        told[workers] = {"blocks": len(blocks.blocks), "weights": weights.nnz, "notes": progress.notes}
-    return told
-
-
 def ranked(workspace: str, folder: str) -> dict[str, Any]:
     """Cases ranked by this process, and by two workers, of whom the first is killed."""
     import numpy as np

@@ -86,7 +86,6 @@ def align(
     restart: bool = False,
     where: str | None = None,
     others: "Sequence[Path] | None" = None,
-    counting: "Runner | None" = None,
     reading: "Runner | None" = None,
     group: "Group | None" = None,
     on_epoch: "Callable[[EpochScore], None] | None" = None,
@@ -94,7 +93,7 @@ def align(
     """Train and publish; of several processes the first one does all but the training, and the others return None.
 
     With ``[privacy] epsilon`` it is made of statistics with noise instead, the workspace's own and those in files of
-    ``others``; None: as the live ones have them. ``counting`` does what is counted in blocks of items, ``reading`` what
+    ``others``; None: as the live ones have them. ``reading`` does what
     towers make of people for the generation; a ``group`` may train these, but where several processes were launched.
     ``on_epoch`` is told of each epoch; None: a note of the progress.
     """
@@ -125,13 +124,12 @@ def align(
             settings,
             restart=restart,
             processes=processes,
-            runner=counting,
             group=None if processes.several else group,
             progress=progress,
             on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
         )
         # What ships counts the interactions, too, that validation had held out.
-        derived = derive(read, progress, runner=counting)
+        derived = derive(read, progress)
         report = replace(report, folder=derived.folder, fingerprint=derived.fingerprint)
         return _published(read, settings, progress, report, reading)
 

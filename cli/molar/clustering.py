@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from molar_retrieval.workspace.ray_jobs import ClusterAddress, ClusterNode
 
 AUTO, LOCAL, CLUSTER = "auto", "local", "cluster"
-MANY_COUNTED = 100_000
-"""Items counted in blocks from which a cluster pays: fewer are done here in a minute or two for each setting."""
 MANY_READ = 20_000
 """People whose histories towers read, from whom on it pays: fewer are read here in a minute."""
 MANY_SENT = 200_000

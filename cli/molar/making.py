@@ -258,7 +258,7 @@ class Making(Foretelling):
             What was done; None in a process that only helps another one of the same launch.
         """
         from molar.aligning import align, refuse_idle
-        from molar.clustering import MANY_COUNTED, MANY_READ, processes, ranks_of, runner_of
+        from molar.clustering import MANY_READ, processes, ranks_of, runner_of
 
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
         flags |= {"threads": threads, "device": device, "seed": seed}
@@ -269,7 +269,6 @@ class Making(Foretelling):
         place = self.ready()
         with self.progress() as progress, at_work(place, "align", chosen, progress):
             here = processes(chosen.align.threads)
-            counting, reading = (runner_of(self, cluster, here, least) for least in (MANY_COUNTED, MANY_READ))
             return align(
                 place,
                 chosen,
@@ -277,8 +276,7 @@ class Making(Foretelling):
                 restart=not resume,
                 where=where,
                 others=files,
-                counting=counting,
-                reading=reading,
+                reading=runner_of(self, cluster, here, MANY_READ),
                 group=ranks_of(self, cluster),
                 on_epoch=on_epoch,
             )

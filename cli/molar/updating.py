@@ -94,20 +94,19 @@ def update(
     *,
     named: str = "",
     dry_run: bool = False,
-    counting: "Runner | None" = None,
     reading: "Runner | None" = None,
 ) -> UpdateReport:
     """Bring the live generation to the present catalogue and log, without training.
 
     ``named`` tells in words that settings name another encoder than made the vectors, which stays until it is asked
-    for. ``counting`` does what is counted in blocks of items, ``reading`` what towers make of people. Of a ``dry_run``,
+    for. ``reading`` does what towers make of people. Of a ``dry_run``,
     ``workspace`` is one to try it in, see :func:`molar_retrieval.workspace.artefacts.scratch_workspace`.
     """
     workspace["alignment"].require()
     with workspace.lock(KIND, _BUSY):
         with workspace.lock("alignment"):
             pass  # training is at work otherwise, and would lose what it reads
-        work = _Update(workspace, settings, progress, named, dry_run, counting, reading)
+        work = _Update(workspace, settings, progress, named, dry_run, reading)
         if dry_run:
             return work.run()
         with at_work(workspace, KIND, settings, progress) as told:
@@ -125,11 +124,10 @@ class _Update:
         progress: "Progress",
         named: str,
         dry_run: bool,
-        counting: "Runner | None",
         reading: "Runner | None",
     ) -> None:
         self.place, self.settings, self.progress = place, settings, progress
-        self.named, self.dry_run, self.counting, self.reading = named, dry_run, counting, reading
+        self.named, self.dry_run, self.reading = named, dry_run, reading
         self.steps: list[UpdateStep] = []
         self.facts: dict[str, Any] = {}
         self.later: list[Due] = []
@@ -239,7 +237,7 @@ class _Update:
     def _alignment(self) -> str:
         from molar_retrieval.alignment.derive import derive
 
-        report = derive(self.place, self.progress, runner=self.counting)
+        report = derive(self.place, self.progress)
         self.later += [Due(note, "molar align") for note in report.notes]
         if report.up_to_date:
             return ""
@@ -323,23 +321,22 @@ class Updating(ShopBase):
                 :meth:`rollback` makes it live by its name. Nothing goes to a server. False: as the settings say.
             index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
             trust_remote_code: Let the encoder run code that it brings.
-            cluster: Who counts where there are so many items that it is done in blocks, and who makes vectors of users
-                where towers read them all anew; see :meth:`recommend`.
+            cluster: Who makes vectors of users where towers read them all anew; see :meth:`recommend`.
 
         Raises:
             MissingArtefactError: If nothing was aligned yet.
             StaleArtefactError: If the live alignment cannot be carried over, so that :meth:`align` is due.
             DataError: If another update, or training, is at work.
         """
-        from molar.clustering import MANY_COUNTED, MANY_READ, processes, runner_of
+        from molar.clustering import MANY_READ, processes, runner_of
 
         chosen = self._encoding(trust=trust_remote_code, index=index)
         chosen = self._staging(chosen) if stage else chosen
         named = self._encoder_named(chosen.embed, None)
         with self.bound(dry=dry_run) as place, self.progress() as progress:
             here = processes(chosen.align.threads)
-            counting, reading = (runner_of(self, cluster, here, least) for least in (MANY_COUNTED, MANY_READ))
-            done = update(place, chosen, progress, named=named, dry_run=dry_run, counting=counting, reading=reading)
+            reading = runner_of(self, cluster, here, MANY_READ)
+            done = update(place, chosen, progress, named=named, dry_run=dry_run, reading=reading)
             if not dry_run or done.up_to_date:
                 return done
             kinds = {step.name for step in done.steps if step.outcome} | _trained_on(place, chosen.update)

@@ -41,7 +41,6 @@ from molar_retrieval.data.prepare import is_current
 from molar_retrieval.data.text_features import features_digest, hashed_features, numeric_attributes
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, StaleArtefactError
-from molar_retrieval.experts.column_shards import FOLDER, Counting
 from molar_retrieval.experts.linear import MAX_ITEMS
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
@@ -54,7 +53,6 @@ from molar_retrieval.training.trainer import TrainingState
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.files import generation_size, require_space
-from molar_retrieval.workspace.jobs import Runner
 from molar_retrieval.workspace.pinned import PinnedWorkspace, pin, pin_named
 from molar_retrieval.workspace.resources import library_versions, memory_of_alignment, memory_of_machine
 from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, SplitSettings
@@ -97,7 +95,6 @@ def align(
     *,
     restart: bool = False,
     processes: Processes = ALONE,
-    runner: Runner | None = None,
     group: Group | None = None,
     progress: Progress = SILENT,
     on_epoch: Callable[[EpochScore], None] = lambda _: None,
@@ -108,8 +105,8 @@ def align(
     unfinished run with the same inputs and settings is continued.
 
     Of the settings ``align``, ``cf``, ``split`` and ``privacy`` matter; ``restart`` forgets unfinished work. This is
-    the first of the ``processes``; the others :func:`help_to_align`. What is counted in blocks of items is so by the
-    ``runner``; None: by this process, in memory. Where a ``group`` trains the towers, this process does the rest.
+    the first of the ``processes``; the others :func:`help_to_align`. Where a ``group`` trains the
+    towers, this process does the rest.
 
     Raises:
         MissingArtefactError: If content vectors or prepared interactions are missing.
@@ -156,11 +153,9 @@ def align(
                 partial = store.partial(run[:16])
             root, folder = read.root.absolute(), partial.absolute()  # a group's processes are elsewhere
             job = processes.agreed(TrainingJob(root, options, settings.split, folder, run, read.names, least))
-            counting = None if runner is None else Counting(partial / FOLDER, runner, progress)
             if group is not None:
                 group = group.for_work(sizes[2], gpu=job.gpu, progress=progress) if options.towers else None
-            facts = _train(read, job, processes, group, progress, tell, counting)
-            shutil.rmtree(partial / FOLDER, ignore_errors=True)
+            facts = _train(read, job, processes, group, progress, tell)
             seen.keep(read, partial)
             versions = library_versions("torch", "numpy", "implicit")
             inputs |= {"catalogue": read["catalogue"].require()[1].fingerprint}
@@ -254,7 +249,6 @@ def _train(
     group: Group | None,
     progress: Progress,
     on_epoch: Callable[[EpochScore], None],
-    counting: Counting | None,
 ) -> dict[str, Any]:
     """Train and count, save the model in the job's folder, and return the facts of its manifest."""
     began, settings = time.perf_counter(), job.settings
@@ -262,7 +256,7 @@ def _train(
 
     @cache
     def counted() -> Experts:
-        return count(data.log, data.cases, data.features, settings, progress, job.least, counting=counting)
+        return count(data.log, data.cases, data.features, settings, progress, job.least, folder=job.folder)
 
     probe = ContentProbe(data, settings, counted)
     if group is None:
@@ -291,7 +285,7 @@ def _train(
         numbers=reranker.matrix(numbers, standards, data.log.n_items),
     )
     chosen = choose(model, data, experts, standards, settings)
-    model, later, lasting = with_later(chosen.model, data.log, experts, settings, progress, counting, data.cases.folder)
+    model, later, lasting = with_later(chosen.model, data.log, experts, settings, progress, data.cases.folder)
     again = choose_again(held_out(workspace, job.split), network, data, experts, settings, job.least, precision)
     if again is not None:
         model = again.given_to(model)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.components import Counted, Dense, Momentary, ScoreComponent
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, sample, taken
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.fit import CONTENT, NAMES, Readers, Scoring, fit_experts
 from molar_retrieval.experts.histories import known_items
@@ -56,14 +56,14 @@ def count(
     least: int = 1,
     *,
     blocks: bool = True,
-    counting: Counting | None = None,
+    folder: Path | None = None,
 ) -> Experts:
     """Fit the experts that the settings name; a sample of the validation cases chooses each one's own settings.
 
     Those of content neighbours training interactions choose as well, of people who do not teach content meanwhile.
     ``log`` holds training interactions, ``features`` conditioned content of all items, shape (n_items, f);
     what rests on fewer people than ``least`` is left out. Without ``blocks`` nothing is tried that takes minutes;
-    ``counting`` makes blocks, None: this process.
+    large weights are mapped from files in ``folder``, None: in memory.
     """
     few = sample(cases, _JUDGED, rng.generator(settings.seed, "expert cases"))
 
@@ -80,7 +80,7 @@ def count(
         features,
         least,
         blocks=blocks,
-        counting=counting,
+        folder=folder,
         readers=_readers(log, few, settings.seed) if CONTENT in names else None,
     )
     item_item = tuple(expert for expert in fitted if isinstance(expert, ItemItemWeights))

@@ -22,12 +22,10 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.text_features import features_digest, numeric_attributes
 from molar_retrieval.embedding.contents import VECTORS
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.experts.column_shards import FOLDER, Counting
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import PRIVATE, Manifest, Workspace
-from molar_retrieval.workspace.jobs import Runner
 from molar_retrieval.workspace.pinned import pin
 from molar_retrieval.workspace.resources import library_versions
 
@@ -60,11 +58,10 @@ class DeriveReport:
         return asdict(self) | {"folder": str(self.folder), "notes": list(self.notes)}
 
 
-def derive(workspace: Workspace, progress: Progress = SILENT, *, runner: Runner | None = None) -> DeriveReport:
+def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
     """Bring the live ``alignment`` to the workspace's present catalogue, content vectors and log, and publish it.
 
     Nothing happens where these are what it was made from; what shapes it is as it was trained, whatever settings say.
-    What is counted in blocks of items is so by the ``runner``; None: by this process, in memory.
 
     Raises:
         MissingArtefactError: If there is no alignment yet, or something it is made from is missing.
@@ -89,8 +86,7 @@ def derive(workspace: Workspace, progress: Progress = SILENT, *, runner: Runner 
         store, vectors = workspace["alignment"], fingerprint.of_file(read["content"].require()[0] / VECTORS)
         name = fingerprint.of_json(["derived", _VERSION, former.manifest.fingerprint, inputs])
         partial = store.partial(name[:16])
-        _clear(partial, FOLDER)
-        counting = None if runner is None else Counting(partial / FOLDER, runner, progress)
+        _clear(partial)
         notes: tuple[str, ...] = ()
         if former.differs_in_numbers(read, inputs, vectors):
             facts, came = former.renumbered(read, partial)
@@ -98,11 +94,10 @@ def derive(workspace: Workspace, progress: Progress = SILENT, *, runner: Runner 
             from molar_retrieval.alignment.present import bring  # brings torch
 
             progress.start("counting what has changed", None)
-            now = bring(former.folder, former.manifest, read, before, counting)
+            now = bring(former.folder, former.manifest, read, before, partial)
             facts, came = now.write(partial), now.came
             notes = tuple(f"{one}: {why}" for one, why in now.counted.left.items())
             progress.finish()
-        shutil.rmtree(partial / FOLDER, ignore_errors=True)
         seen.keep(read, partial)
         account = {**former.account, **came, "seconds": round(time.perf_counter() - began, 2)}
         facts = {**former.manifest.facts, **facts, "derived": account, "content_vectors": vectors}
@@ -112,11 +107,10 @@ def derive(workspace: Workspace, progress: Progress = SILENT, *, runner: Runner 
     return DeriveReport(folder, name, False, account, notes)
 
 
-def _clear(folder: Path, kept: str) -> None:
-    """Remove what a killed run has left, but for one folder in it."""
+def _clear(folder: Path) -> None:
+    """Remove what a killed run has left."""
     for path in folder.iterdir():
-        if path.name != kept:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _of_statistics(workspace: Workspace) -> DeriveReport:

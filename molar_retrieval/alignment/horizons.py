@@ -30,7 +30,6 @@ from molar_retrieval.alignment.score_cache import ScoreCache, most_cases, placed
 from molar_retrieval.alignment.validation import SCORES_PER_BLOCK, drawn
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.fit import (
     EASE,
@@ -181,14 +180,13 @@ def with_later(
     experts: Experts,
     settings: AlignSettings,
     progress: Progress = SILENT,
-    counting: Counting | None = None,
     folder: Path | None = None,
 ) -> tuple[AlignedModel, dict[str, Any], dict[str, dict[str, Any]]]:
     """The model with weights for all that people take later, as ``[align] horizon`` has it, and how they were chosen.
 
     That is what the manifest says of it, and of the ``lasting`` expert among the others. ``log`` holds all training
-    interactions; scores that memory has no room for lie in ``folder``. Where the log says too little, nothing is
-    chosen, which is noted; a DataError if lists are to be of what people take later.
+    interactions; scores and weights that memory has no room for lie in ``folder``. Where the log says too little,
+    nothing is chosen, which is noted; a DataError if lists are to be of what people take later.
     """
     if settings.horizon == "next":
         return model, {}, {}
@@ -199,7 +197,7 @@ def with_later(
             raise DataError(f"no weights for what people take later: {missing}", 'set horizon = "next" in [align]')
         progress.note(f"no weights for what people take later: {missing}")
         return model, {"note": missing}, {}
-    later = choose_later(log, told, experts, settings, model.least, progress, counting)
+    later = choose_later(log, told, experts, settings, model.least, progress, folder)
     return (
         replace(later.given_to(model), horizon="later" if settings.horizon == "later" else "next"),
         later.report,
@@ -226,16 +224,17 @@ def choose_later(
     settings: AlignSettings,
     least: int = 1,
     progress: Progress = SILENT,
-    counting: Counting | None = None,
+    folder: Path | None = None,
 ) -> Later:
     """Choose weights for all that people take later, by the future after some cuts of a training log.
 
     ``experts`` are those of the whole log, with settings that were chosen for the next item; there is at least one. No
-    pair of items rests on fewer people than ``least``; ``counting`` makes what is made in blocks, None: this process.
+    pair of items rests on fewer people than ``least``; large weights are mapped from files in ``folder``, None: in
+    memory.
     """
     began = Timer()
     progress.start("what people take later", None)
-    futures = [Future.of(cases, experts, settings.partners, least, counting) for cases in cuts]
+    futures = [Future.of(cases, experts, settings.partners, least, folder) for cases in cuts]
     found = _lasting(futures, settings.partners)
     if found is not None:
         for future, component in zip(futures, found.components, strict=True):
@@ -268,13 +267,13 @@ class Future:
         experts: Experts,
         partners: int,
         least: int = 1,
-        counting: Counting | None = None,
+        folder: Path | None = None,
     ) -> Self:
         """Count the experts by their settings over what lies before the cut."""
         histories, parts = cases.histories(), dict[str, ScoreComponent]()
         few = FewPairs.of(countable(cases.log), least)
         for one in experts.item_item:
-            counted = again(one.name, cases.log, experts.report[one.name]["chosen"], partners, few, counting)
+            counted = again(one.name, cases.log, experts.report[one.name]["chosen"], partners, few, folder)
             parts[one.name] = Counted(counted.read(histories), counted.weights)
         if (neighbours := experts.content_knn) is not None:
             if experts.features is not None:

@@ -17,7 +17,6 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_features, numeric_attributes
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.content_knn import DIM, compressed, principal
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.repeats import brought
@@ -44,13 +43,11 @@ class Present:
         return described(self.model) | counts
 
 
-def bring(
-    folder: Path, manifest: Manifest, read: Workspace, before: Interactions, counting: Counting | None = None
-) -> Present:
+def bring(folder: Path, manifest: Manifest, read: Workspace, before: Interactions, partial: Path) -> Present:
     """Bring the alignment in ``folder``, which has seen the log ``before``, to the artefacts that are ``read``.
 
-    How well it foretold what has come is asked first, and told with what came. ``counting`` makes what is made in
-    blocks, None: this process.
+    How well it foretold what has come is asked first, and told with what came. Large weights are mapped from files
+    without a name in the folder ``partial``.
     """
     model, log = open_model(folder), open_log(read)
     records = [Foretold.of(record) for record in manifest.facts.get("derived", {}).get("foretold", [])]
@@ -62,7 +59,7 @@ def bring(
     partners = manifest.settings["align"]["partners"]
     counts_all = "derived" in manifest.facts or counts_nearly_all(log, manifest.facts["training_interactions"])
     unchanged = counts_all and same_histories(before, log, moved_to)
-    counted = recount(log, chosen, partners, model.item_item, moved_to, model.least, counting, unchanged=unchanged)
+    counted = recount(log, chosen, partners, model.item_item, moved_to, model.least, partial, unchanged=unchanged)
     content = ContentVectors.open(read["content"].require()[0])
     features = model.conditioner(content.vectors, hashed_features(catalogue), folder=read.root)
     moved = _with_items(model, features, rows, None if "derived" in manifest.facts else model.known)

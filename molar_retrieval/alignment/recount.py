@@ -7,12 +7,12 @@ before the next update: they are few there, and counting takes a quarter of the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts import linear
-from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.fit import EASE, ITEM_KNN, REGRESSION, Setting, again
 from molar_retrieval.experts.histories import countable, known_items
@@ -59,7 +59,7 @@ def recount(
     former: Sequence[ItemItemWeights],
     rows: Rows,
     least: int = 1,
-    counting: Counting | None = None,
+    folder: Path | None = None,
     *,
     unchanged: bool = False,
 ) -> Recounted:
@@ -67,8 +67,8 @@ def recount(
 
     ``rows`` says where each item of the ``former`` models is now, -1 where it is gone. Where the histories are
     ``unchanged`` since these were counted, only item neighbours are counted again, as they weigh a history by its share
-    of all items. No pair rests on fewer people than ``least``. ``counting`` makes what is made in blocks, None: this
-    process.
+    of all items. No pair rests on fewer people than ``least``. Large weights are mapped from files in ``folder``,
+    None: in memory.
     """
     left = {one.name: note for one in former if (note := _too_many(chosen[one.name], log))}
     same_items = np.array_equal(rows, np.arange(log.n_items))
@@ -81,7 +81,7 @@ def recount(
     item_item = tuple(
         one.moved(rows, log.n_items)
         if one.name in kept
-        else again(one.name, log, chosen[one.name], partners, few, counting)
+        else again(one.name, log, chosen[one.name], partners, few, folder)
         for one in former
     )
     return Recounted(item_item, left)

@@ -4,9 +4,10 @@ Steck 2019, "Markov Random Fields for Collaborative Filtering" (NeurIPS, arXiv 1
 of what is inverted: the counts of a block are those of the log, so that it is positive definite as the whole is.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,10 @@ from scipy.sparse import csc_matrix, csr_matrix, hstack
 from threadpoolctl import threadpool_limits
 
 from molar_retrieval import cholesky
-from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.taken import Taken, by_rows
 from molar_retrieval.workspace import threads
-from molar_retrieval.workspace.tensors import Array, Matrix, Rows
+from molar_retrieval.workspace.tensors import Matrix, Rows
 
 OWN = 125
 """Neighbours that an item has at least: a block of 1,000 is that of eight items."""
@@ -48,21 +48,14 @@ class BlockEASE:
         order = order[taken.counts[order] > 0]
         return cls(taken, neighbours, [np.sort(order[begin : begin + size]) for begin in range(0, len(order), size)])
 
-    def weights(
-        self, regularisation: float, partners: int, least: int = 1, counting: Counting | None = None
-    ) -> csr_matrix:
+    def weights(self, regularisation: float, partners: int, least: int = 1, folder: Path | None = None) -> csr_matrix:
         """``-P_ij / P_jj`` off the diagonal, of every item's column the ``partners`` furthest from zero, float32.
 
         P is the inverse of ``G + λI`` over the block of item j, λ being the ``regularisation``. Pairs that some, but
-        fewer than ``least`` users had are left out. Shape (n_items, n_items). Blocks are solved by ``counting``; None:
-        by threads of this process.
+        fewer than ``least`` users had are left out. Shape (n_items, n_items), mapped from files without a name in
+        ``folder``; None: in memory.
         """
-        n_items = len(self.taken.counts)
-        if counting is not None and self.groups:
-            blocks = [self.groups[first : first + _AT_ONCE] for first in range(0, len(self.groups), _AT_ONCE)]
-            work = SolvedColumns(n_items, self.neighbours, regularisation, partners, least)
-            return counting.rows(work, self.taken.to_tensors(core=True), blocks, n_items)
-        return by_rows(self._parts(regularisation, partners, least), n_items)
+        return by_rows(self._parts(regularisation, partners, least), len(self.taken.counts), folder)
 
     def solved(self, items: Rows, regularisation: float, partners: int, least: int = 1) -> csc_matrix:
         """The same for the items of one group, shape (n_items, len(items))."""
@@ -92,30 +85,6 @@ class BlockEASE:
             self.taken.among(self.groups[0])  # what is counted once is, before there are threads
         with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(count) as pool:
             yield from pool.map(solved, range(0, len(self.groups), _AT_ONCE))
-
-
-@dataclass(frozen=True)
-class SolvedColumns:
-    """The columns of :meth:`BlockEASE.solved`, of the arrays of :class:`~molar_retrieval.experts.taken.Taken`."""
-
-    n_items: int
-    neighbours: int
-    regularisation: float
-    most: int
-    least: int
-    task: str = "EASE in blocks"
-
-    def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
-        """What solves a block, which is of groups."""
-        import scipy.linalg.lapack  # noqa: F401 - as above: whoever asks limits threads
-
-        blocks = BlockEASE(Taken.of_tensors(tensors, self.n_items), self.neighbours, [])
-
-        def solved(block: Block) -> csc_matrix:
-            assert not isinstance(block, slice)
-            return blocks.several(block, self.regularisation, self.most, self.least)
-
-        return solved
 
 
 def neighbourhood(

@@ -4,26 +4,23 @@ A block has the columns of some items, whole: each pair is counted for the item 
 merged, or cut, before the strongest weights of an item are chosen, and blocks may be counted anywhere, in any order.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
-from molar_retrieval.data.interactions import Interactions, of_tensors, to_tensors
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.experts import taken
-from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.fading import faded
-from molar_retrieval.experts.histories import countable
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.order import followers, rounded, scales
-from molar_retrieval.experts.taken import Taken, by_rows, many_pairs, ranges
+from molar_retrieval.experts.taken import by_rows, many_pairs, ranges
 from molar_retrieval.workspace.tensors import Array, Matrix, Rows
-
-_READ = ("offsets", "item", "strength")
-_TIMES = "timestamp"
+from molar_retrieval.workspace.threads import each
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,16 +79,15 @@ class FollowedInBlocks:
         ordered: bool,
         count: int,
         few: FewPairs | None = None,
-        counting: Counting | None = None,
+        folder: Path | None = None,
     ) -> csr_matrix:
-        """All columns, shape (n_items, n_items), by ``counting``; None: by this thread."""
-        if counting is not None:
-            least = 1 if few is None else few.least
-            work = FollowedColumns(self.log.n_items, self.window, self.decay, self.fade, shrink, ordered, count, least)
-            return counting.rows(work, self._tensors(few), self.blocks, self.log.n_items)
+        """All columns, shape (n_items, n_items), mapped from files without a name in ``folder``; None: in memory."""
         rows = np.arange(self.log.n_items)
-        parts = ((rows[block], self.cooccurrence(block, shrink, ordered, count, few)) for block in self.blocks)
-        return by_rows(parts, self.log.n_items)
+
+        def of_block(block: slice) -> tuple[Rows, csc_matrix]:
+            return rows[block], self.cooccurrence(block, shrink, ordered, count, few)
+
+        return by_rows(each(of_block, self.blocks), self.log.n_items, folder)
 
     def between(self, items: Rows) -> Matrix:
         """F between some items, ascending, shape (m, m), float32."""
@@ -100,17 +96,6 @@ class FollowedInBlocks:
             first, end = np.searchsorted(items, [block.start, block.stop])
             found[:, first:end] = self.columns(block)[:, items[first:end] - block.start][items].toarray()
         return found
-
-    def _tensors(self, few: FewPairs | None) -> dict[str, Array]:
-        read = {
-            name: values
-            for name, values in to_tensors(self.log).items()
-            if name in (*_READ, *([_TIMES] if self.fade else []))
-        }
-        if few is None:
-            return read
-        whose = few.pairs if isinstance(few.pairs, Taken) else Taken.of(countable(self.log))
-        return read | whose.to_tensors()
 
     def _pairs(self, places: Rows, ordered: bool) -> Iterator[tuple[Array, Array, Array]]:
         """By distance: items that are so far from interactions at some places, items of these, how much they count."""
@@ -129,33 +114,6 @@ class FollowedInBlocks:
                 if log.strength is not None:
                     values *= log.strength[other] * log.strength[own]
                 yield log.item[other], log.item[own], rounded(values)
-
-
-@dataclass(frozen=True)
-class FollowedColumns:
-    """The columns of :meth:`FollowedInBlocks.cooccurrence`, of arrays; no pair rests on fewer people than ``least``."""
-
-    n_items: int
-    window: int
-    decay: float
-    fade: float
-    shrink: float
-    ordered: bool
-    most: int
-    least: int
-    task: str = "what is taken after what"
-
-    def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
-        """What counts a block."""
-        log = of_tensors(tensors, self.n_items)
-        few = FewPairs(self.least, Taken.of_tensors(tensors, self.n_items), 0.0) if self.least > 1 else None
-        blocks = FollowedInBlocks(log, self.window, self.decay, self.fade)
-
-        def counted(block: Block) -> csc_matrix:
-            assert isinstance(block, slice)
-            return blocks.cooccurrence(block, self.shrink, self.ordered, self.most, few)
-
-        return counted
 
 
 def followed(log: Interactions, window: int, decay: float, fade: float = 0.0) -> csr_matrix | FollowedInBlocks:

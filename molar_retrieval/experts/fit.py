@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +15,6 @@ from molar_retrieval.experts import linear
 from molar_retrieval.experts.block_ease import BlockEASE
 from molar_retrieval.experts.co_consumption import taught_axes
 from molar_retrieval.experts.column_blocks import FollowedInBlocks, followed
-from molar_retrieval.experts.column_shards import Counting
 from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.histories import countable, known_items, reach
@@ -113,7 +113,7 @@ def fit_experts(
     least: int = 1,
     *,
     blocks: bool = True,
-    counting: Counting | None = None,
+    folder: Path | None = None,
     readers: Readers | None = None,
 ) -> tuple[tuple[Expert, ...], dict[str, dict[str, Any]]]:
     """Fit the named experts on at least one interaction, each with the settings that rank validation best.
@@ -122,9 +122,9 @@ def fit_experts(
     Item-item weights are judged with as few entries per item, ``count``, as will be kept: by what ships. Content
     neighbours need conditioned content of all items, shape (n_items, f); ``readers`` choose their settings, None:
     ``judge``, and all people teach them then. No pair and no item's popularity rests on fewer people than ``least``.
-    Without ``blocks`` EASE is left out where it would be made in blocks, which takes minutes; ``counting`` makes the
-    blocks, None: this process. The experts come in the order of ``names``, and with them, by name, what was ``chosen``
-    and ``tried``, with a ``note`` where something was left out.
+    Without ``blocks`` EASE is left out where it would be made in blocks, which takes minutes; large weights are mapped
+    from files without a name in ``folder``, None: in memory. The experts come in the order of ``names``, and with them,
+    by name, what was ``chosen`` and ``tried``, with a ``note`` where something was left out.
     """
     readers = readers or Readers(judge, log)
     few = FewPairs.of(countable(log), least) if {SEQUENCE, LINEAR} & {*names} else None
@@ -133,8 +133,8 @@ def fit_experts(
             f"{few.share:.1%} of item pairs are left out: fewer than {least} users had them ([privacy] min_users)"
         )
     grids: dict[str, Callable[[], _Grid]] = {
-        SEQUENCE: lambda: _sequences(log, count, few, counting),
-        LINEAR: lambda: _linear(log, count, few, blocks, counting),
+        SEQUENCE: lambda: _sequences(log, count, few, folder),
+        LINEAR: lambda: _linear(log, count, few, blocks, folder),
         CONTENT: lambda: _content(features, readers.others, least),
         TREND: lambda: _trend(log, least),
     }
@@ -145,10 +145,7 @@ def fit_experts(
         return score
 
     def kept(expert: Expert) -> Expert:
-        if counting is None or not isinstance(expert, ItemItemWeights):
-            return expert
-        counting.folder.mkdir(parents=True, exist_ok=True)
-        return expert.outside(counting.folder)
+        return expert.outside(folder) if folder is not None and isinstance(expert, ItemItemWeights) else expert
 
     fitted, report = [], {}
     for name in names:
@@ -198,12 +195,12 @@ def _trend(log: Interactions, least: int) -> _Grid:
     return [(setting, partial(fitted, days)) for days, setting in settings], None
 
 
-def _sequences(log: Interactions, count: int, few: FewPairs | None, counting: Counting | None) -> _Grid:
+def _sequences(log: Interactions, count: int, few: FewPairs | None, folder: Path | None) -> _Grid:
     """The regression where it can be had, with the counts that it does not know: of either order; else all counts."""
     counted = lru_cache(maxsize=1)(partial(followed, log))
 
     def fitted(setting: Setting) -> ItemItemWeights:
-        return sequence(log, counted(*order(setting)), setting, count, few, counting)
+        return sequence(log, counted(*order(setting)), setting, count, few, folder)
 
     counts: list[Setting] = [{"model": COOCCURRENCE, **setting} for setting in COUNTS]
     regressions: list[Setting] = [{"model": REGRESSION, **setting} for setting in REGRESSIONS]
@@ -225,16 +222,16 @@ def sequence(
     setting: Setting,
     count: int,
     few: FewPairs | None = None,
-    counting: Counting | None = None,
+    folder: Path | None = None,
 ) -> ItemItemWeights:
     """What is taken after what, by :func:`followers` of the log with the setting's window, decay and fade.
 
-    Pairs of ``few`` are left out; ``counting`` counts blocks, None: this process.
+    Pairs of ``few`` are left out; large weights are mapped from files in ``folder``, None: in memory.
     """
     if setting["model"] == COOCCURRENCE:
         shrink, ordered, memory = setting["shrink"], setting["ordered"], setting["memory"]
         if isinstance(followed, FollowedInBlocks):
-            own = followed.strongest(shrink, ordered, count, few, counting)
+            own = followed.strongest(shrink, ordered, count, few, folder)
         else:
             own = strongest(_shared(cooccurrence(log, followed, shrink, ordered), few), count)
         return ItemItemWeights(SEQUENCE, own, memory, reach(memory), order(setting)[2])
@@ -247,7 +244,7 @@ def sequence(
     return ItemItemWeights(SEQUENCE, _spread(own, model.columns, log.n_items), decay, reach(decay), order(setting)[2])
 
 
-def _linear(log: Interactions, count: int, few: FewPairs | None, blocks: bool, counting: Counting | None) -> _Grid:
+def _linear(log: Interactions, count: int, few: FewPairs | None, blocks: bool, folder: Path | None) -> _Grid:
     """EASE where it can be had, whole or in blocks, all settings with the same counts; and neighbours."""
     log = countable(log)
     gram = lru_cache(maxsize=1)(partial(linear.EASECounts.of, log))
@@ -257,11 +254,11 @@ def _linear(log: Interactions, count: int, few: FewPairs | None, blocks: bool, c
     def fitted(setting: Setting) -> ItemItemWeights:
         if setting["model"] == BLOCK_EASE:
             least = 1 if few is None else few.least
-            return block_ease(grouped(setting["neighbours"]), setting, count, least, counting)
+            return block_ease(grouped(setting["neighbours"]), setting, count, least, folder)
         return ease(gram(), setting, count, log.n_items, few)
 
     def neighbours() -> ItemItemWeights:
-        return item_neighbours(log, NEIGHBOURS, count, few, counting)
+        return item_neighbours(log, NEIGHBOURS, count, few, folder)
 
     nearest: Setting = {"model": ITEM_KNN, **NEIGHBOURS}
     settings: list[Setting] = [{"model": EASE, "regularisation": value} for value in REGULARISATIONS]
@@ -283,21 +280,21 @@ def again(
     setting: Setting,
     count: int,
     few: FewPairs | None = None,
-    counting: Counting | None = None,
+    folder: Path | None = None,
 ) -> ItemItemWeights:
     """An item-item expert by its chosen setting over another log; nothing is searched.
 
-    Pairs of ``few`` are left out; ``counting`` makes what is made in blocks, None: this process.
+    Pairs of ``few`` are left out; large weights are mapped from files in ``folder``, None: in memory.
     """
     if name == SEQUENCE:
-        return sequence(log, followed(log, *order(setting)), setting, count, few, counting)
+        return sequence(log, followed(log, *order(setting)), setting, count, few, folder)
     log = countable(log)
     if setting["model"] == EASE:
         return ease(linear.EASECounts.of(log), setting, count, log.n_items, few)
     if setting["model"] == BLOCK_EASE:
         blocks = BlockEASE.of(Taken.of(log), setting["neighbours"])
-        return block_ease(blocks, setting, count, 1 if few is None else few.least, counting)
-    return item_neighbours(log, setting, count, few, counting)
+        return block_ease(blocks, setting, count, 1 if few is None else few.least, folder)
+    return item_neighbours(log, setting, count, few, folder)
 
 
 def lasting_settings(partners: int, n_items: int) -> list[Setting]:
@@ -320,10 +317,10 @@ def ease(
 
 
 def block_ease(
-    blocks: BlockEASE, setting: Setting, partners: int, least: int = 1, counting: Counting | None = None
+    blocks: BlockEASE, setting: Setting, partners: int, least: int = 1, folder: Path | None = None
 ) -> ItemItemWeights:
     """The same by many small inverses, without pairs that fewer than ``least`` people had."""
-    return ItemItemWeights(LINEAR, blocks.weights(setting["regularisation"], partners, least, counting))
+    return ItemItemWeights(LINEAR, blocks.weights(setting["regularisation"], partners, least, folder))
 
 
 def item_neighbours(
@@ -331,11 +328,11 @@ def item_neighbours(
     setting: Setting,
     partners: int,
     few: FewPairs | None = None,
-    counting: Counting | None = None,
+    folder: Path | None = None,
 ) -> ItemItemWeights:
     """What goes together, by item neighbours, without those of ``few``."""
     own = {name: setting[name] for name in NEIGHBOURS}
-    return ItemItemWeights(LINEAR, strongest(_shared(linear.item_knn(log, **own, counting=counting), few), partners))
+    return ItemItemWeights(LINEAR, strongest(_shared(linear.item_knn(log, **own, folder=folder), few), partners))
 
 
 def too_many(model: str, log: Interactions) -> str | None:

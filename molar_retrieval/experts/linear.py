@@ -1,7 +1,7 @@
 """Linear item-to-item models: EASE, which inverts a matrix, and item neighbours, which take any number of items."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -10,11 +10,11 @@ from scipy.sparse import csc_matrix, csr_matrix
 from molar_retrieval import cholesky
 from molar_retrieval.data.interactions import Interactions, to_csr
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.column_shards import Block, Counting
 from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.taken import many_pairs, ranges, side_by_side
-from molar_retrieval.workspace.tensors import Array, Matrix, Rows
+from molar_retrieval.workspace.tensors import Matrix, Rows
+from molar_retrieval.workspace.threads import each
 
 MAX_ITEMS = 20_000
 """Most items of EASE: time grows with the cube of their number, memory with the square (two matrices, 1.6 GB each)."""
@@ -26,7 +26,6 @@ _FEW_USERS = 2  # so many times as many items make a matrix of users the cheaper
 _BLOCK = 1024
 _USERS = 1 << 16
 """Whose interactions are weighed at a time."""
-_PARTS = ("data", "indices", "indptr")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,20 +99,20 @@ def _without_diagonal(inverse: Matrix) -> Matrix:
 
 
 def item_knn(
-    log: Interactions, weighting: str, shrink: float, neighbours: int, counting: Counting | None = None
+    log: Interactions, weighting: str, shrink: float, neighbours: int, folder: Path | None = None
 ) -> csr_matrix:
     """Each item's most similar items (Sarwar et al. 2001, doi:10.1145/371920.372071), itself among them, as its row.
 
     ``cosine`` and ``tfidf`` columns are divided by ``√(Σ x² + shrink · mean x²)``, so that items taken by one and the
     same person are not taken for twins; with a shrink of 0 they and ``bm25`` are `implicit`'s recommenders of these
     names. Interactions count with their weights. The result has shape (n_items, n_items), float32. What has to be
-    counted in blocks is so by ``counting``; None: here, by one thread.
+    counted in blocks is mapped from files without a name in ``folder``; None: in memory.
     """
     from implicit.nearest_neighbours import all_pairs_knn
 
     weighted = _weighted(log, weighting, shrink)
     if many_pairs(log):
-        return _knn_in_blocks(weighted, neighbours, counting)
+        return _knn_in_blocks(weighted, neighbours, folder)
     return csr_matrix(all_pairs_knn(weighted, neighbours, show_progress=False), dtype=np.float32)
 
 
@@ -134,39 +133,16 @@ def _weighted(log: Interactions, weighting: str, shrink: float) -> csr_matrix:
     return counts
 
 
-def _knn_in_blocks(weighted: csr_matrix, neighbours: int, counting: Counting | None) -> csr_matrix:
+def _knn_in_blocks(weighted: csr_matrix, neighbours: int, folder: Path | None) -> csr_matrix:
     """The same sums as the library's; of equally similar items the first ones stay, where it keeps any of them."""
     of_items, n_items = csr_matrix(weighted.T), weighted.shape[1]
     lengths = np.diff(weighted.indptr)
     pairs = np.bincount(weighted.indices, np.repeat(lengths, lengths), n_items)
-    blocks, work = ranges(pairs.astype(np.int64)), NearestColumns(n_items, neighbours)
-    tensors = {f"users.{part}": getattr(weighted, part) for part in _PARTS}
-    tensors |= {f"items.{part}": getattr(of_items, part) for part in _PARTS}
-    if counting is not None:
-        return counting.columns(work, tensors, blocks, n_items).T
-    rows, nearest = np.arange(n_items), work.of(tensors)
-    return side_by_side(((rows[block], nearest(block)) for block in blocks), n_items).T
+    rows = np.arange(n_items)
 
+    def nearest(block: slice) -> tuple[Rows, csc_matrix]:
+        similar = csr_matrix(of_items[block] @ weighted)
+        similar.sort_indices()
+        return rows[block], csc_matrix(strongest(similar.T, neighbours))
 
-@dataclass(frozen=True)
-class NearestColumns:
-    """Of each item those of which the columns of weighted histories have the largest products with its own."""
-
-    n_items: int
-    most: int
-    task: str = "item neighbours"
-
-    def of(self, tensors: Mapping[str, Array]) -> Callable[[Block], csc_matrix]:
-        """What finds them for a block."""
-        users, items = (tuple(tensors[f"{side}.{part}"] for part in _PARTS) for side in ("users", "items"))
-        n_users = len(users[2]) - 1
-        of_users = csr_matrix(users, shape=(n_users, self.n_items))
-        of_items = csr_matrix(items, shape=(self.n_items, n_users))
-
-        def nearest(block: Block) -> csc_matrix:
-            assert isinstance(block, slice)
-            similar = csr_matrix(of_items[block] @ of_users)
-            similar.sort_indices()
-            return csc_matrix(strongest(similar.T, self.most))
-
-        return nearest
+    return side_by_side(each(nearest, ranges(pairs.astype(np.int64))), n_items, folder).T

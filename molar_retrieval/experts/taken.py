@@ -1,6 +1,6 @@
 """Who took what, both ways, from which pairs of items are counted where they are asked for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -118,27 +118,6 @@ class Taken:
         """Of a log, repetitions counting once."""
         taken = binary(log)
         return cls(taken, csr_matrix(taken.T))
-
-    def to_tensors(self, *, core: bool = False) -> dict[str, Array]:
-        """As arrays; with the ``core``, the pairs of the most popular items, which are counted once then."""
-        parts = {name: getattr(matrix, part) for name, matrix, part in self._parts()}
-        counted = {"core": self._core} if core and len(self._popular) else {}
-        return {**parts, "ones": self.of_items.data, **counted}
-
-    @classmethod
-    def of_tensors(cls, tensors: Mapping[str, Array], n_items: int) -> Self:
-        """The inverse of :meth:`to_tensors`."""
-        ones, n_users = tensors["ones"], len(tensors["users.indptr"]) - 1
-        users = csr_matrix((ones, tensors["users.indices"], tensors["users.indptr"]), shape=(n_users, n_items))
-        items = csr_matrix((ones, tensors["items.indices"], tensors["items.indptr"]), shape=(n_items, n_users))
-        made = cls(users, items)
-        if "core" in tensors:
-            made.__dict__["_core"] = tensors["core"]  # as if it had been counted here
-        return made
-
-    def _parts(self) -> list[tuple[str, csr_matrix, str]]:
-        both = ("users", self.of_users), ("items", self.of_items)
-        return [(f"{name}.{part}", matrix, part) for name, matrix in both for part in ("indptr", "indices")]
 
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
-from shard_jobs import Stopping
 
 from molar_retrieval.alignment.align import align, training_data
 from molar_retrieval.alignment.cold_start import model_ranks
@@ -27,9 +26,7 @@ from molar_retrieval.data.prepare_interactions import prepare_interactions, writ
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.experts import linear, taken
-from molar_retrieval.progress import Notes
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.jobs import SerialRunner
 from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 
 PARTS = ("sequence", "linear", "neighbours", "trend")
@@ -334,32 +331,6 @@ def test_room_for_newcomers_is_as_set(tmp_path):
         report = align(workspace, settings)
         assert len(report.facts["places"]) == count
         assert open_model(report.folder).places == tuple(report.facts["places"])
-
-
-def test_whoever_counts_in_blocks_the_model_is_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(taken, "MOST_PAIRS", 10)
-    monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 300)
-    monkeypatch.setattr(linear, "MAX_ITEMS", 10)
-    alone, counted = (shop(tmp_path / name, walks()) for name in ("alone", "counted"))
-    settings = small(alone, towers=(), experts=("sequence", "linear"))
-    align(alone, settings)
-    with pytest.raises(KeyboardInterrupt):
-        align(counted, settings, runner=Stopping(3))
-    notes = Notes()
-    report = align(counted, settings, runner=SerialRunner(), progress=notes)
-    assert any(note.startswith("going on with an interrupted run: 3 of") for note in notes.notes)
-    assert {one["chosen"]["model"] for one in report.facts["experts"].values()} <= {
-        "co-occurrence", "block EASE", "item-kNN",
-    }  # fmt: skip
-    derive(alone)
-    with pytest.raises(KeyboardInterrupt):
-        derive(counted, runner=Stopping(2))
-    notes = Notes()
-    derive(counted, notes, runner=SerialRunner())
-    assert any(note.startswith("going on with an interrupted run: 2 of") for note in notes.notes)
-    left, right = (one["alignment"].require()[0] for one in (alone, counted))
-    assert (left / "model.safetensors").read_bytes() == (right / "model.safetensors").read_bytes()
-    assert not [*right.rglob("counting")]
 
 
 @pytest.mark.parametrize("little", [1, 1000])

@@ -155,16 +155,6 @@ def test_vectors_are_the_same_though_a_worker_is_killed(space: Namespace, worksp
     assert [(shop.version() / name).read_bytes() for name in FILES] == alone
 
 
-def test_partners_are_the_same_though_a_worker_is_killed(space: Namespace, workspace: Path, tmp_path: Path) -> None:
-    alone, clustered = space.run("counted", workspace=str(workspace), folder=str(tmp_path)).values()
-    assert alone["blocks"] > 4
-    assert clustered["weights"] == alone["weights"]
-    assert any("a worker of the cluster was lost" in note for note in clustered["notes"])
-    found = [{path.name: path.read_bytes() for path in (tmp_path / number).rglob("*.safetensors")} for number in "02"]
-    assert len(found[0]) == alone["blocks"] + 1
-    assert found[0] == found[1]
-
-
 def test_cases_are_ranked_the_same_though_a_worker_is_killed(space: Namespace, workspace: Path, tmp_path: Path) -> None:
     told = space.run("ranked", workspace=str(workspace), folder=str(tmp_path))
     assert told["0"]["cases"] == told["2"]["cases"] == 120
