@@ -34,8 +34,7 @@ from molar_retrieval.data.availability import ALWAYS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.aims import NEXT, Aims, Horizon
-from molar_retrieval.ranking.answer import Spans
-from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec
+from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec, Spans
 from molar_retrieval.ranking.places import Places, told_places
 from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.workspace import artefacts, fingerprint

@@ -18,9 +18,8 @@ from molar_retrieval import columns
 from molar_retrieval.data.availability import ALWAYS, Availability
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ranking.aims import NEXT
-from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
-from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
+from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, Spans, SparseVector
 from molar_retrieval.ranking.item_store import Emerging, ItemStore
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.workspace.files import link_or_copy

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.aims import Horizon
 
 _ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
-Spans = Mapping[str, tuple[int, int]]  # first and one past the last dimension of each part of a score, by its name
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.ranking.answer import Spans
-from molar_retrieval.ranking.index_protocol import SparseVector
+from molar_retrieval.ranking.index_protocol import Spans, SparseVector
 from molar_retrieval.ranking.item_store import ItemStore
 
 Array = npt.NDArray[Any]

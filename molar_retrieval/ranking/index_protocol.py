@@ -17,6 +17,7 @@ def point_id(item_id: str) -> str:
 
 
 Vector = Sequence[float]
+Spans = Mapping[str, tuple[int, int]]  # first and one past the last dimension of each part of a score, by its name
 SCAN = 0  # a candidate list of this length: no graph is used, everything is scanned
 _WIDER = 2  # a graph's candidate list is at least so many times what is wanted of it
 

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from molar_retrieval import columns
 from molar_retrieval.ranking.aims import Factors
-from molar_retrieval.ranking.answer import Spans
-from molar_retrieval.ranking.index_protocol import SparseVector, Vector
+from molar_retrieval.ranking.index_protocol import Spans, SparseVector, Vector
 from molar_retrieval.ranking.sparse_index import Products, SparseItemIndex, Sums
 
 Array = npt.NDArray[Any]
