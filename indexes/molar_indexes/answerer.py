@@ -21,7 +21,6 @@ from molar_retrieval import columns, limits
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key
 from molar_retrieval.privacy.suppression import EVER
-from molar_retrieval.ranking.aims import Aim
 from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.index_protocol import SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.query import Fallback, Query
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from molar_indexes.search import Searcher
     from molar_retrieval.ranking.ranked import RankedList
     from molar_retrieval.ranking.ranker import Ranker
-    from molar_retrieval.ranking.remembered import Remembered
     from molar_retrieval.ranking.sentences import Speaker
 
 
@@ -248,17 +246,13 @@ class Answerer:
         users: Sequence[UserRecord],
         query: Query,
         now: datetime | None,
-        remembered: "Mapping[Aim, Remembered]",
     ) -> Iterator[tuple[Listing, ...]]:
-        """Of several users the list by each of some constraints, with what is made once for all of these.
-
-        What is ``remembered`` is to be of the items of this :attr:`ranker`.
-        """
+        """Of several users the list by each of some constraints."""
         state = self._overlay.now()
         asked = [self._asked_of(one, state, query, now, "none") for one in rules]
         present = self._overlay.people(state, users)
         requests = [one.of(user) for user in present if user is not None for one in asked]
-        ranked = self._rankers.rank(state.items, requests, remembered)
+        ranked = (one.listing() for one in self._rankers.ranked(state.items, requests))
         return (tuple(Listing(()) if user is None else next(ranked) for _ in rules) for user in present)
 
     def present(self) -> tuple[Constraints, OverlayState]:

@@ -6,7 +6,7 @@ a draw.
 """
 
 import weakref
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -19,10 +19,8 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord, Users
 from molar_retrieval import columns, limits
 from molar_retrieval.privacy.pseudonyms import of_key
-from molar_retrieval.ranking.aims import Aim
 from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.remembered import Remembered
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.ranker import Ranker
@@ -136,21 +134,15 @@ class Compared:
     def __init__(self) -> None:
         self._ranker: Callable[[], Ranker | None] = lambda: None
         self._people: dict[str, UserRecord | None] = {}
-        self._remembered: dict[Aim, Remembered] = defaultdict(Remembered)
 
-    def of(self, answerer: Answerer) -> Mapping[Aim, Remembered]:
-        """What is known of the lists of an answerer, by what they are for; all else is forgotten."""
+    def person(self, answerer: Answerer, key: str) -> UserRecord | None:
+        """Who has a key among the users of the answerer; the same object again as long as the same items answer."""
         if self._ranker() is not answerer.ranker:
-            self._ranker = weakref.ref(answerer.ranker)
-            self._people, self._remembered = {}, defaultdict(Remembered)
-        return self._remembered
-
-    def person(self, users: Users, key: str) -> UserRecord | None:
-        """Who has a key among the users of the answerer; the same object again."""
+            self._ranker, self._people = weakref.ref(answerer.ranker), {}
         if key not in self._people:
             if len(self._people) >= limits.COMPARED_PEOPLE:
                 self._people = {}
-            self._people[key] = users.keyed(key)
+            self._people[key] = answerer.generation.users.keyed(key)
         return self._people[key]
 
 
@@ -167,11 +159,11 @@ def lists_by(
     """The same by several answerers of one generation, which differ in their rules; what they share is made once."""
     first, constraints = answerers[0], [one.present()[0] for one in answerers]
     found: list[dict[str, ShownList]] = [{} for _ in answerers]
-    query, remembered = Query(k=LENGTH, explore=False), known.of(first)
+    query = Query(k=LENGTH, explore=False)
     for begin in range(0, len(keys), _AT_ONCE):
-        people = [known.person(first.generation.users, key) for key in keys[begin : begin + _AT_ONCE]]
+        people = [known.person(first, key) for key in keys[begin : begin + _AT_ONCE]]
         users = [one for one in people if one is not None]
-        for user, listings in zip(users, first.rank_by(constraints, users, query, now, remembered), strict=True):
+        for user, listings in zip(users, first.rank_by(constraints, users, query, now), strict=True):
             for lists, listing in zip(found, listings, strict=True):
                 items = first.ranker.stored([place.row for place in listing.places])
                 lists[user.user_id] = ShownList(items, listing.notes)

@@ -5,7 +5,7 @@ their own, requests of several people are ranked by several rankers.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,11 @@ from molar_indexes.generations import Generation
 from molar_indexes.live_items import LiveItems
 from molar_retrieval.ranking.aims import NEXT, Aim, served
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.request import Listing, RankingRequest
+from molar_retrieval.ranking.request import RankingRequest
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.ranked import RankedList
     from molar_retrieval.ranking.ranker import Ranker
-    from molar_retrieval.ranking.remembered import Remembered
 
 
 class Rankers:
@@ -47,13 +46,6 @@ class Rankers:
         """The lists of many requests, in their order; see :meth:`Ranker.ranked`."""
         for aim, some in groupby(requests, self.aim_of):
             yield from self.of(items, aim).ranked(list(some))
-
-    def rank(
-        self, items: LiveItems, requests: Iterable[RankingRequest], remembered: "Mapping[Aim, Remembered]"
-    ) -> Iterator[Listing]:
-        """The same, with what is remembered for each aim; see :meth:`Ranker.rank`."""
-        for aim, some in groupby(requests, self.aim_of):
-            yield from self.of(items, aim).rank(list(some), remembered[aim])
 
     def parts(
         self, items: LiveItems, requests: Sequence[RankingRequest], rows: Sequence[Sequence[int]]

@@ -125,13 +125,9 @@ def descent(scores: Array, moved: Array) -> float:
     return max(0.0, float(scores[len(moved) - 1] - (scores[: len(moved)] + moved).min()))
 
 
-def products(store: ItemStore, requests: Sequence[RankingRequest], *, conditions: bool = False) -> list[Array | None]:
-    """The dense products of all items with each user; None where a search costs less.
-
-    That is also where there is a condition, which the index judges, but for ``conditions``: the caller does.
-    """
-    free = [conditions or one.where is None for one in requests]
-    asked = {n: one.user for n, one in enumerate(requests) if one.user is not None and free[n]}
+def products(store: ItemStore, requests: Sequence[RankingRequest]) -> list[Array | None]:
+    """The dense products of all items with each user; None where a search costs less, or under a condition."""
+    asked = {n: one.user for n, one in enumerate(requests) if one.user is not None and one.where is None}
     found: list[Array | None] = [None] * len(requests)
     if asked and store.dense.size <= MOST_SCANNED * min(len(asked), _OF_A_BATCH):
         users = {id(user): user.vector for user in asked.values()}  # somebody may be asked about more than once
@@ -215,7 +211,7 @@ class CandidateSource(ABC):
 
 
 class Scan(CandidateSource):
-    """All sums of one person, of which the best are taken; what is foreseen is not made again."""
+    """All sums of one user, of which the best are taken."""
 
     def __init__(
         self,
@@ -223,14 +219,11 @@ class Scan(CandidateSource):
         request: RankingRequest,
         sums: Callable[[], Sums],
         dense: Array,
-        emerging: Array | None,
         fulfilling: Callable[[Rows], Array] | None,
     ) -> None:
         super().__init__(store, request, sums)
         assert request.where is None or fulfilling is not None
-        self._hidden, self._dense, self._about, self._fulfilling = request.hidden, dense, emerging, fulfilling
-        self.foreseen: dict[int, Candidates] = {}  # the best known items, by how many they are
-        self.guessed: dict[int, Guessed] = {}  # the same of new ones
+        self._hidden, self._dense, self._fulfilling = request.hidden, dense, fulfilling
 
     @cached_property
     def shown(self) -> npt.NDArray[np.bool_]:
@@ -255,21 +248,15 @@ class Scan(CandidateSource):
     def emerging(self) -> Array:
         """About what is guessed of the emerging items, shape (E,)."""
         assert self._store.emerging is not None
-        return self._store.emerging.products([self.vector])[0] if self._about is None else self._about
+        return self._store.emerging.products([self.vector])[0]
 
     def known(self, k: int, size: int, ahead: int = 0) -> Candidates:
         """The best ``size``."""
-        if size in self.foreseen:
-            return self.foreseen[size]
         return self._best((self._store.known & self.shown).nonzero()[0], size, cold=False)
 
     def cold(self, size: int) -> Candidates:
         """The same of the others."""
         return self._best(self._store.cold_rows[self.shown[self._store.cold_rows]], size, cold=True)
-
-    def new(self, size: int) -> "Guessed":
-        """The best ``size`` guesses."""
-        return self.guessed[size] if size in self.guessed else super().new(size)
 
     def _new(self, size: int) -> tuple[Rows, Rows]:
         rows = self._store.cold_rows[self.shown[self._store.cold_rows]]

@@ -16,15 +16,12 @@ equal: 1 of what no draw decides. It is not told of what stands behind the tenth
 calibration shape the list from candidates that were drawn.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.ranking.at_once import stacked, taken
 from molar_retrieval.ranking.candidates import Candidates, New, joined
 from molar_retrieval.ranking.cold_start import merge, shared
 from molar_retrieval.ranking.places import TOP
@@ -41,89 +38,12 @@ _GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476
 _ONE, _11, _27, _30, _31 = map(np.uint64, (1, 11, 27, 30, 31))
 
 
-class Draw(NamedTuple):
-    """A list of ``k`` items that a draw of this name is to be made for.
+def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int) -> Candidates:
+    """The list with new items in the places of a ``plan``: at least ``k`` items, where there are so many.
 
     ``known`` are the items that had interactions, as they would stand without the others; ``new`` the newcomers and
-    emerging items.
+    emerging items; ``draw`` is the name of the draw.
     """
-
-    known: Candidates
-    new: New
-    name: str
-    k: int
-
-
-def drawn(draws: Sequence[Draw], plan: Exploration) -> list[Candidates]:
-    """The lists with those that draws try: the same as one by one by :func:`explored`, those of one size together."""
-    if len(draws) == 1:
-        return [_alone(draws[0], plan)]
-    alike: dict[tuple[int, int, int], list[int]] = {}
-    for number, draw in enumerate(draws):
-        alike.setdefault((draw.k, len(draw.known), len(draw.new)), []).append(number)
-    found: dict[int, Candidates] = {}
-    for (k, length, size), numbers in alike.items():
-        if 0 < len(plan.places) < TOP <= length and len(plan.places) <= size <= POOL and k <= TOP:
-            together = _together([draws[number] for number in numbers], plan)
-            found |= {number: own for number, own in zip(numbers, together, strict=True) if own is not None}
-    return [
-        found[n] if n in found else explored(draw.known, draw.new, plan, draw.name, draw.k)
-        for n, draw in enumerate(draws)
-    ]
-
-
-def _alone(draw: Draw, plan: Exploration) -> Candidates:
-    """The list of one draw, no further than its first ten places where that is all that is wanted."""
-    first, known, new = len(plan.places), draw.known, draw.new
-    before = TOP - first
-    free = (~(new.rows[:, None] == known.rows[:before]).any(axis=1)).nonzero()[0]
-    if not (0 < first < TOP and draw.k <= TOP and first <= len(free) <= POOL):
-        return explored(known, new, plan, draw.name, draw.k)
-    rows, guesses = new.rows[free], new.scores[free]
-    keys = guesses + plan.scale * gumbel(draw.name, rows)
-    order = np.argsort(-keys, kind="stable")[:first]
-    taken = set(rows[order].tolist())
-    behind = next((place for place, row in enumerate(known.rows[before:].tolist(), before) if row not in taken), None)
-    if behind is None:
-        return explored(known, new, plan, draw.name, draw.k)
-    top, scores = shared(plan.places, first), known.scores
-    places = top.scores(scores[top.after - 1], scores[np.where(top.after < before, top.after, behind)])
-    own, told, chances = keys[order], top.within(draw.k), np.full(first, np.nan)
-    if told:
-        chances[:told] = inclusion(guesses / plan.scale, told, order[:told])
-    tried = new.take(free[order])
-    lift = tried.lift + (own - guesses[order]) + (places - own)
-    tried = Candidates(tried.rows, tried.parts, lift, np.ones(first, bool), tried.moved, chances)
-    ten = joined(known.first(before), tried)
-    return ten.take(top.order) if top.mixed else ten
-
-
-def _together(draws: Sequence[Draw], plan: Exploration) -> list[Candidates | None]:
-    """Lists of one size whose first ten places are filled; None where an item is both known and new there."""
-    first, k, each = len(plan.places), draws[0].k, np.arange(len(draws))[:, None]
-    before, top = TOP - first, shared(plan.places, first)
-    known = stacked([draw.known for draw in draws])
-    rows, guesses = (np.array([getattr(draw.new, name) for draw in draws]) for name in ("rows", "scores"))
-    keys = guesses + plan.scale * _gumbel(np.array([[_seed(draw.name)] for draw in draws]), rows)
-    order = np.argsort(-keys, axis=1, kind="stable")[:, :first]
-    both = (rows[:, :, None] == known.rows[:, None, :before]).any(axis=(1, 2))
-    both |= (known.rows[:, :, None] == rows[each, order][:, None]).any(axis=(1, 2))
-    whole = ~both & np.isfinite(known.scores[:, before])
-    places = top.scores(known.scores[:, top.after - 1], known.scores[:, top.after])
-    own, told, logits = keys[each, order], top.within(k), guesses / plan.scale
-    chances = np.full(order.shape, np.nan)
-    if told:
-        chances[:, :told] = [inclusion(*one) for one in zip(logits, repeat(told), order[:, :told])]
-    new = taken([draw.new for draw in draws], order)
-    lift = new.lift + (own - guesses[each, order]) + (places - own)
-    new = replace(new, lift=lift, cold=np.ones(order.shape, bool), propensity=chances)
-    pairs = zip(known.columns, new.columns, strict=True)
-    columns = [np.concatenate([column[:, :before], other], axis=1)[:, top.order] for column, other in pairs]
-    return [Candidates(*(column[n] for column in columns)) if there else None for n, there in enumerate(whole)]
-
-
-def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int) -> Candidates:
-    """The list of a :class:`Draw`, whose name is ``draw``: at least ``k`` items, where there are so many."""
     certain = known.rows[: TOP - len(plan.places)]
     places = (~(new.rows[:, None] == certain).any(axis=1)).nonzero()[0]
     if not plan.places or not len(places):
@@ -157,16 +77,7 @@ def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int) 
 
 def gumbel(draw: str, rows: npt.NDArray[np.integer]) -> Floats:
     """Standard Gumbel noise of some items, which follows from the draw's name and their rows alone (SplitMix64)."""
-    return _gumbel(np.array(_seed(draw)), rows)
-
-
-def _seed(draw: str) -> np.uint64:
-    return np.uint64(derive_seed(0, "exploration", draw))
-
-
-def _gumbel(seeds: npt.NDArray[np.uint64], rows: npt.NDArray[np.integer]) -> Floats:
-    """The same by the seeds of draws, of a shape that goes with that of ``rows``."""
-    bits = seeds + (rows.astype(np.uint64) + _ONE) * _GOLDEN
+    bits = np.uint64(derive_seed(0, "exploration", draw)) + (rows.astype(np.uint64) + _ONE) * _GOLDEN
     bits = (bits ^ (bits >> _30)) * _FIRST
     bits = (bits ^ (bits >> _27)) * _SECOND
     bits ^= bits >> _31

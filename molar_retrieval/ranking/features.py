@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.ranking.best import best_first
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.cold_start import kept
 from molar_retrieval.ranking.item_store import ItemStore
@@ -60,7 +59,7 @@ def features(
     scores, places = given[1 : 1 + 2 * len(counted) : 2], given[2 : 2 + 2 * len(counted) : 2]
     np.subtract(by_part, by_part.mean(axis=2, keepdims=True), out=scores, casting="same_kind")
     each = np.arange(len(counted))[:, None, None], np.arange(users)[:, None]
-    places[*each, best_first(by_part)] = place
+    places[*each, np.argsort(-by_part, axis=2, kind="stable")] = place
     columns = iter(given[1 + 2 * len(counted) :])
     lengths = np.array([len(some) for some in recent])
     missing = np.arange(_RECENT) >= lengths[:, None]

@@ -11,17 +11,15 @@ import numpy.typing as npt
 
 from molar_retrieval.ranking import shaping
 from molar_retrieval.ranking.aims import Aim, Factors
-from molar_retrieval.ranking.at_once import foresee, foresee_known, foresee_new, reranked
 from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored
 from molar_retrieval.ranking.compose import compose
-from molar_retrieval.ranking.exploration import POOL, Draw, drawn, explored
+from molar_retrieval.ranking.exploration import POOL, explored
 from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.filters import Expression, both
 from molar_retrieval.ranking.index_protocol import Index, StoredItem
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.places import TOP, Places
 from molar_retrieval.ranking.ranked import RankedList
-from molar_retrieval.ranking.remembered import Remembered
 from molar_retrieval.ranking.request import Exploration, Listing, RankingRequest, Rows
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 from molar_retrieval.ranking.searched import source_of
@@ -38,7 +36,6 @@ _MOST_SUMS = 1 << 22  # sums of items with users that are held at a time
 _TOLD = 100  # items of a rule of which is told that they cannot be pinned; so many are enough to see that it is wrong
 _REMEMBERED = 16_384  # items whose attributes are kept in memory at most
 _MOST_PRODUCTS = 1 << 24  # products of items with users that are held at a time
-_JUDGED = 200  # items whose attributes are read in the time of a search under a condition
 _MOST_FULFILLING = 1 << 25  # items times conditions of which is remembered whether the one fulfils the other
 
 
@@ -49,8 +46,6 @@ class _List:
     request: RankingRequest
     size: int
     source: CandidateSource
-    dense: Array | None  # products, where conditions are judged here, not by the index
-    remembered: Remembered | None
 
 
 class Ranker:
@@ -82,18 +77,15 @@ class Ranker:
         other.store, other.reranker, other.places = self.store.for_aim(factors), None, aim.places(self.places)
         return other
 
-    def rank(self, requests: Sequence[RankingRequest], remembered: Remembered | None = None) -> Iterator[Listing]:
-        """The list of each request, which has a user; many at once take dense products and ask the second stage.
+    def rank(self, requests: Sequence[RankingRequest]) -> Iterator[Listing]:
+        """The list of each request, which has a user; many at once take dense products and ask the second stage."""
+        return (one.listing() for one in self.ranked(requests))
 
-        What is ``remembered`` is not made again; the lists are the same without it.
-        """
-        return (one.listing() for one in self.ranked(requests, remembered))
-
-    def ranked(self, requests: Sequence[RankingRequest], remembered: Remembered | None = None) -> Iterator[RankedList]:
+    def ranked(self, requests: Sequence[RankingRequest]) -> Iterator[RankedList]:
         """The same lists as columns."""
         size = max(1, _MOST_PRODUCTS // max(1, len(self.store)))
         for begin in range(0, len(requests), size):
-            yield from self._ranked(requests[begin : begin + size], remembered)
+            yield from self._ranked(requests[begin : begin + size])
 
     def parts(self, requests: Sequence[RankingRequest], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
         """The addends of the scores of some rows for the user of each request, whether or not the list has them.
@@ -106,7 +98,7 @@ class Ranker:
 
     def _parts(self, requests: Sequence[RankingRequest], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
         requests = [replace(request, draw=None) for request in requests]
-        lists = self._lists(requests, products(self.store, requests), None, judged=False)
+        lists = self._lists(requests, products(self.store, requests))
         found = [
             self._with_others(one, self._found(one, CANDIDATES), some) for one, some in zip(lists, rows, strict=True)
         ]
@@ -159,84 +151,39 @@ class Ranker:
             known[some] = [item.fulfils(condition) for item in self.stored(some)]
         return known[wanted] > 0
 
-    def _ranked(self, requests: Sequence[RankingRequest], remembered: Remembered | None) -> Iterator[RankedList]:
-        # To judge all items once is less than a search for each person, where these are many.
-        judged = remembered is not None and len(self.store) <= _JUDGED * len(requests)
-        dense = products(self.store, requests, conditions=judged)
+    def _ranked(self, requests: Sequence[RankingRequest]) -> Iterator[RankedList]:
+        dense = products(self.store, requests)
         for some in self._blocks(len(requests)):
-            lists = self._lists(requests[some], dense[some], remembered, judged=judged)
-            ordered = self._ordered(lists, remembered)
-            plain = iter(
-                self._plain([(one, own) for one, own in zip(lists, ordered, strict=True) if not one.request.shaped])
-            )
-            for one, own in zip(lists, ordered, strict=True):
-                yield self._shaped(one, own) if one.request.shaped else next(plain)
+            lists = self._lists(requests[some], dense[some])
+            found = [self._found(one, one.size) for one in lists]
+            for one, own in zip(lists, self._reranked(requests[some], found, whole=False), strict=True):
+                yield self._shaped(one, own) if one.request.shaped else self._plain(one, own)
 
     def _blocks(self, count: int) -> Iterator[slice]:
         """So many requests, some at a time: of a large catalogue fewer."""
         size = max(1, min(_TOGETHER, _MOST_SUMS // max(1, len(self.store))))
         return (slice(begin, begin + size) for begin in range(0, count, size))
 
-    def _lists(
-        self,
-        requests: Sequence[RankingRequest],
-        dense: Sequence[Array | None],
-        remembered: Remembered | None,
-        *,
-        judged: bool,
-    ) -> list[_List]:
-        """Some requests with what their candidates come from, as far as that is made for all of them at once."""
-        users = [user for request in requests if (user := request.user) is not None]
-        emerging: Sequence[Array | None] = [None] * len(requests)
-        if self.store.emerging is not None and any(map(self._draws, requests)):
-            emerging = list(self.store.emerging.products([user.vector for user in users]))
-        sums: list[Callable[[], Sums]]
-        if remembered is not None:
-            sums = [partial(remembered.sums, user, self.store.sums) for user in users]
-        else:
-            sums = [partial(self.store.sums, user.sparse) for user in users]
+    def _lists(self, requests: Sequence[RankingRequest], dense: Sequence[Array | None]) -> list[_List]:
+        """Some requests with what their candidates come from."""
         return [
-            _List(
-                request,
-                self._first(request, remembered is not None),
-                self._source(request, own, fresh, read),
-                own if judged else None,
-                remembered,
-            )
-            for request, own, fresh, read in zip(requests, dense, emerging, sums, strict=True)
+            _List(request, self._first(request), self._source(request, own, None))
+            for request, own in zip(requests, dense, strict=True)
         ]
 
-    def _source(
-        self, request: RankingRequest, dense: Array | None, emerging: Array | None, sums: Callable[[], Sums]
-    ) -> CandidateSource:
+    def _source(self, request: RankingRequest, dense: Array | None, sums: Callable[[], Sums] | None) -> CandidateSource:
         judged = None if request.where is None else partial(self.fulfilling, request.where)
-        return source_of(self.index, self.store, request, dense, emerging=emerging, sums=sums, fulfilling=judged)
+        return source_of(self.index, self.store, request, dense, sums=sums, fulfilling=judged)
 
     def _draws(self, request: RankingRequest) -> bool:
         """Whether new items are tried in a list."""
         return request.draw is not None and self.exploration is not None
 
-    def _first(self, request: RankingRequest, shared: bool) -> int:
-        """How many candidates are looked at first: of plain lists fewer, unless others are to share theirs."""
-        if request.shaped or shared:
+    def _first(self, request: RankingRequest) -> int:
+        """How many candidates are looked at first: of plain lists fewer."""
+        if request.shaped:
             return max(CANDIDATES, _PER_PLACE * request.query.k)
         return max(request.query.k, CANDIDATES if request.query.rerank and self.reranker is not None else 0)
-
-    def _ordered(self, lists: Sequence[_List], remembered: Remembered | None) -> list[Candidates]:
-        """The first candidates of some lists by the second stage; where they are remembered, equal ones made once."""
-        if remembered is None:
-            foresee(self.store, [(one.source, self._depth(one, one.size)) for one in lists], foresee_known)
-            found = [self._found(one, one.size) for one in lists]
-            return self._reranked([one.request for one in lists], found, whole=False)
-        keys = [remembered.key("ordered", one.request, one.size) for one in lists]
-        known = {key: there for key in keys if (there := remembered.get(key)) is not None}
-        missing = {key: one for key, one in zip(keys, lists, strict=True) if key not in known}
-        found = [self._found(one, one.size) for one in missing.values()]
-        made = self._reranked([one.request for one in missing.values()], found)
-        for (key, one), ordered in zip(missing.items(), made, strict=True):
-            known[key] = ordered
-            remembered.keep(key, one.request, ordered)
-        return [known[key] for key in keys]
 
     def _found(self, one: _List, size: int) -> Candidates:
         """The candidates; known items alone where new ones are to be drawn."""
@@ -267,25 +214,15 @@ class Ranker:
         histories = [user.history for number in some if (user := requests[number].user) is not None]
         moved = moves(self.store, self.reranker, first, histories)
         sizes = [None if whole or requests[number].shaped else _plain_size(requests[number]) for number in some]
-        for number, own in zip(some, reranked([found[number] for number in some], moved, sizes), strict=True):
-            changed[number] = own
+        for number, own, size in zip(some, moved, sizes, strict=True):
+            changed[number] = found[number].reranked(own, size)
         return changed
 
-    def _plain(self, lists: Sequence[tuple[_List, Candidates]]) -> list[RankedList]:
+    def _plain(self, one: _List, ordered: Candidates) -> RankedList:
         """The best of what may come; what is drawn may be among the first candidates, and is taken out."""
-        found = [ordered.first(_plain_size(one.request)) for one, ordered in lists]
-        if self.exploration is not None:
-            pools = {n: max(POOL, one.request.query.k) for n, (one, _) in enumerate(lists) if self._draws(one.request)}
-            foresee(self.store, [(lists[n][0].source, pool) for n, pool in pools.items()], foresee_new)
-            draws = {
-                n: Draw(found[n], one.source.new(pools[n]), draw, one.request.query.k)
-                for n, (one, _) in enumerate(lists)
-                if (draw := one.request.draw) is not None
-            }
-            for n, own in zip(draws, drawn(list(draws.values()), self.exploration), strict=True):
-                found[n] = own
-        some = [own.first(one.request.query.k) for own, (one, _) in zip(found, lists, strict=True)]
-        return [RankedList.of(self.store.names, own, np.arange(len(own))) for own in some]
+        found = self._explored(one, ordered.first(_plain_size(one.request)), one.request.query.k)
+        own = found.first(one.request.query.k)
+        return RankedList.of(self.store.names, own, np.arange(len(own)))
 
     def _shaped(self, one: _List, ordered: Candidates) -> RankedList:
         """The list that rules, diversity or calibration shape, from more and more candidates until it is full."""
@@ -347,15 +284,8 @@ class Ranker:
 
     def _wanted(self, one: _List, request: RankingRequest, size: int) -> Candidates:
         """The best of what a rule wants, by a request that says so."""
-        source = self._source(request, one.dense, None, partial(getattr, one.source, "sums"))
-        if (remembered := one.remembered) is None:
-            return find(self.index, self.places, source, request, size)
-        key = remembered.key("wanted", request, size)
-        known = remembered.get(key)
-        if known is None:
-            known = find(self.index, self.places, source, request, size)
-            remembered.keep(key, request, known)
-        return known
+        source = self._source(request, None, partial(getattr, one.source, "sums"))
+        return find(self.index, self.places, source, request, size)
 
     def _pins(self, active: "ActiveRule", request: RankingRequest, places: int) -> tuple[list[int], list[str]]:
         """Rows that a rule pins, so many as there are places, and sentences about those that it cannot."""

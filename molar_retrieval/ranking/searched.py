@@ -38,7 +38,6 @@ def source_of(
     request: RankingRequest,
     dense: Array | None = None,
     *,
-    emerging: Array | None = None,
     sums: Callable[[], Sums] | None = None,
     fulfilling: Callable[[Rows], Array] | None = None,
 ) -> "CandidateSource":
@@ -49,7 +48,6 @@ def source_of(
         store: The items.
         request: The request, which has a user.
         dense: The user's :func:`products`.
-        emerging: Those with the emerging items, where they are known.
         sums: Gives those of the user's sparse vector, where they are known.
         fulfilling: Says which of some rows fulfil the request's condition; needed under one, unless an index that holds
             partners is searched.
@@ -57,7 +55,7 @@ def source_of(
     assert request.user is not None
     made = partial(store.sums, request.user.sparse) if sums is None else sums
     if dense is not None:
-        return Scan(store, request, made, dense, emerging, fulfilling)
+        return Scan(store, request, made, dense, fulfilling)
     assert index is not None
     return _Search(index, store, request, made, fulfilling)
 

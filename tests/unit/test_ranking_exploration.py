@@ -1,19 +1,16 @@
 """Draws of new items: who is tried, with which probability, and that the same answer comes again."""
 
 from collections import Counter
-from dataclasses import fields
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 import pytest
 
-from molar_retrieval.ranking import exploration
 from molar_retrieval.ranking.candidates import Candidates
-from molar_retrieval.ranking.exploration import Draw, explored, gumbel, inclusion
+from molar_retrieval.ranking.exploration import explored, gumbel, inclusion
 from molar_retrieval.ranking.places import Places, last
 from molar_retrieval.ranking.request import Exploration, draw_of
-from molar_retrieval.rng import generator
 
 DAY = 86_400_000_000
 
@@ -146,29 +143,3 @@ def test_without_places_or_new_items_nothing_changes() -> None:
     old, new = known(), listed([100], [5.0], cold=True)
     assert explored(old, new, Exploration(last(0), 1.0), "a", 10) is old
     assert explored(old, listed([], []), Exploration(last(3), 1.0), "a", 10) is old
-
-
-@pytest.mark.parametrize("places", [last(1), last(3), (4, 10), (2, 3, 7, 10), last(9)], ids=str)
-def test_draws_that_are_made_together_are_those_of_each_list(places: Places) -> None:
-    """In every bit, whatever the lengths, items that are both known and new, equal scores, and places of the list."""
-    random, plan = generator(0, "draws", *places), Exploration(places, 0.7)
-    draws = []
-    for number in range(300):
-        length, size, k = random.choice([20, 20, 10, 11, 3, 0]), random.choice([100, 100, 40, 2, 0]), number % 3 * 5 + 5
-        rows = random.permutation(160)[: length + size]
-        if number % 4 == 0:
-            rows[length : length + 2] = rows[: len(rows[length : length + 2])]
-        old = listed(rows[:length], -np.sort(-np.round(random.normal(size=length), number % 3)))
-        guesses, cold = -np.sort(-random.normal(size=size)), random.random(size) < 0.8
-        new = listed(rows[length:], guesses + 0.1, cold, lift=-0.1)
-        draws.append(Draw(old, new, f"person {number}", k))
-    together = exploration.drawn(draws, plan)
-    quick = 0
-    for draw, own in zip(draws, together, strict=True):
-        alone = explored(draw.known, draw.new, plan, draw.name, draw.k)
-        (single,) = exploration.drawn([draw], plan)
-        quick += len(own) < len(alone)
-        for field in fields(Candidates):
-            columns = [getattr(found, field.name)[: draw.k].tobytes() for found in (own, single, alone)]
-            assert columns[0] == columns[1] == columns[2], field.name
-    assert quick

@@ -10,9 +10,7 @@ from copies import copy_workspace
 import molar
 from molar_indexes.comparison import Compared, lists_by, sample
 from molar_indexes.recommender import Recommender
-from molar_indexes.rules_preview import previewed
 from molar_retrieval.privacy.pseudonyms import user_key
-from molar_retrieval.ranking import ranker
 from molar_retrieval.ranking.query import Query
 
 RULES: tuple[list[dict[str, Any]], ...] = (
@@ -51,19 +49,3 @@ def test_lists_by_several_rules_are_those_that_each_person_gets(shop: Any) -> No
                     (listing,) = (ranked.listing() for ranked in side.rank_many([user], query, now))
                     assert [item.row for item in one.items] == [place.row for place in listing.places]
                     assert list(one.notes) == list(listing.notes)
-
-
-def test_what_a_preview_made_the_next_one_does_not_make_again(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-    find = ranker.find
-    monkeypatch.setattr(ranker, "find", lambda *given: (asked.append(given[3]), find(*given))[1])
-    known, rules = Compared(), {"rule": [{"pin": ["SKU-0001"]}]}
-    first = previewed(shop, None, rules, people=20, known=known)
-    assert len(asked) == 20  # both lists have the same candidates
-    assert previewed(shop, {"rule": []}, rules, people=20, known=known) == first
-    previewed(shop, rules, {"rule": [{"pin": ["SKU-0002"]}]}, people=20, known=known)
-    assert len(asked) == 20
-    previewed(shop, rules, {"rule": [{"require": "price > 1"}]}, people=20, known=known)
-    assert len(asked) == 40
-    assert previewed(shop, None, rules, people=20) == first
-    assert len(asked) == 60
