@@ -24,14 +24,14 @@ from molar_eval.models.variants import link
 from molar_eval.models.walking import carry
 from molar_eval.ranking import rank
 from molar_eval.splits.base import DAY, is_first
-from molar_retrieval.alignment.align import align
-from molar_retrieval.alignment.derive import derive
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.store import open_model, trained_with
-from molar_retrieval.alignment.warm_start import warm_start, weighted
-from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare_interactions import prepare_interactions, write_log
+from molar_retrieval.models.alignment import align
+from molar_retrieval.models.als import held_out, open_log
+from molar_retrieval.models.ensemble import Ensemble
+from molar_retrieval.models.incremental import warm_start, weighted
+from molar_retrieval.models.refresh import refresh
+from molar_retrieval.models.store import open_model, trained_with
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, SplitSettings
 
@@ -80,13 +80,13 @@ def main() -> None:
     options = MolarSettings(align=AlignSettings(preset=arguments.preset, threads=arguments.threads))
     print(f"{len(cases)} people, {len(cases.targets)} items of theirs")
 
-    def values(model: AlignedModel) -> np.ndarray:
+    def values(model: Ensemble) -> np.ndarray:
         scorer = MolarScorer(model.seeing(past), base, {})
         everything = np.ones(log.n_items, bool)
         found = rank(cases, scorer.scores, k=10, candidates=everything, finish=scorer.finish)
         return accuracy(found.ranks, cases.offsets, (10,))["ndcg@10"]
 
-    def told(name: str, model: AlignedModel) -> None:
+    def told(name: str, model: Ensemble) -> None:
         now = values(model)
         gain, error = (now - updated).mean(), (now - updated).std() / len(now) ** 0.5
         mean = updated.mean()
@@ -94,12 +94,12 @@ def main() -> None:
 
     first = place(arguments.keep / f"trained-{arguments.trained}", base, log.select(log.timestamp < begin))
     align(first, options)
-    derive(first)
+    refresh(first)
     folder = arguments.keep / "updated"
     shutil.rmtree(folder, ignore_errors=True)
     later = place(folder, base, past)
     carry(first, later)
-    derive(later)
+    refresh(later)
     now = open_model(later["alignment"].require()[0])
     updated = values(now)
     told("updated without training", now)
@@ -116,7 +116,7 @@ def main() -> None:
     if arguments.anew:
         anew = place(arguments.keep / f"trained-{arguments.asked}", base, past)
         align(anew, options)
-        derive(anew)
+        refresh(anew)
         other = open_model(anew["alignment"].require()[0])
         told("trained anew", other)
         told("towers of it", replace(now, network=other.network, predictors=other.predictors))

@@ -27,9 +27,9 @@ import ray_cluster
 
 from molar_indexes.recommend import recommend
 from molar_indexes.user_vectors import UserVectorsJob
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.embedding import embed
 from molar_retrieval.embedding.remembered import remembered
+from molar_retrieval.models.als import open_log
 from molar_retrieval.progress import SILENT
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import ProcessRunner, Runner

@@ -17,18 +17,15 @@ from pathlib import Path
 import numpy as np
 from horizons import features_of
 
-from molar_retrieval.alignment.cold_start import among, guessed
-from molar_retrieval.alignment.components import Dense, ranked
-from molar_retrieval.alignment.conditioning import words_alone
-from molar_retrieval.alignment.fusion import fuse
-from molar_retrieval.alignment.validation import ValidationCases, means, taken, withheld_items
-from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.experts.co_consumption import taught_axes
-from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
-from molar_retrieval.experts.content_pairs import content_pairs
-from molar_retrieval.experts.histories import known_items
+from molar_retrieval.models.als import held_out
+from molar_retrieval.models.blending import Dense, blend, ranked
+from molar_retrieval.models.cold_start import among, content_pairs, guessed
+from molar_retrieval.models.content_features import words_alone
+from molar_retrieval.models.content_knn import GRID, ContentKNN, compressed, learned_axes
+from molar_retrieval.models.item_item import known_items
+from molar_retrieval.models.validation import ValidationCases, means, taken, withheld_items
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
@@ -46,7 +43,7 @@ def bar(features: Matrix, asked: ValidationCases, told: ValidationCases, withhel
     """NDCG@10 and Recall@10 of content neighbours by the way to read a history that finds most."""
     found = []
     for way in GRID:
-        neighbours = ContentNeighbours.of(features, way["decay"], way["last"])
+        neighbours = ContentKNN.of(features, way["decay"], way["last"])
         part = {"content": Dense(neighbours.users(asked.histories()), neighbours.items[withheld])}
         found.append(tuple(means(ranked(told, part, [{"content": 1.0}])[0]).values()))
     return max(found)
@@ -57,7 +54,7 @@ def folded(cases: ValidationCases, parts: dict[str, Dense], seed: int) -> tuple[
     halves, found = np.array_split(np.arange(len(cases)), 2), []
     for told, judged in (halves, halves[::-1]):
         chosen, own = ({n: Dense(p.users[h], p.items) for n, p in parts.items()} for h in (told, judged))
-        weights = fuse(cases.select(told), chosen, seed).weights
+        weights = blend(cases.select(told), chosen, seed).weights
         found.append(ranked(cases.select(judged), own, [weights])[0])
     return tuple(means(np.concatenate(found)).values())
 
@@ -66,7 +63,7 @@ def measured(log: Interactions, features: Matrix, last: int, decay: float, seed:
     """What each choice of parts finds for one draw of newcomers."""
     known, counts = known_items(log), np.bincount(log.item, minlength=log.n_items)
     withheld = withheld_items(known, seed)
-    asked, neighbours = taken(log, withheld, seed), ContentNeighbours.of(features, decay, last)
+    asked, neighbours = taken(log, withheld, seed), ContentKNN.of(features, decay, last)
     told, users, content = among(asked, withheld), neighbours.users(asked.histories()), neighbours.items[withheld]
     popularity, _ = guessed(features, np.log1p(counts).astype(np.float32)[:, None], counts, known, withheld)
     watch = Timer()
@@ -74,9 +71,9 @@ def measured(log: Interactions, features: Matrix, last: int, decay: float, seed:
     pairs = content_pairs(others, neighbours, seed)
     print(f"pairs: {watch.took.processor:.1f} s of the processor", flush=True)
     watch = Timer()
-    axes = taught_axes(features, others)
+    axes = learned_axes(features, others)
     print(f"taught axes: {watch.took.processor:.1f} s of the processor", flush=True)
-    taught = ContentNeighbours(compressed(features, axes), decay, last, axes=axes)
+    taught = ContentKNN(compressed(features, axes), decay, last, axes=axes)
     their_users, their_content, of_it = (
         taught.users(asked.histories()), taught.items[withheld], content_pairs(others, taught, seed)
     )  # fmt: skip

@@ -17,12 +17,12 @@ import numpy as np
 from block_ease import PARTNERS, made_up
 
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.experts import fit
-from molar_retrieval.experts.block_ease import BlockEASE
-from molar_retrieval.experts.column_blocks import followed
-from molar_retrieval.experts.company import FewPairs
-from molar_retrieval.experts.taken import Taken
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models import base
+from molar_retrieval.models.ease import BlockEASE
+from molar_retrieval.models.item_item import InteractionMatrix
+from molar_retrieval.models.k_anonymity import KAnonymity
+from molar_retrieval.models.sequential import count_transitions
 from molar_retrieval.workspace.resources import Timer, Took
 
 COOCCURRENCE, UNORDERED, ITEM_KNN, FEW = STEPS = ("co-occurrence", "unordered", "item-kNN", "pairs of few")
@@ -51,18 +51,18 @@ def step(folder: Path, name: str) -> None:
     log = opened(folder)
     before, watch = _peak(), Timer()
     if name in (COOCCURRENCE, UNORDERED):
-        setting = {"model": fit.COOCCURRENCE, **fit.COUNTS[1 if name == COOCCURRENCE else 2]}
-        counts = followed(log, setting["window"], setting["decay"])
-        made = fit.sequence(log, counts, setting, PARTNERS, None, folder).weights.nnz
+        setting = {"model": base.COOCCURRENCE, **base.COUNTS[1 if name == COOCCURRENCE else 2]}
+        counts = count_transitions(log, setting["window"], setting["decay"])
+        made = base.sequence(log, counts, setting, PARTNERS, None, folder).weights.nnz
     elif name == ITEM_KNN:
-        made = fit.item_neighbours(log, fit.NEIGHBOURS, PARTNERS, None, folder).weights.nnz
+        made = base.item_neighbours(log, base.NEIGHBOURS, PARTNERS, None, folder).weights.nnz
     elif name == EASE:
-        blocks = BlockEASE.of(Taken.of(log), fit.BLOCKS[0]["neighbours"])
+        blocks = BlockEASE.of(InteractionMatrix.of(log), base.BLOCKS[0]["neighbours"])
         print(f"| grouping for EASE | {_line(watch.took)} | | | | |", flush=True)
         watch = Timer()
-        made = fit.block_ease(blocks, fit.BLOCKS[0], PARTNERS, 1, folder).weights.nnz
+        made = base.block_ease(blocks, base.BLOCKS[0], PARTNERS, 1, folder).weights.nnz
     else:
-        few = FewPairs.of(log, 3)
+        few = KAnonymity.of(log, 3)
         made = 0 if few is None else round(100 * few.share)
     took, grown = watch.took, _peak() - before
     each = (took.processor / len(log) * 1e6, grown / len(log))

@@ -33,9 +33,8 @@ from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.item_store import ItemStore
-from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.query import Query, ResolvedQuery
 from molar_retrieval.ranking.ranker import Ranker
-from molar_retrieval.ranking.request import RankingRequest
 
 Matrix = npt.NDArray[np.float32]
 K = 10
@@ -88,7 +87,7 @@ def rounded(store: ItemStore, by: Callable[[Matrix], Matrix], what: str) -> Item
 def lists(ranker: Ranker, store: ItemStore, people: Sequence[UserRecord]) -> list[list[int]]:
     own = Ranker(ranker.index, store, ranker.places, ranker.reranker)
     query = Query(k=K, explore=False)
-    asked = [RankingRequest(query, user=one, hidden=frozenset(map(int, one.history))) for one in people]
+    asked = [ResolvedQuery(query, user=one, hidden=frozenset(map(int, one.history))) for one in people]
     return [[placed.row for placed in listing.places] for listing in own.rank(asked)]
 
 

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 from groups import before, features_of, told
 
-from molar_retrieval.alignment.components import ranked
-from molar_retrieval.alignment.counting import count
-from molar_retrieval.alignment.fusion import fuse
-from molar_retrieval.alignment.validation import gains
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.base import count_models
+from molar_retrieval.models.blending import blend, ranked
+from molar_retrieval.models.validation import gains
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, PrivacySettings
 
@@ -41,12 +40,12 @@ def main() -> None:
     judged, people = [], []
     for left_out in range(asked.before, -1, -1):
         training, cases = before(log, asked.split, left_out)
-        parts = count(training, cases, features, AlignSettings(), least=fewest).parts(cases)
+        parts = count_models(training, cases, features, AlignSettings(), least=fewest).parts(cases)
         if chosen:
             judged.append([gains(rank) for rank in ranked(cases, parts, chosen)])
             people.append(cases.users)
         if left_out:
-            found = [fuse(cases, parts, least=least) for least in asked.least]
+            found = [blend(cases, parts, least=least) for least in asked.least]
             chosen = [dict(one.weights) for one in found]
             dropped = "; ".join(
                 f"{least:g}: {', '.join(one.dropped)}" for least, one in zip(asked.least, found, strict=True)

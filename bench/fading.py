@@ -19,25 +19,24 @@ from rich.console import Console
 from rich.table import Table
 from towers import data_of
 
-from molar_retrieval.alignment.components import Counted, ScoreComponent, ranked
-from molar_retrieval.alignment.counting import count
-from molar_retrieval.alignment.fusion import fuse
-from molar_retrieval.alignment.validation import ValidationCases, gains, means, ranks
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.experts.column_blocks import followed
-from molar_retrieval.experts.fit import (
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.base import (
     COOCCURRENCE,
     COUNTS,
     REGRESSION,
     REGRESSIONS,
     SEQUENCE,
     Setting,
+    count_models,
     order,
     sequence,
     too_many,
 )
+from molar_retrieval.models.blending import Counted, ScoreComponent, blend, ranked
+from molar_retrieval.models.sequential import count_transitions
+from molar_retrieval.models.validation import ValidationCases, gains, means, ranks
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import AlignSettings, PrivacySettings
@@ -47,14 +46,14 @@ _COLUMNS = "model", "window", "decay", "fade", "alone", "with the others", "than
 
 def part_of(log: Interactions, cases: ValidationCases, setting: Setting) -> Counted:
     """The expert of a setting, as a part of the score of the cases."""
-    expert = sequence(log, followed(log, *order(setting)), setting, AlignSettings().partners)
+    expert = sequence(log, count_transitions(log, *order(setting)), setting, AlignSettings().partners)
     return Counted(expert.read(cases.histories()), expert.weights)
 
 
 def next_items(workspace: Workspace, fades: list[float]) -> None:
     """All settings, on the validation cases."""
     data = data_of(workspace)
-    experts = count(data.log, data.cases, data.features, AlignSettings())
+    experts = count_models(data.log, data.cases, data.features, AlignSettings())
     others = {name: part for name, part in experts.parts(data.cases).items() if name != SEQUENCE}
     table = Table(box=None)
     for column in _COLUMNS:
@@ -65,7 +64,7 @@ def next_items(workspace: Workspace, fades: list[float]) -> None:
             setting, took = {**tried["setting"], "fade": fade}, Timer()
             part = part_of(data.log, data.cases, setting)
             seconds = took.took.processor
-            alone, fused = means(ranks(data.cases, part.scores)), fuse(data.cases, {**others, SEQUENCE: part}, 0)
+            alone, fused = means(ranks(data.cases, part.scores)), blend(data.cases, {**others, SEQUENCE: part}, 0)
             gained = gains(fused.ranks)
             first = gained if first is None else first
             more, error = (gained - first).mean(), (gained - first).std() / len(first) ** 0.5
@@ -87,12 +86,12 @@ def next_days(workspace: Workspace, fades: list[float], days: int) -> None:
         training, cases = before(log, "last day", left_out)
         counted = too_many(REGRESSION, training) is not None
         setting = {"model": COOCCURRENCE, **COUNTS[0]} if counted else {"model": REGRESSION, **REGRESSIONS[0]}
-        rest: dict[str, ScoreComponent] = count(training, cases, features, others, least=least).parts(cases)
+        rest: dict[str, ScoreComponent] = count_models(training, cases, features, others, least=least).parts(cases)
         for fade in fades:
             parts = {**rest, SEQUENCE: part_of(training, cases, {**setting, "fade": fade})}
             if left_out < days:
                 judged[fade].append(gains(ranked(cases, parts, [chosen[fade]])[0]))
-            chosen[fade] = dict(fuse(cases, parts, 0).weights)
+            chosen[fade] = dict(blend(cases, parts, 0).weights)
         people += [cases.users] if left_out < days else []
     of_all, first = np.concatenate(people), np.concatenate(judged[fades[0]])
     for fade in fades:

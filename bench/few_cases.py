@@ -18,13 +18,12 @@ import numpy as np
 from towers import data_of, settings_of
 
 from molar_retrieval import rng
-from molar_retrieval.alignment import components, fusion
-from molar_retrieval.alignment.components import Dense, ScoredBlock, Weights, scored
-from molar_retrieval.alignment.counting import count
-from molar_retrieval.alignment.score_cache import ScoreCache
-from molar_retrieval.alignment.training import sized, train
-from molar_retrieval.alignment.validation import drawn, gains
-from molar_retrieval.alignment.vectors import encode_users, item_sides
+from molar_retrieval.models import blending
+from molar_retrieval.models.base import count_models
+from molar_retrieval.models.blending import Dense, ScoreCache, ScoredBlock, Weights, scored
+from molar_retrieval.models.towers.training import sized, train
+from molar_retrieval.models.validation import drawn, gains
+from molar_retrieval.models.vectors import encode_users, item_sides
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings
 
@@ -33,7 +32,7 @@ def cache_of(catalogue: Path, workspace: Path, most: int, tower: str | None) -> 
     """The scores of the parts for so many validation cases."""
     data = data_of(Workspace.for_catalogue(workspace, catalogue))
     cases = data.cases.select(drawn(len(data.cases), most, rng.generator(1, "few cases")))
-    parts = count(data.log, cases, data.features, AlignSettings()).parts(cases)
+    parts = count_models(data.log, cases, data.features, AlignSettings()).parts(cases)
     if tower is not None:
         with tempfile.TemporaryDirectory() as folder:
             network, _ = train(data, sized(settings_of(tower), data.log), Path(folder), "bench")
@@ -53,9 +52,9 @@ def some(cache: ScoreCache[ScoredBlock], rows: np.ndarray) -> ScoreCache[ScoredB
 def chosen(cache: ScoreCache[ScoredBlock]) -> dict[str, Weights]:
     """Weights by all cases of a cache, in several ways."""
     best = max(np.eye(cache.parts), key=cache.ndcg)
-    drawn_in, peak = fusion.found_by(cache, best, len(cache))
+    drawn_in, peak = blending.found_by(cache, best, len(cache))
     shipped = next((one for one in (drawn_in, peak) if cache.ndcg(one) > cache.ndcg(best)), best)
-    return {"best part": best, "logit": fusion.logit(cache), "peak": peak, "shipped": shipped}
+    return {"best part": best, "logit": blending.logit(cache), "peak": peak, "shipped": shipped}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cache = cache_of(given.catalogue, given.workspace, given.most, given.tower)
     for cases in (number for number in given.cases if number < len(cache)):
         for first in given.first:
-            components.FIRST = cache.blocks[0].hidden.shape[1] if first == "all" else int(first)
+            blending.FIRST = cache.blocks[0].hidden.shape[1] if first == "all" else int(first)
             found: dict[str, list[float]] = {}
             for draw in range(given.draws):
                 rows = np.random.default_rng([cases, draw]).permutation(len(cache))

@@ -29,20 +29,19 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_matrix, diags_array
 
 from molar_eval.splits.last import last_day, leave_one_out
-from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.cold_start import among
-from molar_retrieval.alignment.components import Dense, Momentary, ScoreComponent, ranked
-from molar_retrieval.alignment.counting import Experts, count
-from molar_retrieval.alignment.fusion import fuse
-from molar_retrieval.alignment.validation import ValidationCases, gains, ndcg, sample, taken, withheld_items
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.data.values import as_strings, is_list
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.experts.histories import decayed, known_items
-from molar_retrieval.experts.trend import Trend
+from molar_retrieval.models import content_features
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.base import CountModels, count_models
+from molar_retrieval.models.blending import Dense, PopularityAt, ScoreComponent, blend, ranked
+from molar_retrieval.models.cold_start import among
+from molar_retrieval.models.item_item import decayed, known_items
+from molar_retrieval.models.popularity import Popularity
+from molar_retrieval.models.validation import ValidationCases, gains, ndcg, sample, taken, withheld_items
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, PrivacySettings
 from molar_retrieval.workspace.tensors import Matrix, Rows
@@ -114,12 +113,12 @@ def before(log: Interactions, split: str, left_out: int) -> tuple[Interactions, 
     return made.training, sample(cases, _CASES, np.random.default_rng(0))
 
 
-def chosen(groups: Groups, cases: ValidationCases, trend: Trend) -> tuple[float, float, float]:
+def chosen(groups: Groups, cases: ValidationCases, trend: Popularity) -> tuple[float, float, float]:
     """Prior, decay, and weight beside the trend."""
     cases = sample(cases, _SETTINGS_BY, np.random.default_rng(0))
     found = {}
     for prior, decay in product(_PRIORS, _DECAYS):
-        parts = {"trend": Momentary(trend, cases.times), "groups": groups.part(cases.histories(), prior, decay)}
+        parts = {"trend": PopularityAt(trend, cases.times), "groups": groups.part(cases.histories(), prior, decay)}
         ranks = ranked(cases, parts, [{"trend": 1, "groups": weight} for weight in _WEIGHTS])
         found |= {(prior, decay, weight): ndcg(rank) for weight, rank in zip(_WEIGHTS, ranks, strict=True)}
     return max(found, key=lambda setting: found[setting])
@@ -135,17 +134,17 @@ class Choice:
     weights: Mapping[str, float]
 
     @classmethod
-    def of(cls, name: str, groups: Groups, cases: ValidationCases, experts: Experts) -> "Choice":
+    def of(cls, name: str, groups: Groups, cases: ValidationCases, experts: CountModels) -> "Choice":
         assert experts.trend is not None
         prior, decay, weight = chosen(groups, cases, experts.trend) if groups.columns else (1.0, 1.0, 0.0)
-        fused = fuse(cases, experts.parts(cases) | groups.parts(cases, prior, decay))
+        fused = blend(cases, experts.parts(cases) | groups.parts(cases, prior, decay))
         dropped = {part: f"{gain.value:+.4f} ± {gain.error:.4f}" for part, gain in fused.dropped.items()}
         shares = {part: round(share, 3) for part, share in fused.shares.items()}
         print(f"  {name or 'experts'}: {ndcg(fused.ranks):.4f} where chosen by {len(cases)} cases, shares {shares},")
         print(f"    dropped {dropped}, prior {prior:g}, decay {decay:g}, {weight:g} times beside the trend", flush=True)
         return cls(prior, decay, weight, fused.weights)
 
-    def judged(self, groups: Groups, cases: ValidationCases, experts: Experts) -> tuple[Gains, Gains]:
+    def judged(self, groups: Groups, cases: ValidationCases, experts: CountModels) -> tuple[Gains, Gains]:
         """Gains beside the trend alone, and with all experts."""
         parts = experts.parts(cases) | groups.parts(cases, self.prior, self.decay)
         beside, whole = ranked(cases, parts, [{"trend": 1, "groups": self.weight}, self.weights])
@@ -159,7 +158,7 @@ def told(having: Gains, lacking: Gains, people: Rows) -> str:
     return f"{lacking.mean():.4f} → {having.mean():.4f}, {gained.mean():+.4f} ± {error:.4f}"
 
 
-def newcomers(log: Interactions, experts: Experts, groups: Groups, choice: Choice) -> str:
+def newcomers(log: Interactions, experts: CountModels, groups: Groups, choice: Choice) -> str:
     """What is gained beside content neighbours among withheld items, weights being chosen by half of the people."""
     withheld, taste = withheld_items(known_items(log), 0), experts.content_knn
     assert taste is not None
@@ -172,7 +171,7 @@ def newcomers(log: Interactions, experts: Experts, groups: Groups, choice: Choic
     }
     halves = np.array_split(np.arange(len(cases)), 2)
     some, others = ({n: Dense(p.users[half], p.items) for n, p in whole.items()} for half in halves)
-    weights = fuse(among_them.select(halves[0]), some).weights
+    weights = blend(among_them.select(halves[0]), some).weights
     judges = among_them.select(halves[1])
     lacking, having = ranked(judges, others, [{"neighbours": 1.0}, weights])
     return told(gains(having), gains(lacking), judges.users)
@@ -181,9 +180,9 @@ def newcomers(log: Interactions, experts: Experts, groups: Groups, choice: Choic
 def features_of(workspace: Workspace, catalogue: Catalogue, words: bool) -> Matrix:
     keep = AlignSettings().content_dims
     if words:
-        return conditioning.words_alone(catalogue, keep)
+        return content_features.words_alone(catalogue, keep)
     said, content = hashed_features(catalogue), ContentVectors.open(workspace["content"].require()[0])
-    made = conditioning.fit(content.vectors, content.blocks, keep, said, ready=content.conditioned)
+    made = content_features.fit(content.vectors, content.blocks, keep, said, ready=content.conditioned)
     return made(content.vectors, said)
 
 
@@ -205,7 +204,7 @@ def main() -> None:
     people: list[Rows] = []
     for left_out in range(asked.before, -1, -1):
         training, cases = before(log, asked.split, left_out)
-        experts = count(training, cases, features, AlignSettings(), least=least)
+        experts = count_models(training, cases, features, AlignSettings(), least=least)
         groups = {name: Groups.of(own, training) for name, own in {"": [], **values}.items()}
         if choices:
             people.append(cases.users)

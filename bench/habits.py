@@ -23,11 +23,10 @@ from molar_eval.models.molar import Molar
 from molar_eval.models.tuning import Scoring
 from molar_eval.ranking import rank
 from molar_eval.splits import Split, make_split
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.experts.habits import Habits
-from molar_retrieval.experts.repeats import fit_habits
-from molar_retrieval.ranking.aims import NEXT, NEXT_SEEN
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.repeat_consumption import RepeatConsumption, fit_repeat_consumption
+from molar_retrieval.ranking.objectives import NEXT, NEXT_SEEN
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import MolarSettings, with_preset
@@ -43,7 +42,7 @@ def main() -> None:
     split = make_split("temporal", log, {"repeats": True})
     training = split.training
     began = Timer()
-    habits = fit_habits(training)
+    habits = fit_repeat_consumption(training)
     print(f"{len(training):,} interactions before, {len(split.validation):,} people asked")
     if habits is None:
         print("next to nothing is taken again: there are no habits")
@@ -73,7 +72,7 @@ def all_until(split: Split) -> Cases:
     return next(one for name, one in cases.tests.items() if name.startswith("all"))
 
 
-def without_tendency(habits: Habits) -> Habits:
+def without_tendency(habits: RepeatConsumption) -> RepeatConsumption:
     return replace(habits, tendency=np.where(np.isfinite(habits.tendency), 0, habits.tendency).astype(np.float32))
 
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from molar_eval.splits.temporal import temporal
-from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.counting import Experts, count
-from molar_retrieval.alignment.horizons import AFTER, Future, FutureCases, Later, choose_later, scored
-from molar_retrieval.alignment.validation import ValidationCases
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Holdout
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.models import content_features
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.base import CountModels, count_models
+from molar_retrieval.models.future_items import AFTER, Future, FutureCases, FutureWeights, choose_future_items, scored
+from molar_retrieval.models.validation import ValidationCases
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings
 from molar_retrieval.workspace.tensors import Matrix
@@ -35,16 +35,16 @@ def features_of(workspace: Workspace, dims: int) -> Matrix:
     """Content features as `molar align` conditions them, shape (n_items, f)."""
     said = hashed_features(Catalogue.open(workspace["catalogue"].require()[0]))
     content = ContentVectors.open(workspace["content"].require()[0])
-    return conditioning.fit(content.vectors, content.blocks, dims, said, ready=content.conditioned)(
+    return content_features.fit(content.vectors, content.blocks, dims, said, ready=content.conditioned)(
         content.vectors, said
     )
 
 
-def found(experts: Experts, later: Later, cases: FutureCases, settings: AlignSettings) -> dict[str, float]:
+def found(experts: CountModels, later: FutureWeights, cases: FutureCases, settings: AlignSettings) -> dict[str, float]:
     """NDCG@10 of the weights, and of each part alone, fitted on all that lies before the cases."""
     shipped = experts.item_item if later.lasting is None else (*experts.item_item, later.lasting)
     report = experts.report | ({} if later.lasting is None else {"lasting": later.expert})
-    whole = Experts(shipped, experts.content_knn, experts.trend, report)
+    whole = CountModels(shipped, experts.content_knn, experts.trend, report)
     future = Future.of(cases, whole, settings.partners)
     cache, single = scored([future]), np.eye(len(future.parts))
     alone = {name: cache.ndcg(one) for name, one in zip(future.parts, single, strict=True)}
@@ -62,14 +62,14 @@ def main() -> None:
     next_new, log = split.validation, split.history.select(split.history.timestamp < split.facts["t2"])
     holdout = Holdout(split.training, next_new.user.astype(np.int32), next_new.targets, next_new.times())
     features = features_of(workspace, settings.content_dims)
-    experts = count(split.training, ValidationCases.of(holdout), features, settings)
+    experts = count_models(split.training, ValidationCases.of(holdout), features, settings)
     share = float(np.mean(log.timestamp >= split.facts["t1"]))
     judges = FutureCases.of(log, share)
     print("| left after the cuts | people | λ of `lasting` | share of each part | chosen | processor | then found |")
     print("|---|---:|---:|---|---:|---:|---:|")
     for cuts in _CUTS:
         futures = [FutureCases.of(split.training, after, settings.seed) for after in cuts]
-        later = choose_later(split.training, futures, experts, settings)
+        later = choose_future_items(split.training, futures, experts, settings)
         shares = ", ".join(f"{name} {part:.0%}" for name, part in later.report["shares"].items() if part >= 0.005)
         after = found(experts, later, judges, settings)
         alone = ", ".join(f"{name} {score:.4f}" for name, score in after.items() if name != "weights")

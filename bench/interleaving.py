@@ -26,7 +26,7 @@ from scipy.sparse import csr_matrix
 
 from molar_eval.experiments.preference import STAKE
 from molar_retrieval.experiments.interleaving import interleave
-from molar_retrieval.experts.linear import solve
+from molar_retrieval.models.ease import solve
 
 ALPHA, POWER = 0.05, 0.8
 TOSSES = 20  # lists of team draft for each person

@@ -19,10 +19,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.cold_start import RidgeSums, among
-from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, ranks, withheld_items
-from molar_retrieval.collaborative.factors import fit, held_out
 from molar_retrieval.data.catalogue import Catalogue, photos_of
 from molar_retrieval.data.images import open_image
 from molar_retrieval.data.interactions import Interactions, counts
@@ -31,8 +27,12 @@ from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.encoders.photos import square
-from molar_retrieval.experts.content_knn import GRID, reading
-from molar_retrieval.experts.histories import known_items
+from molar_retrieval.models import content_features
+from molar_retrieval.models.als import fit, held_out
+from molar_retrieval.models.cold_start import RidgeSums, among
+from molar_retrieval.models.content_knn import GRID, mean_direction
+from molar_retrieval.models.item_item import known_items
+from molar_retrieval.models.validation import ValidationCases, drawn, gains, ranks, withheld_items
 from molar_retrieval.rng import generator
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings, SplitSettings
@@ -86,7 +86,7 @@ def looks(workspace: Workspace, weights: Path | None, keep: Path) -> Iterator[tu
     content = ContentVectors.open(workspace["content"].require()[0])
     dims = AlignSettings().content_dims
     image = next(block for block in content.blocks if block.name == "content_image")
-    yield "EfficientNet-Lite0", conditioning.fit(content.vectors, [image], dims)(content.vectors)
+    yield "EfficientNet-Lite0", content_features.fit(content.vectors, [image], dims)(content.vectors)
     kinds = {"colours and edges": edges} | ({} if weights is None else {"EfficientNet-Lite2": lite2(weights)})
     keep.mkdir(parents=True, exist_ok=True)
     where = photos_of(workspace)
@@ -103,7 +103,7 @@ def looks(workspace: Workspace, weights: Path | None, keep: Path) -> Iterator[tu
             raw[list(seen)] = list(seen.values())
             np.save(file, raw)
         raw = np.load(file)
-        yield kind, conditioning.fit(raw, [VectorBlock("content_image", 0, raw.shape[1])], dims)(raw)
+        yield kind, content_features.fit(raw, [VectorBlock("content_image", 0, raw.shape[1])], dims)(raw)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,8 @@ class Draw:
         """NDCG@10 of each case, by how a history is read."""
         histories = self.asked.histories()
         return [
-            self.gains(reading(histories, features, way["decay"], way["last"]), features[self.withheld]) for way in GRID
+            self.gains(mean_direction(histories, features, way["decay"], way["last"]), features[self.withheld])
+            for way in GRID
         ]
 
     def regression(self, features: Matrix) -> list[np.ndarray]:
@@ -149,7 +150,7 @@ class Draw:
         for strength in _LAMBDAS:
             guess = unit(sums.ridge(strength)(features[self.withheld]))
             for way in GRID[3:]:
-                users = reading(histories, self.factors, way["decay"], way["last"])
+                users = mean_direction(histories, self.factors, way["decay"], way["last"])
                 found.append(self.gains(users, guess))
         return found
 
@@ -174,7 +175,7 @@ def views(workspace: Workspace, weights: Path | None, keep: Path) -> dict[str, l
     content = ContentVectors.open(workspace["content"].require()[0])
     text = [block for block in content.blocks if block.name == "content_text"]
     said, dims = hashed_features(catalogue), AlignSettings().content_dims
-    words = conditioning.fit(content.vectors, text, dims, said)(content.vectors, said)
+    words = content_features.fit(content.vectors, text, dims, said)(content.vectors, said)
     seen = dict(looks(workspace, weights, keep))
     seen["all kinds"] = np.hstack([np.float32(len(seen) ** -0.5) * look for look in seen.values()])
     beside = {

@@ -23,15 +23,15 @@ import numpy as np
 
 from molar_eval.splits import make_split
 from molar_eval.statistics.bootstrap import clustered_ratio
-from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.experts.content_knn import ContentNeighbours
-from molar_retrieval.experts.histories import binary
-from molar_retrieval.experts.private import PrivateExperts, experts_of
+from molar_retrieval.models import content_features
+from molar_retrieval.models.content_knn import ContentKNN
+from molar_retrieval.models.item_item import binary
+from molar_retrieval.models.private import PrivateModels, private_models
+from molar_retrieval.models.validation import ValidationCases, gains, ranks
 from molar_retrieval.privacy.dp_release import dp_release
 from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.workspace.artefacts import Workspace
@@ -49,7 +49,7 @@ def opened(workspace: Workspace) -> tuple[Interactions, Matrix]:
     content = ContentVectors.open(workspace["content"].require()[0])
     attributes = hashed_features(Catalogue.open(folder))
     keep = AlignSettings().content_dims
-    conditioner = conditioning.fit(content.vectors, content.blocks, keep, attributes, ready=content.conditioned)
+    conditioner = content_features.fit(content.vectors, content.blocks, keep, attributes, ready=content.conditioned)
     log = Interactions.open(workspace["interactions"].require()[0], Catalogue(folder, manifest).ids)
     return log, conditioner(content.vectors, attributes)
 
@@ -77,7 +77,7 @@ def counted(log: Interactions, cases: ValidationCases) -> Gains:
     return gains(ranks(cases, lambda block: np.tile(plain, (len(cases.users[block]), 1))))
 
 
-def scoring(experts: PrivateExperts) -> Iterator[tuple[str, Scoring]]:
+def scoring(experts: PrivateModels) -> Iterator[tuple[str, Scoring]]:
     """The sum, and its parts, as ways to score."""
     weights = experts.weights
     (sequence,), knn = experts.item_item, experts.content_knn
@@ -92,10 +92,10 @@ def scoring(experts: PrivateExperts) -> Iterator[tuple[str, Scoring]]:
     yield "all", total
     yield "pairs", sequence.scores
     yield "popularity", lambda log: np.tile(popularity, (log.n_users, 1))
-    yield "looks", ContentNeighbours(knn.items, knn.decay, knn.last).scores
+    yield "looks", ContentKNN(knn.items, knn.decay, knn.last).scores
 
 
-def measured(experts: PrivateExperts, cases: ValidationCases, only: str = "all") -> dict[str, Gains]:
+def measured(experts: PrivateModels, cases: ValidationCases, only: str = "all") -> dict[str, Gains]:
     """NDCG@10 of every case, by part; ``all``: of the sum and of each."""
     return {
         name: gains(ranks(cases, lambda b, s=score: s(cases.histories(b))))
@@ -138,7 +138,7 @@ def main() -> None:
             found = []
             for training, cases, _ in asked:
                 released = dp_release(training, features, mechanism)
-                found.append(measured(experts_of(released, features), cases, said.part))
+                found.append(measured(private_models(released, features), cases, said.part))
                 kept = released.pairs.nnz
             runs.append({name: np.concatenate([one[name] for one in found]) for name in found[0]})
         means = {name: np.array([run[name].mean() for run in runs]) for name in runs[0]}

@@ -25,11 +25,9 @@ from molar_indexes import equal_lengths
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns, rng
-from molar_retrieval.ranking.candidates import find, products
-from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.request import RankingRequest
+from molar_retrieval.ranking.candidates import find, products, source_of
+from molar_retrieval.ranking.query import Query, ResolvedQuery
 from molar_retrieval.ranking.reranker import CANDIDATES
-from molar_retrieval.ranking.searched import source_of
 from molar_retrieval.workspace.threads import keep_freed_memory
 
 BARE = """
@@ -148,7 +146,7 @@ def candidate_recall(workspace: Path, samples: int) -> float:
         for user in (known[i] for i in chosen):
             rest = np.setdiff1d(np.flatnonzero(table.known), np.asarray(user.history))
             sums = table.split(user.vector, user.sparse, rest).sum(axis=1)
-            request = RankingRequest(Query(), user, hidden=frozenset(user.history))
+            request = ResolvedQuery(Query(), user, hidden=frozenset(user.history))
             (dense,) = products(table, [request])
             source = source_of(generation.index, table, request, dense)
             got = find(generation.index, (), source, request, CANDIDATES)

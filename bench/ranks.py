@@ -18,12 +18,12 @@ from typing import Any
 
 from cluster import two_machines, with_loopback
 
-from molar_retrieval.alignment.align import TrainingJob
-from molar_retrieval.alignment.training import sized
-from molar_retrieval.collaborative.factors import factorise, held_out
+from molar_retrieval.models.alignment import TrainingJob
+from molar_retrieval.models.als import factorise, held_out
+from molar_retrieval.models.towers.distributed import ALONE, Processes
+from molar_retrieval.models.towers.ray_training import RayTrainingGroup
+from molar_retrieval.models.towers.training import sized
 from molar_retrieval.progress import SILENT, Notes
-from molar_retrieval.training.processes import ALONE, Processes
-from molar_retrieval.training.ray_training import RayTrainingGroup
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.pinned import pin
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings, SplitSettings

@@ -21,15 +21,14 @@ import numpy.typing as npt
 
 from molar_indexes.recommender import Recommender
 from molar_retrieval import rng
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
-from molar_retrieval.ranking.evidence import Origins, gather
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.ensemble import Ensemble
+from molar_retrieval.models.store import open_model
+from molar_retrieval.ranking.explanations import Origins, attributions, named_source
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.sentences import named_source
 from molar_retrieval.workspace.artefacts import Workspace
 
 Rows = npt.NDArray[np.int64]
@@ -57,7 +56,7 @@ def without(log: Interactions, users: Rows, items: Sequence[int | None]) -> Inte
     )
 
 
-def scores(model: AlignedModel, log: Interactions, wanted: Rows) -> npt.NDArray[np.float32]:
+def scores(model: Ensemble, log: Interactions, wanted: Rows) -> npt.NDArray[np.float32]:
     """The score of one item for each history."""
     found = []
     for begin in range(0, log.n_users, _BATCH):
@@ -81,7 +80,7 @@ def deletion(path: Path, count: int, seed: int = 0) -> dict[str, float]:
             record = store.get(log.users.id(int(user)))
             (listing,) = recommender.rank_many([record], Query(k=1, rerank=False, rules=False))
             row = listing.places[0].row
-            (evidence,) = gather(table.items, table.origins, record.vector, record.sparse, record.history, [row])
+            (evidence,) = attributions(table.items, table.origins, record.vector, record.sparse, record.history, [row])
             rest = [
                 item
                 for item in set(log.history(int(user)).tolist())
@@ -119,7 +118,7 @@ def swap(path: Path, count: int, seed: int = 0) -> dict[str, float]:
         chosen = [whole[n] for n in random.permutation(len(whole))[:count]]
         for user, listing in zip(chosen, recommender.rank_many(chosen, Query(rerank=False, rules=False)), strict=True):
             rows = [placed.row for placed in listing.places]
-            found = gather(table, origins, user.vector, user.sparse, user.history, rows)
+            found = attributions(table, origins, user.vector, user.sparse, user.history, rows)
             for row, evidence in zip(rows, found, strict=True):
                 claimed = {"photo": "image", "text": "text"}.get(named_source(evidence.sources) or "")
                 if claimed is not None:

@@ -38,11 +38,10 @@ from molar_indexes.whitening import SAMPLE, Whitened
 from molar_retrieval import columns, rng
 from molar_retrieval.data.text_features import bm25
 from molar_retrieval.ranking.candidates import MOST_SCANNED
-from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
-from molar_retrieval.ranking.features import names
+from molar_retrieval.ranking.explanations import ContentKNNWeights, Origins
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, Spans, SparseVector
 from molar_retrieval.ranking.item_store import ItemStore
-from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
+from molar_retrieval.ranking.reranker import CANDIDATES, Reranker, names
 from molar_retrieval.workspace.artefacts import Workspace
 
 _CLUSTER = 500

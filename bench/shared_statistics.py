@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from private_statistics import cases_of, opened, scoring
 
-from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
-from molar_retrieval.experts.private import experts_of
+from molar_retrieval.models.private import private_models
+from molar_retrieval.models.validation import ValidationCases, gains, ranks
 from molar_retrieval.privacy.dp_release import dp_release
 from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.privacy.statistics import DPStatistics, add_statistics
@@ -28,7 +28,7 @@ from molar_retrieval.workspace.tensors import Matrix
 def quality(shops: list[DPStatistics], features: Matrix, cases: ValidationCases) -> float:
     """NDCG@10 of what shops give together."""
     total, told = add_statistics(shops[0], [(one, True) for one in shops[1:]])
-    _, score = next(scoring(experts_of(total, features, told=told)))
+    _, score = next(scoring(private_models(total, features, told=told)))
     return float(gains(ranks(cases, lambda block: score(cases.histories(block)))).mean())
 
 

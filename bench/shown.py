@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from molar_indexes.recommender import Recommender
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
-from molar_retrieval.ranking.answer import new_id
+from molar_retrieval.ranking.results import new_id
 from molar_serving.access import ANYBODY
 from molar_serving.asking import ask
 from molar_serving.lists import list_of, reply

@@ -19,19 +19,17 @@ import numpy as np
 
 from molar_eval.splits.last import leave_one_out
 from molar_retrieval import rng
-from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.components import Dense
-from molar_retrieval.alignment.counting import count
-from molar_retrieval.alignment.fusion import fuse
-from molar_retrieval.alignment.training import EpochScore, TrainingData, sized, train
-from molar_retrieval.alignment.validation import ValidationCases, drawn, means, ranks, sample
-from molar_retrieval.alignment.vectors import encode_users, item_sides
-from molar_retrieval.collaborative.als import fit
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.training.device import pick_device, pick_precision
+from molar_retrieval.models import content_features
+from molar_retrieval.models.als import fit, open_log
+from molar_retrieval.models.base import count_models
+from molar_retrieval.models.blending import Dense, blend
+from molar_retrieval.models.towers.distributed import pick_device, pick_precision
+from molar_retrieval.models.towers.training import EpochScore, TrainingData, sized, train
+from molar_retrieval.models.validation import ValidationCases, drawn, means, ranks, sample
+from molar_retrieval.models.vectors import encode_users, item_sides
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings
@@ -47,7 +45,7 @@ def data_of(workspace: Workspace) -> TrainingData:
     content = ContentVectors.open(workspace["content"].require()[0])
     sayings = hashed_features(Catalogue.open(workspace["catalogue"].require()[0]))
     kept = AlignSettings().content_dims
-    made = conditioning.fit(content.vectors, content.blocks, kept, sayings, ready=content.conditioned)
+    made = content_features.fit(content.vectors, content.blocks, kept, sayings, ready=content.conditioned)
     return TrainingData(split.training, cases, made(content.vectors, sayings), fit(split.training, CFSettings()))
 
 
@@ -89,7 +87,7 @@ def main() -> None:
     judged = replace(data, cases=sample(data.cases, given.cases, rng.generator(0, "cases")))
     trained = of_some(data, given.users) if given.users else data
     watch = Timer()
-    experts = count(judged.log, judged.cases, judged.features, AlignSettings()).parts(judged.cases)
+    experts = count_models(judged.log, judged.cases, judged.features, AlignSettings()).parts(judged.cases)
     print(f"experts counted in {watch.took.processor:.0f} s of a processor", flush=True)
     for text in given.variants or [""]:
         settings = sized(settings_of(text), trained.log)
@@ -104,7 +102,7 @@ def main() -> None:
         for name, part in parts.items():
             alone = means(ranks(judged.cases, part.scores))
             print(f"  {name} alone: NDCG@10 {alone['ndcg@10']:.4f}, Recall@10 {alone['recall@10']:.4f}")
-        found = fuse(judged.cases, {**parts, **experts}, settings.seed)
+        found = blend(judged.cases, {**parts, **experts}, settings.seed)
         score = means(found.ranks)
         shares = ", ".join(f"{name} {share:.3f}" for name, share in found.shares.items())
         print(f"  with experts: NDCG@10 {score['ndcg@10']:.4f}, Recall@10 {score['recall@10']:.4f} ({shares})")

@@ -32,11 +32,11 @@ from molar_eval.metrics.accuracy import accuracy
 from molar_eval.ranking import rank_vectors
 from molar_eval.splits import Split, leave_one_out
 from molar_retrieval import rng
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.demo import write_demo_shop
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions, write_tables
+from molar_retrieval.models.als import open_log
 from molar_retrieval.workspace.artefacts import Workspace
 
 HERE = Path(__file__).resolve().parent

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from turns import tell, wait
 
-from molar_retrieval.alignment.training import TowerTrainer, TrainingData, sized
-from molar_retrieval.alignment.validation import ValidationCases
-from molar_retrieval.alignment.vectors import encode_users, item_sides
-from molar_retrieval.collaborative.als import fit
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.als import fit
+from molar_retrieval.models.towers.training import TowerTrainer, TrainingData, sized
+from molar_retrieval.models.validation import ValidationCases
+from molar_retrieval.models.vectors import encode_users, item_sides
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 from molar_retrieval.workspace.threads import keep_freed_memory, limit_spinning
 

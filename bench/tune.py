@@ -28,8 +28,8 @@ from molar_eval.statistics.seeds import averaged
 from molar_eval.trial import TrialRunner
 from molar_eval.tuning.result import TuningResult, headline, lines_of, sentences
 from molar_eval.tuning.search import tune
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.prepare_interactions import write_log
+from molar_retrieval.models.als import open_log
 from molar_retrieval.progress import Notes
 from molar_retrieval.reports.wording import p_value, signed
 from molar_retrieval.workspace.artefacts import Workspace

@@ -20,11 +20,11 @@ from rich.table import Table
 
 from molar_indexes.recommender import Recommender
 from molar_retrieval import rng
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.user_encoder import UserEncoder
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.interactions import Interactions
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.ensemble import Ensemble
+from molar_retrieval.models.store import open_model
+from molar_retrieval.models.towers.inference import UserEncoder
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.threads import keep_freed_memory
 
@@ -71,7 +71,7 @@ def _light(encoder: UserEncoder, log: Interactions, length: int, begin: int) -> 
     return encoder.encode(log.item[own], log.timestamp[own])[0]
 
 
-def _network(model: AlignedModel, log: Interactions, length: int, begin: int) -> npt.NDArray[np.float32]:
+def _network(model: Ensemble, log: Interactions, length: int, begin: int) -> npt.NDArray[np.float32]:
     own = slice(begin, begin + length)
     more = {"offsets": np.array([0, length]), "weight": None, "strength": None}
     alone = replace(log, item=log.item[own], timestamp=log.timestamp[own], **more)

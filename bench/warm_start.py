@@ -11,8 +11,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from molar_retrieval.alignment.derive import derive
-from molar_retrieval.alignment.warm_start import warm_start
+from molar_retrieval.models.incremental import warm_start
+from molar_retrieval.models.refresh import refresh
 from molar_retrieval.workspace.artefacts import Workspace, scratch_workspace
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
     whole = Workspace.open(arguments.workspace)
     with scratch_workspace(arguments.workspace, whole.catalogue) as place:
-        derive(place)
+        refresh(place)
         if arguments.all:
             manifest = place["alignment"].require()[1]
             place["alignment"].update_manifest(replace(manifest, facts={**manifest.facts, "learned_until": None}))

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.cold_start import among
-from molar_retrieval.alignment.validation import means, ranks, taken, withheld_items
-from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_attributes, hashed_features
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.fusion import unit
-from molar_retrieval.experts.content_knn import GRID, ContentNeighbours
-from molar_retrieval.experts.histories import known_items
+from molar_retrieval.models import content_features
+from molar_retrieval.models.als import held_out
+from molar_retrieval.models.cold_start import among
+from molar_retrieval.models.content_knn import GRID, ContentKNN
+from molar_retrieval.models.item_item import known_items
+from molar_retrieval.models.validation import means, ranks, taken, withheld_items
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
 from molar_retrieval.workspace.tensors import Mask, Matrix
@@ -37,14 +37,14 @@ def views(workspace: Workspace) -> Iterator[tuple[str, Matrix]]:
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     content = ContentVectors.open(workspace["content"].require()[0])
     keep, nothing = AlignSettings().content_dims, np.zeros((len(catalogue), 0), np.float32)
-    encoder = conditioning.fit(content.vectors, content.blocks, keep, ready=content.conditioned)(content.vectors)
+    encoder = content_features.fit(content.vectors, content.blocks, keep, ready=content.conditioned)(content.vectors)
     attributes, said = hashed_attributes(catalogue), hashed_features(catalogue)
-    told = conditioning.fit(nothing, (), keep, attributes, ready=True)(nothing, attributes)
+    told = content_features.fit(nothing, (), keep, attributes, ready=True)(nothing, attributes)
     yield "the encoder", encoder
     yield "attributes", told
-    yield "words and attributes", conditioning.words_alone(catalogue, keep)
+    yield "words and attributes", content_features.words_alone(catalogue, keep)
     yield "the encoder and attributes", unit(np.concatenate([encoder, told * np.float32(0.5**0.5)], axis=1))
-    whole = conditioning.fit(content.vectors, content.blocks, keep, said, ready=content.conditioned)
+    whole = content_features.fit(content.vectors, content.blocks, keep, said, ready=content.conditioned)
     yield "all of them, as `molar align` reads them", whole(content.vectors, said)
 
 
@@ -53,7 +53,7 @@ def measured(features: Matrix, log: Interactions, withheld: Mask, seed: int) -> 
     asked = taken(log, withheld, seed)
     told, found = among(asked, withheld), []
     for way in GRID:
-        neighbours = ContentNeighbours.of(features, way["decay"], way["last"])
+        neighbours = ContentKNN.of(features, way["decay"], way["last"])
         users, items = neighbours.users(asked.histories()), neighbours.items[withheld]
         found.append(means(ranks(told, lambda block, users=users, items=items: users[block] @ items.T)))
     return max(found, key=lambda one: one["ndcg@10"])

@@ -8,15 +8,15 @@ from eval_model_tasks import log_of
 from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_sparse
 
-from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.network import PostAlignment, tower_shapes
-from molar_retrieval.alignment.validation import ValidationCases
-from molar_retrieval.alignment.vectors import Predictor
 from molar_retrieval.encoders.base import VectorBlock
-from molar_retrieval.experts.content_knn import ContentNeighbours
-from molar_retrieval.experts.item_item import ItemItemWeights
-from molar_retrieval.experts.trend import DAY
+from molar_retrieval.models import content_features
+from molar_retrieval.models.content_knn import ContentKNN
+from molar_retrieval.models.ensemble import Ensemble
+from molar_retrieval.models.item_item import ItemItemWeights
+from molar_retrieval.models.popularity import DAY
+from molar_retrieval.models.towers.network import TwoTowerNetwork, tower_shapes
+from molar_retrieval.models.validation import ValidationCases
+from molar_retrieval.models.vectors import Predictor
 from molar_retrieval.workspace.settings import AlignSettings
 
 TOWERS, EXPERTS = ("collaborative", "content"), ("sequence", "linear", "neighbours", "trend")
@@ -93,10 +93,10 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
     known[NEW] = False
     content = random.normal(size=(N, 14)).astype(np.float32)
     content[3] = 0
-    conditioner = conditioning.fit(content, BLOCKS, 5)
+    conditioner = content_features.fit(content, BLOCKS, 5)
     features = conditioner(content)
     torch.manual_seed(seed)
-    network = PostAlignment(tower_shapes(settings_of(towers)), N, torch.from_numpy(features), 4).eval()
+    network = TwoTowerNetwork(tower_shapes(settings_of(towers)), N, torch.from_numpy(features), 4).eval()
     for tower in network.towers.values():
         torch.nn.init.normal_(tower.position_bias)
         torch.nn.init.normal_(tower.time_bias)
@@ -116,13 +116,13 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
         if name in (*towers, *experts, "trend")
     }
     names = (*towers, *experts)
-    return AlignedModel(
+    return Ensemble(
         network=network,
         conditioner=conditioner,
         features=features,
         known=known,
         item_item=tuple(partners),
-        content_knn=ContentNeighbours.of(features, 0.7, 3) if "neighbours" in experts else None,
+        content_knn=ContentKNN.of(features, 0.7, 3) if "neighbours" in experts else None,
         half_life=20.0 if "trend" in experts else None,
         weights={n: w for n, w in (_WEIGHTS if weights is None else weights).items() if n in names},
         newcomer_weights={

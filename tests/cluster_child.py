@@ -121,7 +121,7 @@ def trained(workspace: str, shop: str, folder: str, ranks: int, times: int, **mo
     """An alignment whose towers so many ranks of the cluster train, of whom the second is killed so many times."""
     import training_groups
 
-    from molar_retrieval.training.ray_training import RayTrainingGroup
+    from molar_retrieval.models.towers.ray_training import RayTrainingGroup
 
     group = training_groups.Killing(RayTrainingGroup(_address(workspace), ranks), Path(folder), times)
     try:

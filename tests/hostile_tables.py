@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval.collaborative.factors import factorise
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.errors import MolarError
+from molar_retrieval.models.als import factorise
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings
 
@@ -57,8 +57,8 @@ class Way:
         return factorise(self.workspace, self.settings.cf, self.settings.split)
 
     def instant(self):
-        from molar_retrieval.alignment.align import align
         from molar_retrieval.embedding import embed
+        from molar_retrieval.models.alignment import align
 
         ids = Catalogue.open(self.workspace["catalogue"].require()[0]).ids.array.cast(pa.string())
         vectors = np.random.default_rng(0).normal(size=(len(ids), 8)).astype(np.float32)

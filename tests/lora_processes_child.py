@@ -11,7 +11,7 @@ import lora_shop
 import torch
 
 from molar_retrieval.finetuning.lora.run import prepared
-from molar_retrieval.training.processes import Processes
+from molar_retrieval.models.towers.distributed import Processes
 from molar_retrieval.workspace.artefacts import Workspace
 
 torch.set_num_threads(1)

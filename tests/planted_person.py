@@ -11,10 +11,10 @@ from copies import copy_workspace
 
 import molar
 from molar_indexes.users import UserStore
-from molar_retrieval.collaborative.factors import factorise
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.models.als import factorise
 from molar_retrieval.workspace.settings import CFSettings, SplitSettings
 
 SUITE = 'description = "one"\nmodels = ["popularity"]\nresamples = 100\n[[splits]]\nsplit = "temporal"\n'

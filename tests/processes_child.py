@@ -12,11 +12,11 @@ import torch
 from eval_model_tasks import log_of, walks
 from torch import nn
 
-from molar_retrieval.alignment.training import TowerTrainer, TrainingData
-from molar_retrieval.alignment.validation import ValidationCases
-from molar_retrieval.collaborative.als import fit
+from molar_retrieval.models.als import fit
+from molar_retrieval.models.towers.distributed import Processes
+from molar_retrieval.models.towers.training import TowerTrainer, TrainingData
+from molar_retrieval.models.validation import ValidationCases
 from molar_retrieval.progress import SILENT
-from molar_retrieval.training.processes import Processes
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 
 SETTINGS = AlignSettings(

@@ -15,10 +15,9 @@ from typing import Any
 
 from settings_for_tests import SMALL_ALIGNMENT
 
-from molar_retrieval.alignment.align import align, help_to_align
+from molar_retrieval.models.alignment import align, help_to_align
+from molar_retrieval.models.towers.distributed import ALONE, Group, GroupJob, Processes
 from molar_retrieval.progress import Notes, Progress
-from molar_retrieval.training.group import Group, GroupJob
-from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings

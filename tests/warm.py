@@ -31,7 +31,7 @@ _LIBRARIES = (
     "molar.doctor.examine",
     "molar_retrieval.embedding.run",
     "molar_retrieval.quality.check",
-    "molar_retrieval.alignment.align",
+    "molar_retrieval.models.alignment",
     "molar_indexes.assemble",
     "molar_indexes.anew",
     "molar_indexes.recommender",

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from molar_indexes.server.push import PushReport
-    from molar_retrieval.alignment.align import AlignReport
-    from molar_retrieval.alignment.training import EpochScore
     from molar_retrieval.data.prepare_interactions import Choice
+    from molar_retrieval.models.alignment import AlignReport
+    from molar_retrieval.models.towers.distributed import Group
+    from molar_retrieval.models.towers.training import EpochScore
     from molar_retrieval.privacy.ledger import PrivacyBudget
     from molar_retrieval.progress import Progress
-    from molar_retrieval.training.group import Group
     from molar_retrieval.workspace.artefacts import Workspace
     from molar_retrieval.workspace.jobs import Runner
     from molar_retrieval.workspace.pinned import PinnedWorkspace
@@ -97,12 +97,12 @@ def align(
     towers make of people for the generation; a ``group`` may train these, but where several processes were launched.
     ``on_epoch`` is told of each epoch; None: a note of the progress.
     """
-    from molar_retrieval.alignment.align import align as train
-    from molar_retrieval.alignment.align import help_to_align
-    from molar_retrieval.alignment.derive import derive
     from molar_retrieval.data.prepare import prepare_catalogue
     from molar_retrieval.embedding import embed
-    from molar_retrieval.training.processes import Processes
+    from molar_retrieval.models.alignment import align as train
+    from molar_retrieval.models.alignment import help_to_align
+    from molar_retrieval.models.refresh import refresh
+    from molar_retrieval.models.towers.distributed import Processes
     from molar_retrieval.workspace.pinned import pin
 
     processes = Processes.of_launcher()
@@ -129,7 +129,7 @@ def align(
             on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
         )
         # What ships counts the interactions, too, that validation had held out.
-        derived = derive(read, progress)
+        derived = refresh(read, progress)
         report = replace(report, folder=derived.folder, fingerprint=derived.fingerprint)
         return _published(read, settings, progress, report, reading)
 
@@ -143,8 +143,8 @@ def align_privately(
 ) -> Aligned:
     """Release statistics with noise of the prepared log, unless they were, and publish what they give with others'."""
     from molar_indexes.encoder import has_noise
-    from molar_retrieval.alignment.align import AlignReport
-    from molar_retrieval.alignment.private import align_on_statistics
+    from molar_retrieval.models.alignment import AlignReport
+    from molar_retrieval.models.private_alignment import align_on_statistics
     from molar_retrieval.privacy.dp_release import release_statistics
     from molar_retrieval.privacy.federated import beside_others, kept_others, open_others, terms_of
     from molar_retrieval.privacy.ledger import PrivacyLedger
@@ -231,7 +231,7 @@ def prepare_log(
 
     choice: Choice | None = None
     if choose:
-        from molar_retrieval.alignment.kinds import choose_kinds
+        from molar_retrieval.models.event_weights import choose_kinds
 
         choice = partial(choose_kinds, settings=settings.align, split=settings.split, progress=progress)
     kinds = EventWeights.of(DEFAULT if fixed and settings.events.weights is None else settings.events.weights)

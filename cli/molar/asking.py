@@ -9,7 +9,7 @@ from molar.base import ShopBase
 from molar.choosing import IndexFallback, refuse, server_of
 from molar.clustering import AUTO, LOCAL
 from molar_retrieval.errors import shown
-from molar_retrieval.ranking.aims import Horizon, Seen
+from molar_retrieval.ranking.objectives import Horizon, Seen
 from molar_retrieval.ranking.query import Fallback, honest
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from molar_indexes.recommend import RecommendReport
     from molar_indexes.recommender import Recommender
     from molar_indexes.server.config import ServerConfig
-    from molar_retrieval.ranking.answer import Answer
     from molar_retrieval.ranking.filters import Expression
+    from molar_retrieval.ranking.results import Answer
     from molar_retrieval.workspace.artefacts import Workspace
 
 

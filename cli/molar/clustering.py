@@ -9,7 +9,7 @@ from molar.choosing import may_be_set
 from molar_retrieval.errors import MissingArtefactError
 
 if TYPE_CHECKING:
-    from molar_retrieval.training.group import Group
+    from molar_retrieval.models.towers.distributed import Group
     from molar_retrieval.workspace.jobs import Runner
     from molar_retrieval.workspace.ray_jobs import ClusterAddress, ClusterNode
 
@@ -125,7 +125,7 @@ def ranks_of(shop: ShopBase, cluster: str) -> "Group | None":
     address = _used(shop, cluster)
     if address is None:
         return None
-    from molar_retrieval.training.ray_training import RayTrainingGroup
+    from molar_retrieval.models.towers.ray_training import RayTrainingGroup
     from molar_retrieval.workspace.ray_jobs import require_ray
 
     require_ray()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from molar_retrieval.data.demo import DemoFacts
     from molar_retrieval.frames import Frame
     from molar_retrieval.progress import Progress
-    from molar_retrieval.ranking.answer import Answer
+    from molar_retrieval.ranking.results import Answer
 
 K = 10
 _EACH = 5 * MINUTE

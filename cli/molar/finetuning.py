@@ -41,7 +41,7 @@ def finetune(
         embed(workspace, settings.embed, progress=progress)
         return fit_head(workspace, settings, target, progress)
     from molar_retrieval.finetuning.lora.run import finetune as train
-    from molar_retrieval.training.processes import Processes
+    from molar_retrieval.models.towers.distributed import Processes
 
     processes = Processes.of_launcher()
     if processes.first:

@@ -19,14 +19,13 @@ from molar.aligning import PrivateOutcome, align_privately, prepare_log, refuse_
 from molar.bill import Bill
 from molar_indexes.assemble import publish_generation
 from molar_retrieval import rng
-from molar_retrieval.alignment.align import align as train
-from molar_retrieval.alignment.align import training_data
-from molar_retrieval.alignment.derive import derive
-from molar_retrieval.alignment.epoch_time import epoch_time
-from molar_retrieval.alignment.training import sized
-from molar_retrieval.collaborative.als import ALSFactors
-from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.data.prepare_interactions import write_log
+from molar_retrieval.models.alignment import align as train
+from molar_retrieval.models.alignment import training_data
+from molar_retrieval.models.als import ALSFactors, held_out, open_log
+from molar_retrieval.models.refresh import refresh
+from molar_retrieval.models.towers.epoch_time import epoch_time
+from molar_retrieval.models.towers.training import sized
 from molar_retrieval.privacy.dp_release import is_released
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import duration, size
@@ -186,7 +185,7 @@ def _without_towers(workspace: Workspace, settings: "MolarSettings", log: "Inter
         _take(place, log)
         with pin(place, "catalogue", "content", "interactions", work="molar align") as read:
             train(read, settings, restart=True)
-            derive(read, SILENT)
+            refresh(read, SILENT)
             publish_generation(read, settings.index, SILENT, newcomers=settings.newcomers).close()
 
 

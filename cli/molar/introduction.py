@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from molar_retrieval.data.demo import DemoFacts, Shopper
     from molar_retrieval.experiments.records import StageRow
     from molar_retrieval.progress import Progress
-    from molar_retrieval.ranking.answer import Answer
+    from molar_retrieval.ranking.results import Answer
 
 VISITORS = 1_800
 """Anonymous people beside those that the demo shop knows."""
@@ -321,7 +321,7 @@ class _Lists:
     def wanted(self, user: int, shopper: "Shopper") -> "ListWanted":
         """The question of a page for somebody; no new item is drawn, so that lists differ by their arms alone."""
         from molar_indexes.experiments.arms import ListWanted
-        from molar_retrieval.ranking.answer import new_id
+        from molar_retrieval.ranking.results import new_id
 
         who = shopper.sent
         person = None if shopper.anonymous and user not in self._acted else shopper.user_id

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from molar.doctor import Health
     from molar_eval.evaluate import Evaluation
     from molar_eval.kpi.shown import ShownResult
-    from molar_retrieval.alignment.training import EpochScore
-    from molar_retrieval.collaborative.factors import CFReport
     from molar_retrieval.embedding import EmbedReport
     from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
+    from molar_retrieval.models.als import ALSReport
+    from molar_retrieval.models.towers.training import EpochScore
     from molar_retrieval.quality.check import CheckReport
     from molar_retrieval.workspace.config_files import Preset
 
@@ -190,7 +190,7 @@ class Making(Foretelling):
 
     def factorise(
         self, *, factors: int | None = None, regularization: float | None = None, iterations: int | None = None
-    ) -> "CFReport":
+    ) -> "ALSReport":
         """Learn collaborative factors by implicit ALS; :meth:`align` does this by itself.
 
         Args:
@@ -199,7 +199,7 @@ class Making(Foretelling):
             iterations: ALS sweeps.
         """
         from molar.aligning import prepare_log
-        from molar_retrieval.collaborative.factors import factorise
+        from molar_retrieval.models.als import factorise
 
         flags = {"factors": factors, "regularization": regularization, "iterations": iterations}
         chosen, place = self._settings(cf=flags), self.opened()

@@ -185,7 +185,7 @@ class Privacy(Rotating, Sharing):
             SettingsError: If no time is set after which copies go.
         """
         from molar.retaining import overdue, prune
-        from molar_retrieval.collaborative.factors import drop_people
+        from molar_retrieval.models.als import drop_users
 
         settings, workspace = self.shop.settings, self.shop.opened()
         if settings.privacy.copy_retention_days is None:
@@ -193,7 +193,7 @@ class Privacy(Rotating, Sharing):
         if dry_run:
             return overdue(workspace, settings)
         if workspace["alignment"].current is not None:
-            drop_people(workspace)
+            drop_users(workspace)
         with self.shop.progress() as progress:
             return prune(workspace, settings, progress)
 

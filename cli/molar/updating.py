@@ -14,7 +14,7 @@ from molar_retrieval.workspace.artefacts import PRIVATE
 from molar_retrieval.workspace.resources import Took
 
 if TYPE_CHECKING:
-    from molar_retrieval.alignment.drift import Reason
+    from molar_retrieval.models.refresh import Reason
     from molar_retrieval.progress import Progress
     from molar_retrieval.workspace.artefacts import Manifest, Workspace
     from molar_retrieval.workspace.jobs import Runner
@@ -235,9 +235,9 @@ class _Update:
         return present and "derived" in alignment.facts
 
     def _alignment(self) -> str:
-        from molar_retrieval.alignment.derive import derive
+        from molar_retrieval.models.refresh import refresh
 
-        report = derive(self.place, self.progress)
+        report = refresh(self.place, self.progress)
         self.later += [Due(note, "molar align") for note in report.notes]
         if report.up_to_date:
             return ""
@@ -250,16 +250,16 @@ class _Update:
 
     def _reason(self) -> "Reason | None":
         """Why the towers are due to be trained on; the step is left out where they are not."""
-        from molar_retrieval.alignment.drift import Foretold, drift, reason
+        from molar_retrieval.models.refresh import PredictedHits, drift, reason
 
         facts = self.place["alignment"].require()[1].facts
-        found = drift([Foretold.of(record) for record in facts["derived"].get("foretold", [])])
+        found = drift([PredictedHits.of(record) for record in facts["derived"].get("foretold", [])])
         if found is not None:
             self.facts["drift"] = found.to_dict()
         return reason(facts, self.settings.update)
 
     def _towers(self, why: "Reason") -> str:
-        from molar_retrieval.alignment.warm_start import warm_start
+        from molar_retrieval.models.incremental import warm_start
 
         words = why.in_words()
         if not self.place["alignment"].require()[1].facts["towers"]:
@@ -345,13 +345,13 @@ class Updating(ShopBase):
 
 def _trained_on(place: "Workspace", settings: "UpdateSettings") -> set[str]:
     """The step of the towers, where the log is known to make it due; whether drift does is found out by counting."""
-    from molar_retrieval.alignment.drift import unread
-    from molar_retrieval.collaborative.factors import open_log
+    from molar_retrieval.models.als import open_log
+    from molar_retrieval.models.refresh import new_share
 
     facts = place["alignment"].require()[1].facts
     if PRIVATE in facts or settings.unread is None or not facts["towers"]:
         return set()
-    return {"towers"} if unread(facts, open_log(place)) >= settings.unread else set()
+    return {"towers"} if new_share(facts, open_log(place)) >= settings.unread else set()
 
 
 def _as_before(workspace: "Workspace", kinds: set[str], costs: "CostSettings") -> Bill | None:

@@ -52,14 +52,14 @@ from molar_eval.trial_costs import TrialCosts
 from molar_eval.walk import WalkRunner
 from molar_eval.walk_results import walk_result
 from molar_retrieval import columns
-from molar_retrieval.alignment import conditioning
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.frames import Frame
+from molar_retrieval.models import content_features
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.towers.distributed import pick_device
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.training.device import pick_device
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import generation_size, require_space
 from molar_retrieval.workspace.jobs import Runner, SerialRunner
@@ -160,8 +160,8 @@ class Evaluator:
             self.notes.append(f"no users are shown: each would be one, and [privacy] min_users is {self.least}")
         content = ContentVectors.open(self.workspace["content"].require()[0])
         dims, ready = self.settings.align.content_dims, content.conditioned
-        self.content = conditioning.fit(content.vectors, content.blocks, dims, ready=ready)(content.vectors)
-        self.words = conditioning.words_alone(self.catalogue, dims)
+        self.content = content_features.fit(content.vectors, content.blocks, dims, ready=ready)(content.vectors)
+        self.words = content_features.words_alone(self.catalogue, dims)
         fast = with_changes(with_preset(self.settings, "fast"), self.suite.fast, f"suite {self.suite.name}: fast")
         self.roster = Roster(self.workspace, self.root / "content", self.settings, fast)
         log_columns = self.workspace["interactions"].require()[1].settings.get("columns", {})

@@ -25,14 +25,13 @@ from molar_indexes.sparse import sparse_rows
 from molar_indexes.users import UserRecord
 from molar_indexes.what_if import Variation, WhatIf
 from molar_retrieval import columns
-from molar_retrieval.alignment.user_encoder import UserVectors
-from molar_retrieval.alignment.vectors import ItemVectors
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.interactions import Interactions
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.towers.inference import UserVectors
+from molar_retrieval.models.vectors import ItemVectors
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.index_protocol import Index
-from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.request import RankingRequest
+from molar_retrieval.ranking.query import Query, ResolvedQuery
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import IndexSettings
 
@@ -129,7 +128,7 @@ def _served(
     exact = rank(queries.cases, scores, k=queries.k, candidates=everything, finish=scorer.finish).items
     dense, query = users.dense.tolist(), Query(k=queries.k)
     requests = [
-        RankingRequest(query, UserRecord("", vector, histories.history(case), sparse), hidden=frozenset(had))
+        ResolvedQuery(query, UserRecord("", vector, histories.history(case), sparse), hidden=frozenset(had))
         for case, (vector, sparse, had) in enumerate(zip(dense, sparse_rows(users.sparse), queries.hidden, strict=True))
     ]
     with _published(scorer.workspace, settings, progress) as recommender:

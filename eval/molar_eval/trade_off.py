@@ -11,7 +11,7 @@ from molar_eval.models.molar import MolarScorer
 from molar_eval.ranking import allowed
 from molar_eval.report.schema import DiversityPoint
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.compose import Composition, compose
+from molar_retrieval.ranking.diversity import Composition, diversify
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 CASES = 1000
@@ -37,7 +37,7 @@ def trade_off(
         scores = scorer.model.reranked(scores, shown, users, inputs)
         for user, found in enumerate(scorer.model.candidates(scores, shown, users, inputs)):
             for number, weight in enumerate(WEIGHTS):
-                choices = compose(scores[user, found.rows], k, Composition(weight), content[found.rows])
+                choices = diversify(scores[user, found.rows], k, Composition(weight), content[found.rows])
                 chosen = found.rows[[choice.candidate for choice in choices]]
                 lists[number, begin + user, : len(chosen)] = chosen
             progress.advance(1)

@@ -16,10 +16,10 @@ from molar_eval.modules import of_making
 from molar_eval.ranking import Ranked, rank
 from molar_eval.splits.prequential import Walk
 from molar_eval.trial import Trial
-from molar_retrieval.alignment.align import align
-from molar_retrieval.alignment.derive import derive
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare_interactions import write_log
+from molar_retrieval.models.alignment import align
+from molar_retrieval.models.refresh import refresh
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
@@ -112,7 +112,7 @@ class WalkRunner:
         place = self.root / f"first-{self._name()[:16]}"
         workspace = self._workspace(place, self.walk.past(self.walk.start))
         align(workspace, self.options, progress=progress)
-        derive(workspace, progress)
+        refresh(workspace, progress)
         return workspace
 
     def _workspace(self, place: Path, log: Interactions) -> Workspace:

@@ -8,9 +8,8 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.standing import ItemStanding, standing_of
 from molar_retrieval import limits
 from molar_retrieval.privacy.pseudonyms import of_key
-from molar_retrieval.ranking.answer import Answer, Recommendation
-from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.request import LIFT
+from molar_retrieval.ranking.query import LIFT, Query
+from molar_retrieval.ranking.results import Answer, Recommendation
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,6 @@ from molar_indexes.user_vectors import SHARD, UserVectorsJob
 from molar_indexes.users import UserRecord
 from molar_indexes.whitening import SAMPLE, Whitened
 from molar_retrieval import columns
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.store import asked_for, open_model
-from molar_retrieval.alignment.vectors import ItemVectors
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import TEXT
@@ -31,10 +27,14 @@ from molar_retrieval.data.prepare_interactions import StoredEvents
 from molar_retrieval.data.text_features import bm25
 from molar_retrieval.data.users_file import Segments
 from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.ensemble import Ensemble
+from molar_retrieval.models.store import asked_for, open_model
+from molar_retrieval.models.vectors import ItemVectors
 from molar_retrieval.progress import Progress
 from molar_retrieval.ranking.candidates import MOST_SCANNED
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
-from molar_retrieval.ranking.item_store import Emerging
+from molar_retrieval.ranking.item_store import LowSupportItems
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import require_space
 from molar_retrieval.workspace.jobs import Runner
@@ -102,7 +102,7 @@ def _of_items(
     read: PinnedWorkspace,
     settings: IndexSettings,
     newcomers: NewcomerSettings,
-    model: AlignedModel,
+    model: Ensemble,
     catalogue: Catalogue,
     log: Interactions,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
@@ -144,7 +144,7 @@ def _spec(
     settings: IndexSettings,
     catalogue: Catalogue,
     vectors: ItemVectors,
-    emerging: Emerging | None,
+    emerging: LowSupportItems | None,
     others: dict[str, Matrix],
     turned: Whitened | None,
 ) -> IndexSpec:
@@ -170,7 +170,7 @@ def _spec(
 def _items(
     catalogue: Catalogue,
     vectors: Iterator[tuple[Matrix, bool, SparseVector]],
-    emerging: Emerging | None,
+    emerging: LowSupportItems | None,
     others: dict[str, Matrix],
     words: csr_matrix,
     turned: Whitened | None,
@@ -195,7 +195,7 @@ def _items(
         yield IndexItem(row, item_id, own, payload, sparse)
 
 
-def _whitened(model: AlignedModel, vectors: ItemVectors, log: Interactions) -> Whitened | None:
+def _whitened(model: Ensemble, vectors: ItemVectors, log: Interactions) -> Whitened | None:
     """The items' vectors turned towards users, where they are too many to be scanned; None: they are not.
 
     Nor are those of statistics with noise, as the turn is told by people's own vectors.
@@ -207,7 +207,7 @@ def _whitened(model: AlignedModel, vectors: ItemVectors, log: Interactions) -> W
 
 
 def _users(
-    model: AlignedModel,
+    model: Ensemble,
     log: Interactions,
     events: StoredEvents,
     segments: Segments,

@@ -21,10 +21,9 @@ from molar_retrieval import columns, limits
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key
 from molar_retrieval.privacy.suppression import EVER
-from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.index_protocol import SparseVector, StoredItem, Vector
-from molar_retrieval.ranking.query import Fallback, Query
-from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
+from molar_retrieval.ranking.query import Fallback, Listing, Placed, Query, ResolvedQuery
+from molar_retrieval.ranking.results import Answer
 from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 
     from molar_indexes.explain import Explained
     from molar_indexes.search import Searcher
-    from molar_retrieval.ranking.ranked import RankedList
+    from molar_retrieval.ranking.explanations import Speaker
     from molar_retrieval.ranking.ranker import Ranker
-    from molar_retrieval.ranking.sentences import Speaker
+    from molar_retrieval.ranking.results import RankedList
 
 
 class Answerer:
@@ -282,7 +281,7 @@ class Answerer:
 
     def ranker_of(self, user: UserRecord, now: datetime | None) -> "Ranker":
         """The same for somebody at a moment."""
-        return self._rankers.for_request(self._overlay.now().items, RankingRequest(Query(), user, now=now))
+        return self._rankers.for_request(self._overlay.now().items, ResolvedQuery(Query(), user, now=now))
 
     def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> Posed:
         """A question with all that it is answered from, of one moment, which the answer's id tells."""
@@ -367,14 +366,14 @@ class Answerer:
             seconds["explain"] = time.perf_counter() - ranked
         return self._told(asked, request, columns.ALIGNED, listing, stored, seconds, user_id, reasons)
 
-    def _reasons(self, request: RankingRequest, ranker: "Ranker", listing: Listing) -> "Sequence[Explained]":
+    def _reasons(self, request: ResolvedQuery, ranker: "Ranker", listing: Listing) -> "Sequence[Explained]":
         from molar_indexes.explain import explain
 
         speaker = self._speaker(request.query.language)
         return explain(self.generation.table, ranker, request, listing.places, speaker)
 
     def _speaker(self, language: str) -> "Speaker":
-        from molar_retrieval.ranking.sentences import FILE_NAME, Speaker
+        from molar_retrieval.ranking.explanations import FILE_NAME, Speaker
         from molar_retrieval.workspace.discovery import file_beside
 
         if language not in self._speakers:
@@ -384,7 +383,7 @@ class Answerer:
     def _told(
         self,
         asked: Posed,
-        request: RankingRequest,
+        request: ResolvedQuery,
         basis: str,
         listing: Listing,
         stored: Sequence[StoredItem],

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
-from molar_retrieval.ranking.aims import Horizon
-from molar_retrieval.ranking.answer import Answer, Recommendation, new_id
 from molar_retrieval.ranking.index_protocol import StoredItem
-from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
+from molar_retrieval.ranking.objectives import Horizon
+from molar_retrieval.ranking.query import Listing, Placed, ResolvedQuery
+from molar_retrieval.ranking.results import Answer, Recommendation, new_id
 
 if TYPE_CHECKING:
     from molar_indexes.explain import Explained
@@ -22,7 +22,7 @@ _MORE = 10  # popular items that are looked at at once, beside those asked for
 def told(
     generation: Generation,
     photos: Callable[[str], Path | None],
-    request: RankingRequest,
+    request: ResolvedQuery,
     basis: str,
     listing: Listing,
     stored: Sequence[StoredItem],
@@ -68,7 +68,7 @@ def told(
 
 
 def popular(
-    generation: Generation, stored: Callable[[Sequence[int]], Sequence[StoredItem]], request: RankingRequest
+    generation: Generation, stored: Callable[[Sequence[int]], Sequence[StoredItem]], request: ResolvedQuery
 ) -> tuple[Listing, list[StoredItem]]:
     """The most popular items that may come, for people without history, and what is ``stored`` of them."""
     where, query, places, items = request.where, request.query, list[Placed](), list[StoredItem]()
@@ -83,7 +83,7 @@ def popular(
     return Listing(places, notes), items
 
 
-def _shortfall(generation: Generation, request: RankingRequest, basis: str, count: int) -> str | None:
+def _shortfall(generation: Generation, request: ResolvedQuery, basis: str, count: int) -> str | None:
     query = request.query
     if count >= query.k:
         return None

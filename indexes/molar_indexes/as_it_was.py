@@ -25,7 +25,7 @@ def as_it_was(
     Args:
         recommender: Has the generation open; it stays open until the context is left.
         events: The last event that was known.
-        at: The moment; that of an answer is in its id, see :func:`molar_retrieval.ranking.answer.made_at`.
+        at: The moment; that of an answer is in its id, see :func:`molar_retrieval.ranking.results.made_at`.
         rules: The file of rules of then, or what it held; None: there were none.
     """
     with recommender.answering() as present:

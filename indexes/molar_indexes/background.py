@@ -8,16 +8,16 @@ import numpy.typing as npt
 
 from molar_indexes.attributes import ordinary
 from molar_indexes.query_maps import QueryMaps
-from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.vectors import WeightedPartners
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.composite import image_block
-from molar_retrieval.experts.taken import Taken
-from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
+from molar_retrieval.models import content_features
+from molar_retrieval.models.ensemble import Ensemble
+from molar_retrieval.models.item_item import InteractionMatrix
+from molar_retrieval.models.vectors import WeightedPartners
+from molar_retrieval.ranking.explanations import ContentKNNWeights, Origins
 from molar_retrieval.workspace.artefacts import Manifest
 from molar_retrieval.workspace.tensors import zeros_outside
 
@@ -26,7 +26,7 @@ _MANY = 1 << 23
 """Partner weights of which it is not held in memory how many people had both."""
 
 
-def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
+def origins(model: Ensemble, catalogue: Catalogue) -> Origins:
     """How the vectors of a model came about; where content neighbours have targets, no likeness is told of."""
     read, taste = model.content_knn, None
     if read is not None and read.targets is None:
@@ -45,7 +45,7 @@ def support(log: Interactions, partners: WeightedPartners, folder: Path | None =
         told = np.zeros(edges[-1], np.int32)
     else:
         told = zeros_outside(int(edges[-1]), np.int32, folder)
-    taken = Taken.of(log)
+    taken = InteractionMatrix.of(log)
     for block in taken.blocks:
         both = taken.together(block)
         both.sort_indices()  # so that each pair is looked up by bisection
@@ -63,12 +63,12 @@ def spans(parts: Iterable[VectorBlock]) -> dict[str, tuple[int, int]]:
 
 
 def query_maps(
-    model: AlignedModel, content: ContentVectors, embedded: Manifest
+    model: Ensemble, content: ContentVectors, embedded: Manifest
 ) -> tuple[QueryMaps, npt.NDArray[np.float32] | None]:
     """How a text or a photo is brought into the items' spaces, and the vectors by which photos are searched for."""
     block, features, maps = image_block(content.info, content.blocks), None, None
     if block is not None:
-        maps = conditioning.fit(content.vectors, [block], _IMAGE)
+        maps = content_features.fit(content.vectors, [block], _IMAGE)
         features = maps(content.vectors)
     settings = dict(embedded.settings)
     return QueryMaps(settings.get("embed", {}), dict(content.info), model.conditioner, maps), features

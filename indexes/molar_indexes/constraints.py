@@ -14,8 +14,7 @@ from molar_retrieval import columns
 from molar_retrieval.data.availability import moment
 from molar_retrieval.errors import RequestError, SettingsError, nearest, shown, suggestion
 from molar_retrieval.ranking.filters import OneOf, both, check
-from molar_retrieval.ranking.query import Fallback, Query
-from molar_retrieval.ranking.request import RankingRequest, draw_of
+from molar_retrieval.ranking.query import Fallback, Query, ResolvedQuery, draw_of
 from molar_retrieval.workspace.files import file_stamp
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Constraints:
 
     def request(
         self, query: Query, items: LiveItems, now: datetime | None = None, fallback: Fallback = "none"
-    ) -> RankingRequest:
+    ) -> ResolvedQuery:
         """A query resolved, for nobody yet and without rules; what is not for sale at ``now`` is hidden.
 
         With a ``fallback`` unknown items of ``only`` are told in a note.
@@ -94,9 +93,9 @@ class Constraints:
         present = moment(now)
         hidden = items.unavailable(self._generation.table.unavailable(present), present)
         hidden |= _known(self._generation, query.exclude)
-        return RankingRequest(query, where=where, hidden=hidden, now=now, notes=notes)
+        return ResolvedQuery(query, where=where, hidden=hidden, now=now, notes=notes)
 
-    def for_user(self, request: RankingRequest, items: LiveItems, user: UserRecord | None) -> RankingRequest:
+    def for_user(self, request: ResolvedQuery, items: LiveItems, user: UserRecord | None) -> ResolvedQuery:
         """For one user, or for nobody: with the rules that hold, and without seen items unless they may come back."""
         if user is None:
             return self._ruled(request, items, {})
@@ -106,7 +105,7 @@ class Constraints:
         draw = draw_of(user.user_id, user.history, moment(request.now)) if exploring else None
         return replace(ruled, user=user, hidden=ruled.hidden.union(seen), draw=draw)
 
-    def _ruled(self, request: RankingRequest, items: LiveItems, attributes: Mapping[str, Any]) -> RankingRequest:
+    def _ruled(self, request: ResolvedQuery, items: LiveItems, attributes: Mapping[str, Any]) -> ResolvedQuery:
         if not request.query.rules or self.rules is None:
             return request
         found = self.rules.for_user(attributes, request.now)

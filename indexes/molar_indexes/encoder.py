@@ -7,7 +7,7 @@ from pathlib import Path
 from molar_retrieval.workspace.artefacts import PRIVATE, Manifest
 
 _FOLDER = "encoder"
-_FILES = ("manifest.json", "model.safetensors")  # what :func:`molar_retrieval.alignment.store.open_model` reads
+_FILES = ("manifest.json", "model.safetensors")  # what :func:`molar_retrieval.models.store.open_model` reads
 
 
 def carry(alignment: Path, generation: Path) -> None:

@@ -8,10 +8,9 @@ from weakref import WeakKeyDictionary
 
 from molar_indexes.table import OpenItemStore
 from molar_retrieval import columns
-from molar_retrieval.ranking.evidence import gather
+from molar_retrieval.ranking.explanations import Speaker, attributions, traits
+from molar_retrieval.ranking.query import Placed, ResolvedQuery
 from molar_retrieval.ranking.ranker import Ranker
-from molar_retrieval.ranking.request import Placed, RankingRequest
-from molar_retrieval.ranking.sentences import Speaker, traits
 
 _COMPARED = 2  # so many items of the history are named, and their attributes compared
 _REMEMBERED = 16_384  # items whose attributes are kept in memory, at most
@@ -33,13 +32,13 @@ class Explained:
 
 
 def explain(
-    table: OpenItemStore, ranker: Ranker, request: RankingRequest, places: Sequence[Placed], speaker: Speaker
+    table: OpenItemStore, ranker: Ranker, request: ResolvedQuery, places: Sequence[Placed], speaker: Speaker
 ) -> list[Explained]:
     """The reasons for each item of a list, by the ``table`` of its generation."""
     origins = table.origins
     user, rows = request.user, [placed.row for placed in places]
     assert user is not None
-    found = gather(ranker.store, origins, user.vector, user.sparse, user.history, rows, user.times)
+    found = attributions(ranker.store, origins, user.vector, user.sparse, user.history, rows, user.times)
     named = sorted({row for evidence in found for row, _ in (*evidence.together, *evidence.alike)})
     had, shown = dict(zip(named, ranker.stored(named), strict=True)), ranker.stored(rows)
     kinds = ranker.index.spec.fields

@@ -15,11 +15,11 @@ import torch
 
 from molar_indexes.encoder import carried
 from molar_indexes.generations import Generation, open_generation
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.store import open_model
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.ensemble import Ensemble
+from molar_retrieval.models.store import open_model
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
@@ -41,7 +41,7 @@ class FormerUsers:
     same: Mask
 
     @classmethod
-    def of(cls, workspace: Workspace, model: AlignedModel, ids: IdMap) -> Self | None:
+    def of(cls, workspace: Workspace, model: Ensemble, ids: IdMap) -> Self | None:
         """Those of the live generation; None where there is none, or users are read in another way now."""
         with ExitStack() as stack:
             try:
@@ -75,7 +75,7 @@ class FormerUsers:
         return found
 
 
-def _reads_as(former: AlignedModel, model: AlignedModel) -> bool:
+def _reads_as(former: Ensemble, model: Ensemble) -> bool:
     """Whether both read a history in the same way, whatever they know of its items."""
     before, now = former.network.state_dict(), model.network.state_dict()
     if before.keys() != now.keys() or former.network.shapes != model.network.shapes:
@@ -86,7 +86,7 @@ def _reads_as(former: AlignedModel, model: AlignedModel) -> bool:
     return towers and len(set(taste)) == 1 and former.dense_parts == model.dense_parts
 
 
-def _same(former: AlignedModel, model: AlignedModel, rows: Rows) -> Mask:
+def _same(former: Ensemble, model: Ensemble, rows: Rows) -> Mask:
     """Which items of now look as they did; ``rows`` says where each was, -1 where it was not, shape (n_items,)."""
     same: Mask = rows >= 0
     for before, now in zip(_items(former), _items(model), strict=True):
@@ -94,7 +94,7 @@ def _same(former: AlignedModel, model: AlignedModel, rows: Rows) -> Mask:
     return same
 
 
-def _items(model: AlignedModel) -> list[Matrix]:
+def _items(model: Ensemble) -> list[Matrix]:
     """All that a model knows of items when it reads a history."""
     table = model.network.state_dict().get(_TABLE)
     found = [model.features] + ([] if table is None else [table.numpy()])

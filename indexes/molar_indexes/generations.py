@@ -33,10 +33,9 @@ from molar_retrieval import columns
 from molar_retrieval.data.availability import ALWAYS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.aims import NEXT, Aims, Horizon
 from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec, Spans
-from molar_retrieval.ranking.places import Places, told_places
-from molar_retrieval.ranking.request import Exploration
+from molar_retrieval.ranking.objectives import NEXT, Horizon, Objectives, Places, told_places
+from molar_retrieval.ranking.query import Exploration
 from molar_retrieval.workspace import artefacts, fingerprint
 from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest, Workspace
 from molar_retrieval.workspace.files import link_or_copy, read_lock, size_on_disk, write_atomically
@@ -70,9 +69,9 @@ class Generation:
     cold_items: int = 0  # items without training interactions
     places: Places = ()  # of the first ten of an answer, which they get
     exploration: Exploration | None = None  # how new items are tried instead; None: they are not
-    aims: Aims = field(
+    aims: Objectives = field(
         default_factory=dict
-    )  # what vectors of users are multiplied by, see molar_retrieval.ranking.aims
+    )  # what vectors of users are multiplied by, see molar_retrieval.ranking.objectives
     horizon: Horizon = "next"  # what is asked for where nothing is said
     notes: Sequence[str] = ()  # what whoever gets an answer should know about where it comes from
     held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from molar_indexes.background import support
-from molar_retrieval.alignment.emerging import exploration
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.experts.company import had_by_few
-from molar_retrieval.ranking.item_store import Emerging
+from molar_retrieval.models.cold_start import exploration
+from molar_retrieval.models.ensemble import Ensemble
+from molar_retrieval.models.k_anonymity import had_by_few
+from molar_retrieval.models.vectors import ItemVectors
+from molar_retrieval.ranking.item_store import LowSupportItems
 from molar_retrieval.workspace.settings import NewcomerSettings
 from molar_retrieval.workspace.tensors import Array
 
@@ -35,12 +35,12 @@ class ItemSides:
     popular: list[tuple[int, int]]
     support: Array | None = None
     explored: dict[str, Any] | None = None
-    emerging: Emerging | None = None
+    emerging: LowSupportItems | None = None
 
     @classmethod
     def counted(
         cls,
-        model: AlignedModel,
+        model: Ensemble,
         log: Interactions,
         newcomers: NewcomerSettings,
         folder: Path | None = None,
@@ -54,7 +54,7 @@ class ItemSides:
         return cls(vectors, _most(counts), support(log, vectors.partners, folder), told, emerging)
 
     @classmethod
-    def released(cls, model: AlignedModel) -> "ItemSides":
+    def released(cls, model: Ensemble) -> "ItemSides":
         """Those of a model of statistics with noise, which no log is asked for; nobody knows who had two items."""
         if model.demand is None:
             raise ValueError("the model is not one of statistics")

@@ -7,9 +7,9 @@ from typing import Self
 from molar_indexes.constraints import Constraints
 from molar_indexes.overlay import OverlayState
 from molar_indexes.users import UserRecord
-from molar_retrieval.ranking.aims import Aim
 from molar_retrieval.ranking.index_protocol import Index
-from molar_retrieval.ranking.request import RankingRequest
+from molar_retrieval.ranking.objectives import Objective
+from molar_retrieval.ranking.query import ResolvedQuery
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +18,8 @@ class Posed:
 
     constraints: Constraints
     state: OverlayState
-    request: RankingRequest  # for nobody yet
-    aim: Aim  # what is asked for
+    request: ResolvedQuery  # for nobody yet
+    aim: Objective  # what is asked for
     seen_since: frozenset[int] = frozenset()  # rows that are left out of the list, which is made as if they were not
     objects: bool = False  # whether who asks is to be answered as nobody
 
@@ -33,6 +33,6 @@ class Posed:
         request = self.request.noting(*notes)
         return self if request is self.request else replace(self, request=request)
 
-    def of(self, user: UserRecord | None) -> RankingRequest:
+    def of(self, user: UserRecord | None) -> ResolvedQuery:
         """The request for somebody, or for nobody."""
         return self.constraints.for_user(self.request, self.state.items, user)

@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.models.content_features import Conditioner
 
 Array = npt.NDArray[Any]
 _CONTENT, _IMAGE = "content", "look"  # names of the two maps in a generation

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from molar_indexes.generations import Generation
 from molar_indexes.live_items import LiveItems
-from molar_retrieval.ranking.aims import NEXT, Aim, served
-from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.request import RankingRequest
+from molar_retrieval.ranking.objectives import NEXT, Objective, served
+from molar_retrieval.ranking.query import Query, ResolvedQuery
 
 if TYPE_CHECKING:
-    from molar_retrieval.ranking.ranked import RankedList
     from molar_retrieval.ranking.ranker import Ranker
+    from molar_retrieval.ranking.results import RankedList
 
 
 class Rankers:
@@ -25,37 +24,37 @@ class Rankers:
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
-        self._known: tuple[LiveItems, dict[Aim, Ranker]] | None = None
+        self._known: tuple[LiveItems, dict[Objective, Ranker]] | None = None
 
-    def aim(self, query: Query) -> Aim:
+    def aim(self, query: Query) -> Objective:
         """The aim whose weights answer a query; RequestError if none were chosen for the horizon that it names."""
         own = self._generation
-        return served(own.aims, Aim(query.horizon or own.horizon, query.seen))
+        return served(own.aims, Objective(query.horizon or own.horizon, query.seen))
 
-    def aim_of(self, request: RankingRequest) -> Aim:
+    def aim_of(self, request: ResolvedQuery) -> Objective:
         """The same for the user of a request, who may come back at its moment, or be in the middle of a visit."""
         own, query, last = self._generation, request.query, 0 if request.user is None else request.user.last
         now = time.time() if request.now is None else request.now.timestamp()
-        return served(own.aims, Aim(query.horizon or own.horizon, query.seen).at(now, last))
+        return served(own.aims, Objective(query.horizon or own.horizon, query.seen).at(now, last))
 
-    def for_request(self, items: LiveItems, request: RankingRequest) -> "Ranker":
+    def for_request(self, items: LiveItems, request: ResolvedQuery) -> "Ranker":
         """What ranks the items for the user of a request."""
         return self.of(items, self.aim_of(request))
 
-    def ranked(self, items: LiveItems, requests: Iterable[RankingRequest]) -> "Iterator[RankedList]":
+    def ranked(self, items: LiveItems, requests: Iterable[ResolvedQuery]) -> "Iterator[RankedList]":
         """The lists of many requests, in their order; see :meth:`Ranker.ranked`."""
         for aim, some in groupby(requests, self.aim_of):
             yield from self.of(items, aim).ranked(list(some))
 
     def parts(
-        self, items: LiveItems, requests: Sequence[RankingRequest], rows: Sequence[Sequence[int]]
+        self, items: LiveItems, requests: Sequence[ResolvedQuery], rows: Sequence[Sequence[int]]
     ) -> Iterator[dict[int, dict[str, float]]]:
         """The addends of some rows' scores for each request; see :meth:`Ranker.parts`."""
         for aim, group in groupby(zip(requests, rows, strict=True), lambda one: self.aim_of(one[0])):
             some, own = zip(*group, strict=True)
             yield from self.of(items, aim).parts(some, own)
 
-    def of(self, items: LiveItems, aim: Aim) -> "Ranker":
+    def of(self, items: LiveItems, aim: Objective) -> "Ranker":
         """What ranks the items for an aim of these."""
         known = self._known
         if known is None or known[0] is not items:

@@ -17,14 +17,12 @@ from typing import TypeAlias
 
 from molar_indexes.users import UserRecord, Users
 from molar_retrieval import columns
-from molar_retrieval.ranking.candidates import CandidateSource
+from molar_retrieval.ranking.candidates import CandidateSource, source_of
 from molar_retrieval.ranking.index_protocol import SCAN, Index, IndexSpec, SparseVector, Vector
 from molar_retrieval.ranking.item_store import ItemStore
-from molar_retrieval.ranking.places import TOP
-from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.request import RankingRequest
+from molar_retrieval.ranking.objectives import TOP
+from molar_retrieval.ranking.query import Query, ResolvedQuery
 from molar_retrieval.ranking.reranker import CANDIDATES
-from molar_retrieval.ranking.searched import source_of
 from molar_retrieval.workspace.tensors import Array
 
 LEAST = 0.95
@@ -59,7 +57,7 @@ class PersonAsked:
     """
 
     def __init__(self, store: ItemStore, user: UserRecord, products: Array) -> None:
-        self._store, self._request = store, RankingRequest(Query(), user, hidden=frozenset(map(int, user.history)))
+        self._store, self._request = store, ResolvedQuery(Query(), user, hidden=frozenset(map(int, user.history)))
         self.best = _scores(source_of(None, store, self._request, products))
 
     def found(self, index: Index) -> list[float]:

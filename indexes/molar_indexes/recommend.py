@@ -35,8 +35,8 @@ from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.frames import TableWriter, ending_of
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.aims import Horizon, Seen
 from molar_retrieval.ranking.filters import Expression, matches
+from molar_retrieval.ranking.objectives import Horizon, Seen
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace

@@ -17,11 +17,10 @@ from molar_indexes.opening import answering
 from molar_indexes.users import UserRecord
 from molar_retrieval import limits
 from molar_retrieval.errors import RequestError
-from molar_retrieval.ranking.aims import Horizon, Seen
-from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.filters import Expression
-from molar_retrieval.ranking.query import Fallback, Query, check_subjects, honest
-from molar_retrieval.ranking.request import Listing
+from molar_retrieval.ranking.objectives import Horizon, Seen
+from molar_retrieval.ranking.query import Fallback, Listing, Query, check_subjects, honest
+from molar_retrieval.ranking.results import Answer
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.discovery import file_beside
 
@@ -226,7 +225,7 @@ class Recommender:
     ) -> Answer:
         """What somebody should see next who just looked at ``item_ids`` (oldest first).
 
-        It is read as if all of it were at one moment, by :mod:`molar_retrieval.alignment.user_encoder`. Unknown items
+        It is read as if all of it were at one moment, by :mod:`molar_retrieval.models.towers.inference`. Unknown items
         are left out, and named in the notes of the answer.
 
         Args:

@@ -30,13 +30,13 @@ from molar_indexes.proof import Proof
 from molar_indexes.records import BATCH, clean_payload
 from molar_indexes.table import restated
 from molar_indexes.users import rewrite_users
-from molar_retrieval.alignment.user_encoder import FILE
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import TEXT
 from molar_retrieval.data.users_file import Segments
 from molar_retrieval.embedding.contents import VECTORS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.towers.inference import FILE
 from molar_retrieval.progress import Progress
 from molar_retrieval.ranking.index_protocol import IndexItem, StoredItem
 from molar_retrieval.workspace import fingerprint

@@ -17,8 +17,8 @@ from molar_indexes.constraints import Constraints, RulesSource
 from molar_indexes.generations import Generation
 from molar_indexes.users import Users
 from molar_retrieval import columns
-from molar_retrieval.ranking.conflicts import RulesConflict, conflicts
 from molar_retrieval.ranking.filters import Expression, matches
+from molar_retrieval.ranking.rules import RulesConflict, conflicts
 
 _TOLD = 20  # values of a field, notes
 _LOOKED_AT = 50_000  # people

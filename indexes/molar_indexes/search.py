@@ -20,7 +20,7 @@ from molar_retrieval import columns
 from molar_retrieval.data import text_features
 from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError, shown
 from molar_retrieval.ranking.index_protocol import Index, SparseVector, Vector
-from molar_retrieval.ranking.request import Placed, RankingRequest, UserQuery
+from molar_retrieval.ranking.query import Placed, ResolvedQuery, UserQuery
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -107,7 +107,7 @@ class Searcher:
         found = np.where(written, 1.0, [likeness.similarity(cosine) for cosine in cosines.tolist()])
         return found.tolist(), [note] if note else []
 
-    def find(self, queries: Queries, request: RankingRequest, index: Index) -> list[Placed]:
+    def find(self, queries: Queries, request: ResolvedQuery, index: Index) -> list[Placed]:
         """At most as many of the best items as are asked for, best first, for queries by the name of a vector.
 
         What suits the request's user comes first among equals; ``index`` has the generation's items as they are now.

@@ -13,7 +13,7 @@ from molar_retrieval.ranking.index_protocol import SparseVector
 from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
-    from molar_retrieval.alignment.user_encoder import UserEncoder
+    from molar_retrieval.models.towers.inference import UserEncoder
 
 
 class SessionReader:
@@ -38,7 +38,7 @@ class SessionReader:
     @cached_property
     def encoder(self) -> "UserEncoder":
         """From histories to vectors of this generation."""
-        from molar_retrieval.alignment.user_encoder import UserEncoder  # brings NumPy
+        from molar_retrieval.models.towers.inference import UserEncoder  # brings NumPy
 
         own = carried(self._generation.folder)
         if own is not None:

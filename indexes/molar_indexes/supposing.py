@@ -15,9 +15,9 @@ from molar_indexes.answerer import Answerer
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval.data.availability import moment
-from molar_retrieval.ranking.answer import Answer
-from molar_retrieval.ranking.evidence import ANONYMITY
+from molar_retrieval.ranking.explanations import ANONYMITY
 from molar_retrieval.ranking.query import Query, check_subjects
+from molar_retrieval.ranking.results import Answer
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.item_store import ItemStore

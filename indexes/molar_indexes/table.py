@@ -17,10 +17,10 @@ from molar_indexes.sparse import joined
 from molar_retrieval import columns
 from molar_retrieval.data.availability import ALWAYS, Availability
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.ranking.aims import NEXT
-from molar_retrieval.ranking.evidence import Origins
+from molar_retrieval.ranking.explanations import Origins
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, Spans, SparseVector
-from molar_retrieval.ranking.item_store import Emerging, ItemStore
+from molar_retrieval.ranking.item_store import ItemStore, LowSupportItems
+from molar_retrieval.ranking.objectives import NEXT
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.workspace.files import link_or_copy
 from molar_retrieval.workspace.tensors import Array, TensorsWriter, mapped, under
@@ -48,7 +48,7 @@ class Extras:
     queries: "QueryMaps | None" = None  # how texts and photos are brought into the items' spaces
     availability: Availability = field(default_factory=Availability)  # which fields say from when an item may be shown
     whitening: npt.NDArray[np.float32] | None = None  # of users, where there are vectors ``whitened``, shape (d, d)
-    emerging: Emerging | None = None  # items with few interactions, as they are ranked among newcomers
+    emerging: LowSupportItems | None = None  # items with few interactions, as they are ranked among newcomers
 
     def described(self) -> dict[str, Any]:
         """All that is no array, as facts of a manifest."""

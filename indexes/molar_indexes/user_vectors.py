@@ -15,10 +15,10 @@ from safetensors.numpy import save_file
 from threadpoolctl import threadpool_limits
 
 from molar_retrieval import __version__
-from molar_retrieval.alignment.store import open_model
 from molar_retrieval.data.interactions import Interactions, of_tensors, to_tensors
+from molar_retrieval.models.store import open_model
+from molar_retrieval.models.towers.distributed import threads
 from molar_retrieval.progress import Progress
-from molar_retrieval.training.device import threads
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest
 from molar_retrieval.workspace.files import for_owner

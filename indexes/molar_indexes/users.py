@@ -21,8 +21,8 @@ from molar_indexes.sparse import checked
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.privacy.pseudonyms import StoredName, user_key
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.answer import NOTHING
 from molar_retrieval.ranking.index_protocol import SparseVector
+from molar_retrieval.ranking.results import NOTHING
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,6 +1,6 @@
 """The fusion head: what `molar finetune` fits on top of an encoder that stays as it is, applied in NumPy.
 
-The encoder's blocks (words, photo) are conditioned each by itself (:mod:`molar_retrieval.alignment.conditioning`).
+The encoder's blocks (words, photo) are conditioned each by itself (:mod:`molar_retrieval.models.content_features`).
 What an item lacks of the two is guessed from the other. Then the blocks and the words as they are written
 (:mod:`molar_retrieval.encoders.lexical`) stand side by side, each as long as it has proven useful, and beside them what
 all of it says of who takes the item.

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
-from molar_retrieval.alignment import conditioning
 from molar_retrieval.columns import DESCRIPTION, TITLE
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.schema import label
@@ -21,6 +20,7 @@ from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import Lexical, counts
 from molar_retrieval.errors import DataError
+from molar_retrieval.models import content_features
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.tensors import Mask, Matrix
 
@@ -122,7 +122,7 @@ def _conditions(content: ContentVectors, texts: TaskTexts, learn: Mask, keep: in
     means, maps = [], []
     for block in content.blocks:
         own = unit(np.asarray(content.vectors[rows, block.start : block.stop], np.float32))
-        fitted = conditioning.fit(own, [VectorBlock(block.name, 0, own.shape[1])], keep)
+        fitted = content_features.fit(own, [VectorBlock(block.name, 0, own.shape[1])], keep)
         means.append(fitted.means[0])
         maps.append(fitted.maps[0])
     return FusionHead.plain(content.blocks, means, maps, Lexical.fit(texts.written[rows], keep))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.run import digests_of
@@ -17,6 +16,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.inputs import Words, inputs_of, read_texts
 from molar_retrieval.finetuning.report import FinetuneReport, TaskOutcome, card
+from molar_retrieval.models.als import held_out
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace

@@ -16,8 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment.conditioning import fit
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_features
@@ -25,8 +23,10 @@ from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.remembered import of_folder
 from molar_retrieval.encoders import fused, head, tuned_folder
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
-from molar_retrieval.experts.content_knn import compressed, principal
-from molar_retrieval.experts.histories import binary
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.content_features import fit
+from molar_retrieval.models.content_knn import compressed, principal
+from molar_retrieval.models.item_item import binary
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.mechanism import GRID, GaussianMechanism, Whole, discrete_gaussian
 from molar_retrieval.privacy.statistics import (

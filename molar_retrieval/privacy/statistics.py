@@ -24,11 +24,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.experts.item_item import moved
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.content_features import Conditioner
+from molar_retrieval.models.item_item import moved
 from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Manifest

@@ -5,7 +5,7 @@ of them, and some ``places`` of the first ten are theirs. Which of the best :dat
 drawn one after the other with probabilities proportional to ``exp(guess / scale)``: the model of Plackett and Luce
 (Plackett 1975, doi:10.2307/2346567), by adding Gumbel noise to each guess and taking the best (Yellott 1977,
 doi:10.1016/0022-2496(77)90026-8). A guess contains the logarithm of a chance, which falls as an item's own evidence
-grows: see :mod:`molar_retrieval.alignment.emerging`. An emerging item that stands higher by its own score takes no part
+grows: see :mod:`molar_retrieval.models.cold_start`. An emerging item that stands higher by its own score takes no part
 in the draw, and one that is not drawn stays where it is.
 
 The noise of an item follows from the draw's name and its row alone. The same answer comes again, by whatever way the
@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.ranking.candidates import Candidates, New, joined
-from molar_retrieval.ranking.cold_start import merge, shared
-from molar_retrieval.ranking.places import TOP
-from molar_retrieval.ranking.request import Exploration
+from molar_retrieval.ranking.candidates import Candidates, New, joined, merge, shared
+from molar_retrieval.ranking.objectives import TOP
+from molar_retrieval.ranking.query import Exploration
 from molar_retrieval.rng import derive_seed
 
 Array = npt.NDArray[Any]

@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.ranking import shaping
-from molar_retrieval.ranking.aims import Aim, Factors
-from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored
-from molar_retrieval.ranking.compose import compose
+from molar_retrieval.ranking import diversity
+from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored, source_of
+from molar_retrieval.ranking.diversity import diversify
 from molar_retrieval.ranking.exploration import POOL, explored
-from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.filters import Expression, both
 from molar_retrieval.ranking.index_protocol import Index, StoredItem
-from molar_retrieval.ranking.item_store import ItemStore
-from molar_retrieval.ranking.places import TOP, Places
-from molar_retrieval.ranking.ranked import RankedList
-from molar_retrieval.ranking.request import Exploration, Listing, RankingRequest, Rows
-from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
-from molar_retrieval.ranking.searched import source_of
-from molar_retrieval.ranking.sparse_index import Sums
+from molar_retrieval.ranking.item_store import ItemStore, Sums
+from molar_retrieval.ranking.objectives import TOP, Objective, ObjectiveScale, Places
+from molar_retrieval.ranking.query import Exploration, Listing, ResolvedQuery, Rows
+from molar_retrieval.ranking.reranker import CANDIDATES, Reranker, moves
+from molar_retrieval.ranking.results import RankedList
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import ActiveRule
@@ -43,7 +39,7 @@ _MOST_FULFILLING = 1 << 25  # items times conditions of which is remembered whet
 class _List:
     """A request, how many candidates are looked at first, and what these come from."""
 
-    request: RankingRequest
+    request: ResolvedQuery
     size: int
     source: CandidateSource
 
@@ -68,7 +64,7 @@ class Ranker:
         self._named: dict[str, int | None] = {}
         self._fulfilling: dict[Expression, npt.NDArray[np.int8]] = {}
 
-    def for_aim(self, aim: Aim, factors: Factors) -> "Ranker":
+    def for_aim(self, aim: Objective, factors: ObjectiveScale) -> "Ranker":
         """What ranks the same items for another aim, by its factors: both share what is read of the items.
 
         It has no second stage, as that has learned from lists of the default aim.
@@ -77,17 +73,17 @@ class Ranker:
         other.store, other.reranker, other.places = self.store.for_aim(factors), None, aim.places(self.places)
         return other
 
-    def rank(self, requests: Sequence[RankingRequest]) -> Iterator[Listing]:
+    def rank(self, requests: Sequence[ResolvedQuery]) -> Iterator[Listing]:
         """The list of each request, which has a user; many at once take dense products and ask the second stage."""
         return (one.listing() for one in self.ranked(requests))
 
-    def ranked(self, requests: Sequence[RankingRequest]) -> Iterator[RankedList]:
+    def ranked(self, requests: Sequence[ResolvedQuery]) -> Iterator[RankedList]:
         """The same lists as columns."""
         size = max(1, _MOST_PRODUCTS // max(1, len(self.store)))
         for begin in range(0, len(requests), size):
             yield from self._ranked(requests[begin : begin + size])
 
-    def parts(self, requests: Sequence[RankingRequest], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
+    def parts(self, requests: Sequence[ResolvedQuery], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
         """The addends of the scores of some rows for the user of each request, whether or not the list has them.
 
         Of each request they are by row, and what cannot come for its user is left out. An item that is not among the
@@ -96,7 +92,7 @@ class Ranker:
         for some in self._blocks(len(requests)):
             yield from self._parts(requests[some], rows[some])
 
-    def _parts(self, requests: Sequence[RankingRequest], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
+    def _parts(self, requests: Sequence[ResolvedQuery], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
         requests = [replace(request, draw=None) for request in requests]
         lists = self._lists(requests, products(self.store, requests))
         found = [
@@ -104,7 +100,7 @@ class Ranker:
         ]
         for request, own, some in zip(requests, self._reranked(requests, found), rows, strict=True):
             rules = request.weighing
-            boosts = shaping.boosts(rules, own.rows, self, own.scores, request.now).sum(axis=1)
+            boosts = diversity.boosts(rules, own.rows, self, own.scores, request.now).sum(axis=1)
             places = {int(row): place for place, row in enumerate(own.rows)}
             there = np.array([places[int(row)] for row in some if int(row) in places], np.int64)
             listing = RankedList.of(self.store.names, own.take(there), there, boosts[there]).listing()
@@ -151,7 +147,7 @@ class Ranker:
             known[some] = [item.fulfils(condition) for item in self.stored(some)]
         return known[wanted] > 0
 
-    def _ranked(self, requests: Sequence[RankingRequest]) -> Iterator[RankedList]:
+    def _ranked(self, requests: Sequence[ResolvedQuery]) -> Iterator[RankedList]:
         dense = products(self.store, requests)
         for some in self._blocks(len(requests)):
             lists = self._lists(requests[some], dense[some])
@@ -164,22 +160,22 @@ class Ranker:
         size = max(1, min(_TOGETHER, _MOST_SUMS // max(1, len(self.store))))
         return (slice(begin, begin + size) for begin in range(0, count, size))
 
-    def _lists(self, requests: Sequence[RankingRequest], dense: Sequence[Array | None]) -> list[_List]:
+    def _lists(self, requests: Sequence[ResolvedQuery], dense: Sequence[Array | None]) -> list[_List]:
         """Some requests with what their candidates come from."""
         return [
             _List(request, self._first(request), self._source(request, own, None))
             for request, own in zip(requests, dense, strict=True)
         ]
 
-    def _source(self, request: RankingRequest, dense: Array | None, sums: Callable[[], Sums] | None) -> CandidateSource:
+    def _source(self, request: ResolvedQuery, dense: Array | None, sums: Callable[[], Sums] | None) -> CandidateSource:
         judged = None if request.where is None else partial(self.fulfilling, request.where)
         return source_of(self.index, self.store, request, dense, sums=sums, fulfilling=judged)
 
-    def _draws(self, request: RankingRequest) -> bool:
+    def _draws(self, request: ResolvedQuery) -> bool:
         """Whether new items are tried in a list."""
         return request.draw is not None and self.exploration is not None
 
-    def _first(self, request: RankingRequest) -> int:
+    def _first(self, request: ResolvedQuery) -> int:
         """How many candidates are looked at first: of plain lists fewer."""
         if request.shaped:
             return max(CANDIDATES, _PER_PLACE * request.query.k)
@@ -203,7 +199,7 @@ class Ranker:
         return explored(found, one.source.new(max(POOL, size)), self.exploration, draw, one.request.query.k)
 
     def _reranked(
-        self, requests: Sequence[RankingRequest], found: Sequence[Candidates], *, whole: bool = True
+        self, requests: Sequence[ResolvedQuery], found: Sequence[Candidates], *, whole: bool = True
     ) -> list[Candidates]:
         """Candidates in the order of the second stage; not ``whole``: so many as a plain list is made of."""
         changed = list(found)
@@ -240,21 +236,21 @@ class Ranker:
         found, pinned, notes = self._with_wanted(one, found)
         if self._draws(request):  # what else is listed depends on what is drawn
             found = replace(found, propensity=np.full(len(found), np.nan))
-        boosts = shaping.boosts(rules, found.rows, self, found.scores, request.now)
+        boosts = diversity.boosts(rules, found.rows, self, found.scores, request.now)
         by_score = np.argsort(np.lexsort((found.rows, -found.scores)))
         order = np.lexsort((by_score, -(found.scores + boosts.sum(axis=1))))
         found, boosts, by_score = found.take(order), boosts[order], by_score[order]
         places = {int(row): n for n, row in enumerate(found.rows)}
         pins = {at: (places[row], name) for at, (row, name) in pinned.items()}
-        composition = shaping.composition(request, found.rows, pins, self)
+        composition = diversity.composition(request, found.rows, pins, self)
         vectors = np.asarray(self.store.content[found.rows], np.float32) if request.query.diversity else None
-        choices = compose(found.scores + boosts.sum(axis=1), k, composition, vectors)
+        choices = diversify(found.scores + boosts.sum(axis=1), k, composition, vectors)
         chosen = np.array([choice.candidate for choice in choices], np.int64)
         causes = []
         for own, choice in zip(boosts[chosen], choices, strict=True):
             titles = [rules[n].rule.title for n in np.flatnonzero(own)]
             causes.append((*titles, *(cause for cause in choice.causes if cause not in titles)))
-        notes += shaping.unmet(composition, choices)
+        notes += diversity.unmet(composition, choices)
         added = boosts[chosen].sum(axis=1)
         return RankedList.of(self.store.names, found.take(chosen), by_score[chosen], added, causes, notes)
 
@@ -282,12 +278,12 @@ class Ranker:
         _, first = np.unique(every.rows, return_index=True)
         return every.take(np.sort(first)), pinned, notes
 
-    def _wanted(self, one: _List, request: RankingRequest, size: int) -> Candidates:
+    def _wanted(self, one: _List, request: ResolvedQuery, size: int) -> Candidates:
         """The best of what a rule wants, by a request that says so."""
         source = self._source(request, None, partial(getattr, one.source, "sums"))
         return find(self.index, self.places, source, request, size)
 
-    def _pins(self, active: "ActiveRule", request: RankingRequest, places: int) -> tuple[list[int], list[str]]:
+    def _pins(self, active: "ActiveRule", request: ResolvedQuery, places: int) -> tuple[list[int], list[str]]:
         """Rows that a rule pins, so many as there are places, and sentences about those that it cannot."""
         rows: list[int] = []
         notes: list[str] = []
@@ -315,6 +311,6 @@ class Ranker:
         return [self._named[item_id] for item_id in item_ids]
 
 
-def _plain_size(request: RankingRequest) -> int:
+def _plain_size(request: ResolvedQuery) -> int:
     """So many candidates a plain list is made of: what is drawn for it may be among them, and is taken out."""
     return max(request.query.k, TOP) + TOP

@@ -16,7 +16,7 @@ from molar_serving.wire import InExperiment, RecommendationRequest, SearchReques
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.answer import Answer
+    from molar_retrieval.ranking.results import Answer
 
 
 async def answered(call: Call, asked: Question) -> "tuple[Answer, list[str]]":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.answer import Answer
+    from molar_retrieval.ranking.results import Answer
 
 Question: TypeAlias = RecommendationRequest | SearchRequest | SimilarRequest
 Person: TypeAlias = RecommendationRequest | SearchRequest | RankingsRequest

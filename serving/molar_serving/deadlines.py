@@ -14,7 +14,7 @@ from molar_serving.endpoint import Call
 from molar_serving.working import Effort, LateError
 
 if TYPE_CHECKING:
-    from molar_retrieval.ranking.answer import Answer
+    from molar_retrieval.ranking.results import Answer
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6}(?:\.\d{1,6})?)(ms|s)?\"?\s*(?:$|[,;])", re.IGNORECASE)
 _SPARED = 3  # times what a popular list takes: left before the deadline to make one

@@ -9,7 +9,7 @@ from molar_retrieval import limits
 from molar_retrieval.columns import IMAGE, TITLE
 from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.experiments.definition import INTERLEAVED
-from molar_retrieval.ranking.answer import Answer, Recommendation
+from molar_retrieval.ranking.results import Answer, Recommendation
 from molar_serving.asking import Question, named, who
 from molar_serving.discretion import discreet
 from molar_serving.endpoint import Call, Reply, encode

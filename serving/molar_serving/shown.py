@@ -20,7 +20,7 @@ import msgspec
 
 from molar_retrieval.errors import MolarError
 from molar_retrieval.privacy.suppression import NEVER, ListFollower, SuppressionList
-from molar_retrieval.ranking.answer import made_at
+from molar_retrieval.ranking.results import made_at
 from molar_retrieval.workspace.threads import BackgroundThread
 from molar_serving.asking import Question, who
 from molar_serving.audit import FOLDER

@@ -14,10 +14,9 @@ import pytest
 from eval_model_tasks import log_of
 from hostile_tables import Way, write_items
 
-from molar_retrieval.alignment import validation
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts import histories
-from molar_retrieval.experts.fit import fit_experts
+from molar_retrieval.models import item_item, validation
+from molar_retrieval.models.base import fit_count_models
 
 
 def _shop(folder, users, items, n_items):
@@ -63,13 +62,13 @@ def test_logs_of_few_items(tmp_path, rounds, users, items):
 def test_pairs_of_endless_histories_are_not_all_counted(monkeypatch):
     """Pairs within one history are counted in its latest part only, where they would be a hundred thousand millions."""
     log = log_of([list(range(30)), [1, 2, 3]], 30)
-    assert histories.countable(log) is log
-    monkeypatch.setattr(histories, "LONGEST", 8)
-    short = histories.countable(log)
+    assert item_item.countable(log) is log
+    monkeypatch.setattr(item_item, "LONGEST", 8)
+    short = item_item.countable(log)
     assert [short.history(user).tolist() for user in (0, 1)] == [list(range(22, 30)), [1, 2, 3]]
-    monkeypatch.setattr(histories, "PAIRS", 30)
-    assert [len(histories.countable(log).history(user)) for user in (0, 1)] == [4, 3]
-    (linear,), _ = fit_experts(log, lambda _: 0.0, 5, ["linear"])
+    monkeypatch.setattr(item_item, "PAIRS", 30)
+    assert [len(item_item.countable(log).history(user)) for user in (0, 1)] == [4, 3]
+    (linear,), _ = fit_count_models(log, lambda _: 0.0, 5, ["linear"])
     assert linear.weights.nnz
     assert not linear.weights[4:22].nnz
 

@@ -24,24 +24,24 @@ from copies import copy_workspace
 import molar
 from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import open_generation
-from molar_retrieval.alignment.align import align
-from molar_retrieval.collaborative.factors import factorise, held_out, open_log
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, MolarError, StaleArtefactError
+from molar_retrieval.models.alignment import align
+from molar_retrieval.models.als import factorise, held_out, open_log
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.pinned import pin, pin_named
 from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 
 N, DIM = 40, 6
 NAMES = [f"i{n:02d}" for n in range(N)]
-_ALIGN = "molar_retrieval.alignment.align"
+_ALIGN = "molar_retrieval.models.alignment"
 _ASSEMBLE = "molar_indexes.assemble"
 STEPS = [
     "molar_retrieval.data.prepare_interactions.without_duplicates",
     f"{_ALIGN}.factorise",
-    "molar_retrieval.collaborative.factors.fit",
+    "molar_retrieval.models.als.fit",
     f"{_ALIGN}.sized",
     f"{_ALIGN}.training_data",
     f"{_ALIGN}.hashed_features",
@@ -293,7 +293,7 @@ def test_a_catalogue_that_changes_after_training_is_told_by_the_command_that_ran
     """A catalogue that is replaced between training and publishing makes `molar align` refuse, with the remedy."""
     folder = place()
     write_log(folder, 2)
-    acted = between(monkeypatch, "molar_retrieval.alignment.derive.derive", lambda: reversed_catalogue(folder))
+    acted = between(monkeypatch, "molar_retrieval.models.refresh.refresh", lambda: reversed_catalogue(folder))
     with pytest.raises(StaleArtefactError) as refused:
         molar.Shop(folder, folder / ".molar").align(preset="instant")
     assert acted

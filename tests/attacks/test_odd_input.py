@@ -24,9 +24,9 @@ from molar_cli.console import Console
 from molar_eval import suite
 from molar_retrieval.data.schema import CatalogueConfig
 from molar_retrieval.errors import MolarError
+from molar_retrieval.ranking.explanations import Speaker
 from molar_retrieval.ranking.filter_language import parse
 from molar_retrieval.ranking.rules import Rules
-from molar_retrieval.ranking.sentences import Speaker
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings
 

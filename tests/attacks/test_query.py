@@ -31,9 +31,9 @@ from molar_indexes.server.connect import Connection
 from molar_indexes.server.opening import served
 from molar_indexes.server.push import publish
 from molar_retrieval.errors import DataError, MolarError, RequestError, SettingsError
-from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.filters import Equals, Not
 from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.results import Answer
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import ProcessRunner
 from molar_retrieval.workspace.settings import IndexSettings, MolarSettings

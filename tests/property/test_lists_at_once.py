@@ -11,16 +11,13 @@ from hypothesis import strategies as st
 
 from molar_indexes.users import UserRecord
 from molar_retrieval.ranking import ranker as ranking
-from molar_retrieval.ranking.features import names
 from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector
-from molar_retrieval.ranking.item_store import Emerging, ItemStore
-from molar_retrieval.ranking.places import Places, last
-from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.ranked import RankedList
+from molar_retrieval.ranking.item_store import ItemStore, LowSupportItems, SparseItemIndex
+from molar_retrieval.ranking.objectives import Places, last
+from molar_retrieval.ranking.query import Exploration, Query, ResolvedQuery
 from molar_retrieval.ranking.ranker import Ranker
-from molar_retrieval.ranking.request import Exploration, RankingRequest
-from molar_retrieval.ranking.reranker import Reranker
-from molar_retrieval.ranking.sparse_index import SparseItemIndex
+from molar_retrieval.ranking.reranker import Reranker, names
+from molar_retrieval.ranking.results import RankedList
 from molar_retrieval.rng import generator
 
 DIMS, FEATURES, FACTORS = 7, 19, 5
@@ -53,7 +50,7 @@ def store_of(random: np.random.Generator, count: int, cold: float, emerging: boo
         numbers(count, 1),
         {"collaborative": (0, 4), "trend": (4, DIMS)},
         {"sequence": (0, count), "linear": (count, 2 * count)},
-        Emerging(few, numbers(len(few), DIMS)) if len(few) else None,
+        LowSupportItems(few, numbers(len(few), DIMS)) if len(few) else None,
     )
 
 
@@ -131,7 +128,7 @@ def test_lists_of_many_are_those_of_each(
     index = SimpleNamespace(spec=IndexSpec(dims))
     ranker = Ranker(index, store, places, reranker_of(random, store), Exploration(tried, 0.7))  # type: ignore[arg-type]
     requests = [
-        RankingRequest(
+        ResolvedQuery(
             Query(**asked),
             user,
             hidden=frozenset(map(int, user.history)) if hiding else frozenset(),

@@ -14,7 +14,7 @@ from studio_client import StudioClient, words_of
 from updates import Days, another_generation
 from web_server import service_of, until_ready
 
-from molar_retrieval.ranking.answer import made_at
+from molar_retrieval.ranking.results import made_at
 from molar_serving.answered import AnsweringGenerations
 from molar_serving.app import application
 from molar_serving.rules_file import RulesFile

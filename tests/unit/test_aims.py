@@ -10,7 +10,8 @@ from test_alignment_model import part_scores
 from test_alignment_store import round_trip
 
 from molar_retrieval.errors import RequestError
-from molar_retrieval.ranking.aims import (
+from molar_retrieval.ranking.index_protocol import SparseVector
+from molar_retrieval.ranking.objectives import (
     ARRIVING,
     ARRIVING_SEEN,
     EVERY,
@@ -18,14 +19,12 @@ from molar_retrieval.ranking.aims import (
     LATER_SEEN,
     NEXT,
     NEXT_SEEN,
-    Aim,
+    Objective,
+    last,
     served,
     shared,
 )
-from molar_retrieval.ranking.features import features, moves, names
-from molar_retrieval.ranking.index_protocol import SparseVector
-from molar_retrieval.ranking.places import last
-from molar_retrieval.ranking.reranker import Reranker
+from molar_retrieval.ranking.reranker import Reranker, features, moves, names
 from molar_retrieval.rng import generator
 
 SOON = {"collaborative": 1.0, "content": 0.7, "sequence": 0.4, "linear": 1.3, "neighbours": 0.9, "trend": 0.35}
@@ -181,7 +180,7 @@ def test_without_weights_of_its_own_an_aim_is_refused_or_answered_by_those_of_un
     assert [aim.name for aim in EVERY] == [
         "next", "next, arriving", "later", "next, seen shown", "next, arriving, seen shown", "later, seen shown",
     ]  # fmt: skip
-    assert Aim() == NEXT
+    assert Objective() == NEXT
 
 
 def test_an_aim_is_of_whoever_comes_back_half_an_hour_after_the_last_thing():

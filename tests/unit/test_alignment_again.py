@@ -14,19 +14,18 @@ from molar_cli.commands.align import _print_again
 from molar_indexes.assemble import publish_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
-from molar_retrieval.alignment.again import choose_again
-from molar_retrieval.alignment.align import align, training_data
-from molar_retrieval.alignment.counting import count
-from molar_retrieval.alignment.derive import derive
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.collaborative.als import ALSFactors
-from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.embedding import embed
-from molar_retrieval.experts.habits import DAY, day_after
-from molar_retrieval.ranking.aims import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT, NEXT_SEEN
+from molar_retrieval.models.alignment import align, training_data
+from molar_retrieval.models.als import ALSFactors, held_out, open_log
+from molar_retrieval.models.base import count_models
+from molar_retrieval.models.objectives import choose_repeat
+from molar_retrieval.models.refresh import refresh
+from molar_retrieval.models.repeat_consumption import DAY, day_after
+from molar_retrieval.models.store import open_model
+from molar_retrieval.ranking.objectives import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT, NEXT_SEEN
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
 
@@ -98,11 +97,11 @@ def test_habits_are_chosen_where_people_take_things_again(shop):
 def test_among_very_many_items_habits_are_chosen_by_fewer_cases(shop, monkeypatch):
     factors = ALSFactors(np.zeros((PEOPLE, 2), np.float32), np.zeros((N, 2), np.float32))
     data, _ = training_data(shop.workspace, SETTINGS.align, SETTINGS.split, factors)
-    experts = count(data.log, data.cases, data.features, SETTINGS.align)
-    monkeypatch.setattr("molar_retrieval.alignment.validation._FEWEST", 150)
-    monkeypatch.setattr("molar_retrieval.alignment.validation._RANKED", 1)
+    experts = count_models(data.log, data.cases, data.features, SETTINGS.align)
+    monkeypatch.setattr("molar_retrieval.models.validation._FEWEST", 150)
+    monkeypatch.setattr("molar_retrieval.models.validation._RANKED", 1)
     holdout = held_out(shop.workspace, SETTINGS.split)
-    told = choose_again(holdout, shop.model.network, data, experts, SETTINGS.align, 1, "float32").report
+    told = choose_repeat(holdout, shop.model.network, data, experts, SETTINGS.align, 1, "float32").report
     assert told["cases"] == 150 < len(holdout)
     assert 0 < told["repeats"] < 150
 
@@ -172,7 +171,7 @@ def test_an_update_keeps_what_was_learned(shop):
     more = pa.table({"user_id": ["u5"], "item_id": ["i9"], "timestamp": [START + 300 * DAY]})
     pq.write_table(pa.concat_tables([table, more]), shop.workspace.catalogue / "interactions.parquet")
     prepare_interactions(shop.workspace.catalogue, shop.workspace)
-    model = open_model(derive(shop.workspace).folder)
+    model = open_model(refresh(shop.workspace).folder)
     assert model.habits.numbers.tolist() == shop.model.habits.numbers.tolist()
     assert np.array_equal(model.habits.tendency, shop.model.habits.tendency)
     assert model.habits.until == START + 301 * DAY

@@ -12,20 +12,20 @@ import torch
 from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 
-from molar_retrieval.alignment.align import align, training_data
-from molar_retrieval.alignment.cold_start import model_ranks
-from molar_retrieval.alignment.derive import derive
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.training import TowerTrainer
-from molar_retrieval.alignment.user_encoder import UserEncoder
-from molar_retrieval.alignment.validation import means
-from molar_retrieval.collaborative.factors import factorise, has_people, held_out, open_log
 from molar_retrieval.data.interactions import Holdout
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions, write_log
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, SettingsError
-from molar_retrieval.experts import linear, taken
+from molar_retrieval.models import ease, item_item
+from molar_retrieval.models.alignment import align, training_data
+from molar_retrieval.models.als import factorise, has_users, held_out, open_log
+from molar_retrieval.models.cold_start import model_ranks
+from molar_retrieval.models.refresh import refresh
+from molar_retrieval.models.store import open_model
+from molar_retrieval.models.towers.inference import UserEncoder
+from molar_retrieval.models.towers.training import TowerTrainer
+from molar_retrieval.models.validation import means
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 
@@ -102,7 +102,7 @@ def check(workspace, settings, report):
     assert facts["cold_cases"] == sum(not known[target] for target in split.targets)
     model = open_model(report.folder).seeing(log)
     assert np.array_equal(model.known, known)
-    assert not has_people(workspace["cf"].require()[0])
+    assert not has_users(workspace["cf"].require()[0])
     factorise(workspace, settings.cf, settings.split, people=True)
     data, _ = training_data(workspace, settings.align, settings.split)
     assert means(model_ranks(model, data.cases)) == pytest.approx(report.scores["aligned"], abs=1e-3)
@@ -180,7 +180,9 @@ def test_a_killed_run_publishes_nothing_and_goes_on_to_the_same_bits(walked, tmp
 
     round_ = TowerTrainer.round
     monkeypatch.setattr(TowerTrainer, "round", kill)
-    monkeypatch.setattr("molar_retrieval.alignment.align.count", dead)  # killed after the last epoch, if not before
+    monkeypatch.setattr(
+        "molar_retrieval.models.alignment.count_models", dead
+    )  # killed after the last epoch, if not before
     with pytest.raises(Killed):
         align(walked, small(walked))
     monkeypatch.undo()
@@ -195,13 +197,20 @@ def test_a_killed_run_publishes_nothing_and_goes_on_to_the_same_bits(walked, tmp
 
 
 @pytest.mark.parametrize(
-    "step", ["choosing.fuse", "choosing.with_newcomers", "align.save", "align.described", "align.library_versions"]
+    "step",
+    [
+        "objectives.blend",
+        "objectives.with_cold_start",
+        "alignment.save",
+        "alignment.described",
+        "alignment.library_versions",
+    ],
 )
 def test_killed_after_the_last_epoch_nothing_is_trained_again(walked, monkeypatch, step):
     def dead(*arguments, **options):
         raise Killed
 
-    monkeypatch.setattr(f"molar_retrieval.alignment.{step}", dead)
+    monkeypatch.setattr(f"molar_retrieval.models.{step}", dead)
     with pytest.raises(Killed):
         align(walked, small(walked))
     monkeypatch.undo()
@@ -298,8 +307,8 @@ def test_among_very_many_items_fewer_cases_are_ranked(walked, monkeypatch):
     settings = MolarSettings()
     factorise(walked, settings.cf, settings.split)
     every = training_data(walked, settings.align, settings.split)[0].cases
-    monkeypatch.setattr("molar_retrieval.alignment.validation._FEWEST", 5)
-    monkeypatch.setattr("molar_retrieval.alignment.validation._RANKED", 20 * len(every.candidates))
+    monkeypatch.setattr("molar_retrieval.models.validation._FEWEST", 5)
+    monkeypatch.setattr("molar_retrieval.models.validation._RANKED", 20 * len(every.candidates))
     some = training_data(walked, settings.align, settings.split)[0].cases
     assert (len(every), len(some)) == (60, 20)
     assert {*zip(some.users, some.targets, strict=True)} < {*zip(every.users, every.targets, strict=True)}
@@ -335,12 +344,12 @@ def test_room_for_newcomers_is_as_set(tmp_path):
 
 @pytest.mark.parametrize("little", [1, 1000])
 def test_a_very_large_log_is_not_counted_again_for_the_little_that_validation_held_out(tmp_path, monkeypatch, little):
-    monkeypatch.setattr(taken, "MOST_PAIRS", 10)
-    monkeypatch.setattr(linear, "MAX_ITEMS", 10)
-    monkeypatch.setattr("molar_retrieval.alignment.recount._LITTLE", little)
+    monkeypatch.setattr(item_item, "MOST_PAIRS", 10)
+    monkeypatch.setattr(ease, "MAX_ITEMS", 10)
+    monkeypatch.setattr("molar_retrieval.models.refresh._LITTLE", little)
     workspace = shop(tmp_path, walks())
     before = open_model(align(workspace, small(workspace, towers=(), experts=("sequence", "linear"))).folder)
-    report = derive(workspace)
+    report = refresh(workspace)
     after = open_model(report.folder)
     pairs = zip(before.item_item, after.item_item, strict=True)
     differ = [(one.weights != other.weights).nnz > 0 for one, other in pairs]

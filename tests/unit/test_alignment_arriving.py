@@ -16,16 +16,16 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.comparison import Compared, lists_by
 from molar_indexes.recommender import Recommender
 from molar_indexes.supposing import origins_of
-from molar_retrieval.alignment import arriving
-from molar_retrieval.alignment.align import align
-from molar_retrieval.alignment.arriving import FEWEST, arrivals, better, comes_back, visit_began
-from molar_retrieval.alignment.fusion import Fusion
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.embedding import embed
-from molar_retrieval.ranking.aims import ARRIVING, NEXT, VISIT
+from molar_retrieval.models import objectives
+from molar_retrieval.models.alignment import align
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.blending import EnsembleWeights
+from molar_retrieval.models.objectives import FEWEST, better, comes_back, session_starts, visit_began
+from molar_retrieval.models.store import open_model
+from molar_retrieval.ranking.objectives import ARRIVING, NEXT, VISIT
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
@@ -61,7 +61,7 @@ def test_arrivals_are_the_cases_as_of_the_beginning_of_their_visit():
     hours = [1, 9, 9.4, 9.8, 1, 9, 2, 2.2, 3, 40]
     cases = cases_of(histories, [7, 8, 0, 5], 9, times=np.array([10, 30, 2.3, 40]) * HOUR)
     log = replace(cases.log, timestamp=np.array([int(hour * HOUR) for hour in hours]))
-    found = arrivals(replace(cases, log=log))
+    found = session_starts(replace(cases, log=log))
     assert found.users.tolist() == [0, 1, 3], "nothing is known before a first visit"
     assert found.targets.tolist() == [7, 8, 5]
     told = found.histories()
@@ -73,8 +73,8 @@ def test_arrivals_are_the_cases_as_of_the_beginning_of_their_visit():
 
 def test_arrivals_of_many_cases_are_drawn(monkeypatch):
     cases = cases_of([[user % 5, 5] for user in range(40)], [6] * 40, 9, times=[90 * HOUR] * 40)
-    monkeypatch.setattr(arriving, "_MOST", 12)
-    one, two, other = (arrivals(cases, seed) for seed in (0, 0, 1))
+    monkeypatch.setattr(objectives, "_MOST_STARTS", 12)
+    one, two, other = (session_starts(cases, seed) for seed in (0, 0, 1))
     assert len(one) == 12
     assert one.users.tolist() == two.users.tolist() != other.users.tolist()
 
@@ -82,11 +82,11 @@ def test_arrivals_of_many_cases_are_drawn(monkeypatch):
 def test_without_times_nobody_comes_back():
     cases = cases_of([[1, 2, 3]] * 4, [5] * 4, 9)
     without = replace(cases, log=replace(cases.log, timestamp=np.zeros(12, np.int64)))
-    assert len(arrivals(without)) == 0
+    assert len(session_starts(without)) == 0
 
 
 def test_weights_are_taken_where_they_find_more_than_chance_explains():
-    fusion = Fusion({"a": 1.0}, {"a": 1.0}, np.zeros(0, np.int64), {"a": np.full(200, 3)}, {})
+    fusion = EnsembleWeights({"a": 1.0}, {"a": 1.0}, np.zeros(0, np.int64), {"a": np.full(200, 3)}, {})
     random = np.random.default_rng(0)
     level = random.integers(1, 30, 200)
     assert better(fusion, level, level) is None

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.alignment.batches import (
+from molar_retrieval.data.interactions import Interactions
+from molar_retrieval.ids import IdMap
+from molar_retrieval.models.towers.batches import (
     collate,
     latest_windows,
     padded,
@@ -16,8 +18,6 @@ from molar_retrieval.alignment.batches import (
     training_batches,
     training_windows,
 )
-from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.ids import IdMap
 
 
 def log_of(lengths):

@@ -9,22 +9,20 @@ import pytest
 import torch
 from eval_model_tasks import log_of
 
-from molar_retrieval.alignment import cold_start, conditioning, validation
-from molar_retrieval.alignment.cold_start import RidgeSums, higher, model_ranks, with_newcomers
-from molar_retrieval.alignment.counting import count
-from molar_retrieval.alignment.fusion import fuse
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.training import TrainingData, build_network, tower_parts
-from molar_retrieval.alignment.validation import ValidationCases, ndcg, taken, withheld_items
-from molar_retrieval.alignment.vectors import item_sides
-from molar_retrieval.collaborative.als import fit
 from molar_retrieval.encoders.base import VectorBlock
-from molar_retrieval.experts import co_consumption
-from molar_retrieval.experts.content_pairs import content_pairs
-from molar_retrieval.experts.fit import taught_by
-from molar_retrieval.experts.trend import DAY
-from molar_retrieval.ranking.cold_start import merge
-from molar_retrieval.ranking.places import last
+from molar_retrieval.models import cold_start, content_features, content_knn, validation
+from molar_retrieval.models.als import fit
+from molar_retrieval.models.base import count_models as count
+from molar_retrieval.models.base import taught_by
+from molar_retrieval.models.blending import blend
+from molar_retrieval.models.cold_start import RidgeSums, content_pairs, higher, model_ranks, with_cold_start
+from molar_retrieval.models.ensemble import Ensemble
+from molar_retrieval.models.popularity import DAY
+from molar_retrieval.models.towers.training import TrainingData, build_network, tower_parts
+from molar_retrieval.models.validation import ValidationCases, ndcg, taken, withheld_items
+from molar_retrieval.models.vectors import item_sides
+from molar_retrieval.ranking.candidates import merge
+from molar_retrieval.ranking.objectives import last
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 
 N = 60
@@ -61,7 +59,7 @@ def world(seed, new_share, cold_targets, telling=True):
     log = log_of(histories, N, np.concatenate([DAY * np.arange(len(h)) for h in histories]))
     content = np.eye(6)[kind] + 0.3 * random.normal(size=(N, 6)) if telling else random.normal(size=(N, 6))
     content = content.astype(np.float32)
-    conditioner = conditioning.fit(content, [VectorBlock("content", 0, 6)], 6)
+    conditioner = content_features.fit(content, [VectorBlock("content", 0, 6)], 6)
     cases = ValidationCases(log, np.arange(150), np.array(targets), np.ones(N, bool), DAY * (2 + np.arange(150) % 7))
     factors = fit(log, CFSettings(factors=6, iterations=3))
     return TrainingData(log, cases, conditioner(content), factors), conditioner
@@ -72,8 +70,8 @@ def shipped(data, conditioner, settings=SETTINGS):
     network = build_network(data, settings).eval()
     experts = count(data.log, data.cases, data.features, settings)
     parts = {**tower_parts(network, data, "float32"), **experts.parts(data.cases)}
-    fusion = fuse(data.cases, parts)
-    bare = AlignedModel(
+    fusion = blend(data.cases, parts)
+    bare = Ensemble(
         network=network,
         conditioner=conditioner,
         features=data.features,
@@ -88,7 +86,7 @@ def shipped(data, conditioner, settings=SETTINGS):
         precision="float32",
         trend=experts.trend,
     )
-    model, ranks, used = with_newcomers(bare, data, settings, fusion)
+    model, ranks, used = with_cold_start(bare, data, settings, fusion)
     assert ranks.tolist() == model_ranks(model, data.cases).tolist()
     assert model.weights == used.weights
     return model, used
@@ -164,9 +162,9 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
         told.append((cases, parts))
         return SimpleNamespace(weights=dict.fromkeys(parts, 1.0) | {"pairs": 0.0}, ranks=np.zeros(0, np.int64))
 
-    monkeypatch.setattr(cold_start, "fuse", weigh)
+    monkeypatch.setattr(cold_start, "blend", weigh)
     monkeypatch.setattr(cold_start, "_ENOUGH", enough)
-    monkeypatch.setattr(co_consumption, "_FEWEST_TAUGHT", 3)
+    monkeypatch.setattr(content_knn, "_FEWEST_TAUGHT", 3)
     teachers = []
 
     def taught(neighbours, features, log, least):
@@ -209,7 +207,7 @@ def test_a_tower_that_cannot_be_weighed_gets_a_fixed_share_where_its_table_start
     def weigh(_, parts, __):
         return SimpleNamespace(weights=dict.fromkeys(parts, 2.0), ranks=np.zeros(0, np.int64))
 
-    monkeypatch.setattr(cold_start, "fuse", weigh)
+    monkeypatch.setattr(cold_start, "blend", weigh)
     monkeypatch.setattr(cold_start, "content_pairs", lambda *_: None)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"content_start": start}))
     if not start:
@@ -231,7 +229,7 @@ def test_a_tower_that_cannot_be_weighed_gets_a_fixed_share_where_its_table_start
 def test_content_as_it_is_and_by_pairs_are_one_block_with_a_weight_each(monkeypatch, own):
     data, conditioner = world(3, 0.3, 0.3)
     weights = {"neighbours": own, "pairs": 3.0, "trend": 0.0}
-    monkeypatch.setattr(cold_start, "fuse", lambda *_: SimpleNamespace(weights=weights, ranks=np.zeros(0, np.int64)))
+    monkeypatch.setattr(cold_start, "blend", lambda *_: SimpleNamespace(weights=weights, ranks=np.zeros(0, np.int64)))
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ()}))
     new, content = ~data.warm, model.content_knn.items
     users = model.content_knn.users(data.log).astype(np.float64)
@@ -329,7 +327,7 @@ def test_what_ships_is_checked_with_newcomers_in_their_places_and_other_weights_
     data, conditioner = world(1, 0.35, 0.0)
     model, used = shipped(data, conditioner)
     worse = replace(used, weights=dict.fromkeys(used.weights, 0.0) | {"trend": 1.0}, fallback=used)
-    again, ranks, chosen = with_newcomers(model, data, SETTINGS, worse)
+    again, ranks, chosen = with_cold_start(model, data, SETTINGS, worse)
     assert chosen is used, "the trend alone is worse than the best part"
     assert again.weights == used.weights
     assert ranks.tolist() == model_ranks(model, data.cases).tolist()

@@ -8,9 +8,9 @@ from alignment_tasks import random_cases, rank_by_hand
 from eval_model_tasks import log_of
 from scipy.sparse import random as random_sparse
 
-from molar_retrieval.alignment import validation
-from molar_retrieval.alignment.components import Counted, Dense, Momentary, ranked
-from molar_retrieval.experts.trend import DAY, Trend
+from molar_retrieval.models import validation
+from molar_retrieval.models.blending import Counted, Dense, PopularityAt, ranked
+from molar_retrieval.models.popularity import DAY, Popularity
 
 C, N = 7, 11
 
@@ -24,7 +24,7 @@ def parts():
         "counted": Counted(
             random_sparse(C, N, 0.4, "csr", np.float32, random), random_sparse(N, N, 0.3, "csr", np.float32, random)
         ),
-        "momentary": Momentary(Trend.fit(log, 2.0), random.integers(0, 12, C) * DAY),
+        "momentary": PopularityAt(Popularity.fit(log, 2.0), random.integers(0, 12, C) * DAY),
     }
 
 
@@ -61,7 +61,7 @@ def test_writing_into_scores_changes_nothing_later(parts, name):
 
 
 def test_scores_without_times_are_of_the_callers_own():
-    part = Momentary(Trend.fit(log_of([[1, 2]], N, [0, 0]), 2.0), np.zeros(3, np.int64))
+    part = PopularityAt(Popularity.fit(log_of([[1, 2]], N, [0, 0]), 2.0), np.zeros(3, np.int64))
     part.scores(slice(0, 3))[:] = np.nan
     assert np.isfinite(part.scores(slice(0, 3))).all()
 

@@ -5,9 +5,9 @@ import pytest
 from mapped import is_mapped
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment import conditioning
 from molar_retrieval.data.text_features import WIDTH, WORDS
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.models import content_features
 
 BLOCKS = (VectorBlock("content_text", 0, 12), VectorBlock("content_image", 12, 30))
 
@@ -27,7 +27,7 @@ def cosines(x):
 
 
 def test_rows_are_unit_or_zero_and_the_common_direction_is_gone(vectors):
-    fitted = conditioning.fit(vectors, BLOCKS, 8)
+    fitted = content_features.fit(vectors, BLOCKS, 8)
     out = fitted(vectors)
     assert out.shape == (200, 16)
     assert out.dtype == np.float32
@@ -39,14 +39,14 @@ def test_rows_are_unit_or_zero_and_the_common_direction_is_gone(vectors):
 
 
 def test_a_missing_block_stays_zero(vectors):
-    out = conditioning.fit(vectors, BLOCKS, 8)(vectors)
+    out = content_features.fit(vectors, BLOCKS, 8)(vectors)
     assert not out[:10, :8].any()
     assert out[:10, 8:].any()
     assert not out[20:30, 8:].any()
 
 
 def test_blocks_are_reported_where_they_lie(vectors):
-    fitted = conditioning.fit(vectors, BLOCKS, 8)
+    fitted = content_features.fit(vectors, BLOCKS, 8)
     assert [(b.name, b.start, b.stop) for b in fitted.output_blocks] == [
         ("content_text", 0, 8),
         ("content_image", 8, 16),
@@ -55,16 +55,16 @@ def test_blocks_are_reported_where_they_lie(vectors):
 
 
 def test_a_new_item_goes_through_the_same_map(vectors):
-    fitted = conditioning.fit(vectors, BLOCKS, 8)
+    fitted = content_features.fit(vectors, BLOCKS, 8)
     assert np.allclose(fitted(vectors[50:51]), fitted(vectors)[50:51], atol=1e-6)
 
 
 def test_fitting_is_deterministic_and_few_items_are_enough(vectors):
-    one, two = conditioning.fit(vectors, BLOCKS, 8), conditioning.fit(vectors.copy(), BLOCKS, 8)
+    one, two = content_features.fit(vectors, BLOCKS, 8), content_features.fit(vectors.copy(), BLOCKS, 8)
     assert all(np.array_equal(a, b) for a, b in zip(one.maps, two.maps, strict=True))
-    tiny = conditioning.fit(vectors[40:42], BLOCKS, 8)(vectors[40:42])
+    tiny = content_features.fit(vectors[40:42], BLOCKS, 8)(vectors[40:42])
     assert np.isfinite(tiny).all()
-    assert not conditioning.fit(vectors[:1], BLOCKS, 8)(vectors[:1]).any()
+    assert not content_features.fit(vectors[:1], BLOCKS, 8)(vectors[:1]).any()
 
 
 def said(count, seed=1):
@@ -85,23 +85,23 @@ def test_axes_of_few_items_are_those_of_their_covariance():
     rows[7], rows[8] = 0, rows[9]  # one has nothing, two are alike
     given = rows[rows.any(axis=1)].astype(np.float64)
     for keep in (5, 64):
-        mean, matrix = conditioning._map_of_few(rows, keep)
-        wanted, axes = conditioning._map(39, given.sum(axis=0), given.T @ given, keep)
+        mean, matrix = content_features._map_of_few(rows, keep)
+        wanted, axes = content_features._map(39, given.sum(axis=0), given.T @ given, keep)
         assert matrix.shape == axes.shape
         np.testing.assert_allclose(mean, wanted, atol=1e-6)
         np.testing.assert_allclose((given - mean) @ matrix, (given - mean) @ axes, atol=1e-5)
-    nothing, none = conditioning._map_of_few(rows[:1], 5)
+    nothing, none = content_features._map_of_few(rows[:1], 5)
     assert not nothing.any()
     assert none.shape == (90, 1)
-    _, alike = conditioning._map_of_few(rows[[9, 9, 9]], 5)
+    _, alike = content_features._map_of_few(rows[[9, 9, 9]], 5)
     assert np.isfinite(alike).all()
 
 
 def test_what_is_said_is_a_block_of_its_own_as_long_as_all_others(vectors):
     words = said(200)
-    fitted = conditioning.fit(vectors, BLOCKS, 8, words)
+    fitted = content_features.fit(vectors, BLOCKS, 8, words)
     out = fitted(vectors, words)
-    assert [b.name for b in fitted.output_blocks] == ["content_text", "content_image", conditioning.WORDS]
+    assert [b.name for b in fitted.output_blocks] == ["content_text", "content_image", content_features.WORDS]
     assert out.shape == (200, fitted.dim)
     assert fitted.width == vectors.shape[1]
     own = np.linalg.norm(out[:, 16:], axis=1)
@@ -109,15 +109,15 @@ def test_what_is_said_is_a_block_of_its_own_as_long_as_all_others(vectors):
     assert not own[:5].any(), "of whom nothing is said"
     assert np.allclose(np.linalg.norm(out, axis=1)[20:], 1, atol=1e-5)
     assert np.allclose(own[10:20], 1, atol=1e-5), "words alone, where the encoder saw nothing"
-    plain = conditioning.fit(vectors, BLOCKS, 8)(vectors)
+    plain = content_features.fit(vectors, BLOCKS, 8)(vectors)
     assert np.allclose(out[30:, :16], plain[30:] * np.sqrt(1 / 2), atol=1e-5)
 
 
 def test_beside_vectors_that_know_the_words_attributes_stand_alone(vectors):
     words = said(200)
-    fitted = conditioning.fit(vectors, BLOCKS, 8, words, ready=True)
+    fitted = content_features.fit(vectors, BLOCKS, 8, words, ready=True)
     out = fitted(vectors, words)
-    assert [b.name for b in fitted.output_blocks][-1] == conditioning.ATTRIBUTES
+    assert [b.name for b in fitted.output_blocks][-1] == content_features.ATTRIBUTES
     own = np.linalg.norm(out[30:, fitted.output_blocks[-1].start :], axis=1)
     assert np.allclose(own, np.sqrt(1 / 3), atol=1e-5), "as long as an average block"
     others = words.copy().tolil()
@@ -129,7 +129,7 @@ def test_beside_vectors_that_know_the_words_attributes_stand_alone(vectors):
 def test_items_of_like_attributes_are_near(vectors, ready):
     words = said(200)
     words = csr_matrix(words.multiply(np.arange(WIDTH + WORDS) < WIDTH))
-    fitted = conditioning.fit(vectors, BLOCKS, 8, words, ready=ready)
+    fitted = content_features.fit(vectors, BLOCKS, 8, words, ready=ready)
     out = fitted(vectors, words)[:, fitted.output_blocks[-1].start :]
     shared = ((words @ words.T).toarray() / 3)[np.triu_indices(200, 1)]
     near = cosines(out)
@@ -144,7 +144,7 @@ def test_a_rare_word_in_common_says_more_than_a_usual_one():
     made[:2, WIDTH + 2] = made[2:4, WIDTH + 3] = made[100, WIDTH + 4] = 1
     words = csr_matrix(made / np.linalg.norm(made, axis=1, keepdims=True))
     nothing = np.zeros((200, BLOCKS[-1].stop), np.float32)
-    fitted = conditioning.fit(nothing, BLOCKS, 8, words)
+    fitted = content_features.fit(nothing, BLOCKS, 8, words)
     likeness = (out := fitted(nothing, words)) @ out.T
     assert likeness[0, 1] > 0.5, "one of the two is even, and yet"
     assert likeness[0, 1] > likeness[0, 100], "a word that one item alone has says nothing"
@@ -153,34 +153,34 @@ def test_a_rare_word_in_common_says_more_than_a_usual_one():
 
 def test_where_nothing_is_said_nothing_changes(vectors):
     nothing = csr_matrix((200, WIDTH + WORDS), dtype=np.float32)
-    fitted = conditioning.fit(vectors, BLOCKS, 8, nothing)
-    assert np.array_equal(fitted(vectors, nothing), conditioning.fit(vectors, BLOCKS, 8)(vectors))
-    known = conditioning.fit(vectors, BLOCKS, 8, said(200))
-    assert np.array_equal(known(vectors)[:, :16], conditioning.fit(vectors, BLOCKS, 8)(vectors))
+    fitted = content_features.fit(vectors, BLOCKS, 8, nothing)
+    assert np.array_equal(fitted(vectors, nothing), content_features.fit(vectors, BLOCKS, 8)(vectors))
+    known = content_features.fit(vectors, BLOCKS, 8, said(200))
+    assert np.array_equal(known(vectors)[:, :16], content_features.fit(vectors, BLOCKS, 8)(vectors))
 
 
 def test_few_items_are_enough_for_words(vectors):
     for count in (1, 2, 3):
         words = said(8)[5 : 5 + count]
-        out = conditioning.fit(vectors[40 : 40 + count], BLOCKS, 8, words)(vectors[40 : 40 + count], words)
+        out = content_features.fit(vectors[40 : 40 + count], BLOCKS, 8, words)(vectors[40 : 40 + count], words)
         assert np.isfinite(out).all()
 
 
 @pytest.mark.parametrize("count", [0, 40, 100, 149, 200])
 def test_vectors_in_chunks_come_out_as_all_at_once(vectors, monkeypatch, count):
     attributes = said(200)
-    fitted = conditioning.fit(vectors, BLOCKS, 8, attributes)
+    fitted = content_features.fit(vectors, BLOCKS, 8, attributes)
     whole = fitted(vectors[:count], attributes[:count])
-    monkeypatch.setattr(conditioning, "_CHUNK", 50)
+    monkeypatch.setattr(content_features, "_CHUNK", 50)
     assert fitted(vectors[:count], attributes[:count]) == pytest.approx(whole, abs=1e-6)  # as a processor rounds
 
 
 def test_what_comes_of_many_is_mapped_from_a_file_without_a_name(vectors, monkeypatch, tmp_path):
     attributes = said(200)
-    fitted = conditioning.fit(vectors, BLOCKS, 8, attributes)
+    fitted = content_features.fit(vectors, BLOCKS, 8, attributes)
     whole = fitted(vectors, attributes, folder=tmp_path)
-    monkeypatch.setattr(conditioning, "_MOST", 100)
-    monkeypatch.setattr(conditioning, "_CHUNK", 50)
+    monkeypatch.setattr(content_features, "_MOST", 100)
+    monkeypatch.setattr(content_features, "_CHUNK", 50)
     mapped = fitted(vectors, attributes, folder=tmp_path)
     assert is_mapped(mapped)
     assert mapped == pytest.approx(whole, abs=1e-6)
@@ -193,7 +193,7 @@ def test_words_that_two_items_each_share_have_axes_though_all_are_alike():
     pairs = np.arange(2000) // 2
     words = csr_matrix((np.ones(2000, np.float32), (np.arange(2000), WIDTH + pairs)), shape=(2000, WIDTH + WORDS))
     none = np.zeros((2000, 0), np.float32)
-    fitted = [conditioning.fit(none, (), 64, words)(none, words) for _ in range(2)]
+    fitted = [content_features.fit(none, (), 64, words)(none, words) for _ in range(2)]
     assert np.array_equal(*fitted)
     there = fitted[0].any(axis=1)
     assert np.allclose((fitted[0][::2] * fitted[0][1::2]).sum(axis=1)[there[::2]], 1, atol=1e-3)
@@ -203,7 +203,7 @@ def test_words_that_two_items_each_share_have_axes_though_all_are_alike():
 def test_axes_that_are_iterated_together_are_the_strongest():
     random = np.random.default_rng(0)
     few = (random.random((300, 12)) ** 8 @ random.random((12, 200))).astype(np.float32)
-    strength, axes = conditioning._together(csr_matrix(few), 5, random)
+    strength, axes = content_features._together(csr_matrix(few), 5, random)
     _, expected, own = np.linalg.svd(few)
     assert np.allclose(strength[::-1], expected[:5], rtol=1e-4)
     assert np.allclose(np.abs((axes[::-1] * own[:5]).sum(axis=1)), 1, atol=1e-3)

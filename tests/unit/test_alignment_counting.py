@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of
 
-from molar_retrieval.alignment import counting
-from molar_retrieval.alignment.counting import count
-from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks
-from molar_retrieval.experts import fit
-from molar_retrieval.experts.content_knn import DIM, ContentNeighbours, compressed
-from molar_retrieval.experts.trend import DAY, HALF_LIVES, Trend
+from molar_retrieval.models import base
+from molar_retrieval.models.base import count_models
+from molar_retrieval.models.content_knn import DIM, ContentKNN, compressed
+from molar_retrieval.models.popularity import DAY, HALF_LIVES, Popularity
+from molar_retrieval.models.validation import ValidationCases, ndcg, ranks
 from molar_retrieval.workspace.settings import AlignSettings
 
 N = 60
@@ -43,22 +42,22 @@ def test_how_histories_are_read_is_not_left_to_a_handful_of_cases(world):
     log, cases, features = world
 
     few = cases.select(np.arange(4))
-    whole = ContentNeighbours.of(features, 1.0, 10).scores(few.histories())
+    whole = ContentKNN.of(features, 1.0, 10).scores(few.histories())
     whole[few.hidden(slice(4))] = -np.inf
     few = replace(few, targets=whole.argmax(axis=1))  # what all of a history looks like, as nobody in the log takes it
 
     def by_these(scoring):
         return ndcg(ranks(few, lambda block: scoring(few.histories(block))))
 
-    (misled,), _ = fit.fit_experts(log, by_these, 5, ["neighbours"], features=features)
+    (misled,), _ = base.fit_count_models(log, by_these, 5, ["neighbours"], features=features)
     assert misled.last >= 5
-    assert count(log, few, features, settings_of("neighbours")).content_knn.last < 5
+    assert count_models(log, few, features, settings_of("neighbours")).content_knn.last < 5
 
 
 def test_whoever_judges_how_histories_are_read_does_not_teach_content_meanwhile(world):
     log, cases, _ = world
     few = cases.select(np.arange(10))
-    readers = counting._readers(log, few, 0)
+    readers = base._readers(log, few, 0)
     teachers = np.flatnonzero(np.diff(readers.others.offsets))
     assert 40 < len(teachers) < 80
     assert all(np.array_equal(readers.others.history(user), log.history(user)) for user in teachers)
@@ -79,10 +78,10 @@ def test_whoever_judges_how_histories_are_read_does_not_teach_content_meanwhile(
 @pytest.mark.parametrize("experts", [c for n in range(5) for c in combinations(EXPERTS, n)], ids="+".join)
 def test_only_the_experts_that_are_asked_for_exist(world, experts, monkeypatch):
     log, cases, features = world
-    monkeypatch.setattr(fit, "GRID", fit.GRID[:2])
-    monkeypatch.setattr(fit, "HALF_LIVES", fit.HALF_LIVES[:2])
+    monkeypatch.setattr(base, "GRID", base.GRID[:2])
+    monkeypatch.setattr(base, "HALF_LIVES", base.HALF_LIVES[:2])
     few = cases.select(np.arange(40))
-    found = count(log, few, features, settings_of(*experts))
+    found = count_models(log, few, features, settings_of(*experts))
     assert {p.name for p in found.item_item} == set(experts) & {"sequence", "linear"}
     assert (found.content_knn is not None) == ("neighbours" in experts)
     assert (found.trend is not None) == ("trend" in experts)
@@ -91,12 +90,12 @@ def test_only_the_experts_that_are_asked_for_exist(world, experts, monkeypatch):
 
 def test_parts_score_the_cases_as_the_experts_do(world):
     log, cases, features = world
-    found = count(log, cases, features, settings_of(*EXPERTS))
+    found = count_models(log, cases, features, settings_of(*EXPERTS))
     asked = log.of_users(cases.users)
     parts = found.parts(cases)
     expected = {p.name: p.scores(asked) for p in found.item_item}
     expected["neighbours"] = found.content_knn.users(asked) @ compressed(features, found.content_knn.axes).T
-    expected["trend"] = Trend.fit(log, found.trend.half_life).log_scores(cases.times)
+    expected["trend"] = Popularity.fit(log, found.trend.half_life).log_scores(cases.times)
     for name, part in parts.items():
         np.testing.assert_allclose(part.scores(slice(0, 240)), expected[name], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(part.scores(slice(30, 33)), expected[name][30:33], rtol=1e-4, atol=1e-5)
@@ -124,7 +123,7 @@ def test_a_trend_is_chosen_by_how_fast_demand_passes():
     cases = ValidationCases(
         everybody, np.arange(len(inner)), items[inner].astype(np.int64), np.ones(41, bool), DAY * inner
     )
-    found = count(log, cases, np.zeros((41, 3), np.float32), settings_of("trend"))
+    found = count_models(log, cases, np.zeros((41, 3), np.float32), settings_of("trend"))
     assert found.trend.half_life == 3
     tried = {t["setting"]["half_life"]: t["ndcg@10"] for t in found.report["trend"]["tried"]}
     assert list(tried) == [*HALF_LIVES[:-1], None]
@@ -134,21 +133,23 @@ def test_a_trend_is_chosen_by_how_fast_demand_passes():
 def test_an_expert_keeps_as_many_partners_as_it_may(world):
     log, cases, features = world
     for most in (1, 4):
-        found = count(log, cases.select(np.arange(30)), features, settings_of("sequence", "linear", partners=most))
+        found = count_models(
+            log, cases.select(np.arange(30)), features, settings_of("sequence", "linear", partners=most)
+        )
         assert [p.weights.getnnz(axis=0).max() for p in found.item_item] == [most, most]
 
 
 def test_large_numbers_of_cases_are_sampled(world, monkeypatch):
     log, cases, features = world
     seen = []
-    monkeypatch.setattr(counting, "_JUDGED", 25)
-    monkeypatch.setattr(counting, "_READ", 65)
-    monkeypatch.setattr(counting, "ranks", lambda few, scores: seen.append(len(few)) or ranks(few, scores))
-    found = count(log, cases, features, settings_of("neighbours", "trend"))
+    monkeypatch.setattr(base, "_JUDGED", 25)
+    monkeypatch.setattr(base, "_READ", 65)
+    monkeypatch.setattr(base, "ranks", lambda few, scores: seen.append(len(few)) or ranks(few, scores))
+    found = count_models(log, cases, features, settings_of("neighbours", "trend"))
     assert set(seen) == {25, 40}, "histories are read by some of the log as well"
     seen.clear()
-    monkeypatch.setattr(counting, "_READ_SCORES", 10 * N)
-    count(log, cases, features, settings_of("neighbours"))
+    monkeypatch.setattr(base, "_READ_SCORES", 10 * N)
+    count_models(log, cases, features, settings_of("neighbours"))
     assert set(seen) == {25, 0}, "by no more than validation has where there are too many items"
     assert found.parts(cases)["neighbours"].scores(slice(0, 240)).shape == (240, N)
 
@@ -156,7 +157,7 @@ def test_large_numbers_of_cases_are_sampled(world, monkeypatch):
 def test_without_cases_the_first_settings_stay(world):
     log, cases, features = world
     nobody = cases.select(np.zeros(0, int))
-    found = count(log, nobody, features, settings_of(*EXPERTS))
+    found = count_models(log, nobody, features, settings_of(*EXPERTS))
     for report in found.report.values():
         assert report["chosen"] == report["tried"][0]["setting"]
     assert set(found.parts(nobody)) == set(EXPERTS)
@@ -164,7 +165,7 @@ def test_without_cases_the_first_settings_stay(world):
 
 def test_content_that_is_absent_is_no_trouble(world):
     log, cases, _ = world
-    found = count(log, cases, np.zeros((N, 5), np.float32), settings_of("neighbours"))
+    found = count_models(log, cases, np.zeros((N, 5), np.float32), settings_of("neighbours"))
     assert not found.parts(cases)["neighbours"].scores(slice(0, 240)).any()
 
 
@@ -189,7 +190,7 @@ def test_few_dimensions_stay_as_they_are_and_many_become_their_principal_part():
 
 def test_taste_is_the_cosine_with_what_was_taken_last():
     features = np.eye(5, dtype=np.float32)
-    content_knn = ContentNeighbours.of(features, 0.5, 2)
+    content_knn = ContentKNN.of(features, 0.5, 2)
     users = content_knn.users(log_of([[0, 1, 2], [3], []], 5))
     np.testing.assert_allclose(users, [[0, 0.5 / 1.25**0.5, 1 / 1.25**0.5, 0, 0], [0, 0, 0, 1, 0], [0] * 5], atol=1e-6)
     assert content_knn.dim == 5
@@ -198,6 +199,6 @@ def test_taste_is_the_cosine_with_what_was_taken_last():
 def test_histories_of_several_cases_may_be_asked_at_different_times(world):
     log, cases, _ = world
     later = replace(cases, times=cases.times + np.arange(240) * DAY)
-    trend = count(log, later, np.zeros((N, 2), np.float32), settings_of("trend"))
+    trend = count_models(log, later, np.zeros((N, 2), np.float32), settings_of("trend"))
     scores = trend.parts(later)["trend"].scores(slice(0, 2))
     assert not np.array_equal(scores[0], scores[1]), "the two cases of one user lie a day apart"

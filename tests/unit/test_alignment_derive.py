@@ -9,12 +9,11 @@ import pytest
 from safetensors.numpy import load_file
 from updates import Days
 
-from molar_retrieval.alignment import present
-from molar_retrieval.alignment.derive import derive
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.refresh import refresh
+from molar_retrieval.models.store import open_model
 
 TABLE = "network.items.collaborative.weight"
 
@@ -52,7 +51,7 @@ def another_day(days):
 def test_what_align_leaves_is_of_the_present(days):
     folder, manifest, _ = live(days)
     assert manifest.facts["derived"]["updates"] == 1
-    report = derive(days.workspace)
+    report = refresh(days.workspace)
     assert report.up_to_date
     assert report.folder == folder
     log = open_log(days.workspace)
@@ -64,7 +63,7 @@ def test_another_day(days):
     _, was, old = live(days)
     before, unsold = another_day(days)
     days.prepare()
-    report = derive(days.workspace)
+    report = refresh(days.workspace)
     folder, manifest, new = live(days)
     assert not report.up_to_date
     assert (report.facts["new_items"], report.facts["gone_items"]) == (1, 2)
@@ -102,12 +101,12 @@ def test_what_is_kept_is_what_a_recount_gives(days, change, recounted, monkeypat
     change(days)
     days.prepare()
     shutil.copytree(days.workspace.root / "alignment", days.folder.parent / "kept", symlinks=True)
-    assert derive(days.workspace).facts["recounted"] == recounted
+    assert refresh(days.workspace).facts["recounted"] == recounted
     _, _, found = live(days)
     shutil.rmtree(days.workspace.root / "alignment")
     shutil.copytree(days.folder.parent / "kept", days.workspace.root / "alignment", symlinks=True)
-    monkeypatch.setattr("molar_retrieval.alignment.present.same_histories", lambda *_: False)
-    assert derive(days.workspace).facts["recounted"]
+    monkeypatch.setattr("molar_retrieval.models.refresh.same_histories", lambda *_: False)
+    assert refresh(days.workspace).facts["recounted"]
     _, _, whole = live(days)
     assert set(found) == set(whole)
     assert [name for name in whole if not np.array_equal(found[name], whole[name])] == []
@@ -117,7 +116,7 @@ def test_a_changed_price_leaves_all_but_numbers(days):
     _, _, old = live(days)
     days.items(lambda table: table.assign(price=table["price"] + 1))
     days.prepare()
-    report = derive(days.workspace)
+    report = refresh(days.workspace)
     assert not report.up_to_date
     assert not report.facts["recounted"]
     _, _, new = live(days)
@@ -125,21 +124,21 @@ def test_a_changed_price_leaves_all_but_numbers(days):
 
 
 def test_numbers_alone_are_written_as_a_whole_model_would_be(days, monkeypatch):
-    derive(days.workspace)
+    refresh(days.workspace)
     days.items(lambda table: table.assign(price=table["price"] + 1))
     days.prepare()
-    derive(days.workspace)  # the alignment of an earlier molar does not say of which vectors it is
+    refresh(days.workspace)  # the alignment of an earlier molar does not say of which vectors it is
     days.items(lambda table: table.assign(price=table["price"] * 2))
     days.prepare()
     shutil.copytree(days.workspace.root / "alignment", days.folder.parent / "kept", symlinks=True)
     with monkeypatch.context() as patched:
-        patched.setattr(present, "bring", lambda *_: pytest.fail("the whole model is made"))
-        derive(days.workspace)
+        patched.setattr("molar_retrieval.models.refresh.bring", lambda *_: pytest.fail("the whole model is made"))
+        refresh(days.workspace)
     _, written, numbers = live(days)
     shutil.rmtree(days.workspace.root / "alignment")
     shutil.copytree(days.folder.parent / "kept", days.workspace.root / "alignment")
-    monkeypatch.setattr("molar_retrieval.alignment.derive._Base.differs_in_numbers", lambda *_: False)
-    derive(days.workspace)
+    monkeypatch.setattr("molar_retrieval.models.refresh._Base.differs_in_numbers", lambda *_: False)
+    refresh(days.workspace)
     _, whole, arrays = live(days)
     assert numbers.keys() == arrays.keys()
     assert all(np.array_equal(numbers[name], arrays[name]) for name in arrays)
@@ -152,7 +151,7 @@ def test_training_is_not_mistaken_for_derivation(days):
     assert days.shop.align().report.up_to_date
     another_day(days)
     days.prepare()
-    derived = derive(days.workspace).fingerprint
+    derived = refresh(days.workspace).fingerprint
     done = days.shop.align()
     assert not done.report.up_to_date
     _, manifest, _ = live(days)
@@ -176,7 +175,7 @@ def test_vectors_of_another_encoder_cannot_be_carried_over(days):
     days.items(lambda table: table.assign(price=table["price"] + 1))
     days.prepare()
     with pytest.raises(StaleArtefactError, match="was trained on vectors of former, and") as told:
-        derive(days.workspace)
+        refresh(days.workspace)
     assert "molar align" in told.value.hint
     assert live(days)[0] == folder
     assert np.array_equal(live(days)[2][TABLE], old[TABLE])
@@ -187,4 +186,4 @@ def test_an_alignment_of_an_earlier_molar_is_trained_anew(days):
     shutil.rmtree(folder / "seen")
     told_otherwise(folder, derived=None, encoder=None)
     with pytest.raises(StaleArtefactError, match="earlier version"):
-        derive(days.workspace)
+        refresh(days.workspace)

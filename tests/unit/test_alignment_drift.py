@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from molar_retrieval.alignment.drift import Foretold, drift, foretell, reference, remembered
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.validation import ndcg
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.refresh import PredictedHits, drift, predicted_hits, reference, remembered
+from molar_retrieval.models.store import open_model
+from molar_retrieval.models.validation import ndcg
 from molar_retrieval.workspace.artefacts import Workspace
 
 
@@ -34,12 +34,12 @@ def hits(*places, cases=100):
     """A record of so many cases, of which these were hit at these places."""
     counts = np.bincount(places, minlength=12)[1:]
     counts[10] += cases - len(places)
-    return Foretold(0, tuple(counts.tolist()))
+    return PredictedHits(0, tuple(counts.tolist()))
 
 
 def test_a_case_is_the_first_new_thing_of_each_known_person(shop):
     model, before, now = shop
-    found = foretell(model, before, now)
+    found = predicted_hits(model, before, now)
     expected = 0
     for user in range(now.n_users):
         own = slice(now.offsets[user], now.offsets[user + 1])
@@ -48,7 +48,7 @@ def test_a_case_is_the_first_new_thing_of_each_known_person(shop):
         expected += bool(had) and any(item not in had for item in now.item[own][late].tolist())
     assert found.cases == expected > 20
     assert found.until == now.timestamp.max()
-    assert Foretold.of(found.to_dict()) == found
+    assert PredictedHits.of(found.to_dict()) == found
 
 
 def test_people_and_items_are_told_by_their_ids(shop):
@@ -57,28 +57,28 @@ def test_people_and_items_are_told_by_their_ids(shop):
     place = np.argsort(order)
     ids = np.array(now.items.array.to_pylist(), object)
     moved = replace(now, items=IdMap([*ids[order], "new"]), item=place[now.item].astype(np.int32))
-    assert foretell(model, before, moved) == foretell(model, before, now)
+    assert predicted_hits(model, before, moved) == predicted_hits(model, before, now)
     strangers = replace(now, users=IdMap([f"stranger {n}" for n in range(now.n_users)]))
-    assert foretell(model, before, strangers) is None
+    assert predicted_hits(model, before, strangers) is None
 
 
 def test_what_the_target_was_is_not_read(shop):
     """Other targets, the same model: it is worse at things taken at random."""
     model, before, now = shop
-    true = foretell(model, before, now)
-    random = [foretell(model, before, scattered(now, before, seed)) for seed in range(3)]
+    true = predicted_hits(model, before, now)
+    random = [predicted_hits(model, before, scattered(now, before, seed)) for seed in range(3)]
     assert sum(true.hits[:10]) / true.cases > 1.5 * max(sum(r.hits[:10]) / r.cases for r in random)
 
 
 def test_a_planted_change_is_found_and_a_calm_log_is_not(shop):
     model, before, now = shop
-    true = foretell(model, before, now)
+    true = predicted_hits(model, before, now)
     calm = [true] * (2 * (300 // true.cases + 1))
     found = drift(calm)
     assert found.fall.mean == 0
     assert found.fall.low < 0 < found.fall.high
     assert not found.exceeds(0.1)
-    few = [foretell(model, before, scattered(now, before, seed)) for seed in range(3)]
+    few = [predicted_hits(model, before, scattered(now, before, seed)) for seed in range(3)]
     changed = [*calm[::2], *few * len(calm)]
     found = drift(changed)
     assert found.exceeds(0.2)
@@ -107,8 +107,8 @@ def test_few_cases_tell_nothing_yet():
 
 def test_what_is_kept_of_many_records_tells_the_same():
     random = np.random.default_rng(0)
-    records = [Foretold(n, tuple(random.multinomial(20, [0.05] * 10 + [0.5]).tolist())) for n in range(200)]
-    kept: list[Foretold] = []
+    records = [PredictedHits(n, tuple(random.multinomial(20, [0.05] * 10 + [0.5]).tolist())) for n in range(200)]
+    kept: list[PredictedHits] = []
     for record in records:
         kept = remembered(kept, record)
     assert len(kept) <= 14

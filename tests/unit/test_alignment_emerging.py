@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from alignment_tasks import NEW, N, model_of, training_log
 
-from molar_retrieval.alignment.emerging import believed, exploration
-from molar_retrieval.alignment.vectors import item_sides
+from molar_retrieval.models.cold_start import exploration, posterior
+from molar_retrieval.models.vectors import item_sides
 from molar_retrieval.ranking.exploration import inclusion
-from molar_retrieval.ranking.places import last
+from molar_retrieval.ranking.objectives import last
 from molar_retrieval.workspace.settings import NewcomerSettings
 
 
@@ -37,8 +37,8 @@ def model(log):
 
 def test_belief_goes_from_the_guess_to_what_was_learned(model):
     rows = np.setdiff1d(np.arange(N), NEW)[:5]
-    guess, learned = (believed(model, rows, np.full(5, share)) for share in (1.0, 0.0))
-    half = believed(model, rows, np.full(5, 0.5))
+    guess, learned = (posterior(model, rows, np.full(5, share)) for share in (1.0, 0.0))
+    half = posterior(model, rows, np.full(5, 0.5))
     assert half == pytest.approx((guess + learned) / 2, abs=1e-5)
     sides = item_sides(model.network, model.known)
     for part in model.dense_parts:

@@ -11,11 +11,11 @@ from mapped import is_mapped
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from molar_retrieval.alignment import components, score_cache, validation
-from molar_retrieval.alignment import fusion as module
-from molar_retrieval.alignment.fusion import fit_logit as fit_by_parts
-from molar_retrieval.alignment.fusion import fuse, logit
-from molar_retrieval.alignment.validation import ndcg
+from molar_retrieval.models import blending, validation
+from molar_retrieval.models import blending as module
+from molar_retrieval.models.blending import blend, logit
+from molar_retrieval.models.blending import fit_logit as fit_by_parts
+from molar_retrieval.models.validation import ndcg
 
 
 class Table:
@@ -53,8 +53,8 @@ def test_the_sum_is_never_worse_than_a_part_and_its_ranks_are_those_of_its_weigh
 ):
     cases, parts = task(seed, count=count, signals=signals, scale=scale)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score_cache, "MOST_CASES", sampled)
-        found = fuse(cases, parts, seed)
+        patch.setattr(blending, "MOST_CASES", sampled)
+        found = blend(cases, parts, seed)
     assert list(found.weights) == list(parts)
     assert all(weight >= 0 for weight in found.weights.values())
     assert any(found.weights.values())
@@ -70,7 +70,7 @@ def test_the_sum_is_never_worse_than_a_part_and_its_ranks_are_those_of_its_weigh
 
 def test_parts_that_know_different_things_help_each_other():
     cases, parts = task(5, count=400, n_items=100, signals=(2.0, 2.0, 0.0), scale=20.0)
-    found = fuse(cases, parts)
+    found = blend(cases, parts)
     best = max(ndcg(rank) for rank in found.alone.values())
     equal = rank_by_hand(cases, parts["part0"].table + parts["part1"].table / 20)
     assert ndcg(found.ranks) > 1.3 * best
@@ -84,7 +84,7 @@ def test_a_part_that_knows_nothing_is_dropped_and_one_that_helps_is_not(monkeypa
     """With enough cases; what is told of it is the difference that it makes beside the others."""
     monkeypatch.setattr(module, "_drawn_towards", lambda steady, peak, *_: np.array([1.0, 1.0, 0.5]))
     cases, parts = task(5, count=1000, n_items=100, signals=(2.0, 2.0, 0.0))
-    found = fuse(cases, parts)
+    found = blend(cases, parts)
     assert list(found.dropped) == ["part2"]
     assert found.weights == {"part0": 1.0, "part1": 1.0, "part2": 0.0}
     without = parts["part0"].table + parts["part1"].table
@@ -95,7 +95,7 @@ def test_a_part_that_knows_nothing_is_dropped_and_one_that_helps_is_not(monkeypa
     assert gain.value == pytest.approx(ndcg(np.array(before)) - ndcg(np.array(after)), abs=1e-4)
     assert 0 < gain.error < 0.02
     assert gain.value < -gain.error
-    few = fuse(cases.select(np.arange(999)), {name: Table(part.table[:999]) for name, part in parts.items()})
+    few = blend(cases.select(np.arange(999)), {name: Table(part.table[:999]) for name, part in parts.items()})
     assert not few.dropped
     assert few.weights["part2"] == 0.5
 
@@ -103,28 +103,28 @@ def test_a_part_that_knows_nothing_is_dropped_and_one_that_helps_is_not(monkeypa
 def test_what_neither_helps_nor_harms_stays_unless_more_is_asked_of_it(monkeypatch):
     monkeypatch.setattr(module, "_drawn_towards", lambda steady, peak, *_: np.array([1.0, 1.0, 0.02]))
     cases, parts = task(5, count=1000, n_items=100, signals=(2.0, 2.0, 0.0))
-    assert not fuse(cases, parts).dropped
-    assert list(fuse(cases, parts, least=1.0).dropped) == ["part2"]
+    assert not blend(cases, parts).dropped
+    assert list(blend(cases, parts, least=1.0).dropped) == ["part2"]
 
 
 def test_of_two_that_say_the_same_one_is_dropped(monkeypatch):
     monkeypatch.setattr(module, "_drawn_towards", lambda *_: np.array([1.0, 1.0]))
     cases, parts = task(5, count=1000, n_items=100, signals=(2.0,))
-    found = fuse(cases, {"one": parts["part0"], "same": parts["part0"]})
+    found = blend(cases, {"one": parts["part0"], "same": parts["part0"]})
     assert sorted(found.weights.values()) == [0.0, 1.0]
     assert found.ranks.tolist() == found.alone["one"].tolist()
 
 
 def test_units_do_not_matter():
     cases, parts = task(3, count=300, n_items=60, signals=(2.0, 1.5))
-    plain = fuse(cases, parts)
-    scaled = fuse(cases, {"part0": Table(parts["part0"].table * 1000), "part1": Table(parts["part1"].table / 50)})
+    plain = blend(cases, parts)
+    scaled = blend(cases, {"part0": Table(parts["part0"].table * 1000), "part1": Table(parts["part1"].table / 50)})
     assert ndcg(scaled.ranks) == pytest.approx(ndcg(plain.ranks), rel=0.01)
 
 
 def test_one_part_is_left_as_it_is():
     cases, parts = task(0, signals=(1.0,))
-    found = fuse(cases, parts)
+    found = blend(cases, parts)
     assert found.weights == {"part0": 1.0}
     assert found.ranks.tolist() == found.alone["part0"].tolist()
 
@@ -133,7 +133,7 @@ def test_parts_that_are_all_wrong_leave_the_least_wrong():
     cases = cases_of([[0]] * 5, [3, 4, 5, 6, 7], 40)
     bad = np.ones((5, 40))
     bad[np.arange(5), cases.targets] = 0
-    found = fuse(cases, {"a": Table(bad), "b": Table(2 * bad)})
+    found = blend(cases, {"a": Table(bad), "b": Table(2 * bad)})
     assert found.weights in ({"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 1.0})
     assert found.ranks.tolist() == [39] * 5
 
@@ -141,19 +141,19 @@ def test_parts_that_are_all_wrong_leave_the_least_wrong():
 def test_targets_that_are_all_hidden_and_no_cases_at_all():
     cases = cases_of([[3], [4]], [3, 4], 12)
     parts = {"a": Table(np.eye(2, 12)), "b": Table(np.eye(2, 12))}
-    assert fuse(cases, parts).ranks.tolist() == [13, 13]
+    assert blend(cases, parts).ranks.tolist() == [13, 13]
     nobody = cases.select(np.zeros(0, int))
-    found = fuse(nobody, parts)
+    found = blend(nobody, parts)
     assert len(found.ranks) == 0
     assert sum(found.weights.values()) == 1
 
 
 def test_a_sample_of_hidden_targets_alone_is_no_trouble(monkeypatch):
-    monkeypatch.setattr(score_cache, "MOST_CASES", 1)
+    monkeypatch.setattr(blending, "MOST_CASES", 1)
     targets = [3] * 30 + [4]  # only the last one is not hidden
     cases = cases_of([[3]] * 31, targets, 12)
     random = np.random.default_rng(0)
-    found = fuse(cases, {"a": Table(random.normal(size=(31, 12))), "b": Table(random.normal(size=(31, 12)))})
+    found = blend(cases, {"a": Table(random.normal(size=(31, 12))), "b": Table(random.normal(size=(31, 12)))})
     assert ndcg(found.ranks) >= max(map(ndcg, found.alone.values()))
 
 
@@ -162,10 +162,10 @@ def test_a_sample_is_judged_by_its_own_scores(monkeypatch):
     cases, parts = task(9, count=600, n_items=50, signals=(2.5, 2.5))
     for part in parts.values():
         part.table[:300] = np.random.default_rng(0).normal(size=(300, 50))
-    whole = fuse(cases, parts)
+    whole = blend(cases, parts)
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
-    monkeypatch.setattr(score_cache, "MOST_CASES", 200)
-    part = fuse(cases, parts)
+    monkeypatch.setattr(blending, "MOST_CASES", 200)
+    part = blend(cases, parts)
     assert len(part.ranks) == 600
     assert ndcg(whole.ranks) > 1.1 * max(map(ndcg, whole.alone.values()))
     assert ndcg(part.ranks) == pytest.approx(ndcg(whole.ranks), rel=0.03)
@@ -182,10 +182,10 @@ def late():
 
 def test_a_sample_is_fitted_to_its_own_scores(late, monkeypatch):
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
-    cache = score_cache.ScoreCache.of(*late, np.random.default_rng(0))
+    cache = blending.ScoreCache.of(*late, np.random.default_rng(0))
     whole = logit(cache)
-    monkeypatch.setattr(score_cache, "MOST_CASES", 250)
-    found = logit(score_cache.ScoreCache.of(*late, np.random.default_rng(0)))
+    monkeypatch.setattr(blending, "MOST_CASES", 250)
+    found = logit(blending.ScoreCache.of(*late, np.random.default_rng(0)))
     assert found.tolist() == pytest.approx(whole.tolist(), rel=0.35)
     assert min(whole) > 0.6
 
@@ -193,8 +193,8 @@ def test_a_sample_is_fitted_to_its_own_scores(late, monkeypatch):
 def test_a_sample_of_the_ascent_has_its_own_scores(late, monkeypatch):
     cases, parts = late
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
-    monkeypatch.setattr(score_cache, "MOST_CASES", 250)
-    cache = score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0))
+    monkeypatch.setattr(blending, "MOST_CASES", 250)
+    cache = blending.ScoreCache.of(cases, parts, np.random.default_rng(0))
     numbers = validation.drawn(600, 250, np.random.default_rng(0))
     for weights in ([1.0, 0.0], [0.5, 2.0]):
         table = weights[0] * parts["part0"].table + weights[1] * parts["part1"].table
@@ -205,21 +205,21 @@ def test_a_sample_of_the_ascent_has_its_own_scores(late, monkeypatch):
 def test_scores_that_do_not_fit_in_memory_lie_in_a_file_and_tell_the_same(tmp_path, monkeypatch):
     cases, parts = task(6, count=300, n_items=50, signals=(2.0, 1.5))
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
-    held = fuse(cases, parts)
-    monkeypatch.setattr(score_cache, "_MOST_SCORES", 2 * 300 * 50 - 1)
-    monkeypatch.setattr(score_cache, "_FEWEST", 300)
+    held = blend(cases, parts)
+    monkeypatch.setattr(blending, "_MOST_SCORES", 2 * 300 * 50 - 1)
+    monkeypatch.setattr(blending, "_FEWEST", 300)
     cases = replace(cases, folder=tmp_path)
-    cache = score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0))
+    cache = blending.ScoreCache.of(cases, parts, np.random.default_rng(0))
     assert all(is_mapped(block.scores) for block in cache.blocks)
     assert not list(tmp_path.iterdir())
-    found = fuse(cases, parts)
+    found = blend(cases, parts)
     assert found.weights == held.weights
     assert found.ranks.tolist() == held.ranks.tolist()
 
 
 def test_the_ascent_climbs_and_leaves_out_what_harms():
     cases, parts = task(4, count=300, n_items=60, signals=(2.0, 1.5, -1.5))
-    cache = score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0))
+    cache = blending.ScoreCache.of(cases, parts, np.random.default_rng(0))
     start = np.array([1.0, 0.0, 0.3])
     end = cache.ascended(start)
     assert cache.ndcg(end) > cache.ndcg(start) + 0.05
@@ -231,11 +231,11 @@ def test_the_ascent_climbs_and_leaves_out_what_harms():
 
 def test_what_is_hidden_has_no_say_in_the_fit():
     cases, parts = task(6, count=200, n_items=40, signals=(1.5, 1.0))
-    before = logit(score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0)))
+    before = logit(blending.ScoreCache.of(cases, parts, np.random.default_rng(0)))
     hidden = cases.hidden(slice(0, 200))
     for part in parts.values():
         part.table[hidden] = np.random.default_rng(1).normal(size=hidden.sum()) * 9 + 5
-    after = logit(score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0)))
+    after = logit(blending.ScoreCache.of(cases, parts, np.random.default_rng(0)))
     assert after.tolist() == pytest.approx(before.tolist(), rel=1e-3)
 
 
@@ -330,7 +330,7 @@ def test_few_cases_are_drawn_towards_the_logit_many_are_not():
 
 def test_fallbacks_end_with_the_best_part_alone():
     cases, parts = task(4, count=300, n_items=60, signals=(2.0, 1.5, -1.5))
-    found = fuse(cases, parts)
+    found = blend(cases, parts)
     best = max(found.alone, key=lambda name: ndcg(found.alone[name]))
     chain = [found]
     while chain[-1].fallback is not None:
@@ -340,15 +340,15 @@ def test_fallbacks_end_with_the_best_part_alone():
     assert chain[-1].ranks.tolist() == found.alone[best].tolist()
     assert all(ndcg(one.ranks) > ndcg(chain[-1].ranks) for one in chain[:-1])
     useless, nothing = task(0, signals=(0.0,))
-    assert fuse(useless, nothing).fallback is None
+    assert blend(useless, nothing).fallback is None
 
 
 def test_the_logit_chooses_among_the_first_of_each_part(monkeypatch):
     """But what a part likes least of all; what is hidden is never there, and what two parts have among them once."""
-    monkeypatch.setattr(components, "FIRST", 5)
+    monkeypatch.setattr(blending, "FIRST", 5)
     cases, parts = task(5, count=300, n_items=40, signals=(1.0, 2.0))
     parts["part1"].table[:, 3:] = np.maximum(parts["part1"].table[:, 3:], 0.5)  # few are better than its worst
-    cache = score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0))
+    cache = blending.ScoreCache.of(cases, parts, np.random.default_rng(0))
     tables, taken = (np.concatenate(one, axis=-1 if one[0].ndim == 1 else 1) for one in cache.told())
     hidden, told = cases.hidden(slice(0, 300)), 0
     for case, target in enumerate(cases.targets):
@@ -374,5 +374,5 @@ def test_among_the_first_the_logit_finds_the_weights_by_which_people_choose(monk
     chances = np.exp(np.tensordot(truth, scores, 1))
     targets = [random.choice(300, p=row / row.sum()) for row in chances]
     cases = cases_of([[]] * 3000, targets, 300)
-    found = logit(score_cache.ScoreCache.of(cases, {"a": Table(scores[0]), "b": Table(scores[1])}, random))
+    found = logit(blending.ScoreCache.of(cases, {"a": Table(scores[0]), "b": Table(scores[1])}, random))
     assert found == pytest.approx(truth, abs=0.12)

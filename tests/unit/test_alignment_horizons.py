@@ -9,16 +9,22 @@ from hypothesis import strategies as st
 from mapped import is_mapped
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment import components, horizons, score_cache
-from molar_retrieval.alignment.counting import count
-from molar_retrieval.alignment.fusion import fit_logit
-from molar_retrieval.alignment.horizons import Future, FutureCases, ScoredSets, choose_later, weighed, with_later
-from molar_retrieval.alignment.recount import recount
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts import co_consumption
-from molar_retrieval.experts.trend import DAY
+from molar_retrieval.models import blending, content_knn, future_items
+from molar_retrieval.models.base import count_models
+from molar_retrieval.models.blending import fit_logit
+from molar_retrieval.models.future_items import (
+    Future,
+    FutureCases,
+    ScoredSets,
+    choose_future_items,
+    weighed,
+    with_future_items,
+)
+from molar_retrieval.models.popularity import DAY
+from molar_retrieval.models.refresh import recount
 from molar_retrieval.progress import Notes
-from molar_retrieval.ranking.aims import LATER, NEXT
+from molar_retrieval.ranking.objectives import LATER, NEXT
 from molar_retrieval.workspace.settings import AlignSettings
 
 ITEMS, PEOPLE, DAYS = 40, 120, 100
@@ -42,7 +48,7 @@ def lasting_log(seed=0, change=None):
 def counted(log, names=("sequence", "linear", "trend")):
     users = np.flatnonzero(np.diff(log.offsets) > 0)[:30]
     cases = cases_of([log.history(u).tolist() for u in range(log.n_users)], np.zeros(len(users)), ITEMS, users=users)
-    return count(log, cases, np.eye(ITEMS, dtype=np.float32), AlignSettings(experts=names))
+    return count_models(log, cases, np.eye(ITEMS, dtype=np.float32), AlignSettings(experts=names))
 
 
 @settings(deadline=None, max_examples=60)
@@ -81,7 +87,7 @@ def test_cases_are_what_was_new_after_the_cut_and_could_be_known_before_it():
 
 
 def test_nothing_that_came_after_the_cut_changes_what_the_parts_say(monkeypatch):
-    monkeypatch.setattr(co_consumption, "_FEWEST_TAUGHT", 3)
+    monkeypatch.setattr(content_knn, "_FEWEST_TAUGHT", 3)
     plain, other = lasting_log(), lasting_log(change=np.random.default_rng(1).permutation(ITEMS))
     experts = counted(plain, ("sequence", "linear", "trend", "neighbours"))
     assert experts.content_knn.axes is not None, "people taught it"
@@ -111,7 +117,7 @@ def test_the_weights_are_never_worse_than_the_best_part_alone():
 
 
 def test_of_a_set_the_logit_reads_what_is_among_the_first_of_a_part(monkeypatch):
-    monkeypatch.setattr(components, "FIRST", 10)
+    monkeypatch.setattr(blending, "FIRST", 10)
     random = np.random.default_rng(0)
     scores, hidden = random.normal(size=(2, 300, 200)).astype(np.float32), random.random((300, 200)) < 0.05
     taken = random.random((300, 200)) < random.choice([0.005, 0.02], 300)[:, None]
@@ -137,7 +143,7 @@ def test_scores_that_do_not_fit_in_memory_lie_in_a_file_and_tell_the_same(tmp_pa
     log = lasting_log()
     experts = counted(log)
     held = weighed([Future.of(FutureCases.of(log, after), experts, 20) for after in (0.5, 0.1)])
-    monkeypatch.setattr(score_cache, "_MOST_SCORES", 1)
+    monkeypatch.setattr(blending, "_MOST_SCORES", 1)
     futures = [Future.of(FutureCases.of(log, after, folder=tmp_path), experts, 20) for after in (0.5, 0.1)]
     assert all(is_mapped(block.scores) for future in futures for block in future.cases.scored(future.parts))
     assert weighed(futures) == held
@@ -157,11 +163,11 @@ def test_shares_of_a_set_are_the_mean_of_its_items_in_the_logit():
 def test_more_regularisation_is_tried_as_long_as_validation_asks_for_it(monkeypatch):
     log = lasting_log()
     experts, cases = counted(log), FutureCases.of(log, 0.1)
-    later = choose_later(log, [cases], experts, AlignSettings(partners=5))
+    later = choose_future_items(log, [cases], experts, AlignSettings(partners=5))
     assert later.lasting is None or later.expert["chosen"]["partners"] == 1000
     reached = iter([0.1, 0.3, 0.4, 0.2, 0.05])  # the last one is that of ``linear``
-    monkeypatch.setattr("molar_retrieval.alignment.score_cache.ScoreCache.ndcg", lambda *_: next(reached))
-    found = horizons._lasting([Future.of(cases, experts, 5)], 5)
+    monkeypatch.setattr("molar_retrieval.models.blending.ScoreCache.ndcg", lambda *_: next(reached))
+    found = future_items._lasting([Future.of(cases, experts, 5)], 5)
     assert found.setting["regularisation"] == 32_000
     assert [one["ndcg@10"] for one in found.tried] == [0.1, 0.3, 0.4, 0.2]
 
@@ -170,26 +176,26 @@ def test_a_model_keeps_its_weights_for_the_next_item_and_has_others_for_later():
     log = lasting_log()
     experts = counted(log)
     model = model_of(towers=(), experts=EXPERTS)
-    model = horizons.replace(model, item_item=experts.item_item, weights={**model.weights, "linear": 0.0})
-    both, report, _ = with_later(model, log, experts, AlignSettings())
+    model = future_items.replace(model, item_item=experts.item_item, weights={**model.weights, "linear": 0.0})
+    both, report, _ = with_future_items(model, log, experts, AlignSettings())
     assert both.horizon == "next"
     assert {n: w for n, w in both.weights_for(NEXT).items() if w} == {n: w for n, w in model.weights.items() if w}
     assert both.weights_for(LATER) != both.weights_for(NEXT)
     assert report["cases"] >= 20
-    assert with_later(model, log, experts, AlignSettings(horizon="later"))[0].horizon == "later"
-    assert with_later(model, log, experts, AlignSettings(horizon="next")) == (model, {}, {})
+    assert with_future_items(model, log, experts, AlignSettings(horizon="later"))[0].horizon == "later"
+    assert with_future_items(model, log, experts, AlignSettings(horizon="next")) == (model, {}, {})
 
 
 def test_a_log_without_times_tells_nothing_of_later():
     log = lasting_log()
     log.timestamp[:] = 0
     model, experts, notes = model_of(), counted(log), Notes()
-    same, report, _ = with_later(model, log, experts, AlignSettings(), notes)
+    same, report, _ = with_future_items(model, log, experts, AlignSettings(), notes)
     assert same is model
     assert "the log says too little" in report["note"]
     assert notes.notes
     with pytest.raises(DataError, match="later"):
-        with_later(model, log, experts, AlignSettings(horizon="later"))
+        with_future_items(model, log, experts, AlignSettings(horizon="later"))
 
 
 def test_an_update_counts_the_lasting_expert_by_its_own_setting():
@@ -198,8 +204,8 @@ def test_an_update_counts_the_lasting_expert_by_its_own_setting():
         "linear": {"model": "EASE", "regularisation": 500},
         "lasting": {"model": "EASE", "regularisation": 8000, "partners": 30},
     }
-    lasting = horizons.ease(horizons.EASECounts.of(log), chosen["lasting"], 5, ITEMS)
-    former = (horizons.again("linear", log, chosen["linear"], 5, None), lasting)
+    lasting = future_items.ease(future_items.EASECounts.of(log), chosen["lasting"], 5, ITEMS)
+    former = (future_items.refit("linear", log, chosen["linear"], 5, None), lasting)
     found = recount(log, chosen, 5, former, None, np.arange(ITEMS))
     assert [one.name for one in found.item_item] == ["linear", "lasting"]
     for one, expected in zip(found.item_item, former, strict=True):

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.alignment.kinds import FEWEST, candidates, choose_kinds
 from molar_retrieval.data.event_history import EventWeights
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import is_current, prepare_interactions
+from molar_retrieval.models.event_weights import FEWEST, candidates, choose_kinds
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, SplitSettings
 

@@ -8,8 +8,8 @@ import torch
 from alignment_tasks import EXPERTS, KNOWN, NEW, TOWERS, N, asked_log, model_of, training_log
 from scipy.special import log_softmax
 
-from molar_retrieval.alignment.vectors import encode_users, item_sides
-from molar_retrieval.experts.trend import DAY, Trend
+from molar_retrieval.models.popularity import DAY, Popularity
+from molar_retrieval.models.vectors import encode_users, item_sides
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def part_scores(model, log, seen):
             rows.append(unit @ mean / max(1e-12, np.linalg.norm(mean)))
         parts["neighbours"] = np.array(rows)
     if model.half_life is not None:
-        trend = Trend.fit(seen, model.half_life)
+        trend = Popularity.fit(seen, model.half_life)
         now = np.tile(trend.now(), (log.n_users, 1)) if log.asked_at is None else trend.log_scores(log.asked_at)
         parts["trend"] = now.astype(np.float64)
     return parts

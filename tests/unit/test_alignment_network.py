@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from molar_retrieval.alignment.network import (
+from molar_retrieval.models.towers.network import (
     ContentMap,
     Dropout,
     History,
-    PostAlignment,
     TowerShape,
+    TwoTowerNetwork,
     _Lookup,
     time_gaps,
     tower_of,
     tower_shapes,
 )
-from molar_retrieval.alignment.vectors import item_sides
+from molar_retrieval.models.vectors import item_sides
 from molar_retrieval.workspace.settings import AlignSettings
 
 
@@ -28,7 +28,7 @@ def _one_thread():
 @pytest.fixture
 def network():
     shapes = {"collaborative": TowerShape(64, 2, 12, 0.3), "content": TowerShape(24, 1, 12, 0.3)}
-    made = PostAlignment(shapes, 30, torch.randn(30, 7), 5).eval()
+    made = TwoTowerNetwork(shapes, 30, torch.randn(30, 7), 5).eval()
     for tower in made.towers.values():
         torch.nn.init.normal_(tower.position_bias)
         torch.nn.init.normal_(tower.time_bias)
@@ -62,7 +62,7 @@ def test_padding_changes_nothing(network):
 
 @pytest.mark.parametrize("blocks", [0, 1, 3])
 def test_the_last_position_alone_is_what_it_is_among_all(network, blocks):
-    made = PostAlignment({"collaborative": TowerShape(16, blocks, 12, 0.3)}, 30, torch.randn(30, 7), 5).eval()
+    made = TwoTowerNetwork({"collaborative": TowerShape(16, blocks, 12, 0.3)}, 30, torch.randn(30, 7), 5).eval()
     for tower in made.towers.values():
         torch.nn.init.normal_(tower.position_bias)
         torch.nn.init.normal_(tower.time_bias)
@@ -89,7 +89,7 @@ def test_only_time_differences_matter(network):
 
 
 def test_a_tower_without_blocks_reads_the_last_item_alone():
-    network = PostAlignment({"content": TowerShape(8, 0, 6, 0.0)}, 30, torch.randn(30, 7), 5).eval()
+    network = TwoTowerNetwork({"content": TowerShape(8, 0, 6, 0.0)}, 30, torch.randn(30, 7), 5).eval()
     one = encode(network, [[3, 4, 5]], [[0, 10, 20]])[0]
     other = encode(network, [[9, 8, 5]], [[0, 1, 20]])[0]
     assert torch.equal(one[0, -1], other[0, -1])
@@ -115,7 +115,7 @@ def test_lookup_and_its_gradient():
 def test_heads_divide_the_width(dim, heads):
     shape = TowerShape(dim, 1, 5, 0.0)
     assert shape.heads == heads
-    network = PostAlignment({"collaborative": shape}, 6, torch.zeros(6, 2), 3)
+    network = TwoTowerNetwork({"collaborative": shape}, 6, torch.zeros(6, 2), 3)
     assert encode(network, [[1, 2]], [[0, 1]])[0].shape == (1, 2, dim)
 
 
@@ -149,12 +149,12 @@ def test_shapes_are_those_of_the_towers_that_are_named():
 
 def test_a_network_has_only_what_its_towers_need():
     shape = TowerShape(8, 1, 6, 0.0)
-    alone = PostAlignment({"collaborative": shape}, 30, torch.randn(30, 7), 5)
+    alone = TwoTowerNetwork({"collaborative": shape}, 30, torch.randn(30, 7), 5)
     assert not any("content" in name or "project" in name for name in alone.state_dict())
-    other = PostAlignment({"content": shape}, 30, torch.randn(30, 7), 5)
+    other = TwoTowerNetwork({"content": shape}, 30, torch.randn(30, 7), 5)
     assert not any("collaborative" in name for name in other.state_dict())
     assert "items.content.features" not in other.state_dict(), "they are stored once, by the model"
-    assert not list(PostAlignment({}, 30, torch.randn(30, 7), 5).parameters())
+    assert not list(TwoTowerNetwork({}, 30, torch.randn(30, 7), 5).parameters())
 
 
 def test_items_of_a_content_tower_are_their_features_at_one_pace():

@@ -6,10 +6,10 @@ from alignment_tasks import cases_of, log_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.alignment.cold_start import RidgeSums, among, guessed, parity
-from molar_retrieval.alignment.validation import rank_block, taken, withheld_items
-from molar_retrieval.ranking.cold_start import lifted, merge
-from molar_retrieval.ranking.places import last
+from molar_retrieval.models.cold_start import RidgeSums, among, guessed, parity
+from molar_retrieval.models.validation import rank_block, taken, withheld_items
+from molar_retrieval.ranking.candidates import lifted, merge
+from molar_retrieval.ranking.objectives import last
 
 
 def explicit(features, vectors, counts, regularisation):

@@ -6,8 +6,8 @@ from mapped import is_mapped
 from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_sparse
 
-from molar_retrieval.alignment import vectors
-from molar_retrieval.alignment.vectors import WeightedPartners
+from molar_retrieval.models import vectors
+from molar_retrieval.models.vectors import WeightedPartners
 from molar_retrieval.workspace.tensors import zeros_outside
 
 N = 30

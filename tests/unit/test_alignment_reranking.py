@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from alignment_tasks import NEW, N, model_of, training_log
 
-from molar_retrieval.alignment import reranking
-from molar_retrieval.alignment.reranking import FEWEST, Lists, fit, learned, lists_of
-from molar_retrieval.alignment.validation import ValidationCases, ndcg
-from molar_retrieval.ranking.features import features, names
-from molar_retrieval.ranking.places import last
-from molar_retrieval.ranking.reranker import Reranker, describe, matrix, standard
+from molar_retrieval.models import reranker as reranking
+from molar_retrieval.models.reranker import FEWEST, Lists, fit, learned, lists_of
+from molar_retrieval.models.validation import ValidationCases, ndcg
+from molar_retrieval.ranking.objectives import last
+from molar_retrieval.ranking.reranker import Reranker, describe, features, matrix, names, standard
 from molar_retrieval.rng import generator
 from molar_retrieval.workspace.settings import AlignSettings
 
@@ -159,7 +158,7 @@ def test_what_came_next_may_be_a_newcomer_and_then_keeps_its_rank() -> None:
 def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) -> None:
     some = cases()
     model = model_of().seeing(some.log)
-    monkeypatch.setattr("molar_retrieval.alignment.model.CANDIDATES", 12)
+    monkeypatch.setattr("molar_retrieval.models.ensemble.CANDIDATES", 12)
     count = len(names(model.table, ()))
     rng = generator(0, "any re-ranker")
     arrays = {"mean": np.zeros(count), "deviation": np.ones(count), "hidden": rng.normal(size=(2, count, 3)),

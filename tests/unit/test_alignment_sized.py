@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molar_retrieval.alignment.training import sized
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.towers.training import sized
 from molar_retrieval.workspace.settings import AlignSettings
 
 OPEN = AlignSettings()

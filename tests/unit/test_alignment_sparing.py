@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from alignment_tasks import random_cases
 
-from molar_retrieval.alignment import sparing
-from molar_retrieval.alignment.components import Dense
-from molar_retrieval.alignment.sparing import ContentProbe
-from molar_retrieval.alignment.training import TrainingData
-from molar_retrieval.collaborative.als import ALSFactors
+from molar_retrieval.models import pruning
+from molar_retrieval.models.als import ALSFactors
+from molar_retrieval.models.blending import Dense
+from molar_retrieval.models.pruning import TowerPruning
+from molar_retrieval.models.towers.training import TrainingData
 from molar_retrieval.workspace.settings import AlignSettings
 
 COUNT, ITEMS = 1000, 60
@@ -52,7 +52,7 @@ def probed(cases, content, monkeypatch, *, known=1.0, towers=("collaborative", "
         asked.append(1)
         return Counted(part_of(cases, 2.0, 7))
 
-    return ContentProbe(data, AlignSettings(), counted)(parts), bool(asked)
+    return TowerPruning(data, AlignSettings(), counted)(parts), bool(asked)
 
 
 def test_a_tower_that_tells_nothing_is_spared_with_what_it_brings(cases, monkeypatch):
@@ -74,5 +74,5 @@ def test_it_is_not_asked_where_newcomers_need_it_or_nothing_could_be_told(cases,
     assert probed(cases, -0.5, monkeypatch, known=0.9) == ({}, False)
     assert probed(cases.select(np.arange(COUNT - 1)), -0.5, monkeypatch) == ({}, False)
     assert probed(cases, -0.5, monkeypatch, towers=("content",)) == ({}, False)
-    monkeypatch.setattr(sparing, "_MOST_ITEMS", ITEMS - 1)
+    monkeypatch.setattr(pruning, "_MOST_ITEMS", ITEMS - 1)
     assert probed(cases, -0.5, monkeypatch) == ({}, False)

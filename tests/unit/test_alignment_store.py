@@ -8,9 +8,9 @@ import torch
 from alignment_tasks import EXPERTS, TOWERS, N, model_of, settings_of, training_log
 from eval_model_tasks import log_of
 
-from molar_retrieval.alignment.store import described, open_model, save
-from molar_retrieval.alignment.user_encoder import FILE
-from molar_retrieval.experts.content_knn import compressed
+from molar_retrieval.models.content_knn import compressed
+from molar_retrieval.models.store import described, open_model, save
+from molar_retrieval.models.towers.inference import FILE
 from molar_retrieval.workspace.artefacts import Manifest
 
 KINDS = {

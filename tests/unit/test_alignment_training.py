@@ -4,17 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.components import Dense
-from molar_retrieval.alignment.fusion import Gain
-from molar_retrieval.alignment.network import History
-from molar_retrieval.alignment.training import EpochScore, TowerTrainer, TrainingData, train, validate
-from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, withheld_items
-from molar_retrieval.alignment.vectors import encode_users, item_sides
-from molar_retrieval.collaborative.als import fit
 from molar_retrieval.data.interactions import Interactions, holdout_last
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models import content_features
+from molar_retrieval.models.als import fit
+from molar_retrieval.models.blending import Dense, Gain
+from molar_retrieval.models.towers.network import History
+from molar_retrieval.models.towers.training import EpochScore, TowerTrainer, TrainingData, train, validate
+from molar_retrieval.models.validation import ValidationCases, ndcg, ranks, withheld_items
+from molar_retrieval.models.vectors import encode_users, item_sides
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 
 N_ITEMS = 60
@@ -48,7 +47,7 @@ def data():
     split = holdout_last(walk_log(), 1000, 0)
     angle = 2 * np.pi * np.arange(N_ITEMS) / N_ITEMS
     circle = np.stack([np.cos(angle), np.sin(angle), np.cos(3 * angle), np.sin(3 * angle)], 1).astype(np.float32)
-    features = conditioning.fit(circle, [VectorBlock("content", 0, 4)], 4)(circle)
+    features = content_features.fit(circle, [VectorBlock("content", 0, 4)], 4)(circle)
     factors = fit(split.training, CFSettings(factors=8, iterations=3))
     return TrainingData(split.training, ValidationCases.of(split), features, factors)
 
@@ -90,7 +89,7 @@ def test_an_epoch_is_worth_its_best_sum(data, monkeypatch, helpful):
     for name, signal in (("collaborative", 2.0), ("content", 2.0 if helpful else -9.0)):
         known[name][np.arange(count), data.cases.targets] += signal
     parts = {name: Dense(table, np.eye(N_ITEMS, dtype=np.float32)) for name, table in known.items()}
-    monkeypatch.setattr("molar_retrieval.alignment.training.tower_parts", lambda *_: parts)
+    monkeypatch.setattr("molar_retrieval.models.towers.training.tower_parts", lambda *_: parts)
     found = {name: ndcg(rank) for name, rank in validate(None, data, "float32").items()}
     if helpful:
         assert found["towers"] > 1.05 * max(found["collaborative"], found["content"])
@@ -136,7 +135,7 @@ def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
 
 def test_a_step_in_which_everything_is_withheld_is_no_trouble(data, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "molar_retrieval.alignment.training.withheld_items", lambda warm, seed: np.ones(len(warm), bool)
+        "molar_retrieval.models.towers.training.withheld_items", lambda warm, seed: np.ones(len(warm), bool)
     )
     network, state = train(data, changed(towers=("content",), align_weight=0.0, epochs=1), tmp_path, "run")
     assert state.scores[0].loss == 0
@@ -382,7 +381,7 @@ def test_users_are_encoded_each_alone_as_in_a_batch(data, monkeypatch):
     )
     rows = np.array([4, 2, 1, 2, 0, 5, 3])
     together = encode_users(network, log, rows, precision="float32")
-    monkeypatch.setattr("molar_retrieval.alignment.vectors._TOKENS", 1)
+    monkeypatch.setattr("molar_retrieval.models.vectors._TOKENS", 1)
     for name, shape in (("collaborative", (7, 16)), ("content", (7, 16))):
         assert together[name].shape == shape
         alone = [encode_users(network, log, np.array([row]), precision="float32")[name][0] for row in rows]

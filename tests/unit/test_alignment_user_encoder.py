@@ -13,13 +13,12 @@ from eval_model_tasks import log_of
 
 from molar_indexes.encoder import carried
 from molar_indexes.generations import open_generation
-from molar_retrieval.alignment.light_tower import LightTower, light_tower
-from molar_retrieval.alignment.light_tower import time_gaps as light_gaps
-from molar_retrieval.alignment.network import TIME_BUCKETS, Tower, TowerShape, time_gaps, tower_of
-from molar_retrieval.alignment.store import described, open_model, save
-from molar_retrieval.alignment.user_encoder import FILE, UserEncoder
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.store import described, open_model, save
+from molar_retrieval.models.towers.inference import FILE, NumpyTower, UserEncoder, light_tower
+from molar_retrieval.models.towers.inference import time_gaps as light_gaps
+from molar_retrieval.models.towers.network import TIME_BUCKETS, Tower, TowerShape, time_gaps, tower_of
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 KINDS = {
@@ -170,7 +169,7 @@ def test_nothing_heavy_is_imported(tmp_path):
         import sys
         from pathlib import Path
         import numpy as np
-        from molar_retrieval.alignment.user_encoder import UserEncoder
+        from molar_retrieval.models.towers.inference import UserEncoder
         vector, sparse = UserEncoder.open(Path({str(tmp_path)!r})).encode(np.array([3, 4]), np.zeros(2, np.int64))
         assert np.isfinite(vector).all() and len(sparse.indices)
         heavy = {{"torch", "scipy", "pyarrow", "pydantic", "safetensors"}} & set(sys.modules)
@@ -183,7 +182,7 @@ def test_nothing_heavy_is_imported(tmp_path):
 def test_a_history_of_200_takes_milliseconds():
     """At the sizes of the defaults; 5 ms are promised, see docs/ranking.md, and a busy machine may take more."""
     tower = Tower(TowerShape(128, 2, 200, 0.0)).eval()
-    light = LightTower.of({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
+    light = NumpyTower.of({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
     random = np.random.default_rng(0)
     vectors, times = random.normal(size=(200, 128)).astype(np.float32), np.sort(random.integers(0, 1 << 27, 200))
     taken = []

@@ -7,9 +7,9 @@ import pytest
 from alignment_tasks import cases_of, random_cases, rank_by_hand
 from eval_model_tasks import log_of
 
-from molar_retrieval.alignment import validation
-from molar_retrieval.alignment.validation import ValidationCases, gains, means, ndcg, ranks, recall, sample
 from molar_retrieval.data.interactions import Holdout
+from molar_retrieval.models import validation
+from molar_retrieval.models.validation import ValidationCases, gains, means, ndcg, ranks, recall, sample
 
 
 @pytest.mark.parametrize("block", [1, 7, 10_000])

@@ -8,15 +8,15 @@ import torch
 from copies import copy_workspace
 from safetensors.numpy import load_file, save_file
 
-from molar_retrieval.alignment import warm_start as module
-from molar_retrieval.alignment.choosing import choose
-from molar_retrieval.alignment.drift import Reason, reason, unread
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.user_encoder import FILE
-from molar_retrieval.alignment.warm_start import warm_start
-from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.ranking.aims import LATER, NEXT, NEXT_SEEN
+from molar_retrieval.models import incremental as module
+from molar_retrieval.models.als import held_out, open_log
+from molar_retrieval.models.incremental import warm_start
+from molar_retrieval.models.objectives import choose
+from molar_retrieval.models.refresh import Reason, new_share, reason
+from molar_retrieval.models.store import open_model
+from molar_retrieval.models.towers.inference import FILE
+from molar_retrieval.ranking.objectives import LATER, NEXT, NEXT_SEEN
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import SplitSettings, UpdateSettings
 
@@ -139,10 +139,10 @@ def test_weights_for_other_aims_stay(workspace, enough):
 def test_towers_are_due_where_enough_has_come(workspace):
     facts = workspace["alignment"].require()[1].facts
     log = open_log(workspace)
-    assert unread(facts, log) < 0.01
+    assert new_share(facts, log) < 0.01
     half = facts | {"learned_until": int(np.median(log.timestamp))}
-    assert unread(half, log) == pytest.approx(0.5, abs=0.01)
-    assert unread(half | {"warm": {"until": facts["learned_until"]}}, log) < 0.01
+    assert new_share(half, log) == pytest.approx(0.5, abs=0.01)
+    assert new_share(half | {"warm": {"until": facts["learned_until"]}}, log) < 0.01
     for share, due in ((0.005, False), (0.01, True)):
         found = reason(facts | {"derived": {"foretold": [], "unread": share}}, UpdateSettings())
         assert found == (Reason(None, share) if due else None)

@@ -10,7 +10,7 @@ from updates import Days, another_generation
 
 from molar_indexes.as_it_was import as_it_was
 from molar_retrieval.data.live_events import EventLogReader
-from molar_retrieval.ranking.answer import made_at
+from molar_retrieval.ranking.results import made_at
 from molar_retrieval.workspace.config_files import read_toml
 
 FORMER = """

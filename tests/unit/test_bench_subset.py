@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions
+from molar_retrieval.models.als import open_log
 from molar_retrieval.workspace.artefacts import Workspace
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"

@@ -163,7 +163,7 @@ def test_without_ray_the_error_names_the_extra(shop: molar.Shop, monkeypatch: An
 
 
 def test_ray_is_imported_by_nobody_else() -> None:
-    modules = "molar.clustering, molar_cli.app, molar_retrieval.training.ray_training"
+    modules = "molar.clustering, molar_cli.app, molar_retrieval.models.towers.ray_training"
     code = f"import sys, {modules}; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -13,8 +13,8 @@ from shard_jobs import SquaresJob, contents, shards, squares
 
 from molar_retrieval import __version__
 from molar_retrieval.errors import BackendError, DataError
-from molar_retrieval.training import ray_training
-from molar_retrieval.training.group import PackedJob
+from molar_retrieval.models.towers import ray_training
+from molar_retrieval.models.towers.distributed import PackedJob
 from molar_retrieval.workspace import ray_jobs
 
 RayActorError = pytest.importorskip("ray.exceptions", reason="ray is not installed: the extra `cluster`").RayActorError

@@ -7,13 +7,13 @@ import pytest
 from mapped import is_mapped
 from scipy.sparse import csc_matrix, csr_matrix
 
-from molar_retrieval.experts import taken
+from molar_retrieval.models import item_item
 
 
 @pytest.mark.parametrize("outside", [False, True])
 @pytest.mark.parametrize("whole", [False, True])
 def test_columns_that_come_in_any_order_make_one_matrix(tmp_path: Path, monkeypatch, outside, whole) -> None:
-    monkeypatch.setattr(taken, "_AT_ONCE", 7)
+    monkeypatch.setattr(item_item, "_AT_ONCE", 7)
     random = np.random.default_rng(5)
     matrix = csc_matrix((random.random((30, 30)) * (random.random((30, 30)) < 0.3)).astype(np.float32))
     items = random.permutation(30)[: 30 if whole else 22]
@@ -25,10 +25,10 @@ def test_columns_that_come_in_any_order_make_one_matrix(tmp_path: Path, monkeypa
     def parts(order):
         return ((some, matrix[:, some]) for some in np.array_split(order, 4))
 
-    by_rows = taken.by_rows(parts(items), 30, folder)
+    by_rows = item_item.by_rows(parts(items), 30, folder)
     assert np.array_equal(by_rows.toarray(), expected)
     assert csr_matrix((by_rows.data, by_rows.indices, by_rows.indptr), by_rows.shape).has_sorted_indices
-    columns = taken.side_by_side(parts(np.sort(items)), 30, folder)
+    columns = item_item.side_by_side(parts(np.sort(items)), 30, folder)
     assert np.array_equal(columns.toarray(), expected)
     assert is_mapped(columns.data) == outside
     assert list(tmp_path.iterdir()) == []

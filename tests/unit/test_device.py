@@ -21,9 +21,9 @@ from molar_cli.app import app
 from molar_indexes.device import contents, export, write
 from molar_indexes.device.encoder import onnx_model
 from molar_indexes.recommender import Recommender
-from molar_retrieval.alignment.light_tower import light_tower, time_gaps
-from molar_retrieval.alignment.network import TowerShape, tower_of
 from molar_retrieval.errors import BackendError, DataError, RequestError
+from molar_retrieval.models.towers.inference import light_tower, time_gaps
+from molar_retrieval.models.towers.network import TowerShape, tower_of
 from molar_retrieval.ranking.rules import Rules
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.tensors import mapped

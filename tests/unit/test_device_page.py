@@ -14,9 +14,8 @@ from studio_browser import Reader, chromium
 
 from molar_indexes.device.export import export_device
 from molar_indexes.recommender import Recommender
-from molar_retrieval.ranking.features import names
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.reranker import Reranker
+from molar_retrieval.ranking.reranker import Reranker, names
 from molar_retrieval.rng import generator
 
 pytestmark = pytest.mark.slow

@@ -30,14 +30,13 @@ from molar_eval.splits import leave_one_out, temporal
 from molar_eval.statistics.permutation import holm
 from molar_eval.suite import Suite, load, names
 from molar_indexes.recommender import Recommender
-from molar_retrieval.alignment import align as aligning
-from molar_retrieval.alignment import reranking
-from molar_retrieval.collaborative import factors as collaborative
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.prepare import is_current, prepare_catalogue
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.experts import linear
+from molar_retrieval.models import alignment as aligning
+from molar_retrieval.models import als as collaborative
+from molar_retrieval.models import ease, reranker
+from molar_retrieval.models.als import open_log
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings, PrivacySettings
 
@@ -211,7 +210,7 @@ def test_nothing_in_a_report_rests_on_fewer_people_than_the_settings_say(workspa
 
 @pytest.mark.parametrize("rerank", [False, True])
 def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_path, monkeypatch, rerank):
-    monkeypatch.setattr(reranking, "FEWEST", 20)
+    monkeypatch.setattr(reranker, "FEWEST", 20)
     settings = settings.model_copy(update={"align": settings.align.model_copy(update={"rerank": rerank})})
     log = open_log(workspace)
     split = leave_one_out(log)
@@ -343,7 +342,7 @@ def test_a_log_of_days_gets_the_split_for_days(workspace, suite, settings, monke
 
 
 def test_what_a_model_cannot_do_is_said_and_left_out(workspace, suite, settings, monkeypatch):
-    monkeypatch.setattr(linear, "MAX_ITEMS", 10)
+    monkeypatch.setattr(ease, "MAX_ITEMS", 10)
     plan = suite.model_copy(update={"models": ("popularity", "EASE"), "splits": suite.splits[:1], "index": False})
     result = Evaluator(workspace, plan, settings).run()
     assert [m.name for m in result.report.splits[0].models] == ["popularity"]

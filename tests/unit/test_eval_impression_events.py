@@ -11,10 +11,10 @@ from molar_eval.kpi.impression_events import logged_impressions
 from molar_eval.kpi.off_policy import evaluate_policy
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import DataError
-from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.exploration import explored
-from molar_retrieval.ranking.request import Exploration
+from molar_retrieval.ranking.query import Exploration
+from molar_retrieval.ranking.results import Answer, Recommendation
 from molar_retrieval.workspace.artefacts import Workspace
 
 THEN = datetime(2026, 1, 5, tzinfo=UTC)

@@ -13,9 +13,9 @@ from molar_eval.index_cost import index_costs
 from molar_eval.models.molar import MolarScorer
 from molar_indexes.server import trial as trials
 from molar_indexes.what_if import Variation
-from molar_retrieval.alignment.user_encoder import UserVectors
-from molar_retrieval.alignment.vectors import ItemVectors, WeightedPartners
-from molar_retrieval.ranking.request import Listing, Placed
+from molar_retrieval.models.towers.inference import UserVectors
+from molar_retrieval.models.vectors import ItemVectors, WeightedPartners
+from molar_retrieval.ranking.query import Listing, Placed
 from molar_retrieval.workspace.settings import IndexSettings
 
 K, DIM, LIFT = 5, 12, 1.5

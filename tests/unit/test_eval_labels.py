@@ -7,10 +7,10 @@ import pytest
 
 from molar_eval.slices import labels
 from molar_eval.splits import cold_items, leave_one_out
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.models.als import open_log
 from molar_retrieval.workspace.artefacts import Workspace
 
 ITEMS = [f"i{n}" for n in range(12)]

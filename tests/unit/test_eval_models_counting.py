@@ -15,9 +15,9 @@ from molar_eval.models.baselines import (
     Popularity,
     RecentPopularity,
 )
-from molar_retrieval.alignment.validation import taken
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.histories import known_items
+from molar_retrieval.models.item_item import known_items
+from molar_retrieval.models.validation import taken
 
 DAY = 86_400
 

@@ -6,9 +6,9 @@ from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 from scipy.optimize import minimize
 
 from molar_eval.models.baselines import ALS, BPR, EASE, fold_in_als, fold_in_bpr
-from molar_retrieval.collaborative import als
-from molar_retrieval.experts.histories import binary
-from molar_retrieval.experts.linear import solve
+from molar_retrieval.models import als
+from molar_retrieval.models.ease import solve
+from molar_retrieval.models.item_item import binary
 from molar_retrieval.workspace.settings import CFSettings
 
 

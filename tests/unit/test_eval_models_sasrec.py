@@ -25,7 +25,7 @@ from molar_eval.models.sasrec import (
 from molar_eval.models.sasrec_network import SASRecNetwork, cross_entropy
 from molar_eval.models.sasrec_search import SASRecSearch, climb
 from molar_retrieval.errors import DataError
-from molar_retrieval.training.trainer import TrainingState
+from molar_retrieval.models.towers.trainer import TrainingState
 
 SMALL = SASRecSettings(
     dim=16, history=6, batch=16, epochs=4, learning_rate=3e-3, device="cpu", precision="float32", negatives=10

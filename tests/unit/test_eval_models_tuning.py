@@ -10,7 +10,7 @@ from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 from molar_eval.cases import Cases
 from molar_eval.models import tuning
 from molar_eval.models.tuning import Fitted, edges, sample, tune, validation_ndcg
-from molar_retrieval.alignment.validation import taken
+from molar_retrieval.models.validation import taken
 
 EVERYTHING = np.ones(N_ITEMS, bool)
 

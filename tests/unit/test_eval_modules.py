@@ -50,8 +50,8 @@ def test_what_is_not_imported_does_not_count(fingerprint):
 
 
 def test_the_alignment_depends_on_its_losses_and_not_on_the_command_line():
-    reached = modules.reached("molar_retrieval.alignment.align")
-    assert {"molar_retrieval.training.losses", "molar_retrieval.collaborative.als"} <= reached
+    reached = modules.reached("molar_retrieval.models.alignment")
+    assert {"molar_retrieval.models.towers.training", "molar_retrieval.models.als"} <= reached
     assert not any(name.startswith(("molar_cli", "molar_eval")) for name in reached)
 
 

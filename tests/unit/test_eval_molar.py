@@ -11,8 +11,8 @@ from molar_eval.cases import Cases
 from molar_eval.models.molar import MolarScorer, as_held_out
 from molar_eval.ranking import rank
 from molar_eval.splits.temporal import temporal
-from molar_retrieval.alignment.validation import ValidationCases
-from molar_retrieval.ranking.aims import LATER, NEXT, Aim
+from molar_retrieval.models.validation import ValidationCases
+from molar_retrieval.ranking.objectives import LATER, NEXT, Objective
 
 
 @pytest.mark.parametrize("seen", ["hide", "show"])
@@ -21,7 +21,7 @@ def test_newcomers_are_lifted_among_what_may_be_shown(seen):
     asked, lifted = [], []
 
     def scores(users, log, aim):
-        assert aim == Aim("next", seen)
+        assert aim == Objective("next", seen)
         asked.append(log.asked_at)
         return np.random.default_rng(0).random((log.n_users, N_ITEMS), np.float32)
 
@@ -30,7 +30,7 @@ def test_newcomers_are_lifted_among_what_may_be_shown(seen):
         return table
 
     model = SimpleNamespace(users=lambda log, rows: None, scores_of=scores, lifted=lift, reranker=None, aims={})
-    scorer = MolarScorer(model, None, {}, Aim("next", seen))
+    scorer = MolarScorer(model, None, {}, Objective("next", seen))
     rank(test, scorer.scores, k=5, candidates=task.candidates, seen=seen, finish=scorer.finish)
     assert np.concatenate(asked).tolist() == test.times().tolist(), "popularity is that of the moment"
     allowed = np.concatenate(lifted)

@@ -25,7 +25,7 @@ from molar_eval.models.peers.process import PeerProcess
 from molar_eval.models.peers.published import peers
 from molar_eval.models.tuning import Fitted, validation_ndcg
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.histories import known_items
+from molar_retrieval.models.item_item import known_items
 
 # What follows the last item of a history, counted in the training log; judged twice, the second time all zeros.
 FOLLOWS = """

@@ -21,8 +21,8 @@ from molar_eval.splits.base import single_cases
 from molar_eval.splits.prequential import prequential
 from molar_eval.suite import Suite
 from molar_eval.walk import WalkRunner
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.models.als import open_log
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings
 

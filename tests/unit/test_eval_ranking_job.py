@@ -19,9 +19,9 @@ from molar_eval.ranking import block_height, rank
 from molar_eval.ranking_job import RankingJob, shards_of
 from molar_eval.splits import leave_one_out
 from molar_eval.trial import TrialRunner
-from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.models.als import open_log
 from molar_retrieval.progress import Notes
-from molar_retrieval.ranking.aims import NEXT
+from molar_retrieval.ranking.objectives import NEXT
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import ProcessRunner, Runner, SerialRunner
 

@@ -10,9 +10,9 @@ from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 
 from molar_eval.kpi.shown import evaluate_shown
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import DataError
+from molar_retrieval.models.als import open_log
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings
 

@@ -10,12 +10,12 @@ import tiny_models
 from molar_eval.models.base import Task
 from molar_eval.models.tuned import FOUND, PartContentKNN, TunedContentKNN, Tuning
 from molar_eval.splits import make_split
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.histories import known_items
 from molar_retrieval.finetuning.lora.items import TrainingItems
 from molar_retrieval.finetuning.lora.training import AdapterTrainer
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.item_item import known_items
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import EmbedSettings, FinetuneSettings, LoraSettings, MolarSettings
 

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of, walks
 
-from molar_retrieval.alignment.recount import recount
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.experts import taken as counting
-from molar_retrieval.experts.block_ease import OWN, BlockEASE, neighbourhood
-from molar_retrieval.experts.fit import BLOCK_EASE, LINEAR
-from molar_retrieval.experts.histories import binary
-from molar_retrieval.experts.item_item import ItemItemWeights, strongest
-from molar_retrieval.experts.linear import EASECounts
-from molar_retrieval.experts.taken import Taken, ranges
+from molar_retrieval.models import item_item as counting
+from molar_retrieval.models.base import BLOCK_EASE, LINEAR
+from molar_retrieval.models.ease import OWN, BlockEASE, EASECounts, neighbourhood
+from molar_retrieval.models.item_item import InteractionMatrix, ItemItemWeights, binary, ranges, strongest
+from molar_retrieval.models.refresh import recount
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +20,8 @@ def log() -> Interactions:
 
 
 @pytest.fixture(scope="module")
-def taken(log: Interactions) -> Taken:
-    return Taken.of(log)
+def taken(log: Interactions) -> InteractionMatrix:
+    return InteractionMatrix.of(log)
 
 
 def whole(log: Interactions, regularisation: float, partners: int) -> np.ndarray:
@@ -34,7 +31,7 @@ def whole(log: Interactions, regularisation: float, partners: int) -> np.ndarray
     return strongest(weights, partners).toarray()
 
 
-def test_over_all_items_it_is_the_whole(log: Interactions, taken: Taken) -> None:
+def test_over_all_items_it_is_the_whole(log: Interactions, taken: InteractionMatrix) -> None:
     blocks = BlockEASE.of(taken, 1000)
     got = blocks.weights(7.0, log.n_items)
     assert got.shape == (log.n_items,) * 2
@@ -45,7 +42,9 @@ def test_over_all_items_it_is_the_whole(log: Interactions, taken: Taken) -> None
 
 
 @pytest.mark.parametrize("regularisation", [1.0, 100.0])
-def test_a_column_is_the_regression_on_its_block(log: Interactions, taken: Taken, regularisation: float) -> None:
+def test_a_column_is_the_regression_on_its_block(
+    log: Interactions, taken: InteractionMatrix, regularisation: float
+) -> None:
     items = np.array([3, 11])
     block = neighbourhood(taken.together(items), items, taken.counts, regularisation, 9)
     assert len(block) == 9
@@ -62,10 +61,10 @@ def test_a_column_is_the_regression_on_its_block(log: Interactions, taken: Taken
 
 @pytest.mark.parametrize("core", [0, 1, 9])
 def test_where_pairs_are_counted_makes_no_difference(
-    log: Interactions, taken: Taken, core: int, monkeypatch: pytest.MonkeyPatch
+    log: Interactions, taken: InteractionMatrix, core: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counting, "CORE", core)
-    other = Taken.of(log)
+    other = InteractionMatrix.of(log)
     items = np.array([0, 4, 5, 17, 20, 27])
     dense = binary(log).toarray()[:, items]
     assert np.array_equal(other.among(items), dense.T @ dense)
@@ -73,7 +72,7 @@ def test_where_pairs_are_counted_makes_no_difference(
 
 
 def test_an_item_takes_its_best_neighbours_and_the_items_take_turns() -> None:
-    together = Taken.of(log_of([[0, 1]] * 3 + [[0, 2]] * 2 + [[0, 3], [4, 5]] + [[4, 6]] * 4, 8)).together(
+    together = InteractionMatrix.of(log_of([[0, 1]] * 3 + [[0, 2]] * 2 + [[0, 3], [4, 5]] + [[4, 6]] * 4, 8)).together(
         np.array([0, 4])
     )
     counts = np.full(8, 10)
@@ -82,18 +81,18 @@ def test_an_item_takes_its_best_neighbours_and_the_items_take_turns() -> None:
 
 
 def test_each_item_that_anybody_took_is_in_one_group_with_what_it_is_like(
-    taken: Taken, monkeypatch: pytest.MonkeyPatch
+    taken: InteractionMatrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups = BlockEASE.of(taken, 3 * OWN).groups
     assert sorted(np.concatenate(groups).tolist()) == np.flatnonzero(taken.counts).tolist()
     assert {len(items) for items in groups} <= {1, 2, 3}
-    pairs = Taken.of(log_of([[0, 3], [1, 4], [2, 5]] * 9 + [[0, 1, 2]], 7))
+    pairs = InteractionMatrix.of(log_of([[0, 3], [1, 4], [2, 5]] * 9 + [[0, 1, 2]], 7))
     assert [items.tolist() for items in BlockEASE.of(pairs, 2 * OWN).groups] == [[0, 3], [1, 4], [2, 5]]
-    monkeypatch.setattr(Taken, "blocks", [slice(item, item + 1) for item in range(7)])
+    monkeypatch.setattr(InteractionMatrix, "blocks", [slice(item, item + 1) for item in range(7)])
     assert [items.tolist() for items in BlockEASE.of(pairs, 2 * OWN).groups] == [[0, 3], [1, 4], [2, 5]]
 
 
-def test_pairs_of_few_people_have_no_weight(taken: Taken) -> None:
+def test_pairs_of_few_people_have_no_weight(taken: InteractionMatrix) -> None:
     blocks = BlockEASE.of(taken, 1000)
     had = taken.together(slice(0, 60)).toarray()
     without = np.where((had > 0) & (had < 3), 0, blocks.weights(2.0, 60).toarray())
@@ -102,7 +101,7 @@ def test_pairs_of_few_people_have_no_weight(taken: Taken) -> None:
 
 def test_a_log_without_pairs_and_one_without_anything() -> None:
     for histories in ([[1], [2]], []):
-        empty = Taken.of(log_of(histories, 4))
+        empty = InteractionMatrix.of(log_of(histories, 4))
         assert BlockEASE.of(empty, 1000).weights(1.0, 3).nnz == 0
 
 
@@ -116,12 +115,12 @@ def test_ranges_are_of_about_the_same_size_and_have_all(monkeypatch: pytest.Monk
     assert ranges(np.zeros(0, np.int64)) == []
 
 
-def test_users_come_in_any_order(log: Interactions, taken: Taken) -> None:
-    again = Taken.of(replace(log.of_users(np.arange(log.n_users)[::-1])))
+def test_users_come_in_any_order(log: Interactions, taken: InteractionMatrix) -> None:
+    again = InteractionMatrix.of(replace(log.of_users(np.arange(log.n_users)[::-1])))
     assert (BlockEASE.of(again, OWN).weights(5, 6) != BlockEASE.of(taken, OWN).weights(5, 6)).nnz == 0
 
 
-def test_an_update_counts_it_again_with_its_setting(log: Interactions, taken: Taken) -> None:
+def test_an_update_counts_it_again_with_its_setting(log: Interactions, taken: InteractionMatrix) -> None:
     chosen = {LINEAR: {"model": BLOCK_EASE, "regularisation": 5, "neighbours": 2 * OWN}}
     former = [ItemItemWeights(LINEAR, BlockEASE.of(taken, 2 * OWN).weights(9, 6))]
     got = recount(log, chosen, 6, former, np.arange(log.n_items))

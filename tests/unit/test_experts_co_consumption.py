@@ -7,10 +7,9 @@ import pytest
 from test_eval_splits import log_of
 
 from molar_retrieval.encoders.fusion import unit
-from molar_retrieval.experts import co_consumption, fit
-from molar_retrieval.experts.co_consumption import taught_axes
-from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
-from molar_retrieval.experts.fit import fit_experts, taught_by
+from molar_retrieval.models import base, content_knn
+from molar_retrieval.models.base import fit_count_models, taught_by
+from molar_retrieval.models.content_knn import GRID, ContentKNN, compressed, learned_axes
 
 ITEMS, STYLES, TAKEN = 240, 6, 200
 
@@ -40,7 +39,7 @@ def same_style(items, style, rows):
 
 def test_items_are_alike_that_people_take_together_and_so_are_those_that_nobody_has_taken(world):
     features, style, log = world
-    axes = taught_axes(features, log)
+    axes = learned_axes(features, log)
     assert axes.shape == (features.shape[1], features.shape[1])
     for rows in (np.arange(TAKEN), np.arange(TAKEN, ITEMS)):
         assert same_style(compressed(features), style, rows) < 0.5
@@ -52,7 +51,7 @@ def test_what_things_look_like_still_counts(world):
     features, _, log = world
     twins = features.copy()
     twins[1] = twins[0]
-    items = compressed(twins, taught_axes(twins, log))
+    items = compressed(twins, learned_axes(twins, log))
     assert items[0] @ items[1] == pytest.approx(1, abs=1e-5)
 
 
@@ -62,24 +61,24 @@ def test_items_that_few_people_had_teach_nothing(world):
     least = int(np.median(takers[:TAKEN]))
     without = log.select(takers[log.item] >= least)
     assert len(without) < len(log)
-    assert np.allclose(taught_axes(features, log, least), taught_axes(features, without), atol=1e-4)
-    assert taught_axes(features, log, 10_000) is None
-    assert taught_axes(features, log_of([[(1, 0), (2, 1)]], ITEMS)) is None
+    assert np.allclose(learned_axes(features, log, least), learned_axes(features, without), atol=1e-4)
+    assert learned_axes(features, log, 10_000) is None
+    assert learned_axes(features, log_of([[(1, 0), (2, 1)]], ITEMS)) is None
 
 
 def test_no_more_is_read_than_fits(world, monkeypatch):
     features, style, log = world
-    monkeypatch.setattr(co_consumption, "_MOST_READ", len(log) // 2)
-    monkeypatch.setattr(co_consumption, "_MOST_ITEMS", 150)
+    monkeypatch.setattr(content_knn, "_MOST_READ", len(log) // 2)
+    monkeypatch.setattr(content_knn, "_MOST_ITEMS", 150)
     read = []
-    consumed = co_consumption.consumed_together
+    consumed = content_knn.consumed_together
 
     def spy(log, among, *more):
         read.append((len(log), int(among.sum())))
         return consumed(log, among, *more)
 
-    monkeypatch.setattr(co_consumption, "consumed_together", spy)
-    axes = taught_axes(features, log)
+    monkeypatch.setattr(content_knn, "consumed_together", spy)
+    axes = learned_axes(features, log)
     assert read[0][0] <= len(log) // 2
     assert read[0][1] <= 150
     assert same_style(compressed(features, axes), style, np.arange(TAKEN, ITEMS)) > 0.8
@@ -87,15 +86,15 @@ def test_no_more_is_read_than_fits(world, monkeypatch):
 
 def test_the_expert_is_taught_and_another_log_teaches_it_anew(world):
     features, _, log = world
-    (neighbours,), report = fit_experts(log, lambda scoring: 0.0, 5, ["neighbours"], features=features)
-    assert isinstance(neighbours, ContentNeighbours)
+    (neighbours,), report = fit_count_models(log, lambda scoring: 0.0, 5, ["neighbours"], features=features)
+    assert isinstance(neighbours, ContentKNN)
     assert np.array_equal(neighbours.items, compressed(features, neighbours.axes))
     tried = [one["setting"] for one in report["neighbours"]["tried"]]
     assert tried == [{**way, "taught": taught} for taught in (True, False) for way in GRID]
     assert report["neighbours"]["chosen"] == tried[0]
     half = log.select(log.user % 2 == 0)
     again = taught_by(neighbours, features, half)
-    assert np.array_equal(again.axes, taught_axes(features, half))
+    assert np.array_equal(again.axes, learned_axes(features, half))
     assert not np.allclose(again.items, neighbours.items, atol=1e-3)
     plain = replace(neighbours, axes=None)
     assert taught_by(plain, features, half) is plain, "what statistics with noise made, say"
@@ -103,8 +102,8 @@ def test_the_expert_is_taught_and_another_log_teaches_it_anew(world):
 
 def test_a_log_that_teaches_nothing_leaves_content_as_it_is(world):
     features, _, _ = world
-    (neighbours,), _ = fit_experts(
-        log_of([[(1, 0), (2, 1)]], ITEMS), lambda scoring: 0.0, 5, [fit.CONTENT], features=features
+    (neighbours,), _ = fit_count_models(
+        log_of([[(1, 0), (2, 1)]], ITEMS), lambda scoring: 0.0, 5, [base.CONTENT], features=features
     )
     assert neighbours.axes is None
     assert np.array_equal(neighbours.items, compressed(features))

@@ -10,13 +10,9 @@ from mapped import is_mapped
 from scipy.sparse import csr_matrix, hstack
 
 from molar_indexes.background import support
-from molar_retrieval.alignment.recount import recount
-from molar_retrieval.alignment.vectors import WeightedPartners
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.experts import linear, taken
-from molar_retrieval.experts.column_blocks import FollowedInBlocks, followed
-from molar_retrieval.experts.company import FewPairs
-from molar_retrieval.experts.fit import (
+from molar_retrieval.models import ease, item_item
+from molar_retrieval.models.base import (
     COOCCURRENCE,
     COUNTS,
     EASE,
@@ -27,14 +23,16 @@ from molar_retrieval.experts.fit import (
     REGRESSIONS,
     SEQUENCE,
     Setting,
-    fit_experts,
+    fit_count_models,
     item_neighbours,
     order,
     sequence,
 )
-from molar_retrieval.experts.item_item import ItemItemWeights, strongest
-from molar_retrieval.experts.order import followers
-from molar_retrieval.experts.taken import many_pairs
+from molar_retrieval.models.item_item import ItemItemWeights, many_pairs, strongest
+from molar_retrieval.models.k_anonymity import KAnonymity
+from molar_retrieval.models.refresh import recount
+from molar_retrieval.models.sequential import TransitionsInBlocks, count_transitions, transitions
+from molar_retrieval.models.vectors import WeightedPartners
 
 ITEMS = 40
 SETTINGS = [{"model": COOCCURRENCE, **one} for one in COUNTS] + [{"model": REGRESSION, **one} for one in REGRESSIONS]
@@ -56,8 +54,8 @@ def log(request: pytest.FixtureRequest) -> Interactions:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a hundred pairs are too many, a block has some 500."""
-    monkeypatch.setattr(taken, "MOST_PAIRS", 100)
-    monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 500)
+    monkeypatch.setattr(item_item, "MOST_PAIRS", 100)
+    monkeypatch.setattr(item_item, "PAIRS_OF_BLOCK", 500)
 
 
 def same(one: csr_matrix, other: csr_matrix) -> bool:
@@ -68,7 +66,7 @@ def same(one: csr_matrix, other: csr_matrix) -> bool:
 @pytest.mark.parametrize("fade", [0.0, 0.3])
 @pytest.mark.parametrize("window", [1, 7, 60])
 def test_columns_are_those_of_all_followers(log: Interactions, window: int, fade: float) -> None:
-    whole, blocks = followers(log, window, 0.83, fade), FollowedInBlocks(log, window, 0.83, fade)
+    whole, blocks = transitions(log, window, 0.83, fade), TransitionsInBlocks(log, window, 0.83, fade)
     assert len(blocks.blocks) > 5 or window == 1
     assert same(csr_matrix(hstack([blocks.columns(block) for block in blocks.blocks])), whole)
     both = hstack([blocks.columns(block, ordered=False) for block in blocks.blocks])
@@ -87,16 +85,16 @@ def test_the_sequence_expert_is_the_same(
     log: Interactions, setting: Setting, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = order(setting)
-    blocks = followed(log, *counted)
-    assert isinstance(blocks, FollowedInBlocks)
-    few = FewPairs.of(log, least)
-    assert few is None or isinstance(few.pairs, taken.Taken)
+    blocks = count_transitions(log, *counted)
+    assert isinstance(blocks, TransitionsInBlocks)
+    few = KAnonymity.of(log, least)
+    assert few is None or isinstance(few.pairs, item_item.InteractionMatrix)
     got = sequence(log, blocks, setting, 6, few)
-    monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
-    assert not isinstance(followed(log, *counted), FollowedInBlocks)
-    every = FewPairs.of(log, least)
+    monkeypatch.setattr(item_item, "MOST_PAIRS", 10_000)
+    assert not isinstance(count_transitions(log, *counted), TransitionsInBlocks)
+    every = KAnonymity.of(log, least)
     assert every is None or isinstance(every.pairs, csr_matrix)
-    sums = followers(log, *counted)
+    sums = transitions(log, *counted)
     want = sequence(log, sums if setting["model"] == COOCCURRENCE else sums.astype(np.float32), setting, 6, every)
     assert same(got.weights, want.weights)
     assert (got.memory, got.last, got.fade) == (want.memory, want.last, want.fade)
@@ -104,9 +102,9 @@ def test_the_sequence_expert_is_the_same(
 
 @pytest.mark.usefixtures("small")
 def test_pairs_of_few_people_are_the_same(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = FewPairs.of(log, 3)
-    monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
-    whole = FewPairs.of(log, 3)
+    blocks = KAnonymity.of(log, 3)
+    monkeypatch.setattr(item_item, "MOST_PAIRS", 10_000)
+    whole = KAnonymity.of(log, 3)
     assert blocks is not None
     assert whole is not None
     assert blocks.share == whole.share
@@ -122,15 +120,15 @@ def test_pairs_of_few_people_are_the_same(log: Interactions, monkeypatch: pytest
 @pytest.mark.parametrize("weighting", ["cosine", "tfidf", "bm25"])
 def test_item_neighbours_are_the_same(weighting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log = made_up(True)  # similarities of a weighted log are never equal
-    got = linear.item_knn(log, weighting, 20, 5)
-    monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
-    assert same(got, linear.item_knn(log, weighting, 20, 5))
+    got = ease.item_knn(log, weighting, 20, 5)
+    monkeypatch.setattr(item_item, "MOST_PAIRS", 10_000)
+    assert same(got, ease.item_knn(log, weighting, 20, 5))
 
 
 def test_of_equal_neighbours_the_first_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taken, "MOST_PAIRS", 30)
+    monkeypatch.setattr(item_item, "MOST_PAIRS", 30)
     log = log_of([[0, item] for item in range(1, ITEMS)], ITEMS)
-    got = linear.item_knn(log, "cosine", 20, 4)
+    got = ease.item_knn(log, "cosine", 20, 4)
     assert got[0].indices.tolist() == [0, 1, 2, 3]
     assert same(strongest(got, 2), strongest(got.toarray(), 2))
 
@@ -144,9 +142,9 @@ def test_an_update_of_a_large_log_counts_all_of_it(log: Interactions, monkeypatc
     ]
     for chosen in settings:
         former = [ItemItemWeights(name, csr_matrix((ITEMS, ITEMS), dtype=np.float32)) for name in chosen]
-        monkeypatch.setattr(taken, "MOST_PAIRS", 10_000)
+        monkeypatch.setattr(item_item, "MOST_PAIRS", 10_000)
         whole = recount(log, chosen, 6, former, rows)
-        monkeypatch.setattr(taken, "MOST_PAIRS", 100)
+        monkeypatch.setattr(item_item, "MOST_PAIRS", 100)
         got = recount(log, chosen, 6, former, rows)
         for one, other in zip(got.item_item, whole.item_item, strict=True):
             if chosen[one.name]["model"] == COOCCURRENCE:
@@ -159,7 +157,7 @@ def test_an_update_of_a_large_log_counts_all_of_it(log: Interactions, monkeypatc
 
 @pytest.mark.usefixtures("small")
 def test_what_is_counted_in_blocks_is_said(log: Interactions) -> None:
-    experts, report = fit_experts(log, lambda scoring: 0.0, 6, (SEQUENCE, LINEAR))
+    experts, report = fit_count_models(log, lambda scoring: 0.0, 6, (SEQUENCE, LINEAR))
     assert all("in blocks of items" in report[name]["note"] for name in (SEQUENCE, LINEAR))
     assert all(expert.weights.nnz for expert in experts if isinstance(expert, ItemItemWeights))
     want = item_neighbours(log, NEIGHBOURS, 6)
@@ -170,9 +168,9 @@ def test_pairs_are_estimated_beforehand(monkeypatch: pytest.MonkeyPatch) -> None
     log = log_of([[0, 1, 2, 3, 4], [5, 6], [7], []], 20)
     for window, pairs in ((1, 5), (2, 8), (None, 11)):
         for most in (pairs - 1, pairs):
-            monkeypatch.setattr(taken, "MOST_PAIRS", most)
+            monkeypatch.setattr(item_item, "MOST_PAIRS", most)
             assert many_pairs(log, window) is (most < pairs)
-    monkeypatch.setattr(taken, "MOST_PAIRS", 8)
+    monkeypatch.setattr(item_item, "MOST_PAIRS", 8)
     assert not many_pairs(log_of([[0, 1] * 50], 2))  # two items have no more than four pairs
 
 
@@ -183,11 +181,11 @@ def test_how_many_had_both_is_counted_in_blocks(
     matrices = [csr_matrix(np.where(random.random((ITEMS, ITEMS)) < 0.2, 1, 0).astype(np.float32)) for _ in range(3)]
     partners = WeightedPartners.of([(matrix, 2.0) for matrix in matrices], ITEMS)
     whole = support(log, partners)
-    had = taken.Taken.of(log).of_users.toarray()
+    had = item_item.InteractionMatrix.of(log).of_users.toarray()
     dimensions, items = partners.whole().nonzero()
     assert whole.tolist() == (had.T @ had)[items, dimensions % ITEMS].tolist()
-    monkeypatch.setattr(taken, "PAIRS_OF_BLOCK", 500)
-    assert len(taken.Taken.of(log).blocks) > 5
+    monkeypatch.setattr(item_item, "PAIRS_OF_BLOCK", 500)
+    assert len(item_item.InteractionMatrix.of(log).blocks) > 5
     assert support(log, partners).tolist() == whole.tolist()
     monkeypatch.setattr("molar_indexes.background._MANY", 10)
     outside = support(log, partners, folder=tmp_path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from eval_model_tasks import N_ITEMS, log_of
 
-from molar_retrieval.experts.content_knn import GRID, reading
+from molar_retrieval.models.content_knn import GRID, mean_direction
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def features():
 @pytest.mark.parametrize("setting", GRID)
 def test_is_the_direction_of_the_decayed_mean(features, setting):
     histories = [[9, 4, 6, 4], [3], [], [3, 8], list(range(N_ITEMS)) * 12]
-    got = reading(log_of(histories), features, **setting)
+    got = mean_direction(log_of(histories), features, **setting)
     assert got.dtype == np.float32
     for user, history in enumerate(histories):
         latest = history[::-1][: setting["last"]]
@@ -29,4 +29,4 @@ def test_is_the_direction_of_the_decayed_mean(features, setting):
 
 
 def test_no_histories(features):
-    assert reading(log_of([]), features, 1.0, 3).shape == (0, 5)
+    assert mean_direction(log_of([]), features, 1.0, 3).shape == (0, 5)

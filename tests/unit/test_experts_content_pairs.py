@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of
 
-from molar_retrieval.experts import content_pairs as subject
-from molar_retrieval.experts.content_knn import ContentNeighbours, reading
-from molar_retrieval.experts.content_pairs import content_pairs
+from molar_retrieval.models import cold_start as subject
+from molar_retrieval.models.cold_start import content_pairs
+from molar_retrieval.models.content_knn import ContentKNN, mean_direction
 
 KINDS = 4
 N = 40
@@ -23,14 +23,14 @@ def shop(people=120, seed=0):
         [int(random.choice(np.arange((user + step) % KINDS, N - KINDS, KINDS))) for step in range(user % 6)]
         for user in range(people)
     ]
-    return log_of(histories, N), ContentNeighbours.of(features.astype(np.float32), 0.5, 2)
+    return log_of(histories, N), ContentKNN.of(features.astype(np.float32), 0.5, 2)
 
 
 def test_it_is_the_ridge_regression_of_what_was_taken_on_all_pairs_of_features(monkeypatch):
     monkeypatch.setattr(subject, "_BLOCK", 7)
     log, neighbours = shop(40)
     rows = np.flatnonzero(np.arange(len(log)) > log.offsets[log.user])
-    users = reading(log.before(rows), neighbours.items, neighbours.decay, neighbours.last).astype(np.float64)
+    users = mean_direction(log.before(rows), neighbours.items, neighbours.decay, neighbours.last).astype(np.float64)
     known = np.unique(log.item)
     items, taken = neighbours.items[known].astype(np.float64), neighbours.items[log.item[rows]]
     moments, spread = users.T @ users / len(rows), items.T @ items / len(known)

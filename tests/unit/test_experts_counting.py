@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of
 
-from molar_retrieval.experts.fading import faded
-from molar_retrieval.experts.histories import binary, decayed, known_items, reach
-from molar_retrieval.experts.order import cooccurrence, followers
+from molar_retrieval.models.item_item import binary, decayed, known_items, reach
+from molar_retrieval.models.sequential import cooccurrence, transitions
+from molar_retrieval.models.time_decay import time_decay
 
 RAGGED = [[0, 1, 2, 1], [], [3], [2, 2, 0, 4, 1, 3]]
 
@@ -37,7 +37,7 @@ def followed_slowly(window, decay, fade=0.0):
 def test_what_lies_apart_in_time_counts_less(fade):
     log = log_of(RAGGED, 6, TIMES)
     np.testing.assert_allclose(
-        followers(log, 3, 0.6, fade).toarray(), followed_slowly(3, 0.6, fade), rtol=1e-6, atol=1e-8
+        transitions(log, 3, 0.6, fade).toarray(), followed_slowly(3, 0.6, fade), rtol=1e-6, atol=1e-8
     )
     expected = np.zeros((4, 6))
     for user, (history, times) in enumerate(zip(RAGGED, times_of(), strict=True)):
@@ -45,12 +45,12 @@ def test_what_lies_apart_in_time_counts_less(fade):
             expected[user, item] += 0.5**place / (1 + (times[-1] - moment) / 60) ** fade
     np.testing.assert_allclose(decayed(log, 0.5, 3, fade).toarray(), expected, rtol=1e-6)
     alike = log_of(RAGGED, 6, [7] * len(TIMES))  # a log without times
-    assert (followers(alike, 3, 0.6, fade) != followers(alike, 3, 0.6)).nnz == 0
+    assert (transitions(alike, 3, 0.6, fade) != transitions(alike, 3, 0.6)).nnz == 0
     assert (decayed(alike, 0.5, 3, fade) != decayed(alike, 0.5, 3)).nnz == 0
 
 
 def test_time_that_runs_backwards_is_none():
-    assert faded(np.array([-5, 0, 60]), 1.0).tolist() == [1.0, 1.0, 0.5]
+    assert time_decay(np.array([-5, 0, 60]), 1.0).tolist() == [1.0, 1.0, 0.5]
 
 
 def test_history_matrices():
@@ -78,16 +78,16 @@ def test_reach_ends_where_nothing_is_left(decay):
 
 
 def test_followers_against_counting():
-    got = followers(log_of(RAGGED, 6), 3, 0.6)
+    got = transitions(log_of(RAGGED, 6), 3, 0.6)
     np.testing.assert_allclose(got.toarray(), followed_slowly(3, 0.6), rtol=1e-6)
-    assert followers(log_of([[1], [2]], 6), 3, 0.6).nnz == 0
-    assert followers(log_of([], 6), 3, 0.6).shape == (6, 6)
+    assert transitions(log_of([[1], [2]], 6), 3, 0.6).nnz == 0
+    assert transitions(log_of([], 6), 3, 0.6).shape == (6, 6)
 
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_cooccurrence_against_its_formula(ordered):
     log = log_of(RAGGED, 6)
-    got = cooccurrence(log, followers(log, 2, 0.5), 3, ordered)
+    got = cooccurrence(log, transitions(log, 2, 0.5), 3, ordered)
     slow = followed_slowly(2, 0.5)
     counts = [sum(history.count(item) for history in RAGGED) for item in range(6)]
     expected = [

@@ -7,22 +7,20 @@ import pytest
 from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 
 from molar_eval.models.tuning import Fitted, validation_ndcg
-from molar_retrieval.experts import fit, linear
-from molar_retrieval.experts.block_ease import BlockEASE
-from molar_retrieval.experts.fit import (
+from molar_retrieval.models import base, ease
+from molar_retrieval.models.base import (
     BLOCKS,
     COUNTS,
     NEIGHBOURS,
     REGRESSIONS,
     REGULARISATIONS,
-    choose,
-    fit_experts,
+    fit_count_models,
     order,
+    tune,
 )
-from molar_retrieval.experts.histories import known_items
-from molar_retrieval.experts.item_item import strongest
-from molar_retrieval.experts.order import NextItem, cooccurrence, followers
-from molar_retrieval.experts.taken import Taken
+from molar_retrieval.models.ease import BlockEASE
+from molar_retrieval.models.item_item import InteractionMatrix, known_items, strongest
+from molar_retrieval.models.sequential import TransitionRegression, cooccurrence, transitions
 
 
 class Listener:
@@ -64,7 +62,7 @@ def test_choose_keeps_the_first_of_the_best():
 
     scores = {1: 0.25, 2: 0.5, 3: 0.5, 4: 0.1234567}
     candidates = [({"value": value}, lambda value=value: fit(value)) for value in scores]
-    best, setting, tried = choose(iter(candidates), scores.__getitem__)
+    best, setting, tried = tune(iter(candidates), scores.__getitem__)
     assert (best, setting, fitted) == (2, {"value": 2}, [1, 2, 3, 4])
     assert [(row["setting"]["value"], row["ndcg@10"]) for row in tried] == [
         (1, 0.25),
@@ -74,12 +72,12 @@ def test_choose_keeps_the_first_of_the_best():
     ]
     assert all(row["seconds"] >= 0 for row in tried)
     with pytest.raises(ValueError, match="empty"):
-        choose([], scores.__getitem__)
+        tune([], scores.__getitem__)
 
 
 def test_the_best_of_each_grid_ships(task, judge):
     listener = Listener()
-    (sequence, line), report = fit_experts(task.training, judge, 6, progress=listener)
+    (sequence, line), report = fit_count_models(task.training, judge, 6, progress=listener)
     assert (sequence.name, line.name) == ("sequence", "linear")
     settings = [{"model": "regression", **s} for s in REGRESSIONS] + [{"model": "co-occurrence", **COUNTS[-1]}]
     assert [row["setting"] for row in report["sequence"]["tried"]] == settings
@@ -103,11 +101,11 @@ def test_the_best_of_each_grid_ships(task, judge):
 
 
 def test_the_sequence_expert_is_the_truncated_regression(task):
-    (expert,), report = fit_experts(task.training, lambda scoring: 0.0, 4, ["sequence"])
+    (expert,), report = fit_count_models(task.training, lambda scoring: 0.0, 4, ["sequence"])
     setting = report["sequence"]["chosen"]
     assert setting == {"model": "regression", **REGRESSIONS[0]}  # nothing to choose by
-    counts = followers(task.training, *order(setting))
-    model = NextItem.of(task.training, counts, setting["decay"])
+    counts = transitions(task.training, *order(setting))
+    model = TransitionRegression.of(task.training, counts, setting["decay"])
     whole = np.zeros((N_ITEMS, N_ITEMS), np.float32)
     whole[np.ix_(model.columns, model.columns)] = model.weights(setting["regularisation"], setting["damping"])
     assert (expert.weights != strongest(whole, 4)).nnz == 0
@@ -116,12 +114,12 @@ def test_the_sequence_expert_is_the_truncated_regression(task):
 
 
 def test_too_many_items_for_a_regression_leave_co_occurrence(task, judge, monkeypatch):
-    monkeypatch.setattr(linear, "MAX_ITEMS", 20)
+    monkeypatch.setattr(ease, "MAX_ITEMS", 20)
     listener = Listener()
-    (expert,), report = fit_experts(task.training, judge, 4, ["sequence"], listener)
+    (expert,), report = fit_count_models(task.training, judge, 4, ["sequence"], listener)
     assert [row["setting"] for row in report["sequence"]["tried"]] == [{"model": "co-occurrence", **s} for s in COUNTS]
     setting = report["sequence"]["chosen"]
-    counts = followers(task.training, *order(setting))
+    counts = transitions(task.training, *order(setting))
     whole = cooccurrence(task.training, counts, setting["shrink"], setting["ordered"])
     assert (expert.weights != strongest(whole, 4)).nnz == 0
     assert expert.memory == setting["memory"]
@@ -131,9 +129,9 @@ def test_too_many_items_for_a_regression_leave_co_occurrence(task, judge, monkey
 
 def test_ease_is_spread_over_the_catalogue():
     histories = [[2 * item + 1 for item in walk] for walk in walks(users=60)]
-    (expert,), report = fit_experts(log_of(histories, 60), lambda scoring: 0.0, 60, ["linear"])
+    (expert,), report = fit_count_models(log_of(histories, 60), lambda scoring: 0.0, 60, ["linear"])
     assert report["linear"]["chosen"] == {"model": "EASE", "regularisation": REGULARISATIONS[0]}
-    compact = linear.EASECounts.of(log_of(walks(users=60))).weights(REGULARISATIONS[0])
+    compact = ease.EASECounts.of(log_of(walks(users=60))).weights(REGULARISATIONS[0])
     expected = np.zeros((60, 60), np.float32)
     expected[1:56:2, 1:56:2] = np.maximum(compact, 0)
     np.testing.assert_allclose(expert.weights.toarray(), expected, rtol=1e-6)
@@ -141,9 +139,9 @@ def test_ease_is_spread_over_the_catalogue():
 
 
 def test_beyond_the_limit_ease_is_made_in_blocks_and_the_report_says_so(task, judge, monkeypatch):
-    monkeypatch.setattr(linear, "MAX_ITEMS", 27)
+    monkeypatch.setattr(ease, "MAX_ITEMS", 27)
     listener = Listener()
-    (expert,), report = fit_experts(task.training, judge, 5, ["linear"], listener)
+    (expert,), report = fit_count_models(task.training, judge, 5, ["linear"], listener)
     settings = [{"model": "block EASE", **setting} for setting in BLOCKS] + [{"model": "item-kNN", **NEIGHBOURS}]
     assert [row["setting"] for row in report["linear"]["tried"]] == settings
     assert "20,000" not in report["linear"]["note"]
@@ -151,31 +149,33 @@ def test_beyond_the_limit_ease_is_made_in_blocks_and_the_report_says_so(task, ju
     assert listener.told == [["linear expert", 5, 5, "finished"], report["linear"]["note"]]
     assert report["linear"]["chosen"]["model"] == "block EASE"
     regularisation, neighbours = (report["linear"]["chosen"][name] for name in ("regularisation", "neighbours"))
-    whole = BlockEASE.of(Taken.of(task.training), neighbours).weights(regularisation, 5)
+    whole = BlockEASE.of(InteractionMatrix.of(task.training), neighbours).weights(regularisation, 5)
     assert (expert.weights != whole).nnz == 0
-    monkeypatch.setattr(fit, "MANY_ITEMS", 28)
-    (_,), report = fit_experts(task.training, judge, 5, ["linear"])
+    monkeypatch.setattr(base, "MANY_ITEMS", 28)
+    (_,), report = fit_count_models(task.training, judge, 5, ["linear"])
     assert [row["setting"] for row in report["linear"]["tried"]] == [settings[0], settings[-1]]
-    (_,), report = fit_experts(task.training, judge, 5, ["linear"], blocks=False)
+    (_,), report = fit_count_models(task.training, judge, 5, ["linear"], blocks=False)
     assert [row["setting"] for row in report["linear"]["tried"]] == settings[-1:]
 
 
 def test_blocks_are_not_worth_their_price_with_few_users_either(task, judge, monkeypatch):
-    monkeypatch.setattr(linear, "MAX_ITEMS", 27)
-    monkeypatch.setattr(linear, "SMALL", 0)
-    monkeypatch.setattr(linear, "ITEMS_PER_USER", 0)
-    (expert,), report = fit_experts(task.training, judge, 5, ["linear"])
+    monkeypatch.setattr(ease, "MAX_ITEMS", 27)
+    monkeypatch.setattr(ease, "SMALL", 0)
+    monkeypatch.setattr(ease, "ITEMS_PER_USER", 0)
+    (expert,), report = fit_count_models(task.training, judge, 5, ["linear"])
     assert [row["setting"]["model"] for row in report["linear"]["tried"]] == ["item-kNN"]
     assert "was not tried" in report["linear"]["note"]
-    whole = linear.item_knn(task.training, **NEIGHBOURS)
+    whole = ease.item_knn(task.training, **NEIGHBOURS)
     assert (expert.weights != strongest(whole, 5)).nnz == 0
 
 
 def test_nothing_asked_nothing_fitted(task):
-    assert fit_experts(task.training, lambda scoring: 0.0, 5, []) == ((), {})
+    assert fit_count_models(task.training, lambda scoring: 0.0, 5, []) == ((), {})
 
 
 def test_a_log_of_one_interaction_is_enough():
-    (sequence, line), _ = fit_experts(log_of([[2]], 4), lambda scoring: float(scoring(log_of([[2], []], 4)).sum()), 5)
+    (sequence, line), _ = fit_count_models(
+        log_of([[2]], 4), lambda scoring: float(scoring(log_of([[2], []], 4)).sum()), 5
+    )
     assert not sequence.weights.nnz
     assert set(line.weights.indices.tolist()) <= {2}

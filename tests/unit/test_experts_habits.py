@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of
 
-from molar_retrieval.experts.habits import DAY, Habits, day_after, demanded, history_items
-from molar_retrieval.experts.repeats import brought, fit_habits, seeing
+from molar_retrieval.models.repeat_consumption import (
+    DAY,
+    RepeatConsumption,
+    day_after,
+    demanded,
+    fit_repeat_consumption,
+    history_items,
+    over_items,
+    seeing,
+)
 
 N = 12
 START = 12_000 * DAY
@@ -18,7 +26,7 @@ def habits_of(numbers=(-2.0, 0.7, -0.4, -0.2, -0.3, 0.5), until=START + 100 * DA
     tendency = np.linspace(-1, 1, N).astype(np.float32)
     tendency[N - 1] = -np.inf
     demand = np.linspace(1, -2, N).astype(np.float32)
-    return Habits(np.array(numbers), tendency, demand, lift, until)
+    return RepeatConsumption(np.array(numbers), tendency, demand, lift, until)
 
 
 def slowly(habits, items, times, asked):
@@ -94,35 +102,35 @@ def shoppers(people=150, again=True):
 
 def test_what_is_taken_again_stands_before_what_is_not():
     log = shoppers()
-    habits = fit_habits(log)
+    habits = fit_repeat_consumption(log)
     assert habits is not None
     assert habits.until == day_after(log) == START + 120 * DAY
     scores = habits.scores(log)
     others = np.array([scores[user, log.history(user)[1::2]].max() for user in range(log.n_users)])
     assert (scores[:, 0] > 2 * others).all()
     assert habits.tendency[0] > habits.tendency[1:].max()
-    few = fit_habits(log, least=len(log) + 1)
+    few = fit_repeat_consumption(log, least=len(log) + 1)
     assert few is not None
     assert not few.tendency.any(), "no item of its own where it rests on few people"
 
 
 def test_nothing_is_learned_where_nothing_is_taken_again_or_there_are_no_times():
     log = shoppers()
-    assert fit_habits(shoppers(again=False)) is None
-    assert fit_habits(replace(log, timestamp=np.zeros(len(log), np.int64))) is None
-    assert fit_habits(log.select(np.zeros(len(log), bool))) is None
-    assert fit_habits(shoppers(people=5)) is None, "too few repeats"
+    assert fit_repeat_consumption(shoppers(again=False)) is None
+    assert fit_repeat_consumption(replace(log, timestamp=np.zeros(len(log), np.int64))) is None
+    assert fit_repeat_consumption(log.select(np.zeros(len(log), bool))) is None
+    assert fit_repeat_consumption(shoppers(people=5)) is None, "too few repeats"
 
 
 def test_a_later_log_over_other_items():
     habits, rows = habits_of(), np.array([3, -1, 0, N - 1, 5])
     log = log_of([[0, 1, 2, 3, 3]], 5, [START + day * DAY for day in (0, 1, 2, 3, 9)])
-    now = brought(habits, rows, log)
+    now = over_items(habits, rows, log)
     assert now.tendency.tolist() == [habits.tendency[3], 0, habits.tendency[0], 0, -np.inf]
     assert now.until == START + 10 * DAY
     assert now.demand.argmax() == 3
     assert len(now.demand) == 5
-    again = Habits.of(habits.described(), habits.to_tensors())
+    again = RepeatConsumption.of(habits.described(), habits.to_tensors())
     assert np.array_equal(again.numbers, habits.numbers)
     assert np.array_equal(again.demand, habits.demand)
     assert (again.lift, again.until) == (habits.lift, habits.until)
@@ -130,7 +138,7 @@ def test_a_later_log_over_other_items():
 
 def test_demand_is_that_of_the_day_of_the_question():
     log = shoppers()
-    habits = fit_habits(log)
+    habits = fit_repeat_consumption(log)
     days = [40, 90]
     asked = replace(log.of_users(np.array([3, 3])), asked_at=np.array([START + day * DAY for day in days]))
     pairs = history_items(asked.user, asked.item, asked.timestamp, asked.asked_at)

@@ -7,8 +7,8 @@ from mapped import is_mapped
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csc_matrix, csr_matrix
 
-from molar_retrieval.experts import item_item
-from molar_retrieval.experts.item_item import ItemItemWeights, strongest
+from molar_retrieval.models import item_item
+from molar_retrieval.models.item_item import ItemItemWeights, strongest
 
 HISTORIES = [[0, 4, 4, 2], [], [5], [1, 2, 3, 4, 5, 0]]
 

@@ -9,9 +9,9 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval.data.interactions import to_csr
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts import linear
-from molar_retrieval.experts.histories import binary
-from molar_retrieval.experts.linear import EASECounts, item_knn, solve, solve_by_users
+from molar_retrieval.models import ease
+from molar_retrieval.models.ease import EASECounts, item_knn, solve, solve_by_users
+from molar_retrieval.models.item_item import binary
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,13 @@ def test_ease_by_a_matrix_of_few_users_is_the_same(regularisation, monkeypatch):
     expected = solve(gram, regularisation)
     np.testing.assert_allclose(solve_by_users(taken, regularisation), expected, rtol=1e-3, atol=2e-5)
     model = EASECounts(np.arange(120), gram, taken)
-    monkeypatch.setattr(linear, "solve", None)  # not asked
+    monkeypatch.setattr(ease, "solve", None)  # not asked
     np.testing.assert_allclose(model.weights(regularisation), expected, rtol=1e-3, atol=2e-5)
     assert EASECounts(np.arange(120), gram).taken is None
 
 
 def test_ease_refuses_what_would_take_hours(log, monkeypatch):
-    monkeypatch.setattr(linear, "MAX_ITEMS", 27)
+    monkeypatch.setattr(ease, "MAX_ITEMS", 27)
     with pytest.raises(DataError, match="28 × 28"):
         EASECounts.of(log)
 
@@ -93,7 +93,7 @@ def test_neighbours_are_those_of_the_library(counts, weighting, recommender):
 
 def test_neighbours_are_the_same_however_many_users_are_weighed_at_a_time(counts, monkeypatch):
     whole = item_knn(counts, "tfidf", 20, 4)
-    monkeypatch.setattr(linear, "_USERS", 7)
+    monkeypatch.setattr(ease, "_USERS", 7)
     assert (item_knn(counts, "tfidf", 20, 4) != whole).nnz == 0
 
 

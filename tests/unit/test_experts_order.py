@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of, walks
 
-from molar_retrieval.experts.fit import REGRESSIONS
-from molar_retrieval.experts.order import NextItem, followers
+from molar_retrieval.models.base import REGRESSIONS
+from molar_retrieval.models.sequential import TransitionRegression, transitions
 
 LONG = 60
 """Places after which nothing is left of a decay of .5."""
@@ -34,14 +34,14 @@ def test_it_is_the_least_squares_solution(decay):
     random = np.random.default_rng(0)
     log = log_of([random.integers(0, 6, random.integers(1, 12)).tolist() for _ in range(40)], 6)
     log_with_past = by_hand(log, decay, 3.0)
-    model = NextItem.of(log, followers(log, LONG, decay), decay)
+    model = TransitionRegression.of(log, transitions(log, LONG, decay), decay)
     assert model.columns.tolist() == list(range(6))
     assert np.allclose(model.weights(3.0, 0.0), log_with_past, atol=1e-4)
 
 
 def test_damping_lifts_rare_items_and_only_known_items_enter():
     log = log_of([[0, 1, 0, 3], [0, 1], [1, 0, 3], [0]], 5)
-    model = NextItem.of(log, followers(log, 20, 0.8), 0.8)
+    model = TransitionRegression.of(log, transitions(log, 20, 0.8), 0.8)
     assert model.columns.tolist() == [0, 1, 3]
     plain, damped = model.weights(1.0, 0.0), model.weights(1.0, 0.5)
     assert plain.shape == (3, 3)
@@ -50,7 +50,7 @@ def test_damping_lifts_rare_items_and_only_known_items_enter():
 
 def test_it_foresees_the_next_step_of_a_walk():
     log = log_of(walks(users=200))
-    model = NextItem.of(log, followers(log, 20, 0.8), 0.8)
+    model = TransitionRegression.of(log, transitions(log, 20, 0.8), 0.8)
     place = {int(item): row for row, item in enumerate(model.columns)}
     found = model.weights(10.0, 0.0).argmax(axis=1)
     steps = [(place[int(a)], place[int(b)]) for user in range(log.n_users)
@@ -64,7 +64,7 @@ def test_the_windows_keep_the_matrix_positive_definite(setting):
     assert 2 * decay ** (window + 1) < 1 - decay
     again = log_of([[0] * 200, [1] * 150 + [0] * 150], 2)  # the worst case: one item over and over
     for fade in (setting["fade"], 0.1, 2.0):
-        model = NextItem.of(again, followers(again, window, decay, fade), decay)
+        model = TransitionRegression.of(again, transitions(again, window, decay, fade), decay)
         assert np.isfinite(model.weights(1e-3, 0.0)).all()
 
 
@@ -75,6 +75,6 @@ def test_counts_that_fade_leave_the_matrix_positive_definite(fade):
         histories = [random.integers(0, 3, 60).tolist() for _ in range(30)]
         times = np.concatenate([np.sort(random.integers(0, spread, 60)) for _ in histories])
         log = log_of(histories, 3, times)
-        pairs = 0.8 * followers(log, 20, 0.8, fade).toarray()
+        pairs = 0.8 * transitions(log, 20, 0.8, fade).toarray()
         gram = pairs + pairs.T + np.diag(np.bincount(log.item, minlength=3))
         assert np.linalg.eigvalsh(gram).min() > 0

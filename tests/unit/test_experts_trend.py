@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of
 
-from molar_retrieval.experts import trend as trend_module
-from molar_retrieval.experts.trend import DAY, HALF_LIVES, Trend
+from molar_retrieval.models import popularity as trend_module
+from molar_retrieval.models.popularity import DAY, HALF_LIVES, Popularity
 
 START = 11_000 * DAY
 N = 9
@@ -40,7 +40,7 @@ def test_against_a_loop(half_life, spacing, monkeypatch):
     log = random_log()
     random = np.random.default_rng(1)
     times = START + random.integers(-3 * DAY, 80 * DAY, 50)  # out of order, days repeated, before and after the log
-    got = Trend.fit(log, half_life).log_scores(times)
+    got = Popularity.fit(log, half_life).log_scores(times)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, [slowly(log, half_life, int(moment)) for moment in times], rtol=1e-5, atol=1e-6)
 
@@ -55,15 +55,15 @@ def test_nothing_from_the_day_on_matters(half_life):
     changed = replace(log, item=np.where(future, (log.item + 1) % N, log.item).astype(np.int32))
     later = replace(log, timestamp=np.where(future, log.timestamp + 500 * DAY, log.timestamp))
     absent = log.select(~future)
-    expected = Trend.fit(log, half_life).log_scores(np.array([moment]))
+    expected = Popularity.fit(log, half_life).log_scores(np.array([moment]))
     for other in (changed, later, absent):
-        assert np.array_equal(Trend.fit(other, half_life).log_scores(np.array([moment])), expected)
+        assert np.array_equal(Popularity.fit(other, half_life).log_scores(np.array([moment])), expected)
     past = replace(log, item=np.where(future, log.item, (log.item + 1) % N).astype(np.int32))
-    assert not np.array_equal(Trend.fit(past, half_life).log_scores(np.array([moment])), expected)
+    assert not np.array_equal(Popularity.fit(past, half_life).log_scores(np.array([moment])), expected)
 
 
 def test_midnight_in_utc_is_the_border():
-    trend = Trend.fit(log_of([[0, 1]], 3, [START + DAY - 1, START + DAY]), math.inf)
+    trend = Popularity.fit(log_of([[0, 1]], 3, [START + DAY - 1, START + DAY]), math.inf)
     before, after = trend.log_scores(np.array([START + DAY - 1, START + DAY]))
     np.testing.assert_allclose(np.exp(before), [0.05, 0.05, 0.05], rtol=1e-5)
     np.testing.assert_allclose(np.exp(after), [1.05, 0.05, 0.05], rtol=1e-5)
@@ -71,21 +71,21 @@ def test_midnight_in_utc_is_the_border():
 
 def test_now_is_the_day_after_the_last_interaction():
     log = log_of([[0, 1, 1]], 3, [START, START + 9 * DAY, START + 10 * DAY + 5])
-    now = Trend.fit(log, 10).now()
+    now = Popularity.fit(log, 10).now()
     assert now.shape == (3,)
     expected = [math.log(2 ** (-1.1) + 0.05), math.log(2 ** (-0.2) + 2 ** (-0.1) + 0.05), math.log(0.05)]
     np.testing.assert_allclose(now, expected, rtol=1e-6)
 
 
 def test_after_the_log_what_was_in_demand_stays():
-    trend = Trend.fit(random_log(), 3)
+    trend = Popularity.fit(random_log(), 3)
     long_after = trend.log_scores(np.array([START + 61 * DAY, START + 900 * DAY]))
     assert np.array_equal(long_after, np.tile(trend.now(), (2, 1)))
     assert len(np.unique(trend.now())) > 5
 
 
 def test_centuries_of_silence_are_no_trouble():
-    trend = Trend.fit(log_of([[0, 1]], 2, [0, 100_000 * DAY]), 3)
+    trend = Popularity.fit(log_of([[0, 1]], 2, [0, 100_000 * DAY]), 3)
     np.testing.assert_allclose(trend.now(), np.log([0.05, 2 ** (-1 / 3) + 0.05]), rtol=1e-6)
 
 
@@ -93,7 +93,7 @@ def test_centuries_of_silence_are_no_trouble():
 def test_without_times_everything_always_counts(moment):
     log = replace(random_log(), timestamp=np.full(400, moment, np.int64))
     expected = np.log(np.bincount(log.item, minlength=N) + 0.05)
-    trend = Trend.fit(log, 3)
+    trend = Popularity.fit(log, 3)
     got = trend.log_scores(np.array([0, START, START]))
     np.testing.assert_allclose(got, np.tile(expected, (3, 1)), rtol=1e-6)
     np.testing.assert_allclose(trend.now(), expected, rtol=1e-6)
@@ -102,16 +102,16 @@ def test_without_times_everything_always_counts(moment):
 
 
 def test_an_empty_log_and_no_moments():
-    empty = Trend.fit(log_of([], N), 3)
+    empty = Popularity.fit(log_of([], N), 3)
     np.testing.assert_allclose(empty.now(), np.full(N, math.log(0.05)), rtol=1e-6)
-    assert Trend.fit(random_log(), 3).log_scores(np.zeros(0, np.int64)).shape == (0, N)
+    assert Popularity.fit(random_log(), 3).log_scores(np.zeros(0, np.int64)).shape == (0, N)
 
 
 def test_a_block_of_cases_is_quick():
     random = np.random.default_rng(0)
     items = random.integers(0, 10_000, 200_000)
     log = log_of([items], 10_000, np.sort(START + random.integers(0, 700 * DAY, len(items))))
-    trend = Trend.fit(log, 20)
+    trend = Popularity.fit(log, 20)
     times = START + random.integers(0, 700 * DAY, 1000)
     began = time.process_time()
     assert trend.log_scores(times).shape == (1000, 10_000)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from copies import copy_workspace
 
-from molar_retrieval.collaborative.factors import drop_people, factorise, has_people, open_factors
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.models.als import drop_users, factorise, has_users, open_factors
 from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import CFSettings, SplitSettings
@@ -23,12 +23,12 @@ def test_they_go_and_come_back_the_same(workspace):
     chosen = CFSettings(), SplitSettings()
     first = factorise(workspace, *chosen)
     whole = open_factors(first.folder)
-    drop_people(workspace)
-    drop_people(workspace)
+    drop_users(workspace)
+    drop_users(workspace)
     folder, manifest = workspace["cf"].require()
     assert (folder, manifest.fingerprint, manifest.facts["dropped"]) == (first.folder, first.fingerprint, ["users"])
     assert artefacts.check_inventory(folder, digests=True) == []
-    assert not has_people(folder)
+    assert not has_users(folder)
     assert whole.users[0].tobytes() not in (folder / "factors.safetensors").read_bytes()
     assert not workspace["cf"].partials()
     with pytest.raises(StaleArtefactError, match="no factors of people"):
@@ -46,5 +46,5 @@ def test_they_go_and_come_back_the_same(workspace):
 def test_damaged_factors_are_made_again_where_people_are_asked_for(workspace):
     folder = factorise(workspace, CFSettings(), SplitSettings()).folder
     (folder / "factors.safetensors").write_bytes(b"not")
-    drop_people(workspace)
+    drop_users(workspace)
     assert not factorise(workspace, CFSettings(), SplitSettings(), people=True).up_to_date

@@ -18,13 +18,13 @@ from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import PLACES, Lexical, counts
 from molar_retrieval.errors import BackendError, DataError, SettingsError
-from molar_retrieval.experts.co_consumption import consumed_together
-from molar_retrieval.experts.histories import binary
 from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.head_fit import Chosen
 from molar_retrieval.finetuning.inputs import TaskTexts, inputs_of
 from molar_retrieval.finetuning.withheld import TOP, WithheldCases, recall
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.content_knn import consumed_together
+from molar_retrieval.models.item_item import binary
 from molar_retrieval.rng import generator
 from molar_retrieval.workspace.settings import EmbedSettings, FinetuneSettings
 

@@ -21,8 +21,8 @@ from molar_retrieval.finetuning.lora.answers import IGNORED, with_answers
 from molar_retrieval.finetuning.lora.forecast import dry_run
 from molar_retrieval.finetuning.lora.learner import frozen_vectors, load
 from molar_retrieval.finetuning.lora.run import finetune, prepared, write
+from molar_retrieval.models.towers.training import info_nce, next_item
 from molar_retrieval.progress import SILENT, Notes
-from molar_retrieval.training.losses import info_nce, next_item
 from molar_retrieval.workspace.settings import EmbedSettings
 
 pytestmark = pytest.mark.slow
@@ -317,7 +317,7 @@ def test_the_losses_leave_out_what_is_no_negative():
 
 
 def test_nothing_withheld_or_held_out_is_learned_from(workspace, model):
-    from molar_retrieval.collaborative.factors import held_out
+    from molar_retrieval.models.als import held_out
 
     chosen = lora_shop.settings(model)
     away = held_out(workspace, chosen.split)

@@ -23,7 +23,7 @@ from molar_indexes.users import UserRecord, UserStore
 from molar_indexes.verify import verify
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
-from molar_retrieval.ranking.places import last
+from molar_retrieval.ranking.objectives import last
 from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 

@@ -11,9 +11,9 @@ from molar_indexes import assemble
 from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import INDEX, TABLE, USERS, open_generation
 from molar_indexes.verify import verify
-from molar_retrieval.alignment.derive import derive
 from molar_retrieval.data.text_features import bm25
 from molar_retrieval.errors import BackendError
+from molar_retrieval.models.refresh import refresh
 from molar_retrieval.ranking.filters import Between
 from molar_retrieval.workspace.settings import IndexSettings
 from molar_retrieval.workspace.tensors import mapped
@@ -33,7 +33,7 @@ def another_price(days, *rows, price=1.25, **columns):
 
     days.items(changed)
     days.prepare()
-    derive(days.workspace)
+    refresh(days.workspace)
 
 
 def published(days, backend="edge"):

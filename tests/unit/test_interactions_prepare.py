@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Holdout, Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import is_current, prepare_interactions, write_log
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.als import held_out, open_log
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import SplitSettings
 

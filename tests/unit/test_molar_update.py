@@ -17,13 +17,13 @@ from molar.updating import KIND
 from molar_cli.app import app
 from molar_indexes.encoder import carried
 from molar_indexes.generations import open_generation
-from molar_retrieval.alignment import drift as drifting
-from molar_retrieval.alignment import warm_start
-from molar_retrieval.alignment.drift import Drift, Level
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.vectors import encode_users
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import DataError, MissingArtefactError
+from molar_retrieval.models import incremental
+from molar_retrieval.models import refresh as drifting
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.refresh import Drift, Level
+from molar_retrieval.models.store import open_model
+from molar_retrieval.models.vectors import encode_users
 from molar_retrieval.workspace.activity_log import work_done
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, UpdateSettings
@@ -107,7 +107,7 @@ def test_what_an_update_takes_is_told_by_the_last_one_of_such_changes(days, monk
     days.buy(("u0002", shop.query("u0002", k=1).items[0].item_id))
     prices(2.75)
     assert shop.update(dry_run=True).expected.seconds == work_done(days.workspace)[0].seconds
-    monkeypatch.setattr("molar_retrieval.alignment.drift.unread", lambda facts, log: 0.5)
+    monkeypatch.setattr("molar_retrieval.models.refresh.new_share", lambda facts, log: 0.5)
     assert shop.update(dry_run=True).expected is None  # the towers would be trained on
 
 
@@ -278,7 +278,7 @@ def test_towers_are_trained_on_where_enough_has_come_though_a_run_was_killed(day
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(warm_start, "train", killed)
+        patch.setattr(incremental, "train", killed)
         with pytest.raises(KeyboardInterrupt):
             days.shop.update()
     assert answer(days, "u0001") == before, "nothing was published"
@@ -300,7 +300,7 @@ def test_users_of_whom_nothing_has_changed_keep_their_vectors(days, monkeypatch)
         encoded.extend(log.users.ids(rows))
         return encode_users(network, log, rows, **more)
 
-    monkeypatch.setattr("molar_retrieval.alignment.model.encode_users", watched)
+    monkeypatch.setattr("molar_retrieval.models.ensemble.encode_users", watched)
     taken = days.shop.query("u0003", k=3).items[0].item_id
     days.buy(("u0001", taken), ("u0002", taken))
     days.items(lambda table: table[::-1])

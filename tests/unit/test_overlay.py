@@ -20,11 +20,10 @@ from molar_indexes.users import UserRecord
 from molar_retrieval.data import live_events
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import RequestError
-from molar_retrieval.ranking.features import names
 from molar_retrieval.ranking.filters import And, Between, Equals, Not, OneOf, Or, matches
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.reranker import Reranker, matrix
+from molar_retrieval.ranking.reranker import Reranker, matrix, names
 from molar_retrieval.workspace.artefacts import Workspace
 
 FIELDS = {"price": "float", "stock": "integer", "colours": "keyword"}

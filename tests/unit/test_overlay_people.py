@@ -14,12 +14,12 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.event_history import EventWeights
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.errors import RequestError
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.store import open_model
 from molar_retrieval.privacy.pseudonyms import session_key
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace.artefacts import Workspace

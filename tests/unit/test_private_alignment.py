@@ -21,10 +21,10 @@ from molar import forecasting
 from molar.due import due
 from molar_cli.app import app
 from molar_indexes.generations import open_generation
-from molar_retrieval.alignment.derive import derive
-from molar_retrieval.alignment.private import align_on_statistics
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.private_alignment import align_on_statistics
+from molar_retrieval.models.refresh import refresh
 from molar_retrieval.privacy import dp_release
 from molar_retrieval.privacy.dp_release import release_statistics
 from molar_retrieval.privacy.federated import beside_others, kept_others, open_others
@@ -129,10 +129,9 @@ def test_what_is_published_is_of_the_statistics(private):
 def test_reasons_tell_of_likeness_only_where_lists_are_made_of_it(private):
     """With targets, what a history looks like is compared with what was taken after such looks."""
     from molar_indexes.background import origins
-    from molar_retrieval.alignment.store import open_model
     from molar_retrieval.data.catalogue import Catalogue
-    from molar_retrieval.ranking.evidence import Evidence
-    from molar_retrieval.ranking.sentences import Speaker
+    from molar_retrieval.models.store import open_model
+    from molar_retrieval.ranking.explanations import Attributions, Speaker
 
     model = open_model(private.workspace["alignment"].require()[0])
     catalogue = Catalogue(*private.workspace["catalogue"].require())
@@ -142,7 +141,7 @@ def test_reasons_tell_of_likeness_only_where_lists_are_made_of_it(private):
     assert "neighbours" in origins(plain, catalogue).maps
     assert origins(towards, catalogue).content_knn is None
     assert "neighbours" not in origins(towards, catalogue).maps
-    said = Speaker.of("en").say(Evidence((), (), {}), {"neighbours": 0.3, "trend": 0.1}, {}, ())
+    said = Speaker.of("en").say(Attributions((), (), {}), {"neighbours": 0.3, "trend": 0.1}, {}, ())
     assert said == "It fits what you had as a whole."
 
 
@@ -223,8 +222,8 @@ def killed(*_, **__):
 
 
 def test_a_log_is_the_same_whatever_its_people_are_called_and_wherever_its_items_are(private):
-    from molar_retrieval.collaborative.factors import open_log
     from molar_retrieval.ids import IdMap
+    from molar_retrieval.models.als import open_log
 
     log = open_log(private.workspace)
     digest = dp_release.log_digest(log)
@@ -427,7 +426,7 @@ def test_others_are_added_at_no_cost_and_stay_until_they_are_left_out(ours, thei
     align_on_statistics(ours.workspace, settings, "molar align")
     ours.items(lambda table: molar_concat(table.iloc[[0]].assign(item_id="SKU-NEW", title="throw pillow"), table))
     ours.shop.embed()
-    derive(ours.workspace)
+    refresh(ours.workspace)
     assert len(load_file(model_file(ours))["demand"]) == 101
     assert shared_model(ours)[1] == [told]
 

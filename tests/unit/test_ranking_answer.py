@@ -2,7 +2,7 @@
 
 import json
 
-from molar_retrieval.ranking.answer import Answer, Recommendation
+from molar_retrieval.ranking.results import Answer, Recommendation
 
 
 def test_an_answer_is_jsonable_without_payloads() -> None:

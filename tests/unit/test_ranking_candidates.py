@@ -9,16 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molar_indexes.users import UserRecord
-from molar_retrieval.ranking import candidates, searched, sparse_index
-from molar_retrieval.ranking.candidates import Candidates, find, products
+from molar_retrieval.ranking import candidates, item_store
+from molar_retrieval.ranking.candidates import Candidates, find, products, source_of
 from molar_retrieval.ranking.filters import Exists, Expression
 from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector
-from molar_retrieval.ranking.item_store import ItemStore
-from molar_retrieval.ranking.places import Places
-from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.request import RankingRequest
-from molar_retrieval.ranking.searched import source_of
-from molar_retrieval.ranking.sparse_index import SparseItemIndex
+from molar_retrieval.ranking.item_store import ItemStore, SparseItemIndex
+from molar_retrieval.ranking.objectives import Places
+from molar_retrieval.ranking.query import Query, ResolvedQuery
 from molar_retrieval.rng import generator
 
 ONE = SparseVector([0], [1.0])
@@ -66,7 +63,7 @@ class Lists:
 
 
 def asked(index: Lists, k: int, size: int, places: Places, user: UserRecord = USER, **limits: Any) -> Candidates:
-    request = RankingRequest(Query(k=k), user, **limits)
+    request = ResolvedQuery(Query(k=k), user, **limits)
     (dense,) = products(index.table, [request])
     source = source_of(index, index.table, request, dense)  # type: ignore[arg-type]
     return find(index, places, source, request, size)  # type: ignore[arg-type]
@@ -110,9 +107,9 @@ def test_the_first_places_are_those_of_a_full_scan(
 ) -> None:
     dense, partners = [a for a, _ in items], [b for _, b in items]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searched, "DEPTH", depth)
+        patch.setattr(candidates, "DEPTH", depth)
         patch.setattr(candidates, "TOP", 1)
-        patch.setattr(sparse_index, "_FEW", few)
+        patch.setattr(item_store, "_FEW", few)
         patch.setattr(candidates, "MOST_SCANNED", scanned)
         best = found(Lists(dense, partners), k, k + more, hidden, where)
     wanted = oracle(dense, partners, hidden)
@@ -130,10 +127,10 @@ def test_the_first_places_are_those_of_a_full_scan_where_the_index_holds_no_part
     index = Lists(dense, partners)
     index.spec = IndexSpec({"aligned": 1})
     index.lists["aligned"] = {row: own for row, own in index.lists["aligned"].items() if row not in others}
-    request = RankingRequest(Query(k=k), USER, hidden=frozenset(hidden), where=EVERYTHING)
+    request = ResolvedQuery(Query(k=k), USER, hidden=frozenset(hidden), where=EVERYTHING)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searched, "DEPTH", depth)
-        patch.setattr(searched, "_BESIDE", depth)
+        patch.setattr(candidates, "DEPTH", depth)
+        patch.setattr(candidates, "_BESIDE", depth)
         patch.setattr(candidates, "TOP", 1)
         source = source_of(index, index.table, request, fulfilling=lambda rows: rows % 2 == 1)  # type: ignore[arg-type]
         best = find(index, (), source, request, k + more)  # type: ignore[arg-type]
@@ -167,7 +164,7 @@ def test_partners_are_searched_only_under_a_condition(monkeypatch: pytest.Monkey
 
 
 def test_unrelated_lists_are_read_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searched, "DEPTH", 16)
+    monkeypatch.setattr(candidates, "DEPTH", 16)
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
     index = made(20_000, 0.0)
     dense, partners = (index.lists[name] for name in ("aligned", "partners"))
@@ -184,7 +181,7 @@ def test_what_has_a_sparse_product_is_scored_whole(
 ) -> None:
     """Then all of the candidates are the best; nearly all, where that is too much work or the index judges."""
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
-    monkeypatch.setattr(searched, "_BESIDE", beside)
+    monkeypatch.setattr(candidates, "_BESIDE", beside)
     index = made(5_000, 0.3)
     wanted = oracle(list(index.lists["aligned"].values()), list(index.lists["partners"].values()))[:200]
     best = found(index, 10, 200, where=where)
@@ -256,7 +253,7 @@ def test_equal_items_come_by_row_wherever_they_are_cut_off() -> None:
         known = np.ones(503, bool)
         store = ItemStore(dense, known, ~known, sparse, nothing, nothing, nothing, {"own": (0, dim)}, {})
         for k in range(10, 40):
-            request = RankingRequest(Query(k=k), UserRecord("", vector.tolist(), [], SparseVector((), ())))
+            request = ResolvedQuery(Query(k=k), UserRecord("", vector.tolist(), [], SparseVector((), ())))
             (scores,) = products(store, [request])
             scores *= 1 + 1e-7 * random.normal(size=503).astype(np.float32)  # as another processor may round them
             source = source_of(None, store, request, scores)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molar_retrieval.ranking import cold_start as subject
-from molar_retrieval.ranking.cold_start import lifted
-from molar_retrieval.ranking.places import TOP, Places, last
+from molar_retrieval.ranking import candidates as subject
+from molar_retrieval.ranking.candidates import lifted
+from molar_retrieval.ranking.objectives import TOP, Places, last
 from molar_retrieval.rng import generator
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molar_retrieval.ranking.compose import Cap, Choice, Composition, Mix, Quota, compose
+from molar_retrieval.ranking.diversity import Cap, Choice, Composition, Mix, Quota, diversify
 from molar_retrieval.rng import generator
 
 
@@ -18,14 +18,14 @@ def numbers(choices: list[Choice]) -> list[int]:
 
 
 def test_without_constraints_the_order_stays() -> None:
-    assert compose(falling(5), 3, Composition()) == [Choice(0), Choice(1), Choice(2)]
-    assert compose(falling(2), 9, Composition()) == [Choice(0), Choice(1)]
-    assert compose(falling(0), 9, Composition(caps=[Cap("c", [].__getitem__, 1)])) == []
+    assert diversify(falling(5), 3, Composition()) == [Choice(0), Choice(1), Choice(2)]
+    assert diversify(falling(2), 9, Composition()) == [Choice(0), Choice(1)]
+    assert diversify(falling(0), 9, Composition(caps=[Cap("c", [].__getitem__, 1)])) == []
 
 
 def test_a_cap_holds_back_and_says_for_whom() -> None:
     cap = Cap("max 2 per brand", [["a"], ["a"], ["a"], ["b"], ["a", "b"], [], []].__getitem__, 2)
-    found = compose(falling(7), 5, Composition(caps=[cap]))
+    found = diversify(falling(7), 5, Composition(caps=[cap]))
     assert numbers(found) == [0, 1, 3, 5, 6]
     assert [choice.causes for choice in found[:2]] == [(), ()]
     assert {choice.causes for choice in found[2:]} == {("max 2 per brand",)}
@@ -33,35 +33,35 @@ def test_a_cap_holds_back_and_says_for_whom() -> None:
 
 def test_a_quota_takes_the_last_places_only() -> None:
     fulfils = np.array([False] * 8 + [True, False, True])
-    found = compose(falling(11), 5, Composition(quotas=[Quota("min 2 new", fulfils, 2)]))
+    found = diversify(falling(11), 5, Composition(quotas=[Quota("min 2 new", fulfils, 2)]))
     assert numbers(found) == [0, 1, 2, 8, 10]
     assert found[3].causes == ("min 2 new",)
-    assert numbers(compose(falling(11), 5, Composition(quotas=[Quota("q", fulfils, 9)])))[:2] == [8, 10]
+    assert numbers(diversify(falling(11), 5, Composition(quotas=[Quota("q", fulfils, 9)])))[:2] == [8, 10]
 
 
 def test_two_quotas_share_the_places_that_are_left() -> None:
     left, right = np.arange(12) == 10, np.arange(12) == 11
-    found = compose(falling(12), 4, Composition(quotas=[Quota("l", left, 1), Quota("r", right, 1)]))
+    found = diversify(falling(12), 4, Composition(quotas=[Quota("l", left, 1), Quota("r", right, 1)]))
     assert numbers(found) == [0, 1, 10, 11]
     both = np.arange(12) >= 10
     wanted = Composition(quotas=[Quota("b", both, 2), Quota("l", left, 1)])
-    assert set(numbers(compose(falling(12), 2, wanted))) == {10, 11}
+    assert set(numbers(diversify(falling(12), 2, wanted))) == {10, 11}
 
 
 def test_pins_stand_where_they_were_put_and_count_for_the_rest() -> None:
     cap = Cap("cap", ([["a"]] * 3 + [["b"]] * 4).__getitem__, 2)
-    found = compose(falling(7), 3, Composition(caps=[cap], pins={1: (2, "pin")}))
+    found = diversify(falling(7), 3, Composition(caps=[cap], pins={1: (2, "pin")}))
     assert numbers(found) == [0, 2, 3]  # the pin ignores the cap, the others do not
     assert found[1].causes == ("pin",)
     quota = Quota("q", np.arange(7) == 2, 1)
-    assert numbers(compose(falling(7), 3, Composition(quotas=[quota], pins={2: (2, "")}))) == [0, 1, 2]
+    assert numbers(diversify(falling(7), 3, Composition(quotas=[quota], pins={2: (2, "")}))) == [0, 1, 2]
 
 
 def test_diversity_avoids_what_is_alike() -> None:
     vectors = np.array([[1, 0], [1, 0], [0.99, 0.14], [0, 1]], np.float32)
     relevance = np.array([1.0, 0.9, 0.8, 0.3])
-    assert numbers(compose(relevance, 3, Composition(diversity=0.1), vectors)) == [0, 1, 2]
-    found = compose(relevance, 3, Composition(diversity=0.6), vectors)
+    assert numbers(diversify(relevance, 3, Composition(diversity=0.1), vectors)) == [0, 1, 2]
+    found = diversify(relevance, 3, Composition(diversity=0.6), vectors)
     assert numbers(found) == [0, 3, 1]
     assert [choice.causes for choice in found] == [(), ("diversity",), ()]
 
@@ -73,7 +73,7 @@ def test_more_diversity_makes_a_list_less_alike() -> None:
     relevance = np.sort(rng.random(100))[::-1]
 
     def alike(weight: float) -> float:
-        rows = numbers(compose(relevance, 10, Composition(diversity=weight), vectors))
+        rows = numbers(diversify(relevance, 10, Composition(diversity=weight), vectors))
         return float((vectors[rows] @ vectors[rows].T)[np.triu_indices(10, 1)].mean())
 
     assert alike(0.0) > alike(0.3) > alike(0.9)
@@ -85,7 +85,7 @@ def test_what_is_equal_is_passed_over_for_nothing(count: int, width: int) -> Non
     for seed in range(20):
         vectors = generator(seed, "alike").normal(size=(2, width)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        found = compose(np.ones(count), 20, Composition(diversity=0.5), vectors[[0, *[1] * (count - 1)]])
+        found = diversify(np.ones(count), 20, Composition(diversity=0.5), vectors[[0, *[1] * (count - 1)]])
         assert [choice.candidate for choice in found] == list(range(20))
         assert not any(choice.causes for choice in found)
 
@@ -93,8 +93,8 @@ def test_what_is_equal_is_passed_over_for_nothing(count: int, width: int) -> Non
 def test_calibration_brings_the_list_near_the_history() -> None:
     members = np.array([[1.0, 0.0]] * 20 + [[0.0, 1.0]] * 20)
     mix = Mix(np.array([0.7, 0.3]), members)
-    assert numbers(compose(falling(40), 10, Composition(calibration=0.01, mix=mix))) == list(range(10))
-    found = numbers(compose(falling(40), 10, Composition(calibration=1.0, mix=mix)))
+    assert numbers(diversify(falling(40), 10, Composition(calibration=0.01, mix=mix))) == list(range(10))
+    found = numbers(diversify(falling(40), 10, Composition(calibration=1.0, mix=mix)))
     assert sum(n >= 20 for n in found) == 3
 
 
@@ -115,7 +115,7 @@ def test_what_holds_of_any_list(
     plan = Composition(
         diversity=weight, caps=[cap], quotas=quotas, pins={place: (n, "pin") for place, n in pins.items()}
     )
-    found = compose(falling(count), k, plan, vectors)
+    found = diversify(falling(count), k, plan, vectors)
     chosen = numbers(found)
     assert len(chosen) == len(set(chosen)) <= min(k, count)
     for place, candidate in pins.items():
@@ -135,4 +135,4 @@ def test_what_holds_of_any_list(
 
 def test_diversity_without_vectors_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="vectors"):
-        compose(falling(3), 2, Composition(diversity=0.5))
+        diversify(falling(3), 2, Composition(diversity=0.5))

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from molar_retrieval.ranking.conflicts import conflicts
 from molar_retrieval.ranking.filters import matches
-from molar_retrieval.ranking.rules import Rules
+from molar_retrieval.ranking.rules import Rules, conflicts
 
 FIELDS = {"item_id": "keyword", "brand": "keyword", "stock": "integer"}
 CATALOGUE = {"1": {"brand": "Own", "stock": 3}, "2": {"brand": "Acme", "stock": 0}}

@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 
-from molar_retrieval.ranking.evidence import ANONYMITY, ContentKNNWeights, Evidence, Origins, TakenBefore, gather
+from molar_retrieval.ranking.explanations import (
+    ANONYMITY,
+    Attributions,
+    ContentKNNWeights,
+    Origins,
+    TakenBefore,
+    attributions,
+)
 from molar_retrieval.ranking.index_protocol import SparseVector
-from molar_retrieval.ranking.item_store import ItemStore
-from molar_retrieval.ranking.sparse_index import SparseItemIndex
+from molar_retrieval.ranking.item_store import ItemStore, SparseItemIndex
 from molar_retrieval.rng import generator
 
 N, F = 12, 6
@@ -44,11 +50,11 @@ class Shop:
         mean = 0.5 * self.content[3] + self.content[5]
         self.user = np.concatenate([rng.normal(size=3), mean / np.linalg.norm(mean), [1.0]])
 
-    def gather(self, rows: list[int]) -> list[Evidence]:
+    def gather(self, rows: list[int]) -> list[Attributions]:
         at = np.flatnonzero(self.reading)
         sparse = SparseVector(at.tolist(), self.reading[at].tolist())
         origins = Origins(BLOCKS, self.maps, self.taste)
-        return gather(self.table, origins, self.user.tolist(), sparse, self.history, rows)
+        return attributions(self.table, origins, self.user.tolist(), sparse, self.history, rows)
 
     def score(self, row: int, part: str) -> float:
         start, stop = PARTS[part]
@@ -115,18 +121,18 @@ def test_likeness_is_shared_out_among_the_last_items() -> None:
 
 def test_nothing_known_is_nothing_told() -> None:
     shop = Shop()
-    found = gather(shop.table, Origins(), shop.user.tolist(), SparseVector([], []), [], [0, 1])
+    found = attributions(shop.table, Origins(), shop.user.tolist(), SparseVector([], []), [], [0, 1])
     assert [(e.together, e.alike, e.sources, e.history) for e in found] == [([], [], {}, [])] * 2
 
 
 def test_how_often_somebody_took_an_item_and_in_which_distance() -> None:
     shop, day = Shop(), 86_400
     history, times = [1, 3, 1, 1], [day, 2 * day, 11 * day, 11 * day + 9]
-    found = gather(shop.table, Origins(), shop.user.tolist(), SparseVector([], []), history, [0, 1, 3], times)
+    found = attributions(shop.table, Origins(), shop.user.tolist(), SparseVector([], []), history, [0, 1, 3], times)
     assert [evidence.taken for evidence in found] == [None, TakenBefore(2, 10.0), TakenBefore(1, None)]
     assert shop.gather([1])[0].taken is None, "nobody knows when"
 
 
 def test_history_joins_both_kinds() -> None:
-    evidence = Evidence([(4, 2.0), (6, 1.0)], [(6, 1.5), (9, 0.1), (2, 0.05)], {})
+    evidence = Attributions([(4, 2.0), (6, 1.0)], [(6, 1.5), (9, 0.1), (2, 0.05)], {})
     assert evidence.history == [(6, 2.5), (4, 2.0), (9, 0.1)]

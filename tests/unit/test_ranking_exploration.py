@@ -9,8 +9,8 @@ import pytest
 
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.exploration import explored, gumbel, inclusion
-from molar_retrieval.ranking.places import Places, last
-from molar_retrieval.ranking.request import Exploration, draw_of
+from molar_retrieval.ranking.objectives import Places, last
+from molar_retrieval.ranking.query import Exploration, draw_of
 
 DAY = 86_400_000_000
 

@@ -6,22 +6,21 @@ from pathlib import Path
 import pytest
 
 from molar_retrieval.errors import RequestError, SettingsError
-from molar_retrieval.ranking.evidence import Evidence, TakenBefore
-from molar_retrieval.ranking.sentences import Speaker, _packaged, languages, traits
+from molar_retrieval.ranking.explanations import Attributions, Speaker, TakenBefore, _packaged, languages, traits
 
 TITLES = {1: "Fargo", 2: "Heat", 3: "Alien"}
-TOGETHER = Evidence([(1, 2.0), (2, 1.0), (3, 0.5)], [(3, 0.1)], {"image": 1.0})
+TOGETHER = Attributions([(1, 2.0), (2, 1.0), (3, 0.5)], [(3, 0.1)], {"image": 1.0})
 ALIKE = [(3, 1.0)]
 
 
-def say(evidence: Evidence, language: str = "en", **more: object) -> str:
+def say(evidence: Attributions, language: str = "en", **more: object) -> str:
     given = {"parts": {}, "titles": TITLES, "shared": [], **more}
     return Speaker.of(language).say(evidence, **given)  # type: ignore[arg-type]
 
 
 def test_the_stronger_kind_of_evidence_speaks() -> None:
     assert say(TOGETHER) == "Others who had “Fargo” and “Heat” took it too."
-    assert say(Evidence([(1, 0.1)], ALIKE, {})) == "It is like “Alien”, which you had."
+    assert say(Attributions([(1, 0.1)], ALIKE, {})) == "It is like “Alien”, which you had."
 
 
 @pytest.mark.parametrize(
@@ -37,7 +36,7 @@ def test_the_stronger_kind_of_evidence_speaks() -> None:
     ],
 )
 def test_a_source_is_named_where_it_has_most_of_the_likeness(sources: dict[str, float], words: str) -> None:
-    assert words in say(Evidence([], ALIKE, sources))
+    assert words in say(Attributions([], ALIKE, sources))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +48,7 @@ def test_a_source_is_named_where_it_has_most_of_the_likeness(sources: dict[str, 
     ],
 )
 def test_without_items_the_score_itself_speaks(parts: dict[str, float], words: str) -> None:
-    assert words in say(Evidence([], [], {}), parts=parts)
+    assert words in say(Attributions([], [], {}), parts=parts)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_what_else_is_said() -> None:
     assert told.endswith("Moved by: max 2 per brand.")
     assert say(TOGETHER, causes=["diversity"]).endswith("Chosen to vary the list.")
     assert say(TOGETHER, causes=["calibration"]).endswith("Chosen to match your usual mix.")
-    assert "In common" not in say(Evidence([], [], {}), shared=["Crime"])
+    assert "In common" not in say(Attributions([], [], {}), shared=["Crime"])
 
 
 def test_every_language_says_everything() -> None:
@@ -102,9 +101,9 @@ def test_sentences_that_a_file_leaves_out_are_those_of_its_language_or_english(t
     path.write_text("[de]\ntogether = 'Zu {items}'\n[fr]\ntogether = 'Avec {items}'\njoint = ' et '\n", "utf-8")
     german, french = (Speaker.of(language, path) for language in ("de", "fr"))
     assert german.say(TOGETHER, {}, TITLES, []) == "Zu „Fargo“ und „Heat“"
-    assert german.say(Evidence([], [], {}), {"trend": 1.0}, TITLES, []) == "Zurzeit besonders gefragt."
+    assert german.say(Attributions([], [], {}), {"trend": 1.0}, TITLES, []) == "Zurzeit besonders gefragt."
     assert french.say(TOGETHER, {}, TITLES, []) == "Avec “Fargo” et “Heat”"
-    assert french.say(Evidence([], [], {}), {"trend": 1.0}, TITLES, []) == "It is in demand right now."
+    assert french.say(Attributions([], [], {}), {"trend": 1.0}, TITLES, []) == "It is in demand right now."
 
 
 def test_a_language_made_in_code_says_everything() -> None:

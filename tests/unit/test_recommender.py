@@ -7,11 +7,11 @@ import pytest
 
 from molar_indexes.constraints import _like
 from molar_indexes.recommender import Recommender
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import MissingArtefactError, RequestError, StaleArtefactError, nearest
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.store import open_model
 from molar_retrieval.ranking.filters import And, Equals, Not
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 

@@ -24,13 +24,12 @@ from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import Connection
 from molar_indexes.server.opening import served
 from molar_indexes.server.push import publish
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import RequestError
-from molar_retrieval.ranking import candidates, searched
-from molar_retrieval.ranking.aims import LATER, LATER_SEEN, NEXT, Aim
-from molar_retrieval.ranking.places import last
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.store import open_model
+from molar_retrieval.ranking import candidates
+from molar_retrieval.ranking.objectives import LATER, LATER_SEEN, NEXT, Objective, last
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import link_or_copy
@@ -75,7 +74,7 @@ def recommender(shop: SimpleNamespace, request: pytest.FixtureRequest) -> Iterat
         if request.param != "scanned":
             patch.setattr(candidates, "MOST_SCANNED", 0)
             for bound in ("DEPTH", "_BESIDE"):
-                patch.setattr(searched, bound, 12)
+                patch.setattr(candidates, bound, 12)
         if request.param != FAKE:
             with Recommender.open(shop.workspace.root) as opened:
                 yield opened
@@ -90,7 +89,7 @@ def recommender(shop: SimpleNamespace, request: pytest.FixtureRequest) -> Iterat
             yield opened
 
 
-def expected(shop: SimpleNamespace, log: Any, row: int, aim: Aim) -> list[tuple[str, float]]:
+def expected(shop: SimpleNamespace, log: Any, row: int, aim: Objective) -> list[tuple[str, float]]:
     """The ten best for a history of a log, by all sums at once."""
     one = log.of_users(np.array([row]))
     allowed = np.ones((1, log.n_items), bool)
@@ -108,8 +107,8 @@ def assert_list(answer: Any, wanted: list[tuple[str, float]]) -> None:
         assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-5)
 
 
-@pytest.mark.parametrize("aim", [NEXT, LATER, LATER_SEEN, Aim("next", "show")], ids=lambda aim: aim.name)
-def test_each_horizon_ranks_by_its_own_weights(shop: SimpleNamespace, recommender: Recommender, aim: Aim) -> None:
+@pytest.mark.parametrize("aim", [NEXT, LATER, LATER_SEEN, Objective("next", "show")], ids=lambda aim: aim.name)
+def test_each_horizon_ranks_by_its_own_weights(shop: SimpleNamespace, recommender: Recommender, aim: Objective) -> None:
     told = None if aim.horizon == "next" else aim.horizon
     assert "whitened" in recommender.generation.spec.dims
     for row in range(0, shop.log.n_users, 9):

@@ -18,14 +18,12 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.users import UserRecord
 from molar_retrieval.ranking import candidates
-from molar_retrieval.ranking.features import names
 from molar_retrieval.ranking.filters import Equals, Expression, matches
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
-from molar_retrieval.ranking.places import Places, last
-from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.objectives import Places, last
+from molar_retrieval.ranking.query import Query, ResolvedQuery
 from molar_retrieval.ranking.ranker import Ranker
-from molar_retrieval.ranking.request import RankingRequest
-from molar_retrieval.ranking.reranker import Reranker
+from molar_retrieval.ranking.reranker import Reranker, names
 from molar_retrieval.rng import generator
 from molar_retrieval.workspace.artefacts import Workspace
 
@@ -158,7 +156,7 @@ def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, Places
     changed = False
     for user in range(0, USERS, 5):
         vector, reads = shop.users[user].tolist(), sparse_rows(csr_matrix(shop.reads[user : user + 1]))
-        request = RankingRequest(Query(k=N), UserRecord("", vector, shop.histories[user], next(iter(reads))))
+        request = ResolvedQuery(Query(k=N), UserRecord("", vector, shop.histories[user], next(iter(reads))))
         before, after = ([place.row for place in next(one.rank([request])).places] for one in (plain, ranker))
         changed |= before != after
         assert sorted(before) == sorted(after)

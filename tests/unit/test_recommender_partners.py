@@ -12,7 +12,7 @@ from molar_indexes.generations import open_generation
 from molar_indexes.recommender import Recommender
 from molar_indexes.verify import verify
 from molar_retrieval import columns
-from molar_retrieval.ranking import candidates, searched
+from molar_retrieval.ranking import candidates
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import IndexSettings
 
@@ -35,7 +35,7 @@ def test_answers_are_those_of_an_index_that_holds_them(
     trained: Any, beside: Workspace, where: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
-    monkeypatch.setattr(searched, "DEPTH", 12)
+    monkeypatch.setattr(candidates, "DEPTH", 12)
     with Recommender.open(Workspace.open(trained.workspace).root) as one, Recommender.open(beside.root) as other:
         people = [user.user_id for user in one.generation.users.between(0, 30)]
         for user_id in people:

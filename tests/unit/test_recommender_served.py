@@ -25,9 +25,9 @@ from molar_indexes.server.push import publish, push
 from molar_indexes.server.trial import on_trial
 from molar_indexes.verify import verify
 from molar_retrieval.ranking import candidates
-from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.index_protocol import IndexItem
 from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.results import Answer
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import IndexSettings
 

@@ -19,11 +19,11 @@ from molar_indexes.recommender import Recommender
 from molar_retrieval.data.availability import Availability
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.ranking import ranker
-from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.diversity import boosts
 from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.results import Answer
 from molar_retrieval.ranking.rules import Rule, Rules
-from molar_retrieval.ranking.shaping import boosts
 
 K = 10
 

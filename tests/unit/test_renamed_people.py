@@ -10,11 +10,11 @@ import molar
 from molar_eval.splits import leave_one_out
 from molar_indexes.generations import TABLE, USERS, open_generation
 from molar_indexes.verify import verify
-from molar_retrieval.alignment import seen
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models import snapshot
+from molar_retrieval.models.als import open_log
 from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.pinned import pin
 
@@ -64,7 +64,7 @@ def test_everything_stays_but_the_names(days, monkeypatch):
     assert lists(days.shop, map(other, names)) == answers
     log = open_log(days.workspace)
     assert log.users.ids(range(8)) == [*map(other, names)]
-    assert seen.kept(days.workspace["alignment"].require()[0]).users == log.users
+    assert snapshot.kept_log(days.workspace["alignment"].require()[0]).users == log.users
     assert [artefacts.check_inventory(days.workspace[kind].require()[0], digests=True) for kind in STAY] == [[]] * len(
         STAY
     )

@@ -30,14 +30,14 @@ from molar_indexes.server.connect import connected
 from molar_indexes.server.published import published
 from molar_indexes.server.push import push
 from molar_indexes.verify import verify
-from molar_retrieval.alignment.derive import derive
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.event_log_reader import snapshot
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.models.als import open_log
+from molar_retrieval.models.refresh import refresh
 from molar_retrieval.privacy.id_scan import IdPatterns, Name, scan
 from molar_retrieval.privacy.pseudonyms import FILE, Pseudonymiser, hashed, new_key, read_keys, write_keys
 from molar_retrieval.privacy.suppression import EVER, NEVER, SuppressionList, suppress
@@ -158,7 +158,7 @@ def test_the_first_key_and_another_one(place):
     assert after[1] == sorted(renamed, key=str)
     called = [first.user(one) for one in (user, *others)]
     assert lists(place.workspace, *called) == answers
-    assert derive(place.workspace).up_to_date
+    assert refresh(place.workspace).up_to_date
     split = place.workspace.root.glob("evaluation/splits/*/split.json")
     assert [json.loads(one.read_text())["people"] for one in split] == [open_log(place.workspace).users.digest]
     assert not (place.workspace.root / "serving/answers.sqlite").exists()

@@ -12,10 +12,7 @@ from eval_model_tasks import log_of
 from safetensors.numpy import load_file
 from updates import Days
 
-from molar_retrieval.alignment.recount import recount
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.experts.company import FewPairs, had_by_few
-from molar_retrieval.experts.fit import (
+from molar_retrieval.models.base import (
     COUNTS,
     EASE,
     ITEM_KNN,
@@ -24,14 +21,17 @@ from molar_retrieval.experts.fit import (
     REGRESSIONS,
     SEQUENCE,
     ease,
-    fit_experts,
+    fit_count_models,
     item_neighbours,
     order,
     sequence,
 )
-from molar_retrieval.experts.linear import EASECounts
-from molar_retrieval.experts.order import followers
-from molar_retrieval.experts.trend import Trend
+from molar_retrieval.models.ease import EASECounts
+from molar_retrieval.models.k_anonymity import KAnonymity, had_by_few
+from molar_retrieval.models.popularity import Popularity
+from molar_retrieval.models.refresh import recount
+from molar_retrieval.models.sequential import transitions
+from molar_retrieval.models.store import open_model
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import FROM, USUAL, PrivacySettings
 
@@ -60,37 +60,37 @@ FEW = (PEOPLE > 0) & (PEOPLE < LEAST)
 def test_pairs_that_few_had_are_those_that_loops_find() -> None:
     assert FEW.any()
     assert not FEW.all()
-    found = FewPairs.of(LOG, LEAST)
+    found = KAnonymity.of(LOG, LEAST)
     assert np.array_equal(found.pairs.toarray() > 0, FEW)
     upper = np.triu(np.ones_like(FEW))
     assert found.share == pytest.approx((FEW & (upper > 0)).sum() / ((PEOPLE > 0) & (upper > 0)).sum())
-    assert FewPairs.of(LOG, 1) is None
+    assert KAnonymity.of(LOG, 1) is None
     assert np.array_equal(had_by_few(LOG, LEAST), FEW.diagonal())
 
 
 @pytest.mark.parametrize("model", ["counts", "regression", "EASE", "item-kNN"])
 def test_no_model_keeps_them_and_what_nobody_had_stays(model: str) -> None:
-    def fitted(few: FewPairs | None) -> np.ndarray:
+    def fitted(few: KAnonymity | None) -> np.ndarray:
         if model == "counts":
             setting = {"model": "co-occurrence", **COUNTS[2]}
-            made = sequence(LOG, followers(LOG, *order(setting)), setting, N_ITEMS, few)
+            made = sequence(LOG, transitions(LOG, *order(setting)), setting, N_ITEMS, few)
         elif model == "regression":
             setting = {"model": "regression", **REGRESSIONS[0]}
-            made = sequence(LOG, followers(LOG, *order(setting)), setting, N_ITEMS, few)
+            made = sequence(LOG, transitions(LOG, *order(setting)), setting, N_ITEMS, few)
         elif model == "EASE":
             made = ease(EASECounts.of(LOG), {"model": EASE, "regularisation": 10.0}, N_ITEMS, N_ITEMS, few)
         else:
             made = item_neighbours(LOG, {"model": ITEM_KNN, **NEIGHBOURS}, N_ITEMS, few)
         return made.weights.toarray()
 
-    whole, rest = fitted(None), fitted(FewPairs.of(LOG, LEAST))
+    whole, rest = fitted(None), fitted(KAnonymity.of(LOG, LEAST))
     assert (whole[FEW] != 0).any()
     assert not rest[FEW].any()
     assert np.array_equal(rest[~FEW], whole[~FEW])
 
 
 def test_what_is_fitted_heeds_it_and_a_recount_is_the_same() -> None:
-    experts, report = fit_experts(LOG, lambda scoring: 0.0, N_ITEMS, (SEQUENCE, LINEAR), least=LEAST)
+    experts, report = fit_count_models(LOG, lambda scoring: 0.0, N_ITEMS, (SEQUENCE, LINEAR), least=LEAST)
     for expert in experts:
         assert not expert.weights.toarray()[FEW].any()
     chosen = {name: report[name]["chosen"] for name in (SEQUENCE, LINEAR)}
@@ -101,7 +101,7 @@ def test_what_is_fitted_heeds_it_and_a_recount_is_the_same() -> None:
 
 
 def test_demand_of_few_people_is_as_if_there_were_none() -> None:
-    whole, rest = Trend.fit(LOG, np.inf).now(), Trend.fit(LOG, np.inf, LEAST).now()
+    whole, rest = Popularity.fit(LOG, np.inf).now(), Popularity.fit(LOG, np.inf, LEAST).now()
     few = had_by_few(LOG, LEAST)
     nobody = np.bincount(LOG.item, minlength=N_ITEMS) == 0
     assert few.any()

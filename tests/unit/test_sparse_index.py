@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from molar_retrieval.ranking import sparse_index
+from molar_retrieval.ranking import item_store
 from molar_retrieval.ranking.index_protocol import SparseVector
-from molar_retrieval.ranking.sparse_index import SparseItemIndex, Sums
+from molar_retrieval.ranking.item_store import SparseItemIndex, Sums
 
 COUNT = 300
 SPANS = [(0, 300), (350, 600)]  # what is between them adds nothing
@@ -29,11 +29,11 @@ def test_sums_are_equal_in_every_bit_whoever_adds_them_up(each: int, monkeypatch
     random = np.random.default_rng(each)
     index, users = made(random, each), [asking(random, size) for size in (0, 1, 40, 200, 400)]
     first = [index.sums(user, SPANS, COUNT) for user in users]  # by NumPy: so few ask alone
-    monkeypatch.setattr(sparse_index, "_ALONE", 0)
-    monkeypatch.setattr(sparse_index, "_BRIEF", 0)
-    assert sparse_index._routines() is not None, "SciPy has moved them: look for the new place"
+    monkeypatch.setattr(item_store, "_ASKED_ALONE", 0)
+    monkeypatch.setattr(item_store, "_BRIEF", 0)
+    assert item_store._routines() is not None, "SciPy has moved them: look for the new place"
     later = [index.sums(user, SPANS, COUNT) for user in users]
-    monkeypatch.setattr(sparse_index, "_routines", lambda: None)
+    monkeypatch.setattr(item_store, "_routines", lambda: None)
     without = [index.sums(user, SPANS, COUNT) for user in users]
     expected = np.zeros((600, COUNT))
     for dimension in range(580):

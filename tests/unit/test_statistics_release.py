@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from eval_model_tasks import N_ITEMS, log_of
 
-from molar_retrieval.experts.private import experts_of
+from molar_retrieval.models.private import private_models
 from molar_retrieval.privacy import dp_release
 from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.privacy.statistics import DPStatistics
@@ -53,7 +53,7 @@ def test_experts_are_the_same_each_time_and_know_what_was_taken(features, monkey
     monkeypatch.setattr(dp_release, "divided", lambda *_: dp_release.MANY)
     log = log_of([[0, 1]] * 300 + [[2, 3]] * 200 + [[4]])
     released = dp_release.dp_release(log, features, GaussianMechanism.of(8))
-    experts, again = experts_of(released, features), experts_of(released, features)
+    experts, again = private_models(released, features), private_models(released, features)
     asked = log_of([[0], [2]])
     (sequence,), (other,) = experts.item_item, again.item_item
     np.testing.assert_array_equal(sequence.scores(asked), other.scores(asked))
@@ -70,12 +70,12 @@ def test_content_learns_what_is_taken_after_what():
     kinds = [random.choice(N_ITEMS // 3, 4, replace=False) for _ in range(400)]
     log = log_of([[*kind[:2], *(kind[2:] + N_ITEMS // 3)] for kind in kinds])
     released = dp_release.dp_release(log, looks, GaussianMechanism.of(8))
-    scores = experts_of(released, looks).content_knn.scores(log_of([[0, 1]]))[0].reshape(3, -1).mean(axis=1)
+    scores = private_models(released, looks).content_knn.scores(log_of([[0, 1]]))[0].reshape(3, -1).mean(axis=1)
     assert scores[1] > scores[2] + 0.1
 
 
 def test_a_shop_of_nobody_has_experts(features):
-    experts = experts_of(dp_release.dp_release(log_of([]), features, GaussianMechanism.of(1)), features)
+    experts = private_models(dp_release.dp_release(log_of([]), features, GaussianMechanism.of(1)), features)
     asked = log_of([[0], []])
     assert np.isfinite(experts.content_knn.scores(asked)).all()
     assert np.isfinite(experts.trend.now()).all()

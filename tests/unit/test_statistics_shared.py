@@ -9,11 +9,11 @@ import pytest
 from eval_model_tasks import N_ITEMS, log_of
 from safetensors.numpy import load_file, save_file
 
-from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import DataError, RequestError
-from molar_retrieval.experts.private import experts_of
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.content_features import Conditioner
+from molar_retrieval.models.private import private_models
 from molar_retrieval.privacy import dp_release
 from molar_retrieval.privacy.mechanism import GaussianMechanism
 from molar_retrieval.privacy.statistics import (
@@ -86,7 +86,7 @@ def test_a_shop_alone_is_what_it_was(features, monkeypatch):
     released = dp_release.dp_release(log, features, GaussianMechanism.of(8))
     assert released.pairs.nnz
     total, told = add_statistics(released, [])
-    experts, before = experts_of(total, features, told=told), experts_of(released, features)
+    experts, before = private_models(total, features, told=told), private_models(released, features)
     asked = log_of([[0], [2, 3]])
     for one, other in zip(experts.item_item, before.item_item, strict=True):
         assert one.scores(asked).tobytes() == other.scores(asked).tobytes()

@@ -9,16 +9,14 @@ import pytest
 import torch
 from processes_child import SETTINGS, data_of
 
-from molar_retrieval.alignment.align import TrainingJob, _train_by
-from molar_retrieval.alignment.components import ScoreComponent
-from molar_retrieval.alignment.fusion import Gain
-from molar_retrieval.alignment.training import TrainingData, train
 from molar_retrieval.errors import BackendError, DataError
+from molar_retrieval.models.alignment import TrainingJob, _train_by
+from molar_retrieval.models.blending import Gain, ScoreComponent
+from molar_retrieval.models.towers import ray_training, trainer
+from molar_retrieval.models.towers.distributed import ALONE, Group, GroupJob, Processes
+from molar_retrieval.models.towers.ray_training import RayTrainingGroup
+from molar_retrieval.models.towers.training import TrainingData, train
 from molar_retrieval.progress import Notes, Progress
-from molar_retrieval.training import checkpoint, ray_training
-from molar_retrieval.training.group import Group, GroupJob
-from molar_retrieval.training.processes import ALONE, Processes
-from molar_retrieval.training.ray_training import RayTrainingGroup
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.ray_jobs import ClusterAddress, ClusterNode
 from molar_retrieval.workspace.settings import SplitSettings
@@ -103,7 +101,7 @@ def test_processes_that_see_different_checkpoints_do_not_go_on(tmp_path: Path) -
 
 def test_what_a_killed_rank_was_writing_goes(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.0f.writing").touch()
-    assert checkpoint.load(tmp_path, "run", {}, torch.optim.SGD([torch.zeros(1)]), "") is None
+    assert trainer.load(tmp_path, "run", {}, torch.optim.SGD([torch.zeros(1)]), "") is None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from molar_retrieval.training.losses import info_nce, sampled_softmax
+from molar_retrieval.models.towers.training import info_nce, sampled_softmax
 
 
 @pytest.fixture(autouse=True)

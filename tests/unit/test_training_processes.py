@@ -13,11 +13,10 @@ from processes_child import SETTINGS, data_of
 from settings_for_tests import SMALL_ALIGNMENT
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.batches import plan, training_batches, training_windows
-from molar_retrieval.alignment.training import TowerTrainer
-from molar_retrieval.training.device import threads
-from molar_retrieval.training.processes import ALONE, Processes
-from molar_retrieval.training.trainer import warm_cosine
+from molar_retrieval.models.towers.batches import plan, training_batches, training_windows
+from molar_retrieval.models.towers.distributed import ALONE, Processes, threads
+from molar_retrieval.models.towers.trainer import warm_cosine
+from molar_retrieval.models.towers.training import TowerTrainer
 
 CHILD = Path(__file__).resolve().parents[1] / "processes_child.py"
 

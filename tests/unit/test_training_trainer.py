@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.training import checkpoint
-from molar_retrieval.training.trainer import Trainer, TrainingState, warm_cosine
+from molar_retrieval.models.towers import trainer as checkpoint
+from molar_retrieval.models.towers.trainer import Trainer, TrainingState, warm_cosine
 
 
 @dataclass(frozen=True)

@@ -101,10 +101,10 @@ RECORDS = {
         MADE,
     ),
     "indexes/molar_indexes/server/last_live.py": {"url": "compared with the server that the user has named"},
-    "molar_retrieval/alignment/align.py": {
+    "molar_retrieval/models/alignment.py": {
         "AlignReport.folder": MADE, "TrainingJob.folder": MADE, "TrainingJob.root": MADE,
     },
-    "molar_retrieval/alignment/derive.py": {"DeriveReport.folder": MADE, "_Base.folder": MADE},
+    "molar_retrieval/models/refresh.py": {"DeriveReport.folder": MADE, "_Base.folder": MADE},
     "molar_retrieval/workspace/discovery.py": {
         **dict.fromkeys(
             ("WorkspaceRecord.beside", "WorkspaceRecord.catalogue", "beside"), "the shop itself, which is read"

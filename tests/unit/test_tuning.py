@@ -18,8 +18,8 @@ from molar_eval.tuning.search import FOLDER, tune
 from molar_eval.tuning.space import Dial, space_of, turned
 from molar_eval.tuning.study import SettingsStudy
 from molar_eval.tuning.trials import FEWEST, PrunedError, TrialWorkspace, halves
-from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.errors import BackendError, DataError, SettingsError
+from molar_retrieval.models.als import held_out
 from molar_retrieval.progress import Notes, ToldOnce
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.config_files import PRESETS

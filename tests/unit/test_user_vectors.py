@@ -14,7 +14,7 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import USERS
 from molar_indexes.user_vectors import UserVectorsJob
 from molar_indexes.users import UserStore
-from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.models.als import open_log
 from molar_retrieval.progress import Notes
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import ProcessRunner, Runner, SerialRunner

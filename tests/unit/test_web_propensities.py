@@ -5,7 +5,7 @@ import time
 import pytest
 
 from molar_retrieval.data.event_parsing import FIELDS, parse_event
-from molar_retrieval.ranking.answer import new_id
+from molar_retrieval.ranking.results import new_id
 from molar_serving.propensities import Propensities
 from molar_serving.shown import Shown, ShownAnswers
 

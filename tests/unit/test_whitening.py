@@ -14,12 +14,10 @@ from molar_indexes.users import UserRecord
 from molar_indexes.verify import verify
 from molar_indexes.whitening import Whitened
 from molar_retrieval.ranking import candidates
-from molar_retrieval.ranking.candidates import find, products
+from molar_retrieval.ranking.candidates import find, products, source_of
 from molar_retrieval.ranking.filters import Exists
 from molar_retrieval.ranking.index_protocol import SCAN, IndexItem, IndexSpec, Search, SparseVector
-from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.request import RankingRequest
-from molar_retrieval.ranking.searched import source_of
+from molar_retrieval.ranking.query import Query, ResolvedQuery
 from molar_retrieval.rng import generator
 from molar_retrieval.workspace.artefacts import Workspace
 
@@ -70,7 +68,7 @@ def released(
 def found(generation: Generation, number: int, **limits: object) -> set[int]:
     """The known ones among 100 candidates of somebody."""
     store, user = generation.table.items, generation.users.keyed(f"user {number}")
-    request = RankingRequest(Query(), user, hidden=frozenset({number, 7}), **limits)  # type: ignore[arg-type]
+    request = ResolvedQuery(Query(), user, hidden=frozenset({number, 7}), **limits)  # type: ignore[arg-type]
     (dense,) = products(store, [request])
     rows = find(generation.index, (), source_of(generation.index, store, request, dense), request, 100).rows
     return set(rows[rows < N - NEW].tolist())

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from web_server import client_of, service_of, until_ready
 
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.ranking.answer import made_at, new_id
+from molar_retrieval.ranking.results import made_at, new_id
 from molar_serving.access import Keyring
 from molar_serving.app import application
 from molar_serving.endpoint import encode

@@ -8,14 +8,14 @@ import typer
 from molar_cli.options import ClusterOption, ConditionOption, IndexOption, StageOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.ranking.places import told_places
+from molar_retrieval.ranking.objectives import told_places
 from molar_retrieval.workspace.config_files import Preset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from molar.aligning import Aligned, PrivateOutcome
-    from molar_retrieval.ranking.places import Places
+    from molar_retrieval.ranking.objectives import Places
 
 
 @command()

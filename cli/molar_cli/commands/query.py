@@ -14,7 +14,7 @@ from molar_retrieval.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from molar_retrieval.ranking.answer import Answer, Recommendation
+    from molar_retrieval.ranking.results import Answer, Recommendation
 
 _SHOWN = 2
 """Addends of a score that a line of the table has room for; `--json` has all."""

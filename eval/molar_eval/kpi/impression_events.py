@@ -19,7 +19,7 @@ from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
 from molar_retrieval.data.event_log_reader import SCHEMA, EventLogSnapshot, opened
 from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.pseudonyms import person_keys
-from molar_retrieval.ranking.places import TOP
+from molar_retrieval.ranking.objectives import TOP
 from molar_retrieval.workspace.artefacts import Workspace
 
 TAKEN = ("click", "view", "add_to_cart", "purchase")

@@ -17,10 +17,10 @@ from molar_eval.kpi.target_policy import uniform_policy, whole_lists
 from molar_eval.models.base import Task
 from molar_eval.models.molar import Molar
 from molar_eval.ranking import rank
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.interactions import Interactions, holdout_last
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.als import open_log
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, user_keys
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress

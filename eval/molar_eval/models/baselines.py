@@ -14,16 +14,13 @@ from molar_eval.models.sasrec import SASRec
 from molar_eval.models.tuning import Baseline, Scoring, Setting, sample
 from molar_eval.splits.base import DAY
 from molar_retrieval import rng
-from molar_retrieval.alignment.validation import ValidationCases, taken
-from molar_retrieval.collaborative import als
 from molar_retrieval.data.interactions import Interactions, to_csr
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts import content_knn, linear
-from molar_retrieval.experts.content_knn import ContentNeighbours
-from molar_retrieval.experts.histories import binary, known_items, reach
-from molar_retrieval.experts.item_item import ItemItemWeights
-from molar_retrieval.experts.order import cooccurrence, followers
-from molar_retrieval.experts.trend import HALF_LIVES, Trend
+from molar_retrieval.models import als, content_knn, ease, popularity
+from molar_retrieval.models.item_item import ItemItemWeights, binary, known_items, reach
+from molar_retrieval.models.popularity import HALF_LIVES
+from molar_retrieval.models.sequential import cooccurrence, transitions
+from molar_retrieval.models.validation import ValidationCases, taken
 from molar_retrieval.workspace.settings import CFSettings
 
 Matrix = npt.NDArray[np.floating[Any]]
@@ -54,7 +51,7 @@ class RecentPopularity(Baseline):
         log = task.training
         if log.timestamp.min() == log.timestamp.max():
             raise DataError("recent popularity needs times, and the log has none", "leave this model out of the suite")
-        return lambda setting: Trend.fit(log, setting["half_life_days"]).scores
+        return lambda setting: popularity.Popularity.fit(log, setting["half_life_days"]).scores
 
 
 class PersonalFrequency(Baseline):
@@ -101,7 +98,7 @@ class ItemKNN(Baseline):
         """Settings share nothing."""
 
         def fit(setting: Setting) -> Scoring:
-            similarity = linear.item_knn(task.training, **setting)
+            similarity = ease.item_knn(task.training, **setting)
             return lambda inputs: (to_csr(inputs) @ similarity).toarray()
 
         return fit
@@ -125,7 +122,7 @@ class OrderedCooccurrence(Baseline):
 
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
         """Counts are shared between settings with the same window and decay that follow each other."""
-        followed = lru_cache(maxsize=1)(partial(followers, task.training))
+        followed = lru_cache(maxsize=1)(partial(transitions, task.training))
 
         def fit(setting: Setting) -> Scoring:
             counts = followed(setting["window"], setting["decay"])
@@ -261,7 +258,7 @@ class EASE(Baseline):
 
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
         """Count co-occurrences; DataError if more than 20,000 items have training interactions."""
-        counts = linear.EASECounts.of(task.training)
+        counts = ease.EASECounts.of(task.training)
 
         def score(weights: Scores, inputs: Interactions) -> Scores:
             scores = np.zeros((inputs.n_users, inputs.n_items), np.float32)
@@ -288,7 +285,7 @@ class ContentKNN(Baseline):
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
         """Take the vectors; DataError if the suite has no content."""
         vectors = self._vectors(task)
-        return lambda setting: ContentNeighbours(vectors, setting["decay"], setting["last"]).scores
+        return lambda setting: content_knn.ContentKNN(vectors, setting["decay"], setting["last"]).scores
 
     def scorable(self, task: Task) -> Mask:
         """Items with content, shape (n_items,)."""

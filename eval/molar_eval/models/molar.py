@@ -15,23 +15,23 @@ from molar_eval.models.tuned import Tuning
 from molar_eval.models.variants import Variant, content_workspace, link
 from molar_eval.modules import of_making
 from molar_retrieval import rng
-from molar_retrieval.alignment.align import align
-from molar_retrieval.alignment.arriving import comes_back
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.data.interactions import Holdout, Interactions
 from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.models.alignment import align
+from molar_retrieval.models.ensemble import Ensemble
+from molar_retrieval.models.objectives import comes_back
+from molar_retrieval.models.store import open_model
+from molar_retrieval.models.towers.distributed import threads
+from molar_retrieval.models.towers.inference import UserVectors
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.aims import NEXT, Aim, Horizon, served
-from molar_retrieval.training.device import threads
+from molar_retrieval.ranking.objectives import NEXT, Horizon, Objective, served
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import MANIFEST
 from molar_retrieval.workspace.settings import MolarSettings
 
-_FITTING = ("molar_retrieval.alignment.align", "molar_retrieval.data.prepare_interactions")
+_FITTING = ("molar_retrieval.models.alignment", "molar_retrieval.data.prepare_interactions")
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class Molar:
         files = MolarFiles(report.folder.resolve(), self.second_stage, aim)
         return MolarScorer(model, workspace, facts, aim, files)
 
-    def _aim(self, model: AlignedModel, task: Task) -> Aim:
+    def _aim(self, model: Ensemble, task: Task) -> Objective:
         try:
-            return served(model.aims, Aim(self.horizon or model.horizon, task.seen))
+            return served(model.aims, Objective(self.horizon or model.horizon, task.seen))
         except RequestError as error:
             raise DataError("the log tells too little of what people take later", error.hint) from error
 
@@ -107,10 +107,10 @@ class Molar:
 class MolarScorer:
     """A trained alignment that scores histories as the recommender does, the split's workspace, what training chose."""
 
-    model: AlignedModel
+    model: Ensemble
     workspace: Workspace
     facts: Mapping[str, Any]
-    aim: Aim = NEXT  # whose weights rank, but for who comes back
+    aim: Objective = NEXT  # whose weights rank, but for who comes back
     files: "MolarFiles | None" = None
     _users: UserVectors | None = field(default=None, init=False, repr=False)
 
@@ -134,7 +134,7 @@ class MolarScorer:
         moved[rows] = kept
         return moved
 
-    def _coming_back(self, inputs: Interactions) -> tuple[Aim, Rows]:
+    def _coming_back(self, inputs: Interactions) -> tuple[Objective, Rows]:
         """The histories, by their rows, that are asked about by other weights, and by which: of whoever comes back."""
         back = replace(self.aim, arriving=self.aim.horizon == "next")
         own = back.name in self.model.aims
@@ -147,7 +147,7 @@ class MolarFiles:
 
     folder: Path
     second_stage: bool
-    aim: Aim
+    aim: Objective
 
     @property
     def fingerprint(self) -> str:
@@ -162,7 +162,7 @@ class MolarFiles:
             yield MolarScorer(model, Workspace(self.folder.parents[1]), {}, self.aim, self)
 
 
-def opened_model(folder: Path, training: Interactions, second_stage: bool) -> AlignedModel:
+def opened_model(folder: Path, training: Interactions, second_stage: bool) -> Ensemble:
     """An alignment that has seen a log, with or without what ranks again."""
     model = open_model(folder).seeing(training)
     return model if second_stage else replace(model, reranker=None)

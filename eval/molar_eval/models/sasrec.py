@@ -20,15 +20,15 @@ from molar_eval.models.sasrec_network import SASRecNetwork, cross_entropy
 from molar_eval.models.tuning import Fitted, Scoring, Setting, sample, tune, validation_ndcg
 from molar_eval.modules import of_making
 from molar_retrieval import rng
-from molar_retrieval.alignment.batches import latest_windows, padded_rows
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.histories import known_items
 from molar_retrieval.ids import IdMap
+from molar_retrieval.models.item_item import known_items
+from molar_retrieval.models.towers.batches import latest_windows, padded_rows
+from molar_retrieval.models.towers.distributed import pick_device, pick_precision
+from molar_retrieval.models.towers.trainer import Trainer, TrainingState
+from molar_retrieval.models.towers.training import sampled_softmax
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.training.device import pick_device, pick_precision
-from molar_retrieval.training.losses import sampled_softmax
-from molar_retrieval.training.trainer import Trainer, TrainingState
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.settings import Settings
 

@@ -22,7 +22,6 @@ from molar_eval.models.baselines import ContentKNN
 from molar_eval.models.tuning import Fitted
 from molar_eval.models.variants import Variant, content_workspace, link, write_content
 from molar_eval.modules import of_making
-from molar_retrieval.alignment import conditioning
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.embedding import ContentVectors, embed
@@ -32,12 +31,13 @@ from molar_retrieval.encoders.base import EncoderInfo
 from molar_retrieval.encoders.head import FAMILY, FusionHead
 from molar_retrieval.encoders.tuned_folder import CARD
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.histories import known_items
 from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.head_fit import views
 from molar_retrieval.finetuning.inputs import Inputs, TaskTexts, inputs_of, read_texts, written_of
 from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.withheld import crossed
+from molar_retrieval.models import content_features
+from molar_retrieval.models.item_item import known_items
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
@@ -176,7 +176,7 @@ class PartContentKNN(ContentKNN):
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Fitted:
         """See :class:`molar_eval.models.base.Model`."""
         content = _content(content_workspace(*self._made_from, progress))
-        fitted = conditioning.fit(content.vectors, content.blocks, self._dims)
+        fitted = content_features.fit(content.vectors, content.blocks, self._dims)
         return super().fit(replace(task, content=fitted(content.vectors)), seed, progress)
 
 
@@ -195,7 +195,7 @@ class TunedContentKNN(ContentKNN):
         content = _content(self._tuning.workspace(task.training, seed, progress))
         vectors = np.array(content.vectors, np.float32)
         if not content.conditioned:
-            vectors = conditioning.fit(vectors, content.blocks, self._dims)(vectors)
+            vectors = content_features.fit(vectors, content.blocks, self._dims)(vectors)
         fitted = super().fit(replace(task, content=vectors), seed, progress)
         return replace(fitted, facts={**fitted.facts, FOUND: content.info.get(FOUND, {})})
 

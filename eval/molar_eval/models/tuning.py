@@ -12,12 +12,12 @@ from molar_eval.cases import Cases, Mask, Scores
 from molar_eval.metrics.accuracy import accuracy
 from molar_eval.models.base import Kind, Task
 from molar_eval.ranking import rank
-from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.fit import Setting as Setting
-from molar_retrieval.experts.fit import choose
-from molar_retrieval.experts.histories import known_items
+from molar_retrieval.models import base
+from molar_retrieval.models.base import Setting as Setting
+from molar_retrieval.models.item_item import known_items
+from molar_retrieval.models.validation import ValidationCases, ndcg, ranks
 from molar_retrieval.progress import SILENT, Progress
 
 Scoring = Callable[[Interactions], Scores]
@@ -115,7 +115,7 @@ def tune(
     def fitted(setting: Setting) -> Fitted:
         return Fitted(fit(setting), scorable, {})
 
-    best, setting, tried = choose(((setting, partial(fitted, setting)) for setting in grid), judge)
+    best, setting, tried = base.tune(((setting, partial(fitted, setting)) for setting in grid), judge)
     found = edges(grid, setting)
     at_edge = {"edge_of_grid": found} if found else {}
     told = {"validation_cases": len(cases), **({"training_cases": asked} if asked else {})}

@@ -15,14 +15,13 @@ from molar_eval.models.baselines import baselines
 from molar_eval.models.molar import MolarScorer
 from molar_eval.models.tuning import Baseline
 from molar_eval.splits.base import is_first, single_cases
-from molar_retrieval.alignment.align import align
-from molar_retrieval.alignment.derive import derive
-from molar_retrieval.alignment.drift import reason
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.warm_start import warm_start
 from molar_retrieval.data.interactions import LEAST, Interactions
 from molar_retrieval.errors import DataError, SettingsError, nearest
-from molar_retrieval.experts.trend import DAY
+from molar_retrieval.models.alignment import align
+from molar_retrieval.models.incremental import warm_start
+from molar_retrieval.models.popularity import DAY
+from molar_retrieval.models.refresh import reason, refresh
+from molar_retrieval.models.store import open_model
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import link_or_copy
@@ -109,7 +108,7 @@ class Anew(_Walking):
         """See :class:`WalkingArm`."""
         with Stopwatch() as watch:
             align(stop.workspace, self.options, progress=progress)
-            report = derive(stop.workspace, progress)  # as `molar align` does: what ships counts what validated, too
+            report = refresh(stop.workspace, progress)  # as `molar align` does: what ships counts what validated, too
         return MolarScorer(open_model(report.folder).seeing(stop.past), stop.workspace, {}), watch.cost
 
 
@@ -141,7 +140,7 @@ class Updated(_Walking):
             raise DataError("there are no towers to train on", "choose a preset that has some")
         carry(stop.former, stop.workspace)
         with Stopwatch() as watch:
-            folder = derive(stop.workspace, progress).folder
+            folder = refresh(stop.workspace, progress).folder
             facts = stop.workspace["alignment"].require()[1].facts
             why = reason(facts, self.options.update) if self.when == "due" else None
             if self.when == "always" or (why is not None and facts["towers"]):

@@ -24,8 +24,8 @@ from molar_eval.tuning.trials import (
     remembered,
     score_of,
 )
-from molar_retrieval.alignment.validation import gains
 from molar_retrieval.errors import BackendError, DataError
+from molar_retrieval.models.validation import gains
 from molar_retrieval.progress import SILENT, Progress, ToldOnce
 from molar_retrieval.reports.wording import duration
 from molar_retrieval.workspace import fingerprint
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FOLDER = "evaluation/tuning"
 _WORK = "molar tune"
-_CODE = ("molar_retrieval.alignment.align", "molar_eval.tuning.trials", "molar_eval.tuning.space")
+_CODE = ("molar_retrieval.models.alignment", "molar_eval.tuning.trials", "molar_eval.tuning.space")
 
 
 def require_optuna() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from molar_retrieval.alignment.training import sized
 from molar_retrieval.data.interactions import Interactions
+from molar_retrieval.models.towers.training import sized
 from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, validated
 
 Value: TypeAlias = float | int | bool | str

@@ -17,14 +17,14 @@ from safetensors.numpy import load_file, save_file
 from molar_eval.models.molar import MolarScorer
 from molar_eval.models.variants import link
 from molar_retrieval import rng
-from molar_retrieval.alignment.align import AlignReport, align
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.training import EpochScore
-from molar_retrieval.alignment.validation import ValidationCases, ranks
-from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.data.interactions import Holdout
 from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.errors import DataError
+from molar_retrieval.models.alignment import AlignReport, align
+from molar_retrieval.models.als import held_out
+from molar_retrieval.models.store import open_model
+from molar_retrieval.models.towers.training import EpochScore
+from molar_retrieval.models.validation import ValidationCases, ranks
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.artefacts import Workspace, discard
 from molar_retrieval.workspace.files import for_owner

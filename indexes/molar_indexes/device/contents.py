@@ -12,19 +12,18 @@ from molar_indexes.constraints import Constraints
 from molar_indexes.device.rules import shaping_rules
 from molar_indexes.sessions import SessionReader
 from molar_retrieval import columns
-from molar_retrieval.alignment.light_tower import LightEnsemble, LightTower
-from molar_retrieval.alignment.user_encoder import HistoryReading, UserEncoder
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.habits import HABITS
-from molar_retrieval.ranking.aims import ARRIVING, VISIT
+from molar_retrieval.models.repeat_consumption import REPEAT_CONSUMPTION
+from molar_retrieval.models.towers.inference import HistoryReading, LightEnsemble, NumpyTower, UserEncoder
 from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.objectives import ARRIVING, VISIT
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.workspace.tensors import Array, Mask
 
 if TYPE_CHECKING:
-    from molar_retrieval.ranking.request import RankingRequest
+    from molar_retrieval.ranking.query import ResolvedQuery
 
 MOST_ITEMS = 20_000
 """Items of a shop that a device is given: all are scored for every list, and all are loaded before the first one."""
@@ -45,7 +44,7 @@ class DeviceContents:
 
     tensors: Mapping[str, Array]
     facts: Mapping[str, Any]
-    towers: Mapping[str, LightTower | LightEnsemble]
+    towers: Mapping[str, NumpyTower | LightEnsemble]
     ids: Sequence[str]
     payload: Mapping[str, Sequence[Any]]
     left_out: Sequence[str]
@@ -112,13 +111,13 @@ def _tensors(
 def _facts(store: ItemStore, encoder: UserEncoder) -> dict[str, Any]:
     return {
         "parts": {name: list(span) for name, span in store.parts.items()},
-        "sparse_parts": {name: list(span) for name, span in store.sparse_parts.items() if name != HABITS},
+        "sparse_parts": {name: list(span) for name, span in store.sparse_parts.items() if name != REPEAT_CONSUMPTION},
         "factors": dict(store.factors),
         "encoder": _described(encoder),
     }
 
 
-def _shown(store: ItemStore, request: "RankingRequest") -> Mask:
+def _shown(store: ItemStore, request: "ResolvedQuery") -> Mask:
     """Which items may come, but for conditions."""
     shown = store.known | store.cold
     hidden = np.fromiter(request.hidden, np.int64, len(request.hidden))

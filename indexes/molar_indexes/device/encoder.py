@@ -1,6 +1,6 @@
 """Towers of the user encoder as one ONNX model: from the vectors of a history to a user's.
 
-The graph is written node by node, as :class:`molar_retrieval.alignment.light_tower.LightTower` computes: one history,
+The graph is written node by node, as :class:`molar_retrieval.models.towers.inference.NumpyTower` computes: one history,
 of which the last block asks about the last position alone. Tracing the network that trains would bring batches, masks
 and every position, and take seconds. A test compares both for towers of every shape.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molar_retrieval.alignment.light_tower import LightBlock, LightEnsemble, LightTower
+from molar_retrieval.models.towers.inference import LightBlock, LightEnsemble, NumpyTower
 from molar_retrieval.workspace.tensors import Array, Matrix
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ _NORM_EPSILON = 1e-5  # of torch's LayerNorm
 _END = 2**31 - 1
 
 
-def onnx_model(towers: Mapping[str, LightTower | LightEnsemble]) -> bytes:
+def onnx_model(towers: Mapping[str, NumpyTower | LightEnsemble]) -> bytes:
     """The towers as one model, serialised.
 
     Inputs are, for each tower, ``NAME.vectors``, the vectors of L ≥ 1 items, oldest first, shape (L, dim), and
-    ``NAME.gaps``, as :func:`molar_retrieval.alignment.light_tower.time_gaps` has them, int32, shape (L, L); outputs are
-    ``NAME.user``, shape (1, dim).
+    ``NAME.gaps``, as :func:`molar_retrieval.models.towers.inference.time_gaps` has them, int32, shape (L, L);
+    outputs are ``NAME.user``, shape (1, dim).
     """
     from onnx import TensorProto, helper
 
@@ -86,7 +86,7 @@ class _Graph:
         return self.constant(np.array(values, np.int64))
 
 
-def _tower(graph: _Graph, tower: LightTower | LightEnsemble, vectors: str, gaps: str) -> str:
+def _tower(graph: _Graph, tower: NumpyTower | LightEnsemble, vectors: str, gaps: str) -> str:
     if isinstance(tower, LightEnsemble):
         ends = np.cumsum([0, *(member.dim for member in tower.members)]).tolist()
         shares = [graph.columns(vectors, *span) for span in pairwise(ends)]

@@ -13,9 +13,9 @@ from molar_indexes.device.contents import gather
 from molar_indexes.device.encoder import onnx_model
 from molar_indexes.device.write import DeviceExport, check_place, write
 from molar_indexes.recommender import Recommender
-from molar_retrieval.alignment.light_tower import LightEnsemble, LightTower, time_gaps
 from molar_retrieval.data.catalogue import photos_of
 from molar_retrieval.errors import BackendError
+from molar_retrieval.models.towers.inference import LightEnsemble, NumpyTower, time_gaps
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.rng import generator
 from molar_retrieval.workspace.tensors import Array
@@ -64,7 +64,7 @@ def _photos(answerer: Answerer, ids: Sequence[str], progress: Progress) -> dict[
     return copies
 
 
-def _proved(towers: Mapping[str, LightTower | LightEnsemble], tensors: Mapping[str, Array]) -> bytes | None:
+def _proved(towers: Mapping[str, NumpyTower | LightEnsemble], tensors: Mapping[str, Array]) -> bytes | None:
     """The towers as a model that a runtime was seen to compute as NumPy does; None where there are none."""
     if not towers:
         return None
@@ -80,7 +80,7 @@ def _proved(towers: Mapping[str, LightTower | LightEnsemble], tensors: Mapping[s
     return model
 
 
-def _compare(session: Any, towers: Mapping[str, LightTower | LightEnsemble], tensors: Mapping[str, Array]) -> None:
+def _compare(session: Any, towers: Mapping[str, NumpyTower | LightEnsemble], tensors: Mapping[str, Array]) -> None:
     random = generator(0, "device")
     for length in _TRIED:
         given: dict[str, Array] = {}

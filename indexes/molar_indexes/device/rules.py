@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from molar_retrieval.ranking.diversity import dated, values_of
 from molar_retrieval.ranking.index_protocol import StoredItem
+from molar_retrieval.ranking.query import ResolvedQuery
 from molar_retrieval.ranking.ranker import Ranker
-from molar_retrieval.ranking.request import RankingRequest
-from molar_retrieval.ranking.shaping import dated, values_of
 from molar_retrieval.workspace.tensors import Array
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _DAY = 86_400
 
 
 def shaping_rules(
-    request: RankingRequest, ranker: Ranker, items: Sequence[StoredItem], count: int
+    request: ResolvedQuery, ranker: Ranker, items: Sequence[StoredItem], count: int
 ) -> tuple[list[dict[str, Any]], dict[str, Array]]:
     """What each rule of a request does, in their order, and by name which of the ``items`` that may come it means.
 

@@ -18,7 +18,7 @@ from molar_indexes.experiments.shadowing import Shadowing
 from molar_retrieval.errors import MolarError
 from molar_retrieval.experiments.definition import ARMS, CONTROL, EVERYBODY, INTERLEAVED, SHADOW, TREATMENT
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.results import Answer
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import ExperimentSettings
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from molar_retrieval.errors import MolarError, StaleArtefactError
 from molar_retrieval.experiments.definition import Arm
-from molar_retrieval.ranking.answer import Answer, new_id
+from molar_retrieval.ranking.results import Answer, new_id
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender

@@ -10,7 +10,7 @@ from molar_indexes.experiments.recording import ExperimentRecorder
 from molar_indexes.experiments.running import LiveExperiment
 from molar_retrieval.experiments.definition import CONTROL, TREATMENT
 from molar_retrieval.experiments.records import ShadowRow
-from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.results import Answer
 
 _FIRST = 10  # places that are compared
 _BURST = 10  # lists that may be compared at once, before the rate holds

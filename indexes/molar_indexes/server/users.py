@@ -14,8 +14,8 @@ from molar_indexes.server.layout import Layout
 from molar_indexes.server.points import split, vectors
 from molar_indexes.users import UserRecord, Users
 from molar_retrieval import columns
-from molar_retrieval.ranking.answer import NOTHING
 from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector, point_id
+from molar_retrieval.ranking.results import NOTHING
 
 _USER, _HISTORY, _TIMES, _EVENTS, _ATTRIBUTES = "user_id", "history", "times", "events", "attributes"
 

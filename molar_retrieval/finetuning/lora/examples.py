@@ -34,7 +34,7 @@ _LACKS = {
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Two views of items that must find each other; see :func:`molar_retrieval.training.losses.info_nce`.
+    """Two views of items that must find each other; see :func:`molar_retrieval.models.towers.training.info_nce`.
 
     Both are places among the step's entries: photos or attributes to the left, titles and descriptions to the right.
     """
@@ -46,7 +46,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """Histories that must find the next item; see :func:`molar_retrieval.training.losses.next_item`.
+    """Histories that must find the next item; see :func:`molar_retrieval.models.towers.training.next_item`.
 
     ``weights``, shape (b, entries), say how much each entry counts in each history; ``items`` are places of entries.
     """

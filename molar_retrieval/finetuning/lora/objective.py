@@ -8,7 +8,7 @@ from torch import Tensor
 
 from molar_retrieval.finetuning.lora.examples import Step
 from molar_retrieval.finetuning.lora.learner import Learner, chunks
-from molar_retrieval.training.losses import info_nce, next_item
+from molar_retrieval.models.towers.training import info_nce, next_item
 from molar_retrieval.workspace.settings import LoraSettings
 
 

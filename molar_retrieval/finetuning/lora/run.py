@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.embedding.run import digests_of
@@ -27,8 +26,9 @@ from molar_retrieval.finetuning.lora.learner import Learner, load
 from molar_retrieval.finetuning.lora.training import AdapterScore, AdapterTrainer
 from molar_retrieval.finetuning.lora.validation import AdapterValidation
 from molar_retrieval.finetuning.report import ADAPTED, TASKS, FinetuneReport, TaskOutcome, card
+from molar_retrieval.models.als import held_out
+from molar_retrieval.models.towers.distributed import ALONE, Processes
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import write_atomically

@@ -18,9 +18,9 @@ from molar_retrieval.finetuning.lora.learner import Learner
 from molar_retrieval.finetuning.lora.objective import Objective
 from molar_retrieval.finetuning.lora.validation import AdapterValidation
 from molar_retrieval.finetuning.report import Name
+from molar_retrieval.models.towers.distributed import ALONE, Processes
+from molar_retrieval.models.towers.trainer import Trainer, TrainingState, warm_cosine
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.training.processes import ALONE, Processes
-from molar_retrieval.training.trainer import Trainer, TrainingState, warm_cosine
 from molar_retrieval.workspace.settings import LoraSettings
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from molar_indexes.experiments.arms import OpenArm
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.answer import Answer
+    from molar_retrieval.ranking.results import Answer
 
 _LOOK = 0.02  # seconds between two looks for what another process writes
 

@@ -10,7 +10,7 @@ from molar_serving.problems import ProblemError
 from molar_serving.wire import AnsweredItem, ListAnswer, RankingsRequest
 
 if TYPE_CHECKING:
-    from molar_retrieval.ranking.answer import Answer
+    from molar_retrieval.ranking.results import Answer
 
 
 async def rank(call: Call) -> Reply:

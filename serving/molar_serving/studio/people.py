@@ -15,7 +15,7 @@ from molar_retrieval.ranking.query import Query
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.answer import Answer, Recommendation
+    from molar_retrieval.ranking.results import Answer, Recommendation
     from molar_retrieval.workspace.artefacts import Workspace
 
 PLACES = 10

@@ -23,7 +23,7 @@ from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.privacy.pseudonyms import of_key
-from molar_retrieval.ranking.answer import made_at
+from molar_retrieval.ranking.results import made_at
 from molar_retrieval.workspace.config_files import parse_toml
 from molar_serving.asking import Question, ask, popular, who
 from molar_serving.lists import answered_item
@@ -33,7 +33,7 @@ from molar_serving.wire import AnsweredItem, ListAnswer, RecommendationRequest, 
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.answer import Answer
+    from molar_retrieval.ranking.results import Answer
     from molar_retrieval.workspace.artefacts import Workspace
     from molar_serving.service import Service
     from molar_serving.shown import Shown

@@ -17,7 +17,7 @@ from molar_eval.models.peers.scripts.exchange import CONTENT, PLAN, PeerHistorie
 from molar_eval.models.tuning import Fitted, Scoring, sample, validation_ndcg
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.histories import known_items
+from molar_retrieval.models.item_item import known_items
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.files import for_owner, write_atomically

@@ -14,16 +14,16 @@ import pyarrow.compute as pc
 from molar_indexes.privacy.report.facts import LiveManifest, ReportSection, Unit
 from molar_indexes.privacy.report.leakage import leakage_of
 from molar_indexes.recommender import RULES_FILE
-from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.interactions import LOG_FILE, Interactions
 from molar_retrieval.data.schema import find_table
 from molar_retrieval.errors import DataError
+from molar_retrieval.models.als import open_log
 from molar_retrieval.privacy.ledger import FILE as LEDGER
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.pseudonyms import FILE as PSEUDONYMS
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
-from molar_retrieval.ranking.places import told_places
+from molar_retrieval.ranking.objectives import told_places
 from molar_retrieval.workspace.activity_log import work_done
 from molar_retrieval.workspace.artefacts import PRIVATE, Workspace
 from molar_retrieval.workspace.config_files import read_toml

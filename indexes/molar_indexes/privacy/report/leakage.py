@@ -6,8 +6,8 @@ import numpy as np
 from scipy.sparse import csr_matrix, triu
 
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.experts.company import users_of_pairs
-from molar_retrieval.experts.histories import binary, countable
+from molar_retrieval.models.item_item import binary, countable
+from molar_retrieval.models.k_anonymity import users_of_pairs
 
 _BLOCK = 4096
 

@@ -14,7 +14,7 @@ from molar_serving.studio.visit import Page, Screen, Visit
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.answer import Answer
+    from molar_retrieval.ranking.results import Answer
     from molar_serving.service import Service
 
 K = 20

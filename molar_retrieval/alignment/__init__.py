@@ -1,1 +1,0 @@
-"""The post-alignment network and its training."""

@@ -1,1 +1,0 @@
-"""Collaborative factors by implicit ALS."""

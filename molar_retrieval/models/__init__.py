@@ -1,0 +1,1 @@
+"""Models of a shop: count-based ones, content, two towers; and the ensemble of all, trained and refreshed."""

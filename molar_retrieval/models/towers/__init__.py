@@ -1,0 +1,1 @@
+"""The two towers: a sequence model of ids and one of content, trained together."""

@@ -1,0 +1,286 @@
+"""What a query gives: a ranked list as columns, and plain records, the same in Python and as JSON."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molar_retrieval import limits
+from molar_retrieval.data.availability import moment
+from molar_retrieval.ranking.index_protocol import SparseVector
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from molar_retrieval.frames import Frame
+    from molar_retrieval.ranking.objectives import Horizon
+from itertools import repeat
+from math import isnan
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.ranking.candidates import Candidates
+from molar_retrieval.ranking.query import LIFT, RERANK, RULES, Listing, Placed
+
+_ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes:
+        rank: Place in the answer, from 1.
+        item_id: The item.
+        title: Its title, or None where the catalogue has none.
+        score: The sum of ``parts``, dot products of the user's and the item's vectors; a cold item's is lifted, see
+            :mod:`molar_retrieval.ranking.candidates`.
+        parts: Addends of the score, by name; the lift is ``newcomer``, and what rules add is ``rules``.
+        rank_by_score: Its place without rules, diversity and calibration.
+        propensity: The probability of its being among the first ten, or in a shorter list, see
+            :mod:`molar_retrieval.ranking.exploration`; None: nobody can tell.
+        rule: Names of the rules that put it where it stands, or ``diversity`` or ``calibration``; None: the score did.
+        similarity: Of a search by words, how like them the item is: 1 where it has all of them or is as near as its own
+            text, 0 where it is no nearer than words for anything come; else None.
+        reasons: Why, in words; empty unless asked for.
+        evidence: What they rest on, see :class:`molar_indexes.explain.Explained`; None unless asked for.
+        payload: Its attributes.
+    """
+
+    rank: int
+    item_id: str
+    title: str | None
+    score: float
+    parts: Mapping[str, float]
+    rank_by_score: int
+    rule: str | None = None
+    similarity: float | None = None
+    propensity: float | None = 1.0
+    reasons: Sequence[str] = ()
+    evidence: Mapping[str, Any] | None = None
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+def new_id(at: datetime | None = None) -> str:
+    """The id of an answer, which says when it was made: a UUID of version 7 (RFC 9562) as hexadecimal digits.
+
+    ``at`` is that moment, of which milliseconds count; None: now.
+    """
+    bits = int.from_bytes(os.urandom(10))
+    milliseconds = time.time_ns() // 1_000_000 if at is None else moment(at) // 1000
+    return f"{milliseconds:012x}7{bits >> 68:03x}{8 | bits & 3:x}{bits >> 2 & (1 << 60) - 1:015x}"
+
+
+def made_at(answer_id: str) -> float | None:
+    """When an answer was made, by its id, in seconds since 1970; None: this is no id of an answer."""
+    return int(answer_id[:12], 16) / 1000 if _ID.fullmatch(answer_id) else None
+
+
+def _no_photo(item_id: str) -> Path | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A ranked list, and how it came about.
+
+    Attributes:
+        user_id: Whom it is for, or None for a session or a question about items.
+        k: How many items were asked for.
+        generation: The generation that answered.
+        basis: What ranked the items: ``aligned``, ``content`` or ``popularity``.
+        items: At most ``k`` items, best first.
+        shortfall: Why there are fewer than ``k``, or None.
+        notes: What rules could not do, in sentences.
+        timings_ms: Milliseconds of each stage.
+        request_id: Of this answer alone, for the events that come of it; :func:`made_at` says from it for which moment
+            the list was made.
+        events: The last event that the answer knows, by its ``seq``; 0 where there are none.
+        horizon: ``later`` where the list is for all that somebody takes later on, not for what they take next.
+        photo_of: The photo of an item by its id, for a notebook.
+    """
+
+    user_id: str | None
+    k: int
+    generation: str
+    basis: str
+    items: Sequence[Recommendation]
+    shortfall: str | None
+    notes: Sequence[str]
+    timings_ms: Mapping[str, float]
+    request_id: str = ""
+    events: int = 0
+    horizon: "Horizon | None" = None
+    photo_of: Callable[[str], Path | None] = field(default=_no_photo, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON-able values; payloads are left out."""
+        result = asdict(replace(self, photo_of=_no_photo))
+        del result["photo_of"]
+        for item in result["items"]:
+            del item["payload"]
+        return result
+
+    def impression(self, *, session_id: str | None = None, at: datetime | None = None) -> dict[str, Any]:
+        """The event that says that this list was shown, for the event log; what comes of it has its ``request_id``.
+
+        Args:
+            session_id: Who saw it, where no user is named.
+            at: When; None: now.
+        """
+        return {
+            "event_id": f"impression:{self.request_id}",
+            "event": "impression",
+            "user_id": self.user_id,
+            "session_id": session_id,
+            "timestamp": (at or datetime.now(UTC)).isoformat(),
+            "request_id": self.request_id,
+            "items": [
+                {"item_id": item.item_id, "position": item.rank, "propensity": item.propensity}
+                for item in self.items[: limits.EVENT_ITEMS]
+            ],
+        }
+
+    def to_frame(self) -> "Frame":
+        """One row per item: place, id, title, score, a column ``part.NAME`` for each addend, and the rest of it."""
+        from molar_retrieval.frames import Frame
+
+        names = list(dict.fromkeys(name for item in self.items for name in item.parts))
+        kinds = {"rank": "int32", "item_id": "string", "title": "string", "score": "double"}
+        rows = [
+            {name: getattr(item, name) for name in kinds}
+            | {f"part.{name}": item.parts.get(name, 0.0) for name in names}
+            | {"rule": item.rule, "similarity": item.similarity, "propensity": item.propensity}
+            | {"reasons": list(item.reasons)}
+            for item in self.items
+        ]
+        parts = dict.fromkeys((f"part.{name}" for name in names), "double")
+        beside = {"rule": "string", "similarity": "double", "propensity": "double", "reasons": "list<string>"}
+        return Frame.of(rows, {**kinds, **parts, **beside})
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The table of :meth:`to_frame` as a pandas data frame; pandas must be installed."""
+        return self.to_frame().to_pandas()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.to_frame().__arrow_c_stream__(requested_schema)
+
+    def _repr_html_(self) -> str:
+        return _html(self)
+
+
+NOTHING = SparseVector((), ())
+_SIDE = 72
+_BAR = 120
+_COLOURS = ("#3b6ea5", "#d08a2e", "#5b9a68", "#a3527f", "#7a6bb0", "#8c8c8c", "#c05a4a")
+
+
+def _html(answer: Answer) -> str:
+    names = list(dict.fromkeys(name for item in answer.items for name in item.parts))
+    colours = {name: _COLOURS[n % len(_COLOURS)] for n, name in enumerate(names)}
+    widest = max((sum(map(abs, item.parts.values())) for item in answer.items), default=1.0) or 1.0
+    rows = "".join(_row(item, colours, widest, answer.photo_of(item.item_id)) for item in answer.items)
+    legend = " ".join(f"<span style='color:{colour}'>■</span> {escape(name)}" for name, colour in colours.items())
+    notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in [*answer.notes, answer.shortfall] if note)
+    whom = f"for {escape(answer.user_id)}" if answer.user_id is not None else f"by {escape(answer.basis)}"
+    return (
+        f"<table><caption>{len(answer.items)} items {whom} &nbsp; <small>{legend}</small></caption>"
+        f"<thead><tr><th>#</th><th></th><th>item</th><th>score</th><th>why</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>{notes}"
+    )
+
+
+def _row(item: Recommendation, colours: dict[str, str], widest: float, photo: Path | None) -> str:
+    bars = "".join(
+        f"<span title='{escape(name)} {value:.3f}' style='display:inline-block;height:10px;"
+        f"width:{_BAR * abs(value) / widest:.1f}px;background:{colours[name]};"
+        f"opacity:{1 if value >= 0 else 0.4}'></span>"
+        for name, value in item.parts.items()
+    )
+    why = "<br>".join(escape(reason) for reason in item.reasons) or escape(item.rule or "")
+    title = escape(item.title or "")
+    return (
+        f"<tr><td>{item.rank}</td><td>{_picture(photo)}</td>"
+        f"<td style='text-align:left'>{title}<br><small>{escape(item.item_id)}</small></td>"
+        f"<td style='text-align:left;white-space:nowrap'>{item.score:.3f}<br>{bars}</td>"
+        f"<td style='text-align:left'>{why}</td></tr>"
+    )
+
+
+def _picture(photo: Path | None) -> str:
+    if photo is None:
+        return ""
+    from molar_retrieval.reports.html import photo_uri
+
+    uri = photo_uri(photo.parent, photo.name, (2 * _SIDE, 2 * _SIDE), 80)
+    return f"<img alt='' style='max-width:{_SIDE}px;max-height:{_SIDE}px' src='{uri}'>" if uri else ""
+
+
+Array = npt.NDArray[Any]
+LATER = (LIFT, RERANK, RULES)
+"""Addends of a score behind those of the store, in their order."""
+
+
+@dataclass(frozen=True, eq=False)
+class RankedList:
+    """The list of one request, best first, with n places."""
+
+    names: tuple[str, ...]  # of the addends: those of the store's parts, then :data:`LATER`
+    rows: npt.NDArray[np.int64]  # of items, shape (n,)
+    parts: Array  # the addends of the scores, shape (n, P + 3)
+    lifted: npt.NDArray[np.bool_]  # of which :data:`LIFT` is told, shape (n,)
+    by_score: npt.NDArray[np.int64]  # its place among the candidates by score alone, from 1, shape (n,)
+    propensity: Array  # nan where it is not told, shape (n,)
+    causes: Sequence[tuple[str, ...]] = ()  # of each place; none: no place has any
+    notes: Sequence[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        found: Candidates,
+        by_score: npt.NDArray[np.int64],
+        boosts: Array | float = 0.0,
+        causes: Sequence[tuple[str, ...]] = (),
+        notes: Sequence[str] = (),
+    ) -> "RankedList":
+        """Candidates as they are listed; ``names`` are those of the store's parts.
+
+        ``by_score`` counts from 0, ``boosts`` are what rules add, shape (n,).
+        """
+        later = np.empty((len(found), len(LATER)))
+        later[:, 0], later[:, 1], later[:, 2] = found.lift, found.moved, boosts
+        later[~found.cold, 0] = 0.0
+        parts = np.concatenate([found.parts, later], axis=1)
+        return cls((*names, *LATER), found.rows, parts, found.cold, by_score + 1, found.propensity, causes, notes)
+
+    @property
+    def scores(self) -> Array:
+        """The sums, from the first addend to the last, shape (n,)."""
+        scores: Array = np.add.accumulate(self.parts, axis=1)[:, -1]
+        return scores
+
+    def listing(self) -> Listing:
+        """The same place by place."""
+        names, places = self.names[: -len(LATER)], []
+        every = (self.rows, self.scores, self.parts, self.lifted, self.by_score, self.propensity)
+        columns = zip(*(column.tolist() for column in every), self.causes or repeat(()), strict=False)
+        for row, score, (*parts, lift, moved, ruled), lifted, place, chance, causes in columns:
+            told = dict(zip(names, parts, strict=True))
+            if lifted:
+                told[LIFT] = lift
+            if moved:
+                told[RERANK] = moved
+            if ruled:
+                told[RULES] = ruled
+            places.append(Placed(row, score, told, place, causes, None if isnan(chance) else chance))
+        return Listing(places, self.notes)
