@@ -104,7 +104,7 @@ RECORDS = {
     "molar_retrieval/models/alignment.py": {
         "AlignReport.folder": MADE, "TrainingJob.folder": MADE, "TrainingJob.root": MADE,
     },
-    "molar_retrieval/models/refresh.py": {"DeriveReport.folder": MADE, "_Base.folder": MADE},
+    "molar_retrieval/models/refresh.py": {"RefreshReport.folder": MADE, "_Base.folder": MADE},
     "molar_retrieval/workspace/discovery.py": {
         **dict.fromkeys(
             ("WorkspaceRecord.beside", "WorkspaceRecord.catalogue", "beside"), "the shop itself, which is read"
