@@ -60,10 +60,6 @@ class EventWeights:
         at = {} if self.at is None else {"kinds_at": self.at}
         return {"kinds": dict(self.weights), "kinds_by": self.chosen_by, **tried, **at}
 
-    def equals(self, other: "EventWeights") -> bool:
-        """Whether the same counts as much, by the same choice."""
-        return (dict(self.weights), self.chosen_by) == (dict(other.weights), other.chosen_by)
-
 
 LOG, SEALED, FILE = "log", "sealed", "file"
 """Where an event is from: of what is in sealed days and in the file alone, no more is known than an index stores."""

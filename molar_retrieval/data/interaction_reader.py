@@ -2,9 +2,9 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.data import column_names
+from molar_retrieval.data.event_parsing import EVENT_TYPES, event_type
 from molar_retrieval.data.interactions import RawInteractions
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks
@@ -224,7 +225,7 @@ class InteractionBatches(ABC):
         self.times = TimeParser(settings.time_unit, settings.time_format, settings.time_zone)
         self.orders = OrderStatus(settings, vars(columns))
         self._source, self._columns, self._rejects = source, columns, rejects
-        self._users, self._events = Codes(), Codes()
+        self._users, self._events = Codes(), Codes(EVENT_TYPES)
         self._commas, self._thousands = source.decimal == ",", False  # what the weights so far have
         self._timed = self._early = 0  # times so far, and those before 1990
         self._suppressed = suppressed
@@ -250,7 +251,7 @@ class InteractionBatches(ABC):
                 values["weight"] = values["weight"].astype(np.float32)
             values["user"] = self._users.encode(good.batch[columns.user_id])
             if columns.event is not None:
-                values["event"] = self._events.encode(as_strings(good.batch[columns.event]).fill_null(""))
+                values["event"] = self._event_types(as_strings(good.batch[columns.event]).fill_null(""))
             yield good, values
             self.rows += len(there)
             progress.advance(len(every))
@@ -268,6 +269,15 @@ class InteractionBatches(ABC):
     @abstractmethod
     def _report(self, rows: RowBatch, checks: RowChecks) -> None:
         """Take the rows that failed."""
+
+    def _event_types(self, names: pa.Array) -> npt.NDArray[np.int32]:
+        """The place of each name in ``EVENT_TYPES``; -2 and below where it is none of these, another for each."""
+        encoded = names.dictionary_encode()
+        own = [event_type(name) or name for name in encoded.dictionary.to_pylist()]
+        codes = self._events.encode(pa.array(own, pa.string()))
+        known = len(EVENT_TYPES)
+        found: npt.NDArray[np.int32] = np.where(codes < known, codes, known - 2 - codes)[np.asarray(encoded.indices)]
+        return found
 
     def _values(self, rows: RowBatch, check: RowChecks) -> dict[str, npt.NDArray[Any]]:
         columns, batch = self._columns, rows.batch
@@ -331,49 +341,27 @@ class InteractionReader(InteractionBatches):
     ) -> None:
         super().__init__(source, columns, settings, rejects, suppressed)
         self.others = 0
-        self._now = time.time()
         self._known, self._chosen = items, chosen
-
-    @property
-    def kinds(self) -> list[str]:
-        """The names of the codes of events, so far."""
-        return list(self._events.rows)
 
     def read(self, progress: Progress) -> tuple[RawInteractions, pa.Array]:
         """All usable interactions, and the user ids in row order."""
-        batches, wrong = [], [np.zeros(0, np.int64)]
+        none = np.zeros(0, np.int32)
+        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list, user=[none], item=[none], row=[none])
         for rows, values in self.batches(progress):
-            if "micros" in values:
-                wrong.append(rows.numbers[self._impossible(values["micros"])])
-            batches.append(values)
-        joined: dict[str, Any] = {}
-        for field in fields(RawInteractions):
-            arrays = [values.pop(field.name) for values in batches if field.name in values]
-            joined[field.name] = np.concatenate(arrays) if arrays else None
-        if not batches:
-            joined["user"] = joined["item"] = np.zeros(0, np.int32)
+            for name, array in {**values, "row": rows.numbers.astype(np.int32)}.items():
+                parts[name].append(array)
+        joined = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+        numbers = joined.pop("row")
         log, users = RawInteractions(**joined), pa.array(self._users.rows, pa.large_string())
-        numbers = np.concatenate(wrong)
-        return self._possible(log, users, numbers) if len(numbers) and self.dates else (log, users)
-
-    def _possible(
-        self, log: RawInteractions, users: pa.Array, numbers: npt.NDArray[np.int64]
-    ) -> tuple[RawInteractions, pa.Array]:
-        """Without interactions at times that cannot be, in the rows of these numbers, and users that have no others."""
-        assert log.micros is not None
-        bad = np.flatnonzero(self._impossible(log.micros))
-        reasons = impossible(log.micros[bad], self._now)
-        for n, (place, number) in enumerate(zip(bad.tolist(), numbers.tolist(), strict=True)):
-            reason = next(reason for reason, mask in reasons.items() if mask[n])
-            item_id = self._known.id(int(log.item[place]))
-            self._rejects.add(self._source.path.name, number, item_id, reason, written(int(log.micros[place])))
-        return log.without(bad).without_idle(users)
-
-    def _impossible(self, micros: npt.NDArray[np.int64]) -> Mask:
-        bad = np.zeros(len(micros), bool)
-        for wrong in impossible(micros, self._now).values():
-            bad |= wrong
-        return bad
+        if log.micros is None or not self.dates:
+            return log, users
+        reasons = impossible(log.micros, time.time())
+        bad = np.flatnonzero(np.logical_or.reduce(list(reasons.values())))
+        for place in bad.tolist():
+            reason = next(reason for reason, mask in reasons.items() if mask[place])
+            item_id, when = self._known.id(int(log.item[place])), written(int(log.micros[place]))
+            self._rejects.add(self._source.path.name, int(numbers[place]), item_id, reason, when)
+        return log.without(bad).without_idle(users) if len(bad) else (log, users)
 
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32]:
         encoded = ids.dictionary_encode()
@@ -395,12 +383,12 @@ class Codes:
     def __init__(self, known: Iterable[str] = ()) -> None:
         self.rows: dict[str, int] = {value: row for row, value in enumerate(known)}
 
-    def encode(self, array: pa.Array) -> npt.NDArray[np.int32]:
-        """The number of each string of an array without missing values."""
-        encoded = array.dictionary_encode()
+    def encode(self, array: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
+        """The number of each string, -1 where it is missing."""
+        encoded = (array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array).dictionary_encode()
         rows = self.rows
         codes = [rows.setdefault(value, len(rows)) for value in encoded.dictionary.to_pylist()]
-        found: npt.NDArray[np.int32] = np.asarray(codes, np.int32)[np.asarray(encoded.indices)]
+        found: npt.NDArray[np.int32] = np.asarray([*codes, -1], np.int32)[np.asarray(encoded.indices.fill_null(-1))]
         return found
 
 

@@ -191,19 +191,21 @@ class RawInteractions:
     """Interactions as arrays of one length, in the order of the file; None for what the log does not have.
 
     Users and items are row numbers, times are microseconds since 1970, positions (NaN where missing) are the order
-    within one time, and events are codes of their kinds. How strong a kind is, says :class:`Interactions`. The
-    ``number`` is that of the event log, 0 for what only the file has, and ``order`` a code of its order's id, or -1.
+    within one time, and an ``event`` is a place in ``EVENT_TYPES``, below -1 a kind that only the file knows. How
+    strong a kind is, says :class:`Interactions`. The ``number`` is that of the event log, 0 for what only the file
+    has; ``order`` and ``request`` are numbers of ids, or -1.
     """
 
     user: npt.NDArray[np.int32]
     item: npt.NDArray[np.int32]
-    micros: npt.NDArray[np.int64] | None
-    position: npt.NDArray[np.float64] | None
-    weight: npt.NDArray[np.float32] | None
-    event: npt.NDArray[np.int32] | None
+    micros: npt.NDArray[np.int64] | None = None
+    position: npt.NDArray[np.float64] | None = None
+    weight: npt.NDArray[np.float32] | None = None
+    event: npt.NDArray[np.int32] | None = None
     strength: npt.NDArray[np.float32] | None = None
     number: npt.NDArray[np.int64] | None = None
     order: npt.NDArray[np.int32] | None = None
+    request: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.user)
