@@ -3,8 +3,9 @@
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,8 @@ class InteractionColumns:
     status: str | None = None
     cancelled_at: str | None = None
 
-    def all(self) -> list[str]:
-        """The columns to read, each once."""
-        return list(dict.fromkeys(name for name in vars(self).values() if name is not None))
 
-
-_KNOWN = {
+KNOWN_COLUMNS: dict[str, tuple[str, ...]] = {
     "user_id": column_names.USER_ID,
     "item_id": column_names.LOG_ITEM_ID,
     "timestamp": column_names.TIMESTAMP,
@@ -66,15 +63,23 @@ _KNOWN = {
     "status": (),
     "cancelled_at": (),
 }
+"""Well-known names of the columns of a log, by role; without any, a column has the role only where it is named."""
 
 
 def log_columns(settings: InteractionSettings, source: TableReader, item_id: str) -> InteractionColumns:
     """Resolve the columns of a log, where ``item_id`` may name the items; a DataError if one is missing or unfit."""
-    known = {**_KNOWN, "item_id": (*_KNOWN["item_id"], item_id)}
+    known = {**KNOWN_COLUMNS, "item_id": (*KNOWN_COLUMNS["item_id"], item_id)}
     found = columns_by_role(settings, known, source, "interactions", ["user_id", "item_id"])
     for role, name in found.items():
         _check_type(role, name, source)
     return InteractionColumns(**found)
+
+
+def user_column(settings: UserSettings, source: TableReader) -> str:
+    """The column with the ids of a users file; a DataError if there is none."""
+    found = columns_by_role(settings, {"user_id": (*column_names.USER_ID, "id")}, source, "users", ["user_id"])
+    _check_type("user_id", found["user_id"], source)
+    return found["user_id"]
 
 
 def _check_type(role: str, column: str, source: TableReader) -> None:
@@ -82,37 +87,17 @@ def _check_type(role: str, column: str, source: TableReader) -> None:
     if source.untyped:
         return
     kind = source.schema.field(column).type
-    fits, what = _TYPES.get(role, (is_word, "words or numbers, one a row"))
-    if not fits(kind) and not pa.types.is_null(kind):
+    bare = kind.value_type if pa.types.is_dictionary(kind) else kind
+    fits, what = is_word(kind), "words or numbers, one a row"
+    if role in ("timestamp", "position", "weight"):
+        fits, what = is_number(kind) or is_string(kind), "numbers"
+    if role == "timestamp":
+        dated = pa.types.is_date(bare) or pa.types.is_timestamp(bare)
+        fits = dated or (fits and not pa.types.is_boolean(bare))
+        what = "seconds, ISO 8601 strings or timestamps"
+    if not fits and not pa.types.is_null(kind):
         words = f"{source.path.name}: the {role} column {column!r} holds {kind}"
         raise DataError(words, f'write {what}, or name another column in catalog.toml: [interactions] {role} = "…"')
-
-
-def _is_numeric(kind: pa.DataType) -> bool:
-    return is_number(kind) or is_string(kind)
-
-
-def _is_moment(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_moment(kind.value_type)
-    dated = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
-    return dated or (_is_numeric(kind) and not pa.types.is_boolean(kind))
-
-
-_TYPES: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
-    "timestamp": (_is_moment, "seconds, ISO 8601 strings or timestamps"),
-    "position": (_is_numeric, "numbers"),
-    "weight": (_is_numeric, "numbers"),
-}
-
-
-def user_column(settings: UserSettings, source: TableReader) -> str:
-    """The column with the ids of a users file; a DataError if there is none."""
-    name = columns_by_role(settings, {"user_id": (*column_names.USER_ID, "id")}, source, "users", ["user_id"])[
-        "user_id"
-    ]
-    _check_type("user_id", name, source)
-    return name
 
 
 class OrderStatus:
@@ -138,23 +123,17 @@ class OrderStatus:
         before: pa.RecordBatch | None = None
         for rows in filter(len, read):
             batch = rows.batch if before is None else pa.concat_batches([before, rows.batch])
-            whole = RowBatch(np.arange(len(batch)), batch).with_columns(self._filled(batch)).batch
+            orders, place = as_strings(batch[self._order]), np.arange(len(batch))
+            codes = np.asarray(orders.dictionary_encode().indices.fill_null(-1))
+            new = ~present_values(orders) | np.append(True, codes[1:] != codes[:-1])
+            first = np.maximum.accumulate(np.where(new, place, 0))
+            filled = {}
+            for name in self._down:
+                last = np.maximum.accumulate(np.where(present_values(batch[name]), place, -1))
+                filled[name] = batch[name].take(pa.array(np.where(last >= first, last, place)))
+            whole = RowBatch(place, batch).with_columns(filled).batch
             before = whole.slice(len(whole) - 1)
             yield RowBatch(rows.numbers, whole.slice(len(whole) - len(rows)))
-
-    def _filled(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        orders = as_strings(batch[str(self._order)])
-        codes = np.asarray(orders.dictionary_encode().indices.fill_null(-1))
-        place = np.arange(len(batch))
-        new = ~present_values(orders) | np.append(True, codes[1:] != codes[:-1])
-        first = np.maximum.accumulate(np.where(new, place, 0))
-        filled = {}
-        for name in self._down:
-            there = present_values(batch[name])
-            last = np.maximum.accumulate(np.where(there, place, -1))
-            if not there.all():
-                filled[name] = batch[name].take(pa.array(np.where(last >= first, last, place)))
-        return filled
 
     def purchases(self, rows: RowBatch) -> RowBatch:
         """The rows that are purchases; the others are counted."""
@@ -188,7 +167,6 @@ def _folded(status: str) -> str:
 
 BATCH = 262_144
 LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9  # factors of 32 bits hold what is between them, and sums of it
-_THOUSANDS = r"^[1-9][0-9]{0,2}(\.[0-9]{3})+$"
 NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
 
@@ -226,19 +204,19 @@ class InteractionBatches(ABC):
         self.orders = OrderStatus(settings, vars(columns))
         self._source, self._columns, self._rejects = source, columns, rejects
         self._users, self._events = Codes(), Codes(EVENT_TYPES)
-        self._commas, self._thousands = source.decimal == ",", False  # what the weights so far have
         self._timed = self._early = 0  # times so far, and those before 1990
         self._suppressed = suppressed
 
     def batches(self, progress: Progress) -> Iterator[tuple[RowBatch, dict[str, npt.NDArray[Any]]]]:
         """The usable rows, and their values by the names of :class:`RawInteractions`, without those it has not."""
         columns = self._columns
+        read = list(dict.fromkeys(name for name in vars(columns).values() if name is not None))
         # The values of CSV are read as written, which spares a pass over the file to find out their types.
-        written = columns.all() if self._source.untyped else [columns.user_id, columns.item_id]
+        written = read if self._source.untyped else [columns.user_id, columns.item_id]
         if (when := columns.timestamp) is not None:
             again = [when] if self._source.untyped else []
             self.times.look_through(lambda: (r.batch[when] for r in self._source.batches([when], BATCH, None, again)))
-        for every in self.orders.filled(self._source.batches(columns.all(), BATCH, self._rejects, written)):
+        for every in self.orders.filled(self._source.batches(read, BATCH, self._rejects, written)):
             gone = suppressed_rows(every.batch, columns.user_id, columns.timestamp, self.times, self._suppressed)
             there = every.where(~gone)
             rows = self.orders.purchases(there)
@@ -296,28 +274,20 @@ class InteractionBatches(ABC):
             values["position"], valid = as_floats(batch[columns.position])
             check(valid, "position is not a number", columns.position)
         if columns.weight is not None:
-            found, valid = as_floats(self._weights(batch[columns.weight]))
+            found, valid = as_floats(batch[columns.weight], self._decimal)
             values["weight"] = found = np.where(np.isnan(found), 1.0, found)
             check(valid & (found > 0), NOT_POSITIVE, columns.weight)
             check((found >= LEAST_WEIGHT) & (found <= MOST_WEIGHT), WEIGHT_OUTSIDE, columns.weight)
         return values
 
-    def _weights(self, array: pa.Array) -> pa.Array:
-        """Weights of CSV with decimal commas as numbers; a DataError if 1.250 came before one, which may be 1250."""
-        if not self._source.untyped or self._source.decimal == ".":
-            return array
-        written = pc.utf8_trim_whitespace(array)
-        if not self._commas and decimal_commas(written):
-            if self._thousands:
-                words = f"{self._source.path.name}: the weights have decimal commas, and before them points"
-                raise DataError(words, "write all of them with a decimal point")
-            self._commas = True
-        if not self._commas:
-            self._thousands |= bool(pc.any(pc.match_substring_regex(written, _THOUSANDS), min_count=0).as_py())
-            return array
-        fits = pc.match_substring_regex(written, WRITTEN[","])
-        numbers = as_doubles(pc.if_else(fits, written, pa.scalar("0")), ",")
-        return pc.if_else(fits, numbers, pa.scalar(np.nan))
+    @cached_property
+    def _decimal(self) -> str:
+        """The decimal sign of the weights: as the settings say, else a comma where some can have no other."""
+        source, weight = self._source, str(self._columns.weight)
+        if source.decimal is not None or not source.untyped:
+            return source.decimal or "."
+        read = (pc.utf8_trim_whitespace(rows.batch[weight]) for rows in source.batches([weight], BATCH, None, [weight]))
+        return "," if any(map(decimal_commas, read)) else "."
 
 
 class InteractionReader(InteractionBatches):
@@ -392,18 +362,28 @@ class Codes:
         return found
 
 
-def as_floats(array: pa.Array) -> tuple[npt.NDArray[np.float64], Mask]:
-    """Values as float64, NaN where missing, and which are missing or finite numbers."""
+def as_floats(array: pa.Array, decimal: str = ".") -> tuple[npt.NDArray[np.float64], Mask]:
+    """Values as float64, NaN where missing, and which are missing or finite numbers; ``decimal`` is that of strings."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     missing = np.asarray(pc.is_null(array))
-    if is_string(array.type):
-        values = np.array([_number(text) for text in array.to_pylist()], np.float64)
-    elif pa.types.is_null(array.type):
+    if pa.types.is_null(array.type):
         values = np.full(len(array), np.nan)
-    else:
+    elif not is_string(array.type):
         values = np.asarray(doubles(array).fill_null(np.nan))
+    elif decimal == ",":
+        values = written_numbers(array, decimal)
+    else:
+        values = np.array([_number(text) for text in array.to_pylist()], np.float64)
     return np.where(missing, np.nan, values), missing | np.isfinite(values)
+
+
+def written_numbers(array: pa.Array, decimal: str) -> npt.NDArray[np.float64]:
+    """Strings such as 1.299,00 or € 12,50 as numbers of a decimal sign, NaN where they are none."""
+    text = pc.utf8_trim_whitespace(array)
+    fits = pc.fill_null(pc.match_substring_regex(text, WRITTEN[decimal]), False)
+    numbers = as_doubles(pc.if_else(fits, text, "0"), decimal)
+    return np.where(np.asarray(fits), np.asarray(numbers), np.nan)
 
 
 def _number(text: str | None) -> float:
