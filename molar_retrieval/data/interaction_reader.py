@@ -1,7 +1,6 @@
 """Reads an interaction log: its columns, the status of its orders, and every row, which is used or rejected."""
 
 import time
-from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -184,11 +183,12 @@ def suppressed_rows(
     return gone
 
 
-class InteractionBatches(ABC):
-    """Reads one interactions file batch by batch and looks at every row; ``rows`` are read so far.
+class InteractionReader:
+    """Reads one interactions file and looks at every row; bad ones are set aside, ``rows`` are read so far.
 
     Rows of ``suppressed`` people are as if they were not there, but for the numbers of the others. Of rows that are no
-    purchases by their ``orders`` only the number is known.
+    purchases by their ``orders`` only the number is known. Of items ``chosen`` from a catalogue, interactions with
+    ``others`` are counted and left out, not rejected.
     """
 
     def __init__(
@@ -196,16 +196,43 @@ class InteractionBatches(ABC):
         source: TableReader,
         columns: InteractionColumns,
         settings: InteractionSettings,
+        items: IdMap,
         rejects: Rejects,
+        *,
+        chosen: bool = False,
         suppressed: SuppressionList = NOBODY,
     ) -> None:
-        self.rows = 0
+        self.rows = self.others = 0
         self.times = TimeParser(settings.time_unit, settings.time_format, settings.time_zone)
         self.orders = OrderStatus(settings, vars(columns))
         self._source, self._columns, self._rejects = source, columns, rejects
+        self._known, self._chosen, self._suppressed = items, chosen, suppressed
         self._users, self._events = Codes(), Codes(EVENT_TYPES)
         self._timed = self._early = 0  # times so far, and those before 1990
-        self._suppressed = suppressed
+
+    def read(self, progress: Progress) -> tuple[RawInteractions, pa.Array]:
+        """All usable interactions, and the user ids in row order.
+
+        Dates before 1990 and those more than a day ahead of the clock are bad: a user's last item is what training
+        validates on. Where most times are before 1990, they are no dates, and each of them only tells the order.
+        """
+        none = np.zeros(0, np.int32)
+        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list, user=[none], item=[none], row=[none])
+        for rows, values in self.batches(progress):
+            for name, array in {**values, "row": rows.numbers.astype(np.int32)}.items():
+                parts[name].append(array)
+        joined = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+        numbers = joined.pop("row")
+        log, users = RawInteractions(**joined), pa.array(self._users.rows, pa.large_string())
+        if log.micros is None or not self.dates:
+            return log, users
+        reasons = impossible(log.micros, time.time())
+        bad = np.flatnonzero(np.logical_or.reduce(list(reasons.values())))
+        for place in bad.tolist():
+            reason = next(reason for reason, mask in reasons.items() if mask[place])
+            item_id, when = self._known.id(int(log.item[place])), written(int(log.micros[place]))
+            self._rejects.add(self._source.path.name, int(numbers[place]), item_id, reason, when)
+        return log.without(bad).without_idle(users) if len(bad) else (log, users)
 
     def batches(self, progress: Progress) -> Iterator[tuple[RowBatch, dict[str, npt.NDArray[Any]]]]:
         """The usable rows, and their values by the names of :class:`RawInteractions`, without those it has not."""
@@ -240,13 +267,20 @@ class InteractionBatches(ABC):
         """Whether most of the times lie where dates do; else they are counters or of another unit."""
         return self._early * 2 <= self._timed
 
-    @abstractmethod
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32] | None:
-        """Item rows, where they are checked as well; else None."""
+        """Item rows, which are checked; None where they are not wanted."""
+        encoded = ids.dictionary_encode()
+        codes = np.asarray(encoded.indices.fill_null(-1))
+        rows: npt.NDArray[np.int32] = np.append(self._known.rows(encoded.dictionary), np.int32(-1))[codes]
+        if self._chosen:
+            self.others += int((checks.good & (rows < 0)).sum())
+            checks.good &= rows >= 0
+        checks(rows >= 0, "unknown item", self._columns.item_id)
+        return rows
 
-    @abstractmethod
     def _report(self, rows: RowBatch, checks: RowChecks) -> None:
         """Take the rows that failed."""
+        self._rejects.add_failed(self._source.path.name, rows, checks, self._columns.item_id)
 
     def _event_types(self, names: pa.Array) -> npt.NDArray[np.int32]:
         """The place of each name in ``EVENT_TYPES``; -2 and below where it is none of these, another for each."""
@@ -288,63 +322,6 @@ class InteractionBatches(ABC):
             return source.decimal or "."
         read = (pc.utf8_trim_whitespace(rows.batch[weight]) for rows in source.batches([weight], BATCH, None, [weight]))
         return "," if any(map(decimal_commas, read)) else "."
-
-
-class InteractionReader(InteractionBatches):
-    """Reads one interactions file into arrays, bad rows set aside.
-
-    Dates before 1990 and those more than a day ahead of the clock are bad: a user's last item is what training
-    validates on. Where most times are before 1990, they are no dates, and each of them only tells the order. Of items
-    ``chosen`` from a catalogue, interactions with ``others`` are counted and left out, not rejected.
-    """
-
-    def __init__(
-        self,
-        source: TableReader,
-        columns: InteractionColumns,
-        settings: InteractionSettings,
-        items: IdMap,
-        rejects: Rejects,
-        *,
-        chosen: bool = False,
-        suppressed: SuppressionList = NOBODY,
-    ) -> None:
-        super().__init__(source, columns, settings, rejects, suppressed)
-        self.others = 0
-        self._known, self._chosen = items, chosen
-
-    def read(self, progress: Progress) -> tuple[RawInteractions, pa.Array]:
-        """All usable interactions, and the user ids in row order."""
-        none = np.zeros(0, np.int32)
-        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list, user=[none], item=[none], row=[none])
-        for rows, values in self.batches(progress):
-            for name, array in {**values, "row": rows.numbers.astype(np.int32)}.items():
-                parts[name].append(array)
-        joined = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
-        numbers = joined.pop("row")
-        log, users = RawInteractions(**joined), pa.array(self._users.rows, pa.large_string())
-        if log.micros is None or not self.dates:
-            return log, users
-        reasons = impossible(log.micros, time.time())
-        bad = np.flatnonzero(np.logical_or.reduce(list(reasons.values())))
-        for place in bad.tolist():
-            reason = next(reason for reason, mask in reasons.items() if mask[place])
-            item_id, when = self._known.id(int(log.item[place])), written(int(log.micros[place]))
-            self._rejects.add(self._source.path.name, int(numbers[place]), item_id, reason, when)
-        return log.without(bad).without_idle(users) if len(bad) else (log, users)
-
-    def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32]:
-        encoded = ids.dictionary_encode()
-        codes = np.asarray(encoded.indices.fill_null(-1))
-        rows: npt.NDArray[np.int32] = np.append(self._known.rows(encoded.dictionary), np.int32(-1))[codes]
-        if self._chosen:
-            self.others += int((checks.good & (rows < 0)).sum())
-            checks.good &= rows >= 0
-        checks(rows >= 0, "unknown item", self._columns.item_id)
-        return rows
-
-    def _report(self, rows: RowBatch, checks: RowChecks) -> None:
-        self._rejects.add_failed(self._source.path.name, rows, checks, self._columns.item_id)
 
 
 class Codes:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LOG_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
 USER, ITEM, STRENGTH = "user", "item", "strength"
+_COLUMNS = (ITEM, TIMESTAMP, WEIGHT, STRENGTH)
 _BLOCK, _PIECE = 1 << 20, 1 << 16  # interactions that are looked at or sorted, and read, at a time
 
 
@@ -120,22 +121,24 @@ class Interactions:
     def open(cls, version_folder: Path, items: IdMap) -> Self:
         """Open a version of the ``interactions`` artefact; a StaleArtefactError if it is not of these ``items``."""
         users = IdMap(pq.read_table(version_folder / USERS_FILE, use_threads=False)[USER_ID])
-        with pq.ParquetFile(version_folder / LOG_FILE) as file:
+        return cls.read(version_folder / LOG_FILE, users, items)
+
+    @classmethod
+    def read(cls, path: Path, users: IdMap, items: IdMap) -> Self:
+        """Read the rows of a file that :meth:`write` made."""
+        with pq.ParquetFile(path) as file:
             there = set(file.schema_arrow.names)
-            item, timestamp = _column(file, ITEM), _column(file, TIMESTAMP)
-            weight, strength = (_column(file, name) if name in there else None for name in (WEIGHT, STRENGTH))
             of_user = counts(_column(file, USER), len(users))
-        if len(item) and int(item.max()) >= len(items):
-            raise StaleArtefactError(f"{version_folder} was made for another catalogue", "run `molar embed CATALOG`")
-        return cls(
-            users=users,
-            items=items,
-            offsets=np.concatenate([[0], np.cumsum(of_user)]),
-            item=item,
-            timestamp=timestamp,
-            weight=weight,
-            strength=strength,
-        )
+            own = {name: _column(file, name) for name in _COLUMNS if name in there}
+        if len(own[ITEM]) and int(own[ITEM].max()) >= len(items):
+            raise StaleArtefactError(f"{path.parent} was made for another catalogue", "run `molar embed CATALOG`")
+        return cls(users=users, items=items, offsets=np.concatenate([[0], np.cumsum(of_user)]), **own)
+
+    def write(self, path: Path, more: Mapping[str, pa.Array] | None = None) -> None:
+        """Write a row for each interaction, with some columns more."""
+        columns = {USER: self.user, **to_tensors(self), **(more or {})}
+        del columns["offsets"]
+        pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=_BLOCK)
 
 
 def counts(rows: npt.NDArray[np.integer], length: int) -> npt.NDArray[np.int64]:
@@ -168,17 +171,14 @@ def to_csr(log: Interactions) -> "csr_matrix":
     return matrix
 
 
-_NAMES = ("offsets", "item", "timestamp", "weight", "strength")
-
-
 def to_tensors(log: Interactions) -> dict[str, Array]:
     """Its arrays by name, but for when users are asked about."""
-    return {name: values for name in _NAMES if (values := getattr(log, name)) is not None}
+    return {name: values for name in ("offsets", *_COLUMNS) if (values := getattr(log, name)) is not None}
 
 
 def of_tensors(tensors: Mapping[str, Array], n_items: int) -> Interactions:
     """The log of such arrays, users without ids and items by their rows; other arrays are not looked at."""
-    own = {name: tensors[name] for name in _NAMES if name in tensors}
+    own = {name: tensors[name] for name in ("offsets", *_COLUMNS) if name in tensors}
     own.setdefault("timestamp", np.broadcast_to(np.int64(0), own["item"].shape))
     return Interactions(users=IdMap([]), items=IdMap.numbered(n_items), **own)
 

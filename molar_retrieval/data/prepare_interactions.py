@@ -49,12 +49,10 @@ from molar_retrieval.workspace.resources import library_versions
 DAY = 86_400
 _SECOND = 1_000_000
 KIND = "interactions"
-VALIDATION_FILE = "validation.parquet"
+VALIDATION_FILE, KNOWN_FILE = "validation.parquet", "validation_histories.parquet"
 EVENT, NUMBER, ORDER = "event", "event_number", "order_id"
-_HISTORY = "history_"  # before the names of columns with one list per validation case
 RULES = 1  # number of the rules by which a log is kept; a change of them makes every prepared log stale
 READING = 3  # number of the rules by which values are read; after a change every log is read anew, once
-_ROW_GROUP = 1 << 20
 
 
 def write_log(workspace: Workspace, log: Interactions | Holdout, inputs: Mapping[str, str]) -> Manifest:
@@ -74,9 +72,12 @@ def write_log(workspace: Workspace, log: Interactions | Holdout, inputs: Mapping
         facts = {**log_facts(log), "rejects": 0, "rejects_by_kind": {}, "item_ids": catalogue.facts["ids"]}
         name = log_fingerprint(catalogue, facts)
         if cases is not None:
-            table, digest = _of_cases(cases)
-            pq.write_table(table, partial / VALIDATION_FILE, compression="zstd")
-            name = fingerprint.of_json([name, digest])
+            columns = {USER: cases.users, ITEM: cases.targets, TIMESTAMP: cases.times}
+            pq.write_table(pa.table(columns), partial / VALIDATION_FILE, compression="zstd")
+            arrays = [*columns.values(), *([] if cases.known is None else to_tensors(cases.known).values())]
+            name = fingerprint.of_json([name, fingerprint.of_bytes(values.tobytes() for values in arrays)])
+            if cases.known is not None:
+                cases.known.write(partial / KNOWN_FILE)
         versions = library_versions("pyarrow", "numpy")
         made_from = {"catalogue": catalogue.fingerprint, **inputs}
         return publish(workspace, KIND, partial, Manifest(KIND, name, inputs=made_from, facts=facts, versions=versions))
@@ -88,33 +89,10 @@ def read_validation(version_folder: Path, training: Interactions) -> Holdout | N
         return None
     table = pq.read_table(version_folder / VALIDATION_FILE, use_threads=False)
     holdout = Holdout(training, *(table[name].to_numpy() for name in (USER, ITEM, TIMESTAMP)))
-    lists = {name.removeprefix(_HISTORY): table[name] for name in table.column_names if name.startswith(_HISTORY)}
-    if not lists:
+    if not (version_folder / KNOWN_FILE).exists():
         return holdout
-    lengths = pc.list_value_length(lists[ITEM]).to_numpy()
-    known = Interactions(
-        users=IdMap.numbered(len(table)),
-        items=training.items,
-        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        **{name: pc.list_flatten(values).to_numpy() for name, values in lists.items()},
-    )
+    known = Interactions.read(version_folder / KNOWN_FILE, IdMap.numbered(len(table)), training.items)
     return replace(holdout, known=known)
-
-
-def _of_cases(cases: Holdout) -> tuple[pa.Table, str]:
-    """A table with a row per validation case, and the digest of what it says."""
-    columns: dict[str, npt.NDArray[Any]] = {
-        USER: cases.users.astype("<i4"),
-        ITEM: cases.targets.astype("<i4"),
-        TIMESTAMP: cases.times.astype("<i8"),
-    }
-    arrays, lists = list(columns.values()), {}
-    if cases.known is not None:
-        known = to_tensors(cases.known)
-        arrays += known.values()
-        offsets = pa.array(known.pop("offsets"), pa.int32())
-        lists = {_HISTORY + name: pa.ListArray.from_arrays(offsets, values) for name, values in known.items()}
-    return pa.table({**columns, **lists}), fingerprint.of_bytes(values.tobytes() for values in arrays)
 
 
 def event_columns(log: RawInteractions, orders: Sequence[str]) -> dict[str, pa.Array]:
@@ -159,9 +137,7 @@ def write_tables(log: Interactions, folder: Path, events: Mapping[str, pa.Array]
 
     ``events`` are those of :func:`event_columns`.
     """
-    columns = {USER: log.user, **to_tensors(log), **(events or {})}
-    del columns["offsets"]
-    pq.write_table(pa.table(columns), folder / LOG_FILE, compression="zstd", row_group_size=_ROW_GROUP)
+    log.write(folder / LOG_FILE, events)
     pq.write_table(pa.table({USER_ID: log.users.array}), folder / USERS_FILE, compression="zstd")
 
 

@@ -145,7 +145,7 @@ class _PricedReader(InteractionReader):
     money: tuple[list[Floats], list[Floats]]
 
     def batches(self, progress: Progress) -> Iterator[tuple[RowBatch, dict[str, npt.NDArray[Any]]]]:
-        """See :meth:`InteractionBatches.batches`."""
+        """See :meth:`InteractionReader.batches`."""
         self.money, count = ([], []), 0
         assert isinstance(self._columns, _PricedColumns)
         names = self._columns.price, self._columns.quantity
