@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,6 @@ from molar_retrieval.data.values import (
     WRITTEN,
     as_doubles,
     as_strings,
-    decimal_commas,
     doubles,
     is_number,
     is_string,
@@ -320,8 +319,7 @@ class InteractionReader:
         source, weight = self._source, str(self._columns.weight)
         if source.decimal is not None or not source.untyped:
             return source.decimal or "."
-        read = (pc.utf8_trim_whitespace(rows.batch[weight]) for rows in source.batches([weight], BATCH, None, [weight]))
-        return "," if any(map(decimal_commas, read)) else "."
+        return "," if "," in signs_of_numbers(source, [weight]) else "."
 
 
 class Codes:
@@ -353,6 +351,23 @@ def as_floats(array: pa.Array, decimal: str = ".") -> tuple[npt.NDArray[np.float
     else:
         values = np.array([_number(text) for text in array.to_pylist()], np.float64)
     return np.where(missing, np.nan, values), missing | np.isfinite(values)
+
+
+def signs_of_numbers(source: TableReader, columns: Sequence[str]) -> dict[str, str]:
+    """A number of the columns that can only have a decimal point, one that can only have a comma, and one with either.
+
+    They are at ".", "," and "", where there is such a number.
+    """
+    first: dict[str, str] = {}
+    for rows in source.batches(columns, BATCH, None, columns if source.untyped else ()):
+        for array in filter(lambda one: is_string(one.type), rows.batch.columns):
+            text = pc.utf8_trim_whitespace(as_strings(array)).drop_null()
+            patterns = (WRITTEN["."], WRITTEN[","], "[.,]")
+            point, comma, separated = (np.asarray(pc.match_substring_regex(text, pattern)) for pattern in patterns)
+            for sign, places in ((".", point & ~comma), (",", comma & ~point), ("", point & comma & separated)):
+                if places.any():
+                    first.setdefault(sign, text[int(places.argmax())].as_py())
+    return first
 
 
 def written_numbers(array: pa.Array, decimal: str) -> npt.NDArray[np.float64]:

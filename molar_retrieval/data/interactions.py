@@ -269,18 +269,9 @@ def ordered(raw: RawInteractions) -> RawInteractions:
 def without_duplicates(log: RawInteractions) -> RawInteractions:
     """An ordered log without exact repetitions: same user, item, time and event; the first one stays.
 
-    A log without times has no repetitions in this sense: only its order tells its interactions apart. The arrays are
-    the beginnings of the log's own.
+    A log without times has no repetitions in this sense: only its order tells its interactions apart.
     """
-    keep = np.ones(len(log), bool)
-    keep[repetitions(log)] = False
-    for column in log.columns.values():
-        there = 0
-        for begin in range(0, len(column), _BLOCK):
-            part = column[begin : begin + _BLOCK][keep[begin : begin + _BLOCK]]
-            column[there : there + len(part)] = part
-            there += len(part)
-    return log.take(slice(np.count_nonzero(keep)))
+    return log.without(repetitions(log))
 
 
 def repetitions(log: RawInteractions) -> npt.NDArray[np.int64]:

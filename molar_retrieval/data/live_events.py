@@ -327,18 +327,14 @@ def _single(kind: str, value: Any) -> str | int | float | bool:
     if kind == "keyword":
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if kind == "bool":
-        told = understood(ACTIVE, value)
-        if told is None:
+        if (truth := understood(ACTIVE, value)) is None:
             raise ValueError("no truth")
-        return bool(told)
+        return bool(truth)
     number = float(value)
-    if isinstance(value, bool) or not math.isfinite(number):
-        raise ValueError("no number")
-    if kind != "integer" or not number.is_integer():
-        return number
-    if not -_WHOLE <= int(value) < _WHOLE:
-        raise OverflowError("too large")
-    return int(value)
+    whole = kind == "integer" and number.is_integer()
+    if isinstance(value, bool) or not math.isfinite(number) or (whole and not -_WHOLE <= int(value) < _WHOLE):
+        raise ValueError("no number of this kind")
+    return int(value) if whole else number
 
 
 def _rounded(value: Any) -> Any:

@@ -15,18 +15,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.data import column_names
 from molar_retrieval.data.event_log import AppendResult
 from molar_retrieval.data.event_parsing import FieldError, event_type, field_of, parse_event
-from molar_retrieval.data.interaction_reader import KNOWN_COLUMNS, OrderStatus, as_floats, written_numbers
+from molar_retrieval.data.interaction_reader import (
+    KNOWN_COLUMNS,
+    OrderStatus,
+    as_floats,
+    signs_of_numbers,
+    written_numbers,
+)
 from molar_retrieval.data.readers import JsonLinesReader, TableReader
 from molar_retrieval.data.rows import Mask, Rejects, RowBatch
 from molar_retrieval.data.schema import FILE_NAME, CatalogueConfig, columns_by_role, find_table, open_source
 from molar_retrieval.data.times import TimeParser
-from molar_retrieval.data.values import WRITTEN, as_strings, is_string, shown
+from molar_retrieval.data.values import as_strings, is_string, shown
 from molar_retrieval.data.variants import present_values
 from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
@@ -184,16 +189,7 @@ class OrderFile:
         said, file = self._settings.interactions.decimal, self._source.path.name
         if said is not None or not columns:
             return said or "."
-        first: dict[str, str] = {}  # numbers that only a point, only a comma, or both may be the decimal sign of
-        for rows in self._source.batches(columns, _BATCH, None, columns if self._source.untyped else ()):
-            for array in filter(lambda one: is_string(one.type), rows.batch.columns):
-                text = pc.utf8_trim_whitespace(as_strings(array)).drop_null()
-                point, comma, separated = (
-                    np.asarray(pc.match_substring_regex(text, pattern)) for pattern in (*WRITTEN.values(), "[.,]")
-                )
-                for sign, places in ((".", point & ~comma), (",", comma & ~point), ("", point & comma & separated)):
-                    if places.any():
-                        first.setdefault(sign, text[int(places.argmax())].as_py())
+        first = signs_of_numbers(self._source, columns)
         hint = f'say it in {FILE_NAME}: [interactions] decimal = "," or "."'
         doubt, signs = first.pop("", None), list(first)
         if len(signs) == 2:

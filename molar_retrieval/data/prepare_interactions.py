@@ -115,14 +115,14 @@ class StoredEvents:
         path = version_folder / LOG_FILE
         names = [name for name in (EVENT, NUMBER, ORDER) if name in pq.read_schema(path).names]
         table = pq.read_table(path, columns=names, use_threads=False)
-        self._any = bool(names)
+        self._any, nothing = bool(names), np.full(len(table), -1)
+        self._kinds, self._orders, self._numbers, self._ids = nothing, nothing, nothing + 1, pa.array([], pa.string())
         if EVENT in names:
             self._kinds = np.asarray(pc.index_in(table[EVENT].cast(pa.string()), pa.array(EVENT_TYPES)).fill_null(-1))
-        self._numbers = table[NUMBER].to_numpy() if NUMBER in names else np.zeros(len(table), np.int64)
-        self._orders, self._ids = np.full(len(table), -1), pa.array([], pa.string())
-        if ORDER in names:
+        if NUMBER in names:
             coded = table[ORDER].unify_dictionaries().combine_chunks()
             self._orders, self._ids = np.asarray(coded.indices.fill_null(-1)), coded.dictionary
+            self._numbers = table[NUMBER].to_numpy()
 
     def packed(self, rows: slice) -> bytes:
         """Those of some interactions, see :func:`molar_retrieval.data.event_history.pack_events`."""
