@@ -72,6 +72,7 @@ def write_log(workspace: Workspace, log: Interactions | Holdout, inputs: Mapping
         facts = {**log_facts(log), "rejects": 0, "rejects_by_kind": {}, "item_ids": catalogue.facts["ids"]}
         name = log_fingerprint(catalogue, facts)
         if cases is not None:
+            columns: dict[str, npt.NDArray[Any]]
             columns = {USER: cases.users, ITEM: cases.targets, TIMESTAMP: cases.times}
             pq.write_table(pa.table(columns), partial / VALIDATION_FILE, compression="zstd")
             arrays = [*columns.values(), *([] if cases.known is None else to_tensors(cases.known).values())]
