@@ -124,11 +124,12 @@ def parse_event(row: Mapping[str, Any], now: int) -> list[EventRow]:
 
 def _of_person(event: dict[str, Any]) -> EventRow:
     """The line of an event that says something of a person alone."""
-    needed = ("user_id", "session_id" if event["event"] == IDENTIFY else "data")
+    kind = event["event"]
+    needed = ("user_id", "session_id" if kind == IDENTIFY else "data")
     for name in needed:
         if name not in event:
-            raise FieldError(name, f"the {event['event']} names no {name}", f"give both, {' and '.join(needed)}")
-    others = {"line": 0, "item_id": None} | ({"session_id": None} if event["event"] == DESCRIBE else {})
+            raise FieldError(name, f"the {kind} names no {name}", f"give both, {' and '.join(needed)}")
+    others = {"line": 0, "item_id": None} | ({"session_id": None} if kind == DESCRIBE else {})
     return tuple(map((event | others).get, FIELDS))
 
 

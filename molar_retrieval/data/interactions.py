@@ -88,9 +88,7 @@ class Interactions:
         return self if self.strength is None else replace(self.select(self.strength == 1), strength=None)
 
     def _at(self, rows: npt.NDArray[Any], **others: Any) -> "Interactions":
-        weight = None if self.weight is None else self.weight[rows]
-        strength = None if self.strength is None else self.strength[rows]
-        own = {"item": self.item[rows], "timestamp": self.timestamp[rows], "weight": weight, "strength": strength}
+        own = {name: values[rows] for name in _COLUMNS if (values := getattr(self, name)) is not None}
         return replace(self, **own, **others)
 
     def of_users(self, rows: npt.NDArray[np.integer]) -> "Interactions":
@@ -259,7 +257,7 @@ def ordered(raw: RawInteractions) -> RawInteractions:
         places[begin:end] = rows[np.lexsort([key[rows] for key in (*keys, raw.user)])]
     for column in raw.columns.values():
         moved = np.empty_like(column)
-        for begin in range(0, len(column), _BLOCK):
+        for begin in range(0, len(column), _BLOCK):  # NumPy makes 64 bits of each place
             moved[begin : begin + _BLOCK] = column[places[begin : begin + _BLOCK]]
         column[:] = moved
         del moved  # before there is the next one
