@@ -60,10 +60,6 @@ class EventWeights:
         at = {} if self.at is None else {"kinds_at": self.at}
         return {"kinds": dict(self.weights), "kinds_by": self.chosen_by, **tried, **at}
 
-    def equals(self, other: "EventWeights") -> bool:
-        """Whether the same counts as much, by the same choice."""
-        return (dict(self.weights), self.chosen_by) == (dict(other.weights), other.chosen_by)
-
 
 LOG, SEALED, FILE = "log", "sealed", "file"
 """Where an event is from: of what is in sealed days and in the file alone, no more is known than an index stores."""
@@ -85,6 +81,11 @@ class InteractionEvent(NamedTuple):
     def undoes(self) -> bool:
         """Whether it takes another one back."""
         return self.kind in TAKES_OUT
+
+    @property
+    def own(self) -> bool:
+        """Whether the history of its person may have it."""
+        return self.person == _OWN and not self.undoes
 
 
 def undone(events: Iterable[InteractionEvent]) -> set[int]:
@@ -129,11 +130,9 @@ def undo_targets(events: Iterable[InteractionEvent], there: Collection[int] = ()
 
 
 _DAY, _SECOND = 86_400_000_000, 1_000_000  # microseconds
-_PURCHASE_CODE = EVENT_TYPES.index("purchase")
-
-
 _QUARTER = 900 * _SECOND  # at a whole one of which the day begins in every zone
 _PURCHASE, _RATING = "purchase", "rating"
+_PURCHASE_CODE = EVENT_TYPES.index(_PURCHASE)
 _OWN, _OTHER, _GONE = "own", "other", "gone"
 
 
@@ -186,17 +185,11 @@ def stored_events(rows: Iterable[int], times: Iterable[int], events: bytes) -> l
     if events:
         kinds, numbers, places = msgspec.msgpack.decode(events)
     orders = {place: order for order, own in places.items() for place in own}
+    names = [EVENT_TYPES[kind] if kind >= 0 else "" for kind in kinds]
+    micros = [int(time) * _SECOND for time in times]
     return [
-        InteractionEvent(
-            kind=EVENT_TYPES[kind] if kind >= 0 else "",
-            person=_OWN,
-            item=row,
-            order=orders.get(place),
-            micros=int(time) * _SECOND,
-            event_number=number,
-            source=SEALED if number else FILE,
-        )
-        for place, (row, time, kind, number) in enumerate(zip(rows, times, kinds, numbers, strict=True))
+        InteractionEvent(name, _OWN, row, orders.get(place), None, moment, number, SEALED if number else FILE)
+        for place, (name, row, moment, number) in enumerate(zip(names, rows, micros, numbers, strict=True))
     ]
 
 
@@ -229,7 +222,7 @@ def updated_history(
         own = [one for one in bought if one.person == _OWN and (one.item, one.order) not in known]
         every = [*(one._replace(person=_GONE) for one in own), *every]
     gone = undone(every) if any(one.undoes for one in every) else ()
-    return [history_entry(one) for place, one in enumerate(every) if _is_own(one) and place not in gone]
+    return [history_entry(one) for place, one in enumerate(every) if one.own and place not in gone]
 
 
 def _restored(known: StoredHistory, others: Sequence[InteractionEvent], days: bool = False) -> list[InteractionEvent]:
@@ -246,7 +239,7 @@ def _restored(known: StoredHistory, others: Sequence[InteractionEvent], days: bo
     ]
     numbers = {one.event_number for one in known.entries}
     left = _firsts((line for line in known.lines if line.event_number not in numbers), stored)
-    merged = _merged(stored, [line for line in left if _is_own(line)], days)
+    merged = _merged(stored, [line for line in left if line.own], days)
     stored = merged[: len(stored)]
     every = _in_time([*others, *merged, *(line for line in left if line.undoes)])
     there = {id(one) for one in stored}
@@ -254,16 +247,11 @@ def _restored(known: StoredHistory, others: Sequence[InteractionEvent], days: bo
     took = undo_targets(every, places) if any(one.undoes for one in every) else {}
     taken = {place for own in took.values() for place in own}
     for place, one in enumerate(every):
-        if (_is_own(one) and place in taken) or (one.undoes and took.get(place, True)):
+        if (one.own and place in taken) or (one.undoes and took.get(place, True)):
             stored.append(one)
-        elif _is_own(one) and place not in places and one.order is not None:
+        elif one.own and place not in places and one.order is not None:
             stored.append(one._replace(person=_GONE))  # whoever took it
     return stored
-
-
-def _is_own(one: InteractionEvent) -> bool:
-    """Whether a history may have it."""
-    return one.person == _OWN and not one.undoes
 
 
 def _in_time(events: Iterable[InteractionEvent]) -> list[InteractionEvent]:

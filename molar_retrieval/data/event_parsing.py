@@ -116,25 +116,32 @@ def parse_event(row: Mapping[str, Any], now: int) -> list[EventRow]:
         raise FieldError("user_id", "the event says not who did it", "give user_id, session_id or both")
     if "search_term" in event and "data" not in event:
         event["data"] = json.dumps({"search_term": event["search_term"]}, ensure_ascii=False)
-    if kind == IDENTIFY:
-        return [_of_people(event, "user_id", "session_id")]
-    if kind == DESCRIBE:
-        return [_of_people(event | {"session_id": None}, "user_id", "data")]
+    if kind in (IDENTIFY, DESCRIBE):
+        return [_of_person(event)]
     parts = _parts(found.get("items"))
     return [_line(event | part, line) for line, part in enumerate(parts, event.get("line", 0))]
 
 
-def _of_people(event: Mapping[str, Any], *needed: str) -> EventRow:
+def _of_person(event: dict[str, Any]) -> EventRow:
     """The line of an event that says something of a person alone."""
+    kind = event["event"]
+    needed = ("user_id", "session_id" if kind == IDENTIFY else "data")
     for name in needed:
         if name not in event:
-            raise FieldError(name, f"the {event['event']} names no {name}", f"give both, {' and '.join(needed)}")
-    return tuple({**event, "line": 0, "item_id": None}.get(name) for name in FIELDS)
+            raise FieldError(name, f"the {kind} names no {name}", f"give both, {' and '.join(needed)}")
+    others = {"line": 0, "item_id": None} | ({"session_id": None} if kind == DESCRIBE else {})
+    return tuple(map((event | others).get, FIELDS))
 
 
 def field_of(name: str) -> str | None:
     """The field that goes by a name, ours or an alias, whatever its case; None where none does."""
-    return _FIELD_OF.get(_folded(name), (0, None))[1] if len(name) <= _LONGEST_NAME else None
+    return _ranked(name)[1]
+
+
+def _ranked(name: object) -> tuple[int, str | None]:
+    """The field that goes by a name, after its rank among the aliases."""
+    known = isinstance(name, str) and len(name) <= _LONGEST_NAME
+    return _FIELD_OF.get(_folded(str(name)), (0, None)) if known else (0, None)
 
 
 def days_late(lines: Sequence[EventRow], now: int) -> float:
@@ -156,8 +163,7 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
     nested = [inner for name in ("params", "ecommerce") if isinstance(inner := row.get(name), Mapping)]
     for source in (row, *nested):
         for name, value in source.items():
-            known = isinstance(name, str) and len(name) <= _LONGEST_NAME
-            rank, field = _FIELD_OF.get(_folded(name), (0, "")) if known else (0, "")
+            rank, field = _ranked(name)
             if field and not _is_missing(value) and (field not in found or rank < found[field][0]):
                 found[field] = (rank, value)
     return {field: value for field, (_, value) in found.items()}
@@ -194,7 +200,7 @@ def _line(event: dict[str, Any], line: int) -> EventRow:
         event["value"] = event["price"] * event.get("quantity", 1.0)
     if kind == "rating" and event.get("value") is None:
         raise FieldError("value", "the rating has no value", "give it as value or rating")
-    return tuple((event | {"line": line}).get(name) for name in FIELDS)
+    return tuple(map((event | {"line": line}).get, FIELDS))
 
 
 def _id(field: str, value: Any) -> str:

@@ -1,10 +1,10 @@
 """Reads an interaction log: its columns, the status of its orders, and every row, which is used or rejected."""
 
 import time
-from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.data import column_names
+from molar_retrieval.data.event_parsing import EVENT_TYPES, event_type
 from molar_retrieval.data.interactions import RawInteractions
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks
@@ -22,7 +23,6 @@ from molar_retrieval.data.values import (
     WRITTEN,
     as_doubles,
     as_strings,
-    decimal_commas,
     doubles,
     is_number,
     is_string,
@@ -49,12 +49,8 @@ class InteractionColumns:
     status: str | None = None
     cancelled_at: str | None = None
 
-    def all(self) -> list[str]:
-        """The columns to read, each once."""
-        return list(dict.fromkeys(name for name in vars(self).values() if name is not None))
 
-
-_KNOWN = {
+KNOWN_COLUMNS: dict[str, tuple[str, ...]] = {
     "user_id": column_names.USER_ID,
     "item_id": column_names.LOG_ITEM_ID,
     "timestamp": column_names.TIMESTAMP,
@@ -65,15 +61,23 @@ _KNOWN = {
     "status": (),
     "cancelled_at": (),
 }
+"""Well-known names of the columns of a log, by role; without any, a column has the role only where it is named."""
 
 
 def log_columns(settings: InteractionSettings, source: TableReader, item_id: str) -> InteractionColumns:
     """Resolve the columns of a log, where ``item_id`` may name the items; a DataError if one is missing or unfit."""
-    known = {**_KNOWN, "item_id": (*_KNOWN["item_id"], item_id)}
+    known = {**KNOWN_COLUMNS, "item_id": (*KNOWN_COLUMNS["item_id"], item_id)}
     found = columns_by_role(settings, known, source, "interactions", ["user_id", "item_id"])
     for role, name in found.items():
         _check_type(role, name, source)
     return InteractionColumns(**found)
+
+
+def user_column(settings: UserSettings, source: TableReader) -> str:
+    """The column with the ids of a users file; a DataError if there is none."""
+    found = columns_by_role(settings, {"user_id": (*column_names.USER_ID, "id")}, source, "users", ["user_id"])
+    _check_type("user_id", found["user_id"], source)
+    return found["user_id"]
 
 
 def _check_type(role: str, column: str, source: TableReader) -> None:
@@ -81,37 +85,17 @@ def _check_type(role: str, column: str, source: TableReader) -> None:
     if source.untyped:
         return
     kind = source.schema.field(column).type
-    fits, what = _TYPES.get(role, (is_word, "words or numbers, one a row"))
-    if not fits(kind) and not pa.types.is_null(kind):
+    bare = kind.value_type if pa.types.is_dictionary(kind) else kind
+    fits, what = is_word(kind), "words or numbers, one a row"
+    if role in ("timestamp", "position", "weight"):
+        fits, what = is_number(kind) or is_string(kind), "numbers"
+    if role == "timestamp":
+        dated = pa.types.is_date(bare) or pa.types.is_timestamp(bare)
+        fits = dated or (fits and not pa.types.is_boolean(bare))
+        what = "seconds, ISO 8601 strings or timestamps"
+    if not fits and not pa.types.is_null(kind):
         words = f"{source.path.name}: the {role} column {column!r} holds {kind}"
         raise DataError(words, f'write {what}, or name another column in catalog.toml: [interactions] {role} = "…"')
-
-
-def _is_numeric(kind: pa.DataType) -> bool:
-    return is_number(kind) or is_string(kind)
-
-
-def _is_moment(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_moment(kind.value_type)
-    dated = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
-    return dated or (_is_numeric(kind) and not pa.types.is_boolean(kind))
-
-
-_TYPES: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
-    "timestamp": (_is_moment, "seconds, ISO 8601 strings or timestamps"),
-    "position": (_is_numeric, "numbers"),
-    "weight": (_is_numeric, "numbers"),
-}
-
-
-def user_column(settings: UserSettings, source: TableReader) -> str:
-    """The column with the ids of a users file; a DataError if there is none."""
-    name = columns_by_role(settings, {"user_id": (*column_names.USER_ID, "id")}, source, "users", ["user_id"])[
-        "user_id"
-    ]
-    _check_type("user_id", name, source)
-    return name
 
 
 class OrderStatus:
@@ -137,23 +121,17 @@ class OrderStatus:
         before: pa.RecordBatch | None = None
         for rows in filter(len, read):
             batch = rows.batch if before is None else pa.concat_batches([before, rows.batch])
-            whole = RowBatch(np.arange(len(batch)), batch).with_columns(self._filled(batch)).batch
+            orders, place = as_strings(batch[self._order]), np.arange(len(batch))
+            codes = np.asarray(orders.dictionary_encode().indices.fill_null(-1))
+            new = ~present_values(orders) | np.append(True, codes[1:] != codes[:-1])
+            first = np.maximum.accumulate(np.where(new, place, 0))
+            filled = {}
+            for name in self._down:
+                last = np.maximum.accumulate(np.where(present_values(batch[name]), place, -1))
+                filled[name] = batch[name].take(pa.array(np.where(last >= first, last, place)))
+            whole = RowBatch(place, batch).with_columns(filled).batch
             before = whole.slice(len(whole) - 1)
             yield RowBatch(rows.numbers, whole.slice(len(whole) - len(rows)))
-
-    def _filled(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        orders = as_strings(batch[str(self._order)])
-        codes = np.asarray(orders.dictionary_encode().indices.fill_null(-1))
-        place = np.arange(len(batch))
-        new = ~present_values(orders) | np.append(True, codes[1:] != codes[:-1])
-        first = np.maximum.accumulate(np.where(new, place, 0))
-        filled = {}
-        for name in self._down:
-            there = present_values(batch[name])
-            last = np.maximum.accumulate(np.where(there, place, -1))
-            if not there.all():
-                filled[name] = batch[name].take(pa.array(np.where(last >= first, last, place)))
-        return filled
 
     def purchases(self, rows: RowBatch) -> RowBatch:
         """The rows that are purchases; the others are counted."""
@@ -187,7 +165,6 @@ def _folded(status: str) -> str:
 
 BATCH = 262_144
 LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9  # factors of 32 bits hold what is between them, and sums of it
-_THOUSANDS = r"^[1-9][0-9]{0,2}(\.[0-9]{3})+$"
 NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
 
@@ -205,11 +182,12 @@ def suppressed_rows(
     return gone
 
 
-class InteractionBatches(ABC):
-    """Reads one interactions file batch by batch and looks at every row; ``rows`` are read so far.
+class InteractionReader:
+    """Reads one interactions file and looks at every row; bad ones are set aside, ``rows`` are read so far.
 
     Rows of ``suppressed`` people are as if they were not there, but for the numbers of the others. Of rows that are no
-    purchases by their ``orders`` only the number is known.
+    purchases by their ``orders`` only the number is known. Of items ``chosen`` from a catalogue, interactions with
+    ``others`` are counted and left out, not rejected.
     """
 
     def __init__(
@@ -217,27 +195,54 @@ class InteractionBatches(ABC):
         source: TableReader,
         columns: InteractionColumns,
         settings: InteractionSettings,
+        items: IdMap,
         rejects: Rejects,
+        *,
+        chosen: bool = False,
         suppressed: SuppressionList = NOBODY,
     ) -> None:
-        self.rows = 0
+        self.rows = self.others = 0
         self.times = TimeParser(settings.time_unit, settings.time_format, settings.time_zone)
         self.orders = OrderStatus(settings, vars(columns))
         self._source, self._columns, self._rejects = source, columns, rejects
-        self._users, self._events = Codes(), Codes()
-        self._commas, self._thousands = source.decimal == ",", False  # what the weights so far have
+        self._known, self._chosen, self._suppressed = items, chosen, suppressed
+        self._users, self._events = Codes(), Codes(EVENT_TYPES)
         self._timed = self._early = 0  # times so far, and those before 1990
-        self._suppressed = suppressed
+
+    def read(self, progress: Progress) -> tuple[RawInteractions, pa.Array]:
+        """All usable interactions, and the user ids in row order.
+
+        Dates before 1990 and those more than a day ahead of the clock are bad: a user's last item is what training
+        validates on. Where most times are before 1990, they are no dates, and each of them only tells the order.
+        """
+        none = np.zeros(0, np.int32)
+        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list, user=[none], item=[none], row=[none])
+        for rows, values in self.batches(progress):
+            for name, array in {**values, "row": rows.numbers.astype(np.int32)}.items():
+                parts[name].append(array)
+        joined = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+        numbers = joined.pop("row")
+        log, users = RawInteractions(**joined), pa.array(self._users.rows, pa.large_string())
+        if log.micros is None or not self.dates:
+            return log, users
+        reasons = impossible(log.micros, time.time())
+        bad = np.flatnonzero(np.logical_or.reduce(list(reasons.values())))
+        for place in bad.tolist():
+            reason = next(reason for reason, mask in reasons.items() if mask[place])
+            item_id, when = self._known.id(int(log.item[place])), written(int(log.micros[place]))
+            self._rejects.add(self._source.path.name, int(numbers[place]), item_id, reason, when)
+        return log.without(bad).without_idle(users) if len(bad) else (log, users)
 
     def batches(self, progress: Progress) -> Iterator[tuple[RowBatch, dict[str, npt.NDArray[Any]]]]:
         """The usable rows, and their values by the names of :class:`RawInteractions`, without those it has not."""
         columns = self._columns
+        read = list(dict.fromkeys(name for name in vars(columns).values() if name is not None))
         # The values of CSV are read as written, which spares a pass over the file to find out their types.
-        written = columns.all() if self._source.untyped else [columns.user_id, columns.item_id]
+        written = read if self._source.untyped else [columns.user_id, columns.item_id]
         if (when := columns.timestamp) is not None:
             again = [when] if self._source.untyped else []
             self.times.look_through(lambda: (r.batch[when] for r in self._source.batches([when], BATCH, None, again)))
-        for every in self.orders.filled(self._source.batches(columns.all(), BATCH, self._rejects, written)):
+        for every in self.orders.filled(self._source.batches(read, BATCH, self._rejects, written)):
             gone = suppressed_rows(every.batch, columns.user_id, columns.timestamp, self.times, self._suppressed)
             there = every.where(~gone)
             rows = self.orders.purchases(there)
@@ -250,7 +255,7 @@ class InteractionBatches(ABC):
                 values["weight"] = values["weight"].astype(np.float32)
             values["user"] = self._users.encode(good.batch[columns.user_id])
             if columns.event is not None:
-                values["event"] = self._events.encode(as_strings(good.batch[columns.event]).fill_null(""))
+                values["event"] = self._event_types(as_strings(good.batch[columns.event]).fill_null(""))
             yield good, values
             self.rows += len(there)
             progress.advance(len(every))
@@ -261,13 +266,29 @@ class InteractionBatches(ABC):
         """Whether most of the times lie where dates do; else they are counters or of another unit."""
         return self._early * 2 <= self._timed
 
-    @abstractmethod
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32] | None:
-        """Item rows, where they are checked as well; else None."""
+        """Item rows, which are checked; None where they are not wanted."""
+        encoded = ids.dictionary_encode()
+        codes = np.asarray(encoded.indices.fill_null(-1))
+        rows: npt.NDArray[np.int32] = np.append(self._known.rows(encoded.dictionary), np.int32(-1))[codes]
+        if self._chosen:
+            self.others += int((checks.good & (rows < 0)).sum())
+            checks.good &= rows >= 0
+        checks(rows >= 0, "unknown item", self._columns.item_id)
+        return rows
 
-    @abstractmethod
     def _report(self, rows: RowBatch, checks: RowChecks) -> None:
         """Take the rows that failed."""
+        self._rejects.add_failed(self._source.path.name, rows, checks, self._columns.item_id)
+
+    def _event_types(self, names: pa.Array) -> npt.NDArray[np.int32]:
+        """The place of each name in ``EVENT_TYPES``; -2 and below where it is none of these, another for each."""
+        encoded = names.dictionary_encode()
+        own = [event_type(name) or name for name in encoded.dictionary.to_pylist()]
+        codes = self._events.encode(pa.array(own, pa.string()))
+        known = len(EVENT_TYPES)
+        found: npt.NDArray[np.int32] = np.where(codes < known, codes, known - 2 - codes)[np.asarray(encoded.indices)]
+        return found
 
     def _values(self, rows: RowBatch, check: RowChecks) -> dict[str, npt.NDArray[Any]]:
         columns, batch = self._columns, rows.batch
@@ -286,107 +307,19 @@ class InteractionBatches(ABC):
             values["position"], valid = as_floats(batch[columns.position])
             check(valid, "position is not a number", columns.position)
         if columns.weight is not None:
-            found, valid = as_floats(self._weights(batch[columns.weight]))
+            found, valid = as_floats(batch[columns.weight], self._decimal)
             values["weight"] = found = np.where(np.isnan(found), 1.0, found)
             check(valid & (found > 0), NOT_POSITIVE, columns.weight)
             check((found >= LEAST_WEIGHT) & (found <= MOST_WEIGHT), WEIGHT_OUTSIDE, columns.weight)
         return values
 
-    def _weights(self, array: pa.Array) -> pa.Array:
-        """Weights of CSV with decimal commas as numbers; a DataError if 1.250 came before one, which may be 1250."""
-        if not self._source.untyped or self._source.decimal == ".":
-            return array
-        written = pc.utf8_trim_whitespace(array)
-        if not self._commas and decimal_commas(written):
-            if self._thousands:
-                words = f"{self._source.path.name}: the weights have decimal commas, and before them points"
-                raise DataError(words, "write all of them with a decimal point")
-            self._commas = True
-        if not self._commas:
-            self._thousands |= bool(pc.any(pc.match_substring_regex(written, _THOUSANDS), min_count=0).as_py())
-            return array
-        fits = pc.match_substring_regex(written, WRITTEN[","])
-        numbers = as_doubles(pc.if_else(fits, written, pa.scalar("0")), ",")
-        return pc.if_else(fits, numbers, pa.scalar(np.nan))
-
-
-class InteractionReader(InteractionBatches):
-    """Reads one interactions file into arrays, bad rows set aside.
-
-    Dates before 1990 and those more than a day ahead of the clock are bad: a user's last item is what training
-    validates on. Where most times are before 1990, they are no dates, and each of them only tells the order. Of items
-    ``chosen`` from a catalogue, interactions with ``others`` are counted and left out, not rejected.
-    """
-
-    def __init__(
-        self,
-        source: TableReader,
-        columns: InteractionColumns,
-        settings: InteractionSettings,
-        items: IdMap,
-        rejects: Rejects,
-        *,
-        chosen: bool = False,
-        suppressed: SuppressionList = NOBODY,
-    ) -> None:
-        super().__init__(source, columns, settings, rejects, suppressed)
-        self.others = 0
-        self._now = time.time()
-        self._known, self._chosen = items, chosen
-
-    @property
-    def kinds(self) -> list[str]:
-        """The names of the codes of events, so far."""
-        return list(self._events.rows)
-
-    def read(self, progress: Progress) -> tuple[RawInteractions, pa.Array]:
-        """All usable interactions, and the user ids in row order."""
-        batches, wrong = [], [np.zeros(0, np.int64)]
-        for rows, values in self.batches(progress):
-            if "micros" in values:
-                wrong.append(rows.numbers[self._impossible(values["micros"])])
-            batches.append(values)
-        joined: dict[str, Any] = {}
-        for field in fields(RawInteractions):
-            arrays = [values.pop(field.name) for values in batches if field.name in values]
-            joined[field.name] = np.concatenate(arrays) if arrays else None
-        if not batches:
-            joined["user"] = joined["item"] = np.zeros(0, np.int32)
-        log, users = RawInteractions(**joined), pa.array(self._users.rows, pa.large_string())
-        numbers = np.concatenate(wrong)
-        return self._possible(log, users, numbers) if len(numbers) and self.dates else (log, users)
-
-    def _possible(
-        self, log: RawInteractions, users: pa.Array, numbers: npt.NDArray[np.int64]
-    ) -> tuple[RawInteractions, pa.Array]:
-        """Without interactions at times that cannot be, in the rows of these numbers, and users that have no others."""
-        assert log.micros is not None
-        bad = np.flatnonzero(self._impossible(log.micros))
-        reasons = impossible(log.micros[bad], self._now)
-        for n, (place, number) in enumerate(zip(bad.tolist(), numbers.tolist(), strict=True)):
-            reason = next(reason for reason, mask in reasons.items() if mask[n])
-            item_id = self._known.id(int(log.item[place]))
-            self._rejects.add(self._source.path.name, number, item_id, reason, written(int(log.micros[place])))
-        return log.without(bad).without_idle(users)
-
-    def _impossible(self, micros: npt.NDArray[np.int64]) -> Mask:
-        bad = np.zeros(len(micros), bool)
-        for wrong in impossible(micros, self._now).values():
-            bad |= wrong
-        return bad
-
-    def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32]:
-        encoded = ids.dictionary_encode()
-        codes = np.asarray(encoded.indices.fill_null(-1))
-        rows: npt.NDArray[np.int32] = np.append(self._known.rows(encoded.dictionary), np.int32(-1))[codes]
-        if self._chosen:
-            self.others += int((checks.good & (rows < 0)).sum())
-            checks.good &= rows >= 0
-        checks(rows >= 0, "unknown item", self._columns.item_id)
-        return rows
-
-    def _report(self, rows: RowBatch, checks: RowChecks) -> None:
-        self._rejects.add_failed(self._source.path.name, rows, checks, self._columns.item_id)
+    @cached_property
+    def _decimal(self) -> str:
+        """The decimal sign of the weights: as the settings say, else a comma where some can have no other."""
+        source, weight = self._source, str(self._columns.weight)
+        if source.decimal is not None or not source.untyped:
+            return source.decimal or "."
+        return "," if "," in signs_of_numbers(source, [weight]) else "."
 
 
 class Codes:
@@ -395,27 +328,54 @@ class Codes:
     def __init__(self, known: Iterable[str] = ()) -> None:
         self.rows: dict[str, int] = {value: row for row, value in enumerate(known)}
 
-    def encode(self, array: pa.Array) -> npt.NDArray[np.int32]:
-        """The number of each string of an array without missing values."""
-        encoded = array.dictionary_encode()
+    def encode(self, array: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
+        """The number of each string, -1 where it is missing."""
+        encoded = (array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array).dictionary_encode()
         rows = self.rows
         codes = [rows.setdefault(value, len(rows)) for value in encoded.dictionary.to_pylist()]
-        found: npt.NDArray[np.int32] = np.asarray(codes, np.int32)[np.asarray(encoded.indices)]
+        found: npt.NDArray[np.int32] = np.asarray([*codes, -1], np.int32)[np.asarray(encoded.indices.fill_null(-1))]
         return found
 
 
-def as_floats(array: pa.Array) -> tuple[npt.NDArray[np.float64], Mask]:
-    """Values as float64, NaN where missing, and which are missing or finite numbers."""
+def as_floats(array: pa.Array, decimal: str = ".") -> tuple[npt.NDArray[np.float64], Mask]:
+    """Values as float64, NaN where missing, and which are missing or finite numbers; ``decimal`` is that of strings."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     missing = np.asarray(pc.is_null(array))
-    if is_string(array.type):
-        values = np.array([_number(text) for text in array.to_pylist()], np.float64)
-    elif pa.types.is_null(array.type):
+    if pa.types.is_null(array.type):
         values = np.full(len(array), np.nan)
-    else:
+    elif not is_string(array.type):
         values = np.asarray(doubles(array).fill_null(np.nan))
+    elif decimal == ",":
+        values = written_numbers(array, decimal)
+    else:
+        values = np.array([_number(text) for text in array.to_pylist()], np.float64)
     return np.where(missing, np.nan, values), missing | np.isfinite(values)
+
+
+def signs_of_numbers(source: TableReader, columns: Sequence[str]) -> dict[str, str]:
+    """A number of the columns that can only have a decimal point, one that can only have a comma, and one with either.
+
+    They are at ".", "," and "", where there is such a number.
+    """
+    first: dict[str, str] = {}
+    for rows in source.batches(columns, BATCH, None, columns if source.untyped else ()):
+        for array in filter(lambda one: is_string(one.type), rows.batch.columns):
+            text = pc.utf8_trim_whitespace(as_strings(array)).drop_null()
+            patterns = (WRITTEN["."], WRITTEN[","], "[.,]")
+            point, comma, separated = (np.asarray(pc.match_substring_regex(text, pattern)) for pattern in patterns)
+            for sign, places in ((".", point & ~comma), (",", comma & ~point), ("", point & comma & separated)):
+                if places.any():
+                    first.setdefault(sign, text[int(places.argmax())].as_py())
+    return first
+
+
+def written_numbers(array: pa.Array, decimal: str) -> npt.NDArray[np.float64]:
+    """Strings such as 1.299,00 or € 12,50 as numbers of a decimal sign, NaN where they are none."""
+    text = pc.utf8_trim_whitespace(array)
+    fits = pc.fill_null(pc.match_substring_regex(text, WRITTEN[decimal]), False)
+    numbers = as_doubles(pc.if_else(fits, text, "0"), decimal)
+    return np.where(np.asarray(fits), np.asarray(numbers), np.nan)
 
 
 def _number(text: str | None) -> float:

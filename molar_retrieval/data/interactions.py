@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LOG_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
 USER, ITEM, STRENGTH = "user", "item", "strength"
+_COLUMNS = (ITEM, TIMESTAMP, WEIGHT, STRENGTH)
 _BLOCK, _PIECE = 1 << 20, 1 << 16  # interactions that are looked at or sorted, and read, at a time
 
 
@@ -87,9 +88,7 @@ class Interactions:
         return self if self.strength is None else replace(self.select(self.strength == 1), strength=None)
 
     def _at(self, rows: npt.NDArray[Any], **others: Any) -> "Interactions":
-        weight = None if self.weight is None else self.weight[rows]
-        strength = None if self.strength is None else self.strength[rows]
-        own = {"item": self.item[rows], "timestamp": self.timestamp[rows], "weight": weight, "strength": strength}
+        own = {name: values[rows] for name in _COLUMNS if (values := getattr(self, name)) is not None}
         return replace(self, **own, **others)
 
     def of_users(self, rows: npt.NDArray[np.integer]) -> "Interactions":
@@ -120,22 +119,24 @@ class Interactions:
     def open(cls, version_folder: Path, items: IdMap) -> Self:
         """Open a version of the ``interactions`` artefact; a StaleArtefactError if it is not of these ``items``."""
         users = IdMap(pq.read_table(version_folder / USERS_FILE, use_threads=False)[USER_ID])
-        with pq.ParquetFile(version_folder / LOG_FILE) as file:
+        return cls.read(version_folder / LOG_FILE, users, items)
+
+    @classmethod
+    def read(cls, path: Path, users: IdMap, items: IdMap) -> Self:
+        """Read the rows of a file that :meth:`write` made."""
+        with pq.ParquetFile(path) as file:
             there = set(file.schema_arrow.names)
-            item, timestamp = _column(file, ITEM), _column(file, TIMESTAMP)
-            weight, strength = (_column(file, name) if name in there else None for name in (WEIGHT, STRENGTH))
             of_user = counts(_column(file, USER), len(users))
-        if len(item) and int(item.max()) >= len(items):
-            raise StaleArtefactError(f"{version_folder} was made for another catalogue", "run `molar embed CATALOG`")
-        return cls(
-            users=users,
-            items=items,
-            offsets=np.concatenate([[0], np.cumsum(of_user)]),
-            item=item,
-            timestamp=timestamp,
-            weight=weight,
-            strength=strength,
-        )
+            own = {name: _column(file, name) for name in _COLUMNS if name in there}
+        if len(own[ITEM]) and int(own[ITEM].max()) >= len(items):
+            raise StaleArtefactError(f"{path.parent} was made for another catalogue", "run `molar embed CATALOG`")
+        return cls(users=users, items=items, offsets=np.concatenate([[0], np.cumsum(of_user)]), **own)
+
+    def write(self, path: Path, more: Mapping[str, pa.Array] | None = None) -> None:
+        """Write a row for each interaction, with some columns more."""
+        columns = {USER: self.user, **to_tensors(self), **(more or {})}
+        del columns["offsets"]
+        pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=_BLOCK)
 
 
 def counts(rows: npt.NDArray[np.integer], length: int) -> npt.NDArray[np.int64]:
@@ -168,17 +169,14 @@ def to_csr(log: Interactions) -> "csr_matrix":
     return matrix
 
 
-_NAMES = ("offsets", "item", "timestamp", "weight", "strength")
-
-
 def to_tensors(log: Interactions) -> dict[str, Array]:
     """Its arrays by name, but for when users are asked about."""
-    return {name: values for name in _NAMES if (values := getattr(log, name)) is not None}
+    return {name: values for name in ("offsets", *_COLUMNS) if (values := getattr(log, name)) is not None}
 
 
 def of_tensors(tensors: Mapping[str, Array], n_items: int) -> Interactions:
     """The log of such arrays, users without ids and items by their rows; other arrays are not looked at."""
-    own = {name: tensors[name] for name in _NAMES if name in tensors}
+    own = {name: tensors[name] for name in ("offsets", *_COLUMNS) if name in tensors}
     own.setdefault("timestamp", np.broadcast_to(np.int64(0), own["item"].shape))
     return Interactions(users=IdMap([]), items=IdMap.numbered(n_items), **own)
 
@@ -191,19 +189,21 @@ class RawInteractions:
     """Interactions as arrays of one length, in the order of the file; None for what the log does not have.
 
     Users and items are row numbers, times are microseconds since 1970, positions (NaN where missing) are the order
-    within one time, and events are codes of their kinds. How strong a kind is, says :class:`Interactions`. The
-    ``number`` is that of the event log, 0 for what only the file has, and ``order`` a code of its order's id, or -1.
+    within one time, and an ``event`` is a place in ``EVENT_TYPES``, below -1 a kind that only the file knows. How
+    strong a kind is, says :class:`Interactions`. The ``number`` is that of the event log, 0 for what only the file
+    has; ``order`` and ``request`` are numbers of ids, or -1.
     """
 
     user: npt.NDArray[np.int32]
     item: npt.NDArray[np.int32]
-    micros: npt.NDArray[np.int64] | None
-    position: npt.NDArray[np.float64] | None
-    weight: npt.NDArray[np.float32] | None
-    event: npt.NDArray[np.int32] | None
+    micros: npt.NDArray[np.int64] | None = None
+    position: npt.NDArray[np.float64] | None = None
+    weight: npt.NDArray[np.float32] | None = None
+    event: npt.NDArray[np.int32] | None = None
     strength: npt.NDArray[np.float32] | None = None
     number: npt.NDArray[np.int64] | None = None
     order: npt.NDArray[np.int32] | None = None
+    request: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -257,7 +257,7 @@ def ordered(raw: RawInteractions) -> RawInteractions:
         places[begin:end] = rows[np.lexsort([key[rows] for key in (*keys, raw.user)])]
     for column in raw.columns.values():
         moved = np.empty_like(column)
-        for begin in range(0, len(column), _BLOCK):
+        for begin in range(0, len(column), _BLOCK):  # NumPy makes 64 bits of each place
             moved[begin : begin + _BLOCK] = column[places[begin : begin + _BLOCK]]
         column[:] = moved
         del moved  # before there is the next one
@@ -267,18 +267,9 @@ def ordered(raw: RawInteractions) -> RawInteractions:
 def without_duplicates(log: RawInteractions) -> RawInteractions:
     """An ordered log without exact repetitions: same user, item, time and event; the first one stays.
 
-    A log without times has no repetitions in this sense: only its order tells its interactions apart. The arrays are
-    the beginnings of the log's own.
+    A log without times has no repetitions in this sense: only its order tells its interactions apart.
     """
-    keep = np.ones(len(log), bool)
-    keep[repetitions(log)] = False
-    for column in log.columns.values():
-        there = 0
-        for begin in range(0, len(column), _BLOCK):
-            part = column[begin : begin + _BLOCK][keep[begin : begin + _BLOCK]]
-            column[there : there + len(part)] = part
-            there += len(part)
-    return log.take(slice(np.count_nonzero(keep)))
+    return log.without(repetitions(log))
 
 
 def repetitions(log: RawInteractions) -> npt.NDArray[np.int64]:

@@ -14,15 +14,7 @@ from typing import Any, NamedTuple, Self
 from molar_retrieval.columns import TITLE
 from molar_retrieval.data.availability import ACTIVE, Availability, understood
 from molar_retrieval.data.event_parsing import DESCRIBE, IDENTIFY
-from molar_retrieval.data.event_store import (
-    FILE,
-    KIND,
-    OF_ITEM,
-    WAIT,
-    faults,
-    has_log,
-    is_made,
-)
+from molar_retrieval.data.event_store import FILE, KIND, OF_ITEM, WAIT, faults, has_log, is_made
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.privacy.pseudonyms import StoredName, of_key, session_key, user_key
 from molar_retrieval.workspace.artefacts import Workspace
@@ -99,15 +91,15 @@ class EventLogReader:
 
     def changes_of_items(self, since: int, until: int) -> list[dict[str, Any]]:
         """Kind, item and data of the lines that change items, after a number and up to another, as they arrived."""
-        names = "event", "item_id", "data"
-        query = f"SELECT {', '.join(names)} FROM events WHERE seq > ? AND seq <= ? AND {OF_ITEM} ORDER BY seq"
-        return [dict(zip(names, row, strict=True)) for row in self._rows(query, since, until)]
+        return self._item_changes("seq > ? AND seq <= ?", since, until)
 
     def changes_of_item(self, item_id: str) -> list[dict[str, Any]]:
         """Kind, item and data of the lines that change one item, in the order of their arrival."""
-        names = "event", "item_id", "data"
-        query = f"SELECT {', '.join(names)} FROM events WHERE item_id = ? AND {OF_ITEM} ORDER BY seq"
-        return [dict(zip(names, row, strict=True)) for row in self._rows(query, item_id)]
+        return self._item_changes("item_id = ?", item_id)
+
+    def _item_changes(self, where: str, *values: Any) -> list[dict[str, Any]]:
+        rows = self._rows(f"SELECT event, item_id, data FROM events WHERE {where} AND {OF_ITEM} ORDER BY seq", *values)
+        return [dict(zip(("event", "item_id", "data"), row, strict=True)) for row in rows]
 
     def changed_items(self) -> set[str]:
         """Ids of all items that events change or bring."""
@@ -119,8 +111,7 @@ class EventLogReader:
         Keys are those of :mod:`molar_retrieval.privacy.pseudonyms`. Of more than 10,000 lines the latest come.
         """
         who, name = _who(key)
-        among = ", ".join("?" * len(kinds))
-        where = f"{who} AND seq > ? AND seq <= ? AND event IN ({among})"
+        where = f"{who} AND seq > ? AND seq <= ? AND event IN ({', '.join('?' * len(kinds))})"
         query = f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq DESC LIMIT {_MOST}"
         return [LiveLine(*row) for row in reversed(self._rows(query, name, since, until, *kinds))]
 
@@ -222,8 +213,6 @@ def _who(key: str) -> tuple[str, StoredName]:
 
 WANTED = {"keyword": "a text, or a list of texts", "integer": "a whole number", "float": "a number", "bool": "a truth"}
 """What a column of each kind takes, in words."""
-
-
 _WHOLE = 2**63  # what a stored integer holds
 
 
@@ -338,18 +327,14 @@ def _single(kind: str, value: Any) -> str | int | float | bool:
     if kind == "keyword":
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if kind == "bool":
-        told = understood(ACTIVE, value)
-        if told is None:
+        if (truth := understood(ACTIVE, value)) is None:
             raise ValueError("no truth")
-        return bool(told)
+        return bool(truth)
     number = float(value)
-    if isinstance(value, bool) or not math.isfinite(number):
-        raise ValueError("no number")
-    if kind != "integer" or not number.is_integer():
-        return number
-    if not -(2**63) <= int(value) < 2**63:
-        raise OverflowError("too large")
-    return int(value)
+    whole = kind == "integer" and number.is_integer()
+    if isinstance(value, bool) or not math.isfinite(number) or (whole and not -_WHOLE <= int(value) < _WHOLE):
+        raise ValueError("no number of this kind")
+    return int(value) if whole else number
 
 
 def _rounded(value: Any) -> Any:

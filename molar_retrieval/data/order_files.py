@@ -7,28 +7,32 @@ made of what the row says, so that a file that comes again, or overlaps with ano
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from molar_retrieval import limits
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.data import column_names
 from molar_retrieval.data.event_log import AppendResult
 from molar_retrieval.data.event_parsing import FieldError, event_type, field_of, parse_event
-from molar_retrieval.data.interaction_reader import OrderStatus
+from molar_retrieval.data.interaction_reader import (
+    KNOWN_COLUMNS,
+    OrderStatus,
+    as_floats,
+    signs_of_numbers,
+    written_numbers,
+)
 from molar_retrieval.data.readers import JsonLinesReader, TableReader
 from molar_retrieval.data.rows import Mask, Rejects, RowBatch
 from molar_retrieval.data.schema import FILE_NAME, CatalogueConfig, columns_by_role, find_table, open_source
 from molar_retrieval.data.times import TimeParser
-from molar_retrieval.data.values import WRITTEN, as_doubles, as_strings, doubles, is_string, shown
+from molar_retrieval.data.values import as_strings, is_string, shown
+from molar_retrieval.data.variants import present_values
 from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace import fingerprint
@@ -38,21 +42,13 @@ _JSON = JsonLinesReader.form
 _NEEDED = ("user_id", "item_id", "timestamp")
 _TEXTS = ("user_id", "item_id", "event", "order_id")
 _NUMBERS = ("quantity", "price", "value")
-_Numbers = tuple[npt.NDArray[np.float64], Mask]
-"""Numbers, NaN where there is none, and which are missing or finite ones."""
 _NO_TIME = f"correct it; {FILE_NAME} says how times are written: [interactions] time_format"
 _NEGATIVE = "append returns as events of the kind return, with the order's id as transaction_id"
-_KNOWN = {
-    "user_id": column_names.USER_ID,
-    "item_id": column_names.LOG_ITEM_ID,
-    "timestamp": column_names.TIMESTAMP,
-    "event": column_names.EVENT,
+_KNOWN = {role: names for role, names in KNOWN_COLUMNS.items() if role not in ("position", "weight")} | {
     "order_id": column_names.ORDER_ID,
     "quantity": column_names.QUANTITY,
     "price": column_names.PRICE,
     "value": ("value",),
-    "status": (),
-    "cancelled_at": (),
 }
 _AS_CALLED = ("session_id", "request_id", "list_id", "arm")
 """Fields of events that are read where a column has their name; ``catalog.toml`` does not name them."""
@@ -70,20 +66,20 @@ def order_lines(path: Path, catalogue: Callable[[], Path], names: Pseudonymiser)
     Raises:
         DataError: If the file cannot be read, or has neither the columns of events nor those of the log.
     """
-    if (plain := _opened(path, None)) is not None and _are_events(plain, {"event_id"}):
+    if (plain := _opened(path, None)) is not None and _fields(plain) >= {"event", "event_id"}:
         return None
     folder = catalogue()
     settings = CatalogueConfig.read(folder)
-    source = _opened(path, settings.interactions.encoding)
-    if source is None:
-        source = open_source(path, settings.interactions.encoding)  # says what is wrong
-    said = settings.interactions.model_fields_set
-    if _are_events(source, {"event_id"} if said else {"event_id", "transaction_id"}):
+    encoding = settings.interactions.encoding
+    source = _opened(path, encoding) or open_source(path, encoding)  # which says what is wrong
+    fields, described = _fields(source), bool(settings.interactions.model_fields_set)
+    if "event" in fields and fields & ({"event_id"} if described else {"event_id", "transaction_id"}):
         return None
     columns, missing = _columns(settings, source)
-    if not missing and (source.form != _JSON or not _fields(source) & {"event"}):
+    of_events = "event" in fields
+    if not missing and not (of_events and source.form == _JSON):
         return OrderFile(source, settings, columns, names, folder)
-    if source.form == _JSON or _fields(source) & {"event"}:
+    if of_events or source.form == _JSON:
         return None
     words = f"{path} has no column of the kind of event, and none of {' or '.join(missing)}"
     raise DataError(
@@ -112,11 +108,6 @@ def _fields(source: TableReader) -> set[str]:
     return set(found.values())
 
 
-def _are_events(source: TableReader, ids: set[str]) -> bool:
-    found = _fields(source)
-    return "event" in found and bool(ids & found)
-
-
 def _columns(settings: CatalogueConfig, source: TableReader) -> tuple[dict[str, str], list[str]]:
     """The column of each role, and what is needed and not there.
 
@@ -131,13 +122,17 @@ def _columns(settings: CatalogueConfig, source: TableReader) -> tuple[dict[str, 
     return found, [role for role in _NEEDED if role not in found]
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(NamedTuple):
     """A row that can be used: its number, a digest of what tells it from others, and the event without an id."""
 
     number: int
     identity: str
     event: dict[str, Any]
+
+    @property
+    def short(self) -> int:
+        """The first bytes of the identity."""
+        return int(self.identity[:16], 16)
 
 
 class OrderFile:
@@ -169,26 +164,23 @@ class OrderFile:
 
     def events(self, report: AppendResult, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
         """Row numbers and events; ``rejects`` takes rows that are none, ``report`` those that cannot be used."""
-        several, seen = self._several, Counter[str]()
+        found, counts = np.unique(np.fromiter((one.short for one in self._lines()), np.uint64), return_counts=True)
+        several, seen = set(found[counts > 1].tolist()), Counter[str]()
         together: defaultdict[str, list[_Line]] = defaultdict(list)
         for line in self._lines(report, rejects):
-            event_id = self._names.order_line(line.identity)
-            if _short(line.identity) not in several:
-                yield line.number, {**line.event, "event_id": event_id}
-            elif "transaction_id" not in line.event:
-                yield line.number, {**line.event, "event_id": event_id, "line": seen[event_id]}
-                seen[event_id] += 1
-            else:
-                together[event_id].append(line)
-        for event_id, group in together.items():
-            yield _together(event_id, group)
-
-    @cached_property
-    def _several(self) -> set[int]:
-        """The first bytes of identities that several rows have."""
-        found = np.fromiter((_short(line.identity) for line in self._lines(None, None)), np.uint64)
-        values, counts = np.unique(found, return_counts=True)
-        return set(values[counts > 1].tolist())
+            event = {**line.event, "event_id": self._names.order_line(line.identity)}
+            if line.short in several and "transaction_id" in event:
+                together[event["event_id"]].append(line)
+                continue
+            if line.short in several:
+                event["line"] = seen[event["event_id"]]
+                seen[event["event_id"]] += 1
+            yield line.number, event
+        of_line = ("item_id", "quantity", "price", "value")
+        for event_id, lines in together.items():  # those of one item of one order
+            items = [{name: line.event[name] for name in of_line if name in line.event} for line in lines]
+            whole = {name: value for name, value in lines[0].event.items() if name not in of_line}
+            yield lines[0].number, {**whole, "event_id": event_id, "items": items}
 
     @cached_property
     def _decimal(self) -> str:
@@ -197,15 +189,7 @@ class OrderFile:
         said, file = self._settings.interactions.decimal, self._source.path.name
         if said is not None or not columns:
             return said or "."
-        first: dict[str, str] = {}  # numbers that only a point, only a comma, or both may be the decimal sign of
-        for rows in self._source.batches(columns, _BATCH, None, columns if self._source.untyped else ()):
-            for array in filter(lambda one: is_string(one.type), rows.batch.columns):
-                text = pc.utf8_trim_whitespace(as_strings(array)).drop_null()
-                point, comma = (_matches(text, WRITTEN[sign]) for sign in ".,")
-                either = point & comma & _matches(text, "[.,]")
-                for sign, places in ((".", point & ~comma), (",", comma & ~point), ("", either)):
-                    if places.any():
-                        first.setdefault(sign, text[int(places.argmax())].as_py())
+        first = signs_of_numbers(self._source, columns)
         hint = f'say it in {FILE_NAME}: [interactions] decimal = "," or "."'
         doubt, signs = first.pop("", None), list(first)
         if len(signs) == 2:
@@ -223,7 +207,7 @@ class OrderFile:
         if log is not None and column in log.names and log.untyped:
             yield from (rows.batch[column] for rows in log.batches([column], _BATCH, None, [column]))
 
-    def _lines(self, report: AppendResult | None, rejects: Rejects | None) -> Iterator[_Line]:
+    def _lines(self, report: AppendResult | None = None, rejects: Rejects | None = None) -> Iterator[_Line]:
         """The rows that can be used; the others are refused, where somebody wants to know."""
         columns = list(dict.fromkeys([*self._columns.values(), *self._more.values()]))
         typed = {self._columns["timestamp"], *(self._columns.get(role) for role in _NUMBERS)}
@@ -238,6 +222,11 @@ class OrderFile:
         batch, columns, now = rows.batch, self._columns, time.time_ns() // 1000
         micros, timed = self._times.parse(batch[columns["timestamp"]])
         numbers = {role: self._number(batch[columns[role]]) for role in _NUMBERS if role in columns}
+        faults = [("timestamp", ~timed, "no time", _NO_TIME)]
+        for role, (found, readable) in numbers.items():
+            faults.append((role, ~readable, "no number", f"write one with the decimal sign {self._decimal!r}"))
+            if role != "value":
+                faults.append((role, found < 0, "negative", _NEGATIVE))
         nothing = [None] * len(rows)
         texts = [batch[columns[role]].to_pylist() if role in columns else nothing for role in _TEXTS]
         more = {field: batch[name].to_pylist() for field, name in self._more.items()}
@@ -248,10 +237,10 @@ class OrderFile:
             event |= {"transaction_id": order} if order else {}
             event |= {role: float(found[place]) for role, (found, _) in numbers.items() if not np.isnan(found[place])}
             try:
-                if (fault := self._fault(place, moment if timed[place] else None, numbers, now)) is not None:
-                    role, problem, remedy = fault
-                    value = shown(batch[columns[role]], place)
-                    raise FieldError(role, f"{columns[role]} is {value}: it is {problem}", remedy)
+                for role, bad, problem, remedy in faults:
+                    if bad[place]:
+                        value = shown(batch[columns[role]], place)
+                        raise FieldError(role, f"{columns[role]} is {value}: it is {problem}", remedy)
                 parse_event(event | {"event_id": "-"}, now)
             except FieldError as error:
                 if report is not None:
@@ -261,45 +250,9 @@ class OrderFile:
             same = [kind, order, user, item] if order else [kind, user, item, moment]
             yield _Line(number, fingerprint.of_json(same), event)
 
-    def _fault(
-        self, place: int, moment: int | None, numbers: Mapping[str, _Numbers], now: int
-    ) -> tuple[str, str, str] | None:
-        """Which time or number of a row cannot be used, what it is, and the remedy."""
-        fault = ("no time", _NO_TIME) if moment is None else limits.time_fault(moment, now)
-        if fault is not None:
-            return "timestamp", *fault
-        for role, (found, readable) in numbers.items():
-            if not readable[place]:
-                return role, "no number", f"write one with the decimal sign {self._decimal!r}"
-            if role != "value" and found[place] < 0:
-                return role, "negative", _NEGATIVE
-        return None
-
-    def _number(self, array: pa.Array) -> _Numbers:
+    def _number(self, array: pa.Array) -> tuple[npt.NDArray[np.float64], Mask]:
         """Numbers, NaN where there is none, and which are missing or finite ones."""
-        if pa.types.is_null(array.type):
-            return np.full(len(array), np.nan), np.ones(len(array), bool)
         if not is_string(array.type):
-            found = np.asarray(doubles(array).fill_null(np.nan))
-            return found, np.asarray(pc.is_null(array)) | np.isfinite(found)
-        text = pc.utf8_trim_whitespace(as_strings(array))
-        missing = np.asarray(pc.fill_null(pc.equal(text, ""), True))
-        fits = pa.array(_matches(text, WRITTEN[self._decimal]))
-        found = np.asarray(as_doubles(pc.if_else(fits, text, pa.scalar("0")), self._decimal))
-        return np.where(np.asarray(fits), found, np.nan), missing | np.asarray(fits)
-
-
-def _matches(array: pa.Array, pattern: str) -> Mask:
-    return np.asarray(pc.fill_null(pc.match_substring_regex(array, pattern), False))
-
-
-def _short(identity: str) -> int:
-    return int(identity[:16], 16)
-
-
-def _together(event_id: str, lines: list[_Line]) -> tuple[int, dict[str, Any]]:
-    """The lines of one item of one order as an event."""
-    of_line = ("item_id", "quantity", "price", "value")
-    items = [{name: line.event[name] for name in of_line if name in line.event} for line in lines]
-    whole = {name: value for name, value in lines[0].event.items() if name not in of_line}
-    return lines[0].number, {**whole, "event_id": event_id, "items": items}
+            return as_floats(array)
+        found = written_numbers(as_strings(array), self._decimal)
+        return found, ~present_values(array) | np.isfinite(found)

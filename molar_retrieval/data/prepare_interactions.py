@@ -1,10 +1,10 @@
 """Preparing an interaction log: the file and the events, what is too old left out, as the artefact ``interactions``."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
+from molar_retrieval.columns import TIMESTAMP, USER_ID
 from molar_retrieval.data import rows as side_file
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.event_history import DEFAULT, EventWeights, counted, history_event_types, pack_events
 from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
 from molar_retrieval.data.event_parsing import EVENT_TYPES, IDENTIFY
-from molar_retrieval.data.interaction_events import EventCounts, Joined, are_days, kinds_of, with_events
+from molar_retrieval.data.interaction_events import Joined, are_days, with_events
 from molar_retrieval.data.interaction_reader import InteractionReader, excluded_in_words, log_columns
 from molar_retrieval.data.interactions import (
     ITEM,
     LOG_FILE,
-    STRENGTH,
     USER,
     USERS_FILE,
     Holdout,
@@ -31,6 +30,7 @@ from molar_retrieval.data.interactions import (
     RawInteractions,
     counts,
     ordered,
+    to_tensors,
     without_duplicates,
 )
 from molar_retrieval.data.prepare import empty_partial, file_stamps, publish, refuse_changed
@@ -48,59 +48,11 @@ from molar_retrieval.workspace.resources import library_versions
 
 DAY = 86_400
 _SECOND = 1_000_000
-
-
-@dataclass(frozen=True)
-class Retention:
-    """What is kept: ``days`` before today, None: all; ``since`` is their beginning, in seconds since 1970."""
-
-    days: int | None = None
-    since: int = 0
-
-    @classmethod
-    def of(cls, days: int | None, now: float | None = None) -> Self:
-        """So many days before a moment, by default the present one."""
-        if days is None:
-            return cls()
-        return cls(days, (int((time.time() if now is None else now) // DAY) - days) * DAY)
-
-    def fits(self, facts: Mapping[str, Any]) -> bool:
-        """Whether prepared interactions, by the facts of their manifest, are what is to be kept now."""
-        kept = facts.get("kept") or {}
-        return kept.get("days") == self.days and (self.days is None or kept["oldest"] >= self.since)
-
-    def require_times(self, dated: bool, name: str) -> None:
-        """A SettingsError where a file has no times, by which nobody could tell what is old."""
-        if self.days is not None and not dated:
-            raise SettingsError(
-                f"[privacy] retention_days = {self.days}, and {name} has no times that are dates",
-                "bring a column of times, or leave retention_days out and cut the file yourself",
-            )
-
-    def kept(self, log: RawInteractions, users: pa.Array) -> tuple[RawInteractions, pa.Array, dict[str, Any]]:
-        """A log without what is too old, the users who have anything left, by row, and facts for the manifest.
-
-        A DataError says that nothing is left.
-        """
-        if self.days is None:
-            return log, users, {}
-        assert log.micros is not None
-        young = log.micros >= self.since * _SECOND
-        if not young.any():
-            words = f"no interaction is of the last {self.days:,} days, which [privacy] retention_days keeps"
-            raise DataError(words, "bring a newer log, or raise retention_days")
-        oldest, dropped = int(log.micros[young].min() // _SECOND), int((~young).sum())
-        facts = {"kept": {"days": self.days, "since": self.since, "oldest": oldest, "too_old": dropped}}
-        return *log.take(young).without_idle(users), facts
-
-
 KIND = "interactions"
-VALIDATION_FILE = "validation.parquet"
+VALIDATION_FILE, KNOWN_FILE = "validation.parquet", "validation_histories.parquet"
 EVENT, NUMBER, ORDER = "event", "event_number", "order_id"
-_HISTORY = "history_"  # before the names of columns with one list per validation case
 RULES = 1  # number of the rules by which a log is kept; a change of them makes every prepared log stale
 READING = 3  # number of the rules by which values are read; after a change every log is read anew, once
-_ROW_GROUP = 1 << 20
 
 
 def write_log(workspace: Workspace, log: Interactions | Holdout, inputs: Mapping[str, str]) -> Manifest:
@@ -120,9 +72,13 @@ def write_log(workspace: Workspace, log: Interactions | Holdout, inputs: Mapping
         facts = {**log_facts(log), "rejects": 0, "rejects_by_kind": {}, "item_ids": catalogue.facts["ids"]}
         name = log_fingerprint(catalogue, facts)
         if cases is not None:
-            table, digest = _of_cases(cases)
-            pq.write_table(table, partial / VALIDATION_FILE, compression="zstd")
-            name = fingerprint.of_json([name, digest])
+            columns: dict[str, npt.NDArray[Any]]
+            columns = {USER: cases.users, ITEM: cases.targets, TIMESTAMP: cases.times}
+            pq.write_table(pa.table(columns), partial / VALIDATION_FILE, compression="zstd")
+            arrays = [*columns.values(), *([] if cases.known is None else to_tensors(cases.known).values())]
+            name = fingerprint.of_json([name, fingerprint.of_bytes(values.tobytes() for values in arrays)])
+            if cases.known is not None:
+                cases.known.write(partial / KNOWN_FILE)
         versions = library_versions("pyarrow", "numpy")
         made_from = {"catalogue": catalogue.fingerprint, **inputs}
         return publish(workspace, KIND, partial, Manifest(KIND, name, inputs=made_from, facts=facts, versions=versions))
@@ -134,36 +90,10 @@ def read_validation(version_folder: Path, training: Interactions) -> Holdout | N
         return None
     table = pq.read_table(version_folder / VALIDATION_FILE, use_threads=False)
     holdout = Holdout(training, *(table[name].to_numpy() for name in (USER, ITEM, TIMESTAMP)))
-    lists = {name.removeprefix(_HISTORY): table[name] for name in table.column_names if name.startswith(_HISTORY)}
-    if not lists:
+    if not (version_folder / KNOWN_FILE).exists():
         return holdout
-    lengths = pc.list_value_length(lists[ITEM]).to_numpy()
-    known = Interactions(
-        users=IdMap.numbered(len(table)),
-        items=training.items,
-        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        **{name: pc.list_flatten(values).to_numpy() for name, values in lists.items()},
-    )
+    known = Interactions.read(version_folder / KNOWN_FILE, IdMap.numbered(len(table)), training.items)
     return replace(holdout, known=known)
-
-
-def _of_cases(cases: Holdout) -> tuple[pa.Table, str]:
-    """A table with a row per validation case, and the digest of what it says."""
-    columns = {
-        USER: cases.users.astype("<i4"),
-        ITEM: cases.targets.astype("<i4"),
-        TIMESTAMP: cases.times.astype("<i8"),
-    }
-    if cases.known is None:
-        return pa.table(columns), _digest(columns.values())
-    known = _columns_of(cases.known)
-    offsets = pa.array(cases.known.offsets, pa.int32())
-    lists = {_HISTORY + name: pa.ListArray.from_arrays(offsets, values) for name, values in known.items()}
-    return pa.table(columns | lists), _digest([*columns.values(), cases.known.offsets, *known.values()])
-
-
-def _digest(arrays: Iterable[npt.NDArray[Any]]) -> str:
-    return fingerprint.of_bytes(values.tobytes() for values in arrays)
 
 
 def event_columns(log: RawInteractions, orders: Sequence[str]) -> dict[str, pa.Array]:
@@ -186,14 +116,14 @@ class StoredEvents:
         path = version_folder / LOG_FILE
         names = [name for name in (EVENT, NUMBER, ORDER) if name in pq.read_schema(path).names]
         table = pq.read_table(path, columns=names, use_threads=False)
-        self._any = bool(names)
+        self._any, nothing = bool(names), np.full(len(table), -1)
+        self._kinds, self._orders, self._numbers, self._ids = nothing, nothing, nothing + 1, pa.array([], pa.string())
         if EVENT in names:
             self._kinds = np.asarray(pc.index_in(table[EVENT].cast(pa.string()), pa.array(EVENT_TYPES)).fill_null(-1))
-        self._numbers = table[NUMBER].to_numpy() if NUMBER in names else np.zeros(len(table), np.int64)
-        self._orders, self._ids = np.full(len(table), -1), pa.array([], pa.string())
-        if ORDER in names:
+        if NUMBER in names:
             coded = table[ORDER].unify_dictionaries().combine_chunks()
             self._orders, self._ids = np.asarray(coded.indices.fill_null(-1)), coded.dictionary
+            self._numbers = table[NUMBER].to_numpy()
 
     def packed(self, rows: slice) -> bytes:
         """Those of some interactions, see :func:`molar_retrieval.data.event_history.pack_events`."""
@@ -208,18 +138,8 @@ def write_tables(log: Interactions, folder: Path, events: Mapping[str, pa.Array]
 
     ``events`` are those of :func:`event_columns`.
     """
-    table = pa.table({name: pa.array(values) for name, values in ({USER: log.user} | _columns_of(log)).items()})
-    for name, values in (events or {}).items():
-        table = table.append_column(name, values)
-    pq.write_table(table, folder / LOG_FILE, compression="zstd", row_group_size=_ROW_GROUP)
+    log.write(folder / LOG_FILE, events)
     pq.write_table(pa.table({USER_ID: log.users.array}), folder / USERS_FILE, compression="zstd")
-
-
-def _columns_of(log: Interactions) -> dict[str, npt.NDArray[Any]]:
-    """What there is of each interaction, by the name of its column, which is that of the log's attribute too."""
-    columns: dict[str, npt.NDArray[Any] | None]
-    columns = {ITEM: log.item, TIMESTAMP: log.timestamp, WEIGHT: log.weight, STRENGTH: log.strength}
-    return {name: values for name, values in columns.items() if values is not None}
 
 
 def log_facts(log: Interactions) -> dict[str, Any]:
@@ -245,6 +165,17 @@ Choice = Callable[[Interactions, npt.NDArray[np.int32], Sequence[str]], EventWei
 kinds that occur; None: as they count now."""
 
 
+def retained_since(days: int, now: float | None = None) -> int:
+    """Where so many days before a moment, by default the present one, begin: seconds since 1970."""
+    return (int((time.time() if now is None else now) // DAY) - days) * DAY
+
+
+def is_retained(facts: Mapping[str, Any], days: int | None, now: float | None = None) -> bool:
+    """Whether prepared interactions, by the facts of their manifest, are those of the last ``days`` (None: all)."""
+    kept = facts.get("kept") or {}
+    return kept.get("days") == days and (days is None or kept["oldest"] >= retained_since(days, now))
+
+
 def is_current(
     folder: Path, workspace: Workspace, kinds: EventWeights | None = None, *, keep_days: int | None = None
 ) -> bool:
@@ -252,10 +183,10 @@ def is_current(
 
     Where days are kept, also whether none of its interactions has become too old since.
     """
-    manifest, kept = workspace[KIND].manifest, Retention.of(keep_days)
-    sources = _sources(folder, workspace, SuppressionList.of(workspace.root))
+    manifest = workspace[KIND].manifest
     with opened(workspace) as state:
-        return manifest is not None and _is_current(manifest, sources, state, kinds, kept)
+        sources = _sources(folder, workspace, SuppressionList.of(workspace.root), state)
+        return manifest is not None and _is_current(manifest, sources, state, _chosen(kinds, manifest), keep_days)
 
 
 def prepare_interactions(
@@ -274,8 +205,7 @@ def prepare_interactions(
     :mod:`molar_retrieval.privacy.suppression` names are as if they had never been there. ``kinds`` says which
     events count, and how much; None, or no choice of anybody: as ``choose`` says where events came since it was asked
     last, else as it said then, else by default. The manifest's facts count interactions, users, duplicates and rejects;
-    of events they name the last one that is in (``events``), and the ``kinds``, which where none is in are those that
-    count in answers.
+    of events they name the last one that is in (``events``), and the ``kinds`` that count.
 
     Raises:
         MissingArtefactError: If the workspace has no catalogue yet.
@@ -283,32 +213,48 @@ def prepare_interactions(
         SettingsError: If days are to be kept of a log without times.
         StaleArtefactError: If another catalogue was prepared meanwhile.
     """
-    progress, kept = progress or SILENT, Retention.of(keep_days)
-    store = workspace[KIND]
-    suppressed = SuppressionList.of(workspace.root)
+    progress, store, suppressed = progress or SILENT, workspace[KIND], SuppressionList.of(workspace.root)
     with workspace.lock(KIND), pin(workspace, "catalogue", work="molar align") as read, opened(workspace) as state:
-        version, catalogue = read["catalogue"].require()
-        inputs = {"catalogue": catalogue.fingerprint}
-        current, sources = store.manifest, _sources(folder, read, suppressed)
+        catalogue = Catalogue(*read["catalogue"].require())
+        current, inputs = store.manifest, {"catalogue": catalogue.manifest.fingerprint}
+        sources, chosen = _sources(folder, read, suppressed, state), _chosen(kinds, current)
+        asked_at = 0 if current is None else current.facts.get("kinds_at", 0)
+        if chosen.chosen_by == "settings" or state is None or not state.has_since(asked_at, tuple(DEFAULT)):
+            choose = None
         last = {} if state is None else {"events": state.last}
-        free = kinds is None or kinds.chosen_by == "default"
-        choose = choose if free and state is not None and _may_choose(current, state) else None
-        if choose is None and current is not None and _is_current(current, sources, state, kinds, kept):
+        if choose is None and current is not None and _is_current(current, sources, state, chosen, keep_days):
             # Of another version of the catalogue the ids are the same, something else in it has changed.
-            future = {} if kinds is None or "of_events" in current.facts else kinds.facts
-            now = replace(current, inputs=inputs, facts={**current.facts, **future, **last})
+            now = replace(current, inputs=inputs, facts={**current.facts, **last})
             return current if now == current else store.update_manifest(now)
-        chosen = _chosen(kinds, current)
-        partial, names = empty_partial(store), Pseudonymiser.of(workspace.root)
+        partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
-            source = _Source(folder, Catalogue(version, catalogue), state, names, suppressed, kept)
-            facts = _write(source, partial, rejects, chosen, choose, progress)
-        facts |= {"sources": sources, **last}
-        name = log_fingerprint(catalogue, facts)
-        settings = {"columns": facts.pop("columns"), "times": facts.pop("times")}
-        versions = library_versions("pyarrow", "numpy")
+            log, user_ids, facts = _read_file(folder, catalogue, suppressed, keep_days, rejects, progress)
+            users, orders = user_keys(Pseudonymiser.of(workspace.root).users(user_ids)), list[str]()
+            if state is not None:
+                read_kinds = {**DEFAULT, **chosen.weights} if choose else chosen.weights
+                zone = CatalogueConfig.read(folder).interactions.time_zone
+                joined = with_events(log, users.to_pylist(), catalogue.lookup, state, read_kinds, zone, suppressed)
+                if joined is not None and (len(joined.log) or log is not None):
+                    if choose is not None:
+                        chosen = replace(_choice(joined, catalogue.ids, choose, keep_days) or chosen, at=state.last)
+                    log, users = joined.weighted(chosen.weights)
+                    orders, facts["of_events"] = joined.orders, joined.counts
+                del joined  # what was sorted may take most of the memory
+            if log is None:
+                hint = "put interactions.parquet, .csv or .jsonl with user_id, item_id and timestamp there"
+                raise DataError(
+                    f"{folder} has no interactions file, and there are no events of known items that count",
+                    f"{hint}, or run `molar events append FILE`",
+                )
+            log, users, kept = _recent(log, users, keep_days)
+            final, events = log.grouped(IdMap(users), catalogue.ids), event_columns(log, orders)
+            del log, users
+            settings = {name: facts.pop(name) for name in ("columns", "times")}
+            facts |= {**log_facts(final), **rejects.facts, **chosen.facts, **kept, "sources": sources, **last}
+            write_tables(final, partial, events)
+        name, versions = log_fingerprint(catalogue.manifest, facts), library_versions("pyarrow", "numpy")
         manifest = Manifest(KIND, name, inputs=inputs, settings=settings, facts=facts, versions=versions)
-        refuse_changed(folder, sources, _sources(folder, read, suppressed))
+        refuse_changed(folder, sources, _sources(folder, read, suppressed, state))
         read.confirm()
         progress.note(_summary(facts))
         return publish(workspace, KIND, partial, manifest)
@@ -320,6 +266,22 @@ def has_interactions(folder: Path, workspace: Workspace, kinds: EventWeights) ->
         return True
     with opened(workspace) as state:
         return state is not None and state.has_since(0, counted(kinds.weights))
+
+
+def _sources(
+    folder: Path, workspace: Workspace, suppressed: SuppressionList, state: EventLogSnapshot | None
+) -> dict[str, Any]:
+    """What a log is made from, but for events that came."""
+    log, catalogue = find_file(folder, "interactions"), workspace["catalogue"].manifest
+    facts = {} if catalogue is None else catalogue.facts
+    return {
+        "rules": READING,
+        "files": file_stamps(folder, [FILE_NAME, *([] if log is None else [str(log.relative_to(folder))])]),
+        "items": facts.get("ids"),
+        "variants": facts.get("variant_ids"),
+        "suppressed": suppressed.digest if suppressed else None,
+        "removed": 0 if state is None else state.removed,
+    }
 
 
 def _chosen(kinds: EventWeights | None, manifest: Manifest | None) -> EventWeights:
@@ -334,132 +296,101 @@ def _is_current(
     manifest: Manifest,
     sources: dict[str, Any],
     state: EventLogSnapshot | None,
-    kinds: EventWeights | None,
-    kept: Retention,
+    chosen: EventWeights,
+    keep_days: int | None,
 ) -> bool:
     facts = manifest.facts
-    if facts.get("sources") != sources or not kept.fits(facts):
+    wanted = (sources, dict(chosen.weights), chosen.chosen_by)
+    if (facts.get("sources"), facts.get("kinds"), facts.get("kinds_by")) != wanted or not is_retained(facts, keep_days):
         return False
-    former, chosen, without = EventWeights.of_facts(facts), _chosen(kinds, manifest), "of_events" not in facts
-    if state is None or former is None or without:  # only what a log has now can be missing
-        return without and (state is None or not state.has_since(0, history_event_types(chosen.weights)))
-    if not chosen.equals(former) or state.removed != facts.get("removed_events", 0):
-        return False
-    return not state.has_since(facts["events"], (*history_event_types(chosen.weights), IDENTIFY))
+    relevant = (*history_event_types(chosen.weights), IDENTIFY)
+    return state is None or not state.has_since(facts.get("events", 0), relevant)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What a log is made from; ``events`` is None where there are none."""
-
-    folder: Path
-    catalogue: Catalogue
-    events: EventLogSnapshot | None
-    names: Pseudonymiser
-    suppressed: SuppressionList
-    kept: Retention
-
-
-def _write(
-    source: _Source, partial: Path, rejects: Rejects, kinds: EventWeights, choose: Choice | None, progress: Progress
-) -> dict[str, Any]:
-    folder, catalogue, state, suppressed = source.folder, source.catalogue, source.events, source.suppressed
-    settings = CatalogueConfig.read(folder)
-    file = _read_file(source, settings, rejects, progress)
-    people, zone = user_keys(source.names.users(file.user_ids)), settings.interactions.time_zone
-    joined = None
-    if state is not None:
-        every = {**DEFAULT, **kinds.weights} if choose else kinds.weights
-        joined = with_events(file.log, file.kinds, people.to_pylist(), catalogue.lookup, state, every, zone, suppressed)
-    if joined is not None and state is not None and (len(joined.happened) or file.log is not None):
-        if choose is not None:
-            kinds = replace(_choice(joined, catalogue.ids, choose, source.kept) or kinds, at=state.last)
-        log, people = joined.log(kinds.weights)
-        file.facts |= {"of_events": asdict(joined.counts)}
-        file.facts |= {"removed_events": state.removed} if state.removed else {}
-    elif file.log is None:
-        hint = "put interactions.parquet, .csv or .jsonl with user_id, item_id and timestamp there"
-        raise DataError(
-            f"{folder} has no interactions file, and there are no events of known items that count",
-            f"{hint}, or run `molar events append FILE`",
-        )
-    else:
-        log = file.log
-        log = log if log.event is None else replace(log, event=kinds_of(log, file.kinds).astype(np.int32))
-    log, people, kept = source.kept.kept(log, people)
-    file.facts |= kinds.facts | kept
-    final = log.grouped(IdMap(people), catalogue.ids)
-    orders = [] if joined is None else joined.orders
-    file.log = joined = None  # what was sorted may take most of the memory
-    of_events = event_columns(log, orders)
-    del log, people
-    facts: dict[str, Any] = {"rows": file.rows, **log_facts(final), "duplicates": file.duplicates}
-    facts |= {**rejects.facts, **file.facts}
-    write_tables(final, partial, of_events)
-    return facts
-
-
-def _may_choose(manifest: Manifest | None, state: EventLogSnapshot) -> bool:
-    """Whether events came since it was chosen last which kinds count."""
-    former = None if manifest is None else EventWeights.of_facts(manifest.facts)
-    return state.has_since((former and former.at) or 0, tuple(DEFAULT))
-
-
-def _choice(joined: Joined, items: IdMap, choose: Choice, kept: Retention) -> EventWeights | None:
+def _choice(joined: Joined, items: IdMap, choose: Choice, keep_days: int | None) -> EventWeights | None:
     there = joined.kinds(DEFAULT)
     if len(there) < 2:
         return None
-    raw, people, _ = kept.kept(*joined.log(DEFAULT))
-    return None if raw.event is None else choose(raw.grouped(IdMap(people), items), raw.event, there)
+    raw, users, _ = _recent(*joined.weighted(DEFAULT), keep_days)
+    assert raw.event is not None
+    return choose(raw.grouped(IdMap(users), items), raw.event, there)
 
 
-@dataclass
-class _File:
-    """What the interactions file says, with ids as the shop gives them; ``log`` is None where there is none."""
+def _recent(
+    log: RawInteractions, users: pa.Array, days: int | None
+) -> tuple[RawInteractions, pa.Array, dict[str, Any]]:
+    """A log of the last days alone, the users who have anything left, by row, and facts for the manifest."""
+    if days is None:
+        return log, users, {}
+    assert log.micros is not None
+    since = retained_since(days)
+    young = log.micros >= since * _SECOND
+    if not young.any():
+        words = f"no interaction is of the last {days:,} days, which [privacy] retention_days keeps"
+        raise DataError(words, "bring a newer log, or raise retention_days")
+    oldest = int(log.micros[young].min() // _SECOND)
+    facts = {"days": days, "since": since, "oldest": oldest, "too_old": int((~young).sum())}
+    return *log.take(young).without_idle(users), {"kept": facts}
 
-    log: RawInteractions | None = None
-    user_ids: pa.Array = field(default_factory=lambda: pa.array([], pa.large_string()))
-    kinds: list[str] = field(default_factory=list)
-    rows: int = 0
-    duplicates: int = 0
-    facts: dict[str, Any] = field(default_factory=lambda: {"columns": {}, "times": None, "others": 0})
 
+def _read_file(
+    folder: Path,
+    catalogue: Catalogue,
+    suppressed: SuppressionList,
+    keep_days: int | None,
+    rejects: Rejects,
+    progress: Progress,
+) -> tuple[RawInteractions | None, pa.Array, dict[str, Any]]:
+    """The ordered log of the interactions file, its users' ids as the shop gives them, by row, and facts.
 
-def _read_file(source: _Source, settings: CatalogueConfig, rejects: Rejects, progress: Progress) -> _File:
-    table, catalogue = find_table(source.folder, "interactions", settings), source.catalogue
+    The log is None where there is no file.
+    """
+    settings = CatalogueConfig.read(folder)
+    asked, table = settings.interactions, find_table(folder, "interactions", settings)
     if table is None:
-        return _File()
-    path = table.path
-    columns = log_columns(settings.interactions, table, catalogue.manifest.settings["items"]["item_id"])
-    asked = settings.interactions
-    where = catalogue.manifest.settings.get("where")
+        facts: dict[str, Any] = {"columns": {}, "times": None, "others": 0, "rows": 0, "duplicates": 0}
+        return None, pa.array([], pa.large_string()), facts
+    path, where = table.path, catalogue.manifest.settings.get("where")
+    columns = log_columns(asked, table, catalogue.manifest.settings["items"]["item_id"])
     reader = InteractionReader(
-        table, columns, asked, catalogue.lookup, rejects, chosen=where is not None, suppressed=source.suppressed
+        table, columns, asked, catalogue.lookup, rejects, chosen=where is not None, suppressed=suppressed
     )
     progress.start("reading the interactions", table.total)
     raw, user_ids = reader.read(progress)
     progress.finish()
-    excluded = reader.orders.excluded.total()
-    if not len(raw) and excluded and excluded + rejects.total >= reader.rows:
-        words = f"{path}: no row is a purchase; {excluded_in_words(dict(reader.orders.excluded))}"
-        raise DataError(words, "check [interactions] exclude_status and cancelled_at in catalog.toml")
-    if not len(raw) and reader.others:
-        raise DataError(f"no interaction in {path} is with an item where {where}", "choose by another condition")
+    excluded = dict(reader.orders.excluded.most_common())
     if not len(raw):
+        if excluded and sum(excluded.values()) + rejects.total >= reader.rows:
+            words = f"{path}: no row is a purchase; {excluded_in_words(excluded)}"
+            raise DataError(words, "check [interactions] exclude_status and cancelled_at in catalog.toml")
+        if reader.others:
+            raise DataError(f"no interaction in {path} is with an item where {where}", "choose by another condition")
         remedy = "check that the item ids are those of the items file, or name the columns in catalog.toml"
         raise rejects.unusable(path, reader.rows, nothing="put at least one interaction into it", remedy=remedy)
-    source.kept.require_times(raw.micros is not None and reader.dates, path.name)
+    if keep_days is not None and not (raw.micros is not None and reader.dates):
+        raise SettingsError(
+            f"[privacy] retention_days = {keep_days}, and {path.name} has no times that are dates",
+            "bring a column of times, or leave retention_days out and cut the file yourself",
+        )
     count, log = len(raw), without_duplicates(ordered(raw))
-    facts = {"columns": vars(columns), "times": reader.times.read_as, "others": reader.others}
-    facts |= {"excluded": dict(reader.orders.excluded.most_common())} if excluded else {}
-    facts["days"] = log.micros is not None and are_days(log.micros, asked.time_zone)
-    return _File(log, user_ids, reader.kinds, reader.rows, count - len(log), facts)
+    facts = {
+        "columns": vars(columns),
+        "times": reader.times.read_as,
+        "rows": reader.rows,
+        "others": reader.others,
+        "excluded": excluded,
+        "duplicates": count - len(log),
+        "days": log.micros is not None and are_days(log.micros, asked.time_zone),
+    }
+    return log, user_ids, facts
 
 
 def _summary(facts: dict[str, Any]) -> str:
     words = f"{facts['interactions']:,} interactions of {facts['users']:,} users with {facts['items']:,} items"
     if "of_events" in facts:
-        words += f"; {EventCounts(**facts['of_events']).in_words()}"
+        events = {name.replace("_", " "): n for name, n in facts["of_events"].items()}
+        others = "".join(f", {n:,} {name}" for name, n in events.items() if n and name != "counted")
+        words += f"; {events['counted']:,} events{others}"
     if facts["others"]:
         words += f"; {facts['others']:,} with items that are not chosen"
     if (kept := facts.get("kept")) and kept["too_old"]:
@@ -469,15 +400,3 @@ def _summary(facts: dict[str, Any]) -> str:
     if facts["duplicates"]:
         words += f"; {facts['duplicates']:,} duplicates dropped"
     return words + in_words(facts)
-
-
-def _sources(folder: Path, workspace: Workspace, suppressed: SuppressionList) -> dict[str, Any]:
-    log, catalogue = find_file(folder, "interactions"), workspace["catalogue"].manifest
-    facts = {} if catalogue is None else catalogue.facts
-    return {
-        "rules": READING,
-        "files": file_stamps(folder, [FILE_NAME, *([] if log is None else [str(log.relative_to(folder))])]),
-        "items": facts.get("ids"),
-        "variants": facts.get("variant_ids"),
-        "suppressed": suppressed.digest if suppressed else None,
-    }

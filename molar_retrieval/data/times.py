@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
@@ -40,7 +41,6 @@ _ORDERS = {
     "day/month": r"^(?P<day>[0-9]{1,2})[/-](?P<month>" + _YEAR_LAST,
     "month/day": r"^(?P<month>[0-9]{1,2})[/-](?P<day>" + _YEAR_LAST,
 }
-_FORMATS = {"day/month": "%d/%m/%Y", "month/day": "%m/%d/%Y"}
 
 
 def impossible(micros: Micros, now: float) -> dict[str, Mask]:
@@ -60,7 +60,7 @@ def written(micros: int) -> str:
 class TimeParser:
     """Reads the times of one log, batch by batch; ``read_as`` names the format, None before the first one.
 
-       Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970; which, the median of the first batch
+    Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970; which, the median of the first batch
     tells unless the unit is given. Strings are numbers, ISO 8601, dates as people write them, or of the given
     ``strptime`` format; a DataError if it is none. A time that names no zone is in ``zone``, by default UTC, and a date
     without a time is its midnight; of an hour that the clock has twice it is the first.
@@ -126,7 +126,7 @@ class TimeParser:
         return _in_micros(values, valid, self._unit)
 
     def _from_strings(self, array: pa.Array) -> tuple[Micros, Mask]:
-        numeric = np.asarray(pc.fill_null(pc.match_substring_regex(array, _NUMBER), False))
+        numeric = _matches(array, _NUMBER)
         micros, valid = np.zeros(len(array), np.int64), np.zeros(len(array), bool)
         if numeric.any():
             micros[numeric], valid[numeric] = self._from_numbers(_as_numbers(array.filter(pa.array(numeric))))
@@ -238,17 +238,16 @@ def _order_of(column: Iterable[pa.Array]) -> str:
             telling = np.flatnonzero((large > 12) & (large <= 31) & (small >= 1) & (small <= 12))
             if len(telling) and not possible[order]:
                 possible[order] = array[int(telling[0])].as_py()
-    told = [order for order, time in possible.items() if time]
+    told = [time for time in possible.values() if time]
     if len(told) == 1:
-        return told[0]
+        return next(order for order, time in possible.items() if time)
     if 2 * such < rows:
         return ""
-    hint = " or ".join(f'time_format = "{form}"' for form in _FORMATS.values())
-    hint = f"say which in catalog.toml: [interactions] {hint}, with %H:%M where there is a time"
+    formats = " or ".join(f'time_format = "{form}"' for form in ("%d/%m/%Y", "%m/%d/%Y"))
+    words = f"no time tells whether the day or the month comes first, as in {example!r}"
     if told:
-        words = " and ".join(repr(time) for time in possible.values())
-        raise DataError(f"the times have the day first and the month first: {words}", hint)
-    raise DataError(f"no time tells whether the day or the month comes first, as in {example!r}", hint)
+        words = f"the times have the day first and the month first: {' and '.join(map(repr, told))}"
+    raise DataError(words, f"say which in catalog.toml: [interactions] {formats}, with %H:%M where there is a time")
 
 
 def _as_iso(array: pa.Array, pattern: str) -> pa.Array:
@@ -267,12 +266,10 @@ def _as_iso(array: pa.Array, pattern: str) -> pa.Array:
 def _value_by_value(array: pa.Array, read: Callable[[str], datetime], zone: tzinfo) -> tuple[Micros, Mask]:
     micros, valid = np.zeros(len(array), np.int64), np.zeros(len(array), bool)
     for i, text in enumerate(array.to_pylist()):
-        try:
+        with suppress(TypeError, ValueError, OverflowError):
             moment = read(text)
             moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
             micros[i], valid[i] = (moment - _EPOCH) // timedelta(microseconds=1), True
-        except (TypeError, ValueError, OverflowError):
-            continue
     return micros, valid
 
 

@@ -55,23 +55,22 @@ def read_segments(
     source = find_table(folder, "users")
     if source is None:
         raise DataError(f"{folder} has no users file", f"put users.parquet or .csv with {', '.join(columns)} there")
-    path = source.path
-    column = user_column(settings, source)
+    file, column = source.path.name, user_column(settings, source)
     types: dict[str, pa.DataType] = {}
-    found: dict[str, dict[str, Any]] = {}
-    seen: dict[str, None] = {}
     for name in columns:
-        require_column(name, source.names, path.name, "index.segments")
+        require_column(name, source.names, file, "index.segments")
         stored = payload_type(source.schema.field(name).type)
         if stored is None:
-            raise DataError(f"{path.name}: the column {name!r} holds no words, numbers or truths", "leave it out")
+            raise DataError(f"{file}: the column {name!r} holds no words, numbers or truths", "leave it out")
         types[name] = stored
+    found: dict[str, dict[str, Any]] = {}
+    seen: dict[str, None] = {}
     for every in source.batches([column, *columns], _BATCH, None, [column]):
         others = every.where(suppressed.users(every.batch[column]) == NEVER)
-        rows = with_new_ids(others, column, seen, None, path.name)
-        values = {name: as_payload(rows.batch[name], types[name]).to_pylist() for name in columns}
-        for place, user_id in enumerate(rows.batch[column].to_pylist()):
-            found[user_id] = {name: own[place] for name, own in values.items() if own[place] is not None}
+        rows = with_new_ids(others, column, seen, None, file).batch
+        table = pa.table([as_payload(rows[name], kind) for name, kind in types.items()], list(types)).to_pylist()
+        for user_id, attributes in zip(rows[column].to_pylist(), table, strict=True):
+            found[user_id] = {name: value for name, value in attributes.items() if value is not None}
     kinds = {name: kind_of(stored) for name, stored in types.items()}
     of = {names.key(user_id): attributes for user_id, attributes in found.items()}
     return Segments(kinds, of, fingerprint.of_json([kinds, found]))

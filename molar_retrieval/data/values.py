@@ -261,12 +261,6 @@ def sign_tells(reason: str) -> bool:
     return reason in (_UNSURE, BESIDE_COMMAS)
 
 
-def decimal_commas(array: pa.Array) -> bool:
-    """Whether some values can only be numbers with a decimal comma, as 12,50 and 1.299,00, and no currency is there."""
-    comma, point = (pc.fill_null(pc.match_substring_regex(array, WRITTEN[sign]), False) for sign in (",", "."))
-    return bool(pc.any(pc.and_not(comma, point), min_count=0).as_py()) and not currencies(array)
-
-
 def as_doubles(array: pa.Array, decimal: str) -> pa.Array:
     """Numbers of the pattern of a decimal sign as float64."""
     kept = "+-" + decimal

@@ -21,8 +21,8 @@ from molar_retrieval.data.interaction_reader import (
     NOT_POSITIVE,
     WEIGHT_OUTSIDE,
     Codes,
-    InteractionBatches,
     InteractionColumns,
+    InteractionReader,
     log_columns,
     user_column,
 )
@@ -165,7 +165,7 @@ def check_log(
         columns = log_columns(asked, source, spec.items.item_id)
         progress.start("reading the log", source.total)
         reader = _Reader(source, columns, asked, items, found, suppressed)
-        log = reader.read(progress)
+        log = reader.read_columns(progress)
         progress.finish()
         # The row of the file in which each user comes first; of several values for one place the last one stays.
         first = np.zeros(len(reader.user_ids), np.uint32)
@@ -191,7 +191,7 @@ class _BrokenRows(Rejects):
         self._found.add(_BROKEN_ROW, words, item_id=item_id, file=file, row=int(row))
 
 
-class _Reader(InteractionBatches):
+class _Reader(InteractionReader):
     """Reads one interactions file; rows with items that the catalogue lacks are kept.
 
     Users are numbered by first appearance; unknown items have the numbers after those of the catalogue.
@@ -206,13 +206,13 @@ class _Reader(InteractionBatches):
         found: FindingCollector,
         suppressed: SuppressionList,
     ) -> None:
-        super().__init__(source, columns, settings, _BrokenRows(found), suppressed)
+        super().__init__(source, columns, settings, items, _BrokenRows(found), suppressed=suppressed)
         self.file = source.path.name
         self.user_ids: list[str] = []
         self.item_ids: list[str] = []
-        self._found, self._known = found, items
+        self._found = found
 
-    def read(self, progress: Progress) -> dict[str, npt.NDArray[Any]]:
+    def read_columns(self, progress: Progress) -> dict[str, npt.NDArray[Any]]:
         """Columns of all usable rows in the order of the file: those of :class:`_Log`."""
         codes = Codes(self._known.array.to_pylist())
         none, no_rows = np.zeros(0, np.int32), np.zeros(0, np.uint32)

@@ -450,5 +450,5 @@ def test_weights_that_can_be_read_in_two_ways_are_not_guessed(folder, workspace,
     rows = [f"u;a;{i};1.250" for i in range(20)]
     text = "\n".join(["user_id;item_id;timestamp;weight", *rows, "u;b;99;0,5"])
     (folder / "interactions.csv").write_text(text)
-    with pytest.raises(DataError, match="decimal commas, and before them points"):
-        prepare_interactions(folder, workspace)
+    prepare_interactions(folder, workspace)
+    assert set(_open(workspace).weight.tolist()) == {1250.0, 0.5}

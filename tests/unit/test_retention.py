@@ -19,7 +19,7 @@ from molar_retrieval.data.event_history import EventWeights
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.data.prepare_interactions import DAY, Retention, is_current, prepare_interactions
+from molar_retrieval.data.prepare_interactions import DAY, is_current, is_retained, prepare_interactions
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.privacy.retention import retained_copies
 from molar_retrieval.quality.findings import FindingCollector
@@ -71,10 +71,10 @@ def test_interactions_of_more_days_are_not_read_and_people_without_others_are_no
 
 def test_a_log_is_current_until_its_oldest_interaction_is_too_old(monkeypatch):
     facts = {"kept": {"days": 30, "oldest": 100 * DAY + 5}}
-    assert Retention.of(30, 130.99 * DAY).fits(facts)
-    assert not Retention.of(30, 131 * DAY).fits(facts)
-    assert not Retention.of(None).fits(facts)
-    assert not Retention.of(30, 0).fits({})
+    assert is_retained(facts, 30, 130.99 * DAY)
+    assert not is_retained(facts, 30, 131 * DAY)
+    assert not is_retained(facts, None)
+    assert not is_retained({}, 30, 0)
 
 
 def test_events_are_as_old_as_what_is_in_the_file(folder, workspace):

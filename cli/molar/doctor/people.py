@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, entry
-from molar_retrieval.data.prepare_interactions import DAY, Retention
+from molar_retrieval.data.prepare_interactions import DAY, is_retained
 from molar_retrieval.errors import MolarError
 from molar_retrieval.privacy.retention import older_than, retained_copies
 from molar_retrieval.reports.wording import plural, size
@@ -35,7 +35,7 @@ def _interactions(workspace: Workspace, days: int | None) -> Iterator[Entry]:
         yield entry("interactions", "kept without end: [privacy] retention_days is not set")
         return
     what = f"interactions of more than {days:,} days are still there"
-    late = Fault(what, "run `molar update`") if not Retention.of(days).fits(manifest.facts) else None
+    late = Fault(what, "run `molar update`") if not is_retained(manifest.facts, days) else None
     age = "" if kept is None else f", the oldest is of {(time.time() - kept['oldest']) / DAY:,.0f} days ago"
     yield entry("interactions", f"kept for {days:,} days{age}", late, data=kept)
 

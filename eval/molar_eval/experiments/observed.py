@@ -141,7 +141,7 @@ class _BoughtLines:
 
     def add(self, table: pa.Table, who: Ints, values: Floats) -> None:
         codes = [
-            _codes(of, table[name])
+            of.encode(table[name]).astype(np.int64)
             for of, name in (
                 (self.items, "item_id"), (self.orders, "transaction_id"), (self.requests, "request_id")
             )
@@ -184,13 +184,6 @@ def _once(rows: Ints, values: Floats) -> tuple[Ints, Floats]:
 
 def _named(code: int) -> int | None:
     return None if code < 0 else code
-
-
-def _codes(codes: Codes, names: pa.ChunkedArray) -> Ints:
-    there = np.asarray(pc.is_valid(names), bool)
-    found = np.full(len(names), -1)
-    found[there] = codes.encode(names.drop_null().combine_chunks())
-    return found
 
 
 class _PersonSums:

@@ -19,7 +19,7 @@ from molar_retrieval.data.column_names import well_known
 from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
 from molar_retrieval.data.event_parsing import EVENT_TYPES
 from molar_retrieval.data.event_store import DAY
-from molar_retrieval.data.interaction_events import InteractionEvents, with_events
+from molar_retrieval.data.interaction_events import with_events
 from molar_retrieval.data.interaction_reader import (
     Codes,
     InteractionColumns,
@@ -91,16 +91,11 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
     file = _read(catalogue, settings, progress, names, suppressed)
     prices = item_prices(catalogue, columns.ITEM_ID if file is None else file.columns.item_id)
     with opened(workspace) as state:
-        keys = [] if file is None else file.keys
-        raw, kinds = (None, []) if file is None else (file.log, file.kinds)
-        weights = {PURCHASE: 1.0}
-        joined = None
+        happened, keys = (None, []) if file is None else (file.log, file.keys)
         if state is not None:
-            joined = with_events(raw, kinds, keys, catalogue.lookup, state, weights, zone, suppressed)
-        if joined is None:
-            happened = None if raw is None else InteractionEvents.of_raw(raw, kinds)
-        else:
-            happened, keys = joined.whole, joined.people
+            joined = with_events(happened, keys, catalogue.lookup, state, {PURCHASE: 1.0}, zone, suppressed)
+            if joined is not None:
+                happened, keys = joined.log, joined.users
         if happened is None or not len(happened):
             raise _nothing(catalogue)
         value = _values(happened, file, state, prices)
@@ -110,7 +105,9 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
     bought, notes = _bought(happened, file)
     if not bought.any():
         raise _nothing(catalogue)
-    found = PastPurchases(happened.user, happened.micros, value, *visits.arrays(), visits.since, notes, visits.keys)
+    assert happened.micros is not None
+    who = happened.user.astype(np.int64)
+    found = PastPurchases(who, happened.micros, value, *visits.arrays(), visits.since, notes, visits.keys)
     return found.where(bought)
 
 
@@ -121,11 +118,14 @@ def _nothing(catalogue: Catalogue) -> DataError:
 
 @dataclass(frozen=True, eq=False)
 class _PricedFile:
-    """The interactions file, ordered and without repetitions; of each row the price and the quantity, NaN: unknown."""
+    """The interactions file, ordered and without repetitions.
+
+    Price and quantity, NaN where unknown, are those of the rows as they were read; ``log.position`` is the place in
+    them.
+    """
 
     log: RawInteractions
     keys: list[str]
-    kinds: list[str]
     columns: InteractionColumns
     price: Floats
     quantity: Floats
@@ -145,7 +145,7 @@ class _PricedReader(InteractionReader):
     money: tuple[list[Floats], list[Floats]]
 
     def batches(self, progress: Progress) -> Iterator[tuple[RowBatch, dict[str, npt.NDArray[Any]]]]:
-        """See :meth:`InteractionBatches.batches`."""
+        """See :meth:`InteractionReader.batches`."""
         self.money, count = ([], []), 0
         assert isinstance(self._columns, _PricedColumns)
         names = self._columns.price, self._columns.quantity
@@ -186,21 +186,29 @@ def _read(
         progress.finish()
     log = ordered(raw)
     log = log.without(repetitions(log))
-    assert log.position is not None
-    place = log.position.astype(np.int64)
-    price, quantity = (np.concatenate([np.zeros(0), *kept])[place] for kept in reader.money)
-    return _PricedFile(log, user_keys(names.users(ids)).to_pylist(), reader.kinds, named, price, quantity)
+    price, quantity = (np.concatenate([np.zeros(0), *kept]) for kept in reader.money)
+    return _PricedFile(log, user_keys(names.users(ids)).to_pylist(), named, price, quantity)
 
 
-def _bought(happened: InteractionEvents, file: _PricedFile | None) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+def _of_file(happened: RawInteractions) -> tuple[npt.NDArray[np.bool_], Ints]:
+    """Which interactions the file has, and the place of each of them among its rows as they were read."""
+    of_file = np.ones(len(happened), bool) if happened.number is None else happened.number == 0
+    position = np.zeros(len(happened)) if happened.position is None else happened.position
+    return of_file, position[of_file].astype(np.int64)
+
+
+def _bought(happened: RawInteractions, file: _PricedFile | None) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
     """Which interactions are purchases, and what to know of that."""
-    bought, notes = happened.kind == _BOUGHT, []
-    if not bought.any():
-        bought[:] = True
-        notes.append("no kind of event in the log is a purchase: each of its rows counts as one")
+    bought, notes = np.ones(len(happened), bool), []
+    if happened.event is not None:
+        bought = happened.event == _BOUGHT
+        if not bought.any():
+            bought[:] = True
+            notes.append("no kind of event in the log is a purchase: each of its rows counts as one")
     if file is not None:
         returned = np.zeros(len(happened), bool)
-        returned[happened.of_file] = file.quantity[happened.seq[happened.of_file] + len(file.log)] < 0
+        of_file, place = _of_file(happened)
+        returned[of_file] = file.quantity[place] < 0
         if count := int((bought & returned).sum()):
             bought &= ~returned
             notes.append(f"{count:,} rows of the log with a negative quantity are left out, not taken off")
@@ -208,16 +216,15 @@ def _bought(happened: InteractionEvents, file: _PricedFile | None) -> tuple[npt.
 
 
 def _values(
-    happened: InteractionEvents, file: _PricedFile | None, state: EventLogSnapshot | None, prices: Floats | None
+    happened: RawInteractions, file: _PricedFile | None, state: EventLogSnapshot | None, prices: Floats | None
 ) -> Floats | None:
     """What each interaction brought; None where nothing says so."""
     value, count = np.full(len(happened), np.nan), np.ones(len(happened))
     if file is not None:
-        of_file = happened.of_file
-        rows = happened.seq[of_file] + len(file.log)
-        value[of_file], count[of_file] = file.price[rows], file.quantity[rows]
-    if state is not None:
-        _of_events(happened, state, value, count)
+        of_file, place = _of_file(happened)
+        value[of_file], count[of_file] = file.price[place], file.quantity[place]
+    if state is not None and happened.number is not None:
+        _of_events(happened.number, state, value, count)
     count[np.isnan(count)] = 1.0
     of_item = np.full(len(happened), np.nan) if prices is None else prices[happened.item]
     value = np.where(np.isfinite(value) & (value >= 0), value, of_item) * count
@@ -227,11 +234,10 @@ def _values(
     return known
 
 
-def _of_events(happened: InteractionEvents, state: EventLogSnapshot, value: Floats, count: Floats) -> None:
-    """Write the prices and quantities of events beside those of the file."""
-    rows = np.flatnonzero(~happened.of_file)
-    order = rows[np.argsort(happened.seq[rows])]
-    seqs = happened.seq[order]
+def _of_events(number: Ints, state: EventLogSnapshot, value: Floats, count: Floats) -> None:
+    """Write the prices and quantities of events beside those of the file, by their ascending numbers."""
+    order = np.flatnonzero(number)
+    seqs = number[order]
     for table in state.tables(("seq", "value", "quantity"), (PURCHASE,)) if len(seqs) else ():
         seq = table["seq"].to_numpy()
         at = np.minimum(np.searchsorted(seqs, seq), len(seqs) - 1)
