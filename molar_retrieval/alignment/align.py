@@ -158,7 +158,7 @@ def align(
             job = processes.agreed(TrainingJob(root, options, settings.split, folder, run, read.names, least))
             counting = None if runner is None else Counting(partial / FOLDER, runner, progress)
             if group is not None:
-                group = group.for_work(sizes[2], gpu=job.gpu, progress=progress) if options.towers else None
+                group = group.for_work(gpu=job.gpu) if options.towers else None
             facts = _train(read, job, processes, group, progress, tell, counting)
             shutil.rmtree(partial / FOLDER, ignore_errors=True)
             seen.keep(read, partial)

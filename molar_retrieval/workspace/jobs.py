@@ -222,23 +222,18 @@ class Runner(ABC):
     def run(self, job: ShardJob, shards: Sequence[Shard], progress: Progress = SILENT) -> ShardReport:
         """Make the shards that are missing; an error of a shard ends the run, and keeps those that are done."""
         missing = [shard for shard in shards if not job.is_whole(shard.number)]
-        chosen = self.for_work(job.task, sum(shard.size for shard in missing), progress)
         notes: dict[str, None] = {}
         if missing and (kept := len(shards) - len(missing)):
             progress.note(f"going on with an interrupted run: {kept:,} of {len(shards):,} shards are there")
         progress.start(job.task, sum(shard.size for shard in shards))
         progress.advance(sum(shard.size for shard in shards) - sum(shard.size for shard in missing))
         if missing:
-            with closing(chosen._made(job, missing, progress)) as made:
+            with closing(self._made(job, missing, progress)) as made:
                 for shard, told in made:
                     notes |= dict.fromkeys(told)
                     progress.advance(shard.size)
         progress.finish()
         return ShardReport(len(shards), len(missing), tuple(notes))
-
-    def for_work(self, task: str, units: int, progress: Progress) -> "Runner":
-        """Who does a work of so many units of its progress, which is told where there was a choice."""
-        return self
 
     @abstractmethod
     def _made(self, job: ShardJob, missing: Sequence[Shard], progress: Progress) -> MadeShards:
