@@ -180,8 +180,7 @@ def open_shop(
 
     Args:
         catalogue: Folder with ``items.parquet`` (or ``.csv``, ``.jsonl``), photos and log; or that items file.
-        workspace: Where all that molar makes goes; None: ``.molar`` beside the catalogue, or ``.molar-NAME`` where
-            another catalogue has that.
+        workspace: Where all that molar makes goes; None: ``.molar`` beside the catalogue.
         settings_file: Settings; None: ``molar.toml`` beside the workspace, if there is one.
 
     Raises:

@@ -38,7 +38,7 @@ from molar_retrieval.workspace.jobs import (
     packed,
 )
 
-_PORT = 10001  # where Ray listens for programs, unless it is told otherwise
+PORT = 10001  # where Ray listens for programs, unless it is told otherwise
 PATIENCE = 300.0  # seconds without a worker after which a run ends: the cluster has no room
 LOOK = 1.0  # seconds between two looks whether somebody still wants the result
 _ANSWERS = 60.0  # seconds that a cluster has to say what machines it has
@@ -71,7 +71,7 @@ class ClusterAddress:
         """Host and port."""
         parts = urlsplit(self.url)
         host = parts.hostname or ""
-        return f"{f'[{host}]' if ':' in host else host}:{parts.port or _PORT}"
+        return f"{f'[{host}]' if ':' in host else host}:{parts.port or PORT}"
 
     def environment(self) -> dict[str, str]:
         """What Ray reads of a process that uses the cluster."""
