@@ -123,7 +123,7 @@ RECORDS = {
         "Checkpoint.complete": MADE, "Checkpoint.folder": MADE, "path": SETTINGS["EmbedSettings.model"],
     },
     "molar_retrieval/encoders/hub.py": {"Snapshot.folder": MADE},
-    "molar_retrieval/data/event_log.py": {"CompactResult.removed_files": ID, "CompactResult.sealed_files": ID},
+    "molar_retrieval/data/event_log.py": {"CompactResult.sealed_files": ID},
     "molar_retrieval/data/prepare_interactions.py": {"_Source.folder": MADE},
     "molar_retrieval/privacy/pseudonyms.py": {"Pseudonymiser.keys": MADE, "key_file": SHOWN, "keys": ID},
     "molar_retrieval/privacy/suppression.py": {"SuppressionList.file": MADE, "file": SHOWN},
