@@ -2,8 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,7 +46,7 @@ def remove_lines(workspace: Workspace, suppressed: SuppressionList) -> int:
     """
     if not has_log(workspace) or not suppressed:
         return 0
-    with _compacting(workspace), closing(EventLog(workspace)) as log:
+    with workspace.lock(KIND, patience=_PATIENCE), closing(EventLog(workspace)) as log:
         log.rows("PRAGMA secure_delete = ON")
         with log.transaction() as connection:
             gone, anew = _remove_open(connection, suppressed), []
@@ -137,19 +136,3 @@ def _replace(path: Path) -> None:
     else:
         path.unlink(missing_ok=True)
     sync_folder(path.parent)
-
-
-@contextmanager
-def _compacting(workspace: Workspace) -> Iterator[None]:
-    """Keep compactions out; one that is under way is waited for."""
-    end = time.monotonic() + _PATIENCE
-    with ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(workspace.lock(KIND))
-                break
-            except DataError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
-        yield

@@ -21,6 +21,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -432,18 +433,22 @@ class Workspace:
         return cls(checked(root))
 
     @contextmanager
-    def lock(self, kind: str, work: str | None = None) -> Iterator[None]:
+    def lock(self, kind: str, work: str | None = None, patience: float = 0.0) -> Iterator[None]:
         """Keep a second writer of the same kind of artefact out; released when the process ends.
 
-        A DataError says that there is one, and its ``work``, that the file system has no locks, or that the disk is
-        full.
+        A DataError says that there is one, for longer than ``patience`` seconds, and its ``work``, that the file system
+        has no locks, or that the disk is full.
         """
-        folder = self.root / kind
+        folder, end = self.root / kind, time.monotonic() + patience
         require_space(folder, 0, f"writing the {kind} takes")
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as file:
             try:
-                free = lock_now(file.fileno())
+                while not lock_now(file.fileno()):
+                    if time.monotonic() > end:
+                        words = f"another process is {work or f'writing the {kind} of'} {self.root}"
+                        raise DataError(words, "wait until it is done, then run again")
+                    time.sleep(0.05)
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
@@ -452,11 +457,6 @@ class Workspace:
                     " commands from writing at once",
                     "put the workspace on a local disk with --workspace DIR, or mount the file system with locks",
                 ) from error
-            if not free:
-                raise DataError(
-                    f"another process is {work or f'writing the {kind} of'} {self.root}",
-                    "wait until it is done, then run again",
-                )
             yield
 
 
@@ -511,13 +511,6 @@ def move_workspace(workspace: Workspace, target: Path) -> Workspace:
         sync_folder(target.parent)
         discovery.WorkspaceRecord.of(target, catalogue).write(target)
     return Workspace(target)
-
-
-def move_catalogue(workspace: Workspace, catalogue: Path) -> Path:
-    """Say that a workspace's catalogue, which the caller has found there, lies elsewhere now."""
-    folder = catalogue.resolve()
-    discovery.WorkspaceRecord.of(workspace.root, folder).write(workspace.root)
-    return folder
 
 
 @contextmanager
