@@ -20,23 +20,7 @@ from molar_retrieval import limits
 from molar_retrieval.data import event_store
 from molar_retrieval.data.event_log_reader import SCHEMA, Person, snapshot
 from molar_retrieval.data.event_parsing import FIELDS, IDENTIFY, EventRow, FieldError, days_late, parse_event
-from molar_retrieval.data.event_store import (
-    COLUMNS,
-    DAY,
-    DAY_OF,
-    FIGURES,
-    FILE,
-    KIND,
-    OF_ITEM,
-    SEALED,
-    STAYS,
-    WAIT,
-    checksum,
-    faults,
-    has_log,
-    make_tables,
-    write_lock,
-)
+from molar_retrieval.data.event_store import DAY, DAY_OF, FILE, KIND, OF_ITEM, SEALED, STAYS, faults, write_lock
 from molar_retrieval.data.refused_events import FIRST, Refusal, RefusedEvents
 from molar_retrieval.data.rows import Rejects
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
@@ -47,7 +31,7 @@ from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.files import OWNER, for_owner, lock_beside, sync_file, sync_folder
 
-_INSERT = f"INSERT INTO events ({COLUMNS}, seq, checksum) VALUES ({', '.join('?' * (len(FIELDS) + 3))})"
+_INSERT = f"INSERT INTO events ({event_store.COLUMNS}, seq, checksum) VALUES ({', '.join('?' * (len(FIELDS) + 3))})"
 _ID, _EVENT, _USER, _SESSION, _ITEM, _TIME, _ORDER = (
     FIELDS.index(name)
     for name in ("event_id", "event", "user_id", "session_id", "item_id", "timestamp", "transaction_id")
@@ -82,7 +66,7 @@ def insert_events(
             elif purchase_key(line) not in bought:
                 taken, seq = True, seq + 1
                 row = (*line, received, seq)
-                own = checksum(row)
+                own = event_store.checksum(row)
                 connection.execute(_INSERT, (*row, own))
                 totals.append((line[_TIME] // DAY, 1, own))
         new += taken
@@ -185,18 +169,18 @@ class EventLog:
         with faults(self.folder):
             (self.folder / SEALED).mkdir(parents=True, exist_ok=True)
             path.touch(OWNER)  # what SQLite writes beside it has the same permissions
-            self._connection = sqlite3.connect(path, WAIT, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(path, event_store.WAIT, isolation_level=None, check_same_thread=False)
             with write_lock(self.folder):
                 self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
-            make_tables(self._connection, path)
+            event_store.make_tables(self._connection, path)
         sync_folder(self.folder)
         sync_folder(workspace.root)
 
     @classmethod
     def existing(cls, workspace: Workspace) -> "EventLog":
         """The log of a workspace that has one; a MissingArtefactError where nothing was appended yet."""
-        if not has_log(workspace):
+        if not event_store.has_log(workspace):
             raise MissingArtefactError(f"{workspace.root} has no events yet", "run `molar events append FILE` first")
         return cls(workspace)
 
@@ -435,7 +419,7 @@ class EventLog:
             if path.name not in named:
                 path.unlink()
         days = {name.partition(".")[0] for name in named}
-        for path in (self.folder / FIGURES).glob("*.parquet"):
+        for path in (self.folder / event_store.FIGURES).glob("*.parquet"):
             if path.stem not in days:
                 path.unlink(missing_ok=True)
 

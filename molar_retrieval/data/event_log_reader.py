@@ -16,17 +16,7 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.data import event_store
 from molar_retrieval.data.event_parsing import DESCRIBE, FIELDS, IDENTIFY
-from molar_retrieval.data.event_store import (
-    DAY,
-    FILE,
-    KIND,
-    OF_ITEM,
-    SEALED,
-    WAIT,
-    faults,
-    has_log,
-    make_tables,
-)
+from molar_retrieval.data.event_store import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, faults, has_log, make_tables
 from molar_retrieval.data.rows import Mask
 from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.pseudonyms import StoredName

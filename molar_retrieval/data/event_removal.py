@@ -8,23 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from molar_retrieval.data import event_store
 from molar_retrieval.data.event_log import EventLog, purchase_key, write_sealed
 from molar_retrieval.data.event_log_reader import suppressed_lines
 from molar_retrieval.data.event_parsing import FIELDS, OF_ITEMS, EventRow
-from molar_retrieval.data.event_store import (
-    DAY_OF,
-    FIGURES,
-    FILE,
-    KIND,
-    ROW,
-    SEALED,
-    add_sealed,
-    change_totals,
-    checksum,
-    drop,
-    has_log,
-    write_lock,
-)
+from molar_retrieval.data.event_store import DAY_OF, FIGURES, FILE, KIND, ROW, SEALED, checksum, write_lock
 from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.suppression import NEVER, SuppressionList
 from molar_retrieval.workspace import fingerprint
@@ -44,7 +32,7 @@ def remove_lines(workspace: Workspace, suppressed: SuppressionList) -> int:
     Raises:
         DataError: If another process compacts the log, or keeps its journal from being emptied, for ten seconds.
     """
-    if not has_log(workspace) or not suppressed:
+    if not event_store.has_log(workspace) or not suppressed:
         return 0
     with workspace.lock(KIND, patience=_PATIENCE), closing(EventLog(workspace)) as log:
         log.rows("PRAGMA secure_delete = ON")
@@ -96,7 +84,7 @@ def _remove_open(connection: sqlite3.Connection, suppressed: SuppressionList) ->
                 change = "UPDATE events SET user_id = NULL, session_id = NULL, checksum = ? WHERE seq = ?"
                 connection.execute(change, [own, row[-1]])
                 changes.append((day, 1, own))
-    change_totals(connection, changes)
+    event_store.change_totals(connection, changes)
     return lines
 
 
@@ -119,9 +107,9 @@ def _rewrite_sealed(connection: sqlite3.Connection, path: Path, suppressed: Supp
         write_sealed(partial, rest)
         day, last = connection.execute("SELECT day, last FROM sealed WHERE file = ?", [path.name]).fetchone()
         digests = fingerprint.of_file(partial), fingerprint.of_file(path)
-        add_sealed(connection, (path.name, day, len(rest), last, *digests))
+        event_store.add_sealed(connection, (path.name, day, len(rest), last, *digests))
     else:
-        drop(connection, "sealed", "file = ?", [path.name])
+        event_store.drop(connection, "sealed", "file = ?", [path.name])
     return [tuple(line.values()) for line in whole.select(FIELDS).filter(pa.array(gone)).to_pylist()]
 
 

@@ -134,18 +134,11 @@ _encoded = msgspec.msgpack.Encoder().encode
 
 @dataclass(frozen=True)
 class Damage:
-    """Something of the event log that is not as it was written.
+    """Something of the event log that is not as it was written."""
 
-    Attributes:
-        file: Which file of the log, below its folder.
-        day: Of which day, in ISO 8601; None: that is not known.
-        row: The ``seq`` of the row; None: it is not one row.
-        problem: What is wrong with it.
-    """
-
-    file: str
-    day: str | None
-    row: int | None
+    file: str  # of the log, below its folder
+    day: str | None  # in ISO 8601; None: that is not known
+    row: int | None  # its ``seq``; None: it is not one row
     problem: str
 
     def __str__(self) -> str:

@@ -23,17 +23,8 @@ from molar_retrieval.errors import BackendError, MolarError
 from molar_retrieval.progress import Progress
 from molar_retrieval.reports.wording import plural
 from molar_retrieval.training.group import Group, GroupJob, PackedJob
-from molar_retrieval.workspace.ray_jobs import (
-    LOOK,
-    PATIENCE,
-    ClusterAddress,
-    check_machine,
-    cluster_nodes,
-    no_room,
-    portable,
-    remote_results,
-    require_wanted,
-)
+from molar_retrieval.workspace import ray_jobs
+from molar_retrieval.workspace.ray_jobs import LOOK, PATIENCE, ClusterAddress, portable, require_wanted
 
 _RANKS_WAIT = timedelta(minutes=30)  # for each other: one that died they need not wait for, as Ray tells of it
 _BARREN = 3  # times in a row that ranks end before a round does: then it is no accident
@@ -43,15 +34,10 @@ _Outcome = tuple[Any, Exception | None]
 
 @dataclass(frozen=True)
 class RayTrainingGroup(Group):
-    """Ranks on the machines of a Ray cluster.
-
-    Attributes:
-        address: Of the cluster.
-        ranks: How many; None: one per GPU, where there are more than here; 0: none.
-    """
+    """Ranks on the machines of a Ray cluster."""
 
     address: ClusterAddress
-    ranks: int | None
+    ranks: int | None  # how many; None: one per GPU, where there are more than here; 0: none
 
     def for_work(self, *, gpu: bool) -> "RayTrainingGroup | None":
         """The same with a number of ranks, or None."""
@@ -59,14 +45,16 @@ class RayTrainingGroup(Group):
         if ranks is None and gpu:
             import torch
 
-            there = sum(node.gpus for node in cluster_nodes(self.address) if node.alive)
+            there = sum(node.gpus for node in ray_jobs.cluster_nodes(self.address) if node.alive)
             ranks = there if there > torch.cuda.device_count() else 0
         return replace(self, ranks=ranks) if ranks else None
 
     def rounds(self, job: GroupJob, progress: Progress) -> Generator[list[dict[str, Any]]]:
         """See :class:`Group`."""
         assert self.ranks
-        with closing(remote_results(self.address, progress, TrainingRanks, PackedJob.of(job), self.ranks)) as told:
+        with closing(
+            ray_jobs.remote_results(self.address, progress, TrainingRanks, PackedJob.of(job), self.ranks)
+        ) as told:
             yield from told
 
 
@@ -95,7 +83,7 @@ class Rank:
         if (name := _interface(ray.util.get_node_ip_address())) is not None:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)  # else that of the host's name, which may be the loopback
         try:
-            check_machine(str(job.folder), version)
+            ray_jobs.check_machine(str(job.folder), version)
             from threadpoolctl import threadpool_limits
 
             from molar_retrieval.training.processes import Processes
@@ -191,7 +179,7 @@ class TrainingRanks:
                 if self._room() < len(calls):
                     raise _RankError(RuntimeError("the cluster has become smaller"))
                 if monotonic() - began > patience:
-                    raise no_room("rank", self._unit)
+                    raise ray_jobs.no_room("rank", self._unit)
             for call in done:
                 told[call], error = self._ray.get(call)
                 if error is not None:

@@ -302,29 +302,17 @@ _open: list[FileIO] = []
 
 @dataclass(frozen=True)
 class Work:
-    """Something that was done in a workspace, or is being done.
+    """Something that was done in a workspace, or is being done."""
 
-    Attributes:
-        what: The command: ``update``, ``align``, …
-        begun: When, in ISO 8601.
-        state: ``done``, ``failed`` (by an error, or because somebody interrupted it), ``killed`` or ``running``.
-        seconds: What it took by the clock; None: it has not come to an end of its own.
-        processor: Seconds of all processors, those of finished child processes too; None as before.
-        outcome: What was done, or went wrong, in words.
-        remedy: What to do where it failed.
-        generation: The generation that was live then; None: there was none.
-        steps: What its steps took by the clock, in seconds.
-    """
-
-    what: str
-    begun: str
-    state: Literal["done", "failed", "killed", "running"]
-    seconds: float | None = None
-    processor: float | None = None
-    outcome: str = ""
-    remedy: str = ""
-    generation: str | None = None
-    steps: dict[str, float] = field(default_factory=dict)
+    what: str  # the command: ``update``, ``align``, …
+    begun: str  # in ISO 8601
+    state: Literal["done", "failed", "killed", "running"]  # failed: by an error, or because somebody interrupted it
+    seconds: float | None = None  # by the clock; None: it has not come to an end of its own
+    processor: float | None = None  # seconds of all processors, those of finished child processes too; None as before
+    outcome: str = ""  # what was done, or went wrong, in words
+    remedy: str = ""  # what to do where it failed
+    generation: str | None = None  # that was live then; None: there was none
+    steps: dict[str, float] = field(default_factory=dict)  # seconds by the clock
 
     @property
     def ended(self) -> datetime | None:
@@ -334,14 +322,11 @@ class Work:
 
 @dataclass
 class WorkOutcome:
-    """What the log is to tell of a work that went well: its outcome in words, and seconds by step.
-
-    ``took`` is known once it is over.
-    """
+    """What the log is to tell of a work that went well."""
 
     outcome: str = ""
-    steps: dict[str, float] = field(default_factory=dict)
-    took: Took = field(default_factory=Took)
+    steps: dict[str, float] = field(default_factory=dict)  # seconds by step
+    took: Took = field(default_factory=Took)  # known once it is over
 
 
 @contextmanager

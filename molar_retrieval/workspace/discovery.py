@@ -24,15 +24,10 @@ EVENTS = "events"
 
 @dataclass(frozen=True)
 class WorkspaceRecord:
-    """What ``workspace.json`` says.
+    """What ``workspace.json`` says."""
 
-    Attributes:
-        catalogue: The catalogue's folder when it was written.
-        beside: The same from the workspace's folder.
-    """
-
-    catalogue: Path
-    beside: str
+    catalogue: Path  # its folder when it was written
+    beside: str  # the same from the workspace's folder
 
     @classmethod
     def of(cls, root: Path, catalogue: Path) -> Self:

@@ -26,17 +26,8 @@ from molar_retrieval import __version__
 from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.reports.wording import plural
-from molar_retrieval.workspace.jobs import (
-    IsolatedContext,
-    MadeShards,
-    Runner,
-    Shard,
-    ShardJob,
-    WorkingProcess,
-    begin_watching,
-    ended_at,
-    packed,
-)
+from molar_retrieval.workspace import jobs
+from molar_retrieval.workspace.jobs import MadeShards, Runner, Shard, ShardJob
 
 PORT = 10001  # where Ray listens for programs, unless it is told otherwise
 PATIENCE = 300.0  # seconds without a worker after which a run ends: the cluster has no room
@@ -184,11 +175,11 @@ def remote_results(
         BackendError: If the cluster does not answer, or nothing comes for ``timeout`` seconds.
     """
     address.require()
-    context = IsolatedContext()
+    context = jobs.IsolatedContext()
     ours, theirs = context.Pipe()
     by_main = current_thread() is main_thread()
-    driven = packed(_drive, address, work, arguments)
-    process = context.Process(target=begin_watching, args=(driven, by_main, theirs), daemon=True)
+    driven = jobs.packed(_drive, address, work, arguments)
+    process = context.Process(target=jobs.begin_watching, args=(driven, by_main, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -280,7 +271,7 @@ class ShardWorker:
         """Unpack and open the job, on a machine that must have the same molar, and the folder of the result."""
         try:
             check_machine(folder, version)
-            self._process = WorkingProcess(pickle.loads(job))
+            self._process = jobs.WorkingProcess(pickle.loads(job))
         except Exception as error:
             return (), portable(error)
         return (), None
@@ -345,7 +336,7 @@ def make_shards(
                 waiting.extend([] if shard is None else [shard])
                 deaths, to_begin = deaths + 1, to_begin + 1
                 if deaths > 2 * size + 2:
-                    raise ended_at(job, waiting) from None
+                    raise jobs.ended_at(job, waiting) from None
                 yield "a worker of the cluster was lost" + (f": shard {shard.number} is made again" if shard else "")
                 continue
             if error is not None:

@@ -15,10 +15,11 @@ from molar_retrieval.alignment.fusion import Gain
 from molar_retrieval.alignment.training import TrainingData, train
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import Notes, Progress
-from molar_retrieval.training import checkpoint, ray_training
+from molar_retrieval.training import checkpoint
 from molar_retrieval.training.group import Group, GroupJob
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.training.ray_training import RayTrainingGroup
+from molar_retrieval.workspace import ray_jobs
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.ray_jobs import ClusterAddress, ClusterNode
 from molar_retrieval.workspace.settings import SplitSettings
@@ -126,7 +127,7 @@ def nodes(gpus: int) -> Iterator[ClusterNode]:
 def test_a_cluster_trains_where_it_has_more_gpus_or_is_asked_to(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, here: int, there: int, gpu: bool, found: int | None
 ) -> None:
-    monkeypatch.setattr(ray_training, "cluster_nodes", lambda address: list(nodes(there)))
+    monkeypatch.setattr(ray_jobs, "cluster_nodes", lambda address: list(nodes(there)))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: here)
     chosen = RayTrainingGroup(ClusterAddress("ray://a:1"), asked).for_work(gpu=gpu)
     assert (chosen and chosen.ranks) == found
