@@ -184,12 +184,12 @@ def remote_results(
     theirs.close()
     try:
         while True:
-            if timeout is not None and not ours.poll(timeout):
-                raise BackendError(
-                    f"the cluster at {address.url} answers, but does not say which machines it has",
-                    "wait a moment, or look at its log",
-                )
             try:
+                if timeout is not None and not ours.poll(timeout):
+                    raise BackendError(
+                        f"the cluster at {address.url} answers, but does not say which machines it has",
+                        "wait a moment, or look at its log",
+                    )
                 told = ours.recv()
             except (EOFError, ConnectionError) as error:
                 raise BackendError(f"the connection to the cluster at {address.url} ended", _AGAIN) from error

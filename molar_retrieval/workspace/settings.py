@@ -694,15 +694,15 @@ class MolarSettings(Settings):
         path = file or folder / name
         if file is not None and not file.exists():
             raise SettingsError(f"there is no settings file {file}", "name an existing TOML file")
-        own: dict[str, dict[str, Any]] = {}
+        source, own = "the settings", dict[str, Any]()
         if path.exists():
+            source = str(path)
             try:
                 own = read_toml(path)
             except OSError as error:
                 raise SettingsError(f"{path} cannot be read: {error}", "make it a readable file") from error
-        source = str(path) if path.exists() else "the settings"
-        _refuse_no_tables(own, source)
-        refuse_trusted(own, source)
+            _refuse_no_tables(own, source)
+            refuse_trusted(own, source)
         if user := user_configuration():
             _refuse_no_tables(user, str(user_file()))
             source = f"{source}, with {user_file()}" if own else str(user_file())
