@@ -13,7 +13,7 @@ from molar_retrieval.reports.wording import size
 from molar_retrieval.workspace import artefacts as inventory
 from molar_retrieval.workspace.activity_log import chain_faults, chain_head, work_done
 from molar_retrieval.workspace.artefacts import MAKERS, OTHERS, Manifest, Workspace
-from molar_retrieval.workspace.discovery import is_unrecorded, is_workspace, no_workspace
+from molar_retrieval.workspace.discovery import WorkspaceRecord, is_unrecorded, is_workspace, no_workspace
 
 _SHORT = 12
 _SHOWN = 3
@@ -143,7 +143,12 @@ def _catalogue_folder(workspace: Workspace) -> Entry:
         return entry("folder", "unknown", broken("workspace.json is damaged", remedy))
     problem = f"the catalogue {folder} is not there any more"
     gone = Fault(problem, "put it back, or run `molar workspace move --catalog DIR` where it is now")
-    return entry("folder", str(folder), not folder.is_dir() and gone)
+    written = WorkspaceRecord.read(workspace.root).catalogue
+    other = Fault(
+        f"workspace.json says that the catalogue was at {written}, it is found at {folder}",
+        f"run `molar workspace move --catalog {folder}` if it was moved there",
+    )
+    return entry("folder", str(folder), not folder.is_dir() and gone, written != folder and other)
 
 
 def _former(workspace: Workspace) -> Iterator[Entry]:

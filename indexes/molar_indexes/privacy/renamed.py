@@ -241,7 +241,7 @@ def put_in_place(root: Path, folder: Path, files: RenamedFiles) -> None:
             (folder / name).replace(root / target)
             sync_folder((root / target).parent)
     for version, names in files.amend.items():
-        artefacts.amend_inventory(root / version, names, {})
+        artefacts.amend_inventory(root / version, {name: root / version / name for name in names}, {})
     for target, name in files.into.items():
         put_into(folder / name, root / target)
     for one in files.goes:
