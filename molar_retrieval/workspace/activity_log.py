@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from io import FileIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +32,6 @@ _MOST, _KEPT = 16 << 20, 8  # bytes of a file; older ones that stay
 _TURN = 5.0  # seconds for other writers of a chained log
 _LOST = b'"head_lost":true,'
 _LINK = re.compile(rb'(\{.*"seq":(\d+)),"digest":"([0-9a-f]{64})"\}\n?', re.DOTALL)
-_BLOCK = 1 << 16  # bytes that are read at a time, from the end
 
 
 def current_user() -> str:
@@ -182,13 +182,17 @@ class ChainedLines(JsonLines):
 
     def _mended(self, last: ChainLink) -> ChainLink:
         """The last line, by the head or the file; a line that a crash left unfinished is removed from the file."""
-        written = next(filter(None, map(_last_link, (self.path, *self._older()[:-2:-1]))), ChainLink())
-        with suppress(FileNotFoundError), self.path.open("r+b") as file:
-            size, rest = file.seek(0, os.SEEK_END), _end_of(file.fileno(), 1)[-1]
-            if rest and written.seq < last.seq:  # it was whole once: it stays, for chain_faults
-                file.write(b"\n")
-            elif rest:
-                file.truncate(size - len(rest))
+        written, rest = _end_of(self.path)
+        if written is None and (older := self._older()):
+            written, _ = _end_of(older[-1])
+        written = written or ChainLink()
+        if rest:
+            with self.path.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                if written.seq < last.seq:  # it was whole once: it stays, for chain_faults
+                    file.write(b"\n")
+                else:
+                    file.truncate(size - len(rest))
         # The writer may have been killed before it replaced the head.
         return written if written.seq > last.seq else last
 
@@ -197,7 +201,7 @@ class ChainedLines(JsonLines):
         self._put(head)
         self._rotate()
         old = self._older()[: -self._kept]
-        links = [link for one in old if (link := _last_link(one)) is not None]
+        links = [link for one in old if (link := _end_of(one)[0]) is not None]
         head = ChainHead(head.last, max([head.removed, *links], key=lambda link: link.seq))
         self._put(head)
         for one in old:
@@ -275,22 +279,17 @@ def _link(line: bytes) -> ChainLink | None:
     return None if found is None else ChainLink(int(found[2]), found[3].decode())
 
 
-def _last_link(path: Path) -> ChainLink | None:
-    """The last whole line of a file."""
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        lines = _end_of(file.fileno(), 2)
-        return _link(lines[-2]) if len(lines) > 1 else None
-    return None
-
-
-def _end_of(file: int, ends: int) -> list[bytes]:
-    """The end of a file, with so many line ends if it has them, as lines; the last one is unfinished or empty."""
-    found, begin = b"", os.fstat(file).st_size
-    while begin and found.count(b"\n") < ends:
-        size = min(begin, _BLOCK)
-        begin -= size
-        found = os.pread(file, size, begin) + found
-    return found.split(b"\n")
+def _end_of(path: Path) -> tuple[ChainLink | None, bytes]:
+    """The last whole line of a file, and what is unfinished behind it."""
+    with (
+        suppress(FileNotFoundError, ValueError),  # an empty one cannot be mapped
+        path.open("rb") as file,
+        mmap(file.fileno(), 0, access=ACCESS_READ) as content,
+    ):
+        end = content.rfind(b"\n") + 1
+        begin = content.rfind(b"\n", 0, max(0, end - 1)) + 1
+        return _link(content[begin:end]), content[end:]
+    return None, b""
 
 
 _FOLDER, _FILE, _BYTES, _OLDER = "work", "log.jsonl", 1 << 20, 1
