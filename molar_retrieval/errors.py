@@ -42,73 +42,9 @@ _LONGEST = 2_000  # characters of a message, however long what it tells of is
 _QUOTED = 80  # characters of a value from outside that a message repeats
 _COMPARED = 64  # characters of a mistaken word that are compared with known ones
 
-CALLS = {
-    "demo": "molar.demo(*)",
-    "init": "molar.init(*)",
-    "import": "molar.import_dataset(*)",
-    "check": "shop.check()",
-    "embed": "shop.embed()",
-    "finetune": "shop.finetune()",
-    "cf": "shop.factorise()",
-    "align": "shop.align()",
-    "tune": "shop.tune()",
-    "update": "shop.update()",
-    "backup": "shop.backup(*)",
-    "restore": "molar.restore(*)",
-    "query": "shop.query(*)",
-    "recommend": "shop.recommend(*)",
-    "export": "shop.export_device(*)",
-    "evaluate": "shop.evaluate()",
-    "doctor": "shop.doctor()",
-    "index list": "shop.generations()",
-    "index verify": "shop.verify(*)",
-    "index rollback": "shop.rollback(*)",
-    "index diff": "shop.diff(*)",
-    "index push": "shop.push(*)",
-    "index prune": "shop.prune()",
-    "index size": "shop.size()",
-    "events append": "shop.events.append(*)",
-    "events tail": "shop.events.tail()",
-    "events compact": "shop.events.compact()",
-    "events export": "shop.events.export(*)",
-    "experiment plan": "shop.experiments.plan()",
-    "experiment start": "shop.experiments.start(*)",
-    "experiment status": "shop.experiments.status(*)",
-    "experiment check": "shop.experiments.check(*)",
-    "experiment advance": "shop.experiments.advance(*)",
-    "experiment stop": "shop.experiments.stop(*)",
-    "experiment report": "shop.experiments.report(*)",
-    "experiment assign": "shop.experiments.assign(*)",
-    "experiment export": "shop.experiments.export(*)",
-    "cluster status": "shop.cluster.status()",
-    "privacy scan": "shop.privacy.scan(*)",
-    "privacy export": "shop.privacy.export(*)",
-    "privacy forget": "shop.privacy.forget(*)",
-    "privacy object": "shop.privacy.object(*)",
-    "privacy pseudonym": "shop.privacy.pseudonyms(*)",
-    "privacy report": "shop.privacy.report(*)",
-    "privacy ledger": "shop.privacy.ledger()",
-    "privacy prune": "shop.privacy.prune()",
-    "privacy rotate": "shop.privacy.rotate()",
-    "privacy certificate": "shop.privacy.certificate(*)",
-    "privacy share": "shop.privacy.share(*)",
-    "workspace move": "shop.move(*)",
-}
-"""What does in Python what a command does; ``*``: what stands behind the command is given to it."""
-COMMANDS_ONLY = "serve", "keys add", "keys list", "keys revoke"
-"""Commands that have no equivalent in Python; remedies name them there as well."""
-_ARGUMENTS = {"catalog": "catalogue"}
-_SWITCHES = {"restart": "resume=False"}
-_QUOTED_COMMAND = re.compile(r"`(molar [^`]+)`")
-_COMMAND = re.compile(r"molar ([a-z]+(?: [a-z]+)?)(.*)", re.DOTALL)
-_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)(?: ([A-Z]{2,}\b))?")
-_PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*|\d+(?:\.\d+)?")
-
 
 class MolarError(Exception):
-    """Base of all errors that are meant for people.
-
-    Its note, which a traceback shows below the message, is the remedy for Python.
+    """Base of all errors that are meant for people; a traceback shows the remedy below the message.
 
     Args:
         message: What is wrong with what (file, row, value).
@@ -122,12 +58,7 @@ class MolarError(Exception):
         self.message = _cut(message, _LONGEST)
         self.hint = _cut(hint, _LONGEST)
         if self.hint:
-            self.add_note(f"What to do: {self.remedy}")
-
-    @property
-    def remedy(self) -> str:
-        """What to do about it, by calls from Python."""
-        return in_python(self.hint)
+            self.add_note(f"What to do: {self.hint}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels between processes whatever the arguments of a subclass are."""
@@ -135,7 +66,7 @@ class MolarError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows of it in a notebook: a traceback says nothing to the person that it is meant for."""
-        return [f"{type(self).__name__}: {self}", f"What to do: {self.remedy}"]
+        return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", [])]
 
 
 class DataError(MolarError):
@@ -196,49 +127,6 @@ def shown(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > _QUOTED:
         return f"an integer of {value.bit_length():,} bits"
     return repr(value) if value is None or isinstance(value, int | float) else f"a value of type {type(value).__name__}"
-
-
-def in_python(text: str) -> str:
-    """A remedy for those who call molar from Python: commands become calls, and options arguments."""
-    if "--" in text:
-        parts = text.split("`")
-        parts[::2] = [_OPTION.sub(_argument, part) for part in parts[::2]]
-        text = "`".join(parts)
-    return _QUOTED_COMMAND.sub(lambda found: f"`{_call(found[1])}`", text) if "`molar " in text else text
-
-
-def _argument(option: re.Match[str]) -> str:
-    """An option in words: ``--workspace DIR`` is the argument ``workspace=DIR``."""
-    name = option[1].replace("-", "_")
-    if name in _SWITCHES:
-        return _SWITCHES[name]
-    return f"{_ARGUMENTS.get(name, name)}={option[2] or '…'}"
-
-
-def _call(command: str) -> str:
-    """A command as a call; as it is where there is none for it."""
-    found = _COMMAND.fullmatch(command)
-    name = "" if found is None else next((name for name in (found[1], found[1].partition(" ")[0]) if name in CALLS), "")
-    if not name:
-        return command
-    first, *options = re.split(r" (?=--)", command.removeprefix(f"molar {name}"))
-    call, given = CALLS[name], []
-    if call.endswith("(*)"):
-        given += [_literal(word) for word in first.split()]
-    for option in options:
-        key, _, value = option.removeprefix("--").partition(" ")
-        key = key.replace("-", "_")
-        if not value and key in _SWITCHES:
-            given.append(_SWITCHES[key])
-        elif not value and key.startswith("no_"):
-            given.append(f"{key.removeprefix('no_')}=False")
-        else:
-            given.append(f"{_ARGUMENTS.get(key, key)}={_literal(value) if value else True}")
-    return f"{call.removesuffix('(*)').removesuffix('()')}({', '.join(given)})"
-
-
-def _literal(value: str) -> str:
-    return value if _PLACEHOLDER.fullmatch(value) else f'"{value}"'
 
 
 def _cut(text: str, most: int) -> str:

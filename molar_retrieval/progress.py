@@ -42,24 +42,13 @@ class ToldOnce:
 
     def __init__(self, to: Progress) -> None:
         self._to, self._told = to, set[str]()
-
-    def start(self, task: str, total: int | None) -> None:
-        """Pass it on."""
-        self._to.start(task, total)
-
-    def advance(self, n: int = 1) -> None:
-        """Pass it on."""
-        self._to.advance(n)
+        self.start, self.advance, self.finish = to.start, to.advance, to.finish
 
     def note(self, message: str) -> None:
         """Pass it on the first time."""
         if message not in self._told:
             self._told.add(message)
             self._to.note(message)
-
-    def finish(self) -> None:
-        """Pass it on."""
-        self._to.finish()
 
 
 SILENT: Progress = _Silent()  # the listener that does nothing

@@ -68,8 +68,8 @@ class Killing(Group):
     marks: Path
     times: int = 1
 
-    def for_work(self, interactions: int, *, gpu: bool, progress: Progress) -> Group:
-        found = self.group.for_work(interactions, gpu=gpu, progress=progress)
+    def for_work(self, *, gpu: bool) -> Group:
+        found = self.group.for_work(gpu=gpu)
         assert found is not None
         return Killing(found, self.marks, self.times)
 

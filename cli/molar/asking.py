@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from molar.base import ShopBase
 from molar.choosing import IndexFallback, refuse, server_of
-from molar.clustering import AUTO, LOCAL
 from molar_retrieval.errors import shown
 from molar_retrieval.ranking.objectives import Horizon, Seen
 from molar_retrieval.ranking.query import Fallback, honest
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.filters import Expression
     from molar_retrieval.ranking.results import Answer
     from molar_retrieval.workspace.artefacts import Workspace
-
-
-_MANY_LISTS = 200_000
-"""Lists from which a cluster pays: fewer are done here in a minute or two, of which it takes a third to begin."""
 
 
 @contextmanager
@@ -219,7 +214,7 @@ class Asking(ShopBase):
         rules_file: str | Path | None = None,
         index: str | None = None,
         index_fallback: IndexFallback | None = None,
-        cluster: str = "auto",
+        cluster: str | None = None,
     ) -> "RecommendReport":
         """Write the lists of all users, or of some, to a file; a run that was killed goes on where it was.
 
@@ -243,8 +238,8 @@ class Asking(ShopBase):
             rules_file: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
             index: See :meth:`server`.
             index_fallback: See :meth:`server`.
-            cluster: Who does the work: ``local``: this machine; ``cluster``: the cluster of the settings;
-                ``ray://HOST:PORT``: that one; ``auto``: these where they are several and there is enough to do.
+            cluster: Who does the work: ``ray://HOST:PORT``: that cluster; ``cluster``: the one of the settings; None:
+                this machine.
         """
         from molar.clustering import processes as processes_here
         from molar.clustering import runner_of
@@ -252,7 +247,7 @@ class Asking(ShopBase):
         from molar_retrieval import limits
         from molar_retrieval.workspace.threads import keep_freed_memory
 
-        if cluster not in (AUTO, LOCAL):
+        if cluster is not None:
             refuse({"processes": processes}, "a cluster does the work", "[cluster] workers in molar.toml limits that")
         keep_freed_memory()
         if processes is not None:
@@ -263,6 +258,6 @@ class Asking(ShopBase):
                 rules=rules, seen=seen, horizon=horizon, diversity=diversity, calibrate=calibrate,
                 calibration=calibration, rerank=rerank, explore=explore,
                 rules_file=None if rules_file is None else Path(rules_file),
-                runner=runner_of(self, cluster, processes_here(processes), _MANY_LISTS),
+                runner=runner_of(self, cluster, processes_here(processes)),
                 server=self.server(index, index_fallback), progress=progress,
             )  # fmt: skip

@@ -132,10 +132,7 @@ class ShopBase:
         folder = self.folder()
         items_source(folder)
         if not dry:
-            with bound(checked(self.workspace), folder) as moved:
-                if moved:
-                    with self.progress() as progress:
-                        progress.note(moved)
+            with bound(checked(self.workspace), folder):
                 self._settle()
                 yield self._named(Workspace(self.workspace))
             return

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from molar.bill import billed
 from molar.choosing import refuse
-from molar.clustering import AUTO, LOCAL
 from molar.findings import keep_check
 from molar.foretelling import Foretelling
 from molar.retaining import at_work
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
     from molar_retrieval.models.towers.training import EpochScore
     from molar_retrieval.quality.check import CheckReport
     from molar_retrieval.workspace.config_files import Preset
-
-
-_MANY_ITEMS = 5_000
-"""Items to be encoded from which a cluster pays: fewer are done here in a few minutes, by the built-in encoder."""
 
 
 class Making(Foretelling):
@@ -97,7 +92,7 @@ class Making(Foretelling):
         where: str | None = None,
         vectors: str | Path | None = None,
         trust_remote_code: bool = False,
-        cluster: str = "auto",
+        cluster: str | None = None,
     ) -> "EmbedReport":
         """Turn each item's photo and words into a vector; only new and changed items are encoded.
 
@@ -121,7 +116,7 @@ class Making(Foretelling):
         flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
         flags |= {"offline": offline}
         if vectors is not None:
-            flags |= {"cluster": None if cluster in (AUTO, LOCAL) else cluster}
+            flags |= {"cluster": cluster}
             refuse(flags, "vectors made elsewhere are taken as they are", "leave out the vectors, or these")
         chosen = self._encoding(trust=trust_remote_code, embed=flags).embed
         with (
@@ -132,7 +127,7 @@ class Making(Foretelling):
             if told := self._encoder_named(chosen, model):
                 progress.note(told)
             facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
-            runner = runner_of(self, cluster, SerialRunner(), _MANY_ITEMS)
+            runner = runner_of(self, cluster, SerialRunner())
             brought = None if vectors is None else Path(vectors)
             done = embed(place, chosen, progress=progress, vectors=brought, runner=runner)
             work.outcome = f"{done.encoded:,} items encoded, {done.reused:,} as they were"
@@ -224,7 +219,7 @@ class Making(Foretelling):
         stage: bool = False,
         index: str | None = None,
         trust_remote_code: bool = False,
-        cluster: str = "auto",
+        cluster: str | None = None,
         on_epoch: "Callable[[EpochScore], None] | None" = None,
     ) -> "Aligned | None":
         """Train the post-alignment network and publish a generation, so that questions are answered next.
@@ -250,7 +245,7 @@ class Making(Foretelling):
             index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
             trust_remote_code: Let the encoder of ``where`` run code that it brings.
             cluster: Who counts where there are so many items that it is done in blocks, who makes vectors of users
-                where towers read them, and who trains these, if ``[cluster] ranks`` has it done there; see
+                where towers read them, and who trains these where ``[cluster] ranks`` allows it; see
                 :meth:`recommend`.
             on_epoch: Told of each epoch's validation score; None: shown with the progress.
 
@@ -258,7 +253,7 @@ class Making(Foretelling):
             What was done; None in a process that only helps another one of the same launch.
         """
         from molar.aligning import align, refuse_idle
-        from molar.clustering import MANY_READ, processes, ranks_of, runner_of
+        from molar.clustering import processes, ranks_of, runner_of
 
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
         flags |= {"threads": threads, "device": device, "seed": seed}
@@ -276,7 +271,7 @@ class Making(Foretelling):
                 restart=not resume,
                 where=where,
                 others=files,
-                reading=runner_of(self, cluster, here, MANY_READ),
+                reading=runner_of(self, cluster, here),
                 group=ranks_of(self, cluster),
                 on_epoch=on_epoch,
             )
@@ -296,7 +291,7 @@ class Making(Foretelling):
         memory: int = 256,
         index: str | None = None,
         trust_remote_code: bool = False,
-        cluster: str = "auto",
+        cluster: str | None = None,
         command: str | None = None,
         tell: "Callable[[str], None] | None" = None,
     ) -> "Evaluation":
@@ -326,7 +321,7 @@ class Making(Foretelling):
         """
         from molar.bill import Bill
         from molar.bill import tell as tell_bill
-        from molar.clustering import MANY_SCORES, processes, runner_of
+        from molar.clustering import processes, runner_of
         from molar.evaluating import chosen_suite, prepared
         from molar.reports import remember_folder
         from molar_eval.evaluate import Evaluator
@@ -350,8 +345,7 @@ class Making(Foretelling):
                 progress=progress,
                 tell=tell or progress.note,
             )
-            least = max(1, MANY_SCORES // max(1, evaluator.log.n_items))
-            evaluator.runner = runner_of(self, cluster, processes(settings.align.threads), least)
+            evaluator.runner = runner_of(self, cluster, processes(settings.align.threads))
             watch = Timer()
             result = evaluator.run()
             write_report(result.folder, result.report, result.examples, place.catalogue)

@@ -186,7 +186,7 @@ class Serving(ShopBase):
         return GenerationDiff(before, after, generations_compared(*about), judged(*about))
 
     def push(
-        self, generation: str | None = None, *, to: str | None = None, replace: bool = False, cluster: str = "auto"
+        self, generation: str | None = None, *, to: str | None = None, replace: bool = False, cluster: str | None = None
     ) -> "PushReport":
         """Publish a generation on a Qdrant server: a new collection, proved before it goes live.
 
@@ -202,14 +202,14 @@ class Serving(ShopBase):
             SettingsError: If no server is named.
             ServerError: If the server fails; what was live stays live.
         """
-        from molar.clustering import MANY_SENT, runner_of
+        from molar.clustering import runner_of
         from molar_indexes.server.push import push
         from molar_retrieval.workspace.jobs import SerialRunner
 
         settings = self._settings(index=to).index
         _server_of(settings, "name one: `molar index push --to http://host:6333`")
         with self.progress() as progress:
-            runner = runner_of(self, cluster, SerialRunner(), MANY_SENT)
+            runner = runner_of(self, cluster, SerialRunner())
             return push(
                 self.opened(), settings, generation=generation, replace=replace, runner=runner, progress=progress
             )

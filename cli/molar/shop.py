@@ -16,7 +16,7 @@ from molar.serving import Serving
 from molar.tuning import SettingsTuning
 from molar.updating import Updating
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.workspace.discovery import DEFAULT_NAME, workspace_for
+from molar_retrieval.workspace.discovery import DEFAULT_NAME, WorkspaceRecord, workspace_for
 
 if TYPE_CHECKING:
     from molar_indexes.backup import Backup, Restored
@@ -68,7 +68,7 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
             MissingArtefactError: If nothing was made yet.
         """
         from molar_retrieval.data.schema import items_source
-        from molar_retrieval.workspace.artefacts import move_catalogue, move_workspace
+        from molar_retrieval.workspace.artefacts import move_workspace
 
         if workspace is None and catalogue is None:
             raise SettingsError("nothing is to be moved", "name a new folder of the workspace, or its catalogue's")
@@ -76,7 +76,8 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
         folder = self.catalogue
         if catalogue is not None:
             items_source(Path(catalogue))
-            folder = move_catalogue(place, Path(catalogue))
+            folder = Path(catalogue).resolve()
+            WorkspaceRecord.of(place.root, folder).write(place.root)
         if workspace is not None:
             place = move_workspace(place, Path(workspace))
         return replace(self, catalogue=folder, workspace=place.root)
@@ -180,8 +181,7 @@ def open_shop(
 
     Args:
         catalogue: Folder with ``items.parquet`` (or ``.csv``, ``.jsonl``), photos and log; or that items file.
-        workspace: Where all that molar makes goes; None: ``.molar`` beside the catalogue, or ``.molar-NAME`` where
-            another catalogue has that.
+        workspace: Where all that molar makes goes; None: ``.molar`` beside the catalogue.
         settings_file: Settings; None: ``molar.toml`` beside the workspace, if there is one.
 
     Raises:

@@ -307,7 +307,7 @@ class Updating(ShopBase):
         stage: bool = False,
         index: str | None = None,
         trust_remote_code: bool = False,
-        cluster: str = "auto",
+        cluster: str | None = None,
     ) -> UpdateReport:
         """Bring the live generation to the present catalogue and log by the least that is right; nothing is trained.
 
@@ -328,14 +328,13 @@ class Updating(ShopBase):
             StaleArtefactError: If the live alignment cannot be carried over, so that :meth:`align` is due.
             DataError: If another update, or training, is at work.
         """
-        from molar.clustering import MANY_READ, processes, runner_of
+        from molar.clustering import processes, runner_of
 
         chosen = self._encoding(trust=trust_remote_code, index=index)
         chosen = self._staging(chosen) if stage else chosen
         named = self._encoder_named(chosen.embed, None)
         with self.bound(dry=dry_run) as place, self.progress() as progress:
-            here = processes(chosen.align.threads)
-            reading = runner_of(self, cluster, here, MANY_READ)
+            reading = runner_of(self, cluster, processes(chosen.align.threads))
             done = update(place, chosen, progress, named=named, dry_run=dry_run, reading=reading)
             if not dry_run or done.up_to_date:
                 return done

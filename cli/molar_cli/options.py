@@ -87,11 +87,10 @@ TrustOption = Annotated[
     bool, option("Let a model run code of its own: that of its folder or hub page.", "--trust-remote-code")
 ]
 ClusterOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--cluster", metavar="WHERE",
-        help="Who does the work: local: this machine; cluster: that of the settings; ray://HOST:10001;"
-        " auto: by how much there is to do.",
+        help="Ray cluster that does the work: ray://HOST:10001; cluster: that of the settings. Default: this machine.",
     ),
 ]  # fmt: skip
 NoRulesOption = Annotated[bool, option("Leave the shop's rules aside.", "--no-rules")]

@@ -174,8 +174,6 @@ def _found(name: str, catalogue: Path | None, console: Console) -> Path:
                 " folder is made by `molar embed CATALOG --workspace .molar`",
             )
         console.note(f"workspace: {root}, of the shop {Workspace(root).catalogue}")
-    elif root.name != DEFAULT_NAME:
-        console.note(f"workspace: {root.name}, as another shop of this folder has {DEFAULT_NAME}")
     return root
 
 

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -18,94 +18,66 @@ import pyarrow.parquet as pq
 
 from molar_retrieval import limits
 from molar_retrieval.data import event_store
-from molar_retrieval.data.event_log_reader import SCHEMA, Person, snapshot, write
+from molar_retrieval.data.event_log_reader import SCHEMA, Person, snapshot
 from molar_retrieval.data.event_parsing import FIELDS, IDENTIFY, EventRow, FieldError, days_late, parse_event
-from molar_retrieval.data.event_store import (
-    COLUMNS,
-    DAY,
-    DAY_OF,
-    FIGURES,
-    FILE,
-    KIND,
-    OF_ITEM,
-    SEALED,
-    STAYS,
-    WAIT,
-    Totals,
-    checksum,
-    faults,
-    has_log,
-    make_tables,
-    write_lock,
-)
+from molar_retrieval.data.event_store import DAY, DAY_OF, FILE, KIND, OF_ITEM, SEALED, STAYS, faults, write_lock
 from molar_retrieval.data.refused_events import FIRST, Refusal, RefusedEvents
 from molar_retrieval.data.rows import Rejects
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
+from molar_retrieval.frames import TableWriter, ending_of
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy.suppression import SuppressionList, add_session
+from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
-from molar_retrieval.workspace.files import OWNER, for_owner, sync_file, sync_folder
+from molar_retrieval.workspace.files import OWNER, for_owner, lock_beside, sync_file, sync_folder
 
-_INSERT = f"INSERT INTO events ({COLUMNS}, seq, checksum) VALUES ({', '.join('?' * (len(FIELDS) + 3))})"
+_INSERT = f"INSERT INTO events ({event_store.COLUMNS}, seq, checksum) VALUES ({', '.join('?' * (len(FIELDS) + 3))})"
 _ID, _EVENT, _USER, _SESSION, _ITEM, _TIME, _ORDER = (
     FIELDS.index(name)
     for name in ("event_id", "event", "user_id", "session_id", "item_id", "timestamp", "transaction_id")
 )
+_COMMIT = 5_000  # events of one transaction
 
 
-class Insertion:
-    """Events that are inserted in a transaction, which :meth:`finish` ends.
+def insert_events(
+    connection: sqlite3.Connection, events: Iterable[list[EventRow]], received: int, names: Pseudonymiser
+) -> int:
+    """Insert events in a transaction, but those of which the id of the first line is known; how many are new.
 
-    Args:
-        connection: In a transaction.
-        received: When the events came, in microseconds since 1970.
-        names: What people are called in the workspace.
-
-    Attributes:
-        last: The ``seq`` of the last row.
+    People are stored by ``names``, what the workspace calls them; ``received`` is when the events came, in
+    microseconds since 1970. Of a purchase, items that another event of the same transaction and person brought are left
+    out. An id is known from now on, until its day is removed.
     """
+    seq, new, totals = _last(connection), 0, []
 
-    def __init__(self, connection: sqlite3.Connection, received: int, names: Pseudonymiser) -> None:
-        self._connection, self._received, self._names = connection, received, names
-        found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-        self.last = 0 if found is None else int(found[0])
-        self._totals = Totals()
+    def is_new(key: str, number: int, line: EventRow) -> bool:
+        values = key, number, line[_TIME] // DAY
+        return bool(connection.execute("INSERT OR IGNORE INTO ids VALUES (?, ?, ?)", values).rowcount)
 
-    def insert(self, lines: list[EventRow]) -> bool:
-        """Insert an event, unless the id of its first line is known; whether it is new.
-
-        Its people are stored by what the workspace calls them. Of a purchase, items that another event of the same
-        transaction and person brought are left out.
-        """
-        names = self._names
-        lines = [_named(line, names) for line in lines] if names.keys else lines
+    for given in events:
+        lines = [_named(line, names) for line in given] if names.keys else given
         keys = {key: line for line in lines if (key := purchase_key(line)) is not None}
-        bought = {key for key, line in keys.items() if not self._remember(key, 0, line)}
+        bought = {key for key, line in keys.items() if not is_new(key, 0, line)}
         taken = False
         for line in lines:
-            if self._remember(line[0], line[1], line):
-                if purchase_key(line) not in bought:
-                    self._insert(line)
-                    taken = True
-            elif not taken:
-                return False
-        return taken
+            if not is_new(line[_ID], line[1], line):
+                if not taken:
+                    break
+            elif purchase_key(line) not in bought:
+                taken, seq = True, seq + 1
+                row = (*line, received, seq)
+                own = event_store.checksum(row)
+                connection.execute(_INSERT, (*row, own))
+                totals.append((line[_TIME] // DAY, 1, own))
+        new += taken
+    event_store.change_totals(connection, totals)
+    return new
 
-    def finish(self) -> None:
-        """Write what the rows of each day add up to."""
-        self._totals.write(self._connection)
 
-    def _insert(self, line: EventRow) -> None:
-        self.last += 1
-        row = (*line, self._received, self.last)
-        own = checksum(row)
-        self._connection.execute(_INSERT, (*row, own))
-        self._totals.add(line[_TIME] // DAY, own)
-
-    def _remember(self, key: str, number: int, line: EventRow) -> bool:
-        """Whether an id is new; it is known from now on, until its day is removed."""
-        values = key, number, line[_TIME] // DAY
-        return bool(self._connection.execute("INSERT OR IGNORE INTO ids VALUES (?, ?, ?)", values).rowcount)
+def _last(connection: sqlite3.Connection) -> int:
+    """The number of the last line that ever came."""
+    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    return 0 if found is None else int(found[0])
 
 
 def _named(line: EventRow, names: Pseudonymiser) -> EventRow:
@@ -123,9 +95,6 @@ def purchase_key(line: EventRow) -> str | None:
     if line[_EVENT] != "purchase" or line[_ORDER] is None:
         return None
     return "\0".join(["", line[_ORDER], line[_USER] or line[_SESSION], line[_ITEM]])
-
-
-_COMMIT = 5_000  # events of one transaction
 
 
 @dataclass
@@ -169,14 +138,12 @@ class CompactResult:
         sealed_lines: Lines sealed.
         sealed_files: Files that they are in, one a day.
         removed_lines: Lines beyond the retention, removed.
-        removed_files: Files of such days.
         damaged_rows: Rows removed by force, as they are not what was written.
     """
 
     sealed_lines: int
     sealed_files: int
     removed_lines: int
-    removed_files: int
     damaged_rows: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -202,18 +169,18 @@ class EventLog:
         with faults(self.folder):
             (self.folder / SEALED).mkdir(parents=True, exist_ok=True)
             path.touch(OWNER)  # what SQLite writes beside it has the same permissions
-            self._connection = sqlite3.connect(path, WAIT, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(path, event_store.WAIT, isolation_level=None, check_same_thread=False)
             with write_lock(self.folder):
                 self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
-            make_tables(self._connection, path)
+            event_store.make_tables(self._connection, path)
         sync_folder(self.folder)
         sync_folder(workspace.root)
 
     @classmethod
     def existing(cls, workspace: Workspace) -> "EventLog":
         """The log of a workspace that has one; a MissingArtefactError where nothing was appended yet."""
-        if not has_log(workspace):
+        if not event_store.has_log(workspace):
             raise MissingArtefactError(f"{workspace.root} has no events yet", "run `molar events append FILE` first")
         return cls(workspace)
 
@@ -256,7 +223,9 @@ class EventLog:
                     if (remedy := (barred or {}).get(kind := lines[0][_EVENT])) is not None:
                         raise FieldError("event", f"the kind {kind} is not taken from who sends it", remedy)
                     lines = lines if completed is None else completed(lines)
-                    events.append(self._in_time(lines, now, late_days))
+                    if late_days is not None:
+                        self._check_time(lines, now, late_days)
+                    events.append(lines)
                 except FieldError as error:
                     report.refuse(number, error.field, error.message, error.hint)
             kept = self._without_suppressed(events)
@@ -267,6 +236,13 @@ class EventLog:
         if report.refused > refused:
             self._refused.keep(report.refusals[named:], report.refused - refused)
         return report
+
+    def _check_time(self, lines: list[EventRow], now: int, late_days: float) -> None:
+        """Raise a FieldError where an event comes too late and for the first time."""
+        late = days_late(lines, now)
+        if late > late_days and not self.rows("SELECT 1 FROM ids WHERE event_id = ?", lines[0][_ID]):
+            words = f"send it within {late_days:g} days, or raise late_days in molar.toml, [events]"
+            raise FieldError("timestamp", f"the event comes {late:,.1f} days after its time", words)
 
     def _without_suppressed(self, events: list[list[EventRow]]) -> list[list[EventRow]]:
         suppressed = SuppressionList.of(self.workspace.root)
@@ -283,14 +259,6 @@ class EventLog:
                 suppressed = SuppressionList.of(self.workspace.root)
         return kept
 
-    def _in_time(self, lines: list[EventRow], now: int, late_days: float | None) -> list[EventRow]:
-        """The lines of an event; a FieldError if it comes too late and for the first time."""
-        late = 0.0 if late_days is None else days_late(lines, now)
-        if late > (late_days or 0.0) and not self._asked("SELECT 1 FROM ids WHERE event_id = ?", lines[0][_ID]):
-            words = f"send it within {late_days:g} days, or raise late_days in molar.toml, [events]"
-            raise FieldError("timestamp", f"the event comes {late:,.1f} days after its time", words)
-        return lines
-
     def _durable(self, events: list[list[EventRow]]) -> tuple[int, int]:
         """Commit events, together with those that other threads bring meanwhile.
 
@@ -300,28 +268,25 @@ class EventLog:
         with self._gate:
             self._queue.append((events, own))
         with self._writing:
-            if not own.done():
-                self._commit()
+            if own.done():
+                return own.result()
+            with self._gate:
+                group, self._queue = self._queue, []
+            try:
+                with self.transaction() as connection:
+                    now = time.time_ns() // 1000
+                    names = Pseudonymiser.of(self.workspace.root)  # those of this moment: a new key waits for its turn
+                    found = [  # somebody may have been put on the list since
+                        insert_events(connection, self._without_suppressed(events), now, names) for events, _ in group
+                    ]
+                    last = _last(connection)
+            except BaseException as error:
+                for _, waiting in group:
+                    waiting.set_exception(error)
+            else:
+                for (_, waiting), new in zip(group, found, strict=True):
+                    waiting.set_result((new, last))
         return own.result()
-
-    def _commit(self) -> None:
-        with self._gate:
-            group, self._queue = self._queue, []
-        try:
-            with self._transaction() as connection:
-                now = time.time_ns() // 1000
-                names = Pseudonymiser.of(self.workspace.root)  # those of this moment: a new key waits for its turn
-                inserting = Insertion(connection, now, names)
-                found = [  # somebody may have been put on the list since
-                    sum(map(inserting.insert, self._without_suppressed(events))) for events, _ in group
-                ]
-                inserting.finish()
-        except BaseException as error:
-            for _, waiting in group:
-                waiting.set_exception(error)
-            return
-        for (_, waiting), new in zip(group, found, strict=True):
-            waiting.set_result((new, inserting.last))
 
     def table(self, since: int = 0, of: Person | None = None) -> pa.Table:
         """All lines by (user, time, arrival): users first, then sessions without one, then items' changes.
@@ -363,23 +328,43 @@ class EventLog:
             damaged = self._mend() if force else 0
             with snapshot(self.workspace) as state:
                 state.confirm()
-            self._sweep()
-            gone, files = (0, 0) if keep_days is None else self._forget(today - keep_days)
+            self.sweep()
+            gone = 0 if keep_days is None else self._forget(today - keep_days)
             until = _contained(self.workspace)
             where = f"timestamp < ? AND seq <= ? AND NOT {STAYS}"
             query = f"SELECT DISTINCT {DAY_OF} FROM events WHERE {where} ORDER BY 1"
-            days = [day for (day,) in self._asked(query, today * DAY, until)]
+            days = [day for (day,) in self.rows(query, today * DAY, until)]
             lines = sum(self._seal(day, until) for day in days)
-            self._sweep()
-        return CompactResult(lines, len(days), gone, files, damaged)
+            self.sweep()
+        return CompactResult(lines, len(days), gone, damaged)
 
     def export(self, path: Path, since: int = 0, of: Person | None = None) -> int:
         """Write the lines of :meth:`table`, by time, then arrival, as .parquet, .csv or .jsonl; how many.
 
         One day is in memory at a time. What is written can be appended again, here or elsewhere; ``seq`` is given anew.
+
+        Raises:
+            RequestError: If the ending is none of these.
+            DataError: If the path is a folder.
         """
-        with snapshot(self.workspace) as state:
-            return write(state.in_time(since, of), path)
+        limits.path("the file of the export", path)
+        ending, lines = ending_of(path), 0
+        if path.is_dir():
+            raise DataError(f"{path} is a folder", "name a file")
+        partial = path.with_name(f".{path.name}.partial")
+        with snapshot(self.workspace) as state, lock_beside(path):
+            try:
+                with TableWriter(partial, SCHEMA, ending) as writer:
+                    for table in state.in_time(since, of):
+                        writer.write(table)
+                        lines += len(table)
+                for_owner(partial)
+                sync_file(partial)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+            sync_folder(path.parent)
+        return lines
 
     def _seal(self, day: int, until: int) -> int:
         span = [day * DAY, (day + 1) * DAY, until]
@@ -389,34 +374,23 @@ class EventLog:
         last = table["seq"][-1].as_py()
         name = f"{date(1970, 1, 1) + timedelta(days=day)}.{last}.parquet"
         path = self.folder / SEALED / name
-        pq.write_table(table, path, compression="zstd")
-        for_owner(path)
-        sync_file(path)
+        write_sealed(path, table)
         sync_folder(path.parent)
-        with self._transaction() as connection:
-            self._drop(connection, f"{where} AND seq <= ?", [*span, last], len(table))
-            event_store.add_sealed(connection, (name, day, len(table), last, event_store.digest_of(path), None))
+        with self.transaction() as connection:
+            gone = event_store.drop(connection, "events", f"{where} AND seq <= ?", [*span, last])
+            if gone != len(table):
+                raise DataError(f"{FILE}: {gone:,} rows are there, {len(table):,} were read", event_store.REMEDY)
+            event_store.add_sealed(connection, (name, day, len(table), last, fingerprint.of_file(path), None))
         return len(table)
-
-    @staticmethod
-    def _drop(connection: sqlite3.Connection, where: str, values: Sequence[object], expected: int | None = None) -> int:
-        """Delete rows, and take them from what their days add up to; how many, which may be ``expected``."""
-        totals = event_store.Totals()
-        totals.take(connection.execute(event_store.summed("events", where), values))
-        rows = connection.execute(f"DELETE FROM events WHERE {where}", values).rowcount
-        if expected not in (None, rows):
-            raise DataError(f"{FILE}: {rows:,} rows are there, {expected:,} were read", event_store.REMEDY)
-        totals.write(connection)
-        return rows
 
     def _mend(self) -> int:
         """Take damaged rows out of the database, and list what is damaged or missing; how many rows."""
         with snapshot(self.workspace) as state:
             found = [one for one in state.damage() if one.file == FILE]
-        rows = [one.row for one in found if one.row is not None and one.is_damaged_row]
+        rows = [one.row for one in found if one.row is not None and one.problem == event_store.CHANGED]
         if not found:
             return 0
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             event_store.remove_rows(connection, rows)
         refusals = [Refusal(one.row or 0, "seq", str(one), "send the event again") for one in found]
         for first in range(0, len(refusals), FIRST):
@@ -424,37 +398,38 @@ class EventLog:
             self._refused.keep(some, len(some))
         return len(rows)
 
-    def _forget(self, first: int) -> tuple[int, int]:
-        """Remove the days before ``first``, but for changes of items: lines and files."""
-        with self._transaction() as connection:
-            found = connection.execute("SELECT lines FROM sealed WHERE day < ?", [first]).fetchall()
-            event_store.drop_sealed(connection, "day < ?", [first])
-            open_ = self._drop(connection, f"timestamp < ? AND NOT {OF_ITEM}", [first * DAY])
+    def _forget(self, first: int) -> int:
+        """Remove the days before ``first``, but for changes of items; how many lines."""
+        with self.transaction() as connection:
+            query = "SELECT coalesce(sum(lines), 0) FROM sealed WHERE day < ?"
+            (lines,) = connection.execute(query, [first]).fetchone()
+            event_store.drop(connection, "sealed", "day < ?", [first])
+            lines += event_store.drop(connection, "events", f"timestamp < ? AND NOT {OF_ITEM}", [first * DAY])
             kept = f"SELECT event_id FROM events WHERE {OF_ITEM}"
             connection.execute(f"DELETE FROM ids WHERE day < ? AND event_id NOT IN ({kept})", [first])
-            if found or open_:
+            if lines:
                 connection.execute("DELETE FROM removed")
                 connection.execute("INSERT INTO removed VALUES (?)", [first])
-        return sum(lines for (lines,) in found) + open_, len(found)
+        return int(lines)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Remove files that the database does not name: of a compaction that was killed, or beyond the retention."""
-        named = {file for (file,) in self._asked("SELECT file FROM sealed")}
+        named = {file for (file,) in self.rows("SELECT file FROM sealed")}
         for path in (self.folder / SEALED).iterdir():
             if path.name not in named:
                 path.unlink()
         days = {name.partition(".")[0] for name in named}
-        for path in (self.folder / FIGURES).glob("*.parquet"):
+        for path in (self.folder / event_store.FIGURES).glob("*.parquet"):
             if path.stem not in days:
                 path.unlink(missing_ok=True)
 
-    def _asked(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
-        """The rows that a statement of SQL finds; what changes the log belongs into a :meth:`_transaction`."""
+    def rows(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
+        """The rows that a statement of SQL finds; what changes the log belongs into a :meth:`transaction`."""
         with self._writing, faults(self.folder):
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """A writer's transaction, rolled back on an error; one at a time."""
         with self._writing, write_lock(self.folder), faults(self.folder):
             self._connection.execute("BEGIN IMMEDIATE")
@@ -465,6 +440,13 @@ class EventLog:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def write_sealed(path: Path, table: pa.Table) -> None:
+    """Write lines of a day; they are on the disk when it returns."""
+    pq.write_table(table, path, compression="zstd")
+    for_owner(path)
+    sync_file(path)
 
 
 def _contained(workspace: Workspace) -> int:

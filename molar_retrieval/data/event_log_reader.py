@@ -14,27 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval import limits
 from molar_retrieval.data import event_store
 from molar_retrieval.data.event_parsing import DESCRIBE, FIELDS, IDENTIFY
-from molar_retrieval.data.event_store import (
-    DAY,
-    FILE,
-    KIND,
-    OF_ITEM,
-    SEALED,
-    WAIT,
-    faults,
-    has_log,
-    make_tables,
-)
+from molar_retrieval.data.event_store import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, faults, has_log, make_tables
 from molar_retrieval.data.rows import Mask
 from molar_retrieval.errors import DataError
-from molar_retrieval.frames import TableWriter, ending_of
 from molar_retrieval.privacy.pseudonyms import StoredName
 from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.files import OWNER, for_owner, lock_beside, sync_file, sync_folder
+from molar_retrieval.workspace.files import OWNER
 
 _TYPES = {
     pa.string(): "event_id event user_id session_id item_id list_id request_id transaction_id arm data",
@@ -60,28 +48,18 @@ class EventLogSnapshot:
 
     Whoever reads a row that is not as it was written, or a sealed file that is not what was sealed, gets a DataError
     that names it; so does who reads all of it where a row is missing.
+
+    Attributes:
+        root: The folder of the workspace.
     """
 
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
-        self._connection, self._folder = connection, folder
+        self._connection, self._folder, self.root = connection, folder, folder.parent
 
     @property
     def last(self) -> int:
         """The number of the last line that ever came, 0 before the first one."""
         return self._number("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-
-    @property
-    def root(self) -> Path:
-        """The folder of the workspace."""
-        return self._folder.parent
-
-    def copy(self, target: Path) -> list[Path]:
-        """Copy the database as this state has it; the sealed files that belong to it."""
-        names = self._connection.execute("SELECT file FROM sealed ORDER BY day, last").fetchall()
-        target.touch(OWNER)
-        with closing(sqlite3.connect(target)) as other:
-            self._connection.backup(other)
-        return [self._folder / SEALED / name for (name,) in names]
 
     @property
     def last_of_items(self) -> int:
@@ -92,6 +70,14 @@ class EventLogSnapshot:
     def removed(self) -> int:
         """Before which day, in days since 1970, lines were removed; 0 where none were."""
         return self._number("SELECT max(before) FROM removed")
+
+    def copy(self, target: Path) -> list[Path]:
+        """Copy the database as this state has it; the sealed files that belong to it."""
+        names = self._connection.execute("SELECT file FROM sealed ORDER BY day, last").fetchall()
+        target.touch(OWNER)
+        with closing(sqlite3.connect(target)) as other:
+            self._connection.backup(other)
+        return [self._folder / SEALED / name for (name,) in names]
 
     def has_since(self, seq: int, kinds: Collection[str]) -> bool:
         """Whether a line of some kinds came after a number."""
@@ -131,13 +117,15 @@ class EventLogSnapshot:
 
         All of them, or those after ``since``, of some kinds or of one person.
         """
-        self._confirm(since, of)
+        if not since and of is None:
+            self.confirm()
         yield from self._of_files(columns, kinds, since, of)
         yield from self.of_database(columns, *_condition(kinds, since, of))
 
     def in_time(self, since: int = 0, of: Person | None = None) -> Iterator[pa.Table]:
         """All lines, or those after ``since`` or of one person, by time, then arrival; a table for each day."""
-        self._confirm(since, of)
+        if not since and of is None:
+            self.confirm()
         condition, values = _condition(None, since, of)
         stream = self.of_database(SCHEMA.names, f"{condition} ORDER BY timestamp, seq", values)
         names = self._connection.execute("SELECT day, file FROM sealed WHERE last > ? ORDER BY day", [since]).fetchall()
@@ -200,17 +188,6 @@ class EventLogSnapshot:
         """Raise a DataError where a row of the database is missing, or there twice."""
         event_store.confirm(self._connection)
 
-    def _confirm(self, since: int, of: Person | None) -> None:
-        if not since and of is None:
-            self.confirm()
-
-    def _digests(self, name: str) -> Iterator[tuple[str | None, ...]]:
-        """What a sealed file may be: as this state knows it, then as it is known now, where it was written anew."""
-        query = "SELECT digest, replaced FROM sealed WHERE file = ?"
-        yield from self._connection.execute(query, [name])
-        with closing(sqlite3.connect(self._folder / FILE, WAIT, isolation_level=None)) as now:
-            yield from now.execute(query, [name])
-
     def _of_files(
         self, columns: Sequence[str], kinds: Collection[str] | None, since: int, of: Person | None = None
     ) -> Iterator[pa.Table]:
@@ -230,7 +207,7 @@ class EventLogSnapshot:
         path = self._folder / SEALED / name
         reading = list(dict.fromkeys([*columns, "seq", *([] if kinds is None else ["event"]), *(of or ())[:1]]))
         try:
-            event_store.check_file(path, self._digests(name))
+            event_store.check_file(path, self._connection)
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(_AT_ONCE, columns=reading, use_threads=False):
                     table = pa.table([batch[name] for name in reading], reading)
@@ -287,31 +264,3 @@ def snapshot(workspace: Workspace) -> Iterator[EventLogSnapshot]:
         make_tables(connection, folder / FILE)
         connection.execute("BEGIN")
         yield EventLogSnapshot(connection, folder)
-
-
-def write(tables: Iterable[pa.Table], path: Path) -> int:
-    """Write .parquet, .csv or .jsonl under another name, then rename; how many lines.
-
-    Raises:
-        RequestError: If the ending is none of these.
-        DataError: If the path is a folder.
-    """
-    limits.path("the file of the export", path)
-    ending = ending_of(path)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder", "name a file")
-    partial = path.with_name(f".{path.name}.partial")
-    with lock_beside(path):
-        try:
-            lines = 0
-            with TableWriter(partial, SCHEMA, ending) as writer:
-                for table in tables:
-                    writer.write(table)
-                    lines += len(table)
-            for_owner(partial)
-            sync_file(partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    return lines

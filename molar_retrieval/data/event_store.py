@@ -7,13 +7,11 @@ has a BLAKE2b digest in ``sealed``. They find bit rot; whoever can write the fil
 
 import sqlite3
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import lru_cache, partial
-from hashlib import blake2b, file_digest
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -22,6 +20,7 @@ import msgspec
 
 from molar_retrieval.data.event_parsing import DESCRIBE, FIELDS, IDENTIFY, OF_ITEMS
 from molar_retrieval.errors import DataError, StaleArtefactError
+from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import disk_error, file_in, file_stamp, lock_now
 
@@ -31,7 +30,6 @@ FIGURES = "figures"
 """Where what is counted of sealed days is kept, a file ``DAY.parquet`` for each; it goes with its day."""
 DAY = 86_400_000_000  # microseconds
 WAIT = 60.0  # seconds that one waits for another process
-_PAUSE, _LONGEST_PAUSE = 0.0005, 0.01  # seconds between two looks whether it is through
 DAY_OF = f"timestamp / {DAY} - (timestamp < 0 AND timestamp % {DAY} <> 0)"
 COLUMNS = ", ".join((*FIELDS, "received"))
 OF_ITEM = f"event IN {OF_ITEMS}"
@@ -89,25 +87,20 @@ def write_lock(folder: Path) -> Iterator[None]:
     Raises:
         DataError: If another process keeps it too long.
     """
+    end, pause = time.monotonic() + WAIT, 0.0005
     with (folder / LOCK).open("ab") as file:
         with suppress(OSError):  # a file system without locks
-            _wait(file.fileno(), folder)
+            while not lock_now(file.fileno()):
+                if time.monotonic() > end:
+                    raise _busy(folder)
+                time.sleep(pause)
+                pause = min(2 * pause, 0.01)
         yield
 
 
-def _wait(descriptor: int, folder: Path) -> None:
-    end, pause = time.monotonic() + WAIT, _PAUSE
-    while not lock_now(descriptor):
-        if time.monotonic() > end:
-            raise _busy(folder)
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
-
-
 def _busy(folder: Path) -> DataError:
-    return DataError(
-        f"another process has been writing {folder / FILE} for {WAIT:.0f} s", "wait until it is done, then run again"
-    )
+    words = f"another process has been writing {folder / FILE} for {WAIT:.0f} s"
+    return DataError(words, "wait until it is done, then run again")
 
 
 @contextmanager
@@ -132,32 +125,21 @@ ROW = f"{COLUMNS}, seq"
 """The columns whose values a checksum covers, in their order."""
 _TIME = FIELDS.index("timestamp")
 _SEALED = "file, day, lines, last, digest, replaced"
-_CHANGED = "it is not as it was written"
+CHANGED = "it is not as it was written"
+"""The problem of a row whose values are not those that were written."""
 _MESSAGES = 20  # of SQLite's own check
-_LAST = "SELECT max(seq) AS last FROM events UNION SELECT max(last) FROM sealed"
+_LAST = "SELECT max(last) FROM (SELECT max(seq) AS last FROM events UNION SELECT max(last) FROM sealed)"
 _encoded = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Something of the event log that is not as it was written.
+    """Something of the event log that is not as it was written."""
 
-    Attributes:
-        file: Which file of the log, below its folder.
-        day: Of which day, in ISO 8601; None: that is not known.
-        row: The ``seq`` of the row; None: it is not one row.
-        problem: What is wrong with it.
-    """
-
-    file: str
-    day: str | None
-    row: int | None
+    file: str  # of the log, below its folder
+    day: str | None  # in ISO 8601; None: that is not known
+    row: int | None  # its ``seq``; None: it is not one row
     problem: str
-
-    @property
-    def is_damaged_row(self) -> bool:
-        """Whether it is a row whose values are not those that were written."""
-        return self.problem == _CHANGED
 
     def __str__(self) -> str:
         where = [self.file, *([] if self.day is None else [f"day {self.day}"])]
@@ -169,60 +151,40 @@ def checksum(values: Sequence[Any]) -> int:
     return crc32(_encoded(values))
 
 
-class Totals:
-    """Rows that are added to days or taken from them in a transaction, and what their checksums add up to."""
-
-    def __init__(self) -> None:
-        self._days: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
-
-    def add(self, day: int, checksum: int, rows: int = 1) -> None:
-        """Count rows; negative numbers take them away."""
-        self._days[day][0] += rows
-        self._days[day][1] += checksum
-
-    def take(self, found: Iterable[tuple[int, int, int]]) -> None:
-        """Take away what a query found: day, rows, sum of checksums."""
-        for day, rows, total in found:
-            self.add(day, -total, -rows)
-
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Write them to the database, in the transaction that changes the rows."""
-        upsert = (
-            "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (day) DO UPDATE SET lines = lines + excluded.lines,"
-            " checksum = checksum + excluded.checksum"
-        )
-        connection.executemany(upsert, [(day, *total) for day, total in self._days.items()])
-        connection.execute("DELETE FROM totals WHERE lines = 0 AND checksum = 0")
+def change_totals(connection: sqlite3.Connection, changes: Iterable[Sequence[int]]) -> None:
+    """Have days say what they add up to after a change of rows: day, rows, sum of checksums; in its transaction."""
+    upsert = (
+        "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (day) DO UPDATE SET lines = lines + excluded.lines,"
+        " checksum = checksum + excluded.checksum"
+    )
+    connection.executemany(upsert, changes)
+    connection.execute("DELETE FROM totals WHERE lines = 0 AND checksum = 0")
 
 
-def summed(table: str, where: str) -> str:
-    """A query for the rows of ``events`` or ``sealed`` by day: day, rows, sum of checksums."""
+_TOTALS = f"""
+SELECT day, sum(lines), sum(checksum) FROM (
+ SELECT {DAY_OF} AS day, count(*) AS lines, sum(checksum) AS checksum FROM events GROUP BY 1
+ UNION ALL SELECT day, count(*), sum(checksum) FROM sealed GROUP BY 1) GROUP BY 1
+"""
+
+
+def drop(connection: sqlite3.Connection, table: str, where: str, values: Sequence[object]) -> int:
+    """Delete rows of ``events`` or ``sealed``, and take them from the totals of their days; how many."""
     day = DAY_OF if table == "events" else "day"
-    return f"SELECT {day} AS day, count(*) AS lines, sum(checksum) AS checksum FROM {table} WHERE {where} GROUP BY 1"
-
-
-_TOTALS = (
-    f"SELECT day, sum(lines), sum(checksum) FROM ({summed('events', '1')} UNION ALL {summed('sealed', '1')}) GROUP BY 1"
-)
+    query = f"SELECT {day} AS day, -count(*), -sum(checksum) FROM {table} WHERE {where} GROUP BY 1"
+    gone = connection.execute(query, values).fetchall()
+    count = connection.execute(f"DELETE FROM {table} WHERE {where}", values).rowcount
+    change_totals(connection, gone)
+    return count
 
 
 def add_sealed(connection: sqlite3.Connection, values: tuple[str, int, int, int, str, str | None]) -> None:
     """Name a sealed file from now on, or have what is known of it replaced."""
-    totals = Totals()
-    totals.take(connection.execute(summed("sealed", "file = ?"), values[:1]))
+    drop(connection, "sealed", "file = ?", values[:1])
     own = checksum(values)
-    totals.add(values[1], own)
-    insert = f"INSERT OR REPLACE INTO sealed ({_SEALED}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    insert = f"INSERT INTO sealed ({_SEALED}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
     connection.execute(insert, [*values, own])
-    totals.write(connection)
-
-
-def drop_sealed(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> None:
-    """Name some sealed files no more."""
-    totals = Totals()
-    totals.take(connection.execute(summed("sealed", where), values).fetchall())
-    connection.execute(f"DELETE FROM sealed WHERE {where}", values)
-    totals.write(connection)
+    change_totals(connection, [(values[1], 1, own)])
 
 
 def remove_rows(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
@@ -236,9 +198,8 @@ def remove_rows(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
     connection.executemany(known, numbers)
     connection.executemany("DELETE FROM events WHERE seq = ?", numbers)
     connection.execute(f"INSERT OR IGNORE INTO ids SELECT event_id, line, {DAY_OF} FROM events")
-    last = f"SELECT max(last) FROM ({_LAST})"
-    connection.execute(f"UPDATE sqlite_sequence SET seq = max(seq, ({last})) WHERE name = 'events'")
-    total_anew(connection)
+    connection.execute(f"UPDATE sqlite_sequence SET seq = max(seq, ({_LAST})) WHERE name = 'events'")
+    _total_anew(connection)
     connection.execute("REINDEX")
     if left := [*damaged_rows(connection), *_wrong_structure(connection)]:
         raise DataError(f"the event log cannot be mended: {left[0]}", "bring it back from a backup")
@@ -252,10 +213,10 @@ def rebuild(connection: sqlite3.Connection, digests: Mapping[str, str]) -> None:
         own = checksum((file, day, lines, last, digests[file], None))
         change = "UPDATE sealed SET digest = ?, replaced = NULL, checksum = ? WHERE file = ?"
         connection.execute(change, [digests[file], own, file])
-    total_anew(connection)
+    _total_anew(connection)
 
 
-def total_anew(connection: sqlite3.Connection) -> None:
+def _total_anew(connection: sqlite3.Connection) -> None:
     """Have the totals be those of the present rows."""
     connection.execute("DELETE FROM totals")
     connection.execute(f"INSERT INTO totals {_TOTALS}")
@@ -290,32 +251,41 @@ def confirm(connection: sqlite3.Connection) -> None:
         raise _refused(found)
 
 
-def digest_of(path: Path) -> str:
-    """Of a sealed file."""
-    with path.open("rb") as file:
-        return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
+def check_file(path: Path, connection: sqlite3.Connection) -> None:
+    """Raise a DataError where a sealed file is not what a reader's transaction knows.
 
-
-def check_file(path: Path, digests: Iterable[tuple[str | None, ...]]) -> None:
-    """Raise a DataError where a sealed file has none of some digests."""
-    found = _digest_of(path, file_stamp(path))
-    if not any(found in known for known in digests):
+    It may also be what is known by now, where somebody has written it anew meanwhile.
+    """
+    query, found = "SELECT digest, replaced FROM sealed WHERE file = ?", _digest_of(path, file_stamp(path))
+    known = connection.execute(query, [path.name]).fetchall()
+    if not any(found in digests for digests in known):
+        with closing(sqlite3.connect(path.parents[1] / FILE, WAIT, isolation_level=None)) as now:
+            known = now.execute(query, [path.name]).fetchall()
+    if not any(found in digests for digests in known):
         raise DataError(f"{path} is damaged: it is not what was sealed", "bring the file back from a backup")
 
 
 @lru_cache(maxsize=1024)
 def _digest_of(path: Path, mark: object) -> str:
-    return digest_of(path)
+    return fingerprint.of_file(path)
 
 
 def damage(connection: sqlite3.Connection, folder: Path) -> list[Damage]:
     """All that is wrong with the log in a folder, by a reader's transaction; everything is read."""
     found = [*damaged_rows(connection)]
-    for check in (_wrong_totals, _wrong_sealed, _wrong_structure, _wrong_ids, partial(_wrong_files, folder)):
+    for check in (_wrong_totals, _wrong_sealed, _wrong_structure, _wrong_ids):
         try:
             found += check(connection)
         except sqlite3.Error as error:
             found.append(Damage(FILE, None, None, str(error)))
+    with suppress(sqlite3.Error):  # which is told already
+        query = "SELECT file, day, digest, replaced FROM sealed ORDER BY day, last"
+        for file, day, *digests in connection.execute(query).fetchall():
+            try:
+                if fingerprint.of_file(folder / SEALED / file) not in digests:
+                    found.append(Damage(f"{SEALED}/{file}", _iso(day), None, "it is not what was sealed"))
+            except OSError as error:
+                found.append(Damage(f"{SEALED}/{file}", _iso(day), None, f"it cannot be read: {error.strerror}"))
     return found
 
 
@@ -337,7 +307,7 @@ def damaged_rows(connection: sqlite3.Connection) -> Iterator[Damage]:
 
 
 def _damage(seq: int, micros: object) -> Damage:
-    return Damage(FILE, _iso(micros // DAY if isinstance(micros, int) else None), seq, _CHANGED)
+    return Damage(FILE, _iso(micros // DAY if isinstance(micros, int) else None), seq, CHANGED)
 
 
 def _wrong_totals(connection: sqlite3.Connection) -> Iterator[Damage]:
@@ -363,7 +333,7 @@ def _wrong_ids(connection: sqlite3.Connection) -> Iterator[Damage]:
     )
     for seq, day in connection.execute(f"{query} LIMIT {_MESSAGES}"):
         yield Damage(FILE, _iso(day), seq, "its id is not known, so that the event would be taken twice")
-    ((last,),) = connection.execute(f"SELECT max(last) FROM ({_LAST})").fetchall()
+    ((last,),) = connection.execute(_LAST).fetchall()
     numbered = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
     if last is not None and (numbered is None or numbered[0] < last):
         yield Damage(FILE, None, None, "the number of the last row is less than that of a row")
@@ -374,17 +344,6 @@ def _wrong_sealed(connection: sqlite3.Connection) -> Iterator[Damage]:
         if checksum(values) != own:
             what = f"what it says of the sealed file {values[0]} is not as it was written"
             yield Damage(FILE, _iso(values[1]), None, what)
-
-
-def _wrong_files(folder: Path, connection: sqlite3.Connection) -> Iterator[Damage]:
-    query = "SELECT file, day, digest, replaced FROM sealed ORDER BY day, last"
-    for file, day, *digests in connection.execute(query).fetchall():
-        name = f"{SEALED}/{file}"
-        try:
-            if digest_of(folder / SEALED / file) not in digests:
-                yield Damage(name, _iso(day), None, "it is not what was sealed")
-        except OSError as error:
-            yield Damage(name, _iso(day), None, f"it cannot be read: {error.strerror}")
 
 
 def _refused(found: Sequence[Damage]) -> DataError:

@@ -33,23 +33,10 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class RefusedEvent:
-    """An event that was not taken.
-
-    Attributes:
-        time: When, in ISO 8601.
-        row: Where it stood in what was sent.
-        field: What of it is wrong.
-        problem: How.
-        remedy: What to do.
-        count: How many of the same append were refused, this one among them.
-    """
+class RefusedEvent(Refusal):
+    """A refusal that was kept: when, in ISO 8601, and how many of the same append were refused, this one among them."""
 
     time: str
-    row: int
-    field: str
-    problem: str
-    remedy: str
     count: int
 
 
@@ -58,6 +45,7 @@ class RefusedEvents:
 
     def __init__(self, workspace: Path) -> None:
         self._lines = JsonLines(workspace / KIND / _FILE, most=_BYTES, kept=_OLDER)
+        self.close = self._lines.close
 
     def keep(self, refusals: Sequence[Refusal], count: int) -> None:
         """Keep the first of ``count`` refusals of an append; where that cannot be, its report has them nevertheless."""
@@ -66,7 +54,8 @@ class RefusedEvents:
             for one in refusals[:FIRST]
         ]
         try:
-            self._lines.append({"time": _now(), "count": count, "first": first})
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self._lines.append({"time": now, "count": count, "first": first})
         except MolarError as error:
             _log.warning("refused events are not kept: %s", error)
 
@@ -78,18 +67,10 @@ class RefusedEvents:
     def newest(self, most: int) -> list[RefusedEvent]:
         """The last ones, the newest append first."""
         lines = self._lines.newest(most)
-        found = [RefusedEvent(line["time"], count=line["count"], **one) for line in lines for one in line["first"]]
+        found = [RefusedEvent(time=line["time"], count=line["count"], **one) for line in lines for one in line["first"]]
         return found[:most]
-
-    def close(self) -> None:
-        """Close the file."""
-        self._lines.close()
 
 
 def _brief(text: str) -> str:
     text = redacted(text)
     return text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -191,8 +191,7 @@ class EmbeddingRun:
         missing, count = sum(map(len, todo.values())), len(self.catalogue)
         if known.own:
             self._progress.note(f"going on with an interrupted run: {missing} of {count} items are left")
-        runner = self._runner.for_work("embed", missing, self._progress)
-        if isinstance(runner, SerialRunner):
+        if isinstance(self._runner, SerialRunner):
             require_dim(self.encoder, known.dim)
             check_disk(folder, count, self.encoder.dim, missing)
             reader = Reader(texts, self.catalogue.folder, self.info.fingerprint)
@@ -204,7 +203,7 @@ class EmbeddingRun:
                 self._planner, self.info.fingerprint, known.work, known.dim, (count, missing), new_run(),
             )  # fmt: skip
             with self.clock("encode"):
-                made = runner.run(job, shards_of(todo, texts), self._progress)
+                made = self._runner.run(job, shards_of(todo, texts), self._progress)
             for note in made.notes:
                 self._progress.note(note)
         with self.clock("write"):

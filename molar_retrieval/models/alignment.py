@@ -149,7 +149,7 @@ def align(
             root, folder = read.root.absolute(), partial.absolute()  # a group's processes are elsewhere
             job = processes.agreed(TrainingJob(root, options, settings.split, folder, run, read.names, least))
             if group is not None:
-                group = group.for_work(sizes[2], gpu=job.gpu, progress=progress) if options.towers else None
+                group = group.for_work(gpu=job.gpu) if options.towers else None
             facts = _train(read, job, processes, group, progress, tell)
             snapshot.keep(read, partial)
             versions = library_versions("torch", "numpy", "implicit")

@@ -7,7 +7,6 @@ done nevertheless.
 
 import errno
 import getpass
-import json
 import os
 import re
 import threading
@@ -18,16 +17,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from io import FileIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from molar_retrieval.errors import MolarError, redacted
-from molar_retrieval.workspace import files as disk
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.files import OWNER, lock_now, wait_beside, write_atomically
+from molar_retrieval.workspace.files import OWNER, disk_error, lock_now, wait_beside, write_atomically
 from molar_retrieval.workspace.resources import Timer, Took
+
+_MOST, _KEPT = 16 << 20, 8  # bytes of a file; older ones that stay
+_TURN = 5.0  # seconds for other writers of a chained log
+_LOST = b'"head_lost":true,'
+_LINK = re.compile(rb'(\{.*"seq":(\d+)),"digest":"([0-9a-f]{64})"\}\n?', re.DOTALL)
 
 
 def current_user() -> str:
@@ -36,14 +40,6 @@ def current_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # as in a container whose user has no name
         return "somebody without a name"
-
-
-_MOST, _KEPT = 16 << 20, 8  # bytes of a file; older ones that stay
-_PATIENCE = 0.2  # seconds for another process to put a full file behind the others, else it grows by a line
-_TURN = 5.0  # seconds for other writers of a chained log
-_LOST = b'"head_lost":true,'
-_BLOCK = 1 << 16  # bytes that are read at a time, from the end
-_LINK = re.compile(rb'(\{.*"seq":(\d+)),"digest":"([0-9a-f]{64})"\}\n?', re.DOTALL)
 
 
 class JsonLines:
@@ -64,16 +60,15 @@ class JsonLines:
         self._file: int | None = None
         self._torn = False
 
-    def append(self, record: Mapping[str, Any], *, sync: bool = False) -> None:
-        """Append a line; with ``sync`` it is on the disk when this returns. A MolarError where it cannot be written."""
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Append a line; a MolarError where it cannot be written."""
         line = msgspec.json.encode(record) + b"\n"
         with self._lock:
             try:
-                self._write(line, sync)
+                self._write(line)
             except OSError as error:
-                raise disk.disk_error(error) or MolarError(
-                    f"{self.path} cannot be written: {error}", "see to it"
-                ) from error
+                words = f"{self.path} cannot be written: {error}"
+                raise disk_error(error) or MolarError(words, "see to it") from error
 
     def newest(self, most: int) -> list[dict[str, Any]]:
         """The last lines, the newest first, whoever wrote them; what is no JSON object is left out."""
@@ -92,24 +87,27 @@ class JsonLines:
         with self._lock:
             self._let_go()
 
-    def _write(self, line: bytes, sync: bool) -> None:
+    def _write(self, line: bytes) -> None:
         file = self._opened()
         facts = os.fstat(file)
         if facts.st_nlink == 0 or facts.st_size + len(line) > self._most > len(line):
-            self._rotate(file)
+            if lock_now(file):  # else another process does so; a few lines more may come meanwhile
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(facts, self.path.stat()):
+                        self._rotate()
+                        for one in self._older()[: -self._kept]:
+                            one.unlink(missing_ok=True)
             self._let_go()
             file = self._opened()
         whole = b"\n" + line if self._torn else line
         self._torn = True
         _write_whole(file, whole)
         self._torn = False
-        if sync:
-            os.fdatasync(file)
 
     def _opened(self) -> int:
         if self._file is None:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = _open_to_append(self.path)
         return self._file
 
     def _let_go(self) -> None:
@@ -117,22 +115,17 @@ class JsonLines:
             os.close(self._file)
             self._file = None
 
-    def _rotate(self, file: int) -> None:
-        """Put the file behind the others, unless another process does so, which is waited for."""
-        end = time.monotonic() + _PATIENCE
-        while not lock_now(file):
-            if time.monotonic() > end:
-                return
-            time.sleep(0.001)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file), self.path.stat()):
-                self.path.replace(self.path.with_suffix(f".{time.time_ns()}{self.path.suffix}"))
-                for one in self._older()[: -self._kept]:
-                    one.unlink(missing_ok=True)
+    def _rotate(self) -> None:
+        """Put the file behind the others."""
+        self.path.replace(self.path.with_suffix(f".{time.time_ns()}{self.path.suffix}"))
 
     def _older(self) -> list[Path]:
         """Files that were full, the oldest first."""
         return sorted(self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}"))
+
+
+def _open_to_append(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, OWNER)
 
 
 def _write_whole(file: int, data: bytes) -> None:
@@ -148,12 +141,7 @@ class ChainLink(msgspec.Struct, frozen=True):
 
 
 class ChainHead(msgspec.Struct, frozen=True):
-    """What is kept beside a chained log.
-
-    Attributes:
-        last: The last line.
-        removed: The last line that went with an old file.
-    """
+    """What is kept beside a chained log: its last line, and the last line that went with an old file."""
 
     last: ChainLink = ChainLink()
     removed: ChainLink = ChainLink()
@@ -167,63 +155,53 @@ class ChainedLines(JsonLines):
     line is on the disk when :meth:`append` returns. :func:`chain_faults` checks all of it.
     """
 
-    def __init__(self, path: Path, *, most: int = _MOST, kept: int = _KEPT) -> None:
-        super().__init__(path, most=most, kept=kept)
-        self._head = _head_path(path)
-
-    def _write(self, line: bytes, sync: bool) -> None:
+    def _write(self, line: bytes) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with wait_beside(self.path, _TURN):
-            known = chain_head(self.path)
-            lost = known is None and (self.path.exists() or bool(self._older()))
-            head = known or ChainHead()
-            if known is None and not lost:
-                self._put(head)
+            head = chain_head(self.path)
+            lost = head is None and (self.path.exists() or bool(self._older()))
+            if head is None:
+                head = ChainHead()
+                if not lost:
+                    self._put(head)
             head = ChainHead(self._mended(head.last), head.removed)
             size = self.path.stat().st_size if self.path.exists() else 0
             if size and size + len(line) > self._most and not lost:
-                head = self._rotate_chain(head)
-            self._append(line, head, lost)
+                head = self._without_old(head)
+            seq = head.last.seq + 1
+            comma = b"," if len(line) > len(b"{}\n") else b""
+            content = line[:-2] + comma + (_LOST if lost else b"") + b'"seq":%d' % seq
+            digest = _digest(head.last.digest, content)
+            file = _open_to_append(self.path)
+            try:
+                _write_whole(file, content + b',"digest":"%s"}\n' % digest.encode())
+                os.fdatasync(file)
+            finally:
+                os.close(file)
+            self._put(ChainHead(ChainLink(seq, digest), head.removed))
 
     def _mended(self, last: ChainLink) -> ChainLink:
         """The last line, by the head or the file; a line that a crash left unfinished is removed from the file."""
-        written = next(filter(None, map(_last_link, (self.path, *self._older()[:-2:-1]))), None)
-        if written is not None and written.seq > last.seq:  # the writer was killed before it replaced the head
-            last = written
-        with suppress(FileNotFoundError), self.path.open("r+b") as file:
-            size, rest = file.seek(0, os.SEEK_END), _end_of(file.fileno(), 1)[-1]
-            if not rest:
-                return last
-            link = _link(rest)
-            if link is not None and link.seq in (last.seq, last.seq + 1):
-                file.write(b"\n")
-                last = link
-            elif (written or ChainLink()).seq < last.seq:  # it was whole once: it stays, for chain_faults
-                file.write(b"\n")
-            else:
-                file.truncate(size - len(rest))
-        return last
+        written, rest = _end_of(self.path)
+        if written is None and (older := self._older()):
+            written, _ = _end_of(older[-1])
+        written = written or ChainLink()
+        if rest:
+            with self.path.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                if written.seq < last.seq:  # it was whole once: it stays, for chain_faults
+                    file.write(b"\n")
+                else:
+                    file.truncate(size - len(rest))
+        # The writer may have been killed before it replaced the head.
+        return written if written.seq > last.seq else last
 
-    def _append(self, line: bytes, head: ChainHead, lost: bool) -> None:
-        seq, told = head.last.seq + 1, _LOST if lost else b""
-        comma = b"," if len(line) > len(b"{}\n") else b""
-        content = line[:-2] + comma + told + b'"seq":%d' % seq
-        digest = _digest(head.last.digest, content)
-        whole = content + b',"digest":"%s"}\n' % digest.encode()
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, OWNER)
-        try:
-            _write_whole(file, whole)
-            os.fdatasync(file)
-        finally:
-            os.close(file)
-        self._put(ChainHead(ChainLink(seq, digest), head.removed))
-
-    def _rotate_chain(self, head: ChainHead) -> ChainHead:
+    def _without_old(self, head: ChainHead) -> ChainHead:
         """Put the full file behind the others, and remove those that are too many, once the head says so."""
         self._put(head)
-        self.path.replace(self.path.with_suffix(f".{time.time_ns()}{self.path.suffix}"))
+        self._rotate()
         old = self._older()[: -self._kept]
-        links = [link for one in old if (link := _last_link(one)) is not None]
+        links = [link for one in old if (link := _end_of(one)[0]) is not None]
         head = ChainHead(head.last, max([head.removed, *links], key=lambda link: link.seq))
         self._put(head)
         for one in old:
@@ -231,7 +209,7 @@ class ChainedLines(JsonLines):
         return head
 
     def _put(self, head: ChainHead) -> None:
-        write_atomically(self._head, msgspec.json.encode(head).decode() + "\n", OWNER)
+        write_atomically(_head_path(self.path), msgspec.json.encode(head).decode() + "\n", OWNER)
 
 
 def chain_head(path: Path) -> ChainHead | None:
@@ -254,44 +232,37 @@ def chain_faults(path: Path) -> list[str]:
 
 
 def _chain_faults(path: Path) -> Iterator[str]:
-    head = chain_head(path)
+    head, head_name = chain_head(path), _head_path(path).name
     removed = ChainLink() if head is None else head.removed
+    named = None if head is None else head.last
     last: ChainLink | None = None
-    files = [*sorted(path.parent.glob(f"{path.stem}.*{path.suffix}")), path]
-    for one in files:
-        with suppress(FileNotFoundError), one.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                place, found, link = f"{one.name}, line {number}", _LINK.fullmatch(line), _link(line)
-                if found is None or link is None:
-                    if line.endswith(b"\n") or one != path:
-                        yield f"{place}: this is no line of the log"
-                    continue
-                before = last or removed
-                if last is not None or link.seq > removed.seq:  # else the file is about to be removed
-                    yield from _misplaced(place, before, link)
-                if before.seq + 1 == link.seq and _digest(before.digest, found[1]) != link.digest:
-                    yield f"{place}: this line or the one before it was changed"
-                elif head is not None and link.seq == head.last.seq and link.digest != head.last.digest:
-                    yield f"{place}: this line is not the one that {_head_path(path).name} names"
-                if found[1].endswith(_LOST + b'"seq":' + found[2]):
-                    yield f"{place}: before it {_head_path(path).name} was missing or damaged; lines may be missing"
-                last = link
-    if head is None:
-        if last is not None:
-            yield f"{_head_path(path).name} is missing or damaged: lines may be missing at the end of {path.name}"
-        return
-    if (end := last or removed).seq < head.last.seq:
-        yield f"{path.name}: {_lines(end.seq + 1, head.last.seq)} missing at its end"
+    for one in (*sorted(path.parent.glob(f"{path.stem}.*{path.suffix}")), path):
+        lines = one.read_bytes().splitlines(keepends=True) if one.exists() else []
+        for number, line in enumerate(lines, 1):
+            place, link, before = f"{one.name}, line {number}", _link(line), last or removed
+            if link is None:
+                if line.endswith(b"\n") or one != path:
+                    yield f"{place}: this is no line of the log"
+                continue
+            content = line[: line.rindex(b',"digest":"')]
+            if link.seq > before.seq + 1:
+                yield f"{place}: {_numbers(before.seq + 1, link.seq - 1)} missing before it"
+            elif link.seq <= before.seq and last is not None:  # else the file is about to be removed
+                yield f"{place}: it has number {link.seq} and comes after number {before.seq}"
+            elif link.seq == before.seq + 1 and _digest(before.digest, content) != link.digest:
+                yield f"{place}: this line or the one before it was changed"
+            elif named is not None and link.seq == named.seq and link.digest != named.digest:
+                yield f"{place}: this line is not the one that {head_name} names"
+            if content.endswith(b'%s"seq":%d' % (_LOST, link.seq)):
+                yield f"{place}: before it {head_name} was missing or damaged; lines may be missing"
+            last = link
+    if named is None and last is not None:
+        yield f"{head_name} is missing or damaged: lines may be missing at the end of {path.name}"
+    if named is not None and (end := (last or removed).seq) < named.seq:
+        yield f"{path.name}: {_numbers(end + 1, named.seq)} missing at its end"
 
 
-def _misplaced(place: str, before: ChainLink, link: ChainLink) -> Iterator[str]:
-    if link.seq > before.seq + 1:
-        yield f"{place}: {_lines(before.seq + 1, link.seq - 1)} missing before it"
-    elif link.seq <= before.seq:
-        yield f"{place}: it has number {link.seq} and comes after number {before.seq}"
-
-
-def _lines(first: int, last: int) -> str:
+def _numbers(first: int, last: int) -> str:
     return f"number {first} is" if first == last else f"numbers {first} to {last} are"
 
 
@@ -308,57 +279,39 @@ def _link(line: bytes) -> ChainLink | None:
     return None if found is None else ChainLink(int(found[2]), found[3].decode())
 
 
-def _last_link(path: Path) -> ChainLink | None:
-    """The last whole line of a file."""
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        lines = _end_of(file.fileno(), 2)
-        return _link(lines[-2]) if len(lines) > 1 else None
-    return None
-
-
-def _end_of(file: int, ends: int) -> list[bytes]:
-    """The end of a file, with so many line ends if it has them, as lines; the last one is unfinished or empty."""
-    found, begin = b"", os.fstat(file).st_size
-    while begin and found.count(b"\n") < ends:
-        size = min(begin, _BLOCK)
-        begin -= size
-        found = os.pread(file, size, begin) + found
-    return found.split(b"\n")
+def _end_of(path: Path) -> tuple[ChainLink | None, bytes]:
+    """The last whole line of a file, and what is unfinished behind it."""
+    with (
+        suppress(FileNotFoundError, ValueError),  # an empty one cannot be mapped
+        path.open("rb") as file,
+        mmap(file.fileno(), 0, access=ACCESS_READ) as content,
+    ):
+        end = content.rfind(b"\n") + 1
+        begin = content.rfind(b"\n", 0, max(0, end - 1)) + 1
+        return _link(content[begin:end]), content[end:]
+    return None, b""
 
 
 _FOLDER, _FILE, _BYTES, _OLDER = "work", "log.jsonl", 1 << 20, 1
 _UNDER_WAY = ".running"
 _CHARACTERS = 500  # of an outcome, and of a remedy
-State = Literal["done", "failed", "killed", "running"]
 _open: list[FileIO] = []
 """Files of what is at work in this process, the innermost last."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Something that was done in a workspace, or is being done.
+    """Something that was done in a workspace, or is being done."""
 
-    Attributes:
-        what: The command: ``update``, ``align``, …
-        begun: When, in ISO 8601.
-        state: ``done``, ``failed`` (by an error, or because somebody interrupted it), ``killed`` or ``running``.
-        seconds: What it took by the clock; None: it has not come to an end of its own.
-        processor: Seconds of all processors, those of finished child processes too; None as before.
-        outcome: What was done, or went wrong, in words.
-        remedy: What to do where it failed.
-        generation: The generation that was live then; None: there was none.
-        steps: What its steps took by the clock, in seconds.
-    """
-
-    what: str
-    begun: str
-    state: State
-    seconds: float | None = None
-    processor: float | None = None
-    outcome: str = ""
-    remedy: str = ""
-    generation: str | None = None
-    steps: dict[str, float] = field(default_factory=dict)
+    what: str  # the command: ``update``, ``align``, …
+    begun: str  # in ISO 8601
+    state: Literal["done", "failed", "killed", "running"]  # failed: by an error, or because somebody interrupted it
+    seconds: float | None = None  # by the clock; None: it has not come to an end of its own
+    processor: float | None = None  # seconds of all processors, those of finished child processes too; None as before
+    outcome: str = ""  # what was done, or went wrong, in words
+    remedy: str = ""  # what to do where it failed
+    generation: str | None = None  # that was live then; None: there was none
+    steps: dict[str, float] = field(default_factory=dict)  # seconds by the clock
 
     @property
     def ended(self) -> datetime | None:
@@ -368,106 +321,101 @@ class Work:
 
 @dataclass
 class WorkOutcome:
-    """What the log is to tell of a work that went well: its outcome in words, and seconds by step.
-
-    ``took`` is known once it is over.
-    """
+    """What the log is to tell of a work that went well."""
 
     outcome: str = ""
-    steps: dict[str, float] = field(default_factory=dict)
-    took: Took = field(default_factory=Took)
+    steps: dict[str, float] = field(default_factory=dict)  # seconds by step
+    took: Took = field(default_factory=Took)  # known once it is over
 
 
 @contextmanager
 def recorded(workspace: Workspace, what: str) -> Iterator[WorkOutcome]:
     """Write down what is done within: how it went, and what it took."""
-    log, told = _Log(workspace.root), WorkOutcome()
-    begun, watch = datetime.now(UTC).isoformat(timespec="seconds"), Timer()
-    ended: dict[str, Any] = {"state": "done"}
-    with log.under_way(what, begun):
+    told, watch = WorkOutcome(), Timer()
+    began: dict[str, Any] = {"what": what, "begun": datetime.now(UTC).isoformat(timespec="seconds")}
+    log, ended = _log(workspace), {"state": "done"}
+    with _under_way(log, began):
         try:
             yield told
         except BaseException as error:
-            ended = {"state": "failed", **_told(error)}
+            ended = {"state": "failed", "outcome": f"{type(error).__name__}: {error}"}
+            if isinstance(error, MolarError):
+                ended |= {"outcome": error.message, "remedy": error.hint}
+            elif isinstance(error, KeyboardInterrupt):
+                ended["outcome"] = "it was interrupted"
+            ended = {name: redacted(text)[:_CHARACTERS] for name, text in ended.items()}
             raise
         finally:
             told.took = watch.took
             took = {"seconds": round(told.took.seconds, 2), "processor": round(told.took.processor, 2)}
-            said = {"outcome": told.outcome[:_CHARACTERS], "steps": told.steps}
             if any(workspace.root.glob("*/current")):  # else a first command has failed, and leaves nothing
                 with suppress(MolarError):
-                    live = workspace["generations"].pointer
-                    log.lines.append({"what": what, "begun": begun, **took, **said, "generation": live, **ended})
-            log.lines.close()
+                    more = {"outcome": told.outcome[:_CHARACTERS], "steps": told.steps}
+                    live = {"generation": workspace["generations"].pointer}
+                    log.append({**began, **took, **more, **live, **ended})
+            log.close()
 
 
 def work_done(workspace: Workspace, most: int = 100) -> list[Work]:
     """What was done last, and what is at work, the newest first."""
-    log = _Log(workspace.root)
-    found = [Work(**one) for one in log.lines.newest(most)] + log.unfinished()
+    log = _log(workspace)
+    found = [Work(**one) for one in log.newest(most)] + _unfinished(log)
     return sorted(found, key=lambda one: one.begun, reverse=True)[:most]
+
+
+def killed_last(workspace: Workspace) -> list[Work]:
+    """What was killed since the last work of the workspace began."""
+    return [one for one in _unfinished(_log(workspace)) if one.state == "killed"]
 
 
 def step(name: str) -> None:
     """Write down which step the work of this process has come to: where it is killed, that is known."""
     if _open:
         with suppress(OSError, ValueError):
-            _open[-1].write(_line({"step": name[:_CHARACTERS]}))
+            _open[-1].write(msgspec.json.encode({"step": name[:_CHARACTERS]}) + b"\n")
 
 
-def killed_last(workspace: Workspace) -> list[Work]:
-    """What was killed since the last work of the workspace began."""
-    return [one for one in _Log(workspace.root).unfinished() if one.state == "killed"]
+def _log(workspace: Workspace) -> JsonLines:
+    return JsonLines(workspace.root / _FOLDER / _FILE, most=_BYTES, kept=_OLDER)
 
 
-class _Log:
-    def __init__(self, workspace: Path) -> None:
-        self._folder = workspace / _FOLDER
-        self.lines = JsonLines(self._folder / _FILE, most=_BYTES, kept=_OLDER)
-
-    @contextmanager
-    def under_way(self, what: str, begun: str) -> Iterator[None]:
-        """Say that something is at work, as long as it is."""
-        path = self._folder / f"{time.time_ns()}-{os.getpid()}{_UNDER_WAY}"
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = path.open("xb", buffering=0)  # on a full disk nothing is left to be written as it is closed
-        except OSError:
-            yield
-            return
-        with file:
-            with suppress(OSError):
-                lock_now(file.fileno())
-                file.write(_line({"what": what, "begun": begun}))
-            self._clean(path)
-            _open.append(file)
-            try:
-                yield
-            finally:
-                _open.remove(file)
-                path.unlink(missing_ok=True)
-                with suppress(OSError):  # something is in it
-                    self._folder.rmdir()
-
-    def unfinished(self) -> list[Work]:
-        """What is at work, and what was killed."""
-        found = []
-        for path in self._folder.glob(f"*{_UNDER_WAY}"):
-            with suppress(OSError, ValueError, TypeError):
-                found.append(Work(**(_killed(path) if _is_free(path) else _begun(path)[0] | {"state": "running"})))
-        return found
-
-    def _clean(self, own: Path) -> None:
-        """Put into the log what was killed before."""
-        for path in self._folder.glob(f"*{_UNDER_WAY}"):
+@contextmanager
+def _under_way(log: JsonLines, began: Mapping[str, str]) -> Iterator[None]:
+    """Say that something is at work, as long as it is; what was killed before goes into the log."""
+    folder = log.path.parent
+    path = folder / f"{time.time_ns()}-{os.getpid()}{_UNDER_WAY}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = path.open("xb", buffering=0)  # on a full disk nothing is left to be written as it is closed
+    except OSError:
+        yield
+        return
+    with file:
+        with suppress(OSError):
+            lock_now(file.fileno())
+            file.write(msgspec.json.encode(began) + b"\n")
+        for other in folder.glob(f"*{_UNDER_WAY}"):
             with suppress(OSError, ValueError, MolarError):
-                if path != own and _is_free(path):
-                    self.lines.append(_killed(path))
-                    path.unlink()
+                if other != path and _is_free(other):
+                    log.append(_described(other, killed=True))
+                    other.unlink()
+        _open.append(file)
+        try:
+            yield
+        finally:
+            _open.remove(file)
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
 
 
-def _line(record: dict[str, str]) -> bytes:
-    return json.dumps(record).encode() + b"\n"
+def _unfinished(log: JsonLines) -> list[Work]:
+    """What is at work, and what was killed."""
+    found = []
+    for path in log.path.parent.glob(f"*{_UNDER_WAY}"):
+        with suppress(OSError, ValueError, TypeError):
+            found.append(Work(**_described(path, killed=_is_free(path))))
+    return found
 
 
 def _is_free(path: Path) -> bool:
@@ -476,30 +424,17 @@ def _is_free(path: Path) -> bool:
         return lock_now(file.fileno(), shared=True)
 
 
-def _begun(path: Path) -> tuple[dict[str, Any], str]:
-    """What is, or was, at work by its file, and the last step that it came to; a line may end in the middle."""
-    first, *steps = path.read_text("utf-8").splitlines()
+def _described(path: Path, *, killed: bool) -> dict[str, Any]:
+    """What is, or was, at work by its file; the last line of one that was killed may end in the middle."""
+    from molar_retrieval.workspace.jobs import remedy
+
+    first, *steps = path.read_bytes().splitlines()
+    began: dict[str, Any] = msgspec.json.decode(first)
+    if not killed:
+        return {**began, "state": "running"}
     last = ""
     for line in steps:
         with suppress(ValueError):
-            last = json.loads(line)["step"]
-    return json.loads(first), last
-
-
-def _killed(path: Path) -> dict[str, Any]:
-    from molar_retrieval.workspace.jobs import remedy
-
-    begun, last = _begun(path)
-    outcome = (
-        f"it was ended by a signal, or with the machine, {f'in step {last!r}' if last else 'before its first step'}"
-    )
-    return {**begun, "state": "killed", "outcome": outcome, "remedy": f"run it again; {remedy(None)}"}
-
-
-def _told(error: BaseException) -> dict[str, str]:
-    """What went wrong, without secrets."""
-    if isinstance(error, MolarError):
-        return {"outcome": redacted(error.message)[:_CHARACTERS], "remedy": redacted(error.hint)[:_CHARACTERS]}
-    if isinstance(error, KeyboardInterrupt):
-        return {"outcome": "it was interrupted"}
-    return {"outcome": redacted(f"{type(error).__name__}: {error}")[:_CHARACTERS]}
+            last = f"in step {msgspec.json.decode(line)['step']!r}"
+    outcome = f"it was ended by a signal, or with the machine, {last or 'before its first step'}"
+    return {**began, "state": "killed", "outcome": outcome, "remedy": f"run it again; {remedy(None)}"}

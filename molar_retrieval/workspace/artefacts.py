@@ -21,6 +21,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -117,31 +118,26 @@ _SPARSE = "sparse:"  # begins the digest of a file of which zeros were not hashe
 
 def write_inventory(folder: Path, without: Collection[str] = ()) -> None:
     """Write ``files.json`` of a complete version, but for files that will not stay."""
-    found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != INVENTORY and name not in without:
-            found[name] = _described(path, name)
-    _write(folder, found)
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    known = {name: _described(path, name) for name, path in files.items() if name not in {INVENTORY, *without}}
+    write_atomically(folder / INVENTORY, _inventory_of(known))
 
 
-def amend_inventory(
-    folder: Path, anew: Collection[str], instead: Mapping[str, bytes], staged: Mapping[str, Path] | None = None
-) -> None:
-    """Write a version's inventory anew after the files ``anew`` were replaced; of the others it says what it said.
+def amend_inventory(folder: Path, anew: Mapping[str, Path], instead: Mapping[str, bytes]) -> None:
+    """Write a version's inventory again for files that were replaced, or are about to be; of others it stays.
 
-    ``instead`` is what some files are about to hold, ``staged`` which files are about to take the place of others.
+    ``anew`` says which file has what they hold, ``instead`` the bytes.
     """
     known: dict[str, Any] = json.loads((folder / INVENTORY).read_text("utf-8"))
     known.pop(INVENTORY, None)
-    known |= {name: _described(folder / name, name) for name in anew}
-    known |= {name: _described(path, name) for name, path in (staged or {}).items()}
+    known |= {name: _described(path, name) for name, path in anew.items()}
     known |= {name: [len(content), fingerprint.of_content(content)] for name, content in instead.items()}
-    _write(folder, known)
+    write_atomically(folder / INVENTORY, _inventory_of(known))
 
 
-def _write(folder: Path, found: dict[str, Any]) -> None:
-    write_atomically(folder / INVENTORY, _written(found, [len(found), fingerprint.of_json(found)]))
+def _inventory_of(known: Mapping[str, Any]) -> str:
+    own = [len(known), fingerprint.of_json(known)]
+    return json.dumps({**known, INVENTORY: own}, indent=0, ensure_ascii=False)
 
 
 def check_inventory(folder: Path, *, digests: bool = False) -> list[str]:
@@ -149,11 +145,11 @@ def check_inventory(folder: Path, *, digests: bool = False) -> list[str]:
     try:
         text = (folder / INVENTORY).read_text("utf-8")
         known: dict[str, Any] = json.loads(text)
-        own = known.pop(INVENTORY)
+        del known[INVENTORY]
         names = [(name, (int(facts[0]), str(facts[1]))) for name, facts in known.items()]
     except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
         return [f"{INVENTORY} is unreadable: {error}"]
-    if own != [len(known), fingerprint.of_json(known)] or _written(known, own) != text:
+    if _inventory_of(known) != text:
         return [f"{INVENTORY} was changed"]
     problems = []
     for name, (size, digest) in names:
@@ -190,10 +186,6 @@ def _digest(path: Path, manner: str) -> str:
     except ValueError:
         said = fingerprint.of_content(raw)
     return _REORDERED + fingerprint.of_content(said.encode() + bytes(sorted(raw)))
-
-
-def _written(known: Mapping[str, Any], own: Any) -> str:
-    return json.dumps({**known, INVENTORY: own}, indent=0, ensure_ascii=False)
 
 
 SWITCHING = "rotation/switching.json"
@@ -346,13 +338,12 @@ class ArtefactStore:
         """
         folder, old = self.require()
         manifest = replace(manifest, number=old.number)
-        anew: set[str] = set()
+        anew: dict[str, Path] = {}
         if partial is not None:
             self._keep(partial)
             sync_tree(partial)
-            anew = {path.name for path in partial.iterdir()} - {MANIFEST, INVENTORY}
-            for name in anew:
-                (partial / name).replace(folder / name)
+            names = {path.name for path in partial.iterdir()} - {MANIFEST, INVENTORY}
+            anew = {name: (partial / name).replace(folder / name) for name in names}
             shutil.rmtree(partial)
         amend_inventory(folder, anew, {MANIFEST: manifest.text.encode("utf-8")})
         with kept_held(folder):
@@ -432,18 +423,22 @@ class Workspace:
         return cls(checked(root))
 
     @contextmanager
-    def lock(self, kind: str, work: str | None = None) -> Iterator[None]:
+    def lock(self, kind: str, work: str | None = None, patience: float = 0.0) -> Iterator[None]:
         """Keep a second writer of the same kind of artefact out; released when the process ends.
 
-        A DataError says that there is one, and its ``work``, that the file system has no locks, or that the disk is
-        full.
+        A DataError says that there is one, for longer than ``patience`` seconds, and its ``work``, that the file system
+        has no locks, or that the disk is full.
         """
-        folder = self.root / kind
+        folder, end = self.root / kind, time.monotonic() + patience
         require_space(folder, 0, f"writing the {kind} takes")
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as file:
             try:
-                free = lock_now(file.fileno())
+                while not lock_now(file.fileno()):
+                    if time.monotonic() > end:
+                        words = f"another process is {work or f'writing the {kind} of'} {self.root}"
+                        raise DataError(words, "wait until it is done, then run again")
+                    time.sleep(0.05)
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
@@ -452,11 +447,6 @@ class Workspace:
                     " commands from writing at once",
                     "put the workspace on a local disk with --workspace DIR, or mount the file system with locks",
                 ) from error
-            if not free:
-                raise DataError(
-                    f"another process is {work or f'writing the {kind} of'} {self.root}",
-                    "wait until it is done, then run again",
-                )
             yield
 
 
@@ -511,13 +501,6 @@ def move_workspace(workspace: Workspace, target: Path) -> Workspace:
         sync_folder(target.parent)
         discovery.WorkspaceRecord.of(target, catalogue).write(target)
     return Workspace(target)
-
-
-def move_catalogue(workspace: Workspace, catalogue: Path) -> Path:
-    """Say that a workspace's catalogue, which the caller has found there, lies elsewhere now."""
-    folder = catalogue.resolve()
-    discovery.WorkspaceRecord.of(workspace.root, folder).write(workspace.root)
-    return folder
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
 
     try:
         found = tomllib.loads(text)
-        if _depth(found) > _DEEPEST:
+        if _is_deep(found, _DEEPEST - 1):
             raise RecursionError
     except RecursionError as error:
         raise SettingsError(f"{source} is nested too deeply", f"use at most {_DEEPEST} levels") from error
@@ -99,13 +99,10 @@ def toml_value(value: Any) -> str:
     return str(tomlkit.item(value).as_string())
 
 
-def _depth(value: Any) -> int:
-    """Levels of tables and lists; at most one more than are allowed."""
-    level, depth = [value], 0
-    while level and depth <= _DEEPEST:
-        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
-        level, depth = [one for several in inner for one in several], depth + 1
-    return depth
+def _is_deep(value: Any, left: int = _DEEPEST) -> bool:
+    """Whether tables and lists are nested deeper than so many levels."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left < 0 or any(_is_deep(one, left - 1) for one in inner if isinstance(one, dict | list))
 
 
 _NAME = "config.toml"

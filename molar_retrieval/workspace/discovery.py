@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.workspace.files import MANIFEST, write_atomically
+from molar_retrieval.workspace.files import write_atomically
 
 DEFAULT_NAME = ".molar"
 FORMAT = 1
@@ -24,15 +24,10 @@ EVENTS = "events"
 
 @dataclass(frozen=True)
 class WorkspaceRecord:
-    """What ``workspace.json`` says.
+    """What ``workspace.json`` says."""
 
-    Attributes:
-        catalogue: The catalogue's folder when it was written.
-        beside: The same from the workspace's folder.
-    """
-
-    catalogue: Path
-    beside: str
+    catalogue: Path  # its folder when it was written
+    beside: str  # the same from the workspace's folder
 
     @classmethod
     def of(cls, root: Path, catalogue: Path) -> Self:
@@ -66,10 +61,9 @@ class WorkspaceRecord:
         write_atomically(root / RECORD, self.text)
 
     def now(self, root: Path) -> Path:
-        """Where the catalogue is: beside the workspace as before, where its files are there, else as it was written."""
+        """Where the catalogue is: where it was, or, where that is gone, beside the workspace as before."""
         beside = (root.resolve() / self.beside).resolve()
-        moved = beside != self.catalogue and _has_files(root, beside, copied=True)
-        return beside if moved else self.catalogue
+        return beside if beside.is_dir() and not self.catalogue.is_dir() else self.catalogue
 
 
 def is_workspace(root: Path) -> bool:
@@ -96,60 +90,45 @@ def no_workspace(root: Path) -> MissingArtefactError:
     )
 
 
-def check_record(root: Path, catalogue: Path) -> WorkspaceRecord | None:
-    """What the workspace at ``root`` says, which may be one of this catalogue; None where there is no workspace.
+def check_record(root: Path, catalogue: Path) -> None:
+    """Check that a workspace at ``root``, if there is one, is this catalogue's; else that there is such a folder.
 
-    A DataError says that there is no such folder, or that the workspace is another catalogue's.
+    Raises:
+        DataError: If there is none, or the workspace is another catalogue's.
     """
     if not is_workspace(root):
         if not catalogue.is_dir():
             raise DataError(f"there is no folder {catalogue}", "correct the path of the catalogue")
-        return None
-    found = WorkspaceRecord.read(root)
-    served = found.now(root)
-    if served == catalogue:
-        return found
-    if served.is_dir():
+        return
+    served = WorkspaceRecord.read(root).now(root)
+    if served != catalogue:
         raise DataError(
-            f"the workspace {root} serves the catalogue {served}, not {catalogue}",
+            f"the workspace {root} serves the catalogue {served}{'' if served.is_dir() else ', which is gone'}, not"
+            f" {catalogue}",
             f"name another workspace with --workspace DIR, or say that its catalogue is this one now:"
             f" `molar workspace move --catalog {catalogue}`",
         )
-    if not _has_files(root, catalogue):
-        raise DataError(
-            f"the workspace {root} serves the catalogue {served}, which is gone, and {catalogue} has other files",
-            f"if it is the same shop, run `molar workspace move --catalog {catalogue}`; else name another workspace"
-            " with --workspace DIR",
-        )
-    return found
 
 
-def bind(root: Path, catalogue: Path) -> str:
-    """Make the workspace at ``root`` one of this catalogue; what has moved since, as a sentence or nothing.
-
-    Raises as :func:`check_record`.
-    """
+def bind(root: Path, catalogue: Path) -> None:
+    """Make the workspace at ``root`` one of this catalogue; raises as :func:`check_record`."""
     catalogue = catalogue.resolve()
-    found, record = check_record(root, catalogue), WorkspaceRecord.of(root, catalogue)
-    if found is None:
+    check_record(root, catalogue)
+    record = WorkspaceRecord.of(root, catalogue)
+    if not is_workspace(root):
         record.write(root)
-    elif found.now(root) != catalogue:
-        record.write(root)
-        return f"the catalogue of {root} moved: from {found.now(root)} to {catalogue}"
-    elif found != record:
+    elif WorkspaceRecord.read(root) != record:  # both were moved
         with suppress(OSError):  # on a read-only disk
             record.write(root)
-        return "" if found.catalogue == catalogue else f"the catalogue of {root} is now at {catalogue}"
-    return ""
 
 
 @contextmanager
-def bound(root: Path, catalogue: Path) -> Iterator[str]:
+def bound(root: Path, catalogue: Path) -> Iterator[None]:
     """As :func:`bind`; a new workspace is none afterwards where a block fails, or leaves nothing in it."""
     new = not is_workspace(root)
-    moved = bind(root, catalogue)
+    bind(root, catalogue)
     try:
-        yield moved
+        yield
     except Exception:
         if new:
             _unbind(root)
@@ -169,39 +148,19 @@ def _unbind(root: Path) -> None:
 
 
 def workspace_for(catalogue: Path, start: Path) -> Path:
-    """The workspace of a catalogue: one that is its own in ``start`` or above, else a new one in ``start``.
-
-    It is ``.molar``, or where that is another catalogue's, ``.molar-NAME`` by the catalogue's name. A ``.molar`` in
-    ``start`` without a record ends the search there.
-    """
+    """The ``.molar`` in ``start`` or above that is of a catalogue; where there is none, that in ``start``."""
     start, catalogue = start.resolve(), catalogue.resolve()
-    for root in (root for folder in _searched(start) for root in _workspaces(folder)):
-        served = _served(root)
-        if served == catalogue or (served and not served.is_dir() and _has_files(root, catalogue)):
-            return root
-    own = f"{DEFAULT_NAME}-{catalogue.name}"
-    names = (DEFAULT_NAME, *(own if n == 1 else f"{own}-{n}" for n in range(1, 100)))
-    return next(root for name in names if _may_have(root := start / name, catalogue))
+    for root in _found(start):
+        with suppress(StaleArtefactError):
+            if WorkspaceRecord.read(root).now(root) == catalogue:
+                return root
+    return start / DEFAULT_NAME
 
 
 def nearest_workspace(start: Path) -> Path:
-    """The workspace nearest to ``start``, searched upward as git does; ``start/.molar`` where there is none.
-
-    That is taken as well where it is there without a record, so that no other shop's workspace stands in for it. A
-    DataError where a folder has several names them.
-    """
+    """The workspace nearest to ``start``, searched upward as git does; ``start/.molar`` where there is none."""
     start = start.resolve()
-    if is_unrecorded(start / DEFAULT_NAME):
-        return start / DEFAULT_NAME
-    for folder in _searched(start):
-        found = _workspaces(folder)
-        if len(found) > 1:
-            each = " and ".join(f"{root.name} ({_served(root) or 'damaged'})" for root in found)
-            ways = " or ".join(f"--workspace {os.path.relpath(root, start)}" for root in found)
-            raise DataError(f"{len(found)} shops are in {folder}: {each}", f"say which one: {ways}")
-        if found:
-            return found[0]
-    return start / DEFAULT_NAME
+    return next(_found(start), start / DEFAULT_NAME)
 
 
 def file_beside(root: Path, name: str) -> Path:
@@ -211,44 +170,10 @@ def file_beside(root: Path, name: str) -> Path:
     return root.parent / f"{path.stem}{own}{path.suffix}"
 
 
-def _searched(start: Path) -> list[Path]:
-    return [start] if is_unrecorded(start / DEFAULT_NAME) else [start, *start.parents]
+def _found(start: Path) -> Iterator[Path]:
+    """Each ``.molar`` in ``start`` or above; one in ``start`` without a record ends the search.
 
-
-def _workspaces(folder: Path) -> list[Path]:
-    named: list[Path] = []
-    with suppress(OSError):
-        named = sorted(folder.glob(f"{DEFAULT_NAME}-*"))
-    return [root for root in (folder / DEFAULT_NAME, *named) if is_workspace(root)]
-
-
-def _served(root: Path) -> Path | None:
-    """The catalogue that a workspace serves; None where its record is damaged."""
-    with suppress(StaleArtefactError):
-        return WorkspaceRecord.read(root).now(root)
-    return None
-
-
-def _may_have(root: Path, catalogue: Path) -> bool:
-    """Whether a catalogue may have a workspace, or be told what is wrong with it."""
-    served = _served(root) if is_workspace(root) else None
-    return served is None or served == catalogue or not served.is_dir()
-
-
-def _has_files(root: Path, folder: Path, *, copied: bool = False) -> bool:
-    """Whether a folder has the very files that the workspace's catalogue was read from, by their sizes and times.
-
-    ``copied``: by their sizes.
+    So no other shop's workspace stands in for one that was not wholly restored.
     """
-    store = root / "catalogue"
-    try:
-        manifest = json.loads((store / (store / "current").read_text("utf-8").strip() / MANIFEST).read_text("utf-8"))
-        known = manifest["facts"]["sources"]["files"]
-        there = {name: stamp for name, stamp in known.items() if stamp is not None}
-        for name, (size, modified) in there.items():
-            found = (folder / name).stat()
-            if found.st_size != size or (found.st_mtime_ns != modified and not copied):
-                return False
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-    return bool(there)
+    if not is_unrecorded(start / DEFAULT_NAME):
+        yield from (root for folder in (start, *start.parents) if is_workspace(root := folder / DEFAULT_NAME))

@@ -12,10 +12,9 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
 
 from molar_retrieval.errors import DataError, DiskError, FullDiskError, StaleArtefactError
 
@@ -147,7 +146,11 @@ def reserve_space(folder: Path, need: int, what: str) -> None:
 
 def disk_error(error: BaseException) -> DiskError | None:
     """What an error says about a disk, with the remedy; None where it is about something else."""
-    number = getattr(error, "errno", None) or _number(str(error))
+    number, text = getattr(error, "errno", None), str(error)
+    if not number and (found := _OF_SYSTEM.search(text)):  # a library that tells in its own words
+        number = int(found[1])
+    if not number:
+        number = next((number for words, number in _OF_LIBRARIES.items() if words in text.lower()), None)
     path = getattr(error, "filename", None)
     place = path if isinstance(path, str) and path else "the disk"
     if number == errno.ENOSPC:
@@ -158,20 +161,11 @@ def disk_error(error: BaseException) -> DiskError | None:
     if number == errno.EFBIG:
         return FullDiskError(f"a file would be larger than is allowed here: {error}", "raise the limit (`ulimit -f`)")
     if number == errno.EROFS:
-        return DiskError(
-            f"{place} is on a read-only file system: {error}",
-            "mount it for writing, or name a workspace on another disk with --workspace DIR",
-        )
+        remedy = "mount it for writing, or name a workspace on another disk with --workspace DIR"
+        return DiskError(f"{place} is on a read-only file system: {error}", remedy)
     if number in {errno.EACCES, errno.EPERM}:
         return DiskError(f"this user may not open {place}: {error}", "run as its owner, or change its permissions")
     return None
-
-
-def _number(text: str) -> int | None:
-    """The system's number, where a library tells in its own words."""
-    if found := _OF_SYSTEM.search(text):
-        return int(found[1])
-    return next((number for words, number in _OF_LIBRARIES.items() if words in text.lower()), None)
 
 
 def _size(count: float) -> str:
@@ -194,7 +188,7 @@ def file_in(folder: Path, name: str) -> Path:
 
 
 MANIFEST, _FORMER = "manifest.json", ".manifest-{}.held"
-_PATIENCE, _PAUSE = 10.0, 0.002  # seconds
+_PAUSE = 0.002  # seconds between two looks whether a lock is free
 
 
 def lock_now(descriptor: int, *, shared: bool = False) -> bool:
@@ -213,14 +207,35 @@ def lock_now(descriptor: int, *, shared: bool = False) -> bool:
 
 
 @contextmanager
-def lock_beside(target: Path) -> Iterator[None]:
-    """Keep a second writer of ``target`` out by a file beside it; a DataError where there is one, or none can write."""
-    path = target.with_name(f".{target.name}.lock")
+def lock_beside(target: Path, patience: float = 0.0) -> Iterator[None]:
+    """Keep a second writer of ``target`` out by a file beside it.
+
+    Raises:
+        DataError: If others write for longer than ``patience`` seconds, or the file system has no locks.
+        DiskError: If the folder cannot be written.
+    """
+    path, end = target.with_name(f".{target.name}.lock"), time.monotonic() + patience
     while True:
-        file = _locked(path, target)
-        if _is(file.fileno(), path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            remedy = "name a file in a folder that you may write to"
+            raise disk_error(error) or DataError(f"{target} cannot be written: {error}", remedy) from error
+        try:
+            free = lock_now(file.fileno())
+        except OSError as error:
+            file.close()
+            words = f"{path.parent} is on a file system without locks: {error}"
+            raise DataError(words, "name a file in a folder on a local disk") from error
+        if free and _is(file.fileno(), path):
             break
-        file.close()  # whoever had the lock has removed the file meanwhile
+        file.close()  # somebody has the lock, or whoever had it has removed the file meanwhile
+        if not free:
+            if time.monotonic() > end:
+                words = f"another process is writing {target}"
+                raise DataError(words, "wait until it is done, or name another file")
+            time.sleep(_PAUSE)
     try:
         yield
     finally:
@@ -228,46 +243,9 @@ def lock_beside(target: Path) -> Iterator[None]:
         file.close()
 
 
-@contextmanager
-def wait_beside(target: Path, patience: float = _PATIENCE) -> Iterator[None]:
-    """As :func:`lock_beside`, but wait for other writers: to read, change and write a file as one step.
-
-    Raises:
-        DataError: If others write for longer than ``patience`` seconds.
-        DiskError: If the folder cannot be written.
-    """
-    end = time.monotonic() + patience
-    with ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(lock_beside(target))
-                break
-            except DataError as error:
-                if isinstance(error, DiskError) or time.monotonic() > end:
-                    raise
-            time.sleep(_PAUSE)
-        yield
-
-
-def _locked(path: Path, target: Path) -> IO[str]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        raise disk_error(error) or DataError(
-            f"{target} cannot be written: {error}", "name a file in a folder that you may write to"
-        ) from error
-    try:
-        free = lock_now(file.fileno())
-    except OSError as error:
-        file.close()
-        raise DataError(
-            f"{path.parent} is on a file system without locks: {error}", "name a file in a folder on a local disk"
-        ) from error
-    if not free:
-        file.close()
-        raise DataError(f"another process is writing {target}", "wait until it is done, or name another file")
-    return file
+def wait_beside(target: Path, patience: float = 10.0) -> AbstractContextManager[None]:
+    """As :func:`lock_beside`, but wait for other writers: to read, change and write a file as one step."""
+    return lock_beside(target, patience)
 
 
 def read_lock(folder: Path) -> ExitStack:

@@ -140,7 +140,14 @@ class Workers(ProcessPoolExecutor):
 
 def end_with_parent(*, by_main: bool) -> None:
     """Let this process end with the one that started it, by its main thread or by another, and not by Ctrl-C."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def end() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
     if by_main and sys.platform == "linux":  # at once, and in the middle of a library; counts from the parent's thread
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -159,17 +166,8 @@ def begin_watching(work: bytes, by_main: bool, *more: Any) -> None:
     function(*arguments, *more)
 
 
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-_BARREN = 3
-"""Times in a row that processes are killed before a shard is made: then it is no accident."""
-_THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
-"""What a library reads when it is loaded."""
+_BARREN = 3  # times in a row that processes are killed before a shard is made: then it is no accident
+_THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"  # what a library reads when it is loaded
 
 
 class Shard(NamedTuple):
@@ -222,23 +220,18 @@ class Runner(ABC):
     def run(self, job: ShardJob, shards: Sequence[Shard], progress: Progress = SILENT) -> ShardReport:
         """Make the shards that are missing; an error of a shard ends the run, and keeps those that are done."""
         missing = [shard for shard in shards if not job.is_whole(shard.number)]
-        chosen = self.for_work(job.task, sum(shard.size for shard in missing), progress)
         notes: dict[str, None] = {}
         if missing and (kept := len(shards) - len(missing)):
             progress.note(f"going on with an interrupted run: {kept:,} of {len(shards):,} shards are there")
         progress.start(job.task, sum(shard.size for shard in shards))
         progress.advance(sum(shard.size for shard in shards) - sum(shard.size for shard in missing))
         if missing:
-            with closing(chosen._made(job, missing, progress)) as made:
+            with closing(self._made(job, missing, progress)) as made:
                 for shard, told in made:
                     notes |= dict.fromkeys(told)
                     progress.advance(shard.size)
         progress.finish()
         return ShardReport(len(shards), len(missing), tuple(notes))
-
-    def for_work(self, task: str, units: int, progress: Progress) -> "Runner":
-        """Who does a work of so many units of its progress, which is told where there was a choice."""
-        return self
 
     @abstractmethod
     def _made(self, job: ShardJob, missing: Sequence[Shard], progress: Progress) -> MadeShards:

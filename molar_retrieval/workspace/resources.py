@@ -101,7 +101,7 @@ class Took:
         return Took(self.seconds + other.seconds, self.processor + other.processor)
 
     def __sub__(self, other: "Took") -> "Took":
-        return Took(self.seconds - other.seconds, self.processor - other.processor)
+        return self + other * -1.0
 
     def __mul__(self, factor: float) -> "Took":
         return Took(self.seconds * factor, self.processor * factor)
@@ -111,12 +111,15 @@ class Timer:
     """Runs from when it is made."""
 
     def __init__(self) -> None:
-        self._begun = _now()
+        self._begun = Took()
+        self._begun = self.took
 
     @property
     def took(self) -> Took:
         """What went by since then."""
-        return _now() - self._begun
+        used = os.times()
+        own = used.user + used.system + used.children_user + used.children_system
+        return Took(time.perf_counter(), own) - self._begun
 
 
 def timed(work: Callable[[], object]) -> Took:
@@ -124,11 +127,6 @@ def timed(work: Callable[[], object]) -> Took:
     watch = Timer()
     work()
     return watch.took
-
-
-def _now() -> Took:
-    used = os.times()
-    return Took(time.perf_counter(), used.user + used.system + used.children_user + used.children_system)
 
 
 def library_versions(*names: str) -> dict[str, str]:

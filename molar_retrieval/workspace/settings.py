@@ -33,6 +33,7 @@ from molar_retrieval.workspace.config_files import (
     read_toml,
     user_configuration,
     user_file,
+    variable_of,
 )
 
 _LARGEST = 2**63 - 1
@@ -71,20 +72,28 @@ Addresses = Annotated[str | None, BeforeValidator(_joined), AfterValidator(_addr
 """The address of a server, or several of a cluster, which people give as a list or separated by commas."""
 
 
-def trusted(option: str | None = None) -> dict[str, Any]:
-    """``json_schema_extra`` of a setting that names a host, a file outside of the shop, a program or a secret.
+_WIDEST = 65_536  # numbers of a vector: no index takes more
+Count = Annotated[int, Field(ge=1)]
+Number = Annotated[int, Field(ge=1, le=10_000)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Width = Annotated[int, Field(ge=8, le=_WIDEST)]
+Dimensions = Annotated[int, Field(ge=1, le=_WIDEST)]
 
-    Such a setting counts from the command line, the environment and the user configuration, and never from a file that
-    travels with data: :func:`refuse_trusted`.
 
-    Args:
-        option: What the command line calls it, where it has an option.
+def trusted(default: Any, description: str, *, option: str | None = None, **bounds: Any) -> Any:
+    """A setting that names a host, a file outside of the shop, a program or a secret.
+
+    It counts from the command line, where it may have an ``option``, the environment and the user configuration, and
+    never from a file that travels with data: :func:`refuse_trusted`.
     """
-    return {_TRUSTED: True, "option": option}
+    return Field(default, description=description, json_schema_extra={_TRUSTED: True, "option": option}, **bounds)
 
 
 def is_trusted(field: FieldInfo) -> bool:
-    """Whether a setting is marked by :func:`trusted`."""
+    """Whether a setting is one of :func:`trusted`."""
     return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get(_TRUSTED))
 
 
@@ -120,35 +129,38 @@ def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) ->
         if first["type"] == "extra_forbidden":
             hint = suggestion(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), "remove it")
             raise SettingsError(f"{source}: unknown key {key!r}", _COMMAND_LINE_ONLY.get(key, hint)) from error
+        words = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))  # the allowed ones
+        wrong = first["input"] if isinstance(first["input"], str) else ""
         raise SettingsError(
             f"{source}: {key} = {_brief(first['input'])}: {first['msg'].removeprefix('Value error, ')}",
-            _remedy(first["input"], first.get("ctx", {})),
+            suggestion(wrong, words, "correct the value"),
         ) from error
 
 
-def refuse_trusted(model: type[BaseModel], values: Mapping[str, Any], source: str, user_file: Path) -> None:
+def refuse_trusted(values: Mapping[str, Any], source: str) -> None:
     """Raise a SettingsError where a file that travels with data sets a trusted key; it names the ways that count.
 
-    Args:
-        model: The settings, with a model for each section.
-        values: Keys by section, as the file has them.
-        source: What the file is called.
-        user_file: The user configuration.
+    ``values`` are keys by section, as the file has them; ``source`` is what it is called.
     """
-    for section, field in model.model_fields.items():
-        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            continue
-        for key, one in field.annotation.model_fields.items():
-            if key in values.get(section, {}) and is_trusted(one):
-                assert isinstance(one.json_schema_extra, dict)
-                option = one.json_schema_extra["option"]
+    for section, keys in values.items():
+        for key in keys if isinstance(keys, Mapping) else ():
+            field = _section(section).get(key)
+            if field is not None and is_trusted(field):
+                assert isinstance(field.json_schema_extra, dict)
+                option = field.json_schema_extra["option"]
                 raise SettingsError(
                     f"{source}: {section}.{key} names a host, a file or a secret, and does not count from a file that"
                     " travels with data",
                     f"remove it there; {f'give it on the command line ({option}), ' if option else 'set it '}in the"
-                    f" environment (MOLAR_{section.upper()}_{key.upper()}) or in the user configuration: [{section}]"
-                    f" {key} in {user_file}",
+                    f" environment ({variable_of(section, key)}) or in the user configuration: [{section}]"
+                    f" {key} in {user_file()}",
                 )
+
+
+def _section(name: str) -> Mapping[str, FieldInfo]:
+    """The fields of a section; none of one that is unknown."""
+    section = MolarSettings.model_fields.get(name)
+    return getattr(section and section.annotation, "model_fields", {})
 
 
 def _brief(value: Any) -> str:
@@ -157,12 +169,6 @@ def _brief(value: Any) -> str:
     except ValueError:  # an integer of too many digits
         return "…"
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-
-
-def _remedy(value: Any, context: Mapping[str, Any]) -> str:
-    """The allowed word nearest to a wrong one, where words are allowed."""
-    words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-    return suggestion(value if isinstance(value, str) else "", words, "correct the value")
 
 
 def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
@@ -176,16 +182,12 @@ def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
 class ClusterSettings(Settings):
     """``[cluster]``: a Ray cluster that does the work of which there is much."""
 
-    address: str | None = Field(
-        None, description="ray://HOST:10001; None: this machine does all work", json_schema_extra=trusted("--cluster")
+    address: str | None = trusted(None, "ray://HOST:10001; None: this machine does all work", option="--cluster")
+    token_file: Path | None = trusted(
+        None, "file with the token of the cluster at that address; None: what Ray's own variables say"
     )
-    token_file: Path | None = Field(
-        None,
-        description="file with the token of the cluster at that address; None: what Ray's own variables say",
-        json_schema_extra=trusted(),
-    )
-    workers: int | None = Field(
-        None, ge=1, le=10_000, description="work at once, at most; None: as many as there are CPUs, or GPUs where used"
+    workers: Number | None = Field(
+        None, description="work at once, at most; None: as many as there are CPUs, or GPUs where used"
     )
     ranks: int | None = Field(
         None,
@@ -214,7 +216,7 @@ class EventSettings(Settings):
         description="how much each kind counts: purchase, rating, add_to_cart, click, view; what is not named, not at"
         " all; None: validation chooses",
     )
-    keep_days: int | None = Field(None, ge=1, le=36_500, description="days before today that the log keeps; None: all")
+    keep_days: Days | None = Field(None, description="days before today that the log keeps; None: all")
     late_days: float | None = Field(
         None,
         gt=0,
@@ -259,16 +261,13 @@ class PrivacySettings(Settings):
         "plain",
         description="ids of users in the workspace: plain, as the shop gives them, or pseudonymous",
     )
-    key_file: Path | None = Field(
-        None,
-        description="keys of the pseudonyms, in a file outside workspace and catalogue; made where there is none",
-        json_schema_extra=trusted(),
+    key_file: Path | None = trusted(
+        None, "keys of the pseudonyms, in a file outside workspace and catalogue; made where there is none"
     )
-    suppressed_file: Path | None = Field(
+    suppressed_file: Path | None = trusted(
         None,
-        description="list of the people who are forgotten or object, outside of the workspace and its backups;"
+        "list of the people who are forgotten or object, outside of the workspace and its backups;"
         " None: suppressed.json in the workspace",
-        json_schema_extra=trusted(),
     )
     min_users: int | None = Field(
         None,
@@ -289,13 +288,9 @@ class PrivacySettings(Settings):
         1e-6, gt=0, le=1e-3, description="by how much the promise may fail; far less than one in as many people"
     )
     yearly_epsilon: float = Field(8.0, gt=0, le=1_000, description="epsilon that the releases of 365 days may take")
-    retention_days: int | None = Field(
-        None, ge=1, le=36_500, description="days before today of which interactions are read; None: all"
-    )
-    copy_retention_days: int | None = Field(
+    retention_days: Days | None = Field(None, description="days before today of which interactions are read; None: all")
+    copy_retention_days: Days | None = Field(
         None,
-        ge=1,
-        le=36_500,
         description="days that copies stay: what evaluations keep, unfinished work, older generations; None: no end",
     )
 
@@ -333,10 +328,8 @@ _EventType = Literal[
 class ServeSettings(Settings):
     """``[serve]``: where it listens, how much it takes on, how long an answer may take."""
 
-    host: str = Field(
-        "127.0.0.1",
-        description="address to listen on; another than this machine's own needs keys",
-        json_schema_extra=trusted("--host"),
+    host: str = trusted(
+        "127.0.0.1", "address to listen on; another than this machine's own needs keys", option="--host"
     )
     port: int = Field(8080, ge=0, le=65535, description="0: any that is free")
     workers: int = Field(1, ge=1, le=64, description="processes; they share generation and event log")
@@ -349,12 +342,8 @@ class ServeSettings(Settings):
         30, ge=0, le=1_000_000, description="minutes for which a list can be asked for again, and for its next page"
     )
     shutdown_timeout: float = Field(10, gt=0, le=600, description="seconds that answers under way have when it ends")
-    certificate: Path | None = Field(
-        None,
-        description="file of a TLS certificate; None: plain HTTP, as behind a proxy",
-        json_schema_extra=trusted(),
-    )
-    private_key: Path | None = Field(None, description="file of the certificate's key", json_schema_extra=trusted())
+    certificate: Path | None = trusted(None, "file of a TLS certificate; None: plain HTTP, as behind a proxy")
+    private_key: Path | None = trusted(None, "file of the certificate's key")
     event_aliases: dict[str, _EventType] = Field(
         {},
         description="what a shop's own names of events mean, which clients of other products send: reorder = purchase",
@@ -369,7 +358,6 @@ _ENVIRONMENT = "MOLAR_"
 _NOT_SETTINGS = "MOLAR_DATA", "MOLAR_KEY", "MOLAR_PORT", "MOLAR_SERVICE_", "MOLAR_TEST_", "MOLAR_WORKSPACE"
 """Beginnings of variables that are no settings; Kubernetes sets two of them where a service is called molar."""
 _MISSPELLED = 0.75  # likeness of two words from which one is taken for the other
-_WIDEST = 65_536  # numbers of a vector: no index takes more
 _LARGEST_BATCH = 65_536
 
 
@@ -380,7 +368,7 @@ class EmbedSettings(Settings):
         "builtin", description="builtin, builtin-multilingual, gemma-3-270m, a local folder or a hub name"
     )
     revision: str | None = Field(None, description="commit, tag or branch of a hub model")
-    dim: int | None = Field(None, ge=1, le=_WIDEST, description="keep only this many leading dimensions (MRL models)")
+    dim: Dimensions | None = Field(None, description="keep only this many leading dimensions (MRL models)")
     batch_size: int = Field(32, ge=1, le=4096, description="items per batch; halved by itself when memory is short")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the weights")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
@@ -414,10 +402,8 @@ class FinetuneSettings(Settings):
     image_text: bool = Field(True, description="a photo must find its title and description, and these the photo")
     attributes: bool = Field(True, description="attributes must find the title and description")
     behaviour: bool = Field(True, description="a history must find the items that come next")
-    keep: int = Field(
-        256, ge=8, le=_WIDEST, description="dimensions kept of the words, of the photo, and of the words as written"
-    )
-    factors: int = Field(128, ge=1, le=_WIDEST, description="dimensions that say who takes an item")
+    keep: Width = Field(256, description="dimensions kept of the words, of the photo, and of the words as written")
+    factors: Dimensions = Field(128, description="dimensions that say who takes an item")
     withheld: float = Field(0.1, gt=0, lt=0.5, description="share of the items that only choose")
     seed: int = 0
 
@@ -426,19 +412,19 @@ class LoraSettings(Settings):
     """``[lora]``: how `molar finetune` trains a language model; which tasks it learns is in ``[finetune]``."""
 
     rank: int = Field(16, ge=1, le=4096, description="rank of the adapter")
-    alpha: float = Field(32, gt=0, description="the adapter counts alpha / rank times")
-    dropout: float = Field(0.05, ge=0, lt=1, description="on what the adapter reads")
+    alpha: Positive = Field(32, description="the adapter counts alpha / rank times")
+    dropout: Rate = Field(0.05, description="on what the adapter reads")
     layers: float = Field(1.0, gt=0, le=1, description="share of the layers that get the adapter, the upper ones")
     vision: bool = Field(False, description="train the vision tower as well")
-    image_text_weight: float = Field(1.0, gt=0)
-    attributes_weight: float = Field(1.0, gt=0)
-    behaviour_weight: float = Field(1.0, gt=0)
-    generate: float = Field(
-        0.1, ge=0, description="weight of writing the title and description, beside finding them; 0: only find"
+    image_text_weight: Positive = 1.0
+    attributes_weight: Positive = 1.0
+    behaviour_weight: Positive = 1.0
+    generate: NotNegative = Field(
+        0.1, description="weight of writing the title and description, beside finding them; 0: only find"
     )
-    masked: float = Field(0.5, ge=0, lt=1, description="share of the attributes that an example hides")
+    masked: Rate = Field(0.5, description="share of the attributes that an example hides")
     history: int = Field(5, ge=1, le=1000, description="latest items of a person that find the next one")
-    temperature: float = Field(0.05, gt=0, description="of the contrastive losses")
+    temperature: Positive = Field(0.05, description="of the contrastive losses")
     batch: int = Field(32, ge=2, le=_LARGEST_BATCH, description="examples of each task in a step, per process")
     chunk: int = Field(
         8,
@@ -447,8 +433,8 @@ class LoraSettings(Settings):
         description="items in one forward pass; gradients of a larger step are cached; halved by itself",
     )
     examples: int = Field(10_000, ge=1, le=100_000_000, description="examples of each task that training sees")
-    learning_rate: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    learning_rate: Positive = 1e-4
+    weight_decay: NotNegative = 0.01
     gradient_checkpointing: bool = Field(True, description="half the speed backwards, a fraction of the memory")
     gradient_caching: bool = Field(
         True, description="items of a step are encoded twice, so that memory holds the states of one chunk alone"
@@ -456,9 +442,9 @@ class LoraSettings(Settings):
     validation: int = Field(
         256, ge=10, le=1_000_000, description="withheld items that judge, and people who took one, at most"
     )
-    validate_every: int | None = Field(None, ge=1, description="steps between two; None: ten in a run")
-    patience: int = Field(3, ge=1, description="validations without a better score before it stops")
-    save_every: int = Field(50, ge=1, description="steps between two checkpoints")
+    validate_every: Count | None = Field(None, description="steps between two; None: ten in a run")
+    patience: Count = Field(3, description="validations without a better score before it stops")
+    save_every: Count = Field(50, description="steps between two checkpoints")
     merged: bool = Field(True, description="write the whole model with the adapter merged, not the adapter alone")
 
 
@@ -474,10 +460,10 @@ class SplitSettings(Settings):
 class CFSettings(Settings):
     """``[cf]``: implicit ALS (Hu, Koren, Volinsky 2008, doi:10.1109/ICDM.2008.22)."""
 
-    factors: int = Field(64, ge=1, le=_WIDEST)
-    regularization: float = Field(0.01, ge=0)
-    alpha: float = Field(1.0, gt=0, description="confidence of one interaction")
-    iterations: int = Field(15, ge=1, le=10_000)
+    factors: Dimensions = 64
+    regularization: NotNegative = 0.01
+    alpha: Positive = Field(1.0, description="confidence of one interaction")
+    iterations: Number = 15
     seed: int = 0
 
 
@@ -510,18 +496,14 @@ class AlignSettings(Settings):
     rerank: bool | Literal["auto"] = Field(
         "auto", description="move the first 200 by a second stage; auto: where validation bears it out"
     )
-    partners: int = Field(200, ge=1, le=10_000, description="strongest partners that an item keeps per counting expert")
-    dim: int | None = Field(
-        None,
-        ge=8,
-        le=_WIDEST,
-        multiple_of=8,
-        description="width of the collaborative tower; None: by the size of the log",
+    partners: Number = Field(200, description="strongest partners that an item keeps per counting expert")
+    dim: Width | None = Field(
+        None, multiple_of=8, description="width of the collaborative tower; None: by the size of the log"
     )
     members: int = Field(
         1, ge=1, le=16, description="collaborative towers from random starts of their own, whose scores are summed"
     )
-    content_dim: int = Field(64, ge=8, le=_WIDEST, multiple_of=8, description="width of the content tower")
+    content_dim: Width = Field(64, multiple_of=8, description="width of the content tower")
     blocks: int = Field(2, ge=1, le=100, description="attention blocks of the collaborative tower")
     content_blocks: int = Field(1, ge=0, le=100, description="attention blocks of the content tower")
     history: int | None = Field(
@@ -530,9 +512,9 @@ class AlignSettings(Settings):
         le=100_000,
         description="most recent items of a user that the network reads; None: by the log's histories",
     )
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: Rate = 0.2
     epochs: int = Field(24, ge=1, le=100_000)
-    patience: int = Field(8, ge=1, description="epochs without a better validation score before it stops")
+    patience: Count = Field(8, description="epochs without a better validation score before it stops")
     batch_tokens: int | None = Field(
         None,
         ge=64,
@@ -540,13 +522,11 @@ class AlignSettings(Settings):
         description="interactions per step, of all processes together; None: by the size of the log, at most 3200",
     )
     negatives: int = Field(1024, ge=1, le=1_000_000, description="sampled items that each step's targets compete with")
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    content_dims: int = Field(
-        256, ge=8, le=_WIDEST, description="spectral dimensions kept of each block of a content vector"
-    )
-    align_weight: float = Field(0.1, ge=0, description="weight of the user-level contrastive loss")
-    align_temperature: float = Field(0.1, gt=0)
+    learning_rate: Positive = 2e-3
+    weight_decay: NotNegative = 0.01
+    content_dims: Width = Field(256, description="spectral dimensions kept of each block of a content vector")
+    align_weight: NotNegative = Field(0.1, description="weight of the user-level contrastive loss")
+    align_temperature: Positive = 0.1
     als_start: bool = Field(True, description="start the item table from the ALS factors")
     content_start: bool = Field(True, description="start the item table, or its second half, from the items' content")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -604,29 +584,22 @@ class IndexSettings(Settings):
     m: int = Field(16, ge=2, le=1024, description="HNSW edges per node")
     ef_construct: int = Field(128, ge=4, le=100_000, description="HNSW candidate list while building")
     ef: int = Field(512, ge=1, le=100_000, description="HNSW candidate list while searching, at least")
-    url: Addresses = Field(
+    url: Addresses = trusted(
         None,
-        description="a Qdrant server that answers instead of the workspace's own index; several addresses are nodes of"
-        " one cluster",
-        json_schema_extra=trusted("--index"),
+        "a Qdrant server that answers instead of the workspace's own index; several addresses are nodes of one cluster",
+        option="--index",
     )
     collection: str = Field("molar", pattern=r"^[A-Za-z0-9_.-]+$", description="the alias that is asked there")
-    grpc_port: int | None = Field(
-        None,
-        ge=0,
-        le=65535,
-        description="ask by gRPC at this port, 0: never; None: at the one after REST's if it answers",
-        json_schema_extra=trusted(),
+    grpc_port: int | None = trusted(
+        None, "ask by gRPC at this port, 0: never; None: at the one after REST's if it answers", ge=0, le=65535
     )
-    key_over_http: bool = Field(
-        False,
-        description="send QDRANT_API_KEY unencrypted to a server on another machine, as in a private network",
-        json_schema_extra=trusted(),
+    key_over_http: bool = trusted(
+        False, "send QDRANT_API_KEY unencrypted to a server on another machine, as in a private network"
     )
     timeout: float = Field(2.0, gt=0, le=86_400, description="seconds that one request of a query may take")
     fallback: Literal["none", "local"] = Field("none", description="what answers where the server does not")
     users: Literal["local", "server"] = Field("local", description="where vectors and histories of people are")
-    shards: int | None = Field(None, ge=1, le=10_000, description="shards of a collection; None: the server decides")
+    shards: Number | None = Field(None, description="shards of a collection; None: the server decides")
     replicas: int = Field(1, ge=1, le=1000, description="copies of each shard")
     on_disk: bool = Field(False, description="vectors are read from disk, not from memory")
     quantisation: Literal["none", "scalar", "binary"] = Field(
@@ -642,8 +615,8 @@ class IndexSettings(Settings):
 class UpdateSettings(Settings):
     """``[update]``: when `molar update` says that training is due."""
 
-    max_age_days: int | None = Field(
-        90, ge=1, le=36_500, description="days since training after which another one is due; None: never by age"
+    max_age_days: Days | None = Field(
+        90, description="days since training after which another one is due; None: never by age"
     )
     drift: float | None = Field(
         0.2,
@@ -721,15 +694,15 @@ class MolarSettings(Settings):
         path = file or folder / name
         if file is not None and not file.exists():
             raise SettingsError(f"there is no settings file {file}", "name an existing TOML file")
-        own: dict[str, dict[str, Any]] = {}
+        source, own = "the settings", dict[str, Any]()
         if path.exists():
+            source = str(path)
             try:
                 own = read_toml(path)
             except OSError as error:
                 raise SettingsError(f"{path} cannot be read: {error}", "make it a readable file") from error
-        source = str(path) if path.exists() else "the settings"
-        _refuse_no_tables(own, source)
-        refuse_trusted(cls, own, source, user_file())
+            _refuse_no_tables(own, source)
+            refuse_trusted(own, source)
         if user := user_configuration():
             _refuse_no_tables(user, str(user_file()))
             source = f"{source}, with {user_file()}" if own else str(user_file())
@@ -760,15 +733,13 @@ def _merge_environment(values: dict[str, Any], environ: Mapping[str, str]) -> No
 
     A first word that nearly is a section is taken for a misspelled one.
     """
-    sections = MolarSettings.model_fields
     for name, value in environ.items():
         if not name.startswith(_ENVIRONMENT) or name.startswith(_NOT_SETTINGS):
             continue
         section, _, key = name.removeprefix(_ENVIRONMENT).lower().partition("_")
-        if section in sections:
-            if key not in getattr(sections[section].annotation, "model_fields", ()):
+        if section in MolarSettings.model_fields:
+            if key not in _section(section):
                 validated(MolarSettings, {section: {key: value}}, f"the environment variable {name}")
             values.setdefault(section, {})[key] = value
-        elif close := get_close_matches(section, sections, n=1, cutoff=_MISSPELLED):
-            meant = f"{_ENVIRONMENT}{close[0]}_{key}".upper()
-            raise SettingsError(f"unknown environment variable {name}", f"did you mean {meant}?")
+        elif close := get_close_matches(section, MolarSettings.model_fields, n=1, cutoff=_MISSPELLED):
+            raise SettingsError(f"unknown environment variable {name}", f"did you mean {variable_of(close[0], key)}?")

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO, Literal, Self, TypeVar
+from typing import IO, Any, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +39,14 @@ def under(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
 class TensorsWriter:
     """A safetensors file with several tensors that grow side by side; it is written when the context is left.
 
-    Until then each of them is a file beside it.
+    Until then each of them is a file without a name in the same folder.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
-        self._files: dict[str, BinaryIO] = {}
+        self._files: dict[str, IO[bytes]] = {}
+        self._open = ExitStack()
 
     def append(self, name: str, rows: npt.NDArray[Any]) -> None:
         """Append rows, or numbers, to a tensor, which has the type and the width of its first ones."""
@@ -53,7 +54,8 @@ class TensorsWriter:
         if kind is None or shape[1:] != rows.shape[1:]:
             raise ValueError(f"{rows.dtype} of the shape {rows.shape} cannot be appended to the tensor {name}")
         if name not in self._files:
-            self._files[name] = self._path.with_name(f"{self._path.name}.{len(self._files)}").open("w+b")
+            file = TemporaryFile(dir=self._path.parent)  # noqa: SIM115 - closed by __exit__
+            self._files[name] = self._open.enter_context(file)
         self._tensors[name] = kind, (shape[0] + len(rows), *shape[1:])
         self._files[name].write(np.ascontiguousarray(rows, TYPES[kind]).data)
 
@@ -61,10 +63,7 @@ class TensorsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with ExitStack() as stack:
-            for file in self._files.values():
-                stack.callback(Path(file.name).unlink, missing_ok=True)
-                stack.callback(file.close)
+        with self._open:
             if kind is None:
                 with self._path.open("wb") as out:
                     out.write(_header(self._tensors))

@@ -29,9 +29,8 @@ _LARGE = 1 << 30
 def limit_spinning() -> None:
     """Let OpenMP's threads spin only briefly before they sleep, unless the environment says otherwise.
 
-    GNU OpenMP spins for a long time by default, which is best on idle cores, but as soon as another process uses one
-    of them training becomes several times slower. A short spin costs a few per cent on idle cores and avoids
-    that. The variable is read when the library is loaded, so commands call this first.
+    GNU OpenMP spins for long, and as soon as another process uses a core training becomes several times slower. The
+    variable is read when the library is loaded, so commands call this first.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -135,13 +134,8 @@ _listeners: list[Callable[[str], None]] = []
 class BackgroundThread:
     """A thread that is started again whenever its work raises an exception, after a pause that doubles up to 30 s.
 
-    Args:
-        name: What it is called in logs, metrics and the health check.
-        work: What it does. When it returns, the thread ends for good; when it raises, it is called again.
-
-    Attributes:
-        name: As above.
-        problem: Why it is down, until it is started again; None: it works, or has ended.
+    When its work returns, it ends for good. ``name`` is what logs, metrics and the health check call it; ``problem``
+    why it is down, until it is started again, else None.
     """
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
@@ -200,20 +194,12 @@ def threads_down() -> list[str]:
 
 def on_death(listener: Callable[[str], None]) -> Callable[[], None]:
     """Have a function called with the name of each thread that dies; call what is returned to end that."""
-    with _lock:
-        _listeners.append(listener)
-
-    def end() -> None:
-        with _lock:
-            _listeners.remove(listener)
-
-    return end
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
 
 
 def _tell(name: str) -> None:
-    with _lock:
-        listeners = list(_listeners)
-    for listener in listeners:
+    for listener in [*_listeners]:
         try:
             listener(name)
         except Exception:  # the thread must be started again nevertheless

@@ -9,7 +9,7 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.data.event_log import EventLog, Insertion
+from molar_retrieval.data.event_log import EventLog, insert_events
 from molar_retrieval.data.event_parsing import parse_event
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace.artefacts import Workspace
@@ -30,7 +30,7 @@ class Killed(BaseException):
 
 
 NUMBERS = st.lists(st.integers(0, N - 1), max_size=N)
-STEP = st.tuples(st.sampled_from(["append", "compact", "Insertion", "sync_file", "sync_folder", "_write"]), NUMBERS)
+STEP = st.tuples(st.sampled_from(["append", "compact", "insert_events", "sync_file", "sync_folder", "_write"]), NUMBERS)
 """What is done with which events; a name of a function is where the process ends while it does both."""
 
 
@@ -46,10 +46,8 @@ def play(workspace: Workspace, what: str, numbers: list[int]) -> None:
         elif what == "compact":
             log.compact()
         elif what == "_write":  # after the event with the highest number, in the middle of a transaction
-            with log._transaction() as connection:
-                inserting = Insertion(connection, 0, Pseudonymiser())
-                for n in numbers:
-                    inserting.insert(parse_event(event(n), 2**60))
+            with log.transaction() as connection:
+                insert_events(connection, (parse_event(event(n), 2**60) for n in numbers), 0, Pseudonymiser())
                 raise Killed
         else:
             with mock.patch(f"molar_retrieval.data.event_log.{what}", end):

@@ -1,7 +1,6 @@
 """A workspace and its catalogue: bound for good by success, found again after moves, and never another shop's."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -61,29 +60,25 @@ def test_events_are_of_the_catalogue_for_which_they_were_taken(tmp_path: Path) -
         pass
 
 
-def test_each_catalogue_of_a_folder_has_a_workspace_of_its_own(tmp_path: Path) -> None:
-    one, two, three = (catalogue(tmp_path / name) for name in ("one", "two", "three"))
-    other_two = catalogue(tmp_path / "elsewhere" / "two")
+def test_a_catalogue_finds_its_workspace_and_takes_no_other(tmp_path: Path) -> None:
+    one, two = (catalogue(tmp_path / name) for name in ("one", "two"))
     assert workspace_for(one, tmp_path) == tmp_path / ".molar"
     made(tmp_path / ".molar", one)
     assert workspace_for(one, tmp_path / "one") == tmp_path / ".molar"
     assert nearest_workspace(tmp_path / "one") == tmp_path / ".molar"
-    second = workspace_for(two, tmp_path)
-    assert second == tmp_path / ".molar-two"
+    assert workspace_for(two, tmp_path / "two") == tmp_path / "two" / ".molar"
+    with pytest.raises(DataError, match=r"serves the catalogue .*one, not .*two") as other:
+        made(workspace_for(two, tmp_path), two)
+    assert "--workspace DIR" in other.value.hint
+    second = tmp_path / ".molar-two"
     made(second, two)
-    assert workspace_for(two, tmp_path) == second
-    assert workspace_for(other_two, tmp_path) == tmp_path / ".molar-two-2"
-    assert workspace_for(three, tmp_path / "elsewhere") == tmp_path / "elsewhere" / ".molar"
-    with pytest.raises(DataError, match=r"2 shops .* \.molar \(.*one\) and \.molar-two \(.*two\)") as several:
-        nearest_workspace(tmp_path / "three")
-    assert "--workspace ../.molar-two" in several.value.hint
-    assert molar.open(two).workspace == second
+    assert nearest_workspace(tmp_path) == tmp_path / ".molar"
     assert file_beside(second, "rules.toml") == tmp_path / "rules-two.toml"
     assert file_beside(tmp_path / ".molar", "rules.toml") == tmp_path / "rules.toml"
     (tmp_path / "molar.toml").write_text('[embed]\nmodel = "one/only"\n')
     (tmp_path / "molar-two.toml").write_text('[embed]\nmodel = "two/only"\n')
     assert molar.open(one).settings.embed.model == "one/only"
-    assert molar.open(two).settings.embed.model == "two/only"
+    assert molar.open(two, workspace=second).settings.embed.model == "two/only"
 
 
 def test_workspace_and_catalogue_moved_together_know_each_other(tmp_path: Path) -> None:
@@ -91,28 +86,9 @@ def test_workspace_and_catalogue_moved_together_know_each_other(tmp_path: Path) 
     (tmp_path / "then").rename(tmp_path / "now")
     workspace = Workspace.open(tmp_path / "now" / ".molar")
     assert workspace.catalogue == tmp_path / "now" / "shop"
-    assert bind(workspace.root, tmp_path / "now" / "shop") == (
-        f"the catalogue of {workspace.root} is now at {tmp_path / 'now' / 'shop'}"
-    )
-    assert bind(workspace.root, tmp_path / "now" / "shop") == ""
-
-
-def test_a_copy_of_both_is_a_shop_of_its_own(tmp_path: Path) -> None:
-    made(tmp_path / "one" / ".molar", catalogue(tmp_path / "one" / "shop"))
-    shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)
-    assert Workspace.open(tmp_path / "two" / ".molar").catalogue == tmp_path / "two" / "shop"
-    assert workspace_for(tmp_path / "two" / "shop", tmp_path / "two") == tmp_path / "two" / ".molar"
-
-
-def test_what_is_tried_in_a_copy_of_both_is_tried_in_that_shop(tmp_path: Path) -> None:
-    one = tmp_path / "one"
-    made(one / ".molar", catalogue(one / "shop"))
-    copied = Path(shutil.copytree(one, tmp_path / "two"))
-    said = (copied / ".molar" / "workspace.json").read_bytes()
-    with scratch_workspace(copied / ".molar", copied / "shop") as place:
-        assert place.catalogue == copied / "shop"
-        assert place["catalogue"].require()[1] == Workspace.open(one / ".molar")["catalogue"].require()[1]
-    assert (copied / ".molar" / "workspace.json").read_bytes() == said
+    bind(workspace.root, tmp_path / "now" / "shop")
+    (tmp_path / "now" / "shop").rename(tmp_path / "store")
+    assert Workspace.open(workspace.root).catalogue == tmp_path / "now" / "shop", "it is written down anew"
 
 
 def test_what_is_tried_for_another_catalogue_names_the_workspace(tmp_path: Path) -> None:
@@ -133,21 +109,18 @@ def test_a_workspace_beside_another_shop_still_serves_its_own(tmp_path: Path) ->
     assert Workspace.open(tmp_path / "two" / ".molar").catalogue == first
 
 
-def test_a_catalogue_that_moved_is_known_by_its_files(tmp_path: Path) -> None:
+def test_where_a_catalogue_has_moved_to_is_said(tmp_path: Path) -> None:
     root = tmp_path / ".molar"
     folder = catalogue(tmp_path / "shop")
     made(root, folder)
     folder.rename(tmp_path / "store")
-    assert workspace_for(tmp_path / "store", tmp_path) == root
-    assert "moved: from" in bind(root, tmp_path / "store")
-    (tmp_path / "store").rename(tmp_path / "again")
-    (tmp_path / "again" / "items.csv").write_text("item_id,title\n1,another\n")
     with pytest.raises(DataError, match="which is gone") as gone:
-        bind(root, tmp_path / "again")
-    assert f"molar workspace move --catalog {tmp_path / 'again'}" in gone.value.hint
-    shop = molar.Shop(None, root).move(catalogue=tmp_path / "again")
-    assert shop.folder() == tmp_path / "again"
-    assert Workspace.open(root).catalogue == tmp_path / "again"
+        bind(root, tmp_path / "store")
+    assert f"molar workspace move --catalog {tmp_path / 'store'}" in gone.value.hint
+    shop = molar.Shop(None, root).move(catalogue=tmp_path / "store")
+    assert shop.folder() == tmp_path / "store"
+    assert Workspace.open(root).catalogue == tmp_path / "store"
+    bind(root, tmp_path / "store")
 
 
 def test_a_workspace_moves_and_a_moved_one_is_whole(tmp_path: Path) -> None:
@@ -175,15 +148,3 @@ def test_a_new_workspace_is_for_its_user_alone_and_one_that_is_there_stays_as_it
     assert made.root.stat().st_mode & 0o777 == 0o700
     (there := tmp_path / "there").mkdir(mode=0o755)
     assert Workspace.for_catalogue(there, catalogue).root.stat().st_mode & 0o777 == 0o755
-
-
-def test_the_same_catalogue_by_a_link_is_no_other_one(tmp_path: Path) -> None:
-    shop = catalogue(tmp_path / "data" / "shop")
-    (tmp_path / "deep").mkdir()
-    made(tmp_path / "deep" / ".molar", shop)
-    (tmp_path / "other" / "deep").mkdir(parents=True)
-    shutil.copytree(tmp_path / "deep" / ".molar", tmp_path / "other" / "deep" / ".molar")
-    (tmp_path / "other" / "data").symlink_to(tmp_path / "data")  # by which its path beside the copy leads to the shop
-    with bound(tmp_path / "other" / "deep" / ".molar", shop) as told:
-        assert told == ""
-    assert Workspace.open(tmp_path / "other" / "deep" / ".molar").catalogue == shop

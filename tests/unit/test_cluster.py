@@ -1,6 +1,5 @@
 """Which cluster is meant, who does the work, and what is said where there is none; none of it needs Ray."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,15 +11,12 @@ from unittest.mock import Mock
 import grpc
 import pytest
 from copies import copy_workspace
-from shard_jobs import SquaresJob, contents, shards, squares
 
 import molar
-from molar.choosing import settings_of
-from molar.clustering import MANY_TRAINED, address_of, ranks_of, runner_of
+from molar.clustering import address_of, ranks_of, runner_of
 from molar.doctor.cluster import cluster
 from molar.doctor.health import HealthState
 from molar_retrieval.errors import BackendError, MissingArtefactError, SettingsError
-from molar_retrieval.progress import SILENT
 from molar_retrieval.workspace import ray_jobs
 from molar_retrieval.workspace.jobs import SerialRunner
 from molar_retrieval.workspace.ray_jobs import ClusterAccess, ClusterAddress, RayRunner
@@ -89,42 +85,23 @@ def test_an_address_is_one_of_ray(shop: molar.Shop, wrong: str) -> None:
 
 
 def test_which_cluster_is_meant(shop: molar.Shop, monkeypatch: Any, user_configuration: Any) -> None:
-    assert address_of(shop) is None
+    with pytest.raises(MissingArtefactError, match="no cluster is named"):
+        address_of(shop, "cluster")
     user_configuration('[cluster]\naddress = "ray://b:10001/"\ntoken_file = "t"\n')
-    assert [address_of(shop, on) for on in ("auto", "cluster")] == [ClusterAddress("ray://b:10001", Path("t"))] * 2
+    assert address_of(shop, "cluster") == ClusterAddress("ray://b:10001", Path("t"))
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://c:10001")
     assert address_of(shop, "cluster") == ClusterAddress("ray://c:10001", Path("t"))
     assert address_of(shop, "ray://c:10001") == ClusterAddress("ray://c:10001", Path("t"))
     assert address_of(shop, "ray://other:10001") == ClusterAddress("ray://other:10001"), "the token is for the first"
 
 
-def test_a_cluster_is_used_where_it_is_asked_for_or_pays(shop: molar.Shop, monkeypatch: Any) -> None:
+def test_a_cluster_is_used_where_it_is_asked_for(shop: molar.Shop, monkeypatch: Any) -> None:
     monkeypatch.setattr(ray_jobs, "require_ray", lambda: None)
-    here = SerialRunner()
-    with pytest.raises(MissingArtefactError, match="no cluster is named"):
-        runner_of(shop, "cluster", here, 10)
-    assert runner_of(shop, "auto", here, 10) is here
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:10001")
-    chosen = [runner_of(shop, on, here, 10) for on in ("auto", "cluster", "local")]
-    assert [type(one) for one in chosen] == [RayRunner, RayRunner, SerialRunner]
-    assert [one.for_work("", 0, SILENT) is here for one in chosen] == [True, False, True]
-
-
-def test_settings_are_read_only_where_there_may_be_some(shop: molar.Shop, monkeypatch: Any) -> None:
-    for name in [name for name in os.environ if name.startswith("MOLAR_")]:
-        monkeypatch.delenv(name)
-    read = Mock(wraps=settings_of)
-    monkeypatch.setattr("molar.base.settings_of", read)
     here = SerialRunner()
-    assert runner_of(shop, "auto", here, 10) is here
-    read.assert_not_called()
-    monkeypatch.setenv("MOLAR_CLUSTER_WORKERS", "none")
-    with pytest.raises(SettingsError, match="workers"):
-        runner_of(shop, "auto", here, 10)
-    monkeypatch.delenv("MOLAR_CLUSTER_WORKERS")
-    (shop.workspace.parent / "molar.toml").write_text("[cluster]\nworkers = 0\n")
-    with pytest.raises(SettingsError, match="workers"):
-        runner_of(shop, "auto", here, 10)
+    assert runner_of(shop, None, here) is here
+    assert ranks_of(shop, None) is None
+    assert isinstance(runner_of(shop, "cluster", here), RayRunner)
 
 
 def test_calls_that_name_a_cluster(trained: Any, tmp_path: Path) -> None:
@@ -138,25 +115,10 @@ def test_calls_that_name_a_cluster(trained: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_by_size_it_says_where(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(ray_jobs, "require_ray", lambda: None)
-    remote = Mock(side_effect=lambda *_: (nothing for nothing in ()))
-    monkeypatch.setattr(ray_jobs, "remote_results", remote)
-    progress, address = Mock(), ClusterAddress("ray://127.0.0.1:1")
-    RayRunner(address, least=11, here=SerialRunner()).run(SquaresJob(tmp_path), shards(5), progress)
-    assert contents(tmp_path) == squares(5)
-    progress.note.assert_any_call(
-        "squaring: 10 to do, a cluster pays from 11: this machine does it, without the cluster"
-    )
-    RayRunner(address, least=12, here=SerialRunner()).run(SquaresJob(tmp_path), shards(11), progress)
-    assert remote.call_count == 1
-    progress.note.assert_any_call("squaring: 12 to do, a cluster pays from 12: the cluster does it")
-
-
 def test_without_ray_the_error_names_the_extra(shop: molar.Shop, monkeypatch: Any) -> None:
     monkeypatch.setattr("molar_retrieval.workspace.ray_jobs.find_spec", lambda name: None)
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:10001")
-    for attempt in (lambda: runner_of(shop, "cluster", SerialRunner(), 1), lambda: ranks_of(shop, "cluster")):
+    for attempt in (lambda: runner_of(shop, "cluster", SerialRunner()), lambda: ranks_of(shop, "cluster")):
         with pytest.raises(BackendError, match="Ray, which is not installed") as caught:
             attempt()
         assert "pip install 'molar-retrieval[cluster]'" in caught.value.hint
@@ -206,16 +168,11 @@ def test_who_does_the_work_is_passed_on(
         getattr(place, call)(cluster="cluster")
         named = asked.call_args.kwargs
         assert isinstance(named["reading"], RayRunner)
-        getattr(place, call)(cluster="auto")
-        named = asked.call_args.kwargs
-        assert named["reading"].for_work("", 0, SILENT) is not named["reading"]
-        trains = asked.call_args.kwargs.get("group")
-        assert call == "update" or (trains.ranks, trains.least) == (None, MANY_TRAINED)
+        assert call == "update" or named["group"].ranks is None
     (tmp_path / "other.toml").write_text("[cluster]\nranks = 2\n")
     molar.Shop(trained.shop, tmp_path / ".molar", tmp_path / "other.toml").align(cluster="cluster")
-    trains = asked.call_args.kwargs["group"]
-    assert (trains.ranks, trains.least) == (2, 0)
-    place.align(cluster="local")
+    assert asked.call_args.kwargs["group"].ranks == 2
+    place.align()
     assert asked.call_args.kwargs["group"] is None
     monkeypatch.setattr("molar_indexes.server.push.push", asked)
     place.push(to="http://127.0.0.1:1", cluster="cluster")

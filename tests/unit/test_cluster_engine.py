@@ -72,7 +72,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
         monkeypatch.setattr("threadpoolctl.threadpool_limits", lambda threads: None)  # this process goes on
         monkeypatch.setattr("molar_retrieval.workspace.threads.keep_freed_memory", lambda: True)
         wanted, _ours = Pipe()
-        return list(ray_jobs.ShardActors(SquaresJob(folder, **job), shards(number), None, wanted))
+        return list(ray_jobs.make_shards(SquaresJob(folder, **job), shards(number), None, wanted))
 
     return run
 

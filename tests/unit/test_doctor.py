@@ -332,7 +332,7 @@ def test_a_rollback_is_told_as_such(copied):
     shutil.copytree(live, newer)
     manifest = Manifest.read(newer)
     manifest = replace(manifest, number=manifest.number + 1)
-    inventory.amend_inventory(newer, set(), {"manifest.json": manifest.text.encode()})
+    inventory.amend_inventory(newer, {}, {"manifest.json": manifest.text.encode()})
     manifest.write(newer)
     copied["generations"].switch(newer.name)
     path = copied["catalogue"].current / "manifest.json"

@@ -35,7 +35,7 @@ def _published(workspace, **facts):
 
 
 def _open(log):
-    return [seq for (seq,) in log._asked("SELECT seq FROM events ORDER BY seq")]
+    return [seq for (seq,) in log.rows("SELECT seq FROM events ORDER BY seq")]
 
 
 def test_an_append_tells_the_number_of_the_last_line(log):
@@ -72,5 +72,5 @@ def test_retention_removes_what_no_generation_contains(log, workspace):
 
 def test_events_of_a_person_and_of_items_are_found_by_an_index(log):
     for where in ("user_id = 'u'", "session_id = 's' AND user_id IS NULL"):
-        plan = log._asked(f"EXPLAIN QUERY PLAN SELECT * FROM events WHERE {where} AND seq > 3")
+        plan = log.rows(f"EXPLAIN QUERY PLAN SELECT * FROM events WHERE {where} AND seq > 3")
         assert "USING INDEX of_" in plan[0][-1]

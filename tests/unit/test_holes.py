@@ -84,7 +84,7 @@ def test_digests_of_earlier_versions_hold(tmp_path: Path) -> None:
     artefacts.write_inventory(tmp_path)
     listing = tmp_path / artefacts.INVENTORY
     known = {"index/page_0.dat": [200_000, of_file(path)]}
-    listing.write_text(artefacts._written(known, [1, artefacts.fingerprint.of_json(known)]), "utf-8")
+    listing.write_text(artefacts._inventory_of(known), "utf-8")
     assert artefacts.check_inventory(tmp_path, digests=True) == []
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
     assert artefacts.check_inventory(tmp_path, digests=True) == ["index/page_0.dat was changed"]

@@ -102,14 +102,13 @@ def test_what_was_not_made_yet_is_named(tmp_path, trained):
         molar.Shop(trained.shop, tmp_path / ".molar").query("u")
 
 
-def test_a_fresh_shop_says_which_calls_make_what_is_missing(tmp_path):
+def test_a_fresh_shop_says_what_makes_what_is_missing(tmp_path):
     shop = molar.Shop.from_tables([{"item_id": "1", "title": "a mug"}], folder=tmp_path / "shop")
     with pytest.raises(MissingArtefactError) as error:
         shop.query("u1")
     told = "".join(traceback.format_exception(error.value))
-    assert "`shop.embed()`" in told
-    assert "`shop.align()`" in told
-    assert "molar embed" not in told
+    assert "`molar embed CATALOG`" in told
+    assert "`molar align`" in told
 
 
 def _damaged(tmp_path, name, data=b"no such thing"):

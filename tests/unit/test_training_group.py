@@ -9,14 +9,15 @@ import pytest
 import torch
 from processes_child import SETTINGS, data_of
 
-from molar_retrieval.errors import BackendError, DataError
+from molar_retrieval.errors import DataError
 from molar_retrieval.models.alignment import TrainingJob, _train_by
 from molar_retrieval.models.blending import Gain, ScoreComponent
-from molar_retrieval.models.towers import ray_training, trainer
+from molar_retrieval.models.towers import trainer
 from molar_retrieval.models.towers.distributed import ALONE, Group, GroupJob, Processes
 from molar_retrieval.models.towers.ray_training import RayTrainingGroup
 from molar_retrieval.models.towers.training import TrainingData, train
 from molar_retrieval.progress import Notes, Progress
+from molar_retrieval.workspace import ray_jobs
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.ray_jobs import ClusterAddress, ClusterNode
 from molar_retrieval.workspace.settings import SplitSettings
@@ -38,7 +39,7 @@ class HereAndNow(Group):
     def __init__(self, elsewhere: Path | None = None) -> None:
         self.elsewhere, self.pauses = elsewhere, list[int | None]()
 
-    def for_work(self, interactions: int, *, gpu: bool, progress: Progress) -> Group:
+    def for_work(self, *, gpu: bool) -> Group:
         return self
 
     def rounds(self, job: GroupJob, progress: Progress) -> Generator[list[dict[str, Any]]]:
@@ -124,19 +125,7 @@ def nodes(gpus: int) -> Iterator[ClusterNode]:
 def test_a_cluster_trains_where_it_has_more_gpus_or_is_asked_to(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, here: int, there: int, gpu: bool, found: int | None
 ) -> None:
-    monkeypatch.setattr(ray_training, "cluster_nodes", lambda address: list(nodes(there)))
+    monkeypatch.setattr(ray_jobs, "cluster_nodes", lambda address: list(nodes(there)))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: here)
-    notes = Notes()
-    chosen = RayTrainingGroup(ClusterAddress("ray://a:1"), asked).for_work(1, gpu=gpu, progress=notes)
+    chosen = RayTrainingGroup(ClusterAddress("ray://a:1"), asked).for_work(gpu=gpu)
     assert (chosen and chosen.ranks) == found
-    assert notes.notes == []
-
-
-def test_what_is_small_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    address, notes = ClusterAddress("ray://127.0.0.1:1"), Notes()
-    assert RayTrainingGroup(address, 2, 1000).for_work(999, gpu=True, progress=notes) is None
-    assert notes.notes == ["training: 999 interactions, a cluster pays from 1,000: this machine does it"]
-    assert RayTrainingGroup(address, None, 1000).for_work(1000, gpu=True, progress=notes) is None
-    assert notes.notes[1:] == [f"the cluster at {address.url} does not answer, and may have GPUs: this machine trains"]
-    with pytest.raises(BackendError, match="does not answer"):
-        RayTrainingGroup(address, None).for_work(1000, gpu=True, progress=notes)

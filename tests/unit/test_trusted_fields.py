@@ -109,7 +109,6 @@ RECORDS = {
         **dict.fromkeys(
             ("WorkspaceRecord.beside", "WorkspaceRecord.catalogue", "beside"), "the shop itself, which is read"
         ),
-        "files": STAMPS,
     },
     "molar_retrieval/data/catalogue.py": {"folder": ID},
     "molar_retrieval/data/image_decoder.py": dict.fromkeys(("path", "paths"), "a request of the parent process"),
@@ -124,7 +123,7 @@ RECORDS = {
         "Checkpoint.complete": MADE, "Checkpoint.folder": MADE, "path": SETTINGS["EmbedSettings.model"],
     },
     "molar_retrieval/encoders/hub.py": {"Snapshot.folder": MADE},
-    "molar_retrieval/data/event_log.py": {"CompactResult.removed_files": ID, "CompactResult.sealed_files": ID},
+    "molar_retrieval/data/event_log.py": {"CompactResult.sealed_files": ID},
     "molar_retrieval/privacy/pseudonyms.py": {"Pseudonymiser.keys": MADE, "key_file": SHOWN, "keys": ID},
     "molar_retrieval/privacy/suppression.py": {"SuppressionList.file": MADE, "file": SHOWN},
     "molar_retrieval/privacy/id_scan.py": {

@@ -180,7 +180,7 @@ def test_old_files_end_and_what_somebody_removed_begins_anew(tmp_path):
     assert [json.loads(line)["n"] for file in files for line in file.read_text().splitlines()] == [17, 18]
     assert json.loads((tmp_path / "log.jsonl").read_text())["n"] == 19
     (tmp_path / "log.jsonl").unlink()
-    log.append({"n": 20}, sync=True)
+    log.append({"n": 20})
     assert json.loads((tmp_path / "log.jsonl").read_text()) == {"n": 20}
     log.append({"text": "x" * 500})
     log.close()

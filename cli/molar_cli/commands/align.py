@@ -44,7 +44,7 @@ def align(
     index: IndexOption = None,
     dry_run: Annotated[bool, option("Predict time and money by parts of it, write nothing.", "--dry-run")] = False,
     trust_remote_code: TrustOption = False,
-    cluster: ClusterOption = "auto",
+    cluster: ClusterOption = None,
 ) -> None:
     """Train the post-alignment network and publish a generation, so that `molar query` works next.
 
@@ -60,7 +60,7 @@ def align(
     """
     if dry_run:
         if any(
-            (where, index, stage, others, alone, trust_remote_code, seed is not None, not resume, cluster != "auto")
+            (where, index, stage, others, alone, trust_remote_code, seed is not None, not resume, cluster is not None)
         ):
             kept = "--where, --index, --stage, --with, --alone, --seed, --restart, --cluster and --trust-remote-code"
             raise SettingsError(

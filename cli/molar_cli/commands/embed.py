@@ -30,7 +30,7 @@ def embed(
         Path | None, option("Vectors made elsewhere: Parquet with item_id and vector.", metavar="FILE")
     ] = None,
     dry_run: Annotated[bool, option("Predict time and disk, write nothing.", "--dry-run")] = False,
-    cluster: options.ClusterOption = "auto",
+    cluster: options.ClusterOption = None,
 ) -> None:
     """Turn each item's photo and words into a vector; only new and changed items are encoded.
 
@@ -42,7 +42,7 @@ def embed(
     """
     if dry_run and vectors is not None:
         raise SettingsError("--dry-run predicts encoding, and --vectors brings what is encoded", "leave one out")
-    if dry_run and cluster != "auto":
+    if dry_run and cluster is not None:
         raise SettingsError(
             "--dry-run predicts what this machine does, and --cluster says who does it", "leave one out"
         )

@@ -56,7 +56,7 @@ def evaluate(
     dry_run: Annotated[bool, option("Tell what former runs here say of time and money.", "--dry-run")] = False,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
-    cluster: ClusterOption = "auto",
+    cluster: ClusterOption = None,
 ) -> None:
     """Measure how good the recommendations are, against tuned baselines, on splits that training never sees.
 
@@ -77,14 +77,14 @@ def evaluate(
         "--memory": memory != 256,
         "--index": index,
         "--trust-remote-code": trust_remote_code,
-        "--cluster": cluster != "auto",
+        "--cluster": cluster is not None,
     }
     if impressions is None and clip is not None:
         raise SettingsError("--clip bounds the weights of --impressions", "name a log of what was shown")
     if impressions is not None and (given := [name for name, value in others.items() if value]):
         raise SettingsError(f"--impressions values molar's lists alone, without {', '.join(given)}", "leave them out")
     if dry_run and any(
-        (impressions, where, gate, out, demo, index, memory != 256, trust_remote_code, cluster != "auto")
+        (impressions, where, gate, out, demo, index, memory != 256, trust_remote_code, cluster is not None)
     ):
         more = "--impressions, --where, --gate, --out, --demo, --index, --memory, --trust-remote-code and --cluster"
         raise SettingsError(f"--dry-run predicts a run on what the workspace has, {more} say more", "leave these out")

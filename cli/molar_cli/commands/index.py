@@ -166,7 +166,7 @@ def push(
     replace: Annotated[
         bool, option("Take the place of what is live even if it has none of these items.", "--replace")
     ] = False,
-    cluster: ClusterOption = "auto",
+    cluster: ClusterOption = None,
 ) -> None:
     """Publish a generation on a Qdrant server: a new collection, proved before it goes live.
 

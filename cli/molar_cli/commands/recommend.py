@@ -42,7 +42,7 @@ def recommend(
     ] = None,
     index: options.IndexOption = None,
     index_fallback: options.IndexFallbackOption = None,
-    cluster: options.ClusterOption = "auto",
+    cluster: options.ClusterOption = None,
 ) -> None:
     """Write the lists of all users to a file, the same that `molar query` gives each of them.
 

@@ -19,7 +19,7 @@ def update(
     stage: StageOption = False,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
-    cluster: ClusterOption = "auto",
+    cluster: ClusterOption = None,
 ) -> None:
     """Bring the live generation to the present catalogue and log: the least that is right, without training.
 

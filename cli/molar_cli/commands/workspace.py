@@ -27,7 +27,7 @@ def move(
 ) -> None:
     """Move the workspace, or say where its catalogue is now; vectors and generations stay what they are.
 
-    Both may also be moved by `mv`, together or one by one: a catalogue of unchanged files is known again.
+    Both may also be moved together by `mv`.
 
     Example: [bold]molar workspace move /mnt/fast/shop.molar[/]
 

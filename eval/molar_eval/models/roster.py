@@ -16,7 +16,7 @@ from molar_eval.models.tuned import PartContentKNN, Reads, TunedContentKNN, Tuni
 from molar_eval.models.variants import VARIANTS, Variant
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.config_files import Preset, user_file
+from molar_retrieval.workspace.config_files import Preset
 from molar_retrieval.workspace.settings import (
     AlignSettings,
     FinetuneSettings,
@@ -146,7 +146,7 @@ def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], so
     Raises:
         SettingsError: On an unknown key, a wrong value or a trusted key: a suite travels as data does.
     """
-    refuse_trusted(MolarSettings, changes, source, user_file())
+    refuse_trusted(changes, source)
     values = settings.model_dump()
     for section, pairs in changes.items():
         values.setdefault(section, {}).update(pairs)

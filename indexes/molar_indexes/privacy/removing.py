@@ -49,7 +49,7 @@ def remove_users(workspace: Workspace, suppressed: SuppressionList) -> list[str]
                 partial.unlink(missing_ok=True)
                 write_without(folder / USERS, partial, gone)
                 for_owner(partial)
-                artefacts.amend_inventory(folder, (), {}, {USERS: partial})
+                artefacts.amend_inventory(folder, {USERS: partial}, {})
                 partial.replace(folder / USERS)
                 sync_folder(folder)
                 found |= set(gone)

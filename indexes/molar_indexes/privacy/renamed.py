@@ -27,7 +27,7 @@ from molar_retrieval.experiments.store import FILE as EXPERIMENTS_FILE
 from molar_retrieval.experiments.store import KIND as EXPERIMENTS
 from molar_retrieval.ids import IdMap
 from molar_retrieval.privacy.key_rotation import Rename, Renaming, put_into, rename_database, rename_parquet
-from molar_retrieval.workspace import artefacts
+from molar_retrieval.workspace import artefacts, fingerprint
 from molar_retrieval.workspace.artefacts import Manifest
 from molar_retrieval.workspace.files import MANIFEST, link_or_copy, sync_file, sync_folder, write_atomically
 
@@ -129,7 +129,7 @@ class Renamed:
             if found := event_store.damage(log, folder):
                 raise DataError(f"the event log is damaged: {found[0]}", event_store.REMEDY)
         sealed = (folder / SEALED).glob("*.parquet")
-        digests = {one.name: event_store.digest_of(self._parquet(one, columns)) for one in sealed}
+        digests = {one.name: fingerprint.of_file(self._parquet(one, columns)) for one in sealed}
         bought = {"event_id": _Bought(renaming, _of_sessions(path, folder / SEALED))}
         renamed = self._database(path, {"events": columns, "ids": bought})
         with closing(sqlite3.connect(renamed, isolation_level=None)) as log:
@@ -241,7 +241,7 @@ def put_in_place(root: Path, folder: Path, files: RenamedFiles) -> None:
             (folder / name).replace(root / target)
             sync_folder((root / target).parent)
     for version, names in files.amend.items():
-        artefacts.amend_inventory(root / version, names, {})
+        artefacts.amend_inventory(root / version, {name: root / version / name for name in names}, {})
     for target, name in files.into.items():
         put_into(folder / name, root / target)
     for one in files.goes:

@@ -165,12 +165,11 @@ class _Push:
     def send(self, one: Upload) -> int:
         """Send what is missing; returns how many points."""
         resumed, count, task = self._made_before(one), one.metadata.count, f"{one.metadata.holds} to the server"
-        runner = self.runner.for_work(task, count, self.progress)
-        if not isinstance(runner, SerialRunner):
+        if not isinstance(self.runner, SerialRunner):
             workspace = self.generation.folder.absolute().parents[1]
             server, name = self.connection.server, self.generation.name
             job = UploadJob(workspace, name, server, self.settings, one.name, resumed, task)
-            return job.sent_by(runner, count, self.progress)
+            return job.sent_by(self.runner, count, self.progress)
         return upload(
             self.connection,
             one.name,

@@ -187,8 +187,8 @@ class Group(ABC):
     """Processes elsewhere that train together."""
 
     @abstractmethod
-    def for_work(self, interactions: int, *, gpu: bool, progress: Progress) -> "Group | None":
-        """Who trains on so many interactions, on GPUs where it may use them; None: this process."""
+    def for_work(self, *, gpu: bool) -> "Group | None":
+        """Who trains, on GPUs where it may use them; None: this process."""
 
     @abstractmethod
     def rounds(self, job: GroupJob, progress: Progress) -> Generator[list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Ranks of a training on the machines of a Ray cluster: where that was asked for, or it has more GPUs than are here.
+"""Ranks of a training on the machines of a Ray cluster: so many, or one per GPU where it has more than this machine.
 
 Ranks talk to each other by torch.distributed, as those of `torchrun` do. What they train lies in files, so where one of
 them dies, all begin again from the last whole round.
@@ -23,17 +23,8 @@ from molar_retrieval.errors import BackendError, MolarError
 from molar_retrieval.models.towers.distributed import Group, GroupJob, PackedJob
 from molar_retrieval.progress import Progress
 from molar_retrieval.reports.wording import plural
-from molar_retrieval.workspace.ray_jobs import (
-    LOOK,
-    PATIENCE,
-    ClusterAddress,
-    cluster_nodes,
-    machine_fault,
-    no_room,
-    portable,
-    remote_results,
-    require_wanted,
-)
+from molar_retrieval.workspace import ray_jobs
+from molar_retrieval.workspace.ray_jobs import LOOK, PATIENCE, ClusterAddress, portable, require_wanted
 
 _RANKS_WAIT = timedelta(minutes=30)  # for each other: one that died they need not wait for, as Ray tells of it
 _BARREN = 3  # times in a row that ranks end before a round does: then it is no accident
@@ -43,49 +34,27 @@ _Outcome = tuple[Any, Exception | None]
 
 @dataclass(frozen=True)
 class RayTrainingGroup(Group):
-    """Ranks on the machines of a Ray cluster.
-
-    Attributes:
-        address: Of the cluster.
-        ranks: How many; None: one per GPU, where there are more than here; 0: none.
-        least: Interactions from which it pays; 0: it was asked for.
-    """
+    """Ranks on the machines of a Ray cluster."""
 
     address: ClusterAddress
-    ranks: int | None
-    least: int = 0
+    ranks: int | None  # how many; None: one per GPU, where there are more than here; 0: none
 
-    def for_work(self, interactions: int, *, gpu: bool, progress: Progress) -> "RayTrainingGroup | None":
-        """The same with a number of ranks, or None; the progress is told why, where that is not plain."""
-        if self.ranks == 0 or (self.ranks is None and not gpu):
-            return None
-        if interactions < self.least:
-            if self.ranks is not None:
-                progress.note(
-                    f"training: {interactions:,} interactions, a cluster pays from {self.least:,}: this machine does it"
-                )
-            return None
-        ranks = self.ranks or self._gpus(progress)
+    def for_work(self, *, gpu: bool) -> "RayTrainingGroup | None":
+        """The same with a number of ranks, or None."""
+        ranks = self.ranks
+        if ranks is None and gpu:
+            import torch
+
+            there = sum(node.gpus for node in ray_jobs.cluster_nodes(self.address) if node.alive)
+            ranks = there if there > torch.cuda.device_count() else 0
         return replace(self, ranks=ranks) if ranks else None
-
-    def _gpus(self, progress: Progress) -> int:
-        """How many the cluster has, if that is more than this machine has; else 0."""
-        import torch
-
-        try:
-            nodes = cluster_nodes(self.address)
-        except BackendError as error:
-            if not self.least:
-                raise
-            progress.note(f"{error.message}, and may have GPUs: this machine trains")
-            return 0
-        there = sum(node.gpus for node in nodes if node.alive)
-        return there if there > torch.cuda.device_count() else 0
 
     def rounds(self, job: GroupJob, progress: Progress) -> Generator[list[dict[str, Any]]]:
         """See :class:`Group`."""
         assert self.ranks
-        with closing(remote_results(self.address, progress, TrainingRanks, PackedJob.of(job), self.ranks)) as told:
+        with closing(
+            ray_jobs.remote_results(self.address, progress, TrainingRanks, PackedJob.of(job), self.ranks)
+        ) as told:
             yield from told
 
 
@@ -103,8 +72,6 @@ class Rank:
 
     def open(self, job: PackedJob, version: str, index: int, count: int, first: tuple[str, int]) -> _Outcome:
         """Be one of so many, on a machine that is as a worker's; the first one listens at that address and port."""
-        if (unfit := machine_fault(str(job.folder), version)) is not None:
-            return None, unfit
         import ray
 
         # Each sees one GPU only, so all are the first one of their machine.
@@ -116,6 +83,7 @@ class Rank:
         if (name := _interface(ray.util.get_node_ip_address())) is not None:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)  # else that of the host's name, which may be the loopback
         try:
+            ray_jobs.check_machine(str(job.folder), version)
             from threadpoolctl import threadpool_limits
 
             from molar_retrieval.models.towers.distributed import Processes
@@ -186,8 +154,9 @@ class TrainingRanks:
             where = ", ".join(f"{name} ({number})" for name, number in Counter(name for name, *_ in places).items())
             asked = "" if count == self._ranks else f", of {self._ranks:,} asked for"
             yield f"{self._job.task}: {plural(count, 'rank')}, one per {self._unit}, on {where}{asked}"
-            given = self._job, __version__
-            self._all([rank.open.remote(*given, n, count, places[0][1:]) for n, rank in enumerate(ranks)])
+            self._all(
+                [rank.open.remote(self._job, __version__, n, count, places[0][1:]) for n, rank in enumerate(ranks)]
+            )
             while (scores := self._all([rank.round.remote() for rank in ranks])[0]) is not None:
                 yield scores
         finally:
@@ -210,7 +179,7 @@ class TrainingRanks:
                 if self._room() < len(calls):
                     raise _RankError(RuntimeError("the cluster has become smaller"))
                 if monotonic() - began > patience:
-                    raise no_room("rank", self._unit)
+                    raise ray_jobs.no_room("rank", self._unit)
             for call in done:
                 told[call], error = self._ray.get(call)
                 if error is not None:
