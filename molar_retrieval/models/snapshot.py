@@ -38,7 +38,7 @@ def rename(read: Workspace, version: Path) -> None:
     live, own = read["interactions"].require()[0] / USERS_FILE, version / _FOLDER / USERS_FILE
     if not own.exists() or live.samefile(own) or (content := live.read_bytes()) == own.read_bytes():
         return
-    artefacts.amend_inventory(version, (), {own.relative_to(version).as_posix(): content})
+    artefacts.amend_inventory(version, {}, {own.relative_to(version).as_posix(): content})
     anew = own.with_suffix(".renamed")
     anew.unlink(missing_ok=True)  # of a run that was killed
     link_or_copy(live, anew)

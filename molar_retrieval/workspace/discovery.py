@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.workspace.files import write_atomically
+from molar_retrieval.workspace.files import MANIFEST, write_atomically
 
 DEFAULT_NAME = ".molar"
 FORMAT = 1
@@ -61,9 +61,12 @@ class WorkspaceRecord:
         write_atomically(root / RECORD, self.text)
 
     def now(self, root: Path) -> Path:
-        """Where the catalogue is: where it was, or, where that is gone, beside the workspace as before."""
+        """Where the catalogue is: beside the workspace as before, where its files are there, else as it was written.
+
+        So a copy of both is a shop of its own, and a workspace beside another shop serves its own one.
+        """
         beside = (root.resolve() / self.beside).resolve()
-        return beside if beside.is_dir() and not self.catalogue.is_dir() else self.catalogue
+        return beside if beside != self.catalogue and _has_files(root, beside) else self.catalogue
 
 
 def is_workspace(root: Path) -> bool:
@@ -177,3 +180,14 @@ def _found(start: Path) -> Iterator[Path]:
     """
     if not is_unrecorded(start / DEFAULT_NAME):
         yield from (root for folder in (start, *start.parents) if is_workspace(root := folder / DEFAULT_NAME))
+
+
+def _has_files(root: Path, folder: Path) -> bool:
+    """Whether a folder has the files that the workspace's catalogue was read from, by their names and sizes."""
+    store = root / "catalogue"
+    try:
+        manifest = json.loads((store / (store / "current").read_text("utf-8").strip() / MANIFEST).read_text("utf-8"))
+        known = {name: stamp[0] for name, stamp in manifest["facts"]["sources"]["files"].items() if stamp is not None}
+        return bool(known) and all((folder / name).stat().st_size == size for name, size in known.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False

@@ -1,6 +1,7 @@
 """A workspace and its catalogue: bound for good by success, found again after moves, and never another shop's."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,24 @@ def test_workspace_and_catalogue_moved_together_know_each_other(tmp_path: Path) 
     assert Workspace.open(workspace.root).catalogue == tmp_path / "now" / "shop", "it is written down anew"
 
 
+def test_a_copy_of_both_is_a_shop_of_its_own(tmp_path: Path) -> None:
+    made(tmp_path / "one" / ".molar", catalogue(tmp_path / "one" / "shop"))
+    shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)
+    assert Workspace.open(tmp_path / "two" / ".molar").catalogue == tmp_path / "two" / "shop"
+    assert workspace_for(tmp_path / "two" / "shop", tmp_path / "two") == tmp_path / "two" / ".molar"
+
+
+def test_what_is_tried_in_a_copy_of_both_is_tried_in_that_shop(tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    made(one / ".molar", catalogue(one / "shop"))
+    copied = Path(shutil.copytree(one, tmp_path / "two"))
+    said = (copied / ".molar" / "workspace.json").read_bytes()
+    with scratch_workspace(copied / ".molar", copied / "shop") as place:
+        assert place.catalogue == copied / "shop"
+        assert place["catalogue"].require()[1] == Workspace.open(one / ".molar")["catalogue"].require()[1]
+    assert (copied / ".molar" / "workspace.json").read_bytes() == said
+
+
 def test_what_is_tried_for_another_catalogue_names_the_workspace(tmp_path: Path) -> None:
     root = tmp_path / ".molar"
     made(root, catalogue(tmp_path / "one"))
@@ -148,3 +167,15 @@ def test_a_new_workspace_is_for_its_user_alone_and_one_that_is_there_stays_as_it
     assert made.root.stat().st_mode & 0o777 == 0o700
     (there := tmp_path / "there").mkdir(mode=0o755)
     assert Workspace.for_catalogue(there, catalogue).root.stat().st_mode & 0o777 == 0o755
+
+
+def test_the_same_catalogue_by_a_link_is_no_other_one(tmp_path: Path) -> None:
+    shop = catalogue(tmp_path / "data" / "shop")
+    (tmp_path / "deep").mkdir()
+    made(tmp_path / "deep" / ".molar", shop)
+    (tmp_path / "other" / "deep").mkdir(parents=True)
+    shutil.copytree(tmp_path / "deep" / ".molar", tmp_path / "other" / "deep" / ".molar")
+    (tmp_path / "other" / "data").symlink_to(tmp_path / "data")  # by which its path beside the copy leads to the shop
+    with bound(tmp_path / "other" / "deep" / ".molar", shop):
+        pass
+    assert Workspace.open(tmp_path / "other" / "deep" / ".molar").catalogue == shop

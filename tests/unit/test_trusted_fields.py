@@ -109,6 +109,7 @@ RECORDS = {
         **dict.fromkeys(
             ("WorkspaceRecord.beside", "WorkspaceRecord.catalogue", "beside"), "the shop itself, which is read"
         ),
+        "files": STAMPS,
     },
     "molar_retrieval/data/catalogue.py": {"folder": ID},
     "molar_retrieval/data/image_decoder.py": dict.fromkeys(("path", "paths"), "a request of the parent process"),

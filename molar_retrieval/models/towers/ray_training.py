@@ -24,7 +24,7 @@ from molar_retrieval.models.towers.distributed import Group, GroupJob, PackedJob
 from molar_retrieval.progress import Progress
 from molar_retrieval.reports.wording import plural
 from molar_retrieval.workspace import ray_jobs
-from molar_retrieval.workspace.ray_jobs import LOOK, PATIENCE, ClusterAddress, portable, require_wanted
+from molar_retrieval.workspace.ray_jobs import LOOK, PATIENCE, ClusterAddress, portable, remote_results, require_wanted
 
 _RANKS_WAIT = timedelta(minutes=30)  # for each other: one that died they need not wait for, as Ray tells of it
 _BARREN = 3  # times in a row that ranks end before a round does: then it is no accident
@@ -52,9 +52,7 @@ class RayTrainingGroup(Group):
     def rounds(self, job: GroupJob, progress: Progress) -> Generator[list[dict[str, Any]]]:
         """See :class:`Group`."""
         assert self.ranks
-        with closing(
-            ray_jobs.remote_results(self.address, progress, TrainingRanks, PackedJob.of(job), self.ranks)
-        ) as told:
+        with closing(remote_results(self.address, progress, TrainingRanks, PackedJob.of(job), self.ranks)) as told:
             yield from told
 
 
@@ -154,9 +152,8 @@ class TrainingRanks:
             where = ", ".join(f"{name} ({number})" for name, number in Counter(name for name, *_ in places).items())
             asked = "" if count == self._ranks else f", of {self._ranks:,} asked for"
             yield f"{self._job.task}: {plural(count, 'rank')}, one per {self._unit}, on {where}{asked}"
-            self._all(
-                [rank.open.remote(self._job, __version__, n, count, places[0][1:]) for n, rank in enumerate(ranks)]
-            )
+            given, first = (self._job, __version__), places[0][1:]
+            self._all([rank.open.remote(*given, n, count, first) for n, rank in enumerate(ranks)])
             while (scores := self._all([rank.round.remote() for rank in ranks])[0]) is not None:
                 yield scores
         finally:
