@@ -19,9 +19,9 @@ import numpy as np
 
 from molar_eval.cases import Cases
 from molar_eval.metrics.accuracy import accuracy
-from molar_eval.models.molar import MolarScorer
-from molar_eval.models.variants import link
-from molar_eval.models.walking import carry
+from molar_eval.models.content_variants import link
+from molar_eval.models.ours import MolarScorer
+from molar_eval.models.prequential import carry
 from molar_eval.ranking import rank
 from molar_eval.splits.base import DAY, is_first
 from molar_retrieval.data.interactions import Interactions

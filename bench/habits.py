@@ -17,10 +17,9 @@ import numpy as np
 
 from molar_eval.cases import Cases, Mask, Scores
 from molar_eval.metrics.accuracy import accuracy
-from molar_eval.models.base import Task
+from molar_eval.models.base import FitData, Scoring
 from molar_eval.models.baselines import ItemKNN, PersonalFrequency
-from molar_eval.models.molar import Molar
-from molar_eval.models.tuning import Scoring
+from molar_eval.models.ours import Molar
 from molar_eval.ranking import rank
 from molar_eval.splits import Split, make_split
 from molar_retrieval.data.interactions import Interactions
@@ -50,7 +49,7 @@ def main() -> None:
     took = began.took
     print(f"learned in {took.processor:.1f} s of a processor: {np.round(habits.numbers, 2).tolist()}")
     everything = np.ones(log.n_items, bool)
-    task = Task(training, split.validation, everything, None, "show", Path(mkdtemp()))
+    task = FitData(training, split.validation, everything, None, "show", Path(mkdtemp()))
     later = all_until(split)
     for model in (PersonalFrequency(), ItemKNN()):
         fitted = model.fit(task, 0)

@@ -18,10 +18,10 @@ from molar_eval.gate import Fall, gate
 from molar_eval.index_cost import index_costs
 from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.metrics.lists import ListContext
-from molar_eval.models.base import Model, Task, Tested
-from molar_eval.models.molar import Molar
-from molar_eval.models.roster import OURS, Roster, with_changes
-from molar_eval.models.walking import arms
+from molar_eval.models.base import FitData, Model, Tested
+from molar_eval.models.ours import Molar
+from molar_eval.models.prequential import arms
+from molar_eval.models.registry import OURS, ModelRegistry, with_changes
 from molar_eval.modules import LIBRARIES, RESULTS, commit, of_modules
 from molar_eval.prices import item_prices
 from molar_eval.primary import corrected
@@ -163,7 +163,7 @@ class Evaluator:
         self.content = content_features.fit(content.vectors, content.blocks, dims, ready=ready)(content.vectors)
         self.words = content_features.words_alone(self.catalogue, dims)
         fast = with_changes(with_preset(self.settings, "fast"), self.suite.fast, f"suite {self.suite.name}: fast")
-        self.roster = Roster(self.workspace, self.root / "content", self.settings, fast)
+        self.registry = ModelRegistry(self.workspace, self.root / "content", self.settings, fast)
         log_columns = self.workspace["interactions"].require()[1].settings.get("columns", {})
         self.prices = item_prices(self.catalogue, log_columns.get("item_id", columns.ITEM_ID))
 
@@ -209,7 +209,7 @@ class Evaluator:
             settings={
                 "suite": self.suite.model_dump(mode="json"),
                 "molar": self.settings.model_dump(mode="json", exclude=_NOT_SHOWN),
-                "fast": self.roster.fast.model_dump(mode="json", exclude=_NOT_SHOWN),
+                "fast": self.registry.fast.model_dump(mode="json", exclude=_NOT_SHOWN),
             },
             notes=self.notes,
         )
@@ -219,7 +219,7 @@ class Evaluator:
     def _plan(self, plan: SplitPlan) -> list[SplitResult]:
         if plan.split == PREQUENTIAL:
             return [self._walked(plan)]
-        models = self.roster.models(plan.models or self.suite.models)
+        models = self.registry.models(plan.models or self.suite.models)
         return [result for seen in plan.seen for result in self._split(self.made_split(plan, seen), models, seen)]
 
     def _walked(self, plan: SplitPlan) -> SplitResult:
@@ -261,7 +261,7 @@ class Evaluator:
 
     def _runner(self, split: Split, seen: Seen) -> TrialRunner:
         name = split.save(self.root / "splits").name
-        task = Task(
+        task = FitData(
             training=split.training,
             validation=split.validation,
             candidates=self.candidates(),

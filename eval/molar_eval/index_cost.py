@@ -16,7 +16,7 @@ import numpy as np
 
 from molar_eval.cases import Cases, Mask, Scores
 from molar_eval.metrics.per_list import Lists, listed_accuracy
-from molar_eval.models.molar import MolarScorer
+from molar_eval.models.ours import MolarScorer
 from molar_eval.ranking import rank, rank_vectors
 from molar_eval.report.schema import IndexCost
 from molar_indexes.assemble import publish_generation

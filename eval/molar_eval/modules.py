@@ -13,7 +13,7 @@ LIBRARIES = ("numpy", "scipy", "torch", "implicit", "qdrant-edge-py", "sentence-
 """Those whose versions shape results."""
 _SCRIPTS = Path(__file__).parent / "models" / "peers" / "scripts"
 RESULTS = (
-    "molar_eval.models.roster",
+    "molar_eval.models.registry",
     "molar_eval.primary",
     "molar_eval.results",
     "molar_eval.rivals",

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from molar_eval.evaluate import Evaluator
-from molar_eval.models.base import Model, Task
-from molar_eval.models.walking import arms
+from molar_eval.models.base import FitData, Model
+from molar_eval.models.prequential import arms
 from molar_eval.splits import PREQUENTIAL
 from molar_eval.suite import SplitPlan
 from molar_eval.trial import TrialRunner
@@ -51,7 +51,7 @@ def pending(evaluator: Evaluator, cache: Path, taken: TrialCosts) -> Iterator[Pe
         if plan.split == PREQUENTIAL:
             yield from (PendingTrial(plan.split, arm.name, 0, "unknown") for arm in arms(names, evaluator.settings))
         else:
-            yield from _trials(evaluator, plan, evaluator.roster.models(names), cache, taken)
+            yield from _trials(evaluator, plan, evaluator.registry.models(names), cache, taken)
 
 
 def _trials(
@@ -61,7 +61,7 @@ def _trials(
     for seen in plan.seen:
         split = evaluator.made_split(plan, seen)
         shown = "" if seen == "hide" else ", seen items shown"
-        task = Task(
+        task = FitData(
             split.training, split.validation, evaluator.candidates(), evaluator.content, seen, Path(), evaluator.words
         )
         runner = _Kept(split, task, suite.k, cache, evaluator.memory)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from molar_eval.models.roster import BY_SCORE, FAST, OURS, PARTS, WITHOUT
+from molar_eval.models.registry import BY_SCORE, FAST, OURS, PARTS, WITHOUT
 from molar_eval.results import ModelScores
 from molar_eval.suite import PrimaryComparison
 

@@ -7,7 +7,7 @@ import numpy as np
 from molar_eval.cases import Cases, Mask, Scores
 from molar_eval.metrics.per_list import diversity, listed_accuracy
 from molar_eval.metrics.whole_run import coverage
-from molar_eval.models.molar import MolarScorer
+from molar_eval.models.ours import MolarScorer
 from molar_eval.ranking import allowed
 from molar_eval.report.schema import DiversityPoint
 from molar_retrieval.progress import SILENT, Progress

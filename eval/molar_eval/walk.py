@@ -9,9 +9,9 @@ from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
 
-from molar_eval.models.base import Task
-from molar_eval.models.variants import link
-from molar_eval.models.walking import Cost, Stop, WalkingArm
+from molar_eval.models.base import FitData
+from molar_eval.models.content_variants import link
+from molar_eval.models.prequential import Arm, WindowStart
 from molar_eval.modules import of_making
 from molar_eval.ranking import Ranked, rank
 from molar_eval.splits.prequential import Walk
@@ -24,9 +24,10 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import for_owner, write_atomically
+from molar_retrieval.workspace.resources import Took
 from molar_retrieval.workspace.settings import MolarSettings
 
-_CODE = ("molar_eval.models.walking", "molar_eval.walk")
+_CODE = ("molar_eval.models.prequential", "molar_eval.walk")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class WalkTrial:
     """An arm's whole walk: its lists and ranks in all cases, and what learning cost at each step."""
 
     trial: Trial
-    costs: Sequence[Cost]
+    costs: Sequence[Took]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +50,12 @@ class WalkRunner:
     walk: Walk
     base: Workspace
     options: MolarSettings
-    task: Task
+    task: FitData
     k: int
     root: Path
     memory: int
 
-    def run(self, arm: WalkingArm, progress: Progress = SILENT) -> WalkTrial:
+    def run(self, arm: Arm, progress: Progress = SILENT) -> WalkTrial:
         """Walk; steps that were walked before with the same data, settings, code and libraries are read.
 
         A step that was killed begins again from what the one before left, so that its cost is that of a whole one.
@@ -66,14 +67,14 @@ class WalkRunner:
         folder = self.root / f"{arm.name.replace(' ', '-')}-{self._name(arm)[:16]}"
         steps = [_read(folder, number) for number in range(len(self.walk.steps))]
         cached = all(step is not None for step in steps)
-        former = first
+        previous = first
         for number, found in enumerate(steps):
             place = folder / _named(number)
             if found is None:
-                steps[number] = self._step(arm, number, place, former, progress)
+                steps[number] = self._step(arm, number, place, previous, progress)
                 if number:
                     shutil.rmtree(folder / _named(number - 1), ignore_errors=True)
-            former = Workspace(place)
+            previous = Workspace(place)
         done = [step for step in steps if step is not None]
         key = next(iter(self.walk.split.tests))
         trial = Trial(
@@ -86,13 +87,13 @@ class WalkRunner:
         )
         return WalkTrial(trial, [step.cost for step in done])
 
-    def _step(self, arm: WalkingArm, number: int, place: Path, former: Workspace, progress: Progress) -> "WalkedStep":
+    def _step(self, arm: Arm, number: int, place: Path, previous: Workspace, progress: Progress) -> "WalkedStep":
         step = self.walk.steps[number]
         past = self.walk.past(step.begin)
         shutil.rmtree(place, ignore_errors=True)
-        task = replace(self.task, training=past, folder=place / "model")
-        stop = Stop(self._workspace(place, past), former, task, self.walk.past(self.walk.start))
-        scorer, cost = arm.advance(stop, progress)
+        data = replace(self.task, training=past, folder=place / "model")
+        window = WindowStart(self._workspace(place, past), previous, data, self.walk.past(self.walk.start))
+        scorer, cost = arm.advance(window, progress)
         began = time.perf_counter()
         ranked = rank(
             self.walk.cases_of(step),
@@ -122,7 +123,7 @@ class WalkRunner:
         write_log(workspace, log, {"catalogue": workspace["catalogue"].require()[1].fingerprint})
         return workspace
 
-    def _name(self, arm: WalkingArm | None = None) -> str:
+    def _name(self, arm: Arm | None = None) -> str:
         content = self.base["content"].require()[1].fingerprint
         key = [self.walk.split.fingerprint, self.walk.start, content, self.k, self.task.candidates.tobytes().hex()]
         key += [self.options.model_dump(mode="json", include={"split", "cf", "align"}), of_making(*_CODE)]
@@ -134,7 +135,7 @@ class WalkedStep:
     """What came of one step."""
 
     ranked: Ranked
-    cost: Cost
+    cost: Took
     score_seconds: float
 
 
@@ -156,4 +157,4 @@ def _read(folder: Path, number: int) -> WalkedStep | None:
         return None
     facts = json.loads(record.read_text("utf-8"))
     ranked = Ranked(**load_file(record.with_suffix(".safetensors")))
-    return WalkedStep(ranked, Cost(facts["seconds"], facts["cpu_seconds"]), facts["score_seconds"])
+    return WalkedStep(ranked, Took(facts["seconds"], facts["processor"]), facts["score_seconds"])

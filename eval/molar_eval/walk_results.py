@@ -7,13 +7,14 @@ import numpy as np
 
 from molar_eval.metrics.accuracy import accuracy
 from molar_eval.models.baselines import baselines
-from molar_eval.models.walking import ANEW, Cost
+from molar_eval.models.prequential import RETRAINED
 from molar_eval.report.schema import Estimate, WalkArm, WalkResult, WalkStep
 from molar_eval.results import estimate
 from molar_eval.splits.prequential import Walk
 from molar_eval.statistics.bootstrap import clustered_ratio
 from molar_eval.suite import Suite
 from molar_eval.walk import WalkTrial
+from molar_retrieval.workspace.resources import Took
 
 
 def walk_result(walk: Walk, arms: Mapping[str, WalkTrial], suite: Suite) -> WalkResult:
@@ -22,28 +23,28 @@ def walk_result(walk: Walk, arms: Mapping[str, WalkTrial], suite: Suite) -> Walk
     Ways to go on with an alignment keep a share of training it anew, at a share of the cost; baselines do not.
     """
     cases, key = walk.cases, next(iter(walk.split.tests))
-    going_on = set(arms) - {ANEW, *baselines()} if ANEW in arms else set()
+    going_on = set(arms) - {RETRAINED, *baselines()} if RETRAINED in arms else set()
     values = {
         name: accuracy(one.trial.ranked[key].ranks, cases.offsets, suite.cutoffs)[suite.primary]
         for name, one in arms.items()
     }
 
     def kept(name: str) -> Estimate | None:
-        if name not in going_on or not values[ANEW].any():
+        if name not in going_on or not values[RETRAINED].any():
             return None
-        return estimate(clustered_ratio(values[name], values[ANEW], cases.user, resamples=suite.resamples))
+        return estimate(clustered_ratio(values[name], values[RETRAINED], cases.user, resamples=suite.resamples))
 
-    def share(name: str, of: Callable[[Cost], float]) -> float | None:
+    def share(name: str, of: Callable[[Took], float]) -> float | None:
         if name not in going_on:
             return None
-        own, whole = (sum(map(of, arms[one].costs)) for one in (name, ANEW))
+        own, whole = (sum(map(of, arms[one].costs)) for one in (name, RETRAINED))
         return own / whole
 
     moments = np.array([walk.start, *(step.begin for step in walk.steps)])
     before = np.searchsorted(np.sort(walk.split.history.timestamp), moments)
     return WalkResult(
         window=walk.window,
-        reference=ANEW if ANEW in arms else None,
+        reference=RETRAINED if RETRAINED in arms else None,
         steps=[
             WalkStep(
                 begin=datetime.fromtimestamp(step.begin, UTC).isoformat(),
@@ -57,10 +58,10 @@ def walk_result(walk: Walk, arms: Mapping[str, WalkTrial], suite: Suite) -> Walk
                 name=name,
                 values=[float(values[name][step.cases].mean()) for step in walk.steps],
                 seconds=[cost.seconds for cost in one.costs],
-                cpu_seconds=[cost.cpu_seconds for cost in one.costs],
+                cpu_seconds=[cost.processor for cost in one.costs],
                 kept=kept(name),
                 cost=share(name, lambda cost: cost.seconds),
-                cpu_cost=share(name, lambda cost: cost.cpu_seconds),
+                cpu_cost=share(name, lambda cost: cost.processor),
             )
             for name, one in arms.items()
         ],

@@ -8,7 +8,7 @@ import pytest
 from eval_model_tasks import COLD, N_ITEMS, NO_CONTENT, circles, leave_one_out, log_of, walks
 
 from molar_eval.metrics.accuracy import accuracy
-from molar_eval.models.baselines import ALS, BPR, baselines
+from molar_eval.models.baselines import ALS, baselines
 from molar_eval.models.sasrec import SASRec, SASRecSettings
 from molar_eval.ranking import rank
 from molar_retrieval.errors import DataError
@@ -17,7 +17,6 @@ NAMES = list(baselines())
 BY_CONTENT = {"content kNN", "TF-IDF kNN"}
 QUICK = {
     "ALS": lambda: ALS(ALS.GRID[:2]),
-    "BPR": lambda: BPR(BPR.GRID[3:5]),
     "SASRec": lambda: SASRec(
         [SASRecSettings(dim=16, history=8, batch=16, epochs=4, learning_rate=3e-3, device="cpu", precision="float32")]
     ),
@@ -50,7 +49,7 @@ def test_describes_itself(name):
     model = baselines()[name]()
     assert (model.name, model.kind) == (name, "baseline")
     assert json.loads(json.dumps(model.settings)) == model.settings
-    assert model.stochastic == (name in {"ALS", "BPR", "SASRec"})
+    assert model.stochastic == (name in {"ALS", "SASRec"})
     assert name in {"popularity", "SASRec"} or 4 <= len(model.settings["grid"]) <= 35
 
 

@@ -11,7 +11,7 @@ import pytest
 from alignment_tasks import cases_of
 from eval_model_tasks import log_of
 
-from molar_eval.models.molar import MolarScorer
+from molar_eval.models.ours import MolarScorer
 from molar_indexes.assemble import publish_generation
 from molar_indexes.comparison import Compared, lists_by
 from molar_indexes.recommender import Recommender

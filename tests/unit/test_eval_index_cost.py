@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from molar_eval import index_cost
 from molar_eval.index_cost import index_costs
-from molar_eval.models.molar import MolarScorer
+from molar_eval.models.ours import MolarScorer
 from molar_indexes.server import trial as trials
 from molar_indexes.what_if import Variation
 from molar_retrieval.models.towers.inference import UserVectors

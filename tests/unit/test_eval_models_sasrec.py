@@ -12,18 +12,20 @@ import torch
 import torch.nn.functional as F
 from eval_model_tasks import COLD, N_ITEMS, leave_one_out, log_of, walks
 
-from molar_eval.models import sasrec, sasrec_network
+from molar_eval.models import sasrec
 from molar_eval.models.sasrec import (
     SASRec,
     SASRecEpoch,
+    SASRecNetwork,
+    SASRecSearch,
     SASRecSettings,
     SASRecTrainer,
-    _Vocabulary,
+    Vocabulary,
+    climb,
+    cross_entropy,
     encode,
     like_lengths,
 )
-from molar_eval.models.sasrec_network import SASRecNetwork, cross_entropy
-from molar_eval.models.sasrec_search import SASRecSearch, climb
 from molar_retrieval.errors import DataError
 from molar_retrieval.models.towers.trainer import TrainingState
 
@@ -54,7 +56,7 @@ def vectors(seed=0, targets=37, items=50):
 
 @pytest.mark.parametrize("elements", [1, 50 * 16, 50 * 37, 1 << 20])
 def test_cross_entropy_is_pytorchs_whatever_the_chunks(monkeypatch, elements):
-    monkeypatch.setattr(sasrec_network, "_CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(sasrec, "_CHUNK_ELEMENTS", elements)
     users, table, targets = vectors()
     expected = F.cross_entropy(users @ table.T, targets, reduction="sum")
     wanted = torch.autograd.grad(expected * 0.3, (users, table))
@@ -117,7 +119,7 @@ def test_batches_hold_each_window_once_and_like_lengths_together():
 
 
 def test_vocabulary_numbers_known_items_without_gaps():
-    words = _Vocabulary(log_of([[7, 3], [7, 20]]))
+    words = Vocabulary(log_of([[7, 3], [7, 20]]))
     log = words(log_of([[20, 5, 3], [1], [7]]))
     assert words.rows.tolist() == [3, 7, 20]
     assert [log.history(user).tolist() for user in range(3)] == [[2, 0], [], [1]]
@@ -125,7 +127,7 @@ def test_vocabulary_numbers_known_items_without_gaps():
 
 
 def test_the_loss_is_taken_over_each_target_once(task, monkeypatch):
-    trainer = SASRecTrainer(_Vocabulary(task.training)(task.training), SMALL, 0, "run", lambda _: 0.0)
+    trainer = SASRecTrainer(Vocabulary(task.training)(task.training), SMALL, 0, "run", lambda _: 0.0)
     seen = []
     original = sasrec.cross_entropy
     monkeypatch.setattr(
@@ -205,7 +207,7 @@ def test_stops_when_validation_stops_rising_and_keeps_the_best_weights(task):
         weights.append(network.items.weight.detach().clone())
         return next(scores)
 
-    trainer = SASRecTrainer(_Vocabulary(task.training)(task.training), settings, 0, "run", validate)
+    trainer = SASRecTrainer(Vocabulary(task.training)(task.training), settings, 0, "run", validate)
     best = trainer.train(task.folder)
     assert [epoch.ndcg for epoch in trainer.state.scores] == [0.1, 0.3, 0.2, 0.3, 0.1]
     assert best == trainer.state.best == trainer.state.scores[1]
@@ -231,7 +233,7 @@ def test_validation_chooses_between_settings(task):
 def test_samples_the_softmax_of_a_large_catalogue(task, monkeypatch):
     full = SASRec([SMALL]).fit(task, 0).facts["epochs"]
     monkeypatch.setattr(sasrec, "FULL_SOFTMAX_ITEMS", 20)
-    log = _Vocabulary(task.training)(task.training)
+    log = Vocabulary(task.training)(task.training)
     sampled = SASRecTrainer(log, SMALL, 0, "sampled", lambda _: 0.0)
     sampled.train(task.folder / "sampled")
     assert sampled.state.scores[0].loss == pytest.approx(full[0]["loss"], rel=0.05)

@@ -8,8 +8,8 @@ import pytest
 from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 
 from molar_eval.cases import Cases
-from molar_eval.models import tuning
-from molar_eval.models.tuning import Fitted, edges, sample, tune, validation_ndcg
+from molar_eval.models import base
+from molar_eval.models.base import Fitted, edges, sample, tune, validation_ndcg
 from molar_retrieval.models.validation import taken
 
 EVERYTHING = np.ones(N_ITEMS, bool)
@@ -101,7 +101,7 @@ def test_cases_with_several_targets(task):
 
 def test_many_cases_are_sampled_the_same_way_each_time(task, monkeypatch):
     assert sample(task.validation) is task.validation
-    monkeypatch.setattr(tuning, "MAX_CASES", 25)
+    monkeypatch.setattr(base, "MAX_CASES", 25)
     first, second = sample(task.validation), sample(task.validation)
     assert len(first) == 25
     assert np.array_equal(first.user, second.user)

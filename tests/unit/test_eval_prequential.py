@@ -12,8 +12,8 @@ from test_eval_splits import log_of
 
 from molar_eval.evaluate import Evaluator
 from molar_eval.leaks import check
-from molar_eval.models.base import Task
-from molar_eval.models.walking import Stop, arms, last_held_out
+from molar_eval.models.base import FitData
+from molar_eval.models.prequential import WindowStart, arms, last_held_out
 from molar_eval.report import walking
 from molar_eval.report.schema import Estimate, WalkArm, WalkResult, WalkStep
 from molar_eval.report.write import read_report, write_report
@@ -23,6 +23,7 @@ from molar_eval.suite import Suite
 from molar_eval.walk import WalkRunner
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.models.als import open_log
+from molar_retrieval.progress import SILENT
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings
 
@@ -129,7 +130,7 @@ WARM = "updated, warm start"
 def task_of(log):
     """What models may see besides the past of a window."""
     everything = np.ones(log.n_items, bool)
-    return Task(log, single_cases(log, np.zeros(0, np.int64)), everything, None, "hide", Path())
+    return FitData(log, single_cases(log, np.zeros(0, np.int64)), everything, None, "hide", Path())
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,7 @@ def test_baselines_choose_by_what_people_took_last_and_count_all_of_the_past(see
         assert cases.targets[cases.user == user].tolist() == ([own[-1]] if new else [])
         assert (cases.length[cases.user == user] == len(own) - 1).all()
     (arm,) = arms(["popularity"], MolarSettings())
-    scorer, cost = arm.advance(Stop(workspace, workspace, task_of(log), log))
+    scorer, cost = arm.advance(WindowStart(workspace, workspace, task_of(log), log), SILENT)
     counts = np.bincount(log.item, minlength=log.n_items).astype(np.float32)
     counts[counts == 0] = -np.inf
     assert (scorer.scores(cases.inputs()) == counts).all()

@@ -14,7 +14,7 @@ from test_eval_leaks import task
 from test_eval_splits import random_log
 
 from molar_eval import ranking_job
-from molar_eval.models.molar import MolarFiles
+from molar_eval.models.ours import MolarFiles
 from molar_eval.ranking import block_height, rank
 from molar_eval.ranking_job import RankingJob, shards_of
 from molar_eval.splits import leave_one_out

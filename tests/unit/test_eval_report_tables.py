@@ -52,32 +52,17 @@ def test_what_is_missing_is_left_out():
     assert only.columns == ["model", "N@10"]
 
 
-def test_fine_tuning_is_told_by_task_by_part_and_inside_the_catalogue():
+def test_fine_tuning_is_told_inside_the_catalogue():
     found = {"before": [0.01, 0.02], "after": [0.05, 0.06]}
-    names = {
-        "content kNN": 0.1,
-        "content kNN (photos alone)": 0.04,
-        "content kNN (fine-tuned, no behaviour)": 0.11,
-        "content kNN (fine-tuned)": 0.13,
-    }
+    names = {"content kNN": 0.1, "content kNN (fine-tuned)": 0.13}
     models = [made_up.model(name, "baseline", ndcg, facts={"catalogue": found}) for name, ndcg in names.items()]
     held_out = {"name": "cold items, cold"}
-    _, tasks, parts, inside = paper_tables(made_up.split(models=models, **held_out))
-    assert [row[:2] for row in tasks.rows] == [
-        ["w/o all: the encoder as it is", 0.1],
-        ["w/o behaviour", 0.11],
-        ["full", 0.13],
-    ]
-    assert [row[0] for row in parts.rows] == [
-        "image only, as it is",
-        "image + text, as it is",
-        "image + text, fine-tuned",
-    ]
+    _, inside = paper_tables(made_up.split(models=models, **held_out))
     assert inside.rows == [["the encoder as it is", 0.01, 0.02], ["fine-tuned", 0.05, 0.06]]
     assert len(paper_tables(made_up.split(models=models[:1]))) == 1
     untold = [made_up.model(name, "baseline", ndcg) for name, ndcg in names.items()]
-    assert len(paper_tables(made_up.split(models=untold, **held_out))) == 3
-    assert len(paper_tables(made_up.split(models=models, name="cold items, warm"))) == 3
+    assert len(paper_tables(made_up.split(models=untold, **held_out))) == 1
+    assert len(paper_tables(made_up.split(models=models, name="cold items, warm"))) == 1
 
 
 def test_variants_of_one_model_can_be_told_apart_when_they_are_cut():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 
-from molar_eval.models.tuning import Fitted, validation_ndcg
+from molar_eval.models.base import Fitted, validation_ndcg
 from molar_retrieval.models import base, ease
 from molar_retrieval.models.base import (
     BLOCKS,

@@ -1,4 +1,4 @@
-"""The search for settings: what is turned, who chooses, what is kept, and what a kill leaves."""
+"""The search for settings: the space, who chooses, what is kept, and what a kill leaves."""
 
 import importlib.util
 import json
@@ -14,10 +14,9 @@ from typer.testing import CliRunner
 import molar
 from molar_cli.app import app
 from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial, headline, lines_of, sentences
-from molar_eval.tuning.search import FOLDER, tune
-from molar_eval.tuning.space import Dial, space_of, turned
+from molar_eval.tuning.search import FEWEST, FOLDER, PrunedError, TrialWorkspace, halves, tune
+from molar_eval.tuning.space import SearchParameter, search_space, with_values
 from molar_eval.tuning.study import SettingsStudy
-from molar_eval.tuning.trials import FEWEST, PrunedError, TrialWorkspace, halves
 from molar_retrieval.errors import BackendError, DataError, SettingsError
 from molar_retrieval.models.als import held_out
 from molar_retrieval.progress import Notes, ToldOnce
@@ -62,17 +61,17 @@ def log_of(trained):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_first_trial_has_the_settings_as_they_are(trained, preset):
     settings = MolarSettings.model_validate({"align": {"preset": preset, "dropout": 0.77}, "cf": {"factors": 500}})
-    dials = space_of(settings, log_of(trained))
-    same = turned(settings, dials, {dial.name: dial.now for dial in dials})
-    for dial in dials:
-        section = getattr(same, dial.section)
-        assert getattr(section, dial.key) == dial.now
-        assert dial.now in dial.choices or dial.low <= dial.now <= dial.high
-        assert getattr(getattr(settings, dial.section), dial.key) in (dial.now, None)
-        for end in dial.choices or (dial.low, dial.high):
-            value = end if dial.choices or dial.step is None else int(end)
-            turned(settings, dials, {one.name: one.now for one in dials} | {dial.name: value})
-    towers = {dial.key for dial in dials} & {"dim", "content_dim", "learning_rate"}
+    space = search_space(settings, log_of(trained))
+    same = with_values(settings, space, {one.name: one.current for one in space})
+    for one in space:
+        section = getattr(same, one.section)
+        assert getattr(section, one.key) == one.current
+        assert one.current in one.choices or one.low <= one.current <= one.high
+        assert getattr(getattr(settings, one.section), one.key) in (one.current, None)
+        for end in one.choices or (one.low, one.high):
+            value = end if one.choices or one.step is None else int(end)
+            with_values(settings, space, {other.name: other.current for other in space} | {one.name: value})
+    towers = {one.key for one in space} & {"dim", "content_dim", "learning_rate"}
     assert towers == {"instant": set(), "fast": {"dim", "learning_rate"}}.get(
         preset, {"dim", "content_dim", "learning_rate"}
     )
@@ -80,14 +79,14 @@ def test_the_first_trial_has_the_settings_as_they_are(trained, preset):
 
 def test_a_rate_of_zero_is_left_as_it_is(trained):
     settings = MolarSettings(cf=CFSettings(regularization=0, alpha=1))
-    names = {dial.name for dial in space_of(settings, log_of(trained))}
+    names = {one.name for one in search_space(settings, log_of(trained))}
     assert "cf.regularization" not in names
     assert "cf.alpha" in names
 
 
 def test_values_are_tried_as_they_would_be_written():
-    dial = Dial("align", "dropout", 0.123456, low=0, high=1)
-    assert (dial.rounded(0.123456), dial.rounded(0.987654)) == (0.123456, 0.988)
+    dropout = SearchParameter("align", "dropout", 0.123456, low=0, high=1)
+    assert (dropout.rounded(0.123456), dropout.rounded(0.987654)) == (0.123456, 0.988)
 
 
 def test_people_who_confirm_neither_choose_nor_teach(trained):
@@ -112,9 +111,9 @@ def test_a_search_leaves_what_is_live_and_little_else(searched):
     kept = {path.name for path in result.folder.iterdir()}
     ranks = {f"ranks-{number}.safetensors" for number in {0, result.best.number}}
     assert kept == {"study.sqlite", *ranks}
-    assert result.best.score >= result.now.score
-    assert result.now.values == {"align.content_dims": 256, "align.partners": 200, "align.rerank": False}
-    assert (result.confirmation is None) == (result.best is result.now)
+    assert result.best.score >= result.current.score
+    assert result.current.values == {"align.content_dims": 256, "align.partners": 200, "align.rerank": False}
+    assert (result.confirmation is None) == (result.best is result.current)
 
 
 def test_a_budget_that_is_spent_is_spent(searched):
@@ -151,11 +150,14 @@ def test_other_data_or_settings_are_another_study(searched, tmp_path):
     assert molar.Shop(shop.catalogue, shop.workspace, other).tune(minutes=60, trials=TRIALS).folder == result.folder
 
 
-DIALS = (Dial("align", "dropout", 0.2, low=0.0, high=0.5), Dial("align", "blocks", 2, low=1, high=3, step=1))
+SPACE = (
+    SearchParameter("align", "dropout", 0.2, low=0.0, high=0.5),
+    SearchParameter("align", "blocks", 2, low=1, high=3, step=1),
+)
 
 
 def test_a_trial_that_falls_behind_ends_early(tmp_path):
-    study = SettingsStudy(tmp_path, DIALS, seed=0)
+    study = SettingsStudy(tmp_path, SPACE, seed=0)
     for number in range(4):
         trial = study.begin()
         assert not any(trial.worse(epoch, 0.1 * number + epoch / 100) for epoch in (1, 2, 3))
@@ -171,16 +173,16 @@ def test_a_trial_that_falls_behind_ends_early(tmp_path):
 
 
 def test_what_kills_its_process_again_and_again_is_passed_over(tmp_path):
-    study = SettingsStudy(tmp_path, DIALS, seed=0)
+    study = SettingsStudy(tmp_path, SPACE, seed=0)
     for _ in range(4):
         assert study.begin().values == {"align.dropout": 0.2, "align.blocks": 2}, "the first is never passed over"
-        study = SettingsStudy(tmp_path, DIALS, seed=0)
+        study = SettingsStudy(tmp_path, SPACE, seed=0)
     study.begin().end(0.1, 1.0)
     deadly = study.begin()
     deadly.interrupt()
     for _ in range(3):
         assert study.begin().values == deadly.values
-        study = SettingsStudy(tmp_path, DIALS, seed=0)
+        study = SettingsStudy(tmp_path, SPACE, seed=0)
     assert study.begin().values != deadly.values
     (_, passed) = study.trials
     assert (passed.state, passed.values) == ("passed over", deadly.values)
@@ -188,7 +190,7 @@ def test_what_kills_its_process_again_and_again_is_passed_over(tmp_path):
 
 
 def test_importance_finds_what_mattered(tmp_path):
-    study = SettingsStudy(tmp_path, DIALS, seed=0)
+    study = SettingsStudy(tmp_path, SPACE, seed=0)
     for number in range(12):
         assert study.importance() == {} or number >= 10
         trial = study.begin()
@@ -266,7 +268,7 @@ def test_only_what_holds_for_others_is_recommended(tmp_path):
     assert headline(found) == "Other settings are better"
     assert lines_of(found.changes) == ["[align]", "dropout = 0.3", 'preset = "fast"']
     assert "+0.0100" in sentences(found)[-1]
-    assert "Chance would do as much" in sentences(result_of(replace(BETTER, p=0.06), tmp_path))[-1]
+    assert "not significantly better" in sentences(result_of(replace(BETTER, p=0.06), tmp_path))[-1]
 
 
 def test_a_confirmation_is_that_of_the_ranks_of_both(searched, monkeypatch):
@@ -277,7 +279,7 @@ def test_a_confirmation_is_that_of_the_ranks_of_both(searched, monkeypatch):
     monkeypatch.setattr("molar_eval.tuning.search.best_of", lambda trials: trials[1])
     monkeypatch.setattr("molar_eval.tuning.search.forget", lambda folder, *kept: None)
     said = shop.tune(minutes=60, trials=TRIALS).confirmation
-    assert said.now == 0
+    assert said.current == 0
     assert said.best == pytest.approx((count // 2) / count)
     assert said.holds
     assert said.low > 0

@@ -44,10 +44,14 @@ def _print(run: Session, result: "TuningResult", write: bool) -> None:
         run.console.line("the budget is spent: nothing was run; more --minutes or --trials go on", "")
     best = sorted((one for one in result.trials if one.score is not None), key=lambda one: -(one.score or 0.0))
     rows = [
-        (f"{one.number}{', as it is' if one is result.now else ''}", fraction(one.score), duration(one.seconds))
+        (
+            f"{one.number}{', present settings' if one is result.current else ''}",
+            fraction(one.score),
+            duration(one.seconds),
+        )
         for one in best[:_SHOWN]
     ]
-    title = f"the best of {len(result.trials)} trials, for the {result.people:,} people who choose"
+    title = f"the best of {len(result.trials)} trials, for the {result.users:,} users who choose"
     run.console.table(["trial", ">NDCG@10", ">time"], rows, title=title)
     run.console.line("", f"{headline(result)}.", *sentences(result))
     if result.recommended and result.written is None:

@@ -1,86 +1,79 @@
-"""The baselines: counting, closed forms and the library `implicit`, each with its standard grid of settings."""
+"""The baselines, each with its standard grid of settings: counts, closed forms and the library `implicit`."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from molar_eval.cases import Mask, Scores
-from molar_eval.models.base import Model, Task
+from molar_eval.models.base import Baseline, FitData, Model, Scoring, Setting, sample
 from molar_eval.models.sasrec import SASRec
-from molar_eval.models.tuning import Baseline, Scoring, Setting, sample
-from molar_eval.splits.base import DAY
 from molar_retrieval import rng
 from molar_retrieval.data.interactions import Interactions, to_csr
 from molar_retrieval.errors import DataError
 from molar_retrieval.models import als, content_knn, ease, popularity
 from molar_retrieval.models.item_item import ItemItemWeights, binary, known_items, reach
-from molar_retrieval.models.popularity import HALF_LIVES
+from molar_retrieval.models.popularity import DAY, HALF_LIVES
 from molar_retrieval.models.sequential import cooccurrence, transitions
 from molar_retrieval.models.validation import ValidationCases, taken
 from molar_retrieval.workspace.settings import CFSettings
 
-Matrix = npt.NDArray[np.floating[Any]]
-_BELOW = 1e-6
-"""Popularity of the most popular item, against having taken one once."""
+_CONTENT_CASES = 5000
+"""That choose how content is read from a history; a thousand of validation would leave it to chance."""
 
 
 class Popularity(Baseline):
-    """How often each item was taken; there is nothing to choose."""
+    """The number of an item's interactions; there is nothing to choose."""
 
     name = "popularity"
     GRID = ({},)
 
-    def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
         """Count the training interactions of each item."""
-        counts = np.bincount(task.training.item, minlength=task.training.n_items).astype(np.float32)
+        counts = np.bincount(data.training.item, minlength=data.training.n_items).astype(np.float32)
         return lambda setting: lambda inputs: np.tile(counts, (inputs.n_users, 1))
 
 
 class RecentPopularity(Baseline):
-    """How often each item was taken before the day of the case, an interaction's weight halving with its age."""
+    """The number of an item's interactions before the day of the case, each one's weight halving with its age."""
 
     name = "recent popularity"
     GRID = tuple({"half_life_days": days} for days in HALF_LIVES if np.isfinite(days))
 
-    def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
         """Check that the log has times: DataError if all training interactions have the same one."""
-        log = task.training
-        if log.timestamp.min() == log.timestamp.max():
+        if data.training.timestamp.min() == data.training.timestamp.max():
             raise DataError("recent popularity needs times, and the log has none", "leave this model out of the suite")
-        return lambda setting: popularity.Popularity.fit(log, setting["half_life_days"]).scores
+        return lambda setting: popularity.Popularity.fit(data.training, setting["half_life_days"]).scores
 
 
 class PersonalFrequency(Baseline):
-    """How often a person took each item, a time's weight halving with its age, then popularity.
+    """How often a user took each item, a time's weight halving with its age, then popularity.
 
-    Hard to beat where people buy the same again: without decay it is GP-TopFreq (Li et al. 2023, doi:10.1145/3587153);
+    Hard to beat where users buy the same again: without decay it is GP-TopFreq (Li et al. 2023, doi:10.1145/3587153);
     decay is as in TIFU-KNN (Hu et al. 2020, doi:10.1145/3397271.3401066).
     """
 
     name = "personal frequency"
     GRID = tuple({"half_life_days": days} for days in (15.0, 30.0, 60.0, 120.0, 240.0, 480.0, None))
 
-    def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
-        """Count what fills the rest of lists; DataError where seen items are hidden, as it has nothing to say there."""
-        if task.seen == "hide":
+    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
+        """Count popularity; DataError where seen items are hidden, as nothing else is scored."""
+        if data.seen == "hide":
             raise DataError("personal frequency ranks what people had, which is hidden here", "show seen items")
-        counts = np.bincount(task.training.item, minlength=task.training.n_items)
-        rest = (_BELOW * counts / counts.max()).astype(np.float32)
-        last = int(task.training.timestamp.max())
+        counts = np.bincount(data.training.item, minlength=data.training.n_items)
+        popularity = (1e-6 * counts / counts.max()).astype(np.float32)  # less than a single interaction of the user's
+        end = int(data.training.timestamp.max())
 
-        def score(half_life: float | None, inputs: Interactions) -> Scores:
-            asked = np.full(inputs.n_users, last) if inputs.asked_at is None else inputs.asked_at
+        def score(half_life: float, inputs: Interactions) -> Scores:
+            asked = np.full(inputs.n_users, end) if inputs.asked_at is None else inputs.asked_at
             days = np.maximum(asked[inputs.user] - inputs.timestamp, 0) / DAY
-            times = np.ones(len(days)) if half_life is None else np.exp2(-days / half_life)
-            scores = np.tile(rest, (inputs.n_users, 1))
-            np.add.at(scores, (inputs.user, inputs.item), times.astype(np.float32))
+            scores = np.tile(popularity, (inputs.n_users, 1))
+            np.add.at(scores, (inputs.user, inputs.item), np.exp2(-days / half_life).astype(np.float32))
             return scores
 
-        return lambda setting: partial(score, setting["half_life_days"])
+        return lambda setting: partial(score, setting["half_life_days"] or np.inf)
 
 
 class ItemKNN(Baseline):
@@ -94,11 +87,11 @@ class ItemKNN(Baseline):
         for count in (2, 5, 20, 200, 1000)
     )
 
-    def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
         """Settings share nothing."""
 
         def fit(setting: Setting) -> Scoring:
-            similarity = ease.item_knn(task.training, **setting)
+            similarity = ease.item_knn(data.training, **setting)
             return lambda inputs: (to_csr(inputs) @ similarity).toarray()
 
         return fit
@@ -120,13 +113,13 @@ class OrderedCooccurrence(Baseline):
         for memory in (0.7, 0.8)
     )
 
-    def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
         """Counts are shared between settings with the same window and decay that follow each other."""
-        followed = lru_cache(maxsize=1)(partial(transitions, task.training))
+        followed = lru_cache(maxsize=1)(partial(transitions, data.training))
 
         def fit(setting: Setting) -> Scoring:
             counts = followed(setting["window"], setting["decay"])
-            weights = cooccurrence(task.training, counts, setting["shrink"], ordered=True)
+            weights = cooccurrence(data.training, counts, setting["shrink"], ordered=True)
             return ItemItemWeights(self.name, weights, setting["memory"], reach(setting["memory"])).scores
 
         return fit
@@ -149,13 +142,13 @@ class ALS(Baseline):
         )
     )  # fmt: skip
 
-    def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
         """Every setting starts from the same random state."""
         start = rng.derive_seed(seed, "ALS") % 2**31
 
         def fit(setting: Setting) -> Scoring:
             settings = CFSettings(**setting, seed=start)
-            items = als.fit(task.training, settings).items
+            items = als.fit(data.training, settings).items
             return lambda inputs: fold_in_als(inputs, items, settings) @ items.T
 
         return fit
@@ -166,85 +159,10 @@ def fold_in_als(inputs: Interactions, items: Scores, settings: CFSettings) -> Sc
     from implicit.als import AlternatingLeastSquares
 
     with threadpool_limits(limits=1, user_api="blas"):
-        solver = AlternatingLeastSquares(
-            factors=items.shape[1], regularization=settings.regularization, alpha=settings.alpha
-        )
+        chosen = settings.model_dump(include={"factors", "regularization", "alpha"})
+        solver = AlternatingLeastSquares(**chosen)
         solver.item_factors = items
         users: Scores = solver.recalculate_user(np.arange(inputs.n_users), to_csr(inputs))
-    return users
-
-
-class BPR(Baseline):
-    """Bayesian personalised ranking (Rendle et al. 2009, arXiv 1205.2618), through the library `implicit`.
-
-    Matrix factorisation trained on pairs of a taken and another item; users are folded in, see :func:`fold_in_bpr`.
-    """
-
-    name = "BPR"
-    stochastic = True
-    GRID = tuple(
-        {"factors": 64, "learning_rate": rate, "regularization": penalty, "iterations": count, "ridge": ridge}
-        for rate, penalty, count in ((0.01, 0.01, 100), (0.02, 0.03, 40), (0.05, 0.01, 20))
-        for ridge in (0.01, 0.03, 0.1)
-    )
-
-    def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
-        """Settings that differ in the ridge alone share the item factors."""
-        known = known_items(task.training)
-        start = rng.derive_seed(seed, "BPR") % 2**31
-        trained = lru_cache(maxsize=1)(lambda *options: _train_bpr(task.training, start, *options))
-
-        def fit(setting: Setting) -> Scoring:
-            names = ("factors", "learning_rate", "regularization", "iterations")
-            items, bias = trained(*(setting[name] for name in names))
-
-            def score(inputs: Interactions) -> Scores:
-                users = fold_in_bpr(inputs, items, bias, known, setting["ridge"])
-                scores: Scores = users.astype(np.float32) @ items.T.astype(np.float32) + bias.astype(np.float32)
-                return scores
-
-            return score
-
-        return fit
-
-
-def _train_bpr(
-    log: Interactions, seed: int, factors: int, learning_rate: float, regularization: float, iterations: int
-) -> tuple[Matrix, Matrix]:
-    """Item factors (n_items, factors) and biases (n_items,); one thread, as several would race."""
-    from implicit.bpr import BayesianPersonalizedRanking
-
-    model = BayesianPersonalizedRanking(
-        factors, learning_rate, regularization, iterations=iterations, num_threads=1, random_state=seed
-    )
-    with threadpool_limits(limits=1, user_api="blas"):
-        model.fit(binary(log), show_progress=False)
-    learned = np.asarray(model.item_factors, np.float64)
-    return learned[:, :-1], learned[:, -1]
-
-
-def fold_in_bpr(inputs: Interactions, items: Matrix, bias: Matrix, known: Mask, ridge: float) -> Matrix:
-    """User vectors for histories, from the item factors as trained.
-
-    BPR has no closed form for a user, so its loss is taken to the second order about equal scores, ``-ln σ(x) ≈ ln 2 -
-    x/2 + x²/8``, with all known items, equally likely, as the other half of the pairs. That is a least-squares
-    problem, solved exactly. With z = items - mean, C their covariance and β = bias - mean, a history of n items has
-
-        (Σ z_i z_iᵀ + n C + 4 n ridge I) u = Σ (2 - β_i) z_i - n E[β z].
-
-    Repetitions and items without training interactions, which are not ``known``, do not count in a history. Shapes are
-    (n_items, d), of bias and known (n_items,), of the result (n_histories, d); it is zero without known items.
-    """
-    mean, base = items[known].mean(axis=0), bias[known].mean()
-    z, beta = np.where(known[:, None], items - mean, 0), np.where(known, bias - base, 0)
-    spread = z.T @ z / known.sum() + 4 * ridge * np.eye(items.shape[1])
-    drift = beta @ z / known.sum()
-    histories = binary(inputs.select(known[inputs.item]))
-    users = np.zeros((inputs.n_users, items.shape[1]))
-    for row in np.flatnonzero(np.diff(histories.indptr)):
-        taken = histories.indices[histories.indptr[row] : histories.indptr[row + 1]]
-        mine = z[taken]
-        users[row] = np.linalg.solve(mine.T @ mine + len(taken) * spread, (2 - beta[taken]) @ mine - len(taken) * drift)
     return users
 
 
@@ -256,9 +174,9 @@ class EASE(Baseline):
         {"regularisation": value} for value in (20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
     )
 
-    def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
         """Count co-occurrences; DataError if more than 20,000 items have training interactions."""
-        counts = ease.EASECounts.of(task.training)
+        counts = ease.EASECounts.of(data.training)
 
         def score(weights: Scores, inputs: Interactions) -> Scores:
             scores = np.zeros((inputs.n_users, inputs.n_items), np.float32)
@@ -266,10 +184,6 @@ class EASE(Baseline):
             return scores
 
         return lambda setting: partial(score, counts.weights(setting["regularisation"]))
-
-
-_CASES = 5000
-"""That choose how a history's content is read; a thousand of validation would leave it to chance."""
 
 
 class ContentKNN(Baseline):
@@ -282,23 +196,24 @@ class ContentKNN(Baseline):
     name = "content kNN"
     GRID = content_knn.GRID
 
-    def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
         """Take the vectors; DataError if the suite has no content."""
-        vectors = self._vectors(task)
+        vectors = self._vectors(data)
         return lambda setting: content_knn.ContentKNN(vectors, setting["decay"], setting["last"]).scores
 
-    def scorable(self, task: Task) -> Mask:
+    def scorable(self, data: FitData) -> Mask:
         """Items with content, shape (n_items,)."""
-        return np.asarray(self._vectors(task).any(axis=1), bool)
+        return np.asarray(self._vectors(data).any(axis=1), bool)
 
-    def telling(self, task: Task) -> ValidationCases:
+    def more_cases(self, data: FitData) -> ValidationCases:
         """First interactions after anything else, until there are 5,000 cases in all: nothing of them is in content."""
-        return taken(task.training, known_items(task.training), 0, max(0, _CASES - len(sample(task.validation))))
+        most = max(0, _CONTENT_CASES - len(sample(data.validation)))
+        return taken(data.training, known_items(data.training), 0, most)
 
-    def _vectors(self, task: Task) -> Scores:
-        if task.content is None:
+    def _vectors(self, data: FitData) -> Scores:
+        if data.content is None:
             raise DataError("content kNN needs content vectors, and there are none", "run `molar embed CATALOG` first")
-        return task.content
+        return data.content
 
 
 class LexicalKNN(ContentKNN):
@@ -309,15 +224,15 @@ class LexicalKNN(ContentKNN):
 
     name = "TF-IDF kNN"
 
-    def _vectors(self, task: Task) -> Scores:
-        if task.words is None:
+    def _vectors(self, data: FitData) -> Scores:
+        if data.words is None:
             raise DataError("TF-IDF kNN needs the catalogue's words, and there are none", "run `molar embed CATALOG`")
-        return task.words
+        return data.words
 
 
 _MODELS = (
-    Popularity, RecentPopularity, PersonalFrequency, ItemKNN, OrderedCooccurrence, ALS, BPR, EASE, ContentKNN,
-    LexicalKNN, SASRec,
+    Popularity, RecentPopularity, PersonalFrequency, ItemKNN, OrderedCooccurrence, ALS, EASE, ContentKNN, LexicalKNN,
+    SASRec,
 )  # fmt: skip
 
 

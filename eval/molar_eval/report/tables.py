@@ -1,4 +1,4 @@
-"""Tables laid out as the papers': main table, and those of `tables.toml`: modality, component, aligner, fine-tuning."""
+"""Tables laid out as the papers': main table, and those of `tables.toml`: modality, component, aligner."""
 
 import tomllib
 from collections.abc import Mapping
@@ -31,13 +31,9 @@ def paper_tables(split: SplitResult) -> list[Table]:
     tables = [_table(f"Main results, {split.title}", "", main)] if main else []
     for layout in _laid_out():
         rows = {label: by_name[name] for name, label in layout["rows"].items() if name in by_name}
-        if "full" in layout:
-            full = by_name.get(layout["full"])
-            enough = len(rows) > 1 + (layout["as_it_is"] in by_name)
-        else:
-            full, enough = reference(split), bool(rows)
-            rows |= {layout["as"]: full} if full is not None else {}
-        if full is not None and enough:
+        full = reference(split)
+        if full is not None and rows:
+            rows[layout["as"]] = full
             tables.append(_table(f"{layout['title']}, {split.title}", f"Full model: {full.name}.", rows))
     if tuned := by_name.get(_TUNED):
         tables += _inside(split, tuned)

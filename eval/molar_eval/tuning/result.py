@@ -14,17 +14,17 @@ State = Literal["complete", "pruned", "passed over"]
 
 @dataclass(frozen=True)
 class TuningTrial:
-    """One setting of the dials.
+    """One setting of the search parameters.
 
     Attributes:
-        number: Counted from 0, which is the settings as they are; killed ones leave gaps.
+        number: Counted from 0, which is the present settings; killed ones leave gaps.
         state: ``complete``, ``pruned`` (worse than most after some epochs, and ended there), or ``passed over`` (its
             process was killed again and again).
-        values: By dial, ``align.dropout``.
-        score: NDCG@10 of the people who choose; None: it did not run to its end.
+        values: By parameter, ``align.dropout``.
+        score: NDCG@10 of the users who choose; None: it did not run to its end.
         epochs: NDCG@10 of the towers after each epoch.
         seconds: By the clock.
-        note: What else is to be said of it.
+        note: Why it was passed over.
     """
 
     number: int
@@ -38,19 +38,19 @@ class TuningTrial:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The best trial against the settings as they are, by people who took no part in the choice.
+    """The best trial against the present settings, by users who took no part in the choice.
 
     Attributes:
-        people: How many they are.
-        now: Their mean NDCG@10 under the settings as they are.
+        users: How many they are.
+        current: Their mean NDCG@10 under the present settings.
         best: The same under the best trial's.
-        low: Lower end of the 95 % interval of the difference, by a bootstrap over people.
+        low: Lower end of the 95 % interval of the difference, by a bootstrap over users.
         high: Its upper end.
-        p: That so large a difference comes by chance: paired permutation test, two-sided.
+        p: Of a paired permutation test, two-sided.
     """
 
-    people: int
-    now: float
+    users: int
+    current: float
     best: float
     low: float
     high: float
@@ -59,11 +59,11 @@ class Confirmation:
     @property
     def difference(self) -> float:
         """What the best trial gains."""
-        return self.best - self.now
+        return self.best - self.current
 
     @property
     def holds(self) -> bool:
-        """Whether it is better, and not by chance."""
+        """Whether it is significantly better."""
         return self.difference > 0 and self.p < ALPHA
 
 
@@ -73,13 +73,13 @@ class TuningResult:
 
     Attributes:
         folder: Where the study is kept (``study.sqlite`` opens in the dashboard of Optuna).
-        trials: All that ended, in their order; the first one has the settings as they are.
+        trials: All that ended, in their order; the first one has the present settings.
         ran: How many of these this call ran.
-        people: How many people choose.
+        users: How many users choose.
         spent: Minutes that all trials took, of this call and of earlier ones.
         minutes: The budget.
-        importance: Share of the scores' variance that each dial explains; empty for fewer than ten complete trials.
-        confirmation: None where no trial was better than the settings as they are.
+        importance: Share of the scores' variance that each parameter explains; empty below ten complete trials.
+        confirmation: None where no trial was better than the present settings.
         changes: What the best trial would change, by section and key.
         written: The settings file that has the changes now; None: nothing was written.
     """
@@ -87,7 +87,7 @@ class TuningResult:
     folder: Path
     trials: Sequence[TuningTrial]
     ran: int
-    people: int
+    users: int
     spent: float
     minutes: float
     importance: Mapping[str, float]
@@ -96,54 +96,43 @@ class TuningResult:
     written: Path | None = None
 
     @property
-    def now(self) -> TuningTrial:
-        """The settings as they are."""
+    def current(self) -> TuningTrial:
+        """The present settings."""
         return self.trials[0]
 
     @property
     def best(self) -> TuningTrial:
-        """The trial that those who choose like best; of equals the first."""
+        """The trial of the highest score; of equals the first."""
         return best_of(self.trials)
 
     @property
     def recommended(self) -> bool:
-        """Whether the best settings are better for people who did not choose them, and not by chance."""
+        """Whether the best settings are significantly better for users who did not choose them."""
         return self.confirmation is not None and self.confirmation.holds
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
-        said = None if self.confirmation is None else asdict(self.confirmation)
-        if self.confirmation is not None and said is not None:
-            said |= {"difference": self.confirmation.difference, "holds": self.confirmation.holds}
-        return {
-            "folder": str(self.folder),
-            "people": self.people,
-            "spent_minutes": round(self.spent, 2),
-            "minutes": self.minutes,
-            "ran": self.ran,
-            "best": self.best.number,
-            "recommended": self.recommended,
-            "confirmation": said,
-            "changes": {section: dict(keys) for section, keys in self.changes.items()},
-            "written": None if self.written is None else str(self.written),
-            "importance": dict(self.importance),
-            "trials": [asdict(trial) for trial in self.trials],
-        }
+        found, said = asdict(self), self.confirmation
+        spent = round(found.pop("spent"), 2)
+        found |= {"folder": str(self.folder), "written": None if self.written is None else str(self.written)}
+        if said is not None:
+            found["confirmation"] |= {"difference": said.difference, "holds": said.holds}
+        return found | {"spent_minutes": spent, "best": self.best.number, "recommended": self.recommended}
 
 
 def best_of(trials: Sequence[TuningTrial]) -> TuningTrial:
-    """The complete trial of the highest score, the first of equals; the settings as they are where none is."""
+    """The complete trial of the highest score, the first of equals; the present settings where none is."""
     complete = [trial for trial in trials if trial.score is not None]
     return max(complete, key=lambda trial: trial.score or 0.0, default=trials[0])
 
 
 def headline(result: TuningResult) -> str:
-    """What to take from it."""
+    """The conclusion."""
     if result.recommended:
         return "Other settings are better"
     if result.confirmation is None:
-        return "The settings as they are did best"
-    return "No settings are shown to be better"
+        return "The present settings did best"
+    return "No other settings are significantly better"
 
 
 def sentences(result: TuningResult) -> list[str]:
@@ -152,22 +141,19 @@ def sentences(result: TuningResult) -> list[str]:
     pruned = sum(trial.state == "pruned" for trial in result.trials)
     ended = f", {pruned} of them ended early" if pruned else ""
     found = [f"{plural(len(result.trials), 'trial')}{ended}, {duration(60 * result.spent)} of {result.minutes:g} min."]
+    choosing, current = plural(result.users, "user"), fraction(result.current.score)
     if said is None:
-        found.append(
-            f"The settings as they are have NDCG@10 {fraction(result.now.score)} for the"
-            f" {plural(result.people, 'person', 'people')} who choose, and no trial has more."
-        )
+        found.append(f"The present settings have NDCG@10 {current} for the {choosing} who choose; no trial has more.")
         return found
     found.append(
-        f"Trial {best.number} did best for the {plural(result.people, 'person', 'people')} who choose: NDCG@10"
-        f" {fraction(best.score)}, with the settings as they are {fraction(result.now.score)}. The best of many is"
-        " thought better than it is by those who chose it."
+        f"Trial {best.number} did best for the {choosing} who choose: NDCG@10 {fraction(best.score)}, the present"
+        f" settings have {current}. The best of many trials is overestimated by the users who chose it."
     )
-    verdict = "It is better" if said.holds else "Chance would do as much" if said.difference > 0 else "It is not better"
+    verdict = "is better" if said.holds else "is not significantly better" if said.difference > 0 else "is not better"
     found.append(
-        f"{verdict} for {plural(said.people, 'other person', 'other people')}, who chose nothing:"
-        f" {fraction(said.best)} against {fraction(said.now)}, {signed(said.difference)} (95 % interval"
-        f" {signed(said.low)} to {signed(said.high)}), {p_value(said.p)}."
+        f"It {verdict} for {plural(said.users, 'other user')}, who chose nothing: {fraction(said.best)} against"
+        f" {fraction(said.current)}, {signed(said.difference)} (95 % interval {signed(said.low)} to"
+        f" {signed(said.high)}), {p_value(said.p)}."
     )
     return found
 

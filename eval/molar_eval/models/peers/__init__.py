@@ -1,1 +1,1 @@
-"""Models of other projects, by their own code in environments of their own, on our splits and by our metrics."""
+"""Models of another project, by their own code in an environment of their own, on our splits and by our metrics."""

@@ -57,11 +57,4 @@ class PeerEnvironment:
         return python
 
 
-RECTOOLS = PeerEnvironment("rectools", ("rectools[torch]==0.19.0", "pyarrow==21.0.0"))
-"""It runs with NumPy 1, and pyarrow 21 is the last that does."""
-RECBOLE = PeerEnvironment(
-    "recbole",
-    ("recbole==1.2.1", "numpy==1.26.4", "pandas==2.2.3", "scipy==1.12.0", "pyarrow==21.0.0", "setuptools<81"),
-)
-"""It breaks on NumPy 2 and pandas 3 and still asks for pkg_resources."""
-CORNAC = PeerEnvironment("cornac", ("cornac==3.0.1", "pyarrow==26.0.1"))
+RECTOOLS = PeerEnvironment("rectools", ("rectools[torch]==0.19.0",))

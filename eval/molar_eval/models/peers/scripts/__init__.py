@@ -1,1 +1,1 @@
-"""Scripts that run in other environments, and the one module that both sides read; nothing else of ours is there."""
+"""Scripts that run in another environment, and the one module that both sides read; nothing else of ours is there."""

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
-from exchange import Exchange, PeerHistories
+from exchange import Exchange, Histories
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
 from rectools import Columns
@@ -17,14 +17,14 @@ from rectools.models import BERT4RecModel, HSTUModel, SASRecModel
 MODELS = {"SASRec": SASRecModel, "BERT4Rec": BERT4RecModel, "HSTU": HSTUModel}
 
 
-def table(histories: PeerHistories) -> pd.DataFrame:
+def table(histories: Histories) -> pd.DataFrame:
     """As RecTools has it: equal times stay in their order, as its sorting is stable."""
     when = pd.to_datetime(histories.timestamp, unit="s")
     columns = {Columns.User: histories.row, Columns.Item: histories.item, Columns.Weight: 1.0, Columns.Datetime: when}
     return pd.DataFrame(columns)
 
 
-def scores(module: LightningModule, histories: PeerHistories, n_items: int) -> np.ndarray:
+def scores(module: LightningModule, histories: Histories, n_items: int) -> np.ndarray:
     """Of all items for each history; zeros where a history has no item that the model knows."""
     found, prepared = np.zeros((len(histories), n_items), np.float32), module.data_preparator
     known = prepared.get_known_item_ids().astype(np.int64)

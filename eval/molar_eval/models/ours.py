@@ -1,4 +1,4 @@
-"""Molar itself as a model under test: the same steps as the commands, in a workspace of the split's own."""
+"""Molar itself as a model under test: the steps of `molar cf` and `molar align` in a workspace of the split's own."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,9 +10,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from molar_eval.cases import Mask, Rows, Scores
-from molar_eval.models.base import Kind, Task
-from molar_eval.models.tuned import Tuning
-from molar_eval.models.variants import Variant, content_workspace, link
+from molar_eval.models.base import FitData, Kind
+from molar_eval.models.content_variants import FineTuning, Variant, content_workspace, link
 from molar_eval.modules import of_making
 from molar_retrieval import rng
 from molar_retrieval.data.interactions import Holdout, Interactions
@@ -38,9 +37,9 @@ _FITTING = ("molar_retrieval.models.alignment", "molar_retrieval.data.prepare_in
 class Molar:
     """Content, factors, post-alignment; or that with something switched off.
 
-    The workspace of the whole catalogue, ``base``, has content vectors, which are made without any interaction. The
-    re-ranker, where training found it useful, is the second stage; training is the same without, and whatever the
-    ``horizon`` is that lists are asked for (None: what the settings ask for where nothing is said).
+    The workspace of the whole catalogue, ``base``, has content vectors, which are made without any interaction.
+    Training is the same with and without a second stage, the re-ranker, and for each ``horizon`` that lists are asked
+    for (None: the default of the settings).
     """
 
     base: Workspace
@@ -49,7 +48,7 @@ class Molar:
     name: str = "molar"
     kind: Kind = "ours"  # baseline: one part of it alone
     variant: Variant = "full"
-    tuning: Tuning | None = None  # fine-tunes the content vectors for each split; None: they stay as they are
+    tuning: FineTuning | None = None  # fine-tunes the content vectors for each split; None: they stay as they are
     second_stage: bool = True
     horizon: Horizon | None = None
     stochastic: bool = field(default=True, init=False)
@@ -58,32 +57,34 @@ class Molar:
     def settings(self) -> dict[str, Any]:
         """All that shapes the result."""
         sections = self.options.model_dump(mode="json", include={"embed", "split", "cf", "align", "privacy"})
-        tuned = (
-            {} if self.tuning is None else {"finetune": self.tuning.settings.model_dump(), "reads": self.tuning.reads}
-        )
-        asked: dict[str, Any] = {} if self.second_stage else {"second_stage": False}
-        asked |= {} if self.horizon is None else {"horizon": self.horizon}
-        return {**sections, "content": self.variant, **tuned, **asked}
+        settings: dict[str, Any] = {**sections, "content": self.variant}
+        if self.tuning is not None:
+            settings["finetune"] = self.tuning.settings.model_dump()
+        if not self.second_stage:
+            settings["second_stage"] = False
+        if self.horizon is not None:
+            settings["horizon"] = self.horizon
+        return settings
 
-    def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> "MolarScorer":
-        """Run `molar cf` and `molar align` on the training interactions; see :class:`molar_eval.models.base.Model`."""
+    def fit(self, data: FitData, seed: int, progress: Progress = SILENT) -> "MolarScorer":
+        """See :class:`molar_eval.models.base.Model`; what was trained before is found in the data's folder."""
         if self.tuning is None:
             content = content_workspace(self.base, self.variant, self.variants, self.options.embed, progress)
         else:
-            content = self.tuning.workspace(task.training, seed, progress)
+            content = self.tuning.workspace(data.training, seed, progress)
         seeded = {part: getattr(self.options, part).model_copy(update={"seed": seed}) for part in ("align", "cf")}
         options = self.options.model_copy(update=seeded)
         made_from = content["content"].require()[1].fingerprint
         shaping = replace(self, second_stage=True, horizon=None).settings
         name = fingerprint.of_json([shaping, seed, made_from, of_making(*_FITTING)])
-        workspace = Workspace.for_catalogue(task.folder / f"molar-{name[:16]}", self.base.catalogue)
+        workspace = Workspace.for_catalogue(data.folder / f"molar-{name[:16]}", self.base.catalogue)
         for kind in ("catalogue", "content"):
             link(content, workspace, kind)
         inputs = {"catalogue": content["catalogue"].require()[1].fingerprint}
-        write_log(workspace, as_held_out(task, options.split.validation_users), inputs)
+        write_log(workspace, as_held_out(data, options.split.validation_users), inputs)
         report = align(workspace, options, progress=progress)
-        model = opened_model(report.folder, task.training, self.second_stage)
-        aim = self._aim(model, task)
+        model = opened_model(report.folder, data.training, self.second_stage)
+        aim = self._aim(model, data)
         facts = {
             "weights": model.weights_for(aim),
             "places": list(model.places),
@@ -96,21 +97,21 @@ class Molar:
         files = MolarFiles(report.folder.resolve(), self.second_stage, aim)
         return MolarScorer(model, workspace, facts, aim, files)
 
-    def _aim(self, model: Ensemble, task: Task) -> Objective:
+    def _aim(self, model: Ensemble, data: FitData) -> Objective:
         try:
-            return served(model.aims, Objective(self.horizon or model.horizon, task.seen))
+            return served(model.aims, Objective(self.horizon or model.horizon, data.seen))
         except RequestError as error:
             raise DataError("the log tells too little of what people take later", error.hint) from error
 
 
 @dataclass
 class MolarScorer:
-    """A trained alignment that scores histories as the recommender does, the split's workspace, what training chose."""
+    """A trained alignment that scores histories as the recommender does."""
 
     model: Ensemble
     workspace: Workspace
     facts: Mapping[str, Any]
-    aim: Objective = NEXT  # whose weights rank, but for who comes back
+    aim: Objective = NEXT  # whose weights rank, but for users who come back
     files: "MolarFiles | None" = None
     _users: UserVectors | None = field(default=None, init=False, repr=False)
 
@@ -135,7 +136,7 @@ class MolarScorer:
         return moved
 
     def _coming_back(self, inputs: Interactions) -> tuple[Objective, Rows]:
-        """The histories, by their rows, that are asked about by other weights, and by which: of whoever comes back."""
+        """The rows of the histories whose users come back, for whom other weights rank, and the aim of these."""
         back = replace(self.aim, arriving=self.aim.horizon == "next")
         own = back.name in self.model.aims
         return back, np.flatnonzero(comes_back(inputs)) if own else np.zeros(0, np.int64)
@@ -163,23 +164,23 @@ class MolarFiles:
 
 
 def opened_model(folder: Path, training: Interactions, second_stage: bool) -> Ensemble:
-    """An alignment that has seen a log, with or without what ranks again."""
+    """An alignment that has seen a log, with or without its second stage."""
     model = open_model(folder).seeing(training)
     return model if second_stage else replace(model, reranker=None)
 
 
-def as_held_out(task: Task, most: int) -> Holdout:
-    """The training interactions with the task's validation cases, as `molar align` takes them.
+def as_held_out(data: FitData, most: int) -> Holdout:
+    """The training interactions with the validation cases, as `molar align` takes them.
 
     Where training ends at one moment for everybody, a case is asked with what its user did since, as the test is.
     """
-    cases = task.validation
+    cases = data.validation
     users, targets, times = cases.user[cases.case_of_target], cases.targets, cases.times()[cases.case_of_target]
     known = cases.inputs().of_users(cases.case_of_target)
-    held_out = Holdout(task.training, users.astype(np.int32), targets, times, known)
+    held_out = Holdout(data.training, users.astype(np.int32), targets, times, known)
     if len(users) > most:
         chosen = rng.generator(0, "validation cases").choice(len(users), most, replace=False)
         held_out = held_out.select(np.sort(chosen))
-    trained = task.training.of_users(held_out.users)
+    trained = data.training.of_users(held_out.users)
     same = np.array_equal(trained.offsets, held_out.histories.offsets)
     return replace(held_out, known=None) if same and np.array_equal(trained.item, held_out.histories.item) else held_out

@@ -1,23 +1,20 @@
 """Fine-tuning under evaluation: once for a split, on nothing but its training interactions."""
 
-from dataclasses import replace
-
 import lora_shop
 import numpy as np
 import pytest
 import tiny_models
 
-from molar_eval.models.base import Task
-from molar_eval.models.tuned import FOUND, PartContentKNN, TunedContentKNN, Tuning
+from molar_eval.models.base import FitData
+from molar_eval.models.content_variants import CROSS_MODAL, FineTunedContentKNN, FineTuning
 from molar_eval.splits import make_split
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.lora.items import TrainingItems
 from molar_retrieval.finetuning.lora.training import AdapterTrainer
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.item_item import known_items
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.settings import EmbedSettings, FinetuneSettings, LoraSettings, MolarSettings
+from molar_retrieval.workspace.settings import EmbedSettings, FinetuneSettings, LoraSettings
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +23,7 @@ pytestmark = pytest.mark.slow
 def made(trained, tmp_path_factory):
     base = Workspace.open(trained.workspace)
     settings = FinetuneSettings(keep=32, factors=8, withheld=0.2)
-    tuning = Tuning(base, tmp_path_factory.mktemp("tuned"), EmbedSettings(), settings, LoraSettings())
+    tuning = FineTuning(base, tmp_path_factory.mktemp("tuned"), EmbedSettings(), settings, LoraSettings())
     split = make_split("cold items", open_log(base), {})
     return tuning, split, tuning.workspace(split.training, 0)
 
@@ -52,8 +49,8 @@ def test_items_held_out_by_the_split_are_not_read(made, monkeypatch):
         learned.append(inputs.learn)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("molar_eval.models.tuned.tune", spy)
-    other = Tuning(tuning.base, tuning.root, tuning.embed, FinetuneSettings(keep=16), tuning.lora)
+    monkeypatch.setattr("molar_eval.models.content_variants.tune", spy)
+    other = FineTuning(tuning.base, tuning.root, tuning.embed, FinetuneSettings(keep=16), tuning.lora)
     with pytest.raises(KeyboardInterrupt):
         other.workspace(split.training, 0)
     assert np.array_equal(learned[0], known)
@@ -67,39 +64,17 @@ def test_another_seed_withholds_other_items(made):
 
 def test_how_well_photos_and_texts_of_held_out_items_find_each_other_is_told(made):
     _, _, workspace = made
-    found = ContentVectors.open(workspace["content"].require()[0]).info[FOUND]
+    found = ContentVectors.open(workspace["content"].require()[0]).info[CROSS_MODAL]
     assert set(found) == {"before", "after"}
     assert all(0 <= share <= 1 for shares in found.values() for share in shares)
     assert all(len(shares) == 2 for shares in found.values())
 
 
-@pytest.mark.parametrize(("reads", "left"), [("words", "content_text"), ("photos", "content_image")])
-def test_an_encoder_of_one_part_does_not_see_the_other(made, reads, left):
-    tuning, split, _ = made
-    workspace = replace(tuning, reads=reads).workspace(split.training, 0)
-    content = ContentVectors.open(workspace["content"].require()[0])
-    for block in content.blocks:
-        if block.name in ("content_text", "content_image"):
-            own = np.array(content.vectors[:, block.start : block.stop])
-            assert bool(own.any()) == (block.name == left)
-
-
-def test_neighbours_of_one_part_as_it_is(made, tmp_path):
-    tuning, split, _ = made
-    task = Task(split.training, split.validation, np.ones(split.training.n_items, bool), None, "hide", tmp_path)
-    options = MolarSettings()
-    scores = [
-        PartContentKNN(tuning.base, tmp_path, options, variant, "alone").fit(task, 0).scores(split.training)
-        for variant in ("no image", "no text")
-    ]
-    assert not np.allclose(*scores)
-
-
 def test_neighbours_read_the_fine_tuned_vectors(made, tmp_path):
     tuning, split, workspace = made
     vectors = np.array(ContentVectors.open(workspace["content"].require()[0]).vectors)
-    task = Task(split.training, split.validation, np.ones(len(vectors), bool), None, "hide", tmp_path)
-    fitted = TunedContentKNN(tuning, "content kNN (fine-tuned)", 256).fit(task, 0)
+    task = FitData(split.training, split.validation, np.ones(len(vectors), bool), None, "hide", tmp_path)
+    fitted = FineTunedContentKNN(tuning, "content kNN (fine-tuned)", 256).fit(task, 0)
     scores = fitted.scores(split.training)
     assert scores.shape == (split.training.n_users, len(vectors))
     assert np.isfinite(scores).all()
@@ -114,26 +89,24 @@ def test_a_language_model_gets_an_adapter_that_never_saw_what_the_split_holds_ou
     known, taught = known_items(split.training), []
     read = TrainingItems.read
     monkeypatch.setattr(TrainingItems, "read", lambda *given: taught.append(read(*given)) or taught[-1])
-    tuning = Tuning(base, tmp_path / "tuned", chosen.embed, chosen.finetune, chosen.lora)
+    tuning = FineTuning(base, tmp_path / "tuned", chosen.embed, chosen.finetune, chosen.lora)
     workspace = tuning.workspace(split.training, 0)
     assert not known.all()
     assert known[np.union1d(taught[0].learned, taught[0].withheld)].all()
     assert len(taught[0].whole) == len(split.training)
     content = ContentVectors.open(workspace["content"].require()[0])
     assert (len(content.vectors), content.conditioned) == (len(known), False)
-    task = Task(split.training, split.validation, np.ones(len(known), bool), None, "hide", tmp_path)
-    scores = TunedContentKNN(tuning, "content kNN (fine-tuned)", 16).fit(task, 0).scores(split.training)
+    task = FitData(split.training, split.validation, np.ones(len(known), bool), None, "hide", tmp_path)
+    scores = FineTunedContentKNN(tuning, "content kNN (fine-tuned)", 16).fit(task, 0).scores(split.training)
     assert np.isfinite(scores).all()
     assert len(taught) == 1, "what is trained stays"
-    with pytest.raises(DataError, match="words"):
-        replace(tuning, reads="words").workspace(split.training, 0)
 
 
 def test_an_interrupted_training_is_no_result(tmp_path, monkeypatch):
     base = lora_shop.prepared(tmp_path, lora_shop.write(tmp_path / "shop"))
     chosen = lora_shop.settings(tiny_models.qwen_vl(tmp_path / "model"), examples=8, validation=10, validate_every=1)
     split = make_split("cold items", open_log(base), {})
-    tuning = Tuning(base, tmp_path / "tuned", chosen.embed, chosen.finetune, chosen.lora)
+    tuning = FineTuning(base, tmp_path / "tuned", chosen.embed, chosen.finetune, chosen.lora)
     step = AdapterTrainer.step
 
     def killed(trainer, progress):
