@@ -28,7 +28,7 @@ import ray_cluster
 from molar_indexes.recommend import recommend
 from molar_indexes.user_vectors import UserVectorsJob
 from molar_retrieval.embedding import embed
-from molar_retrieval.embedding.remembered import remembered
+from molar_retrieval.embedding.run import with_current_encoder
 from molar_retrieval.models.als import open_log
 from molar_retrieval.progress import SILENT
 from molar_retrieval.workspace.artefacts import Workspace
@@ -99,7 +99,7 @@ def lists(workspace: Path, out: Path, runner: Runner) -> bytes:
 def vectors(workspace: Path, runner: Runner) -> bytes:
     """Made anew, by the encoder that made those that are there."""
     place = Workspace(workspace)
-    settings = remembered(EmbedSettings(), place)
+    settings = with_current_encoder(EmbedSettings(), place)
     shutil.move(place["content"].root, workspace.with_name("former"))
     try:
         folder = embed(place, settings, runner=runner).folder

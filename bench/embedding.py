@@ -24,8 +24,8 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.images import open_image
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.embedding import embed
-from molar_retrieval.embedding.batches import batches_of
-from molar_retrieval.embedding.catalogue import scan, texts_and_photos
+from molar_retrieval.embedding.content_vectors import scan, texts_and_photos
+from molar_retrieval.embedding.pipeline import batches_of
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import Encoder, EncoderInput, EncoderPlan
 from molar_retrieval.workspace.artefacts import Workspace

@@ -1,4 +1,4 @@
-"""Writes what `molar_retrieval/encoders/nouns.py` keeps: the ImageNet names as the built-in text models read them.
+"""Writes what `molar_retrieval/encoders/builtin.py` keeps: the ImageNet names as the built-in text models read them.
 
     python bench/name_vectors.py [--check]
 
@@ -12,7 +12,7 @@ import time
 import numpy as np
 from safetensors.numpy import save_file
 
-from molar_retrieval.encoders import builtin, imagenet, nouns
+from molar_retrieval.encoders import builtin, efficientnet
 from molar_retrieval.workspace.settings import EmbedSettings
 
 
@@ -21,18 +21,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    nouns.FOLDER.mkdir(exist_ok=True)
+    builtin.NAME_VECTORS.mkdir(exist_ok=True)
     for model in (builtin.NAME, builtin.MULTILINGUAL):
         weights, made = builtin.text_weights(model), {}
         began = time.process_time()
         text = builtin.text_model(EmbedSettings(model=model, device="cpu"), {})
         if isinstance(text, builtin.MultilingualE5):
-            made[nouns.CENTRE] = text.centre
-        made[nouns.NAMES] = text.encode(imagenet.names())
+            made[builtin.CENTRE] = text.centre
+        made[builtin.IMAGENET_NAMES] = text.encode(efficientnet.imagenet_names())
         print(f"{model}: {time.process_time() - began:.1f} s of the processor", end="")
         if not check:
-            save_file(made, nouns.FOLDER / f"{model}.safetensors", {"weights": " ".join(weights)})
-        kept = nouns.kept(model, weights, nouns.LONGEST)
+            save_file(made, builtin.NAME_VECTORS / f"{model}.safetensors", {"weights": " ".join(weights)})
+        kept = builtin.name_vectors(model, weights, builtin.LONGEST_NAME)
         off = {name: float(np.abs(rows - kept[name]).max()) for name, rows in made.items() if name in kept}
         print(f", kept ones are off by {off}" if off else ", made by other weights")
 

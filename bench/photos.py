@@ -24,9 +24,8 @@ from molar_retrieval.data.images import open_image
 from molar_retrieval.data.interactions import Interactions, counts
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.encoders.base import VectorBlock
-from molar_retrieval.encoders.fusion import unit
-from molar_retrieval.encoders.photos import square
+from molar_retrieval.encoders.base import VectorBlock, unit
+from molar_retrieval.encoders.efficientnet import square
 from molar_retrieval.models import content_features
 from molar_retrieval.models.als import fit, held_out
 from molar_retrieval.models.cold_start import RidgeSums, among

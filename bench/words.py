@@ -18,7 +18,7 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_attributes, hashed_features
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.base import unit
 from molar_retrieval.models import content_features
 from molar_retrieval.models.als import held_out
 from molar_retrieval.models.cold_start import among

@@ -76,11 +76,11 @@ def embedded(workspace: str, shop: str, folder: str) -> dict[str, Any]:
     """Vectors by the cluster, of a catalogue that is prepared, after a worker was killed over them."""
     from embedding_fakes import FakePlanner
 
-    from molar_retrieval.embedding import embed, job
+    from molar_retrieval.embedding import embed, pipeline
     from molar_retrieval.workspace.artefacts import Workspace
     from molar_retrieval.workspace.settings import EmbedSettings
 
-    job._BATCHES = 1
+    pipeline._BATCHES = 1
     planner = FakePlanner(died=Path(folder, "died"))
     progress = Notes()
     report = embed(

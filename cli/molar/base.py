@@ -162,19 +162,19 @@ class ShopBase:
 
         ``untuned``: where a fine-tuned one made these, it is the encoder beneath.
         """
-        from molar_retrieval.embedding import remembered
+        from molar_retrieval.embedding import run
 
         asked = self._settings(**said)
-        found = remembered.remembered(asked.embed, Workspace(self.workspace))
+        found = run.with_current_encoder(asked.embed, Workspace(self.workspace))
         if untuned and "model" not in asked.embed.model_fields_set:
-            found = remembered.untuned(found)
+            found = run.base_encoder(found)
         return asked.model_copy(update={"embed": found})
 
     def _encoder_named(self, chosen: "EmbedSettings", flag: str | None) -> str:
         """What names another encoder than made the workspace's vectors, where no flag does; a sentence or nothing."""
-        from molar_retrieval.embedding.remembered import encoder_kept
+        from molar_retrieval.embedding.run import current_encoder
 
-        former = encoder_kept(Workspace(self.workspace)).get("model")
+        former = current_encoder(Workspace(self.workspace)).get("model")
         if flag is not None or former in (None, chosen.model):
             return ""
         named = _MODEL if _MODEL in os.environ else self.settings_file or file_beside(self.workspace, FILE)

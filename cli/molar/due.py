@@ -79,8 +79,8 @@ def _of_privacy(alignment: "Manifest", settings: "MolarSettings") -> Iterator[st
 
 def with_kept_encoder(settings: "EmbedSettings", workspace: "Workspace") -> "EmbedSettings":
     """Settings of embedding with the encoder that made the live vectors, whatever they name."""
-    from molar_retrieval.embedding import remembered
+    from molar_retrieval.embedding import run
 
-    kept = remembered.encoder_kept(workspace)
-    shaping = {key: kept[key] for key in remembered.SHAPING if key in kept}
+    kept = run.current_encoder(workspace)
+    shaping = {key: kept[key] for key in run.SHAPING if key in kept}
     return settings.model_copy(update=shaping)

@@ -69,9 +69,9 @@ def by_gradient(workspace: "Workspace", settings: "MolarSettings") -> bool:
     """Whether the encoder gets an adapter; else it stays as it is and gets a head."""
     from molar_retrieval.embedding.run import digests_of
     from molar_retrieval.encoders import registry
-    from molar_retrieval.encoders.adapter import FAMILIES
+    from molar_retrieval.encoders.sentence import ADAPTABLE
 
-    return registry.describe(settings.embed, digests_of(workspace)).family in FAMILIES
+    return registry.describe(settings.embed, digests_of(workspace)).family in ADAPTABLE
 
 
 def heed_examples(workspace: "Workspace", settings: "MolarSettings", examples: int | None) -> None:

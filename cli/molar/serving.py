@@ -230,14 +230,14 @@ class Serving(ShopBase):
             SettingsError: If a number of collections is named, and no server.
         """
         from molar_indexes.server.config import ServerConfig
-        from molar_retrieval.embedding.former import prune_former
+        from molar_retrieval.embedding.vector_cache import prune_previous
 
         settings = self._settings(index=index).index
         server = ServerConfig.of(settings)
         if server is None:
             refuse({"keep": keep}, "no server is named", "leave it out, or name one: index, or [index] url")
         workspace = self.opened() if server is None else Workspace(self.workspace)
-        removed = [f"vectors by {one.encoder}" for one in prune_former(workspace)]
+        removed = [f"vectors by {one.encoder}" for one in prune_previous(workspace)]
         if server is None:
             return removed
         from molar_indexes.server.connect import connected

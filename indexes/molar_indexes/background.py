@@ -12,7 +12,7 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
-from molar_retrieval.encoders.composite import image_block
+from molar_retrieval.encoders.builtin import image_block
 from molar_retrieval.models import content_features
 from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.item_item import InteractionMatrix

@@ -33,7 +33,7 @@ from molar_indexes.users import rewrite_users
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import TEXT
 from molar_retrieval.data.users_file import Segments
-from molar_retrieval.embedding.contents import VECTORS
+from molar_retrieval.embedding.content_vectors import VECTORS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.towers.inference import FILE

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from molar_retrieval.encoders.base import Encoder
-    from molar_retrieval.encoders.light import LightMiniLM
+    from molar_retrieval.encoders.minilm import NumpyMiniLM
 
 Queries = dict[str, Vector | SparseVector]
 CANDIDATES = 200
@@ -48,7 +48,7 @@ class Searcher:
     def __init__(self, generation: Generation, *, trust_remote_code: bool = False) -> None:
         self._generation, self._trust = generation, trust_remote_code
         self._encoder: Encoder | None = None
-        self._light: LightMiniLM | None = None
+        self._light: NumpyMiniLM | None = None
 
     @staticmethod
     def has_words(text: str) -> bool:
@@ -185,10 +185,10 @@ class Searcher:
             vector: npt.NDArray[np.float32] = self._loaded().encode([EncoderInput(text=text)])[0]
             return vector
         if self._light is None:
-            from molar_retrieval.encoders.light import LightMiniLM
+            from molar_retrieval.encoders.minilm import NumpyMiniLM
 
             self._check()
-            self._light = LightMiniLM(builtin.text_folder(), encoder["settings"]["max_text_tokens"])
+            self._light = NumpyMiniLM(builtin.text_folder(), encoder["settings"]["max_text_tokens"])
         raw: npt.NDArray[np.float32] = np.zeros(self._maps.content.width, np.float32)
         own = self._light.encode(text)
         raw[: len(own)] = own
@@ -203,20 +203,21 @@ class Searcher:
 
     def _check(self) -> Any:
         """Settings of the encoder, which is that of the items and trusted where it brings code of its own."""
-        from molar_retrieval.embedding.remembered import of_folder
-        from molar_retrieval.encoders import registry, trust
+        from molar_retrieval.embedding.run import find_model_folder
+        from molar_retrieval.encoders import registry
+        from molar_retrieval.encoders.base import TRUST_REMEDY
         from molar_retrieval.workspace.settings import EmbedSettings, validated
 
         maps = self._maps
         if not maps.embed or maps.encoder.get("family") == "external":
             raise RequestError("the items' vectors were made elsewhere", "search by --similar, or embed the items here")
-        embed = of_folder(maps.embed, self._generation.folder.parents[1])
+        embed = find_model_folder(maps.embed, self._generation.folder.parents[1])
         kept = {key: value for key, value in embed.items() if key != _NO_SETTING}
         settings = validated(EmbedSettings, {**kept, "device": "auto"}, "the generation's manifest")
         if self._trust:
             settings = settings.trusting()
         elif maps.encoder.get("settings", {}).get(_NO_SETTING):
-            raise BackendError(f"the items were embedded by {settings.model!r} with code of its own", trust.REMEDY)
+            raise BackendError(f"the items were embedded by {settings.model!r} with code of its own", TRUST_REMEDY)
         here = registry.describe(settings)
         if here.fingerprint != maps.encoder["fingerprint"]:
             raise StaleArtefactError(

@@ -1,8 +1,8 @@
 """``molar embed --vectors FILE``: vectors made elsewhere."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,20 @@ import pyarrow.parquet as pq
 
 from molar_retrieval import columns
 from molar_retrieval.data.catalogue import Catalogue
-from molar_retrieval.embedding.catalogue import NO_FILE
-from molar_retrieval.embedding.contents import KIND, TENSOR, VECTORS
-from molar_retrieval.embedding.keys import hashes, item_key
-from molar_retrieval.embedding.publish import Origin, check_disk, publish, staging
-from molar_retrieval.embedding.report import Clock, EmbedReport
-from molar_retrieval.embedding.resolve import ItemFacts
+from molar_retrieval.embedding.content_vectors import (
+    KIND,
+    NO_FILE,
+    ROWS,
+    TENSOR,
+    VECTORS,
+    EmbedReport,
+    ItemTable,
+    check_disk,
+    hashes,
+    publish,
+    staging,
+)
+from molar_retrieval.embedding.vector_cache import item_key, kept_versions
 from molar_retrieval.encoders.base import EncoderInfo, VectorBlock
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
@@ -28,7 +36,6 @@ from molar_retrieval.workspace.settings import EmbedSettings
 from molar_retrieval.workspace.tensors import MatrixWriter
 
 FAMILY = "external"
-_ROWS = 4096
 _EXPECTED = "a Parquet file with the columns item_id and vector (a list of floats, equally long in every row) is needed"
 
 
@@ -37,22 +44,41 @@ def import_vectors(inputs: PinnedWorkspace, file: Path, settings: EmbedSettings,
 
     Items that the file lacks get a zero vector. A DataError says that it is no such file, or names the wrong row.
     """
-    clock = Clock()
-    info, catalogue, artefacts = _info(file), Catalogue(*inputs["catalogue"].require()), inputs[KIND]
-    with _opened(file) as table:
+    started = perf_counter()
+    try:
+        content, opened = fingerprint.of_file(file), pq.ParquetFile(file)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file} cannot be read as Parquet: {error}", _EXPECTED) from error
+    info = EncoderInfo(
+        name=file.name,
+        family=FAMILY,
+        revision=content,
+        licence="unknown",
+        modalities=(),
+        fingerprint=fingerprint.of_json([FAMILY, content]),
+        settings={"file": file.name},
+    )
+    catalogue = Catalogue(*inputs["catalogue"].require())
+    with opened as table:
         dim = _dimension(table, file)
-        check_disk(artefacts.root, len(catalogue), dim)
-        folder = staging(artefacts)
-        items = ItemFacts.unknown(np.full(len(catalogue), NO_FILE), np.zeros(len(catalogue), np.int64))
-        with clock("read"), MatrixWriter(folder / VECTORS, TENSOR, (len(catalogue), dim)) as out:
+        check_disk(inputs[KIND].root, len(catalogue), dim)
+        folder = staging(inputs)
+        items = ItemTable(np.full(len(catalogue), NO_FILE), np.zeros(len(catalogue), np.int64))
+        with MatrixWriter(folder / VECTORS, TENSOR, (len(catalogue), dim)) as out:
             given, unknown = _fill(out, items, catalogue.ids, table, file, info, progress)
         missing = len(catalogue) - given
-        facts = {"missing": missing, "unknown": unknown, "seconds": clock.rounded()}
         identity = fingerprint.of_json([catalogue.manifest.fingerprint, info.fingerprint])
-        blocks = (VectorBlock(columns.CONTENT, 0, dim),)
-        origin = Origin(catalogue, info, blocks, settings, identity)
-        report = publish(inputs, folder, items, origin, facts)
-    return replace(report, seconds=clock.rounded(), notes=tuple(_notes(missing, unknown, file)))
+        report = publish(
+            inputs, folder, items, catalogue, encoder=info, blocks=(VectorBlock(columns.CONTENT, 0, dim),),
+            settings=settings, facts={"missing": missing, "unknown": unknown, "identity": identity},
+            keep=kept_versions(inputs[KIND], info.fingerprint),
+        )  # fmt: skip
+    notes = []
+    if missing:
+        notes.append(f"{missing} items of the catalogue have no vector in {file}; they count as items without content")
+    if unknown:
+        notes.append(f"{unknown} vectors of {file} are of items that are not in the catalogue")
+    return replace(report, seconds={"total": round(perf_counter() - started, 3)}, notes=tuple(notes))
 
 
 def as_brought(inputs: PinnedWorkspace, settings: EmbedSettings) -> EmbedReport | None:
@@ -74,42 +100,15 @@ def as_brought(inputs: PinnedWorkspace, settings: EmbedSettings) -> EmbedReport 
     return EmbedReport.of(folder, manifest, up_to_date=True)
 
 
-def _info(file: Path) -> EncoderInfo:
-    try:
-        content = fingerprint.of_file(file)
-    except OSError as error:
-        raise _unreadable(file, error) from error
-    return EncoderInfo(
-        name=file.name,
-        family=FAMILY,
-        revision=content,
-        licence="unknown",
-        modalities=(),
-        fingerprint=fingerprint.of_json([FAMILY, content]),
-        settings={"file": file.name},
-    )
-
-
-def _opened(file: Path) -> pq.ParquetFile:
-    try:
-        table = pq.ParquetFile(file)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(file, error) from error
+def _dimension(table: pq.ParquetFile, file: Path) -> int:
+    """The length of the first vector, after a look at the columns."""
     if missing := {columns.ITEM_ID, columns.VECTOR}.difference(table.schema_arrow.names):
         raise DataError(f"{file} has no column {min(missing)}", _EXPECTED)
     kind = table.schema_arrow.field(columns.VECTOR).type
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
         raise DataError(f"{file}: the column {columns.VECTOR} holds {kind}", _EXPECTED)
-    return table
-
-
-def _unreadable(file: Path, error: Exception) -> DataError:
-    return DataError(f"{file} cannot be read as Parquet: {error}", _EXPECTED)
-
-
-def _dimension(table: pq.ParquetFile, file: Path) -> int:
-    for batch in table.iter_batches(_ROWS, columns=[columns.VECTOR]):
+    for batch in table.iter_batches(ROWS, columns=[columns.VECTOR]):
         lengths = pc.drop_null(pc.list_value_length(batch.column(0)))
         if len(lengths) and lengths[0].as_py():
             return int(lengths[0].as_py())
@@ -117,18 +116,13 @@ def _dimension(table: pq.ParquetFile, file: Path) -> int:
 
 
 def _fill(
-    out: MatrixWriter,
-    items: ItemFacts,
-    ids: IdMap,
-    table: pq.ParquetFile,
-    file: Path,
-    info: EncoderInfo,
+    out: MatrixWriter, items: ItemTable, ids: IdMap, table: pq.ParquetFile, file: Path, info: EncoderInfo,
     progress: Progress,
-) -> tuple[int, int]:
+) -> tuple[int, int]:  # fmt: skip
     """Write the vectors of known items; returns how many have one, and how many vectors are of unknown items."""
     given, unknown, first = np.zeros(len(ids), bool), 0, 1
     progress.start("vectors", table.metadata.num_rows)
-    for batch in table.iter_batches(_ROWS, columns=[columns.ITEM_ID, columns.VECTOR]):
+    for batch in table.iter_batches(ROWS, columns=[columns.ITEM_ID, columns.VECTOR]):
         vectors = _matrix(batch.column(columns.VECTOR), out.shape[1], file, first)
         names = batch.column(columns.ITEM_ID).cast(pa.string())
         rows = ids.rows(names).astype(np.int64)
@@ -142,7 +136,7 @@ def _fill(
         rows, vectors = rows[order], vectors[order]
         out.write(rows, vectors)
         items.filled[rows] = vectors.any(axis=1)
-        items.keys[rows] = hashes([item_key(info.fingerprint, None, vector.tobytes()) for vector in vectors])
+        items.records["key"][rows] = hashes([item_key(info.fingerprint, None, vector.tobytes()) for vector in vectors])
         first += batch.num_rows
         progress.advance(batch.num_rows)
     progress.finish()
@@ -167,10 +161,3 @@ def _matrix(column: pa.Array, dim: int, file: Path, first: int) -> npt.NDArray[n
         )
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
     return np.asarray(matrix / np.where(norms > 0, norms, 1), np.float32)
-
-
-def _notes(missing: int, unknown: int, file: Path) -> Iterator[str]:
-    if missing:
-        yield f"{missing} items of the catalogue have no vector in {file}; they count as items without content"
-    if unknown:
-        yield f"{unknown} vectors of {file} are of items that are not in the catalogue"

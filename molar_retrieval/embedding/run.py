@@ -1,37 +1,64 @@
 """``molar embed``: content vectors for new and changed items, and only for those."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import numpy as np
-import numpy.typing as npt
 
 from molar_retrieval.data.catalogue import Catalogue
-from molar_retrieval.embedding.batches import PendingTexts, batches_of
-from molar_retrieval.embedding.catalogue import scan
-from molar_retrieval.embedding.contents import KIND, damaged_rows
+from molar_retrieval.embedding.content_vectors import (
+    KIND,
+    TENSOR,
+    VECTORS,
+    EmbedReport,
+    ItemTable,
+    Rows,
+    check_disk,
+    damaged_rows,
+    digests,
+    publish,
+    scan,
+    staging,
+)
+from molar_retrieval.embedding.external import FAMILY as EXTERNAL
 from molar_retrieval.embedding.external import as_brought, import_vectors
-from molar_retrieval.embedding.job import EncodeJob, anywhere, new_run, shards_of
-from molar_retrieval.embedding.keys import Rows
-from molar_retrieval.embedding.known import KnownVectors
-from molar_retrieval.embedding.pipeline import loaded, require_dim, run
-from molar_retrieval.embedding.publish import Origin, assemble, check_disk, publish, staging
-from molar_retrieval.embedding.reader import Reader
-from molar_retrieval.embedding.report import Clock, EmbedReport
-from molar_retrieval.embedding.resolve import ItemFacts, resolve
-from molar_retrieval.embedding.shards import ShardWriter, shard_folder, work_name
-from molar_retrieval.embedding.tuned import move_vectors
-from molar_retrieval.encoders import fused, registry
+from molar_retrieval.embedding.pipeline import (
+    Clock,
+    EncodeJob,
+    PendingTexts,
+    batches_of,
+    check_encoder,
+    encode_batches,
+    shards_of,
+)
+from molar_retrieval.embedding.vector_cache import (
+    ShardWriter,
+    VectorCache,
+    kept_versions,
+    keys_of,
+    lookup,
+    next_shard,
+    shard_folder,
+    shown,
+    version_by,
+)
+from molar_retrieval.encoders import head, registry
 from molar_retrieval.encoders.base import Encoder, Planner, language_note, terms_note
-from molar_retrieval.encoders.head import FAMILY
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace import tensors
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
+from molar_retrieval.workspace.files import MANIFEST
 from molar_retrieval.workspace.jobs import Runner, SerialRunner
 from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
-from molar_retrieval.workspace.settings import EmbedSettings
+from molar_retrieval.workspace.settings import EmbedSettings, validated
+
+SHAPING = ("model", "revision", "dim", "dtype", "photos", "prompt", "max_text_tokens", "image_pixels")
+"""What of the settings shapes vectors; each holds for one model."""
+_MOVED = "moved"  # whose batches shards hold that no encoder made
 
 
 def embed(
@@ -62,7 +89,7 @@ def embed(
             return import_vectors(inputs, vectors, settings, progress)
         if (report := as_brought(inputs, settings)) is not None:
             return report
-        return EmbeddingRun(inputs, settings, planner, progress, runner)()
+        return EmbeddingRun(inputs, settings, planner, progress)(runner or SerialRunner())
 
 
 def digests_of(workspace: Workspace) -> Path:
@@ -74,58 +101,45 @@ class EmbeddingRun:
     """One run: what it starts from, what it would do, and the doing."""
 
     def __init__(
-        self,
-        inputs: PinnedWorkspace,
-        settings: EmbedSettings,
-        planner: Planner | None,
-        progress: Progress,
-        runner: Runner | None = None,
+        self, inputs: PinnedWorkspace, settings: EmbedSettings, planner: Planner | None, progress: Progress
     ) -> None:
         self._planner = planner or partial(registry.plan, cache=digests_of(inputs))
-        self._runner = runner or SerialRunner()
         self._inputs, self._settings, self._progress = inputs, settings, progress
-        self._artefacts = inputs[KIND]
-        self.live = self._artefacts.live
+        self._artefacts, self._live = inputs[KIND], inputs[KIND].live
         self.clock = Clock()
         self.catalogue = Catalogue(*inputs["catalogue"].require())
         self.info = self._planner(settings).info
         with self.clock("compare"):
             self.scanned = scan(self.catalogue, self.info)
+        notes = language_note(self.info, self.catalogue.language, self.catalogue.folder), terms_note(self.info)
+        self.cautions = tuple(note for note in notes if note is not None)  # what is said of the encoder before its use
 
-    def __call__(self) -> EmbedReport:
+    def __call__(self, runner: Runner) -> EmbedReport:
         """Encode what is new or has changed, and publish."""
-        for note in self.cautions():
+        for note in self.cautions:
             self._progress.note(note)
         if (report := self.unchanged()) is not None:
             return report
-        self._drop_outdated()
-        if self.info.family == FAMILY:
+        if self.info.family == head.FAMILY:
             with self.clock("compare"):
-                beneath, head = fused.layers(self._settings)
-                under = registry.describe(beneath)
-                move_vectors(self._artefacts, self.catalogue, self.info, under, head, self._progress)
-        folder = shard_folder(self._artefacts, self.info.fingerprint)
-        shared = not isinstance(self._runner, SerialRunner)
-        with PendingTexts(folder, len(self.catalogue), shared=shared) as texts:
-            known, items, batches = self.planned(texts)
-            todo = {number: rows for number, rows in enumerate(batches) if number not in known.own}
-            if (change := self.change(sum(map(len, todo.values())))) is not None:
-                self._progress.note(change)
-            encoded = np.zeros(len(self.catalogue), bool)
-            if todo:
-                encoded[np.concatenate(list(todo.values()))] = True
-                self._encode(known, todo, folder, texts)
-        for number, rows in enumerate(batches):
-            if number in known.own:
-                items.take(rows, known.own[number], known)
-        items.explain(known)
-        return self._publish(known, items, encoded)
+                self._move_vectors()
+        cache, items, batches = self.planned()
+        pending = sum(map(len, batches))
+        if (change := self.change(pending)) is not None:
+            self._progress.note(change)
+        if pending:
+            if cache.own:
+                self._progress.note(
+                    f"going on with an interrupted run: {pending} of {len(self.catalogue)} items are left"
+                )
+            self._encode(cache, items, batches, runner)
+        return self._publish(cache, items)
 
     def unchanged(self) -> EmbedReport | None:
         """The report of a run that finds everything as it was, or None."""
-        if (live := self.live) is None:
+        if self._live is None:
             return None
-        folder, facts = live[0], live[1].facts
+        folder, facts = self._live[0], self._live[1].facts
         if facts.get("identity") != self.scanned.identity or facts.get("failed"):
             return None
         with self.clock("compare"):
@@ -135,111 +149,133 @@ class EmbeddingRun:
                 return None
         if len(damaged):
             return None
-        report = EmbedReport.of(folder, live[1], up_to_date=True)
-        reused, notes = count - report.without_content, (*self.cautions(), *facts.get("notes", ()))
+        report = EmbedReport.of(folder, self._live[1], up_to_date=True)
+        reused, notes = count - report.without_content, (*self.cautions, *facts.get("notes", ()))
         seconds = self.clock.rounded()
         return replace(report, encoder=self.info.name, encoded=0, reused=reused, seconds=seconds, notes=notes)
 
     @property
-    def former(self) -> str | None:
+    def before(self) -> str | None:
         """Name of the encoder of the live vectors, where it is another one than is asked for."""
-        made = None if self.live is None else self.live[1].settings["encoder"]
+        made = None if self._live is None else self._live[1].settings["encoder"]
         return None if made is None or made["fingerprint"] == self.info.fingerprint else str(made["name"])
 
     def change(self, pending: int) -> str | None:
-        """What it means that another encoder than the live vectors' is asked for, or None where it is the same.
+        """What it means that another encoder than the live vectors' is asked for, which has to encode so many items.
 
-        Args:
-            pending: How many items it has to encode.
+        None where it is the same.
         """
-        if self.former is None:
+        if self.before is None:
             return None
         count, name = len(self.catalogue), self.info.name
         made = f"all {count:,} items" if pending == count else f"{pending:,} of {count:,} items"
         anew = f"encodes {made} anew" if pending else f"has made the vectors of all {count:,} items before"
-        other = name if name != self.former else f"{name} in another version or by other settings"
-        return f"this workspace's vectors are made by {self.former}; {other} {anew}"
+        other = name if name != self.before else f"{name} in another version or by other settings"
+        return f"this workspace's vectors are made by {self.before}; {other} {anew}"
 
-    def planned(self, texts: PendingTexts | None = None) -> tuple[KnownVectors, ItemFacts, list[Rows]]:
-        """What is known already, what of each item, and the batches; those in ``known.own`` are done.
-
-        What has to be read of their items goes to ``texts``.
-        """
+    def planned(self) -> tuple[VectorCache, ItemTable, list[Rows]]:
+        """What there is already, what is known of each item, and the batches of those that have to be encoded."""
         with self.clock("compare"):
-            work = work_name(self.scanned.identity, self._settings.batch_size)
-            known = KnownVectors(self._artefacts, self.info.fingerprint, work)
-            items = resolve(self.catalogue, self.scanned, self.info, known, self._progress, texts)
-            return known, items, batches_of(self.scanned, items.pending, self._settings.batch_size)
-
-    def _drop_outdated(self) -> None:
-        """Remove unfinished work of molar 0.x before it had shards, which cannot go on."""
-        for folder in self._artefacts.partials():
-            if (folder / "plan.json").exists():
-                self._progress.note("unfinished work of an earlier version of molar cannot go on: it starts anew")
-                shutil.rmtree(folder, ignore_errors=True)
+            cache = VectorCache(self._artefacts, self.info.fingerprint, self.scanned.identity)
+            items = lookup(self.catalogue, self.scanned, self.info, cache, self._progress)
+            return cache, items, batches_of(self.scanned, items.pending, self._settings.batch_size)
 
     @cached_property
     def encoder(self) -> Encoder:
         """Loaded when it is first needed."""
         self._progress.start(f"loading the encoder {self.info.name}", None)
         with self.clock("load"):
-            encoder = loaded(self._planner(self._settings), self.info.fingerprint)
+            encoder = check_encoder(self._planner(self._settings).load(), self.info.fingerprint, None)
         self._progress.finish()
         return encoder
 
-    def _encode(self, known: KnownVectors, todo: Mapping[int, Rows], folder: Path, texts: PendingTexts) -> None:
-        missing, count = sum(map(len, todo.values())), len(self.catalogue)
-        if known.own:
-            self._progress.note(f"going on with an interrupted run: {missing} of {count} items are left")
-        if isinstance(self._runner, SerialRunner):
-            require_dim(self.encoder, known.dim)
-            check_disk(folder, count, self.encoder.dim, missing)
-            reader = Reader(texts, self.catalogue.folder, self.info.fingerprint)
-            with ShardWriter(folder, self.encoder.blocks, self.encoder.dim) as shard:
-                run(reader, self.encoder, shard, known.work, todo, self.clock, self._progress)
-        else:
-            job = EncodeJob(
-                folder.absolute(), texts.share().absolute(), self.catalogue.folder.absolute(), anywhere(self._settings),
-                self._planner, self.info.fingerprint, known.work, known.dim, (count, missing), new_run(),
-            )  # fmt: skip
-            with self.clock("encode"):
-                made = self._runner.run(job, shards_of(todo, texts), self._progress)
-            for note in made.notes:
-                self._progress.note(note)
+    def _encode(self, cache: VectorCache, items: ItemTable, batches: list[Rows], runner: Runner) -> None:
+        folder, photos = shard_folder(self._artefacts, self.info.fingerprint), self.catalogue.folder
+        count, pending, work = len(self.catalogue), sum(map(len, batches)), self.scanned.identity
+        serial = isinstance(runner, SerialRunner)
+        with PendingTexts(folder, count, shared=not serial) as texts:
+            for first, read, images in shown(self.catalogue, self.scanned, self.info):
+                for i in np.flatnonzero(items.pending[first : first + len(read)]).tolist():
+                    texts.add(first + i, read[i], images[i])
+            if serial:
+                encoder = check_encoder(self.encoder, self.info.fingerprint, cache.dim)
+                check_disk(folder, count, encoder.dim, pending)
+                with ShardWriter(next_shard(folder), work, encoder.blocks, encoder.dim) as shard:
+                    encode_batches(texts, photos, encoder, shard, batches, self.clock, self._progress)
+            else:
+                job = EncodeJob(
+                    folder.absolute(), texts.share().absolute(), photos.absolute(), _with_whole_path(self._settings),
+                    self._planner, self.info.fingerprint, work, cache.dim, (count, pending), uuid4().hex,
+                )  # fmt: skip
+                with self.clock("encode"):
+                    made = runner.run(job, shards_of(batches, texts), self._progress)
+                for note in made.notes:
+                    self._progress.note(note)
         with self.clock("write"):
-            known.refresh()
+            cache.refresh()
+            cache.take(items)
 
-    def _publish(self, known: KnownVectors, items: ItemFacts, encoded: npt.NDArray[np.bool_]) -> EmbedReport:
-        dim = known.dim or self.encoder.dim
-        blocks = known.blocks or self.encoder.blocks
-        origin = Origin(self.catalogue, self.info, blocks, self._settings, self.scanned.identity)
+    def _publish(self, cache: VectorCache, items: ItemTable) -> EmbedReport:
+        blocks = cache.blocks or self.encoder.blocks
+        dim, notes = blocks[-1].stop, []
+        if self.scanned.unseen:
+            notes.append(f"the encoder {self.info.name} cannot see photos: {self.scanned.unseen} were not used")
         check_disk(self._artefacts.root, len(self.catalogue), dim)
-        folder, notes = staging(self._artefacts), self._notes()
+        folder = staging(self._inputs)
         with self.clock("publish"):
-            assemble(folder, items, known, dim)
-            made, reused = int(encoded.sum()), int((items.filled & ~encoded).sum())
-            facts = {"encoded": made, "reused": reused, "notes": notes, "seconds": self.clock.rounded()}
-            report = publish(self._inputs, folder, items, origin, facts)
+            cache.assemble(folder / VECTORS, items, dim)
+            made, reused = int(items.pending.sum()), int((items.filled & ~items.pending).sum())
+            facts = {"encoded": made, "reused": reused, "notes": notes, "identity": self.scanned.identity}
+            report = publish(
+                self._inputs, folder, items, self.catalogue, encoder=self.info, blocks=blocks, settings=self._settings,
+                facts={**facts, "seconds": self.clock.rounded()},
+                keep=kept_versions(self._artefacts, self.info.fingerprint),
+            )  # fmt: skip
         seconds = self.clock.rounded()
         loop = sum(seconds.get(stage, 0.0) for stage in ("wait", "encode", "write"))
         return replace(
             report,
-            before=self.former,
+            before=self.before,
             seconds=seconds,
             items_per_second=round(made / loop, 2) if made and loop else 0.0,
-            notes=(*self.cautions(), *notes, *_trouble(report)),
+            notes=(*self.cautions, *notes, *_trouble(report)),
         )
 
-    def cautions(self) -> tuple[str, ...]:
-        """What is said of the encoder before it is used: its terms, and where it does not know the language."""
-        told = language_note(self.info, self.catalogue.language, self.catalogue.folder), terms_note(self.info)
-        return tuple(note for note in told if note is not None)
+    def _move_vectors(self) -> None:
+        """Move vectors of a fine-tuned encoder's base to its own, as far as their items are as they were.
 
-    def _notes(self) -> list[str]:
-        notes = []
-        if self.scanned.unseen:
-            notes.append(f"the encoder {self.info.name} cannot see photos: {self.scanned.unseen} were not used")
-        return notes
+        They are written into a shard, without a photo being read; what is missing there is encoded as usual. Nothing
+        happens where the base has none; nor where they are not live and the fine-tuned encoder has its own version.
+        """
+        settings, fused = head.base_and_head(self._settings)
+        info = registry.describe(settings)
+        source = version_by(self._artefacts, info.fingerprint)
+        own = version_by(self._artefacts, self.info.fingerprint)
+        if source is None or (source != self._artefacts.current and own is not None):
+            return
+        check_disk(self._artefacts.root, len(self.catalogue), fused.dim, len(self.catalogue))
+        cache = VectorCache(self._artefacts, info.fingerprint, work="")
+        if cache.version is None:
+            return
+        items = lookup(self.catalogue, self.scanned, info, cache, self._progress)
+        vectors = tensors.mapped(cache.version / VECTORS)[TENSOR]
+        folder = shard_folder(self._artefacts, self.info.fingerprint)
+        with ShardWriter(next_shard(folder), _MOVED, fused.output_blocks, fused.dim) as shard:
+            for first, texts, images in shown(self.catalogue, self.scanned, info):
+                places = items.places[first : first + len(texts)]
+                there = np.flatnonzero((places >= 0) & (places < cache.published))
+                read, photos = ([values[i] for i in there] for values in (texts, images))
+                rows, places = first + there, places[there]
+                records = items.records[rows]
+                columns = {
+                    "key": digests(keys_of(self.info, read, photos, records["image_hash"])),
+                    "image": photos,
+                    "image_size": records["image_size"],
+                    "image_mtime": records["image_mtime"],
+                    "image_hash": digests(records["image_hash"]),
+                    "reason": [cache.reasons.get(place) for place in places.tolist()],
+                }
+                shard.append(rows, columns, fused(vectors[places], read))
 
 
 def _trouble(report: EmbedReport) -> Iterator[str]:
@@ -247,3 +283,63 @@ def _trouble(report: EmbedReport) -> Iterator[str]:
         yield f"{report.rejected_images} photos could not be read, see {report.folder / 'rejects.parquet'}"
     if report.failed:
         yield f"{report.failed} items could not be encoded and have a zero vector; the next run tries again"
+
+
+def with_current_encoder(settings: EmbedSettings, workspace: Workspace) -> EmbedSettings:
+    """The settings; what they leave open of the encoder is as it was when the live vectors were made.
+
+    A model that is named stays; where it is another one, nothing of the previous encoder's settings holds.
+    """
+    named, kept = settings.model_fields_set, current_encoder(workspace)
+    settings = _with_whole_path(settings)
+    if "model" in named and settings.model != kept.get("model"):
+        return settings
+    own = {key: kept[key] for key in SHAPING if key in kept and key not in named}
+    return settings.model_copy(
+        update=validated(EmbedSettings, own, "the vectors' manifest").model_dump(include=set(own))
+    )
+
+
+def current_encoder(workspace: Workspace) -> dict[str, Any]:
+    """Settings of the encoder that made the live vectors; empty where there are none, or a file brought them.
+
+    A StaleArtefactError says that the live version is damaged.
+    """
+    folder = workspace[KIND].current
+    if folder is None or not (folder / MANIFEST).exists():
+        return {}  # its reader says so
+    made = Manifest.read(folder).settings
+    external = made["encoder"].get("family") == EXTERNAL
+    return {} if external else find_model_folder(made.get("embed", {}), workspace.root)
+
+
+def base_encoder(settings: EmbedSettings) -> EmbedSettings:
+    """The settings of the encoder that a fine-tuned one was made from; of another encoder, its own."""
+    folder = Path(settings.model)
+    if settings.model in registry.NAMED or not folder.is_dir():
+        return settings
+    account = head.read_account(folder)
+    if account and head.is_head(folder):
+        return head.base_and_head(settings)[0]
+    if (base := account.get("encoder")) is not None:
+        return settings.model_copy(update={"revision": None, "dim": None, "model": base})
+    return settings
+
+
+def find_model_folder(embed: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Settings of an encoder as a manifest keeps them; a folder that moved with the workspace is named where it is."""
+    model = embed.get("model")
+    if model is None or not Path(model).is_absolute() or Path(model).is_dir():
+        return dict(embed)
+    parts = Path(model).parts
+    ends = (Path(*parts[n:]) for n in range(1, len(parts)))
+    found = (place / end for end in ends for place in (root, root.parent))
+    return {**embed, "model": next((str(one) for one in found if one.is_dir()), model)}
+
+
+def _with_whole_path(settings: EmbedSettings) -> EmbedSettings:
+    """A folder is named from the root, so that it is found wherever the next command runs."""
+    folder = Path(settings.model).expanduser()
+    if settings.model in registry.NAMED or folder.is_absolute() or not folder.is_dir():
+        return settings
+    return settings.model_copy(update={"model": str(folder.absolute())})

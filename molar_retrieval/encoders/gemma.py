@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval.encoders import hub, packages, runtime
-from molar_retrieval.encoders.base import refuse
-from molar_retrieval.encoders.checkpoint import Checkpoint
+from molar_retrieval.encoders.base import loading, quiet, refuse
+from molar_retrieval.encoders.checkpoint import Checkpoint, cache_root, has_weights, package_digest, package_folder
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.settings import EmbedSettings
 
@@ -38,16 +38,16 @@ _CONFIG = {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
 def located(settings: EmbedSettings) -> Checkpoint:
     """Describe the model, unpacked or not; a BackendError where its packages are not installed."""
     for module, distribution in ((_MODULE, DISTRIBUTION), ("gguf", "gguf")):
-        packages.folder(module, distribution=distribution, install=_INSTALL)
-    parts, revision = _parts(), f"{DISTRIBUTION} {packages.version(DISTRIBUTION)}"
+        package_folder(module, distribution=distribution, install=_INSTALL)
+    parts, revision = _parts(), f"{DISTRIBUTION} {version(DISTRIBUTION)}"
     if settings.revision != revision:  # an adapter names it
         refuse(settings, "revision", why=f"{revision} is installed")
-    weights = [packages.digest(f"{DISTRIBUTION}-part{n}", part) for n, part in enumerate(parts, 1)]
+    weights = [package_digest(f"{DISTRIBUTION}-part{n}", part) for n, part in enumerate(parts, 1)]
     described = [fingerprint.of_file(path) for path in sorted(_DESCRIPTION.rglob("*.json"))]
     digest = fingerprint.of_json([NAME, _RECIPE, weights, described])
     modules = json.loads((_DESCRIPTION / "modules.json").read_text("utf-8"))
-    folder = hub.cache_root() / f"molar--{NAME}-{digest[:12]}"
-    return Checkpoint(_DESCRIPTION, revision, digest, dict(_CONFIG), modules, lambda: _unpacked(folder))
+    folder = f"molar--{NAME}-{digest[:12]}"
+    return Checkpoint(_DESCRIPTION, revision, digest, dict(_CONFIG), modules, lambda: _unpacked(cache_root() / folder))
 
 
 def _parts() -> list[Path]:
@@ -55,20 +55,20 @@ def _parts() -> list[Path]:
     found = []
     for number in range(_PARTS):
         distribution, module = f"{DISTRIBUTION}-part{number + 1}", f"{_MODULE}_part{number + 1}"
-        package = packages.folder(module, distribution=distribution, install=_INSTALL)
+        package = package_folder(module, distribution=distribution, install=_INSTALL)
         found.append(package / "data" / f"gemma-3-270m-q4_k_m.gguf.part{number:02}")
     return found
 
 
 def _unpacked(folder: Path) -> Path:
     """The model in a folder, written by the first who asks; others that do at the same time write the same."""
-    if hub.has_weights(folder):
+    if has_weights(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}.*"):  # by a process that was killed
         if time.time() - left.stat().st_mtime > _LONG_AGO:
             shutil.rmtree(left, ignore_errors=True)
-    with runtime.loading(NAME), tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
+    with loading(NAME), quiet(), tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
         made = Path(place) / "model"
         shutil.copytree(_DESCRIPTION, made)
         with redirect_stderr(io.StringIO()):  # bars of the reader's own
@@ -76,7 +76,7 @@ def _unpacked(folder: Path) -> Path:
         try:
             made.rename(folder)
         except OSError:
-            if not hub.has_weights(folder):  # not by somebody else in the meantime
+            if not has_weights(folder):  # not by somebody else in the meantime
                 raise
     return folder
 

@@ -7,24 +7,20 @@ module with a function ``plan`` and enter it here.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from molar_retrieval.encoders import adapter, beside, builtin, dual, fused, gemma, sentence
+from molar_retrieval.encoders import builtin, gemma, head, sentence
 from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderPlan
 from molar_retrieval.encoders.checkpoint import Checkpoint, Kind, locate
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.workspace.settings import EmbedSettings
 
-NAMED: Mapping[str, Callable[[EmbedSettings], EncoderPlan]] = {
-    builtin.NAME: builtin.plan,
-    builtin.MULTILINGUAL: builtin.plan_multilingual,
-}
-"""Encoders with a name of their own."""
+NAMED = (builtin.NAME, builtin.MULTILINGUAL)  # encoders with a name of their own
 
 CHECKPOINTS: Mapping[Kind, Callable[[EmbedSettings, Checkpoint], EncoderPlan]] = {
     "text": sentence.plan,
     "multimodal": sentence.plan,
-    "dual": dual.plan,
-    "fused": lambda settings, checkpoint: fused.plan(settings, checkpoint, plan),
-    "adapter": lambda settings, checkpoint: adapter.plan(settings, checkpoint, plan),
+    "dual": sentence.plan_dual,
+    "fused": lambda settings, checkpoint: head.plan_fused(settings, checkpoint, plan),
+    "adapter": lambda settings, checkpoint: sentence.plan_adapter(settings, checkpoint, plan),
 }
 """Who runs a local folder or a hub model, by its kind."""
 
@@ -46,9 +42,9 @@ def load(settings: EmbedSettings, cache: Path | None = None) -> Encoder:
 def plan(settings: EmbedSettings, cache: Path | None = None) -> EncoderPlan:
     """Both at once, for what may have to be loaded later; see :func:`describe` and :func:`load`."""
     if settings.photos == "builtin":
-        return beside.plan(settings, plan(settings.model_copy(update={"photos": "own"}), cache))
+        return builtin.plan_beside(settings, plan(settings.model_copy(update={"photos": "own"}), cache))
     if settings.model in NAMED:
-        return NAMED[settings.model](settings)
+        return builtin.plan(settings)
     checkpoint = located(settings, cache)
     return CHECKPOINTS[checkpoint.kind](settings, checkpoint)
 

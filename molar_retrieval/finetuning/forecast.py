@@ -10,10 +10,10 @@ import numpy as np
 from molar_retrieval import rng
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import dry_run as embed_forecast
-from molar_retrieval.embedding.forecast import process_memory
-from molar_retrieval.encoders import registry, runtime
+from molar_retrieval.embedding.estimate import process_memory
+from molar_retrieval.encoders import base, registry
 from molar_retrieval.encoders.base import Encoder
-from molar_retrieval.encoders.lexical import PLACES
+from molar_retrieval.encoders.head import PLACES
 from molar_retrieval.finetuning.inputs import Words, descriptions_of, parts_of, phrases_of
 from molar_retrieval.finetuning.report import Name
 from molar_retrieval.finetuning.run import words_by
@@ -105,7 +105,7 @@ def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = 
     conditioned += PLACES * (written + 1)
     return FinetuneForecast(
         encoder=encoder.info.name,
-        device=runtime.device(settings.embed),
+        device=base.torch_device(settings.embed),
         parameters=conditioned + kept[0] * (kept[0] + kept[1]) + (sum(kept) + written + 1) * factors,
         memory_bytes=process_memory() + 4 * len(catalogue) * (encoder.dim + 5 * (sum(kept) + written)),
         seconds=round(sum(stages.values()), 1),

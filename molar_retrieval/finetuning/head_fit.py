@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.encoders.head import FusionHead
-from molar_retrieval.encoders.lexical import Lexical
+from molar_retrieval.encoders.head import FusionHead, Lexical
 from molar_retrieval.finetuning.inputs import Inputs
 from molar_retrieval.finetuning.withheld import MOST, WithheldCases, crossed, recall
 from molar_retrieval.models.content_knn import consumed_together, ridge

@@ -14,11 +14,9 @@ from molar_retrieval.columns import DESCRIPTION, TITLE
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.schema import label
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.embedding.catalogue import TEXT
-from molar_retrieval.encoders.base import VectorBlock
-from molar_retrieval.encoders.fusion import unit
-from molar_retrieval.encoders.head import FusionHead
-from molar_retrieval.encoders.lexical import Lexical, counts
+from molar_retrieval.embedding.content_vectors import TEXT
+from molar_retrieval.encoders.base import VectorBlock, unit
+from molar_retrieval.encoders.head import FusionHead, Lexical, word_counts
 from molar_retrieval.errors import DataError
 from molar_retrieval.models import content_features
 from molar_retrieval.progress import SILENT, Progress
@@ -129,8 +127,8 @@ def _conditions(content: ContentVectors, texts: TaskTexts, learn: Mask, keep: in
 
 
 def written_of(catalogue: Catalogue) -> csr_matrix:
-    """The words of all that is said of each item, see :func:`molar_retrieval.encoders.lexical.counts`."""
-    return counts(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
+    """The words of all that is said of each item, see :func:`molar_retrieval.encoders.head.word_counts`."""
+    return word_counts(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
 
 
 def descriptions_of(catalogue: Catalogue) -> tuple[list[str | None], npt.NDArray[np.int64]]:

@@ -9,9 +9,9 @@ import numpy as np
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.run import digests_of
-from molar_retrieval.encoders import fused, registry
+from molar_retrieval.encoders import head, registry
 from molar_retrieval.encoders.base import Encoder, EncoderInput
-from molar_retrieval.encoders.tuned_folder import check_target
+from molar_retrieval.encoders.head import check_target
 from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.inputs import Words, inputs_of, read_texts
@@ -30,7 +30,7 @@ _READ = ("catalogue", "interactions")
 
 def unchanged(workspace: Workspace, settings: MolarSettings, folder: Path) -> FinetuneReport | None:
     """The report of an earlier run that fitted this folder's head from the very same, or None; reads no vectors."""
-    account = fused.read_account(folder)
+    account = head.read_account(folder)
     if account.get(_MADE_FROM) != _made_from(workspace, settings):
         return None
     own = {field.name for field in fields(FinetuneReport)} & set(account)
@@ -42,7 +42,7 @@ def _made_from(workspace: Workspace, settings: MolarSettings) -> str:
     encoder = registry.describe(settings.embed, digests_of(workspace)).fingerprint
     read = [None if (one := workspace[kind].manifest) is None else one.fingerprint for kind in _READ]
     chosen = settings.model_dump(mode="json", include={"finetune", "split"})
-    return fingerprint.of_json([fused.ADAPTER, encoder, read, chosen])
+    return fingerprint.of_json([head.HEAD_VERSION, encoder, read, chosen])
 
 
 def finetune(
@@ -91,7 +91,7 @@ def finetune(
             "settings": own.model_dump(mode="json"),
         }
         base = str(content.info["fingerprint"])
-        fused.save(folder, tuned.head, settings.embed, base, account, card(report, content.info))
+        head.save_head(folder, tuned.head, settings.embed, base, account, card(report, content.info))
         return report
 
 

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.base import unit
 from molar_retrieval.models.item_item import decayed
 from molar_retrieval.models.validation import drawn, gains, rank_block
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.base import unit
 from molar_retrieval.ids import IdMap
 from molar_retrieval.models.base import taught_by
 from molar_retrieval.models.blending import Dense, EnsembleWeights, blend

@@ -25,8 +25,7 @@ from molar_retrieval import rng
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.text_features import WIDTH as ATTRIBUTE_PLACES
 from molar_retrieval.data.text_features import hashed_features
-from molar_retrieval.encoders.base import VectorBlock
-from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.base import VectorBlock, unit
 from molar_retrieval.workspace.tensors import Matrix, Outside
 
 Moments = npt.NDArray[np.float64]

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from molar_retrieval import rng
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.base import unit
 from molar_retrieval.models.item_item import binary, decayed
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 

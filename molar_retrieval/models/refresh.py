@@ -33,7 +33,7 @@ from safetensors.numpy import load_file, save_file
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.text_features import features_digest, hashed_features, numeric_attributes
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.embedding.contents import VECTORS
+from molar_retrieval.embedding.content_vectors import VECTORS
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.models import ease, snapshot
 from molar_retrieval.models.als import open_log

@@ -20,8 +20,8 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_features
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.embedding.remembered import of_folder
-from molar_retrieval.encoders import fused, head, tuned_folder
+from molar_retrieval.embedding.run import find_model_folder
+from molar_retrieval.encoders import head
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.content_features import fit
@@ -414,8 +414,8 @@ def _public_encoder(read: Workspace) -> dict[str, Any]:
     """Name and fingerprint of the encoder; a SettingsError where it was fine-tuned on what people took."""
     settings = read["content"].require()[1].settings
     made_by = settings["encoder"]
-    folder = Path(of_folder(settings.get("embed", {}), read.root).get("model", ""))
-    account = fused.read_account(folder) or tuned_folder.read_account(folder)
+    folder = Path(find_model_folder(settings.get("embed", {}), read.root).get("model", ""))
+    account = head.read_account(folder)
     tasks = account.get("tasks", ()) if account else ()
     learned = [task for task in tasks if task["name"] == "behaviour" and task.get("left_out") is None]
     if learned or (not account and made_by.get("family") == head.FAMILY):

@@ -14,7 +14,7 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import BATCH, TEXT, condition_of, prepare_catalogue
 from molar_retrieval.data.schema import find_file, read_spec
 from molar_retrieval.data.values import sign_tells
-from molar_retrieval.embedding.forecast import EmbedForecast, dry_run
+from molar_retrieval.embedding.estimate import EmbedForecast, dry_run
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import language_note

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from molar_retrieval import cholesky, rng
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import condition_of, prepare_catalogue
-from molar_retrieval.embedding.contents import ContentVectors
+from molar_retrieval.embedding.content_vectors import ContentVectors
 from molar_retrieval.embedding.run import embed
-from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.base import unit
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding

@@ -28,8 +28,8 @@ from molar_retrieval import rng
 from molar_retrieval.data import image_decoder
 from molar_retrieval.data.image_decoder import MAX_BYTES
 from molar_retrieval.data.images import looked_at
-from molar_retrieval.embedding.catalogue import NO_FILE, stat_image
-from molar_retrieval.embedding.keys import image_stamp
+from molar_retrieval.embedding.content_vectors import NO_FILE, stat_image
+from molar_retrieval.embedding.vector_cache import image_stamp
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import Items, Rows, equal_groups

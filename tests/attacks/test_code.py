@@ -241,7 +241,7 @@ def test_nothing_in_a_model_folder_runs(
     on_path.mkdir()
     (on_path / "planted_on_the_path.py").write_text(CODE.format(canary=str(canary)), "utf-8")
     monkeypatch.syspath_prepend(str(on_path))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     name = "some/model" if plant is hub_snapshot else str(folder)
     settings = EmbedSettings(model=name, device="cpu")
     with nullcontext() if plant in RUNS_WITHOUT_IT else pytest.raises(MolarError):

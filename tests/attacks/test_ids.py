@@ -332,7 +332,7 @@ def test_another_process_embeds(place, right, rounds, measured):
     ("step", "act"),
     [
         ("molar_retrieval.embedding.external._fill", reversed_catalogue),
-        ("molar_retrieval.embedding.publish._write_tables", reversed_catalogue),
+        ("molar_retrieval.embedding.content_vectors._write_tables", reversed_catalogue),
     ],
 )
 def test_embedding_for_a_catalogue_that_is_gone(place, monkeypatch, step, act):

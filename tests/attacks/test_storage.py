@@ -321,14 +321,14 @@ def test_a_damaged_workspace_file(place, content):
 
 def test_damaged_caches(tmp_path, rounds, measured):
     """What is only remembered to save time, digests of weights and measurements of photos, is dropped when damaged."""
-    from molar_retrieval.encoders import digests
+    from molar_retrieval.encoders import checkpoint
     from molar_retrieval.quality.photos import STAMPED, remember, remembered
 
     workspace, random = Workspace(tmp_path), np.random.default_rng(3)
     model, cache = tmp_path / "model", tmp_path / "weights.json"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    right = digests.of_folder(model, cache)
+    right = checkpoint.folder_digest(model, cache)
     records = np.zeros(3, STAMPED)
     records["stamp"], records["measured"]["hash"] = np.arange(1, 4), [b"one", b"two", b"three"]
     remember(workspace, records)
@@ -337,7 +337,7 @@ def test_damaged_caches(tmp_path, rounds, measured):
     count = rounds(100, 1000)
     for _ in range(count):
         before = flipped(cache, random), flipped(photos, random)
-        assert digests.of_folder(model, cache) == right
+        assert checkpoint.folder_digest(model, cache) == right
         assert remembered(workspace).tobytes() in (b"", records.tobytes())
         cache.write_bytes(before[0])
         photos.write_bytes(before[1])

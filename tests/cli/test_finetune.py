@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from molar_cli.app import app
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.encoders import fused, registry
+from molar_retrieval.encoders import head as fused
+from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import EmbedSettings
@@ -75,7 +76,7 @@ def test_the_folder_is_an_encoder_and_the_rest_follows(tuned, trained, molar):
     encoder = registry.load(EmbedSettings(model=str(folder)))
     some = [EncoderInput(text) for text in ("a red dress", "a blue mug")]
     assert encoder.encode(some).shape == (2, after.dim)
-    (_, head) = fused.layers(EmbedSettings(model=str(folder)))
+    (_, head) = fused.base_and_head(EmbedSettings(model=str(folder)))
     catalogue = Catalogue.open(Workspace.open(workspace)["catalogue"].require()[0])
     texts = [text for batch in catalogue.batches(["text"], 64) for text in batch["text"].to_pylist()]
     assert np.allclose(after.vectors, head(base, texts), atol=1e-5)

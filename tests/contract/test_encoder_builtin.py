@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import huggingface_hub
 import pytest
 import torch
 from encoder_contract import EncoderContract
@@ -39,7 +40,7 @@ class TestGemma(EncoderContract):
     @classmethod
     def settings(cls, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
+            patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
             yield EmbedSettings(model=gemma.NAME, device="cpu", dtype="float32", max_text_tokens=32)
 
     def test_it_is_the_real_one(self, encoder, settings):

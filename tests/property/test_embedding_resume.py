@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.embedding.shards import ShardWriter
+from molar_retrieval.embedding.vector_cache import ShardWriter
 from molar_retrieval.workspace.artefacts import Workspace
 
 

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.demo import plan_shop
 from molar_retrieval.data.demo.vocabulary import PATTERNS, STORIES
-from molar_retrieval.embedding.contents import ContentVectors
+from molar_retrieval.embedding.content_vectors import ContentVectors
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.encoders.registry import load
 from molar_retrieval.workspace.artefacts import Workspace

@@ -4,7 +4,7 @@ import pytest
 from embedding_fakes import FakeEncoder, Shop, planned, run
 
 from molar_retrieval.embedding import EmbedForecast, dry_run
-from molar_retrieval.embedding import forecast as subject
+from molar_retrieval.embedding import estimate as subject
 from molar_retrieval.encoders.base import EncoderPlan
 from molar_retrieval.workspace.settings import EmbedSettings
 

@@ -8,8 +8,8 @@ from embedding_fakes import FakeEncoder, Shop, info, planned
 
 import molar
 from molar_retrieval.embedding import embed
-from molar_retrieval.embedding.former import former_vectors, prune_former
-from molar_retrieval.embedding.remembered import of_folder, remembered
+from molar_retrieval.embedding.run import find_model_folder, with_current_encoder
+from molar_retrieval.embedding.vector_cache import previous_vectors, prune_previous
 from molar_retrieval.workspace.settings import EmbedSettings
 
 
@@ -68,12 +68,12 @@ def test_only_what_has_changed_meanwhile_is_encoded(shop: Shop) -> None:
 def test_two_former_encoders_stay_until_they_are_pruned(shop: Shop) -> None:
     for name in ("one", "two", "three", "four"):
         shop.embed(of(name))
-    found = former_vectors(shop.workspace)
+    found = previous_vectors(shop.workspace)
     assert [one.fingerprint for one in found] == ["three", "two"]
     assert all(one.bytes > 12 * 8 * 4 for one in found)
     live = shop.version()
-    assert prune_former(shop.workspace) == found
-    assert former_vectors(shop.workspace) == []
+    assert prune_previous(shop.workspace) == found
+    assert previous_vectors(shop.workspace) == []
     assert shop.version() == live
     assert shop.embed(of("three")).encoded == 12
 
@@ -99,12 +99,12 @@ def test_unfinished_work_of_another_encoder_stays(shop: Shop) -> None:
 
 def test_what_is_left_open_is_as_it_was(shop: Shop) -> None:
     shop.prepare()
-    assert remembered(EmbedSettings(), shop.workspace).model == "builtin"
+    assert with_current_encoder(EmbedSettings(), shop.workspace).model == "builtin"
     made = EmbedSettings(model="some/model", revision="abc", dim=8, batch_size=2)
     embed(shop.workspace, made, planner=planned(of("two")))
 
     def asked(**said: Any) -> tuple[str, str | None, int | None]:
-        found = remembered(EmbedSettings(**said), shop.workspace)
+        found = with_current_encoder(EmbedSettings(**said), shop.workspace)
         return found.model, found.revision, found.dim
 
     assert asked() == ("some/model", "abc", 8)
@@ -112,20 +112,20 @@ def test_what_is_left_open_is_as_it_was(shop: Shop) -> None:
     assert asked(model="some/model") == ("some/model", "abc", 8)
     assert asked(model="builtin") == ("builtin", None, None)
     assert asked(model="other/model", revision="def") == ("other/model", "def", None)
-    assert remembered(EmbedSettings(batch_size=7), shop.workspace).batch_size == 7
-    assert remembered(EmbedSettings().trusting(), shop.workspace).trusts_code
+    assert with_current_encoder(EmbedSettings(batch_size=7), shop.workspace).batch_size == 7
+    assert with_current_encoder(EmbedSettings().trusting(), shop.workspace).trusts_code
 
 
 def test_a_folder_is_found_where_the_workspace_is_now(tmp_path: Path) -> None:
     root = tmp_path / "now" / ".molar"
     (root / "finetuned").mkdir(parents=True)
     (tmp_path / "now" / "models" / "clip").mkdir(parents=True)
-    moved = of_folder({"model": "/then/.molar/finetuned", "dim": 3}, root)
+    moved = find_model_folder({"model": "/then/.molar/finetuned", "dim": 3}, root)
     assert moved == {"model": str(root / "finetuned"), "dim": 3}
-    beside = of_folder({"model": "/then/models/clip"}, root)
+    beside = find_model_folder({"model": "/then/models/clip"}, root)
     assert beside == {"model": str(tmp_path / "now" / "models" / "clip")}
-    assert of_folder({"model": "/then/gone"}, root) == {"model": "/then/gone"}
-    assert of_folder({"model": "hub/name"}, root) == {"model": "hub/name"}
+    assert find_model_folder({"model": "/then/gone"}, root) == {"model": "/then/gone"}
+    assert find_model_folder({"model": "hub/name"}, root) == {"model": "hub/name"}
 
 
 def test_settings_that_name_another_encoder_are_told(shop: Shop, tmp_path: Path) -> None:

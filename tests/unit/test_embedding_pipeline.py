@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from embedding_fakes import FakeEncoder, Shop, run
 
-from molar_retrieval.embedding import ContentVectors, publish, reader, shards
+from molar_retrieval.embedding import ContentVectors, content_vectors, pipeline, vector_cache
 from molar_retrieval.embedding import run as runs
-from molar_retrieval.embedding.shards import ShardWriter, read_shard, shard_paths
+from molar_retrieval.embedding.vector_cache import ShardWriter, read_shard, shard_paths
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.errors import BackendError, StaleArtefactError
 from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest
@@ -81,17 +81,17 @@ def test_run_goes_on_where_it_was_stopped(shop: Shop, undisturbed: bytes, error:
 
 
 def test_failing_reader_ends_the_run(shop: Shop, monkeypatch: pytest.MonkeyPatch, undisturbed: bytes) -> None:
-    real = reader.load_photo
+    real = pipeline.load_photo
 
-    def broken(folder: Path, path: str) -> reader.Photo:
+    def broken(folder: Path, path: str) -> pipeline.Photo:
         if path == "images/10.png":
             raise RuntimeError("the reader broke")
         return real(folder, path)
 
-    monkeypatch.setattr(reader, "load_photo", broken)
+    monkeypatch.setattr(pipeline, "load_photo", broken)
     with pytest.raises(RuntimeError, match="reader broke"):
         run(shop.workspace, FakeEncoder())
-    monkeypatch.setattr(reader, "load_photo", real)
+    monkeypatch.setattr(pipeline, "load_photo", real)
     run(shop.workspace, FakeEncoder())
     assert shop.vectors_file() == undisturbed
 
@@ -116,7 +116,7 @@ def test_failing_flush_is_not_lost(shop: Shop, monkeypatch: pytest.MonkeyPatch) 
     def broken(self: ShardWriter) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(shards, "_SYNC_SECONDS", 0.0)
+    monkeypatch.setattr(vector_cache, "_SYNC_SECONDS", 0.0)
     monkeypatch.setattr(ShardWriter, "sync", broken)
     with pytest.raises(OSError, match="Input/output"):
         run(shop.workspace, FakeEncoder(seconds=0.01))
@@ -165,30 +165,19 @@ def test_vectors_that_vanish_while_they_are_made(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, undisturbed: bytes
 ) -> None:
     """A disk that does not give back what was written is named; nothing is published."""
-    real = runs.run
+    real = runs.encode_batches
 
-    def wiped(reader: Any, encoder: Any, shard: ShardWriter, *arguments: Any) -> None:
-        real(reader, encoder, shard, *arguments)
+    def wiped(texts: Any, folder: Path, encoder: Any, shard: ShardWriter, *arguments: Any) -> None:
+        real(texts, folder, encoder, shard, *arguments)
         shard.path.write_bytes(shard.path.read_bytes()[:-3000])
 
-    monkeypatch.setattr(runs, "run", wiped)
+    monkeypatch.setattr(runs, "encode_batches", wiped)
     with pytest.raises(StaleArtefactError, match="damaged since they were written"):
         run(shop.workspace, FakeEncoder())
     assert shop.workspace["content"].current is None
     monkeypatch.undo()
     run(shop.workspace, FakeEncoder())
     assert shop.vectors_file() == undisturbed
-
-
-def test_unfinished_work_of_an_earlier_version_starts_anew(shop: Shop, undisturbed: bytes) -> None:
-    partial = shop.workspace["content"].partial("0123")
-    (partial / "plan.json").write_text("{}")
-    (partial / "vectors.safetensors").write_bytes(bytes(1000))
-    progress = Recorder()
-    assert run(shop.workspace, FakeEncoder(), progress=progress).encoded == 24
-    assert "starts anew" in progress.notes[0]
-    assert shop.vectors_file() == undisturbed
-    assert shop.workspace["content"].partials() == []
 
 
 def test_changed_catalogue_after_a_stop_keeps_what_is_the_same(shop: Shop) -> None:
@@ -289,13 +278,13 @@ def test_wrong_shape_is_the_encoders_fault(shop: Shop) -> None:
 
 @pytest.mark.alone
 def test_reading_overlaps_with_encoding(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = reader.open_image
+    real = pipeline.open_image
 
     def slow(folder: Path, path: str) -> Any:
         sleep(0.01)
         return real(folder, path)
 
-    monkeypatch.setattr(reader, "open_image", slow)
+    monkeypatch.setattr(pipeline, "open_image", slow)
     started = perf_counter()
     report = run(shop.workspace, FakeEncoder(seconds=0.06))
     assert report.seconds["read"] >= 0.15  # 16 photos
@@ -306,14 +295,14 @@ def test_reading_overlaps_with_encoding(shop: Shop, monkeypatch: pytest.MonkeyPa
 
 def test_large_photos_are_not_read_far_ahead(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
-    real = reader.Reader._begin
+    real = pipeline.Texts.fetch
 
-    def counting(self: reader.Reader, rows: Any) -> Any:
+    def counting(self: pipeline.Texts, rows: Any) -> Any:
         begun.append(len(rows))
         return real(self, rows)
 
-    monkeypatch.setattr(reader, "_AHEAD_BYTES", 1)
-    monkeypatch.setattr(reader.Reader, "_begin", counting)
+    monkeypatch.setattr(pipeline, "_AHEAD_BYTES", 1)
+    monkeypatch.setattr(pipeline.Texts, "fetch", counting)
     seen: list[int] = []
     run(shop.workspace, FakeEncoder(before=lambda _: seen.append(len(begun))))
     assert seen == [2, 3, 4, 5, 6, 6]
@@ -322,8 +311,8 @@ def test_large_photos_are_not_read_far_ahead(shop: Shop, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (publish, "_write_tables"),
-        (runs, "assemble"),
+        (content_vectors, "_write_tables"),
+        (vector_cache.VectorCache, "assemble"),
         (Path, "rename"),
         (Manifest, "write"),
         (ArtefactStore, "publish"),

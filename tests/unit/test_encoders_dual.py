@@ -81,9 +81,11 @@ def test_texts_of_siglip_are_padded_to_their_full_length(tmp_path):
 
 def test_a_hairline_photo_costs_no_gigabytes(folder, monkeypatch):
     encoder = load(settings(folder))
-    sizes, encode = [], encoder._encode_images
+    sizes, encode = [], encoder.model.encode
     monkeypatch.setattr(
-        encoder, "_encode_images", lambda images: sizes.extend(i.size for i in images) or encode(images)
+        encoder.model,
+        "encode",
+        lambda entries, **how: sizes.extend(e["image"].size for e in entries) or encode(entries, **how),
     )
     rows = encoder.encode([EncoderInput(None, Image.new("RGB", (20_000, 1), (9, 9, 9)))])
     assert sizes == [(20_000, 1_000)]

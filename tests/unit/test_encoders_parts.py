@@ -1,4 +1,4 @@
-"""The small parts that encoders are made of: text, photos, unit vectors, guard, cards, runtime."""
+"""The small parts that encoders are made of: text, photos, unit vectors, odd items, cards, torch."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from molar_retrieval.encoders import runtime
+from molar_retrieval.encoders import base
+from molar_retrieval.encoders.base import TextPreparation, counted_cut, encode_rows, fuse, unit
 from molar_retrieval.encoders.checkpoint import Checkpoint
-from molar_retrieval.encoders.fusion import fuse, unit
-from molar_retrieval.encoders.guard import encode_guarded, encode_rows
-from molar_retrieval.encoders.photos import bounded, square, within_aspect
-from molar_retrieval.encoders.text import TextPreparation, counted_cut, special_tokens, token_cut
+from molar_retrieval.encoders.efficientnet import bounded, square, within_aspect
+from molar_retrieval.encoders.sentence import special_tokens, token_cut
 from molar_retrieval.errors import BackendError
 from molar_retrieval.workspace.settings import EmbedSettings
 
@@ -132,21 +131,21 @@ def encode_numbers(numbers):
     return np.array([[number, 1] for number in numbers], np.float32)
 
 
-def test_the_guard_keeps_good_items_and_drops_bad_ones(caplog):
-    rows = encode_guarded([1, -1, 3], encode_numbers, dim=2, probe=0, model="m")
+def test_good_items_are_kept_and_bad_ones_dropped(caplog):
+    rows = encode_rows([1, -1, 3], encode_numbers, dim=2, batch_size=9, probe=0, model="m")
     np.testing.assert_array_equal(rows, [[1, 1], [0, 0], [3, 1]])
     assert "negative" in caplog.text
 
 
-def test_the_guard_drops_vectors_that_are_not_finite(caplog):
-    rows = encode_guarded([1, float("nan")], encode_numbers, dim=2, probe=0, model="m")
+def test_vectors_that_are_not_finite_are_dropped(caplog):
+    rows = encode_rows([1, float("nan")], encode_numbers, dim=2, batch_size=9, probe=0, model="m")
     assert not rows[1].any()
     assert "finite" in caplog.text
 
 
-def test_the_guard_tells_a_broken_model_from_a_bad_item():
+def test_a_broken_model_is_told_from_a_bad_item():
     with pytest.raises(BackendError, match="negative"):
-        encode_guarded([1, -1], encode_numbers, dim=2, probe=-5, model="m")
+        encode_rows([1, -1], encode_numbers, dim=2, batch_size=9, probe=-5, model="m")
 
 
 def test_what_is_missing_gets_zeros_and_the_rest_goes_in_batches():
@@ -163,7 +162,7 @@ def test_what_is_missing_gets_zeros_and_the_rest_goes_in_batches():
 
 
 @pytest.mark.parametrize("calls_that_fit", [0, 1, 2])
-def test_the_guard_passes_short_memory_on(calls_that_fit):
+def test_short_memory_is_passed_on(calls_that_fit):
     calls = []
 
     def encode(numbers):
@@ -175,7 +174,7 @@ def test_the_guard_passes_short_memory_on(calls_that_fit):
         return np.ones((1, 2), np.float32)
 
     with pytest.raises(MemoryError):
-        encode_guarded([1, 2], encode, dim=2, probe=0, model="m")
+        encode_rows([1, 2], encode, dim=2, batch_size=9, probe=0, model="m")
 
 
 def described(folder):
@@ -216,13 +215,13 @@ def test_without_a_card(tmp_path):
     ],
 )
 def test_bfloat16_where_it_pays(changes, large, cpu, expected, monkeypatch):
-    monkeypatch.setattr(runtime, "_cpu_has_bfloat16", lambda: cpu)
-    assert runtime.weights_dtype(EmbedSettings(**changes), large=large) == expected
+    monkeypatch.setattr(base, "_cpu_has_bfloat16", lambda: cpu)
+    assert base.weights_dtype(EmbedSettings(**changes), large=large) == expected
 
 
 def test_the_processor_is_asked(monkeypatch):
-    ask = runtime._cpu_has_bfloat16.__wrapped__
-    monkeypatch.setattr(runtime.Path, "read_text", lambda *a, **k: "processor: 0\nflags\t\t: fpu avx512_bf16 sse\n")
+    ask = base._cpu_has_bfloat16.__wrapped__
+    monkeypatch.setattr(base.Path, "read_text", lambda *a, **k: "processor: 0\nflags\t\t: fpu avx512_bf16 sse\n")
     assert ask()
-    monkeypatch.setattr(runtime.Path, "read_text", lambda *a, **k: "Features\t: fp asimd\nmodel name: bf16\n")
+    monkeypatch.setattr(base.Path, "read_text", lambda *a, **k: "Features\t: fp asimd\nmodel name: bf16\n")
     assert not ask()

@@ -6,10 +6,11 @@ import shutil
 import subprocess
 import sys
 
+import huggingface_hub
 import pytest
 import tiny_models
 
-from molar_retrieval.encoders import digests
+from molar_retrieval.encoders import checkpoint
 from molar_retrieval.encoders.registry import describe, load
 from molar_retrieval.errors import BackendError, MolarError, SettingsError
 from molar_retrieval.workspace.settings import EmbedSettings
@@ -63,18 +64,18 @@ def test_documentation_and_other_runtimes_do_not_count(folder):
 
 def test_digests_are_remembered_until_a_file_changes(folder, tmp_path, monkeypatch):
     cache = tmp_path / "cache" / "digests.json"
-    first = digests.of_folder(folder, cache)
+    first = checkpoint.folder_digest(folder, cache)
     read = []
-    of_file = digests.fingerprint.of_file
-    monkeypatch.setattr(digests.fingerprint, "of_file", lambda path: read.append(path.name) or of_file(path))
-    assert digests.of_folder(folder, cache) == first
+    of_file = checkpoint.fingerprint.of_file
+    monkeypatch.setattr(checkpoint.fingerprint, "of_file", lambda path: read.append(path.name) or of_file(path))
+    assert checkpoint.folder_digest(folder, cache) == first
     assert read == []
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes() + b"x")
-    assert digests.of_folder(folder, cache) != first
+    assert checkpoint.folder_digest(folder, cache) != first
     assert read == ["model.safetensors"]
     cache.write_text("{damaged", "utf-8")
-    assert digests.of_folder(folder, cache) == digests.of_folder(folder)
+    assert checkpoint.folder_digest(folder, cache) == checkpoint.folder_digest(folder)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_digests_are_remembered_until_a_file_changes(folder, tmp_path, monkeypat
     ],
 )
 def test_what_cannot_be_is_refused_with_a_remedy(changes, error, words, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(error) as caught:
         describe(EmbedSettings(**changes))
     assert words in f"{caught.value.message} {caught.value.hint}"
@@ -167,9 +168,9 @@ def test_describing_the_default_is_light():
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch):
-    from molar_retrieval.encoders import packages
+    from molar_retrieval.encoders import checkpoint
 
-    monkeypatch.setattr(packages.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(checkpoint.util, "find_spec", lambda name: None)
     for model, extra in (("builtin-multilingual", "multilingual"), ("gemma-3-270m", "gemma")):
         with pytest.raises(BackendError) as caught:
             describe(EmbedSettings(model=model))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_eval_splits import log_of
 
-from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.base import unit
 from molar_retrieval.models import base, content_knn
 from molar_retrieval.models.base import fit_count_models, taught_by
 from molar_retrieval.models.content_knn import GRID, ContentKNN, compressed, learned_axes

@@ -12,11 +12,10 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.encoders import fused, registry
-from molar_retrieval.encoders.base import EncoderInput, VectorBlock
-from molar_retrieval.encoders.fusion import unit
-from molar_retrieval.encoders.head import FusionHead
-from molar_retrieval.encoders.lexical import PLACES, Lexical, counts
+from molar_retrieval.encoders import head as fused
+from molar_retrieval.encoders import registry
+from molar_retrieval.encoders.base import EncoderInput, VectorBlock, unit
+from molar_retrieval.encoders.head import PLACES, FusionHead, Lexical, word_counts
 from molar_retrieval.errors import BackendError, DataError, SettingsError
 from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.head_fit import Chosen
@@ -51,7 +50,7 @@ class World:
             np.arange(N),
             unit(centres @ turn),
             csr_matrix((np.ones(N, np.float32), (np.arange(N), kind)), (N, 20)),
-            counts([None] * N),
+            word_counts([None] * N),
         )
         liked = rng.integers(20, size=(150, 2))
         self.log = log_of(
@@ -181,7 +180,7 @@ def test_words_as_they_are_written_count_where_they_tell_who_takes_an_item() -> 
     by_chance = [f"series{a} by author{b}" for a, b in rng.integers(20, size=(N, 2))]
     heads = []
     for texts in (spoken, by_chance):
-        blurred.texts = replace(blurred.texts, written=counts(texts))
+        blurred.texts = replace(blurred.texts, written=word_counts(texts))
         heads.append(blurred.tuned())
     told, idle = heads
     assert told.chosen.written >= 0.3 > idle.chosen.written
@@ -204,21 +203,21 @@ def test_lexical_vectors_are_near_where_texts_share_rare_words() -> None:
         "the",
         None,
     ]
-    found = counts(texts)
+    found = word_counts(texts)
     lexical = Lexical.fit(found, 3)
     vectors = lexical(found)
     assert vectors.shape == (7, 3)
     near = vectors @ vectors.T
     assert near[0, 1] > 0.5 > max(near[0, 3], near[0, 4])
     assert not vectors[[5, 6]].any()  # what all say, and nothing
-    alone = lexical(counts(["The RED dress, by Miu!"]))
+    alone = lexical(word_counts(["The RED dress, by Miu!"]))
     assert np.allclose(alone[0], vectors[0], atol=1e-5)
-    assert counts(["dress dress dress"]).data == pytest.approx([1 + np.log(3)])
+    assert word_counts(["dress dress dress"]).data == pytest.approx([1 + np.log(3)])
 
 
 @pytest.mark.parametrize("texts", [[], [None], ["one"], ["one", "two"], ["same", "same"]])
 def test_texts_that_share_nothing_have_no_lexical_vectors(texts: list[str | None]) -> None:
-    found = counts(texts)
+    found = word_counts(texts)
     assert Lexical.fit(found, 8)(found).shape == (len(texts), 0)
 
 
@@ -269,7 +268,7 @@ def test_doubles_answer_for_each_other() -> None:
 
 def saved(folder: Path, head: FusionHead) -> EmbedSettings:
     base = registry.describe(EmbedSettings())
-    fused.save(folder, head, EmbedSettings(), base.fingerprint, {"tasks": []}, "# card")
+    fused.save_head(folder, head, EmbedSettings(), base.fingerprint, {"tasks": []}, "# card")
     return EmbedSettings(model=str(folder))
 
 
@@ -319,7 +318,7 @@ def test_a_head_of_an_earlier_version_is_refused_with_the_remedy(tmp_path: Path,
     settings = saved(tmp_path / "tuned", builtin_head)
     weights = tmp_path / "tuned" / "model.safetensors"
     save_file({name: array for name, array in load_file(weights).items() if name != "shown"}, weights)
-    for read in (fused.layers, registry.load):
+    for read in (fused.base_and_head, registry.load):
         with pytest.raises(SettingsError, match="lacks 'shown'") as caught:
             read(settings)
         assert "molar finetune" in str(caught.value.hint)

@@ -159,7 +159,7 @@ def test_an_adapter_wants_the_very_model_beneath_it(workspace, tmp_path):
     model = tiny_models.qwen_vl(tmp_path / "model")
     finetune(workspace, lora_shop.settings(model, tasks=("attributes",), examples=4, merged=False), tmp_path / "out")
     saved = EmbedSettings(model=str(tmp_path / "out"), device="cpu", dtype="float32")
-    assert registry.describe(saved).settings["beneath"] == str(model)
+    assert registry.describe(saved).settings["base_model"] == str(model)
     with pytest.raises(SettingsError, match="is an adapter"):
         load(saved, lora_shop.settings(model).lora, 0)
     tiny_models.qwen_vl(model, seed=1)

@@ -17,7 +17,7 @@ from molar_indexes.item_map.disagreements import Disagreement, judged
 from molar_indexes.item_map.hidden import ImpressionCounts
 from molar_indexes.item_map.store import item_map, make_item_map
 from molar_indexes.item_map.views import Views
-from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.base import unit
 from molar_retrieval.errors import DataError
 from molar_retrieval.workspace.artefacts import Workspace
 

@@ -248,7 +248,7 @@ def test_a_log_is_the_same_whatever_its_people_are_called_and_wherever_its_items
 def test_an_encoder_that_learned_from_people_is_refused(tmp_path, monkeypatch, family, account, refused):
     made_by = {"name": "one", "fingerprint": "f", "family": family}
     manifest = Manifest("content", "c", settings={"encoder": made_by, "embed": {"model": str(tmp_path)}})
-    monkeypatch.setattr(dp_release.fused, "read_account", lambda _: account)
+    monkeypatch.setattr(dp_release.head, "read_account", lambda _: account)
     monkeypatch.setattr(Workspace, "__getitem__", lambda *_: SimpleNamespace(require=lambda: (tmp_path, manifest)))
     if refused:
         with pytest.raises(SettingsError, match="fine-tuned on what people took"):

@@ -21,7 +21,7 @@ from molar_cli.app import app
 from molar_indexes.privacy import purging
 from molar_indexes.privacy.certificate import FOLDER, faults_of
 from molar_indexes.privacy.report.certified import certificate_page
-from molar_retrieval.encoders import tuned_folder
+from molar_retrieval.encoders import head
 from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
@@ -221,8 +221,8 @@ def test_an_encoder_that_learnt_from_histories_is_not_proven(tmp_path):
     tuned.mkdir(parents=True)
     workspace = Workspace(tmp_path / ".molar")
     assert purging.learnt(workspace) == []
-    tuned_folder.write_account(tuned, {"interactions": 0})
+    head.write_account(tuned, {"interactions": 0})
     assert purging.learnt(workspace) == []
-    tuned_folder.write_account(tuned, {"interactions": 1234})
+    head.write_account(tuned, {"interactions": 1234})
     (found,) = purging.learnt(workspace)
     assert (found.what, found.count) == ("weights", 1234)

@@ -16,8 +16,8 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.text_features import query, words
 from molar_retrieval.encoders import builtin, registry
 from molar_retrieval.encoders.base import EncoderInput, VectorBlock
-from molar_retrieval.encoders.composite import image_block
-from molar_retrieval.encoders.light import LightMiniLM
+from molar_retrieval.encoders.builtin import image_block
+from molar_retrieval.encoders.minilm import NumpyMiniLM
 from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
 from molar_retrieval.ranking.index_protocol import SparseVector
 from molar_retrieval.workspace.artefacts import Workspace
@@ -47,7 +47,7 @@ TEXTS = ["black dress with lace", "[SEP] hi [MASK]", "a " * 400, "Küche é 商�
 
 
 def test_the_light_encoder_is_the_built_in_one() -> None:
-    light = LightMiniLM(builtin.text_folder(), 256)
+    light = NumpyMiniLM(builtin.text_folder(), 256)
     whole = registry.load(EmbedSettings()).encode([EncoderInput(text=text) for text in TEXTS])
     found = np.stack([light.encode(text) for text in TEXTS])
     assert np.abs(found - whole[:, : found.shape[1]]).max() < 1e-4

@@ -117,13 +117,18 @@ RECORDS = {
         ("PublishedData.photos", "PublishedTable.path"), "a file of the folder that is imported"
     ),
     "molar_retrieval/data/prepare.py": {"files": STAMPS},
-    "molar_retrieval/embedding/former.py": {"FormerVectors.folder": MADE},
-    "molar_retrieval/embedding/known.py": {"key": ID},
-    "molar_retrieval/encoders/adapter.py": {"base_model_name_or_path": SETTINGS["EmbedSettings.model"]},
+    "molar_retrieval/embedding/vector_cache.py": {"PreviousVectors.folder": MADE, "key": ID},
+    "molar_retrieval/embedding/content_vectors.py": {"EmbedReport.folder": MADE, "key": ID},
+    "molar_retrieval/embedding/external.py": {"key": ID},
+    "molar_retrieval/embedding/pipeline.py": {
+        "EncodeJob.catalogue": MADE, "EncodeJob.folder": MADE, "EncodeJob.texts": MADE, "key": ID,
+    },
+    "molar_retrieval/encoders/sentence.py": {
+        "base_model_name_or_path": SETTINGS["EmbedSettings.model"], "max_text_tokens": NUMBER,
+    },
     "molar_retrieval/encoders/checkpoint.py": {
         "Checkpoint.complete": MADE, "Checkpoint.folder": MADE, "path": SETTINGS["EmbedSettings.model"],
     },
-    "molar_retrieval/encoders/hub.py": {"Snapshot.folder": MADE},
     "molar_retrieval/data/event_log.py": {"CompactResult.sealed_files": ID},
     "molar_retrieval/privacy/pseudonyms.py": {"Pseudonymiser.keys": MADE, "key_file": SHOWN, "keys": ID},
     "molar_retrieval/privacy/suppression.py": {"SuppressionList.file": MADE, "file": SHOWN},

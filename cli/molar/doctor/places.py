@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, broken, entry
-from molar_retrieval.encoders.hub import cache_root, offline_by_environment
+from molar_retrieval.encoders.checkpoint import cache_root, offline_by_environment
 from molar_retrieval.errors import SECRETS, MolarError
 from molar_retrieval.reports.wording import size
 from molar_retrieval.workspace.discovery import file_beside

@@ -153,9 +153,9 @@ def _catalogue_folder(workspace: Workspace) -> Entry:
 
 def _former(workspace: Workspace) -> Iterator[Entry]:
     """What encoders made that the workspace had before."""
-    from molar_retrieval.embedding.former import former_vectors
+    from molar_retrieval.embedding.vector_cache import previous_vectors
 
-    for one in former_vectors(workspace):
+    for one in previous_vectors(workspace):
         back = f"`--model {one.encoder}` takes them again, `molar index prune` removes them"
         value = f"{size(one.bytes)} by {one.encoder}: {back}"
         data = {"encoder": one.encoder, "folder": one.folder.name, "bytes": one.bytes}

@@ -28,13 +28,11 @@ from molar_retrieval.data.catalogue import ITEMS_FILE, Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.values import join_present
 from molar_retrieval.embedding import ContentVectors, embed
-from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
+from molar_retrieval.embedding.content_vectors import ITEMS, TENSOR, VECTORS
 from molar_retrieval.embedding.run import digests_of
-from molar_retrieval.encoders import adapter, registry
-from molar_retrieval.encoders.base import EncoderInfo, VectorBlock
-from molar_retrieval.encoders.fusion import unit
-from molar_retrieval.encoders.head import FAMILY, FusionHead
-from molar_retrieval.encoders.tuned_folder import CARD
+from molar_retrieval.encoders import registry, sentence
+from molar_retrieval.encoders.base import EncoderInfo, VectorBlock, unit
+from molar_retrieval.encoders.head import CARD, FAMILY, FusionHead
 from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.head_fit import views
 from molar_retrieval.finetuning.inputs import Inputs, TaskTexts, inputs_of, read_texts
@@ -184,7 +182,7 @@ class FineTuning:
     @cached_property
     def with_adapter(self) -> bool:
         """Whether the encoder is a language model, which gets an adapter; others get a head."""
-        return self._encoder.family in adapter.FAMILIES
+        return self._encoder.family in sentence.ADAPTABLE
 
     @property
     def _encoder(self) -> EncoderInfo:

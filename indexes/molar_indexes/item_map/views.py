@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags
 
 from molar_indexes.generations import Generation
-from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.base import unit
 from molar_retrieval.models.content_features import ATTRIBUTES
 from molar_retrieval.models.content_knn import compressed
 from molar_retrieval.workspace.tensors import Array, Mask, Matrix, Rows

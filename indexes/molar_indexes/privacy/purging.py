@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molar_indexes.privacy.certificate import BeyondReach
-from molar_retrieval.encoders import fused, tuned_folder
+from molar_retrieval.encoders import head
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.privacy.retention import KeptCopy, remove, retained_copies
@@ -97,7 +97,7 @@ def learnt(workspace: Workspace) -> list[BeyondReach]:
     """Encoders that were fine-tuned on histories: what they learnt of somebody cannot be seen in weights."""
     found = dict[str, int]()
     for folder in _encoders(workspace):
-        account = dict(fused.read_account(folder)) or tuned_folder.read_account(folder)
+        account = head.read_account(folder)
         if account.get("interactions"):
             found[str(folder)] = int(account["interactions"])
     return [BeyondReach("weights", name, count) for name, count in found.items()]

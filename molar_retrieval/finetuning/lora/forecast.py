@@ -5,7 +5,7 @@ from time import perf_counter
 
 import torch
 
-from molar_retrieval.embedding.forecast import process_memory
+from molar_retrieval.embedding.estimate import process_memory
 from molar_retrieval.finetuning.forecast import FinetuneForecast
 from molar_retrieval.finetuning.lora.examples import Step
 from molar_retrieval.finetuning.lora.learner import frozen_vectors

@@ -13,8 +13,8 @@ from PIL import Image
 from molar_retrieval import rng
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
-from molar_retrieval.embedding.catalogue import texts_and_photos
-from molar_retrieval.embedding.reader import decode
+from molar_retrieval.embedding.content_vectors import texts_and_photos
+from molar_retrieval.embedding.pipeline import decode
 from molar_retrieval.finetuning.inputs import descriptions_of, phrases_of
 from molar_retrieval.workspace.tensors import Mask, Rows
 

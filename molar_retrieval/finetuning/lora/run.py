@@ -15,10 +15,9 @@ import numpy as np
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.embedding.run import digests_of
-from molar_retrieval.encoders import registry, tuned_folder
-from molar_retrieval.encoders.base import terms_note
+from molar_retrieval.encoders import head, registry
+from molar_retrieval.encoders.base import quiet, terms_note
 from molar_retrieval.encoders.checkpoint import main_folder
-from molar_retrieval.encoders.runtime import without_bars
 from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.lora.examples import ExampleSampler
 from molar_retrieval.finetuning.lora.items import Photos, TrainingItems
@@ -81,7 +80,7 @@ def finetune(
         SettingsError: If the settings do not fit the model.
         BackendError: If the model is not available, memory is too short, or the training diverges.
     """
-    tuned_folder.check_target(folder)
+    head.check_target(folder)
     began = time.perf_counter()
     work = folder.with_name(f".{folder.name}.training")
     if restart and processes.first:
@@ -192,20 +191,20 @@ def write(folder: Path, learner: Learner, account: Mapping[str, Any], text: str,
     ``merged`` writes the whole model with the adapter merged, and the adapter in a folder of its own; else that alone.
     An encoder that the folder held before stays until this one is complete; DataError if it holds something else.
     """
-    made = tuned_folder.partial(folder)
+    made = head.staging_folder(folder)
     place = made / _ADAPTER if merged else made
     learner.adapted.save_pretrained(str(place), save_embedding_layers=False)  # else peft asks the hub for its name
-    tuned_folder.write_account(place, account)
+    head.write_account(place, account)
     if merged:
         transformer: Any = learner.encoder.model[0]
         architectures = transformer.model.config.architectures
         transformer.model = learner.adapted.merge_and_unload()
         if prompt := learner.encoder.info.settings["prompt"]:
             learner.encoder.model.prompts = {**learner.encoder.model.prompts, "document": str(prompt)}
-        with without_bars():
+        with quiet():
             learner.encoder.model.save(str(made), create_model_card=False)
         _still_a_language_model(made, architectures)
-        tuned_folder.write_account(made, account)
+        head.write_account(made, account)
     for readme in {made, place}:
-        (readme / tuned_folder.CARD).write_text(text, "utf-8")
-    tuned_folder.replace(folder, made)
+        (readme / head.CARD).write_text(text, "utf-8")
+    head.swap_folder(folder, made)

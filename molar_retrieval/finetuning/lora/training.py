@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from molar_retrieval.encoders import runtime
+from molar_retrieval.encoders import base
 from molar_retrieval.errors import BackendError
 from molar_retrieval.finetuning.forecast import DAY, REMEDY
 from molar_retrieval.finetuning.lora.examples import Drawn, ExampleSampler, Step
@@ -150,7 +150,7 @@ class AdapterTrainer(Trainer[AdapterScore]):
         """Do some work with fewer and fewer items in one forward pass, until it fits."""
         while True:
             try:
-                with runtime.memory_errors():
+                with base.memory_errors():
                     return work()
             except MemoryError as error:
                 if self._chunk == 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.base import unit
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.models.repeat_consumption import REPEAT_CONSUMPTION, RepeatConsumption
 from molar_retrieval.models.time_decay import time_decay

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from molar_retrieval.data.catalogue import Catalogue
-from molar_retrieval.embedding.catalogue import sees, texts_and_photos
+from molar_retrieval.embedding.content_vectors import Rows, disk_bytes, texts_and_photos
 from molar_retrieval.embedding.external import as_brought
-from molar_retrieval.embedding.keys import Rows
-from molar_retrieval.embedding.publish import disk_bytes
-from molar_retrieval.embedding.reader import load_photo
+from molar_retrieval.embedding.pipeline import decode
 from molar_retrieval.embedding.run import EmbeddingRun
 from molar_retrieval.encoders.base import Encoder, EncoderInput, Planner
 from molar_retrieval.progress import SILENT, Progress
@@ -37,6 +35,8 @@ class EmbedForecast:
         items: Items in the catalogue.
         to_encode: Items that would go through the encoder.
         reused: Items whose vector is there already, or of which there is nothing to see.
+        dim: Length of the vectors; None where nothing is to be encoded and there are no vectors yet.
+        notes: How to read the figures.
         seconds: Predicted duration, loading the encoder included.
         load_seconds: What loading the encoder took just now.
         items_per_second: Of the sample; 0 where nothing is to be encoded.
@@ -44,22 +44,20 @@ class EmbedForecast:
         disk_bytes: What the new version takes; while it is made, the earlier one takes its own beside it, and what is
             encoded is there twice.
         memory_bytes: Highest memory of this process, with the encoder loaded and the sample encoded.
-        dim: Length of the vectors; None where nothing is to be encoded and there are no vectors yet.
-        notes: How to read the figures.
         catalogue: What is known of the prepared catalogue, see its manifest.
     """
 
     items: int
     to_encode: int
     reused: int
-    seconds: float
-    load_seconds: float
-    items_per_second: float
-    sampled: int
-    disk_bytes: int
-    memory_bytes: int
     dim: int | None
     notes: tuple[str, ...]
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+    items_per_second: float = 0.0
+    sampled: int = 0
+    disk_bytes: int = 0
+    memory_bytes: int = 0
     catalogue: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,12 +67,10 @@ class EmbedForecast:
     def lines(self) -> list[str]:
         """The forecast in a few lines for people."""
         first = f"{self.items:,} items: {self.to_encode:,} to encode, {self.reused:,} vectors reused"
-        if not self.to_encode:
-            return [first, *self.notes]
         took = (
             f"about {duration(self.seconds)} at {self.items_per_second:,.1f} items/s, {size(self.disk_bytes)} on disk"
         )
-        return [first, took, *self.notes]
+        return [first, *([took] if self.to_encode else []), *self.notes]
 
 
 def dry_run(
@@ -92,84 +88,74 @@ def dry_run(
     """
     with pin(workspace, "catalogue", work="molar embed") as inputs:
         if (report := as_brought(inputs, settings)) is not None:
-            return _forecast(report.items, 0, report.dim)
+            return _nothing(report.items, report.dim)
         run = EmbeddingRun(inputs, settings, planner, progress)
-        count = len(run.catalogue)
-        said = run.cautions()
+        count, notes = len(run.catalogue), run.cautions
         if (report := run.unchanged()) is not None:
-            return _forecast(count, 0, report.dim, said=said)
-        known, _, batches = run.planned()
-        left = [rows for number, rows in enumerate(batches) if number not in known.own]
-        if (change := run.change(sum(map(len, left)))) is not None:
-            said = (*said, change)
-        if not left:
-            return _forecast(count, 0, known.dim, said=said)
-        rows = np.concatenate(left)
-        encoder, load = run.encoder, run.clock.seconds["load"]
-        ordered = rows[np.argsort(run.scanned.lengths[rows], kind="stable")]  # by length of text
-        chosen = ordered[np.unique(np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(np.int64))]
+            return _nothing(count, report.dim, notes)
+        cache, _, batches = run.planned()
+        pending = sum(map(len, batches))
+        if (change := run.change(pending)) is not None:
+            notes = (*notes, change)
+        if not pending:
+            return _nothing(count, cache.dim, notes)
+        rows, encoder = np.concatenate(batches), run.encoder
+        ordered = rows[np.argsort(run.scanned.lengths[rows], kind="stable")]
+        chosen = ordered[np.unique(np.linspace(0, pending - 1, min(sample, pending)).astype(np.int64))]
         seconds, sampled = _time(encoder, run.catalogue, chosen, min(settings.batch_size, 8)), len(chosen)
-        some = [left[(2 * number + 1) * len(left) // (2 * _BATCHES)] for number in range(_BATCHES)]  # long texts first
-        encoded = sum(map(len, some))
-        if len(left) > _FEW and seconds * encoded <= _QUICK * sampled:
+        some = [batches[(2 * number + 1) * len(batches) // (2 * _BATCHES)] for number in range(_BATCHES)]
+        whole = sum(map(len, some))
+        if len(batches) > _FEW and seconds * whole <= _QUICK * sampled:
             seconds = sum(_time(encoder, run.catalogue, batch, settings.batch_size) for batch in some)
-            sampled = encoded
-        return _forecast(count, len(rows), encoder.dim, load, seconds, sampled, said)
+            sampled = whole
+        rate, load = sampled / seconds if seconds else 0.0, run.clock.seconds["load"]
+        note = f"from a sample of {sampled} items of all text lengths, encoded in {seconds:.2f} s; ± 30 %"
+        return EmbedForecast(
+            items=count,
+            to_encode=pending,
+            reused=count - pending,
+            dim=encoder.dim,
+            notes=(*notes, note, _memory_note(count)),
+            seconds=round(load + (pending / rate if rate else 0.0), 2),
+            load_seconds=round(load, 2),
+            items_per_second=round(rate, 2),
+            sampled=sampled,
+            disk_bytes=disk_bytes(count, encoder.dim),
+            memory_bytes=process_memory(),
+        )
 
 
-def _time(encoder: Encoder, catalogue: Catalogue, rows: Rows, size: int) -> float:
-    """Seconds for the sampled rows in batches of a ``size``, after a first item that warms the encoder up."""
-    reads, looks = sees(encoder.info)
+def _nothing(items: int, dim: int | None, notes: tuple[str, ...] = ()) -> EmbedForecast:
+    notes = (*notes, "nothing is to be encoded", _memory_note(items))
+    disk, memory = disk_bytes(items, dim or 0), process_memory()
+    return EmbedForecast(items, 0, items, dim, notes, disk_bytes=disk, memory_bytes=memory)
+
+
+def _memory_note(items: int) -> str:
+    return (
+        f"memory: {size(process_memory())} with the sample; it does not grow with the catalogue except for some "
+        f"{_BOOKKEEPING_BYTES} bytes per item ({size(items * _BOOKKEEPING_BYTES)})"
+    )
+
+
+def _time(encoder: Encoder, catalogue: Catalogue, rows: Rows, batch_size: int) -> float:
+    """Seconds for the sampled rows in batches, after a first item that warms the encoder up."""
     found = texts_and_photos(catalogue, rows.tolist())
+    reads, looks = ("text" in encoder.info.modalities), "image" in encoder.info.modalities
     inputs = []
     for text, image in (found[row] for row in rows.tolist()):
-        photo = load_photo(catalogue.folder, image).image if image is not None and looks else None
+        photo = decode(catalogue.folder, image)[0] if image is not None and looks else None
         if (reads and text) or photo is not None:
             inputs.append(EncoderInput(text if reads else None, photo))
     if not inputs:
         return 0.0
     encoder.encode(inputs[:1])
     started = perf_counter()
-    for start in range(0, len(inputs), size):
-        encoder.encode(inputs[start : start + size])
+    for start in range(0, len(inputs), batch_size):
+        encoder.encode(inputs[start : start + batch_size])
     return perf_counter() - started
 
 
 def process_memory() -> int:
     """Highest memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _forecast(
-    items: int,
-    pending: int,
-    dim: int | None,
-    load: float = 0.0,
-    seconds: float = 0.0,
-    sampled: int = 0,
-    said: tuple[str, ...] = (),
-) -> EmbedForecast:
-    memory = process_memory()
-    notes = [
-        *said,
-        f"memory: {size(memory)} with the sample; it does not grow with the catalogue except for some "
-        f"{_BOOKKEEPING_BYTES} bytes per item ({size(items * _BOOKKEEPING_BYTES)})",
-    ]
-    if pending:
-        notes.insert(-1, f"from a sample of {sampled} items of all text lengths, encoded in {seconds:.2f} s; ± 30 %")
-    else:
-        notes.insert(-1, "nothing is to be encoded")
-    rate = sampled / seconds if seconds else 0.0
-    return EmbedForecast(
-        items=items,
-        to_encode=pending,
-        reused=items - pending,
-        seconds=round(load + (pending / rate if rate else 0.0), 2),
-        load_seconds=round(load, 2),
-        items_per_second=round(rate, 2),
-        sampled=sampled,
-        disk_bytes=disk_bytes(items, dim or 0),
-        memory_bytes=memory,
-        dim=dim,
-        notes=tuple(notes),
-    )
