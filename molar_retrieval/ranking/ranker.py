@@ -18,8 +18,8 @@ from molar_retrieval.ranking.index_protocol import Index, StoredItem
 from molar_retrieval.ranking.item_store import ItemStore, Sums
 from molar_retrieval.ranking.objectives import TOP, Objective, ObjectiveScale, Places
 from molar_retrieval.ranking.query import Exploration, Listing, ResolvedQuery, Rows
+from molar_retrieval.ranking.ranked_list import RankedList
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker, moves
-from molar_retrieval.ranking.results import RankedList
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import ActiveRule

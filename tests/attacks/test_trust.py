@@ -175,7 +175,7 @@ def test_the_token_of_one_cluster_is_not_for_another(shop: Any, head: Head, tmp_
     monkeypatch.setenv("MOLAR_CLUSTER_ADDRESS", "ray://127.0.0.1:1")
     monkeypatch.setenv("MOLAR_CLUSTER_TOKEN_FILE", str(tmp_path / "secret"))
     monkeypatch.setattr(
-        "molar_retrieval.workspace.ray_jobs.IsolatedContext", lambda *_: pytest.fail("it was asked for more")
+        "molar_retrieval.workspace.jobs.IsolatedContext", lambda *_: pytest.fail("it was asked for more")
     )
     head.metadata.append({})  # it turns nobody away
     with pytest.raises(BaseException, match="asked for more"):

@@ -7,7 +7,7 @@ import pytest
 
 from molar_retrieval.ids import IdMap
 from molar_retrieval.models.als import open_log
-from molar_retrieval.models.refresh import PredictedHits, drift, predicted_hits, reference, remembered
+from molar_retrieval.models.drift import PredictedHits, drift, predicted_hits, reference, remembered
 from molar_retrieval.models.store import open_model
 from molar_retrieval.models.validation import ndcg
 from molar_retrieval.workspace.artefacts import Workspace

@@ -28,9 +28,9 @@ from molar_retrieval.models.base import (
     order,
     sequence,
 )
+from molar_retrieval.models.carry_over import recount
 from molar_retrieval.models.item_item import ItemItemWeights, many_pairs, strongest
 from molar_retrieval.models.k_anonymity import KAnonymity
-from molar_retrieval.models.refresh import recount
 from molar_retrieval.models.sequential import TransitionsInBlocks, count_transitions, transitions
 from molar_retrieval.models.vectors import WeightedPartners
 
