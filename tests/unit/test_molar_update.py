@@ -18,8 +18,8 @@ from molar_cli.app import app
 from molar_indexes.encoder import carried
 from molar_indexes.generations import open_generation
 from molar_retrieval.errors import DataError, MissingArtefactError
-from molar_retrieval.models import incremental
 from molar_retrieval.models import drift as drifting
+from molar_retrieval.models import incremental
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.drift import Drift, Level
 from molar_retrieval.models.store import open_model
