@@ -16,7 +16,7 @@ from molar_retrieval.models import ease
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.base import EASE, ITEM_KNN, REGRESSION, Setting, refit
 from molar_retrieval.models.content_knn import DIM, compressed, principal
-from molar_retrieval.models.drift import PredictedHits, new_share, predicted_hits, remembered
+from molar_retrieval.models.drift import PredictedHits, new_share, predicted_hits, with_record
 from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.item_item import ItemItemWeights, countable, known_items, many_pairs
 from molar_retrieval.models.k_anonymity import KAnonymity
@@ -128,7 +128,7 @@ def bring(folder: Path, manifest: Manifest, read: Workspace, before: Interaction
     """
     model, log = open_model(folder), open_log(read)
     records = [PredictedHits.of(record) for record in manifest.facts.get("derived", {}).get("foretold", [])]
-    foretold = remembered(records, predicted_hits(model, before, log))
+    foretold = with_record(records, predicted_hits(model, before, log))
     catalogue = Catalogue.open(read["catalogue"].require()[0])
     moved_to = catalogue.ids.rows(before.items.array).astype(np.int64)
     rows = before.items.rows(catalogue.ids.array).astype(np.int64)

@@ -174,7 +174,7 @@ def drift(records: Sequence[PredictedHits], seed: int = 0) -> Drift | None:
     return Drift(_level(then), _level(now), _level(falls))
 
 
-def remembered(records: Sequence[PredictedHits], new: PredictedHits | None = None) -> list[PredictedHits]:
+def with_record(records: Sequence[PredictedHits], new: PredictedHits | None = None) -> list[PredictedHits]:
     """What is worth keeping of the records and a ``new`` one: the first and the last 300 cases, in few records."""
     kept = list(records)
     if new is not None and kept and kept[-1].cases < _SMALL:
