@@ -291,13 +291,16 @@ def refit(
     count: int,
     few: KAnonymity | None = None,
     folder: Path | None = None,
+    *,
+    exact: bool = False,
 ) -> ItemItemWeights:
-    """An item-item expert by its chosen setting over another log; nothing is searched.
+    """An item-item model by its chosen setting over another log; nothing is searched.
 
-    Pairs of ``few`` are left out; large weights are mapped from files in ``folder``, None: in memory.
+    Pairs of ``few`` are left out; large weights are mapped from files in ``folder``, None: in memory. Transitions are
+    counted ``exact`` where the result is to ship.
     """
     if name == SEQUENCE:
-        return sequence(log, followed(log, *order(setting)), setting, count, few, folder)
+        return sequence(log, followed(log, *order(setting), exact=exact), setting, count, few, folder)
     log = countable(log)
     if setting["model"] == EASE:
         return ease(linear.EASECounts.of(log), setting, count, log.n_items, few)

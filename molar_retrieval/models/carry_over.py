@@ -88,7 +88,7 @@ def recount(
     item_item = tuple(
         one.moved(rows, log.n_items)
         if one.name in kept
-        else refit(one.name, log, chosen[one.name], partners, few, folder)
+        else refit(one.name, log, chosen[one.name], partners, few, folder, exact=True)
         for one in former
     )
     return Recounted(item_item, left)

@@ -126,7 +126,7 @@ class OrderedCooccurrence(Baseline):
 
         def fit(setting: Setting) -> Scoring:
             counts = followed(setting["window"], setting["decay"])
-            weights = cooccurrence(task.training, counts, setting["shrink"], ordered=True).astype(np.float32)
+            weights = cooccurrence(task.training, counts, setting["shrink"], ordered=True)
             return ItemItemWeights(self.name, weights, setting["memory"], reach(setting["memory"])).scores
 
         return fit
