@@ -33,9 +33,9 @@ def transitions(log: Interactions, window: int, decay: float, fade: float = 0.0,
     """How often item j came after item i, ``decay ** (distance - 1)`` each time, float32, shape (n_items, n_items).
 
     Distances are counted in places, up to ``window``, with :func:`~molar_retrieval.models.time_decay.time_decay` by the
-    seconds between the two. An interaction of a weaker type is that much of one. Where it is to be ``exact``, each addend is
-    rounded to a multiple of 2⁻³⁰ and the sums are float64: then they are the same in whatever order they are made, up
-    to eight million occurrences of a pair.
+    seconds between the two. An interaction of a weaker type is that much of one. Where it is to be ``exact``,
+    each addend is rounded to a multiple of 2⁻³⁰ and the sums are float64: then they are the same in whatever order they
+    are made, up to eight million occurrences of a pair.
     """
     shape = (log.n_items, log.n_items)
     user = log.user
