@@ -14,7 +14,7 @@ from molar_retrieval.workspace.artefacts import PRIVATE
 from molar_retrieval.workspace.resources import Took
 
 if TYPE_CHECKING:
-    from molar_retrieval.models.refresh import Reason
+    from molar_retrieval.models.drift import Reason
     from molar_retrieval.progress import Progress
     from molar_retrieval.workspace.artefacts import Manifest, Workspace
     from molar_retrieval.workspace.jobs import Runner
@@ -250,7 +250,7 @@ class _Update:
 
     def _reason(self) -> "Reason | None":
         """Why the towers are due to be trained on; the step is left out where they are not."""
-        from molar_retrieval.models.refresh import PredictedHits, drift, reason
+        from molar_retrieval.models.drift import PredictedHits, drift, reason
 
         facts = self.place["alignment"].require()[1].facts
         found = drift([PredictedHits.of(record) for record in facts["derived"].get("foretold", [])])
@@ -345,7 +345,7 @@ class Updating(ShopBase):
 def _trained_on(place: "Workspace", settings: "UpdateSettings") -> set[str]:
     """The step of the towers, where the log is known to make it due; whether drift does is found out by counting."""
     from molar_retrieval.models.als import open_log
-    from molar_retrieval.models.refresh import new_share
+    from molar_retrieval.models.drift import new_share
 
     facts = place["alignment"].require()[1].facts
     if PRIVATE in facts or settings.unread is None or not facts["towers"]:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from molar_indexes.explain import Explained
     from molar_indexes.search import Searcher
     from molar_retrieval.ranking.explanations import Speaker
+    from molar_retrieval.ranking.ranked_list import RankedList
     from molar_retrieval.ranking.ranker import Ranker
-    from molar_retrieval.ranking.results import RankedList
 
 
 class Answerer:

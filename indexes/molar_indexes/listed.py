@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from molar_indexes.table import OpenItemStore
-from molar_retrieval.ranking.results import LATER, RankedList
+from molar_retrieval.ranking.ranked_list import LATER, RankedList
 
 Array = npt.NDArray[Any]
 

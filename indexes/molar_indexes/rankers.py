@@ -15,8 +15,8 @@ from molar_retrieval.ranking.objectives import NEXT, Objective, served
 from molar_retrieval.ranking.query import Query, ResolvedQuery
 
 if TYPE_CHECKING:
+    from molar_retrieval.ranking.ranked_list import RankedList
     from molar_retrieval.ranking.ranker import Ranker
-    from molar_retrieval.ranking.results import RankedList
 
 
 class Rankers:

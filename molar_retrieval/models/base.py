@@ -222,8 +222,8 @@ def _sequences(log: Interactions, count: int, few: KAnonymity | None, folder: Pa
 
 
 def order(setting: Setting) -> tuple[int, float, float]:
-    """Window, decay and fade of what is counted for the ``sequence`` expert; former versions knew no fade."""
-    return int(setting["window"]), float(setting["decay"]), float(setting.get("fade", 0.0))
+    """Window, decay and time decay of the transitions that the ``sequence`` model counts."""
+    return int(setting["window"]), float(setting["decay"]), float(setting["fade"])
 
 
 def sequence(
@@ -234,7 +234,7 @@ def sequence(
     few: KAnonymity | None = None,
     folder: Path | None = None,
 ) -> ItemItemWeights:
-    """What is taken after what, by :func:`followers` of the log with the setting's window, decay and fade.
+    """The sequential model of a setting over a log; ``followed`` are its transitions with the setting's :func:`order`.
 
     Pairs of ``few`` are left out; large weights are mapped from files in ``folder``, None: in memory.
     """
@@ -291,13 +291,16 @@ def refit(
     count: int,
     few: KAnonymity | None = None,
     folder: Path | None = None,
+    *,
+    exact: bool = False,
 ) -> ItemItemWeights:
-    """An item-item expert by its chosen setting over another log; nothing is searched.
+    """An item-item model by its chosen setting over another log; nothing is searched.
 
-    Pairs of ``few`` are left out; large weights are mapped from files in ``folder``, None: in memory.
+    Pairs of ``few`` are left out; large weights are mapped from files in ``folder``, None: in memory. Transitions are
+    counted ``exact`` where the result is to ship.
     """
     if name == SEQUENCE:
-        return sequence(log, followed(log, *order(setting)), setting, count, few, folder)
+        return sequence(log, followed(log, *order(setting), exact=exact), setting, count, few, folder)
     log = countable(log)
     if setting["model"] == EASE:
         return ease(linear.EASECounts.of(log), setting, count, log.n_items, few)

@@ -23,11 +23,12 @@ from molar_retrieval.data.text_features import numeric_attributes
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 from molar_retrieval.models.als import ALSFactors, held_out, open_log
 from molar_retrieval.models.base import LASTING, CountModels
+from molar_retrieval.models.carry_over import recount
 from molar_retrieval.models.cold_start import guessed
+from molar_retrieval.models.drift import PredictedHits, Reason, reference
 from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.objectives import choose
 from molar_retrieval.models.popularity import Popularity
-from molar_retrieval.models.refresh import PredictedHits, Reason, recount, reference
 from molar_retrieval.models.store import described, open_model, save, trained_with
 from molar_retrieval.models.towers import trainer
 from molar_retrieval.models.towers.batches import Windows, training_windows

@@ -298,8 +298,8 @@ class ItemItemWeights:
         weights = csr_matrix((data, indices, indptr), shape=(n_items, n_items))
         if not len(memory):
             return cls(name, weights)
-        decay, last, *fade = memory.tolist()  # none of former versions fades
-        return cls(name, weights, decay, int(last), *fade)
+        decay, last, fade = memory.tolist()
+        return cls(name, weights, decay, int(last), fade)
 
 
 def moved(matrix: csr_matrix, rows: Rows, n_items: int) -> csr_matrix:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,28 +25,31 @@ from molar_retrieval.workspace.threads import each
 _PRIOR = 20
 _UNIT = 2.0**30
 """Parts of one that exact counts are rounded to."""
+_MOST_DOUBLE = 10_000
+"""Items up to which exact counts are solved in float64; from there on in float32, by half the time and memory."""
 
 
-def transitions(log: Interactions, window: int, decay: float, fade: float = 0.0) -> csr_matrix:
-    """How often item j came after item i, ``decay ** (distance - 1)`` each time, shape (n_items, n_items), float64.
+def transitions(log: Interactions, window: int, decay: float, fade: float = 0.0, *, exact: bool = False) -> csr_matrix:
+    """How often item j came after item i, ``decay ** (distance - 1)`` each time, float32, shape (n_items, n_items).
 
     Distances are counted in places, up to ``window``, with :func:`~molar_retrieval.models.time_decay.time_decay` by the
-    seconds between the two. An interaction of a weaker type is that much of one. Each addend is rounded to a
-    multiple of 2⁻³⁰, so that sums are the same in whatever order they are made, up to eight million occurrences of a
-    pair.
+    seconds between the two. An interaction of a weaker type is that much of one. Where it is to be ``exact``,
+    each addend is rounded to a multiple of 2⁻³⁰ and the sums are float64: then they are the same in whatever order they
+    are made, up to eight million occurrences of a pair.
     """
     shape = (log.n_items, log.n_items)
     user = log.user
-    total = csr_matrix(shape, dtype=np.float64)
+    number: type[np.floating[Any]] = np.float64 if exact else np.float32
+    total = csr_matrix(shape, dtype=number)
     for distance in range(1, min(window, len(log) - 1) + 1):
         same = user[distance:] == user[:-distance]
         pairs = log.item[:-distance][same], log.item[distance:][same]
-        values = np.full(len(pairs[0]), decay ** (distance - 1))
+        values = np.full(len(pairs[0]), decay ** (distance - 1), number)
         if fade:
             values *= time_decay((log.timestamp[distance:] - log.timestamp[:-distance])[same], fade)
         if log.strength is not None:
             values *= log.strength[:-distance][same] * log.strength[distance:][same]
-        total = total + csr_matrix((rounded(values), pairs), shape=shape)
+        total = total + csr_matrix((rounded(values) if exact else values, pairs), shape=shape)
     return total
 
 
@@ -106,7 +109,9 @@ class TransitionRegression:
         counts = _counts(log)[columns]
         if isinstance(followed, np.ndarray):
             return cls(columns, counts, followed, decay)
-        between = followed[columns][:, columns].astype(np.float32)
+        between = followed[columns][:, columns]
+        if len(columns) > _MOST_DOUBLE:
+            between = between.astype(np.float32)
         return cls(columns, counts, between.toarray(), decay)
 
     def weights(self, regularisation: float, damping: float) -> Matrix:
@@ -217,7 +222,9 @@ class TransitionsInBlocks:
 
 
 def count_transitions(
-    log: Interactions, window: int, decay: float, fade: float = 0.0
+    log: Interactions, window: int, decay: float, fade: float = 0.0, *, exact: bool = False
 ) -> csr_matrix | TransitionsInBlocks:
-    """Counts of all pairs, or in blocks where there may be too many of them to be in memory at once."""
-    return (TransitionsInBlocks if many_pairs(log, window) else transitions)(log, window, decay, fade)
+    """Counts of all pairs, or in blocks (always exact) where there may be too many of them to be in memory at once."""
+    if many_pairs(log, window):
+        return TransitionsInBlocks(log, window, decay, fade)
+    return transitions(log, window, decay, fade, exact=exact)

@@ -37,11 +37,12 @@ _GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476
 _ONE, _11, _27, _30, _31 = map(np.uint64, (1, 11, 27, 30, 31))
 
 
-def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int) -> Candidates:
+def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int, *, whole: bool = True) -> Candidates:
     """The list with new items in the places of a ``plan``: at least ``k`` items, where there are so many.
 
     ``known`` are the items that had interactions, as they would stand without the others; ``new`` the newcomers and
-    emerging items; ``draw`` is the name of the draw.
+    emerging items; ``draw`` is the name of the draw. Not ``whole``: without new items behind the first ten places,
+    where the first ``k`` have none of these.
     """
     certain = known.rows[: TOP - len(plan.places)]
     places = (~(new.rows[:, None] == certain).any(axis=1)).nonzero()[0]
@@ -60,8 +61,9 @@ def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int) 
     there = (known.rows[:, None] == new.rows[places[order[:first]]]).any(axis=1)
     if there.any():
         known = known.take((~there).nonzero()[0])
-    # Of the others newcomers come later; emerging ones stand among the known items, or did not come that far.
-    order = order[(np.arange(len(order)) < first) | new.cold[places[order]]]
+    # Of the others newcomers come later, where the list is so long; emerging ones stand among the known items.
+    behind = new.cold[places[order]] if whole or k > TOP or len(known) < TOP else False
+    order = order[(np.arange(len(order)) < first) | behind]
     tried, guesses, keys = new.take(places[order]), guesses[order], keys[order]
     merged, lift = merge(known.scores, keys, plan.places)
     told = top.within(k) if len(known) > TOP - first else min(k, TOP) - len(known)

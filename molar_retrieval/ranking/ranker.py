@@ -18,8 +18,8 @@ from molar_retrieval.ranking.index_protocol import Index, StoredItem
 from molar_retrieval.ranking.item_store import ItemStore, Sums
 from molar_retrieval.ranking.objectives import TOP, Objective, ObjectiveScale, Places
 from molar_retrieval.ranking.query import Exploration, Listing, ResolvedQuery, Rows
+from molar_retrieval.ranking.ranked_list import RankedList
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker, moves
-from molar_retrieval.ranking.results import RankedList
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import ActiveRule
@@ -191,12 +191,13 @@ class Ranker:
         """So many known items are looked for; what is drawn may be among them, and is taken out."""
         return max(size, max(one.request.query.k, TOP) + (TOP if self._draws(one.request) else 0))
 
-    def _explored(self, one: _List, found: Candidates, size: int) -> Candidates:
+    def _explored(self, one: _List, found: Candidates, size: int, *, whole: bool = True) -> Candidates:
         """The candidates with new items, of which ``size`` may be needed, where these are drawn."""
         draw = one.request.draw
         if draw is None or self.exploration is None:
             return found
-        return explored(found, one.source.new(max(POOL, size)), self.exploration, draw, one.request.query.k)
+        new = one.source.new(max(POOL, size))
+        return explored(found, new, self.exploration, draw, one.request.query.k, whole=whole)
 
     def _reranked(
         self, requests: Sequence[ResolvedQuery], found: Sequence[Candidates], *, whole: bool = True
@@ -216,8 +217,9 @@ class Ranker:
 
     def _plain(self, one: _List, ordered: Candidates) -> RankedList:
         """The best of what may come; what is drawn may be among the first candidates, and is taken out."""
-        found = self._explored(one, ordered.first(_plain_size(one.request)), one.request.query.k)
-        own = found.first(one.request.query.k)
+        k = one.request.query.k
+        found = self._explored(one, ordered.first(_plain_size(one.request)), k, whole=False)
+        own = found.first(k)
         return RankedList.of(self.store.names, own, np.arange(len(own)))
 
     def _shaped(self, one: _List, ordered: Candidates) -> RankedList:

@@ -37,7 +37,7 @@ def test_a_second_run_finds_everything_done(molar, copy, trained):
     assert (embed.returncode, align.returncode) == (0, 0), embed.stderr + align.stderr
     assert "up to date" in embed.stdout
     assert "up to date" in align.stdout
-    assert "aligned" in align.stdout
+    assert "ensemble" in align.stdout
     assert "popularity" in align.stdout
 
 
@@ -52,18 +52,18 @@ def test_align_json_holds_scores_and_curve_and_the_table_the_shares(molar, copy)
     assert set(best["towers"]) == {"collaborative", "content"}
     assert report["scores"]["aligned"]["ndcg@10"] >= max(report["scores"][part]["ndcg@10"] for part in parts)
     table = molar("align", "--workspace", copy).stdout
-    for name, words in (("sequence", "what follows what"), ("collaborative", "collaborative tower")):
+    for name, words in (("sequence", "sequential"), ("collaborative", "ID tower")):
         line = next(line for line in table.splitlines() if words in line)  # that of what comes next is first
         assert line.endswith(f"{report['facts']['shares'][name]:.0%}")
     assert sum(report["facts"]["shares"].values()) == pytest.approx(1)
-    assert "no training interactions" in table
+    assert "cold-start items: " in table
 
 
 def test_an_instant_alignment_trains_nothing_and_answers(molar, copy, trained):
     done = molar("align", "--preset", "instant", "--workspace", copy)
     assert done.returncode == 0, done.stderr
     assert "nothing trained, only counted" in done.stdout
-    assert "content neighbours" in done.stdout
+    assert "content kNN" in done.stdout
     assert "tower" not in done.stdout
     assert "epoch" not in done.stderr
     answer = json.loads(molar("query", "--user", trained.user, "--workspace", copy, "--json").stdout)

@@ -15,9 +15,9 @@ from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector
 from molar_retrieval.ranking.item_store import ItemStore, LowSupportItems, SparseItemIndex
 from molar_retrieval.ranking.objectives import Places, last
 from molar_retrieval.ranking.query import Exploration, Query, ResolvedQuery
+from molar_retrieval.ranking.ranked_list import RankedList
 from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.reranker import Reranker, names
-from molar_retrieval.ranking.results import RankedList
 from molar_retrieval.rng import generator
 
 DIMS, FEATURES, FACTORS = 7, 19, 5

@@ -12,7 +12,6 @@ from copies import copy_workspace
 from studio_client import studio_of_roles, words_of
 
 from molar_retrieval.data.event_log import EventLog
-from molar_retrieval.ranking import ranker
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.config_files import parse_toml
 
@@ -120,19 +119,6 @@ def test_what_somebody_else_saved_meanwhile_is_not_overwritten_and_ones_own_is_k
     version = re.findall(r'name="version" value="([^"]+)"', page.text)[0]
     assert studio.post("/studio/rules/restore", {"version": version}).status_code == 303
     assert file.read_text("utf-8") == "# mine\n"
-
-
-def test_people_are_ranked_while_somebody_writes_a_rule(studio, monkeypatch):
-    assert "/studio/rules/ready" not in studio.get("/studio/rules").text
-    editor = studio.post("/studio/rules/draft", {"draft": "[]", "etag": "", "do": "new:boost"})
-    assert 'hx-get="/studio/rules/ready"' in editor.text
-    assert studio.get("/studio/rules/ready", part=True).status_code == 204
-    asked = []
-    find = ranker.find
-    monkeypatch.setattr(ranker, "find", lambda *given: (asked.append(given[3]), find(*given))[1])
-    rules = {"draft": json.dumps([{"pin": ["SKU-0001"]}]), "etag": ""}
-    assert studio.post("/studio/rules/preview", rules, part=True).status_code == 200
-    assert asked == []
 
 
 def test_a_preview_shows_before_and_after(studio):

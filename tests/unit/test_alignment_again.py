@@ -162,8 +162,8 @@ def test_align_tells_of_it(shop):
     for facts in ({}, {"again": None}, shop.report.facts):
         _print_again(SimpleNamespace(console=console), facts)
     ((title, rows),) = told
-    assert "something that they had, seen ones shown" in title
-    assert rows["what is taken again"][3].endswith("%")
+    assert "repeats" in title
+    assert any(row[3].endswith("%") for row in rows.values())
 
 
 def test_an_update_keeps_what_was_learned(shop):

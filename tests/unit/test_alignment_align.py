@@ -346,7 +346,7 @@ def test_room_for_newcomers_is_as_set(tmp_path):
 def test_a_very_large_log_is_not_counted_again_for_the_little_that_validation_held_out(tmp_path, monkeypatch, little):
     monkeypatch.setattr(item_item, "MOST_PAIRS", 10)
     monkeypatch.setattr(ease, "MAX_ITEMS", 10)
-    monkeypatch.setattr("molar_retrieval.models.refresh._LITTLE", little)
+    monkeypatch.setattr("molar_retrieval.models.carry_over._LITTLE", little)
     workspace = shop(tmp_path, walks())
     before = open_model(align(workspace, small(workspace, towers=(), experts=("sequence", "linear"))).folder)
     report = refresh(workspace)

@@ -105,7 +105,7 @@ def test_what_is_kept_is_what_a_recount_gives(days, change, recounted, monkeypat
     _, _, found = live(days)
     shutil.rmtree(days.workspace.root / "alignment")
     shutil.copytree(days.folder.parent / "kept", days.workspace.root / "alignment", symlinks=True)
-    monkeypatch.setattr("molar_retrieval.models.refresh.same_histories", lambda *_: False)
+    monkeypatch.setattr("molar_retrieval.models.carry_over.same_histories", lambda *_: False)
     assert refresh(days.workspace).facts["recounted"]
     _, _, whole = live(days)
     assert set(found) == set(whole)
@@ -132,7 +132,7 @@ def test_numbers_alone_are_written_as_a_whole_model_would_be(days, monkeypatch):
     days.prepare()
     shutil.copytree(days.workspace.root / "alignment", days.folder.parent / "kept", symlinks=True)
     with monkeypatch.context() as patched:
-        patched.setattr("molar_retrieval.models.refresh.bring", lambda *_: pytest.fail("the whole model is made"))
+        patched.setattr("molar_retrieval.models.carry_over.bring", lambda *_: pytest.fail("the whole model is made"))
         refresh(days.workspace)
     _, written, numbers = live(days)
     shutil.rmtree(days.workspace.root / "alignment")

@@ -7,7 +7,7 @@ import pytest
 
 from molar_retrieval.ids import IdMap
 from molar_retrieval.models.als import open_log
-from molar_retrieval.models.refresh import PredictedHits, drift, predicted_hits, reference, remembered
+from molar_retrieval.models.drift import PredictedHits, drift, predicted_hits, reference, with_record
 from molar_retrieval.models.store import open_model
 from molar_retrieval.models.validation import ndcg
 from molar_retrieval.workspace.artefacts import Workspace
@@ -110,7 +110,7 @@ def test_what_is_kept_of_many_records_tells_the_same():
     records = [PredictedHits(n, tuple(random.multinomial(20, [0.05] * 10 + [0.5]).tolist())) for n in range(200)]
     kept: list[PredictedHits] = []
     for record in records:
-        kept = remembered(kept, record)
+        kept = with_record(kept, record)
     assert len(kept) <= 14
     assert kept[-1].until == 199
     assert sum(record.cases for record in kept) < 900
@@ -118,4 +118,4 @@ def test_what_is_kept_of_many_records_tells_the_same():
     first = np.sum([record.hits for record in records[:15]], axis=0)
     assert reference(kept)[-1].until == 14
     assert found.then.mean == pytest.approx(ndcg(np.repeat(np.arange(1, 12), first)))
-    assert remembered(kept) == kept
+    assert with_record(kept) == kept

@@ -13,6 +13,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.models import blending, content_knn, future_items
 from molar_retrieval.models.base import count_models
 from molar_retrieval.models.blending import fit_logit
+from molar_retrieval.models.carry_over import recount
 from molar_retrieval.models.future_items import (
     Future,
     FutureCases,
@@ -22,7 +23,6 @@ from molar_retrieval.models.future_items import (
     with_future_items,
 )
 from molar_retrieval.models.popularity import DAY
-from molar_retrieval.models.refresh import recount
 from molar_retrieval.progress import Notes
 from molar_retrieval.ranking.objectives import LATER, NEXT
 from molar_retrieval.workspace.settings import AlignSettings
@@ -206,7 +206,7 @@ def test_an_update_counts_the_lasting_expert_by_its_own_setting():
     }
     lasting = future_items.ease(future_items.EASECounts.of(log), chosen["lasting"], 5, ITEMS)
     former = (future_items.refit("linear", log, chosen["linear"], 5, None), lasting)
-    found = recount(log, chosen, 5, former, None, np.arange(ITEMS))
+    found = recount(log, chosen, 5, former, np.arange(ITEMS))
     assert [one.name for one in found.item_item] == ["linear", "lasting"]
     for one, expected in zip(found.item_item, former, strict=True):
         np.testing.assert_allclose(one.weights.toarray(), expected.weights.toarray(), atol=1e-5)

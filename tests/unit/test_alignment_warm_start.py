@@ -11,9 +11,9 @@ from safetensors.numpy import load_file, save_file
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.models import incremental as module
 from molar_retrieval.models.als import held_out, open_log
+from molar_retrieval.models.drift import Reason, new_share, reason
 from molar_retrieval.models.incremental import warm_start
 from molar_retrieval.models.objectives import choose
-from molar_retrieval.models.refresh import Reason, new_share, reason
 from molar_retrieval.models.store import open_model
 from molar_retrieval.models.towers.inference import FILE
 from molar_retrieval.ranking.objectives import LATER, NEXT, NEXT_SEEN

@@ -9,9 +9,9 @@ from eval_model_tasks import log_of, walks
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.models import item_item as counting
 from molar_retrieval.models.base import BLOCK_EASE, LINEAR
+from molar_retrieval.models.carry_over import recount
 from molar_retrieval.models.ease import OWN, BlockEASE, EASECounts, neighbourhood
 from molar_retrieval.models.item_item import InteractionMatrix, ItemItemWeights, binary, ranges, strongest
-from molar_retrieval.models.refresh import recount
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,9 @@ from molar_retrieval.models.base import (
     order,
     sequence,
 )
+from molar_retrieval.models.carry_over import recount
 from molar_retrieval.models.item_item import ItemItemWeights, many_pairs, strongest
 from molar_retrieval.models.k_anonymity import KAnonymity
-from molar_retrieval.models.refresh import recount
 from molar_retrieval.models.sequential import TransitionsInBlocks, count_transitions, transitions
 from molar_retrieval.models.vectors import WeightedPartners
 
@@ -66,7 +66,7 @@ def same(one: csr_matrix, other: csr_matrix) -> bool:
 @pytest.mark.parametrize("fade", [0.0, 0.3])
 @pytest.mark.parametrize("window", [1, 7, 60])
 def test_columns_are_those_of_all_followers(log: Interactions, window: int, fade: float) -> None:
-    whole, blocks = transitions(log, window, 0.83, fade), TransitionsInBlocks(log, window, 0.83, fade)
+    whole, blocks = transitions(log, window, 0.83, fade, exact=True), TransitionsInBlocks(log, window, 0.83, fade)
     assert len(blocks.blocks) > 5 or window == 1
     assert same(csr_matrix(hstack([blocks.columns(block) for block in blocks.blocks])), whole)
     both = hstack([blocks.columns(block, ordered=False) for block in blocks.blocks])
@@ -94,7 +94,7 @@ def test_the_sequence_expert_is_the_same(
     assert not isinstance(count_transitions(log, *counted), TransitionsInBlocks)
     every = KAnonymity.of(log, least)
     assert every is None or isinstance(every.pairs, csr_matrix)
-    sums = transitions(log, *counted)
+    sums = transitions(log, *counted, exact=True)
     want = sequence(log, sums if setting["model"] == COOCCURRENCE else sums.astype(np.float32), setting, 6, every)
     assert same(got.weights, want.weights)
     assert (got.memory, got.last, got.fade) == (want.memory, want.last, want.fade)

@@ -80,12 +80,6 @@ def test_on_disk_and_back(tmp_path, memory):
     assert np.array_equal(again.scores(log), partners.scores(log))
 
 
-def test_a_reading_of_before_histories_faded():
-    tensors = ItemItemWeights("one", strongest(random_weights(), 5), 0.7, 39).to_tensors("")
-    again = ItemItemWeights.from_tensors("one", tensors | {"memory": np.array([0.7, 39.0])}, "")
-    assert (again.memory, again.last, again.fade) == (0.7, 39, 0.0)
-
-
 def test_many_weights_are_mapped_from_files_that_have_no_name(tmp_path, monkeypatch):
     expert = ItemItemWeights("sequence", csr_matrix(random_weights()), 0.8, 5, 0.3)
     assert expert.outside(tmp_path) is expert

@@ -18,10 +18,10 @@ from molar_cli.app import app
 from molar_indexes.encoder import carried
 from molar_indexes.generations import open_generation
 from molar_retrieval.errors import DataError, MissingArtefactError
+from molar_retrieval.models import drift as drifting
 from molar_retrieval.models import incremental
-from molar_retrieval.models import refresh as drifting
 from molar_retrieval.models.als import open_log
-from molar_retrieval.models.refresh import Drift, Level
+from molar_retrieval.models.drift import Drift, Level
 from molar_retrieval.models.store import open_model
 from molar_retrieval.models.vectors import encode_users
 from molar_retrieval.workspace.activity_log import work_done
@@ -107,7 +107,7 @@ def test_what_an_update_takes_is_told_by_the_last_one_of_such_changes(days, monk
     days.buy(("u0002", shop.query("u0002", k=1).items[0].item_id))
     prices(2.75)
     assert shop.update(dry_run=True).expected.seconds == work_done(days.workspace)[0].seconds
-    monkeypatch.setattr("molar_retrieval.models.refresh.new_share", lambda facts, log: 0.5)
+    monkeypatch.setattr("molar_retrieval.models.drift.new_share", lambda facts, log: 0.5)
     assert shop.update(dry_run=True).expected is None  # the towers would be trained on
 
 

@@ -26,10 +26,10 @@ from molar_retrieval.models.base import (
     order,
     sequence,
 )
+from molar_retrieval.models.carry_over import recount
 from molar_retrieval.models.ease import EASECounts
 from molar_retrieval.models.k_anonymity import KAnonymity, had_by_few
 from molar_retrieval.models.popularity import Popularity
-from molar_retrieval.models.refresh import recount
 from molar_retrieval.models.sequential import transitions
 from molar_retrieval.models.store import open_model
 from molar_retrieval.workspace.artefacts import Workspace

@@ -140,8 +140,8 @@ def _print_trained(run: Session, done: "Aligned") -> None:
     run.console.table(
         ["model", ">NDCG@10", ">Recall@10", ">share"],
         rows,
-        title=f"validation: what {facts['validation_cases']:,} users took next, among all {facts['items']:,} items,"
-        " seen ones hidden",
+        title=f"validation, next item: {facts['validation_cases']:,} users, {facts['items']:,} items ranked,"
+        " seen items hidden",
     )
     for when, key in (("left out", "dropped"), ("trained for two epochs and left out", "spared")):
         for name, gain in facts.get(key, {}).items():
@@ -149,8 +149,8 @@ def _print_trained(run: Session, done: "Aligned") -> None:
             run.console.line(f"{when}: {_NAMES.get(name, name)}, which changes NDCG@10 by {change}")
     _print_later(run, facts)
     _print_again(run, facts)
-    _print_arriving(run, facts.get("arriving"), "seen ones hidden")
-    _print_arriving(run, (facts.get("again") or {}).get("arriving"), "seen ones shown")
+    _print_arriving(run, facts.get("arriving"), "seen items hidden")
+    _print_arriving(run, (facts.get("again") or {}).get("arriving"), "seen items shown")
     sizes = facts["sizes"]
     took = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"
     processes = max((epoch.processes for epoch in report.curve), default=1)
@@ -159,16 +159,15 @@ def _print_trained(run: Session, done: "Aligned") -> None:
     trained = f"{facts['best_epoch']} epochs{by}, {wide} dimensions, {sizes['history']} items of history"
     run.console.line(f"alignment: {took}; {trained if facts['best_epoch'] else 'nothing trained, only counted'}")
     run.console.line(
-        f"{facts['cold_items']:,} of {facts['items']:,} items have no training interactions and get"
-        f" {_which(told_places(facts))} by validation"
+        f"cold-start items: {facts['cold_items']:,} of {facts['items']:,};"
+        f" validation gives them {_which(told_places(facts))}"
     )
     run.console.line(_told(done.exploration))
     second = facts["rerank"]
     if "used" in second:
-        verdict = "used" if second["used"] else "left out, as what it adds may be chance"
+        verdict = "used" if second["used"] else "left out, as its gain is not significant"
         run.console.line(
-            f"second stage: {verdict}; NDCG@10 {second['before']:.4f} before, {second['after']:.4f} after, by networks"
-            " that had not seen the user"
+            f"reranker: {verdict}; cross-fitted NDCG@10 {second['before']:.4f} before, {second['after']:.4f} after"
         )
 
 
@@ -184,7 +183,7 @@ def _print_later(run: Session, facts: "Mapping[str, Any]") -> None:
     run.console.table(
         ["model", ">NDCG@10", ">share"],
         rows,
-        title=f"validation: all that {later['cases']:,} people took after cuts in the log that was new to them",
+        title=f"validation, future items: {later['cases']:,} users, all new items after cuts in the log",
     )
 
 
@@ -192,7 +191,7 @@ def _print_arriving(run: Session, arriving: "Mapping[str, Any] | None", seen: st
     """Print what the parts and their sum reach as of the beginning of a visit, if there are weights for that."""
     if arriving is None:
         return
-    names = {**_NAMES, "next": "by the weights of above"}
+    names = {**_NAMES, "next": "ensemble, weights of the next item"}
     shares = {name: f"{share:.0%}" for name, share in arriving["shares"].items()}
     run.console.table(
         ["model", ">NDCG@10", ">Recall@10", ">share"],
@@ -200,7 +199,7 @@ def _print_arriving(run: Session, arriving: "Mapping[str, Any] | None", seen: st
             (names.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", shares.get(name, ""))
             for name, s in arriving["scores"].items()
         ],
-        title=f"validation: the same of {arriving['cases']:,} users as of the beginning of that visit, {seen}",
+        title=f"validation, session start: {arriving['cases']:,} users, {seen}",
     )
 
 
@@ -216,8 +215,8 @@ def _print_again(run: Session, facts: "Mapping[str, Any]") -> None:
             (_NAMES.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", shares.get(name, ""))
             for name, s in again["scores"].items()
         ],
-        title=f"validation: what {again['cases']:,} users took next, {again['repeats']:,} of them something that they"
-        " had, seen ones shown",
+        title=f"validation, next item with repeats: {again['cases']:,} users, {again['repeats']:,} of them took the"
+        " item before, seen items shown",
     )
 
 
@@ -248,13 +247,14 @@ def _told(exploration: "Mapping[str, Any] | None") -> str:
 
 
 _NAMES = {
-    "sequence": "what follows what",
-    "linear": "what goes together",
-    "habits": "what is taken again",
-    "lasting": "what goes together for long",
-    "neighbours": "content neighbours",
-    "trend": "popular right now",
-    "collaborative": "collaborative tower",
+    "sequence": "sequential",
+    "linear": "EASE or item kNN",
+    "habits": "repeat consumption",
+    "lasting": "EASE, long-term",
+    "neighbours": "content kNN",
+    "trend": "popularity (recent)",
+    "collaborative": "ID tower",
     "content": "content tower",
+    "aligned": "ensemble",
 }
-"""How the parts of a score are called to people."""
+"""What the models are called in tables."""

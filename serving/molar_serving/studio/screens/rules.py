@@ -4,7 +4,6 @@ import asyncio
 import difflib
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ _ROWS = 200  # rules that are listed
 _TOLD = 3  # items that a sentence names
 _FOUND = 12
 _VERSIONS = 20
-_WAIT = 10.0  # seconds for which one waits while lists are compared for somebody else, or made ready
+_WAIT = 10.0  # seconds for which one waits while lists are compared for somebody else
 _MICROSECOND = 1e-6
 _OF_A_RULE = ("edit", "up", "down", "move", "remove")
 _STEPS = (*_OF_A_RULE, "new", "keep", "cancel", "find", "")
@@ -123,14 +122,6 @@ async def tried(visit: Visit) -> Page:
     titles = await visit.do(lambda: _titles(visit, ids))
     shown = {"found": found, "titles": titles, "seconds": time.perf_counter() - began}
     return Page("rules/preview.html.jinja", shown)
-
-
-async def ready(visit: Visit) -> Page:
-    """Rank the sample of people while somebody writes a rule, so that trying it takes a second."""
-    now = PreviewBody(toml=RulesFile(visit.service.workspace).text, sample=PREVIEWED)
-    with suppress(ProblemError):  # whoever tries a rule is told
-        await alone(lambda: preview(visit.service, now))
-    return Page(status=204)
 
 
 async def effect(visit: Visit) -> Page:
@@ -306,7 +297,6 @@ SCREENS = (
     Screen("GET", "/studio/rules", "viewer", rules, nav="rules"),
     Screen("POST", "/studio/rules/draft", "merchandiser", change, most=_MOST, fields=("draft", "etag", "do")),
     Screen("POST", "/studio/rules/preview", "merchandiser", tried, most=_MOST, fields=("draft",)),
-    Screen("GET", "/studio/rules/ready", "merchandiser", ready),
     Screen("POST", "/studio/rules/save", "merchandiser", save, changes=True, most=_MOST, fields=("etag",)),
     Screen("GET", "/studio/rules/history", "viewer", history),
     Screen("GET", "/studio/rules/effect", "viewer", effect),
