@@ -110,11 +110,8 @@ class Peer:
         process = PeerProcess(self.name, python, SCRIPTS / self.script, folder)
         progress.start(self.name, self.options.get("epochs"))
         while "judge" in (message := process.hear()):
-            rows = iter(_read_scores(folder / message["judge"]))
-            judged = Fitted(
-                lambda inputs, rows=rows: np.stack([next(rows) for _ in range(inputs.n_users)]), scorable, {}
-            )
-            process.say(repr(validation_ndcg(judged, data, cases)))
+            judged = _in_order(_read_scores(folder / message["judge"]))
+            process.say(repr(validation_ndcg(Fitted(judged, scorable, {}), data, cases)))
             progress.advance()
         progress.finish()
         return PeerScorer(process, folder, scorable, {**message["facts"], "validation_cases": len(cases)})

@@ -7,9 +7,7 @@ the catalogue; a history is scored by a number for each of them, whatever it is 
 
 import json
 import os
-import queue
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +52,7 @@ class Histories:
 
 
 class Exchange:
-    """A script's side. Whatever it and its libraries print goes into the log; when nobody listens any more, it ends.
+    """A script's side. Whatever it and its libraries print goes into the log; it ends when nobody asks any more.
 
     Attributes:
         folder: Files of the script's own may lie here, say to go on with after it was killed.
@@ -72,27 +70,26 @@ class Exchange:
         self.training, self.validation = (Histories.read(folder, name) for name in ("training", "validation"))
         self._answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        for line in sys.stdin:
-            self._lines.put(line.strip())
-        os._exit(0)
 
     def judged(self, scores: Table) -> float:
         """NDCG@10 of scores for the validation cases, shape (n_cases, n_items), by our metrics."""
         np.save(self.folder / VALIDATION, np.asarray(scores, np.float32))
         self._tell(judge=VALIDATION)
-        return float(self._lines.get())
+        return float(self._heard())
 
     def answer(self, score: Callable[[Histories], Table], **facts: Any) -> None:
         """Report the training, then score histories, shape (n_histories, n_items), as long as they are sent."""
         self._tell(facts=facts)
         while True:
-            histories = Histories.read(self.folder, self._lines.get())
+            histories = Histories.read(self.folder, self._heard())
             np.save(self.folder / ANSWER, np.asarray(score(histories), np.float32))
             self._tell(answer=ANSWER)
+
+    def _heard(self) -> str:
+        line = sys.stdin.readline()
+        if not line:
+            os._exit(0)
+        return line.strip()
 
     def _tell(self, **message: Any) -> None:
         self._answers.write(json.dumps(message) + "\n")
