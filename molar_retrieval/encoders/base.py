@@ -3,6 +3,8 @@
 Also here: what encoders share to prepare texts, to run in torch, and to survive an odd item.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 import platform
@@ -14,15 +16,18 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import util
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from molar_retrieval.data.languages import NAMES
 from molar_retrieval.errors import BackendError, MolarError, SettingsError
-from molar_retrieval.workspace.settings import EmbedSettings
+
+if TYPE_CHECKING:  # whoever reads vectors alone needs neither
+    from PIL import Image
+
+    from molar_retrieval.workspace.settings import EmbedSettings
 
 MANY_LANGUAGES = "mul"  # ISO 639 code for a model of many languages
 TERMS = {"gemma": "https://ai.google.dev/gemma/terms"}
@@ -92,7 +97,7 @@ class VectorBlock:
     stop: int
 
     @classmethod
-    def side_by_side(cls, widths: Iterable[tuple[str, int]]) -> tuple["VectorBlock", ...]:
+    def side_by_side(cls, widths: Iterable[tuple[str, int]]) -> tuple[VectorBlock, ...]:
         """The blocks of a vector that begins with the first, by name and number of dimensions."""
         found: list[VectorBlock] = []
         for name, width in widths:
@@ -134,7 +139,7 @@ class Encoder(Protocol):
         """
 
 
-Planner = Callable[[EmbedSettings], "EncoderPlan"]  # describes the encoder that some settings name
+Planner = Callable[["EmbedSettings"], "EncoderPlan"]  # describes the encoder that some settings name
 
 
 @dataclass(frozen=True)
