@@ -44,7 +44,7 @@ def looked_at(folder: Path, root: Path) -> tuple[Keys, float]:
     fix_list = root.with_suffix(".parquet")
     workspace, settings = Workspace.for_catalogue(root, folder), MolarSettings.load(root.parent, environ={})
     started = perf_counter()
-    check(folder, workspace, settings, forecast=False, fix_list=fix_list)
+    check(folder, workspace, settings, fix_list=fix_list)
     seconds = perf_counter() - started
     found: Keys = {}
     for row in pq.read_table(fix_list).to_pylist():

@@ -114,12 +114,3 @@ def repeated(shop: Shop) -> list[str]:
     for item in chosen:
         item["description"] = "The description of this item follows as soon as our photographer is back."
     return ids(chosen)
-
-
-@planter("text.boilerplate")
-def boilerplate(shop: Shop) -> list[str]:
-    chosen = shop.take("text", len(shop.items) // 8 + 20)
-    for item in chosen:
-        common = "Free delivery from 50. Returns within thirty days. Ask us anything at any time of the day."
-        item["description"] = f"{common} No. {item['item_id']}."
-    return ids(chosen)

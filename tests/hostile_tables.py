@@ -51,7 +51,7 @@ class Way:
     def check(self):
         from molar_retrieval.quality.check import check
 
-        return check(self.folder, self.workspace, self.settings, photos=False, forecast=False)
+        return check(self.folder, self.workspace, self.settings, photos=False)
 
     def factors(self):
         return factorise(self.workspace, self.settings.cf, self.settings.split)

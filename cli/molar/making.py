@@ -45,7 +45,6 @@ class Making(Foretelling):
         *,
         with_embeddings: bool = False,
         photos: bool = True,
-        forecast: bool = True,
         fix_list: str | Path | None = None,
         page: str | Path | None = None,
         trust_remote_code: bool = False,
@@ -55,7 +54,6 @@ class Making(Foretelling):
         Args:
             with_embeddings: Embed what has no vectors yet, to compare photos with words.
             photos: Decode photos; else only their paths and headers are looked at.
-            forecast: Measure what embedding takes here, by a few items.
             fix_list: A .parquet, .csv or .jsonl file with a row for each fault.
             page: The HTML page, beside ``check.html`` in the workspace.
             trust_remote_code: Let the encoder run code that it brings.
@@ -73,7 +71,6 @@ class Making(Foretelling):
                 chosen,
                 photos=photos,
                 with_embeddings=with_embeddings,
-                forecast=forecast,
                 fix_list=None if fix_list is None else Path(fix_list),
                 progress=progress,
             )

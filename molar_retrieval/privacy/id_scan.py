@@ -1,11 +1,10 @@
 """Search for the ids of one user in every file of some folders.
 
-Tables, databases and documents are read value by value, archives are unpacked, everything else is searched as bytes. A
-file of an unknown format, or a damaged one, is *not proven*, never clean. Histories and vectors without an id are not
-looked for.
+Tables and databases are read value by value, archives are unpacked, everything else is searched as bytes in all ways
+in which an id may be written. A file of an unknown format, or a damaged one, is *not proven*, never clean. Histories
+and vectors without an id are not looked for.
 """
 
-import csv
 import html
 import json
 import os
@@ -16,12 +15,13 @@ import struct
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial, reduce
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 from urllib.parse import quote, quote_plus
 
 import pyarrow as pa
@@ -33,12 +33,12 @@ from molar_retrieval.progress import SILENT, Progress
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
-_LARGEST = 32 << 20
-"""Bytes of a JSON document, or of a line, that are decoded at once; a larger one is text."""
 _PLACES = 5  # of a match, and doubts of a file
 _USER_COLUMN = re.compile(r"user|person|people|customer|client|session|visitor|member|unit|account", re.IGNORECASE)
+_KEY = re.compile(rb'"([^"\\]*)"\s*:\s*"?$')  # of JSON, right before a value
+_KEY_AROUND = re.compile(rb'"([^"\\]*)"\s*:\s*[\[{][^\[\]{}]*$')
 _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
-_WIDEST = 4  # bytes of a character
+_AROUND = 256  # bytes beside an id by which it is judged
 _SHORTEST, _SHORTEST_NUMBER = 4, 7
 _CONTROL = re.compile("[\0-\6\16-\32\34-\37]")  # no text has these
 _MAGIC = {
@@ -53,21 +53,7 @@ _MAGIC = {
     b"GIF8": "photo",
     b"RIFF": "photo",
 }
-_SUFFIXES = {
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".sqlite": "sqlite",
-    ".safetensors": "safetensors",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".zip": "zip",
-    ".npz": "zip",
-    ".gz": "gzip",
-    ".zst": "zstd",
-}
+_SUFFIXES = {".arrow": "arrow", ".safetensors": "safetensors"}
 _BESIDE_SQLITE = ("-wal", "-shm", "-journal")
 _EDGE_CONFIG = "edge_config.json"
 """The file that marks an index of the embedded engine."""
@@ -76,8 +62,8 @@ _EDGE_NUMBERS = ("matrix.dat", "graph.bin", "links_compressed.bin", "inverted_in
 _EDGE_POINTER = struct.Struct("<IIII")  # whether there is one, page, block, bytes
 
 State = Literal["found", "not proven", "clean"]
-Value = tuple[str, str, str | int | bytes]
-"""Where a value stands, the column or the key that it belongs to, and the value."""
+Kind = Literal["text", "binary", "numbers"]
+"""What bytes are: in a text, ids are words of their own."""
 
 
 class Hit(NamedTuple):
@@ -85,6 +71,10 @@ class Hit(NamedTuple):
 
     what: str
     certain: bool = True
+
+
+Place = tuple[str, Hit]
+"""Where in a file an id is, and which."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +98,10 @@ class Name:
 
     @cached_property
     def variants(self) -> tuple[str, ...]:
-        """How it may be written: as it is, escaped for JSON, for an address or for HTML."""
-        escaped = json.dumps(self.text), json.dumps(self.text, ensure_ascii=False)
-        written = (self.text, *(one[1:-1] for one in escaped), quote(self.text, safe=""), quote_plus(self.text))
-        return tuple(dict.fromkeys([*written, html.escape(self.text)]))
-
-    @cached_property
-    def word(self) -> re.Pattern[str]:
-        """It as a word of its own, in any of its variants."""
-        return re.compile("|".join(_bounded(one) for one in self.variants))
+        """How it may be written: as it is, escaped for JSON, for CSV, for an address or for HTML."""
+        own, escaped = self.text, (json.dumps(self.text), json.dumps(self.text, ensure_ascii=False))
+        written = [own, *(one[1:-1] for one in escaped), own.replace('"', '""'), quote(own, safe=""), quote_plus(own)]
+        return tuple(dict.fromkeys([*written, html.escape(own)]))
 
     @cached_property
     def raw(self) -> tuple[bytes, ...]:
@@ -124,33 +109,38 @@ class Name:
         wide = [self.text.encode(code, "surrogatepass") for code in _WIDE]
         return (*(one.encode("utf-8", "surrogatepass") for one in self.variants), *wide)
 
-    def in_bytes(self, data: bytes, at: int, raw: bytes, words: bool) -> Hit | None:
-        """What its bytes at a place are: the user's id, a doubt, or a part of another word or id."""
-        end = at + len(raw)
+    def in_text(self, data: bytes, at: int, end: int) -> Hit | None:
+        """What a place in a text is: the user's id, a doubt, or None: a part of a word, or the number of something.
+
+        A key of JSON before it says of a vague one whether it is a user's.
+        """
         before, after = data[max(0, at - 1) : at], data[end : end + 1]
-        if words:
-            inside = (_letter(before) and _letter(raw[:1])) or (_letter(after) and _letter(raw[-1:]))
-            return None if inside else Hit(self.what, not self.vague)
-        if any(_is_part(data, at, raw, one.encode(code)) for one in self.longer for code in ("utf-8", *_WIDE)):
+        if (_letter(before) and _letter(data[at : at + 1])) or (_letter(after) and _letter(data[end - 1 : end])):
             return None
-        digits = self.text.isdigit() and (before.isdigit() or after.isdigit())
+        if not self.vague:
+            return Hit(self.what)
+        head = data[max(0, at - _AROUND) : at]
+        key = _KEY.search(head)
+        near = key or _KEY_AROUND.search(head)
+        certain = near is not None and _of_users(near[1].decode("utf-8", "replace"))
+        number = self.text.isdigit() and key is not None and before != b'"'
+        return None if number and not certain else Hit(self.what, certain)
+
+    def in_binary(self, data: bytes, at: int, end: int) -> Hit | None:
+        """The same of a place in a file that is no text, where letters may stand beside an id; None: a longer id."""
+        for longer in (one.encode(code) for one in self.longer for code in ("utf-8", *_WIDE)):
+            if any(data.startswith(longer, at - inside) for inside in _places(longer, data[at:end]) if inside <= at):
+                return None
+        digits = self.text.isdigit() and (data[max(0, at - 1) : at].isdigit() or data[end : end + 1].isdigit())
         return Hit(self.what, not (self.vague or digits))
 
 
-def _bounded(text: str) -> str:
-    before = r"(?<![0-9A-Za-z_])" if re.match(r"\w", text[0], re.ASCII) else ""
-    after = r"(?![0-9A-Za-z_])" if re.match(r"\w", text[-1], re.ASCII) else ""
-    return before + re.escape(text) + after
+def _of_users(column: str) -> bool:
+    return _USER_COLUMN.search(column) is not None
 
 
 def _letter(one: bytes) -> bool:
     return one.isalnum() or one == b"_"
-
-
-def _is_part(data: bytes, at: int, raw: bytes, longer: bytes) -> bool:
-    """Whether what is at a place is a part of a longer id there."""
-    starts = (at - inside for inside in _places(longer, raw))
-    return any(start >= 0 and data.startswith(longer, start) for start in starts)
 
 
 def _places(data: bytes, raw: bytes) -> Iterator[int]:
@@ -171,34 +161,38 @@ class IdPatterns:
 
     names: Sequence[Name]
 
+    @cached_property
+    def variants(self) -> tuple[str, ...]:
+        """Texts of which a value has one that holds an id."""
+        return tuple(dict.fromkeys(one for name in self.names for one in name.variants))
+
     def in_value(self, column: str, value: object) -> Iterator[Hit]:
-        """Ids in a value of a column, or under a key, of this name; numbers count in columns of users alone."""
-        users = bool(_USER_COLUMN.search(column))
+        """Ids in a value of a column of this name; numbers count in columns of users alone."""
+        users = _of_users(column)
         if isinstance(value, bytes):
             yield from (hit for *_, hit in self.in_bytes(value))
         elif isinstance(value, str) or (users and isinstance(value, int)):
             text = str(value)
-            for name in self.names:
-                if any(one in text for one in name.variants) and name.word.search(text):
-                    yield Hit(name.what, users or not name.vague)
+            if any(one in text for one in self.variants):
+                for what, certain in {hit for *_, hit in self.in_bytes(text.encode("utf-8", "replace"), "text")}:
+                    yield Hit(what, certain or users)
 
-    def in_bytes(self, data: bytes, *, words: bool = False, text: bool = True) -> Iterator[tuple[int, int, Hit]]:
-        """Where ids are in bytes, and how long: with ``words`` as words of their own only, as in a text.
-
-        Without ``text`` only packed ids count: numbers alone have text by chance.
-        """
+    def in_bytes(self, data: bytes, kind: Kind = "binary") -> Iterator[tuple[int, int, Hit]]:
+        """Where ids are in bytes, where they end, and what they are; numbers have texts by chance, so none counts."""
         for name in self.names:
             for packed in name.packed:
-                yield from ((at, len(packed), Hit(name.what)) for at in _places(data, packed))
-            for raw in name.raw if text else ():
+                yield from ((at, at + len(packed), Hit(name.what)) for at in _places(data, packed))
+            for raw in name.raw if kind != "numbers" else ():
                 for at in _places(data, raw):
-                    if (hit := name.in_bytes(data, at, raw, words)) is not None:
-                        yield at, len(raw), hit
+                    end = at + len(raw)
+                    hit = name.in_text(data, at, end) if kind == "text" else name.in_binary(data, at, end)
+                    if hit is not None:
+                        yield at, end, hit
 
     @property
     def around(self) -> int:
-        """Bytes beside an id by which it is told from a part of another one."""
-        return max([_WIDEST, *(_WIDEST * len(one) for name in self.names for one in name.longer)])
+        """Bytes beside an id by which it is judged."""
+        return max([_AROUND, *(4 * len(one) for name in self.names for one in name.longer)])
 
     @property
     def overlap(self) -> int:
@@ -250,12 +244,6 @@ class FileMatches:
         if len(match.where) < _PLACES and where not in match.where:
             match.where.append(where)
 
-    def add_values(self, values: Iterable[Value], patterns: IdPatterns) -> None:
-        """Record the ids in values."""
-        for where, column, value in values:
-            for hit in patterns.in_value(column, value):
-                self.add(hit, where)
-
     def doubt(self, why: str) -> None:
         """Say why it is not proven that nothing else is in the file."""
         if len(self.doubts) < _PLACES and why not in self.doubts:
@@ -278,19 +266,15 @@ class ScanReport:
     notes: Sequence[str] = ()
     server: Sequence[FileMatches] = ()
 
-    def in_state(self, state: State) -> list[FileMatches]:
-        """Files and collections in a state."""
-        return [one for one in (*self.files, *self.server) if one.state == state]
-
     @property
     def found(self) -> list[FileMatches]:
         """Files and collections that hold something of the user."""
-        return self.in_state("found")
+        return [one for one in (*self.files, *self.server) if one.state == "found"]
 
     @property
     def not_proven(self) -> list[FileMatches]:
         """Those of which nobody can say that they do not."""
-        return self.in_state("not proven")
+        return [one for one in (*self.files, *self.server) if one.state == "not proven"]
 
     @property
     def decoders(self) -> dict[str, int]:
@@ -302,7 +286,7 @@ class ScanReport:
         return {
             "found": [vars(one) | {"findings": [vars(match) for match in one.findings]} for one in self.found],
             "not_proven": [{"file": one.file, "decoder": one.decoder, "doubts": one.doubts} for one in self.not_proven],
-            "clean": len(self.in_state("clean")),
+            "clean": len(self.files) + len(self.server) - len(self.found) - len(self.not_proven),
             "decoders": self.decoders,
             "looked_for": self.looked_for,
             "notes": list(self.notes),
@@ -317,13 +301,14 @@ def scan(folders: Sequence[Path], patterns: IdPatterns, progress: Progress = SIL
     for path, name in every.items():
         one = FileMatches(name)
         try:
-            _look_at_file(path, path.name, patterns, one)
+            _look(path, path.name, patterns, one)
         except OSError as error:
             one.decoder = one.decoder or "unread"
             one.doubt(f"it cannot be read: {error.strerror}")
         progress.advance(1)
         if path.exists():  # else what works beside the scan has removed it
-            one.add_values([("its name", "", name)], patterns)
+            for hit in patterns.in_value("", name):
+                one.add(hit, "its name")
             found.append(one)
     progress.finish()
     return found
@@ -338,7 +323,7 @@ def files_of(folder: Path) -> Iterator[Path]:
         yield from (path for name in sorted(names) if not (path := Path(root, name)).is_socket())
 
 
-def _look_at_file(path: Path, name: str, patterns: IdPatterns, found: FileMatches) -> None:
+def _look(path: Path, name: str, patterns: IdPatterns, found: FileMatches) -> None:
     """Search one file, which is, or was when it was packed, called ``name``."""
     decoder = decoder_of(path, name)
     found.decoder = found.decoder or decoder
@@ -347,21 +332,14 @@ def _look_at_file(path: Path, name: str, patterns: IdPatterns, found: FileMatche
             raise ValueError("its format is not known")
         if decoder in ("zip", "gzip", "zstd"):
             for inside, inner in unpacked(path, decoder):
-                _look_at_file(inside, inner, patterns, found)
-        elif decoder in ("parquet", "arrow"):
-            _look_at_table(path, decoder, patterns, found)
-        elif decoder in _VALUES:
-            before = len(found.findings)
-            found.add_values(_VALUES[decoder](path), patterns)
-            if decoder == "sqlite" and len(found.findings) == before:  # what was deleted may still be there
-                _look_at_bytes(path, patterns, found)
-        if decoder in ("safetensors", "npy", "index"):
-            _look_at_bytes(path, patterns, found, text=_holds_text(path, decoder))
-        elif decoder in ("text", "photo", "log of SQLite"):
-            _look_at_bytes(path, patterns, found, words=decoder == "text")
+                _look(inside, inner, patterns, found)
+            return
+        for where, hit in _SEARCHES.get(decoder, _in_file)(path, patterns):
+            found.add(hit, where)
     except Exception as error:  # whatever is wrong with one file, the others are searched
         found.doubt(f"it cannot be decoded ({decoder}): {type(error).__name__}: {error}")
-        _look_at_bytes(path, patterns, found)
+        for where, hit in _in_file(path, patterns):
+            found.add(hit, where)
 
 
 def decoder_of(path: Path, name: str) -> str:
@@ -372,121 +350,95 @@ def decoder_of(path: Path, name: str) -> str:
         return "empty"
     suffix = Path(name).suffix.lower()
     decoder = next((kind for start, kind in _MAGIC.items() if head.startswith(start)), _SUFFIXES.get(suffix))
-    if decoder == "json" and path.stat().st_size > _LARGEST:
-        return "text"
     if decoder:
         return decoder
     if name.endswith(_BESIDE_SQLITE):
         return "log of SQLite"
     if suffix in _EDGE_SUFFIXES and any((above / _EDGE_CONFIG).exists() for above in path.parents):
         return "index"
-    return "text" if _is_text(path) else "unknown"
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a file is text: UTF-8 without characters that no text has."""
     try:
-        with path.open(encoding="utf-8") as file:
-            return not any(_CONTROL.search(block) for block in iter(lambda: file.read(BLOCK), ""))
+        with path.open(encoding="utf-8") as text:
+            is_text = not any(_CONTROL.search(block) for block in iter(lambda: text.read(BLOCK), ""))
     except UnicodeDecodeError:
-        return False
+        is_text = False
+    return "text" if is_text else "unknown"
 
 
-def _holds_text(path: Path, decoder: str) -> bool:
-    """Whether a file of numbers may hold text as well."""
-    if decoder == "index":
-        return path.name not in _EDGE_NUMBERS
-    if decoder == "safetensors":
-        return any(name != "__metadata__" and one["dtype"] in ("U8", "I8") for name, one in _head(path).items())
+def _in_file(path: Path, patterns: IdPatterns, kind: Kind = "binary") -> Iterator[Place]:
     with path.open("rb") as file:
-        head = file.read(1 << 16)
-    if b"'descr': '|O'" in head:
-        raise ValueError("its values are pickled")
-    return b"'descr': '<f" not in head and b"'descr': '<i" not in head
+        yield from _in_bytes(file, patterns, kind)
 
 
-def _look_at_bytes(
-    path: Path, patterns: IdPatterns, found: FileMatches, *, words: bool = False, text: bool = True
-) -> None:
-    """Search a file as bytes; see :meth:`IdPatterns.in_bytes`."""
-    around, overlap = patterns.around, patterns.overlap
-    start, tail = 0, b""
-    with path.open("rb") as file:
-        block = file.read(BLOCK)
-        while block:
-            following = file.read(BLOCK)
-            data = tail + block
-            for at, size, hit in patterns.in_bytes(data, words=words, text=text):
-                # What stands around an id is needed to judge it, so one at the end is left to the next block.
-                if at + size + around > len(tail) and (not following or at + size + around <= len(data)):
-                    found.add(hit, f"byte {start + at:,}")
-            tail = data[-overlap:]
-            start, block = start + len(data) - len(tail), following
+def _in_bytes(file: BinaryIO, patterns: IdPatterns, kind: Kind, where: str = "") -> Iterator[Place]:
+    """Search bytes, block by block; see :meth:`IdPatterns.in_bytes`."""
+    start, tail, block = 0, b"", file.read(BLOCK)
+    while block:
+        following = file.read(BLOCK)
+        data = tail + block
+        for at, end, hit in patterns.in_bytes(data, kind):
+            # What stands around an id is needed to judge it, so one at the end is left to the next block.
+            last = end + patterns.around
+            if last > len(tail) and (not following or last <= len(data)):
+                yield f"{where}byte {start + at:,}", hit
+        tail = data[-patterns.overlap :]
+        start, block = start + len(data) - len(tail), following
 
 
 def unpacked(path: Path, decoder: str) -> Iterator[tuple[Path, str]]:
     """Each file of an archive, or what one file was packed from, as a file that goes afterwards, with its name."""
-    if decoder == "zip":
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if not member.is_dir():
-                    with archive.open(member) as stream:
-                        yield from _as_file(stream, member.filename)
-    else:
-        with pa.OSFile(str(path)) as raw, pa.CompressedInputStream(raw, decoder) as stream:
-            yield from _as_file(stream, path.stem)
-
-
-def _as_file(stream: Any, name: str) -> Iterator[tuple[Path, str]]:
     with tempfile.TemporaryDirectory(prefix="molar-scan-") as folder:  # 0700
-        inside = Path(folder) / f"inside{Path(name).suffix}"
-        with inside.open("wb") as file:
-            shutil.copyfileobj(stream, file, 1 << 20)
-        yield inside, name
+
+        def written(stream: Any, name: str) -> Path:
+            inside = Path(folder) / f"inside{Path(name).suffix}"
+            with inside.open("wb") as file:
+                shutil.copyfileobj(stream, file, BLOCK)
+            return inside
+
+        if decoder == "zip":
+            with zipfile.ZipFile(path) as archive:
+                for name in (one.filename for one in archive.infolist() if not one.is_dir()):
+                    with archive.open(name) as stream:
+                        yield written(stream, name), name
+        else:
+            with pa.OSFile(str(path)) as raw, pa.CompressedInputStream(raw, decoder) as stream:
+                yield written(stream, path.stem), path.stem
 
 
-def _look_at_table(path: Path, decoder: str, patterns: IdPatterns, found: FileMatches) -> None:
-    """Search every value of every column of a Parquet file or an Arrow stream, and whole dictionaries."""
+def _in_table(path: Path, patterns: IdPatterns) -> Iterator[Place]:
+    """Search the different values of all columns, dictionaries as a whole."""
     rows = Counter[str]()
-    for name, values in _columns(path, decoder):
-        _look_at_column(name, values, rows[name], patterns, found)
+    for name, values in _columns(path):
+        for column, leaf in leaves(name, values):
+            if pa.types.is_floating(leaf.type):
+                continue
+            of_dictionary = pa.types.is_dictionary(leaf.type)
+            different, plain = (leaf.dictionary, leaf.dictionary_decode()) if of_dictionary else (leaf.unique(), leaf)
+            if pa.types.is_string(different.type):
+                holds = (pc.match_substring(different, one) for one in patterns.variants)
+                different = different.filter(reduce(pc.or_, holds))
+            for value in different.to_pylist():
+                for hit in patterns.in_value(column, value):
+                    at = pc.index(plain, pa.scalar(value, plain.type)).as_py()
+                    yield f"{column}, dictionary" if at < 0 else f"{column}, row {rows[name] + at:,}", hit
         rows[name] += len(values)
 
 
-def _columns(path: Path, decoder: str) -> Iterator[tuple[str, Any]]:
-    """Names and values of columns, piece by piece."""
-    if decoder == "arrow":
+def _columns(path: Path) -> Iterator[tuple[str, Any]]:
+    """Names and values of columns, piece by piece, texts as the dictionaries of the file."""
+    if decoder_of(path, path.name) == "arrow":
         with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
             for batch in stream:
                 yield from zip(batch.schema.names, batch.columns, strict=True)
         return
     with pq.ParquetFile(path) as file:
         yield "metadata", pa.array([str(file.metadata.metadata)])
-        texts = [one.name for one in file.schema_arrow if is_text(one.type)]
+        texts = [one.name for one in file.schema_arrow if one.type in (pa.string(), pa.large_string())]
     with pq.ParquetFile(path, read_dictionary=texts) as file:
         numbers = {USER} if (path.parent / USERS_FILE).exists() else set()  # of rows there, no ids
         for name in (one for one in file.schema_arrow.names if one not in numbers):
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=[name], use_threads=False)
                 yield from ((name, chunk) for chunk in table.column(0).chunks)
-
-
-def _look_at_column(name: str, values: Any, row: int, patterns: IdPatterns, found: FileMatches) -> None:
-    """Search the different values of a column, the first of which is in a row, dictionaries as a whole."""
-    for path, leaf in leaves(name, values):
-        if pa.types.is_floating(leaf.type):
-            continue
-        of_dictionary = pa.types.is_dictionary(leaf.type)
-        different, plain = (leaf.dictionary, leaf.dictionary_decode()) if of_dictionary else (leaf.unique(), leaf)
-        for value in different.to_pylist():
-            for hit in patterns.in_value(path, value):
-                at = pc.index(plain, pa.scalar(value, plain.type)).as_py()
-                found.add(hit, f"{path}, dictionary" if at < 0 else f"{path}, row {row + at:,}")
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of Arrow has texts."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def leaves(name: str, values: Any) -> Iterator[tuple[str, Any]]:
@@ -504,9 +456,10 @@ def leaves(name: str, values: Any) -> Iterator[tuple[str, Any]]:
         yield name, values
 
 
-def _of_sqlite(path: Path) -> Iterator[Value]:
-    """Values of all tables of a database as it is on the disk; its write-ahead log is a file of its own."""
-    # immutable: nothing is written beside it, no log is taken in, nobody waits.
+def _in_sqlite(path: Path, patterns: IdPatterns) -> Iterator[Place]:
+    """Search all tables of a database as it is on the disk, then its bytes, where what was deleted may still be."""
+    certain = False
+    # immutable: nothing is written beside it, no write-ahead log is taken in, nobody waits.
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as database:
         for (table,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
@@ -515,69 +468,40 @@ def _of_sqlite(path: Path) -> Iterator[Value]:
             columns = [one[0] for one in cursor.description]
             for row, values in enumerate(cursor):
                 for column, value in zip(columns, values, strict=True):
-                    if isinstance(value, str | int):
-                        yield f"{table}.{column}, row {row:,}", column, value
+                    for hit in patterns.in_value(column, value) if isinstance(value, str | int) else ():
+                        certain |= hit.certain
+                        yield f"{table}.{column}, row {row:,}", hit
+    if not certain:
+        yield from _in_file(path, patterns)
 
 
-def _of_json(path: Path) -> Iterator[Value]:
-    yield from _of_document(json.loads(path.read_bytes()), "")
-
-
-def _of_lines(path: Path) -> Iterator[Value]:
-    """Values of JSON lines; one that is no JSON is text."""
-    with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(_LARGEST), b""), 1):
-            try:
-                document = json.loads(line) if line.strip() else None
-            except (ValueError, RecursionError):
-                document = line.decode("utf-8", "replace")
-            yield from _of_document(document, f"line {number:,}")
-
-
-def _of_document(value: Any, where: str, key: str = "") -> Iterator[Value]:
-    """Values and keys of what JSON holds; ``key`` is what the value is called."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield f"{where}, a key" if key else f"{where}.{name}", key, name
-            yield from _of_document(inner, f"{where}.{name}".lstrip("."), name)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _of_document(inner, f"{where}[{number}]", key)
-    elif isinstance(value, str | int):
-        yield where, key, value
-
-
-def _of_csv(path: Path) -> Iterator[Value]:
-    """Cells of comma-separated values with a head."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline(BLOCK)
-        file.seek(0)
-        head: list[str] = []
-        for number, row in enumerate(csv.reader(file, delimiter=max(",;\t|", key=first.count))):
-            head = head or row
-            for place, value in enumerate(row):
-                name = head[place] if place < len(head) else ""
-                yield f"{name or place + 1}, row {number:,}", name, value
-
-
-def _of_safetensors(path: Path) -> Iterator[Value]:
-    yield from _of_document(_head(path), "head")
-
-
-def _head(path: Path) -> dict[str, Any]:
-    """The head of a safetensors file."""
+def _in_safetensors(path: Path, patterns: IdPatterns) -> Iterator[Place]:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > path.stat().st_size:
             raise ValueError("it is no whole safetensors file")
-        head: dict[str, Any] = json.loads(file.read(size))
-    return head
+        head = json.loads(file.read(size))
+    yield from _in_bytes(BytesIO(json.dumps(head).encode()), patterns, "text", "head, ")
+    texts = any(name != "__metadata__" and one["dtype"] in ("U8", "I8") for name, one in head.items())
+    yield from _in_file(path, patterns, "binary" if texts else "numbers")
 
 
-def _of_index(path: Path) -> Iterator[Value]:
-    """Payloads in a page of the embedded engine, unpacked."""
-    if not path.name.startswith("page_"):
-        return
+def _in_npy(path: Path, patterns: IdPatterns) -> Iterator[Place]:
+    with path.open("rb") as file:
+        if b"'descr': '|O'" in file.read(BLOCK):
+            raise ValueError("its values are pickled")
+    yield from _in_file(path, patterns)
+
+
+def _in_index(path: Path, patterns: IdPatterns) -> Iterator[Place]:
+    """Search a file of the embedded engine, whose pages of payloads are packed."""
+    for where, payload in _payloads(path) if path.name.startswith("page_") else ():
+        yield from _in_bytes(BytesIO(payload), patterns, "text", where)
+    yield from _in_file(path, patterns, "numbers" if path.name in _EDGE_NUMBERS else "binary")
+
+
+def _payloads(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Payloads in a page of the embedded engine, unpacked, and where they are."""
     config = json.loads((path.parent / "config.json").read_bytes())
     packing, block = config["compression"], int(config["block_size_bytes"])
     tracker = (path.parent / "tracker.dat").read_bytes()
@@ -592,15 +516,17 @@ def _of_index(path: Path) -> Iterator[Value]:
             continue
         packed = data[begin * block : begin * block + size]
         plain = codec.decompress(packed[4:], int.from_bytes(packed[:4], "little"), asbytes=True)
-        yield from _of_document(json.loads(plain), f"payload of point {point:,}")
+        json.loads(plain)  # else the page is of another layout
+        yield f"payload of point {point:,}, ", plain
 
 
-_VALUES: dict[str, Callable[[Path], Iterator[Value]]] = {
-    "sqlite": _of_sqlite,
-    "safetensors": _of_safetensors,
-    "json": _of_json,
-    "jsonl": _of_lines,
-    "csv": _of_csv,
-    "index": _of_index,
+_SEARCHES: dict[str, Callable[[Path, IdPatterns], Iterator[Place]]] = {
+    "parquet": _in_table,
+    "arrow": _in_table,
+    "sqlite": _in_sqlite,
+    "safetensors": _in_safetensors,
+    "npy": _in_npy,
+    "index": _in_index,
+    "text": partial(_in_file, kind="text"),
 }
-"""What reads the values of a file, by its format."""
+"""How a file is searched, by its format; any other is searched as bytes."""

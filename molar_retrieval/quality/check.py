@@ -1,6 +1,6 @@
 """`molar check`: everything that can be said about a catalogue's data before money is spent on it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,19 @@ from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import BATCH, TEXT, condition_of, prepare_catalogue
 from molar_retrieval.data.schema import find_file, read_spec
 from molar_retrieval.data.values import sign_tells
-from molar_retrieval.embedding.estimate import EmbedForecast, dry_run
 from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import language_note
-from molar_retrieval.errors import DataError, MolarError
+from molar_retrieval.errors import DataError
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality import photo_text
 from molar_retrieval.quality import photos as of_photos
-from molar_retrieval.quality.findings import FindingCollector, Found, Histogram, Severity
+from molar_retrieval.quality.findings import FindingCollector, Found, Severity
 from molar_retrieval.quality.interactions import LogSummary, check_log
 from molar_retrieval.quality.items import Items, check_attributes, check_rejects, read_items, read_texts
 from molar_retrieval.quality.personal_data import check_personal_data
-from molar_retrieval.quality.texts import TextCheck
-from molar_retrieval.reports import wording
+from molar_retrieval.quality.texts import check_texts
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
 from molar_retrieval.workspace.settings import MolarSettings
@@ -65,20 +63,6 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Readiness:
-    """What can be expected, in ``sentences``; ``embedding`` is None where that was not measured."""
-
-    content: Content
-    sentences: tuple[str, ...]
-    embedding: EmbedForecast | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        embedding = None if self.embedding is None else self.embedding.to_dict()
-        return {**asdict(self.content), "sentences": list(self.sentences), "embedding": embedding}
-
-
-@dataclass(frozen=True)
 class CheckReport:
     """The outcome of a check.
 
@@ -87,8 +71,8 @@ class CheckReport:
         items: How many there are.
         unusable: Why other commands cannot work with it; empty: they can.
         found: By kind, worst severity first.
-        readiness: What can be expected; None: nothing could be read.
-        histograms: Distributions.
+        content: What the items bring along; None: nothing could be read.
+        outlook: What can be expected, in sentences.
         log: What the log is like; None: there is none.
         pairs: How well photos and words go together, as plain data; None: not checked.
         left_out: What was not checked, and how it would be.
@@ -99,8 +83,8 @@ class CheckReport:
     items: int = 0
     unusable: tuple[str, ...] = ()
     found: tuple[Found, ...] = ()
-    readiness: Readiness | None = None
-    histograms: tuple[Histogram, ...] = ()
+    content: Content | None = None
+    outlook: tuple[str, ...] = ()
     log: LogSummary | None = None
     pairs: Mapping[str, Any] | None = None
     left_out: tuple[str, ...] = ()
@@ -125,10 +109,9 @@ class CheckReport:
             "unusable": list(self.unusable),
             "counts": {str(severity): self.count(severity) for severity in Severity},
             "found": [found.to_dict() for found in self.found],
-            "readiness": None if self.readiness is None else self.readiness.to_dict(),
+            "readiness": None if self.content is None else asdict(self.content) | {"sentences": list(self.outlook)},
             "log": None if self.log is None else asdict(self.log),
             "pairs": self.pairs,
-            "histograms": [asdict(histogram) for histogram in self.histograms],
             "left_out": list(self.left_out),
         }
 
@@ -140,7 +123,6 @@ def check(
     *,
     photos: bool = True,
     with_embeddings: bool = False,
-    forecast: bool = True,
     fix_list: Path | None = None,
     processes: int | None = None,
     progress: Progress = SILENT,
@@ -151,9 +133,8 @@ def check(
     the next check looks at what has changed.
 
     Without ``photos`` only their paths and headers are looked at. ``with_embeddings`` embeds what has no vectors yet,
-    so that photos can be compared with words; ``forecast`` finds out what embedding takes here, by a few items through
-    the encoder. ``fix_list`` is a .parquet, .csv or .jsonl file that gets a row for each finding. Photos are measured
-    by ``processes``; None: as many as there are cores.
+    so that photos can be compared with words. ``fix_list`` is a .parquet, .csv or .jsonl file that gets a row for each
+    finding. Photos are measured by ``processes``; None: as many as there are cores.
 
     Raises:
         SettingsError: If ``catalog.toml`` has an unknown key.
@@ -175,11 +156,13 @@ def check(
             told = 'say it in catalog.toml: [items] decimal = "," or "."'
             detail = f"kept as words: {reason}; {told if sign_tells(reason) else 'write all of them in one way'}"
             found.add("attribute.wrong_type", detail, column=column)
-        if forecast or settings.embed.model in registry.NAMED:  # a model is not hashed for its languages alone
-            _check_language(catalogue, folder, inputs, settings, found, progress)
+        if settings.embed.model in registry.NAMED:  # another model is not hashed for its languages alone
+            info = registry.describe(settings.embed, digests_of(inputs))
+            if (note := language_note(info, catalogue.language, folder)) is not None:
+                progress.note(note)
+                found.add("catalogue.language", note)
         items = read_items(catalogue, spec, folder)
-        texts = TextCheck(items, catalogue.language)
-        found.take(texts(read_texts(items, spec, folder, progress)))
+        found.take(check_texts(items, read_texts(items, spec, folder, progress), catalogue.language))
         found.take(check_rejects(catalogue, items))  # after the texts, which tell the rows of the file
         if photos:
             measured = of_photos.measured(folder, items.photos, inputs, progress, processes=processes)
@@ -199,45 +182,19 @@ def check(
         content = _content(catalogue, items, measured if photos else None, found)
         if content.nothing == content.items:
             unusable.append("no item has words or a photo that can be read: nothing can be embedded")
-        embedding = None
-        try:
-            if forecast:
-                embedding = dry_run(inputs, settings.embed, progress=progress)
-            else:
-                left_out.append("what embedding takes here was not measured: leave out --no-forecast")
-        except MolarError as error:
-            left_out.append(f"what embedding takes here was not measured: {error.message}; {error.hint}")
         by_kind = found.found()
         return CheckReport(
             catalogue=name,
             items=len(catalogue),
             unusable=tuple(unusable),
             found=by_kind,
-            readiness=readiness(content, log, embedding),
-            histograms=(*_histograms(texts, measured), *(() if log is None else log.histograms)),
+            content=content,
+            outlook=outlook(content, log),
             log=log,
             pairs=pairs,
             left_out=tuple(left_out),
             excerpts=_excerpts(catalogue, by_kind),
         )
-
-
-def _check_language(
-    catalogue: Catalogue,
-    folder: Path,
-    workspace: PinnedWorkspace,
-    settings: MolarSettings,
-    found: FindingCollector,
-    progress: Progress,
-) -> None:
-    """Say where the encoder does not know the language of the texts."""
-    try:
-        info = registry.describe(settings.embed, digests_of(workspace))
-    except MolarError:
-        return  # the forecast says so
-    if (note := language_note(info, catalogue.language, folder)) is not None:
-        progress.note(note)
-        found.add("catalogue.language", note)
 
 
 def _check_pairs(
@@ -280,14 +237,6 @@ def _content(
     return Content(len(catalogue), int(usable.sum()), int(texts.sum()), both, int(empty.sum()))
 
 
-def _histograms(texts: TextCheck, measured: of_photos.Measured) -> Iterator[Histogram]:
-    yield Histogram.of("text_length", "Characters of title and description", texts.lengths, "characters")
-    good = measured[measured["state"] == of_photos.PhotoState.GOOD]
-    if len(good):
-        pixels = np.sqrt(good["width"].astype(np.float64) * good["height"])
-        yield Histogram.of("image_size", "Size of photos: square root of the area", pixels, "pixels", log=True)
-
-
 def _excerpts(catalogue: Catalogue, found: tuple[Found, ...]) -> dict[str, Excerpt]:
     """The items among the examples, and the first item that shares each of their findings."""
     examples = [finding for kind in found for finding in kind.examples]
@@ -301,55 +250,8 @@ def _excerpts(catalogue: Catalogue, found: tuple[Found, ...]) -> dict[str, Excer
     return shown
 
 
-def readiness(content: Content, log: LogSummary | None, embedding: EmbedForecast | None) -> Readiness:
-    """Say what can be expected; ``log`` is None where there is none, ``embedding`` where that was not asked."""
-    said = [_of_content(content)]
-    if log is None or not log.interactions:
-        said.append(
-            "There is no log of interactions: items can be found by likeness, words and photos (`molar query "
-            "--similar`, `--text`, `--image`), but nobody gets recommendations of their own."
-        )
-    else:
-        said += [_collaborative(log), _sequence(log)]
-        if log.cold_items:
-            share = log.cold_items / max(content.items, 1)
-            said.append(f"{log.cold_items:,} items ({share:.0%}) have no interaction and depend on content alone.")
-    if embedding is not None and embedding.to_encode:
-        duration, size = wording.duration(embedding.seconds), wording.size(embedding.disk_bytes)
-        said.append(
-            f"Embedding {embedding.to_encode:,} items takes about {duration} on this machine "
-            f"(measured: {embedding.items_per_second:,.0f} items/s) and {size} of disk."
-        )
-    elif embedding is not None:
-        said.append("All items are embedded already; nothing has to be encoded.")
-    return Readiness(content, tuple(said), embedding)
-
-
-def _collaborative(log: LogSummary) -> str:
-    users = f"{log.users_with_two:,} users with two interactions or more"
-    if log.users_with_two < FEW_USERS:
-        rest = "Recommendations will rest on content and on what sells."
-        return f"The log is too small for collaborative filtering: {users}. {rest}"
-    users += f", {log.items_with_five:,} items with five or more."
-    if log.users_with_two >= ENOUGH_USERS and log.items_with_five >= ITEMS_KNOWN * max(log.items, 1):
-        return f"The log is enough for collaborative filtering: {users}"
-    return f"The log is thin for collaborative filtering: {users} Expect content to carry much of the score."
-
-
-def _sequence(log: LogSummary) -> str:
-    little, unordered = "A sequence model has little to learn:", log.ties - log.ties_placed
-    if log.users_with_five < FEW_USERS:
-        return f"{little} only {log.users_with_five:,} users have five interactions."
-    if unordered > UNORDERED:
-        return (
-            f"{little} {unordered:.0%} of the steps from one interaction of a user to the next have no order in time."
-        )
-    judged = "The log is enough for a sequence model" if log.users_with_five >= SEQUENCES else None
-    users = f"{log.users_with_five:,} users with five interactions or more."
-    return f"{judged or 'A sequence model may help a little'}: {users}"
-
-
-def _of_content(content: Content) -> str:
+def outlook(content: Content, log: LogSummary | None) -> tuple[str, ...]:
+    """What can be expected, in sentences; ``log`` is None where there is none."""
     n = max(content.items, 1)
     parts = [
         f"{content.photos:,} of {content.items:,} items ({content.photos / n:.0%}) have a usable photo, "
@@ -362,4 +264,33 @@ def _of_content(content: Content) -> str:
     ):
         if count:
             parts.append(what.format(count))
-    return "; ".join(parts) + "."
+    said = ["; ".join(parts) + "."]
+    if log is None or not log.interactions:
+        said.append(
+            "There is no log of interactions: items can be found by likeness, words and photos (`molar query "
+            "--similar`, `--text`, `--image`), but nobody gets recommendations of their own."
+        )
+        return tuple(said)
+    users = f"{log.users_with_two:,} users with two interactions or more"
+    known = f"{users}, {log.items_with_five:,} items with five or more."
+    if log.users_with_two < FEW_USERS:
+        rest = "Recommendations will rest on content and on what sells."
+        said.append(f"The log is too small for collaborative filtering: {users}. {rest}")
+    elif log.users_with_two >= ENOUGH_USERS and log.items_with_five >= ITEMS_KNOWN * max(log.items, 1):
+        said.append(f"The log is enough for collaborative filtering: {known}")
+    else:
+        said.append(f"The log is thin for collaborative filtering: {known} Expect content to carry much of the score.")
+    little, unordered = "A sequence model has little to learn:", log.ties - log.ties_placed
+    users = f"{log.users_with_five:,} users with five interactions or more."
+    if log.users_with_five < FEW_USERS:
+        said.append(f"{little} only {log.users_with_five:,} users have five interactions.")
+    elif unordered > UNORDERED:
+        said.append(f"{little} {unordered:.0%} of the steps from one interaction of a user to the next have no order.")
+    elif log.users_with_five >= SEQUENCES:
+        said.append(f"The log is enough for a sequence model: {users}")
+    else:
+        said.append(f"A sequence model may help a little: {users}")
+    if log.cold_items:
+        share = log.cold_items / n
+        said.append(f"{log.cold_items:,} items ({share:.0%}) have no interaction and depend on content alone.")
+    return tuple(said)

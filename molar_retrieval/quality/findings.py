@@ -1,4 +1,4 @@
-"""What the checks of a catalogue share: kinds of finding, single findings, their collector, and distributions."""
+"""What the checks of a catalogue share: kinds of finding, single findings, and their collector."""
 
 import heapq
 import tomllib
@@ -25,7 +25,6 @@ _COLUMNS = ("kind", "severity", "item_id", "user_id", "file", "row", "column", "
 _TYPES = {"row": pa.int64(), "others": pa.list_(pa.string()), "amount": pa.float64()}
 SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])  # of a fix list
 _FLUSH = 16_384
-_BARS = 24
 
 
 class Severity(StrEnum):
@@ -221,51 +220,3 @@ class FindingCollector:
         if self._rows and self._writer is not None:
             self._writer.write(pa.RecordBatch.from_pylist(self._rows, SCHEMA))
             self._rows = []
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """A distribution: ``name`` is for programs, ``title`` and ``unit`` are for people.
-
-    Attributes:
-        edges: Borders of the bars, one more than there are bars, ascending.
-        counts: How many values lie in each bar; a bar holds its lower border, the last one also its upper.
-        log: Whether the bars are equally wide on a logarithmic axis.
-    """
-
-    name: str
-    title: str
-    unit: str
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-    log: bool = False
-
-    @classmethod
-    def of(cls, name: str, title: str, values: npt.ArrayLike, unit: str, *, log: bool = False) -> Self:
-        """Count values in 24 bars at most, from the least to the largest; values that are not finite are left out.
-
-        With ``log``, values below 1 count as 1.
-        """
-        numbers = np.asarray(values, np.float64).ravel()
-        numbers = numbers[np.isfinite(numbers)]
-        if log:
-            numbers = np.maximum(numbers, 1)
-        borders = _borders(numbers, log)
-        counts, borders = np.histogram(np.clip(numbers, borders[0], borders[-1]), borders)
-        return cls(name, title, unit, tuple(borders.tolist()), tuple(counts.tolist()), log)
-
-    @property
-    def total(self) -> int:
-        """How many values there are."""
-        return sum(self.counts)
-
-
-def _borders(numbers: npt.NDArray[np.float64], log: bool) -> npt.NDArray[np.float64]:
-    if not len(numbers):
-        return np.array([0.0, 1.0])
-    low, high = float(numbers.min()), float(numbers.max())
-    if log:
-        return np.unique(np.round(np.geomspace(round(low), max(round(high), round(low) + 1), _BARS + 1)))
-    whole = bool((numbers == np.round(numbers)).all())
-    bars = min(_BARS, max(1, int(high - low))) if whole else _BARS
-    return np.linspace(low, high, bars + 1) if high > low else np.array([low - 0.5, low + 0.5])

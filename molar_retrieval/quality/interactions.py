@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.privacy.suppression import NEVER, NOBODY, SuppressionList
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.quality.findings import Finding, FindingCollector, Histogram, finding
+from molar_retrieval.quality.findings import Finding, FindingCollector, finding
 
 SPELLED_ALIKE = 0.5  # Share of the unknown ids that a way of writing must make known to be named as the cause
 STUCK = 20  # A moment is suspicious that has so many times the interactions of the busiest hundredth of moments,
@@ -84,8 +84,6 @@ class LogSummary:
     Attributes:
         rows: Rows of the file.
         interactions: Usable ones; each of the ``users`` and ``items`` has one.
-        known_share: Share of the rows, of those that can be read, whose item the catalogue has.
-        duplicates: Exact repetitions.
         first: The first time, for people; None: the log has no dates.
         days: From the first to the last day, both counted; 0: the log has no dates.
         resolution: How fine the times are: ``days``, ``hours``, ``minutes``, ``seconds`` or ``fractions of a second``;
@@ -97,7 +95,6 @@ class LogSummary:
         ties_placed: Share of the steps that take no time but are put in order by a position.
         repeats: Share of the interactions with an item that the user had before.
         repeats_at_once: Share of the steps to the same item.
-        histograms: ``history_length``, ``popularity`` and, with dates, ``interactions_per_day``.
     """
 
     rows: int
@@ -105,8 +102,6 @@ class LogSummary:
     users: int
     items: int
     catalogue_items: int
-    known_share: float
-    duplicates: int
     first: str | None
     last: str | None
     days: int
@@ -121,7 +116,6 @@ class LogSummary:
     ties_placed: float
     repeats: float
     repeats_at_once: float
-    histograms: tuple[Histogram, ...]
 
     def lines(self) -> list[str]:
         """For people, a sentence each."""
@@ -272,7 +266,7 @@ def _check(
         about = {"item_id": reader.item_ids[log["item"][i]], "user_id": reader.user_ids[log["user"][i]]}
         return finding(kind, detail, **about, file=file, row=int(log["file_row"][i]))
 
-    unknown = _check_items(log, reader.item_ids, items, file, found, part=part)
+    _check_items(log, reader.item_ids, items, file, found, part=part)
     good, dates = log["item"] < len(items), False
     if read and "micros" not in log:
         found.add("log.no_times", "no column of times", file=file, amount=1.0)
@@ -281,7 +275,10 @@ def _check(
         found.add("log.not_dates", words, file=file, amount=1.0)
     elif read:
         dates = True
-        _report_impossible(log["micros"], good, now, found, row)
+        for reason, mask in impossible(log["micros"], now).items():
+            kind, rows = {EARLY: "log.zero_time", LATE: "log.future_time"}[reason], np.flatnonzero(good & mask)
+            found.each(kind, rows, lambda i, kind=kind: row(kind, written(int(log["micros"][i])), i))  # type: ignore[misc]
+            good[rows] = False
     if not good.all():
         for name in log:  # memory never holds two of more than one column
             log[name] = log[name][good]
@@ -298,26 +295,22 @@ def _check(
         return row("log.duplicate", f"the same user, item and event{when} as a row before", i)
 
     found.each("log.duplicate", again, duplicate)
-    counted = _Counts(len(reader.user_ids), len(items), raw.micros if dates else None)
-    offsets = np.append(0, np.cumsum(counts(raw.user, len(reader.user_ids))))
-    for begin, end in whole_users(offsets, BLOCK):
-        left, right = np.searchsorted(again, (begin, end))
-        counted.add(raw.take(slice(begin, end)).without(again[left:right] - begin), stuck)
-    _report_gaps(counted, file, found)
-    _report_bursts(counted, file, found)
-    resolution = None if raw.micros is None else resolution_of(raw.micros)
-    summary = counted.summary(reader.total, 1 - unknown / max(read, 1), len(again), resolution)
+    days = _Days.of(raw.micros) if dates else None
+    summary = _summary(raw, again, reader, len(items), days, stuck)
+    if days is not None:
+        _report_gaps(days, file, found)
+        _report_bursts(days, file, found)
     _report_shares(summary, file, found)
     return summary
 
 
 def _check_items(
     log: dict[str, npt.NDArray[Any]], ids: list[str], items: IdMap, file: str, found: FindingCollector, *, part: bool
-) -> int:
-    """Report items that the catalogue lacks, unless it is only a ``part``; returns how many interactions they have."""
+) -> None:
+    """Report items that the catalogue lacks, unless it is only a ``part``."""
     known, unknown = len(items), ids[len(items) :]
     if not unknown:
-        return 0
+        return
     rows = np.flatnonzero(log["item"] >= known)
     codes = log["item"][rows] - known
     times = np.bincount(codes, minlength=len(unknown))
@@ -343,22 +336,6 @@ def _check_items(
             more = {"item_id": theirs, "others": (mine,), "amount": float(len(unknown))}
             found.add("log.item_spelling", f"{detail}{theirs!r}", file=file, row=int(numbers[at]), **more)
             break
-    return len(rows)
-
-
-def _report_impossible(
-    micros: Ints,
-    good: npt.NDArray[np.bool_],
-    now: float,
-    found: FindingCollector,
-    row: Callable[[str, str, int], Finding],
-) -> None:
-    """Report times before 1990 and later than ``now`` (seconds) in ``good`` rows, which are good no longer."""
-    kinds = {EARLY: "log.zero_time", LATE: "log.future_time"}
-    wrong = {kinds[reason]: np.flatnonzero(good & mask) for reason, mask in impossible(micros, now).items()}
-    for kind, rows in wrong.items():
-        found.each(kind, rows, lambda i, kind=kind: row(kind, written(int(micros[i])), i))  # type: ignore[misc]
-        good[rows] = False
 
 
 def _report_stuck(micros: Ints, numbers: npt.NDArray[np.uint32], file: str, found: FindingCollector) -> Ints:
@@ -386,88 +363,77 @@ def _report_stuck(micros: Ints, numbers: npt.NDArray[np.uint32], file: str, foun
     return suspects
 
 
-class _Counts:
-    """What is counted of an ordered log, some users at a time.
+@dataclass(frozen=True)
+class _Days:
+    """Interactions and active users of each day (UTC) from ``first`` on, in days since 1970; stuck times left out."""
 
-    Attributes:
-        users, items: Interactions of each user and of each item.
-        steps: Pairs of neighbours in a user's history.
-        ties: Those of one time; ``placed``: of these, those that a position puts in order.
-        again: Interactions with an item that the user had before; ``again_at_once``: just before.
-        by_day, users_by_day: Interactions and active users of each day (UTC) from ``first_day`` on, in days since 1970,
-            times that are stuck left out; empty without dates.
-    """
+    first: int
+    interactions: Ints
+    users: Ints
 
-    def __init__(self, users: int, items: int, dates: Ints | None) -> None:
-        self.users, self.items = np.zeros(users, np.int64), np.zeros(items, np.int64)
-        self.steps = self.ties = self.placed = self.again = self.again_at_once = 0
-        self.first_day, days = 0, 0
-        if dates is not None:
-            self.first_day = int(dates.min()) // DAY
-            days = int(dates.max()) // DAY - self.first_day + 1
-        self.by_day, self.users_by_day = np.zeros(days, np.int64), np.zeros(days, np.int64)
+    @classmethod
+    def of(cls, micros: Ints) -> Self:
+        """Empty ones of a log with these times."""
+        first = int(micros.min()) // DAY
+        n = int(micros.max()) // DAY - first + 1
+        return cls(first, np.zeros(n, np.int64), np.zeros(n, np.int64))
 
-    def add(self, log: RawInteractions, stuck: Ints) -> None:
-        """Count all interactions of some users."""
-        user, item, micros = log.user, log.item, log.micros
-        self.users += np.bincount(user, minlength=len(self.users))
-        self.items += np.bincount(item, minlength=len(self.items))
-        pairs = np.sort(user.astype(np.int64) * len(self.items) + item)
-        self.again += int((pairs[1:] == pairs[:-1]).sum())
-        step = user[1:] == user[:-1]
-        self.steps += int(step.sum())
-        self.again_at_once += int((step & (item[1:] == item[:-1])).sum())
-        if micros is None:
-            return
-        tied = step & (micros[1:] == micros[:-1])
-        self.ties += int(tied.sum())
-        if log.position is not None:
-            self.placed += int((tied & (log.position[1:] > log.position[:-1])).sum())
-        if len(self.by_day) and len(user):
-            days = micros // DAY - self.first_day
-            new_day = np.append(True, ~step | (days[1:] != days[:-1]))
-            real = ~np.isin(micros, stuck)
-            self.by_day += np.bincount(days[real], minlength=len(self.by_day))
-            self.users_by_day += np.bincount(days[real & new_day], minlength=len(self.by_day))
-
-    def day(self, number: int) -> str:
+    def date(self, number: int) -> str:
         """The date of a day."""
-        return (date(1970, 1, 1) + timedelta(days=self.first_day + number)).isoformat()
+        return (date(1970, 1, 1) + timedelta(days=self.first + number)).isoformat()
 
-    def summary(self, rows: int, known_share: float, duplicates: int, resolution: str | None) -> LogSummary:
-        """Put together what was counted."""
-        users, items, steps, days = self.users[self.users > 0], self.items, max(self.steps, 1), len(self.by_day)
-        histograms = [
-            Histogram.of("history_length", "Interactions of a user", users, "interactions", log=True),
-            Histogram.of("popularity", "Interactions of an item", items[items > 0], "interactions", log=True),
-        ]
-        if days:
-            on_a_day = "Interactions on a day"
-            histograms.append(Histogram.of("interactions_per_day", on_a_day, self.by_day, "interactions"))
-        return LogSummary(
-            rows=rows,
-            interactions=int(users.sum()),
-            users=len(users),
-            items=int((items > 0).sum()),
-            catalogue_items=len(items),
-            known_share=known_share,
-            duplicates=duplicates,
-            first=self.day(0) if days else None,
-            last=self.day(days - 1) if days else None,
-            days=days,
-            resolution=resolution,
-            median_history=float(np.median(users)) if len(users) else 0.0,
-            users_with_one=int((users == 1).sum()),
-            users_with_two=int((users >= 2).sum()),
-            users_with_five=int((users >= 5).sum()),
-            items_with_five=int((items >= 5).sum()),
-            cold_items=int((items == 0).sum()),
-            ties=self.ties / steps,
-            ties_placed=self.placed / steps,
-            repeats=self.again / max(int(users.sum()), 1),
-            repeats_at_once=self.again_at_once / steps,
-            histograms=tuple(histograms),
-        )
+
+def _summary(
+    log: RawInteractions, again: Ints, reader: _Reader, n_items: int, days: _Days | None, stuck: Ints
+) -> LogSummary:
+    """Count an ordered log without its repetitions ``again``, some users at a time, and fill in its days."""
+    of_user, of_item = np.zeros(len(reader.user_ids), np.int64), np.zeros(n_items, np.int64)
+    steps = ties = placed = repeats = at_once = 0
+    offsets = np.append(0, np.cumsum(counts(log.user, len(reader.user_ids))))
+    for begin, end in whole_users(offsets, BLOCK):
+        left, right = np.searchsorted(again, (begin, end))
+        part = log.take(slice(begin, end)).without(again[left:right] - begin)
+        user, item, micros = part.user, part.item, part.micros
+        of_user += np.bincount(user, minlength=len(of_user))
+        of_item += np.bincount(item, minlength=n_items)
+        pairs = np.sort(user.astype(np.int64) * n_items + item)
+        repeats += int((pairs[1:] == pairs[:-1]).sum())
+        step = user[1:] == user[:-1]
+        steps += int(step.sum())
+        at_once += int((step & (item[1:] == item[:-1])).sum())
+        if micros is None:
+            continue
+        tied = step & (micros[1:] == micros[:-1])
+        ties += int(tied.sum())
+        if part.position is not None:
+            placed += int((tied & (part.position[1:] > part.position[:-1])).sum())
+        if days is not None and len(user):
+            day, real = micros // DAY - days.first, ~np.isin(micros, stuck)
+            first = np.append(True, ~step | (day[1:] != day[:-1]))
+            days.interactions[:] += np.bincount(day[real], minlength=len(days.users))
+            days.users[:] += np.bincount(day[real & first], minlength=len(days.users))
+    own, total = of_user[of_user > 0], int(of_user.sum())
+    return LogSummary(
+        rows=reader.total,
+        interactions=total,
+        users=len(own),
+        items=int((of_item > 0).sum()),
+        catalogue_items=n_items,
+        first=days and days.date(0),
+        last=days and days.date(len(days.users) - 1),
+        days=len(days.users) if days else 0,
+        resolution=None if log.micros is None else resolution_of(log.micros),
+        median_history=float(np.median(own)) if len(own) else 0.0,
+        users_with_one=int((own == 1).sum()),
+        users_with_two=int((own >= 2).sum()),
+        users_with_five=int((own >= 5).sum()),
+        items_with_five=int((of_item >= 5).sum()),
+        cold_items=int((of_item == 0).sum()),
+        ties=ties / max(steps, 1),
+        ties_placed=placed / max(steps, 1),
+        repeats=repeats / max(total, 1),
+        repeats_at_once=at_once / max(steps, 1),
+    )
 
 
 def resolution_of(micros: Ints) -> str:
@@ -479,19 +445,19 @@ def resolution_of(micros: Ints) -> str:
     return "fractions of a second"
 
 
-def _report_gaps(log: _Counts, file: str, found: FindingCollector) -> None:
+def _report_gaps(log: _Days, file: str, found: FindingCollector) -> None:
     """Report runs of days without interactions on which some would be expected.
 
     What is expected follows from the same days of the week in the four weeks before and after, so that a shop which
     is closed on Sundays has no gaps; users are counted, not interactions, which come in heaps.
     """
-    users = log.users_by_day
+    users = log.users
     borders = np.flatnonzero(np.diff(np.concatenate([[False], users == 0, [False]]).astype(np.int8)))
     for start, end in zip(borders[::2].tolist(), borders[1::2].tolist(), strict=True):
         expected = _expected(users, start, end)
         if expected < EXPECTED:
             continue
-        first, last, days = log.day(start), log.day(end - 1), end - start
+        first, last, days = log.date(start), log.date(end - 1), end - start
         which = first if days == 1 else f"{first} to {last}, {days:,} days"
         detail = f"{which}: nothing, where some {expected:,.0f} users would be expected"
         found.add("log.gap", detail, file=file, amount=float(days))
@@ -508,9 +474,9 @@ def _expected(users: Ints, start: int, end: int) -> float:
     return total
 
 
-def _report_bursts(log: _Counts, file: str, found: FindingCollector) -> None:
+def _report_bursts(log: _Days, file: str, found: FindingCollector) -> None:
     """Report days with far more interactions than those around them."""
-    n = log.by_day.astype(np.float64)
+    n = log.interactions.astype(np.float64)
     if len(n) < 7:
         return
     padded = np.pad(n, AROUND // 2, constant_values=np.nan)
@@ -521,8 +487,8 @@ def _report_bursts(log: _Counts, file: str, found: FindingCollector) -> None:
     days = np.flatnonzero((n >= BURST_TIMES * usual) & (more >= BURST_SPREADS * spread) & (more >= BURST_ROWS))
 
     def about(d: int) -> Finding:
-        seen = f"{int(n[d]):,} interactions of {log.users_by_day[d]:,} users"
-        detail = f"{log.day(d)}: {seen}, usual are {usual[d]:,.0f}"
+        seen = f"{int(n[d]):,} interactions of {log.users[d]:,} users"
+        detail = f"{log.date(d)}: {seen}, usual are {usual[d]:,.0f}"
         return finding("log.burst", detail, file=file, amount=float(n[d] / max(usual[d], 1)))
 
     found.each("log.burst", days[np.argsort(-more[days], kind="stable")], about)

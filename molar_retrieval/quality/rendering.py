@@ -3,11 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from molar_retrieval.quality.check import CheckReport, Excerpt
-from molar_retrieval.quality.findings import Finding, Found, Histogram, Severity
-from molar_retrieval.reports.charts import Scale, tag, tick_label
+from molar_retrieval.quality.findings import Finding, Found, Severity
 from molar_retrieval.reports.html import Pictures, render_page
 from molar_retrieval.reports.wording import plural
 from molar_retrieval.workspace.files import OWNER, write_atomically
@@ -20,8 +17,6 @@ TITLES = {
 _LONGEST = 120
 PICTURES = 8  # Offenders of a kind that are shown with their photo
 ROWS = 40  # Findings of a kind in the table
-WIDTH, HEIGHT = 420, 170  # Of a histogram, in pixels
-_LEFT, _RIGHT, _TOP, _BOTTOM = 4, 8, 18, 34
 _UNKNOWN = Excerpt(None, None)
 
 
@@ -42,13 +37,12 @@ def standing(report: CheckReport) -> str:
 
 def consequence(report: CheckReport) -> str:
     """What the errors cost: what is left out, and what is used all the same; empty without errors."""
-    ready, log = report.readiness, report.log
-    if not report.count(Severity.ERROR) or not report.usable or ready is None:
-        return ""
     errors = report.count(Severity.ERROR)
-    kept = [plural(report.items, "item"), plural(ready.content.photos, "photo")]
-    if log is not None:
-        kept.append(f"{log.interactions:,} of {log.rows:,} rows of the log")
+    if not errors or not report.usable or report.content is None:
+        return ""
+    kept = [plural(report.items, "item"), plural(report.content.photos, "photo")]
+    if report.log is not None:
+        kept.append(f"{report.log.interactions:,} of {report.log.rows:,} rows of the log")
     about = "the error is about" if errors == 1 else f"the {errors:,} errors are about"
     return f"What {about} is left out; used are {', '.join(kept[:-1])} and {kept[-1]}."
 
@@ -122,7 +116,6 @@ def render(report: CheckReport, pictures: Pictures) -> str:
         totals={severity: report.count(severity) for severity in Severity},
         offenders=lambda found: _offenders(found, report, pictures),
         rows=[(found, finding) for found in report.found for finding in found.examples[:ROWS]],
-        histograms=[(histogram, drawn(histogram)) for histogram in report.histograms if histogram.total],
         users=any(finding.user_id for found in report.found for finding in found.examples),
     )
 
@@ -140,29 +133,3 @@ def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Of
         beside = None if own.photo is None else pictures.uri(other.photo)
         shown[finding.item_id] = Offender(finding, own.title or finding.item_id, pictures.uri(own.photo), beside)
     return list(shown.values()) if any(item.uri for item in shown.values()) else []
-
-
-def drawn(histogram: Histogram) -> Markup:
-    """Bars over an axis that names its ends; how many a bar stands for is told where a pointer rests on it."""
-    edges, counts, most = histogram.edges, histogram.counts, max(histogram.counts)
-    x = Scale(edges[0], edges[-1], _LEFT, WIDTH - _RIGHT, log=histogram.log)
-    y = Scale(0, max(most, 1), HEIGHT - _BOTTOM, _TOP)
-    parts: list[Markup] = []
-    for low, high, count in zip(edges, edges[1:], counts, strict=False):
-        top = min(y(count), y.start - 1.5) if count else y.start  # a bar of few is still seen
-        title = tag("title", f"{_number(low)} to {_number(high)}: {count:,}")
-        width = max(x(high) - x(low) - 1, 0.75)
-        parts.append(tag("rect", title, x=x(low), y=top, width=width, height=y.start - top, class_="bar ours"))
-    parts.append(tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y.start, y2=y.start, class_="base"))
-    for value, anchor in ((edges[0], "start"), (edges[-1], "end")):
-        parts.append(tag("text", _number(value), x=x(value), y=y.start + 17, text_anchor=anchor))
-    parts.append(tag("text", histogram.unit, x=WIDTH - _RIGHT, y=HEIGHT - 2, text_anchor="end", class_="title"))
-    parts.append(tag("text", f"at most {most:,}", x=_LEFT, y=11, class_="title"))
-    title, box = tag("title", histogram.title), f"0 0 {WIDTH} {HEIGHT}"
-    return tag("svg", title, *parts, viewBox=box, class_="plane", role="img")
-
-
-def _number(value: float) -> str:
-    if value >= 10_000:
-        return f"{value / 1000:,.0f}k" if value < 1e6 else f"{value / 1e6:,.1f}M".replace(".0M", "M")
-    return tick_label(round(value, 2 if value < 10 else 0))

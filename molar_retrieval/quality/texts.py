@@ -14,13 +14,9 @@ from molar_retrieval.quality.items import LOOKED_AT, Items, ItemTexts, equal_gro
 
 SHORT_TITLE = 3  # Letters and digits below which a title counts as too short
 SHORT_DESCRIPTION = 15  # Characters below which a description counts as too short
-SAME = 5  # So many items with one description, most of them with titles of their own, share boilerplate
-COMMON = 0.1  # Share of the items with a description from which one of its sentences counts as boilerplate …
-_COMMON_FEWEST = 20
-MOSTLY = 0.8  # … and the share of a description that such sentences must fill
+SAME = 5  # So many items with one description, most of them with titles of their own, share a filler
 _OWN_TITLES = 0.5
 _SHOWN = 60
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _LETTERS = re.compile(r"\w")
 _TAG = re.compile(
     r"</?(?:p|br|b|i|u|em|strong|span|div|a|ul|ol|li|h[1-6]|table|tr|td|th|tbody|img|font|hr|center|small|sup|sub|style"
@@ -43,112 +39,76 @@ _FILLER = re.compile(
 _DAMAGED = re.compile(r"[^\x00-\x7f]+")
 
 
-class TextCheck:
-    """Checks the texts of a catalogue; ``language`` (ISO 639-1) is that of most of them, None where it is unknown.
+def check_texts(items: Items, texts: Iterable[ItemTexts], language: str | None) -> Iterator[Finding]:
+    """Findings about texts, then about descriptions that many items have.
 
-    ``lengths`` are the characters of title and description of each item that was read, in that order.
+    ``language`` (ISO 639-1) is that of most of them, None where it is unknown.
     """
+    language = None if language is None else language.partition("-")[0]
+    described, descriptions = array("q"), array("Q")
 
-    def __init__(self, items: Items, language: str | None) -> None:
-        self.lengths = array("i")
-        self._items = items
-        self._language = None if language is None else language.partition("-")[0]
-        self._described = array("q")
-        self._descriptions = array("Q")
-        self._owners, self._sentences, self._lengths = array("q"), array("Q"), array("i")
-
-    def __call__(self, texts: Iterable[ItemTexts]) -> Iterator[Finding]:
-        """Findings about the texts, then about what they have in common."""
-        for part in texts:
-            for row, title, description in zip(part.rows.tolist(), part.titles, part.descriptions, strict=True):
-                yield from self._one(row, title, description)
-        yield from self._repeated()
-        yield from self._boilerplate()
-
-    def _one(self, row: int, title: str | None, description: str | None) -> Iterator[Finding]:
-        titled, described = (title or "").strip(), (description or "").strip()
-        self.lengths.append(len(titled) + len(described))
-        titled, described = titled[:LOOKED_AT], described[:LOOKED_AT]
-        if not titled and not described:
-            yield self._items.finding("text.missing", row, "neither title nor description")
-            return
-        if not titled and self._items.title_column:
-            yield self._finding("text.no_title", row, "no title", self._items.title_column)
-        if not described and self._items.description_column:
-            yield self._finding("text.no_description", row, "no description", self._items.description_column)
-        if titled:
-            yield from self._text(row, titled, self._items.title_column)
-        if described and text_hash(titled) == text_hash(described):
-            yield self._finding("text.title_is_description", row, titled, self._items.description_column)
-        elif described:
-            yield from self._text(row, described, self._items.description_column)
-            self._note(row, described)
-
-    def _text(self, row: int, text: str, column: str | None) -> Iterator[Finding]:
-        is_title = column == self._items.title_column
-        if is_filler(text):
-            yield self._finding("text.filler", row, text, column)
-            return
-        if len(_LETTERS.findall(text)) < SHORT_TITLE if is_title else len(text) < SHORT_DESCRIPTION:
-            yield self._finding("text.short", row, text, column)
-        for kind, found in (
-            ("text.html", markup(text)),
-            ("text.mojibake", double_decoded(text)),
-            ("text.control_tokens", control_token(text)),
-        ):
-            if found is not None:
-                yield self._finding(kind, row, f"{found} in: {text}", column)
-        if self._language is not None and not is_title:
-            yield from self._language_of(row, text, column)
-
-    def _language_of(self, row: int, text: str, column: str | None) -> Iterator[Finding]:
-        found = languages_of(text)
-        if len(found) > 1:
-            yield self._finding("text.mixed", row, f"{', '.join(found)}: {text}", column)
-        elif (language := found[0] if found else language_of(text)) not in (None, self._language):
-            yield self._finding("text.language", row, f"{language}: {text}", column)
-
-    def _note(self, row: int, text: str) -> None:
-        """Keep the hashes of a description and of its sentences."""
-        self._described.append(row)
-        self._descriptions.append(text_hash(text))
-        for sentence in _SENTENCE.split(text):
-            if sentence:
-                self._owners.append(row)
-                self._sentences.append(text_hash(sentence))
-                self._lengths.append(len(sentence))
-
-    def _repeated(self) -> Iterator[Finding]:
-        rows, column = np.array(self._described, np.int64), self._items.description_column
-        for part in equal_groups(np.array(self._descriptions, np.uint64)):
-            own = rows[part]
-            if len(own) >= SAME and len(np.unique(self._items.titles[own])) >= _OWN_TITLES * len(own):
-                detail = f"the description of {len(own):,} items"
-                for row in own.tolist():
-                    yield self._finding("text.repeated", row, detail, column, float(len(own)))
-
-    def _boilerplate(self) -> Iterator[Finding]:
-        owners, hashes = np.array(self._owners, np.int64), np.array(self._sentences, np.uint64)
-        lengths = np.array(self._lengths, np.int64)
-        if not len(owners):
-            return
-        order = np.lexsort((owners, hashes))
-        first = np.ones(len(order), bool)  # an item that says a sentence twice counts once
-        first[1:] = (np.diff(hashes[order]) != 0) | (np.diff(owners[order]) != 0)
-        known, counts = np.unique(hashes[order][first], return_counts=True)
-        common = counts[np.searchsorted(known, hashes)] >= max(_COMMON_FEWEST, COMMON * len(self._described))
-        n = len(self._items)
-        whole = np.bincount(owners, lengths, minlength=n)
-        shared = np.bincount(owners, lengths * common, minlength=n)
-        share = np.divide(shared, whole, out=np.zeros(n), where=whole > 0)
-        for row in np.flatnonzero(share >= MOSTLY).tolist():
-            detail = f"{share[row]:.0%} of the description are sentences that many items have"
-            yield self._finding("text.boilerplate", row, detail, self._items.description_column, float(share[row]))
-
-    def _finding(self, kind: str, row: int, text: str, column: str | None, amount: float = 0.0) -> Finding:
+    def fault(kind: str, row: int, text: str, column: str | None, amount: float = 0.0) -> Finding:
         shown = " ".join(text.split())
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
-        return self._items.finding(kind, row, shown, amount, column=column)
+        return items.finding(kind, row, shown, amount, column=column)
+
+    for part in texts:
+        for row, *both in zip(part.rows.tolist(), part.titles, part.descriptions, strict=True):
+            title, description = ((text or "").strip()[:LOOKED_AT] for text in both)
+            for kind, seen, column in _of_item(title, description, items, language):
+                yield fault(kind, row, seen, column)
+            if description and text_hash(title) != text_hash(description):
+                described.append(row)
+                descriptions.append(text_hash(description))
+    rows = np.array(described, np.int64)
+    for group in equal_groups(np.array(descriptions, np.uint64)):
+        own = rows[group]
+        if len(own) >= SAME and len(np.unique(items.titles[own])) >= _OWN_TITLES * len(own):
+            for row in own.tolist():
+                detail = f"the description of {len(own):,} items"
+                yield fault("text.repeated", row, detail, items.description_column, float(len(own)))
+
+
+def _of_item(title: str, description: str, items: Items, language: str | None) -> Iterator[tuple[str, str, str | None]]:
+    """Kinds of fault of the texts of an item, what is seen of each, and in which column."""
+    if not title and not description:
+        yield "text.missing", "neither title nor description", None
+        return
+    if not title and items.title_column:
+        yield "text.no_title", "no title", items.title_column
+    if not description and items.description_column:
+        yield "text.no_description", "no description", items.description_column
+    if title:
+        yield from ((*one, items.title_column) for one in _of_text(title, SHORT_TITLE, None))
+    if description and text_hash(title) == text_hash(description):
+        yield "text.title_is_description", title, items.description_column
+    elif description:
+        yield from ((*one, items.description_column) for one in _of_text(description, None, language))
+
+
+def _of_text(text: str, letters: int | None, language: str | None) -> Iterator[tuple[str, str]]:
+    """Kinds of fault of one text, and what is seen of each.
+
+    ``letters`` are the fewest of a title, None: it is a description; ``language`` is what a description should be in.
+    """
+    if is_filler(text):
+        yield "text.filler", text
+        return
+    if len(text) < SHORT_DESCRIPTION if letters is None else len(_LETTERS.findall(text)) < letters:
+        yield "text.short", text
+    for kind, found in (
+        ("text.html", markup(text)),
+        ("text.mojibake", double_decoded(text)),
+        ("text.control_tokens", control_token(text)),
+    ):
+        if found is not None:
+            yield kind, f"{found} in: {text}"
+    if language is not None:
+        clear = languages_of(text)
+        if len(clear) > 1:
+            yield "text.mixed", f"{', '.join(clear)}: {text}"
+        elif (own := clear[0] if clear else language_of(text)) not in (None, language):
+            yield "text.language", f"{own}: {text}"
 
 
 def markup(text: str) -> str | None:

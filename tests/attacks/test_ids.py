@@ -443,10 +443,10 @@ def test_checking_a_catalogue_that_is_gone(place, monkeypatch):
 
     folder = place()
     workspace = Workspace.open(folder / ".molar")
-    assert check(folder, workspace, settings(folder), photos=False, forecast=False).items == N
+    assert check(folder, workspace, settings(folder), photos=False).items == N
     acted = between(monkeypatch, "molar_retrieval.quality.check.read_items", lambda: reversed_items(folder))
     with pytest.raises(StaleArtefactError, match="while `molar check` was running"):
-        check(folder, workspace, settings(folder), photos=False, forecast=False)
+        check(folder, workspace, settings(folder), photos=False)
     assert acted
     prepare_interactions(folder, workspace)
     acted = between(monkeypatch, "molar_retrieval.finetuning.run.held_out", lambda: reversed_items(folder))

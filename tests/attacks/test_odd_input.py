@@ -72,7 +72,7 @@ def test_a_catalogue_cannot_move_the_cursor(tmp_path: Path) -> None:
     bad = "\x1b[2J\u202e\x9b31m"
     table = pa.table({"item_id": [bad, bad, "b"], "title": ["x", bad, "y"]})
     pq.write_table(table, tmp_path / "shop" / "items.parquet")
-    for command in (["check", tmp_path / "shop", "--no-forecast"], ["query", "--user", bad], ["query", "--text", bad]):
+    for command in (["check", tmp_path / "shop"], ["query", "--user", bad], ["query", "--text", bad]):
         for more in ([], ["--json"], ["--debug"]):
             _, said = run(*command, *more, "-w", tmp_path / ".molar")
             assert not set(said) & set(OBEYED), command

@@ -6,13 +6,12 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import made_up_report as made_up
-import numpy as np
 import pytest
 from PIL import Image
 
 from molar_eval.report.page import render as render_report
 from molar_retrieval.quality.check import CheckReport, Excerpt
-from molar_retrieval.quality.findings import Finding, FindingCollector, FindingKind, Found, Histogram, Severity
+from molar_retrieval.quality.findings import Finding, FindingCollector, FindingKind, Found, Severity
 from molar_retrieval.quality.rendering import render as render_check
 from molar_retrieval.reports.html import Pictures
 
@@ -78,12 +77,10 @@ def checked(words: str, users: list[str]) -> CheckReport:
         Found(WEIRD, 1, (Finding(WEIRD, words, item_id=words, file=words, column=words, others=("other",)),)),
         Found(BOT, len(users), tuple(collector.anonymised(one) for one in bots)),
     ]
-    said = SimpleNamespace(sentences=[words])
     log = SimpleNamespace(lines=lambda: [words])
-    histogram = Histogram.of("x", words, np.arange(40), words)
     excerpts = {words: Excerpt(words, "a.jpg"), "other": Excerpt(words, "a.jpg")}
     return CheckReport(
-        words, 3, (words,), tuple(kinds), said, (histogram,), log, None, (words,), excerpts
+        words, 3, (words,), tuple(kinds), None, (words,), log, None, (words,), excerpts
     )  # fmt: skip
 
 

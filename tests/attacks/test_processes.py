@@ -42,7 +42,7 @@ def test_check_leaves_no_process_behind(photos, tmp_path, rounds, measured):
     """Where `check` is ended or killed, all its processes are gone within 2 s."""
 
     def command(n: int) -> list[str | Path]:
-        return ["check", photos, "--workspace", tmp_path / str(n), "--no-forecast"]
+        return ["check", photos, "--workspace", tmp_path / str(n)]
 
     _attack(command, tmp_path, rounds(2, 50), measured)
 

@@ -18,7 +18,7 @@ def shop(tmp_path_factory):
 
 
 def test_it_says_what_is_wrong_and_what_to_do(molar, shop, tmp_path):
-    done = molar("check", shop, "--no-forecast", "--fix-list", tmp_path / "fix.parquet", cwd=tmp_path)
+    done = molar("check", shop, "--fix-list", tmp_path / "fix.parquet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("shop can be used, but not all of it: 60 items; 1 error, 0 warnings")
@@ -34,27 +34,20 @@ def test_it_says_what_is_wrong_and_what_to_do(molar, shop, tmp_path):
 
 
 def test_json_is_one_document_and_strict_fails(molar, shop, tmp_path):
-    done = molar("check", shop, "--no-forecast", "--json", "--quiet", "--strict", "--page", "page.html", cwd=tmp_path)
+    done = molar("check", shop, "--json", "--quiet", "--strict", "--page", "page.html", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == ""
     report = json.loads(done.stdout)
     assert report["usable"] is True
     assert report["counts"]["error"] == 1
     assert report["page"] == "page.html"
-    assert {h["name"] for h in report["histograms"]} == {
-        "text_length",
-        "image_size",
-        "history_length",
-        "popularity",
-        "interactions_per_day",
-    }
     assert (tmp_path / "page.html").exists()
 
 
 def test_unusable_data_exit_with_1(molar, tmp_path):
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "items.csv").write_text("item_id,title\n,a\n")
-    done = molar("check", "shop", "--no-forecast", cwd=tmp_path)
+    done = molar("check", "shop", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.startswith("shop cannot be used")
     assert "missing id" in done.stdout
@@ -80,19 +73,19 @@ def test_prices_that_can_be_read_in_two_ways_are_a_finding_until_the_setting_tel
     folder = tmp_path / "shop"
     folder.mkdir()
     (folder / "items.csv").write_text("id;title;price\na;Stuhl;1,299\nb;Tisch;2,450\n")
-    done = molar("check", folder, "--no-forecast", "--json", cwd=tmp_path)
+    done = molar("check", folder, "--json", cwd=tmp_path)
     (finding,) = [kind for kind in json.loads(done.stdout)["found"] if kind["kind"] == "attribute.wrong_type"]
     (example,) = finding["examples"]
     assert example["column"] == "price"
     assert '[items] decimal = ","' in example["detail"]
     (folder / "catalog.toml").write_text('[items]\ndecimal = ","')
-    done = molar("check", folder, "--no-forecast", "--json", cwd=tmp_path)
+    done = molar("check", folder, "--json", cwd=tmp_path)
     assert "attribute.wrong_type" not in [kind["kind"] for kind in json.loads(done.stdout)["found"]]
 
 
 def test_the_items_file_stands_for_its_folder_and_no_other_file_does(molar, shop, tmp_path):
     (items,) = shop.glob("items.*")
-    done = molar("check", items, "--no-forecast", "--no-photos", cwd=tmp_path)
+    done = molar("check", items, "--no-photos", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("shop can be used, but not all of it: 60 items")
     (log,) = shop.glob("interactions.*")

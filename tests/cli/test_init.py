@@ -25,7 +25,7 @@ def test_from_two_tables_to_recommendations(molar, tmp_path, language):
     assert done.stdout.rstrip().endswith("next: molar check .")
     assert word in done.stdout
 
-    done = molar("check", ".", "--json", "--no-forecast", cwd=tmp_path)
+    done = molar("check", ".", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert "catalogue.language" in {found["kind"] for found in report["found"]}

@@ -51,7 +51,7 @@ def days(trained, tmp_path_factory):
     report = days.shop.events.append(events)
     assert report.refusals == []
     assert days.shop.update(stage=True).staged is not None
-    days.shop.check(photos=False, forecast=False)
+    days.shop.check(photos=False)
     days.shop.experiments.start("autumn", options={"diversity": 0.3})
     days.shop.experiments.stop("autumn", "enough was seen")
     return days

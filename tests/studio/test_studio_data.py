@@ -132,7 +132,7 @@ def test_what_is_kept_and_damaged_is_said(tmp_path):
 
 
 def test_a_check_is_kept_in_the_workspace_wherever_its_page_goes(workspace, tmp_path):
-    report = Shop(None, workspace).check(photos=False, forecast=False, page=tmp_path / "pages" / "check.html")
+    report = Shop(None, workspace).check(photos=False, page=tmp_path / "pages" / "check.html")
     kept = last_check(workspace)
     assert [(one.kind, one.count) for one in kept.findings] == [(one.kind.name, one.count) for one in report.found]
     assert kept.items == report.items == 100

@@ -30,7 +30,6 @@ from molar_retrieval.privacy.id_scan import (
     IdPatterns,
     decoder_of,
     files_of,
-    is_text,
     leaves,
     scan,
     unpacked,
@@ -210,10 +209,10 @@ class PersonScan:
             match decoder:
                 case "parquet":
                     self._look_at_parquet(path, home, found)
-                case "json" | "jsonl":
-                    for document in _documents(path, decoder):
+                case "text" if name.endswith((".json", ".jsonl")):
+                    for document in _documents(path, name):
                         self._look_at_document(document, found)
-                case "csv":
+                case "text" if name.endswith(".csv"):
                     with path.open(encoding="utf-8-sig", newline="") as file:
                         for column in zip(*csv.reader(file), strict=False):
                             self._add_sequences(column, found)
@@ -258,7 +257,7 @@ class PersonScan:
     def _look_at_leaf(self, name: str, values: Any, last: Any, home: Path, found: FileMatches) -> Any:
         """Look at values; what is returned may begin a stretch that goes on in the next ones."""
         kind = values.type
-        if is_text(kind):
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
             texts = [*(last or []), *values.to_pylist()] if self.sequences else []
             self._add_sequences(texts, found, name)
             return texts[-LENGTH + 1 :]
@@ -318,9 +317,9 @@ class PersonScan:
                     found.add(Hit(CASE), "items")
 
 
-def _documents(path: Path, decoder: str) -> Iterator[Any]:
+def _documents(path: Path, name: str) -> Iterator[Any]:
     """A document, or those of lines; a line that is none is text."""
-    if decoder == "json":
+    if name.endswith(".json"):
         yield json.loads(path.read_bytes())
         return
     for line in path.read_bytes().splitlines():

@@ -8,8 +8,8 @@ import pytest
 from browser import Browser, installed
 
 from molar_eval.report.page import render as render_report
-from molar_retrieval.quality.check import CheckReport, Content, readiness
-from molar_retrieval.quality.findings import Finding, Found, Histogram, finding_kinds
+from molar_retrieval.quality.check import CheckReport, Content, outlook
+from molar_retrieval.quality.findings import Finding, Found, finding_kinds
 from molar_retrieval.quality.rendering import render as render_check
 from molar_retrieval.reports.html import Pictures
 
@@ -42,8 +42,8 @@ def checked(words):
         words,
         100,
         found=tuple(found),
-        readiness=readiness(Content(100, 60, 90, 55, 5), None, None),
-        histograms=(Histogram.of("x", words, range(100), words),),
+        content=Content(100, 60, 90, 55, 5),
+        outlook=outlook(Content(100, 60, 90, 55, 5), None),
         log=SimpleNamespace(interactions=4778, rows=4873, lines=lambda: [words]),
         left_out=(words,),
     )

@@ -39,7 +39,7 @@ def shop(tmp_path_factory):
 def look(folder, root, **options):
     fix_list = root.parent / f"{root.name}.parquet"
     workspace, settings = Workspace.for_catalogue(root, folder), MolarSettings.load(root, environ={})
-    report = check(folder, workspace, settings, forecast=False, fix_list=fix_list, processes=1, **options)
+    report = check(folder, workspace, settings, fix_list=fix_list, processes=1, **options)
     return report, pq.read_table(fix_list).to_pylist()
 
 
@@ -103,7 +103,7 @@ def test_the_report_counts_what_the_fix_list_has(planted):
     assert {found.kind.name: found.count for found in report.found} == counts
     assert report.usable
     assert json.dumps(report.to_dict(), allow_nan=False)
-    assert report.readiness.content.photos < report.readiness.content.items
+    assert report.content.photos < report.content.items
 
 
 def test_a_second_look_decodes_nothing_and_says_the_same(planted, monkeypatch):
@@ -180,7 +180,7 @@ def test_vectors_that_are_there_are_taken_and_those_of_others_left_alone(trained
     chosen = MolarSettings().embed
     photo_text.make_vectors(workspace, trained.shop, chosen, SILENT)
     assert calls == [(tmp_path / ".molar", "builtin")]  # which finds that nothing has changed
-    report = check(trained.shop, workspace, MolarSettings(), with_embeddings=True, forecast=False, processes=1)
+    report = check(trained.shop, workspace, MolarSettings(), with_embeddings=True, processes=1)
     assert len(calls) == 1
     assert report.pairs is None or report.pairs["encoder"] == "builtin"
     photo_text.make_vectors(workspace, trained.shop, chosen.model_copy(update={"model": "some/other"}), SILENT)

@@ -1,4 +1,4 @@
-"""Findings collected, distributions, what can be expected, the page."""
+"""Findings collected, what can be expected, the page."""
 
 import json
 import re
@@ -6,25 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from molar_retrieval.quality import findings, rendering
-from molar_retrieval.quality.check import CheckReport, Content, Excerpt, readiness
+from molar_retrieval.quality.check import CheckReport, Content, Excerpt, outlook
 from molar_retrieval.quality.findings import (
     SCHEMA,
     Finding,
     FindingCollector,
     FindingKind,
     Found,
-    Histogram,
     Severity,
     finding,
     finding_kinds,
 )
-from molar_retrieval.quality.rendering import drawn, render
+from molar_retrieval.quality.rendering import render
 from molar_retrieval.reports.html import Pictures, marked
 
 BAD = FindingKind("photo.bad", Severity.ERROR, "Bad", "mend it")
@@ -58,20 +56,6 @@ def test_a_fix_list_without_findings_is_a_table_without_rows(tmp_path):
     assert pq.read_table(tmp_path / "fix.parquet").num_rows == 0
 
 
-@pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize(
-    "values", [[], [5], [1, 1, 2, 3, 900], list(range(1000)), [0.5, 2.25, 1e6], [float("nan"), 3, 4]]
-)
-def test_every_value_is_in_a_bar(values, log):
-    histogram = Histogram.of("x", "X", values, "things", log=log)
-    assert histogram.total == np.isfinite(values).sum()
-    assert len(histogram.edges) == len(histogram.counts) + 1
-    assert list(histogram.edges) == sorted(set(histogram.edges))
-    picture = str(drawn(histogram))
-    assert picture.count("<rect") == len(histogram.counts)
-    assert "nan" not in picture
-
-
 def test_kinds_have_names_of_their_own_and_say_what_to_do():
     for name, kind in finding_kinds().items():
         assert kind.name == name
@@ -101,8 +85,7 @@ CONTENT = Content(items=100, photos=60, texts=90, both=55, nothing=5)
 
 
 def test_without_a_log_that_is_what_is_said():
-    said = readiness(CONTENT, None, None)
-    words = " ".join(said.sentences)
+    words = " ".join(outlook(CONTENT, None))
     assert "60 of 100 items (60%) have a usable photo, 90 (90%) have words" in words
     assert "35 are known by their words alone; 5 by their photo alone; of 5 nothing can be embedded" in words
     assert "no log" in words
@@ -115,8 +98,8 @@ def report(tmp_path, findings):
         items=100,
         unusable=(),
         found=found,
-        readiness=readiness(CONTENT, None, None),
-        histograms=(Histogram.of("text_length", "Characters", range(100), "characters"),),
+        content=CONTENT,
+        outlook=outlook(CONTENT, None),
         log=None,
         pairs=None,
         left_out=("this and that",),

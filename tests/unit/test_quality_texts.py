@@ -9,7 +9,7 @@ from molar_retrieval.data.languages import language_of, languages_of
 from molar_retrieval.ids import IdMap
 from molar_retrieval.quality import items as attributes
 from molar_retrieval.quality.items import Items, ItemTexts, text_hash
-from molar_retrieval.quality.texts import TextCheck, control_token, double_decoded, is_filler, markup
+from molar_retrieval.quality.texts import check_texts, control_token, double_decoded, is_filler, markup
 
 GERMAN = "Ein schönes Stück für jeden Tag, das mit der Zeit nur besser wird und sich nicht verzieht."
 ENGLISH = "This is the one of our dresses that we like the most, and it is made for all of you."
@@ -114,10 +114,8 @@ def found(titles, descriptions, language="en"):
     n = len(titles)
     catalogue = items(n)
     catalogue.titles[:] = [text_hash(title) for title in titles]
-    check = TextCheck(catalogue, language)
-    rows = np.arange(n)
     out = {}
-    for finding in check([ItemTexts(rows, list(titles), list(descriptions))]):
+    for finding in check_texts(catalogue, [ItemTexts(np.arange(n), list(titles), list(descriptions))], language):
         out.setdefault(finding.kind.name, []).append(finding)
     return out
 
@@ -147,15 +145,6 @@ def test_variants_may_share_a_description_and_others_may_not():
     assert "text.repeated" not in same
     others = found([f"Dress {n}" for n in range(6)] + ["Hat"], [ENGLISH] * 6 + ["Another one, made of wool."])
     assert [finding.item_id for finding in others["text.repeated"]] == [f"i{n}" for n in range(6)]
-
-
-def test_boilerplate_is_what_many_items_say_and_hardly_anything_else():
-    common = "Free delivery on all orders over fifty. Returns within thirty days."
-    titles = [f"Item {n}" for n in range(60)]
-    texts = [f"{common} No. {n}." if n < 30 else f"Made of wool number {n}, and very soft." for n in range(60)]
-    texts[0] = f"{common} {'A long story of this very item alone, from the sheep to the shelf. ' * 3}"
-    rows = {finding.item_id for finding in found(titles, texts)["text.boilerplate"]}
-    assert rows == {f"i{n}" for n in range(1, 30)}
 
 
 def test_nothing_is_wrong_with_good_texts():

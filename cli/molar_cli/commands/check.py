@@ -22,9 +22,6 @@ def check(
     photos: Annotated[
         bool, typer.Option("--photos/--no-photos", help="Decode photos, or look at paths and headers only.")
     ] = True,
-    forecast: Annotated[
-        bool, typer.Option("--forecast/--no-forecast", help="Measure what embedding takes here, by a few items.")
-    ] = True,
     page: Annotated[Path | None, option("The HTML page; default: check.html in the workspace.", metavar="FILE")] = None,
     fix_list: Annotated[
         Path | None, option("Write a row for each fault: .parquet, .csv or .jsonl.", metavar="FILE")
@@ -47,7 +44,6 @@ def check(
     report = run.shop(catalog).check(
         with_embeddings=with_embeddings,
         photos=photos,
-        forecast=forecast,
         fix_list=fix_list,
         page=page,
         trust_remote_code=trust_remote_code,
@@ -66,8 +62,8 @@ def _print(run: Session, report: "CheckReport", page: Path, fix_list: Path | Non
     run.console.line(verdict(report), *filter(None, [consequence(report)]), "", *lines(report))
     if report.log is not None:
         run.console.line("The log", *(f"  {line}" for line in report.log.lines()), "")
-    if report.readiness is not None:
-        expected = [*report.readiness.sentences, *pair_lines(report)]
+    if report.outlook:
+        expected = [*report.outlook, *pair_lines(report)]
         run.console.line("What to expect", *(f"  {line}" for line in expected), "")
     run.console.line(*(f"not checked: {line}" for line in report.left_out), f"page: {page}")
     if fix_list is not None:
