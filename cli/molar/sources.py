@@ -126,7 +126,6 @@ def import_dataset(
     *,
     photos: str | Path | None = None,
     level: str | None = None,
-    drop_unused: bool = False,
     overwrite: bool = False,
     display: Display | None = None,
 ) -> "ImportReport":
@@ -138,7 +137,6 @@ def import_dataset(
         target: The catalogue's folder: new, empty, or an earlier import.
         photos: The folder with the photos, called by item id; None: the format's own.
         level: For ``hm``: whether an item is a ``product`` (default) or an ``article``.
-        drop_unused: Leave out items without any interaction.
         overwrite: Replace an earlier import.
         display: See :func:`demo`.
 
@@ -155,7 +153,6 @@ def import_dataset(
             Path(target),
             photos=None if photos is None else Path(photos),
             level=level,
-            drop_unused=drop_unused,
             overwrite=overwrite,
             progress=progress,
         )

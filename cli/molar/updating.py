@@ -176,20 +176,18 @@ class _Update:
         self.steps.append(UpdateStep(name, outcome, round(time.perf_counter() - began, 2)))
 
     def _catalogue(self) -> str:
-        from molar_retrieval.data.catalogue import differences, items_of
         from molar_retrieval.data.prepare import condition_of, is_current, prepare_catalogue
 
         folder = self.place.catalogue
         if is_current(folder, self.place):
             return ""
-        version, former = self.place["catalogue"].require()
-        before = items_of(version)
+        former = self.place["catalogue"].require()[1]
         now = prepare_catalogue(folder, self.place, self.progress, where=condition_of(self.place))
         if now.fingerprint == former.fingerprint:
             return ""
-        found = differences(before, items_of(self.place["catalogue"].require()[0]))
-        self.facts["catalogue"] = asdict(found)
-        return found.in_words() or "photos or settings of the catalogue"
+        items, before = now.facts["items"], former.facts["items"]
+        self.facts["catalogue"] = {"items": items, "before": before}
+        return f"{items:,} items ({items - before:+,})" if items != before else "values, photos or settings of items"
 
     def _vectors(self) -> str:
         from molar_retrieval.embedding import dry_run, embed

@@ -1,12 +1,10 @@
-"""A prepared catalogue: what the other steps read, where its photos lie, and what another one has that it has not."""
+"""A prepared catalogue: what the other steps read, and where its photos lie."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +16,6 @@ from molar_retrieval.data.values import is_list
 from molar_retrieval.data.variants import FILE_NAME as VARIANTS_FILE
 from molar_retrieval.data.variants import ItemIds
 from molar_retrieval.ids import IdMap
-from molar_retrieval.reports.wording import plural
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 ITEMS_FILE = "items.parquet"
@@ -54,7 +51,7 @@ class Catalogue:
         """The file that maps variants to items; it exists where the catalogue has variants."""
         return self.version / VARIANTS_FILE
 
-    def rows(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    def rows(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
         """The row of each id, of an item or else of a variant, whose item it is then; -1 for an unknown one."""
         return self.lookup.rows(ids)
 
@@ -115,58 +112,6 @@ class Catalogue:
         with pq.ParquetFile(self.version / ITEMS_FILE) as file:
             for name in names:
                 yield name, [batch[name] for batch in file.iter_batches(size, columns=[name], use_threads=False)]
-
-
-_DERIVED = (ITEM_ID, "text")
-
-
-@dataclass(frozen=True)
-class Differences:
-    """Between two states of a catalogue.
-
-    Attributes:
-        new: Items that came.
-        gone: Items that are not there any more.
-        changed: How many of the others have another value, by column.
-        moved: Whether any of the others stands at another place.
-    """
-
-    new: int = 0
-    gone: int = 0
-    changed: Mapping[str, int] = field(default_factory=dict)
-    moved: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.new or self.gone or self.changed or self.moved)
-
-    def in_words(self) -> str:
-        """What has changed, or nothing."""
-        said = [plural(self.new, "new item")] if self.new else []
-        said += [f"{plural(self.gone, 'item')} gone"] if self.gone else []
-        said += [f"another {name} of {plural(count, 'item')}" for name, count in self.changed.items()]
-        return ", ".join(said) or ("another order of items" if self.moved else "")
-
-
-def items_of(version: Path) -> pa.Table:
-    """The table of a version of the ``catalogue`` artefact, read into memory: the version may go meanwhile."""
-    return pq.read_table(version / ITEMS_FILE, use_threads=False, memory_map=False)
-
-
-def differences(before: pa.Table, after: pa.Table) -> Differences:
-    """Compare two tables of items by their ids; columns that only one has differ where they have values."""
-    place = pc.index_in(after[ITEM_ID].combine_chunks(), value_set=before[ITEM_ID].combine_chunks())
-    order = place.drop_null()
-    left, right = before.take(order), after.filter(pc.is_valid(place))
-    missing = pa.chunked_array([pa.nulls(len(order))])
-    changed: dict[str, int] = {}
-    for name in dict.fromkeys([*before.column_names, *after.column_names]):
-        old, new = (table[name] if name in table.column_names else missing for table in (left, right))
-        if name in _DERIVED or old.equals(new):
-            continue
-        count = sum(a != b for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True))
-        changed |= {name: count} if count else {}
-    counts = len(after) - len(order), len(before) - len(order)
-    return Differences(*counts, changed, bool((np.diff(np.asarray(order)) < 0).any()))
 
 
 def photos_of(workspace: Workspace) -> Callable[[str], Path | None]:

@@ -34,7 +34,7 @@ from molar_retrieval.data.values import (
     payload_type,
     split_lists,
 )
-from molar_retrieval.data.variants import FilledReader, VariantReader
+from molar_retrieval.data.variants import VariantReader
 from molar_retrieval.errors import DataError, SettingsError, nearest, shown
 from molar_retrieval.workspace.config_files import read_toml
 from molar_retrieval.workspace.settings import Settings, validated
@@ -603,8 +603,15 @@ def _with_variants(source: TableReader, asked: ItemSettings) -> TableReader:
         raise DataError(words, "name the column of products as item_id, or leave variant_id out")
     named = {role: getattr(asked, role) or column_names.well_known([role], source.names) for role in ROLES}
     columns = {role: column for role, column in named.items() if column}
-    reader = FilledReader if asked.level == "variant" else VariantReader
-    return reader(source, product, asked.variant_id, lists=asked.lists, separator=asked.separator, availability=columns)
+    return VariantReader(
+        source,
+        product,
+        asked.variant_id,
+        lists=asked.lists,
+        separator=asked.separator,
+        availability=columns,
+        fill=asked.level == "variant",
+    )
 
 
 def resolve(settings: CatalogueConfig, source: TableReader) -> CatalogueSchema:

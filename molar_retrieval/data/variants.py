@@ -90,11 +90,14 @@ class VariantFile:
 
 
 class VariantReader(TableReader):
-    """Rows of variants as rows of products, each with the number of its first row.
+    """Rows of variants as rows of products, each with the number of its first row; or filled down.
 
     A column has its first value that is not blank; ``lists``, and lists of the file, have the values of all rows,
     ``stock`` their sum, ``active`` whether any is, ``available_from`` the earliest. The column of variants becomes a
     list of their ids.
+
+    With ``fill`` each variant is an item, and columns that only the first row of a product has are filled down. Rows
+    without a variant, as of further photos, are left out.
 
     Args:
         source: The file.
@@ -103,6 +106,7 @@ class VariantReader(TableReader):
         lists: Columns that hold several values in one string, with the ``separator`` between them.
         separator: See ``lists``.
         availability: The columns of the three roles that say from when an item may be shown.
+        fill: See above.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class VariantReader(TableReader):
         lists: Collection[str] = (),
         separator: str = "|",
         availability: Mapping[str, str] | None = None,
+        fill: bool = False,
     ) -> None:
         super().__init__(source.path)
         self.form, self.untyped, self.total, self.decimal = source.form, source.untyped, source.total, source.decimal
@@ -121,23 +126,24 @@ class VariantReader(TableReader):
         self._source, self._product, self._variant = source, product, variant
         self._lists, self._separator = frozenset(lists), separator
         self._roles = {column: role for role, column in (availability or {}).items()}
-        self.variants = self._named_variants()
-
-    def _named_variants(self) -> str | None:
-        name = COLUMN
-        while name in self._source.names:
-            name += "_"
-        return name
+        if not fill:
+            self.variants = COLUMN
+            while self.variants in source.names:
+                self.variants += "_"
 
     @property
     def names(self) -> list[str]:
-        """The columns of a product."""
-        return [*(name for name in self._source.names if name != self._variant), str(self.variants)]
+        """The columns of a product, or of the file."""
+        if self.variants is None:
+            return self._source.names
+        return [*(name for name in self._source.names if name != self._variant), self.variants]
 
     @property
     def schema(self) -> pa.Schema:
         """The types of these columns."""
-        kinds = {field.name: field.type for field in self._source.schema} | {str(self.variants): STRING_LIST}
+        if self.variants is None:
+            return self._source.schema
+        kinds = {field.name: field.type for field in self._source.schema} | {self.variants: STRING_LIST}
         kinds |= {name: STRING_LIST for name in self._lists & kinds.keys() if not is_list(kinds[name])}
         return pa.schema([(name, kinds[name]) for name in self.names])
 
@@ -148,7 +154,11 @@ class VariantReader(TableReader):
         columns = list(dict.fromkeys([*(name for name in kinds if name != self.variants), *sorted(ids)]))
         written = ids | (set(as_strings) & set(columns)) | (self._lists & set(columns) if self.untyped else set())
         for rows, starts in self._products(self._source.batches(columns, size, rejects, written)):
-            yield self._gathered(rows, starts, kinds)
+            if self.variants is None:
+                yield self._filled(rows, starts, list(kinds))
+            else:
+                arrays = [self._column(rows.batch, name, kind, starts) for name, kind in kinds.items()]
+                yield RowBatch(rows.numbers[starts], pa.RecordBatch.from_arrays(arrays, list(kinds)))
 
     def _products(self, read: Iterator[RowBatch]) -> Iterator[tuple[RowBatch, Places]]:
         """Rows of whole products, with the place where each of them begins."""
@@ -159,7 +169,10 @@ class VariantReader(TableReader):
             if left is not None:
                 numbers = np.concatenate([left.numbers, rows.numbers])
                 rows = RowBatch(numbers, pa.concat_batches([left.batch, rows.batch]))
-            starts = self._starts(rows.batch[self._product])
+            ids = rows.batch[self._product]
+            places = np.maximum.accumulate(np.where(present_values(ids), np.arange(len(ids)), -1))
+            filled = ids.take(pa.array(places, mask=places < 0)).dictionary_encode()
+            starts = np.flatnonzero(np.diff(np.asarray(filled.indices.fill_null(-1)), prepend=-2))
             last = int(starts[-1])
             if len(rows) - last > _MOST:
                 words = f"{self.path.name}, row {rows.numbers[last]}: more than {_MOST:,} rows are of one product"
@@ -170,18 +183,8 @@ class VariantReader(TableReader):
         if left is not None:
             yield left, np.zeros(1, np.int64)
 
-    @staticmethod
-    def _starts(ids: pa.Array) -> Places:
-        places = np.maximum.accumulate(np.where(present_values(ids), np.arange(len(ids)), -1))
-        filled = ids.take(pa.array(places, mask=places < 0)).dictionary_encode()
-        codes = np.asarray(filled.indices.fill_null(-1))
-        return np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
-
-    def _gathered(self, rows: RowBatch, starts: Places, kinds: Kinds) -> RowBatch:
-        columns = {name: self._column(rows.batch, name, kind, starts) for name, kind in kinds.items()}
-        return RowBatch(rows.numbers[starts], pa.RecordBatch.from_arrays(list(columns.values()), list(columns)))
-
     def _column(self, batch: pa.RecordBatch, name: str, kind: pa.DataType, starts: Places) -> pa.Array:
+        """The values of products."""
         array = batch[self._variant if name == self.variants else name]
         if name == self.variants:
             values = [[one] if one and one.strip() else [] for one in array.to_pylist()]
@@ -191,7 +194,8 @@ class VariantReader(TableReader):
         if len(starts) == len(array):
             return array
         if (role := self._roles.get(name)) is None:
-            return array.take(_first(array, starts))
+            first = np.minimum.reduceat(np.where(present_values(array), np.arange(len(array)), len(array)), starts)
+            return array.take(pa.array(first, mask=first == len(array)))
         values = array.to_pylist()
         whole = [_together(role, values[begin:end]) for begin, end in pairwise([*starts.tolist(), len(values)])]
         return pa.array([str(one) if is_string(kind) and one is not None else one for one in whole], kind)
@@ -203,41 +207,20 @@ class VariantReader(TableReader):
             return pa.array(union, kind)
         return pa.array([None if own is None else self._separator.join(map(str, own)) for own in union], kind)
 
-
-class FilledReader(VariantReader):
-    """Rows of variants, each an item, with the values that only the first row of a product has filled down.
-
-    Filled are columns without a value in the other rows. Rows without a variant, as of further photos, are left out.
-    """
-
-    def _named_variants(self) -> None:
-        return None
-
-    @property
-    def names(self) -> list[str]:
-        """The columns of the file."""
-        return self._source.names
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The types of these columns."""
-        return self._source.schema
-
-    def _gathered(self, rows: RowBatch, starts: Places, kinds: Kinds) -> RowBatch:
-        owner = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
-        own = {self._product, *kinds} - {self._variant}
-        columns = {name: rows.batch[name].take(self._filled(rows.batch[name], starts, owner)) for name in own}
-        columns[self._product] = rows.batch[self._product].take(pa.array(starts[owner]))
+    def _filled(self, rows: RowBatch, starts: Places, names: list[str]) -> RowBatch:
+        """The rows of variants, with values that only the first row of a product has in all of its rows."""
+        places, owner = np.arange(len(rows)), np.repeat(starts, np.diff(np.append(starts, len(rows))))
+        columns = {}
+        for name in {self._product, *names} - {self._variant}:
+            there = present_values(rows.batch[name]).astype(np.int64)
+            alone = np.zeros(len(rows), bool)
+            alone[starts] = (there[starts] > 0) & (np.add.reduceat(there, starts) == 1)
+            taken = owner if name == self._product else np.where(alone[owner], owner, places)
+            columns[name] = rows.batch[name].take(pa.array(taken))
         kept = present_values(rows.batch[self._variant])
         kept[starts] |= ~np.logical_or.reduceat(kept, starts)  # so that a product without any variant is rejected
         filled = rows.with_columns(columns).where(kept)
-        return RowBatch(filled.numbers, filled.batch.select(list(kinds)))
-
-    def _filled(self, array: pa.Array, starts: Places, owner: Places) -> pa.Array:
-        """The place of the value of each row."""
-        there = present_values(array)
-        alone = there[starts] & (np.add.reduceat(there.astype(np.int64), starts) == 1)
-        return pa.array(np.where(alone[owner], starts[owner], np.arange(len(array))))
+        return RowBatch(filled.numbers, filled.batch.select(names))
 
 
 def present_values(array: pa.Array) -> Mask:
@@ -247,12 +230,6 @@ def present_values(array: pa.Array) -> Mask:
     if is_string(array.type):
         return np.array(pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(array), ""), False))
     return np.array(pc.is_valid(array))
-
-
-def _first(array: pa.Array, starts: Places) -> pa.Array:
-    """The place of the first value of each product; null where it has none."""
-    places = np.minimum.reduceat(np.where(present_values(array), np.arange(len(array)), len(array)), starts)
-    return pa.array(places, mask=places == len(array))
 
 
 def _together(role: str, values: Sequence[Any]) -> Any:

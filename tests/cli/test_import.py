@@ -65,7 +65,7 @@ def test_overwrite(molar, films, tmp_path):
     again = molar("import", "movielens", films, "--to", tmp_path / "out")
     assert again.returncode == 1
     assert "--overwrite" in again.stderr
-    done = molar("import", "movielens", films, "--to", tmp_path / "out", "--overwrite", "--drop-unused", "--quiet")
+    done = molar("import", "movielens", films, "--to", tmp_path / "out", "--overwrite", "--quiet")
     assert done.returncode == 0, done.stderr
 
 

@@ -111,7 +111,7 @@ def test_the_commands_of_the_document_work(days, shell):
     assert "2 repeated" in run(orders)
     assert "1 repeated" in run(night)
     assert (folder / "tonight.parquet").exists()
-    assert "1 new item" in run(season_)
+    assert "items (+1)" in run(season_)
     with molar.Shop(None, folder / ".molar").recommender() as recommender:
         assert [item.item_id for item in recommender.query("u0001", only=["W-1", third]).items] == ["W-1"]
     assert "live: generation" in run(rolled)

@@ -85,7 +85,7 @@ def test_2014_becomes_a_catalogue(tmp_path, meta, reviews, as_line):
     assert first["title"] == 'Girl\'s "Zebra" Skirt & Top'
     assert first["description"] == 'Soft. Very soft "tulle", 2 < 3'
     assert first["categories"] == ["Sports & Outdoors", "Dance", "Clothing"]
-    assert (first["price"], first["sales_rank"], first["image"]) == (3.17, 211836, "images/0000031852.jpg")
+    assert (first["price"], first["image"]) == (3.17, "images/0000031852.jpg")
     assert result.attributes == ("brand", "categories")
     assert "211836" not in first["text"]
     assert "B00JHONN1S" not in json.dumps(first)
@@ -154,9 +154,9 @@ def test_2023_becomes_a_catalogue(tmp_path, packed):
     result = prepared(tmp_path / "beauty")
     first, second = result.items["B01CUPMQZE"], result.items["B076WQZGPM"]
     assert first["description"] == "First part. Second part. Conditions Smells of oranges"
-    assert (first["price"], first["image_url"]) == (1012.99, "https://pictures.example/l1.jpg")
+    assert first["price"] == 1012.99
     assert first["text"].splitlines()[1] == "store: Howard; main category: All Beauty; categories: Beauty, Hair"
-    assert (first["average_rating"], first["rating_number"]) == (4.8, 10)
+    assert not {"average_rating", "rating_number"} & first.keys()
     assert second["title"] == "\U0001f600 half ?"
     assert second["image"] == "images/B076WQZGPM.jpeg"
     # Milliseconds order what happened in one second, and a time before 2001 is read in the same unit.

@@ -109,17 +109,6 @@ def test_ratings_are_kept_with_the_log(million, tmp_path):
     assert log["rating"].to_pylist() == [5, 3, 4, 1]
 
 
-def test_items_without_interactions_can_be_left_out(million, tmp_path):
-    photo(million / "images" / "5.jpg")
-    photo(million / "images" / "1.jpg")
-    report = import_dataset("movielens", million, tmp_path / "films", drop_unused=True)
-    assert (report.items, report.unused_dropped, report.photos) == (3, 2, 1)
-    result = prepared(tmp_path / "films")
-    assert list(result.items) == ["1", "2", "3"]
-    assert sum(map(len, result.histories.values())) == 4
-    assert not (tmp_path / "films" / "images" / "5.jpg").exists()
-
-
 @pytest.fixture
 def latest(tmp_path):
     source = tmp_path / "ml-latest"

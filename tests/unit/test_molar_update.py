@@ -68,7 +68,7 @@ def test_prices(days):
     assert tried.expected is None
     assert versions(days) == before
     report = days.shop.update()
-    assert outcomes(report)["catalogue"] == outcomes(tried)["catalogue"] == "another price of 1 item"
+    assert outcomes(report)["catalogue"] == outcomes(tried)["catalogue"] == "values, photos or settings of items"
     assert "vectors" not in outcomes(report)
     assert not report.facts["alignment"]["recounted"]
     with open_generation(days.workspace) as generation:
@@ -157,7 +157,7 @@ def test_prices_need_no_torch(days):
         command = [sys.executable, "-c", _WITHOUT_TORCH if price == 1.5 else _WITHOUT_TORCH.split("assert")[0]]
         done = subprocess.run([*command, days.folder, days.shop.workspace], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert "another price of 1 item" in done.stdout
+        assert "values, photos or settings of items" in done.stdout
 
 
 def test_a_day(days):
@@ -166,7 +166,7 @@ def test_a_day(days):
     days.buy(("u0001", wanted), ("u0002", "new-1"), ("newbody", wanted))
     report = days.shop.update()
     done = outcomes(report)
-    assert done["catalogue"] == "1 new item"
+    assert done["catalogue"].endswith(" items (+1)")
     assert done["vectors"] == "1 item encoded"
     assert done["interactions"] == "+3 interactions, +1 user"
     assert done["alignment"] == "item-item models counted again, without training"

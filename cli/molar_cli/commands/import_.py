@@ -25,7 +25,6 @@ def import_(
         option("Photos, called by item id; default: DIR/images.", "--images", "--posters", metavar="FOLDER"),
     ] = None,
     level: Annotated[str | None, option("hm only: an item is a product (default) or an article.")] = None,
-    drop_unused: Annotated[bool, option("Leave out items without any interaction.", "--drop-unused")] = False,
     overwrite: Annotated[bool, option("Replace an earlier import.", "--overwrite")] = False,
 ) -> None:
     """Turn published data, in their official layout, into a catalogue that `molar embed` reads.
@@ -37,9 +36,8 @@ def import_(
     from molar import import_dataset
 
     report = import_dataset(
-        format, dir, to, photos=photos, level=level, drop_unused=drop_unused, overwrite=overwrite,
-        display=run.console.progress,
-    )  # fmt: skip
+        format, dir, to, photos=photos, level=level, overwrite=overwrite, display=run.console.progress
+    )
     run.console.note(*report.notes)
     if run.document(report.to_dict()):
         return

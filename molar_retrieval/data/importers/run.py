@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
 from molar_retrieval.data.catalogue import ITEMS_FILE
 from molar_retrieval.data.images import EXTENSIONS, FOLDER
 from molar_retrieval.data.importers.formats import (
     HM_LEVELS,
+    LAYOUTS,
     PublishedData,
     PublishedTable,
     open_amazon,
@@ -28,7 +28,7 @@ from molar_retrieval.data.importers.formats import (
     open_pixelrec,
 )
 from molar_retrieval.data.rows import FILE_NAME as REJECTS_FILE
-from molar_retrieval.data.rows import Mask, Rejects, RowBatch, RowChecks, TableFile, with_new_ids
+from molar_retrieval.data.rows import Rejects, RowBatch, RowChecks, TableFile, with_new_ids
 from molar_retrieval.data.schema import FILE_NAME as TOML_FILE
 from molar_retrieval.data.times import TimeParser
 from molar_retrieval.data.variants import present_values
@@ -49,8 +49,6 @@ _TOML = """\
 # Columns that enter the vectors beside title, description and photo; all others are for filters and display only.
 attributes = {attributes}
 {language}"""
-
-
 FORMATS: Mapping[str, Callable[[Path], PublishedData]] = {
     "movielens": open_movielens,
     "amazon-2014": partial(open_amazon, "amazon-2014"),
@@ -84,7 +82,6 @@ class ImportReport:
         photos: Photos linked or copied.
         dropped: How many rows were left out, by reason; each is listed in ``rejects.parquet``.
         examples: One whole reason of each kind, with file and row.
-        unused_dropped: Items left out because nobody interacted with them and the caller wanted it so.
         notes: What whoever uses the data should know.
     """
 
@@ -98,7 +95,6 @@ class ImportReport:
     photos: int
     dropped: Mapping[str, int]
     examples: Mapping[str, str]
-    unused_dropped: int = 0
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,12 +108,9 @@ class ImportReport:
             f"{self.interactions:,} interactions of {self.users:,} users"
         )
         told = [f"{self.format} from {', '.join(self.files)} in {self.folder}: {words}"]
-        if self.unused_dropped:
-            told.append(f"left out: {self.unused_dropped:,} items without an interaction (--drop-unused)")
-        for kind, n in self.dropped.items():
-            told.append(f"left out: {n:,} × {kind} ({self.examples[kind]})")
+        told += [f"left out: {n:,} × {kind} ({self.examples[kind]})" for kind, n in self.dropped.items()]
         if self.dropped:
-            told.append(f"each row left out is listed in {self.folder / 'rejects.parquet'}")
+            told.append(f"each row left out is listed in {self.folder / REJECTS_FILE}")
         return told
 
 
@@ -128,24 +121,33 @@ def import_dataset(
     *,
     photos: Path | None = None,
     level: str | None = None,
-    drop_unused: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> ImportReport:
     """Turn published data, in exactly their official layout, into a catalogue folder.
 
     Interactions with items that the items file does not have are left out and counted; items without interactions
-    stay unless ``drop_unused``. The folder, new, empty or to ``overwrite``, appears complete or not at all. ``photos``
-    is the folder with them, where it is not the format's own; for ``hm``, ``level`` is ``product`` or ``article``. An
-    unusable file or target is a DataError, an unknown format or level a SettingsError.
+    stay. The folder, new, empty or to ``overwrite``, appears complete or not at all. ``photos`` is the folder with
+    them, where it is not the format's own; for ``hm``, ``level`` is ``product`` or ``article``. An unusable file or
+    target is a DataError, an unknown format or level a SettingsError.
     """
     if not source.is_dir():
         raise DataError(f"there is no folder {source}", f"name the folder with the files of {format_} as published")
-    published = open_published(format_, source, level)
+    published, layout = open_published(format_, source, level), LAYOUTS[format_]
+    tables = [table for table in (published.items, published.log, published.users) if table is not None]
     with _new_folder(target, overwrite=overwrite) as partial:
         with Rejects(partial / REJECTS_FILE) as rejects:
-            items = _write_items(published.items, partial / ITEMS_FILE, rejects, progress)
-            log, before = _LogChecks(published, items, rejects), rejects.total
+            ids: dict[str, None] = {}
+            name = published.items.path.name
+
+            def new_items(rows: RowBatch) -> RowBatch:
+                return with_new_ids(rows, ITEM_ID, ids, rejects, name, _KINDS)
+
+            _write(published.items, partial / ITEMS_FILE, rejects, progress, new_items)
+            if not ids:
+                raise DataError(f"{published.items.path} has no usable item", _NOTHING)
+            items = IdMap(pa.array(list(ids), pa.large_string()))
+            log, before = _LogChecks(published.log, layout.get("time_unit", "s"), items, rejects), rejects.total
             _write(published.log, partial / _LOG_FILE, rejects, progress, log.check)
             if not log.kept:
                 remedy = "check that the items file and the log are of one and the same data set, as published"
@@ -153,28 +155,24 @@ def import_dataset(
                 raise rejects.unusable(path, log.rows, nothing=_NOTHING, remedy=remedy, before=before)
             if published.users is not None:
                 _write(published.users, partial / _USERS_FILE, rejects, progress)
-        kept = items
-        if drop_unused:
-            _keep_rows(partial / ITEMS_FILE, log.used)
-            kept = IdMap(items.array.filter(pa.array(log.used)))
-        n_photos = _link_photos(published, kept, photos, partial, progress)
-        language = "" if not published.language else f'\n[text]\nlanguage = "{published.language}"\n'
-        attributes = json.dumps(list(published.attributes))
+        n_photos = _link_photos(published, items, photos, partial, progress)
+        language = layout.get("language", "en")
+        language = f'\n[text]\nlanguage = "{language}"\n' if language else ""
+        attributes = json.dumps([*layout["attributes"], *published.more_attributes])
         toml = _TOML.format(format=format_, attributes=attributes, language=language)
         (partial / TOML_FILE).write_text(toml, "utf-8", newline="\n")
         report = ImportReport(
             folder=target,
             format=format_,
-            files=tuple(t.path.name for t in (published.items, published.log, published.users) if t is not None),
-            items=len(kept),
+            files=tuple(table.path.name for table in tables),
+            items=len(items),
             used=int(np.count_nonzero(log.used)),
             users=len(log.users),
             interactions=log.kept,
             photos=n_photos,
             dropped=dict(rejects.counts.most_common()),
             examples=rejects.first,
-            unused_dropped=len(items) - len(kept),
-            notes=tuple(published.notes),
+            notes=tuple(layout.get("notes", ())),
         )
         told = {name: value for name, value in report.to_dict().items() if name != "folder"}  # folders move
         (partial / _REPORT_FILE).write_text(json.dumps(told, ensure_ascii=False, indent=2) + "\n", "utf-8")
@@ -197,35 +195,15 @@ def _write(
     progress.finish()
 
 
-def _write_items(table: PublishedTable, path: Path, rejects: Rejects, progress: Progress) -> IdMap:
-    """Write all items that have an id which no item before them had, and return the ids; none are a DataError."""
-    seen: dict[str, None] = {}
-    name = table.path.name
-    _write(table, path, rejects, progress, lambda rows: with_new_ids(rows, ITEM_ID, seen, rejects, name, _KINDS))
-    if not seen:
-        raise DataError(f"{table.path} has no usable item", _NOTHING)
-    return IdMap(pa.array(list(seen), pa.large_string()))
-
-
-def _keep_rows(path: Path, used: Mask) -> None:
-    """Rewrite a table with those of its rows that are used."""
-    kept, start = path.with_suffix(".kept"), 0
-    with pq.ParquetFile(path) as table, TableFile(kept) as file:
-        for batch in table.iter_batches(use_threads=False):
-            file.write(batch.filter(pa.array(used[start : start + len(batch)])))
-            start += len(batch)
-    kept.replace(path)
-
-
 class _LogChecks:
     """Keeps the interactions with known items, and counts: rows, distinct users, and which items occur."""
 
-    def __init__(self, published: PublishedData, items: IdMap, rejects: Rejects) -> None:
+    def __init__(self, log: PublishedTable, unit: str, items: IdMap, rejects: Rejects) -> None:
         self.used = np.zeros(len(items), bool)
         self.users = set[str]()
         self.rows = self.kept = 0
-        self._file, self._items, self._rejects = published.log.path.name, items, rejects
-        self._times = TimeParser(published.time_unit)
+        self._file, self._items, self._rejects = log.path.name, items, rejects
+        self._times = TimeParser(unit)
 
     def check(self, rows: RowBatch) -> RowBatch:
         """The rows that can be used, user, item and time first."""

@@ -2,6 +2,7 @@
 
 import tomllib
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -24,7 +25,7 @@ Names = Mapping[str, Mapping[str, tuple[int, int]]]
 _FILE = Path(__file__).with_name("vocabulary.toml")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _LATIN, _OTHER = 4, 2  # letters of a known name that says something inside of a longer one
-_EXACT, _LAST = 1.0, 0.3  # what the first name of a list tells, and how much less the last one does
+_LAST = 0.3  # how much less the last name of a list tells than the first one
 _AT_BORDER, _WORD = 0.65, 0.55  # what a name tells that begins or ends with a known one, or has it as a word
 _VOTES, _MAJORITY = 3, 0.6  # columns that must be called in a language, and of all that are called in any
 
@@ -38,63 +39,51 @@ def folded(name: str) -> str:
 
 
 @cache
-def _vocabulary() -> dict[str, Names]:
+def _vocabulary() -> tuple[dict[str, Names], dict[str, frozenset[str]]]:
+    """Names of columns by role, and the values of a status by their meaning, all folded."""
     read = tomllib.loads(_FILE.read_text("utf-8"))
-    del read["values"]
-    return {role: _places(lists) for role, lists in read.items()}
-
-
-@cache
-def _values(meaning: str) -> frozenset[str]:
-    lists = tomllib.loads(_FILE.read_text("utf-8"))["values"][meaning]
-    return frozenset(folded(value) for listed in lists.values() for value in listed)
+    meanings = read.pop("values")
+    values = {key: frozenset(folded(one) for own in lists.values() for one in own) for key, lists in meanings.items()}
+    names: dict[str, dict[str, dict[str, tuple[int, int]]]] = {role: {} for role in read}
+    for role, lists in read.items():
+        for language, own in lists.items():
+            for place, name in enumerate(own):
+                names[role].setdefault(folded(name), {}).setdefault(language, (place, len(own)))
+    return dict(names), values
 
 
 def says(value: str, meaning: str) -> bool:
     """Whether a status says that an order is ``cancelled``, or ``completed`` or on its way to be."""
-    return folded(value) in _values(meaning)
-
-
-def _places(lists: Mapping[str, list[str]]) -> Names:
-    found: dict[str, dict[str, tuple[int, int]]] = {}
-    for language, listed in lists.items():
-        for place, name in enumerate(listed):
-            found.setdefault(folded(name), {}).setdefault(language, (place, len(listed)))
-    return found
+    return folded(value) in _vocabulary()[1][meaning]
 
 
 @lru_cache(maxsize=65_536)
 def name_score(name: str, role: str) -> float:
     """How much a name says that a column is of a role, 0 … 1; 1: that is what it is called."""
-    known, whole = _vocabulary()[role], folded(name)
-    best = _EXACT * _rank(known[whole]) if whole in known else 0.0
-    for word in words(name):
-        if (one := folded(word)) in known and one != whole:
-            best = max(best, _WORD * _rank(known[one]))
-    for one, places in known.items():
-        at_border = whole.startswith(one) or whole.endswith(one)
-        if len(one) >= (_LATIN if one.isascii() else _OTHER) and one != whole and at_border:
-            best = max(best, _AT_BORDER * _rank(places) * (len(one) / len(whole)) ** 0.5)
-    return best
+    known, whole = _vocabulary()[0][role], folded(name)
+
+    def rank(one: str) -> float:
+        return max(1 - _LAST * place / count for place, count in known[one].values())
+
+    scores = [rank(whole)] if whole in known else [0.0]
+    scores += [_WORD * rank(one) for word in words(name) if (one := folded(word)) in known and one != whole]
+    for one in known:
+        at_border = one != whole and (whole.startswith(one) or whole.endswith(one))
+        if at_border and len(one) >= (_LATIN if one.isascii() else _OTHER):
+            scores.append(_AT_BORDER * rank(one) * (len(one) / len(whole)) ** 0.5)
+    return max(scores)
 
 
 def language_of_names(names: Iterable[str]) -> str | None:
     """The language that most columns are called in, where at least three say one; None where they do not."""
-    votes: dict[str, float] = {}
-    total = 0
+    votes, total = defaultdict[str, float](float), 0
     for name in dict.fromkeys(names):
-        spoken = {language for known in _vocabulary().values() for language in known.get(folded(name), ())}
+        spoken = {language for known in _vocabulary()[0].values() for language in known.get(folded(name), ())}
         total += bool(spoken)
         for language in spoken:
-            votes[language] = votes.get(language, 0) + 1 / len(spoken)
+            votes[language] += 1 / len(spoken)
     best = max(votes, key=lambda language: votes[language], default=None)
-    if best is None or votes[best] < max(_VOTES, _MAJORITY * total):
-        return None
-    return best
-
-
-def _rank(places: Mapping[str, tuple[int, int]]) -> float:
-    return max(1 - _LAST * place / count for place, count in places.values())
+    return None if best is None or votes[best] < max(_VOTES, _MAJORITY * total) else best
 
 
 ROLES: Mapping[Stem, tuple[str, ...]] = {
@@ -180,35 +169,48 @@ class Candidate:
     sure: bool
 
 
-def item_pairs(items: SampledTable, log: SampledTable) -> list[tuple[Candidate, Candidate]]:
-    """Columns with which items and log can be joined, the best pair first."""
-    pairs = []
-    for own in items.columns:
-        if not _can_be_id(own):
-            continue
-        for reference in log.columns:
-            if reference.times is None and reference.filled and not reference.listed:
-                pairs.append(_pair(own, reference))
-    return sorted(pairs, key=lambda pair: -pair[0].score - pair[1].score)
+Rating = tuple[float, str, bool]
+"""Score, reason and whether it is sure, see :class:`Candidate`."""
 
 
-def _pair(own: SampledColumn, reference: SampledColumn) -> tuple[Candidate, Candidate]:
-    names = name_score(own.name, "item_id"), name_score(reference.name, "item_id")
-    within = contained(reference, own)
-    joined = within * min(1.0, len(reference.distinct) / _FEW)
-    believed = min(names) >= SURE or (joined >= JOINED and len(reference.distinct) >= _FEW)
-    same = 0.3 if own.name == reference.name else 0.0
-    why = f"{within:.0%} of its values are in {own.name!r}"
-    return (
-        Candidate(own.name, names[0] + 0.5 * own.unique + joined, _unique(own), believed),
-        Candidate(reference.name, names[1] + joined + same - _rivals(reference.name, "item_id"), why, believed),
-    )
+def _rated(
+    table: SampledTable, taken: Iterable[str], rate: Callable[[SampledColumn], Rating | None]
+) -> list[Candidate]:
+    """The columns that have a rating, the best first."""
+    rated = [(column.name, rate(column)) for column in table.columns if column.name not in taken]
+    return sorted((Candidate(name, *one) for name, one in rated if one is not None), key=lambda one: -one.score)
+
+
+def _short(column: SampledColumn) -> bool:
+    """Whether its values may be ids: short ones that are no moments and no photos."""
+    fits = column.filled and not column.listed and column.length <= _LONGEST_ID
+    return bool(fits and column.times is None and column.photos < 0.5)
 
 
 def _can_be_id(column: SampledColumn) -> bool:
-    """Not what is missing, repeated, long, a moment or a photo."""
-    fits = column.filled and not column.listed and column.unique >= 0.5 and column.length <= _LONGEST_ID
-    return bool(fits and column.times is None and column.photos < 0.5)
+    return column.unique >= 0.5 and _short(column)
+
+
+def _unique(column: SampledColumn) -> str:
+    return "every row has its own" if column.unique == 1 else f"{column.unique:.0%} of the rows have their own"
+
+
+def item_pairs(items: SampledTable, log: SampledTable) -> list[tuple[Candidate, Candidate]]:
+    """Columns with which items and log can be joined, the best pair first."""
+    pairs = []
+    references = [column for column in log.columns if column.times is None and column.filled and not column.listed]
+    for own in filter(_can_be_id, items.columns):
+        for reference in references:
+            names = name_score(own.name, "item_id"), name_score(reference.name, "item_id")
+            within, count = contained(reference, own), len(reference.distinct)
+            joined = within * min(1.0, count / _FEW)
+            sure = min(names) >= SURE or (joined >= JOINED and count >= _FEW)
+            theirs = names[1] + joined + 0.3 * (own.name == reference.name) - _rivals(reference.name, "item_id")
+            key = Candidate(own.name, names[0] + 0.5 * own.unique + joined, _unique(own), sure)
+            pairs.append(
+                (key, Candidate(reference.name, theirs, f"{within:.0%} of its values are in {own.name!r}", sure))
+            )
+    return sorted(pairs, key=lambda pair: -pair[0].score - pair[1].score)
 
 
 def products(items: SampledTable, variant: SampledColumn) -> list[Candidate]:
@@ -216,44 +218,45 @@ def products(items: SampledTable, variant: SampledColumn) -> list[Candidate]:
 
     The rows of a product follow each other, and repeat its title or leave it blank.
     """
-    if variant.unique < 1 or variant.addresses >= 0.5:
+    titles = [one.name for one in texts(items, "title", [variant.name])[:1]]
+    if variant.unique < 1 or variant.addresses >= 0.5 or not titles:
         return []
-    found = []
-    titles = texts(items, "title", [variant.name])
-    for column in items.columns:
-        if column.name in (variant.name, *(one.name for one in titles[:1])) or not _names_products(column):
-            continue
+
+    def rate(column: SampledColumn) -> Rating | None:
+        if not _short(column) or column.addresses >= 0.5:
+            return None
         starts = run_starts(column.values)
         runs = len(starts)
-        repeats = items.rows >= _ROWS_OF_A_PRODUCT * runs and len(column.distinct) == runs
-        if repeats and titles and _constant(items[titles[0].name].values, starts).all():
-            name = max(name_score(column.name, role) for role in ("product_id", "item_id"))
-            why = f"{items.rows:,} rows are of {runs:,} products"
-            found.append(Candidate(column.name, name + runs / items.rows, why, True))
-    return _ordered(found)
+        if items.rows < _ROWS_OF_A_PRODUCT * runs or len(column.distinct) != runs:
+            return None
+        if not _constant(items[titles[0]].values, starts).all():
+            return None
+        name = max(name_score(column.name, role) for role in ("product_id", "item_id"))
+        return name + runs / items.rows, f"{items.rows:,} rows are of {runs:,} products", True
+
+    return _rated(items, [variant.name, *titles], rate)
 
 
 def options(items: SampledTable, product: SampledColumn, taken: Iterable[str]) -> list[str]:
     """Columns by which the variants of a product differ, as size and colour."""
     starts = run_starts(product.values)
-    found = []
-    for column in items.columns:
+
+    def rate(column: SampledColumn) -> Rating | None:
         few = column.filled and len(column.distinct) <= _OPTIONS and column.length <= _LONG / 2
-        named = name_score(column.name, "option") >= SURE and not _rivals(column.name, "option")
-        plain = column.words >= 0.5 and not column.listed
-        if column.name not in taken and few and column.times is None and (named or plain):
-            differs = ~_constant(column.values, starts)
-            if differs.sum() >= max(1, _DIFFERENT * len(starts)):
-                found.append(column.name)
-    return found
+        plain = (column.words >= 0.5 and not column.listed) or _named(column, "option")
+        if not few or column.times is not None or not plain:
+            return None
+        differ = int((~_constant(column.values, starts)).sum())
+        return None if differ < max(1, _DIFFERENT * len(starts)) else (0.0, "", True)
+
+    return [one.name for one in _rated(items, taken, rate)]
 
 
 def run_starts(values: pa.Array) -> npt.NDArray[np.int64]:
     """Where each run of equal values begins; a missing value continues the one before."""
     codes = np.asarray(values.dictionary_encode().indices.fill_null(-1))
     there = np.flatnonzero(codes >= 0)
-    new = np.append(True, codes[there][1:] != codes[there][:-1]) if len(there) else np.zeros(0, bool)
-    starts = there[new]
+    starts = there[np.diff(codes[there], prepend=-1) != 0]
     return np.concatenate([[0], starts[starts > 0]]).astype(np.int64)
 
 
@@ -266,24 +269,23 @@ def _constant(values: pa.Array, starts: npt.NDArray[np.int64]) -> npt.NDArray[np
     return constant
 
 
-def _names_products(column: SampledColumn) -> bool:
-    short = column.filled and not column.listed and column.length <= _LONGEST_ID
-    return bool(short and column.times is None and column.photos < 0.5 and column.addresses < 0.5)
-
-
 def orders(log: SampledTable, user: str | None, taken: Iterable[str]) -> list[Candidate]:
     """Columns that could name the order of a row: by name, else each whose rows name their user in the first one."""
     found = named(log, "order", taken, lambda column: column.times is None)
     if found or user is None or log[user].filled > (1 - _DIFFERENT) * log.rows:
         return found
     there = np.asarray(pc.is_valid(log[user].values))
-    for column in log.columns:
-        if column.name in taken or column.filled < log.rows or column.listed or column.times is not None:
-            continue
+
+    def rate(column: SampledColumn) -> Rating | None:
+        if column.filled < log.rows or column.listed or column.times is not None:
+            return None
         starts = run_starts(column.values)
-        if len(column.distinct) == len(starts) == there[starts].sum() and _constant(log[user].values, starts).all():
-            found.append(Candidate(column.name, len(starts), f"{user!r} is in its first row alone", True))
-    return _ordered(found)
+        first = len(column.distinct) == len(starts) == there[starts].sum()
+        if not first or not _constant(log[user].values, starts).all():
+            return None
+        return len(starts), f"{user!r} is in its first row alone", True
+
+    return _rated(log, taken, rate)
 
 
 def statuses(log: SampledTable, taken: Iterable[str]) -> list[Candidate]:
@@ -293,108 +295,97 @@ def statuses(log: SampledTable, taken: Iterable[str]) -> list[Candidate]:
     return sorted(found, key=lambda one: (not ends[one.name], -one.score))
 
 
-def cancellations(log: SampledTable, taken: Iterable[str]) -> list[Candidate]:
-    """Columns that say when an order was cancelled; they may be empty so far."""
-    columns = [column for column in log.columns if column.name not in taken and _named(column, "cancelled_at")]
-    fits = [column for column in columns if not column.filled or column.times is not None]
-    return _ordered([Candidate(c.name, name_score(c.name, "cancelled_at"), "by its name", True) for c in fits])
-
-
-def item_ids(items: SampledTable) -> list[Candidate]:
-    """Columns that could be the items' ids where there is no log, the best first."""
-    found = [
-        Candidate(c.name, name_score(c.name, "item_id") + 0.5 * c.unique, _unique(c), _named(c, "item_id"))
-        for c in items.columns
-        if _can_be_id(c)
-    ]
-    return _ordered(found)
-
-
 def user_ids(log: SampledTable, taken: Iterable[str], users: SampledTable | None) -> list[Candidate]:
     """Columns of a log that could say who, the best first; an order stands for its customer where there is no other."""
     keys = [] if users is None else [column for column in users.columns if _can_be_id(column)]
-    found = []
-    for column in log.columns:
-        if column.name in taken or column.times is not None or not column.filled or column.listed:
-            continue
+
+    def rate(column: SampledColumn) -> Rating | None:
+        if column.times is not None or not column.filled or column.listed:
+            return None
         name, order = name_score(column.name, "user_id"), name_score(column.name, "order")
-        joined = max((contained(column, key) for key in keys), default=0.0) * min(1.0, len(column.distinct) / _FEW)
-        repeated = (1 - column.unique) * min(1.0, len(column.distinct) / _FEW) if column.length <= _LONGEST_ID else 0.0
-        stands_in = 0.35 * order if name < SURE else 0.0
-        score = name + 0.5 * repeated + joined + stands_in - _rivals(column.name, "user_id")
+        many = min(1.0, len(column.distinct) / _FEW)
+        joined = max((contained(column, key) for key in keys), default=0.0) * many
+        score = name + joined - _rivals(column.name, "user_id")
+        if column.length <= _LONGEST_ID:
+            score += 0.5 * (1 - column.unique) * many
         why = f"{len(column.distinct):,} different values in {column.filled:,} rows"
-        if name < SURE <= order:
-            why = "no column says who: every order counts as a visitor of its own"
-        found.append(Candidate(column.name, score, why, max(name, order) >= SURE or joined >= JOINED))
-    return _ordered(found)
+        if name < SURE:
+            score += 0.35 * order
+            why = why if order < SURE else "no column says who: every order counts as a visitor of its own"
+        return score, why, max(name, order) >= SURE or joined >= JOINED
+
+    return _rated(log, taken, rate)
 
 
-def key_of(users: SampledTable, in_log: SampledColumn | None) -> list[Candidate]:
-    """Columns that could be the ids of a users table, the best first."""
-    found = []
-    for column in users.columns:
-        if _can_be_id(column):
-            name = max(name_score(column.name, "user_id"), 0.6 * (column.name.strip().lower() == "id"))
-            joined = 0.0 if in_log is None else contained(in_log, column)
-            sure = name >= SURE or joined >= JOINED
-            found.append(Candidate(column.name, name + 0.5 * column.unique + joined, _unique(column), sure))
-    return _ordered(found)
+def keys(table: SampledTable, role: str, in_log: SampledColumn | None = None) -> list[Candidate]:
+    """Columns that could be the ids of a table of items or users, the best first."""
+
+    def rate(column: SampledColumn) -> Rating | None:
+        if not _can_be_id(column):
+            return None
+        name = max(name_score(column.name, role), 0.6 * (column.name.strip().lower() == "id"))
+        joined = 0.0 if in_log is None else contained(in_log, column)
+        sure = joined >= JOINED or (name >= SURE and not (role == "item_id" and _rivals(column.name, role)))
+        return name + 0.5 * column.unique + joined, _unique(column), sure
+
+    return _rated(table, (), rate)
 
 
 def timestamps(log: SampledTable, taken: Iterable[str]) -> list[Candidate]:
     """Columns with times, the best first: by name, else the first one with a time of day."""
-    found = []
-    for place, column in enumerate(log.columns):
-        times = column.times
-        if times is None or column.name in taken:
-            continue
-        named = name_score(column.name, "timestamp")
-        if times.zone and column.numbers > 0.9 and named < SURE and not column.name.lower().endswith("at"):
-            continue  # large numbers may be anything
-        score = named + 0.2 * times.clock + 0.3 * column.filled / max(len(column.values), 1) - 0.01 * place
-        found.append(Candidate(column.name, score, f"such as {times.example}", True))
-    return _ordered(found)
+
+    def rate(column: SampledColumn) -> Rating | None:
+        times, name = column.times, name_score(column.name, "timestamp")
+        if times is None:
+            return None
+        if times.zone and column.numbers > 0.9 and name < SURE and not column.name.lower().endswith("at"):
+            return None  # large numbers may be anything
+        score = name + 0.2 * times.clock + 0.3 * column.filled / max(len(column.values), 1)
+        return score - 0.01 * log.names.index(column.name), f"such as {times.example}", True
+
+    return _rated(log, taken, rate)
 
 
 def texts(items: SampledTable, role: str, taken: Iterable[str]) -> list[Candidate]:
     """Columns that could be title or description, the best first."""
-    found = []
-    for column in items.columns:
-        if column.name in taken or column.words < 0.5 or column.numbers > 0.5 or column.separated > 0.3:
-            continue
-        name = name_score(column.name, role)
-        fit = _as_title(column) if role == "title" else min(1.0, column.length / (4 * _LONG)) * (column.length > _LONG)
-        score = name + 0.5 * fit - 0.5 * _rivals(column.name, role)
-        found.append(Candidate(column.name, score, f"{column.length:.0f} characters on average", _named(column, role)))
-    return _ordered(found, least=0.45)
 
+    def rate(column: SampledColumn) -> Rating | None:
+        length = column.length
+        if column.words < 0.5 or column.numbers > 0.5 or column.separated > 0.3:
+            return None
+        if role == "title":
+            several = len(column.distinct) >= min(_FEW, column.filled)
+            fit = column.unique if 3 <= length <= 2.5 * _LONG and several else 0.0
+        else:
+            fit = min(1.0, length / (4 * _LONG)) * (length > _LONG)
+        score = name_score(column.name, role) + 0.5 * fit - 0.5 * _rivals(column.name, role)
+        return None if score < SURE else (score, f"{length:.0f} characters on average", _named(column, role))
 
-def _as_title(column: SampledColumn) -> float:
-    fits = 3 <= column.length <= 2.5 * _LONG
-    return column.unique if fits and len(column.distinct) >= min(_FEW, column.filled) else 0.0
+    return _rated(items, taken, rate)
 
 
 def photos(items: SampledTable, taken: Iterable[str]) -> list[Candidate]:
     """Columns that name photos, the best first; those with web addresses are among them."""
-    found = []
-    for column in items.columns:
-        seen = max(column.photos, column.addresses if name_score(column.name, "image") >= SURE else 0.0)
-        if column.name not in taken and seen >= 0.5:
-            why = f"such as {column.distinct[0].as_py()}"
-            found.append(Candidate(column.name, name_score(column.name, "image") + seen, why, True))
-    return _ordered(found)
+
+    def rate(column: SampledColumn) -> Rating | None:
+        name = name_score(column.name, "image")
+        seen = max(column.photos, column.addresses if name >= SURE else 0.0)
+        return None if seen < 0.5 else (name + seen, f"such as {column.distinct[0].as_py()}", True)
+
+    return _rated(items, taken, rate)
 
 
 def named(
-    table: SampledTable, role: str, taken: Iterable[str], fits: Callable[[SampledColumn], bool]
+    table: SampledTable, role: str, taken: Iterable[str], fits: Callable[[SampledColumn], bool], *, empty: bool = False
 ) -> list[Candidate]:
-    """Columns that are called as a role and hold what fits it, the best first."""
-    found = [
-        Candidate(column.name, name_score(column.name, role), "by its name", True)
-        for column in table.columns
-        if column.name not in taken and column.filled and _named(column, role) and fits(column)
-    ]
-    return _ordered(found)
+    """Columns that are called as a role and hold what fits it, or nothing where it may be ``empty``, the best first."""
+
+    def rate(column: SampledColumn) -> Rating | None:
+        if not _named(column, role) or not (fits(column) if column.filled else empty):
+            return None
+        return name_score(column.name, role), "by its name", True
+
+    return _rated(table, taken, rate)
 
 
 def contained(some: SampledColumn, others: SampledColumn) -> float:
@@ -421,11 +412,3 @@ def _rivals(name: str, role: str) -> float:
 
 def _named(column: SampledColumn, role: str) -> bool:
     return name_score(column.name, role) >= SURE and not _rivals(column.name, role)
-
-
-def _unique(column: SampledColumn) -> str:
-    return "every row has its own" if column.unique == 1 else f"{column.unique:.0%} of the rows have their own"
-
-
-def _ordered(found: list[Candidate], least: float = float("-inf")) -> list[Candidate]:
-    return sorted((one for one in found if one.score >= least), key=lambda one: -one.score)

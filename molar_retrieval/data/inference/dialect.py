@@ -3,6 +3,7 @@
 import codecs
 import re
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -69,26 +70,18 @@ def _guessed(path: Path, sample: bytes) -> str:
             text = sample.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if _plausible(text, scripts):
+        foreign = [(c, unicodedata.name(c, "")) for c in text if ord(c) > 127]
+        least = _ENOUGH * len(foreign)
+        if scripts[0] == "HIRAGANA":
+            fits = sum(name.startswith(scripts) for _, name in foreign) >= least
+            apart = len(foreign) - len(_WITHIN.findall(text)) >= _APART * len(foreign)
+            fits &= apart or any(name.startswith(scripts[:2]) for _, name in foreign)
+        else:
+            fits = sum(name.startswith(scripts) if c.isalpha() else c in _TYPOGRAPHY for c, name in foreign) >= least
+            fits &= len(_ODD[scripts].findall(text)) <= (1 - _ENOUGH) * len(foreign)
+        if fits:
             return encoding
-    tried = ", ".join(_SCRIPTS)
-    raise DataError(f"{path} is neither UTF-8 nor {tried}", "save it as UTF-8, or as Parquet")
-
-
-def _plausible(text: str, scripts: tuple[str, ...]) -> bool:
-    foreign = [c for c in text if ord(c) > 127]
-    fitting = sum(c in _TYPOGRAPHY if not c.isalpha() else _of(c, scripts) for c in foreign)
-    if scripts[0] == "HIRAGANA":
-        fitting = sum(_of(c, scripts) for c in foreign)
-        apart = len(foreign) - len(_WITHIN.findall(text)) >= _APART * len(foreign)
-        return fitting >= _ENOUGH * len(foreign) and (apart or any(_of(c, scripts[:2]) for c in foreign))
-    odd = len(_ODD[scripts].findall(text))
-    return fitting >= _ENOUGH * len(foreign) and odd <= (1 - _ENOUGH) * len(foreign)
-
-
-def _of(character: str, scripts: tuple[str, ...]) -> bool:
-    name = unicodedata.name(character, "")
-    return name.startswith(scripts)
+    raise DataError(f"{path} is neither UTF-8 nor {', '.join(_SCRIPTS)}", "save it as UTF-8, or as Parquet")
 
 
 MOSTLY = 0.8
@@ -140,28 +133,18 @@ def form_of(values: pa.Array) -> TimeForm | None:
     if not len(values):
         return None
     few = values.take(pa.array(np.linspace(0, len(values) - 1, min(len(values), _TIMES)).astype(np.int64)))
+    example = few[0].as_py()
     if _share(few, _DIGITS) >= MOSTLY:
-        return _of_numbers(few)
+        for form, pattern in _COMPACT:
+            if (share := _share(few, pattern)) >= MOSTLY:
+                return TimeForm((form,), share, "%H" in form, False, False, example)
+        numbers = np.asarray(few.filter(pc.match_substring_regex(few, _DIGITS)).cast(pa.float64()))
+        units = (1, 1e3, 1e6, 1e9)
+        shares = [float(((numbers >= _EARLIEST * unit) & (numbers <= _LATEST * unit)).mean()) for unit in units]
+        return next((TimeForm((), share, True, True, False, example) for share in shares if share >= MOSTLY), None)
     if _share(few, r"[0-9]") < MOSTLY or not 5 <= (pc.mean(pc.utf8_length(few)).as_py() or 0) <= 40:
         return None
-    return _of_words(values, few)
-
-
-def _of_numbers(few: pa.Array) -> TimeForm | None:
-    for form, pattern in _COMPACT:
-        if (share := _share(few, pattern)) >= MOSTLY:
-            return TimeForm((form,), share, "%H" in form, False, False, few[0].as_py())
-    numbers = np.asarray(few.filter(pc.match_substring_regex(few, _DIGITS)).cast(pa.float64()))
-    for unit in (1, 1e3, 1e6, 1e9):
-        share = float(((numbers >= _EARLIEST * unit) & (numbers <= _LATEST * unit)).mean())
-        if share >= MOSTLY:
-            return TimeForm((), share, True, True, False, few[0].as_py())
-    return None
-
-
-def _of_words(values: pa.Array, few: pa.Array) -> TimeForm | None:
-    clock, zone = _share(few, _CLOCK) > 0.5, _share(few, _ZONE) > 0.5
-    personal, example = _share(few, _PERSONAL) > 0.5, few[0].as_py()
+    clock, zone, personal = (_share(few, pattern) > 0.5 for pattern in (_CLOCK, _ZONE, _PERSONAL))
     parser = TimeParser()
     parser.look_through(lambda: [values])
     try:
@@ -170,29 +153,21 @@ def _of_words(values: pa.Array, few: pa.Array) -> TimeForm | None:
         share = 0.0
     if share >= MOSTLY:
         return TimeForm((), share, clock, zone, personal, example)
-    ways, share = _ways_of(values.slice(0, 20_000))
-    return TimeForm(ways, share, clock, zone, True, example) if ways else None
-
-
-def _ways_of(values: pa.Array) -> tuple[tuple[str, ...], float]:
-    """The formats that read most values, none more than another, and the share that they read."""
-    texts = values.to_pylist()
-    shares = {}
-    for form in map("".join, product((*_DAYS, *_MONTHS), _CLOCKS)):
-        if _read(texts[:50], form) >= MOSTLY and (share := _read(texts, form)) >= MOSTLY:
-            shares[form] = share
-    best = max(shares.values(), default=0.0)
-    return tuple(form for form, share in shares.items() if share == best), best
+    texts = values.slice(0, 20_000).to_pylist()
+    forms = map("".join, product((*_DAYS, *_MONTHS), _CLOCKS))
+    read = {form: _read(texts, form) for form in forms if _read(texts[:50], form) >= MOSTLY}
+    share = max(read.values(), default=0.0)
+    ways = tuple(form for form, one in read.items() if one == share)
+    return TimeForm(ways, share, clock, zone, True, example) if share >= MOSTLY else None
 
 
 def _read(texts: list[str], form: str) -> float:
+    """Share of the texts that a ``strptime`` format reads."""
     read = 0
     for text in texts:
-        try:
+        with suppress(ValueError):
             datetime.strptime(text, form)
-        except ValueError:
-            continue
-        read += 1
+            read += 1
     return read / len(texts)
 
 
@@ -315,7 +290,14 @@ def sampled(path: Path, most: int = ROWS) -> SampledTable:
     encoding = encoding_of(path) if reader_of(path) is CsvReader else "utf-8"
     source = open_source(path, encoding)
     names = source.names
-    _check_header(path, names)
+    # A first line that is a row, or a title above the table.
+    written = pa.array([name.strip() for name in names], pa.string())
+    if 2 * np.asarray(pc.match_substring_regex(written, f"{_NUMBER}|{_DATE}|{_PHOTO}|^$")).sum() > len(names):
+        listed = ", ".join(map(repr, names[:4]))
+        error = f"the first line of {path} has no column names, but {listed}"
+        raise DataError(error, "begin the file with a line of column names, one for each column")
+    if names[0].lower().startswith("sep="):
+        raise DataError(f"{path} begins with {names[0]!r}, a line for spreadsheets", "delete that line")
     words = set(names)
     if not source.untyped:
         kinds = {field.name: field.type for field in source.schema}
@@ -336,14 +318,3 @@ def sampled(path: Path, most: int = ROWS) -> SampledTable:
         for name, arrays in parts.items()
     )
     return SampledTable(path, encoding, source, rows, rows < most, columns, rejects)
-
-
-def _check_header(path: Path, names: list[str]) -> None:
-    """Refuse a file whose first line is a row, or a title above the table."""
-    written = pa.array([name.strip() for name in names], pa.string())
-    no_names = np.asarray(pc.match_substring_regex(written, f"{_NUMBER}|{_DATE}|{_PHOTO}|^$"))
-    if 2 * no_names.sum() > len(names):
-        words = f"the first line of {path} has no column names, but {', '.join(map(repr, names[:4]))}"
-        raise DataError(words, "begin the file with a line of column names, one for each column")
-    if names[0].lower().startswith("sep="):
-        raise DataError(f"{path} begins with {names[0]!r}, a line for spreadsheets", "delete that line")

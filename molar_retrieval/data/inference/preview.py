@@ -13,7 +13,7 @@ from molar_retrieval.data.interaction_reader import InteractionReader, log_colum
 from molar_retrieval.data.prepare import ItemReader
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.rows import Rejects
-from molar_retrieval.data.schema import find_table, items_source, resolve
+from molar_retrieval.data.schema import CatalogueConfig, ItemColumns, find_table, items_source, resolve
 from molar_retrieval.data.values import as_strings
 from molar_retrieval.data.variants import ItemIds, of_items
 from molar_retrieval.ids import IdMap
@@ -21,6 +21,7 @@ from molar_retrieval.progress import SILENT
 
 ROWS = 10
 _BATCH = 65_536
+_FIXED = (ITEM_ID, TITLE, DESCRIPTION, IMAGE, "text")
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,13 @@ def preview(proposal: InferredSchema) -> Preview:
     folder, settings = proposal.folder, proposal.settings
     source = items_source(folder, settings)
     spec = resolve(settings, source)
-    reader = ItemReader(source, spec, folder, Rejects(Path()))
-    head = reader.head(ROWS)
-    columns = [name for name in head.schema.names if name != "text"]
-    items = head.select(columns).to_pylist()
-    kinds = {field.name: _kind(field.type) for field in head.schema if field.name not in _FIXED}
-    kept = {name: kind for name, kind in kinds.items() if name not in spec.items.attributes}
-    rows = _log_rows(proposal, spec.items.item_id, spec.items.title)
+    head = ItemReader(source, spec, folder, Rejects(Path())).head(ROWS)
+    items = head.select([name for name in head.schema.names if name != "text"]).to_pylist()
+    others = [field for field in head.schema if field.name not in (*_FIXED, *spec.items.attributes)]
+    kept = {field.name: _kind(field.type) for field in others}
+    log = find_table(folder, "interactions", settings)
+    rows = [] if log is None else _log_rows(log, items_source(folder, settings), settings, spec.items)
     return Preview(items, rows, spec.items.attributes, kept, dict(spec.ambiguous_columns))
-
-
-_FIXED = (ITEM_ID, TITLE, DESCRIPTION, IMAGE, "text")
 
 
 def _kind(kind: pa.DataType) -> str:
@@ -63,48 +60,41 @@ def _kind(kind: pa.DataType) -> str:
     return "numbers" if numbers else "yes or no" if pa.types.is_boolean(kind) else "words"
 
 
-def _log_rows(proposal: InferredSchema, item_id: str, title: str | None) -> list[dict[str, Any]]:
-    settings, folder = proposal.settings, proposal.folder
-    source = find_table(folder, "interactions", settings)
-    if source is None:
-        return []
-    asked = settings.interactions
-    columns = log_columns(asked, source, item_id)
-    ids, titles = _ids(items_source(folder, settings), item_id, title)
-    reader = InteractionReader(source, columns, asked, ids, Rejects(Path()))
+def _log_rows(
+    log: TableReader, items: TableReader, settings: CatalogueConfig, named: ItemColumns
+) -> list[dict[str, Any]]:
+    """The first interactions with their items, whose titles the whole items file is read for."""
+    rows, variants = dict[str, int](), dict[str, int]()
+    titles: dict[str, str | None] = {}
+    wanted = [name for name in (named.item_id, items.variants, named.title) if name is not None]
+    for read in items.batches(list(dict.fromkeys(wanted)), _BATCH, None, [named.item_id]):
+        nothing = [None] * len(read)
+        lists = nothing if items.variants is None else read.batch[items.variants].to_pylist()
+        names = nothing if named.title is None else as_strings(read.batch[named.title]).to_pylist()
+        for own, others, name in zip(read.batch[named.item_id].to_pylist(), lists, names, strict=True):
+            if own is not None:  # of an id that comes twice the first
+                titles.setdefault(own, name)
+                row = rows.setdefault(own, len(rows))
+                for one in others or ():
+                    variants.setdefault(one, row)
+    ids = ItemIds(IdMap(rows), list(variants), list(variants.values()))
+    columns = log_columns(settings.interactions, log, named.item_id)
     shown: list[dict[str, Any]] = []
-    for rows, values in reader.batches(SILENT):
-        users = rows.batch[columns.user_id].to_pylist()
-        taken = of_items(rows.batch[columns.item_id], ids).to_pylist()
-        for place in range(min(len(users), ROWS - len(shown))):
-            row: dict[str, Any] = {"row": int(rows.numbers[place]), "user_id": users[place], "item_id": taken[place]}
-            row["title"] = titles.get(taken[place])
-            if columns.timestamp is not None:
-                row["written"] = as_strings(rows.batch[columns.timestamp].slice(place, 1))[0].as_py()
-                row["time"] = datetime.fromtimestamp(int(values["micros"][place]) / 1e6, UTC).isoformat()
-            if columns.weight is not None:
-                row["weight"] = float(values["weight"][place])
-            if columns.event is not None:
-                row["event"] = as_strings(rows.batch[columns.event].slice(place, 1))[0].as_py()
-            shown.append(row)
+    for read, values in InteractionReader(log, columns, settings.interactions, ids, Rejects(Path())).batches(SILENT):
+        batch = read.batch.slice(0, ROWS - len(shown))
+        bought = of_items(batch[columns.item_id], ids).to_pylist()
+        found: dict[str, list[Any]] = {"row": read.numbers[: len(batch)].tolist()}
+        found |= {"user_id": batch[columns.user_id].to_pylist(), "item_id": bought}
+        found["title"] = [titles.get(item) for item in bought]
+        if columns.timestamp is not None:
+            moments = (datetime.fromtimestamp(int(micros) / 1e6, UTC) for micros in values["micros"][: len(batch)])
+            found["written"] = as_strings(batch[columns.timestamp]).to_pylist()
+            found["time"] = [moment.isoformat() for moment in moments]
+        if columns.weight is not None:
+            found["weight"] = values["weight"][: len(batch)].tolist()
+        if columns.event is not None:
+            found["event"] = as_strings(batch[columns.event]).to_pylist()
+        shown += [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
         if len(shown) >= ROWS:
             break
     return shown
-
-
-def _ids(source: TableReader, item_id: str, title: str | None) -> tuple[ItemIds, dict[str, str | None]]:
-    """The ids of items and variants, and the titles of items; of an id that comes twice the first."""
-    rows: dict[str, int] = {}
-    titles: dict[str, str | None] = {}
-    variants: dict[str, int] = {}
-    columns = [name for name in (item_id, source.variants, title) if name is not None]
-    for read in source.batches(list(dict.fromkeys(columns)), _BATCH, None, [item_id]):
-        nothing = [None] * len(read)
-        lists = nothing if source.variants is None else read.batch[source.variants].to_pylist()
-        names = nothing if title is None else as_strings(read.batch[title]).to_pylist()
-        for own, others, name in zip(read.batch[item_id].to_pylist(), lists, names, strict=True):
-            if own is not None:
-                titles.setdefault(own, name)
-                row = rows.setdefault(own, len(rows))
-                variants.update((one, row) for one in others or () if one not in variants)
-    return ItemIds(IdMap(rows), list(variants), list(variants.values())), titles
