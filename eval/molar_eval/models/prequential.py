@@ -16,9 +16,10 @@ from molar_eval.splits.base import is_first, single_cases
 from molar_retrieval.data.interactions import LEAST, Interactions
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.models.alignment import align
+from molar_retrieval.models.drift import reason
 from molar_retrieval.models.incremental import warm_start
 from molar_retrieval.models.popularity import DAY
-from molar_retrieval.models.refresh import reason, refresh
+from molar_retrieval.models.refresh import refresh
 from molar_retrieval.models.store import open_model
 from molar_retrieval.progress import Progress
 from molar_retrieval.workspace.artefacts import Workspace
