@@ -7,7 +7,7 @@ bounds what ``kill -9`` can take to the batch in flight. Several workers, each w
 import json
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -162,7 +162,7 @@ class InputBatch:
         self.items["key"][i], self.items["reason"][i] = None, reason
 
 
-def read_batches(texts: Texts, folder: Path, encoder: str, batches: Iterable[Rows]) -> Iterator[InputBatch]:
+def read_batches(texts: Texts, folder: Path, encoder: str, batches: Iterable[Rows]) -> Generator[InputBatch]:
     """The batches in order, read by a few threads; the next ones are read meanwhile, within a bound on their memory.
 
     ``encoder`` is the fingerprint that goes into the keys. Close it: that ends the threads.
@@ -335,9 +335,8 @@ class EncodeJob:
         check_disk(self.folder, self.items[0], encoder.dim, self.items[1])
 
         def work(shard: Shard) -> Sequence[str]:
-            notes, batches, starts = Notes(), [np.array(rows, np.int64) for rows, _ in shard.given], {}
-            for rows, begins in shard.given:
-                starts |= dict(zip(rows, begins, strict=True))
+            notes, batches = Notes(), [np.array(rows, np.int64) for rows, _ in shard.given]
+            starts = {row: begin for rows, begins in shard.given for row, begin in zip(rows, begins, strict=True)}
             with (
                 Texts(self.texts.open("rb"), starts) as texts,
                 atomic_file(self.path(shard.number)) as partial,

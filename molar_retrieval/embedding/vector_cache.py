@@ -302,7 +302,7 @@ def _image_hashes(
     found = cache.image_hashes(stamps)
     unknown = np.flatnonzero(has_image & ~found.any(axis=1))
     if cache.published and len(unknown):
-        read = pool.map(lambda i: hash_image(folder, str(images[i]), exists=stamps[i] > 0), unknown.tolist())
+        read = pool.map(lambda i: hash_image(folder, str(images[i]), exists=bool(stamps[i])), unknown.tolist())
         found[unknown] = hashes(list(read))
     return found
 

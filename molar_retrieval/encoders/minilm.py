@@ -125,7 +125,8 @@ class NumpyMiniLM:
         states = self._normed(word[tokens] + position[: len(tokens)] + kind[0], "embeddings.LayerNorm")
         for layer in range(self._layers):
             states = self._block(states, f"encoder.layer.{layer}")
-        return unit(states.mean(axis=0, keepdims=True))[0]
+        vector: Rows = unit(states.mean(axis=0, keepdims=True))[0]
+        return vector
 
     def _block(self, states: Rows, name: str) -> Rows:
         from scipy.special import erf

@@ -295,7 +295,7 @@ def _check(
         return row("log.duplicate", f"the same user, item and event{when} as a row before", i)
 
     found.each("log.duplicate", again, duplicate)
-    days = _Days.of(raw.micros) if dates else None
+    days = _Days.of(raw.micros) if dates and raw.micros is not None else None
     summary = _summary(raw, again, reader, len(items), days, stuck)
     if days is not None:
         _report_gaps(days, file, found)
@@ -419,8 +419,8 @@ def _summary(
         users=len(own),
         items=int((of_item > 0).sum()),
         catalogue_items=n_items,
-        first=days and days.date(0),
-        last=days and days.date(len(days.users) - 1),
+        first=days.date(0) if days else None,
+        last=days.date(len(days.users) - 1) if days else None,
         days=len(days.users) if days else 0,
         resolution=None if log.micros is None else resolution_of(log.micros),
         median_history=float(np.median(own)) if len(own) else 0.0,

@@ -227,7 +227,8 @@ class SchemaInference:
             self._choose("users", "user_id", found, needed=True)
         read, sections = [], dict[str, dict[str, Any]]()
         for stem in STEMS:
-            if (table := self._tables.get(stem)) is not None:
+            if stem in self._tables:
+                table = self._tables[stem]
                 sections[stem] = self._section(stem, table)
                 form = [table.source.form]
                 if table.source.untyped:
@@ -350,8 +351,9 @@ class SchemaInference:
             words = f"the photos in {column.name!r} are web addresses, which molar does not fetch"
             self._findings.append(f"{words}: download them into images/, each called by its item's id")
             column = None
-        ids = self._chosen("items", "variant_id" if self._said.level == "variant" else "item_id")
-        place, share = photo_folder(self._folder, column or ids, ids=column is None)
+        named = column or self._chosen("items", "variant_id" if self._said.level == "variant" else "item_id")
+        assert named is not None  # items without ids are refused before
+        place, share = photo_folder(self._folder, named, ids=column is None)
         if place not in (None, "images"):
             self._more["items"]["images"] = place
         if column is not None and share < 0.9:
