@@ -175,7 +175,7 @@ def test_numbers_that_no_decimal_sign_makes_one_of_are_to_be_written_anew(tmp_pa
     (doubt,) = molar.init(*paths).doubts()
     assert "'price' is kept as words" in doubt
     assert doubt.endswith("write it in one way")
-    report = molar.open(tmp_path / "shop").check(photos=False, forecast=False)
+    report = molar.open(tmp_path / "shop").check(photos=False)
     (fault,) = [kind for kind in report.found if kind.kind.name == "attribute.wrong_type"]
     assert fault.examples[0].detail.endswith("write all of them in one way")
 

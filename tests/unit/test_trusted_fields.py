@@ -104,6 +104,9 @@ RECORDS = {
     "molar_retrieval/models/alignment.py": {
         "AlignReport.folder": MADE, "TrainingJob.folder": MADE, "TrainingJob.root": MADE,
     },
+    "eval/molar_eval/models/peers/peer.py": dict.fromkeys(
+        ("Peer.environments", "PeerScorer.files", "PeerScorer.folder"), MADE
+    ),
     "molar_retrieval/models/refresh.py": {"RefreshReport.folder": MADE, "_Base.folder": MADE},
     "molar_retrieval/workspace/discovery.py": {
         **dict.fromkeys(
