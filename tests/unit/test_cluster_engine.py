@@ -1,5 +1,6 @@
 """How shards are handed to actors, by a Ray that is made up: what is waited for, and for how long."""
 
+import os
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -241,6 +242,7 @@ def test_ranks_end_where_nobody_wants_them(rounds: Callable[..., Any]) -> None:
 
 def test_a_rank_says_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_jobs.socket, "gethostname", lambda: "second")
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # a rank has a process of its own, and says there who it is
     job = PackedJob("learning", tmp_path / "elsewhere", True, 1, b"")
     _, error = ray_training.Rank().open(job, __version__, 0, 1, ("127.0.0.1", 1))
     assert "second has no folder" in error.message
