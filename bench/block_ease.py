@@ -64,7 +64,7 @@ class Bench:
 
     def tell(self, name: str, watch: Timer, weights: csr_matrix) -> None:
         """A line of the table."""
-        took, expert = watch.took, ItemItemWeights("linear", weights)
+        took, expert = watch.took, ItemItemWeights("ease", weights)
         score = ndcg(ranks(self.cases, lambda block: expert.scores(self.cases.histories(block))))
         each = 1000 * took.processor / self.log.n_items
         print(f"| {name} | {score:.4f} | {took.processor:.1f} | {took.seconds:.1f} | {each:.2f} |", flush=True)

@@ -77,10 +77,10 @@ def bytes_of(values: Matrix) -> Matrix:
 
 def rounded(store: ItemStore, by: Callable[[Matrix], Matrix], what: str) -> ItemStore:
     """The items with some of their numbers rounded."""
-    if what == "partners":
+    if what == "item_item":
         return replace(store, sparse=replace(store.sparse, values=by(store.sparse.values[:, None])[:, 0]))
     if what == "all":
-        return functools.reduce(lambda one, name: rounded(one, by, name), ("dense", "content", "cf", "partners"), store)
+        return functools.reduce(lambda one, name: rounded(one, by, name), ("dense", "content", "cf", "item_item"), store)
     return replace(store, **{what: by(getattr(store, what))})
 
 
@@ -114,13 +114,13 @@ def rounding(recommender: Recommender, people: Sequence[UserRecord]) -> Table:
     with searching():
         found = lists(recommender.ranker, store, people)
     table.caption = f"where the server searches instead of scanning: {differing(found, right):,}"
-    for what in ("dense", "partners", *(("content", "cf") if second is not None else ()), "all"):
+    for what in ("dense", "item_item", *(("content", "cf") if second is not None else ()), "all"):
         row = [what]
         for by in (half, bytes_of):
-            if what == "partners" and by is bytes_of:
+            if what == "item_item" and by is bytes_of:
                 row.append("–")  # each has a weight of its own
                 continue
-            some = half if what == "partners" else by
+            some = half if what == "item_item" else by
             found = lists(recommender.ranker, rounded(store, some, what), people)
             row.append(f"{differing(found, right):,}")
         table.add_row(*row)

@@ -118,8 +118,8 @@ def chosen(groups: Groups, cases: ValidationCases, trend: Popularity) -> tuple[f
     cases = sample(cases, _SETTINGS_BY, np.random.default_rng(0))
     found = {}
     for prior, decay in product(_PRIORS, _DECAYS):
-        parts = {"trend": PopularityAt(trend, cases.times), "groups": groups.part(cases.histories(), prior, decay)}
-        ranks = ranked(cases, parts, [{"trend": 1, "groups": weight} for weight in _WEIGHTS])
+        parts = {"popularity": PopularityAt(trend, cases.times), "groups": groups.part(cases.histories(), prior, decay)}
+        ranks = ranked(cases, parts, [{"popularity": 1, "groups": weight} for weight in _WEIGHTS])
         found |= {(prior, decay, weight): ndcg(rank) for weight, rank in zip(_WEIGHTS, ranks, strict=True)}
     return max(found, key=lambda setting: found[setting])
 
@@ -147,7 +147,7 @@ class Choice:
     def judged(self, groups: Groups, cases: ValidationCases, experts: CountModels) -> tuple[Gains, Gains]:
         """Gains beside the trend alone, and with all experts."""
         parts = experts.parts(cases) | groups.parts(cases, self.prior, self.decay)
-        beside, whole = ranked(cases, parts, [{"trend": 1, "groups": self.weight}, self.weights])
+        beside, whole = ranked(cases, parts, [{"popularity": 1, "groups": self.weight}, self.weights])
         return gains(beside), gains(whole)
 
 
@@ -166,14 +166,14 @@ def newcomers(log: Interactions, experts: CountModels, groups: Groups, choice: C
     histories, among_them = cases.histories(), among(cases, withheld)
     part = groups.part(histories, choice.prior, choice.decay)
     whole = {
-        "neighbours": Dense(taste.users(histories), taste.items[withheld]),
+        "content_knn": Dense(taste.users(histories), taste.items[withheld]),
         "groups": Dense(part.users, part.items[withheld]),
     }
     halves = np.array_split(np.arange(len(cases)), 2)
     some, others = ({n: Dense(p.users[half], p.items) for n, p in whole.items()} for half in halves)
     weights = blend(among_them.select(halves[0]), some).weights
     judges = among_them.select(halves[1])
-    lacking, having = ranked(judges, others, [{"neighbours": 1.0}, weights])
+    lacking, having = ranked(judges, others, [{"content_knn": 1.0}, weights])
     return told(gains(having), gains(lacking), judges.users)
 
 

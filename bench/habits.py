@@ -55,7 +55,7 @@ def main() -> None:
         fitted = model.fit(task, 0)
         tell(f"{model.name} {fitted.facts['chosen']}", fitted.scores, split, later)
     tell("habits without the tendencies of items", without_tendency(habits).scores, split, later)
-    tell("habits", habits.scores, split, later)
+    tell("repeat_consumption", habits.scores, split, later)
     options = with_preset(MolarSettings(), "instant")
     molar = Molar(workspace, task.folder, options).fit(task, 0)
     for aim in (NEXT, NEXT_SEEN):

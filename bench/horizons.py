@@ -43,7 +43,7 @@ def features_of(workspace: Workspace, dims: int) -> Matrix:
 def found(experts: CountModels, later: FutureWeights, cases: FutureCases, settings: AlignSettings) -> dict[str, float]:
     """NDCG@10 of the weights, and of each part alone, fitted on all that lies before the cases."""
     shipped = experts.item_item if later.lasting is None else (*experts.item_item, later.lasting)
-    report = experts.report | ({} if later.lasting is None else {"lasting": later.expert})
+    report = experts.report | ({} if later.lasting is None else {"ease_future": later.expert})
     whole = CountModels(shipped, experts.content_knn, experts.trend, report)
     future = Future.of(cases, whole, settings.partners)
     cache, single = scored([future]), np.eye(len(future.parts))

@@ -155,7 +155,7 @@ def items(folder: Path, count: int = ITEMS) -> Iterator[tuple[str, object]]:
     publish(
         workspace, backend="edge", spec=IndexSpec({"aligned": 32}, {"price": "float", "kind": "keyword"}), items=made,
         users=[UserRecord("u", draw.normal(size=32).tolist(), [0], times=[0])], popular=[], inputs={},
-        parts={"part": (0, 31), "trend": (31, 32)},
+        parts={"part": (0, 31), "popularity": (31, 32)},
     ).close()  # fmt: skip
     cheap, other = "price < 10", "kind = k3"
     with Recommender.open(workspace.root) as recommender, closing(EventLog(workspace)) as log:

@@ -84,8 +84,8 @@ def scoring(experts: PrivateModels) -> Iterator[tuple[str, Scoring]]:
     popularity = experts.trend.now()[None]
 
     def total(log: Interactions) -> Matrix:
-        scores = weights["neighbours"] * knn.scores(log) + weights["trend"] * popularity
-        return (scores + weights["sequence"] * sequence.scores(log) if sequence.weights.nnz else scores).astype(
+        scores = weights["content_knn"] * knn.scores(log) + weights["popularity"] * popularity
+        return (scores + weights["sequential"] * sequence.scores(log) if sequence.weights.nnz else scores).astype(
             np.float32
         )
 

@@ -116,8 +116,8 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
         lengths={columns.ALIGNED: longest(made.items), **beside},
         **graph,
     )
-    parts = {"collaborative": (0, dim // 2), "neighbours": (dim // 2, dim - 1), "trend": (dim - 1, dim)}
-    sparse_parts = {"linear": (0, count)}
+    parts = {"id_tower": (0, dim // 2), "content_knn": (dim // 2, dim - 1), "popularity": (dim - 1, dim)}
+    sparse_parts = {"ease": (0, count)}
     random = rng.generator(0, "scale", "numbers", count)
     numbers = random.standard_normal((count, len(_NUMBERS))).astype(np.float32)
     extras = Extras(
@@ -160,7 +160,7 @@ def _titles(count: int) -> Iterator[str]:
 def _second_stage(spec: IndexSpec, parts: Spans, sparse_parts: Spans) -> Reranker:
     """One of the shape that training gives it."""
     nothing = np.zeros((1, 1), np.float32)
-    tensors = dict.fromkeys(("dense", "known", "newcomer", "content", "cf", "numbers"), nothing)
+    tensors = dict.fromkeys(("dense", "known", "cold_start", "content", "cf", "numbers"), nothing)
     tensors |= {f"partners.{name}": nothing for name in ("starts", "items", "values", "support")}
     features = names(ItemStore.from_tensors(tensors, parts, sparse_parts), list(_NUMBERS))
     random, size, hidden = rng.generator(0, "scale", "second stage"), len(features), 16

@@ -1,4 +1,4 @@
-"""Molar's side of `training.py`: its collaborative tower alone, an epoch whenever it is its turn.
+"""Molar's side of `training.py`: its ID tower alone, an epoch whenever it is its turn.
 
     python bench/training_molar.py FOLDER
 
@@ -25,7 +25,7 @@ from molar_retrieval.models.vectors import encode_users, item_sides
 from molar_retrieval.workspace.settings import AlignSettings, CFSettings
 from molar_retrieval.workspace.threads import keep_freed_memory, limit_spinning
 
-TOWER = "collaborative"
+TOWER = "id_tower"
 PRECISION = {"own": "auto"}
 
 

@@ -1,4 +1,4 @@
-"""What words add to an encoder: content neighbours alone, on items that play newcomers.
+"""What words add to an encoder: content kNN component alone, on items that play newcomers.
 
     python bench/words.py CATALOGUE WORKSPACE
 

@@ -19,14 +19,14 @@ from molar_retrieval.models.validation import ValidationCases
 from molar_retrieval.models.vectors import Predictor
 from molar_retrieval.workspace.settings import AlignSettings
 
-TOWERS, EXPERTS = ("collaborative", "content"), ("sequence", "linear", "neighbours", "trend")
+TOWERS, EXPERTS = ("id_tower", "content"), ("sequential", "ease", "content_knn", "popularity")
 N = 40
 NEW = np.array([5, 17, 30, 31, 38])
 """Items without interactions."""
 KNOWN = np.setdiff1d(np.arange(N), NEW)
 BLOCKS = (VectorBlock("content_text", 0, 6), VectorBlock("content_image", 6, 14))
-_WEIGHTS = {"collaborative": 1.0, "content": 0.7, "sequence": 0.4, "linear": 1.3, "neighbours": 0.9, "trend": 0.35}
-_NEWCOMER = {"collaborative": 0.6, "content": 0.8, "neighbours": 1.7, "trend": 0.2}
+_WEIGHTS = {"id_tower": 1.0, "content": 0.7, "sequential": 0.4, "ease": 1.3, "content_knn": 0.9, "popularity": 0.35}
+_NEWCOMER = {"id_tower": 0.6, "content": 0.8, "content_knn": 1.7, "popularity": 0.2}
 
 
 def cases_of(histories, targets, n_items, *, users=None, candidates=None, times=None):
@@ -101,19 +101,19 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
         torch.nn.init.normal_(tower.position_bias)
         torch.nn.init.normal_(tower.time_bias)
     partners = []
-    for name, memory in (("sequence", (0.8, 4, 0.3)), ("linear", (None, None))):
+    for name, memory in (("sequential", (0.8, 4, 0.3)), ("ease", (None, None))):
         made = random_sparse(N, N, 0.2, "csr", np.float32, random).toarray()
         made[NEW] = made[:, NEW] = 0
         made = csr_matrix(made)
         partners += [ItemItemWeights(name, made, *memory)] if name in experts else []
-    widths = {"collaborative": 16, "neighbours": features.shape[1], "trend": 1}
+    widths = {"id_tower": 16, "content_knn": features.shape[1], "popularity": 1}
     predictors = {
         name: Predictor(
             random.normal(size=(features.shape[1], width)).astype(np.float32),
-            (name != "neighbours") * random.normal(size=width).astype(np.float32),
+            (name != "content_knn") * random.normal(size=width).astype(np.float32),
         )
         for name, width in widths.items()
-        if name in (*towers, *experts, "trend")
+        if name in (*towers, *experts, "popularity")
     }
     names = (*towers, *experts)
     return Ensemble(
@@ -122,13 +122,13 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
         features=features,
         known=known,
         item_item=tuple(partners),
-        content_knn=ContentKNN.of(features, 0.7, 3) if "neighbours" in experts else None,
-        half_life=20.0 if "trend" in experts else None,
+        content_knn=ContentKNN.of(features, 0.7, 3) if "content_knn" in experts else None,
+        half_life=20.0 if "popularity" in experts else None,
         weights={n: w for n, w in (_WEIGHTS if weights is None else weights).items() if n in names},
         newcomer_weights={
             n: w
             for n, w in (_NEWCOMER if newcomer_weights is None else newcomer_weights).items()
-            if n in (*names, "trend")
+            if n in (*names, "popularity")
         },
         predictors=predictors,
         places=places,

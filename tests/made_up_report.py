@@ -36,7 +36,7 @@ MODELS = [
     ("shuffled content", "ablation", 0.166, 604.0, 0.62),
     ("random content", "ablation", 0.165, 601.0, 0.61),
     ("no alignment loss", "ablation", 0.1805, 480.0, 0.69),
-    ("no collaborative tower", "ablation", 0.118, 310.0, 0.83),
+    ("no ID tower", "ablation", 0.118, 310.0, 0.83),
     ("no content tower", "ablation", 0.171, 330.0, 0.58),
     ("no ALS start", "ablation", 0.177, 590.0, 0.67),
 ]

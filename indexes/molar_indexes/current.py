@@ -30,7 +30,7 @@ def segments_of(workspace: Workspace, settings: IndexSettings) -> Segments:
 def shaping(settings: IndexSettings, newcomers: NewcomerSettings, segments: Segments) -> dict[str, Any]:
     """The settings of a generation, as its manifest has them."""
     people = {"people": segments.digest} if segments.digest else {}
-    return settings.of_generation() | people | {"newcomers": newcomers.model_dump()}
+    return settings.of_generation() | people | {"exploration": newcomers.model_dump()}
 
 
 def events_in(read: Workspace) -> dict[str, Any]:

@@ -234,7 +234,7 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
             spec = IndexSpec(**{**facts["spec"], "sparse": tuple(facts["spec"].get("sparse", ()))})
             popular = [(row, count) for row, count in json.loads((folder / POPULAR).read_text("utf-8"))]
             spans = _spans(facts["parts"]), _spans(facts.get("sparse_parts", {}))
-            newcomers = int(facts.get("newcomers", 0)), told_places(facts)
+            newcomers = int(facts.get("cold_start", 0)), told_places(facts)
             plan = facts.get("exploration")
             exploration = None if plan is None else Exploration(told_places(plan), float(plan["scale"]))
             aims = {name: {part: float(f) for part, f in own.items()} for name, own in facts.get("aims", {}).items()}
@@ -311,7 +311,7 @@ def publish(
         count = write_users(folder / USERS, people, dim=dim, items=proof.rows, progress=progress)
         counts = [[int(row), int(times)] for row, times in popular[:_MOST_POPULAR]]
         (folder / POPULAR).write_text(json.dumps(counts), "utf-8")
-        known: dict[str, Any] = {"items": proof.items, "newcomers": proof.cold_items, "users": count}
+        known: dict[str, Any] = {"items": proof.items, "cold_start": proof.cold_items, "users": count}
         store = ItemStore.from_tensors(mapped(folder / TABLE), parts or {}, sparse_parts or {})
         store = store.for_aim((facts or {}).get("aims", {}).get(NEXT.name, {}))
         known |= proof.check(folder / INDEX, folder / USERS, store, backend, progress)

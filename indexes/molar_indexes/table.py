@@ -163,7 +163,7 @@ class _ItemRows:
         self._sparse: list[tuple[IndexItem, SparseVector]] = []
         self._entries = entries
         self._ids, self._ends, self._shown_from = bytearray(), array("q", [0]), array("q")
-        self._kinds = {"known": (columns.ALIGNED, bytearray()), "newcomer": (columns.COLD_START, bytearray())}
+        self._kinds = {"known": (columns.ALIGNED, bytearray()), "cold_start": (columns.COLD_START, bytearray())}
         self.count = 0  # of the rows so far
         self._append()
 

@@ -57,7 +57,7 @@ class Readers:
 
 COOCCURRENCE, REGRESSION, EASE, BLOCK_EASE, ITEM_KNN = "co-occurrence", "regression", "EASE", "block EASE", "item-kNN"
 """Models of the counting experts, by which a setting names them."""
-SEQUENCE, LINEAR, CONTENT, TREND = NAMES = ("sequence", "linear", "neighbours", "trend")
+SEQUENCE, LINEAR, CONTENT, TREND = NAMES = ("sequential", "ease", "content_knn", "popularity")
 COUNTS: tuple[Setting, ...] = (
     {"window": 10, "decay": 0.9, "fade": 0.3, "shrink": 20, "memory": 0.8, "ordered": True},
     {"window": 20, "decay": 0.95, "fade": 0.3, "shrink": 20, "memory": 0.9, "ordered": True},
@@ -70,16 +70,16 @@ REGRESSIONS: tuple[Setting, ...] = (
 )
 REGULARISATIONS = (500, 100, 2000)
 BLOCKS: tuple[Setting, ...] = (
-    {"regularisation": 500, "neighbours": 1000},
-    {"regularisation": 100, "neighbours": 1000},
-    {"regularisation": 2000, "neighbours": 1000},
-    {"regularisation": 500, "neighbours": 500},
+    {"regularisation": 500, "n_neighbors": 1000},
+    {"regularisation": 100, "n_neighbors": 1000},
+    {"regularisation": 2000, "n_neighbors": 1000},
+    {"regularisation": 500, "n_neighbors": 500},
 )
 """Of EASE in blocks, where there are too many items for one matrix …"""
 MANY_ITEMS = 100_000
 """… the first one alone from so many items, as each takes minutes."""
-NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "neighbours": 200}
-LASTING = "lasting"
+NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "n_neighbors": 200}
+LASTING = "ease_future"
 """EASE once more, for all that people take later …"""
 LASTING_REGULARISATIONS = (500, 4000, 32_000, 256_000)
 """… tried in this order until validation asks for no more, with as many partners of an item as make …"""
@@ -264,7 +264,7 @@ def _linear(log: Interactions, count: int, few: KAnonymity | None, blocks: bool,
     def fitted(setting: Setting) -> ItemItemWeights:
         if setting["model"] == BLOCK_EASE:
             least = 1 if few is None else few.least
-            return block_ease(grouped(setting["neighbours"]), setting, count, least, folder)
+            return block_ease(grouped(setting["n_neighbors"]), setting, count, least, folder)
         return ease(gram(), setting, count, log.n_items, few)
 
     def neighbours() -> ItemItemWeights:
@@ -305,7 +305,7 @@ def refit(
     if setting["model"] == EASE:
         return ease(linear.EASECounts.of(log), setting, count, log.n_items, few)
     if setting["model"] == BLOCK_EASE:
-        blocks = BlockEASE.of(InteractionMatrix.of(log), setting["neighbours"])
+        blocks = BlockEASE.of(InteractionMatrix.of(log), setting["n_neighbors"])
         return block_ease(blocks, setting, count, 1 if few is None else few.least, folder)
     return item_neighbours(log, setting, count, few, folder)
 
@@ -313,7 +313,7 @@ def refit(
 def lasting_settings(partners: int, n_items: int) -> list[Setting]:
     """What is tried as the ``lasting`` expert, in its order, where others keep so many ``partners`` of an item."""
     most = max(partners, min(_LASTING_PARTNERS, _LASTING_WEIGHTS // max(1, n_items)))
-    return [{"model": EASE, "regularisation": value, "partners": most} for value in LASTING_REGULARISATIONS]
+    return [{"model": EASE, "regularisation": value, "neighbors": most} for value in LASTING_REGULARISATIONS]
 
 
 def ease(
@@ -324,8 +324,8 @@ def ease(
     A setting that names ``partners`` of its own is that of the ``lasting`` expert.
     """
     weights = counts.weights(setting["regularisation"])
-    name = LASTING if "partners" in setting else LINEAR
-    own = strongest(weights if few is None else few.cleared(weights, counts.columns), setting.get("partners", partners))
+    name = LASTING if "neighbors" in setting else LINEAR
+    own = strongest(weights if few is None else few.cleared(weights, counts.columns), setting.get("neighbors", partners))
     return ItemItemWeights(name, _spread(own, counts.columns, n_items))
 
 
@@ -412,9 +412,9 @@ class CountModels:
         histories = cases.histories()
         parts: dict[str, ScoreComponent] = {p.name: Counted(p.read(histories), p.weights) for p in self.item_item}
         if self.content_knn is not None:
-            parts["neighbours"] = Dense(self.content_knn.users(histories), self.content_knn.items)
+            parts["content_knn"] = Dense(self.content_knn.users(histories), self.content_knn.items)
         if self.trend is not None:
-            parts["trend"] = PopularityAt(self.trend, cases.times)
+            parts["popularity"] = PopularityAt(self.trend, cases.times)
         return parts
 
 

@@ -101,7 +101,7 @@ def _too_many(setting: Setting, log: Interactions) -> str | None:
     return f"{known:,} items have interactions, and {setting['model']} takes {ease.MAX_ITEMS:,}"
 
 
-_COLLABORATIVE = "collaborative"
+_COLLABORATIVE = "id_tower"
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ def bring(folder: Path, manifest: Manifest, read: Workspace, before: Interaction
     moved_to = catalogue.ids.rows(before.items.array).astype(np.int64)
     rows = before.items.rows(catalogue.ids.array).astype(np.int64)
     chosen = {name: one["chosen"] for name, one in manifest.facts["experts"].items()}
-    partners = manifest.settings["align"]["partners"]
+    partners = manifest.settings["align"]["neighbors"]
     counts_all = "derived" in manifest.facts or counts_nearly_all(log, manifest.facts["training_interactions"])
     unchanged = counts_all and same_histories(before, log, moved_to)
     counted = recount(log, chosen, partners, model.item_item, moved_to, model.least, partial, unchanged=unchanged)

@@ -201,12 +201,12 @@ def _learned(
     if len(asked) < _ENOUGH:
         asked, told = replace(taken(data.log, withheld, seed), folder=data.cases.folder), False
     items, predictors = {}, {}
-    learned = {name: side for name, side in sides.items() if name != "content"}
+    learned = {name: side for name, side in sides.items() if name != "content_tower"}
     for name, side in {TREND: np.log1p(counts).astype(np.float32)[:, None], **learned}.items():
         items[name], predictors[name] = guessed(data.features, side, counts, model.known, withheld)
     beside = {} if told else {name: items.pop(name) for name in learned}
-    if "content" in sides:
-        items["content"] = sides["content"][withheld]
+    if "content_tower" in sides:
+        items["content_tower"] = sides["content_tower"][withheld]
     neighbours = model.content_knn
     if neighbours is not None:
         others = data.log.select(~withheld[data.log.item])

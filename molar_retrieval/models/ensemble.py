@@ -179,9 +179,9 @@ class Ensemble:
         Where newcomers have others of a part, these stand there as well.
         """
         maps = {}
-        side = self.network.items["content"] if "content" in self.network.shapes else None
+        side = self.network.items["content_tower"] if "content_tower" in self.network.shapes else None
         if isinstance(side, ContentMap):
-            maps["content"] = side.project.weight.detach().float().cpu().numpy().T
+            maps["content_tower"] = side.project.weight.detach().float().cpu().numpy().T
         if self.content_knn is not None and self.content_knn.targets is None:
             maps[NEIGHBOURS] = principal(self.features) if self.taste_axes is None else self.taste_axes
         maps = {name: matrix for name, matrix in maps.items() if self._counts(name)}

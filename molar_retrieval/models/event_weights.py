@@ -19,7 +19,7 @@ from molar_retrieval.workspace.settings import AlignSettings, Expert, SplitSetti
 FEWEST = 50
 """Validation cases below which nothing is chosen."""
 _MOST = 2000
-_EXPERTS: tuple[Expert, ...] = ("sequence", "linear", "trend")
+_EXPERTS: tuple[Expert, ...] = ("sequential", "ease", "popularity")
 _LOOKS = ("click", "view")
 
 

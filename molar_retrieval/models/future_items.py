@@ -286,9 +286,9 @@ class Future:
         if (neighbours := experts.content_knn) is not None:
             if experts.features is not None:
                 neighbours = taught_by(neighbours, experts.features, cases.log, least)
-            parts["neighbours"] = Dense(neighbours.users(histories), neighbours.items)
+            parts["content_knn"] = Dense(neighbours.users(histories), neighbours.items)
         if experts.trend is not None and histories.asked_at is not None:
-            parts["trend"] = PopularityAt(Popularity.fit(cases.log, experts.trend.half_life, least), histories.asked_at)
+            parts["popularity"] = PopularityAt(Popularity.fit(cases.log, experts.trend.half_life, least), histories.asked_at)
         return cls(cases, parts, few)
 
 
@@ -356,5 +356,5 @@ def _lasting(futures: Sequence[Future], partners: int) -> _Lasting | None:
 
 
 def _component(future: Future, counts: EASECounts, setting: Setting) -> ScoreComponent:
-    fitted = ease(counts, setting, setting["partners"], future.cases.log.n_items, future.few)
+    fitted = ease(counts, setting, setting["neighbors"], future.cases.log.n_items, future.few)
     return Counted(fitted.read(future.cases.histories()), fitted.weights)

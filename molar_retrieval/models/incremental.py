@@ -173,7 +173,7 @@ def weighted(
     chosen = {name: one["chosen"] for name, one in manifest.facts["experts"].items()}
     parts = tuple(one for one in model.item_item if one.name != LASTING)
     same = np.arange(data.log.n_items)
-    counted = recount(data.log, chosen, manifest.settings["align"]["partners"], parts, same, model.least)
+    counted = recount(data.log, chosen, manifest.settings["align"]["neighbors"], parts, same, model.least)
     trend = None if model.half_life is None else Popularity.fit(data.log, model.half_life, model.least)
     experts = CountModels(counted.item_item, model.content_knn, trend, {})
     numbers = numeric_attributes(Catalogue.open(read["catalogue"].require()[0]))
@@ -213,7 +213,7 @@ def _check(read: PinnedWorkspace, manifest: Manifest, model: Ensemble, log: Inte
 
 def _data(model: Ensemble, holdout: Holdout) -> TrainingData:
     log = holdout.training
-    width = 0 if "content" not in model.network.shapes else model.network.project_factors.in_features
+    width = 0 if "content_tower" not in model.network.shapes else model.network.project_factors.in_features
     factors = ALSFactors(np.zeros((log.n_users, width), np.float32), np.zeros((log.n_items, width), np.float32))
     return TrainingData(log, ValidationCases.of(holdout), model.features, factors)
 

@@ -112,7 +112,7 @@ def model_of(
 
 def _fixed(settings: AlignSettings) -> AlignSettings:
     """The settings without what is not trained here; sizes of towers, which there are none of, are filled in."""
-    off: dict[str, Any] = {"towers": (), "rerank": False, "newcomers": 0.0, "dim": 8, "history": 2, "batch_tokens": 64}
+    off: dict[str, Any] = {"towers": (), "rerank": False, "cold_start_share": 0.0, "dim": 8, "history": 2, "batch_tokens": 64}
     return settings.model_copy(update=off)
 
 

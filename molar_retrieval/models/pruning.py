@@ -13,7 +13,7 @@ from molar_retrieval.models.cold_start import parity
 from molar_retrieval.models.towers.training import TrainingData
 from molar_retrieval.workspace.settings import AlignSettings
 
-_CONTENT = "content"
+_CONTENT = "content_tower"
 _MOST_ITEMS = 50_000
 """Of a larger catalogue what is counted would take much memory beside the training."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Integers = npt.NDArray[np.integer]
 DAY = 86_400
-REPEAT_CONSUMPTION = "habits"
+REPEAT_CONSUMPTION = "repeat_consumption"
 _TOGETHER = 32
 """Days of which the demand of all items is held at a time."""
 _USUAL = 60.0

@@ -35,18 +35,18 @@ def save(model: Ensemble, folder: Path) -> None:
     for number, (mean, matrix) in enumerate(zip(model.conditioner.means, model.conditioner.maps, strict=True)):
         tensors |= {f"mean.{number}": mean, f"map.{number}": matrix}
     for partners in model.item_item:
-        tensors |= partners.to_tensors(f"partners.{partners.name}.")
+        tensors |= partners.to_tensors(f"item_item.{partners.name}.")
     for name, predictor in model.predictors.items():
         tensors |= {f"predictor.{name}.matrix": predictor.matrix, f"predictor.{name}.mean": predictor.mean}
     if model.content_knn is not None:
-        tensors["taste"] = model.content_knn.items
+        tensors["content_knn"] = model.content_knn.items
         if model.content_knn.targets is not None:
-            tensors["taste_targets"] = model.content_knn.targets
+            tensors["content_knn_targets"] = model.content_knn.targets
     if model.reranker is not None:
         tensors |= {f"rerank.{name}": array for name, array in model.reranker.to_tensors().items()}
     if model.habits is not None:
         tensors |= model.habits.to_tensors()
-    others = {"cf": model.cf, "numbers": model.numbers, "taste_axes": model.taste_axes, "demand": model.demand}
+    others = {"cf": model.cf, "numbers": model.numbers, "content_knn_axes": model.taste_axes, "demand": model.demand}
     tensors |= {name: tensor for name, tensor in others.items() if tensor is not None}
     save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, folder / FILE)
 
@@ -60,13 +60,13 @@ def described(model: Ensemble) -> dict[str, Any]:
         "places": list(model.places),
         "reranker": None if model.reranker is None else model.reranker.described(),
         "content_blocks": [[b.name, b.start, b.stop] for b in model.conditioner.blocks],
-        "partners": [p.name for p in model.item_item],
-        "taste": None
+        "item_item": [p.name for p in model.item_item],
+        "content_knn": None
         if content_knn is None
         else {"decay": content_knn.decay, "last": content_knn.last, "taught": content_knn.axes is not None},
         "half_life": None if model.half_life is None else str(model.half_life),
         "least": model.least,
-        **({} if model.habits is None else {"habits": model.habits.described()}),
+        **({} if model.habits is None else {"repeat_consumption": model.habits.described()}),
         "towers": list(model.network.shapes),
         **asked_for(model),
     }
@@ -95,21 +95,21 @@ def open_model(folder: Path) -> Ensemble:
         blocks, tuple(tensors[f"mean.{n}"] for n in count), tuple(tensors[f"map.{n}"] for n in count)
     )
     predicted = sorted({name.split(".")[1] for name in tensors if name.startswith("predictor.")})
-    read, reranker, demand = facts["taste"], facts.get("reranker"), tensors.get("demand")
-    habits, axes = facts.get("habits"), tensors.get("taste_axes")
+    read, reranker, demand = facts["content_knn"], facts.get("reranker"), tensors.get("demand")
+    habits, axes = facts.get("repeat_consumption"), tensors.get("content_knn_axes")
     return Ensemble(
         network=_network(tensors, settings, facts.get("towers", settings.towers)),
         conditioner=conditioner,
         features=tensors["features"],
         known=tensors["known"],
-        item_item=tuple(ItemItemWeights.from_tensors(name, tensors, f"partners.{name}.") for name in facts["partners"]),
+        item_item=tuple(ItemItemWeights.from_tensors(name, tensors, f"item_item.{name}.") for name in facts["item_item"]),
         content_knn=None
         if read is None
         else ContentKNN(
-            tensors["taste"],
+            tensors["content_knn"],
             read["decay"],
             read["last"],
-            tensors.get("taste_targets"),
+            tensors.get("content_knn_targets"),
             axes if read.get("taught") else None,
         ),
         half_life=None if facts["half_life"] is None else float(facts["half_life"]),

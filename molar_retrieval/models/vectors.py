@@ -141,7 +141,7 @@ def item_sides(network: TwoTowerNetwork, warm: Mask) -> dict[str, Matrix]:
     """
     sides = {name: items().float().cpu().numpy() for name, items in network.items.items()}
     for name, side in sides.items():
-        if name != "content":
+        if name != "content_tower":
             mean = side[warm].mean(axis=0) if warm.any() else np.float32(0)
             sides[name] = np.where(warm[:, None], side - mean, np.float32(0))
     return sides

@@ -20,7 +20,7 @@ from molar_retrieval.workspace.config_files import read_toml
 Array = npt.NDArray[Any]
 Rows = Sequence[int] | npt.NDArray[np.integer]
 ANONYMITY = 5  # fewest people who must have had both items before one is said to go with the other
-NEIGHBOURS = "neighbours"
+NEIGHBOURS = "content_knn"
 _MOST = 3
 _DAY = 86_400  # seconds
 
@@ -283,7 +283,7 @@ class Speaker:
         ``titles`` are of the items of the history that the evidence names, by row; causes are those of
         :class:`molar_retrieval.ranking.query.Placed`.
         """
-        told = [self._templates["newcomer"]] if "newcomer" in parts else []
+        told = [self._templates["cold_start"]] if "cold_start" in parts else []
         told.append(self._main(evidence, parts, titles))
         if shared and (evidence.together or evidence.alike):
             told.append(self._templates["shared"].format(values=", ".join(shared[:_SHARED])))
@@ -302,9 +302,9 @@ class Speaker:
             return self._named("together", evidence.together, titles)
         if alike > 0:
             return self._named(named_source(evidence.sources) or "alike", evidence.alike, titles)
-        if any(parts.get(name, 0.0) > 0 for name in ("collaborative", "content", "neighbours")):
+        if any(parts.get(name, 0.0) > 0 for name in ("id_tower", "content_tower", "content_knn")):
             return self._templates["taste"]
-        return self._templates["trend" if parts.get("trend", 0.0) > 0 else "chosen"]
+        return self._templates["popularity" if parts.get("popularity", 0.0) > 0 else "chosen"]
 
     def _habit(self, taken: TakenBefore) -> str:
         if taken.days is None:

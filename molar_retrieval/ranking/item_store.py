@@ -431,7 +431,7 @@ class ItemStore:
         """From arrays by name: ``dense``, ``content``, ``partners.starts`` and so on."""
         sparse = SparseItemIndex(*(tensors[f"partners.{name}"] for name in ("starts", "items", "values", "support")))
         content, cf, numbers = (tensors[name] for name in ("content", "cf", "numbers"))
-        known, cold = (tensors[name] > 0 for name in ("known", "newcomer"))
+        known, cold = (tensors[name] > 0 for name in ("known", "cold_start"))
         rows = tensors.get("emerging.rows")
         emerging = None if rows is None else LowSupportItems(rows, tensors["emerging.dense"])
         own = tensors["dense"], known, cold, sparse, content, cf, numbers, parts, sparse_parts

@@ -169,9 +169,9 @@ _SUBJECTS: dict[str, Callable[[str, Any], None]] = {
 
 
 Rows: TypeAlias = "Sequence[int] | npt.NDArray[np.integer]"
-RERANK = "re-rank"  # the addend of a score that the second stage makes
+RERANK = "reranker"  # the addend of a score that the second stage makes
 RULES = "rules"  # the addend of a score that boosting, burying and freshness make
-LIFT = "newcomer"  # the addend of a score that places an item without interactions, or one that is tried
+LIFT = "cold_start"  # the addend of a score that places an item without interactions, or one that is tried
 _DAY = 86_400_000_000  # microseconds
 
 

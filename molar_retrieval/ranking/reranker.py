@@ -100,7 +100,7 @@ def matrix(fields: Mapping[str, Array], described: Mapping[str, Sequence[float]]
 
 Rows = Sequence[int] | npt.NDArray[np.integer]
 _RECENT = 10  # last items of a history that a candidate is likened to
-COLLABORATIVE = "collaborative"
+COLLABORATIVE = "id_tower"
 _WIDE = 384
 """Numbers of each vector that are multiplied at once: OpenBLAS copies the vectors first where it is asked for more."""
 _TOGETHER = 32

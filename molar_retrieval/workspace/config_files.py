@@ -19,7 +19,7 @@ from molar_retrieval.workspace.files import file_stamp
 Preset = Literal["instant", "fast", "default", "best"]
 PRESETS: dict[Preset, dict[str, Any]] = {
     "instant": {"towers": (), "rerank": False, "horizon": "next"},
-    "fast": {"towers": ("collaborative",), "epochs": 7},
+    "fast": {"towers": ("id_tower",), "epochs": 7},
     "default": {},
     "best": {"dim": 256, "dropout": 0.3, "epochs": 30, "members": 2},
 }

@@ -467,8 +467,8 @@ class CFSettings(Settings):
     seed: int = 0
 
 
-Tower = Literal["collaborative", "content"]
-Expert = Literal["sequence", "linear", "neighbours", "trend"]
+Tower = Literal["id_tower", "content_tower"]
+Expert = Literal["sequential", "ease", "content_knn", "popularity"]
 
 
 class AlignSettings(Settings):
@@ -478,10 +478,10 @@ class AlignSettings(Settings):
         "default", description="how much time training may take: instant (counting only, seconds), fast, default, best"
     )
     towers: Annotated[tuple[Tower, ...], LISTED] = Field(
-        ("collaborative", "content"), description="sequence models that are trained"
+        ("id_tower", "content_tower"), description="sequence models that are trained"
     )
     experts: Annotated[tuple[Expert, ...], LISTED] = Field(
-        ("sequence", "linear", "neighbours", "trend"), description="models that only count, summed with the towers"
+        ("sequential", "ease", "content_knn", "popularity"), description="models that only count, summed with the towers"
     )
     newcomers: Annotated[float, Field(ge=0, le=0.9)] | Literal["auto"] = Field(
         "auto",

@@ -40,7 +40,7 @@ def test_few_users_with_thousands_of_items_each(tmp_path, rounds, measured):
     way.log()
     report = way.instant()
     seconds, grown = time.process_time() - began, _peak() - before
-    assert all("was not tried" in report.facts["experts"][name]["note"] for name in ("sequence", "linear"))
+    assert all("was not tried" in report.facts["experts"][name]["note"] for name in ("sequential", "ease"))
     assert seconds < 60
     assert grown < 2
     measured(f"{n:,} items: {seconds:.1f} s, {grown:.1f} GB")
@@ -68,7 +68,7 @@ def test_pairs_of_endless_histories_are_not_all_counted(monkeypatch):
     assert [short.history(user).tolist() for user in (0, 1)] == [list(range(22, 30)), [1, 2, 3]]
     monkeypatch.setattr(item_item, "PAIRS", 30)
     assert [len(item_item.countable(log).history(user)) for user in (0, 1)] == [4, 3]
-    (linear,), _ = fit_count_models(log, lambda _: 0.0, 5, ["linear"])
+    (linear,), _ = fit_count_models(log, lambda _: 0.0, 5, ["ease"])
     assert linear.weights.nnz
     assert not linear.weights[4:22].nnz
 

@@ -85,7 +85,7 @@ WEIRD = (
 WORDS = (
     "embed", "align", "index", "split", "cf", "finetune", "lora", "en", "de", "together", "quote", "items", "text",
     "users", "interactions", "rule", "title", "ban", "boost", "require", "at_least", "of", "first", "per", "fresh",
-    "model", "preset", "towers", "epochs", "newcomers", "dim", "batch_size", "url", "segments", "keep", "item_id",
+    "model", "preset", "towers", "epochs", "cold_start", "dim", "batch_size", "url", "segments", "keep", "item_id",
     "lists", "separator", "exclude", "attributes", "splits", "models", "seeds", "columns",
 )  # fmt: skip
 VALUES = st.recursive(

@@ -43,16 +43,16 @@ def test_a_second_run_finds_everything_done(molar, copy, trained):
 
 def test_align_json_holds_scores_and_curve_and_the_table_the_shares(molar, copy):
     report = json.loads(molar("align", "--workspace", copy, "--json").stdout)
-    parts = {"sequence", "linear", "neighbours", "trend", "collaborative", "content"}
+    parts = {"sequential", "ease", "content_knn", "popularity", "id_tower", "content"}
     assert set(report["scores"]) == {"popularity", "ALS", "aligned", *parts}
     assert set(report["facts"]["weights"]) == parts
     assert len(report["curve"]) == SMALL_ALIGNMENT["epochs"]
     best = max(report["curve"], key=lambda epoch: epoch["ndcg"])
     assert report["facts"]["best_epoch"] == best["epoch"]
-    assert set(best["towers"]) == {"collaborative", "content"}
+    assert set(best["towers"]) == {"id_tower", "content"}
     assert report["scores"]["aligned"]["ndcg@10"] >= max(report["scores"][part]["ndcg@10"] for part in parts)
     table = molar("align", "--workspace", copy).stdout
-    for name, words in (("sequence", "sequential"), ("collaborative", "ID tower")):
+    for name, words in (("sequential", "sequential"), ("id_tower", "ID tower")):
         line = next(line for line in table.splitlines() if words in line)  # that of what comes next is first
         assert line.endswith(f"{report['facts']['shares'][name]:.0%}")
     assert sum(report["facts"]["shares"].values()) == pytest.approx(1)
@@ -70,7 +70,7 @@ def test_an_instant_alignment_trains_nothing_and_answers(molar, copy, trained):
     assert len(answer["items"]) == 10
     for item in answer["items"]:
         assert sum(item["parts"].values()) == pytest.approx(item["score"], abs=1e-3)
-        assert not {"collaborative", "content"} & set(item["parts"])
+        assert not {"id_tower", "content"} & set(item["parts"])
     refused = molar("align", "--preset", "instand", "--workspace", copy)
     assert refused.returncode == 2
     assert "instant" in refused.stderr

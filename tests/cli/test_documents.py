@@ -37,7 +37,7 @@ def test_the_readme_commands_run_word_for_word(walked):
     _, done = walked
     assert done.returncode == 0, done.stderr
     assert "up to date" in done.stdout  # the second embed and the second align find their work done
-    assert "collaborative" in done.stdout
+    assert "id_tower" in done.stdout
 
 
 TABLES = """

@@ -17,7 +17,7 @@ Build = Callable[[IndexSpec, list[IndexItem]], Index]
 
 DIM, WIDTH, N = 12, 400, 700
 SPEC = IndexSpec(
-    {"aligned": DIM, "newcomers": DIM}, {"year": "integer"}, sparse=("partners", "brands"), lengths={"aligned": 0.5}
+    {"aligned": DIM, "cold_start": DIM}, {"year": "integer"}, sparse=("item_item", "brands"), lengths={"aligned": 0.5}
 )
 
 
@@ -32,11 +32,11 @@ def items() -> list[IndexItem]:
     rng = generator(0, "sparse items")
     found = []
     for row in range(N):
-        name = "newcomers" if row % 13 == 5 else "aligned"
+        name = "cold_start" if row % 13 == 5 else "aligned"
         vectors = {} if row == 40 else {name: rng.normal(size=DIM).astype(np.float32).tolist()}
-        own: Plus = {"partners": sparse(rng, 30), "brands": sparse(rng, 3, 60)}
+        own: Plus = {"item_item": sparse(rng, 30), "brands": sparse(rng, 3, 60)}
         if row % 7 == 3:
-            del own["partners"]
+            del own["item_item"]
         if row % 5 == 1:
             own["brands"] = SparseVector([2, 9], [0.0, 0.0]) if row % 2 else SparseVector([], [])
         found.append(IndexItem(row, f"item {row}", vectors, {"year": 1990 + row % 20}, own))
@@ -52,7 +52,7 @@ def expected(
 ) -> list[tuple[int, float]]:
     scored = []
     for item in items:
-        own = dict(zip(*item.sparse["partners"], strict=True)) if "partners" in item.sparse else {}
+        own = dict(zip(*item.sparse["item_item"], strict=True)) if "item_item" in item.sparse else {}
         shared = [(own[i], v) for i, v in zip(*query, strict=True) if v and own.get(i)]
         if shared and item.row not in hidden and (where is None or matches(where, item.payload)):
             scored.append((item.row, sum(left * right for left, right in shared)))
@@ -67,7 +67,7 @@ def assert_agree(
     where: Expression | None = None,
     seed: int = 0,
 ) -> None:
-    found = index.top("partners", question(seed), k, exclude=hidden or set(), where=where)
+    found = index.top("item_item", question(seed), k, exclude=hidden or set(), where=where)
     wanted = expected(items, question(seed), k, hidden or set(), where)
     assert [row for row, _ in found] == [row for row, _ in wanted]
     assert [score for _, score in found] == pytest.approx([score for _, score in wanted], rel=1e-6, abs=1e-5)
@@ -90,21 +90,21 @@ def test_conditions_and_exclusions(
 
 @pytest.mark.parametrize("query", [SparseVector([], []), SparseVector([3, 5], [0.0, 0.0])], ids=["empty", "zeros"])
 def test_nothing_is_shared_with_nothing(index: Index, query: SparseVector) -> None:
-    assert index.top("partners", query, 20) == []
+    assert index.top("item_item", query, 20) == []
 
 
 def test_dimensions_that_no_item_has(index: Index, items: list[IndexItem]) -> None:
-    assert index.top("partners", SparseVector([WIDTH + 5, 2**31 - 1], [1.0, 2.0]), 20) == []
+    assert index.top("item_item", SparseVector([WIDTH + 5, 2**31 - 1], [1.0, 2.0]), 20) == []
     query = question(6)
     wider = SparseVector([*query.indices, WIDTH + 5], [*query.values, 9.0])
-    assert index.top("partners", wider, 20) == index.top("partners", query, 20)
+    assert index.top("item_item", wider, 20) == index.top("item_item", query, 20)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, tuple, lambda v: array("i" if isinstance(v[0], int) else "f", v)])
 def test_queries_of_any_kind(index: Index, kind: Callable[[object], list[float]]) -> None:
     query = question(7)
     other = SparseVector(kind(query.indices), kind(query.values))
-    assert index.top("partners", other, 10) == index.top("partners", query, 10)
+    assert index.top("item_item", other, 10) == index.top("item_item", query, 10)
 
 
 def test_equal_products_come_by_row(build: Build) -> None:
@@ -122,7 +122,7 @@ def test_sparse_vectors_come_back_without_their_zeros(index: Index, items: list[
     def stored(item: IndexItem) -> dict[str, tuple[list[int], list[float]]]:
         return {n: (list(v.indices), list(v.values)) for n, v in item.sparse.items() if any(v.values)}
 
-    for hit in index.fetch(range(50), vectors=["brands", "partners", "aligned"]):
+    for hit in index.fetch(range(50), vectors=["brands", "item_item", "aligned"]):
         assert {n: (list(v.indices), list(v.values)) for n, v in hit.sparse.items()} == stored(items[hit.row])
         assert set(hit.vectors) == {"aligned"} & set(items[hit.row].vectors)
         assert all(type(x) is int for v in hit.sparse.values() for x in v.indices)
@@ -134,14 +134,14 @@ def test_sparse_vectors_come_back_without_their_zeros(index: Index, items: list[
 @pytest.mark.parametrize(
     ("name", "indices", "values", "word"),
     [
-        ("partner", [1], [1.0], "partners"),
-        ("partners", [1, 1], [1.0, 1.0], "ascend"),
-        ("partners", [2, 1], [1.0, 1.0], "ascend"),
-        ("partners", [-1, 1], [1.0, 1.0], "outside"),
-        ("partners", [1, 2**31], [1.0, 1.0], "outside"),
-        ("partners", [1, 2], [1.0], "2 dimensions and 1 numbers"),
-        ("partners", [1, 2], [1.0, math.nan], "finite"),
-        ("partners", [1, 2], [1.0, 1e39], "finite"),
+        ("partner", [1], [1.0], "item_item"),
+        ("item_item", [1, 1], [1.0, 1.0], "ascend"),
+        ("item_item", [2, 1], [1.0, 1.0], "ascend"),
+        ("item_item", [-1, 1], [1.0, 1.0], "outside"),
+        ("item_item", [1, 2**31], [1.0, 1.0], "outside"),
+        ("item_item", [1, 2], [1.0], "2 dimensions and 1 numbers"),
+        ("item_item", [1, 2], [1.0, math.nan], "finite"),
+        ("item_item", [1, 2], [1.0, 1e39], "finite"),
     ],
 )
 def test_sparse_vectors_that_do_not_fit_are_refused(
@@ -159,11 +159,11 @@ def test_sparse_vectors_that_do_not_fit_are_refused(
 
 def test_dense_and_sparse_queries_keep_to_their_names(index: Index) -> None:
     with pytest.raises(RequestError, match="'partners' is sparse and the query dense"):
-        index.top("partners", [1.0], 5)
+        index.top("item_item", [1.0], 5)
     with pytest.raises(RequestError, match="'aligned' is dense and the query sparse"):
         index.top("aligned", question(0), 5)
 
 
 def test_an_empty_index(build: Build) -> None:
     index = build(SPEC, [])
-    assert index.top("partners", question(0), 5, exclude=[1], where=Equals("year", 1)) == []
+    assert index.top("item_item", question(0), 5, exclude=[1], where=Equals("year", 1)) == []

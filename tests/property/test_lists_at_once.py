@@ -48,8 +48,8 @@ def store_of(random: np.random.Generator, count: int, cold: float, emerging: boo
         content,
         numbers(count, FACTORS),
         numbers(count, 1),
-        {"collaborative": (0, 4), "trend": (4, DIMS)},
-        {"sequence": (0, count), "linear": (count, 2 * count)},
+        {"id_tower": (0, 4), "popularity": (4, DIMS)},
+        {"sequential": (0, count), "ease": (count, 2 * count)},
         LowSupportItems(few, numbers(len(few), DIMS)) if len(few) else None,
     )
 
@@ -124,7 +124,7 @@ def test_lists_of_many_are_those_of_each(
 ) -> None:
     random = generator(seed, "lists at once")
     store = store_of(random, count, cold, emerging, coarse)
-    dims = {"aligned": DIMS} | ({"newcomers": DIMS} if store.cold.any() else {})
+    dims = {"aligned": DIMS} | ({"cold_start": DIMS} if store.cold.any() else {})
     index = SimpleNamespace(spec=IndexSpec(dims))
     ranker = Ranker(index, store, places, reranker_of(random, store), Exploration(tried, 0.7))  # type: ignore[arg-type]
     requests = [

@@ -27,8 +27,8 @@ from molar_retrieval.ranking.objectives import (
 from molar_retrieval.ranking.reranker import Reranker, features, moves, names
 from molar_retrieval.rng import generator
 
-SOON = {"collaborative": 1.0, "content": 0.7, "sequence": 0.4, "linear": 1.3, "neighbours": 0.9, "trend": 0.35}
-LONG = {"collaborative": 0.2, "content": 0.7, "sequence": 0.0, "linear": 2.6, "neighbours": 0.3, "trend": 1.4}
+SOON = {"id_tower": 1.0, "content": 0.7, "sequential": 0.4, "ease": 1.3, "content_knn": 0.9, "popularity": 0.35}
+LONG = {"id_tower": 0.2, "content": 0.7, "sequential": 0.0, "ease": 2.6, "content_knn": 0.3, "popularity": 1.4}
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +55,10 @@ def summed(model, log, weights):
 
 LATER_ALONE = {
     "none": (SOON, LONG),
-    "a counting expert": ({**SOON, "linear": 0.0}, LONG),
-    "a tower": ({**SOON, "collaborative": 0.0}, LONG),
-    "the trend": ({**SOON, "trend": 0.0}, LONG),
-    "all": ({"sequence": 1.0}, {"linear": 2.0, "content": 0.5, "trend": 0.1}),
+    "a counting expert": ({**SOON, "ease": 0.0}, LONG),
+    "a tower": ({**SOON, "id_tower": 0.0}, LONG),
+    "the trend": ({**SOON, "popularity": 0.0}, LONG),
+    "all": ({"sequential": 1.0}, {"ease": 2.0, "content": 0.5, "popularity": 0.1}),
 }
 
 
@@ -75,7 +75,7 @@ def test_each_horizon_is_the_sum_of_the_parts_with_its_own_weights(case, asked):
             assert {part: pytest.approx(weight) for part, weight in told.items() if weight} == expected
 
 
-@pytest.mark.parametrize("soon", [SOON, {**SOON, "linear": 0.0}], ids=["all parts are shared", "one is of later alone"])
+@pytest.mark.parametrize("soon", [SOON, {**SOON, "ease": 0.0}], ids=["all parts are shared", "one is of later alone"])
 def test_other_aims_change_no_bit_of_the_default_scores(soon, asked):
     alone = model_of(weights=soon).seeing(training_log())
     model = aiming(soon, LONG)
@@ -121,8 +121,8 @@ def test_a_part_of_another_aim_alone_is_no_feature_of_the_second_stage(asked):
     now = replace(asked, asked_at=None)
     found = []
     for model in (
-        model_of(weights={**SOON, "linear": 0.0}).seeing(training_log()),
-        aiming({**SOON, "linear": 0}, LONG),
+        model_of(weights={**SOON, "ease": 0.0}).seeing(training_log()),
+        aiming({**SOON, "ease": 0}, LONG),
     ):
         users = model.users(now, np.arange(5))
         lists = list(model.candidates(model.scores(now), np.ones((5, N), bool), users, now))
@@ -134,7 +134,7 @@ def test_a_part_of_another_aim_alone_is_no_feature_of_the_second_stage(asked):
     assert np.array_equal(found[0][1], found[1][1])
 
 
-@pytest.mark.parametrize("part", ["trend", "linear"])
+@pytest.mark.parametrize("part", ["popularity", "ease"])
 def test_a_second_stage_moves_items_the_same_when_other_aims_come(part, asked):
     """It is learned before their weights are chosen; popularity stays among the parts without a weight, too."""
     soon, now, random = {**SOON, part: 0.0}, replace(asked, asked_at=None), generator(0, "second stage of an aim")
@@ -155,10 +155,10 @@ def test_a_second_stage_moves_items_the_same_when_other_aims_come(part, asked):
 
 
 def test_aims_are_saved_with_the_model(tmp_path, asked):
-    model = replace(aiming({**SOON, "sequence": 0.0}, {**LONG, "sequence": 0.4}), horizon="later")
+    model = replace(aiming({**SOON, "sequential": 0.0}, {**LONG, "sequential": 0.4}), horizon="later")
     back = round_trip(model, TOWERS, tmp_path).seeing(training_log())
     assert (back.aims, back.horizon) == (model.aims, "later")
-    assert back.aims["next"] == {"sequence": 0.0}
+    assert back.aims["next"] == {"sequential": 0.0}
     for aim in (NEXT, LATER):
         assert np.array_equal(back.scores(asked, aim), model.scores(asked, aim))
 
@@ -171,7 +171,7 @@ def test_without_weights_of_its_own_an_aim_is_refused_or_answered_by_those_of_un
             model.factors(aim)
         assert "molar align" in str(error.value.hint)
     assert served({"later": {}}, LATER_SEEN) == LATER
-    assert served({"later": {}, "later, seen shown": {"trend": 0.5}}, LATER_SEEN) == LATER_SEEN
+    assert served({"later": {}, "later, seen shown": {"popularity": 0.5}}, LATER_SEEN) == LATER_SEEN
     assert served({"next, seen shown": {}}, NEXT_SEEN) == NEXT_SEEN
     assert served({"next, seen shown": {}}, ARRIVING_SEEN) == NEXT_SEEN
     assert served({"next, arriving": {}}, ARRIVING_SEEN) == ARRIVING

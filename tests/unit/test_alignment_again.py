@@ -84,12 +84,12 @@ def test_habits_are_chosen_where_people_take_things_again(shop):
     told = shop.report.facts["again"]
     assert 100 <= told["repeats"] < told["cases"]
     assert told["scores"]["aligned"]["ndcg@10"] > max(
-        told["scores"][name]["ndcg@10"] for name in ("linear", "neighbours", "sequence", "trend")
+        told["scores"][name]["ndcg@10"] for name in ("ease", "content_knn", "sequential", "popularity")
     )
     weights = shop.model.weights_for(NEXT_SEEN)
     assert weights == pytest.approx({part: told["weights"][part] for part in weights})
-    assert shop.model.weights_for(NEXT)["habits"] == 0
-    assert shop.model.weights_for(LATER)["habits"] == 0
+    assert shop.model.weights_for(NEXT)["repeat_consumption"] == 0
+    assert shop.model.weights_for(LATER)["repeat_consumption"] == 0
     assert shop.model.weights_for(LATER_SEEN) == weights
     assert shop.model.habits.until == day_after(open_log(shop.workspace))
 
@@ -110,13 +110,13 @@ def test_what_somebody_takes_again_and_again_comes_first_where_it_is_shown(shop,
     answer = query(recommender, seen="show", explain=True)
     first = answer.items[0]
     assert first.item_id == "i5"
-    assert first.parts["habits"] > 0
+    assert first.parts["repeat_consumption"] > 0
     assert sum(first.parts.values()) == pytest.approx(first.score)
     assert first.reasons[0].startswith("You took this 6 times, about every 25 days.")
     assert first.evidence["taken"] == {"times": 6, "days": 25.0}
     hidden = query(recommender)
     assert "i5" not in [item.item_id for item in hidden.items]
-    assert all(not item.parts.get("habits") for item in hidden.items)
+    assert all(not item.parts.get("repeat_consumption") for item in hidden.items)
 
 
 def test_lists_are_those_of_the_model(shop, recommender):
@@ -148,10 +148,10 @@ def test_what_was_just_bought_is_not_offered_again_and_a_session_has_no_habits(s
     with closing(EventLog(shop.workspace)) as log:
         assert log.append([(1, event)]).accepted == 1
     after = query(recommender, "u6", seen="show")
-    assert all(not item.parts["habits"] for item in after.items if item.item_id == "i6")
-    assert any(item.parts["habits"] > 0 for item in after.items)
+    assert all(not item.parts["repeat_consumption"] for item in after.items if item.item_id == "i6")
+    assert any(item.parts["repeat_consumption"] > 0 for item in after.items)
     session = recommender.session(["i5", "i6"], 5, seen="show", explore=False)
-    assert all(not item.parts["habits"] for item in session.items)
+    assert all(not item.parts["repeat_consumption"] for item in session.items)
 
 
 def test_align_tells_of_it(shop):
@@ -182,4 +182,4 @@ def test_an_update_keeps_what_was_learned(shop):
 def test_nothing_is_learned_where_nobody_takes_anything_again(trained):
     facts = Workspace.open(trained.workspace)["alignment"].require()[1].facts
     assert facts.get("again") is None
-    assert facts.get("habits") is None
+    assert facts.get("repeat_consumption") is None

@@ -29,7 +29,7 @@ from molar_retrieval.models.validation import means
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 
-PARTS = ("sequence", "linear", "neighbours", "trend")
+PARTS = ("sequential", "ease", "content_knn", "popularity")
 N = 50
 
 
@@ -129,7 +129,7 @@ def test_instant_counts_without_training(demo):
     assert set(report.facts["weights"]) == set(report.facts["experts"]) == set(PARTS)
     assert (report.facts["best_epoch"], report.curve) == (0, [])
     assert not list(model.network.parameters())
-    assert {p.name for p in model.item_item} == {"sequence", "linear"}
+    assert {p.name for p in model.item_item} == {"sequential", "ease"}
     assert {f.name for f in report.folder.iterdir()} == {"files.json", "model.safetensors", "manifest.json", "seen"}
     assert report.scores["aligned"]["ndcg@10"] > report.scores["popularity"]["ndcg@10"]
     again = align(demo, settings)
@@ -147,12 +147,12 @@ def test_towers_and_experts_together(demo):
     curve = []
     report = align(demo, settings, on_epoch=curve.append)
     check(demo, settings, report)
-    assert set(report.facts["weights"]) == {*PARTS, "collaborative", "content"}
+    assert set(report.facts["weights"]) == {*PARTS, "id_tower", "content"}
     assert report.curve == curve
     assert [score.epoch for score in curve] == [1, 2, 3]
     best = max(curve, key=lambda score: score.ndcg)
     assert report.facts["best_epoch"] == best.epoch
-    for tower in ("collaborative", "content"):
+    for tower in ("id_tower", "content"):
         assert report.scores[tower]["ndcg@10"] == pytest.approx(best.towers[tower], abs=1e-9)
     again = align(demo, settings)
     assert again.up_to_date
@@ -249,14 +249,14 @@ def test_nothing_to_score_with_is_an_error_and_publishes_nothing(walked):
     assert walked["alignment"].current is None
 
 
-@pytest.mark.parametrize("towers", ["content", "collaborative", ""])
+@pytest.mark.parametrize("towers", ["content", "id_tower", ""])
 def test_towers_from_the_environment(walked, towers):
-    settings = settings_of(walked.root, {"MOLAR_ALIGN_TOWERS": towers, "MOLAR_ALIGN_EXPERTS": "linear"}, epochs=1)
+    settings = settings_of(walked.root, {"MOLAR_ALIGN_TOWERS": towers, "MOLAR_ALIGN_EXPERTS": "ease"}, epochs=1)
     report = align(walked, settings)
     model = check(walked, settings, report)
     names = {towers} - {""}
     assert set(model.network.shapes) == names
-    assert set(report.facts["weights"]) == {*names, "linear"}
+    assert set(report.facts["weights"]) == {*names, "ease"}
 
 
 def test_an_ensemble_of_towers_is_published_as_one_longer_vector(walked):
@@ -264,7 +264,7 @@ def test_an_ensemble_of_towers_is_published_as_one_longer_vector(walked):
     report = align(walked, settings)
     model = check(walked, settings, report)
     assert report.facts["sizes"]["members"] == 2
-    assert model.network.shapes["collaborative"].dim == 2 * settings.align.dim
+    assert model.network.shapes["id_tower"].dim == 2 * settings.align.dim
     encoder, log = UserEncoder.open(report.folder), open_log(walked)
     rows = np.arange(log.n_users)
     np.testing.assert_allclose(encoder.users(log, rows).dense, model.dense_users(log, rows), atol=1e-4)
@@ -279,7 +279,7 @@ def test_a_log_without_times(tmp_path, preset):
     model = check(workspace, settings, report)
     counts = np.bincount(held_out(workspace, settings.split).training.item, minlength=N)
     np.testing.assert_allclose(model.trend.now(), np.log(counts + 0.05), rtol=1e-5)
-    assert report.scores["trend"]["ndcg@10"] == pytest.approx(report.scores["popularity"]["ndcg@10"], abs=1e-9)
+    assert report.scores["popularity"]["ndcg@10"] == pytest.approx(report.scores["popularity"]["ndcg@10"], abs=1e-9)
     assert report.facts["cold_items"] == 5
 
 
@@ -348,7 +348,7 @@ def test_a_very_large_log_is_not_counted_again_for_the_little_that_validation_he
     monkeypatch.setattr(ease, "MAX_ITEMS", 10)
     monkeypatch.setattr("molar_retrieval.models.carry_over._LITTLE", little)
     workspace = shop(tmp_path, walks())
-    before = open_model(align(workspace, small(workspace, towers=(), experts=("sequence", "linear"))).folder)
+    before = open_model(align(workspace, small(workspace, towers=(), experts=("sequential", "ease"))).folder)
     report = refresh(workspace)
     after = open_model(report.folder)
     pairs = zip(before.item_item, after.item_item, strict=True)

@@ -138,7 +138,7 @@ def test_the_item_before_counts_within_a_visit_and_taste_when_somebody_comes_bac
     assert told["cases"] >= FEWEST
     assert told["scores"]["aligned"]["ndcg@10"] > told["scores"]["next"]["ndcg@10"] + 0.02
     within, back = (shop.model.weights_for(aim) for aim in (NEXT, ARRIVING))
-    assert within["sequence"] * back["linear"] > back["sequence"] * within["linear"]
+    assert within["sequential"] * back["ease"] > back["sequential"] * within["ease"]
 
 
 def last_of(shop, user):

@@ -133,7 +133,7 @@ def test_where_nobody_took_two_things_nothing_is_learned_of_newcomers_and_they_g
 def test_a_number_is_obeyed(share, count):
     for cold_targets in (0.0, 1.0):
         data, conditioner = world(1, 0.1, cold_targets)
-        model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"newcomers": share}))
+        model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"cold_start": share}))
         assert len(model.places) == count
 
 
@@ -143,9 +143,9 @@ def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind(monkeypat
         monkeypatch.setattr(cold_start, "_ENOUGH", 1)
         monkeypatch.setattr(validation, "WITHHELD", 0.3)
     data, conditioner = world(3, 0.3, 0.3)
-    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ("collaborative",)}))
-    assert model.newcomer_weights["neighbours"] > 0 or model.newcomer_weights["collaborative"] > 0
-    assert set(model.predictors) - {"neighbours"} == {"trend", "collaborative"}
+    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ("id_tower",)}))
+    assert model.newcomer_weights["content_knn"] > 0 or model.newcomer_weights["id_tower"] > 0
+    assert set(model.predictors) - {"content_knn"} == {"popularity", "id_tower"}
     new = np.flatnonzero(~data.warm)
     scores = model.scores(data.cases.log)[:, new]
     best = new[scores.argmax(1)] % 6
@@ -153,7 +153,7 @@ def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind(monkeypat
 
 
 @pytest.mark.parametrize("enough", [1, 10_000])
-@pytest.mark.parametrize("towers", [("collaborative",), ("collaborative", "content")])
+@pytest.mark.parametrize("towers", [("id_tower",), ("id_tower", "content")])
 def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch, towers, enough):
     data, conditioner = world(3, 0.3, 0.3)
     told = []
@@ -178,15 +178,15 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
     withheld = withheld_items(data.warm, 0)
     counts = np.bincount(data.log.item, minlength=N)
     if enough == 1:  # validation cases tell
-        assert set(parts) == {*towers, "neighbours", "pairs", "trend"}
+        assert set(parts) == {*towers, "content_knn", "pairs", "popularity"}
         assert len(cases) == withheld[data.cases.targets].sum()
     else:  # training interactions do, and the tower that was trained on them is not asked
-        assert set(parts) == {*towers, "neighbours", "pairs", "trend"} - {"collaborative"}
+        assert set(parts) == {*towers, "content_knn", "pairs", "popularity"} - {"id_tower"}
         assert len(cases) == len(taken(data.log, withheld, 0))
-    assert set(model.newcomer_weights) == {*towers, "neighbours", "trend"}
-    assert set(model.predictors) == {"collaborative", "trend"}
+    assert set(model.newcomer_weights) == {*towers, "content_knn", "popularity"}
+    assert set(model.predictors) == {"id_tower", "popularity"}
     rest = data.warm & ~withheld
-    sides = {**item_sides(model.network, data.warm), "trend": np.log1p(counts)[:, None]}
+    sides = {**item_sides(model.network, data.warm), "popularity": np.log1p(counts)[:, None]}
     for name in {*model.predictors} & {*parts}:
         moments = RidgeSums.of(data.features, sides[name], counts, np.flatnonzero(rest))
         guesses = [moments.ridge(strength)(data.features[withheld]) for strength in (1.0, 10.0, 100.0)]
@@ -195,9 +195,9 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
     assert [log.item.tolist() for log in teachers] == [others.item.tolist()], "who plays a newcomer teaches nothing"
     neighbours = taught_by(replace(model.content_knn, axes=np.eye(6)), data.features, others)
     assert not np.allclose(neighbours.items, model.content_knn.items, atol=1e-3)
-    assert np.array_equal(parts["neighbours"].items, neighbours.items[withheld])
+    assert np.array_equal(parts["content_knn"].items, neighbours.items[withheld])
     pairs = content_pairs(others, neighbours, SETTINGS.seed)
-    assert np.array_equal(parts["pairs"].items, parts["neighbours"].items @ pairs.T)
+    assert np.array_equal(parts["pairs"].items, parts["content_knn"].items @ pairs.T)
 
 
 @pytest.mark.parametrize("start", [True, False])
@@ -211,24 +211,24 @@ def test_a_tower_that_cannot_be_weighed_gets_a_fixed_share_where_its_table_start
     monkeypatch.setattr(cold_start, "content_pairs", lambda *_: None)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"content_start": start}))
     if not start:
-        assert model.newcomer_weights["collaborative"] == 0
+        assert model.newcomer_weights["id_tower"] == 0
         return
     withheld, counts = withheld_items(data.warm, 0), np.bincount(data.log.item, minlength=N)
     cases = taken(data.log, withheld, 0)
     users = model.users_by_part(cases.histories(), np.arange(len(cases)))
-    sides = {**item_sides(model.network, data.warm), "trend": np.log1p(counts)[:, None]}
-    blocks = {"content": sides["content"][withheld], "neighbours": model.content_knn.items[withheld]}
-    for name in ("trend", "collaborative"):
+    sides = {**item_sides(model.network, data.warm), "popularity": np.log1p(counts)[:, None]}
+    blocks = {"content": sides["content"][withheld], "content_knn": model.content_knn.items[withheld]}
+    for name in ("popularity", "id_tower"):
         blocks[name] = cold_start.guessed(data.features, sides[name], counts, data.warm, withheld)[0]
     scores = {name: model.newcomer_weights[name] * users[name] @ block.T for name, block in blocks.items()}
-    others = sum(one for name, one in scores.items() if name != "collaborative")
-    assert scores["collaborative"].std(1).mean() == pytest.approx(0.5 * others.std(1).mean(), rel=0.1)
+    others = sum(one for name, one in scores.items() if name != "id_tower")
+    assert scores["id_tower"].std(1).mean() == pytest.approx(0.5 * others.std(1).mean(), rel=0.1)
 
 
 @pytest.mark.parametrize("own", [0.5, 0.0])
 def test_content_as_it_is_and_by_pairs_are_one_block_with_a_weight_each(monkeypatch, own):
     data, conditioner = world(3, 0.3, 0.3)
-    weights = {"neighbours": own, "pairs": 3.0, "trend": 0.0}
+    weights = {"content_knn": own, "pairs": 3.0, "popularity": 0.0}
     monkeypatch.setattr(cold_start, "blend", lambda *_: SimpleNamespace(weights=weights, ranks=np.zeros(0, np.int64)))
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ()}))
     new, content = ~data.warm, model.content_knn.items
@@ -236,8 +236,8 @@ def test_content_as_it_is_and_by_pairs_are_one_block_with_a_weight_each(monkeypa
     pairs = content_pairs(data.log, model.content_knn, SETTINGS.seed)
     wanted = users @ (own * content[new] + 3 * content[new] @ pairs.T).T
     assert model.scores(data.log)[:, new] == pytest.approx(wanted, abs=1e-5)
-    alone = model.guesses("neighbours", content, [new.argmax()])[0]
-    assert model.guesses("neighbours", content, new)[0] == pytest.approx(alone, rel=1e-5)  # as a processor rounds
+    alone = model.guesses("content_knn", content, [new.argmax()])[0]
+    assert model.guesses("content_knn", content, new)[0] == pytest.approx(alone, rel=1e-5)  # as a processor rounds
 
 
 def test_guesses_need_no_interaction_of_the_newcomer_itself():
@@ -246,7 +246,7 @@ def test_guesses_need_no_interaction_of_the_newcomer_itself():
     model, _ = shipped(data, conditioner)
     before = model.items(data.log).dense
     with torch.no_grad():
-        model.network.items["collaborative"].weight[torch.from_numpy(~data.warm)] = 1e3
+        model.network.items["id_tower"].weight[torch.from_numpy(~data.warm)] = 1e3
     assert np.array_equal(model.items(data.log).dense, before)
 
 
@@ -254,7 +254,7 @@ def test_guesses_need_no_interaction_of_the_newcomer_itself():
 def test_ranks_are_those_of_a_merged_list(places):
     data, conditioner = world(4, 0.3, 0.5)
     model, _ = shipped(data, conditioner)
-    model = replace(model, places=places, weights={**model.weights, "trend": 1.0})
+    model = replace(model, places=places, weights={**model.weights, "popularity": 1.0})
     asked = replace(data.cases.log.of_users(data.cases.users), asked_at=data.cases.times)
     scores = model.scores(asked).astype(np.float64)
     expected = []
@@ -303,14 +303,14 @@ def test_where_little_is_known_newcomers_come_last():
     assert higher(known, cold, 0) == ()
 
 
-@pytest.mark.parametrize("towers", [(), ("collaborative",), ("content",)])
+@pytest.mark.parametrize("towers", [(), ("id_tower",), ("content",)])
 def test_models_without_some_part_have_newcomers_too(towers, monkeypatch):
     monkeypatch.setattr(cold_start, "_ENOUGH", 1)
     data, conditioner = world(5, 0.3, 0.5)
-    settings = SETTINGS.model_copy(update={"towers": towers, "experts": ("linear", "trend")})
+    settings = SETTINGS.model_copy(update={"towers": towers, "experts": ("ease", "popularity")})
     model, _ = shipped(data, conditioner, settings)
-    assert set(model.newcomer_weights) <= {"trend", "collaborative", "content"}
-    assert ("collaborative" in model.predictors) == ("collaborative" in towers)
+    assert set(model.newcomer_weights) <= {"popularity", "id_tower", "content"}
+    assert ("id_tower" in model.predictors) == ("id_tower" in towers)
     assert len(model_ranks(model, data.cases)) == 150
 
 
@@ -326,7 +326,7 @@ def test_an_item_without_content_does_no_harm():
 def test_what_ships_is_checked_with_newcomers_in_their_places_and_other_weights_are_tried():
     data, conditioner = world(1, 0.35, 0.0)
     model, used = shipped(data, conditioner)
-    worse = replace(used, weights=dict.fromkeys(used.weights, 0.0) | {"trend": 1.0}, fallback=used)
+    worse = replace(used, weights=dict.fromkeys(used.weights, 0.0) | {"popularity": 1.0}, fallback=used)
     again, ranks, chosen = with_cold_start(model, data, SETTINGS, worse)
     assert chosen is used, "the trend alone is worse than the best part"
     assert again.weights == used.weights

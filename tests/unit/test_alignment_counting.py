@@ -15,7 +15,7 @@ from molar_retrieval.models.validation import ValidationCases, ndcg, ranks
 from molar_retrieval.workspace.settings import AlignSettings
 
 N = 60
-EXPERTS = ("sequence", "linear", "neighbours", "trend")
+EXPERTS = ("sequential", "ease", "content_knn", "popularity")
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def test_how_histories_are_read_is_not_left_to_a_handful_of_cases(world):
     def by_these(scoring):
         return ndcg(ranks(few, lambda block: scoring(few.histories(block))))
 
-    (misled,), _ = base.fit_count_models(log, by_these, 5, ["neighbours"], features=features)
+    (misled,), _ = base.fit_count_models(log, by_these, 5, ["content_knn"], features=features)
     assert misled.last >= 5
-    assert count_models(log, few, features, settings_of("neighbours")).content_knn.last < 5
+    assert count_models(log, few, features, settings_of("content_knn")).content_knn.last < 5
 
 
 def test_whoever_judges_how_histories_are_read_does_not_teach_content_meanwhile(world):
@@ -82,9 +82,9 @@ def test_only_the_experts_that_are_asked_for_exist(world, experts, monkeypatch):
     monkeypatch.setattr(base, "HALF_LIVES", base.HALF_LIVES[:2])
     few = cases.select(np.arange(40))
     found = count_models(log, few, features, settings_of(*experts))
-    assert {p.name for p in found.item_item} == set(experts) & {"sequence", "linear"}
-    assert (found.content_knn is not None) == ("neighbours" in experts)
-    assert (found.trend is not None) == ("trend" in experts)
+    assert {p.name for p in found.item_item} == set(experts) & {"sequential", "ease"}
+    assert (found.content_knn is not None) == ("content_knn" in experts)
+    assert (found.trend is not None) == ("popularity" in experts)
     assert set(found.report) == set(found.parts(few)) == set(experts)
 
 
@@ -94,21 +94,21 @@ def test_parts_score_the_cases_as_the_experts_do(world):
     asked = log.of_users(cases.users)
     parts = found.parts(cases)
     expected = {p.name: p.scores(asked) for p in found.item_item}
-    expected["neighbours"] = found.content_knn.users(asked) @ compressed(features, found.content_knn.axes).T
-    expected["trend"] = Popularity.fit(log, found.trend.half_life).log_scores(cases.times)
+    expected["content_knn"] = found.content_knn.users(asked) @ compressed(features, found.content_knn.axes).T
+    expected["popularity"] = Popularity.fit(log, found.trend.half_life).log_scores(cases.times)
     for name, part in parts.items():
         np.testing.assert_allclose(part.scores(slice(0, 240)), expected[name], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(part.scores(slice(30, 33)), expected[name][30:33], rtol=1e-4, atol=1e-5)
-        if name == "neighbours":
+        if name == "content_knn":
             continue  # some of the log judges as well, and does not teach meanwhile
         chosen = next(t for t in found.report[name]["tried"] if t["setting"] == found.report[name]["chosen"])
         rank = ranks(cases, lambda block, table=expected[name]: table[block].copy())
         assert chosen["ndcg@10"] == pytest.approx(ndcg(rank), abs=1e-4), "it was judged by what ships"
         assert chosen["ndcg@10"] == max(t["ndcg@10"] for t in found.report[name]["tried"])
     # What the walk teaches: neighbours by the latest item, the order more than the company.
-    assert found.report["neighbours"]["chosen"]["last"] < 10
+    assert found.report["content_knn"]["chosen"]["last"] < 10
     score = {name: max(t["ndcg@10"] for t in report["tried"]) for name, report in found.report.items()}
-    assert score["sequence"] > 2 * score["trend"]
+    assert score["sequential"] > 2 * score["popularity"]
 
 
 def test_a_trend_is_chosen_by_how_fast_demand_passes():
@@ -123,9 +123,9 @@ def test_a_trend_is_chosen_by_how_fast_demand_passes():
     cases = ValidationCases(
         everybody, np.arange(len(inner)), items[inner].astype(np.int64), np.ones(41, bool), DAY * inner
     )
-    found = count_models(log, cases, np.zeros((41, 3), np.float32), settings_of("trend"))
+    found = count_models(log, cases, np.zeros((41, 3), np.float32), settings_of("popularity"))
     assert found.trend.half_life == 3
-    tried = {t["setting"]["half_life"]: t["ndcg@10"] for t in found.report["trend"]["tried"]}
+    tried = {t["setting"]["half_life"]: t["ndcg@10"] for t in found.report["popularity"]["tried"]}
     assert list(tried) == [*HALF_LIVES[:-1], None]
     assert tried[3] > 1.5 * tried[None]
 
@@ -134,7 +134,7 @@ def test_an_expert_keeps_as_many_partners_as_it_may(world):
     log, cases, features = world
     for most in (1, 4):
         found = count_models(
-            log, cases.select(np.arange(30)), features, settings_of("sequence", "linear", partners=most)
+            log, cases.select(np.arange(30)), features, settings_of("sequential", "ease", partners=most)
         )
         assert [p.weights.getnnz(axis=0).max() for p in found.item_item] == [most, most]
 
@@ -145,13 +145,13 @@ def test_large_numbers_of_cases_are_sampled(world, monkeypatch):
     monkeypatch.setattr(base, "_JUDGED", 25)
     monkeypatch.setattr(base, "_READ", 65)
     monkeypatch.setattr(base, "ranks", lambda few, scores: seen.append(len(few)) or ranks(few, scores))
-    found = count_models(log, cases, features, settings_of("neighbours", "trend"))
+    found = count_models(log, cases, features, settings_of("content_knn", "popularity"))
     assert set(seen) == {25, 40}, "histories are read by some of the log as well"
     seen.clear()
     monkeypatch.setattr(base, "_READ_SCORES", 10 * N)
-    count_models(log, cases, features, settings_of("neighbours"))
+    count_models(log, cases, features, settings_of("content_knn"))
     assert set(seen) == {25, 0}, "by no more than validation has where there are too many items"
-    assert found.parts(cases)["neighbours"].scores(slice(0, 240)).shape == (240, N)
+    assert found.parts(cases)["content_knn"].scores(slice(0, 240)).shape == (240, N)
 
 
 def test_without_cases_the_first_settings_stay(world):
@@ -165,8 +165,8 @@ def test_without_cases_the_first_settings_stay(world):
 
 def test_content_that_is_absent_is_no_trouble(world):
     log, cases, _ = world
-    found = count_models(log, cases, np.zeros((N, 5), np.float32), settings_of("neighbours"))
-    assert not found.parts(cases)["neighbours"].scores(slice(0, 240)).any()
+    found = count_models(log, cases, np.zeros((N, 5), np.float32), settings_of("content_knn"))
+    assert not found.parts(cases)["content_knn"].scores(slice(0, 240)).any()
 
 
 def test_few_dimensions_stay_as_they_are_and_many_become_their_principal_part():
@@ -199,6 +199,6 @@ def test_taste_is_the_cosine_with_what_was_taken_last():
 def test_histories_of_several_cases_may_be_asked_at_different_times(world):
     log, cases, _ = world
     later = replace(cases, times=cases.times + np.arange(240) * DAY)
-    trend = count_models(log, later, np.zeros((N, 2), np.float32), settings_of("trend"))
-    scores = trend.parts(later)["trend"].scores(slice(0, 2))
+    trend = count_models(log, later, np.zeros((N, 2), np.float32), settings_of("popularity"))
+    scores = trend.parts(later)["popularity"].scores(slice(0, 2))
     assert not np.array_equal(scores[0], scores[1]), "the two cases of one user lie a day apart"

@@ -43,11 +43,11 @@ def test_belief_goes_from_the_guess_to_what_was_learned(model):
     sides = item_sides(model.network, model.known)
     for part in model.dense_parts:
         span, weight = slice(part.start, part.stop), np.float32(model.newcomer_weights.get(part.name, 0.0))
-        if part.name == "trend":
-            assert learned[:, span] == pytest.approx(weight * model.predictors["trend"].mean[0], abs=1e-5)
+        if part.name == "popularity":
+            assert learned[:, span] == pytest.approx(weight * model.predictors["popularity"].mean[0], abs=1e-5)
             assert guess[:, span] == pytest.approx(learned[:, span]), "few sales say how long it has been there"
-        elif part.name == "collaborative":
-            assert learned[:, span] == pytest.approx(weight * sides["collaborative"][rows], abs=1e-5)
+        elif part.name == "id_tower":
+            assert learned[:, span] == pytest.approx(weight * sides["id_tower"][rows], abs=1e-5)
         else:
             assert learned[:, span] == pytest.approx(guess[:, span])
 

@@ -45,7 +45,7 @@ def lasting_log(seed=0, change=None):
     return log
 
 
-def counted(log, names=("sequence", "linear", "trend")):
+def counted(log, names=("sequential", "ease", "popularity")):
     users = np.flatnonzero(np.diff(log.offsets) > 0)[:30]
     cases = cases_of([log.history(u).tolist() for u in range(log.n_users)], np.zeros(len(users)), ITEMS, users=users)
     return count_models(log, cases, np.eye(ITEMS, dtype=np.float32), AlignSettings(experts=names))
@@ -89,7 +89,7 @@ def test_cases_are_what_was_new_after_the_cut_and_could_be_known_before_it():
 def test_nothing_that_came_after_the_cut_changes_what_the_parts_say(monkeypatch):
     monkeypatch.setattr(content_knn, "_FEWEST_TAUGHT", 3)
     plain, other = lasting_log(), lasting_log(change=np.random.default_rng(1).permutation(ITEMS))
-    experts = counted(plain, ("sequence", "linear", "trend", "neighbours"))
+    experts = counted(plain, ("sequential", "ease", "popularity", "content_knn"))
     assert experts.content_knn.axes is not None, "people taught it"
     before, after = FutureCases.of(plain, 0.1), FutureCases.of(other, 0.1)
     both = np.intersect1d(before.users, after.users)
@@ -101,7 +101,7 @@ def test_nothing_that_came_after_the_cut_changes_what_the_parts_say(monkeypatch)
         }
         for cases in (before, after)
     ]
-    assert set(scores[0]) == {"sequence", "linear", "trend", "neighbours"}
+    assert set(scores[0]) == {"sequential", "ease", "popularity", "content_knn"}
     for name in scores[0]:
         np.testing.assert_array_equal(scores[0][name], scores[1][name], err_msg=name)
 
@@ -164,7 +164,7 @@ def test_more_regularisation_is_tried_as_long_as_validation_asks_for_it(monkeypa
     log = lasting_log()
     experts, cases = counted(log), FutureCases.of(log, 0.1)
     later = choose_future_items(log, [cases], experts, AlignSettings(partners=5))
-    assert later.lasting is None or later.expert["chosen"]["partners"] == 1000
+    assert later.lasting is None or later.expert["chosen"]["item_item"] == 1000
     reached = iter([0.1, 0.3, 0.4, 0.2, 0.05])  # the last one is that of ``linear``
     monkeypatch.setattr("molar_retrieval.models.blending.ScoreCache.ndcg", lambda *_: next(reached))
     found = future_items._lasting([Future.of(cases, experts, 5)], 5)
@@ -176,7 +176,7 @@ def test_a_model_keeps_its_weights_for_the_next_item_and_has_others_for_later():
     log = lasting_log()
     experts = counted(log)
     model = model_of(towers=(), experts=EXPERTS)
-    model = future_items.replace(model, item_item=experts.item_item, weights={**model.weights, "linear": 0.0})
+    model = future_items.replace(model, item_item=experts.item_item, weights={**model.weights, "ease": 0.0})
     both, report, _ = with_future_items(model, log, experts, AlignSettings())
     assert both.horizon == "next"
     assert {n: w for n, w in both.weights_for(NEXT).items() if w} == {n: w for n, w in model.weights.items() if w}
@@ -201,12 +201,12 @@ def test_a_log_without_times_tells_nothing_of_later():
 def test_an_update_counts_the_lasting_expert_by_its_own_setting():
     log = lasting_log()
     chosen = {
-        "linear": {"model": "EASE", "regularisation": 500},
-        "lasting": {"model": "EASE", "regularisation": 8000, "partners": 30},
+        "ease": {"model": "EASE", "regularisation": 500},
+        "ease_future": {"model": "EASE", "regularisation": 8000, "item_item": 30},
     }
-    lasting = future_items.ease(future_items.EASECounts.of(log), chosen["lasting"], 5, ITEMS)
-    former = (future_items.refit("linear", log, chosen["linear"], 5, None), lasting)
+    lasting = future_items.ease(future_items.EASECounts.of(log), chosen["ease_future"], 5, ITEMS)
+    former = (future_items.refit("ease", log, chosen["ease"], 5, None), lasting)
     found = recount(log, chosen, 5, former, np.arange(ITEMS))
-    assert [one.name for one in found.item_item] == ["linear", "lasting"]
+    assert [one.name for one in found.item_item] == ["ease", "ease_future"]
     for one, expected in zip(found.item_item, former, strict=True):
         np.testing.assert_allclose(one.weights.toarray(), expected.weights.toarray(), atol=1e-5)

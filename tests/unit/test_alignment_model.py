@@ -47,11 +47,11 @@ def part_scores(model, log, seen):
                 (model.content_knn.decay**age * unit[item] for age, item in enumerate(recent)), np.zeros(unit.shape[1])
             )
             rows.append(unit @ mean / max(1e-12, np.linalg.norm(mean)))
-        parts["neighbours"] = np.array(rows)
+        parts["content_knn"] = np.array(rows)
     if model.half_life is not None:
         trend = Popularity.fit(seen, model.half_life)
         now = np.tile(trend.now(), (log.n_users, 1)) if log.asked_at is None else trend.log_scores(log.asked_at)
-        parts["trend"] = now.astype(np.float64)
+        parts["popularity"] = now.astype(np.float64)
     return parts
 
 
@@ -60,14 +60,14 @@ def by_hand(model, log, seen):
     parts = part_scores(model, log, seen)
     total = sum(model.weights.get(name, 0) * part for name, part in parts.items()) + np.zeros((log.n_users, N))
     users = encode_users(model.network, log, np.arange(log.n_users), precision="float32")
-    users["trend"] = np.ones((log.n_users, 1))
+    users["popularity"] = np.ones((log.n_users, 1))
     if model.content_knn is not None:
-        users["neighbours"] = model.content_knn.users(log)
+        users["content_knn"] = model.content_knn.users(log)
     guessed = np.zeros((log.n_users, len(NEW)))
     for name, weight in model.newcomer_weights.items():
         if name in model.predictors:
             predictor = model.predictors[name]
-            told = model.content_knn.items if name == "neighbours" else model.features
+            told = model.content_knn.items if name == "content_knn" else model.features
             vectors = told[NEW].astype(np.float64) @ predictor.matrix + predictor.mean
             guessed += weight * users[name] @ vectors.T
         else:
@@ -79,14 +79,14 @@ def by_hand(model, log, seen):
 VARIANTS = {
     "everything": {},
     "no towers": {"towers": ()},
-    "no experts": {"experts": ()},
+    "no count models": {"experts": ()},
     **{f"without {tower}": {"towers": tuple(t for t in TOWERS if t != tower)} for tower in TOWERS},
     **{f"without {expert}": {"experts": tuple(e for e in EXPERTS if e != expert)} for expert in EXPERTS},
-    "only linear": {"towers": (), "experts": ("linear",), "newcomer_weights": {}},
-    "only the collaborative tower has a weight": {"weights": {"collaborative": 2.0}, "newcomer_weights": {}},
+    "only linear": {"towers": (), "experts": ("ease",), "newcomer_weights": {}},
+    "only the collaborative tower has a weight": {"weights": {"id_tower": 2.0}, "newcomer_weights": {}},
     "newcomers by content, known items by counts": {
-        "weights": {"linear": 1.0, "content": 0.0},
-        "newcomer_weights": {"neighbours": 1.0, "content": 0.4},
+        "weights": {"ease": 1.0, "content": 0.0},
+        "newcomer_weights": {"content_knn": 1.0, "content": 0.4},
     },
 }
 
@@ -145,12 +145,12 @@ def test_the_spans_of_the_parts_give_the_parts(model, asked):
             if name in expected:
                 np.testing.assert_allclose(got, weight * expected[name][:, KNOWN], rtol=1e-4, atol=1e-4)
             else:
-                assert name == "trend"
+                assert name == "popularity"
                 assert not got.any()
             found.add(name)
     used = {name for weights in (model.weights, model.newcomer_weights) for name, weight in weights.items() if weight}
-    assert found == used | {"trend"}
-    assert model.dense_parts[-1].name == "trend"
+    assert found == used | {"popularity"}
+    assert model.dense_parts[-1].name == "popularity"
     assert model.dense_parts[-1].start == items.dense.shape[1] - 1
 
 
@@ -177,8 +177,8 @@ def test_newcomers_have_no_partners_and_no_popularity_of_their_own(model, asked)
 def model_experts(model):
     return (
         [p.name for p in model.item_item]
-        + (["neighbours"] if model.content_knn else [])
-        + (["trend"] if model.half_life else [])
+        + (["content_knn"] if model.content_knn else [])
+        + (["popularity"] if model.half_life else [])
     )
 
 
@@ -214,7 +214,7 @@ def test_a_question_hears_only_of_its_past(asked):
 
 def test_a_model_that_has_seen_no_log_scores_without_popularity(asked):
     model = model_of()
-    without = replace(model_of(weights={k: v for k, v in model.weights.items() if k != "trend"}))
+    without = replace(model_of(weights={k: v for k, v in model.weights.items() if k != "popularity"}))
     assert model.trend is None
     np.testing.assert_array_equal(model.scores(asked), without.scores(asked))
 
@@ -229,9 +229,9 @@ def test_lifting_is_of_the_models_newcomers_and_places(asked):
 
 def test_a_softmax_over_the_known_items_knows_no_shift_of_the_table(asked):
     """What `item_sides` takes away from all warm items alike is no part of anybody's ranking."""
-    model = model_of(("collaborative",), (), weights={"collaborative": 1.0}, newcomer_weights={})
+    model = model_of(("id_tower",), (), weights={"id_tower": 1.0}, newcomer_weights={})
     rows = np.array([0, 2, 3])
-    users = encode_users(model.network, asked, rows, precision="float32")["collaborative"]
-    raw = users @ model.network.items["collaborative"].weight.detach().numpy()[KNOWN].T
+    users = encode_users(model.network, asked, rows, precision="float32")["id_tower"]
+    raw = users @ model.network.items["id_tower"].weight.detach().numpy()[KNOWN].T
     got = model.scores(asked)[rows][:, KNOWN]
     np.testing.assert_allclose(log_softmax(got, axis=1), log_softmax(raw, axis=1), atol=1e-4)

@@ -27,7 +27,7 @@ def _one_thread():
 
 @pytest.fixture
 def network():
-    shapes = {"collaborative": TowerShape(64, 2, 12, 0.3), "content": TowerShape(24, 1, 12, 0.3)}
+    shapes = {"id_tower": TowerShape(64, 2, 12, 0.3), "content": TowerShape(24, 1, 12, 0.3)}
     made = TwoTowerNetwork(shapes, 30, torch.randn(30, 7), 5).eval()
     for tower in made.towers.values():
         torch.nn.init.normal_(tower.position_bias)
@@ -62,7 +62,7 @@ def test_padding_changes_nothing(network):
 
 @pytest.mark.parametrize("blocks", [0, 1, 3])
 def test_the_last_position_alone_is_what_it_is_among_all(network, blocks):
-    made = TwoTowerNetwork({"collaborative": TowerShape(16, blocks, 12, 0.3)}, 30, torch.randn(30, 7), 5).eval()
+    made = TwoTowerNetwork({"id_tower": TowerShape(16, blocks, 12, 0.3)}, 30, torch.randn(30, 7), 5).eval()
     for tower in made.towers.values():
         torch.nn.init.normal_(tower.position_bias)
         torch.nn.init.normal_(tower.time_bias)
@@ -115,7 +115,7 @@ def test_lookup_and_its_gradient():
 def test_heads_divide_the_width(dim, heads):
     shape = TowerShape(dim, 1, 5, 0.0)
     assert shape.heads == heads
-    network = TwoTowerNetwork({"collaborative": shape}, 6, torch.zeros(6, 2), 3)
+    network = TwoTowerNetwork({"id_tower": shape}, 6, torch.zeros(6, 2), 3)
     assert encode(network, [[1, 2]], [[0, 1]])[0].shape == (1, 2, dim)
 
 
@@ -136,10 +136,10 @@ def test_members_of_an_ensemble_read_and_write_their_own_columns():
 def test_shapes_are_those_of_the_towers_that_are_named():
     settings = AlignSettings(dim=32, content_dim=16, blocks=3, content_blocks=0, history=9, dropout=0.1)
     both = tower_shapes(settings)
-    assert both == {"collaborative": TowerShape(32, 3, 9, 0.1), "content": TowerShape(16, 0, 9, 0.1)}
+    assert both == {"id_tower": TowerShape(32, 3, 9, 0.1), "content": TowerShape(16, 0, 9, 0.1)}
     several = tower_shapes(settings.model_copy(update={"members": 3}))
-    assert several == both | {"collaborative": TowerShape(96, 3, 9, 0.1, members=3)}
-    assert several["collaborative"].member == both["collaborative"]
+    assert several == both | {"id_tower": TowerShape(96, 3, 9, 0.1, members=3)}
+    assert several["id_tower"].member == both["id_tower"]
     assert list(tower_shapes(settings.model_copy(update={"towers": ("content",)}))) == ["content"]
     assert tower_shapes(settings.model_copy(update={"towers": ()})) == {}
     for open_size in ("dim", "history"):
@@ -149,10 +149,10 @@ def test_shapes_are_those_of_the_towers_that_are_named():
 
 def test_a_network_has_only_what_its_towers_need():
     shape = TowerShape(8, 1, 6, 0.0)
-    alone = TwoTowerNetwork({"collaborative": shape}, 30, torch.randn(30, 7), 5)
+    alone = TwoTowerNetwork({"id_tower": shape}, 30, torch.randn(30, 7), 5)
     assert not any("content" in name or "project" in name for name in alone.state_dict())
     other = TwoTowerNetwork({"content": shape}, 30, torch.randn(30, 7), 5)
-    assert not any("collaborative" in name for name in other.state_dict())
+    assert not any("id_tower" in name for name in other.state_dict())
     assert "items.content.features" not in other.state_dict(), "they are stored once, by the model"
     assert not list(TwoTowerNetwork({}, 30, torch.randn(30, 7), 5).parameters())
 
@@ -170,13 +170,13 @@ def test_items_of_a_content_tower_are_their_features_at_one_pace():
 def test_item_sides_are_centred_on_warm_items_and_zero_elsewhere(network):
     warm = np.ones(30, bool)
     warm[[2, 9]] = False
-    table = network.items["collaborative"].weight.detach().numpy().copy()
+    table = network.items["id_tower"].weight.detach().numpy().copy()
     sides = item_sides(network, warm)
-    np.testing.assert_allclose(sides["collaborative"][warm], table[warm] - table[warm].mean(0), atol=1e-6)
-    assert not sides["collaborative"][[2, 9]].any()
+    np.testing.assert_allclose(sides["id_tower"][warm], table[warm] - table[warm].mean(0), atol=1e-6)
+    assert not sides["id_tower"][[2, 9]].any()
     np.testing.assert_array_equal(sides["content"], network.items["content"]().detach().numpy())
-    assert np.array_equal(network.items["collaborative"].weight.detach().numpy(), table), "the network stays as it is"
-    assert not item_sides(network, np.zeros(30, bool))["collaborative"].any()
+    assert np.array_equal(network.items["id_tower"].weight.detach().numpy(), table), "the network stays as it is"
+    assert not item_sides(network, np.zeros(30, bool))["id_tower"].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

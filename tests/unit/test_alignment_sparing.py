@@ -24,7 +24,7 @@ class Counted:
         self.part = part
 
     def parts(self, cases):
-        return {"sequence": self.part}
+        return {"sequential": self.part}
 
 
 def part_of(cases, signal, seed):
@@ -40,11 +40,11 @@ def cases():
     return replace(made, candidates=np.ones(ITEMS, bool))
 
 
-def probed(cases, content, monkeypatch, *, known=1.0, towers=("collaborative", "content"), other=2.0):
+def probed(cases, content, monkeypatch, *, known=1.0, towers=("id_tower", "content"), other=2.0):
     data = TrainingData(cases.log, cases, NOTHING, ALSFactors(NOTHING, NOTHING))
     warm = np.arange(ITEMS) < known * ITEMS
     monkeypatch.setattr(TrainingData, "warm", property(lambda _: warm))
-    signals = {"collaborative": other, "content": content}
+    signals = {"id_tower": other, "content": content}
     parts = {name: part_of(cases, signals[name], number) for number, name in enumerate(towers)}
     asked = []
 

@@ -16,8 +16,8 @@ from molar_retrieval.workspace.artefacts import Manifest
 KINDS = {
     "everything": (TOWERS, EXPERTS),
     "no towers at all": ((), EXPERTS),
-    "no experts": (TOWERS, ()),
-    "one tower": (("collaborative",), ()),
+    "no count models": (TOWERS, ()),
+    "one tower": (("id_tower",), ()),
     **{f"without {tower}": (tuple(t for t in TOWERS if t != tower), EXPERTS) for tower in TOWERS},
     **{f"without {expert}": (TOWERS, tuple(e for e in EXPERTS if e != expert)) for expert in EXPERTS},
     **{f"only {expert}": ((), (expert,)) for expert in EXPERTS},

@@ -72,12 +72,12 @@ def test_both_towers_learn_the_walk(data, tmp_path):
     network, state = train(data, changed(epochs=8), tmp_path, "run")
     final = {name: ndcg(rank) for name, rank in validate(network, data, "float32").items()}
     chance = np.mean([1 / np.log2(1 + r) if r <= 10 else 0 for r in range(1, N_ITEMS + 1)])
-    assert final["collaborative"] > 3 * chance
+    assert final["id_tower"] > 3 * chance
     assert final["content"] > 2 * chance
-    assert final["towers"] >= max(final["collaborative"], final["content"])
+    assert final["towers"] >= max(final["id_tower"], final["content"])
     assert state.scores[-1].loss < state.scores[0].loss
     assert state.best.ndcg == max(e.ndcg for e in state.scores) == final["towers"], "the weights are the best epoch's"
-    assert state.best.towers == {name: final[name] for name in ("collaborative", "content")}
+    assert state.best.towers == {name: final[name] for name in ("id_tower", "content")}
 
 
 @pytest.mark.parametrize("helpful", [True, False])
@@ -85,16 +85,16 @@ def test_an_epoch_is_worth_its_best_sum(data, monkeypatch, helpful):
     """A content tower that knows nothing, or knows better, at any of the weights that are tried."""
     random = np.random.default_rng(0)
     count = len(data.cases)
-    known = {name: random.normal(size=(count, N_ITEMS)).astype(np.float32) for name in ("collaborative", "content")}
-    for name, signal in (("collaborative", 2.0), ("content", 2.0 if helpful else -9.0)):
+    known = {name: random.normal(size=(count, N_ITEMS)).astype(np.float32) for name in ("id_tower", "content")}
+    for name, signal in (("id_tower", 2.0), ("content", 2.0 if helpful else -9.0)):
         known[name][np.arange(count), data.cases.targets] += signal
     parts = {name: Dense(table, np.eye(N_ITEMS, dtype=np.float32)) for name, table in known.items()}
     monkeypatch.setattr("molar_retrieval.models.towers.training.tower_parts", lambda *_: parts)
     found = {name: ndcg(rank) for name, rank in validate(None, data, "float32").items()}
     if helpful:
-        assert found["towers"] > 1.05 * max(found["collaborative"], found["content"])
+        assert found["towers"] > 1.05 * max(found["id_tower"], found["content"])
     else:
-        assert found["towers"] == found["collaborative"]
+        assert found["towers"] == found["id_tower"]
 
 
 def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
@@ -115,7 +115,7 @@ def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
         random = np.random.default_rng(0)
         return {
             name: trainer._next_item(name, history, rows, counts, random)[0].item()
-            for name in ("collaborative", "content")
+            for name in ("id_tower", "content")
         }
 
     before = losses()
@@ -127,10 +127,10 @@ def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
     assert before["content"] == pytest.approx(full.item(), rel=1e-4)
     with torch.no_grad():
         trainer.network.items["content"].features[torch.from_numpy(withheld)] = 50.0
-        trainer.network.items["collaborative"].weight[torch.from_numpy(withheld)] = 50.0
+        trainer.network.items["id_tower"].weight[torch.from_numpy(withheld)] = 50.0
     after = losses()
     assert after["content"] == before["content"]
-    assert after["collaborative"] != pytest.approx(before["collaborative"], rel=0.1)
+    assert after["id_tower"] != pytest.approx(before["id_tower"], rel=0.1)
 
 
 def test_a_step_in_which_everything_is_withheld_is_no_trouble(data, tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ def test_a_step_in_which_everything_is_withheld_is_no_trouble(data, tmp_path, mo
     assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("tower", ["collaborative", "content"])
+@pytest.mark.parametrize("tower", ["id_tower", "content"])
 def test_one_tower_alone_is_trained_and_judged_by_itself(data, tmp_path, tower):
     network, state = train(data, changed(towers=(tower,), epochs=4, align_weight=0.3), tmp_path, "run")
     assert list(network.shapes) == [tower]
@@ -154,14 +154,14 @@ def test_one_tower_alone_is_trained_and_judged_by_itself(data, tmp_path, tower):
 
 
 def test_members_of_an_ensemble_learn_for_themselves_and_find_more_together(data, tmp_path):
-    settings = changed(towers=("collaborative",), members=3, epochs=6)
+    settings = changed(towers=("id_tower",), members=3, epochs=6)
     start = TowerTrainer(data, settings, "run").network
-    tables = start.items["collaborative"].weight.chunk(3, -1)
+    tables = start.items["id_tower"].weight.chunk(3, -1)
     assert all(torch.equal(table[:, :8], tables[0][:, :8]) for table in tables), "all start from ALS"
     network, state = train(data, settings, tmp_path, "run")
     cases = np.arange(len(data.cases))
-    users = encode_users(network, data.cases.histories(), cases, precision="float32")["collaborative"]
-    items = item_sides(network, data.warm)["collaborative"]
+    users = encode_users(network, data.cases.histories(), cases, precision="float32")["id_tower"]
+    items = item_sides(network, data.warm)["id_tower"]
     alone = [
         ndcg(ranks(data.cases, Dense(*own).scores))
         for own in zip(np.split(users, 3, 1), np.split(items, 3, 1), strict=True)
@@ -171,23 +171,23 @@ def test_members_of_an_ensemble_learn_for_themselves_and_find_more_together(data
 
 
 def test_the_loss_of_an_ensemble_is_the_sum_of_its_members(data):
-    trainer = TowerTrainer(data, changed(towers=("collaborative",), members=2, dropout=0.0), "run")
+    trainer = TowerTrainer(data, changed(towers=("id_tower",), members=2, dropout=0.0), "run")
     rows = torch.arange(12)
     gaps = torch.zeros(1, 12, 12, dtype=torch.int64)
     history = History(rows[None, :], gaps, torch.tensor([12]))
 
     def loss():
         everything = torch.ones(12, dtype=torch.bool)
-        return trainer._next_item("collaborative", history, rows + 1, everything, np.random.default_rng(0))[0].item()
+        return trainer._next_item("id_tower", history, rows + 1, everything, np.random.default_rng(0))[0].item()
 
     def alone(number):
-        one = TowerTrainer(data, changed(towers=("collaborative",), dropout=0.0), "run")
-        one.network.towers["collaborative"] = trainer.network.towers["collaborative"].members[number]
-        own = trainer.network.items["collaborative"].weight.chunk(2, -1)[number]
+        one = TowerTrainer(data, changed(towers=("id_tower",), dropout=0.0), "run")
+        one.network.towers["id_tower"] = trainer.network.towers["id_tower"].members[number]
+        own = trainer.network.items["id_tower"].weight.chunk(2, -1)[number]
         with torch.no_grad():
-            one.network.items["collaborative"].weight.copy_(own)
+            one.network.items["id_tower"].weight.copy_(own)
         everything = torch.ones(12, dtype=torch.bool)
-        return one._next_item("collaborative", history, rows + 1, everything, np.random.default_rng(0))[0].item()
+        return one._next_item("id_tower", history, rows + 1, everything, np.random.default_rng(0))[0].item()
 
     assert loss() == pytest.approx(alone(0) + alone(1), rel=1e-5)
 
@@ -269,14 +269,14 @@ def test_a_tower_that_the_probe_names_is_trained_no_more(data, tmp_path, monkeyp
         return {"content": Gain(0.001, 0.002)}
 
     network, state = train(data, settings, tmp_path / "a", "run", probe=probe)
-    assert asked == [["collaborative", "content"]]
-    assert [sorted(score.towers) for score in state.scores] == 2 * [["collaborative", "content"]] + 2 * [
-        ["collaborative"]
+    assert asked == [["id_tower", "content"]]
+    assert [sorted(score.towers) for score in state.scores] == 2 * [["id_tower", "content"]] + 2 * [
+        ["id_tower"]
     ]
     assert [score.spared for score in state.scores] == [{}, {"content": {"value": 0.001, "error": 0.002}}, {}, {}]
-    assert list(network.shapes) == ["collaborative"]
+    assert list(network.shapes) == ["id_tower"]
     assert not [name for name in network.state_dict() if "content" in name or "factors" in name]
-    assert ndcg(validate(network, data, "float32")["collaborative"]) == state.best.ndcg
+    assert ndcg(validate(network, data, "float32")["id_tower"]) == state.best.ndcg
 
     round_ = TowerTrainer.round
 
@@ -298,7 +298,7 @@ def test_a_tower_that_the_probe_names_is_trained_no_more(data, tmp_path, monkeyp
 def test_where_training_ends_with_the_probe_the_tower_goes_too(data, tmp_path):
     probe = {"content": Gain(0.0, 0.0)}
     network, _ = train(data, changed(epochs=2), tmp_path / "a", "run", probe=lambda _: probe)
-    assert list(network.shapes) == list(network.towers) == ["collaborative"]
+    assert list(network.shapes) == list(network.towers) == ["id_tower"]
 
 
 def test_a_checkpoint_of_another_run_is_not_continued(data, tmp_path):
@@ -318,7 +318,7 @@ def test_the_process_keeps_its_own_random_state(data, tmp_path):
 
 
 def test_the_item_table_starts_from_the_factors(data):
-    table = TowerTrainer(data, SMALL, "run").network.items["collaborative"].weight.detach().numpy()[:, :8]
+    table = TowerTrainer(data, SMALL, "run").network.items["id_tower"].weight.detach().numpy()[:, :8]
     factors = data.factors.items
     warm = data.warm
     cosine = (table[warm] * factors[warm]).sum(1) / np.linalg.norm(table[warm], axis=1)
@@ -330,7 +330,7 @@ def test_a_narrow_item_table_keeps_the_principal_part_of_the_factors(data):
     narrow = TrainingData(data.log, data.cases, data.features, wide)
     table = (
         TowerTrainer(narrow, changed(dim=8, content_start=False), "run")
-        .network.items["collaborative"]
+        .network.items["id_tower"]
         .weight.detach()
         .numpy()
     )
@@ -347,8 +347,8 @@ def test_items_without_interactions_keep_a_random_start(data):
     log = data.log.select(data.log.item != cold)
     factors = fit(log, CFSettings(factors=8, iterations=3))
     without = TrainingData(log, data.cases, data.features, factors)
-    table = TowerTrainer(without, changed(content_start=False), "run").network.items["collaborative"]
-    plain = TowerTrainer(data, changed(als_start=False, content_start=False), "run").network.items["collaborative"]
+    table = TowerTrainer(without, changed(content_start=False), "run").network.items["id_tower"]
+    plain = TowerTrainer(data, changed(als_start=False, content_start=False), "run").network.items["id_tower"]
     assert torch.equal(table.weight[cold], plain.weight[cold])
     assert not torch.equal(table.weight[cold + 1], plain.weight[cold + 1])
 
@@ -356,7 +356,7 @@ def test_items_without_interactions_keep_a_random_start(data):
 def test_half_of_the_item_table_starts_from_content(data):
     """Of all items: those that nobody took have content as well. The dim is 16, the features have 4 numbers."""
     both, factors, content, neither = (
-        TowerTrainer(data, changed(als_start=als, content_start=own), "run").network.items["collaborative"].weight
+        TowerTrainer(data, changed(als_start=als, content_start=own), "run").network.items["id_tower"].weight
         for als, own in ((True, True), (True, False), (False, True), (False, False))
     )
     features = torch.from_numpy(data.features)
@@ -382,7 +382,7 @@ def test_users_are_encoded_each_alone_as_in_a_batch(data, monkeypatch):
     rows = np.array([4, 2, 1, 2, 0, 5, 3])
     together = encode_users(network, log, rows, precision="float32")
     monkeypatch.setattr("molar_retrieval.models.vectors._TOKENS", 1)
-    for name, shape in (("collaborative", (7, 16)), ("content", (7, 16))):
+    for name, shape in (("id_tower", (7, 16)), ("content", (7, 16))):
         assert together[name].shape == shape
         alone = [encode_users(network, log, np.array([row]), precision="float32")[name][0] for row in rows]
         np.testing.assert_allclose(together[name], alone, atol=1e-5)

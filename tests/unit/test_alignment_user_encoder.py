@@ -24,7 +24,7 @@ from molar_retrieval.workspace.artefacts import Manifest, Workspace
 KINDS = {
     "everything": (TOWERS, EXPERTS),
     "no towers": ((), EXPERTS),
-    "no experts": (TOWERS, ()),
+    "no count models": (TOWERS, ()),
     "in another order": (TOWERS[::-1], EXPERTS),
     **{f"only {tower}": ((tower,), ()) for tower in TOWERS},
     **{f"only {expert}": ((), (expert,)) for expert in EXPERTS},
@@ -74,16 +74,16 @@ def test_vectors_are_those_of_the_model(kind, times, tmp_path):
 
 def test_a_tower_that_was_spared_is_missed_by_nobody(tmp_path):
     """The settings name it still, as they are those that were asked for."""
-    model, log, rows = model_of(("collaborative",)), log_at(TIMES["seconds"]), np.arange(len(HISTORIES))
+    model, log, rows = model_of(("id_tower",)), log_at(TIMES["seconds"]), np.arange(len(HISTORIES))
     encoder = encoder_of(model, TOWERS, tmp_path)
     right = model.users(log, rows).dense
     np.testing.assert_allclose(encoder.users(log, rows).dense, right, atol=1e-5)
     np.testing.assert_allclose(open_model(tmp_path).users(log, rows).dense, right, atol=1e-6)
 
 
-@pytest.mark.parametrize("light", [{"collaborative": 1.0}, {"linear": 0.4, "content": 0.1}, {}])
+@pytest.mark.parametrize("light", [{"id_tower": 1.0}, {"ease": 0.4, "content": 0.1}, {}])
 def test_parts_without_a_weight_are_left_out(light, tmp_path):
-    model = model_of(weights=light, newcomer_weights={"neighbours": 0.5} if light else {})
+    model = model_of(weights=light, newcomer_weights={"content_knn": 0.5} if light else {})
     encoder, log, rows = encoder_of(model, TOWERS, tmp_path), log_at(TIMES["seconds"]), np.arange(len(HISTORIES))
     right, found = model.users(log, rows), encoder.users(log, rows)
     np.testing.assert_allclose(found.dense, right.dense, atol=1e-5)
@@ -141,7 +141,7 @@ def test_a_tower_reads_its_window_alone(tmp_path):
 def test_the_weights_lie_in_the_file(tmp_path):
     """Nothing of the size of the catalogue is read when an encoder is opened."""
     encoder = encoder_of(model_of(), TOWERS, tmp_path)
-    for table in (encoder.features, encoder.items["collaborative"], encoder.taste[0]):
+    for table in (encoder.features, encoder.items["id_tower"], encoder.taste[0]):
         assert isinstance(table.base, np.memmap)
         assert not table.flags.writeable
 

@@ -124,7 +124,7 @@ def test_weights_are_chosen_by_what_has_not_been_counted(workspace, monkeypatch,
 
 def test_weights_for_other_aims_stay(workspace, enough):
     folder, manifest = workspace["alignment"].require()
-    aims = {LATER.name: {"linear": 2.0, "collaborative": 0.0}, NEXT_SEEN.name: {"trend": 0.5}}
+    aims = {LATER.name: {"ease": 2.0, "id_tower": 0.0}, NEXT_SEEN.name: {"popularity": 0.5}}
     replace(manifest, facts={**manifest.facts, "aims": aims, "horizon": "next"}).write(folder)
     former = open_model(folder)
     warm_start(workspace, threads=1)

@@ -39,7 +39,7 @@ def test_what_is_given_wins_over_the_preset_even_if_it_is_the_default(name):
 def test_presets_are_told_apart_and_the_default_has_everything():
     assert AlignSettings() == AlignSettings(preset="default")
     assert AlignSettings(preset="instant").towers == ()
-    assert AlignSettings(preset="fast").towers == ("collaborative",)
+    assert AlignSettings(preset="fast").towers == ("id_tower",)
     assert AlignSettings(preset="best").epochs > AlignSettings().epochs > AlignSettings(preset="fast").epochs
 
 
@@ -58,15 +58,15 @@ def test_file_environment_and_flags_in_this_order(tmp_path):
     assert load(tmp_path, toml, environ).align == AlignSettings(preset="best", epochs=4, history=9)
     flags = {"align": {"preset": "fast", "epochs": None, "dim": 8}}
     assert load(tmp_path, toml, environ, **flags).align == AlignSettings(preset="fast", epochs=4, history=9, dim=8)
-    assert load(tmp_path, toml, environ, **flags).align.towers == ("collaborative",)
+    assert load(tmp_path, toml, environ, **flags).align.towers == ("id_tower",)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("content", ("content",)),
-        ("collaborative,content", ("collaborative", "content")),
-        (" content , collaborative,", ("content", "collaborative")),
+        ("collaborative,content", ("id_tower", "content")),
+        (" content , collaborative,", ("content", "id_tower")),
         ("", ()),
     ],
 )
@@ -74,7 +74,7 @@ def test_names_from_the_environment(tmp_path, text, expected):
     for preset in ("default", "instant"):
         environ = {"MOLAR_ALIGN_TOWERS": text, "MOLAR_ALIGN_PRESET": preset}
         assert load(tmp_path, environ=environ).align.towers == expected
-    assert load(tmp_path, environ={"MOLAR_ALIGN_EXPERTS": "linear, trend"}).align.experts == ("linear", "trend")
+    assert load(tmp_path, environ={"MOLAR_ALIGN_EXPERTS": "linear, trend"}).align.experts == ("ease", "popularity")
 
 
 @pytest.mark.parametrize(("value", "expected"), [("auto", "auto"), ("0.2", 0.2), (0, 0.0), (0.9, 0.9), ("0", 0.0)])
@@ -86,15 +86,15 @@ def test_room_for_newcomers(value, expected):
 
 @pytest.mark.parametrize("value", ["some", -0.1, 1.5, 10])
 def test_no_room_for_newcomers_that_there_cannot_be(value):
-    with pytest.raises(SettingsError, match="newcomers"):
-        validated(MolarSettings, {"align": {"newcomers": value}}, "here")
+    with pytest.raises(SettingsError, match="cold_start"):
+        validated(MolarSettings, {"align": {"cold_start": value}}, "here")
 
 
 @pytest.mark.parametrize(
     ("key", "value", "nearest"),
     [
-        ("experts", ["sequense"], "sequence"),
-        ("experts", "linear,neighbors", "neighbours"),
+        ("experts", ["sequense"], "sequential"),
+        ("experts", "linear,neighbors", "content_knn"),
         ("towers", ["contents"], "content"),
         ("preset", "instand", "instant"),
     ],

@@ -99,8 +99,8 @@ def opened(trained, rules):
     """The trained shop with a second stage and items that are alike; it answers at one moment."""
     recommender = Recommender.open(trained.workspace, rules=rules, follow=False)
     table = recommender.generation.table
-    factors = {"neighbours": 0.0, "sequence": 0.0, "trend": 2.5}  # as where other aims have parts of their own
-    back = {"sequence": 0.6, "trend": 0.5, "collaborative": 0.0}
+    factors = {"content_knn": 0.0, "sequential": 0.0, "popularity": 2.5}  # as where other aims have parts of their own
+    back = {"sequential": 0.6, "popularity": 0.5, "id_tower": 0.0}
     store, second = second_stage(table.items.for_aim(factors))
     vars(recommender.generation)["table"] = replace(table, items=with_twins(store), reranker=second)
     vars(recommender.generation)["aims"] = {"next": factors, "next, arriving": back}
@@ -206,7 +206,7 @@ def test_lists_are_those_of_the_server_and_nothing_is_asked_of_it(recommender, r
     right = [recommender.session(one, 10, explore=False).items for one in asked]
     assert same(answers, right)
     assert {answer["unknown"] != [] for answer in answers} == {True, False}
-    assert any("newcomer" in item.parts for own in right for item in own)
+    assert any("cold_start" in item.parts for own in right for item in own)
     for seen, rerank, k in (("show", True, 30), ("hide", False, 15), ("hide", True, 300)):
         options = {"k": k, "seen": seen, "rerank": rerank}
         own = [recommender.session(one, explore=False, **options).items for one in asked[:20]]

@@ -64,7 +64,7 @@ def suite():
         name="small",
         description="All that a suite can hold, on a small shop.",
         models=MODELS,
-        fast={"align": {**SMALL_ALIGNMENT, "towers": ["collaborative", "content"], "epochs": 1}},
+        fast={"align": {**SMALL_ALIGNMENT, "towers": ["id_tower", "content"], "epochs": 1}},
         splits=[{"split": "temporal"}, {"split": "cold items", "models": ["molar", "content kNN"]}],
         cutoffs=(5, 10),
         resamples=200,
@@ -175,14 +175,14 @@ def test_everything_meets_what_it_has_to_beat():
             model=SimpleNamespace(name=name, kind=kind), estimates={"m": SimpleNamespace(mean=score)}
         )
 
-    part, other = judged("linear expert alone", "baseline", 0.2), judged("experts alone", "baseline", 0.1)
+    part, other = judged("EASE component alone", "baseline", 0.2), judged("count models alone", "baseline", 0.1)
     ours, fast = judged("molar", "ours", 0.3), judged("molar (fast)", "ours", 0.25)
     rest = [judged("ALS", "baseline", 0.15), judged("no image", "ablation", 0.24)]
     strongest = best_baseline([ours, fast, part, other, *rest], "m")
-    assert strongest == "linear expert alone", "the best of parts and baselines"
-    expected = {"molar": strongest, "molar (fast)": strongest, "ALS": strongest, "experts alone": "molar"}
+    assert strongest == "EASE component alone", "the best of parts and baselines"
+    expected = {"molar": strongest, "molar (fast)": strongest, "ALS": strongest, "count models alone": "molar"}
     assert rivals([ours, fast, part, other, *rest], strongest) == {**expected, "no image": "molar (fast)"}
-    assert rivals([other, *rest], "ALS") == {"experts alone": "ALS", "no image": "ALS"}
+    assert rivals([other, *rest], "ALS") == {"count models alone": "ALS", "no image": "ALS"}
 
 
 def test_examples_show_what_was_listed_and_of_nobody_the_id(finished):
@@ -233,7 +233,7 @@ def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_pat
             row[cases.seen(slice(case, case + 1)).item] = -np.inf
             recommender.now = datetime.fromtimestamp(int(inputs.timestamp[inputs.offsets[case + 1] - 1]), UTC)
             answer = recommender.query(user_id, 10, explore=False)
-            assert all(("re-rank" in item.parts) == rerank for item in answer.items)
+            assert all(("reranker" in item.parts) == rerank for item in answer.items)
             best = np.sort(row)[::-1][:10]
             assert [item.score for item in answer.items] == pytest.approx(best, rel=1e-4, abs=1e-4)
             mine = [row[log.items.row(item.item_id)] for item in answer.items]

@@ -24,9 +24,9 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings, with_preset
 
-TOWERS, EXPERTS = {"collaborative", "content"}, {"sequence", "linear", "neighbours", "trend"}
+TOWERS, EXPERTS = {"id_tower", "content"}, {"sequential", "ease", "content_knn", "popularity"}
 SETTINGS = MolarSettings.load(Path("nowhere"), environ={}, flags={"align": {"dim": 16}, "cf": {"factors": 8}})
-BOTH = {"align": {"towers": ["collaborative", "content"], "epochs": 1}}
+BOTH = {"align": {"towers": ["id_tower", "content"], "epochs": 1}}
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def test_molar_is_as_the_settings_say_and_presets_are_as_they_are_named(registry
 @pytest.mark.parametrize(
     ("name", "towers", "experts"),
     [
-        ("collaborative tower alone", {"collaborative"}, set()),
+        ("ID tower alone", {"id_tower"}, set()),
         ("content tower alone", {"content"}, set()),
-        ("sequence expert alone", set(), {"sequence"}),
-        ("linear expert alone", set(), {"linear"}),
-        ("content neighbours alone", set(), {"neighbours"}),
-        ("experts alone", set(), EXPERTS - {"trend"}),
+        ("sequential component alone", set(), {"sequential"}),
+        ("EASE component alone", set(), {"ease"}),
+        ("content kNN component alone", set(), {"content_knn"}),
+        ("count models alone", set(), EXPERTS - {"popularity"}),
     ],
 )
 def test_a_part_is_molar_with_all_else_off(registry, name, towers, experts):
@@ -77,13 +77,13 @@ def test_a_part_is_molar_with_all_else_off(registry, name, towers, experts):
 @pytest.mark.parametrize(
     ("name", "field", "value"),
     [
-        ("no collaborative tower", "towers", {"content"}),
-        ("no content tower", "towers", {"collaborative"}),
-        ("no sequence expert", "experts", EXPERTS - {"sequence"}),
-        ("no linear expert", "experts", EXPERTS - {"linear"}),
-        ("no content neighbours", "experts", EXPERTS - {"neighbours"}),
-        ("no trend", "experts", EXPERTS - {"trend"}),
-        ("no experts", "experts", set()),
+        ("no ID tower", "towers", {"content"}),
+        ("no content tower", "towers", {"id_tower"}),
+        ("no sequential component", "experts", EXPERTS - {"sequential"}),
+        ("no EASE component", "experts", EXPERTS - {"ease"}),
+        ("no content kNN component", "experts", EXPERTS - {"content_knn"}),
+        ("no popularity component", "experts", EXPERTS - {"popularity"}),
+        ("no count models", "experts", set()),
         ("no alignment loss", "align_weight", 0.0),
         ("no ALS start", "als_start", False),
         ("no content start", "content_start", False),
@@ -150,7 +150,7 @@ def test_settings_tell_models_apart_and_are_plain(registry):
 def test_unknown_names_are_refused_with_the_nearest(registry):
     with pytest.raises(SettingsError) as caught:
         registry.models(["molar", "colaborative tower alone"])
-    assert "'collaborative tower alone'" in caught.value.hint
+    assert "'ID tower alone'" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", names())

@@ -7,7 +7,7 @@ from molar_eval.report.naming import shown, shown_examples
 from molar_eval.report.schema import ExampleUser, ReportExamples
 from molar_eval.report.terminal import terminal_tables
 
-PART = "content neighbours alone"
+PART = "content kNN component alone"
 
 
 def report(used):

@@ -121,7 +121,7 @@ def test_users_come_in_any_order(log: Interactions, taken: InteractionMatrix) ->
 
 
 def test_an_update_counts_it_again_with_its_setting(log: Interactions, taken: InteractionMatrix) -> None:
-    chosen = {LINEAR: {"model": BLOCK_EASE, "regularisation": 5, "neighbours": 2 * OWN}}
+    chosen = {LINEAR: {"model": BLOCK_EASE, "regularisation": 5, "content_knn": 2 * OWN}}
     former = [ItemItemWeights(LINEAR, BlockEASE.of(taken, 2 * OWN).weights(9, 6))]
     got = recount(log, chosen, 6, former, np.arange(log.n_items))
     assert (got.item_item[0].weights != BlockEASE.of(taken, 2 * OWN).weights(5, 6)).nnz == 0

@@ -86,12 +86,12 @@ def test_no_more_is_read_than_fits(world, monkeypatch):
 
 def test_the_expert_is_taught_and_another_log_teaches_it_anew(world):
     features, _, log = world
-    (neighbours,), report = fit_count_models(log, lambda scoring: 0.0, 5, ["neighbours"], features=features)
+    (neighbours,), report = fit_count_models(log, lambda scoring: 0.0, 5, ["content_knn"], features=features)
     assert isinstance(neighbours, ContentKNN)
     assert np.array_equal(neighbours.items, compressed(features, neighbours.axes))
-    tried = [one["setting"] for one in report["neighbours"]["tried"]]
+    tried = [one["setting"] for one in report["content_knn"]["tried"]]
     assert tried == [{**way, "taught": taught} for taught in (True, False) for way in GRID]
-    assert report["neighbours"]["chosen"] == tried[0]
+    assert report["content_knn"]["chosen"] == tried[0]
     half = log.select(log.user % 2 == 0)
     again = taught_by(neighbours, features, half)
     assert np.array_equal(again.axes, learned_axes(features, half))

@@ -78,10 +78,10 @@ def test_choose_keeps_the_first_of_the_best():
 def test_the_best_of_each_grid_ships(task, judge):
     listener = Listener()
     (sequence, line), report = fit_count_models(task.training, judge, 6, progress=listener)
-    assert (sequence.name, line.name) == ("sequence", "linear")
+    assert (sequence.name, line.name) == ("sequential", "ease")
     settings = [{"model": "regression", **s} for s in REGRESSIONS] + [{"model": "co-occurrence", **COUNTS[-1]}]
-    assert [row["setting"] for row in report["sequence"]["tried"]] == settings
-    tried = [row["setting"] for row in report["linear"]["tried"]]
+    assert [row["setting"] for row in report["sequential"]["tried"]] == settings
+    tried = [row["setting"] for row in report["ease"]["tried"]]
     assert [row.get("regularisation") for row in tried] == [*REGULARISATIONS, None]
     assert tried[-1] == {"model": "item-kNN", **NEIGHBOURS}
     for expert in (sequence, line):
@@ -101,8 +101,8 @@ def test_the_best_of_each_grid_ships(task, judge):
 
 
 def test_the_sequence_expert_is_the_truncated_regression(task):
-    (expert,), report = fit_count_models(task.training, lambda scoring: 0.0, 4, ["sequence"])
-    setting = report["sequence"]["chosen"]
+    (expert,), report = fit_count_models(task.training, lambda scoring: 0.0, 4, ["sequential"])
+    setting = report["sequential"]["chosen"]
     assert setting == {"model": "regression", **REGRESSIONS[0]}  # nothing to choose by
     counts = transitions(task.training, *order(setting))
     model = TransitionRegression.of(task.training, counts, setting["decay"])
@@ -116,21 +116,21 @@ def test_the_sequence_expert_is_the_truncated_regression(task):
 def test_too_many_items_for_a_regression_leave_co_occurrence(task, judge, monkeypatch):
     monkeypatch.setattr(ease, "MAX_ITEMS", 20)
     listener = Listener()
-    (expert,), report = fit_count_models(task.training, judge, 4, ["sequence"], listener)
-    assert [row["setting"] for row in report["sequence"]["tried"]] == [{"model": "co-occurrence", **s} for s in COUNTS]
-    setting = report["sequence"]["chosen"]
+    (expert,), report = fit_count_models(task.training, judge, 4, ["sequential"], listener)
+    assert [row["setting"] for row in report["sequential"]["tried"]] == [{"model": "co-occurrence", **s} for s in COUNTS]
+    setting = report["sequential"]["chosen"]
     counts = transitions(task.training, *order(setting))
     whole = cooccurrence(task.training, counts, setting["shrink"], setting["ordered"])
     assert (expert.weights != strongest(whole, 4)).nnz == 0
     assert expert.memory == setting["memory"]
-    assert "the regression was not tried" in report["sequence"]["note"]
-    assert report["sequence"]["note"] in listener.told
+    assert "the regression was not tried" in report["sequential"]["note"]
+    assert report["sequential"]["note"] in listener.told
 
 
 def test_ease_is_spread_over_the_catalogue():
     histories = [[2 * item + 1 for item in walk] for walk in walks(users=60)]
-    (expert,), report = fit_count_models(log_of(histories, 60), lambda scoring: 0.0, 60, ["linear"])
-    assert report["linear"]["chosen"] == {"model": "EASE", "regularisation": REGULARISATIONS[0]}
+    (expert,), report = fit_count_models(log_of(histories, 60), lambda scoring: 0.0, 60, ["ease"])
+    assert report["ease"]["chosen"] == {"model": "EASE", "regularisation": REGULARISATIONS[0]}
     compact = ease.EASECounts.of(log_of(walks(users=60))).weights(REGULARISATIONS[0])
     expected = np.zeros((60, 60), np.float32)
     expected[1:56:2, 1:56:2] = np.maximum(compact, 0)
@@ -141,30 +141,30 @@ def test_ease_is_spread_over_the_catalogue():
 def test_beyond_the_limit_ease_is_made_in_blocks_and_the_report_says_so(task, judge, monkeypatch):
     monkeypatch.setattr(ease, "MAX_ITEMS", 27)
     listener = Listener()
-    (expert,), report = fit_count_models(task.training, judge, 5, ["linear"], listener)
+    (expert,), report = fit_count_models(task.training, judge, 5, ["ease"], listener)
     settings = [{"model": "block EASE", **setting} for setting in BLOCKS] + [{"model": "item-kNN", **NEIGHBOURS}]
-    assert [row["setting"] for row in report["linear"]["tried"]] == settings
-    assert "20,000" not in report["linear"]["note"]
-    assert "28 are known" in report["linear"]["note"]
-    assert listener.told == [["linear expert", 5, 5, "finished"], report["linear"]["note"]]
-    assert report["linear"]["chosen"]["model"] == "block EASE"
-    regularisation, neighbours = (report["linear"]["chosen"][name] for name in ("regularisation", "neighbours"))
+    assert [row["setting"] for row in report["ease"]["tried"]] == settings
+    assert "20,000" not in report["ease"]["note"]
+    assert "28 are known" in report["ease"]["note"]
+    assert listener.told == [["linear expert", 5, 5, "finished"], report["ease"]["note"]]
+    assert report["ease"]["chosen"]["model"] == "block EASE"
+    regularisation, neighbours = (report["ease"]["chosen"][name] for name in ("regularisation", "neighbours"))
     whole = BlockEASE.of(InteractionMatrix.of(task.training), neighbours).weights(regularisation, 5)
     assert (expert.weights != whole).nnz == 0
     monkeypatch.setattr(base, "MANY_ITEMS", 28)
-    (_,), report = fit_count_models(task.training, judge, 5, ["linear"])
-    assert [row["setting"] for row in report["linear"]["tried"]] == [settings[0], settings[-1]]
-    (_,), report = fit_count_models(task.training, judge, 5, ["linear"], blocks=False)
-    assert [row["setting"] for row in report["linear"]["tried"]] == settings[-1:]
+    (_,), report = fit_count_models(task.training, judge, 5, ["ease"])
+    assert [row["setting"] for row in report["ease"]["tried"]] == [settings[0], settings[-1]]
+    (_,), report = fit_count_models(task.training, judge, 5, ["ease"], blocks=False)
+    assert [row["setting"] for row in report["ease"]["tried"]] == settings[-1:]
 
 
 def test_blocks_are_not_worth_their_price_with_few_users_either(task, judge, monkeypatch):
     monkeypatch.setattr(ease, "MAX_ITEMS", 27)
     monkeypatch.setattr(ease, "SMALL", 0)
     monkeypatch.setattr(ease, "ITEMS_PER_USER", 0)
-    (expert,), report = fit_count_models(task.training, judge, 5, ["linear"])
-    assert [row["setting"]["model"] for row in report["linear"]["tried"]] == ["item-kNN"]
-    assert "was not tried" in report["linear"]["note"]
+    (expert,), report = fit_count_models(task.training, judge, 5, ["ease"])
+    assert [row["setting"]["model"] for row in report["ease"]["tried"]] == ["item-kNN"]
+    assert "was not tried" in report["ease"]["note"]
     whole = ease.item_knn(task.training, **NEIGHBOURS)
     assert (expert.weights != strongest(whole, 5)).nnz == 0
 

@@ -53,7 +53,7 @@ def test_strongest_leaves_its_argument_alone_and_takes_other_shapes():
 def test_a_history_is_read_as_a_set_or_with_a_memory():
     weights = csr_matrix(np.random.default_rng(2).random((6, 6)).astype(np.float32))
     log = log_of(HISTORIES, 6)
-    as_set, fading = ItemItemWeights("linear", weights), ItemItemWeights("sequence", weights, 0.5, 3)
+    as_set, fading = ItemItemWeights("ease", weights), ItemItemWeights("sequential", weights, 0.5, 3)
     for user, history in enumerate(HISTORIES):
         once = sum((weights.toarray()[item] for item in set(history)), np.zeros(6))
         faded = sum((0.5**age * weights.toarray()[item] for age, item in enumerate(history[:-4:-1])), np.zeros(6))
@@ -81,7 +81,7 @@ def test_on_disk_and_back(tmp_path, memory):
 
 
 def test_many_weights_are_mapped_from_files_that_have_no_name(tmp_path, monkeypatch):
-    expert = ItemItemWeights("sequence", csr_matrix(random_weights()), 0.8, 5, 0.3)
+    expert = ItemItemWeights("sequential", csr_matrix(random_weights()), 0.8, 5, 0.3)
     assert expert.outside(tmp_path) is expert
     monkeypatch.setattr(item_item, "_MANY", 10)
     mapped = expert.outside(tmp_path)

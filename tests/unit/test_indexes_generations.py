@@ -28,7 +28,7 @@ from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 SPEC = IndexSpec(
-    {"aligned": 4, "newcomers": 4, "content": 3}, {"brand": "keyword", "new": "bool"}, sparse=("partners",)
+    {"aligned": 4, "cold_start": 4, "content": 3}, {"brand": "keyword", "new": "bool"}, sparse=("item_item",)
 )
 N = 60
 
@@ -39,9 +39,9 @@ def items(mark: int, n: int = N) -> Iterator[IndexItem]:
         aligned = [float(mark), float(row), 1.0, 0.5]
         payload = {"brand": f"brand {row % 3}", "new": row % 2 == 0, "mark": mark, "none": None}
         # The last three have no interactions, so no partners.
-        first, partners = ("aligned", {"partners": SparseVector([row, row + n], [0.1, 0.5])})
+        first, partners = ("aligned", {"item_item": SparseVector([row, row + n], [0.1, 0.5])})
         if row >= n - 3:
-            first, partners = "newcomers", {}
+            first, partners = "cold_start", {}
         yield IndexItem(row, f"item {row}", {first: aligned, "content": [1.0, float(row), 2.0]}, payload, partners)
 
 
@@ -56,8 +56,8 @@ def users(mark: int, n: int = N) -> Iterator[UserRecord]:
 def release(workspace: Workspace, mark: int = 1, backend: str = "edge", **more: Any) -> Generation:
     arguments: dict[str, Any] = {
         "items": items(mark), "users": users(mark), "popular": [(3, 9), (1, 4)], "inputs": {"alignment": f"a{mark}"},
-        "parts": {"content": (0, 2), "collaborative": (2, 4)}, "settings": {"m": 16}, "facts": {"mark": mark},
-        "sparse_parts": {"linear": (0, N), "sequence": (N, 2 * N)}, "places": last(2),
+        "parts": {"content": (0, 2), "id_tower": (2, 4)}, "settings": {"m": 16}, "facts": {"mark": mark},
+        "sparse_parts": {"ease": (0, N), "sequential": (N, 2 * N)}, "places": last(2),
     }  # fmt: skip
     return publish(workspace, backend=backend, spec=SPEC, **(arguments | more))
 
@@ -100,8 +100,8 @@ def test_what_is_published_can_be_opened(workspace: Workspace, backend: str) -> 
         assert generation.backend == backend
         assert generation.spec == SPEC
         assert generation.popular == [(3, 9), (1, 4)]
-        assert generation.parts == {"content": (0, 2), "collaborative": (2, 4)}
-        assert generation.sparse_parts == {"linear": (0, 60), "sequence": (60, 120)}
+        assert generation.parts == {"content": (0, 2), "id_tower": (2, 4)}
+        assert generation.sparse_parts == {"ease": (0, 60), "sequential": (60, 120)}
         assert (generation.cold_items, generation.places) == (3, (9, 10))
         assert generation.manifest.inputs == {"alignment": "a5"}
         assert generation.manifest.settings == {"m": 16}
@@ -263,7 +263,7 @@ def test_verification_notices_damaged_sparse_vectors(workspace: Workspace, monke
     damaged = SparseVector([2, 1], [1.0, 1.0])
     with release(workspace, 1, "exact") as generation:
         stored, some = ExactIndex._stored, [replace(user, sparse=damaged) for user in users(1)]
-        monkeypatch.setattr(ExactIndex, "_stored", lambda *a: replace(stored(*a), sparse={"partners": damaged}))
+        monkeypatch.setattr(ExactIndex, "_stored", lambda *a: replace(stored(*a), sparse={"item_item": damaged}))
         monkeypatch.setattr(UserStore, "batches", lambda *_: iter([some]))
         problems = verify(generation)
     assert "the sparse vector 'partners' of item 'item 5' is damaged" in problems
@@ -351,7 +351,7 @@ def test_a_manifest_without_newcomers_and_partners_can_be_read(workspace: Worksp
     generation.close()
     path = generation.folder / "manifest.json"
     content = json.loads(path.read_text("utf-8"))
-    for name in ("sparse_parts", "places", "newcomers"):
+    for name in ("sparse_parts", "places", "cold_start"):
         del content["facts"][name]
     del content["facts"]["spec"]["sparse"]
     path.write_text(json.dumps(content), "utf-8")

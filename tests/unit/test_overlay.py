@@ -60,7 +60,7 @@ def release(workspace, backend="exact", extras=None, **facts):
         users=[UserRecord("u", [1.0, 0.0], [11], times=[0])],
         popular=[(row, 99 - row) for row in range(N)],
         inputs={},
-        parts={"part": (0, 1), "trend": (1, 2)},
+        parts={"part": (0, 1), "popularity": (1, 2)},
         extras=extras or Extras(numbers=np.zeros((N, 0), np.float32)),
         facts=facts,
     ).close()

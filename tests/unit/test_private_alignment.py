@@ -138,10 +138,10 @@ def test_reasons_tell_of_likeness_only_where_lists_are_made_of_it(private):
     plain = replace(model, content_knn=replace(model.content_knn, targets=None))
     towards = replace(model, content_knn=replace(model.content_knn, targets=model.content_knn.items[::-1].copy()))
     assert origins(plain, catalogue).content_knn is not None
-    assert "neighbours" in origins(plain, catalogue).maps
+    assert "content_knn" in origins(plain, catalogue).maps
     assert origins(towards, catalogue).content_knn is None
-    assert "neighbours" not in origins(towards, catalogue).maps
-    said = Speaker.of("en").say(Attributions((), (), {}), {"neighbours": 0.3, "trend": 0.1}, {}, ())
+    assert "content_knn" not in origins(towards, catalogue).maps
+    said = Speaker.of("en").say(Attributions((), (), {}), {"content_knn": 0.3, "popularity": 0.1}, {}, ())
     assert said == "It fits what you had as a whole."
 
 

@@ -27,13 +27,13 @@ class Lists:
     """An index of one dense number and one partner weight an item; equal scores come by row, as an index must."""
 
     def __init__(self, dense: list[float], partners: list[float], newcomers: dict[int, float] | None = None) -> None:
-        self.spec = IndexSpec({"aligned": 1} | ({"newcomers": 1} if newcomers else {}), sparse=("partners",))
+        self.spec = IndexSpec({"aligned": 1} | ({"cold_start": 1} if newcomers else {}), sparse=("item_item",))
         self.lists: dict[str, dict[int, float]] = {
             "aligned": {row: x for row, x in enumerate(dense) if row not in (newcomers or {})},
-            "partners": {row: x for row, x in enumerate(partners) if x},
-            "newcomers": newcomers or {},
+            "item_item": {row: x for row, x in enumerate(partners) if x},
+            "cold_start": newcomers or {},
         }
-        self.depths: dict[str, list[int]] = {"aligned": [], "partners": [], "newcomers": []}
+        self.depths: dict[str, list[int]] = {"aligned": [], "item_item": [], "cold_start": []}
         rows = np.flatnonzero(partners)
         wide = np.array(dense, np.float32)
         wide[list(newcomers or {})] = list((newcomers or {}).values())
@@ -47,7 +47,7 @@ class Lists:
             ),
             *[np.zeros((len(dense), 0), np.float32)] * 3,
             {"own": (0, 1)},
-            {"partners": (0, 1)},
+            {"item_item": (0, 1)},
         )
 
     def __len__(self) -> int:
@@ -138,7 +138,7 @@ def test_the_first_places_are_those_of_a_full_scan_where_the_index_holds_no_part
     found = list(zip(best.rows.tolist(), best.scores.tolist(), strict=True))
     assert found[:k] == wanted[:k]
     assert set(found) <= set(wanted)
-    assert index.depths["partners"] == []
+    assert index.depths["item_item"] == []
 
 
 def made(n: int, kinship: float) -> Lists:
@@ -151,23 +151,23 @@ def made(n: int, kinship: float) -> Lists:
 def test_lists_that_agree_are_read_no_further() -> None:
     index = made(20_000, 1.0)
     found(index, 10, 10, where=EVERYTHING)
-    assert index.depths == {"aligned": [200], "partners": [200], "newcomers": []}
+    assert index.depths == {"aligned": [200], "item_item": [200], "cold_start": []}
 
 
 def test_partners_are_searched_only_under_a_condition(monkeypatch: pytest.MonkeyPatch) -> None:
     index = made(20_000, 1.0)
     found(index, 10, 10)
-    assert index.depths == {"aligned": [], "partners": [], "newcomers": []}
+    assert index.depths == {"aligned": [], "item_item": [], "cold_start": []}
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
     found(index, 10, 10)
-    assert index.depths == {"aligned": [200], "partners": [], "newcomers": []}
+    assert index.depths == {"aligned": [200], "item_item": [], "cold_start": []}
 
 
 def test_unrelated_lists_are_read_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "DEPTH", 16)
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
     index = made(20_000, 0.0)
-    dense, partners = (index.lists[name] for name in ("aligned", "partners"))
+    dense, partners = (index.lists[name] for name in ("aligned", "item_item"))
     sums = {row: dense[row] + partners[row] for row in dense}
     best = found(index, 10, 10, where=EVERYTHING)
     assert [row for row, _ in best] == sorted(sums, key=lambda row: (-sums[row], row))[:10]
@@ -183,7 +183,7 @@ def test_what_has_a_sparse_product_is_scored_whole(
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
     monkeypatch.setattr(candidates, "_BESIDE", beside)
     index = made(5_000, 0.3)
-    wanted = oracle(list(index.lists["aligned"].values()), list(index.lists["partners"].values()))[:200]
+    wanted = oracle(list(index.lists["aligned"].values()), list(index.lists["item_item"].values()))[:200]
     best = found(index, 10, 200, where=where)
     assert len(best) == 200
     assert len(set(row for row, _ in best) & set(row for row, _ in wanted)) >= least
@@ -204,7 +204,7 @@ def test_a_user_without_partners_asks_one_list() -> None:
     best = asked(index, 5, 5, (), UserRecord("", [1.0], []))
     dense = index.lists["aligned"]
     assert best.rows.tolist() == sorted(dense, key=lambda row: (-dense[row], row))[:5]
-    assert index.depths["partners"] == []
+    assert index.depths["item_item"] == []
     assert (best.parts[:, 1] == 0).all()
 
 

@@ -144,6 +144,6 @@ def test_newcomers_come_between_and_at_the_ends_go_along() -> None:
     assert after == pytest.approx([11.0, 8.0, 9.3333333, 8.6666667, 10.0, 6.0, 5.0])
 
 
-@pytest.mark.parametrize("newcomer", [[], [True, True]])
+@pytest.mark.parametrize("cold_start", [[], [True, True]])
 def test_where_there_are_no_known_items_nothing_moves(newcomer: list[bool]) -> None:
     assert (subject.kept(-np.arange(len(newcomer)), np.zeros(0), np.array(newcomer, bool)) == 0).all()

@@ -17,9 +17,9 @@ from molar_retrieval.rng import generator
 
 N, F = 12, 6
 BLOCKS = {"text": (0, 2), "image": (2, 5), "attributes": (5, 6)}
-PARTS = {"content": (0, 3), "neighbours": (3, 9), "trend": (9, 10)}
-SPARSE_PARTS = {"linear": (0, N), "sequence": (N, 2 * N)}
-WEIGHTS = {"content": 0.7, "neighbours": 1.9}
+PARTS = {"content": (0, 3), "content_knn": (3, 9), "popularity": (9, 10)}
+SPARSE_PARTS = {"ease": (0, N), "sequential": (N, 2 * N)}
+WEIGHTS = {"content": 0.7, "content_knn": 1.9}
 
 
 class Shop:
@@ -29,7 +29,7 @@ class Shop:
         rng = generator(0, "evidence")
         content = rng.normal(size=(N, F)).astype(np.float32)
         self.content = content / np.linalg.norm(content, axis=1, keepdims=True)
-        self.maps = {"content": rng.normal(size=(F, 3)), "neighbours": np.eye(F)}
+        self.maps = {"content": rng.normal(size=(F, 3)), "content_knn": np.eye(F)}
         dense = np.concatenate([self.content @ self.maps[n] * WEIGHTS[n] for n in WEIGHTS] + [np.ones((N, 1))], axis=1)
         weights = rng.normal(0.5, size=(2 * N, N)) * (rng.random((2 * N, N)) < 0.5)
         dimensions, items = np.nonzero(weights)
@@ -80,19 +80,19 @@ def test_pairs_that_too_few_people_had_are_not_told(support: int) -> None:
 def test_sources_add_up_to_the_content_parts() -> None:
     shop = Shop()
     for row, evidence in zip(range(N), shop.gather(list(range(N))), strict=True):
-        total = shop.score(row, "content") + shop.score(row, "neighbours")
+        total = shop.score(row, "content") + shop.score(row, "content_knn")
         assert list(evidence.sources) == list(BLOCKS)
         assert sum(evidence.sources.values()) == pytest.approx(total, abs=1e-5)
 
 
 def test_sources_of_newcomers_add_up_by_their_own_map() -> None:
-    shop, (start, stop) = Shop(), PARTS["neighbours"]
+    shop, (start, stop) = Shop(), PARTS["content_knn"]
     shop.table.cold[[2, 7]] = True
     theirs = generator(1, "evidence").normal(size=(F, F))
     shop.table.dense[[2, 7], start:stop] = 0.6 * shop.content[[2, 7]] @ theirs
     shop.maps["newcomer neighbours"] = theirs
     for row, evidence in zip(range(N), shop.gather(list(range(N))), strict=True):
-        total = shop.score(row, "content") + shop.score(row, "neighbours")
+        total = shop.score(row, "content") + shop.score(row, "content_knn")
         assert sum(evidence.sources.values()) == pytest.approx(total, abs=1e-5)
 
 
@@ -103,7 +103,7 @@ def test_a_source_is_what_the_score_loses_without_it() -> None:
         without = shop.content[8].copy()
         without[start:stop] = 0
         left = sum(without @ shop.maps[n] * WEIGHTS[n] @ shop.user[slice(*PARTS[n])] for n in WEIGHTS)
-        whole = shop.score(8, "content") + shop.score(8, "neighbours")
+        whole = shop.score(8, "content") + shop.score(8, "content_knn")
         assert evidence.sources[name] == pytest.approx(whole - left, abs=1e-5)
 
 
@@ -112,10 +112,10 @@ def test_likeness_is_shared_out_among_the_last_items() -> None:
     for row, evidence in zip(range(N), shop.gather(list(range(N))), strict=True):
         assert {item for item, _ in evidence.alike} <= {3, 5} - {row}, "of what is like itself nothing is said"
         likeness = shop.content[[3, 5]] @ shop.content[row] * [0.5, 1.0]
-        if shop.score(row, "neighbours") <= 0:
+        if shop.score(row, "content_knn") <= 0:
             assert evidence.alike == []
         elif (likeness > 0).all() and row not in (3, 5):
-            assert sum(amount for _, amount in evidence.alike) == pytest.approx(shop.score(row, "neighbours"), rel=1e-5)
+            assert sum(amount for _, amount in evidence.alike) == pytest.approx(shop.score(row, "content_knn"), rel=1e-5)
             assert evidence.alike[0][0] == (3, 5)[int(likeness.argmax())]
 
 

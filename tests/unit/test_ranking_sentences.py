@@ -42,9 +42,9 @@ def test_a_source_is_named_where_it_has_most_of_the_likeness(sources: dict[str, 
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ({"collaborative": 1.0, "trend": 1.0}, "fits what you had"),
-        ({"collaborative": -1.0, "trend": 1.0}, "in demand"),
-        ({"trend": -1.0}, "stands here"),
+        ({"id_tower": 1.0, "popularity": 1.0}, "fits what you had"),
+        ({"id_tower": -1.0, "popularity": 1.0}, "in demand"),
+        ({"popularity": -1.0}, "stands here"),
     ],
 )
 def test_without_items_the_score_itself_speaks(parts: dict[str, float], words: str) -> None:
@@ -63,13 +63,13 @@ def test_without_items_the_score_itself_speaks(parts: dict[str, float], words: s
 )
 def test_habits_speak_where_they_carry_most(language: str, taken: TakenBefore, words: str) -> None:
     evidence = replace(TOGETHER, taken=taken)
-    assert say(evidence, language, parts={"habits": 4.0}) == words
-    assert say(evidence, language, parts={"habits": 3.0}) != words, "what goes together carries more"
-    assert say(TOGETHER, language, parts={"habits": 4.0}) != words, "nobody knows when"
+    assert say(evidence, language, parts={"repeat_consumption": 4.0}) == words
+    assert say(evidence, language, parts={"repeat_consumption": 3.0}) != words, "what goes together carries more"
+    assert say(TOGETHER, language, parts={"repeat_consumption": 4.0}) != words, "nobody knows when"
 
 
 def test_what_else_is_said() -> None:
-    told = say(TOGETHER, parts={"newcomer": 0.0}, shared=["Crime", "1995", "US", "x"], causes=["max 2 per brand"])
+    told = say(TOGETHER, parts={"cold_start": 0.0}, shared=["Crime", "1995", "US", "x"], causes=["max 2 per brand"])
     assert told.startswith("New here. Others who")
     assert "In common: Crime, 1995, US." in told
     assert told.endswith("Moved by: max 2 per brand.")
@@ -101,9 +101,9 @@ def test_sentences_that_a_file_leaves_out_are_those_of_its_language_or_english(t
     path.write_text("[de]\ntogether = 'Zu {items}'\n[fr]\ntogether = 'Avec {items}'\njoint = ' et '\n", "utf-8")
     german, french = (Speaker.of(language, path) for language in ("de", "fr"))
     assert german.say(TOGETHER, {}, TITLES, []) == "Zu „Fargo“ und „Heat“"
-    assert german.say(Attributions([], [], {}), {"trend": 1.0}, TITLES, []) == "Zurzeit besonders gefragt."
+    assert german.say(Attributions([], [], {}), {"popularity": 1.0}, TITLES, []) == "Zurzeit besonders gefragt."
     assert french.say(TOGETHER, {}, TITLES, []) == "Avec “Fargo” et “Heat”"
-    assert french.say(Attributions([], [], {}), {"trend": 1.0}, TITLES, []) == "It is in demand right now."
+    assert french.say(Attributions([], [], {}), {"popularity": 1.0}, TITLES, []) == "It is in demand right now."
 
 
 def test_a_language_made_in_code_says_everything() -> None:

@@ -62,7 +62,7 @@ def test_parts_add_up_and_are_those_of_the_model(trained, recommender, log, mode
     answer = recommender.query(trained.user, k=trained.items, explore=False)
     for item in answer.items:
         known = model.known[log.items.row(item.item_id)]
-        assert list(item.parts) == (names if known else [*names, "newcomer"])
+        assert list(item.parts) == (names if known else [*names, "cold_start"])
         assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-4)
     for part in names:
         assert any(item.parts[part] != 0 for item in answer.items)
@@ -76,7 +76,7 @@ def test_newcomers_come_back_without_partners(trained, recommender, log, model):
     found = [i for i in answer.items if i.item_id in newcomers]
     assert len(found) == len(newcomers)
     assert all(i.parts[part.name] == 0 for i in found for part in model.sparse_parts)
-    assert max(i.parts["newcomer"] for i in found) == pytest.approx(min(i.parts["newcomer"] for i in found))
+    assert max(i.parts["cold_start"] for i in found) == pytest.approx(min(i.parts["cold_start"] for i in found))
 
 
 def test_seen_items_are_hidden_unless_asked_for(trained, recommender, log):

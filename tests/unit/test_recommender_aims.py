@@ -40,9 +40,9 @@ from molar_serving.wire import RecommendationRequest
 pytestmark = pytest.mark.slow
 
 AIMS = {
-    "next": {"linear": 0.0, "content": 0.0},  # parts that only others use
-    "later": {"linear": 0.4, "sequence": 0.0, "trend": 6.0, "collaborative": 2.5},
-    "later, seen shown": {"sequence": 3.0, "neighbours": 0.0},
+    "next": {"ease": 0.0, "content": 0.0},  # parts that only others use
+    "later": {"ease": 0.4, "sequential": 0.0, "popularity": 6.0, "id_tower": 2.5},
+    "later, seen shown": {"sequential": 3.0, "content_knn": 0.0},
 }
 WHERE = "category in (Shoes, Vases) and price < 60"
 
@@ -131,10 +131,10 @@ def test_parts_are_those_of_the_default_list_times_their_factors(
     assert len(known) > 50
     for item in known:
         one, other = lists["next"][item], lists["later"][item]
-        assert (one["linear"], one["content"], other["sequence"]) == (0, 0, 0)
-        for part in ("trend", "collaborative", "neighbours"):
+        assert (one["ease"], one["content"], other["sequential"]) == (0, 0, 0)
+        for part in ("popularity", "id_tower", "content_knn"):
             assert other[part] == pytest.approx(AIMS["later"].get(part, 1.0) * one[part], abs=1e-6)
-    assert any(lists["later"][item]["linear"] for item in known)
+    assert any(lists["later"][item]["ease"] for item in known)
 
 
 def test_conditions_hold_within_a_horizon(shop: SimpleNamespace, recommender: Recommender) -> None:
@@ -154,7 +154,7 @@ def test_reasons_tell_of_the_parts_that_count(shop: SimpleNamespace, recommender
         known = [item for item in items if shop.model.known[shop.log.items.row(item.item_id)]]
         for item in known:
             assert item.evidence is not None
-            told = item.parts["content"] + item.parts["neighbours"]
+            told = item.parts["content"] + item.parts["content_knn"]
             assert sum(item.evidence["content"].values()) == pytest.approx(told, abs=1e-4)
         assert any(item.parts["content"] for item in known) is counts
 

@@ -34,7 +34,7 @@ def recommender(tmp_path):
         users=[UserRecord("u", [1.0, 0.0], [0, 7], times=[0, 0])],
         popular=[(row, 9 - row) for row in range(8)],
         inputs={},
-        parts={"part": (0, 1), "trend": (1, 2)},
+        parts={"part": (0, 1), "popularity": (1, 2)},
         extras=Extras(numbers=np.zeros((8, 0), np.float32)),
     ).close()
     with Recommender.open(workspace.root) as opened:

@@ -57,7 +57,7 @@ def test_both_ways_of_searching_try_the_same_items(recommender, monkeypatch):
         searched = recommender.query(user, 10)
         assert told(first) == told(searched) == told(filtered)
         assert [i.score for i in searched.items] == pytest.approx([i.score for i in first.items], abs=1e-4)
-        tried += sum("newcomer" in item.parts for item in first.items)
+        tried += sum("cold_start" in item.parts for item in first.items)
         assert [item.propensity for item in first.items[:7]] == [1.0] * 7
         for item in first.items:
             assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-4)
@@ -70,7 +70,7 @@ def test_what_is_not_explored_is_what_validation_chose(recommender, trained):
             chosen, without = (one.query(user, 10, explore=False) for one in (plain, recommender))
             assert told(chosen) == told(without)
             assert {item.propensity for item in without.items} == {1.0}
-            known = [item.item_id for item in without.items if "newcomer" not in item.parts]
+            known = [item.item_id for item in without.items if "cold_start" not in item.parts]
             assert [item.item_id for item in recommender.query(user, 10).items][:7] == known[:7]
 
 
@@ -103,7 +103,7 @@ def test_every_new_item_has_its_chance_and_it_falls_with_its_sales(trained, tmp_
         for day in range(1, 11):
             recommender.now = datetime(2026, 4, day, tzinfo=UTC)
             for user in some:
-                shown.update(item.item_id for item in recommender.query(user, 10).items if "newcomer" in item.parts)
+                shown.update(item.item_id for item in recommender.query(user, 10).items if "cold_start" in item.parts)
         table = recommender.generation.table
         sold = np.zeros(trained.items, int)
         for user in recommender.generation.users.between(0, len(recommender.generation.users)):
@@ -134,7 +134,7 @@ def test_settings_say_how_many_are_tried(trained, tmp_path):
             assert (plan is None) == (not settings.explore)
             wanted = chosen if places is None else max(places, chosen)
             user = people(recommender)[0]
-            assert sum("newcomer" in item.parts for item in recommender.query(user, 10).items) == wanted
+            assert sum("cold_start" in item.parts for item in recommender.query(user, 10).items) == wanted
             facts = recommender.generation.manifest.facts["exploration"]
             if facts is not None:
                 assert len(facts["places"]) == wanted
@@ -162,7 +162,7 @@ def test_a_small_shop_shows_what_never_sold_and_what_sold_three_times(tmp_path):
             for user in some:
                 answer = recommender.query(user, 10)
                 seen.update(item.item_id for item in answer.items)
-                tried += any("newcomer" in item.parts for item in answer.items)
+                tried += any("cold_start" in item.parts for item in answer.items)
     assert tried == 7 * len(some)
     for group in (none, few):
         assert np.mean([seen[name] > 0 for name in group]) >= 0.8

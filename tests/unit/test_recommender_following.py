@@ -38,7 +38,7 @@ def recommender(workspace: Workspace) -> Iterator[Recommender]:
 def ask(recommender: Recommender) -> tuple[str, int]:
     answer = recommender.query("user 7", 5)
     marks = {item.payload["mark"] for item in answer.items}
-    scores = {item.parts["collaborative"] * 2 for item in answer.items if "newcomer" not in item.parts}
+    scores = {item.parts["id_tower"] * 2 for item in answer.items if "cold_start" not in item.parts}
     assert marks == scores, (marks, scores)  # the item's own mark, and that of the user's vector
     return answer.generation, marks.pop()
 

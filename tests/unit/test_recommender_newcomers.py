@@ -29,8 +29,8 @@ from molar_retrieval.workspace.artefacts import Workspace
 
 KNOWN, NEW, USERS = 60, 15, 25
 N = KNOWN + NEW
-PARTS = {"collaborative": (0, 4), "content": (4, 7), "trend": (7, 8)}
-SPARSE_PARTS = {"linear": (0, N), "sequence": (N, 2 * N)}
+PARTS = {"id_tower": (0, 4), "content": (4, 7), "popularity": (7, 8)}
+SPARSE_PARTS = {"ease": (0, N), "sequential": (N, 2 * N)}
 
 
 class Shop:
@@ -62,14 +62,14 @@ class Shop:
         items = []
         for row, partners in enumerate(sparse_rows(csr_matrix(self.partners))):
             name = "newcomers" if self.newcomer[row] and newcomers else "aligned"
-            vectors, sparse = {name: self.items[row].tolist()}, {"partners": partners}
+            vectors, sparse = {name: self.items[row].tolist()}, {"item_item": partners}
             items.append(IndexItem(row, f"i{row}", vectors, self.payload(row), sparse))
         people = []
         for user, sparse in enumerate(sparse_rows(csr_matrix(self.reads))):
             history = self.histories[user]
             people.append(UserRecord(f"u{user}", self.users[user].tolist(), history, sparse, {}, [0] * len(history)))
         publish(
-            workspace, backend=backend, spec=IndexSpec(dims, {"colour": "keyword"}, sparse=("partners",)),
+            workspace, backend=backend, spec=IndexSpec(dims, {"colour": "keyword"}, sparse=("item_item",)),
             items=items, users=people, popular=[(0, 3)], inputs={"alignment": "a"}, parts=PARTS,
             sparse_parts=SPARSE_PARTS, places=places,
         ).close()  # fmt: skip
@@ -174,11 +174,11 @@ def test_parts_add_up_and_only_newcomers_are_lifted(served: tuple[Recommender, P
         for item in recommender.query(f"u{user}", N).items:
             row = int(item.item_id[1:])
             assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-4)
-            names = [*PARTS, *SPARSE_PARTS, *(["newcomer"] if shop.newcomer[row] else [])]
+            names = [*PARTS, *SPARSE_PARTS, *(["cold_start"] if shop.newcomer[row] else [])]
             assert list(item.parts) == names
-            assert item.parts["trend"] == pytest.approx(float(shop.items[row, 7]), abs=1e-6)
+            assert item.parts["popularity"] == pytest.approx(float(shop.items[row, 7]), abs=1e-6)
             linear = float(shop.partners[row, :N] @ shop.reads[user, :N])
-            assert item.parts["linear"] == pytest.approx(linear, abs=1e-5)
+            assert item.parts["ease"] == pytest.approx(linear, abs=1e-5)
 
 
 def test_a_shortfall_counts_all_items(served: tuple[Recommender, Places]) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def beside(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """The trained shop, published again with its partners in the table alone."""
-    workspace = Workspace.open(copy_workspace(trained.workspace, tmp_path_factory.mktemp("partners") / ".molar"))
+    workspace = Workspace.open(copy_workspace(trained.workspace, tmp_path_factory.mktemp("item_item") / ".molar"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anew, "_MOST_PARTNERS", 0)
         with publish_generation(workspace, IndexSettings(ef=600)) as generation:
@@ -43,7 +43,7 @@ def test_answers_are_those_of_an_index_that_holds_them(
             assert [item.item_id for item in lists[0]] == [item.item_id for item in lists[1]]
             assert [item.score for item in lists[0]] == pytest.approx([item.score for item in lists[1]], abs=1e-5)
         partners = [
-            item.parts.get("linear", 0.0) + item.parts.get("sequence", 0.0)
+            item.parts.get("ease", 0.0) + item.parts.get("sequential", 0.0)
             for item in other.query(people[0], 10, explore=False, explain=True).items
         ]
     assert any(partners)

@@ -11,7 +11,7 @@ from molar_indexes.server.connect import Connection
 from molar_indexes.server.faults import ServerError
 from molar_retrieval.ranking.index_protocol import IndexSpec
 
-SPEC = IndexSpec({"aligned": 4, "content": 3, "whitened": 4}, sparse=("partners",))
+SPEC = IndexSpec({"aligned": 4, "content": 3, "whitened": 4}, sparse=("item_item",))
 HAVING = {"aligned": 900, "content": 1000, "whitened": 900}
 
 

@@ -57,7 +57,7 @@ def test_by_grpc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
             for where in CONDITIONS:
                 for name, query in (
                     ("aligned", [1.0, -0.5, 2.0, 0.1]),
-                    ("partners", SparseVector([1, 5, N + 5], [1.0] * 3)),
+                    ("item_item", SparseVector([1, 5, N + 5], [1.0] * 3)),
                 ):
                     mine, theirs = (
                         index.top(name, query, 9, exclude=[0, 2], where=where) for index in (own.index, served.index)

@@ -97,13 +97,13 @@ def test_a_push_goes_live_and_answers_as_the_workspace(workspace: Workspace, fak
     server = place(fake)
     with open_generation(workspace) as own, open_served(workspace, server) as served:
         assert served.name == own.name == report.generation
-        for name in ("aligned", "newcomers", "content"):
+        for name in ("aligned", "cold_start", "content"):
             query = [0.3, -1.0, 0.5, 2.0][: own.spec.dims[name]]
             mine, theirs = (dict(index.top(name, query, 20)) for index in (own.index, served.index))
             assert list(theirs) == list(mine)
             assert theirs == pytest.approx(mine, abs=1e-5)
-        assert served.index.fetch([5], vectors=["aligned", "partners"]) == own.index.fetch(
-            [5], vectors=["aligned", "partners"]
+        assert served.index.fetch([5], vectors=["aligned", "item_item"]) == own.index.fetch(
+            [5], vectors=["aligned", "item_item"]
         )
         assert served.users.get("user 7") is not None
     assert not fake.of("users")  # histories stay in the house
@@ -145,11 +145,11 @@ def test_the_collection_is_laid_out_as_the_settings_say(workspace: Workspace, fa
     (made,) = fake.of("^PUT /collections/[^/]+$")
     body = models.CreateCollection(**made.body)
     assert (body.shard_number, body.replication_factor, body.on_disk_payload) == (3, 2, True)
-    assert set(body.vectors) == {"aligned", "newcomers", "content"}
-    assert set(body.sparse_vectors) == {"partners"}
+    assert set(body.vectors) == {"aligned", "cold_start", "content"}
+    assert set(body.sparse_vectors) == {"item_item"}
     assert all(v.on_disk and v.distance == models.Distance.DOT for v in body.vectors.values())
     assert all(v.hnsw_config.m == 0 for v in body.vectors.values())  # graphs come once all points are there
-    assert {name for name, v in body.vectors.items() if v.quantization_config} == {"aligned", "newcomers", "content"}
+    assert {name for name, v in body.vectors.items() if v.quantization_config} == {"aligned", "cold_start", "content"}
     kinds = {i.body["field_name"]: i.body["field_schema"] for i in fake.of("PUT .*/index$")}
     assert kinds == {'"item_id"': "keyword", '"brand"': "keyword", '"new"': "bool"}
     order = [f"{a.method} {a.path.rsplit('/', 1)[-1]}" for a in fake.asked]

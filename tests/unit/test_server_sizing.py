@@ -19,7 +19,7 @@ from molar_indexes.server.sizing import (
 from molar_retrieval.workspace.artefacts import Workspace
 
 SHAPE = ItemFootprint(
-    {"aligned": 129, "content": 64}, {"aligned": 0.5, "content": 1.0}, {"partners": 40.0}, 100.0, m=32
+    {"aligned": 129, "content": 64}, {"aligned": 0.5, "content": 1.0}, {"item_item": 40.0}, 100.0, m=32
 )
 
 
@@ -69,8 +69,8 @@ def test_the_shape_is_that_of_the_items(trained):
     with open_generation(Workspace.open(trained.workspace)) as generation:
         shape = footprint_of(generation)
         rows = range(len(generation.index))
-        items = generation.index.fetch(rows, vectors=["aligned", "newcomers", "words"])
-    assert shape.share["aligned"] + shape.share["newcomers"] == pytest.approx(1.0)
+        items = generation.index.fetch(rows, vectors=["aligned", "cold_start", "words"])
+    assert shape.share["aligned"] + shape.share["cold_start"] == pytest.approx(1.0)
     assert shape.share["aligned"] == pytest.approx(sum("aligned" in i.vectors for i in items) / len(items))
     assert shape.sparse["words"] == pytest.approx(sum(len(i.sparse["words"].indices) for i in items) / len(items))
     assert shape.dims["aligned"] == generation.spec.dims["aligned"] + 1  # the number that brings all to one length

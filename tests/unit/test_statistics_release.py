@@ -60,7 +60,7 @@ def test_experts_are_the_same_each_time_and_know_what_was_taken(features, monkey
     np.testing.assert_array_equal(experts.content_knn.scores(asked), again.content_knn.scores(asked))
     assert sequence.scores(asked).argmax(axis=1).tolist() == [1, 3]
     assert experts.trend.now()[[0, 1]].min() > experts.trend.now()[[2, 3]].max() > experts.trend.now()[5:].max()
-    assert set(experts.weights) == {"sequence", "neighbours", "trend"}
+    assert set(experts.weights) == {"sequential", "content_knn", "popularity"}
 
 
 def test_content_learns_what_is_taken_after_what():

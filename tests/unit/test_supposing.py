@@ -124,7 +124,7 @@ def test_what_a_score_loses_is_the_difference_of_two_lists(recommender, trained)
     user = trained.user
     query = Query(k=100, rerank=False, explore=False, seen="show")
     now = list_if(recommender, user, Supposition(), query)
-    known = [item for item in now.items if "newcomer" not in item.parts]
+    known = [item for item in now.items if "cold_start" not in item.parts]
     origins = origins_of(recommender, user, [item.item_id for item in known])
     assert [one.item_id for one in origins] == [item.item_id for item in known]
     gone = origins[0].history[0].item_id

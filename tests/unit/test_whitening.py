@@ -48,20 +48,20 @@ def released(
 
     def made(row: int) -> IndexItem:
         if row >= N - NEW:
-            return IndexItem(row, f"item {row}", {"newcomers": items[row]}, {})
+            return IndexItem(row, f"item {row}", {"cold_start": items[row]}, {})
         own = {"aligned": items[row]} | ({} if near is None else {"whitened": near[row]})
-        sparse = {"partners": SparseVector([row - 1], [0.5])} if row else {}
+        sparse = {"item_item": SparseVector([row - 1], [0.5])} if row else {}
         if row < strong:
-            sparse = {"partners": SparseVector(list(range(len(people))), [99.0] * len(people))}
+            sparse = {"item_item": SparseVector(list(range(len(people))), [99.0] * len(people))}
         return IndexItem(row, f"item {row}", own, {}, sparse)
 
-    dims = dict.fromkeys(["aligned", "newcomers", *(["whitened"] if turned else [])], DIM)
+    dims = dict.fromkeys(["aligned", "cold_start", *(["whitened"] if turned else [])], DIM)
     lengths = {"aligned": equal_lengths.longest(items)} | ({"whitened": turned.longest} if turned else {})
     return publish(
         workspace, backend="edge", items=map(made, range(N)), popular=[], inputs={}, parts={"dense": (0, DIM)},
-        spec=IndexSpec(dims, m=8, ef_construct=64, ef=64, sparse=("partners",), lengths=lengths),
+        spec=IndexSpec(dims, m=8, ef_construct=64, ef=64, sparse=("item_item",), lengths=lengths),
         users=[UserRecord(f"user {n}", u, [n], SparseVector([n], [1.0]), times=[0]) for n, u in enumerate(people)],
-        sparse_parts={"partners": (0, N)}, extras=Extras(whitening=None if turned is None else turned.users),
+        sparse_parts={"item_item": (0, N)}, extras=Extras(whitening=None if turned is None else turned.users),
     )  # fmt: skip
 
 
@@ -110,14 +110,14 @@ def test_candidates_are_searched_among_whitened_vectors(workspace: Workspace, mo
 
     monkeypatch.setattr(EdgeIndex, "tops", told)
     with open_generation(workspace) as generation:
-        assert generation.index.graphs == {"whitened", "newcomers"}
+        assert generation.index.graphs == {"whitened", "cold_start"}
         reach = generation.manifest.facts["graphs"]["whitened"]
         assert reach["found"] >= 0.99
         assert reach["ef"] != SCAN
         assert share(generation, items, people) >= 0.98
-        assert set(asked) == {"whitened", "newcomers"}
+        assert set(asked) == {"whitened", "cold_start"}
         assert found(generation, 3, where=Exists("item_id"))
-        assert set(asked) == {"whitened", "newcomers", "partners"}
+        assert set(asked) == {"whitened", "cold_start", "item_item"}
         assert verify(generation, deep=True) == []
 
 

@@ -44,7 +44,7 @@ def test_a_price_acts_at_once_and_words_say_that_they_act_later(client, items):
     assert [(one["item_id"], one["title"], one["fields"]) for one in dear] == [(items[0], "Anew", {"price": 1234.5})]
     found = client.get(f"/v1/items/{items[0]}").json()
     assert (found["attributes"]["price"], found["attributes"]["title"]) == (1234.5, "Anew")
-    assert (found["shown"], found["obstacles"], found["newcomer"]) == (True, [], False)
+    assert (found["shown"], found["obstacles"], found["cold_start"]) == (True, [], False)
     assert found["events"] == told.json()["seq"]
 
 
@@ -163,7 +163,7 @@ def test_a_new_item_waits_for_the_update_and_is_found_after_it(client, days):
     while (found := client.get("/v1/items/NEW-2").json())["state"] == "queued" and time.monotonic() < end:
         listed(client)  # the new generation answers once it is open and warm
         time.sleep(0.05)
-    assert (found["state"], found["attributes"]["price"], found["newcomer"]) == ("known", 6, True)
+    assert (found["state"], found["attributes"]["price"], found["cold_start"]) == ("known", 6, True)
     assert found["shown"]
     best = client.post("/v1/search", json={"text": "zyzzyva beetle", "k": 1}).json()["items"]
     assert best[0]["item_id"] == "NEW-2"

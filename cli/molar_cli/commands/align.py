@@ -247,14 +247,14 @@ def _told(exploration: "Mapping[str, Any] | None") -> str:
 
 
 _NAMES = {
-    "sequence": "sequential",
-    "linear": "EASE or item kNN",
-    "habits": "repeat consumption",
-    "lasting": "EASE, long-term",
-    "neighbours": "content kNN",
-    "trend": "popularity (recent)",
-    "collaborative": "ID tower",
-    "content": "content tower",
+    "ease": "EASE",
+    "item_knn": "item kNN",
+    "repeat_consumption": "repeat consumption",
+    "ease_future": "EASE (future items)",
+    "content_knn": "content kNN",
+    "popularity": "popularity (recent)",
+    "id_tower": "ID tower",
+    "content_tower": "content tower",
     "aligned": "ensemble",
 }
 """What the models are called in tables."""

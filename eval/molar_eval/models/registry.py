@@ -37,28 +37,28 @@ _PRESETS: dict[str, Preset] = {
     "molar (best)": "best",
 }
 PARTS: dict[str, dict[str, Any]] = {
-    "collaborative tower alone": {"towers": ("collaborative",), "experts": ()},
-    "content tower alone": {"towers": ("content",), "experts": ()},
-    "sequence expert alone": {"towers": (), "experts": ("sequence",)},
-    "linear expert alone": {"towers": (), "experts": ("linear",)},
-    "content neighbours alone": {"towers": (), "experts": ("neighbours",)},
-    "experts alone": {"towers": (), "experts": ("sequence", "linear", "neighbours")},
+    "ID tower alone": {"towers": ("id_tower",), "experts": ()},
+    "content tower alone": {"towers": ("content_tower",), "experts": ()},
+    "sequential component alone": {"towers": (), "experts": ("sequential",)},
+    "EASE component alone": {"towers": (), "experts": ("ease",)},
+    "content kNN component alone": {"towers": (), "experts": ("content_knn",)},
+    "count models alone": {"towers": (), "experts": ("sequential", "ease", "content_knn")},
 }
 """Parts of molar, trained with its settings and all else off: what the whole has to beat. None knows the trend."""
 _ABLATED: dict[str, tuple[str, Any]] = {
-    "no collaborative tower": ("towers", "collaborative"),
-    "no content tower": ("towers", "content"),
-    "no sequence expert": ("experts", "sequence"),
-    "no linear expert": ("experts", "linear"),
-    "no content neighbours": ("experts", "neighbours"),
-    "no trend": ("experts", "trend"),
-    "no experts": ("experts", ()),
+    "no ID tower": ("towers", "id_tower"),
+    "no content tower": ("towers", "content_tower"),
+    "no sequential component": ("experts", "sequential"),
+    "no EASE component": ("experts", "ease"),
+    "no content kNN component": ("experts", "content_knn"),
+    "no popularity component": ("experts", "popularity"),
+    "no count models": ("experts", ()),
     "no alignment loss": ("align_weight", 0.0),
     "no ALS start": ("als_start", False),
     "no content start": ("content_start", False),
 }
 """By ablation a key of ``[align]``, and its value, or which of its values is left out."""
-WITHOUT = {f"molar ({what})": what for what in ("no content tower", "no alignment loss", "no trend")}
+WITHOUT = {f"molar ({what})": what for what in ("no content tower", "no alignment loss", "no popularity component")}
 """Molar as the settings say, without one part: what each is worth in the whole."""
 _NO_SECOND_STAGE = "no re-ranking"
 ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_ABLATED, _NO_SECOND_STAGE)

@@ -74,12 +74,12 @@ def search_space(settings: MolarSettings, training: Interactions) -> tuple[Searc
     def either(key: str, *choices: Value) -> None:
         found.append(SearchParameter("align", key, getattr(align, key), choices))
 
-    if "collaborative" in align.towers:
+    if "id_tower" in align.towers:
         whole("dim", 32, max(128, 2 * (align.dim or 0)), step=_WIDTH)
         whole("blocks", 1, 3)
         either("als_start", True, False)
         either("content_start", True, False)
-    if "content" in align.towers:
+    if "content_tower" in align.towers:
         whole("content_dim", 32, 128, step=_WIDTH)
         whole("content_blocks", 0, 2)
         number("align_weight", 0.0, 0.5)
@@ -92,8 +92,8 @@ def search_space(settings: MolarSettings, training: Interactions) -> tuple[Searc
         tokens = align.batch_tokens or 0
         whole("batch_tokens", max(64, tokens // 2), 2 * tokens, log=True)
     whole("content_dims", 64, 512, log=True)
-    if {"sequence", "linear"} & set(align.experts):
-        whole("partners", 50, 800, log=True)
+    if {"sequential", "ease"} & set(align.experts):
+        whole("neighbors", 50, 800, log=True)
     if align.rerank is False:
         either("rerank", False, "auto")
     if align.towers or align.rerank is not False:  # towers start from factors of ALS, the second stage reads them

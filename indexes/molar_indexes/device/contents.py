@@ -135,14 +135,14 @@ def _partners(store: ItemStore) -> dict[str, Array]:
     """The sparse vectors by dimension, each with the items that have it; how many people stand behind them stays."""
     own = store.sparse
     starts, items = own.starts.astype(np.int32), own.items.astype(np.uint16)
-    return {"partners.starts": starts, "partners.items": items, "partners.values": own.values}
+    return {"item_item.starts": starts, "item_item.items": items, "item_item.values": own.values}
 
 
 def _reading(encoder: UserEncoder) -> dict[str, Array]:
     """The vectors in which the user encoder reads items."""
     rows = np.arange(len(encoder.features))
     found = {f"tower.{name}": encoder.vectors(name, rows) for name in encoder.towers if name in encoder.parts}
-    return found if encoder.taste is None else found | {"taste": encoder.taste[0]}
+    return found if encoder.taste is None else found | {"content_knn": encoder.taste[0]}
 
 
 def _read_by_second_stage(store: ItemStore) -> dict[str, Array]:
@@ -167,8 +167,8 @@ def _described(encoder: UserEncoder) -> dict[str, Any]:
             for name, tower in encoder.towers.items()
             if name in encoder.parts
         },
-        "taste": None if encoder.taste is None else _powers(encoder.taste[1]),
-        "partners": [{"powers": _powers(one), "fade": one.fade} for one in encoder.reads],
+        "content_knn": None if encoder.taste is None else _powers(encoder.taste[1]),
+        "item_item": [{"powers": _powers(one), "fade": one.fade} for one in encoder.reads],
     }
 
 

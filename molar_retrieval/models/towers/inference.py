@@ -186,7 +186,7 @@ def _silu(x: Matrix) -> Matrix:
 
 FILE, NETWORK = "model.safetensors", "network."
 """The arrays of an alignment, and what the names of the network's parameters begin with there."""
-NEIGHBOURS, TREND = "neighbours", "trend"
+NEIGHBOURS, TREND = "content_knn", "popularity"
 """The parts of a dense vector beside those of towers."""
 
 
@@ -262,18 +262,18 @@ class UserEncoder:
             manifest, tensors = Manifest.read(folder), mapped(folder / FILE)
             facts = manifest.facts
             names = facts.get("towers", manifest.settings["align"]["towers"])
-            weights, taste = facts["weights"], facts["taste"]
+            weights, taste = facts["weights"], facts["content_knn"]
             counting = {name for w in (weights, facts["newcomer_weights"]) for name, weight in w.items() if weight}
             dense = [name for name in (*names, *([] if taste is None else [NEIGHBOURS])) if name in counting]
-            again = facts.get("habits")
-            side = {"collaborative": "weight", "content": "project.weight"}
+            again = facts.get("repeat_consumption")
+            side = {"id_tower": "weight", "content_tower": "project.weight"}
             return cls(
                 {name: light_tower(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
                 {name: tensors[f"{NETWORK}items.{name}.{side[name]}"] for name in names},
                 tensors["features"],
                 (*dense, TREND),
-                None if taste is None else (tensors["taste"], HistoryReading(taste["decay"], taste["last"])),
-                tuple(HistoryReading.of(tensors[f"partners.{n}.memory"]) for n in facts["partners"] if weights.get(n)),
+                None if taste is None else (tensors["content_knn"], HistoryReading(taste["decay"], taste["last"])),
+                tuple(HistoryReading.of(tensors[f"item_item.{n}.memory"]) for n in facts["item_item"] if weights.get(n)),
                 RepeatConsumption.of(again, tensors) if again is not None and weights.get(REPEAT_CONSUMPTION) else None,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -317,7 +317,7 @@ class UserEncoder:
     def vectors(self, tower: str, rows: Rows) -> Matrix:
         """The vectors in which a tower reads items, (L, dim)."""
         side = self.items[tower]
-        if tower != "content":
+        if tower != "content_tower":
             return side[rows]
         scaled: Matrix = self.features[rows] * np.float32(self.features.shape[1] ** 0.5)  # as the network's ContentMap
         vectors: Matrix = scaled @ side.T

@@ -2,7 +2,7 @@
 
 Each tower reads the same history in its own item vectors and predicts the next item as a dot product with them:
 
-* the *collaborative* tower owns a table of item vectors, started from the ALS factors;
+* the *ID* tower owns a table of item vectors, started from the ALS factors;
 * the *content* tower sees frozen content vectors through one linear map per block, so an item nobody has bought
   yet has a place in its space from the first day.
 
@@ -82,8 +82,8 @@ def tower_shapes(settings: AlignSettings) -> dict[str, TowerShape]:
         raise ValueError("the sizes are open")
     own, members = settings.dim * settings.members, settings.members
     shapes = {
-        "collaborative": TowerShape(own, settings.blocks, settings.history, settings.dropout, members),
-        "content": TowerShape(settings.content_dim, settings.content_blocks, settings.history, settings.dropout),
+        "id_tower": TowerShape(own, settings.blocks, settings.history, settings.dropout, members),
+        "content_tower": TowerShape(settings.content_dim, settings.content_blocks, settings.history, settings.dropout),
     }
     return {name: shapes[name] for name in settings.towers}
 
@@ -294,7 +294,7 @@ class ContentMap(nn.Module):
 class TwoTowerNetwork(nn.Module):
     """The towers with their item sides, and the projection of ALS user factors for the alignment loss.
 
-    ``shapes`` names the towers, ``collaborative`` or ``content``; the conditioned content features have shape
+    ``shapes`` names the towers, ``id_tower`` or ``content_tower``; the conditioned content features have shape
     (n_items, f) and are frozen; ``factors`` is the length of an ALS user factor.
     """
 
@@ -303,12 +303,12 @@ class TwoTowerNetwork(nn.Module):
         self.shapes = dict(shapes)
         self.towers = nn.ModuleDict({name: tower_of(shape) for name, shape in shapes.items()})
         sides: dict[str, nn.Module] = {
-            name: ContentMap(features, shape.dim) if name == "content" else ItemEmbedding(n_items, shape.dim)
+            name: ContentMap(features, shape.dim) if name == "content_tower" else ItemEmbedding(n_items, shape.dim)
             for name, shape in shapes.items()
         }
         self.items = nn.ModuleDict(sides)
-        if "content" in shapes:
-            self.project_factors = nn.Linear(factors, shapes["content"].dim, bias=False)
+        if "content_tower" in shapes:
+            self.project_factors = nn.Linear(factors, shapes["content_tower"].dim, bias=False)
 
     def drop(self, name: str) -> None:
         """Leave a tower out from here on; its parameters stay until :meth:`pruned`."""
@@ -319,7 +319,7 @@ class TwoTowerNetwork(nn.Module):
         for modules in (self.towers, self.items):
             for name in [name for name in modules if name not in self.shapes]:
                 del modules[name]
-        if "content" not in self.shapes and hasattr(self, "project_factors"):
+        if "content_tower" not in self.shapes and hasattr(self, "project_factors"):
             del self.project_factors
         return self
 

@@ -307,7 +307,7 @@ def validate(network: TwoTowerNetwork, data: TrainingData, precision: str) -> di
     parts = tower_parts(network, data, precision)
     weightings = [{name: 1.0} for name in parts]
     if len(parts) > 1:
-        weightings += [{"collaborative": 1.0, "content": weight} for weight in _CONTENT_WEIGHTS]
+        weightings += [{"id_tower": 1.0, "content_tower": weight} for weight in _CONTENT_WEIGHTS]
     found = ranked(data.cases, parts, weightings)
     return {**dict(zip(parts, found, strict=False)), "towers": max(found, key=ndcg)}
 
@@ -342,7 +342,7 @@ class TowerTrainer(Trainer[EpochScore]):
         self.steps = steps * settings.epochs
         withheld = withheld_items(data.warm, settings.seed)
         self.withheld = torch.from_numpy(withheld).to(self.device)
-        self.pools = {"collaborative": np.flatnonzero(data.warm), "content": np.flatnonzero(data.warm & ~withheld)}
+        self.pools = {"id_tower": np.flatnonzero(data.warm), "content_tower": np.flatnonzero(data.warm & ~withheld)}
         optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -433,7 +433,7 @@ class TowerTrainer(Trainer[EpochScore]):
             for name in network.shapes:
                 own, states = self._next_item(name, history, targets, counts, random)
                 loss = loss + own
-                if name == "content" and self.settings.align_weight:
+                if name == "content_tower" and self.settings.align_weight:
                     loss = loss + self.settings.align_weight * self._alignment(windows, states, history.lengths)
         return loss
 
@@ -446,7 +446,7 @@ class TowerTrainer(Trainer[EpochScore]):
         cheaper for a map of content.
         """
         pool = self.pools[name]
-        if name == "content":
+        if name == "content_tower":
             counts = counts & ~self.withheld[targets]
         chosen = random.choice(pool, min(self.settings.negatives, len(pool)), replace=False)
         sampled, read = self._to_device(chosen), history.items.reshape(-1)
@@ -482,9 +482,9 @@ def build_network(data: TrainingData, settings: AlignSettings) -> TwoTowerNetwor
     """
     features = torch.from_numpy(np.ascontiguousarray(data.features, np.float32))
     network = TwoTowerNetwork(tower_shapes(settings), data.log.n_items, features, data.factors.users.shape[1])
-    side = network.items["collaborative"] if "collaborative" in network.shapes else None
+    side = network.items["id_tower"] if "id_tower" in network.shapes else None
     if isinstance(side, ItemEmbedding):
-        shape = network.shapes["collaborative"]
+        shape = network.shapes["id_tower"]
         width = shape.member.dim
         half = width // 2 if settings.als_start and settings.content_start else 0
         with torch.no_grad():

@@ -29,8 +29,8 @@ export function ranked({ user, rows: history, last, hidden, k, rerank, now, fact
     : first(Math.max(k, second ? CANDIDATES : 0)).slice(0, k);
   return list.map(({ row, parts: own, cold, lift, moved, boost }) => {
     const told = Object.fromEntries(names.map((name, n) => [name, own[n]]));
-    if (cold) told.newcomer = lift;
-    if (moved) told["re-rank"] = moved;
+    if (cold) told.cold_start = lift;
+    if (moved) told.reranker = moved;
     if (boost) told.rules = boost;
     return { row, score: Object.values(told).reduce((a, b) => a + b, 0), parts: told };
   });
@@ -79,15 +79,15 @@ function partsOf({ dense, reads }, factors, facts, { dense: items, ...tensors })
     }
     return products;
   });
-  const starts = tensors["partners.starts"].data;
-  const partners = tensors["partners.items"].data;
-  const values = tensors["partners.values"].data;
+  const starts = tensors["item_item.starts"].data;
+  const neighbors = tensors["item_item.items"].data;
+  const values = tensors["item_item.values"].data;
   const sparse = Object.values(facts.sparse_parts).map(([first], number) => {
     const products = new Float64Array(count);
     for (const [row, weight] of reads[number]) {
       const dimension = first + row;
       if (dimension + 1 >= starts.length) continue;
-      for (let n = starts[dimension]; n < starts[dimension + 1]; n++) products[partners[n]] += values[n] * weight;
+      for (let n = starts[dimension]; n < starts[dimension + 1]; n++) products[neighbors[n]] += values[n] * weight;
     }
     return products;
   });

@@ -55,7 +55,7 @@ function features(known, history, names, facts, tensors) {
 /** From a row to a vector of length 1 or 0, in each of the spaces in which items are likened. */
 function spaces(facts, { content, cf, dense }) {
   const found = [reader(content, 0, content.shape[1], false), reader(cf, 0, cf.shape[1], true)];
-  const own = facts.second_stage.includes("collaborative") ? facts.parts.collaborative : undefined;
+  const own = facts.second_stage.includes("id_tower") ? facts.parts.id_tower : undefined;
   return own ? [...found, reader(dense, ...own, true)] : found;
 }
 

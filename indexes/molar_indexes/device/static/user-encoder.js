@@ -1,20 +1,20 @@
 /** From a history to a user's vectors: towers in ONNX Runtime, the rest here, as `alignment/user_encoder.py` has it. */
 
-const TREND = "trend";
-const NEIGHBOURS = "neighbours";
+const TREND = "popularity";
+const NEIGHBOURS = "content_knn";
 
 /**
  * The dense vector of who took items at `rows`, oldest first, at these seconds, and how much each item counts for each
  * of the sparse parts: lists of [row, weight] by ascending row.
  */
 export async function encode(rows, seconds, facts, tensors, runtime) {
-  const { parts, towers, taste, partners } = facts.encoder;
+  const { parts, towers, content_knn: taste, item_item: neighbors } = facts.encoder;
   const users = await towersOf(rows, seconds, towers, tensors, runtime);
   const blocks = parts.map((part) => {
     if (part === TREND) return [1];
     return part === NEIGHBOURS && tensors.taste ? tasteOf(reading(rows, seconds, { powers: taste, fade: 0 }), tensors.taste) : users[part];
   });
-  return { dense: Float32Array.from(blocks.flatMap((block) => [...block])), reads: partners.map((one) => reading(rows, seconds, one)) };
+  return { dense: Float32Array.from(blocks.flatMap((block) => [...block])), reads: neighbors.map((one) => reading(rows, seconds, one)) };
 }
 
 /** How much each item of a history counts: by powers the less the longer ago, and faded by the time since; or all alike. */

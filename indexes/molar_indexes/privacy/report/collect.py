@@ -265,7 +265,7 @@ def _ranking(workspace: Workspace) -> ReportSection:
         on = manifest.at("facts", "reranker") is not None
         found.add("second_stage", on, "yes", manifest.source("facts", "reranker"))
     generation = LiveManifest(workspace, "generations")
-    generation.put(found, "newcomers", "count", "facts", "newcomers")
+    generation.put(found, "cold_start", "count", "facts", "cold_start")
     for name, keys in (("newcomer_places", ("facts",)), ("tried_places", ("facts", "exploration"))):
         if (told := generation.at(*keys)) is not None:
             told_by = "places" if "places" in told else "slots"  # of an earlier version

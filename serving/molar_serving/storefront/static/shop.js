@@ -1,14 +1,13 @@
 // The page of the demo shop. It asks the HTTP API as any shop would, and /shop/feed for what the visitors did.
 
 const LEGEND = {
-  content: "looks and words",
-  collaborative: "people with such histories",
-  sequence: "what follows what",
-  linear: "what goes together",
-  neighbours: "similar things",
-  trend: "popular now",
-  newcomer: "new here",
-  popularity: "what most people took",
+  content_tower: "looks and words",
+  id_tower: "people with such histories",
+  sequential: "what follows what",
+  ease: "what goes together",
+  content_knn: "similar things",
+  popularity: "popular now",
+  cold_start: "new here",
 };
 const DID = { click: "looked at", view: "looked at", purchase: "bought" };
 const FEED = 40; // lines
