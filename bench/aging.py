@@ -35,7 +35,7 @@ from molar_retrieval.models.store import open_model, trained_with
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, MolarSettings, SplitSettings
 
-CHOSEN = ("weights", "newcomer_weights", "predictors", "places", "reranker", "numbers", "aims")
+CHOSEN = ("weights", "cold_start_weights", "predictors", "slots", "reranker", "numbers", "objectives")
 
 
 def cases_of(log: Interactions, begin: int, end: int) -> Cases:

@@ -29,7 +29,7 @@ from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import SplitSettings
 
-PARTNERS = 200
+NEIGHBORS = 200
 _TASTE, _TASTES, _ANYTHING = 40, 4, 0.15
 """Items of a taste, tastes of a user, share of what is taken whatever the taste."""
 
@@ -73,25 +73,25 @@ class Bench:
         """EASE in blocks with all its settings, counting and grouping included; and neighbours."""
         for setting in base.BLOCKS[: 1 if self.first else None]:
             watch = Timer()
-            groups = BlockEASE.of(InteractionMatrix.of(self.log), setting["neighbours"])
-            weights = base.block_ease(groups, setting, PARTNERS).weights
+            groups = BlockEASE.of(InteractionMatrix.of(self.log), setting["n_neighbors"])
+            weights = base.block_ease(groups, setting, NEIGHBORS).weights
             self.tell(f"blocks of {setting['neighbours']:,}, λ = {setting['regularisation']}", watch, weights)
         watch = Timer()
-        self.tell("item-kNN", watch, base.item_neighbours(self.log, base.NEIGHBOURS, PARTNERS).weights)
+        self.tell("item-kNN", watch, base.item_neighbours(self.log, base.NEIGHBOURS, NEIGHBORS).weights)
 
     def whole(self) -> None:
         """EASE as one matrix."""
         for value in base.REGULARISATIONS[: 1 if self.first else None]:
             watch = Timer()
             counts = ease.EASECounts.of(self.log)
-            made = base.ease(counts, {"regularisation": value}, PARTNERS, self.log.n_items)
+            made = base.ease(counts, {"regularisation": value}, NEIGHBORS, self.log.n_items)
             self.tell(f"one matrix, λ = {value}", watch, made.weights)
 
     def sansa(self, python: Path) -> None:
         """SANSA, whose factors have as many weights as the partners have, and four times as many."""
         for times in (1,) if self.first else (1, 4):
             with tempfile.TemporaryDirectory() as folder:
-                asked = {"regularisation": base.REGULARISATIONS[0], "density": times * PARTNERS / self.log.n_items}
+                asked = {"regularisation": base.REGULARISATIONS[0], "density": times * NEIGHBORS / self.log.n_items}
                 (Path(folder) / "asked.json").write_text(json.dumps(asked), "utf-8")
                 save_npz(Path(folder) / "taken.npz", binary(self.log))
                 subprocess.run([python, Path(__file__).with_name("sansa_fit.py"), folder], check=True)
@@ -110,13 +110,13 @@ class Bench:
 def timed(log: Interactions, only: int) -> None:
     """What all blocks would take, by a few of them."""
     watch = Timer()
-    groups = BlockEASE.of(InteractionMatrix.of(log), base.BLOCKS[0]["neighbours"])
+    groups = BlockEASE.of(InteractionMatrix.of(log), base.BLOCKS[0]["n_neighbors"])
     groups.taken.among(groups.groups[0])
     counted, known = watch.took, int(np.count_nonzero(groups.taken.counts))
     drawn = np.random.default_rng(0).choice(len(groups.groups), min(only, len(groups.groups)), replace=False)
     few = BlockEASE(groups.taken, groups.neighbours, [groups.groups[number] for number in drawn])
     watch = Timer()
-    few.weights(base.BLOCKS[0]["regularisation"], PARTNERS)
+    few.weights(base.BLOCKS[0]["regularisation"], NEIGHBORS)
     took = watch.took * (len(groups.groups) / len(drawn))
     print(f"{len(log):,} interactions, {known:,} items: counting, grouping {counted.processor:.0f} s of a processor,")
     print(f"all blocks {took.processor:,.0f} s by {len(drawn)} of them: {1000 * took.processor / known:.2f} ms an item")

@@ -6,7 +6,7 @@ Nothing but training interactions is read. Three times a tenth of the known item
 interactions with these are to be foretold among the withheld ones, by guessed popularity and by content: as it is, by
 what the others tell of pairs of contents, and by both; and the same of content as people taught it. Weights are chosen
 as `molar align` does, on one half of the people, and judged on the other, both ways round. Histories are read as --last
-and --decay say, by default in the way that `molar align` takes for MovieLens-1M; for content kNN component alone, the bar,
+and --decay say, by default in the way that `molar align` takes for MovieLens-1M; for content kNN alone, the bar,
 in that which finds most. The workspace needs prepared interactions and, without --words, content vectors (`molar
 align`), and stays as it is.
 """
@@ -101,7 +101,7 @@ def main() -> None:
     asked = parser.parse_args()
     workspace = Workspace.for_catalogue(asked.workspace, asked.catalogue)
     log = held_out(workspace, SplitSettings()).training
-    dims = AlignSettings().content_dims
+    dims = AlignSettings().content_components
     if asked.words:
         features = words_alone(Catalogue.open(workspace["catalogue"].require()[0]), dims)
     else:

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from block_ease import PARTNERS, made_up
+from block_ease import NEIGHBORS, made_up
 
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
@@ -53,14 +53,14 @@ def step(folder: Path, name: str) -> None:
     if name in (COOCCURRENCE, UNORDERED):
         setting = {"model": base.COOCCURRENCE, **base.COUNTS[1 if name == COOCCURRENCE else 2]}
         counts = count_transitions(log, setting["window"], setting["decay"])
-        made = base.sequence(log, counts, setting, PARTNERS, None, folder).weights.nnz
+        made = base.sequence(log, counts, setting, NEIGHBORS, None, folder).weights.nnz
     elif name == ITEM_KNN:
-        made = base.item_neighbours(log, base.NEIGHBOURS, PARTNERS, None, folder).weights.nnz
+        made = base.item_neighbours(log, base.NEIGHBOURS, NEIGHBORS, None, folder).weights.nnz
     elif name == EASE:
-        blocks = BlockEASE.of(InteractionMatrix.of(log), base.BLOCKS[0]["neighbours"])
+        blocks = BlockEASE.of(InteractionMatrix.of(log), base.BLOCKS[0]["n_neighbors"])
         print(f"| grouping for EASE | {_line(watch.took)} | | | | |", flush=True)
         watch = Timer()
-        made = base.block_ease(blocks, base.BLOCKS[0], PARTNERS, 1, folder).weights.nnz
+        made = base.block_ease(blocks, base.BLOCKS[0], NEIGHBORS, 1, folder).weights.nnz
     else:
         few = KAnonymity.of(log, 3)
         made = 0 if few is None else round(100 * few.share)

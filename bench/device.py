@@ -80,12 +80,14 @@ def rounded(store: ItemStore, by: Callable[[Matrix], Matrix], what: str) -> Item
     if what == "item_item":
         return replace(store, sparse=replace(store.sparse, values=by(store.sparse.values[:, None])[:, 0]))
     if what == "all":
-        return functools.reduce(lambda one, name: rounded(one, by, name), ("dense", "content", "cf", "item_item"), store)
+        return functools.reduce(
+            lambda one, name: rounded(one, by, name), ("dense", "content", "als", "item_item"), store
+        )
     return replace(store, **{what: by(getattr(store, what))})
 
 
 def lists(ranker: Ranker, store: ItemStore, people: Sequence[UserRecord]) -> list[list[int]]:
-    own = Ranker(ranker.index, store, ranker.places, ranker.reranker)
+    own = Ranker(ranker.index, store, ranker.slots, ranker.reranker)
     query = Query(k=K, explore=False)
     asked = [ResolvedQuery(query, user=one, hidden=frozenset(map(int, one.history))) for one in people]
     return [[placed.row for placed in listing.places] for listing in own.rank(asked)]
@@ -114,7 +116,7 @@ def rounding(recommender: Recommender, people: Sequence[UserRecord]) -> Table:
     with searching():
         found = lists(recommender.ranker, store, people)
     table.caption = f"where the server searches instead of scanning: {differing(found, right):,}"
-    for what in ("dense", "item_item", *(("content", "cf") if second is not None else ()), "all"):
+    for what in ("dense", "item_item", *(("content", "als") if second is not None else ()), "all"):
         row = [what]
         for by in (half, bytes_of):
             if what == "item_item" and by is bytes_of:

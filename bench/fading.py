@@ -27,7 +27,7 @@ from molar_retrieval.models.base import (
     COUNTS,
     REGRESSION,
     REGRESSIONS,
-    SEQUENCE,
+    SEQUENTIAL,
     Setting,
     count_models,
     order,
@@ -46,25 +46,25 @@ _COLUMNS = "model", "window", "decay", "fade", "alone", "with the others", "than
 
 def part_of(log: Interactions, cases: ValidationCases, setting: Setting) -> Counted:
     """The expert of a setting, as a part of the score of the cases."""
-    expert = sequence(log, count_transitions(log, *order(setting)), setting, AlignSettings().partners)
+    expert = sequence(log, count_transitions(log, *order(setting)), setting, AlignSettings().neighbors)
     return Counted(expert.read(cases.histories()), expert.weights)
 
 
 def next_items(workspace: Workspace, fades: list[float]) -> None:
     """All settings, on the validation cases."""
     data = data_of(workspace)
-    experts = count_models(data.log, data.cases, data.features, AlignSettings())
-    others = {name: part for name, part in experts.parts(data.cases).items() if name != SEQUENCE}
+    counts = count_models(data.log, data.cases, data.features, AlignSettings())
+    others = {name: part for name, part in counts.parts(data.cases).items() if name != SEQUENTIAL}
     table = Table(box=None)
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "model" else "right")
-    for tried in experts.report[SEQUENCE]["tried"]:
+    for tried in counts.report[SEQUENTIAL]["tried"]:
         first = None
         for fade in fades:
             setting, took = {**tried["setting"], "fade": fade}, Timer()
             part = part_of(data.log, data.cases, setting)
             seconds = took.took.processor
-            alone, fused = means(ranks(data.cases, part.scores)), blend(data.cases, {**others, SEQUENCE: part}, 0)
+            alone, fused = means(ranks(data.cases, part.scores)), blend(data.cases, {**others, SEQUENTIAL: part}, 0)
             gained = gains(fused.ranks)
             first = gained if first is None else first
             more, error = (gained - first).mean(), (gained - first).std() / len(first) ** 0.5
@@ -79,7 +79,7 @@ def next_days(workspace: Workspace, fades: list[float], days: int) -> None:
     """The first setting that can be had, on days whose weights the day before has chosen."""
     log, catalogue = open_log(workspace), Catalogue.open(workspace["catalogue"].require()[0])
     features, least = features_of(workspace, catalogue, words=True), PrivacySettings().fewest(log.n_users)
-    others = AlignSettings(experts=[name for name in AlignSettings().experts if name != SEQUENCE])
+    others = AlignSettings(models=[name for name in AlignSettings().models if name != SEQUENTIAL])
     chosen: dict[float, dict[str, float]] = {}
     judged, people = {fade: [] for fade in fades}, []
     for left_out in range(days, -1, -1):
@@ -88,7 +88,7 @@ def next_days(workspace: Workspace, fades: list[float], days: int) -> None:
         setting = {"model": COOCCURRENCE, **COUNTS[0]} if counted else {"model": REGRESSION, **REGRESSIONS[0]}
         rest: dict[str, ScoreComponent] = count_models(training, cases, features, others, least=least).parts(cases)
         for fade in fades:
-            parts = {**rest, SEQUENCE: part_of(training, cases, {**setting, "fade": fade})}
+            parts = {**rest, SEQUENTIAL: part_of(training, cases, {**setting, "fade": fade})}
             if left_out < days:
                 judged[fade].append(gains(ranked(cases, parts, [chosen[fade]])[0]))
             chosen[fade] = dict(blend(cases, parts, 0).weights)

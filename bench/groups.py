@@ -113,12 +113,15 @@ def before(log: Interactions, split: str, left_out: int) -> tuple[Interactions, 
     return made.training, sample(cases, _CASES, np.random.default_rng(0))
 
 
-def chosen(groups: Groups, cases: ValidationCases, trend: Popularity) -> tuple[float, float, float]:
+def chosen(groups: Groups, cases: ValidationCases, popularity: Popularity) -> tuple[float, float, float]:
     """Prior, decay, and weight beside the trend."""
     cases = sample(cases, _SETTINGS_BY, np.random.default_rng(0))
     found = {}
     for prior, decay in product(_PRIORS, _DECAYS):
-        parts = {"popularity": PopularityAt(trend, cases.times), "groups": groups.part(cases.histories(), prior, decay)}
+        parts = {
+            "popularity": PopularityAt(popularity, cases.times),
+            "groups": groups.part(cases.histories(), prior, decay),
+        }
         ranks = ranked(cases, parts, [{"popularity": 1, "groups": weight} for weight in _WEIGHTS])
         found |= {(prior, decay, weight): ndcg(rank) for weight, rank in zip(_WEIGHTS, ranks, strict=True)}
     return max(found, key=lambda setting: found[setting])
@@ -134,19 +137,19 @@ class Choice:
     weights: Mapping[str, float]
 
     @classmethod
-    def of(cls, name: str, groups: Groups, cases: ValidationCases, experts: CountModels) -> "Choice":
-        assert experts.trend is not None
-        prior, decay, weight = chosen(groups, cases, experts.trend) if groups.columns else (1.0, 1.0, 0.0)
-        fused = blend(cases, experts.parts(cases) | groups.parts(cases, prior, decay))
+    def of(cls, name: str, groups: Groups, cases: ValidationCases, counts: CountModels) -> "Choice":
+        assert counts.popularity is not None
+        prior, decay, weight = chosen(groups, cases, counts.popularity) if groups.columns else (1.0, 1.0, 0.0)
+        fused = blend(cases, counts.parts(cases) | groups.parts(cases, prior, decay))
         dropped = {part: f"{gain.value:+.4f} ± {gain.error:.4f}" for part, gain in fused.dropped.items()}
         shares = {part: round(share, 3) for part, share in fused.shares.items()}
         print(f"  {name or 'experts'}: {ndcg(fused.ranks):.4f} where chosen by {len(cases)} cases, shares {shares},")
         print(f"    dropped {dropped}, prior {prior:g}, decay {decay:g}, {weight:g} times beside the trend", flush=True)
         return cls(prior, decay, weight, fused.weights)
 
-    def judged(self, groups: Groups, cases: ValidationCases, experts: CountModels) -> tuple[Gains, Gains]:
+    def judged(self, groups: Groups, cases: ValidationCases, counts: CountModels) -> tuple[Gains, Gains]:
         """Gains beside the trend alone, and with all experts."""
-        parts = experts.parts(cases) | groups.parts(cases, self.prior, self.decay)
+        parts = counts.parts(cases) | groups.parts(cases, self.prior, self.decay)
         beside, whole = ranked(cases, parts, [{"popularity": 1, "groups": self.weight}, self.weights])
         return gains(beside), gains(whole)
 
@@ -158,9 +161,9 @@ def told(having: Gains, lacking: Gains, people: Rows) -> str:
     return f"{lacking.mean():.4f} → {having.mean():.4f}, {gained.mean():+.4f} ± {error:.4f}"
 
 
-def newcomers(log: Interactions, experts: CountModels, groups: Groups, choice: Choice) -> str:
+def newcomers(log: Interactions, counts: CountModels, groups: Groups, choice: Choice) -> str:
     """What is gained beside content neighbours among withheld items, weights being chosen by half of the people."""
-    withheld, taste = withheld_items(known_items(log), 0), experts.content_knn
+    withheld, taste = withheld_items(known_items(log), 0), counts.content_knn
     assert taste is not None
     cases = taken(log, withheld, 0)
     histories, among_them = cases.histories(), among(cases, withheld)
@@ -178,7 +181,7 @@ def newcomers(log: Interactions, experts: CountModels, groups: Groups, choice: C
 
 
 def features_of(workspace: Workspace, catalogue: Catalogue, words: bool) -> Matrix:
-    keep = AlignSettings().content_dims
+    keep = AlignSettings().content_components
     if words:
         return content_features.words_alone(catalogue, keep)
     said, content = hashed_features(catalogue), ContentVectors.open(workspace["content"].require()[0])
@@ -204,21 +207,21 @@ def main() -> None:
     people: list[Rows] = []
     for left_out in range(asked.before, -1, -1):
         training, cases = before(log, asked.split, left_out)
-        experts = count_models(training, cases, features, AlignSettings(), least=least)
+        counts = count_models(training, cases, features, AlignSettings(), least=least)
         groups = {name: Groups.of(own, training) for name, own in {"": [], **values}.items()}
         if choices:
             people.append(cases.users)
         for name, choice in choices.items():
-            judged[name].append(choice.judged(groups[name], cases, experts))
+            judged[name].append(choice.judged(groups[name], cases, counts))
         if left_out:
             print(f"{left_out} before", flush=True)
-            choices = {name: Choice.of(name, own, cases, experts) for name, own in groups.items()}
+            choices = {name: Choice.of(name, own, cases, counts) for name, own in groups.items()}
     of_all = np.concatenate(people)
-    trend, without = map(np.concatenate, zip(*judged[""], strict=True))
+    recent, without = map(np.concatenate, zip(*judged[""], strict=True))
     for name in values:
         beside, whole = map(np.concatenate, zip(*judged[name], strict=True))
-        print(f"{name}, {len(of_all)} cases: trend {told(beside, trend, of_all)}; experts", end=" ")
-        print(f"{told(whole, without, of_all)}; newcomers {newcomers(training, experts, groups[name], choices[name])}")
+        print(f"{name}, {len(of_all)} cases: popularity {told(beside, recent, of_all)}; count models", end=" ")
+        print(f"{told(whole, without, of_all)}; cold start {newcomers(training, counts, groups[name], choices[name])}")
 
 
 if __name__ == "__main__":

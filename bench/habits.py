@@ -25,7 +25,7 @@ from molar_eval.splits import Split, make_split
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.repeat_consumption import RepeatConsumption, fit_repeat_consumption
-from molar_retrieval.ranking.objectives import NEXT, NEXT_SEEN
+from molar_retrieval.ranking.objectives import NEXT_ITEM, NEXT_ITEM_SEEN
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import MolarSettings, with_preset
@@ -41,26 +41,26 @@ def main() -> None:
     split = make_split("temporal", log, {"repeats": True})
     training = split.training
     began = Timer()
-    habits = fit_repeat_consumption(training)
+    repeats = fit_repeat_consumption(training)
     print(f"{len(training):,} interactions before, {len(split.validation):,} people asked")
-    if habits is None:
+    if repeats is None:
         print("next to nothing is taken again: there are no habits")
         return
     took = began.took
-    print(f"learned in {took.processor:.1f} s of a processor: {np.round(habits.numbers, 2).tolist()}")
+    print(f"learned in {took.processor:.1f} s of a processor: {np.round(repeats.numbers, 2).tolist()}")
     everything = np.ones(log.n_items, bool)
     task = FitData(training, split.validation, everything, None, "show", Path(mkdtemp()))
     later = all_until(split)
     for model in (PersonalFrequency(), ItemKNN()):
         fitted = model.fit(task, 0)
         tell(f"{model.name} {fitted.facts['chosen']}", fitted.scores, split, later)
-    tell("habits without the tendencies of items", without_tendency(habits).scores, split, later)
-    tell("repeat_consumption", habits.scores, split, later)
+    tell("habits without the tendencies of items", without_tendency(repeats).scores, split, later)
+    tell("repeat_consumption", repeats.scores, split, later)
     options = with_preset(MolarSettings(), "instant")
     molar = Molar(workspace, task.folder, options).fit(task, 0)
-    for aim in (NEXT, NEXT_SEEN):
-        scorer = replace(molar, aim=aim)
-        tell(f"molar (instant), weights for {aim.name!r}", scorer.scores, split, later, scorer.finish)
+    for objective in (NEXT_ITEM, NEXT_ITEM_SEEN):
+        scorer = replace(molar, objective=objective)
+        tell(f"molar (instant), weights for {objective.name!r}", scorer.scores, split, later, scorer.finish)
 
 
 def all_until(split: Split) -> Cases:
@@ -71,8 +71,8 @@ def all_until(split: Split) -> Cases:
     return next(one for name, one in cases.tests.items() if name.startswith("all"))
 
 
-def without_tendency(habits: RepeatConsumption) -> RepeatConsumption:
-    return replace(habits, tendency=np.where(np.isfinite(habits.tendency), 0, habits.tendency).astype(np.float32))
+def without_tendency(repeats: RepeatConsumption) -> RepeatConsumption:
+    return replace(repeats, tendency=np.where(np.isfinite(repeats.tendency), 0, repeats.tendency).astype(np.float32))
 
 
 def tell(name: str, scores: Scoring, split: Split, later: Cases, finish: Finish | None = None) -> None:

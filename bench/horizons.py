@@ -40,12 +40,12 @@ def features_of(workspace: Workspace, dims: int) -> Matrix:
     )
 
 
-def found(experts: CountModels, later: FutureWeights, cases: FutureCases, settings: AlignSettings) -> dict[str, float]:
+def found(counts: CountModels, later: FutureWeights, cases: FutureCases, settings: AlignSettings) -> dict[str, float]:
     """NDCG@10 of the weights, and of each part alone, fitted on all that lies before the cases."""
-    shipped = experts.item_item if later.lasting is None else (*experts.item_item, later.lasting)
-    report = experts.report | ({} if later.lasting is None else {"ease_future": later.expert})
-    whole = CountModels(shipped, experts.content_knn, experts.trend, report)
-    future = Future.of(cases, whole, settings.partners)
+    shipped = counts.item_item if later.ease_future is None else (*counts.item_item, later.ease_future)
+    report = counts.report | ({} if later.ease_future is None else {"ease_future": later.expert})
+    whole = CountModels(shipped, counts.content_knn, counts.popularity, report)
+    future = Future.of(cases, whole, settings.neighbors)
     cache, single = scored([future]), np.eye(len(future.parts))
     alone = {name: cache.ndcg(one) for name, one in zip(future.parts, single, strict=True)}
     return {"weights": cache.ndcg(np.array([later.weights[name] for name in future.parts])), **alone}
@@ -61,17 +61,17 @@ def main() -> None:
     split, settings = temporal(open_log(workspace)), AlignSettings(preset="instant")
     next_new, log = split.validation, split.history.select(split.history.timestamp < split.facts["t2"])
     holdout = Holdout(split.training, next_new.user.astype(np.int32), next_new.targets, next_new.times())
-    features = features_of(workspace, settings.content_dims)
-    experts = count_models(split.training, ValidationCases.of(holdout), features, settings)
+    features = features_of(workspace, settings.content_components)
+    counts = count_models(split.training, ValidationCases.of(holdout), features, settings)
     share = float(np.mean(log.timestamp >= split.facts["t1"]))
     judges = FutureCases.of(log, share)
     print("| left after the cuts | people | λ of `lasting` | share of each part | chosen | processor | then found |")
     print("|---|---:|---:|---|---:|---:|---:|")
     for cuts in _CUTS:
         futures = [FutureCases.of(split.training, after, settings.seed) for after in cuts]
-        later = choose_future_items(split.training, futures, experts, settings)
+        later = choose_future_items(split.training, futures, counts, settings)
         shares = ", ".join(f"{name} {part:.0%}" for name, part in later.report["shares"].items() if part >= 0.005)
-        after = found(experts, later, judges, settings)
+        after = found(counts, later, judges, settings)
         alone = ", ".join(f"{name} {score:.4f}" for name, score in after.items() if name != "weights")
         print(
             f"| {', '.join(f'{after:.0%}' for after in cuts)} | {later.report['cases']:,} |"

@@ -103,7 +103,7 @@ def main() -> None:
         thinned(made.facts.folder)
         chosen = json.loads((Path(folder) / "thinned.json").read_text("utf-8"))
         settings = Path(folder) / "molar.toml"
-        settings.write_text("" if arguments.places is None else f"[newcomers]\nplaces = {arguments.places}\n", "utf-8")
+        settings.write_text("" if arguments.places is None else f"[exploration]\nslots = {arguments.places}\n", "utf-8")
         shop = molar.Shop(made.facts.folder, made.shop.workspace, settings)
         shop.embed()
         shop.align(preset=arguments.preset)

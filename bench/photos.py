@@ -34,7 +34,7 @@ from molar_retrieval.models.item_item import known_items
 from molar_retrieval.models.validation import ValidationCases, drawn, gains, ranks, withheld_items
 from molar_retrieval.rng import generator
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.settings import AlignSettings, CFSettings, SplitSettings
+from molar_retrieval.workspace.settings import AlignSettings, ALSSettings, SplitSettings
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _SEEDS = range(3)
@@ -83,7 +83,7 @@ def looks(workspace: Workspace, weights: Path | None, keep: Path) -> Iterator[tu
     """Features of all photos by kind, conditioned, rows of length 1, or 0 where there is none; kept in a folder."""
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     content = ContentVectors.open(workspace["content"].require()[0])
-    dims = AlignSettings().content_dims
+    dims = AlignSettings().content_components
     image = next(block for block in content.blocks if block.name == "content_image")
     yield "EfficientNet-Lite0", content_features.fit(content.vectors, [image], dims)(content.vectors)
     kinds = {"colours and edges": edges} | ({} if weights is None else {"EfficientNet-Lite2": lite2(weights)})
@@ -127,7 +127,7 @@ class Draw:
         targets = log.item[rows].astype(np.int64)
         asked = ValidationCases(log.before(rows), np.arange(len(rows)), targets, withheld, log.timestamp[rows])
         rest = log.select(~withheld[log.item])
-        factors = unit(fit(rest, CFSettings()).items)
+        factors = unit(fit(rest, ALSSettings()).items)
         return cls(rest, withheld, asked, among(asked, withheld), log.user[rows].astype(np.int64), factors)
 
     def gains(self, users: Matrix, items: Matrix) -> np.ndarray:
@@ -173,7 +173,7 @@ def views(workspace: Workspace, weights: Path | None, keep: Path) -> dict[str, l
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     content = ContentVectors.open(workspace["content"].require()[0])
     text = [block for block in content.blocks if block.name == "content_text"]
-    said, dims = hashed_features(catalogue), AlignSettings().content_dims
+    said, dims = hashed_features(catalogue), AlignSettings().content_components
     words = content_features.fit(content.vectors, text, dims, said)(content.vectors, said)
     seen = dict(looks(workspace, weights, keep))
     seen["all kinds"] = np.hstack([np.float32(len(seen) ** -0.5) * look for look in seen.values()])

@@ -48,7 +48,7 @@ def opened(workspace: Workspace) -> tuple[Interactions, Matrix]:
     folder, manifest = workspace["catalogue"].require()
     content = ContentVectors.open(workspace["content"].require()[0])
     attributes = hashed_features(Catalogue.open(folder))
-    keep = AlignSettings().content_dims
+    keep = AlignSettings().content_components
     conditioner = content_features.fit(content.vectors, content.blocks, keep, attributes, ready=content.conditioned)
     log = Interactions.open(workspace["interactions"].require()[0], Catalogue(folder, manifest).ids)
     return log, conditioner(content.vectors, attributes)
@@ -77,11 +77,11 @@ def counted(log: Interactions, cases: ValidationCases) -> Gains:
     return gains(ranks(cases, lambda block: np.tile(plain, (len(cases.users[block]), 1))))
 
 
-def scoring(experts: PrivateModels) -> Iterator[tuple[str, Scoring]]:
+def scoring(counts: PrivateModels) -> Iterator[tuple[str, Scoring]]:
     """The sum, and its parts, as ways to score."""
-    weights = experts.weights
-    (sequence,), knn = experts.item_item, experts.content_knn
-    popularity = experts.trend.now()[None]
+    weights = counts.weights
+    (sequence,), knn = counts.item_item, counts.content_knn
+    popularity = counts.popularity.now()[None]
 
     def total(log: Interactions) -> Matrix:
         scores = weights["content_knn"] * knn.scores(log) + weights["popularity"] * popularity
@@ -95,11 +95,11 @@ def scoring(experts: PrivateModels) -> Iterator[tuple[str, Scoring]]:
     yield "looks", ContentKNN(knn.items, knn.decay, knn.last).scores
 
 
-def measured(experts: PrivateModels, cases: ValidationCases, only: str = "all") -> dict[str, Gains]:
+def measured(counts: PrivateModels, cases: ValidationCases, only: str = "all") -> dict[str, Gains]:
     """NDCG@10 of every case, by part; ``all``: of the sum and of each."""
     return {
         name: gains(ranks(cases, lambda b, s=score: s(cases.histories(b))))
-        for name, score in scoring(experts)
+        for name, score in scoring(counts)
         if only in ("all", name)
     }
 

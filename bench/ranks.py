@@ -26,7 +26,7 @@ from molar_retrieval.models.towers.training import sized
 from molar_retrieval.progress import SILENT, Notes
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.pinned import pin
-from molar_retrieval.workspace.settings import AlignSettings, CFSettings, SplitSettings
+from molar_retrieval.workspace.settings import AlignSettings, ALSSettings, SplitSettings
 
 EPOCHS = int(os.environ.get("EPOCHS", "8"))
 
@@ -60,10 +60,10 @@ def main(workspace: Path) -> None:
 def job_of(place: Path) -> Measured:
     workspace = Workspace(place)
     with pin(workspace, "catalogue", "content", "interactions", work="bench") as read:
-        factors = factorise(read, CFSettings(), SplitSettings(), SILENT, people=True)
+        factors = factorise(read, ALSSettings(), SplitSettings(), SILENT, people=True)
         settings = AlignSettings(epochs=EPOCHS, patience=EPOCHS, threads=1, precision="float32", device="cpu")
         settings = sized(settings, held_out(read, SplitSettings()).training)
-        names = read.names | {"cf": factors.folder.name}
+        names = read.names | {"als": factors.folder.name}
     return Measured(place, settings, SplitSettings(), place, "bench", names, 1)
 
 

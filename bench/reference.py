@@ -277,7 +277,7 @@ def http(place: Path) -> dict[str, Any]:
         asked[f"{user}: explore"] = ("POST", lists, {**quiet, "user_id": user})
     for user in users[:10]:
         body = {**quiet, "user_id": user, "explore": False}
-        asked[f"{user}: horizon"] = ("POST", lists, {**body, "horizon": "later"})
+        asked[f"{user}: horizon"] = ("POST", lists, {**body, "objective": "future_items"})
         asked[f"{user}: where"] = ("POST", lists, {**body, "where": "price < 40"})
         asked[f"{user}: calibrated"] = ("POST", lists, {**body, "calibrate": "category"})
         asked[f"{user}: ranking"] = ("POST", "/v1/rankings", {"items": items[:30], "user_id": user, "dry_run": True})

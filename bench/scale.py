@@ -45,7 +45,7 @@ from molar_retrieval.ranking.reranker import CANDIDATES, Reranker, names
 from molar_retrieval.workspace.artefacts import Workspace
 
 _CLUSTER = 500
-_PARTNERS = 20
+_NEIGHBORS = 20
 _HISTORY = 60
 _CONTENT = 64
 _CF = 32
@@ -110,7 +110,7 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
     beside = {} if turned is None else {columns.WHITENED: turned.longest}
     stages.finish()
     spec = IndexSpec(
-        {columns.ALIGNED: dim, columns.CONTENT: _CONTENT, columns.CF: _CF, **dict.fromkeys(beside, dim)},
+        {columns.ALIGNED: dim, columns.CONTENT: _CONTENT, columns.ALS: _CF, **dict.fromkeys(beside, dim)},
         {"title": "keyword", "brand": "keyword", "category": "keyword", "price": "float", "year": "integer"},
         sparse=(columns.ITEM_WEIGHTS, columns.WORDS),
         lengths={columns.ALIGNED: longest(made.items), **beside},
@@ -122,7 +122,7 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
     numbers = random.standard_normal((count, len(_NUMBERS))).astype(np.float32)
     extras = Extras(
         origins=Origins({"text": (0, _CONTENT)}, {}, ContentKNNWeights(0.9, 20)),
-        support=np.full(count * _PARTNERS, 9, np.int32),
+        support=np.full(count * _NEIGHBORS, 9, np.int32),
         numbers=numbers,
         reranker=_second_stage(spec, parts, sparse_parts),
         whitening=None if turned is None else turned.users,
@@ -160,7 +160,7 @@ def _titles(count: int) -> Iterator[str]:
 def _second_stage(spec: IndexSpec, parts: Spans, sparse_parts: Spans) -> Reranker:
     """One of the shape that training gives it."""
     nothing = np.zeros((1, 1), np.float32)
-    tensors = dict.fromkeys(("dense", "known", "cold_start", "content", "cf", "numbers"), nothing)
+    tensors = dict.fromkeys(("dense", "known", "cold_start", "content", "als", "numbers"), nothing)
     tensors |= {f"partners.{name}": nothing for name in ("starts", "items", "values", "support")}
     features = names(ItemStore.from_tensors(tensors, parts, sparse_parts), list(_NUMBERS))
     random, size, hidden = rng.generator(0, "scale", "second stage"), len(features), 16
@@ -176,12 +176,12 @@ def _items(made: Made, numbers: np.ndarray, words: csr_matrix, turned: Whitened 
     whitened = repeat(None) if turned is None else turned.rows()
     for row, own_words, near in zip(range(count), sparse_rows(words), whitened, strict=False):
         first = row - row % _CLUSTER
-        partners = np.unique(random.integers(first, min(first + _CLUSTER, count), 2 * _PARTNERS))[:_PARTNERS]
-        weights = random.random(len(partners)).astype(np.float32)
+        neighbors = np.unique(random.integers(first, min(first + _CLUSTER, count), 2 * _NEIGHBORS))[:_NEIGHBORS]
+        weights = random.random(len(neighbors)).astype(np.float32)
         vectors = {
             columns.ALIGNED: made.items[row],
             columns.CONTENT: made.content[row],
-            columns.CF: made.items[row, :_CF],
+            columns.ALS: made.items[row, :_CF],
             **({} if near is None else {columns.WHITENED: near}),
         }
         payload = {
@@ -191,7 +191,7 @@ def _items(made: Made, numbers: np.ndarray, words: csr_matrix, turned: Whitened 
             "price": 50 + 20 * float(numbers[row, 0]),
             "year": int(2015 + 5 * numbers[row, 1]),
         }
-        sparse = {columns.ITEM_WEIGHTS: SparseVector(partners, weights), columns.WORDS: own_words}
+        sparse = {columns.ITEM_WEIGHTS: SparseVector(neighbors, weights), columns.WORDS: own_words}
         yield IndexItem(row, f"item-{row}", vectors, payload, sparse)
 
 

@@ -1,6 +1,6 @@
 """What variants of the towers reach beside the experts, on validation of the leave-one-out split, and what they take.
 
-    python bench/towers.py CATALOGUE WORKSPACE [--set "dim=128 epochs=8" ...] [--users 1200] [--cases 2000]
+    python bench/towers.py CATALOGUE WORKSPACE [--set "embedding_dim=128 epochs=8" ...] [--users 1200] [--cases 2000]
 
 Each ``--set`` is a variant: keys of ``[align]`` over the defaults; without one, the defaults alone. The log is that of
 the split's training, the cases are its validation; nothing of a test is looked at. With ``--users`` the towers are
@@ -32,7 +32,7 @@ from molar_retrieval.models.validation import ValidationCases, drawn, means, ran
 from molar_retrieval.models.vectors import encode_users, item_sides
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.resources import Timer
-from molar_retrieval.workspace.settings import AlignSettings, CFSettings
+from molar_retrieval.workspace.settings import AlignSettings, ALSSettings
 
 
 def data_of(workspace: Workspace) -> TrainingData:
@@ -44,9 +44,9 @@ def data_of(workspace: Workspace) -> TrainingData:
     cases = ValidationCases(split.training, users, asked.targets.astype(np.int64), everything, times)
     content = ContentVectors.open(workspace["content"].require()[0])
     sayings = hashed_features(Catalogue.open(workspace["catalogue"].require()[0]))
-    kept = AlignSettings().content_dims
+    kept = AlignSettings().content_components
     made = content_features.fit(content.vectors, content.blocks, kept, sayings, ready=content.conditioned)
-    return TrainingData(split.training, cases, made(content.vectors, sayings), fit(split.training, CFSettings()))
+    return TrainingData(split.training, cases, made(content.vectors, sayings), fit(split.training, ALSSettings()))
 
 
 def of_some(data: TrainingData, users: int) -> TrainingData:
@@ -55,7 +55,7 @@ def of_some(data: TrainingData, users: int) -> TrainingData:
     log = data.log.select(np.isin(data.log.user, rows))
     chosen = np.flatnonzero(np.isin(data.cases.users, rows))
     cases = replace(data.cases.select(chosen), log=log)
-    return TrainingData(log, cases, data.features, fit(log, CFSettings()))
+    return TrainingData(log, cases, data.features, fit(log, ALSSettings()))
 
 
 def settings_of(text: str) -> AlignSettings:
@@ -87,7 +87,7 @@ def main() -> None:
     judged = replace(data, cases=sample(data.cases, given.cases, rng.generator(0, "cases")))
     trained = of_some(data, given.users) if given.users else data
     watch = Timer()
-    experts = count_models(judged.log, judged.cases, judged.features, AlignSettings()).parts(judged.cases)
+    counts = count_models(judged.log, judged.cases, judged.features, AlignSettings()).parts(judged.cases)
     print(f"experts counted in {watch.took.processor:.0f} s of a processor", flush=True)
     for text in given.variants or [""]:
         settings = sized(settings_of(text), trained.log)
@@ -102,7 +102,7 @@ def main() -> None:
         for name, part in parts.items():
             alone = means(ranks(judged.cases, part.scores))
             print(f"  {name} alone: NDCG@10 {alone['ndcg@10']:.4f}, Recall@10 {alone['recall@10']:.4f}")
-        found = blend(judged.cases, {**parts, **experts}, settings.seed)
+        found = blend(judged.cases, {**parts, **counts}, settings.seed)
         score = means(found.ranks)
         shares = ", ".join(f"{name} {share:.3f}" for name, share in found.shares.items())
         print(f"  with experts: NDCG@10 {score['ndcg@10']:.4f}, Recall@10 {score['recall@10']:.4f} ({shares})")

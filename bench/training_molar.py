@@ -22,7 +22,7 @@ from molar_retrieval.models.als import fit
 from molar_retrieval.models.towers.training import TowerTrainer, TrainingData, sized
 from molar_retrieval.models.validation import ValidationCases
 from molar_retrieval.models.vectors import encode_users, item_sides
-from molar_retrieval.workspace.settings import AlignSettings, CFSettings
+from molar_retrieval.workspace.settings import AlignSettings, ALSSettings
 from molar_retrieval.workspace.threads import keep_freed_memory, limit_spinning
 
 TOWER = "id_tower"
@@ -47,11 +47,10 @@ class InTurns:
 
 def trainer_of(log: Interactions, plan: dict[str, Any]) -> TowerTrainer:
     settings = AlignSettings(
-        towers=(TOWER,),
-        experts=(),
-        dim=plan["dim"],
-        blocks=plan["blocks"],
-        history=plan["history"],
+        models=(TOWER,),
+        embedding_dim=plan["dim"],
+        n_blocks=plan["blocks"],
+        max_history=plan["history"],
         dropout=plan["dropout"],
         epochs=plan["epochs"],
         precision=PRECISION.get(plan["precision"], plan["precision"]),
@@ -59,7 +58,7 @@ def trainer_of(log: Interactions, plan: dict[str, Any]) -> TowerTrainer:
     nobody = np.zeros(0, np.int64)
     cases = ValidationCases(log, nobody, nobody, np.ones(log.n_items, bool), nobody)
     features = np.zeros((log.n_items, 1), np.float32)  # the content tower, which would read them, is left out
-    data = TrainingData(log, cases, features, fit(log, CFSettings()))
+    data = TrainingData(log, cases, features, fit(log, ALSSettings()))
     return TowerTrainer(data, sized(settings, log), "benchmark")
 
 

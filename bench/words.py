@@ -36,7 +36,7 @@ def views(workspace: Workspace) -> Iterator[tuple[str, Matrix]]:
     """What content neighbours read, by what it is made of, each of shape (n_items, f)."""
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     content = ContentVectors.open(workspace["content"].require()[0])
-    keep, nothing = AlignSettings().content_dims, np.zeros((len(catalogue), 0), np.float32)
+    keep, nothing = AlignSettings().content_components, np.zeros((len(catalogue), 0), np.float32)
     encoder = content_features.fit(content.vectors, content.blocks, keep, ready=content.conditioned)(content.vectors)
     attributes, said = hashed_attributes(catalogue), hashed_features(catalogue)
     told = content_features.fit(nothing, (), keep, attributes, ready=True)(nothing, attributes)

@@ -17,7 +17,7 @@ TARGET = Path(__file__).with_name("days.svg")
 def main() -> None:
     """Live through the days, draw them, and print their figures."""
     with tempfile.TemporaryDirectory() as folder:
-        made = molar.demo(Path(folder) / "shop", items=150, users=300, arriving=True)
+        made = molar.demo(Path(folder) / "shop", items=150, users=300, session_start=True)
         made.shop.embed()
         made.shop.align(preset="instant")
         report = made.live(14)

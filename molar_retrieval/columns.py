@@ -14,14 +14,14 @@ VECTOR = "vector"
 
 ALIGNED = "aligned"
 COLD_START = "cold_start"
-EMERGING = "low_support"
+LOW_SUPPORT = "low_support"
 WHITENED = "whitened"
 ITEM_WEIGHTS = "item_item"
 CONTENT = "content"
-CF = "cf"
+ALS = "als"
 IMAGE_FEATURES = "look"
 WORDS = "words"
-"""Names of an item's vectors in an index: ``aligned`` of an item with training interactions, ``newcomers`` of one
-without, ``emerging`` beside the former where these are few, ``whitened`` beside it in large catalogues (the same turned
-towards users, :mod:`molar_indexes.whitening`), the sparse ``partners``, what it is (``content``), who
-takes it (``cf``), what its photo looks like (``look``), and the sparse ``words`` of its text."""
+"""Names of an item's vectors in an index: ``aligned`` of an item with training interactions, ``cold_start`` of one
+without, ``low_support`` beside the former where these are few, ``whitened`` beside it in large catalogues (the same
+turned towards users, :mod:`molar_indexes.whitening`), the sparse ``item_item``, what it is (``content``), who takes it
+(``als``), what its photo looks like (``look``), and the sparse ``words`` of its text."""

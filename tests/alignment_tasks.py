@@ -17,16 +17,23 @@ from molar_retrieval.models.popularity import DAY
 from molar_retrieval.models.towers.network import TwoTowerNetwork, tower_shapes
 from molar_retrieval.models.validation import ValidationCases
 from molar_retrieval.models.vectors import Predictor
-from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.settings import COUNT_MODELS, AlignSettings
 
-TOWERS, EXPERTS = ("id_tower", "content"), ("sequential", "ease", "content_knn", "popularity")
+TOWERS, EXPERTS = ("id_tower", "content_tower"), ("sequential", "ease", "content_knn", "popularity")
 N = 40
 NEW = np.array([5, 17, 30, 31, 38])
 """Items without interactions."""
 KNOWN = np.setdiff1d(np.arange(N), NEW)
 BLOCKS = (VectorBlock("content_text", 0, 6), VectorBlock("content_image", 6, 14))
-_WEIGHTS = {"id_tower": 1.0, "content": 0.7, "sequential": 0.4, "ease": 1.3, "content_knn": 0.9, "popularity": 0.35}
-_NEWCOMER = {"id_tower": 0.6, "content": 0.8, "content_knn": 1.7, "popularity": 0.2}
+_WEIGHTS = {
+    "id_tower": 1.0,
+    "content_tower": 0.7,
+    "sequential": 0.4,
+    "ease": 1.3,
+    "content_knn": 0.9,
+    "popularity": 0.35,
+}
+_NEWCOMER = {"id_tower": 0.6, "content_tower": 0.8, "content_knn": 1.7, "popularity": 0.2}
 
 
 def cases_of(histories, targets, n_items, *, users=None, candidates=None, times=None):
@@ -60,7 +67,9 @@ def rank_by_hand(cases, scores):
 def settings_of(towers):
     """Small sizes for some towers."""
     return AlignSettings(
-        towers=towers, dim=16, content_dim=8, blocks=1, content_blocks=1, history=6, batch_tokens=256,
+        models=(*towers, *COUNT_MODELS), embedding_dim=16,
+        content_dim=8, n_blocks=1, n_content_blocks=1, max_history=6,
+        batch_tokens=256,
         precision="float32", device="cpu", threads=1,
     )  # fmt: skip
 
@@ -86,7 +95,7 @@ def _popular(n):
     return share / share.sum()
 
 
-def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=None, places=(9, 10), seed=0):
+def model_of(towers=TOWERS, counts=EXPERTS, *, weights=None, cold_start_weights=None, slots=(9, 10), seed=0):
     """An untrained model whose every number is random and that has not yet seen a log."""
     random = np.random.default_rng(seed)
     known = np.ones(N, bool)
@@ -100,12 +109,12 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
     for tower in network.towers.values():
         torch.nn.init.normal_(tower.position_bias)
         torch.nn.init.normal_(tower.time_bias)
-    partners = []
+    neighbors = []
     for name, memory in (("sequential", (0.8, 4, 0.3)), ("ease", (None, None))):
         made = random_sparse(N, N, 0.2, "csr", np.float32, random).toarray()
         made[NEW] = made[:, NEW] = 0
         made = csr_matrix(made)
-        partners += [ItemItemWeights(name, made, *memory)] if name in experts else []
+        neighbors += [ItemItemWeights(name, made, *memory)] if name in counts else []
     widths = {"id_tower": 16, "content_knn": features.shape[1], "popularity": 1}
     predictors = {
         name: Predictor(
@@ -113,24 +122,24 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
             (name != "content_knn") * random.normal(size=width).astype(np.float32),
         )
         for name, width in widths.items()
-        if name in (*towers, *experts, "popularity")
+        if name in (*towers, *counts, "popularity")
     }
-    names = (*towers, *experts)
+    names = (*towers, *counts)
     return Ensemble(
         network=network,
         conditioner=conditioner,
         features=features,
         known=known,
-        item_item=tuple(partners),
-        content_knn=ContentKNN.of(features, 0.7, 3) if "content_knn" in experts else None,
-        half_life=20.0 if "popularity" in experts else None,
+        item_item=tuple(neighbors),
+        content_knn=ContentKNN.of(features, 0.7, 3) if "content_knn" in counts else None,
+        half_life=20.0 if "popularity" in counts else None,
         weights={n: w for n, w in (_WEIGHTS if weights is None else weights).items() if n in names},
-        newcomer_weights={
+        cold_start_weights={
             n: w
-            for n, w in (_NEWCOMER if newcomer_weights is None else newcomer_weights).items()
+            for n, w in (_NEWCOMER if cold_start_weights is None else cold_start_weights).items()
             if n in (*names, "popularity")
         },
         predictors=predictors,
-        places=places,
+        slots=slots,
         precision="float32",
     )

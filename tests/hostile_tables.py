@@ -54,7 +54,7 @@ class Way:
         return check(self.folder, self.workspace, self.settings, photos=False)
 
     def factors(self):
-        return factorise(self.workspace, self.settings.cf, self.settings.split)
+        return factorise(self.workspace, self.settings.als, self.settings.split)
 
     def instant(self):
         from molar_retrieval.embedding import embed

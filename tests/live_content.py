@@ -16,7 +16,7 @@ from molar_retrieval.workspace.artefacts import Workspace
 def content_of(root: Path) -> dict[str, Any]:
     """Every tensor, table, row and list of what is live, by kind and file; names, times and links are left out."""
     workspace, found = Workspace(root), dict[str, Any]()
-    for kind in ("interactions", "statistics", "cf", "alignment", "generations"):
+    for kind in ("interactions", "statistics", "als", "alignment", "generations"):
         if workspace[kind].current is None:
             continue
         folder, manifest = workspace[kind].require()

@@ -15,7 +15,7 @@ from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.models.als import factorise
-from molar_retrieval.workspace.settings import CFSettings, SplitSettings
+from molar_retrieval.workspace.settings import ALSSettings, SplitSettings
 
 SUITE = 'description = "one"\nmodels = ["popularity"]\nresamples = 100\n[[splits]]\nsplit = "temporal"\n'
 PLACES = [
@@ -70,7 +70,7 @@ def plant(trained, root: Path) -> Place:
     with ExperimentStore(shop.opened(), make=True) as store:
         store.start(Experiment("autumn", treatment=Arm(options={"diversity": 0.3}), salt="1"), "shadow", 100, "anna")
         store.assign([Assignment("autumn", user, "control", 1)])
-    factorise(shop.opened(), CFSettings(), SplitSettings(), people=True)  # as a training has them that is at work
+    factorise(shop.opened(), ALSSettings(), SplitSettings(), people=True)  # as a training has them that is at work
     (root / "lists").mkdir()
     shop.recommend(root / "lists/recommendations.parquet", 3, users=[user, trained.user], processes=1)
     (log,) = (root / ".molar/interactions").glob("*/interactions.parquet")

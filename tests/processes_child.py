@@ -17,10 +17,17 @@ from molar_retrieval.models.towers.distributed import Processes
 from molar_retrieval.models.towers.training import TowerTrainer, TrainingData
 from molar_retrieval.models.validation import ValidationCases
 from molar_retrieval.progress import SILENT
-from molar_retrieval.workspace.settings import AlignSettings, CFSettings
+from molar_retrieval.workspace.settings import AlignSettings, ALSSettings
 
 SETTINGS = AlignSettings(
-    dim=16, content_dim=8, blocks=1, content_blocks=1, history=4, batch_tokens=64, precision="float32", device="cpu"
+    embedding_dim=16,
+    content_dim=8,
+    n_blocks=1,
+    n_content_blocks=1,
+    max_history=4,
+    batch_tokens=64,
+    precision="float32",
+    device="cpu",
 )
 
 
@@ -29,7 +36,7 @@ def data_of():
     users = np.arange(20)
     cases = ValidationCases(log, users, users % log.n_items, np.ones(log.n_items, bool), np.zeros(20, np.int64))
     features = np.random.default_rng(0).normal(size=(log.n_items, 5)).astype(np.float32)
-    return TrainingData(log, cases, features, fit(log, CFSettings(factors=4, iterations=2)))
+    return TrainingData(log, cases, features, fit(log, ALSSettings(factors=4, iterations=2)))
 
 
 def main(folder):

@@ -150,7 +150,7 @@ def align_privately(
     from molar_retrieval.privacy.ledger import PrivacyLedger
     from molar_retrieval.workspace.pinned import pin
 
-    work, dims = "molar align --privacy", settings.align.content_dims
+    work, dims = "molar align --privacy", settings.align.content_components
     with pin(workspace, "catalogue", "content", "interactions", work=work) as read:  # one state, to the end
         files = open_others(read, kept_others(read) if others is None else others)
         like, shops = terms_of(read, files), len(files) + 1
@@ -176,7 +176,7 @@ def _published(
     from molar_indexes.assemble import publish_generation
     from molar_retrieval.workspace.artefacts import Workspace
 
-    generation = publish_generation(read, settings.index, progress, newcomers=settings.newcomers, runner=reading)
+    generation = publish_generation(read, settings.index, progress, newcomers=settings.exploration, runner=reading)
     name, exploration = generation.name, generation.manifest.facts["exploration"]
     generation.close()
     workspace, pushed = Workspace(read.root), None
@@ -198,7 +198,7 @@ def refuse_idle(settings: "MolarSettings", flags: Mapping[str, Any], others: boo
     if settings.privacy.with_noise:
         refuse(flags, "statistics with noise are all that is read", "leave it out, or align without privacy")
     elif not settings.align.towers:
-        trained = {name: flags[name] for name in ("epochs", "dim", "align_weight")}
+        trained = {name: flags[name] for name in ("epochs", "embedding_dim", "alignment_weight")}
         refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from molar.base import ShopBase
 from molar.choosing import IndexFallback, refuse, server_of
 from molar_retrieval.errors import shown
-from molar_retrieval.ranking.objectives import Horizon, Seen
+from molar_retrieval.ranking.objectives import Seen
 from molar_retrieval.ranking.query import Fallback, honest
+from molar_retrieval.workspace.config_files import ObjectiveName
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,7 +87,7 @@ class Asking(ShopBase):
         only: Collection[str] | None = None,
         rules: bool = True,
         seen: Seen = "hide",
-        horizon: Horizon | None = None,
+        objective: ObjectiveName | None = None,
         diversity: float = 0.0,
         calibrate: str | None = None,
         calibration: float = 0.5,
@@ -107,7 +108,7 @@ class Asking(ShopBase):
             only: Items that may come; None: all.
             rules: Whether the shop's rules hold.
             seen: Whether items of the history may come back.
-            horizon: ``next`` or ``later``: what comes next, or all that comes later; None: what it was trained for.
+            objective: ``next_item`` or ``future_items``; None: the first one of ``[align] objectives``.
             diversity: Weight of unlikeness among the items, 0 to 1.
             calibrate: A field whose mix in the history the list should have.
             calibration: How much that counts, 0 to 1.
@@ -120,7 +121,7 @@ class Asking(ShopBase):
         with self.recommender() as recommender, suggesting_ids(recommender.workspace):
             return recommender.query(
                 user_id, k, session_id=session_id, where=where, exclude=exclude, only=only, rules=rules, seen=seen,
-                horizon=horizon, diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank,
+                objective=objective, diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank,
                 explore=explore, explain=explain, language=language, fallback=fallback,
             )  # fmt: skip
 
@@ -204,7 +205,7 @@ class Asking(ShopBase):
         only: Collection[str] | None = None,
         rules: bool = True,
         seen: Seen = "hide",
-        horizon: Horizon | None = None,
+        objective: ObjectiveName | None = None,
         diversity: float = 0.0,
         calibrate: str | None = None,
         calibration: float = 0.5,
@@ -228,7 +229,7 @@ class Asking(ShopBase):
             only: See :meth:`query`.
             rules: See :meth:`query`.
             seen: See :meth:`query`.
-            horizon: See :meth:`query`.
+            objective: See :meth:`query`.
             diversity: See :meth:`query`.
             calibrate: See :meth:`query`.
             calibration: See :meth:`query`.
@@ -255,7 +256,7 @@ class Asking(ShopBase):
         with self.progress() as progress:
             return recommend(
                 self.workspace, Path(out), k, users=users, segment=segment, where=where, exclude=exclude, only=only,
-                rules=rules, seen=seen, horizon=horizon, diversity=diversity, calibrate=calibrate,
+                rules=rules, seen=seen, objective=objective, diversity=diversity, calibrate=calibrate,
                 calibration=calibration, rerank=rerank, explore=explore,
                 rules_file=None if rules_file is None else Path(rules_file),
                 runner=runner_of(self, cluster, processes_here(processes)),

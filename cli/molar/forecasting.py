@@ -107,7 +107,7 @@ def forecast(workspace: Workspace, settings: "MolarSettings", progress: Progress
         counting, private = _with_noise(workspace, settings, log, progress)
         epoch, epochs = Took(), 0
     else:
-        still = settings.model_copy(update={"align": settings.align.model_copy(update={"towers": ()})})
+        still = settings.model_copy(update={"align": settings.align.without_towers()})
         counting = _tried(partial(_without_towers, workspace, still), log, progress)
         epoch, epochs = _towers(workspace, settings)
     took = reading + counting + epoch * epochs
@@ -186,7 +186,7 @@ def _without_towers(workspace: Workspace, settings: "MolarSettings", log: "Inter
         with pin(place, "catalogue", "content", "interactions", work="molar align") as read:
             train(read, settings, restart=True)
             refresh(read, SILENT)
-            publish_generation(read, settings.index, SILENT, newcomers=settings.newcomers).close()
+            publish_generation(read, settings.index, SILENT, newcomers=settings.exploration).close()
 
 
 def _towers(workspace: Workspace, settings: "MolarSettings") -> tuple[Took, int]:
@@ -195,7 +195,7 @@ def _towers(workspace: Workspace, settings: "MolarSettings") -> tuple[Took, int]
         return Took(), 0
     log = held_out(workspace, settings.split).training
     options = sized(settings.align, log)
-    shape = settings.cf.factors
+    shape = settings.als.factors
     factors = ALSFactors(np.zeros((log.n_users, shape), np.float32), _start(log.n_items, shape))
     data, _ = training_data(workspace, options, settings.split, factors)
     return epoch_time(data, options), options.epochs

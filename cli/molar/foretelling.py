@@ -103,8 +103,8 @@ class Foretelling(ShopBase):
         *,
         preset: "Preset | None" = None,
         epochs: int | None = None,
-        dim: int | None = None,
-        align_weight: float | None = None,
+        embedding_dim: int | None = None,
+        alignment_weight: float | None = None,
         threads: int | None = None,
         device: str | None = None,
         privacy: float | None = None,
@@ -114,8 +114,8 @@ class Foretelling(ShopBase):
         Args:
             preset: See :meth:`align`.
             epochs: See :meth:`align`.
-            dim: See :meth:`align`.
-            align_weight: See :meth:`align`.
+            embedding_dim: See :meth:`align`.
+            alignment_weight: See :meth:`align`.
             threads: See :meth:`align`.
             device: See :meth:`align`.
             privacy: See :meth:`align`; nothing of the year's budget is spent.
@@ -123,7 +123,12 @@ class Foretelling(ShopBase):
         from molar.aligning import refuse_idle
         from molar.forecasting import forecast
 
-        flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
+        flags: dict[str, Any] = {
+            "preset": preset,
+            "epochs": epochs,
+            "embedding_dim": embedding_dim,
+            "alignment_weight": alignment_weight,
+        }
         chosen = self._settings(align=flags | {"threads": threads, "device": device}, privacy={"epsilon": privacy})
         refuse_idle(chosen, flags | {"threads": threads, "device": device})
         with self.bound(dry=True) as place, self.progress() as progress:

@@ -194,18 +194,18 @@ class Making(Foretelling):
         from molar_retrieval.models.als import factorise
 
         flags = {"factors": factors, "regularization": regularization, "iterations": iterations}
-        chosen, place = self._settings(cf=flags), self.opened()
+        chosen, place = self._settings(als=flags), self.opened()
         with self.progress() as progress:
             prepare_log(place, chosen, progress)
-            return factorise(place, chosen.cf, chosen.split, progress)
+            return factorise(place, chosen.als, chosen.split, progress)
 
     def align(
         self,
         *,
         preset: "Preset | None" = None,
         epochs: int | None = None,
-        dim: int | None = None,
-        align_weight: float | None = None,
+        embedding_dim: int | None = None,
+        alignment_weight: float | None = None,
         threads: int | None = None,
         device: str | None = None,
         seed: int | None = None,
@@ -226,8 +226,8 @@ class Making(Foretelling):
         Args:
             preset: How long it may take: ``instant`` counts only, ``fast``, ``default``, ``best``.
             epochs: Most passes over the log.
-            dim: Width of the collaborative tower.
-            align_weight: Weight of the user-level contrastive loss.
+            embedding_dim: Width of the ID tower.
+            alignment_weight: Weight of the user-level contrastive loss.
             threads: CPU threads; 1 makes reruns bit-equal.
             device: ``cpu``, ``cuda``, ``mps``.
             seed: Another seed, another run.
@@ -252,7 +252,12 @@ class Making(Foretelling):
         from molar.aligning import align, refuse_idle
         from molar.clustering import processes, ranks_of, runner_of
 
-        flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
+        flags: dict[str, Any] = {
+            "preset": preset,
+            "epochs": epochs,
+            "embedding_dim": embedding_dim,
+            "alignment_weight": alignment_weight,
+        }
         flags |= {"threads": threads, "device": device, "seed": seed}
         chosen = self._encoding(trust=trust_remote_code, index=index, align=flags, privacy={"epsilon": privacy})
         files = None if others is None else [Path(one) for one in others]

@@ -71,7 +71,7 @@ class Sharing:
             done = share_statistics(
                 place,
                 settings.privacy,
-                dims.content_dims,
+                dims.content_components,
                 Path(out),
                 items=None if items is None else list(items),
                 like=terms,

@@ -29,7 +29,7 @@ class SettingsTuning(ShopBase):
         preset: "Preset | None" = None,
         write: bool = False,
     ) -> "TuningResult":
-        """Search for better settings of ``[align]`` and ``[cf]``, by people whose last interaction is held out.
+        """Search for better settings of ``[align]`` and ``[als]``, by people whose last interaction is held out.
 
         Half of them choose; whether the best settings are better than the present ones, the other half says. What is
         live stays as it is. A killed search goes on where it was; one whose budget is spent does nothing. It needs the

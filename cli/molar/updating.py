@@ -143,7 +143,9 @@ class _Update:
         self._step("interactions", self._interactions)
         present = self._derived_of_the_present()
         staged = self._staged() if present else None
-        fresh = staged is not None or (present and is_current(self.place, self.settings.index, self.settings.newcomers))
+        fresh = staged is not None or (
+            present and is_current(self.place, self.settings.index, self.settings.exploration)
+        )
         if not fresh and not self.dry_run:
             self._step("alignment", self._alignment)
             if (why := self._reason()) is not None:
@@ -251,7 +253,7 @@ class _Update:
         from molar_retrieval.models.drift import PredictedHits, drift, reason
 
         facts = self.place["alignment"].require()[1].facts
-        found = drift([PredictedHits.of(record) for record in facts["derived"].get("foretold", [])])
+        found = drift([PredictedHits.of(record) for record in facts["derived"].get("predicted_hits", [])])
         if found is not None:
             self.facts["drift"] = found.to_dict()
         return reason(facts, self.settings.update)
@@ -274,7 +276,7 @@ class _Update:
         from molar_indexes.assemble import publish_generation
 
         generation = publish_generation(
-            self.place, self.settings.index, self.progress, newcomers=self.settings.newcomers, runner=self.reading
+            self.place, self.settings.index, self.progress, newcomers=self.settings.exploration, runner=self.reading
         )
         name = generation.name
         generation.close()
@@ -284,7 +286,7 @@ class _Update:
         """The generation of the present that waits to be made live; None where the live one is that, or will be."""
         from molar_indexes.current import is_current, waiting
 
-        about = self.place, self.settings.index, self.settings.newcomers
+        about = self.place, self.settings.index, self.settings.exploration
         return None if self.settings.index.activate or is_current(*about) else waiting(*about)
 
     def _server(self) -> str:
@@ -346,9 +348,9 @@ def _trained_on(place: "Workspace", settings: "UpdateSettings") -> set[str]:
     from molar_retrieval.models.drift import new_share
 
     facts = place["alignment"].require()[1].facts
-    if PRIVATE in facts or settings.unread is None or not facts["towers"]:
+    if PRIVATE in facts or settings.retrain_threshold is None or not facts["towers"]:
         return set()
-    return {"towers"} if new_share(facts, open_log(place)) >= settings.unread else set()
+    return {"towers"} if new_share(facts, open_log(place)) >= settings.retrain_threshold else set()
 
 
 def _as_before(workspace: "Workspace", kinds: set[str], costs: "CostSettings") -> Bill | None:

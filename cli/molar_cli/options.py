@@ -52,8 +52,8 @@ WhereOption = Annotated[
 ExcludeOption = Annotated[str | None, option("Items that must not come.", metavar="ID,ID")]
 OnlyOption = Annotated[str | None, option("The only items that may come.", metavar="ID,ID")]
 SeenOption = Annotated[Literal["hide", "show"], typer.Option(help="Items that a user already has.")]
-HorizonOption = Annotated[
-    Literal["next", "later"] | None,
+ObjectiveOption = Annotated[
+    Literal["next_item", "future_items"] | None,
     option("What is taken next, or all that is taken later. Default: what it was trained for."),
 ]
 DiversityOption = Annotated[

@@ -159,7 +159,7 @@ class Evaluator:
         if self.suite.examples and self.least > 1:
             self.notes.append(f"no users are shown: each would be one, and [privacy] min_users is {self.least}")
         content = ContentVectors.open(self.workspace["content"].require()[0])
-        dims, ready = self.settings.align.content_dims, content.conditioned
+        dims, ready = self.settings.align.content_components, content.conditioned
         self.content = content_features.fit(content.vectors, content.blocks, dims, ready=ready)(content.vectors)
         self.words = content_features.words_alone(self.catalogue, dims)
         fast = with_changes(with_preset(self.settings, "fast"), self.suite.fast, f"suite {self.suite.name}: fast")

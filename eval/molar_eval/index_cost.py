@@ -1,7 +1,8 @@
 """What the vector database costs in quality: its answers against the exact ranking of the same queries.
 
-What is served, dense and sparse vectors and newcomers merged into one list, is compared with the model's own scores. A
-graph or quantisation concerns dense vectors alone, so variations of the index are compared on those of known items.
+What is served, dense and sparse vectors and cold-start items merged into one list, is compared with the model's own
+scores. A graph or quantisation concerns dense vectors alone, so variations of the index are compared on those of known
+items.
 """
 
 import time

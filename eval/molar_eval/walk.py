@@ -126,7 +126,7 @@ class WalkRunner:
     def _name(self, arm: Arm | None = None) -> str:
         content = self.base["content"].require()[1].fingerprint
         key = [self.walk.split.fingerprint, self.walk.start, content, self.k, self.task.candidates.tobytes().hex()]
-        key += [self.options.model_dump(mode="json", include={"split", "cf", "align"}), of_making(*_CODE)]
+        key += [self.options.model_dump(mode="json", include={"split", "als", "align"}), of_making(*_CODE)]
         return fingerprint.of_json([*key, *([] if arm is None else [arm.name, dict(arm.settings)])])
 
 

@@ -40,7 +40,8 @@ class ItemForPerson:
         rule: What put it there, or None: its score did.
         by_score: Where it is without rules.
         with_rules: Where it is with rules, likewise.
-        last: The last item of the list by score, of newcomers if it is one, else of the others, which it would have
+        last: The last item of the list by score, of cold-start items if it is one, else of the others, which it would
+        have
             to overtake; None: the list is empty.
         generation: Which answered.
     """

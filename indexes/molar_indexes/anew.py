@@ -39,7 +39,7 @@ from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import require_space
 from molar_retrieval.workspace.jobs import Runner
 from molar_retrieval.workspace.pinned import PinnedWorkspace
-from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings
+from molar_retrieval.workspace.settings import ExplorationSettings, IndexSettings
 
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
@@ -52,7 +52,7 @@ def publish_anew(
     workspace: Workspace,
     read: PinnedWorkspace,
     settings: IndexSettings,
-    newcomers: NewcomerSettings,
+    newcomers: ExplorationSettings,
     segments: Segments,
     *,
     inputs: Mapping[str, str],
@@ -84,7 +84,7 @@ def publish_anew(
         users=_users(model, log, events, segments, former, job, runner, progress),
         parts=spans(model.dense_parts),
         sparse_parts=spans(model.sparse_parts),
-        places=model.places,
+        slots=model.slots,
         encoder=alignment,
         variants=catalogue.variants_file,
         inputs=inputs,
@@ -101,7 +101,7 @@ def publish_anew(
 def _of_items(
     read: PinnedWorkspace,
     settings: IndexSettings,
-    newcomers: NewcomerSettings,
+    newcomers: ExplorationSettings,
     model: Ensemble,
     catalogue: Catalogue,
     log: Interactions,
@@ -121,20 +121,20 @@ def _of_items(
     extras = Extras(
         origins=origins(model, catalogue),
         support=sides.support,
-        factors=model.cf,
+        factors=model.als,
         numbers=model.numbers,
         reranker=model.reranker,
         queries=queries,
         availability=catalogue.availability,
-        emerging=sides.emerging,
+        low_support=sides.low_support,
         whitening=None if turned is None else turned.users,
     )
     vectors = sides.vectors
-    partners = chain.from_iterable(map(sparse_rows, vectors.partners.by_item()))
-    own = zip(vectors.dense, vectors.newcomer.tolist(), partners, strict=True)
+    neighbors = chain.from_iterable(map(sparse_rows, vectors.neighbors.by_item()))
+    own = zip(vectors.dense, vectors.newcomer.tolist(), neighbors, strict=True)
     return sides.explored, {
-        "spec": _spec(settings, catalogue, vectors, sides.emerging, others, turned),
-        "items": _items(catalogue, own, sides.emerging, others, words, turned),
+        "spec": _spec(settings, catalogue, vectors, sides.low_support, others, turned),
+        "items": _items(catalogue, own, sides.low_support, others, words, turned),
         "popular": sides.popular,
         "extras": extras,
     }
@@ -144,14 +144,14 @@ def _spec(
     settings: IndexSettings,
     catalogue: Catalogue,
     vectors: ItemVectors,
-    emerging: LowSupportItems | None,
+    low_support: LowSupportItems | None,
     others: dict[str, Matrix],
     turned: Whitened | None,
 ) -> IndexSpec:
     aligned = [columns.ALIGNED, *([columns.COLD_START] if vectors.newcomer.any() else [])]
     lengths = dict.fromkeys(aligned, longest(vectors.dense))
-    if emerging is not None:
-        lengths[columns.EMERGING] = longest(emerging.dense)
+    if low_support is not None:
+        lengths[columns.LOW_SUPPORT] = longest(low_support.dense)
     if turned is not None:
         lengths[columns.WHITENED] = turned.longest
     return IndexSpec(
@@ -161,7 +161,7 @@ def _spec(
         ef_construct=settings.ef_construct,
         ef=settings.ef,
         sparse=(columns.ITEM_WEIGHTS, columns.WORDS)
-        if 0 < vectors.partners.nnz <= _MOST_PARTNERS
+        if 0 < vectors.neighbors.nnz <= _MOST_PARTNERS
         else (columns.WORDS,),
         lengths=lengths,
     )
@@ -170,27 +170,27 @@ def _spec(
 def _items(
     catalogue: Catalogue,
     vectors: Iterator[tuple[Matrix, bool, SparseVector]],
-    emerging: LowSupportItems | None,
+    low_support: LowSupportItems | None,
     others: dict[str, Matrix],
     words: csr_matrix,
     turned: Whitened | None,
 ) -> Iterator[IndexItem]:
-    """Every item, by its dense vector, whether it is a newcomer, and its partners.
+    """Every item, by its dense vector, whether it is a cold-start item, and its partners.
 
     Of the ``others`` a vector of zeros is left out, while it is a score in the first ones.
     """
-    few = {} if emerging is None else dict(zip(emerging.rows.tolist(), emerging.dense, strict=True))
+    few = {} if low_support is None else dict(zip(low_support.rows.tolist(), low_support.dense, strict=True))
     sparse_ones = zip(vectors, sparse_rows(words), strict=True)
     whitened = repeat(None) if turned is None else turned.rows()
     told = zip(payloads(catalogue), sparse_ones, whitened, strict=turned is not None)
-    for row, ((item_id, payload), ((dense, newcomer, partners), own_words), near) in enumerate(told):
+    for row, ((item_id, payload), ((dense, newcomer, neighbors), own_words), near) in enumerate(told):
         own: dict[str, Any] = {columns.COLD_START if newcomer else columns.ALIGNED: dense}
         if near is not None and columns.ALIGNED in own:
             own[columns.WHITENED] = near
         if row in few:
-            own[columns.EMERGING] = few[row]
+            own[columns.LOW_SUPPORT] = few[row]
         own |= {name: matrix[row] for name, matrix in others.items() if matrix[row].any()}
-        named = {columns.ITEM_WEIGHTS: partners, columns.WORDS: own_words}
+        named = {columns.ITEM_WEIGHTS: neighbors, columns.WORDS: own_words}
         sparse = {name: vector for name, vector in named.items() if len(vector.indices)}
         yield IndexItem(row, item_id, own, payload, sparse)
 

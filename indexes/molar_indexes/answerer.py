@@ -194,7 +194,7 @@ class Answerer:
         encoded = time.perf_counter()
         places = self._searcher.find(queries, request, asked.index)
         rows = [placed.row for placed in places]
-        stored = self._rankers.of(asked.state.items, asked.aim).stored(rows)
+        stored = self._rankers.of(asked.state.items, asked.objective).stored(rows)
         like, notes = (None, []) if text is None else self._searcher.similarities(text, queries, rows)
         seconds = {"encode": encoded - began, "search": time.perf_counter() - encoded}
         answer = self._told(asked, request, "search", Listing(places, notes), stored, seconds, user_id)
@@ -277,7 +277,7 @@ class Answerer:
     @property
     def ranker(self) -> "Ranker":
         """What ranks the generation's items as they are now, where nothing is said of what for."""
-        return self._rankers.of(self._overlay.now().items, self._rankers.aim(Query()))
+        return self._rankers.of(self._overlay.now().items, self._rankers.objective(Query()))
 
     def ranker_of(self, user: UserRecord, now: datetime | None) -> "Ranker":
         """The same for somebody at a moment."""
@@ -295,7 +295,7 @@ class Answerer:
         now = datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC) if now is None else now
         notes = state.notes if self.refused is None else (*state.notes, self.refused)
         request = constraints.request(query, state.items, now, fallback).noting(*notes)
-        return Posed(constraints, state, request, self._rankers.aim(query))
+        return Posed(constraints, state, request, self._rankers.objective(query))
 
     def _person(
         self, asked: Posed, user_id: str | None, session_id: str | None, as_of: int | None
@@ -336,7 +336,7 @@ class Answerer:
     def _popular(self, asked: Posed, began: float, user_id: str | None = None) -> Answer:
         """What most people took, where nothing else answers."""
         request = asked.of(None).hiding(asked.seen_since)
-        listing, stored = popular(self.generation, self._rankers.of(asked.state.items, asked.aim).stored, request)
+        listing, stored = popular(self.generation, self._rankers.of(asked.state.items, asked.objective).stored, request)
         seconds = {"search": time.perf_counter() - began}
         return self._told(asked, request, POPULARITY, listing, stored, seconds, user_id)
 
@@ -391,6 +391,8 @@ class Answerer:
         user_id: str | None = None,
         reasons: "Sequence[Explained]" = (),
     ) -> Answer:
-        horizon = asked.aim.horizon if basis == columns.ALIGNED and asked.aim.horizon != "next" else None
-        about = listing, stored, seconds, user_id, reasons, asked.state.last, horizon
+        objective = (
+            asked.objective.target if basis == columns.ALIGNED and asked.objective.target != "next_item" else None
+        )
+        about = listing, stored, seconds, user_id, reasons, asked.state.last, objective
         return told(self.generation, lambda item_id: self._photos(item_id), request, basis, *about)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
 from molar_retrieval.ranking.index_protocol import StoredItem
-from molar_retrieval.ranking.objectives import Horizon
 from molar_retrieval.ranking.query import Listing, Placed, ResolvedQuery
 from molar_retrieval.ranking.results import Answer, Recommendation, new_id
+from molar_retrieval.workspace.config_files import ObjectiveName
 
 if TYPE_CHECKING:
     from molar_indexes.explain import Explained
@@ -30,7 +30,7 @@ def told(
     user_id: str | None,
     reasons: "Sequence[Explained]",
     events: int,
-    horizon: Horizon | None,
+    objective: ObjectiveName | None,
 ) -> Answer:
     """A list as it is told; ``stored`` has the item of each place, ``reasons`` one for each if they are asked for."""
     items: list[Recommendation] = []
@@ -62,7 +62,7 @@ def told(
         timings_ms=milliseconds | {"total": round(sum(milliseconds.values()), 3)},
         request_id=new_id(request.now),
         events=events,
-        horizon=horizon,
+        objective=objective,
         photo_of=photos,
     )
 

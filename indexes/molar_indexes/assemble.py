@@ -11,7 +11,7 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import Runner
 from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
-from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings
+from molar_retrieval.workspace.settings import ExplorationSettings, IndexSettings
 
 
 def publish_generation(
@@ -19,17 +19,17 @@ def publish_generation(
     settings: IndexSettings,
     progress: Progress = SILENT,
     *,
-    newcomers: NewcomerSettings | None = None,
+    newcomers: ExplorationSettings | None = None,
     runner: Runner | None = None,
 ) -> Generation:
     """Publish the workspace's alignment as a new live generation; the present one where it is that already.
 
     By ``settings`` that do not activate it, the live one stays, and what was published before for this is found again.
 
-    Items with training interactions carry the vector ``aligned`` and their ``partners``, those with few of them
-    ``emerging`` as well, the others ``newcomers``; all carry ``content`` (conditioned, unit length) and their
+    Items with training interactions carry the vector ``aligned`` and their ``neighbors``, those with few of them
+    ``low_support`` as well, the others ``cold_start``; all carry ``content`` (conditioned, unit length) and their
     attributes. Users carry their vectors, which the ``runner`` makes where towers read many of them anew (None: this
-    process), and their whole history with its times. New items are tried as ``newcomers``
+    process), and their whole history with its times. New items are tried as ``cold-start items``
     says; None: as by default. Where only attributes differ from the live generation, the rest is taken over from it.
 
     Raises:
@@ -37,14 +37,14 @@ def publish_generation(
         StaleArtefactError: If the artefacts do not belong together, or another version of one was published meanwhile.
     """
     with pin(workspace, *READ, work="molar align") as read:
-        return _publish(workspace, read, settings, newcomers or NewcomerSettings(), runner, progress)
+        return _publish(workspace, read, settings, newcomers or ExplorationSettings(), runner, progress)
 
 
 def _publish(
     workspace: Workspace,
     read: PinnedWorkspace,
     settings: IndexSettings,
-    newcomers: NewcomerSettings,
+    newcomers: ExplorationSettings,
     runner: Runner | None,
     progress: Progress,
 ) -> Generation:

@@ -16,7 +16,7 @@ from molar_retrieval.encoders.builtin import image_block
 from molar_retrieval.models import content_features
 from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.item_item import InteractionMatrix
-from molar_retrieval.models.vectors import WeightedPartners
+from molar_retrieval.models.vectors import ItemItemVectors
 from molar_retrieval.ranking.explanations import ContentKNNWeights, Origins
 from molar_retrieval.workspace.artefacts import Manifest
 from molar_retrieval.workspace.tensors import zeros_outside
@@ -27,7 +27,7 @@ _MANY = 1 << 23
 
 
 def origins(model: Ensemble, catalogue: Catalogue) -> Origins:
-    """How the vectors of a model came about; where content neighbours have targets, no likeness is told of."""
+    """How the vectors of a model came about; where content kNN have targets, no likeness is told of."""
     read, taste = model.content_knn, None
     if read is not None and read.targets is None:
         taste = ContentKNNWeights(read.decay, read.last)
@@ -35,12 +35,12 @@ def origins(model: Ensemble, catalogue: Catalogue) -> Origins:
     return Origins(sources, model.content_maps, taste, ordinary(catalogue))
 
 
-def support(log: Interactions, partners: WeightedPartners, folder: Path | None = None) -> npt.NDArray[np.int32]:
+def support(log: Interactions, neighbors: ItemItemVectors, folder: Path | None = None) -> npt.NDArray[np.int32]:
     """How many people had both items of each partner weight, by dimension, then by item.
 
     Where there are many weights, the numbers lie in ``folder``; None: in memory.
     """
-    edges = np.concatenate([[0], np.cumsum([matrix.nnz for matrix in partners.matrices], dtype=np.int64)])
+    edges = np.concatenate([[0], np.cumsum([matrix.nnz for matrix in neighbors.matrices], dtype=np.int64)])
     if folder is None or edges[-1] <= _MANY:
         told = np.zeros(edges[-1], np.int32)
     else:
@@ -49,7 +49,7 @@ def support(log: Interactions, partners: WeightedPartners, folder: Path | None =
     for block in taken.blocks:
         both = taken.together(block)
         both.sort_indices()  # so that each pair is looked up by bisection
-        for begin, matrix in zip(edges.tolist(), partners.matrices, strict=False):
+        for begin, matrix in zip(edges.tolist(), neighbors.matrices, strict=False):
             own = matrix.indptr[block.start : block.stop + 1]
             rows, items = np.repeat(np.arange(len(own) - 1), np.diff(own)), matrix.indices[own[0] : own[-1]]
             if len(items):

@@ -10,7 +10,7 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.privacy.suppression import SuppressionList
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
-from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings
+from molar_retrieval.workspace.settings import ExplorationSettings, IndexSettings
 
 READ = ("catalogue", "interactions", "content", "alignment")
 """Kinds of artefacts that a generation is made from."""
@@ -27,7 +27,7 @@ def segments_of(workspace: Workspace, settings: IndexSettings) -> Segments:
         return found if events is None else found.changed(events.changes_of_people(suppressed))
 
 
-def shaping(settings: IndexSettings, newcomers: NewcomerSettings, segments: Segments) -> dict[str, Any]:
+def shaping(settings: IndexSettings, newcomers: ExplorationSettings, segments: Segments) -> dict[str, Any]:
     """The settings of a generation, as its manifest has them."""
     people = {"people": segments.digest} if segments.digest else {}
     return settings.of_generation() | people | {"exploration": newcomers.model_dump()}
@@ -57,7 +57,7 @@ def is_of(live: Manifest, read: Workspace, chosen: dict[str, Any]) -> bool:
     return (dict(live.inputs), dict(live.settings), *told) == (inputs, chosen, FORMAT, names_in(read))
 
 
-def waiting(read: Workspace, settings: IndexSettings, newcomers: NewcomerSettings) -> str | None:
+def waiting(read: Workspace, settings: IndexSettings, newcomers: ExplorationSettings) -> str | None:
     """The newest generation that is made from the live artefacts and is not live, by name; None where there is none."""
     store, chosen = read[KIND], shaping(settings, newcomers, segments_of(read, settings))
     for folder in reversed(store.versions()):
@@ -69,7 +69,7 @@ def waiting(read: Workspace, settings: IndexSettings, newcomers: NewcomerSetting
     return None
 
 
-def is_current(workspace: Workspace, settings: IndexSettings, newcomers: NewcomerSettings) -> bool:
+def is_current(workspace: Workspace, settings: IndexSettings, newcomers: ExplorationSettings) -> bool:
     """Whether publishing would find everything done, but for what the generation says of events that do not count."""
     live = workspace[KIND].manifest
     if live is None or any(workspace[kind].manifest is None for kind in READ):

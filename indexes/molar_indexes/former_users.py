@@ -25,7 +25,7 @@ from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 _SAME = 1e-5
 """Numbers that differ by less are the same, computed in another order."""
-_TABLE = "items.collaborative.weight"
+_TABLE = "items.id_tower.weight"
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,10 +34,11 @@ from molar_retrieval.data.availability import ALWAYS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec, Spans
-from molar_retrieval.ranking.objectives import NEXT, Horizon, Objectives, Places, told_places
+from molar_retrieval.ranking.objectives import NEXT_ITEM, Objectives, Slots, slots_of
 from molar_retrieval.ranking.query import Exploration
 from molar_retrieval.workspace import artefacts, fingerprint
 from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest, Workspace
+from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.files import link_or_copy, read_lock, size_on_disk, write_atomically
 
 if TYPE_CHECKING:
@@ -64,15 +65,15 @@ class Generation:
     index: Index
     users: Users
     popular: Sequence[tuple[int, int]]  # item rows and their counts in the training log, most popular first
-    parts: Spans  # of each addend of a score within the vectors ``aligned`` and ``newcomers``
-    sparse_parts: Spans = field(default_factory=dict)  # the same within the vector ``partners``
+    parts: Spans  # of each addend of a score within the vectors ``aligned`` and ``cold_start``
+    sparse_parts: Spans = field(default_factory=dict)  # the same within the vector ``neighbors``
     cold_items: int = 0  # items without training interactions
-    places: Places = ()  # of the first ten of an answer, which they get
+    slots: Slots = ()  # of the first ten of an answer, which they get
     exploration: Exploration | None = None  # how new items are tried instead; None: they are not
-    aims: Objectives = field(
+    objectives: Objectives = field(
         default_factory=dict
     )  # what vectors of users are multiplied by, see molar_retrieval.ranking.objectives
-    horizon: Horizon = "next"  # what is asked for where nothing is said
+    default_objective: ObjectiveName = "next_item"  # what is asked for where nothing is said
     notes: Sequence[str] = ()  # what whoever gets an answer should know about where it comes from
     held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
@@ -234,10 +235,12 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
             spec = IndexSpec(**{**facts["spec"], "sparse": tuple(facts["spec"].get("sparse", ()))})
             popular = [(row, count) for row, count in json.loads((folder / POPULAR).read_text("utf-8"))]
             spans = _spans(facts["parts"]), _spans(facts.get("sparse_parts", {}))
-            newcomers = int(facts.get("cold_start", 0)), told_places(facts)
+            newcomers = int(facts.get("cold_start", 0)), slots_of(facts)
             plan = facts.get("exploration")
-            exploration = None if plan is None else Exploration(told_places(plan), float(plan["scale"]))
-            aims = {name: {part: float(f) for part, f in own.items()} for name, own in facts.get("aims", {}).items()}
+            exploration = None if plan is None else Exploration(slots_of(plan), float(plan["scale"]))
+            objectives = {
+                name: {part: float(f) for part, f in own.items()} for name, own in facts.get("objectives", {}).items()
+            }
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise StaleArtefactError(
                 f"the manifest of generation {folder.name} is damaged: {error!r}",
@@ -248,7 +251,9 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
         index = indexed(folder, facts["backend"], spec)
         opened.pop_all()
         about = folder, manifest, facts["backend"], index, users, popular
-        return Generation(*about, *spans, *newcomers, exploration, aims, facts.get("horizon", "next"), held=held)
+        return Generation(
+            *about, *spans, *newcomers, exploration, objectives, facts.get("default_objective", "next_item"), held=held
+        )
 
 
 def _spans(facts: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
@@ -266,7 +271,7 @@ def publish(
     inputs: Mapping[str, str],
     parts: Spans | None = None,
     sparse_parts: Spans | None = None,
-    places: Places = (),
+    slots: Slots = (),
     extras: "Extras | None" = None,
     encoder: Path | None = None,
     variants: Path | None = None,
@@ -313,9 +318,9 @@ def publish(
         (folder / POPULAR).write_text(json.dumps(counts), "utf-8")
         known: dict[str, Any] = {"items": proof.items, "cold_start": proof.cold_items, "users": count}
         store = ItemStore.from_tensors(mapped(folder / TABLE), parts or {}, sparse_parts or {})
-        store = store.for_aim((facts or {}).get("aims", {}).get(NEXT.name, {}))
+        store = store.for_objective((facts or {}).get("objectives", {}).get(NEXT_ITEM.name, {}))
         known |= proof.check(folder / INDEX, folder / USERS, store, backend, progress)
-        known |= {"format": FORMAT, "backend": backend, "places": list(places), **beside.described()}
+        known |= {"format": FORMAT, "backend": backend, "slots": list(slots), **beside.described()}
         known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
         return {**(facts or {}), **known}
 

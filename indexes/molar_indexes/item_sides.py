@@ -13,7 +13,7 @@ from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.k_anonymity import had_by_few
 from molar_retrieval.models.vectors import ItemVectors
 from molar_retrieval.ranking.item_store import LowSupportItems
-from molar_retrieval.workspace.settings import NewcomerSettings
+from molar_retrieval.workspace.settings import ExplorationSettings
 from molar_retrieval.workspace.tensors import Array
 
 _POPULAR = 1000
@@ -28,30 +28,30 @@ class ItemSides:
         popular: Rows and counts of those that most took, the most popular first.
         support: How many people had both items of each partner weight, by dimension, then by item; None: nobody knows.
         explored: How new items are tried; None: they are not.
-        emerging: Items with few interactions, as they are ranked among newcomers; None: there are none.
+        low-support: Items with few interactions, as they are ranked among cold-start items; None: there are none.
     """
 
     vectors: ItemVectors
     popular: list[tuple[int, int]]
     support: Array | None = None
     explored: dict[str, Any] | None = None
-    emerging: LowSupportItems | None = None
+    low_support: LowSupportItems | None = None
 
     @classmethod
     def counted(
         cls,
         model: Ensemble,
         log: Interactions,
-        newcomers: NewcomerSettings,
+        newcomers: ExplorationSettings,
         folder: Path | None = None,
     ) -> "ItemSides":
         """Those of a log. What is large lies in ``folder``; None: in memory."""
         vectors = model.items(log)
-        plan, emerging = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
+        plan, low_support = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
         counts = np.bincount(log.item, minlength=log.n_items)
         counts[had_by_few(log, model.least)] = 0
         told = None if plan is None else asdict(plan)
-        return cls(vectors, _most(counts), support(log, vectors.partners, folder), told, emerging)
+        return cls(vectors, _most(counts), support(log, vectors.neighbors, folder), told, low_support)
 
     @classmethod
     def released(cls, model: Ensemble) -> "ItemSides":

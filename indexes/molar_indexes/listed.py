@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from molar_indexes.table import OpenItemStore
-from molar_retrieval.ranking.ranked_list import LATER, RankedList
+from molar_retrieval.ranking.ranked_list import ADDED_LATE, RankedList
 
 Array = npt.NDArray[Any]
 
@@ -21,7 +21,7 @@ def schema_of(names: Sequence[str]) -> pa.Schema:
     """The columns of a table of lists; ``names`` are those of the store's parts of a score."""
     last = {"rule": pa.string(), "propensity": pa.float64()}
     first = {"user_id": pa.string(), "rank": pa.int32(), "item_id": pa.string(), "score": pa.float32()}
-    return pa.schema({**first, "parts": pa.struct([(name, pa.float32()) for name in (*names, *LATER)]), **last})
+    return pa.schema({**first, "parts": pa.struct([(name, pa.float32()) for name in (*names, *ADDED_LATE)]), **last})
 
 
 def table_of(opened: OpenItemStore, user_ids: Sequence[str], lists: Sequence[RankedList]) -> pa.Table:

@@ -19,7 +19,7 @@ class Posed:
     constraints: Constraints
     state: OverlayState
     request: ResolvedQuery  # for nobody yet
-    aim: Objective  # what is asked for
+    objective: Objective  # what is asked for
     seen_since: frozenset[int] = frozenset()  # rows that are left out of the list, which is made as if they were not
     objects: bool = False  # whether who asks is to be answered as nobody
 

@@ -81,7 +81,7 @@ def sample(index: Index, users: Users, store: ItemStore) -> Queries:
     }
     found |= {name: [item.sparse[name] for item in items if name in item.sparse] for name in index.spec.sparse}
     people = [user for n in _spread(len(users), _PEOPLE) for user in users.between(n, n + 1) if any(user.vector)]
-    for name in (columns.ALIGNED, columns.COLD_START, columns.EMERGING):
+    for name in (columns.ALIGNED, columns.COLD_START, columns.LOW_SUPPORT):
         if name in index.spec.dims:
             found[name] += [people[n].vector for n in _spread(len(people))]
     if store.whitening is not None:  # no item is ever searched with

@@ -36,10 +36,11 @@ from molar_retrieval.frames import TableWriter, ending_of
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.filters import Expression, matches
-from molar_retrieval.ranking.objectives import Horizon, Seen
+from molar_retrieval.ranking.objectives import Seen
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.discovery import file_beside
 from molar_retrieval.workspace.files import for_owner, lock_beside, require_space, write_atomically
 from molar_retrieval.workspace.jobs import ProcessRunner, Runner, Shard, ShardWork, atomic_file
@@ -132,7 +133,7 @@ def recommend(
     only: Collection[str] | None = None,
     rules: bool = True,
     seen: Seen = "hide",
-    horizon: Horizon | None = None,
+    objective: ObjectiveName | None = None,
     diversity: float = 0.0,
     calibrate: str | None = None,
     calibration: float = 0.5,
@@ -167,7 +168,7 @@ def recommend(
     if not target.name or target.is_dir():
         raise DataError(f"{target} is a folder and cannot be written", "name a file")
     query = Query(
-        k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, horizon=horizon,
+        k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, objective=objective,
         diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore,
         longest=limits.LISTED,
     )  # fmt: skip

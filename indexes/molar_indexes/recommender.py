@@ -18,10 +18,11 @@ from molar_indexes.users import UserRecord
 from molar_retrieval import limits
 from molar_retrieval.errors import RequestError
 from molar_retrieval.ranking.filters import Expression
-from molar_retrieval.ranking.objectives import Horizon, Seen
+from molar_retrieval.ranking.objectives import Seen
 from molar_retrieval.ranking.query import Fallback, Listing, Query, check_subjects, honest
 from molar_retrieval.ranking.results import Answer
 from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.discovery import file_beside
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class Recommender:
         only: Collection[str] | None = None,
         rules: bool = True,
         seen: Seen = "hide",
-        horizon: Horizon | None = None,
+        objective: ObjectiveName | None = None,
         diversity: float = 0.0,
         calibrate: str | None = None,
         calibration: float = 0.5,
@@ -175,7 +176,7 @@ class Recommender:
             only: Items that may come; None: all.
             rules: Whether the shop's rules hold.
             seen: Whether items of the history may come back.
-            horizon: ``next`` or ``later``: what comes next, or all that comes later; None: what it was trained for.
+            objective: ``next_item`` or ``future_items``; None: the first one of ``[align] objectives``.
             diversity: Weight of unlikeness among the items, 0 to 1.
             calibrate: A field whose mix in the history the list should have.
             calibration: How much that counts, 0 to 1.
@@ -193,9 +194,9 @@ class Recommender:
             SettingsError: If the rules are wrong.
         """
         query = Query(
-            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, horizon=horizon, diversity=diversity,
-            calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore, explain=explain,
-            language=language,
+            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, objective=objective,
+            diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore,
+            explain=explain, language=language,
         )  # fmt: skip
         if (user_id is None) == (session_id is None):
             raise RequestError("a list is for a user or for a session", "give user_id or session_id")
@@ -213,7 +214,7 @@ class Recommender:
         only: Collection[str] | None = None,
         rules: bool = True,
         seen: Seen = "hide",
-        horizon: Horizon | None = None,
+        objective: ObjectiveName | None = None,
         diversity: float = 0.0,
         calibrate: str | None = None,
         calibration: float = 0.5,
@@ -236,7 +237,7 @@ class Recommender:
             only: Items that may come; None: all.
             rules: Whether the shop's rules hold.
             seen: Whether items of the session may come back.
-            horizon: See :meth:`query`.
+            objective: See :meth:`query`.
             diversity: Weight of unlikeness among the items, 0 to 1.
             calibrate: A field whose mix in the session the list should have.
             calibration: How much that counts, 0 to 1.
@@ -252,9 +253,9 @@ class Recommender:
             SettingsError: If the rules are wrong.
         """
         query = Query(
-            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, horizon=horizon, diversity=diversity,
-            calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore, explain=explain,
-            language=language,
+            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, objective=objective,
+            diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore,
+            explain=explain, language=language,
         )  # fmt: skip
         check_subjects(items=item_ids, fallback=fallback)
         with self._following.lent() as answerer:

@@ -49,8 +49,8 @@ from molar_retrieval.workspace.tensors import Array, mapped
 _PEOPLE = "people"  # in settings: the digest of attributes of people
 _NUMBERS = "numbers"  # the one tensor of an alignment that is made of attributes
 _MODEL = (
-    "weights", "newcomer_weights", "aims", "horizon", "places", "reranker", "content_blocks", "item_item", "content_knn",
-    "half_life", "repeat_consumption",
+    "weights", "cold_start_weights", "objectives", "default_objective", "slots", "reranker",
+    "content_blocks", "item_item", "content_knn", "half_life", "repeat_consumption",
 )  # fmt: skip
 _MOST = 0.1
 """Share of the items that are restated since their index was built; they are not in its graphs."""

@@ -46,7 +46,7 @@ class ItemStanding:
         item_id: The item.
         attributes: What is kept of it for filters and display, with the changes of events.
         obstacles: What keeps it out; empty: it can be shown.
-        newcomer: Whether it has no interactions in the generation, so that it has newcomers' places.
+        newcomer: Whether it has no interactions in the generation, so that it has cold-start items' places.
         generation: Which has it.
         events: The last event that is known, by its number.
     """

@@ -20,7 +20,7 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ranking.explanations import Origins
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, Spans, SparseVector
 from molar_retrieval.ranking.item_store import ItemStore, LowSupportItems
-from molar_retrieval.ranking.objectives import NEXT
+from molar_retrieval.ranking.objectives import NEXT_ITEM
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.workspace.files import link_or_copy
 from molar_retrieval.workspace.tensors import Array, TensorsWriter, mapped, under
@@ -48,7 +48,7 @@ class Extras:
     queries: "QueryMaps | None" = None  # how texts and photos are brought into the items' spaces
     availability: Availability = field(default_factory=Availability)  # which fields say from when an item may be shown
     whitening: npt.NDArray[np.float32] | None = None  # of users, where there are vectors ``whitened``, shape (d, d)
-    emerging: LowSupportItems | None = None  # items with few interactions, as they are ranked among newcomers
+    low_support: LowSupportItems | None = None  # items with few interactions, as they are ranked among cold-start items
 
     def described(self) -> dict[str, Any]:
         """All that is no array, as facts of a manifest."""
@@ -64,12 +64,12 @@ class Extras:
         factors, numbers = (nothing if one is None else one for one in (self.factors, self.numbers))
         if len(support) != entries or {len(factors), len(numbers)} != {items}:
             raise ValueError(f"the table has {items} items and {entries} partner weights, the extras other numbers")
-        found: dict[str, npt.NDArray[Any]] = {"partners.support": support, columns.CF: factors, "numbers": numbers}
+        found: dict[str, npt.NDArray[Any]] = {"partners.support": support, columns.ALS: factors, "numbers": numbers}
         found |= {_MAP + part: matrix for part, matrix in self.origins.maps.items()}
         if self.reranker is not None:
             found |= {_RERANK + name: array for name, array in self.reranker.to_tensors().items()}
-        if self.emerging is not None:
-            found |= {"emerging.rows": self.emerging.rows, "emerging.dense": self.emerging.dense}
+        if self.low_support is not None:
+            found |= {"emerging.rows": self.low_support.rows, "emerging.dense": self.low_support.dense}
         if self.whitening is not None:
             found["whitening"] = self.whitening
         if self.queries is not None:
@@ -247,8 +247,8 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
         ids = tensors["ids.bytes"], tensors["ids.ends"]
         asked = described.get("queries")
         queries = None if asked is None else (asked, under(tensors, _QUERY))
-        items = ItemStore.from_tensors(tensors, parts, sparse_parts).for_aim(
-            described.get("aims", {}).get(NEXT.name, {})
+        items = ItemStore.from_tensors(tensors, parts, sparse_parts).for_objective(
+            described.get("objectives", {}).get(NEXT_ITEM.name, {})
         )
         availability = Availability(**described.get("availability", {}))
         return OpenItemStore(items, origins, second, ids, tensors.get(_SHOWN_FROM), availability, queries)

@@ -181,7 +181,7 @@ def of_tensors(tensors: Mapping[str, Array], n_items: int) -> Interactions:
     return Interactions(users=IdMap([]), items=IdMap.numbered(n_items), **own)
 
 
-Places = npt.NDArray[np.integer]
+Slots = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,7 @@ def first_rows(*keys: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     return found
 
 
-def counting_sort(user: npt.NDArray[np.int32], users: int) -> Places:
+def counting_sort(user: npt.NDArray[np.int32], users: int) -> Slots:
     """The order by user that keeps equal ones in their order; a sparse matrix is made row by row in just this way."""
     from scipy.sparse import coo_array
 
@@ -310,7 +310,7 @@ def counting_sort(user: npt.NDArray[np.int32], users: int) -> Places:
     return np.asarray(coo_array(cells, shape=(users, n)).tocsr().indices)
 
 
-def whole_users(offsets: Places, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
+def whole_users(offsets: Slots, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
     """Ranges of an ordered log with all of their users' interactions, about ``size`` of them."""
     first, users = 0, len(offsets) - 1
     while first < users:

@@ -31,7 +31,7 @@ COLUMN = "variants"
 TWICE = "variant of two items"
 _MOST = 10_000  # rows of a product
 
-Places = npt.NDArray[np.int64]
+Slots = npt.NDArray[np.int64]
 
 
 class ItemIds(IdMap):
@@ -160,7 +160,7 @@ class VariantReader(TableReader):
                 arrays = [self._column(rows.batch, name, kind, starts) for name, kind in kinds.items()]
                 yield RowBatch(rows.numbers[starts], pa.RecordBatch.from_arrays(arrays, list(kinds)))
 
-    def _products(self, read: Iterator[RowBatch]) -> Iterator[tuple[RowBatch, Places]]:
+    def _products(self, read: Iterator[RowBatch]) -> Iterator[tuple[RowBatch, Slots]]:
         """Rows of whole products, with the place where each of them begins."""
         left: RowBatch | None = None
         for rows in read:
@@ -183,7 +183,7 @@ class VariantReader(TableReader):
         if left is not None:
             yield left, np.zeros(1, np.int64)
 
-    def _column(self, batch: pa.RecordBatch, name: str, kind: pa.DataType, starts: Places) -> pa.Array:
+    def _column(self, batch: pa.RecordBatch, name: str, kind: pa.DataType, starts: Slots) -> pa.Array:
         """The values of products."""
         array = batch[self._variant if name == self.variants else name]
         if name == self.variants:
@@ -200,14 +200,14 @@ class VariantReader(TableReader):
         whole = [_together(role, values[begin:end]) for begin, end in pairwise([*starts.tolist(), len(values)])]
         return pa.array([str(one) if is_string(kind) and one is not None else one for one in whole], kind)
 
-    def _union(self, values: Sequence[Sequence[Any] | None], kind: pa.DataType, starts: Places) -> pa.Array:
+    def _union(self, values: Sequence[Sequence[Any] | None], kind: pa.DataType, starts: Slots) -> pa.Array:
         parts = (values[begin:end] for begin, end in pairwise([*starts.tolist(), len(values)]))
         union = [list(dict.fromkeys(one for own in part for one in own or ())) or None for part in parts]
         if is_list(kind):
             return pa.array(union, kind)
         return pa.array([None if own is None else self._separator.join(map(str, own)) for own in union], kind)
 
-    def _filled(self, rows: RowBatch, starts: Places, names: list[str]) -> RowBatch:
+    def _filled(self, rows: RowBatch, starts: Slots, names: list[str]) -> RowBatch:
         """The rows of variants, with values that only the first row of a product has in all of its rows."""
         places, owner = np.arange(len(rows)), np.repeat(starts, np.diff(np.append(starts, len(rows))))
         columns = {}

@@ -99,7 +99,7 @@ def align(
     ALS factors are made on the way where they are missing or stale; those of people go once it is trained. An
     unfinished run with the same inputs and settings is continued.
 
-    Of the settings ``align``, ``cf``, ``split`` and ``privacy`` matter; ``restart`` forgets unfinished work. This is
+    Of the settings ``align``, ``als``, ``split`` and ``privacy`` matter; ``restart`` forgets unfinished work. This is
     the first of the ``processes``; the others :func:`help_to_align`. Where a ``group`` trains the
     towers, this process does the rest.
 
@@ -113,8 +113,8 @@ def align(
     with pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read:
         inputs = _inputs(read)
         _warn_of_memory(read, progress)
-        cf = factorise(read, settings.cf, settings.split, progress)
-        inputs |= {"cf": cf.fingerprint}
+        als = factorise(read, settings.als, settings.split, progress)
+        inputs |= {"als": als.fingerprint}
         log = held_out(read, settings.split).training
         options, sizes = sized(settings.align, log), (log.n_items, log.n_users, len(log))
         chosen = {"align": options.model_dump(mode="json"), "split": settings.split.model_dump()}
@@ -122,7 +122,7 @@ def align(
         precision = pick_precision(settings.align.precision, pick_device(settings.align.device))
         least = settings.privacy.fewest(int(np.count_nonzero(np.diff(log.offsets))))
         del log  # each step opens its own, and closes it
-        small = {"least": least} if least > 1 else {}
+        small = {"min_users": least} if least > 1 else {}
         run = fingerprint.of_json([inputs, shaping | small, chosen["split"], precision, _VERSION])
         store = workspace["alignment"]
         if (live := store.live) is not None and _trained_as(live[1], inputs) == run and not restart:
@@ -132,8 +132,8 @@ def align(
                 snapshot.rename(read, live[0])
             return _report(*live, True)
 
-        cf = factorise(read, settings.cf, settings.split, progress, people=True)
-        read.take("cf", (cf.folder, Manifest.read(cf.folder)))
+        als = factorise(read, settings.als, settings.split, progress, people=True)
+        read.take("als", (als.folder, Manifest.read(als.folder)))
 
         def tell(score: EpochScore) -> None:
             if not processes.several:  # others would wait for this one in vain
@@ -224,7 +224,7 @@ def _train_by(
     progress: Progress,
     on_epoch: Callable[[EpochScore], None],
 ) -> tuple[TwoTowerNetwork, TrainingState[EpochScore]]:
-    """Have the towers trained by others; the probe is asked here, where experts are counted."""
+    """Have the towers trained by others; the probe is asked here, where count-based models are counted."""
     told = 0
     for most in (PROBED, None) if probe.asks else (None,):
         with closing(group.rounds(replace(job, most=most), progress)) as rounds:
@@ -261,7 +261,7 @@ def _train(
         )
     else:
         network, state = _train_by(group, job, data, probe, progress, on_epoch)
-    precision, experts = pick_precision(settings.precision, pick_device(settings.device)), counted()
+    precision, counts = pick_precision(settings.precision, pick_device(settings.device)), counted()
     numbers = numeric_attributes(Catalogue.open(workspace["catalogue"].require()[0]))
     standards = reranker.describe(numbers)
     model = Ensemble(
@@ -269,21 +269,23 @@ def _train(
         conditioner=conditioner,
         features=data.features,
         known=data.warm,
-        item_item=experts.item_item,
-        content_knn=experts.content_knn,
-        taste_axes=None if experts.content_knn is None else experts.content_knn.axes,
-        half_life=None if experts.trend is None else experts.trend.half_life,
+        item_item=counts.item_item,
+        content_knn=counts.content_knn,
+        content_knn_axes=None if counts.content_knn is None else counts.content_knn.axes,
+        half_life=None if counts.popularity is None else counts.popularity.half_life,
         precision=precision,
-        trend=experts.trend,
+        popularity=counts.popularity,
         least=job.least,
-        cf=data.factors.items,
+        als=data.factors.items,
         numbers=reranker.matrix(numbers, standards, data.log.n_items),
     )
-    chosen = choose(model, data, experts, standards, settings)
-    model, later, lasting = with_future_items(chosen.model, data.log, experts, settings, progress, data.cases.folder)
-    again = choose_repeat(held_out(workspace, job.split), network, data, experts, settings, job.least, precision)
-    if again is not None:
-        model = again.given_to(model)
+    chosen = choose(model, data, counts, standards, settings)
+    model, future, ease_future = with_future_items(
+        chosen.model, data.log, counts, settings, progress, data.cases.folder
+    )
+    repeat = choose_repeat(held_out(workspace, job.split), network, data, counts, settings, job.least, precision)
+    if repeat is not None:
+        model = repeat.given_to(model)
     save(model, job.folder)
     encoder = workspace["content"].require()[1].settings["encoder"]
     return {
@@ -295,12 +297,14 @@ def _train(
         "learned_until": learned_until(data.log),
         "validation_cases": len(data.cases),
         "cold_cases": int((~data.warm[data.cases.targets]).sum()),
-        "sizes": {name: getattr(settings, name) for name in ("dim", "members", "history", "batch_tokens")},
+        "sizes": {
+            name: getattr(settings, name) for name in ("embedding_dim", "members", "max_history", "batch_tokens")
+        },
         "scores": _scores(data, chosen.fusion, chosen.ranks),
-        "spared": {name: gain for score in state.scores for name, gain in score.spared.items()},
-        "later": later,
-        "experts": experts.report | lasting,
-        "again": None if again is None else again.report,
+        "pruned": {name: gain for score in state.scores for name, gain in score.pruned.items()},
+        "future_items": future,
+        "models": counts.report | ease_future,
+        "repeat": None if repeat is None else repeat.report,
         "curve": [asdict(score) for score in state.scores],
         "best_epoch": state.best.epoch if state.best else 0,
         "seconds": round(time.perf_counter() - began, 1),
@@ -319,10 +323,10 @@ def training_data(
     content = ContentVectors.open(workspace["content"].require()[0])
     attributes = hashed_features(Catalogue.open(workspace["catalogue"].require()[0]))
     conditioner = content_features.fit(
-        content.vectors, content.blocks, settings.content_dims, attributes, ready=content.conditioned
+        content.vectors, content.blocks, settings.content_components, attributes, ready=content.conditioned
     )
     if factors is None:
-        factors = open_factors(workspace["cf"].require()[0])
+        factors = open_factors(workspace["als"].require()[0])
     features = conditioner(content.vectors, attributes, folder=workspace.root)
     cases = replace(ValidationCases.of(holdout), folder=workspace.root)
     cases = cases.select(bounded(len(cases), holdout.training.n_items, settings.seed))
@@ -336,8 +340,8 @@ def _scores(data: TrainingData, fusion: EnsembleWeights, shipped: Ranks) -> dict
     popularity = Dense(np.ones((len(users), 1), np.float32), counts[:, None])
     als = Dense(data.factors.users[users], data.factors.items)
     return {
-        "popularity": means(ranks(data.cases, popularity.scores)),
-        "ALS": means(ranks(data.cases, als.scores)),
+        "total_popularity": means(ranks(data.cases, popularity.scores)),
+        "als": means(ranks(data.cases, als.scores)),
         **{name: means(rank) for name, rank in fusion.alone.items()},
         "aligned": means(shipped),
     }

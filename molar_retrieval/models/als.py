@@ -1,4 +1,4 @@
-"""Implicit-feedback matrix factorisation by alternating least squares (library `implicit`), and its artefact ``cf``."""
+"""Implicit matrix factorisation by alternating least squares (library `implicit`), and its artefact ``als``."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from molar_retrieval.workspace import fingerprint, tensors
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.pinned import pin
 from molar_retrieval.workspace.resources import library_versions
-from molar_retrieval.workspace.settings import CFSettings, SplitSettings
+from molar_retrieval.workspace.settings import ALSSettings, SplitSettings
 from molar_retrieval.workspace.tensors import Matrix
 
 
@@ -32,7 +32,7 @@ class ALSFactors:
     items: Matrix
 
 
-def fit(log: Interactions, settings: CFSettings, progress: Progress = SILENT) -> ALSFactors:
+def fit(log: Interactions, settings: ALSSettings, progress: Progress = SILENT) -> ALSFactors:
     """Factorise the log's user × item matrix (Hu, Koren and Volinsky 2008, doi:10.1109/ICDM.2008.22).
 
     An interaction has confidence ``alpha``, repeated ones add up; what nobody took has confidence 1. The result depends
@@ -55,7 +55,7 @@ def fit(log: Interactions, settings: CFSettings, progress: Progress = SILENT) ->
 
 
 def _fitted(
-    matrix: csr_matrix, settings: CFSettings, numbers: type[np.floating], progress: Progress
+    matrix: csr_matrix, settings: ALSSettings, numbers: type[np.floating], progress: Progress
 ) -> tuple[Matrix, Matrix] | None:
     """Factors of users and items; None where they do not stay finite."""
     from implicit.als import AlternatingLeastSquares
@@ -131,13 +131,13 @@ def held_out(workspace: Workspace, settings: SplitSettings) -> Holdout:
 
 def factorise(
     workspace: Workspace,
-    settings: CFSettings,
+    settings: ALSSettings,
     splitting: SplitSettings,
     progress: Progress = SILENT,
     *,
     people: bool = False,
 ) -> ALSReport:
-    """Fit ALS on the training interactions and publish the factors as the workspace's ``cf``.
+    """Fit ALS on the training interactions and publish the factors as the workspace's ``als``.
 
     Factors that are there are not made again, but where those of ``people`` are asked for, and were dropped.
 
@@ -145,13 +145,13 @@ def factorise(
     StaleArtefactError if they are not of the workspace's catalogue, or others were prepared meanwhile.
     """
     read = pin(workspace, "catalogue", "interactions", work=_WORK)
-    chosen = {"cf": settings.model_dump(), "split": splitting.model_dump()}
+    chosen = {"als": settings.model_dump(), "split": splitting.model_dump()}
     inputs = {"interactions": read["interactions"].require()[1].fingerprint}
     name = fingerprint.of_json([inputs, chosen, 2])
-    store = workspace["cf"]
+    store = workspace["als"]
     if (live := store.live) is not None and live[1].fingerprint == name and (has_users(live[0]) or not people):
         return ALSReport(live[0], name, True, dict(live[1].facts))
-    with workspace.lock("cf"), read:
+    with workspace.lock("als"), read:
         training = held_out(read, splitting).training
         factors = fit(training, settings, progress)
         partial = store.partial(name[:16])
@@ -160,7 +160,7 @@ def factorise(
         facts = {**counts, "factors": settings.factors}
         versions = library_versions("implicit", "numpy", "scipy")
         read.confirm()
-        folder = store.publish(partial, Manifest("cf", name, inputs, chosen, facts, versions))
+        folder = store.publish(partial, Manifest("als", name, inputs, chosen, facts, versions))
     return ALSReport(folder, name, False, facts)
 
 
@@ -186,8 +186,8 @@ def drop_users(workspace: Workspace) -> None:
 
     The version stays what it is, by its name and its fingerprint; its manifest says under ``dropped`` what went.
     """
-    store = workspace["cf"]
-    with workspace.lock("cf"):
+    store = workspace["als"]
+    with workspace.lock("als"):
         folder, manifest = store.require()
         if not has_users(folder):
             return

@@ -46,7 +46,7 @@ _Grid = tuple[Sequence[tuple[Setting, Callable[[], CountModel]]], str | None]
 
 @dataclass(frozen=True)
 class Readers:
-    """People by whom content neighbours are chosen, ``judge`` giving the NDCG@10 of a way to score.
+    """People by whom content kNN are chosen, ``judge`` giving the NDCG@10 of a way to score.
 
     Meanwhile content is taught by the log of all ``others`` alone.
     """
@@ -56,8 +56,17 @@ class Readers:
 
 
 COOCCURRENCE, REGRESSION, EASE, BLOCK_EASE, ITEM_KNN = "co-occurrence", "regression", "EASE", "block EASE", "item-kNN"
-"""Models of the counting experts, by which a setting names them."""
-SEQUENCE, LINEAR, CONTENT, TREND = NAMES = ("sequential", "ease", "content_knn", "popularity")
+"""Kinds of item-item models, by which a setting names them."""
+SEQUENTIAL, EASE_MODEL, ITEM_KNN_MODEL, CONTENT_KNN, POPULARITY = NAMES = (
+    "sequential",
+    "ease",
+    "item_knn",
+    "content_knn",
+    "popularity",
+)
+"""The count-based models, as settings and score components name them."""
+ITEM_ITEM = (EASE_MODEL, ITEM_KNN_MODEL)
+"""Of these the better one is kept."""
 COUNTS: tuple[Setting, ...] = (
     {"window": 10, "decay": 0.9, "fade": 0.3, "shrink": 20, "memory": 0.8, "ordered": True},
     {"window": 20, "decay": 0.95, "fade": 0.3, "shrink": 20, "memory": 0.9, "ordered": True},
@@ -79,12 +88,12 @@ BLOCKS: tuple[Setting, ...] = (
 MANY_ITEMS = 100_000
 """… the first one alone from so many items, as each takes minutes."""
 NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "n_neighbors": 200}
-LASTING = "ease_future"
+EASE_FUTURE = "ease_future"
 """EASE once more, for all that people take later …"""
-LASTING_REGULARISATIONS = (500, 4000, 32_000, 256_000)
+FUTURE_REGULARISATIONS = (500, 4000, 32_000, 256_000)
 """… tried in this order until validation asks for no more, with as many partners of an item as make …"""
-_LASTING_WEIGHTS, _LASTING_PARTNERS = 4_000_000, 1000
-"""… so many weights in all, at most so many of one, and no fewer than other experts keep."""
+_FUTURE_WEIGHTS, _FUTURE_NEIGHBORS = 4_000_000, 1000
+"""… so many weights in all, at most so many of one, and no fewer than other count-based models keep."""
 
 
 def tune(
@@ -117,7 +126,7 @@ def fit_count_models(
     log: Interactions,
     judge: Callable[[Scoring], float],
     count: int,
-    names: Sequence[str] = (SEQUENCE, LINEAR),
+    names: Sequence[str] = (SEQUENTIAL, *ITEM_ITEM),
     progress: Progress = SILENT,
     features: Matrix | None = None,
     least: int = 1,
@@ -126,48 +135,51 @@ def fit_count_models(
     folder: Path | None = None,
     readers: Readers | None = None,
 ) -> tuple[tuple[CountModel, ...], dict[str, dict[str, Any]]]:
-    """Fit the named experts on at least one interaction, each with the settings that rank validation best.
+    """Fit the named count-based models on at least one interaction, each with the settings that rank validation best.
+
+    Of ``ease`` and ``item_knn`` the better one is kept, and gives its name.
 
     ``judge`` gives the validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
     Item-item weights are judged with as few entries per item, ``count``, as will be kept: by what ships. Content
     neighbours need conditioned content of all items, shape (n_items, f); ``readers`` choose their settings, None:
     ``judge``, and all people teach them then. No pair and no item's popularity rests on fewer people than ``least``.
     Without ``blocks`` EASE is left out where it would be made in blocks, which takes minutes; large weights are mapped
-    from files without a name in ``folder``, None: in memory. The experts come in the order of ``names``, and with them,
+    from files without a name in ``folder``, None: in memory. The models come in the order of ``names``, and with them,
     by name, what was ``chosen`` and ``tried``, with a ``note`` where something was left out.
     """
     readers = readers or Readers(judge, log)
-    few = KAnonymity.of(countable(log), least) if {SEQUENCE, LINEAR} & {*names} else None
+    few = KAnonymity.of(countable(log), least) if {SEQUENTIAL, *ITEM_ITEM} & {*names} else None
     if few is not None:
         progress.note(
             f"{few.share:.1%} of item pairs are left out: fewer than {least} users had them ([privacy] min_users)"
         )
     grids: dict[str, Callable[[], _Grid]] = {
-        SEQUENCE: lambda: _sequences(log, count, few, folder),
-        LINEAR: lambda: _linear(log, count, few, blocks, folder),
-        CONTENT: lambda: _content(features, readers.others, least),
-        TREND: lambda: _trend(log, least),
+        SEQUENTIAL: lambda: _sequences(log, count, few, folder),
+        EASE_MODEL: lambda: _item_item(log, count, few, blocks, folder, names),
+        CONTENT_KNN: lambda: _content(features, readers.others, least),
+        POPULARITY: lambda: _trend(log, least),
     }
 
-    def judged(expert: CountModel) -> float:
-        score = (readers.judge if isinstance(expert, ContentKNN) else judge)(expert.scores)
+    def judged(model: CountModel) -> float:
+        score = (readers.judge if isinstance(model, ContentKNN) else judge)(model.scores)
         progress.advance()
         return score
 
-    def kept(expert: CountModel) -> CountModel:
-        return expert.outside(folder) if folder is not None and isinstance(expert, ItemItemWeights) else expert
+    def kept(model: CountModel) -> CountModel:
+        return model.outside(folder) if folder is not None and isinstance(model, ItemItemWeights) else model
 
     fitted, report = [], {}
-    for name in names:
+    for name in dict.fromkeys(EASE_MODEL if name in ITEM_ITEM else name for name in names):
         candidates, note = grids[name]()
-        progress.start(f"{name} expert", len(candidates))
+        progress.start(f"counting {name}", len(candidates))
         best, setting, tried = tune(candidates, judged, kept)
         if isinstance(best, ContentKNN) and features is not None:
             best = taught_by(best, features, log, least)
         fitted.append(best)
-        report[name] = {"chosen": dict(setting), "tried": tried}
+        own = best.name if isinstance(best, ItemItemWeights) else name
+        report[own] = {"chosen": dict(setting), "tried": tried}
         if note:
-            report[name]["note"] = note
+            report[own]["note"] = note
             progress.note(note)
         progress.finish()
     return tuple(fitted), report
@@ -222,7 +234,7 @@ def _sequences(log: Interactions, count: int, few: KAnonymity | None, folder: Pa
 
 
 def order(setting: Setting) -> tuple[int, float, float]:
-    """Window, decay and time decay of the transitions that the ``sequence`` model counts."""
+    """Window, decay and time decay of the transitions that the ``sequential`` model counts."""
     return int(setting["window"]), float(setting["decay"]), float(setting["fade"])
 
 
@@ -244,18 +256,23 @@ def sequence(
             own = followed.strongest(shrink, ordered, count, few, folder)
         else:
             own = strongest(_shared(cooccurrence(log, followed, shrink, ordered), few), count)
-        return ItemItemWeights(SEQUENCE, own, memory, reach(memory), order(setting)[2])
+        return ItemItemWeights(SEQUENTIAL, own, memory, reach(memory), order(setting)[2])
     if isinstance(followed, TransitionsInBlocks):
         followed = followed.between(np.flatnonzero(known_items(log)))
     decay = setting["decay"]
     model = TransitionRegression.of(log, followed, decay)
     weights = model.weights(setting["regularisation"], setting["damping"])
     own = strongest(weights if few is None else few.cleared(weights, model.columns), count)
-    return ItemItemWeights(SEQUENCE, _spread(own, model.columns, log.n_items), decay, reach(decay), order(setting)[2])
+    return ItemItemWeights(SEQUENTIAL, _spread(own, model.columns, log.n_items), decay, reach(decay), order(setting)[2])
 
 
-def _linear(log: Interactions, count: int, few: KAnonymity | None, blocks: bool, folder: Path | None) -> _Grid:
-    """EASE where it can be had, whole or in blocks, all settings with the same counts; and neighbours."""
+def _item_item(
+    log: Interactions, count: int, few: KAnonymity | None, blocks: bool, folder: Path | None, names: Sequence[str]
+) -> _Grid:
+    """EASE where it is named and can be had, whole or in blocks, all settings with the same counts; and item kNN.
+
+    Where EASE alone is named, item kNN stands in for it on logs that are too large.
+    """
     log = countable(log)
     gram = lru_cache(maxsize=1)(partial(linear.EASECounts.of, log))
     taken = lru_cache(maxsize=1)(partial(InteractionMatrix.of, log))
@@ -273,7 +290,9 @@ def _linear(log: Interactions, count: int, few: KAnonymity | None, blocks: bool,
     nearest: Setting = {"model": ITEM_KNN, **NEIGHBOURS}
     settings: list[Setting] = [{"model": EASE, "regularisation": value} for value in REGULARISATIONS]
     note = too_many(EASE, log)
-    if blocks and in_blocks(log):
+    if EASE_MODEL not in names:
+        settings, note = [], None
+    elif blocks and in_blocks(log):
         known = int(known_items(log).sum())
         settings = [{"model": BLOCK_EASE, **setting} for setting in BLOCKS[: 1 if known >= MANY_ITEMS else None]]
         note = f"EASE is made in blocks: as one matrix it takes {linear.MAX_ITEMS:,} items at most, {known:,} are known"
@@ -281,7 +300,8 @@ def _linear(log: Interactions, count: int, few: KAnonymity | None, blocks: bool,
         settings = []
     if many_pairs(log):
         note = _and(note, f"neighbours are counted in blocks of items: there may be more than {MOST_PAIRS:,} pairs")
-    return [*((setting, partial(fitted, setting)) for setting in settings), (nearest, neighbours)], note
+    found: list[tuple[Setting, Callable[[], CountModel]]] = [(one, partial(fitted, one)) for one in settings]
+    return [*found, *([(nearest, neighbours)] if ITEM_KNN_MODEL in names or not found else [])], note
 
 
 def refit(
@@ -299,7 +319,7 @@ def refit(
     Pairs of ``few`` are left out; large weights are mapped from files in ``folder``, None: in memory. Transitions are
     counted ``exact`` where the result is to ship.
     """
-    if name == SEQUENCE:
+    if name == SEQUENTIAL:
         return sequence(log, followed(log, *order(setting), exact=exact), setting, count, few, folder)
     log = countable(log)
     if setting["model"] == EASE:
@@ -310,42 +330,46 @@ def refit(
     return item_neighbours(log, setting, count, few, folder)
 
 
-def lasting_settings(partners: int, n_items: int) -> list[Setting]:
-    """What is tried as the ``lasting`` expert, in its order, where others keep so many ``partners`` of an item."""
-    most = max(partners, min(_LASTING_PARTNERS, _LASTING_WEIGHTS // max(1, n_items)))
-    return [{"model": EASE, "regularisation": value, "neighbors": most} for value in LASTING_REGULARISATIONS]
+def ease_future_settings(neighbors: int, n_items: int) -> list[Setting]:
+    """What is tried as ``ease_future``, in its order, where others keep so many ``neighbors`` of an item."""
+    most = max(neighbors, min(_FUTURE_NEIGHBORS, _FUTURE_WEIGHTS // max(1, n_items)))
+    return [{"model": EASE, "regularisation": value, "neighbors": most} for value in FUTURE_REGULARISATIONS]
 
 
 def ease(
-    counts: linear.EASECounts, setting: Setting, partners: int, n_items: int, few: KAnonymity | None = None
+    counts: linear.EASECounts, setting: Setting, neighbors: int, n_items: int, few: KAnonymity | None = None
 ) -> ItemItemWeights:
-    """What goes together, by the regression that inverts a matrix, without those of ``few``.
+    """EASE (Steck 2019, doi:10.1145/3308558.3313710) without pairs of ``few``.
 
-    A setting that names ``partners`` of its own is that of the ``lasting`` expert.
+    A setting with ``neighbors`` of its own is that of the ``ease_future`` component.
     """
     weights = counts.weights(setting["regularisation"])
-    name = LASTING if "neighbors" in setting else LINEAR
-    own = strongest(weights if few is None else few.cleared(weights, counts.columns), setting.get("neighbors", partners))
+    name = EASE_FUTURE if "neighbors" in setting else EASE_MODEL
+    own = strongest(
+        weights if few is None else few.cleared(weights, counts.columns), setting.get("neighbors", neighbors)
+    )
     return ItemItemWeights(name, _spread(own, counts.columns, n_items))
 
 
 def block_ease(
-    blocks: BlockEASE, setting: Setting, partners: int, least: int = 1, folder: Path | None = None
+    blocks: BlockEASE, setting: Setting, neighbors: int, least: int = 1, folder: Path | None = None
 ) -> ItemItemWeights:
     """The same by many small inverses, without pairs that fewer than ``least`` people had."""
-    return ItemItemWeights(LINEAR, blocks.weights(setting["regularisation"], partners, least, folder))
+    return ItemItemWeights(EASE_MODEL, blocks.weights(setting["regularisation"], neighbors, least, folder))
 
 
 def item_neighbours(
     log: Interactions,
     setting: Setting,
-    partners: int,
+    neighbors: int,
     few: KAnonymity | None = None,
     folder: Path | None = None,
 ) -> ItemItemWeights:
     """What goes together, by item neighbours, without those of ``few``."""
     own = {name: setting[name] for name in NEIGHBOURS}
-    return ItemItemWeights(LINEAR, strongest(_shared(linear.item_knn(log, **own, folder=folder), few), partners))
+    return ItemItemWeights(
+        ITEM_KNN_MODEL, strongest(_shared(linear.item_knn(log, **own, folder=folder), few), neighbors)
+    )
 
 
 def too_many(model: str, log: Interactions) -> str | None:
@@ -392,29 +416,29 @@ def _spread(weights: csr_matrix, rows: Rows, n_items: int) -> csr_matrix:
 
 
 _JUDGED = 2000
-"""Validation cases that choose an expert's settings; the weights are chosen on all."""
+"""Validation cases that choose an model's settings; the weights are chosen on all."""
 _READ, _READ_SCORES = 5000, 50_000_000
-"""Cases of validation and of training that choose how content neighbours read a history; fewer of many items."""
+"""Cases of validation and of training that choose how content kNN read a history; fewer of many items."""
 
 
 @dataclass(frozen=True, eq=False)
 class CountModels:
-    """What counting gives, as far as it was asked for, and what was chosen and tried, by expert."""
+    """What counting gives, as far as it was asked for, and what was chosen and tried, by model."""
 
     item_item: tuple[ItemItemWeights, ...]
     content_knn: ContentKNN | None
-    trend: Popularity | None
+    popularity: Popularity | None
     report: dict[str, dict[str, Any]]
-    features: Matrix | None = None  # what content neighbours are made of, shape (n_items, f)
+    features: Matrix | None = None  # what content kNN are made of, shape (n_items, f)
 
     def parts(self, cases: ValidationCases) -> dict[str, ScoreComponent]:
-        """The experts as parts of the score of the cases."""
+        """The count-based models as parts of the score of the cases."""
         histories = cases.histories()
         parts: dict[str, ScoreComponent] = {p.name: Counted(p.read(histories), p.weights) for p in self.item_item}
         if self.content_knn is not None:
-            parts["content_knn"] = Dense(self.content_knn.users(histories), self.content_knn.items)
-        if self.trend is not None:
-            parts["popularity"] = PopularityAt(self.trend, cases.times)
+            parts[CONTENT_KNN] = Dense(self.content_knn.users(histories), self.content_knn.items)
+        if self.popularity is not None:
+            parts[POPULARITY] = PopularityAt(self.popularity, cases.times)
         return parts
 
 
@@ -429,9 +453,9 @@ def count_models(
     blocks: bool = True,
     folder: Path | None = None,
 ) -> CountModels:
-    """Fit the experts that the settings name; a sample of the validation cases chooses each one's own settings.
+    """Fit the count models that the settings name; a sample of the validation cases chooses each one's own settings.
 
-    Those of content neighbours training interactions choose as well, of people who do not teach content meanwhile.
+    Those of content kNN training interactions choose as well, of people who do not teach content meanwhile.
     ``log`` holds training interactions, ``features`` conditioned content of all items, shape (n_items, f);
     what rests on fewer people than ``least`` is left out. Without ``blocks`` nothing is tried that takes minutes;
     large weights are mapped from files in ``folder``, None: in memory.
@@ -441,23 +465,23 @@ def count_models(
     def judge(scoring: Scoring) -> float:
         return ndcg(ranks(few, partial(_scored, scoring, few)))
 
-    names = [name for name in NAMES if name in settings.experts]
+    names = [name for name in NAMES if name in settings.models]
     fitted, report = fit_count_models(
         log,
         judge,
-        settings.partners,
+        settings.neighbors,
         names,
         progress,
         features,
         least,
         blocks=blocks,
         folder=folder,
-        readers=_readers(log, few, settings.seed) if CONTENT in names else None,
+        readers=_readers(log, few, settings.seed) if CONTENT_KNN in names else None,
     )
-    item_item = tuple(expert for expert in fitted if isinstance(expert, ItemItemWeights))
-    content_knn = next((expert for expert in fitted if isinstance(expert, ContentKNN)), None)
-    trend = next((expert for expert in fitted if isinstance(expert, Popularity)), None)
-    return CountModels(item_item, content_knn, trend, report, features)
+    item_item = tuple(model for model in fitted if isinstance(model, ItemItemWeights))
+    content_knn = next((model for model in fitted if isinstance(model, ContentKNN)), None)
+    popularity = next((model for model in fitted if isinstance(model, Popularity)), None)
+    return CountModels(item_item, content_knn, popularity, report, features)
 
 
 def _readers(log: Interactions, validation: ValidationCases, seed: int) -> Readers:

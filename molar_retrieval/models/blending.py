@@ -61,12 +61,12 @@ class Counted:
 class PopularityAt:
     """How popular items are at the moment of each case, shape (C,), in seconds."""
 
-    trend: Popularity
+    popularity: Popularity
     times: Rows
 
     def scores(self, cases: slice | Rows) -> Matrix:
         """See :class:`ScoreComponent`."""
-        return self.trend.log_scores(self.times[cases])
+        return self.popularity.log_scores(self.times[cases])
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,7 +62,7 @@ def same_histories(before: Interactions, after: Interactions, rows: Rows) -> boo
 def recount(
     log: Interactions,
     chosen: Mapping[str, Setting],
-    partners: int,
+    neighbors: int,
     former: Sequence[ItemItemWeights],
     rows: Rows,
     least: int = 1,
@@ -70,7 +70,7 @@ def recount(
     *,
     unchanged: bool = False,
 ) -> Recounted:
-    """Count the models with the settings ``chosen`` by name, keeping so many ``partners`` of each item.
+    """Count the models with the settings ``chosen`` by name, keeping so many ``neighbors`` of each item.
 
     ``rows`` says where each item of the ``former`` models is now, -1 where it is gone. Where the histories are
     ``unchanged`` since these were counted, only item neighbours are counted again, as they weigh a history by its share
@@ -88,7 +88,7 @@ def recount(
     item_item = tuple(
         one.moved(rows, log.n_items)
         if one.name in kept
-        else refit(one.name, log, chosen[one.name], partners, few, folder, exact=True)
+        else refit(one.name, log, chosen[one.name], neighbors, few, folder, exact=True)
         for one in former
     )
     return Recounted(item_item, left)
@@ -101,12 +101,12 @@ def _too_many(setting: Setting, log: Interactions) -> str | None:
     return f"{known:,} items have interactions, and {setting['model']} takes {ease.MAX_ITEMS:,}"
 
 
-_COLLABORATIVE = "id_tower"
+_ID_TOWER = "id_tower"
 
 
 @dataclass(frozen=True, eq=False)
 class Present:
-    """A model of the present data, how its experts were counted, and what came since, its log, as facts."""
+    """A model of the present data, how its count-based models were counted, and what came since, its log, as facts."""
 
     model: Ensemble
     counted: Recounted
@@ -127,23 +127,23 @@ def bring(folder: Path, manifest: Manifest, read: Workspace, before: Interaction
     without a name in the folder ``partial``.
     """
     model, log = open_model(folder), open_log(read)
-    records = [PredictedHits.of(record) for record in manifest.facts.get("derived", {}).get("foretold", [])]
-    foretold = with_record(records, predicted_hits(model, before, log))
+    records = [PredictedHits.of(record) for record in manifest.facts.get("derived", {}).get("predicted_hits", [])]
+    predicted = with_record(records, predicted_hits(model, before, log))
     catalogue = Catalogue.open(read["catalogue"].require()[0])
     moved_to = catalogue.ids.rows(before.items.array).astype(np.int64)
     rows = before.items.rows(catalogue.ids.array).astype(np.int64)
-    chosen = {name: one["chosen"] for name, one in manifest.facts["experts"].items()}
-    partners = manifest.settings["align"]["neighbors"]
+    chosen = {name: one["chosen"] for name, one in manifest.facts["models"].items()}
+    neighbors = manifest.settings["align"]["neighbors"]
     counts_all = "derived" in manifest.facts or counts_nearly_all(log, manifest.facts["training_interactions"])
     unchanged = counts_all and same_histories(before, log, moved_to)
-    counted = recount(log, chosen, partners, model.item_item, moved_to, model.least, partial, unchanged=unchanged)
+    counted = recount(log, chosen, neighbors, model.item_item, moved_to, model.least, partial, unchanged=unchanged)
     content = ContentVectors.open(read["content"].require()[0])
     features = model.conditioner(content.vectors, hashed_features(catalogue), folder=read.root)
     moved = _with_items(model, features, rows, None if "derived" in manifest.facts else model.known)
     standards = {} if model.reranker is None else model.reranker.numbers
     numbers = reranker.matrix(numeric_attributes(catalogue), standards, len(features))
-    habits = None if model.habits is None else over_items(model.habits, rows, log, model.least)
-    moved = replace(moved, known=known_items(log), item_item=counted.item_item, numbers=numbers, habits=habits)
+    repeats = None if model.repeats is None else over_items(model.repeats, rows, log, model.least)
+    moved = replace(moved, known=known_items(log), item_item=counted.item_item, numbers=numbers, repeats=repeats)
     came = {
         "users": log.n_users,
         "interactions": len(log),
@@ -151,8 +151,8 @@ def bring(folder: Path, manifest: Manifest, read: Workspace, before: Interaction
         "new_items": int((rows < 0).sum()),
         "gone_items": int((moved_to < 0).sum()),
         "recounted": not unchanged,
-        "foretold": [record.to_dict() for record in foretold],
-        "unread": new_share(manifest.facts, log),
+        "predicted_hits": [record.to_dict() for record in predicted],
+        "new_share": new_share(manifest.facts, log),
     }
     return Present(moved, counted, came)
 
@@ -163,7 +163,7 @@ def _with_items(model: Ensemble, features: Matrix, rows: Rows, trained: Mask | N
     Rows of the collaborative table that no training has shaped are guesses: of new items, and where the model is as it
     was trained, of all that it did not know, which ``trained`` says, shape (number of items before,).
     """
-    axes = model.taste_axes
+    axes = model.content_knn_axes
     if axes is None and features.shape[1] > DIM:
         axes = principal(model.features)
     taste = model.content_knn
@@ -172,20 +172,20 @@ def _with_items(model: Ensemble, features: Matrix, rows: Rows, trained: Mask | N
         network=_network(model, features, rows, trained),
         features=features,
         content_knn=None if taste is None else replace(taste, items=compressed(features, axes)),
-        cf=None if model.cf is None else _carried(model.cf, rows),
-        taste_axes=axes,
+        als=None if model.als is None else _carried(model.als, rows),
+        content_knn_axes=axes,
     )
 
 
 def _network(model: Ensemble, features: Matrix, rows: Rows, trained: Mask | None) -> TwoTowerNetwork:
     state = dict(model.network.state_dict())
-    name = f"items.{_COLLABORATIVE}.weight"
+    name = f"items.{_ID_TOWER}.weight"
     if name in state:
         before = state[name].numpy()
         table = _carried(before, rows)
         fresh = (rows < 0) if trained is None else (rows < 0) | ~trained[rows]
         ordinary = before[model.known].mean(axis=0) if model.known.any() else np.float32(0)
-        predictor = model.predictors.get(_COLLABORATIVE)
+        predictor = model.predictors.get(_ID_TOWER)
         table[fresh] = ordinary + (0 if predictor is None else predictor(features[fresh]))
         state[name] = torch.from_numpy(table)
     factors = state["project_factors.weight"].shape[1] if "project_factors.weight" in state else 0

@@ -18,14 +18,14 @@ from molar_retrieval.models.blending import Dense, EnsembleWeights, blend
 from molar_retrieval.models.content_knn import ContentKNN
 from molar_retrieval.models.ensemble import Encoded, Ensemble, of_some
 from molar_retrieval.models.item_item import known_items
-from molar_retrieval.models.towers.inference import NEIGHBOURS, TREND
+from molar_retrieval.models.towers.inference import CONTENT_KNN, POPULARITY
 from molar_retrieval.models.towers.training import TrainingData
 from molar_retrieval.models.validation import ValidationCases, ndcg, ranks, taken, withheld_items
 from molar_retrieval.models.vectors import ItemVectors, Predictor, item_sides
 from molar_retrieval.ranking.item_store import LowSupportItems
-from molar_retrieval.ranking.objectives import NEXT, TOP, Objective, Places, last
+from molar_retrieval.ranking.objectives import NEXT_ITEM, TOP, Objective, Slots, last
 from molar_retrieval.ranking.query import Exploration
-from molar_retrieval.workspace.settings import AlignSettings, NewcomerSettings
+from molar_retrieval.workspace.settings import AlignSettings, ExplorationSettings
 from molar_retrieval.workspace.tensors import Mask, Matrix, Ranks, Rows
 
 Moments = npt.NDArray[np.float64]
@@ -68,9 +68,9 @@ def _latest(log: Interactions, rows: Rows, decay: float, last: int) -> csr_matri
     """What came before each of the rows of a log, as :func:`~molar_retrieval.models.item_item.decayed` has it."""
     first = np.maximum(log.offsets[log.user[rows]], rows - last)
     bounds = np.concatenate([[0], np.cumsum(rows - first)])
-    places = np.arange(bounds[-1]) + np.repeat(first - bounds[:-1], rows - first)
-    weights = np.power(decay, np.repeat(rows, rows - first) - 1 - places).astype(np.float32)
-    return csr_matrix((weights, log.item[places], bounds), shape=(len(rows), log.n_items))
+    slots = np.arange(bounds[-1]) + np.repeat(first - bounds[:-1], rows - first)
+    weights = np.power(decay, np.repeat(rows, rows - first) - 1 - slots).astype(np.float32)
+    return csr_matrix((weights, log.item[slots], bounds), shape=(len(rows), log.n_items))
 
 
 def _shrunk(moments: Moments, strength: float) -> Moments:
@@ -80,10 +80,10 @@ def _shrunk(moments: Moments, strength: float) -> Moments:
 
 
 _ENOUGH = 300
-"""Validation cases from which the weights of newcomers can be told."""
+"""Validation cases from which the weights of cold-start items can be told."""
 _REGULARISATIONS = (1.0, 10.0, 100.0)
 _PAIRS = "pairs"
-"""What the part of content neighbours is by pairs of contents, while its weight is looked for."""
+"""What the part of content kNN is by pairs of contents, while its weight is looked for."""
 _PRIOR = 5.0
 """Interactions at which an item counts half in the regression."""
 _BESIDE = 0.5
@@ -107,18 +107,18 @@ def with_cold_start(
 ) -> tuple[Ensemble, Ranks, EnsembleWeights]:
     """Give items without interactions weights of their own, and as many of ten places as validation bears.
 
-    ``auto`` starts from parity, the newcomers' share of the catalogue, and takes places away while what ships would
-    rank the validation cases worse than its best part alone; if none are left to take, other weights are tried. They
-    are the last places, or :func:`higher` ones where what ships is still no worse than that part.
+    ``auto`` starts from parity, the cold-start items' share of the catalogue, and takes places away while what ships
+    would rank the validation cases worse than its best part alone; if none are left to take, other weights are tried.
+    They are the last places, or :func:`higher` ones where what ships is still no worse than that part.
 
     The weights of ``model`` are not looked at; ``fusion`` says how the parts rank the validation cases, ``encoded``
     are the vectors of who is asked in these, if they were made before. Returned are what ships, how it ranks these
     cases, and the fusion whose weights it has.
     """
     weights, predictors, among_them = _learned(model, data, settings)
-    model = replace(model, newcomer_weights=weights, predictors=predictors)
-    if settings.newcomers != "auto":
-        choices = [round(10 * settings.newcomers)]
+    model = replace(model, cold_start_weights=weights, predictors=predictors)
+    if settings.cold_start_share != "auto":
+        choices = [round(10 * settings.cold_start_share)]
     else:
         choices = list(range(parity(~model.known) if any(weights.values()) else 0, -1, -1))
     floor = max(map(ndcg, fusion.alone.values()), default=0.0)
@@ -126,30 +126,30 @@ def with_cold_start(
     used: EnsembleWeights | None = fusion
     while used is not None:
         for count in choices:
-            shipped = replace(model, weights=used.weights, places=last(count))
+            shipped = replace(model, weights=used.weights, slots=last(count))
             found = model_ranks(shipped, data.cases, encoded)
             if ndcg(found) < floor:
                 tried.append((replace(shipped), found, used))  # without all vectors of items, which it keeps
                 continue
-            places = higher(found[model.known[data.cases.targets]], among_them, count)
-            if places == shipped.places:
+            slots = higher(found[model.known[data.cases.targets]], among_them, count)
+            if slots == shipped.slots:
                 return shipped, found, used
-            moved = replace(shipped, places=places)
+            moved = replace(shipped, slots=slots)
             moved_ranks = model_ranks(moved, data.cases, encoded)
             return (shipped, found, used) if ndcg(moved_ranks) < floor else (moved, moved_ranks, used)
         used = used.fallback
     return max(tried, key=lambda one: ndcg(one[1]))
 
 
-def higher(known: Ranks, cold: Ranks, count: int) -> Places:
-    """Which of the first ten places ``count`` newcomers get, the last of which is the tenth.
+def higher(known: Ranks, cold: Ranks, count: int) -> Slots:
+    """Which of the first ten places ``count`` cold-start items get, the last of which is the tenth.
 
     Those at which they are found best, as NDCG@10, of all that cost known items little against the last places. These
     are the answer where there are few cases of either kind, or known items are never found.
 
     Args:
-        known: Ranks of known targets, shape (C,), in lists whose last places newcomers have.
-        cold: Ranks among themselves of targets that play newcomers, shape (D,).
+        known: Ranks of known targets, shape (C,), in lists whose last places cold-start items have.
+        cold: Ranks among themselves of targets that play cold-start items, shape (D,).
         count: How many places there are, 0 to 9.
     """
     if count < 2 or min(len(known), len(cold)) < _ENOUGH:
@@ -157,18 +157,18 @@ def higher(known: Ranks, cold: Ranks, count: int) -> Places:
     gain = 1 / np.log2(1.0 + np.arange(1, TOP + 1))
     found = [np.bincount(ranks[ranks <= n], minlength=n + 1)[1:] for ranks, n in ((known, TOP - count), (cold, count))]
 
-    def worth(places: Places) -> tuple[float, float]:
-        others = np.setdiff1d(np.arange(1, TOP + 1), places)
-        return float(found[0] @ gain[others - 1]), float(found[1] @ gain[np.array(places) - 1])
+    def worth(slots: Slots) -> tuple[float, float]:
+        others = np.setdiff1d(np.arange(1, TOP + 1), slots)
+        return float(found[0] @ gain[others - 1]), float(found[1] @ gain[np.array(slots) - 1])
 
     most, _ = worth(last(count))
     choices = {(*others, TOP): worth((*others, TOP)) for others in combinations(range(2, TOP), count - 1)}
-    borne = [places for places, (left, _) in choices.items() if left >= (1 - _MOST_LOST) * most]
-    return max(borne, key=lambda places: (choices[places][1], places)) if most else last(count)
+    borne = [slots for slots, (left, _) in choices.items() if left >= (1 - _MOST_LOST) * most]
+    return max(borne, key=lambda slots: (choices[slots][1], slots)) if most else last(count)
 
 
 def model_ranks(
-    model: Ensemble, cases: ValidationCases, encoded: Encoded | None = None, aim: Objective = NEXT
+    model: Ensemble, cases: ValidationCases, encoded: Encoded | None = None, objective: Objective = NEXT_ITEM
 ) -> Ranks:
     """Ranks of the cases' targets by what ships; ``encoded`` are the vectors of who is asked, if they were made.
 
@@ -178,8 +178,8 @@ def model_ranks(
     def scores(block: slice) -> Matrix:
         log, allowed = cases.histories(block), ~cases.hidden(block)
         users = model.users(log, np.arange(log.n_users), encoded=of_some(encoded, block))
-        found = model.lifted(model.scores_of(users, log, aim), allowed, aim)
-        return model.reranked(found, allowed, users, log) if aim == NEXT else found
+        found = model.lifted(model.scores_of(users, log, objective), allowed, objective)
+        return model.reranked(found, allowed, users, log) if objective == NEXT_ITEM else found
 
     return ranks(cases, scores)
 
@@ -187,10 +187,10 @@ def model_ranks(
 def _learned(
     model: Ensemble, data: TrainingData, settings: AlignSettings
 ) -> tuple[Mapping[str, float], Mapping[str, Predictor], Ranks]:
-    """Weights of the parts among newcomers, what predicts the blocks of these, and the ranks of those who play them.
+    """Weights of the parts among cold items, what predicts the blocks of these, and the ranks of those who play them.
 
     Validation cases tell the weights. Where few of them have a target that plays newcomer, training interactions do,
-    but not that of the collaborative tower: it was trained on them, and would be thought better than it is. Of a table
+    but not that of the ID tower: it was trained on them, and would be thought better than it is. Of a table
     that started from content it gets a fixed share then, as a guess holds there; of others none.
     """
     seed = settings.seed
@@ -202,7 +202,7 @@ def _learned(
         asked, told = replace(taken(data.log, withheld, seed), folder=data.cases.folder), False
     items, predictors = {}, {}
     learned = {name: side for name, side in sides.items() if name != "content_tower"}
-    for name, side in {TREND: np.log1p(counts).astype(np.float32)[:, None], **learned}.items():
+    for name, side in {POPULARITY: np.log1p(counts).astype(np.float32)[:, None], **learned}.items():
         items[name], predictors[name] = guessed(data.features, side, counts, model.known, withheld)
     beside = {} if told else {name: items.pop(name) for name in learned}
     if "content_tower" in sides:
@@ -216,17 +216,17 @@ def _learned(
         return dict.fromkeys((items | beside).keys() - {_PAIRS}, 0.0), predictors, np.zeros(0, np.int64)
     users = dict(model.users_by_part(asked.histories(), np.arange(len(asked))))
     if neighbours is not None:
-        users[NEIGHBOURS] = neighbours.users(asked.histories())
-    parts = {name: Dense(users[NEIGHBOURS if name == _PAIRS else name], side) for name, side in items.items()}
+        users[CONTENT_KNN] = neighbours.users(asked.histories())
+    parts = {name: Dense(users[CONTENT_KNN if name == _PAIRS else name], side) for name, side in items.items()}
     fused = blend(among(asked, withheld), parts, seed)
     weights = dict(fused.weights)
     for name, side in beside.items():
         guess = Dense(users[name], side)
         weights[name] = _share_beside(guess, parts, fused.weights) if settings.content_start else 0.0
     if model.content_knn is not None and (of_pairs := weights.pop(_PAIRS, 0.0)):
-        pairs, own = content_pairs(data.log, model.content_knn, seed), weights[NEIGHBOURS]
+        pairs, own = content_pairs(data.log, model.content_knn, seed), weights[CONTENT_KNN]
         assert pairs is not None  # there were some without the withheld items
-        weights[NEIGHBOURS], predictors[NEIGHBOURS] = _both(pairs, own, of_pairs)
+        weights[CONTENT_KNN], predictors[CONTENT_KNN] = _both(pairs, own, of_pairs)
     return weights, predictors, fused.ranks
 
 
@@ -241,7 +241,7 @@ def _share_beside(guess: Dense, parts: Mapping[str, Dense], weights: Mapping[str
 def _compared(neighbours: ContentKNN, log: Interactions, withheld: Mask, seed: int) -> dict[str, Matrix]:
     """What histories are compared with for the withheld items: their content, and its partners by a log of others."""
     content, pairs = neighbours.items[withheld], content_pairs(log, neighbours, seed)
-    return {NEIGHBOURS: content} | ({} if pairs is None else {_PAIRS: content @ pairs.T})
+    return {CONTENT_KNN: content} | ({} if pairs is None else {_PAIRS: content @ pairs.T})
 
 
 def _both(pairs: Matrix, own: float, of_pairs: float) -> tuple[float, Predictor]:
@@ -325,7 +325,7 @@ def among(cases: ValidationCases, items: Mask) -> ValidationCases:
 
 
 def parity(newcomer: Mask, most: int = 3) -> int:
-    """How many of ten places newcomers would have if their chances were those of known items, ``most`` at the most."""
+    """How many of ten places cold items would have if their chances were those of known items, ``most`` at the most."""
     return min(most, round(10 * float(newcomer.mean()))) if len(newcomer) else 0
 
 
@@ -336,37 +336,37 @@ _ASKED = 200
 
 
 def exploration(
-    model: Ensemble, items: ItemVectors, log: Interactions, settings: NewcomerSettings
+    model: Ensemble, items: ItemVectors, log: Interactions, settings: ExplorationSettings
 ) -> tuple[Exploration, LowSupportItems | None]:
-    """How new items are tried, and the emerging ones; ``items`` are the model's, ``log`` all that is known of sales."""
+    """How cold-start and low-support items are explored; ``items`` are the model's, ``log`` is all of the log."""
     counts = np.bincount(log.item, minlength=log.n_items)
-    rows = np.flatnonzero(model.known & (counts < _LAST * settings.evidence))
-    prior = settings.evidence / (counts[rows] + settings.evidence)
+    rows = np.flatnonzero(model.known & (counts < _LAST * settings.prior_strength))
+    prior = settings.prior_strength / (counts[rows] + settings.prior_strength)
     dense = posterior(model, rows, prior)
     scale = settings.temperature * _spread(model, log, np.concatenate([items.dense[items.newcomer], dense]))
-    dense[:, -1] += scale * np.log(prior * (1 - counts[rows] / (_LAST * settings.evidence)))
-    least = 1 if settings.places is None else settings.places
-    places = model.places if len(model.places) >= least else last(least)
+    dense[:, -1] += scale * np.log(prior * (1 - counts[rows] / (_LAST * settings.prior_strength)))
+    least = 1 if settings.slots is None else settings.slots
+    slots = model.slots if len(model.slots) >= least else last(least)
     if not len(rows) and not items.newcomer.any():
-        places = ()
-    return Exploration(places, float(scale)), LowSupportItems(rows, dense) if len(rows) else None
+        slots = ()
+    return Exploration(slots, float(scale)), LowSupportItems(rows, dense) if len(rows) else None
 
 
 def posterior(model: Ensemble, rows: Rows, prior: npt.NDArray[np.floating]) -> Matrix:
-    """Vectors of E known items among newcomers, shape (E, d); ``prior`` is the share of the guess in each, (E,)."""
-    popularity = model.predictors.get(TREND)
+    """Vectors of E known items among cold items, shape (E, d); ``prior`` is the share of the guess in each, (E,)."""
+    popularity = model.predictors.get(POPULARITY)
     usual = np.full((len(model.known), 1), 0 if popularity is None else popularity.mean, np.float32)
-    sides = {**item_sides(model.network, model.known), TREND: usual}
+    sides = {**item_sides(model.network, model.known), POPULARITY: usual}
     if model.content_knn is not None:
-        sides[NEIGHBOURS] = model.content_knn.items
+        sides[CONTENT_KNN] = model.content_knn.items
     blocks, guess = [], prior.astype(np.float32)[:, None]
     for part in model.dense_parts:
         block = sides[part.name][rows]
-        if part.name == NEIGHBOURS:  # content is no guess
+        if part.name == CONTENT_KNN:  # content is no guess
             block = model.guesses(part.name, sides[part.name], rows)
-        elif part.name in model.predictors and part.name != TREND:
+        elif part.name in model.predictors and part.name != POPULARITY:
             block = guess * model.guesses(part.name, sides[part.name], rows) + (1 - guess) * block
-        blocks.append(block * np.float32(model.newcomer_weights.get(part.name, 0.0)))
+        blocks.append(block * np.float32(model.cold_start_weights.get(part.name, 0.0)))
     return np.concatenate(blocks, axis=1)
 
 

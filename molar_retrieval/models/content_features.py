@@ -195,9 +195,9 @@ def _weights(given: csr_matrix) -> Matrix:
     weights = np.where(held >= _FEWEST, np.log(count / np.maximum(held, 1)), 0.0)
     weights[:ATTRIBUTE_PLACES] = 1.0
     squares = np.asarray(given.multiply(given).sum(axis=0), np.float64).ravel() * weights**2 / count
-    for places, share in ((slice(ATTRIBUTE_PLACES), _ATTRIBUTES), (slice(ATTRIBUTE_PLACES, None), 1.0)):
-        if (length := np.sqrt(squares[places].sum())) > 0:
-            weights[places] *= share / length
+    for slots, share in ((slice(ATTRIBUTE_PLACES), _ATTRIBUTES), (slice(ATTRIBUTE_PLACES, None), 1.0)):
+        if (length := np.sqrt(squares[slots].sum())) > 0:
+            weights[slots] *= share / length
     return weights.astype(np.float32)
 
 

@@ -100,13 +100,13 @@ class Reason:
     """
 
     drift: float | None
-    unread: float
+    new: float
 
     def in_words(self) -> str:
         """What weighs more."""
         if self.drift is not None:
             return f"new interactions are foretold {self.drift:.0%} worse than after training"
-        return f"{self.unread:.1%} of the interactions are new to the towers"
+        return f"{self.new:.1%} of the interactions are new to the towers"
 
 
 def reason(facts: Mapping[str, Any], settings: UpdateSettings) -> Reason | None:
@@ -114,11 +114,11 @@ def reason(facts: Mapping[str, Any], settings: UpdateSettings) -> Reason | None:
     derived = facts["derived"]
     found, share = (
         drift([PredictedHits.of(record) for record in derived.get("foretold", [])]),
-        derived.get("unread", 0.0),
+        derived.get("new_share", 0.0),
     )
     if found is not None and settings.drift is not None and found.exceeds(settings.drift):
         return Reason(found.fall.mean, share)
-    enough = settings.unread is not None and share >= settings.unread and facts["towers"]
+    enough = settings.retrain_threshold is not None and share >= settings.retrain_threshold and facts["towers"]
     return Reason(None, share) if enough else None
 
 

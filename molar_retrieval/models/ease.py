@@ -116,7 +116,7 @@ def _without_diagonal(inverse: Matrix) -> Matrix:
 
 
 def item_knn(
-    log: Interactions, weighting: str, shrink: float, neighbours: int, folder: Path | None = None
+    log: Interactions, weighting: str, shrink: float, n_neighbors: int, folder: Path | None = None
 ) -> csr_matrix:
     """Each item's most similar items (Sarwar et al. 2001, doi:10.1145/371920.372071), itself among them, as its row.
 
@@ -129,8 +129,8 @@ def item_knn(
 
     weighted = _weighted(log, weighting, shrink)
     if many_pairs(log):
-        return _knn_in_blocks(weighted, neighbours, folder)
-    return csr_matrix(all_pairs_knn(weighted, neighbours, show_progress=False), dtype=np.float32)
+        return _knn_in_blocks(weighted, n_neighbors, folder)
+    return csr_matrix(all_pairs_knn(weighted, n_neighbors, show_progress=False), dtype=np.float32)
 
 
 def _weighted(log: Interactions, weighting: str, shrink: float) -> csr_matrix:
@@ -150,7 +150,7 @@ def _weighted(log: Interactions, weighting: str, shrink: float) -> csr_matrix:
     return counts
 
 
-def _knn_in_blocks(weighted: csr_matrix, neighbours: int, folder: Path | None) -> csr_matrix:
+def _knn_in_blocks(weighted: csr_matrix, n_neighbors: int, folder: Path | None) -> csr_matrix:
     """The same sums as the library's; of equally similar items the first ones stay, where it keeps any of them."""
     of_items, n_items = csr_matrix(weighted.T), weighted.shape[1]
     lengths = np.diff(weighted.indptr)
@@ -160,7 +160,7 @@ def _knn_in_blocks(weighted: csr_matrix, neighbours: int, folder: Path | None) -
     def nearest(block: slice) -> tuple[Rows, csc_matrix]:
         similar = csr_matrix(of_items[block] @ weighted)
         similar.sort_indices()
-        return rows[block], csc_matrix(strongest(similar.T, neighbours))
+        return rows[block], csc_matrix(strongest(similar.T, n_neighbors))
 
     return side_by_side(each(nearest, ranges(pairs.astype(np.int64))), n_items, folder).T
 
@@ -183,45 +183,45 @@ class BlockEASE:
     """
 
     taken: InteractionMatrix
-    neighbours: int
+    n_neighbors: int
     groups: list[Rows]
 
     @classmethod
-    def of(cls, taken: InteractionMatrix, neighbours: int) -> "BlockEASE":
+    def of(cls, taken: InteractionMatrix, n_neighbors: int) -> "BlockEASE":
         """Group all items that anybody took by whom they are taken with most, in the measure of a shrunk cosine."""
-        size, order = max(1, neighbours // OWN), _alike(_nearest(taken))
+        size, order = max(1, n_neighbors // OWN), _alike(_nearest(taken))
         order = order[taken.counts[order] > 0]
-        return cls(taken, neighbours, [np.sort(order[begin : begin + size]) for begin in range(0, len(order), size)])
+        return cls(taken, n_neighbors, [np.sort(order[begin : begin + size]) for begin in range(0, len(order), size)])
 
-    def weights(self, regularisation: float, partners: int, least: int = 1, folder: Path | None = None) -> csr_matrix:
-        """``-P_ij / P_jj`` off the diagonal, of every item's column the ``partners`` furthest from zero, float32.
+    def weights(self, regularisation: float, neighbors: int, least: int = 1, folder: Path | None = None) -> csr_matrix:
+        """``-P_ij / P_jj`` off the diagonal, of every item's column the ``neighbors`` furthest from zero, float32.
 
         P is the inverse of ``G + λI`` over the block of item j, λ being the ``regularisation``. Pairs that some, but
         fewer than ``least`` users had are left out. Shape (n_items, n_items), mapped from files without a name in
         ``folder``; None: in memory.
         """
-        return by_rows(self._parts(regularisation, partners, least), len(self.taken.counts), folder)
+        return by_rows(self._parts(regularisation, neighbors, least), len(self.taken.counts), folder)
 
-    def solved(self, items: Rows, regularisation: float, partners: int, least: int = 1) -> csc_matrix:
+    def solved(self, items: Rows, regularisation: float, neighbors: int, least: int = 1) -> csc_matrix:
         """The same for the items of one group, shape (n_items, len(items))."""
         together = self.taken.together(items)
-        block = neighbourhood(together, items, self.taken.counts, regularisation, self.neighbours)
+        block = neighbourhood(together, items, self.taken.counts, regularisation, self.n_neighbors)
         weights = _solve_block(self.taken.among(block), np.searchsorted(block, items), regularisation)
         if least > 1:
             had = together[:, block].toarray().T
             weights[(had > 0) & (had < least)] = 0
-        own = csc_matrix(strongest(weights, partners))
+        own = csc_matrix(strongest(weights, neighbors))
         shape = (together.shape[1], len(items))
         return csc_matrix((own.data, block[own.indices].astype(np.int32), own.indptr), shape=shape)
 
-    def several(self, groups: Sequence[Rows], regularisation: float, partners: int, least: int = 1) -> csc_matrix:
+    def several(self, groups: Sequence[Rows], regularisation: float, neighbors: int, least: int = 1) -> csc_matrix:
         """The same for the items of several groups."""
-        return csc_matrix(hstack([self.solved(items, regularisation, partners, least) for items in groups]))
+        return csc_matrix(hstack([self.solved(items, regularisation, neighbors, least) for items in groups]))
 
-    def _parts(self, regularisation: float, partners: int, least: int) -> Iterator[tuple[Rows, csc_matrix]]:
+    def _parts(self, regularisation: float, neighbors: int, least: int) -> Iterator[tuple[Rows, csc_matrix]]:
         def solved(first: int) -> tuple[Rows, csc_matrix]:
             groups = self.groups[first : first + _AT_ONCE]
-            return np.concatenate(groups), self.several(groups, regularisation, partners, least)
+            return np.concatenate(groups), self.several(groups, regularisation, neighbors, least)
 
         import scipy.linalg.lapack  # noqa: F401 - it has a BLAS of its own, whose threads are limited as well once it is there
 

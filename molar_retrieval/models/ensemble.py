@@ -16,26 +16,26 @@ from molar_retrieval.models.content_knn import ContentKNN, principal
 from molar_retrieval.models.item_item import ItemItemWeights
 from molar_retrieval.models.popularity import Popularity
 from molar_retrieval.models.repeat_consumption import RepeatConsumption
-from molar_retrieval.models.towers.inference import NEIGHBOURS, TREND, UserVectors
+from molar_retrieval.models.towers.inference import CONTENT_KNN, POPULARITY, UserVectors
 from molar_retrieval.models.towers.network import ContentMap, TwoTowerNetwork
-from molar_retrieval.models.vectors import ItemVectors, Predictor, WeightedPartners, encode_users, item_sides
+from molar_retrieval.models.vectors import ItemItemVectors, ItemVectors, Predictor, encode_users, item_sides
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.candidates import Candidates, descent, lifted
-from molar_retrieval.ranking.explanations import of_newcomers
+from molar_retrieval.ranking.explanations import of_cold_start
 from molar_retrieval.ranking.index_protocol import SparseVector
 from molar_retrieval.ranking.item_store import ItemStore, SparseItemIndex
 from molar_retrieval.ranking.objectives import (
     EVERY,
-    NEXT,
-    Horizon,
+    NEXT_ITEM,
     Objective,
     Objectives,
     ObjectiveScale,
-    Places,
+    Slots,
     served,
     shared,
 )
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker, moves
+from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.tensors import Mask, Matrix, Rows
 
 Encoded = Mapping[str, Matrix]
@@ -49,11 +49,11 @@ def of_some(encoded: Encoded | None, users: slice | Rows) -> Encoded | None:
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Towers and experts with all that surrounds them.
+    """Towers and count-based models with all that surrounds them.
 
     A user's dense vector joins that of each tower, the content of what the user had, and the number 1; an item's
     joins its side of each tower, its own content and its popularity, each times the weight of that part. A user's
-    sparse vector holds the history once per counting expert, an item's its partners. The sum of both dot products is
+    sparse vector holds the history once per count-based model, an item's its partners. The sum of both dot products is
     the score; ranges of dimensions are its parts. Vectors of users are the same for all aims: what an aim weights
     otherwise is multiplied into them when they are asked.
     """
@@ -67,36 +67,38 @@ class Ensemble:
     half_life: float | None  # of the trend, in days; None: it is left out
     precision: str
     weights: Mapping[str, float] = field(default_factory=dict)  # of each part of the vector of a known item
-    newcomer_weights: Mapping[str, float] = field(default_factory=dict)  # of that of any other item
-    predictors: Mapping[str, Predictor] = field(default_factory=dict)  # of newcomers' blocks, see :meth:`guesses`
-    places: Places = ()  # which of the first ten newcomers get
-    trend: Popularity | None = None  # None: not needed so far, see seeing
+    cold_start_weights: Mapping[str, float] = field(default_factory=dict)  # of that of any other item
+    predictors: Mapping[str, Predictor] = field(
+        default_factory=dict
+    )  # of cold-start items' blocks, see :meth:`guesses`
+    slots: Slots = ()  # which of the first ten cold-start items get
+    popularity: Popularity | None = None  # None: not needed so far, see seeing
     reranker: Reranker | None = None
-    cf: Matrix | None = None  # ALS factors of all items, which the re-ranker reads, shape (n_items, c)
+    als: Matrix | None = None  # ALS factors of all items, which the re-ranker reads, shape (n_items, c)
     numbers: Matrix | None = None  # their numeric attributes, likewise, shape (n_items, m)
     least: int = 1  # people without whom a pair of items, or an item's popularity, is left out
     demand: Matrix | None = None  # takers of each item by statistics with noise, (n_items,); None: a log tells them
-    taste_axes: Matrix | None = None  # by which features became those of the content neighbours; None: these items' own
-    aims: Objectives = field(
+    content_knn_axes: Matrix | None = None  # by which features became those of the content kNN; None: these items' own
+    objectives: Objectives = field(
         default_factory=dict
     )  # what users' vectors are multiplied by, for every aim with own weights
-    horizon: Horizon = "next"  # what is asked for where nothing is said
-    habits: RepeatConsumption | None = None  # what people take again; None: nothing is known of it
+    default_objective: ObjectiveName = "next_item"  # what is asked for where nothing is said
+    repeats: RepeatConsumption | None = None  # what people take again; None: nothing is known of it
 
     def seeing(self, log: Interactions) -> Self:
         """The model with the popularity of all items over the time of ``log``, unless statistics tell it."""
-        habits = None if self.habits is None else repeat_consumption.seeing(self.habits, log, self.least)
+        repeats = None if self.repeats is None else repeat_consumption.seeing(self.repeats, log, self.least)
         if self.half_life is None or self.demand is not None:
-            return replace(self, habits=habits)
-        return replace(self, trend=Popularity.fit(log, self.half_life, self.least), habits=habits)
+            return replace(self, repeats=repeats)
+        return replace(self, popularity=Popularity.fit(log, self.half_life, self.least), repeats=repeats)
 
     @cached_property
     def dense_parts(self) -> tuple[VectorBlock, ...]:
         """The ranges of the dense vector whose products are parts of the score; the trend is always the last."""
         widths = {name: shape.dim for name, shape in self.network.shapes.items() if self._counts(name)}
-        if self.content_knn is not None and self._counts(NEIGHBOURS):
-            widths[NEIGHBOURS] = self.content_knn.dim
-        widths[TREND] = 1
+        if self.content_knn is not None and self._counts(CONTENT_KNN):
+            widths[CONTENT_KNN] = self.content_knn.dim
+        widths[POPULARITY] = 1
         return VectorBlock.side_by_side(widths.items())
 
     @cached_property
@@ -106,11 +108,11 @@ class Ensemble:
 
     @property
     def _weighted(self) -> list[ItemItemWeights | RepeatConsumption]:
-        sparse = (*self.item_item, *(() if self.habits is None else (self.habits,)))
+        sparse = (*self.item_item, *(() if self.repeats is None else (self.repeats,)))
         return [one for one in sparse if self.weights.get(one.name)]
 
     def _counts(self, name: str) -> bool:
-        return bool(self.weights.get(name) or self.newcomer_weights.get(name))
+        return bool(self.weights.get(name) or self.cold_start_weights.get(name))
 
     def users(
         self, log: Interactions, rows: Rows, progress: Progress = SILENT, encoded: Encoded | None = None
@@ -138,8 +140,8 @@ class Ensemble:
         """The dense blocks of users' vectors by part, whether the part has a weight or not."""
         blocks = encode_users(self.network, log, rows, precision=self.precision, progress=progress)
         if self.content_knn is not None:
-            blocks[NEIGHBOURS] = self.content_knn.users(log.of_users(rows))
-        return {**blocks, TREND: np.ones((len(rows), 1), np.float32)}
+            blocks[CONTENT_KNN] = self.content_knn.users(log.of_users(rows))
+        return {**blocks, POPULARITY: np.ones((len(rows), 1), np.float32)}
 
     def items(self, log: Interactions) -> ItemVectors:
         """Vectors of all items, popularity being that at the end of ``log``."""
@@ -147,87 +149,91 @@ class Ensemble:
 
     def items_now(self) -> ItemVectors:
         """Vectors of all items, popularity being that at the end of what the model has seen."""
-        popularity = np.zeros(len(self.known), np.float32) if self.trend is None else self.trend.now()
-        return ItemVectors(self._dense_items(popularity[:, None]), self._weighted_partners, ~self.known)
+        popularity = np.zeros(len(self.known), np.float32) if self.popularity is None else self.popularity.now()
+        return ItemVectors(self._dense_items(popularity[:, None]), self._item_item_vectors, ~self.known)
 
     def _dense_items(self, popularity: Matrix) -> Matrix:
         """The dense vectors of all items, by their popularity, shape (n_items, 1)."""
-        sides: dict[str, Matrix] = {**item_sides(self.network, self.known), TREND: popularity}
+        sides: dict[str, Matrix] = {**item_sides(self.network, self.known), POPULARITY: popularity}
         if self.content_knn is not None:
-            sides[NEIGHBOURS] = self.content_knn.sides
+            sides[CONTENT_KNN] = self.content_knn.sides
         dense = np.empty((len(self.known), self.dense_parts[-1].stop), np.float32)
         new = ~self.known
         for part in self.dense_parts:
             block, side = dense[:, part.start : part.stop], sides[part.name]
             np.multiply(side, np.float32(self.weights.get(part.name, 0.0)), out=block)
-            block[new] = self.guesses(part.name, side, new) * np.float32(self.newcomer_weights.get(part.name, 0.0))
+            block[new] = self.guesses(part.name, side, new) * np.float32(self.cold_start_weights.get(part.name, 0.0))
         return dense
 
     @cached_property
-    def _partners(self) -> csr_matrix:
+    def _neighbors(self) -> csr_matrix:
         """The sparse vectors of all items by dimension, shape (s, n_items)."""
-        return self._weighted_partners.whole()
+        return self._item_item_vectors.whole()
 
     @property
-    def _weighted_partners(self) -> WeightedPartners:
-        return WeightedPartners.of([(one.weights, self.weights[one.name]) for one in self._weighted], len(self.known))
+    def _item_item_vectors(self) -> ItemItemVectors:
+        return ItemItemVectors.of([(one.weights, self.weights[one.name]) for one in self._weighted], len(self.known))
 
     @property
     def content_maps(self) -> dict[str, Matrix]:
         """From features to the dense blocks that are linear in them, but for a factor per item, by part.
 
-        Where newcomers have others of a part, these stand there as well.
+        Where cold-start items have others of a part, these stand there as well.
         """
         maps = {}
         side = self.network.items["content_tower"] if "content_tower" in self.network.shapes else None
         if isinstance(side, ContentMap):
             maps["content_tower"] = side.project.weight.detach().float().cpu().numpy().T
         if self.content_knn is not None and self.content_knn.targets is None:
-            maps[NEIGHBOURS] = principal(self.features) if self.taste_axes is None else self.taste_axes
+            maps[CONTENT_KNN] = principal(self.features) if self.content_knn_axes is None else self.content_knn_axes
         maps = {name: matrix for name, matrix in maps.items() if self._counts(name)}
-        if NEIGHBOURS in maps and NEIGHBOURS in self.predictors:
-            maps[of_newcomers(NEIGHBOURS)] = maps[NEIGHBOURS] @ self.predictors[NEIGHBOURS].matrix
+        if CONTENT_KNN in maps and CONTENT_KNN in self.predictors:
+            maps[of_cold_start(CONTENT_KNN)] = maps[CONTENT_KNN] @ self.predictors[CONTENT_KNN].matrix
         return maps
 
     def guesses(self, name: str, side: Matrix, some: Mask | Rows) -> Matrix:
-        """Blocks of ``some`` items as newcomers, of the part whose blocks are ``side`` for all, before their weight.
+        """Blocks of ``some`` items as cold items, of the part whose blocks are ``side`` for all, before their weight.
 
-        They follow from the features; those of content neighbours from what these compare, as it is or by a predictor.
+        They follow from the features; those of content kNN from what these compare, as it is or by a predictor.
         """
         predictor = self.predictors.get(name)
         if predictor is None:
             return side[some]
-        return predictor((side if name == NEIGHBOURS else self.features)[some])
+        return predictor((side if name == CONTENT_KNN else self.features)[some])
 
-    def factors(self, aim: Objective) -> ObjectiveScale:
+    def factors(self, objective: Objective) -> ObjectiveScale:
         """What users' vectors are multiplied by for an aim; RequestError if no weights were chosen for its horizon."""
-        return self.aims.get(served(self.aims, aim).name, {})
+        return self.objectives.get(served(self.objectives, objective).name, {})
 
-    def aiming(self, weights: Mapping[Objective, Mapping[str, float]]) -> Self:
+    def with_objectives(self, weights: Mapping[Objective, Mapping[str, float]]) -> Self:
         """The model with these weights of its parts for some aims; it keeps those that it has for others."""
-        own = {aim: self.weights_for(aim) for aim in EVERY if aim == NEXT or aim.name in self.aims}
-        items, aims = shared(own | dict(weights))
-        return replace(self, weights=items, aims=aims)
+        own = {
+            objective: self.weights_for(objective)
+            for objective in EVERY
+            if objective == NEXT_ITEM or objective.name in self.objectives
+        }
+        items, objectives = shared(own | dict(weights))
+        return replace(self, weights=items, objectives=objectives)
 
-    def weights_for(self, aim: Objective) -> dict[str, float]:
+    def weights_for(self, objective: Objective) -> dict[str, float]:
         """The weight of each part of the score of a known item; a RequestError as of :meth:`factors`."""
-        factors = self.factors(aim)
+        factors = self.factors(objective)
         return {part: weight * factors.get(part, 1.0) for part, weight in self.weights.items()}
 
-    def scores(self, log: Interactions, aim: Objective = NEXT, encoded: Encoded | None = None) -> Matrix:
-        """Scores of all items for each history, shape (n_users, n_items), before newcomers are :meth:`lifted`.
+    def scores(self, log: Interactions, objective: Objective = NEXT_ITEM, encoded: Encoded | None = None) -> Matrix:
+        """Scores of all items for each history, shape (n_users, n_items), before cold-start items are :meth:`lifted`.
 
         Popularity is that at ``log.asked_at`` where the model has seen a log, see :meth:`seeing`; ``encoded`` as of
         :meth:`users`.
         """
-        return self.scores_of(self.users(log, np.arange(log.n_users), encoded=encoded), log, aim)
+        return self.scores_of(self.users(log, np.arange(log.n_users), encoded=encoded), log, objective)
 
-    def scores_of(self, users: UserVectors, log: Interactions, aim: Objective = NEXT) -> Matrix:
+    def scores_of(self, users: UserVectors, log: Interactions, objective: Objective = NEXT_ITEM) -> Matrix:
         """The same for vectors that were made before, of the histories in ``log``."""
-        factors = self.factors(aim)
-        scores = self.table.for_aim(factors).products(users.dense)
+        factors = self.factors(objective)
+        scores = self.table.for_objective(factors).products(users.dense)
         if self.sparse_parts:
-            scores += (self._asked(users.sparse, factors) @ self._partners).toarray()
+            scores += (self._asked(users.sparse, factors) @ self._neighbors).toarray()
         return scores + self._demand(log, factors)
 
     def _asked(self, sparse: csr_matrix, factors: ObjectiveScale) -> csr_matrix:
@@ -241,17 +247,17 @@ class Ensemble:
 
     def _demand(self, log: Interactions, factors: ObjectiveScale) -> Matrix:
         """The trend's part of the scores of all items, shape (n_users or 1, n_items)."""
-        weight = self.weights.get(TREND, 0.0) * factors.get(TREND, 1.0)
-        if self.trend is None or not weight:
+        weight = self.weights.get(POPULARITY, 0.0) * factors.get(POPULARITY, 1.0)
+        if self.popularity is None or not weight:
             return np.zeros((1, len(self.known)), np.float32)
-        now = self.trend.now()[None] if log.asked_at is None else self.trend.log_scores(log.asked_at)
+        now = self.popularity.now()[None] if log.asked_at is None else self.popularity.log_scores(log.asked_at)
         demand: Matrix = np.float32(weight) * np.where(self.known, now, np.float32(0))
         return demand
 
     @cached_property
     def table(self) -> ItemStore:
         """All items as ranking sees them for the default aim, but for their popularity, which changes."""
-        count, weights = len(self.known), self._partners
+        count, weights = len(self.known), self._neighbors
         nothing = np.zeros((count, 0), np.float32)
         return ItemStore(
             self._dense_items(np.zeros((count, 1), np.float32)),
@@ -259,20 +265,20 @@ class Ensemble:
             ~self.known,
             SparseItemIndex(weights.indptr, weights.indices, weights.data, np.zeros(weights.nnz, np.int32)),
             self.features,
-            nothing if self.cf is None else self.cf,
+            nothing if self.als is None else self.als,
             nothing if self.numbers is None else self.numbers,
             {part.name: (part.start, part.stop) for part in self.dense_parts},
             {part.name: (part.start, part.stop) for part in self.sparse_parts},
-            factors=self.factors(NEXT),
+            factors=self.factors(NEXT_ITEM),
         )
 
     def candidates(self, scores: Matrix, allowed: Mask, users: UserVectors, log: Interactions) -> Iterator[Candidates]:
         """What the second stage is given of each history in ``log``, whose vectors are ``users``.
 
-        Scores, with newcomers lifted, and whether an item may be shown have shape (n_users, n_items).
+        Scores, with cold-start items lifted, and whether an item may be shown have shape (n_users, n_items).
         """
-        table, demand = self.table, self._demand(log, self.factors(NEXT))
-        trend, reads = table.names.index(TREND), users.sparse.sorted_indices()
+        table, demand = self.table, self._demand(log, self.factors(NEXT_ITEM))
+        popularity, reads = table.names.index(POPULARITY), users.sparse.sorted_indices()
         for user in range(len(scores)):
             rows = np.flatnonzero(allowed[user])
             if len(rows) > CANDIDATES:
@@ -281,7 +287,7 @@ class Ensemble:
             span = slice(reads.indptr[user], reads.indptr[user + 1])
             sparse = SparseVector(reads.indices[span], reads.data[span])
             parts = table.split(users.dense[user], sparse, rows)
-            parts[:, trend] += demand[min(user, len(demand) - 1), rows]
+            parts[:, popularity] += demand[min(user, len(demand) - 1), rows]
             lift = scores[user, rows] - parts.sum(axis=1)
             yield Candidates(rows, parts, lift, ~self.known[rows], np.zeros(len(rows)), np.ones(len(rows)))
 
@@ -304,9 +310,9 @@ class Ensemble:
             scores[user, one.rows] = own + moved
         return scores
 
-    def lifted(self, scores: Matrix, allowed: Mask, aim: Objective = NEXT) -> Matrix:
-        """The scores, overwritten: newcomers have their places, as in a query; both have shape (n_users, n_items)."""
-        return lifted(scores, ~self.known, allowed, aim.places(self.places))
+    def lifted(self, scores: Matrix, allowed: Mask, objective: Objective = NEXT_ITEM) -> Matrix:
+        """The scores, overwritten: cold items have their places, as in a query; both have shape (n_users, n_items)."""
+        return lifted(scores, ~self.known, allowed, objective.slots(self.slots))
 
 
 def _side_by_side(matrices: Sequence[csr_matrix], height: int) -> csr_matrix:

@@ -14,12 +14,12 @@ from molar_retrieval.models.base import count_models
 from molar_retrieval.models.blending import blend
 from molar_retrieval.models.validation import ValidationCases, ndcg
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace.settings import AlignSettings, Expert, SplitSettings
+from molar_retrieval.workspace.settings import AlignSettings, ModelName, SplitSettings
 
 FEWEST = 50
 """Validation cases below which nothing is chosen."""
 _MOST = 2000
-_EXPERTS: tuple[Expert, ...] = ("sequential", "ease", "popularity")
+_MODELS: tuple[ModelName, ...] = ("sequential", "ease", "item_knn", "popularity")
 _LOOKS = ("click", "view")
 
 
@@ -45,7 +45,7 @@ def choose_kinds(
     split: SplitSettings,
     progress: Progress = SILENT,
 ) -> EventWeights | None:
-    """The weights under which the counting experts find best what people took next of the strongest kind.
+    """The weights under which the count-based models find best what people took next of the strongest kind.
 
     All choices are asked the same: for each person, before they first looked at it, what they took last. None where
     there are fewer than 50 such people.
@@ -54,7 +54,7 @@ def choose_kinds(
         log: All kinds, those that were taken last among them.
         kind: What each interaction is, a place in ``KINDS``, shape (n,).
         there: The kinds that occur.
-        settings: Of the experts.
+        settings: Of the count-based models.
         split: Who validates.
         progress: Told of the result.
     """
@@ -65,8 +65,8 @@ def choose_kinds(
         return None
     kept = holdout.training.weight
     assert kept is not None
-    experts = [name for name in _EXPERTS if name in settings.experts] or list(_EXPERTS)
-    own = settings.model_copy(update={"experts": tuple(experts)})
+    models = tuple(name for name in _MODELS if name in settings.models) or _MODELS
+    own = settings.model_copy(update={"models": models})
     tried: list[dict[str, Any]] = []
     for weights in candidates(there):
         of_kind = np.array([weights.get(name, 0.0) for name in EVENT_TYPES], np.float32)

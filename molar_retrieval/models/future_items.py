@@ -5,7 +5,7 @@ one and little of the other. So the training log is cut again in time, in the mi
 comes within weeks and within months. What counts is counted anew over what lies before each cut, with the settings that
 were chosen for the next item, and asked of people who had something by then and took something new afterwards: all of
 that is the answer, judged by NDCG@10 of the set. Weights for it are found as those of the next item are, see
-:mod:`molar_retrieval.models.blending`. One more EASE, ``lasting``, has a regularisation of its own: much more of it
+:mod:`molar_retrieval.models.blending`. One more EASE, ``ease_future``, has a regularisation of its own: much more of it
 finds what people keep taking. Towers have no say: they were trained on what came after the cuts, so nothing could be
 told of them without training them again.
 
@@ -26,12 +26,12 @@ from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError
 from molar_retrieval.models.base import (
     EASE,
-    LASTING,
-    LINEAR,
+    EASE_FUTURE,
+    ITEM_ITEM,
     CountModels,
     Setting,
     ease,
-    lasting_settings,
+    ease_future_settings,
     refit,
     taught_by,
     too_many,
@@ -55,7 +55,7 @@ from molar_retrieval.models.k_anonymity import KAnonymity
 from molar_retrieval.models.popularity import Popularity
 from molar_retrieval.models.validation import SCORES_PER_BLOCK, drawn
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.objectives import LATER
+from molar_retrieval.ranking.objectives import FUTURE_ITEMS
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import AlignSettings
 from molar_retrieval.workspace.tensors import Matrix, Rows, outside
@@ -67,7 +67,7 @@ _MOST = 500
 _FEWEST = 20
 """With fewer the log tells nothing of what people take later."""
 _MOST_ITEMS = 16_000
-"""Of ``lasting``: its three matrices of items × items then take what the two of EASE take at most."""
+"""Of ``ease_future``: its three matrices of items × items then take what the two of EASE take at most."""
 _K = 10
 
 
@@ -168,55 +168,55 @@ class FutureWeights:
         weights: Of each part, 0 where it has no say.
         lasting: The EASE that is for this alone, over the whole training log; None: none was better than ``linear``.
         report: How it was chosen, for the manifest.
-        expert: The same of ``lasting``, as of other experts; empty without.
+        model: The same of ``ease_future``, as of other count-based models; empty without.
     """
 
     weights: Mapping[str, float]
-    lasting: ItemItemWeights | None
+    ease_future: ItemItemWeights | None
     report: dict[str, Any]
     expert: dict[str, Any]
 
     def given_to(self, model: Ensemble) -> Ensemble:
         """The model with these weights beside its own, which stay those of the next item."""
-        more = () if self.lasting is None else (self.lasting,)
-        return replace(model.aiming({LATER: self.weights}), item_item=(*model.item_item, *more))
+        more = () if self.ease_future is None else (self.ease_future,)
+        return replace(model.with_objectives({FUTURE_ITEMS: self.weights}), item_item=(*model.item_item, *more))
 
 
 def with_future_items(
     model: Ensemble,
     log: Interactions,
-    experts: CountModels,
+    counts: CountModels,
     settings: AlignSettings,
     progress: Progress = SILENT,
     folder: Path | None = None,
 ) -> tuple[Ensemble, dict[str, Any], dict[str, dict[str, Any]]]:
-    """The model with weights for all that people take later, as ``[align] horizon`` has it, and how they were chosen.
+    """The model with weights for future items, where ``[align] objectives`` names these, and how they were chosen.
 
-    That is what the manifest says of it, and of the ``lasting`` expert among the others. ``log`` holds all training
-    interactions; scores and weights that memory has no room for lie in ``folder``. Where the log says too little,
-    nothing is chosen, which is noted; a DataError if lists are to be of what people take later.
+    That is what the manifest says of it, and of the ``ease_future`` component among the others. ``log`` holds all
+    training interactions; scores and weights that memory has no room for lie in ``folder``. Where the log says too
+    little, nothing is chosen, which is noted; a DataError if lists are to be of what people take later.
     """
-    if settings.horizon == "next":
+    if FUTURE_ITEMS.name not in settings.objectives:
         return model, {}, {}
     cuts = [FutureCases.of(log, after, settings.seed, folder) for after in AFTER]
     told = [cases for cases in cuts if len(cases) >= _FEWEST]
-    if missing := _missing(cuts, told, experts):
-        if settings.horizon == "later":
-            raise DataError(f"no weights for what people take later: {missing}", 'set horizon = "next" in [align]')
-        progress.note(f"no weights for what people take later: {missing}")
+    if missing := _missing(cuts, told, counts):
+        if settings.objectives[0] == FUTURE_ITEMS.name:
+            raise DataError(f"no weights for future items: {missing}", 'set objectives = ["next_item"] in [align]')
+        progress.note(f"no weights for future items: {missing}")
         return model, {"note": missing}, {}
-    later = choose_future_items(log, told, experts, settings, model.least, progress, folder)
+    future = choose_future_items(log, told, counts, settings, model.least, progress, folder)
     return (
-        replace(later.given_to(model), horizon="later" if settings.horizon == "later" else "next"),
-        later.report,
-        ({LASTING: later.expert} if later.expert else {}),
+        replace(future.given_to(model), default_objective=settings.objectives[0]),
+        future.report,
+        ({EASE_FUTURE: future.expert} if future.expert else {}),
     )
 
 
-def _missing(cuts: Sequence[FutureCases], told: Sequence[FutureCases], experts: CountModels) -> str | None:
+def _missing(cuts: Sequence[FutureCases], told: Sequence[FutureCases], counts: CountModels) -> str | None:
     """Why nothing can be chosen, in words; None where something can."""
-    if not experts.report:
-        return "no expert counts, and towers have no say in it"
+    if not counts.report:
+        return "no count-based model is named, and towers have no say in it"
     if told:
         return None
     return (
@@ -228,7 +228,7 @@ def _missing(cuts: Sequence[FutureCases], told: Sequence[FutureCases], experts: 
 def choose_future_items(
     log: Interactions,
     cuts: Sequence[FutureCases],
-    experts: CountModels,
+    counts: CountModels,
     settings: AlignSettings,
     least: int = 1,
     progress: Progress = SILENT,
@@ -236,28 +236,28 @@ def choose_future_items(
 ) -> FutureWeights:
     """Choose weights for all that people take later, by the future after some cuts of a training log.
 
-    ``experts`` are those of the whole log, with settings that were chosen for the next item; there is at least one. No
+    ``counts`` are those of the whole log, with settings that were chosen for the next item; there is at least one. No
     pair of items rests on fewer people than ``least``; large weights are mapped from files in ``folder``, None: in
     memory.
     """
     began = Timer()
-    progress.start("what people take later", None)
-    futures = [Future.of(cases, experts, settings.partners, least, folder) for cases in cuts]
-    found = _lasting(futures, settings.partners)
+    progress.start("future items", None)
+    futures = [Future.of(cases, counts, settings.neighbors, least, folder) for cases in cuts]
+    found = _ease_future(futures, settings.neighbors)
     if found is not None:
         for future, component in zip(futures, found.components, strict=True):
-            future.parts[LASTING] = component
+            future.parts[EASE_FUTURE] = component
     weights, report = weighed(futures)
-    lasting = None
-    if found is not None and weights[LASTING]:
+    ease_future = None
+    if found is not None and weights[EASE_FUTURE]:
         whole = countable(log)
         few = KAnonymity.of(whole, least)
-        lasting = ease(EASECounts.of(whole), found.setting, settings.partners, log.n_items, few)
+        ease_future = ease(EASECounts.of(whole), found.setting, settings.neighbors, log.n_items, few)
     progress.finish()
     took = began.took
     report |= {"seconds": round(took.seconds, 2), "processor_seconds": round(took.processor, 2)}
-    expert = {} if found is None or lasting is None else {"chosen": dict(found.setting), "tried": found.tried}
-    return FutureWeights(weights, lasting, report, expert)
+    expert = {} if found is None or ease_future is None else {"chosen": dict(found.setting), "tried": found.tried}
+    return FutureWeights(weights, ease_future, report, expert)
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,23 +272,25 @@ class Future:
     def of(
         cls,
         cases: FutureCases,
-        experts: CountModels,
-        partners: int,
+        counts: CountModels,
+        neighbors: int,
         least: int = 1,
         folder: Path | None = None,
     ) -> Self:
-        """Count the experts by their settings over what lies before the cut."""
+        """Count the count-based models by their settings over what lies before the cut."""
         histories, parts = cases.histories(), dict[str, ScoreComponent]()
         few = KAnonymity.of(countable(cases.log), least)
-        for one in experts.item_item:
-            counted = refit(one.name, cases.log, experts.report[one.name]["chosen"], partners, few, folder)
+        for one in counts.item_item:
+            counted = refit(one.name, cases.log, counts.report[one.name]["chosen"], neighbors, few, folder)
             parts[one.name] = Counted(counted.read(histories), counted.weights)
-        if (neighbours := experts.content_knn) is not None:
-            if experts.features is not None:
-                neighbours = taught_by(neighbours, experts.features, cases.log, least)
+        if (neighbours := counts.content_knn) is not None:
+            if counts.features is not None:
+                neighbours = taught_by(neighbours, counts.features, cases.log, least)
             parts["content_knn"] = Dense(neighbours.users(histories), neighbours.items)
-        if experts.trend is not None and histories.asked_at is not None:
-            parts["popularity"] = PopularityAt(Popularity.fit(cases.log, experts.trend.half_life, least), histories.asked_at)
+        if counts.popularity is not None and histories.asked_at is not None:
+            parts["popularity"] = PopularityAt(
+                Popularity.fit(cases.log, counts.popularity.half_life, least), histories.asked_at
+            )
         return cls(cases, parts, few)
 
 
@@ -320,7 +322,7 @@ def weighed(futures: Sequence[Future]) -> tuple[dict[str, float], dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class _Lasting:
+class _EASEFuture:
     """EASE for what people take later, by its NDCG@10: its setting, what it says after each cut, all that was tried."""
 
     score: float
@@ -329,30 +331,31 @@ class _Lasting:
     tried: list[dict[str, Any]]
 
 
-def _lasting(futures: Sequence[Future], partners: int) -> _Lasting | None:
+def _ease_future(futures: Sequence[Future], neighbors: int) -> _EASEFuture | None:
     """EASE with the regularisation that ranks the cases best; None where ``linear`` ranks them as well.
 
     More is tried as long as more is better. None as well above 16,000 items, and where EASE is not worth its price.
     """
     logs = [future.cases.log for future in futures]
-    if LINEAR not in futures[0].parts or any(too_many(EASE, log) for log in logs):
+    item_item = next((name for name in ITEM_ITEM if name in futures[0].parts), None)
+    if item_item is None or any(too_many(EASE, log) for log in logs):
         return None
     if max(int(known_items(log).sum()) for log in logs) > _MOST_ITEMS:
         return None
     counts = [EASECounts.of(countable(future.cases.log)) for future in futures]
     only: Weights = np.ones(1)
-    best: _Lasting | None = None
+    best: _EASEFuture | None = None
     tried: list[dict[str, Any]] = []
-    for setting in lasting_settings(partners, futures[0].cases.log.n_items):
+    for setting in ease_future_settings(neighbors, futures[0].cases.log.n_items):
         began = Timer()
         components = [_component(future, own, setting) for future, own in zip(futures, counts, strict=True)]
-        score = scored(futures, [{LASTING: one} for one in components]).ndcg(only)
+        score = scored(futures, [{EASE_FUTURE: one} for one in components]).ndcg(only)
         tried.append({"setting": dict(setting), "ndcg@10": round(score, 6), "seconds": round(began.took.seconds, 2)})
         if best is not None and score <= best.score:
             break
-        best = _Lasting(score, setting, components, tried)
-    linear = scored(futures, [{LINEAR: future.parts[LINEAR]} for future in futures]).ndcg(only)
-    return None if best is None or best.score <= linear else best
+        best = _EASEFuture(score, setting, components, tried)
+    usual = scored(futures, [{item_item: future.parts[item_item]} for future in futures]).ndcg(only)
+    return None if best is None or best.score <= usual else best
 
 
 def _component(future: Future, counts: EASECounts, setting: Setting) -> ScoreComponent:

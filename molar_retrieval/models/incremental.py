@@ -3,8 +3,8 @@
 A network that only reads what is new forgets; replaying what it was trained on before keeps it (experience replay:
 Rolnick et al. 2019, arXiv 1811.11682; for recommenders Mi et al. 2020, arXiv 2007.12000). It takes one short pass at a
 low learning rate, a small part of a training's time. Validation, the last thing that people took, keeps the towers as
-they are where it does not make them better. Where it has enough cases it also chooses weights, newcomers' places and
-the second stage again; settings of the other parts, and weights for other aims, stay.
+they are where it does not make them better. Where it has enough cases it also chooses weights, cold-start items' places
+and the second stage again; settings of the other parts, and weights for other aims, stay.
 """
 
 import shutil
@@ -22,7 +22,7 @@ from molar_retrieval.data.interactions import Holdout, Interactions
 from molar_retrieval.data.text_features import numeric_attributes
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 from molar_retrieval.models.als import ALSFactors, held_out, open_log
-from molar_retrieval.models.base import LASTING, CountModels
+from molar_retrieval.models.base import EASE_FUTURE, CountModels
 from molar_retrieval.models.carry_over import recount
 from molar_retrieval.models.cold_start import guessed
 from molar_retrieval.models.drift import PredictedHits, Reason, reference
@@ -33,7 +33,7 @@ from molar_retrieval.models.store import described, open_model, save, trained_wi
 from molar_retrieval.models.towers import trainer
 from molar_retrieval.models.towers.batches import Windows, training_windows
 from molar_retrieval.models.towers.distributed import pick_device, pick_precision
-from molar_retrieval.models.towers.inference import FILE, TREND
+from molar_retrieval.models.towers.inference import FILE, POPULARITY
 from molar_retrieval.models.towers.network import TwoTowerNetwork
 from molar_retrieval.models.towers.training import (
     EpochScore,
@@ -48,7 +48,7 @@ from molar_retrieval.models.validation import ValidationCases, ndcg, withheld_it
 from molar_retrieval.models.vectors import Predictor, item_sides
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
-from molar_retrieval.ranking.objectives import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT_SEEN
+from molar_retrieval.ranking.objectives import FUTURE_ITEMS, FUTURE_ITEMS_SEEN, NEXT_ITEM_SEEN, SESSION_START_SEEN
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import INVENTORY, Manifest, Workspace
 from molar_retrieval.workspace.files import MANIFEST, link_or_copy
@@ -166,33 +166,35 @@ def weighted(
 ) -> tuple[Ensemble, dict[str, Any]]:
     """The model with all that validation chooses for the next item, and how, as facts; weights for other aims stay.
 
-    It is chosen with experts that have not counted the validation cases, by their settings. The ``manifest`` is that of
-    the alignment, which is of the catalogue and log that are ``read``.
+    It is chosen with count-based models that have not counted the validation cases, by their settings. The ``manifest``
+    is that of the alignment, which is of the catalogue and log that are ``read``.
     """
     data = _data(model, holdout)
-    chosen = {name: one["chosen"] for name, one in manifest.facts["experts"].items()}
-    parts = tuple(one for one in model.item_item if one.name != LASTING)
+    chosen = {name: one["chosen"] for name, one in manifest.facts["models"].items()}
+    parts = tuple(one for one in model.item_item if one.name != EASE_FUTURE)
     same = np.arange(data.log.n_items)
     counted = recount(data.log, chosen, manifest.settings["align"]["neighbors"], parts, same, model.least)
-    trend = None if model.half_life is None else Popularity.fit(data.log, model.half_life, model.least)
-    experts = CountModels(counted.item_item, model.content_knn, trend, {})
+    popularity = None if model.half_life is None else Popularity.fit(data.log, model.half_life, model.least)
+    counts = CountModels(counted.item_item, model.content_knn, popularity, {})
     numbers = numeric_attributes(Catalogue.open(read["catalogue"].require()[0]))
     standards = reranker.describe(numbers)
     model = replace(model, numbers=reranker.matrix(numbers, standards, data.log.n_items))
-    asked = replace(model, item_item=counted.item_item, trend=trend, known=data.warm, habits=None)
-    found = choose(asked, data, experts, standards, settings)
-    others = (LATER, NEXT_SEEN, ARRIVING_SEEN, LATER_SEEN)
-    aiming = found.model.aiming({aim: model.weights_for(aim) for aim in others if aim.name in model.aims})
-    names = ("weights", "aims", "newcomer_weights", "predictors", "places", "reranker")
-    return replace(model, **{name: getattr(aiming, name) for name in names}), found.facts
+    asked = replace(model, item_item=counted.item_item, popularity=popularity, known=data.warm, repeats=None)
+    found = choose(asked, data, counts, standards, settings)
+    others = (FUTURE_ITEMS, NEXT_ITEM_SEEN, SESSION_START_SEEN, FUTURE_ITEMS_SEEN)
+    with_objectives = found.model.with_objectives(
+        {objective: model.weights_for(objective) for objective in others if objective.name in model.objectives}
+    )
+    names = ("weights", "objectives", "cold_start_weights", "predictors", "slots", "reranker")
+    return replace(model, **{name: getattr(with_objectives, name) for name in names}), found.facts
 
 
 def _account(manifest: Manifest, found: WarmReport) -> dict[str, Any]:
     """What the manifest says of it. What was foretold since the first days after training is counted from here on."""
     facts = {"warm": {key: value for key, value in found.to_dict().items() if key != "folder"}}
     if (derived := manifest.facts.get("derived")) is not None:
-        first = reference([PredictedHits.of(record) for record in derived.get("foretold", [])])
-        facts["derived"] = {**derived, "foretold": [record.to_dict() for record in first], "unread": 0.0}
+        first = reference([PredictedHits.of(record) for record in derived.get("predicted_hits", [])])
+        facts["derived"] = {**derived, "predicted_hits": [record.to_dict() for record in first], "new_share": 0.0}
     return facts
 
 
@@ -200,7 +202,7 @@ def _settings(manifest: Manifest, threads: int | None) -> AlignSettings:
     """Those of the training, for fewer and smaller steps; what compares people to ALS factors is left out."""
     settings = trained_with(manifest)
     changes = {"epochs": 1, "patience": 1, "learning_rate": settings.learning_rate * _RATE}
-    return settings.model_copy(update={**changes, "align_weight": 0.0, "threads": threads})
+    return settings.model_copy(update={**changes, "alignment_weight": 0.0, "threads": threads})
 
 
 def _check(read: PinnedWorkspace, manifest: Manifest, model: Ensemble, log: Interactions) -> None:
@@ -228,9 +230,9 @@ def _read(log: Interactions, settings: AlignSettings, since: int | None, most: i
 
     Where more is new than may be read, some of it, drawn at random; ``since`` None: all is new.
     """
-    if settings.history is None:
+    if settings.max_history is None:
         raise ValueError("the sizes are open")
-    windows = training_windows(log, settings.history)
+    windows = training_windows(log, settings.max_history)
     size = windows.length - 1
     fresh = np.ones(len(windows), bool)
     if since is not None:
@@ -249,10 +251,10 @@ def _some(windows: Rows, size: Rows, most: int, random: np.random.Generator) -> 
 
 
 def _predictors(model: Ensemble, network: TwoTowerNetwork, log: Interactions, seed: int) -> dict[str, Predictor]:
-    """What guesses newcomers' blocks from their content, fitted to the towers as they are now."""
+    """What guesses cold-start items' blocks from their content, fitted to the towers as they are now."""
     sides = item_sides(network, model.known)
     counts = np.bincount(log.item, minlength=log.n_items)
-    sides[TREND] = np.log1p(counts).astype(np.float32)[:, None]
+    sides[POPULARITY] = np.log1p(counts).astype(np.float32)[:, None]
     withheld = withheld_items(model.known, seed)
     return {
         name: guessed(model.features, sides[name], counts, model.known, withheld)[1] if name in sides else predictor

@@ -219,9 +219,9 @@ class InteractionMatrix:
 
     @cached_property
     def _places(self) -> npt.NDArray[np.int32]:
-        places = np.full(len(self.counts), -1, np.int32)
-        places[self._popular] = np.arange(len(self._popular))
-        return places
+        slots = np.full(len(self.counts), -1, np.int32)
+        slots[self._popular] = np.arange(len(self._popular))
+        return slots
 
     @cached_property
     def _core(self) -> Matrix:
@@ -354,10 +354,10 @@ def _of_columns(columns: csc_matrix, count: int) -> tuple[Rows, Array, Rows]:
         chosen = chosen[: max(1, int(np.searchsorted(cells, _CELLS, side="right")))]
         place = np.arange(lengths[chosen[-1]])
         there = place < lengths[chosen, None]
-        places = (columns.indptr[chosen, None] + place)[there]
+        slots = (columns.indptr[chosen, None] + place)[there]
         far = np.full(there.shape, -1, columns.dtype)  # beyond the end of a column: further from being kept than zero
-        far[there] = np.abs(columns.data[places])
-        keep[places] = _largest(far, count)[there]
+        far[there] = np.abs(columns.data[slots])
+        keep[slots] = _largest(far, count)[there]
         longer = longer[len(chosen) :]
     return columns.indices[keep], columns.data[keep], np.minimum(lengths, count)
 

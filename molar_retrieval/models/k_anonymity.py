@@ -47,7 +47,7 @@ class KAnonymity:
             columns, rows = weights.tocsc(), np.arange(weights.shape[1])
             rest = ((rows[block], self.taken_from(columns[:, block], block)) for block in self.pairs.blocks)
             return by_rows(rest, len(rows))
-        rest = weights - weights.multiply(self._partners(items).T)
+        rest = weights - weights.multiply(self._neighbors(items).T)
         rest.eliminate_zeros()
         return rest.asformat(weights.format)
 
@@ -59,12 +59,12 @@ class KAnonymity:
         place = np.full((self.pairs.of_items if isinstance(self.pairs, InteractionMatrix) else self.pairs).shape[0], -1)
         place[columns] = np.arange(len(columns))
         for begin in range(0, len(columns), _BLOCK):
-            few = self._partners(columns[begin : begin + _BLOCK]).tocoo()
+            few = self._neighbors(columns[begin : begin + _BLOCK]).tocoo()
             known = place[few.col] >= 0
             weights[place[few.col[known]], begin + few.row[known]] = 0
         return weights
 
-    def _partners(self, items: slice | Rows) -> csr_matrix:
+    def _neighbors(self, items: slice | Rows) -> csr_matrix:
         """Of some items (rows) all others that make such a pair with them."""
         return (
             _few(self.pairs.together(items), self.least)

@@ -24,7 +24,14 @@ from molar_retrieval.models.towers.network import TwoTowerNetwork
 from molar_retrieval.models.towers.training import TrainingData, tower_parts
 from molar_retrieval.models.validation import ValidationCases, bounded, means, sample
 from molar_retrieval.models.vectors import item_sides
-from molar_retrieval.ranking.objectives import ARRIVING, ARRIVING_SEEN, LATER, LATER_SEEN, NEXT_SEEN, VISIT
+from molar_retrieval.ranking.objectives import (
+    FUTURE_ITEMS,
+    FUTURE_ITEMS_SEEN,
+    NEXT_ITEM_SEEN,
+    SESSION_START,
+    SESSION_START_SEEN,
+    VISIT,
+)
 from molar_retrieval.workspace.resources import Timer
 from molar_retrieval.workspace.settings import AlignSettings
 from molar_retrieval.workspace.tensors import Mask, Ranks, Rows
@@ -89,7 +96,7 @@ def better(fusion: EnsembleWeights, own: Ranks, others: Ranks) -> SessionStart |
     """What was found, if it ranks the arrivals better than others do, by more than a standard error; else None."""
     if Gain.of(own, others).beyond(1.0) <= 0:
         return None
-    scores = {name: means(rank) for name, rank in {**fusion.alone, "next": others, "aligned": own}.items()}
+    scores = {name: means(rank) for name, rank in {**fusion.alone, "next_item": others, "aligned": own}.items()}
     return SessionStart(fusion.weights, {"cases": len(own), "scores": scores, "shares": dict(fusion.shares)})
 
 
@@ -100,24 +107,27 @@ class RepeatWeights:
     Who comes back has weights of their own where these are better.
     """
 
-    habits: RepeatConsumption
+    repeats: RepeatConsumption
     weights: Mapping[str, float]
     report: dict[str, Any]
-    arriving: Mapping[str, float] | None = None
+    session_start: Mapping[str, float] | None = None
 
     def given_to(self, model: Ensemble) -> Ensemble:
         """The model with these weights beside those that it has, also for all that follows, if it is asked for that."""
-        shown = dict.fromkeys((NEXT_SEEN, LATER_SEEN) if LATER.name in model.aims else (NEXT_SEEN,), self.weights)
-        if self.arriving is not None:
-            shown[ARRIVING_SEEN] = self.arriving
-        return replace(model.aiming(shown), habits=self.habits)
+        shown = dict.fromkeys(
+            (NEXT_ITEM_SEEN, FUTURE_ITEMS_SEEN) if FUTURE_ITEMS.name in model.objectives else (NEXT_ITEM_SEEN,),
+            self.weights,
+        )
+        if self.session_start is not None:
+            shown[SESSION_START_SEEN] = self.session_start
+        return replace(model.with_objectives(shown), repeats=self.repeats)
 
 
 def choose_repeat(
     holdout: Holdout,
     network: TwoTowerNetwork,
     data: TrainingData,
-    experts: CountModels,
+    counts: CountModels,
     settings: AlignSettings,
     least: int,
     precision: str,
@@ -127,7 +137,11 @@ def choose_repeat(
     None where no case is something that its user had before, hardly anything is taken again, or habits get no weight.
     """
     began, until = Timer(), max(day_after(data.log), int(holdout.times.max(initial=0)))
-    if not holdout.again.any() or (habits := fit_repeat_consumption(data.log, until, least)) is None:
+    if (
+        REPEAT_CONSUMPTION not in settings.models
+        or not holdout.again.any()
+        or (repeats := fit_repeat_consumption(data.log, until, least)) is None
+    ):
         return None
     holdout = holdout.select(bounded(len(holdout), data.log.n_items, settings.seed))
     cases = replace(ValidationCases.with_repeats(holdout), folder=data.cases.folder)
@@ -135,18 +149,18 @@ def choose_repeat(
     def parts(cases: ValidationCases) -> dict[str, ScoreComponent]:
         return {
             **tower_parts(network, replace(data, cases=cases), precision),
-            **experts.parts(cases),
-            REPEAT_CONSUMPTION: Counted(habits.read(cases.histories()), habits.weights),
+            **counts.parts(cases),
+            REPEAT_CONSUMPTION: Counted(repeats.read(cases.histories()), repeats.weights),
         }
 
     fusion = blend(cases, parts(cases), settings.seed)
     if not fusion.weights[REPEAT_CONSUMPTION]:
         return None
-    back, arriving = session_starts(cases, settings.seed), None
+    back, session_start = session_starts(cases, settings.seed), None
     if len(back) >= FEWEST:
         told = parts(back)
         own, (others,) = blend(back, told, settings.seed), ranked(back, told, [fusion.weights])
-        arriving = better(own, own.ranks, others)
+        session_start = better(own, own.ranks, others)
     took = began.took
     report = {
         "cases": len(cases),
@@ -154,11 +168,11 @@ def choose_repeat(
         "weights": dict(fusion.weights),
         "shares": dict(fusion.shares),
         "scores": {**{name: means(rank) for name, rank in fusion.alone.items()}, "aligned": means(fusion.ranks)},
-        "arriving": None if arriving is None else arriving.report,
+        "session_start": None if session_start is None else session_start.report,
         "seconds": round(took.seconds, 2),
         "processor_seconds": round(took.processor, 2),
     }
-    return RepeatWeights(habits, fusion.weights, report, None if arriving is None else arriving.weights)
+    return RepeatWeights(repeats, fusion.weights, report, None if session_start is None else session_start.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +180,8 @@ class Weighted:
     """A model with what was chosen for the next item alone.
 
     Attributes:
-        model: With weights, newcomers' places and the second stage; it has no weights for other aims, but for whoever
+        model: With weights, cold-start items' places and the second stage; it has no weights for other aims, but for
+        whoever
             comes back, where these are better.
         fusion: How its parts rank the validation cases.
         ranks: How what ships ranks them, but for the second stage.
@@ -182,53 +197,55 @@ class Weighted:
 def choose(
     model: Ensemble,
     data: TrainingData,
-    experts: CountModels,
+    counts: CountModels,
     standards: Mapping[str, tuple[float, float]],
     settings: AlignSettings,
 ) -> Weighted:
     """Choose by the validation cases of the data.
 
-    Of ``model``, whose experts are these, weights are not looked at. ``standards`` are mean and deviation of the
-    model's numbers, by field; of the settings ``newcomers``, ``rerank``, ``seed`` and ``threads`` matter.
+    Of ``model``, whose count-based models are these, weights are not looked at. ``standards`` are mean and deviation of
+    the model's numbers, by field; of the settings ``cold_start_share``, ``reranker``, ``seed`` and ``threads`` matter.
 
     Raises:
-        SettingsError: If there is neither a tower nor an expert.
+        SettingsError: If no model is left.
     """
-    model = replace(model, aims={}, reranker=None)
+    model = replace(model, objectives={}, reranker=None)
     encoded = model.users_by_part(data.cases.histories(), np.arange(len(data.cases)))
-    parts = _parts(model, data, experts, data.cases, encoded)
+    parts = _parts(model, data, counts, data.cases, encoded)
     if not parts:
-        raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
+        raise SettingsError(
+            "no model is left to score with", "name another one in [align] models, beside repeat_consumption"
+        )
     fusion = blend(data.cases, parts, settings.seed)
     model, shipped, fusion = with_cold_start(model, data, settings, fusion, encoded)
     second, facts = learned(model, data.cases, standards, settings, encoded)
-    model, arriving = _for_arrivals(replace(model, reranker=second), data, experts, settings.seed)
+    model, session_start = _for_session_start(replace(model, reranker=second), data, counts, settings.seed)
     told = {
         "shares": dict(fusion.shares),
         "dropped": {name: asdict(gain) for name, gain in fusion.dropped.items()},
-        "rerank": facts,
-        "arriving": arriving,
+        "reranking": facts,
+        "session_start": session_start,
     }
     return Weighted(model, fusion, shipped, told)
 
 
 def _parts(
-    model: Ensemble, data: TrainingData, experts: CountModels, cases: ValidationCases, encoded: Encoded
+    model: Ensemble, data: TrainingData, counts: CountModels, cases: ValidationCases, encoded: Encoded
 ) -> dict[str, ScoreComponent]:
     towers = {name: Dense(encoded[name], side) for name, side in item_sides(model.network, data.warm).items()}
-    return {**towers, **experts.parts(cases)}
+    return {**towers, **counts.parts(cases)}
 
 
-def _for_arrivals(
-    model: Ensemble, data: TrainingData, experts: CountModels, seed: int
+def _for_session_start(
+    model: Ensemble, data: TrainingData, counts: CountModels, seed: int
 ) -> tuple[Ensemble, dict[str, Any] | None]:
     """The model with weights for whoever comes back, and how these were chosen, where they are better."""
     cases = session_starts(data.cases, seed)
     if len(cases) < FEWEST:
         return model, None
     encoded = model.users_by_part(cases.histories(), np.arange(len(cases)))
-    fusion = blend(cases, _parts(model, data, experts, cases, encoded), seed)
-    aiming = model.aiming({ARRIVING: fusion.weights})
-    own, others = model_ranks(aiming, cases, encoded, ARRIVING), model_ranks(model, cases, encoded)
+    fusion = blend(cases, _parts(model, data, counts, cases, encoded), seed)
+    with_objectives = model.with_objectives({SESSION_START: fusion.weights})
+    own, others = model_ranks(with_objectives, cases, encoded, SESSION_START), model_ranks(model, cases, encoded)
     found = better(fusion, own, others)
-    return (model, None) if found is None else (aiming, found.report)
+    return (model, None) if found is None else (with_objectives, found.report)

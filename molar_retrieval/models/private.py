@@ -1,11 +1,11 @@
-"""Experts made of private statistics: whatever is computed from noised sums and public features costs no privacy."""
+"""Count-based models of private statistics: what is computed from noised sums costs no more privacy."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags_array
 
-from molar_retrieval.models.base import CONTENT, SEQUENCE, TREND
+from molar_retrieval.models import base
 from molar_retrieval.models.content_knn import ContentKNN, compressed
 from molar_retrieval.models.item_item import ItemItemWeights, reach, strongest
 from molar_retrieval.models.popularity import Popularity
@@ -16,7 +16,7 @@ MEMORY = 0.8
 """What an interaction keeps of its weight per place from the end of a history, where pairs are read."""
 DECAY, LAST = 0.7, 10
 """The same where content is read, and how many of the latest interactions count."""
-WEIGHTS = {SEQUENCE: 0.04, CONTENT: 1.0, TREND: 0.002}
+WEIGHTS = {base.SEQUENTIAL: 0.04, base.CONTENT_KNN: 1.0, base.POPULARITY: 0.002}
 LOOKS, LEAST_LOOKS, MOST_LOOKS = 2_000, 0.4, 4.0
 """What items look like counts for so many people per unit of noise against what was taken after what, within bounds."""
 POPULAR = 0.05
@@ -33,17 +33,17 @@ class PrivateModels:
 
     item_item: tuple[ItemItemWeights, ...]
     content_knn: ContentKNN
-    trend: Popularity
+    popularity: Popularity
     weights: dict[str, float]
 
 
 def private_models(
-    released: DPStatistics, features: Matrix, partners: int = 200, told: DPStatistics | None = None
+    released: DPStatistics, features: Matrix, neighbors: int = 200, told: DPStatistics | None = None
 ) -> PrivateModels:
     """Made of noised statistics and the conditioned content that they were released with, shape (n_items, f).
 
-    Pairs keep the ``partners`` strongest of each item. Nothing is chosen by looking at people: settings and weights are
-    fixed, by the noised number of people over the noise where they depend on it. Content transitions are read off
+    Pairs keep the ``neighbors`` strongest of each item. Nothing is chosen by looking at people: settings and weights
+    are fixed, by the noised number of people over the noise where they depend on it. Content transitions are read off
     ``told`` where fewer shops tell them than add to ``released``.
     """
     axes, counts, weights, targets = compressed(features), _counts(released), dict(WEIGHTS), None
@@ -52,9 +52,9 @@ def private_models(
         looks = np.clip(LOOKS * told.mechanism.sigma / max(told.people, 1.0), LEAST_LOOKS, MOST_LOOKS)
         targets = _transitions(told, _counts(told), axes) + np.float32(looks) * axes
     else:
-        weights[TREND] = POPULAR
+        weights[base.POPULARITY] = POPULAR
     knn = ContentKNN(axes, DECAY, LAST, targets)
-    sequence = ItemItemWeights(SEQUENCE, strongest(_pairs(released, counts), partners), MEMORY, reach(MEMORY))
+    sequence = ItemItemWeights(base.SEQUENTIAL, strongest(_pairs(released, counts), neighbors), MEMORY, reach(MEMORY))
     return PrivateModels((sequence,), knn, Popularity.of_counts(counts), weights)
 
 

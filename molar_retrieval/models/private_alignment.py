@@ -47,7 +47,7 @@ _LEFT_OUT = {
 def align_on_statistics(workspace: Workspace, settings: AlignSettings, work: str) -> tuple[Path, Manifest, bool]:
     """Publish the ``alignment`` of the live statistics over the present catalogue, and say whether it was made anew.
 
-    Of the ``settings`` only ``partners`` matters; ``work`` is the command, for people.
+    Of the ``settings`` only ``neighbors`` matters; ``work`` is the command, for people.
 
     Raises:
         MissingArtefactError: If there are no statistics, or no content vectors.
@@ -64,7 +64,7 @@ def align_on_statistics(workspace: Workspace, settings: AlignSettings, work: str
         inputs = {kind: read[kind].require()[1].fingerprint for kind in ("catalogue", "content", KIND)}
         inputs |= {"attributes": attributes}
         chosen = _fixed(settings)
-        name = fingerprint.of_json([PRIVATE, _VERSION, inputs, chosen.partners])
+        name = fingerprint.of_json([PRIVATE, _VERSION, inputs, chosen.neighbors])
         live = store.live
         if live is not None and live[1].fingerprint == name:
             return *live, False
@@ -93,27 +93,33 @@ def model_of(
     terms = statistics.own.terms
     features = terms.conditioner(content.vectors, hashed_features(catalogue))
     released, told = statistics.over(catalogue.ids)
-    experts = private_models(released, compressed(features, terms.axes), settings.partners, told)
+    counts = private_models(released, compressed(features, terms.axes), settings.neighbors, told)
     return Ensemble(
         network=TwoTowerNetwork({}, len(catalogue), torch.from_numpy(features), 0).eval(),
         conditioner=terms.conditioner,
         features=features,
         known=np.ones(len(catalogue), bool),
-        item_item=experts.item_item,
-        content_knn=experts.content_knn,
+        item_item=counts.item_item,
+        content_knn=counts.content_knn,
         half_life=np.inf,
         precision="float32",
-        weights=dict(experts.weights),
-        trend=experts.trend,
-        demand=experts.trend.total(),
-        taste_axes=terms.axes,
+        weights=dict(counts.weights),
+        popularity=counts.popularity,
+        demand=counts.popularity.total(),
+        content_knn_axes=terms.axes,
     )
 
 
 def _fixed(settings: AlignSettings) -> AlignSettings:
     """The settings without what is not trained here; sizes of towers, which there are none of, are filled in."""
-    off: dict[str, Any] = {"towers": (), "rerank": False, "cold_start_share": 0.0, "dim": 8, "history": 2, "batch_tokens": 64}
-    return settings.model_copy(update=off)
+    off: dict[str, Any] = {
+        "reranker": False,
+        "cold_start_share": 0.0,
+        "embedding_dim": 8,
+        "max_history": 2,
+        "batch_tokens": 64,
+    }
+    return settings.without_towers().model_copy(update=off)
 
 
 def _refuse_other_encoder(statistics: Manifest, embedded: Manifest) -> None:
@@ -141,7 +147,7 @@ def _facts(
         "cold_items": 0,
         "scores": {},
         "shares": {},
-        "experts": {},
+        "models": {},
         "curve": [],
         "best_epoch": 0,
         PRIVATE: {

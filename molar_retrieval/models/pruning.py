@@ -20,11 +20,11 @@ _MOST_ITEMS = 50_000
 
 @dataclass(frozen=True)
 class TowerPruning:
-    """Names the content tower where the sum of the other tower and the experts is as good without it.
+    """Names the content tower where the sum of the other tower and the count-based models is as good without it.
 
-    It is asked nothing where content is needed for newcomers, which would have places among the first ten, where few
-    cases could tell (such logs train quickly), or where a large catalogue would have to be counted before it is trained
-    on.
+    It is asked nothing where content is needed for cold-start items, which would have places among the first ten, where
+    few cases could tell (such logs train quickly), or where a large catalogue would have to be counted before it is
+    trained on.
     """
 
     data: TrainingData

@@ -178,7 +178,7 @@ class _Base:
         numbers = reranker.matrix(numeric_attributes(catalogue), standards, len(catalogue))
         save_file(tensors | {"numbers": np.ascontiguousarray(numbers)}, partial / FILE)
         derived = self.manifest.facts["derived"]
-        kept = ("users", "interactions", "last_interaction", "foretold", "unread")
+        kept = ("users", "interactions", "last_interaction", "predicted_hits", "new_share")
         return {}, {name: derived[name] for name in kept if name in derived} | {
             "new_items": 0,
             "gone_items": 0,

@@ -69,7 +69,7 @@ class RepeatConsumption:
     demand: npt.NDArray[np.float32]
     lift: float
     until: int
-    trend: "Popularity | None" = None
+    popularity: "Popularity | None" = None
 
     name: ClassVar[str] = REPEAT_CONSUMPTION
 
@@ -87,8 +87,8 @@ class RepeatConsumption:
         asked = np.full(log.n_users, self.until) if log.asked_at is None else log.asked_at
         pairs = history_items(log.user, log.item, log.timestamp, asked)
         demand = self.demand[pairs.items]
-        if self.trend is not None and log.asked_at is not None:
-            demand = demanded(self.trend, pairs, asked)
+        if self.popularity is not None and log.asked_at is not None:
+            demand = demanded(self.popularity, pairs, asked)
         scores = self._scores(pairs, demand)
         matrix = csr_matrix((scores, (pairs.users, pairs.items)), shape=(log.n_users, log.n_items))
         matrix.eliminate_zeros()
@@ -130,14 +130,14 @@ class RepeatConsumption:
         return scores
 
 
-def demanded(trend: "Popularity", pairs: HistoryItems, asked: Rows) -> Array:
+def demanded(popularity: "Popularity", pairs: HistoryItems, asked: Rows) -> Array:
     """Demand of the items of histories on the days when these are asked about, shape (P,)."""
     days, which = np.unique(asked // DAY, return_inverse=True)
     own, found = which[pairs.users], np.empty(len(pairs.items))
     for begin in range(0, len(days), _TOGETHER):
         some = days[begin : begin + _TOGETHER]
         here = (own >= begin) & (own < begin + len(some))
-        found[here] = trend.log_scores(some * DAY)[own[here] - begin, pairs.items[here]]
+        found[here] = popularity.log_scores(some * DAY)[own[here] - begin, pairs.items[here]]
     return found
 
 
@@ -218,8 +218,8 @@ def fit_repeat_consumption(log: "Interactions", until: int | None = None, least:
     taken = np.isin(pairs.users * log.n_items + pairs.items, visits.taken)
     if np.count_nonzero(taken) < _FEWEST:
         return None
-    trend = Popularity.fit(log, _HALF_LIFE, least)
-    features = np.column_stack([pairs.features, demanded(trend, pairs, visits.asked)])
+    popularity = Popularity.fit(log, _HALF_LIFE, least)
+    features = np.column_stack([pairs.features, demanded(popularity, pairs, visits.asked)])
     numbers = _logistic(features, taken)
     expected = _sigmoid(numbers[0] + features @ numbers[1:])
     sums = [np.bincount(pairs.items, values, minlength=log.n_items) for values in (taken, expected)]
@@ -230,11 +230,11 @@ def fit_repeat_consumption(log: "Interactions", until: int | None = None, least:
     lift = np.log(np.count_nonzero(counts) * len(visits.asked) / len(visits.taken))
     known = np.where(counts > 0, learned[-1] * tendency, -np.inf).astype(np.float32)
     return RepeatConsumption(
-        learned[:-1], known, trend.now(), float(lift), day_after(log) if until is None else until, trend
+        learned[:-1], known, popularity.now(), float(lift), day_after(log) if until is None else until, popularity
     )
 
 
-def over_items(habits: RepeatConsumption, rows: Rows, log: "Interactions", least: int = 1) -> RepeatConsumption:
+def over_items(repeats: RepeatConsumption, rows: Rows, log: "Interactions", least: int = 1) -> RepeatConsumption:
     """The same over other items and a later log: each item was at ``rows`` before, -1 where it is new.
 
     An item that nobody had when habits were learned has no tendency of its own.
@@ -242,17 +242,17 @@ def over_items(habits: RepeatConsumption, rows: Rows, log: "Interactions", least
     from molar_retrieval.models.item_item import known_items
     from molar_retrieval.models.popularity import Popularity
 
-    before = np.where(rows >= 0, habits.tendency[rows], -np.inf)
+    before = np.where(rows >= 0, repeats.tendency[rows], -np.inf)
     tendency = np.where(known_items(log), np.where(np.isfinite(before), before, 0), -np.inf).astype(np.float32)
     demand = Popularity.fit(log, _HALF_LIFE, least).now()
-    return replace(habits, tendency=tendency, demand=demand, until=day_after(log), trend=None)
+    return replace(repeats, tendency=tendency, demand=demand, until=day_after(log), popularity=None)
 
 
-def seeing(habits: RepeatConsumption, log: "Interactions", least: int = 1) -> RepeatConsumption:
+def seeing(repeats: RepeatConsumption, log: "Interactions", least: int = 1) -> RepeatConsumption:
     """The same, with the demand of all items over the time of a log."""
     from molar_retrieval.models.popularity import Popularity
 
-    return replace(habits, trend=Popularity.fit(log, _HALF_LIFE, least))
+    return replace(repeats, popularity=Popularity.fit(log, _HALF_LIFE, least))
 
 
 class _DrawnVisits(NamedTuple):
@@ -275,8 +275,8 @@ class _DrawnVisits(NamedTuple):
             return None
         lengths = ends[chosen] - begins[chosen]
         visit = np.repeat(np.arange(len(chosen)), lengths)
-        places = np.arange(len(visit)) + np.repeat(begins[chosen] - np.cumsum(lengths) + lengths, lengths)
-        taken = np.unique(visit * log.n_items + log.item[places])
+        slots = np.arange(len(visit)) + np.repeat(begins[chosen] - np.cumsum(lengths) + lengths, lengths)
+        taken = np.unique(visit * log.n_items + log.item[slots])
         return cls(log.before(begins[chosen]), log.timestamp[begins[chosen]], taken)
 
 

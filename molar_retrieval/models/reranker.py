@@ -3,7 +3,7 @@
 The cases are those that no other part was fitted on. Four networks are trained, each on three quarters of the users,
 with the softmax cross-entropy of what came next among the candidates. A case is judged by the one that has not seen
 its user, which decides whether the re-ranker is used; the mean of the four is what ships. Candidates here are known
-items only: nobody in training had a newcomer, and a network would learn just that.
+items only: nobody in training had a cold-start item, and a network would learn just that.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class Lists:
     """Candidates of N validation cases."""
 
     scores: Array  # best first, -inf where a list is shorter, shape (N, C)
-    rank: Ranks  # in the list that newcomers have places in, shape (N, C)
+    rank: Ranks  # in the list that cold-start items have places in, shape (N, C)
     features: Array  # shape (N, C, F)
     target: Array  # which candidate is what came next, or -1, shape (N,)
     beyond: Ranks  # of what came next where it is no candidate, shape (N,)
@@ -52,7 +52,7 @@ class Lists:
     def ranks(self, scores: Array) -> Ranks:
         """Ranks of the targets under other scores of the same candidates, ties against them."""
         own = np.take_along_axis(scores, np.maximum(self.target, 0)[:, None], axis=1)
-        # The n-th best candidate has the place of the n-th; newcomers keep those between.
+        # The n-th best candidate has the place of the n-th; cold-start items keep those between.
         worst = (scores >= own).sum(axis=1) - 1
         own_rank = np.take_along_axis(self.rank, worst[:, None], axis=1)[:, 0]
         found: Ranks = np.where(self.target >= 0, own_rank, self.beyond)
@@ -111,7 +111,7 @@ def learned(
     the model's numbers, by field; of the settings ``rerank``, ``seed`` and ``threads`` matter; ``encoded`` are the
     vectors of who is asked, if they were made before.
     """
-    if settings.rerank is False:
+    if settings.reranker is False:
         return None, {}
     chosen = drawn(len(cases), _MOST_CASES, rng.generator(settings.seed, "re-ranking cases"))
     lists = lists_of(model, cases.select(chosen), of_some(encoded, chosen))
@@ -121,7 +121,7 @@ def learned(
     reranker, judged, gain = found
     before, after = ndcg(lists.ranks(lists.scores)), ndcg(judged)
     error = float(gain.std() / np.sqrt(len(gain)))
-    used = settings.rerank is True or (gain.mean() > 2 * error and after >= before)
+    used = settings.reranker is True or (gain.mean() > 2 * error and after >= before)
     facts = {"cases": len(gain), "before": before, "after": after, "likelier": float(gain.mean()), "error": error}
     return reranker if used else None, {**facts, "used": bool(used)}
 
@@ -138,12 +138,12 @@ def lists_of(model: Ensemble, cases: ValidationCases, encoded: Encoded | None = 
         users = model.users(log, np.arange(log.n_users), encoded=of_some(encoded, block))
         table = model.lifted(model.scores_of(users, log), allowed)
         for user, every in enumerate(model.candidates(table, allowed, users, log)):
-            places = np.flatnonzero(~every.cold)
-            case, size, found = block.start + user, len(places), every.take(places)
+            slots = np.flatnonzero(~every.cold)
+            case, size, found = block.start + user, len(slots), every.take(slots)
             if not size:
                 continue
             scores[case, :size] = table[user, found.rows]
-            rank[case, :size] = places + 1
+            rank[case, :size] = slots + 1
             histories, counted = [log.history(user)], model.table.counted
             (given[case, :size],) = features(model.table, found.rows[None], found.parts[None], histories, counted)
             place = np.flatnonzero(found.rows == cases.targets[case])

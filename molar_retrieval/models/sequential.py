@@ -153,11 +153,11 @@ class TransitionsInBlocks:
         """F from all items to those of a range, float64, shape (n_items, size of the range); or F + Fᵀ."""
         items, shape = self.log.item, (self.log.n_items, block.stop - block.start)
         total: csc_matrix | None = None
-        places = np.flatnonzero((items >= block.start) & (items < block.stop))
+        slots = np.flatnonzero((items >= block.start) & (items < block.stop))
         step = max(1, item_item.PAIRS_OF_BLOCK // (self.window if ordered else 2 * self.window))
         nothing = items[:0], items[:0], np.zeros(0)
-        for begin in range(0, len(places), step):
-            pairs = zip(nothing, *self._pairs(places[begin : begin + step], ordered), strict=True)
+        for begin in range(0, len(slots), step):
+            pairs = zip(nothing, *self._pairs(slots[begin : begin + step], ordered), strict=True)
             first, second, values = (np.concatenate(part) for part in pairs)
             found = csc_matrix((values, (first, second - block.start)), shape=shape)
             total = found if total is None else total + found
@@ -202,16 +202,16 @@ class TransitionsInBlocks:
             found[:, first:end] = self.columns(block)[:, items[first:end] - block.start][items].toarray()
         return found
 
-    def _pairs(self, places: Rows, ordered: bool) -> Iterator[tuple[Array, Array, Array]]:
+    def _pairs(self, slots: Rows, ordered: bool) -> Iterator[tuple[Array, Array, Array]]:
         """By distance: items that are so far from interactions at some places, items of these, how much they count."""
         log = self.log
-        user = np.searchsorted(log.offsets, places, "right") - 1
-        before, after = places - log.offsets[user], log.offsets[user + 1] - 1 - places
+        user = np.searchsorted(log.offsets, slots, "right") - 1
+        before, after = slots - log.offsets[user], log.offsets[user + 1] - 1 - slots
         sides = [(before, -1)] if ordered else [(before, -1), (after, 1)]
         longest = max(int(room.max()) for room, _ in sides)
         for distance in range(1, min(self.window, longest) + 1):
             for room, sign in sides:
-                own = places[room >= distance]
+                own = slots[room >= distance]
                 other = own + sign * distance
                 values = np.full(len(own), self.decay ** (distance - 1))
                 if self.fade:

@@ -19,7 +19,7 @@ from molar_retrieval.models.repeat_consumption import RepeatConsumption
 from molar_retrieval.models.towers.inference import FILE, NETWORK
 from molar_retrieval.models.towers.network import TwoTowerNetwork, tower_shapes
 from molar_retrieval.models.vectors import Predictor
-from molar_retrieval.ranking.objectives import told_places
+from molar_retrieval.ranking.objectives import slots_of
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.workspace.artefacts import Manifest
 from molar_retrieval.workspace.settings import AlignSettings
@@ -34,8 +34,8 @@ def save(model: Ensemble, folder: Path) -> None:
     tensors |= {"features": model.features, "known": model.known}
     for number, (mean, matrix) in enumerate(zip(model.conditioner.means, model.conditioner.maps, strict=True)):
         tensors |= {f"mean.{number}": mean, f"map.{number}": matrix}
-    for partners in model.item_item:
-        tensors |= partners.to_tensors(f"item_item.{partners.name}.")
+    for neighbors in model.item_item:
+        tensors |= neighbors.to_tensors(f"item_item.{neighbors.name}.")
     for name, predictor in model.predictors.items():
         tensors |= {f"predictor.{name}.matrix": predictor.matrix, f"predictor.{name}.mean": predictor.mean}
     if model.content_knn is not None:
@@ -44,9 +44,14 @@ def save(model: Ensemble, folder: Path) -> None:
             tensors["content_knn_targets"] = model.content_knn.targets
     if model.reranker is not None:
         tensors |= {f"rerank.{name}": array for name, array in model.reranker.to_tensors().items()}
-    if model.habits is not None:
-        tensors |= model.habits.to_tensors()
-    others = {"cf": model.cf, "numbers": model.numbers, "content_knn_axes": model.taste_axes, "demand": model.demand}
+    if model.repeats is not None:
+        tensors |= model.repeats.to_tensors()
+    others = {
+        "als": model.als,
+        "numbers": model.numbers,
+        "content_knn_axes": model.content_knn_axes,
+        "demand": model.demand,
+    }
     tensors |= {name: tensor for name, tensor in others.items() if tensor is not None}
     save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, folder / FILE)
 
@@ -56,8 +61,8 @@ def described(model: Ensemble) -> dict[str, Any]:
     content_knn = model.content_knn
     return {
         "weights": dict(model.weights),
-        "newcomer_weights": dict(model.newcomer_weights),
-        "places": list(model.places),
+        "cold_start_weights": dict(model.cold_start_weights),
+        "slots": list(model.slots),
         "reranker": None if model.reranker is None else model.reranker.described(),
         "content_blocks": [[b.name, b.start, b.stop] for b in model.conditioner.blocks],
         "item_item": [p.name for p in model.item_item],
@@ -65,8 +70,8 @@ def described(model: Ensemble) -> dict[str, Any]:
         if content_knn is None
         else {"decay": content_knn.decay, "last": content_knn.last, "taught": content_knn.axes is not None},
         "half_life": None if model.half_life is None else str(model.half_life),
-        "least": model.least,
-        **({} if model.habits is None else {"repeat_consumption": model.habits.described()}),
+        "min_users": model.least,
+        **({} if model.repeats is None else {"repeat_consumption": model.repeats.described()}),
         "towers": list(model.network.shapes),
         **asked_for(model),
     }
@@ -74,9 +79,12 @@ def described(model: Ensemble) -> dict[str, Any]:
 
 def asked_for(model: Ensemble) -> dict[str, Any]:
     """What the model can be asked for, as facts; nothing where that is the default aim alone."""
-    if not model.aims:
+    if not model.objectives:
         return {}
-    return {"aims": {name: dict(factors) for name, factors in model.aims.items()}, "horizon": model.horizon}
+    return {
+        "objectives": {name: dict(factors) for name, factors in model.objectives.items()},
+        "default_objective": model.default_objective,
+    }
 
 
 def open_model(folder: Path) -> Ensemble:
@@ -96,13 +104,15 @@ def open_model(folder: Path) -> Ensemble:
     )
     predicted = sorted({name.split(".")[1] for name in tensors if name.startswith("predictor.")})
     read, reranker, demand = facts["content_knn"], facts.get("reranker"), tensors.get("demand")
-    habits, axes = facts.get("repeat_consumption"), tensors.get("content_knn_axes")
+    repeats, axes = facts.get("repeat_consumption"), tensors.get("content_knn_axes")
     return Ensemble(
-        network=_network(tensors, settings, facts.get("towers", settings.towers)),
+        network=_network(tensors, settings, facts["towers"]),
         conditioner=conditioner,
         features=tensors["features"],
         known=tensors["known"],
-        item_item=tuple(ItemItemWeights.from_tensors(name, tensors, f"item_item.{name}.") for name in facts["item_item"]),
+        item_item=tuple(
+            ItemItemWeights.from_tensors(name, tensors, f"item_item.{name}.") for name in facts["item_item"]
+        ),
         content_knn=None
         if read is None
         else ContentKNN(
@@ -114,22 +124,22 @@ def open_model(folder: Path) -> Ensemble:
         ),
         half_life=None if facts["half_life"] is None else float(facts["half_life"]),
         weights=facts["weights"],
-        least=facts.get("least", 1),
-        newcomer_weights=facts["newcomer_weights"],
-        aims=facts.get("aims", {}),
-        habits=None if habits is None else RepeatConsumption.of(habits, tensors),
-        horizon=facts.get("horizon", "next"),
+        least=facts.get("min_users", 1),
+        cold_start_weights=facts["cold_start_weights"],
+        objectives=facts.get("objectives", {}),
+        repeats=None if repeats is None else RepeatConsumption.of(repeats, tensors),
+        default_objective=facts.get("default_objective", "next_item"),
         predictors={
             name: Predictor(tensors[f"predictor.{name}.matrix"], tensors[f"predictor.{name}.mean"])
             for name in predicted
         },
-        places=told_places(facts),
+        slots=slots_of(facts),
         reranker=None if reranker is None else Reranker.of(reranker, under(tensors, "rerank.")),
-        cf=tensors.get("cf"),
+        als=tensors.get("als"),
         numbers=tensors.get("numbers"),
-        taste_axes=axes,
+        content_knn_axes=axes,
         demand=demand,
-        trend=None if demand is None else Popularity.of_counts(demand),
+        popularity=None if demand is None else Popularity.of_counts(demand),
         precision="float32",
     )
 

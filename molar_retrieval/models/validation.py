@@ -14,7 +14,7 @@ from molar_retrieval.workspace.threads import each
 
 SCORES_PER_BLOCK = 4_000_000
 WITHHELD = 0.1
-"""Share of the known items that plays newcomers."""
+"""Share of the known items that plays cold-start items."""
 _RANKED, _FEWEST = 3_000_000_000, 1000
 """Scores of all cases by one part, at most, which takes minutes; but so many cases are always ranked."""
 _MOST_READ = 10_000_000

@@ -21,7 +21,7 @@ _NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
-class WeightedPartners:
+class ItemItemVectors:
     """The sparse vectors of all items, by dimension: matrices (…, n_items) one below the other, times a weight each.
 
     They may be mapped from files, so they are put together, whole or by item, when they are asked for.
@@ -80,12 +80,12 @@ def _times(matrix: csr_matrix, weight: float) -> csr_matrix:
 class ItemVectors:
     """Vectors of all items: dense, (n_items, d), and sparse, by dimension (s, n_items): partners, weighted.
 
-    A newcomer, which had no training interactions, has a dense vector made from its content alone, which ranks it among
-    newcomers only, and no partners.
+    A cold-start item, which had no training interactions, has a dense vector made from its content alone, which ranks
+    it among cold-start items only, and no partners.
     """
 
     dense: Matrix
-    partners: WeightedPartners
+    neighbors: ItemItemVectors
     newcomer: Mask
 
 

@@ -281,7 +281,7 @@ _FAR_BELOW = 0.1
 def release_statistics(
     workspace: Workspace,
     settings: PrivacySettings,
-    content_dims: int,
+    content_components: int,
     progress: Progress = SILENT,
     *,
     like: ContentBasis | None = None,
@@ -297,7 +297,7 @@ def release_statistics(
     Args:
         workspace: Whose.
         settings: With ε, δ and the year's budget.
-        content_dims: As of ``[align]``.
+        content_components: As of ``[align]``.
         progress: Told of the steps.
         like: In which terms a new release tells content; None: in those of the workspace's own catalogue.
         shops: How many shops add up what they release; None: one.
@@ -332,7 +332,7 @@ def release_statistics(
         if settings.delta * log.n_users > _FAR_BELOW:
             progress.note(f"δ = {settings.delta:g} is not far below one in as many people: set [privacy] delta")
         require_space(store.root, 4 * _FEATURES * log.n_items, "statistics take about")
-        terms, features = _terms(read, content_dims, encoder, like)
+        terms, features = _terms(read, content_components, encoder, like)
         mechanism = GaussianMechanism.of(settings.epsilon or 0.0, settings.delta)
         released = dp_release(log, features, mechanism, progress, shops=shops or 1)
         read.confirm()
@@ -364,14 +364,14 @@ def is_released(workspace: Workspace, settings: PrivacySettings) -> bool:
 
 
 def _terms(
-    read: Workspace, content_dims: int, encoder: dict[str, Any], like: ContentBasis | None = None
+    read: Workspace, content_components: int, encoder: dict[str, Any], like: ContentBasis | None = None
 ) -> tuple[ContentBasis, Matrix]:
     """In which terms content is told, the catalogue's unless others are given; and all items in them, (n_items, d)."""
     content = ContentVectors.open(read["content"].require()[0])
     attributes = hashed_features(Catalogue.open(read["catalogue"].require()[0]))
     if like is not None:
         return replace(like, encoder=encoder), compressed(like.conditioner(content.vectors, attributes), like.axes)
-    conditioner = fit(content.vectors, content.blocks, content_dims, attributes, ready=content.conditioned)
+    conditioner = fit(content.vectors, content.blocks, content_components, attributes, ready=content.conditioned)
     features = conditioner(content.vectors, attributes)
     axes = principal(features)
     return ContentBasis(encoder, conditioner, axes), compressed(features, axes)

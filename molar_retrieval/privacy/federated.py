@@ -70,7 +70,7 @@ class SharedFile:
 def share_statistics(
     workspace: Workspace,
     settings: PrivacySettings,
-    content_dims: int,
+    content_components: int,
     path: Path,
     *,
     items: Sequence[str] | None = None,
@@ -83,7 +83,7 @@ def share_statistics(
     Args:
         workspace: Whose.
         settings: With ε, δ and the year's budget.
-        content_dims: As of ``[align]``.
+        content_components: As of ``[align]``.
         path: Where the file goes.
         items: Ids of the items that it may tell of; None: all.
         like: A file in whose terms looks are told; None: as they were, or in those of the workspace's catalogue.
@@ -95,7 +95,7 @@ def share_statistics(
     """
     terms, work = None if like is None else like.terms, "molar privacy share"
     folder, _, released = release_statistics(
-        workspace, settings, content_dims, progress, like=terms, shops=shops, exactly=True, work=work
+        workspace, settings, content_components, progress, like=terms, shops=shops, exactly=True, work=work
     )
     shared = open_shared(folder / FILE)
     if items is not None:

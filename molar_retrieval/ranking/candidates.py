@@ -13,7 +13,7 @@ import numpy.typing as npt
 from molar_retrieval import columns
 from molar_retrieval.ranking.index_protocol import Index, Search, Vector
 from molar_retrieval.ranking.item_store import ItemStore, Sums
-from molar_retrieval.ranking.objectives import TOP, Places
+from molar_retrieval.ranking.objectives import TOP, Slots
 from molar_retrieval.ranking.query import ResolvedQuery
 
 Array = npt.NDArray[Any]
@@ -53,9 +53,9 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Shared(NamedTuple):
-    """How the first ten places are shared with f cold items."""
+    """How the first ten slots are shared with f cold items."""
 
-    places: Places  # of the cold ones
+    slots: Slots  # of the cold ones
     after: Rows  # how many known items stand before each of them, shape (f,)
     number: Rows  # which one each is between the same two known items, from 1, shape (f,)
     parts: Rows  # into how many parts they divide the gap, shape (f,)
@@ -64,7 +64,7 @@ class Shared(NamedTuple):
     @property
     def mixed(self) -> bool:
         """Whether known items stand behind cold ones."""
-        return len(self.places) > 0 and self.places[0] + len(self.places) <= TOP
+        return len(self.slots) > 0 and self.slots[0] + len(self.slots) <= TOP
 
     def scores(self, before: Array, behind: Array) -> Array:
         """Of the cold items, spread evenly between those of the known ones before and behind, shapes (..., f)."""
@@ -73,28 +73,28 @@ class Shared(NamedTuple):
 
     def within(self, k: int) -> int:
         """How many of the cold ones are among the first ``k``."""
-        return sum(place <= k for place in self.places)
+        return sum(place <= k for place in self.slots)
 
 
-def shared(places: Places, cold: int) -> Shared:
-    """The rule for cold items: they have these ``places``; of fewer ``cold`` ones than places all have one, the last.
+def shared(slots: Slots, cold: int) -> Shared:
+    """The rule for cold items: they have these ``slots``; of fewer ``cold`` ones than slots all have one, the last.
 
-    It is for lists in which known items fill the other places and the one behind. Where they are too few, they all
+    It is for lists in which known items fill the other slots and the one behind. Where they are too few, they all
     stand before the cold ones.
     """
-    return _shared(places[max(0, len(places) - cold) :])
+    return _shared(slots[max(0, len(slots) - cold) :])
 
 
 @cache
-def _shared(places: Places) -> Shared:
-    own, number = np.array(places, np.int64), np.arange(1, len(places) + 1)
+def _shared(slots: Slots) -> Shared:
+    own, number = np.array(slots, np.int64), np.arange(1, len(slots) + 1)
     after = own - number
-    known = np.array([place for place in range(1, TOP + 1) if place not in places], np.int64)
+    known = np.array([place for place in range(1, TOP + 1) if place not in slots], np.int64)
     order = np.argsort(np.concatenate([known, own]))
-    return Shared(places, after, number - np.searchsorted(after, after), (after[:, None] == after).sum(1) + 1, order)
+    return Shared(slots, after, number - np.searchsorted(after, after), (after[:, None] == after).sum(1) + 1, order)
 
 
-def merge(known: Array, cold: Array, places: Places) -> tuple[Rows, Array]:
+def merge(known: Array, cold: Array, slots: Slots) -> tuple[Rows, Array]:
     """Merge two ranked lists: cold items that have a place are :func:`shared` between the known ones around it.
 
     All further ones are lifted by as much as the last of them; without any, the best is level with the tenth known item
@@ -103,8 +103,8 @@ def merge(known: Array, cold: Array, places: Places) -> tuple[Rows, Array]:
     as numbered.
     """
     known, cold = np.asarray(known, np.float64), np.asarray(cold, np.float64)
-    count, own, lifted = len(known), shared(places, len(cold)), cold.copy()
-    first = len(own.places) if count > TOP - len(own.places) else 0
+    count, own, lifted = len(known), shared(slots, len(cold)), cold.copy()
+    first = len(own.slots) if count > TOP - len(own.slots) else 0
     if count and len(cold):
         anchor = max(0, first - 1)
         lifted[: anchor + 1] = own.scores(known[own.after - 1], known[own.after]) if first else known[:TOP][-1]
@@ -114,13 +114,13 @@ def merge(known: Array, cold: Array, places: Places) -> tuple[Rows, Array]:
     is_cold, turn = place >= count, np.full(len(place), TOP)
     if first:
         turn[np.concatenate([place[: TOP - first], place[count : count + first]])[own.order]] = np.arange(TOP)
-    # Behind the places that are given away, of equal scores known items come first.
+    # Behind the slots that are given away, of equal scores known items come first.
     order = np.lexsort((place, is_cold, -scores, turn))
     return order, np.concatenate([np.zeros(count), lifted - cold])
 
 
-def lifted(scores: Array, cold: Mask, allowed: Mask, places: Places) -> Array:
-    """Scores, shape (users, n_items), with cold items in their places as in :func:`merge`; they are overwritten.
+def lifted(scores: Array, cold: Mask, allowed: Mask, slots: Slots) -> Array:
+    """Scores, shape (users, n_items), with cold items in their slots as in :func:`merge`; they are overwritten.
 
     ``allowed``, of the same shape, are the items that may be recommended to a user.
     """
@@ -128,15 +128,15 @@ def lifted(scores: Array, cold: Mask, allowed: Mask, places: Places) -> Array:
     if not len(new):
         return scores
     known, _ = _best(np.where(allowed & ~cold, scores, -np.inf), TOP)
-    guessed, at = _best(np.where(allowed[:, new], scores[:, new], -np.inf), max(1, len(places)))
+    guessed, at = _best(np.where(allowed[:, new], scores[:, new], -np.inf), max(1, len(slots)))
     users = np.flatnonzero(np.isfinite(known[:, 0]) & np.isfinite(guessed[:, 0]))
     count = np.isfinite(known).sum(axis=1)
-    number = np.minimum(np.isfinite(guessed).sum(axis=1), len(places))
+    number = np.minimum(np.isfinite(guessed).sum(axis=1), len(slots))
     number[count <= TOP - number] = 0
     for first in np.unique(number[users]).tolist():
         some = users[number[users] == first]
         if first:
-            own = shared(places, first)
+            own = shared(slots, first)
             placed = own.scores(known[some][:, own.after - 1], known[some][:, own.after]).astype(scores.dtype)
         else:
             # Just below the known item, which keeps its place, however the sum is rounded.
@@ -290,10 +290,10 @@ def products(store: ItemStore, requests: Sequence[ResolvedQuery]) -> list[Array 
     return found
 
 
-def find(index: Index, places: Places, source: "CandidateSource", request: ResolvedQuery, size: int) -> Candidates:
-    """At most ``size`` best items for the user of a request, cold ones in their ``places`` among the first ten.
+def find(index: Index, slots: Slots, source: "CandidateSource", request: ResolvedQuery, size: int) -> Candidates:
+    """At most ``size`` best items for the user of a request, cold ones in their ``slots`` among the first ten.
 
-    So many places as the request asks for are exactly those of a full scan, as far as the index itself is exact; those
+    So many slots as the request asks for are exactly those of a full scan, as far as the index itself is exact; those
     behind are the best that the lists of the ``source`` showed.
     """
     wanted, has_cold = max(request.query.k, TOP), columns.COLD_START in index.spec.dims
@@ -301,7 +301,7 @@ def find(index: Index, places: Places, source: "CandidateSource", request: Resol
     if not has_cold:
         return known.first(size)
     cold = source.cold(wanted if len(known) >= size else max(size, wanted))
-    order, lift = merge(known.scores, cold.scores, places)
+    order, lift = merge(known.scores, cold.scores, slots)
     every = joined(known, cold)
     return replace(every, lift=lift).take(order[:size])
 
@@ -345,17 +345,17 @@ class CandidateSource(ABC):
 
     @abstractmethod
     def _new(self, size: int) -> tuple[Rows, Rows]:
-        """Rows of newcomers, and places among the emerging items: at least the best ``size`` guesses of both."""
+        """Rows of cold items, and places among the low-support ones: at least the best ``size`` guesses of both."""
 
     def new(self, size: int) -> "ColdCandidates":
-        """At most ``size`` newcomers and emerging items, the best guesses first."""
+        """At most ``size`` cold-start items and low-support items, the best guesses first."""
         cold, places = self._new(size)
-        emerging, vector = self._store.emerging, self._user.vector
+        low_support, vector = self._store.low_support, self._user.vector
         guesses = self._store.addends(vector, self.sums, cold).sum(axis=1)
         rows = cold
-        if emerging is not None:
-            rows = np.concatenate([cold, emerging.rows[places]])
-            guesses = np.concatenate([guesses, emerging.guesses(vector, places)])
+        if low_support is not None:
+            rows = np.concatenate([cold, low_support.rows[places]])
+            guesses = np.concatenate([guesses, low_support.guesses(vector, places)])
         best = np.lexsort((rows, -guesses))[:size]
         return ColdCandidates(self._store, vector, self.sums, rows[best], guesses[best], best < len(cold))
 
@@ -398,10 +398,10 @@ class Scan(CandidateSource):
         return scores
 
     @cached_property
-    def emerging(self) -> Array:
-        """About what is guessed of the emerging items, shape (E,)."""
-        assert self._store.emerging is not None
-        products: Array = self._store.emerging.products([self.vector])[0]
+    def low_support(self) -> Array:
+        """About what is guessed of the low-support items, shape (E,)."""
+        assert self._store.low_support is not None
+        products: Array = self._store.low_support.products([self.vector])[0]
         return products
 
     def known(self, k: int, size: int, ahead: int = 0) -> Candidates:
@@ -414,10 +414,10 @@ class Scan(CandidateSource):
 
     def _new(self, size: int) -> tuple[Rows, Rows]:
         rows = self._store.cold_rows[self.shown[self._store.cold_rows]]
-        emerging, guesses, shown = self._store.emerging, self.scores[rows], rows[:0]
-        if emerging is not None:
-            shown = self.shown[emerging.rows].nonzero()[0]
-            guesses = np.concatenate([guesses, self.emerging[shown]])
+        low_support, guesses, shown = self._store.low_support, self.scores[rows], rows[:0]
+        if low_support is not None:
+            shown = self.shown[low_support.rows].nonzero()[0]
+            guesses = np.concatenate([guesses, self.low_support[shown]])
         best = places_of_best(guesses, size)
         cold = int(best.searchsorted(len(rows)))
         return rows[best[:cold]], shown[best[cold:] - len(rows)]
@@ -501,11 +501,11 @@ class _Search(CandidateSource):
         return self._scored(_rows(found[:size]), cold=True)
 
     def _new(self, size: int) -> tuple[Rows, Rows]:  # of each kind so many
-        names = [name for name in (columns.COLD_START, columns.EMERGING) if name in self._dims]
+        names = [name for name in (columns.COLD_START, columns.LOW_SUPPORT) if name in self._dims]
         found = dict(zip(names, self._tops([Search(name, self._user.vector, size) for name in names]), strict=True))
-        cold, rows = (_rows(found.get(name, [])) for name in (columns.COLD_START, columns.EMERGING))
-        emerging = self._store.emerging
-        return cold, rows[:0] if emerging is None else np.searchsorted(emerging.rows, rows)
+        cold, rows = (_rows(found.get(name, [])) for name in (columns.COLD_START, columns.LOW_SUPPORT))
+        low_support = self._store.low_support
+        return cold, rows[:0] if low_support is None else np.searchsorted(low_support.rows, rows)
 
     def _lists(self, depth: int, ahead: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
         """The best by dense and by sparse products; the latter only under a condition, where the index holds these."""

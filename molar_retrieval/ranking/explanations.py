@@ -20,19 +20,19 @@ from molar_retrieval.workspace.config_files import read_toml
 Array = npt.NDArray[Any]
 Rows = Sequence[int] | npt.NDArray[np.integer]
 ANONYMITY = 5  # fewest people who must have had both items before one is said to go with the other
-NEIGHBOURS = "content_knn"
+CONTENT_KNN = "content_knn"
 _MOST = 3
 _DAY = 86_400  # seconds
 
 
-def of_newcomers(part: str) -> str:
+def of_cold_start(part: str) -> str:
     """The name of a part's map for cold items, where that differs from the one for all others."""
-    return f"newcomer {part}"
+    return f"cold_start {part}"
 
 
 @dataclass(frozen=True)
 class ContentKNNWeights:
-    """How content neighbours read a history: weight lost per place from its end, and how many of the latest count."""
+    """How content kNN read a history: weight lost per place from its end, and how many of the latest count."""
 
     decay: float
     last: int
@@ -43,7 +43,7 @@ class Origins:
     """What a generation knows of how its vectors came about.
 
     ``maps`` lead from content vectors to the dense blocks of parts that are linear in them, by part, shape (f, width);
-    where cold items have another map, it is there by the name that :func:`of_newcomers` gives it.
+    where cold items have another map, it is there by the name that :func:`of_cold_start` gives it.
     ``ordinary`` are attribute values that most items have, by field: nothing worth telling.
     """
 
@@ -54,7 +54,7 @@ class Origins:
 
     def map_of(self, part: str, *, cold: bool) -> Array:
         """The map that leads to a part of cold items, or of the others."""
-        return self.maps.get(of_newcomers(part), self.maps[part]) if cold else self.maps[part]
+        return self.maps.get(of_cold_start(part), self.maps[part]) if cold else self.maps[part]
 
     def described(self) -> dict[str, Any]:
         """All but the maps, JSON-able."""
@@ -131,7 +131,7 @@ def attributions(
 
 
 def _together(table: ItemStore, sparse: SparseVector, rows: Array) -> list[list[tuple[int, float]]]:
-    """What each item of the history adds through the counting experts, by recommended item."""
+    """What each item of the history adds through the count-based models, by recommended item."""
     products = table.sparse_products(sparse, rows)
     items = products.dimensions % len(table)
     told = (products.support >= ANONYMITY) & (items != rows[products.places])  # of an item itself habits tell
@@ -142,15 +142,15 @@ def _together(table: ItemStore, sparse: SparseVector, rows: Array) -> list[list[
 def _alike(
     table: ItemStore, origins: Origins, vector: Sequence[float], history: Array, rows: Array
 ) -> list[list[tuple[int, float]]]:
-    """What each item of the history adds through content neighbours: its share of their score by likeness."""
-    span, content_knn = table.parts.get(NEIGHBOURS), origins.content_knn
+    """What each item of the history adds through content kNN: its share of their score by likeness."""
+    span, content_knn = table.parts.get(CONTENT_KNN), origins.content_knn
     if span is None or content_knn is None or not len(history):
         return [[] for _ in rows]
     recent = history[-content_knn.last :]
     weights = content_knn.decay ** np.arange(len(recent))[::-1]
     likeness = np.asarray(table.content[rows] @ table.content[recent].T, np.float64) * weights
     own = np.asarray(table.dense[rows, span[0] : span[1]], np.float64) @ np.asarray(vector[span[0] : span[1]])
-    own *= table.factor(NEIGHBOURS, rows)
+    own *= table.factor(CONTENT_KNN, rows)
     total = likeness.sum(axis=1, keepdims=True)
     shares = np.divide(likeness, total, out=np.zeros_like(likeness), where=total > 0) * np.maximum(own, 0)[:, None]
     shares[rows[:, None] == recent] = 0  # that an item is like itself is no reason

@@ -1,12 +1,12 @@
 """Places in which new items are tried: a draw decides who gets them, with probabilities that are told.
 
-Newcomers, which had no interactions, and emerging items, which had few, are ranked among themselves by what is guessed
-of them, and some ``places`` of the first ten are theirs. Which of the best :data:`POOL` of them stand there is
+Newcomers, which had no interactions, and low-support items, which had few, are ranked among themselves by what is
+guessed of them, and some ``places`` of the first ten are theirs. Which of the best :data:`POOL` of them stand there is
 drawn one after the other with probabilities proportional to ``exp(guess / scale)``: the model of Plackett and Luce
 (Plackett 1975, doi:10.2307/2346567), by adding Gumbel noise to each guess and taking the best (Yellott 1977,
 doi:10.1016/0022-2496(77)90026-8). A guess contains the logarithm of a chance, which falls as an item's own evidence
-grows: see :mod:`molar_retrieval.models.cold_start`. An emerging item that stands higher by its own score takes no part
-in the draw, and one that is not drawn stays where it is.
+grows: see :mod:`molar_retrieval.models.cold_start`. An low-support item that stands higher by its own score takes no
+part in the draw, and one that is not drawn stays where it is.
 
 The noise of an item follows from the draw's name and its row alone. The same answer comes again, by whatever way the
 items are searched, and an item that comes or goes changes nobody else's luck.
@@ -40,32 +40,32 @@ _ONE, _11, _27, _30, _31 = map(np.uint64, (1, 11, 27, 30, 31))
 def explored(known: Candidates, new: New, plan: Exploration, draw: str, k: int, *, whole: bool = True) -> Candidates:
     """The list with new items in the places of a ``plan``: at least ``k`` items, where there are so many.
 
-    ``known`` are the items that had interactions, as they would stand without the others; ``new`` the newcomers and
-    emerging items; ``draw`` is the name of the draw. Not ``whole``: without new items behind the first ten places,
-    where the first ``k`` have none of these.
+    ``known`` are the items that had interactions, as they would stand without the others; ``new`` the cold-start items
+    and low-support items; ``draw`` is the name of the draw. Not ``whole``: without new items behind the first ten
+    places, where the first ``k`` have none of these.
     """
-    certain = known.rows[: TOP - len(plan.places)]
-    places = (~(new.rows[:, None] == certain).any(axis=1)).nonzero()[0]
-    if not plan.places or not len(places):
+    certain = known.rows[: TOP - len(plan.slots)]
+    slots = (~(new.rows[:, None] == certain).any(axis=1)).nonzero()[0]
+    if not plan.slots or not len(slots):
         return known
-    guesses = new.scores[places]
+    guesses = new.scores[slots]
     logits = guesses[:POOL] / plan.scale
     keys = guesses.copy()
-    keys[:POOL] += plan.scale * gumbel(draw, new.rows[places[:POOL]])
+    keys[:POOL] += plan.scale * gumbel(draw, new.rows[slots[:POOL]])
     last = keys[:POOL].min(initial=np.inf)
     if len(keys) > POOL:
         keys[POOL:] = np.minimum(keys[POOL:] - max(0.0, guesses[POOL:].max() - last), last)
     order = np.argsort(-keys, kind="stable")
-    top = shared(plan.places, len(order))
-    first = len(top.places)
-    there = (known.rows[:, None] == new.rows[places[order[:first]]]).any(axis=1)
+    top = shared(plan.slots, len(order))
+    first = len(top.slots)
+    there = (known.rows[:, None] == new.rows[slots[order[:first]]]).any(axis=1)
     if there.any():
         known = known.take((~there).nonzero()[0])
-    # Of the others newcomers come later, where the list is so long; emerging ones stand among the known items.
-    behind = new.cold[places[order]] if whole or k > TOP or len(known) < TOP else False
+    # Of the others cold items come later, where the list is so long; low-support ones stand among the known items.
+    behind = new.cold[slots[order]] if whole or k > TOP or len(known) < TOP else False
     order = order[(np.arange(len(order)) < first) | behind]
-    tried, guesses, keys = new.take(places[order]), guesses[order], keys[order]
-    merged, lift = merge(known.scores, keys, plan.places)
+    tried, guesses, keys = new.take(slots[order]), guesses[order], keys[order]
+    merged, lift = merge(known.scores, keys, plan.slots)
     told = top.within(k) if len(known) > TOP - first else min(k, TOP) - len(known)
     chances = np.full(len(tried), np.nan)
     if told > 0:
@@ -105,12 +105,12 @@ def inclusion(logits: Floats, count: int, asked: npt.NDArray[np.integer]) -> Flo
         return chances
     moments = np.exp(np.arange(np.log(1e-9), np.log(40 / weights.min()), _STEP))
     here = -np.expm1(-weights[:, None] * moments)  # by each moment, shape (M, T)
-    arriving = weights[asked, None] * moments * (1 - here[asked]) * _STEP
+    session_start = weights[asked, None] * moments * (1 - here[asked]) * _STEP
     there = np.zeros((count, len(asked), len(moments)))  # the probability that so many others are
     there[0] = 1.0
     for number, own in enumerate(here):
         comes = np.where(asked[:, None] == number, 0.0, own)
         there[1:] += (there[:-1] - there[1:]) * comes
         there[0] *= 1 - comes
-    result: Floats = (arriving * there.sum(axis=0)).sum(axis=1)
+    result: Floats = (session_start * there.sum(axis=0)).sum(axis=1)
     return result

@@ -240,7 +240,7 @@ _MOST_TURNED = 1 << 22  # numbers of vectors that are kept a second time, dimens
 
 @dataclass(frozen=True, eq=False)
 class LowSupportItems:
-    """Known items with few interactions, as they are ranked among newcomers: by rows, ascending, and vectors (E, d)."""
+    """Known items with few interactions, ranked among cold ones: rows, ascending, and vectors (E, d)."""
 
     rows: Rows
     dense: Matrix
@@ -277,20 +277,20 @@ class Forms:
 class ItemStore:
     """All n items as ranking sees them for one aim: vectors of users are given as they are stored.
 
-    Scores of known items are of what the factors of the aim make of these. Cold and emerging items are ranked among
+    Scores of known items are of what the factors of the aim make of these. Cold and low-support items are ranked among
     themselves, for every aim by the vectors as they are.
     """
 
-    dense: Matrix  # ``aligned`` of known items, ``newcomers`` of cold ones, shape (n, d)
+    dense: Matrix  # ``aligned`` of known items, ``cold_start`` of cold ones, shape (n, d)
     known: npt.NDArray[np.bool_]  # had training interactions, shape (n,)
     cold: npt.NDArray[np.bool_]  # had none, shape (n,); a row that no item has is neither
     sparse: SparseItemIndex  # the sparse vectors beside the dense ones
     content: Matrix  # what items look like, rows of length 1 or 0, shape (n, f)
-    cf: Matrix  # ALS factors, shape (n, c)
+    als: Matrix  # ALS factors, shape (n, c)
     numbers: Matrix  # numeric attributes in standard deviations from their mean, shape (n, m)
     parts: Spans  # of each addend of a score within the dense vectors
     sparse_parts: Spans  # the same within the sparse ones
-    emerging: LowSupportItems | None = None  # None: there are none
+    low_support: LowSupportItems | None = None  # None: there are none
     whitening: Matrix | None = None  # what users are multiplied by to search ``whitened``, shape (d, d); None: no such
     factors: ObjectiveScale = field(default_factory=dict)  # of the parts, see :mod:`molar_retrieval.ranking.objectives`
     forms: Forms = field(default_factory=Forms)  # shared by the stores of all aims
@@ -308,7 +308,7 @@ class ItemStore:
         """Those of them that count for the aim; the others are 0 for all known items."""
         return tuple(name for name in self.names if self.factors.get(name, 1.0))
 
-    def for_aim(self, factors: ObjectiveScale) -> "ItemStore":
+    def for_objective(self, factors: ObjectiveScale) -> "ItemStore":
         """The same items for the aim that has these factors."""
         return self if factors == self.factors else replace(self, factors=factors)
 
@@ -318,8 +318,8 @@ class ItemStore:
         return factor if factor == 1.0 else np.where(self.cold[rows], 1.0, factor)
 
     def units(self, name: str, rows: Rows) -> Matrix:
-        """Some items' ALS factors (``cf``) or their block of a dense part, of length 1 or 0, shape (len(rows), d)."""
-        every, span = (self.cf, slice(None)) if name == "cf" else (self.dense, slice(*self.parts[name]))
+        """Some items' ALS factors (``als``) or their block of a dense part, of length 1 or 0, shape (len(rows), d)."""
+        every, span = (self.als, slice(None)) if name == "als" else (self.dense, slice(*self.parts[name]))
         own = every[:, span]
         if own.size > _MOST_KEPT:
             return _unit(own[rows])
@@ -430,12 +430,12 @@ class ItemStore:
     def from_tensors(cls, tensors: Mapping[str, Array], parts: Spans, sparse_parts: Spans) -> Self:
         """From arrays by name: ``dense``, ``content``, ``partners.starts`` and so on."""
         sparse = SparseItemIndex(*(tensors[f"partners.{name}"] for name in ("starts", "items", "values", "support")))
-        content, cf, numbers = (tensors[name] for name in ("content", "cf", "numbers"))
+        content, als, numbers = (tensors[name] for name in ("content", "als", "numbers"))
         known, cold = (tensors[name] > 0 for name in ("known", "cold_start"))
         rows = tensors.get("emerging.rows")
-        emerging = None if rows is None else LowSupportItems(rows, tensors["emerging.dense"])
-        own = tensors["dense"], known, cold, sparse, content, cf, numbers, parts, sparse_parts
-        return cls(*own, emerging, tensors.get("whitening"))
+        low_support = None if rows is None else LowSupportItems(rows, tensors["emerging.dense"])
+        own = tensors["dense"], known, cold, sparse, content, als, numbers, parts, sparse_parts
+        return cls(*own, low_support, tensors.get("whitening"))
 
 
 def whitened(vector: Vector, whitening: Matrix) -> list[float]:

@@ -5,24 +5,23 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from molar_retrieval.errors import RequestError
+from molar_retrieval.workspace.config_files import ObjectiveName
 
 TOP = 10  # length of the top of a list that known and cold items share; both are to be searched at least so far
-Places: TypeAlias = tuple[int, ...]
+Slots: TypeAlias = tuple[int, ...]
 """Places of cold items among the first ten, ascending, from 2; the last is the tenth. Empty: they have none."""
 
 
-def last(count: int) -> Places:
+def last(count: int) -> Slots:
     """The last ``count`` of the first ten places; known items keep one."""
     return tuple(range(TOP - min(count, TOP - 1) + 1, TOP + 1))
 
 
-def told_places(facts: Mapping[str, Any]) -> Places:
-    """As a manifest tells them. Older ones told how many there were, which were the last ones."""
-    told = facts.get("places", facts.get("slots", 0))
-    return last(told) if isinstance(told, int) else tuple(int(place) for place in told)
+def slots_of(facts: Mapping[str, Any]) -> Slots:
+    """As a manifest has them."""
+    return tuple(int(slot) for slot in facts.get("slots", ()))
 
 
-Horizon = Literal["next", "later"]
 Seen = Literal["hide", "show"]
 ObjectiveScale: TypeAlias = Mapping[str, float]
 """What the vectors of users are multiplied by, by part of the score; 1 where a part is not named."""
@@ -37,51 +36,53 @@ class Objective:
     """What weights are chosen for.
 
     Attributes:
-        horizon: Whether what somebody takes ``next`` is looked for, or anything that they take ``later``.
+        target: The next item of the user, or all of the user's future items.
         seen: Whether items of the history may come again.
-        arriving: Whether what is looked for ``next`` is by somebody who comes back, not in the middle of a visit.
+        session_start: Whether the next item is the first one of a visit, not one in the middle of it.
     """
 
-    horizon: Horizon = "next"
+    target: ObjectiveName = "next_item"
     seen: Seen = "hide"
-    arriving: bool = False
+    session_start: bool = False
 
     @property
     def name(self) -> str:
         """As manifests have it."""
-        also = {"arriving": self.arriving, "seen shown": self.seen == "show"}
-        return ", ".join([self.horizon, *(name for name, told in also.items() if told)])
+        also = {"session start": self.session_start, "seen shown": self.seen == "show"}
+        return ", ".join([self.target, *(name for name, told in also.items() if told)])
 
     def at(self, now: float, last: int) -> "Objective":
         """The same at a moment, by whoever did the last thing at another, in seconds since 1970; 0: it is not known."""
-        return replace(self, arriving=self.horizon == "next" and 0 < last <= now - VISIT)
+        return replace(self, session_start=self.target == "next_item" and 0 < last <= now - VISIT)
 
-    def places(self, chosen: Places) -> Places:
-        """Which of the first ten places newcomers have, without a draw, where these were ``chosen``.
+    def slots(self, chosen: Slots) -> Slots:
+        """Which of the first ten places cold-start items have, without a draw, where these were ``chosen``.
 
         What comes next decided what they had earned, and nothing decides it for what is taken later.
         """
-        return chosen if self.horizon == "next" else ()
+        return chosen if self.target == "next_item" else ()
 
 
-NEXT, ARRIVING, LATER = Objective(), Objective(arriving=True), Objective("later")
-NEXT_SEEN, ARRIVING_SEEN, LATER_SEEN = (Objective(one.horizon, "show", one.arriving) for one in (NEXT, ARRIVING, LATER))
-EVERY = (NEXT, ARRIVING, LATER, NEXT_SEEN, ARRIVING_SEEN, LATER_SEEN)
+NEXT_ITEM, SESSION_START, FUTURE_ITEMS = Objective(), Objective(session_start=True), Objective("future_items")
+NEXT_ITEM_SEEN, SESSION_START_SEEN, FUTURE_ITEMS_SEEN = (
+    Objective(one.target, "show", one.session_start) for one in (NEXT_ITEM, SESSION_START, FUTURE_ITEMS)
+)
+EVERY = (NEXT_ITEM, SESSION_START, FUTURE_ITEMS, NEXT_ITEM_SEEN, SESSION_START_SEEN, FUTURE_ITEMS_SEEN)
 
 
-def served(aims: Objectives, aim: Objective) -> Objective:
+def served(objectives: Objectives, objective: Objective) -> Objective:
     """The aim whose weights answer: where none were chosen for who comes back, or for seen items, those of all lists.
 
     RequestError if none were chosen for its horizon.
     """
-    hidden = Objective(aim.horizon)
-    if hidden != NEXT and hidden.name not in aims:
+    hidden = Objective(objective.target)
+    if hidden != NEXT_ITEM and hidden.name not in objectives:
         raise RequestError(
-            f"no weights were chosen for the horizon {aim.horizon!r}",
-            'set horizon = "both" in [align] and run `molar align`, or ask for what comes next',
+            f"no weights were chosen for the objective {objective.target!r}",
+            'set objectives = ["next_item", "future_items"] in [align] and run `molar align`, or ask for the next item',
         )
-    others = replace(aim, arriving=False), replace(aim, seen="hide")
-    return next((one for one in (aim, *others) if one.name in aims), hidden)
+    others = replace(objective, session_start=False), replace(objective, seen="hide")
+    return next((one for one in (objective, *others) if one.name in objectives), hidden)
 
 
 def shared(weights: Mapping[Objective, Mapping[str, float]]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
@@ -89,13 +90,15 @@ def shared(weights: Mapping[Objective, Mapping[str, float]]) -> tuple[dict[str, 
 
     Items have the weights of the default aim, and those of the first other one that a part has a weight for.
     """
-    items = {part: weight for part, weight in weights[NEXT].items() if weight}
+    items = {part: weight for part, weight in weights[NEXT_ITEM].items() if weight}
     for own in weights.values():
         items |= {part: weight for part, weight in own.items() if weight and part not in items}
-    aims = {
-        aim.name: {part: own.get(part, 0.0) / weight for part, weight in items.items() if own.get(part, 0.0) != weight}
-        for aim, own in weights.items()
+    objectives = {
+        objective.name: {
+            part: own.get(part, 0.0) / weight for part, weight in items.items() if own.get(part, 0.0) != weight
+        }
+        for objective, own in weights.items()
     }
-    if not aims[NEXT.name]:
-        del aims[NEXT.name]
-    return items, aims
+    if not objectives[NEXT_ITEM.name]:
+        del objectives[NEXT_ITEM.name]
+    return items, objectives

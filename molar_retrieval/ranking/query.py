@@ -12,7 +12,8 @@ from molar_retrieval import limits
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.ranking.filters import Expression
 from molar_retrieval.ranking.index_protocol import SparseVector, Vector
-from molar_retrieval.ranking.objectives import Horizon, Places, Seen
+from molar_retrieval.ranking.objectives import Seen, Slots
+from molar_retrieval.workspace.config_files import ObjectiveName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,7 @@ class Query:
         only: Items that may come; None: all.
         rules: Whether the shop's rules hold.
         seen: Whether items of the history may come back.
-        horizon: Whether what comes next is looked for, or all that comes later; None: what the generation was made for.
+        objective: ``next_item`` or ``future_items``; None: what the index version is for.
         diversity: Weight of unlikeness among the items, 0 to 1.
         calibrate: A field whose mix in the history the list should have, or None.
         calibration: How much that counts, 0 to 1.
@@ -61,7 +62,7 @@ class Query:
     only: Collection[str] | None = None
     rules: bool = True
     seen: Seen = "hide"
-    horizon: Horizon | None = None
+    objective: ObjectiveName | None = None
     diversity: float = 0.0
     calibrate: str | None = None
     calibration: float = 0.5
@@ -145,7 +146,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "only": _optional(partial(limits.ids, most=limits.IDS)),
     "rules": _flag,
     "seen": partial(_one_of, get_args(Seen)),
-    "horizon": _optional(partial(_one_of, get_args(Horizon))),
+    "objective": _optional(partial(_one_of, get_args(ObjectiveName))),
     "diversity": limits.share,
     "calibrate": _optional(_id),
     "calibration": limits.share,
@@ -204,11 +205,11 @@ class Exploration:
     """How new items are tried.
 
     Attributes:
-        places: Which of the first ten places they get.
+        slots: Which of the first ten slots they get.
         scale: What the draw divides guesses by, in the unit of scores.
     """
 
-    places: Places
+    slots: Slots
     scale: float
 
 

@@ -18,7 +18,7 @@ from molar_retrieval.ranking.query import LIFT, RERANK, RULES, Listing, Placed
 Array = npt.NDArray[Any]
 
 
-LATER = (LIFT, RERANK, RULES)
+ADDED_LATE = (LIFT, RERANK, RULES)
 """Addends of a score behind those of the store, in their order."""
 
 
@@ -52,11 +52,11 @@ class RankedList:
 
         ``by_score`` counts from 0, ``boosts`` are what rules add, shape (n,).
         """
-        later = np.empty((len(found), len(LATER)))
+        later = np.empty((len(found), len(ADDED_LATE)))
         later[:, 0], later[:, 1], later[:, 2] = found.lift, found.moved, boosts
         later[~found.cold, 0] = 0.0
         parts = np.concatenate([found.parts, later], axis=1)
-        return cls((*names, *LATER), found.rows, parts, found.cold, by_score + 1, found.propensity, causes, notes)
+        return cls((*names, *ADDED_LATE), found.rows, parts, found.cold, by_score + 1, found.propensity, causes, notes)
 
     @property
     def scores(self) -> Array:
@@ -66,7 +66,7 @@ class RankedList:
 
     def listing(self) -> Listing:
         """The same place by place."""
-        names, places = self.names[: -len(LATER)], []
+        names, places = self.names[: -len(ADDED_LATE)], []
         every = (self.rows, self.scores, self.parts, self.lifted, self.by_score, self.propensity)
         columns = zip(*(column.tolist() for column in every), self.causes or repeat(()), strict=False)
         for row, score, (*parts, lift, moved, ruled), lifted, place, chance, causes in columns:

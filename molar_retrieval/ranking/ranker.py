@@ -16,7 +16,7 @@ from molar_retrieval.ranking.exploration import POOL, explored
 from molar_retrieval.ranking.filters import Expression, both
 from molar_retrieval.ranking.index_protocol import Index, StoredItem
 from molar_retrieval.ranking.item_store import ItemStore, Sums
-from molar_retrieval.ranking.objectives import TOP, Objective, ObjectiveScale, Places
+from molar_retrieval.ranking.objectives import TOP, Objective, ObjectiveScale, Slots
 from molar_retrieval.ranking.query import Exploration, Listing, ResolvedQuery, Rows
 from molar_retrieval.ranking.ranked_list import RankedList
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker, moves
@@ -45,32 +45,32 @@ class _List:
 
 
 class Ranker:
-    """Ranks the items of an index and a store, which are the same; cold ones get ``places`` among the first ten.
+    """Ranks the items of an index and a store, which are the same; cold ones get ``slots`` among the first ten.
 
-    Requests that name a draw get the places of an ``exploration`` instead, if there is one.
+    Requests that name a draw get the slots of an ``exploration`` instead, if there is one.
     """
 
     def __init__(
         self,
         index: Index,
         store: ItemStore,
-        places: Places,
+        slots: Slots,
         reranker: Reranker | None = None,
         exploration: Exploration | None = None,
     ) -> None:
-        self.index, self.store, self.places, self.reranker = index, store, places, reranker
+        self.index, self.store, self.slots, self.reranker = index, store, slots, reranker
         self.exploration = exploration
         self._stored: dict[int, StoredItem] = {}
         self._named: dict[str, int | None] = {}
         self._fulfilling: dict[Expression, npt.NDArray[np.int8]] = {}
 
-    def for_aim(self, aim: Objective, factors: ObjectiveScale) -> "Ranker":
+    def for_objective(self, objective: Objective, factors: ObjectiveScale) -> "Ranker":
         """What ranks the same items for another aim, by its factors: both share what is read of the items.
 
         It has no second stage, as that has learned from lists of the default aim.
         """
         other = copy.copy(self)
-        other.store, other.reranker, other.places = self.store.for_aim(factors), None, aim.places(self.places)
+        other.store, other.reranker, other.slots = self.store.for_objective(factors), None, objective.slots(self.slots)
         return other
 
     def rank(self, requests: Sequence[ResolvedQuery]) -> Iterator[Listing]:
@@ -184,7 +184,7 @@ class Ranker:
     def _found(self, one: _List, size: int) -> Candidates:
         """The candidates; known items alone where new ones are to be drawn."""
         if not self._draws(one.request):
-            return find(self.index, self.places, one.source, one.request, size)
+            return find(self.index, self.slots, one.source, one.request, size)
         return one.source.known(_plain_size(one.request), self._depth(one, size))
 
     def _depth(self, one: _List, size: int) -> int:
@@ -283,7 +283,7 @@ class Ranker:
     def _wanted(self, one: _List, request: ResolvedQuery, size: int) -> Candidates:
         """The best of what a rule wants, by a request that says so."""
         source = self._source(request, None, partial(getattr, one.source, "sums"))
-        return find(self.index, self.places, source, request, size)
+        return find(self.index, self.slots, source, request, size)
 
     def _pins(self, active: "ActiveRule", request: ResolvedQuery, places: int) -> tuple[list[int], list[str]]:
         """Rows that a rule pins, so many as there are places, and sentences about those that it cannot."""

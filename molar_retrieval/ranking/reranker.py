@@ -100,7 +100,7 @@ def matrix(fields: Mapping[str, Array], described: Mapping[str, Sequence[float]]
 
 Rows = Sequence[int] | npt.NDArray[np.integer]
 _RECENT = 10  # last items of a history that a candidate is likened to
-COLLABORATIVE = "id_tower"
+ID_TOWER = "id_tower"
 _WIDE = 384
 """Numbers of each vector that are multiplied at once: OpenBLAS copies the vectors first where it is asked for more."""
 _TOGETHER = 32
@@ -109,7 +109,7 @@ _TOGETHER = 32
 
 def names(table: ItemStore, numbers: Sequence[str]) -> tuple[str, ...]:
     """Names of the features, in the order of :func:`features`; ``numbers`` names the table's numbers."""
-    spaces = ("content", "cf", *(name for name in (COLLABORATIVE,) if name in table.counted))
+    spaces = ("content", "als", *(name for name in (ID_TOWER,) if name in table.counted))
     return (
         "place",
         *(f"{part}{what}" for part in table.counted for what in (PART_SCORE, " place")),
@@ -213,5 +213,5 @@ def _mean(numbers: Array, rows: Array) -> Array:
 
 def _spaces(table: ItemStore, counted: Sequence[str]) -> list[Callable[[Array], Array]]:
     """Of each space in :func:`names` what gives the vectors of some items, of length 1 or 0."""
-    names = ["cf", COLLABORATIVE] if COLLABORATIVE in counted else ["cf"]
+    names = ["als", ID_TOWER] if ID_TOWER in counted else ["als"]
     return [partial(np.take, table.content, axis=0), *(partial(table.units, name) for name in names)]

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from molar_retrieval import limits
 from molar_retrieval.data.availability import moment
 from molar_retrieval.ranking.index_protocol import SparseVector
+from molar_retrieval.workspace.config_files import ObjectiveName
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from molar_retrieval.frames import Frame
-    from molar_retrieval.ranking.objectives import Horizon
 
 
 _ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
@@ -95,7 +95,7 @@ class Answer:
         request_id: Of this answer alone, for the events that come of it; :func:`made_at` says from it for which moment
             the list was made.
         events: The last event that the answer knows, by its ``seq``; 0 where there are none.
-        horizon: ``later`` where the list is for all that somebody takes later on, not for what they take next.
+        objective: ``future_items`` where the list is for all future items; None: for the next item.
         photo_of: The photo of an item by its id, for a notebook.
     """
 
@@ -109,7 +109,7 @@ class Answer:
     timings_ms: Mapping[str, float]
     request_id: str = ""
     events: int = 0
-    horizon: "Horizon | None" = None
+    objective: ObjectiveName | None = None
     photo_of: Callable[[str], Path | None] = field(default=_no_photo, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ MAKERS = {
     "catalogue": "molar embed CATALOG",
     "interactions": "molar align",
     "content": "molar embed CATALOG",
-    "cf": "molar cf",
+    "als": "molar cf",
     "alignment": "molar align",
     "generations": "molar align",
 }
@@ -195,7 +195,7 @@ _LONGEST, _LONGEST_NAME = 440, 255
 _PARTIAL = ".partial"
 _TRASH = ".trash"
 _UNFINISHED = {_PARTIAL, _TRASH}
-_OF_PEOPLE = {"interactions", "cf", "alignment", "generations"}
+_OF_PEOPLE = {"interactions", "als", "alignment", "generations"}
 """Kinds of artefacts that nobody but their owner may read."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 

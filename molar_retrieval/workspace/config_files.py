@@ -17,11 +17,14 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace.files import file_stamp
 
 Preset = Literal["instant", "fast", "default", "best"]
+ObjectiveName = Literal["next_item", "future_items"]
+"""The next item of a user, or all that the user takes within months."""
+_COUNT_MODELS = ("sequential", "ease", "item_knn", "content_knn", "popularity", "repeat_consumption")
 PRESETS: dict[Preset, dict[str, Any]] = {
-    "instant": {"towers": (), "rerank": False, "horizon": "next"},
-    "fast": {"towers": ("id_tower",), "epochs": 7},
+    "instant": {"models": _COUNT_MODELS, "reranker": False, "objectives": ("next_item",)},
+    "fast": {"models": ("id_tower", *_COUNT_MODELS), "epochs": 7},
     "default": {},
-    "best": {"dim": 256, "dropout": 0.3, "epochs": 30, "members": 2},
+    "best": {"embedding_dim": 256, "dropout": 0.3, "epochs": 30, "members": 2},
 }
 """What a preset of ``[align]`` sets; a key that is given as well wins."""
 EVENT_WEIGHTS: Mapping[str, float] = {"purchase": 1.0, "rating": 1.0, "add_to_cart": 0.3, "click": 0.1, "view": 0.1}

@@ -29,6 +29,7 @@ from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.config_files import (
     EVENT_WEIGHTS,
     PRESETS,
+    ObjectiveName,
     Preset,
     read_toml,
     user_configuration,
@@ -457,8 +458,8 @@ class SplitSettings(Settings):
     seed: int = 0
 
 
-class CFSettings(Settings):
-    """``[cf]``: implicit ALS (Hu, Koren, Volinsky 2008, doi:10.1109/ICDM.2008.22)."""
+class ALSSettings(Settings):
+    """``[als]``: implicit ALS (Hu, Koren, Volinsky 2008, doi:10.1109/ICDM.2008.22)."""
 
     factors: Dimensions = 64
     regularization: NotNegative = 0.01
@@ -467,72 +468,100 @@ class CFSettings(Settings):
     seed: int = 0
 
 
-Tower = Literal["id_tower", "content_tower"]
-Expert = Literal["sequential", "ease", "content_knn", "popularity"]
+ModelName = Literal[
+    "id_tower",
+    "content_tower",
+    "sequential",
+    "ease",
+    "item_knn",
+    "content_knn",
+    "popularity",
+    "repeat_consumption",
+]
+TOWERS: tuple[ModelName, ...] = ("id_tower", "content_tower")
+COUNT_MODELS: tuple[ModelName, ...] = (
+    "sequential",
+    "ease",
+    "item_knn",
+    "content_knn",
+    "popularity",
+    "repeat_consumption",
+)
 
 
 class AlignSettings(Settings):
-    """``[align]``: the post-alignment network, the experts beside it, and the training."""
+    """``[align]``: the models of the ensemble, and the training of the post-alignment network."""
 
     preset: Preset = Field(
-        "default", description="how much time training may take: instant (counting only, seconds), fast, default, best"
+        "default",
+        description="how much time training may take: instant (no towers, seconds), fast, default, best",
     )
-    towers: Annotated[tuple[Tower, ...], LISTED] = Field(
-        ("id_tower", "content_tower"), description="sequence models that are trained"
+    models: Annotated[tuple[ModelName, ...], LISTED] = Field(
+        (*TOWERS, *COUNT_MODELS),
+        min_length=1,
+        description="models of the ensemble: sequence models that are trained (id_tower, content_tower) and count-based"
+        " ones; of ease and item_knn the better one is kept",
     )
-    experts: Annotated[tuple[Expert, ...], LISTED] = Field(
-        ("sequential", "ease", "content_knn", "popularity"), description="models that only count, summed with the towers"
+    objectives: Annotated[tuple[ObjectiveName, ...], LISTED] = Field(
+        ("next_item", "future_items"),
+        min_length=1,
+        description="what ensemble weights are chosen for: the next item, always, and all that users take within months"
+        " (future_items); lists are for the first one where a query does not say",
     )
-    newcomers: Annotated[float, Field(ge=0, le=0.9)] | Literal["auto"] = Field(
+    cold_start_share: Annotated[float, Field(ge=0, le=0.9)] | Literal["auto"] = Field(
         "auto",
-        description="share of the first 10 places that items without interactions get; auto: their share of the"
-        " catalogue, as far as validation allows",
+        description="share of the first 10 slots for items without interactions; auto: their share of the catalogue, as"
+        " far as validation allows",
     )
-    horizon: Literal["next", "later", "both"] = Field(
-        "both",
-        description="what weights are chosen for: the next item, or that and all that people take later, which is then"
-        " what is asked for where a query does not say (later), or only where it does (both)",
+    reranker: bool | Literal["auto"] = Field(
+        "auto", description="rerank the first 200 by a second model; auto: where validation improves significantly"
     )
-    rerank: bool | Literal["auto"] = Field(
-        "auto", description="move the first 200 by a second stage; auto: where validation bears it out"
+    neighbors: Number = Field(200, description="strongest item-item weights that an item keeps per count-based model")
+    embedding_dim: Width | None = Field(
+        None, multiple_of=8, description="width of the ID tower; None: by the size of the log"
     )
-    partners: Number = Field(200, description="strongest partners that an item keeps per counting expert")
-    dim: Width | None = Field(
-        None, multiple_of=8, description="width of the collaborative tower; None: by the size of the log"
-    )
-    members: int = Field(
-        1, ge=1, le=16, description="collaborative towers from random starts of their own, whose scores are summed"
-    )
+    members: int = Field(1, ge=1, le=16, description="ID towers from different random starts, whose scores are summed")
     content_dim: Width = Field(64, multiple_of=8, description="width of the content tower")
-    blocks: int = Field(2, ge=1, le=100, description="attention blocks of the collaborative tower")
-    content_blocks: int = Field(1, ge=0, le=100, description="attention blocks of the content tower")
-    history: int | None = Field(
+    n_blocks: int = Field(2, ge=1, le=100, description="attention blocks of the ID tower")
+    n_content_blocks: int = Field(1, ge=0, le=100, description="attention blocks of the content tower")
+    max_history: int | None = Field(
         None,
         ge=2,
         le=100_000,
-        description="most recent items of a user that the network reads; None: by the log's histories",
+        description="most recent items of a user that the towers read; None: by the histories of the log",
     )
     dropout: Rate = 0.2
     epochs: int = Field(24, ge=1, le=100_000)
-    patience: Count = Field(8, description="epochs without a better validation score before it stops")
+    patience: Count = Field(8, description="epochs without a better validation score before training stops")
     batch_tokens: int | None = Field(
         None,
         ge=64,
         le=10_000_000,
         description="interactions per step, of all processes together; None: by the size of the log, at most 3200",
     )
-    negatives: int = Field(1024, ge=1, le=1_000_000, description="sampled items that each step's targets compete with")
+    n_negatives: int = Field(
+        1024, ge=1, le=1_000_000, description="sampled items that the targets of a step compete with"
+    )
     learning_rate: Positive = 2e-3
     weight_decay: NotNegative = 0.01
-    content_dims: Width = Field(256, description="spectral dimensions kept of each block of a content vector")
-    align_weight: NotNegative = Field(0.1, description="weight of the user-level contrastive loss")
-    align_temperature: Positive = 0.1
+    content_components: Width = Field(256, description="principal components kept of each block of a content vector")
+    alignment_weight: NotNegative = Field(0.1, description="weight of the user-level contrastive loss")
+    alignment_temperature: Positive = 0.1
     als_start: bool = Field(True, description="start the item table from the ALS factors")
     content_start: bool = Field(True, description="start the item table, or its second half, from the items' content")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; None: all; 1 makes reruns bit-equal")
     device: str = "auto"
     seed: int = 0
+
+    @property
+    def towers(self) -> tuple[ModelName, ...]:
+        """The models that are trained."""
+        return tuple(name for name in self.models if name in TOWERS)
+
+    def without_towers(self) -> Self:
+        """The same with count-based models alone."""
+        return self.model_copy(update={"models": tuple(name for name in self.models if name not in TOWERS)})
 
     @model_validator(mode="before")
     @classmethod
@@ -542,29 +571,29 @@ class AlignSettings(Settings):
         return {**PRESETS[preset], **values} if isinstance(preset, str) and preset in PRESETS else values
 
 
-class NewcomerSettings(Settings):
-    """``[newcomers]``: how new items, and those with few interactions, are tried beside what is known to fit."""
+class ExplorationSettings(Settings):
+    """``[exploration]``: how cold-start items, and those with few interactions, are shown beside proven ones."""
 
-    explore: bool = Field(True, description="try them at all; false: answers are what validation chose, without draws")
-    places: int | None = Field(
+    explore: bool = Field(True, description="false: lists have what validation chose, without draws")
+    slots: int | None = Field(
         None,
         ge=0,
         le=9,
-        description="how many of the first 10 places they get at least; None: one, or more where validation bears it",
+        description="how many of the first 10 slots are drawn, at least; None: one, or more where validation allows",
     )
-    evidence: float = Field(
+    prior_strength: float = Field(
         5.0,
         gt=0,
         le=1e6,
-        description="interactions that tell as much of an item as its content does; its chance to be tried falls with"
-        " its own, to nothing at four times as many",
+        description="interactions that weigh as much as an item's content; the chance to be explored falls"
+        " with its own, to nothing at four times as many",
     )
     temperature: float = Field(
         1.0,
         gt=0,
         le=1000,
-        description="of the draw, in spreads of their scores for a person: a small one tries the likeliest alone, a"
-        " large one all alike",
+        description="of the draw, in standard deviations of the scores of a user: a small one takes the likeliest"
+        " items, a large one all alike",
     )
 
 
@@ -625,12 +654,12 @@ class UpdateSettings(Settings):
         description="share by which new interactions are foretold worse than just after training, from which the towers"
         " are trained on; None: never",
     )
-    unread: float | None = Field(
+    retrain_threshold: float | None = Field(
         0.01,
         gt=0,
         lt=1,
-        description="share of the interactions that are newer than all that the towers have read, from which they are"
-        " trained on; None: never",
+        description="share of interactions newer than the last training of the towers from which they are fine-tuned"
+        " incrementally; None: never",
     )
 
 
@@ -655,9 +684,9 @@ class MolarSettings(Settings):
     finetune: FinetuneSettings = FinetuneSettings()
     lora: LoraSettings = LoraSettings()
     split: SplitSettings = SplitSettings()
-    cf: CFSettings = CFSettings()
+    als: ALSSettings = ALSSettings()
     align: AlignSettings = AlignSettings()
-    newcomers: NewcomerSettings = NewcomerSettings()
+    exploration: ExplorationSettings = ExplorationSettings()
     index: IndexSettings = IndexSettings()
     events: EventSettings = EventSettings()
     update: UpdateSettings = UpdateSettings()

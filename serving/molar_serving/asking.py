@@ -109,7 +109,7 @@ def _among(asked: Among) -> dict[str, Any]:
 def _recommended(
     recommender: "Recommender", asked: RecommendationRequest, k: int, explain: bool, rerank: bool, as_of: int | None
 ) -> "Answer":
-    names = ("seen", "horizon", "diversity", "calibrate", "calibration", "explore")
+    names = ("seen", "objective", "diversity", "calibrate", "calibration", "explore")
     options = {name: getattr(asked, name) for name in names} | {"explain": explain, "rerank": rerank, **_among(asked)}
     if explain or not asked.explain:  # a language of reasons that were left out is no mistake
         options["language"] = asked.language

@@ -52,7 +52,7 @@ def list_answer(
         notes=[*answer.notes, *_missing(call, fields), *notes],
         shortfall=answer.shortfall,
         events=answer.events,
-        horizon=answer.horizon,
+        objective=answer.objective,
         milliseconds=dict(answer.timings_ms),
     )
 

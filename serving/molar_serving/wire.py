@@ -20,7 +20,7 @@ Whole = Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Many = Annotated[int, Meta(ge=1, le=limits.K)]
 _Condition = Annotated[str, Meta(max_length=limits.CONDITION)]
-_Horizon = Literal["next", "later"]
+_Objective = Literal["next_item", "future_items"]
 _Placement = Annotated[str, Meta(max_length=limits.ID)]
 _Arms = Annotated[dict[Id, Literal["control", "treatment"]], Meta(max_length=100)]
 _Ids = Annotated[list[Id], Meta(max_length=limits.IDS)]
@@ -60,7 +60,7 @@ class RecommendationRequest(Wishes):
     anonymous_id: Id | None = None
     items: Annotated[list[Id], Meta(min_length=1, max_length=limits.SESSION)] | None = None
     seen: Literal["hide", "show"] = "hide"
-    horizon: _Horizon | None = None
+    objective: _Objective | None = None
     diversity: Share = 0.0
     calibrate: str | None = None
     calibration: Share = 0.5
@@ -101,7 +101,7 @@ class RecommendationParameters(SimpleParameters):
     anonymous_id: str | None = None
     explain: bool = False
     language: str = "en"
-    horizon: _Horizon | None = None
+    objective: _Objective | None = None
     wait_for: Seq | None = None
 
 
@@ -118,7 +118,7 @@ class RankingsRequest(Strict):
     user_id: Id | None = None
     anonymous_id: Id | None = None
     session: Annotated[list[Id], Meta(min_length=1, max_length=limits.SESSION)] | None = None
-    horizon: _Horizon | None = None
+    objective: _Objective | None = None
     rules: bool = True
     fields: Annotated[list[str], Meta(max_length=100)] = []
     placement: _Placement | None = None
@@ -207,7 +207,7 @@ class ListAnswer(Struct, kw_only=True):
     placement: str | None = None
     next: str | None = None
     experiment: InExperiment | None = None
-    horizon: _Horizon | None = None
+    objective: _Objective | None = None
 
 
 class RejectedEvent(Struct, kw_only=True):

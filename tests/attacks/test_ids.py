@@ -398,7 +398,7 @@ def held_with(workspace):
 
 
 def factored(workspace):
-    return factorise(workspace, settings(workspace.root.parent).cf, settings(workspace.root.parent).split)
+    return factorise(workspace, settings(workspace.root.parent).als, settings(workspace.root.parent).split)
 
 
 def aligned_only(workspace):

@@ -83,9 +83,10 @@ WEIRD = (
     '"{}{}"', "'default'", "['a']", '"\\u001b[31m"', "'collaborative'",
 )  # fmt: skip
 WORDS = (
-    "embed", "align", "index", "split", "cf", "finetune", "lora", "en", "de", "together", "quote", "items", "text",
+    "embed", "align", "index", "split", "als", "finetune", "lora", "en", "de", "together", "quote", "items", "text",
     "users", "interactions", "rule", "title", "ban", "boost", "require", "at_least", "of", "first", "per", "fresh",
-    "model", "preset", "towers", "epochs", "cold_start", "dim", "batch_size", "url", "segments", "keep", "item_id",
+    "model", "preset", "models", "epochs", "cold_start_share",
+    "dim", "batch_size", "url", "segments", "keep", "item_id",
     "lists", "separator", "exclude", "attributes", "splits", "models", "seeds", "columns",
 )  # fmt: skip
 VALUES = st.recursive(
@@ -163,7 +164,7 @@ def test_a_damaged_binding_is_named(content: bytes, tmp_path: Path) -> None:
     place = tmp_path / ".molar"
     place.mkdir()
     (place / "workspace.json").write_bytes(content)
-    for command in (["embed", shop], ["embed", shop, "--dry-run"], ["align"], ["cf"], ["index", "list"]):
+    for command in (["embed", shop], ["embed", shop, "--dry-run"], ["align"], ["als"], ["index", "list"]):
         code, said = run(*command, "-w", place)
         assert code in (1, 3) or command[0] == "index"
         assert "remedy" in said or command[0] == "index"

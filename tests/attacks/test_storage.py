@@ -35,14 +35,14 @@ def place(tmp_path):
     return Workspace(tmp_path)
 
 
-def release(place, name="cf", **options):
+def release(place, name="als", **options):
     """Publish a small artefact of a kind."""
-    store = place["cf"]
+    store = place["als"]
     partial = store.partial(name)
     (partial / "deep").mkdir()
     (partial / "deep" / "some.bin").write_bytes(name.encode())
     (partial / "factors.bin").write_bytes(os.urandom(64))
-    return store.publish(partial, Manifest("cf", name), **options)
+    return store.publish(partial, Manifest("als", name), **options)
 
 
 def flipped(path, random):
@@ -179,28 +179,28 @@ def test_pointers_are_plain_names(place, name):
     """A pointer is the plain name of a finished version: anything else is refused with the remedy, not followed."""
     folder = release(place, "v")
     for sibling in ("v.partial", "v.trash"):
-        shutil.copytree(folder, place["cf"].root / sibling)
-    assert place["cf"].require()[0] == folder
-    (place["cf"].root / "current").write_bytes(name.encode("utf-8", "surrogateescape") + b"\n")
-    assert place["cf"].current is None
+        shutil.copytree(folder, place["als"].root / sibling)
+    assert place["als"].require()[0] == folder
+    (place["als"].root / "current").write_bytes(name.encode("utf-8", "surrogateescape") + b"\n")
+    assert place["als"].current is None
     with pytest.raises(StaleArtefactError, match="does not hold the name of a version") as error:
-        place["cf"].require()
+        place["als"].require()
     assert "run `molar cf`" in error.value.hint
     with pytest.raises(MissingArtefactError):
-        place["cf"].switch(name)
-    assert release(place, "w") == place["cf"].require()[0], "the next version mends it"
+        place["als"].switch(name)
+    assert release(place, "w") == place["als"].require()[0], "the next version mends it"
 
 
 def test_a_pointer_to_nothing(place):
     """A pointer that names a version that is not there is told apart from nothing having been made."""
     with pytest.raises(MissingArtefactError):
-        place["cf"].require()
+        place["als"].require()
     shutil.rmtree(release(place, "v"))
     with pytest.raises(StaleArtefactError, match="names v, and there is no such version") as error:
-        place["cf"].require()
+        place["als"].require()
     assert "run `molar cf`" in error.value.hint
     assert any("names v, and there is no such version" in problem for problem in told(place, artefacts))
-    assert place["cf"].manifest is None, "whoever makes it makes it anew"
+    assert place["als"].manifest is None, "whoever makes it makes it anew"
 
 
 def test_the_disk_is_waited_for(place, monkeypatch):
@@ -222,7 +222,7 @@ def test_the_disk_is_waited_for(place, monkeypatch):
     traced(os, "replace", lambda source, target: str(target))
     traced(shutil, "rmtree", lambda path, *_: str(path))
     new = release(place, "new")
-    root = place["cf"].root
+    root = place["als"].root
     pointer = events.index(("replace", str(root / "current")))
     moved = events.index(("rename", str(new)))
     synced = {path for name, path in events[:moved] if name == "fsync"}
@@ -254,13 +254,13 @@ def test_killed_anywhere_while_publishing(place, monkeypatch, at):
             patch.setattr(module, at, die)
             with pytest.raises(Killed):
                 release(place, again)
-        folder, manifest = place["cf"].require()
+        folder, manifest = place["als"].require()
         assert manifest.fingerprint in names
         assert module.check_inventory(folder, digests=True) == []
-        shutil.rmtree(place["cf"].root / f"{again}.partial", ignore_errors=True)
-    shutil.rmtree(place["cf"].root / "old.partial", ignore_errors=True)
-    assert release(place, "old") == place["cf"].require()[0]
-    assert len(place["cf"].versions()) == 1
+        shutil.rmtree(place["als"].root / f"{again}.partial", ignore_errors=True)
+    shutil.rmtree(place["als"].root / "old.partial", ignore_errors=True)
+    assert release(place, "old") == place["als"].require()[0]
+    assert len(place["als"].versions()) == 1
 
 
 def test_the_clock_is_set_back(place, monkeypatch):
@@ -302,10 +302,10 @@ def test_a_file_system_without_locks(place, monkeypatch, number):
 
     with monkeypatch.context() as patch:
         patch.setattr("portalocker.portalocker.LOCKER", refuse)
-        with pytest.raises(DataError, match=r"file system of .* has no locks") as error, place.lock("cf"):
+        with pytest.raises(DataError, match=r"file system of .* has no locks") as error, place.lock("als"):
             pass
     assert "local disk" in error.value.hint
-    with place.lock("cf"), pytest.raises(DataError, match="another process"), place.lock("cf"):
+    with place.lock("als"), pytest.raises(DataError, match="another process"), place.lock("als"):
         pass
 
 

@@ -43,13 +43,13 @@ def test_a_second_run_finds_everything_done(molar, copy, trained):
 
 def test_align_json_holds_scores_and_curve_and_the_table_the_shares(molar, copy):
     report = json.loads(molar("align", "--workspace", copy, "--json").stdout)
-    parts = {"sequential", "ease", "content_knn", "popularity", "id_tower", "content"}
+    parts = {"sequential", "ease", "content_knn", "popularity", "id_tower", "content_tower"}
     assert set(report["scores"]) == {"popularity", "ALS", "aligned", *parts}
     assert set(report["facts"]["weights"]) == parts
     assert len(report["curve"]) == SMALL_ALIGNMENT["epochs"]
     best = max(report["curve"], key=lambda epoch: epoch["ndcg"])
     assert report["facts"]["best_epoch"] == best["epoch"]
-    assert set(best["towers"]) == {"id_tower", "content"}
+    assert set(best["towers"]) == {"id_tower", "content_tower"}
     assert report["scores"]["aligned"]["ndcg@10"] >= max(report["scores"][part]["ndcg@10"] for part in parts)
     table = molar("align", "--workspace", copy).stdout
     for name, words in (("sequential", "sequential"), ("id_tower", "ID tower")):
@@ -70,7 +70,7 @@ def test_an_instant_alignment_trains_nothing_and_answers(molar, copy, trained):
     assert len(answer["items"]) == 10
     for item in answer["items"]:
         assert sum(item["parts"].values()) == pytest.approx(item["score"], abs=1e-3)
-        assert not {"id_tower", "content"} & set(item["parts"])
+        assert not {"id_tower", "content_tower"} & set(item["parts"])
     refused = molar("align", "--preset", "instand", "--workspace", copy)
     assert refused.returncode == 2
     assert "instant" in refused.stderr
@@ -144,7 +144,7 @@ def test_bad_rows_are_counted_and_stop_nothing(molar, tmp_path):
     assert all(reason for reason in found.values())
 
 
-@pytest.mark.parametrize("content", [None, "", "item_id,title\n", "title\nno id column\n"])
+@pytest.mark.parametrize("content_tower", [None, "", "item_id,title\n", "title\nno id column\n"])
 def test_an_unusable_catalogue_is_refused_with_the_reason(molar, tmp_path, content):
     shop = tmp_path / "shop"
     shop.mkdir()
@@ -257,4 +257,4 @@ def test_a_forecast_writes_nothing(molar, trained, tmp_path):
     done = molar("embed", trained.shop, "--dry-run", "--workspace", tmp_path / ".molar")
     assert done.returncode == 0, done.stderr
     assert "MB" in done.stdout or "kB" in done.stdout or "KB" in done.stdout
-    assert not (tmp_path / ".molar" / "content" / "current").exists()
+    assert not (tmp_path / ".molar" / "content_tower" / "current").exists()

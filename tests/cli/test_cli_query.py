@@ -24,7 +24,9 @@ def test_the_table_shows_titles_scores_and_parts(molar, trained):
     assert done.returncode == 0
     assert "title" in done.stdout
     assert "mostly" in done.stdout
-    assert any(f"{name} " in done.stdout for name in ("ease", "popularity", "content", "content_knn", "sequential"))
+    assert any(
+        f"{name} " in done.stdout for name in ("ease", "popularity", "content_tower", "content_knn", "sequential")
+    )
     assert done.stderr == ""
 
 

@@ -17,7 +17,7 @@ def test_every_item_and_every_user_of_hm(molar, real_data, tmp_path):
     table = pa.table({"item_id": ids, "vector": pa.array(list(matrix), pa.list_(pa.float32()))})
     pq.write_table(table, tmp_path / "vectors.parquet")
     # Neither the regressions over 10,000 items nor weights for later: they take long, and say nothing of what is there.
-    some = 'experts = ["neighbours", "trend"]\nhorizon = "next"\n'
+    some = 'models = ["content_knn", "popularity"]\nobjectives = ["next_item"]\n'
     settings = f"[align]\nepochs = 1\ndim = 16\nhistory = 30\nthreads = 1\n{some}"
     (tmp_path / "molar.toml").write_text(settings)
     workspace = tmp_path / ".molar"

@@ -14,7 +14,7 @@ from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec
 
 Build = Callable[[IndexSpec, list[IndexItem]], Index]
 
-DIMS = {"aligned": 16, "content": 24, "cf": 8}
+DIMS = {"aligned": 16, "content": 24, "als": 8}
 FIELDS = {"brand": "keyword", "tags": "keyword", "year": "integer", "price": "float", "new": "bool"}
 SPEC = IndexSpec(DIMS, FIELDS, lengths={"aligned": 9.0})
 WEIRD_IDS = [
@@ -215,8 +215,8 @@ def test_payload_comes_back_as_it_was(build: Build) -> None:
 
 
 def test_vectors_are_returned_on_request(index: Index, items: list[IndexItem]) -> None:
-    for item in index.fetch(range(30), vectors=["content", "cf"]):
-        stored = {n: v for n, v in items[item.row].vectors.items() if n in ("content", "cf")}
+    for item in index.fetch(range(30), vectors=["content", "als"]):
+        stored = {n: v for n, v in items[item.row].vectors.items() if n in ("content", "als")}
         assert {n: list(v) for n, v in item.vectors.items()} == stored
     assert index.fetch([0])[0].vectors == {}
 

@@ -13,7 +13,7 @@ from molar_indexes.users import UserRecord
 from molar_retrieval.ranking import ranker as ranking
 from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector
 from molar_retrieval.ranking.item_store import ItemStore, LowSupportItems, SparseItemIndex
-from molar_retrieval.ranking.objectives import Places, last
+from molar_retrieval.ranking.objectives import Slots, last
 from molar_retrieval.ranking.query import Exploration, Query, ResolvedQuery
 from molar_retrieval.ranking.ranked_list import RankedList
 from molar_retrieval.ranking.ranker import Ranker
@@ -24,7 +24,7 @@ DIMS, FEATURES, FACTORS = 7, 19, 5
 EXAMPLES = int(os.environ.get("MOLAR_TEST_EXAMPLES", 40))
 
 
-def store_of(random: np.random.Generator, count: int, cold: float, emerging: bool, coarse: bool) -> ItemStore:
+def store_of(random: np.random.Generator, count: int, cold: float, low_support: bool, coarse: bool) -> ItemStore:
     """Made-up items; coarse numbers are often equal."""
 
     def numbers(*shape: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def store_of(random: np.random.Generator, count: int, cold: float, emerging: boo
     dimension, item = np.nonzero(entries)
     starts = np.concatenate([[0], np.cumsum(np.bincount(dimension, minlength=2 * count))])
     sparse = SparseItemIndex(starts, item.astype(np.int32), abs(numbers(len(item))), np.full(len(item), 9, np.int32))
-    few = np.flatnonzero(~new)[::4] if emerging else np.zeros(0, np.int64)
+    few = np.flatnonzero(~new)[::4] if low_support else np.zeros(0, np.int64)
     return ItemStore(
         numbers(count, DIMS),
         ~new,
@@ -86,7 +86,7 @@ def same(one: RankedList, other: RankedList) -> bool:
     return alike and one.causes == other.causes and one.notes == other.notes
 
 
-PLACES = st.sampled_from([*map(last, range(4)), (3, 6, 10), (5, 10)])
+SLOTS = st.sampled_from([*map(last, range(4)), (3, 6, 10), (5, 10)])
 
 
 @settings(deadline=None, max_examples=EXAMPLES)
@@ -101,11 +101,11 @@ PLACES = st.sampled_from([*map(last, range(4)), (3, 6, 10), (5, 10)])
             "diversity": st.sampled_from([0.0, 0.0, 0.4]),
         }
     ),
-    tried=PLACES,
-    places=PLACES,
+    tried=SLOTS,
+    slots=SLOTS,
     drawn=st.booleans(),
     hiding=st.booleans(),
-    emerging=st.booleans(),
+    low_support=st.booleans(),
     coarse=st.booleans(),
     held=st.sampled_from([1 << 22, 1000]),
 )
@@ -114,19 +114,19 @@ def test_lists_of_many_are_those_of_each(
     count: int,
     cold: float,
     asked: dict[str, Any],
-    tried: Places,
-    places: Places,
+    tried: Slots,
+    slots: Slots,
     drawn: bool,
     hiding: bool,
-    emerging: bool,
+    low_support: bool,
     coarse: bool,
     held: int,
 ) -> None:
     random = generator(seed, "lists at once")
-    store = store_of(random, count, cold, emerging, coarse)
+    store = store_of(random, count, cold, low_support, coarse)
     dims = {"aligned": DIMS} | ({"cold_start": DIMS} if store.cold.any() else {})
     index = SimpleNamespace(spec=IndexSpec(dims))
-    ranker = Ranker(index, store, places, reranker_of(random, store), Exploration(tried, 0.7))  # type: ignore[arg-type]
+    ranker = Ranker(index, store, slots, reranker_of(random, store), Exploration(tried, 0.7))  # type: ignore[arg-type]
     requests = [
         ResolvedQuery(
             Query(**asked),

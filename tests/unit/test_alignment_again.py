@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from molar_cli.commands.align import _print_again
+from molar_cli.commands.align import _print_repeat
 from molar_indexes.assemble import publish_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
@@ -25,12 +25,18 @@ from molar_retrieval.models.objectives import choose_repeat
 from molar_retrieval.models.refresh import refresh
 from molar_retrieval.models.repeat_consumption import DAY, day_after
 from molar_retrieval.models.store import open_model
-from molar_retrieval.ranking.objectives import ARRIVING_SEEN, LATER, LATER_SEEN, NEXT, NEXT_SEEN
+from molar_retrieval.ranking.objectives import (
+    FUTURE_ITEMS,
+    FUTURE_ITEMS_SEEN,
+    NEXT_ITEM,
+    NEXT_ITEM_SEEN,
+    SESSION_START_SEEN,
+)
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
 
 N, PEOPLE, START = 40, 260, 18_000 * DAY
-SETTINGS = MolarSettings(align=AlignSettings(preset="instant", horizon="both", threads=1))
+SETTINGS = MolarSettings(align=AlignSettings(preset="instant", objectives=("next_item", "future_items"), threads=1))
 
 
 def bought(folder):
@@ -50,7 +56,7 @@ def bought(folder):
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("again") / "shop"
+    folder = tmp_path_factory.mktemp("repeat") / "shop"
     folder.mkdir()
     ids = [f"i{n}" for n in range(N)]
     pq.write_table(
@@ -81,27 +87,27 @@ def query(recommender, user="u5", **more):
 
 
 def test_habits_are_chosen_where_people_take_things_again(shop):
-    told = shop.report.facts["again"]
+    told = shop.report.facts["repeat"]
     assert 100 <= told["repeats"] < told["cases"]
     assert told["scores"]["aligned"]["ndcg@10"] > max(
         told["scores"][name]["ndcg@10"] for name in ("ease", "content_knn", "sequential", "popularity")
     )
-    weights = shop.model.weights_for(NEXT_SEEN)
+    weights = shop.model.weights_for(NEXT_ITEM_SEEN)
     assert weights == pytest.approx({part: told["weights"][part] for part in weights})
-    assert shop.model.weights_for(NEXT)["repeat_consumption"] == 0
-    assert shop.model.weights_for(LATER)["repeat_consumption"] == 0
-    assert shop.model.weights_for(LATER_SEEN) == weights
-    assert shop.model.habits.until == day_after(open_log(shop.workspace))
+    assert shop.model.weights_for(NEXT_ITEM)["repeat_consumption"] == 0
+    assert shop.model.weights_for(FUTURE_ITEMS)["repeat_consumption"] == 0
+    assert shop.model.weights_for(FUTURE_ITEMS_SEEN) == weights
+    assert shop.model.repeats.until == day_after(open_log(shop.workspace))
 
 
 def test_among_very_many_items_habits_are_chosen_by_fewer_cases(shop, monkeypatch):
     factors = ALSFactors(np.zeros((PEOPLE, 2), np.float32), np.zeros((N, 2), np.float32))
     data, _ = training_data(shop.workspace, SETTINGS.align, SETTINGS.split, factors)
-    experts = count_models(data.log, data.cases, data.features, SETTINGS.align)
+    counts = count_models(data.log, data.cases, data.features, SETTINGS.align)
     monkeypatch.setattr("molar_retrieval.models.validation._FEWEST", 150)
     monkeypatch.setattr("molar_retrieval.models.validation._RANKED", 1)
     holdout = held_out(shop.workspace, SETTINGS.split)
-    told = choose_repeat(holdout, shop.model.network, data, experts, SETTINGS.align, 1, "float32").report
+    told = choose_repeat(holdout, shop.model.network, data, counts, SETTINGS.align, 1, "float32").report
     assert told["cases"] == 150 < len(holdout)
     assert 0 < told["repeats"] < 150
 
@@ -121,8 +127,8 @@ def test_what_somebody_takes_again_and_again_comes_first_where_it_is_shown(shop,
 
 def test_lists_are_those_of_the_model(shop, recommender):
     log = open_log(shop.workspace)
-    assert ARRIVING_SEEN.name in shop.model.aims
-    scores = shop.model.seeing(log).scores(log, ARRIVING_SEEN)[5]  # they were here years ago
+    assert SESSION_START_SEEN.name in shop.model.objectives
+    scores = shop.model.seeing(log).scores(log, SESSION_START_SEEN)[5]  # they were here years ago
     for condition in (None, "price > 0"):
         answer = query(recommender, seen="show", where=condition)
         wanted = np.argsort(-scores, kind="stable")[:5]
@@ -137,7 +143,7 @@ def test_lists_of_everybody_are_those_of_queries(shop, recommender, tmp_path):
     for user in ("u5", "u9"):
         listed = [row["item_id"] for row in rows if row["user_id"] == user]
         assert listed == [item.item_id for item in query(recommender, user, seen="show").items]
-    assert all(float(row["parts.habits"]) > 0 for row in rows if row["rank"] == "1")
+    assert all(float(row["parts.repeat_consumption"]) > 0 for row in rows if row["rank"] == "1")
 
 
 def test_what_was_just_bought_is_not_offered_again_and_a_session_has_no_habits(shop, recommender):
@@ -159,8 +165,8 @@ def test_align_tells_of_it(shop):
     console = SimpleNamespace(
         table=lambda columns, rows, title: told.append((title, dict((row[0], row) for row in rows)))
     )
-    for facts in ({}, {"again": None}, shop.report.facts):
-        _print_again(SimpleNamespace(console=console), facts)
+    for facts in ({}, {"repeat": None}, shop.report.facts):
+        _print_repeat(SimpleNamespace(console=console), facts)
     ((title, rows),) = told
     assert "repeats" in title
     assert any(row[3].endswith("%") for row in rows.values())
@@ -172,14 +178,14 @@ def test_an_update_keeps_what_was_learned(shop):
     pq.write_table(pa.concat_tables([table, more]), shop.workspace.catalogue / "interactions.parquet")
     prepare_interactions(shop.workspace.catalogue, shop.workspace)
     model = open_model(refresh(shop.workspace).folder)
-    assert model.habits.numbers.tolist() == shop.model.habits.numbers.tolist()
-    assert np.array_equal(model.habits.tendency, shop.model.habits.tendency)
-    assert model.habits.until == START + 301 * DAY
-    assert not np.array_equal(model.habits.demand, shop.model.habits.demand)
-    assert model.aims == shop.model.aims
+    assert model.repeats.numbers.tolist() == shop.model.repeats.numbers.tolist()
+    assert np.array_equal(model.repeats.tendency, shop.model.repeats.tendency)
+    assert model.repeats.until == START + 301 * DAY
+    assert not np.array_equal(model.repeats.demand, shop.model.repeats.demand)
+    assert model.objectives == shop.model.objectives
 
 
 def test_nothing_is_learned_where_nobody_takes_anything_again(trained):
     facts = Workspace.open(trained.workspace)["alignment"].require()[1].facts
-    assert facts.get("again") is None
+    assert facts.get("repeat") is None
     assert facts.get("repeat_consumption") is None

@@ -102,8 +102,8 @@ def check(workspace, settings, report):
     assert facts["cold_cases"] == sum(not known[target] for target in split.targets)
     model = open_model(report.folder).seeing(log)
     assert np.array_equal(model.known, known)
-    assert not has_users(workspace["cf"].require()[0])
-    factorise(workspace, settings.cf, settings.split, people=True)
+    assert not has_users(workspace["als"].require()[0])
+    factorise(workspace, settings.als, settings.split, people=True)
     data, _ = training_data(workspace, settings.align, settings.split)
     assert means(model_ranks(model, data.cases)) == pytest.approx(report.scores["aligned"], abs=1e-3)
     popular = np.bincount(log.item, minlength=log.n_items)
@@ -111,9 +111,9 @@ def check(workspace, settings, report):
     for user, target in zip(split.users, split.targets, strict=True):
         rivals = np.setdiff1d(np.arange(log.n_items), log.history(user))
         found.append(int((popular[rivals] >= popular[target]).sum()))
-    assert report.scores["popularity"] == means(np.array(found, np.int64))
-    assert set(report.scores) == {"popularity", "ALS", "aligned", *facts["weights"]}
-    if facts["places"] and len(split):
+    assert report.scores["total_popularity"] == means(np.array(found, np.int64))
+    assert set(report.scores) == {"total_popularity", "als", "aligned", *facts["weights"]}
+    if facts["slots"] and len(split):
         best = max(s["ndcg@10"] for name, s in report.scores.items() if name in facts["weights"])
         assert report.scores["aligned"]["ndcg@10"] >= best - 1e-9
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False)) == report.to_dict()
@@ -126,12 +126,12 @@ def test_instant_counts_without_training(demo):
     report = align(demo, settings)
     assert not report.up_to_date
     model = check(demo, settings, report)
-    assert set(report.facts["weights"]) == set(report.facts["experts"]) == set(PARTS)
+    assert set(report.facts["weights"]) == set(report.facts["models"]) == set(PARTS)
     assert (report.facts["best_epoch"], report.curve) == (0, [])
     assert not list(model.network.parameters())
     assert {p.name for p in model.item_item} == {"sequential", "ease"}
     assert {f.name for f in report.folder.iterdir()} == {"files.json", "model.safetensors", "manifest.json", "seen"}
-    assert report.scores["aligned"]["ndcg@10"] > report.scores["popularity"]["ndcg@10"]
+    assert report.scores["aligned"]["ndcg@10"] > report.scores["total_popularity"]["ndcg@10"]
     again = align(demo, settings)
     assert again.up_to_date
     assert replace(again, up_to_date=False).to_dict() == report.to_dict()
@@ -147,12 +147,12 @@ def test_towers_and_experts_together(demo):
     curve = []
     report = align(demo, settings, on_epoch=curve.append)
     check(demo, settings, report)
-    assert set(report.facts["weights"]) == {*PARTS, "id_tower", "content"}
+    assert set(report.facts["weights"]) == {*PARTS, "id_tower", "content_tower"}
     assert report.curve == curve
     assert [score.epoch for score in curve] == [1, 2, 3]
     best = max(curve, key=lambda score: score.ndcg)
     assert report.facts["best_epoch"] == best.epoch
-    for tower in ("id_tower", "content"):
+    for tower in ("id_tower", "content_tower"):
         assert report.scores[tower]["ndcg@10"] == pytest.approx(best.towers[tower], abs=1e-9)
     again = align(demo, settings)
     assert again.up_to_date
@@ -192,7 +192,7 @@ def test_a_killed_run_publishes_nothing_and_goes_on_to_the_same_bits(walked, tmp
     models = [(r.folder / "model.safetensors").read_bytes() for r in (undisturbed, report)]
     assert models[0] == models[1]
     assert report.scores == undisturbed.scores
-    assert report.facts | {"seconds": 0, "experts": 0} == undisturbed.facts | {"seconds": 0, "experts": 0}
+    assert report.facts | {"seconds": 0, "models": 0} == undisturbed.facts | {"seconds": 0, "models": 0}
     assert not list(walked.root.glob("alignment/*.partial"))
 
 
@@ -243,15 +243,15 @@ def test_restarting_forgets_what_was_left(walked, monkeypatch):
 
 
 def test_nothing_to_score_with_is_an_error_and_publishes_nothing(walked):
-    with pytest.raises(SettingsError, match="no tower and no expert") as caught:
-        align(walked, small(walked, towers=(), experts=()))
-    assert "towers" in caught.value.hint
+    with pytest.raises(SettingsError, match="no model is left") as caught:
+        align(walked, small(walked, models=("repeat_consumption",)))
+    assert "models" in caught.value.hint
     assert walked["alignment"].current is None
 
 
-@pytest.mark.parametrize("towers", ["content", "id_tower", ""])
+@pytest.mark.parametrize("towers", ["content_tower", "id_tower", ""])
 def test_towers_from_the_environment(walked, towers):
-    settings = settings_of(walked.root, {"MOLAR_ALIGN_TOWERS": towers, "MOLAR_ALIGN_EXPERTS": "ease"}, epochs=1)
+    settings = settings_of(walked.root, {"MOLAR_ALIGN_MODELS": f"{towers},ease"}, epochs=1)
     report = align(walked, settings)
     model = check(walked, settings, report)
     names = {towers} - {""}
@@ -264,7 +264,7 @@ def test_an_ensemble_of_towers_is_published_as_one_longer_vector(walked):
     report = align(walked, settings)
     model = check(walked, settings, report)
     assert report.facts["sizes"]["members"] == 2
-    assert model.network.shapes["id_tower"].dim == 2 * settings.align.dim
+    assert model.network.shapes["id_tower"].dim == 2 * settings.align.embedding_dim
     encoder, log = UserEncoder.open(report.folder), open_log(walked)
     rows = np.arange(log.n_users)
     np.testing.assert_allclose(encoder.users(log, rows).dense, model.dense_users(log, rows), atol=1e-4)
@@ -278,8 +278,8 @@ def test_a_log_without_times(tmp_path, preset):
     report = align(workspace, settings)
     model = check(workspace, settings, report)
     counts = np.bincount(held_out(workspace, settings.split).training.item, minlength=N)
-    np.testing.assert_allclose(model.trend.now(), np.log(counts + 0.05), rtol=1e-5)
-    assert report.scores["popularity"]["ndcg@10"] == pytest.approx(report.scores["popularity"]["ndcg@10"], abs=1e-9)
+    np.testing.assert_allclose(model.popularity.now(), np.log(counts + 0.05), rtol=1e-5)
+    assert report.scores["popularity"]["ndcg@10"] == pytest.approx(report.scores["total_popularity"]["ndcg@10"], abs=1e-9)
     assert report.facts["cold_items"] == 5
 
 
@@ -300,12 +300,12 @@ def test_users_with_several_validation_cases(tmp_path):
         report = align(workspace, settings)
         check(workspace, settings, report)
         assert report.facts["validation_cases"] == 2 * whole.n_users
-        assert report.scores["aligned"]["ndcg@10"] > 2 * report.scores["popularity"]["ndcg@10"]
+        assert report.scores["aligned"]["ndcg@10"] > 2 * report.scores["total_popularity"]["ndcg@10"]
 
 
 def test_among_very_many_items_fewer_cases_are_ranked(walked, monkeypatch):
     settings = MolarSettings()
-    factorise(walked, settings.cf, settings.split)
+    factorise(walked, settings.als, settings.split)
     every = training_data(walked, settings.align, settings.split)[0].cases
     monkeypatch.setattr("molar_retrieval.models.validation._FEWEST", 5)
     monkeypatch.setattr("molar_retrieval.models.validation._RANKED", 20 * len(every.candidates))
@@ -336,10 +336,10 @@ def test_a_log_that_leaves_nothing_to_train_on_is_refused(tmp_path):
 def test_room_for_newcomers_is_as_set(tmp_path):
     workspace = shop(tmp_path, walks())
     for share, count in ((0.0, 0), (0.4, 4)):
-        settings = small(workspace, preset="instant", newcomers=share)
+        settings = small(workspace, preset="instant", cold_start_share=share)
         report = align(workspace, settings)
-        assert len(report.facts["places"]) == count
-        assert open_model(report.folder).places == tuple(report.facts["places"])
+        assert len(report.facts["slots"]) == count
+        assert open_model(report.folder).slots == tuple(report.facts["slots"])
 
 
 @pytest.mark.parametrize("little", [1, 1000])
@@ -348,7 +348,7 @@ def test_a_very_large_log_is_not_counted_again_for_the_little_that_validation_he
     monkeypatch.setattr(ease, "MAX_ITEMS", 10)
     monkeypatch.setattr("molar_retrieval.models.carry_over._LITTLE", little)
     workspace = shop(tmp_path, walks())
-    before = open_model(align(workspace, small(workspace, towers=(), experts=("sequential", "ease"))).folder)
+    before = open_model(align(workspace, small(workspace, models=("sequential", "ease", "item_knn"))).folder)
     report = refresh(workspace)
     after = open_model(report.folder)
     pairs = zip(before.item_item, after.item_item, strict=True)

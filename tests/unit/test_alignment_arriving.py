@@ -25,7 +25,7 @@ from molar_retrieval.models.als import open_log
 from molar_retrieval.models.blending import EnsembleWeights
 from molar_retrieval.models.objectives import FEWEST, better, comes_back, session_starts, visit_began
 from molar_retrieval.models.store import open_model
-from molar_retrieval.ranking.objectives import ARRIVING, NEXT, VISIT
+from molar_retrieval.ranking.objectives import NEXT_ITEM, SESSION_START, VISIT
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import AlignSettings, EmbedSettings, IndexSettings, MolarSettings
@@ -95,8 +95,8 @@ def test_weights_are_taken_where_they_find_more_than_chance_explains():
     assert found is not None
     assert found.weights == {"a": 1.0}
     assert found.report["cases"] == 200
-    assert found.report["scores"]["aligned"]["ndcg@10"] > found.report["scores"]["next"]["ndcg@10"]
-    assert set(found.report["scores"]) == {"a", "next", "aligned"}
+    assert found.report["scores"]["aligned"]["ndcg@10"] > found.report["scores"]["next_item"]["ndcg@10"]
+    assert set(found.report["scores"]) == {"a", "next_item", "aligned"}
 
 
 def bought():
@@ -114,7 +114,7 @@ def bought():
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("arriving") / "shop"
+    folder = tmp_path_factory.mktemp("session_start") / "shop"
     folder.mkdir()
     ids = [f"i{n}" for n in range(N)]
     pq.write_table(pa.table({"item_id": ids, "title": [f"thing {n}" for n in range(N)]}), folder / "items.parquet")
@@ -134,10 +134,10 @@ def shop(tmp_path_factory):
 
 
 def test_the_item_before_counts_within_a_visit_and_taste_when_somebody_comes_back(shop):
-    told = shop.facts["arriving"]
+    told = shop.facts["session_start"]
     assert told["cases"] >= FEWEST
-    assert told["scores"]["aligned"]["ndcg@10"] > told["scores"]["next"]["ndcg@10"] + 0.02
-    within, back = (shop.model.weights_for(aim) for aim in (NEXT, ARRIVING))
+    assert told["scores"]["aligned"]["ndcg@10"] > told["scores"]["next_item"]["ndcg@10"] + 0.02
+    within, back = (shop.model.weights_for(objective) for objective in (NEXT_ITEM, SESSION_START))
     assert within["sequential"] * back["ease"] > back["sequential"] * within["ease"]
 
 
@@ -146,10 +146,10 @@ def last_of(shop, user):
     return int(shop.log.timestamp[shop.log.offsets[row + 1] - 1])
 
 
-def wanted(shop, user, aim):
+def wanted(shop, user, objective):
     row = np.array([shop.log.users.row(user)])
     one = replace(shop.log.of_users(row), asked_at=None)
-    scores = shop.model.seeing(shop.log).scores(one, aim)[0]
+    scores = shop.model.seeing(shop.log).scores(one, objective)[0]
     scores[one.item] = -np.inf
     best = np.argsort(-scores, kind="stable")[:5]
     return [f"i{item}" for item in best], scores[best]
@@ -159,18 +159,20 @@ def at(seconds):
     return datetime.fromtimestamp(seconds, UTC)
 
 
-@pytest.mark.parametrize(("minutes", "aim"), [(1, NEXT), (29, NEXT), (31, ARRIVING), (9000, ARRIVING)])
-def test_the_moment_of_a_question_decides(shop, minutes, aim):
+@pytest.mark.parametrize(
+    ("minutes", "objective"), [(1, NEXT_ITEM), (29, NEXT_ITEM), (31, SESSION_START), (9000, SESSION_START)]
+)
+def test_the_moment_of_a_question_decides(shop, minutes, objective):
     differ = 0
     with Recommender.open(shop.workspace.root) as recommender:
         for user in ("u3", "u8", "u77"):
             recommender.now = at(last_of(shop, user) + 60 * minutes)
             answer = recommender.query(user, 5, explore=False)
-            ids, scores = wanted(shop, user, aim)
+            ids, scores = wanted(shop, user, objective)
             assert [item.item_id for item in answer.items] == ids
             assert [item.score for item in answer.items] == pytest.approx(scores.tolist(), abs=1e-4)
-            assert answer.horizon is None
-            differ += ids != wanted(shop, user, ARRIVING if aim == NEXT else NEXT)[0]
+            assert answer.objective is None
+            differ += ids != wanted(shop, user, SESSION_START if objective == NEXT_ITEM else NEXT_ITEM)[0]
             (told,) = origins_of(recommender, user, ids[:1])
             assert sum(told.parts.values()) == pytest.approx(float(scores[0]), abs=1e-3)
     assert differ
@@ -215,7 +217,7 @@ def test_an_evaluation_asks_about_each_case_by_its_moment(shop):
     last = shop.log.timestamp[shop.log.offsets[rows + 1] - 1]
     inputs = replace(shop.log.of_users(rows), asked_at=last + np.where(rows % 3 == 0, DAY, 60))
     scorer = MolarScorer(model, shop.workspace, {})
-    within, back = (model.scores(inputs, aim) for aim in (NEXT, ARRIVING))
+    within, back = (model.scores(inputs, objective) for objective in (NEXT_ITEM, SESSION_START))
     expected = np.where((rows % 3 == 0)[:, None], back, within)
     assert scorer.scores(inputs) == pytest.approx(expected, abs=1e-5)
     assert not np.allclose(within, back)

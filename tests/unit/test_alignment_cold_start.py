@@ -23,11 +23,18 @@ from molar_retrieval.models.validation import ValidationCases, ndcg, taken, with
 from molar_retrieval.models.vectors import item_sides
 from molar_retrieval.ranking.candidates import merge
 from molar_retrieval.ranking.objectives import last
-from molar_retrieval.workspace.settings import AlignSettings, CFSettings
+from molar_retrieval.workspace.settings import COUNT_MODELS, AlignSettings, ALSSettings
 
 N = 60
 SETTINGS = AlignSettings(
-    dim=8, content_dim=8, blocks=1, content_blocks=1, history=8, batch_tokens=256, precision="float32", device="cpu"
+    embedding_dim=8,
+    content_dim=8,
+    n_blocks=1,
+    n_content_blocks=1,
+    max_history=8,
+    batch_tokens=256,
+    precision="float32",
+    device="cpu",
 )
 
 
@@ -61,30 +68,30 @@ def world(seed, new_share, cold_targets, telling=True):
     content = content.astype(np.float32)
     conditioner = content_features.fit(content, [VectorBlock("content", 0, 6)], 6)
     cases = ValidationCases(log, np.arange(150), np.array(targets), np.ones(N, bool), DAY * (2 + np.arange(150) % 7))
-    factors = fit(log, CFSettings(factors=6, iterations=3))
+    factors = fit(log, ALSSettings(factors=6, iterations=3))
     return TrainingData(log, cases, conditioner(content), factors), conditioner
 
 
 def shipped(data, conditioner, settings=SETTINGS):
     torch.manual_seed(0)
     network = build_network(data, settings).eval()
-    experts = count(data.log, data.cases, data.features, settings)
-    parts = {**tower_parts(network, data, "float32"), **experts.parts(data.cases)}
+    counts = count(data.log, data.cases, data.features, settings)
+    parts = {**tower_parts(network, data, "float32"), **counts.parts(data.cases)}
     fusion = blend(data.cases, parts)
     bare = Ensemble(
         network=network,
         conditioner=conditioner,
         features=data.features,
         known=data.warm,
-        item_item=experts.item_item,
-        content_knn=experts.content_knn,
-        half_life=experts.trend.half_life if experts.trend else None,
+        item_item=counts.item_item,
+        content_knn=counts.content_knn,
+        half_life=counts.popularity.half_life if counts.popularity else None,
         weights=fusion.weights,
-        newcomer_weights={},
+        cold_start_weights={},
         predictors={},
-        places=last(0),
+        slots=last(0),
         precision="float32",
-        trend=experts.trend,
+        popularity=counts.popularity,
     )
     model, ranks, used = with_cold_start(bare, data, settings, fusion)
     assert ranks.tolist() == model_ranks(model, data.cases).tolist()
@@ -99,22 +106,22 @@ def test_newcomers_get_as_much_room_as_leaves_the_best_part_behind(new_share, co
     data, conditioner = world(1, new_share, cold_targets, telling)
     model, fusion = shipped(data, conditioner)
     floor = max(map(ndcg, fusion.alone.values()))
-    scores = [ndcg(model_ranks(replace(model, places=last(n)), data.cases)) for n in range(4)]
+    scores = [ndcg(model_ranks(replace(model, slots=last(n)), data.cases)) for n in range(4)]
     parity = min(3, round(10 * np.mean(~data.warm)))
     bearable = [n for n in range(parity + 1) if scores[n] >= floor]
-    assert len(model.places) == (max(bearable) if bearable else int(np.argmax(scores[: parity + 1])))
+    assert len(model.slots) == (max(bearable) if bearable else int(np.argmax(scores[: parity + 1])))
     if cold_targets == 0:
         assert ndcg(model_ranks(model, data.cases)) >= floor
     if not new_share:
-        assert model.places == ()
+        assert model.slots == ()
         assert model_ranks(model, data.cases).tolist() == pytest.approx(fusion.ranks.tolist(), abs=1)
 
 
 def test_where_people_take_what_is_new_they_are_shown_it():
     data, conditioner = world(2, 0.35, 0.8)
     model, _ = shipped(data, conditioner)
-    assert len(model.places) == 3
-    scores = [ndcg(model_ranks(replace(model, places=last(n)), data.cases)) for n in (0, 3)]
+    assert len(model.slots) == 3
+    scores = [ndcg(model_ranks(replace(model, slots=last(n)), data.cases)) for n in (0, 3)]
     assert scores[1] > 2 * scores[0]
 
 
@@ -123,18 +130,18 @@ def test_where_nobody_took_two_things_nothing_is_learned_of_newcomers_and_they_g
     firsts = np.zeros(len(data.log), bool)
     firsts[data.log.offsets[:-1]] = True
     log = data.log.select(firsts)
-    data = replace(data, log=log, cases=replace(data.cases, log=log), factors=fit(log, CFSettings(factors=6)))
+    data = replace(data, log=log, cases=replace(data.cases, log=log), factors=fit(log, ALSSettings(factors=6)))
     model, _ = shipped(data, conditioner)
-    assert not any(model.newcomer_weights.values())
-    assert model.places == ()
+    assert not any(model.cold_start_weights.values())
+    assert model.slots == ()
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.1, 1), (0.3, 3), (0.46, 5), (0.9, 9)])
 def test_a_number_is_obeyed(share, count):
     for cold_targets in (0.0, 1.0):
         data, conditioner = world(1, 0.1, cold_targets)
-        model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"cold_start": share}))
-        assert len(model.places) == count
+        model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"cold_start_share": share}))
+        assert len(model.slots) == count
 
 
 @pytest.mark.parametrize("told_by", ["validation", "training"])
@@ -143,8 +150,8 @@ def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind(monkeypat
         monkeypatch.setattr(cold_start, "_ENOUGH", 1)
         monkeypatch.setattr(validation, "WITHHELD", 0.3)
     data, conditioner = world(3, 0.3, 0.3)
-    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ("id_tower",)}))
-    assert model.newcomer_weights["content_knn"] > 0 or model.newcomer_weights["id_tower"] > 0
+    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"models": ("id_tower", *COUNT_MODELS)}))
+    assert model.cold_start_weights["content_knn"] > 0 or model.cold_start_weights["id_tower"] > 0
     assert set(model.predictors) - {"content_knn"} == {"popularity", "id_tower"}
     new = np.flatnonzero(~data.warm)
     scores = model.scores(data.cases.log)[:, new]
@@ -153,7 +160,7 @@ def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind(monkeypat
 
 
 @pytest.mark.parametrize("enough", [1, 10_000])
-@pytest.mark.parametrize("towers", [("id_tower",), ("id_tower", "content")])
+@pytest.mark.parametrize("towers", [("id_tower",), ("id_tower", "content_tower")])
 def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch, towers, enough):
     data, conditioner = world(3, 0.3, 0.3)
     told = []
@@ -173,7 +180,7 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
         return taught_by(replace(neighbours, axes=np.eye(features.shape[1])), features, log, least)
 
     monkeypatch.setattr(cold_start, "taught_by", taught)
-    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": towers}))
+    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"models": (*towers, *COUNT_MODELS)}))
     ((cases, parts),) = told
     withheld = withheld_items(data.warm, 0)
     counts = np.bincount(data.log.item, minlength=N)
@@ -183,7 +190,7 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
     else:  # training interactions do, and the tower that was trained on them is not asked
         assert set(parts) == {*towers, "content_knn", "pairs", "popularity"} - {"id_tower"}
         assert len(cases) == len(taken(data.log, withheld, 0))
-    assert set(model.newcomer_weights) == {*towers, "content_knn", "popularity"}
+    assert set(model.cold_start_weights) == {*towers, "content_knn", "popularity"}
     assert set(model.predictors) == {"id_tower", "popularity"}
     rest = data.warm & ~withheld
     sides = {**item_sides(model.network, data.warm), "popularity": np.log1p(counts)[:, None]}
@@ -211,16 +218,16 @@ def test_a_tower_that_cannot_be_weighed_gets_a_fixed_share_where_its_table_start
     monkeypatch.setattr(cold_start, "content_pairs", lambda *_: None)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"content_start": start}))
     if not start:
-        assert model.newcomer_weights["id_tower"] == 0
+        assert model.cold_start_weights["id_tower"] == 0
         return
     withheld, counts = withheld_items(data.warm, 0), np.bincount(data.log.item, minlength=N)
     cases = taken(data.log, withheld, 0)
     users = model.users_by_part(cases.histories(), np.arange(len(cases)))
     sides = {**item_sides(model.network, data.warm), "popularity": np.log1p(counts)[:, None]}
-    blocks = {"content": sides["content"][withheld], "content_knn": model.content_knn.items[withheld]}
+    blocks = {"content_tower": sides["content_tower"][withheld], "content_knn": model.content_knn.items[withheld]}
     for name in ("popularity", "id_tower"):
         blocks[name] = cold_start.guessed(data.features, sides[name], counts, data.warm, withheld)[0]
-    scores = {name: model.newcomer_weights[name] * users[name] @ block.T for name, block in blocks.items()}
+    scores = {name: model.cold_start_weights[name] * users[name] @ block.T for name, block in blocks.items()}
     others = sum(one for name, one in scores.items() if name != "id_tower")
     assert scores["id_tower"].std(1).mean() == pytest.approx(0.5 * others.std(1).mean(), rel=0.1)
 
@@ -230,7 +237,7 @@ def test_content_as_it_is_and_by_pairs_are_one_block_with_a_weight_each(monkeypa
     data, conditioner = world(3, 0.3, 0.3)
     weights = {"content_knn": own, "pairs": 3.0, "popularity": 0.0}
     monkeypatch.setattr(cold_start, "blend", lambda *_: SimpleNamespace(weights=weights, ranks=np.zeros(0, np.int64)))
-    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ()}))
+    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"models": COUNT_MODELS}))
     new, content = ~data.warm, model.content_knn.items
     users = model.content_knn.users(data.log).astype(np.float64)
     pairs = content_pairs(data.log, model.content_knn, SETTINGS.seed)
@@ -250,27 +257,27 @@ def test_guesses_need_no_interaction_of_the_newcomer_itself():
     assert np.array_equal(model.items(data.log).dense, before)
 
 
-@pytest.mark.parametrize("places", [(), last(2), (3, 5, 10), last(9)])
-def test_ranks_are_those_of_a_merged_list(places):
+@pytest.mark.parametrize("slots", [(), last(2), (3, 5, 10), last(9)])
+def test_ranks_are_those_of_a_merged_list(slots):
     data, conditioner = world(4, 0.3, 0.5)
     model, _ = shipped(data, conditioner)
-    model = replace(model, places=places, weights={**model.weights, "popularity": 1.0})
+    model = replace(model, slots=slots, weights={**model.weights, "popularity": 1.0})
     asked = replace(data.cases.log.of_users(data.cases.users), asked_at=data.cases.times)
     scores = model.scores(asked).astype(np.float64)
     expected = []
     for row, (user, target) in enumerate(zip(data.cases.users, data.cases.targets, strict=True)):
         open_items = np.setdiff1d(np.arange(N), data.log.history(user))
         kinds = [sorted(open_items[data.warm[open_items] == k], key=lambda n: -scores[row, n]) for k in (True, False)]
-        order, _ = merge(*([scores[row, n] for n in own] for own in kinds), places)
+        order, _ = merge(*([scores[row, n] for n in own] for own in kinds), slots)
         expected.append([[*kinds[0], *kinds[1]][n] for n in order].index(target) + 1)
     found = model_ranks(model, data.cases)
     assert np.mean(found == expected) > 0.97, "but for ties"
     assert (found >= expected).all()
 
 
-def found(ranks, places):
+def found(ranks, slots):
     """NDCG@10 of targets of one kind, by their ranks among their like and the places of these."""
-    return sum(1 / np.log2(1 + places[rank - 1]) for rank in ranks.tolist() if rank <= len(places)) / len(ranks)
+    return sum(1 / np.log2(1 + slots[rank - 1]) for rank in ranks.tolist() if rank <= len(slots)) / len(ranks)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
@@ -279,18 +286,18 @@ def test_places_further_up_are_those_at_which_newcomers_are_found_best_and_littl
     random = np.random.default_rng(count)
     known = random.geometric(steep, 6000) + 30 * (random.random(6000) < 0.9)
     cold = np.where(random.random(4000) < 0.05, random.geometric(0.3, 4000), 40)
-    places = higher(known + count * (known > 10 - count), cold, count)
-    assert (len(places), places[-1]) == (count, 10)
+    slots = higher(known + count * (known > 10 - count), cold, count)
+    assert (len(slots), slots[-1]) == (count, 10)
 
-    def worth(places):
-        return found(known, [place for place in range(1, 11) if place not in places]), found(cold, places)
+    def worth(slots):
+        return found(known, [place for place in range(1, 11) if place not in slots]), found(cold, slots)
 
     most, _ = worth(last(count))
     every = [worth((*others, 10)) for others in combinations(range(2, 10), count - 1)]
-    assert worth(places)[0] >= 0.99 * most
-    assert worth(places)[1] == pytest.approx(max(new for left, new in every if left >= 0.99 * most))
-    assert (places > last(count)) is False
-    assert (places[0] < 5) is (steep == 0.6), "of lists whose first items are those that are taken, the rest is free"
+    assert worth(slots)[0] >= 0.99 * most
+    assert worth(slots)[1] == pytest.approx(max(new for left, new in every if left >= 0.99 * most))
+    assert (slots > last(count)) is False
+    assert (slots[0] < 5) is (steep == 0.6), "of lists whose first items are those that are taken, the rest is free"
 
 
 def test_where_little_is_known_newcomers_come_last():
@@ -303,13 +310,13 @@ def test_where_little_is_known_newcomers_come_last():
     assert higher(known, cold, 0) == ()
 
 
-@pytest.mark.parametrize("towers", [(), ("id_tower",), ("content",)])
+@pytest.mark.parametrize("towers", [(), ("id_tower",), ("content_tower",)])
 def test_models_without_some_part_have_newcomers_too(towers, monkeypatch):
     monkeypatch.setattr(cold_start, "_ENOUGH", 1)
     data, conditioner = world(5, 0.3, 0.5)
-    settings = SETTINGS.model_copy(update={"towers": towers, "experts": ("ease", "popularity")})
+    settings = SETTINGS.model_copy(update={"models": (*towers, "ease", "item_knn", "popularity")})
     model, _ = shipped(data, conditioner, settings)
-    assert set(model.newcomer_weights) <= {"popularity", "id_tower", "content"}
+    assert set(model.cold_start_weights) <= {"popularity", "id_tower", "content_tower"}
     assert ("id_tower" in model.predictors) == ("id_tower" in towers)
     assert len(model_ranks(model, data.cases)) == 150
 

@@ -36,7 +36,8 @@ def by_hand(part):
     rows = []
     for moment in part.times // DAY:
         ages = [
-            [moment - d for d, i in zip(part.trend.days, part.trend.items, strict=True) if i == n] for n in range(N)
+            [moment - d for d, i in zip(part.popularity.days, part.popularity.items, strict=True) if i == n]
+            for n in range(N)
         ]
         rows.append([math.log(0.05 + sum(2 ** (-age / 2) for age in own if age > 0)) for own in ages])
     return rows

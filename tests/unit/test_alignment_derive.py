@@ -15,7 +15,7 @@ from molar_retrieval.models.als import open_log
 from molar_retrieval.models.refresh import refresh
 from molar_retrieval.models.store import open_model
 
-TABLE = "network.items.collaborative.weight"
+TABLE = "network.items.id_tower.weight"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from molar_retrieval.models.cold_start import exploration, posterior
 from molar_retrieval.models.vectors import item_sides
 from molar_retrieval.ranking.exploration import inclusion
 from molar_retrieval.ranking.objectives import last
-from molar_retrieval.workspace.settings import NewcomerSettings
+from molar_retrieval.workspace.settings import ExplorationSettings
 
 
 def sold(log, item, count):
@@ -42,7 +42,7 @@ def test_belief_goes_from_the_guess_to_what_was_learned(model):
     assert half == pytest.approx((guess + learned) / 2, abs=1e-5)
     sides = item_sides(model.network, model.known)
     for part in model.dense_parts:
-        span, weight = slice(part.start, part.stop), np.float32(model.newcomer_weights.get(part.name, 0.0))
+        span, weight = slice(part.start, part.stop), np.float32(model.cold_start_weights.get(part.name, 0.0))
         if part.name == "popularity":
             assert learned[:, span] == pytest.approx(weight * model.predictors["popularity"].mean[0], abs=1e-5)
             assert guess[:, span] == pytest.approx(learned[:, span]), "few sales say how long it has been there"
@@ -60,10 +60,10 @@ def test_exposure_falls_with_sales_without_a_cliff(model, log):
     for count in (0, 1, 2, 3, 5, 10, 15, 19, 20, 30):
         present = log if count == 0 else sold(log, item, count)
         own = replace(model, known=model.known & (np.arange(N) != item)) if count == 0 else model
-        plan, emerging = exploration(own, own.items(present), present, NewcomerSettings(evidence=5))
+        plan, low_support = exploration(own, own.items(present), present, ExplorationSettings(prior_strength=5))
         new = np.flatnonzero(~own.known)
-        rows = np.concatenate([new, emerging.rows])
-        vectors = np.concatenate([own.items(present).dense[new], emerging.dense])
+        rows = np.concatenate([new, low_support.rows])
+        vectors = np.concatenate([own.items(present).dense[new], low_support.dense])
         place = np.flatnonzero(rows == item)
         logits = people @ vectors.T / plan.scale
         drawn = [inclusion(one.astype(float), 1, place).sum() for one in logits]
@@ -77,24 +77,24 @@ def test_exposure_falls_with_sales_without_a_cliff(model, log):
 
 
 def test_what_training_did_not_know_keeps_its_whole_chance(model, log):
-    plain, _ = exploration(model, model.items(log), log, NewcomerSettings())
+    plain, _ = exploration(model, model.items(log), log, ExplorationSettings())
     present = replace(log, item=np.where(log.item == log.item[0], np.int32(NEW[0]), log.item))
-    again, emerging = exploration(model, model.items(present), present, NewcomerSettings())
-    assert NEW[0] not in emerging.rows
-    assert again.places == plain.places == (9, 10)
+    again, low_support = exploration(model, model.items(present), present, ExplorationSettings())
+    assert NEW[0] not in low_support.rows
+    assert again.slots == plain.slots == (9, 10)
 
 
-@pytest.mark.parametrize(("settings", "places"), [({}, 2), ({"places": 1}, 2), ({"places": 5}, 5), ({"places": 0}, 2)])
-def test_places_are_at_least_what_validation_chose(model, log, settings, places):
-    plan, _ = exploration(model, model.items(log), log, NewcomerSettings(**settings))
-    assert plan.places == last(places)
-    unborne = exploration(replace(model, places=()), model.items(log), log, NewcomerSettings(**settings))[0]
-    assert unborne.places == last(settings.get("places", 1))
+@pytest.mark.parametrize(("settings", "slots"), [({}, 2), ({"slots": 1}, 2), ({"slots": 5}, 5), ({"slots": 0}, 2)])
+def test_places_are_at_least_what_validation_chose(model, log, settings, slots):
+    plan, _ = exploration(model, model.items(log), log, ExplorationSettings(**settings))
+    assert plan.slots == last(slots)
+    unborne = exploration(replace(model, slots=()), model.items(log), log, ExplorationSettings(**settings))[0]
+    assert unborne.slots == last(settings.get("slots", 1))
 
 
 def test_where_everything_is_known_well_nothing_is_tried(model, log):
     everything = replace(model, known=np.ones(N, bool))
     many = replace(log, item=np.resize(np.arange(N, dtype=np.int32), len(log.item)))
-    plan, emerging = exploration(everything, everything.items(many), many, NewcomerSettings(evidence=0.01))
-    assert plan.places == ()
-    assert emerging is None
+    plan, low_support = exploration(everything, everything.items(many), many, ExplorationSettings(prior_strength=0.01))
+    assert plan.slots == ()
+    assert low_support is None

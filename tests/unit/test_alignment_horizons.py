@@ -24,7 +24,7 @@ from molar_retrieval.models.future_items import (
 )
 from molar_retrieval.models.popularity import DAY
 from molar_retrieval.progress import Notes
-from molar_retrieval.ranking.objectives import LATER, NEXT
+from molar_retrieval.ranking.objectives import FUTURE_ITEMS, NEXT_ITEM
 from molar_retrieval.workspace.settings import AlignSettings
 
 ITEMS, PEOPLE, DAYS = 40, 120, 100
@@ -48,7 +48,7 @@ def lasting_log(seed=0, change=None):
 def counted(log, names=("sequential", "ease", "popularity")):
     users = np.flatnonzero(np.diff(log.offsets) > 0)[:30]
     cases = cases_of([log.history(u).tolist() for u in range(log.n_users)], np.zeros(len(users)), ITEMS, users=users)
-    return count_models(log, cases, np.eye(ITEMS, dtype=np.float32), AlignSettings(experts=names))
+    return count_models(log, cases, np.eye(ITEMS, dtype=np.float32), AlignSettings(models=names))
 
 
 @settings(deadline=None, max_examples=60)
@@ -89,15 +89,15 @@ def test_cases_are_what_was_new_after_the_cut_and_could_be_known_before_it():
 def test_nothing_that_came_after_the_cut_changes_what_the_parts_say(monkeypatch):
     monkeypatch.setattr(content_knn, "_FEWEST_TAUGHT", 3)
     plain, other = lasting_log(), lasting_log(change=np.random.default_rng(1).permutation(ITEMS))
-    experts = counted(plain, ("sequential", "ease", "popularity", "content_knn"))
-    assert experts.content_knn.axes is not None, "people taught it"
+    counts = counted(plain, ("sequential", "ease", "popularity", "content_knn"))
+    assert counts.content_knn.axes is not None, "people taught it"
     before, after = FutureCases.of(plain, 0.1), FutureCases.of(other, 0.1)
     both = np.intersect1d(before.users, after.users)
     assert (before.taken[:20] != after.taken[:20]).nnz
     scores = [
         {
             name: part.scores(np.searchsorted(cases.users, both))
-            for name, part in Future.of(cases, experts, 20).parts.items()
+            for name, part in Future.of(cases, counts, 20).parts.items()
         }
         for cases in (before, after)
     ]
@@ -108,8 +108,8 @@ def test_nothing_that_came_after_the_cut_changes_what_the_parts_say(monkeypatch)
 
 def test_the_weights_are_never_worse_than_the_best_part_alone():
     log = lasting_log()
-    experts = counted(log)
-    weights, report = weighed([Future.of(FutureCases.of(log, after), experts, 20) for after in (0.5, 0.1)])
+    counts = counted(log)
+    weights, report = weighed([Future.of(FutureCases.of(log, after), counts, 20) for after in (0.5, 0.1)])
     alone = {name: score for name, score in report["scores"].items() if name != "aligned"}
     assert report["scores"]["aligned"] >= max(alone.values()) > 0
     assert min(weights.values()) >= 0
@@ -141,10 +141,10 @@ def test_of_a_set_the_logit_reads_what_is_among_the_first_of_a_part(monkeypatch)
 
 def test_scores_that_do_not_fit_in_memory_lie_in_a_file_and_tell_the_same(tmp_path, monkeypatch):
     log = lasting_log()
-    experts = counted(log)
-    held = weighed([Future.of(FutureCases.of(log, after), experts, 20) for after in (0.5, 0.1)])
+    counts = counted(log)
+    held = weighed([Future.of(FutureCases.of(log, after), counts, 20) for after in (0.5, 0.1)])
     monkeypatch.setattr(blending, "_MOST_SCORES", 1)
-    futures = [Future.of(FutureCases.of(log, after, folder=tmp_path), experts, 20) for after in (0.5, 0.1)]
+    futures = [Future.of(FutureCases.of(log, after, folder=tmp_path), counts, 20) for after in (0.5, 0.1)]
     assert all(is_mapped(block.scores) for future in futures for block in future.cases.scored(future.parts))
     assert weighed(futures) == held
 
@@ -162,50 +162,55 @@ def test_shares_of_a_set_are_the_mean_of_its_items_in_the_logit():
 
 def test_more_regularisation_is_tried_as_long_as_validation_asks_for_it(monkeypatch):
     log = lasting_log()
-    experts, cases = counted(log), FutureCases.of(log, 0.1)
-    later = choose_future_items(log, [cases], experts, AlignSettings(partners=5))
-    assert later.lasting is None or later.expert["chosen"]["item_item"] == 1000
+    counts, cases = counted(log), FutureCases.of(log, 0.1)
+    later = choose_future_items(log, [cases], counts, AlignSettings(neighbors=5))
+    assert later.ease_future is None or later.expert["chosen"]["neighbors"] == 1000
     reached = iter([0.1, 0.3, 0.4, 0.2, 0.05])  # the last one is that of ``linear``
     monkeypatch.setattr("molar_retrieval.models.blending.ScoreCache.ndcg", lambda *_: next(reached))
-    found = future_items._lasting([Future.of(cases, experts, 5)], 5)
+    found = future_items._ease_future([Future.of(cases, counts, 5)], 5)
     assert found.setting["regularisation"] == 32_000
     assert [one["ndcg@10"] for one in found.tried] == [0.1, 0.3, 0.4, 0.2]
 
 
 def test_a_model_keeps_its_weights_for_the_next_item_and_has_others_for_later():
     log = lasting_log()
-    experts = counted(log)
-    model = model_of(towers=(), experts=EXPERTS)
-    model = future_items.replace(model, item_item=experts.item_item, weights={**model.weights, "ease": 0.0})
-    both, report, _ = with_future_items(model, log, experts, AlignSettings())
-    assert both.horizon == "next"
-    assert {n: w for n, w in both.weights_for(NEXT).items() if w} == {n: w for n, w in model.weights.items() if w}
-    assert both.weights_for(LATER) != both.weights_for(NEXT)
+    counts = counted(log)
+    model = model_of(towers=(), counts=EXPERTS)
+    model = future_items.replace(model, item_item=counts.item_item, weights={**model.weights, "ease": 0.0})
+    both, report, _ = with_future_items(model, log, counts, AlignSettings())
+    assert both.default_objective == "next_item"
+    assert {n: w for n, w in both.weights_for(NEXT_ITEM).items() if w} == {n: w for n, w in model.weights.items() if w}
+    assert both.weights_for(FUTURE_ITEMS) != both.weights_for(NEXT_ITEM)
     assert report["cases"] >= 20
-    assert with_future_items(model, log, experts, AlignSettings(horizon="later"))[0].horizon == "later"
-    assert with_future_items(model, log, experts, AlignSettings(horizon="next")) == (model, {}, {})
+    assert (
+        with_future_items(model, log, counts, AlignSettings(objectives=("future_items", "next_item")))[
+            0
+        ].default_objective
+        == "future_items"
+    )
+    assert with_future_items(model, log, counts, AlignSettings(objectives=("next_item",))) == (model, {}, {})
 
 
 def test_a_log_without_times_tells_nothing_of_later():
     log = lasting_log()
     log.timestamp[:] = 0
-    model, experts, notes = model_of(), counted(log), Notes()
-    same, report, _ = with_future_items(model, log, experts, AlignSettings(), notes)
+    model, counts, notes = model_of(), counted(log), Notes()
+    same, report, _ = with_future_items(model, log, counts, AlignSettings(), notes)
     assert same is model
     assert "the log says too little" in report["note"]
     assert notes.notes
-    with pytest.raises(DataError, match="later"):
-        with_future_items(model, log, experts, AlignSettings(horizon="later"))
+    with pytest.raises(DataError, match="future items"):
+        with_future_items(model, log, counts, AlignSettings(objectives=("future_items", "next_item")))
 
 
 def test_an_update_counts_the_lasting_expert_by_its_own_setting():
     log = lasting_log()
     chosen = {
         "ease": {"model": "EASE", "regularisation": 500},
-        "ease_future": {"model": "EASE", "regularisation": 8000, "item_item": 30},
+        "ease_future": {"model": "EASE", "regularisation": 8000, "neighbors": 30},
     }
-    lasting = future_items.ease(future_items.EASECounts.of(log), chosen["ease_future"], 5, ITEMS)
-    former = (future_items.refit("ease", log, chosen["ease"], 5, None), lasting)
+    ease_future = future_items.ease(future_items.EASECounts.of(log), chosen["ease_future"], 5, ITEMS)
+    former = (future_items.refit("ease", log, chosen["ease"], 5, None), ease_future)
     found = recount(log, chosen, 5, former, np.arange(ITEMS))
     assert [one.name for one in found.item_item] == ["ease", "ease_future"]
     for one, expected in zip(found.item_item, former, strict=True):

@@ -27,17 +27,17 @@ def part_scores(model, log, seen):
     users = encode_users(model.network, log, np.arange(log.n_users), precision="float32")
     sides = item_sides(model.network, model.known)
     parts = {name: users[name].astype(np.float64) @ sides[name].T for name in users}
-    for partners in model.item_item:
+    for neighbors in model.item_item:
         history = np.zeros((log.n_users, N))
         for user in range(log.n_users):
             for age, item in enumerate(log.history(user)[::-1]):
-                if partners.memory is None:
+                if neighbors.memory is None:
                     history[user, item] = 1 / np.sqrt(len(set(log.history(user).tolist())))
-                elif age < partners.last:
+                elif age < neighbors.last:
                     own = log.timestamp[log.offsets[user] : log.offsets[user + 1]]
                     gap = own[-1] - own[-1 - age]
-                    history[user, item] += partners.memory**age / (1 + gap / 60) ** partners.fade
-        parts[partners.name] = history @ partners.weights.toarray()
+                    history[user, item] += neighbors.memory**age / (1 + gap / 60) ** neighbors.fade
+        parts[neighbors.name] = history @ neighbors.weights.toarray()
     if model.content_knn is not None:
         unit = model.content_knn.items.astype(np.float64)
         rows = []
@@ -49,8 +49,10 @@ def part_scores(model, log, seen):
             rows.append(unit @ mean / max(1e-12, np.linalg.norm(mean)))
         parts["content_knn"] = np.array(rows)
     if model.half_life is not None:
-        trend = Popularity.fit(seen, model.half_life)
-        now = np.tile(trend.now(), (log.n_users, 1)) if log.asked_at is None else trend.log_scores(log.asked_at)
+        popularity = Popularity.fit(seen, model.half_life)
+        now = (
+            np.tile(popularity.now(), (log.n_users, 1)) if log.asked_at is None else popularity.log_scores(log.asked_at)
+        )
         parts["popularity"] = now.astype(np.float64)
     return parts
 
@@ -64,7 +66,7 @@ def by_hand(model, log, seen):
     if model.content_knn is not None:
         users["content_knn"] = model.content_knn.users(log)
     guessed = np.zeros((log.n_users, len(NEW)))
-    for name, weight in model.newcomer_weights.items():
+    for name, weight in model.cold_start_weights.items():
         if name in model.predictors:
             predictor = model.predictors[name]
             told = model.content_knn.items if name == "content_knn" else model.features
@@ -79,14 +81,14 @@ def by_hand(model, log, seen):
 VARIANTS = {
     "everything": {},
     "no towers": {"towers": ()},
-    "no count models": {"experts": ()},
+    "no count models": {"counts": ()},
     **{f"without {tower}": {"towers": tuple(t for t in TOWERS if t != tower)} for tower in TOWERS},
-    **{f"without {expert}": {"experts": tuple(e for e in EXPERTS if e != expert)} for expert in EXPERTS},
-    "only linear": {"towers": (), "experts": ("ease",), "newcomer_weights": {}},
-    "only the collaborative tower has a weight": {"weights": {"id_tower": 2.0}, "newcomer_weights": {}},
+    **{f"without {expert}": {"counts": tuple(e for e in EXPERTS if e != expert)} for expert in EXPERTS},
+    "only linear": {"towers": (), "counts": ("ease",), "cold_start_weights": {}},
+    "only the collaborative tower has a weight": {"weights": {"id_tower": 2.0}, "cold_start_weights": {}},
     "newcomers by content, known items by counts": {
-        "weights": {"ease": 1.0, "content": 0.0},
-        "newcomer_weights": {"content_knn": 1.0, "content": 0.4},
+        "weights": {"ease": 1.0, "content_tower": 0.0},
+        "cold_start_weights": {"content_knn": 1.0, "content_tower": 0.4},
     },
 }
 
@@ -104,7 +106,7 @@ def test_blocks_of_content_parts_follow_from_the_features_by_their_maps(model):
             made = np.where(
                 model.known[:, None],
                 model.features @ maps[part.name],
-                model.features @ maps.get(f"newcomer {part.name}", maps[part.name]),
+                model.features @ maps.get(f"cold_start {part.name}", maps[part.name]),
             )
             lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(made, axis=1)
             assert (own * made).sum(axis=1) == pytest.approx(lengths, rel=1e-5), "but for a factor"
@@ -120,10 +122,10 @@ def test_dot_products_of_users_and_items_are_the_scores(model, asked):
     seen, now = training_log(), replace(asked, asked_at=None)
     rows = np.array([2, 0, 1, 2, 4])
     users, items = model.users(now, rows), model.items(seen)
-    got = users.dense @ items.dense.T + (users.sparse @ items.partners.whole()).toarray()
+    got = users.dense @ items.dense.T + (users.sparse @ items.neighbors.whole()).toarray()
     np.testing.assert_allclose(got, model.seeing(seen).scores(now)[rows], rtol=1e-4, atol=1e-4)
     assert (users.dense.dtype, items.dense.dtype) == (np.float32, np.float32)
-    assert (users.sparse.dtype, items.partners.whole().dtype) == (np.float32, np.float32)
+    assert (users.sparse.dtype, items.neighbors.whole().dtype) == (np.float32, np.float32)
 
 
 def test_the_spans_of_the_parts_give_the_parts(model, asked):
@@ -133,7 +135,7 @@ def test_the_spans_of_the_parts_give_the_parts(model, asked):
     found = set()
     for spans, left, right in (
         (model.dense_parts, users.dense, items.dense),
-        (model.sparse_parts, users.sparse.toarray(), items.partners.whole().T.toarray()),
+        (model.sparse_parts, users.sparse.toarray(), items.neighbors.whole().T.toarray()),
     ):
         borders = [0, *(span.stop for span in spans)]
         assert [span.start for span in spans] == borders[:-1]
@@ -148,7 +150,7 @@ def test_the_spans_of_the_parts_give_the_parts(model, asked):
                 assert name == "popularity"
                 assert not got.any()
             found.add(name)
-    used = {name for weights in (model.weights, model.newcomer_weights) for name, weight in weights.items() if weight}
+    used = {name for weights in (model.weights, model.cold_start_weights) for name, weight in weights.items() if weight}
     assert found == used | {"popularity"}
     assert model.dense_parts[-1].name == "popularity"
     assert model.dense_parts[-1].start == items.dense.shape[1] - 1
@@ -156,7 +158,7 @@ def test_the_spans_of_the_parts_give_the_parts(model, asked):
 
 def test_users_carry_no_weights_and_their_last_number_is_one(model, asked):
     doubled = replace(
-        model, weights={n: 2 * w for n, w in model.weights.items()}, newcomer_weights=model.newcomer_weights
+        model, weights={n: 2 * w for n, w in model.weights.items()}, cold_start_weights=model.cold_start_weights
     )
     one, other = model.users(asked, np.arange(5)), doubled.users(asked, np.arange(5))
     assert np.array_equal(one.dense, other.dense)
@@ -169,8 +171,8 @@ def test_users_carry_no_weights_and_their_last_number_is_one(model, asked):
 def test_newcomers_have_no_partners_and_no_popularity_of_their_own(model, asked):
     items = model.items(training_log())
     assert np.flatnonzero(items.newcomer).tolist() == NEW.tolist()
-    assert items.partners.whole()[:, NEW].nnz == 0
-    plain = model_of(newcomer_weights={}, experts=model_experts(model), towers=tuple(model.network.shapes))
+    assert items.neighbors.whole()[:, NEW].nnz == 0
+    plain = model_of(cold_start_weights={}, counts=model_experts(model), towers=tuple(model.network.shapes))
     assert not plain.items(training_log()).dense[NEW].any()
 
 
@@ -215,21 +217,21 @@ def test_a_question_hears_only_of_its_past(asked):
 def test_a_model_that_has_seen_no_log_scores_without_popularity(asked):
     model = model_of()
     without = replace(model_of(weights={k: v for k, v in model.weights.items() if k != "popularity"}))
-    assert model.trend is None
+    assert model.popularity is None
     np.testing.assert_array_equal(model.scores(asked), without.scores(asked))
 
 
 def test_lifting_is_of_the_models_newcomers_and_places(asked):
-    for places in ((), (9, 10), (4, 10)):
-        model = model_of(places=places).seeing(training_log())
+    for slots in ((), (9, 10), (4, 10)):
+        model = model_of(slots=slots).seeing(training_log())
         got = model.lifted(model.scores(asked), np.ones((5, N), bool))
         first = np.argsort(-got, axis=1, kind="stable")[:, :10]
-        assert (np.isin(first, NEW).sum(1)[[0, 2, 3, 4]] == len(places)).all(), "without a history too many are level"
+        assert (np.isin(first, NEW).sum(1)[[0, 2, 3, 4]] == len(slots)).all(), "without a history too many are level"
 
 
 def test_a_softmax_over_the_known_items_knows_no_shift_of_the_table(asked):
     """What `item_sides` takes away from all warm items alike is no part of anybody's ranking."""
-    model = model_of(("id_tower",), (), weights={"id_tower": 1.0}, newcomer_weights={})
+    model = model_of(("id_tower",), (), weights={"id_tower": 1.0}, cold_start_weights={})
     rows = np.array([0, 2, 3])
     users = encode_users(model.network, asked, rows, precision="float32")["id_tower"]
     raw = users @ model.network.items["id_tower"].weight.detach().numpy()[KNOWN].T

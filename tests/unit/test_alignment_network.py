@@ -27,7 +27,7 @@ def _one_thread():
 
 @pytest.fixture
 def network():
-    shapes = {"id_tower": TowerShape(64, 2, 12, 0.3), "content": TowerShape(24, 1, 12, 0.3)}
+    shapes = {"id_tower": TowerShape(64, 2, 12, 0.3), "content_tower": TowerShape(24, 1, 12, 0.3)}
     made = TwoTowerNetwork(shapes, 30, torch.randn(30, 7), 5).eval()
     for tower in made.towers.values():
         torch.nn.init.normal_(tower.position_bias)
@@ -89,7 +89,7 @@ def test_only_time_differences_matter(network):
 
 
 def test_a_tower_without_blocks_reads_the_last_item_alone():
-    network = TwoTowerNetwork({"content": TowerShape(8, 0, 6, 0.0)}, 30, torch.randn(30, 7), 5).eval()
+    network = TwoTowerNetwork({"content_tower": TowerShape(8, 0, 6, 0.0)}, 30, torch.randn(30, 7), 5).eval()
     one = encode(network, [[3, 4, 5]], [[0, 10, 20]])[0]
     other = encode(network, [[9, 8, 5]], [[0, 1, 20]])[0]
     assert torch.equal(one[0, -1], other[0, -1])
@@ -134,15 +134,17 @@ def test_members_of_an_ensemble_read_and_write_their_own_columns():
 
 
 def test_shapes_are_those_of_the_towers_that_are_named():
-    settings = AlignSettings(dim=32, content_dim=16, blocks=3, content_blocks=0, history=9, dropout=0.1)
+    settings = AlignSettings(
+        embedding_dim=32, content_dim=16, n_blocks=3, n_content_blocks=0, max_history=9, dropout=0.1
+    )
     both = tower_shapes(settings)
-    assert both == {"id_tower": TowerShape(32, 3, 9, 0.1), "content": TowerShape(16, 0, 9, 0.1)}
+    assert both == {"id_tower": TowerShape(32, 3, 9, 0.1), "content_tower": TowerShape(16, 0, 9, 0.1)}
     several = tower_shapes(settings.model_copy(update={"members": 3}))
     assert several == both | {"id_tower": TowerShape(96, 3, 9, 0.1, members=3)}
     assert several["id_tower"].member == both["id_tower"]
-    assert list(tower_shapes(settings.model_copy(update={"towers": ("content",)}))) == ["content"]
-    assert tower_shapes(settings.model_copy(update={"towers": ()})) == {}
-    for open_size in ("dim", "history"):
+    assert list(tower_shapes(settings.model_copy(update={"models": ("content_tower",)}))) == ["content_tower"]
+    assert tower_shapes(settings.model_copy(update={"models": ("ease",)})) == {}
+    for open_size in ("embedding_dim", "max_history"):
         with pytest.raises(ValueError, match="open"):
             tower_shapes(settings.model_copy(update={open_size: None}))
 
@@ -150,10 +152,10 @@ def test_shapes_are_those_of_the_towers_that_are_named():
 def test_a_network_has_only_what_its_towers_need():
     shape = TowerShape(8, 1, 6, 0.0)
     alone = TwoTowerNetwork({"id_tower": shape}, 30, torch.randn(30, 7), 5)
-    assert not any("content" in name or "project" in name for name in alone.state_dict())
-    other = TwoTowerNetwork({"content": shape}, 30, torch.randn(30, 7), 5)
+    assert not any("content_tower" in name or "project" in name for name in alone.state_dict())
+    other = TwoTowerNetwork({"content_tower": shape}, 30, torch.randn(30, 7), 5)
     assert not any("id_tower" in name for name in other.state_dict())
-    assert "items.content.features" not in other.state_dict(), "they are stored once, by the model"
+    assert "items.content_tower.features" not in other.state_dict(), "they are stored once, by the model"
     assert not list(TwoTowerNetwork({}, 30, torch.randn(30, 7), 5).parameters())
 
 
@@ -174,7 +176,7 @@ def test_item_sides_are_centred_on_warm_items_and_zero_elsewhere(network):
     sides = item_sides(network, warm)
     np.testing.assert_allclose(sides["id_tower"][warm], table[warm] - table[warm].mean(0), atol=1e-6)
     assert not sides["id_tower"][[2, 9]].any()
-    np.testing.assert_array_equal(sides["content"], network.items["content"]().detach().numpy())
+    np.testing.assert_array_equal(sides["content_tower"], network.items["content_tower"]().detach().numpy())
     assert np.array_equal(network.items["id_tower"].weight.detach().numpy(), table), "the network stays as it is"
     assert not item_sides(network, np.zeros(30, bool))["id_tower"].any()
 

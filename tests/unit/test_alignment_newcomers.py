@@ -146,12 +146,12 @@ def test_parity_is_the_share_of_the_catalogue_up_to_a_limit(share, count):
     assert parity(np.zeros(0, bool)) == 0
 
 
-def by_merging(scores, newcomer, allowed, places):
+def by_merging(scores, newcomer, allowed, slots):
     """Everybody's rank in the list of a query."""
     ranks = []
     for row, may in zip(scores.astype(np.float64), allowed, strict=True):
         kinds = [sorted((row[n] for n in np.flatnonzero(may & kind)), reverse=True) for kind in (~newcomer, newcomer)]
-        order, _ = merge(*kinds, places)
+        order, _ = merge(*kinds, slots)
         merged = [(n >= len(kinds[0]), [*kinds[0], *kinds[1]][n]) for n in order.tolist()]
         ranked = {key: place + 1 for place, key in enumerate(merged)}
         ranks.append([ranked[(bool(newcomer[n]), row[n])] if may[n] else None for n in range(len(row))])
@@ -163,11 +163,11 @@ def by_merging(scores, newcomer, allowed, places):
     seed=st.integers(0, 10_000),
     n_known=st.integers(0, 30),
     n_new=st.integers(0, 25),
-    places=st.sampled_from([*map(last, range(10)), (3, 6, 10), (2, 10), (4, 5, 9, 10)]),
+    slots=st.sampled_from([*map(last, range(10)), (3, 6, 10), (2, 10), (4, 5, 9, 10)]),
     allowed_share=st.sampled_from([1.0, 0.6, 0.2, 0.0]),
     spread=st.sampled_from([0.0171, 1.0373, 64.31]),
 )
-def test_a_lifted_list_ranks_as_the_merged_one(seed, n_known, n_new, places, allowed_share, spread):
+def test_a_lifted_list_ranks_as_the_merged_one(seed, n_known, n_new, slots, allowed_share, spread):
     random = np.random.default_rng(seed)
     count = n_known + n_new
     newcomer = random.permutation(np.arange(count) < n_new)
@@ -175,8 +175,8 @@ def test_a_lifted_list_ranks_as_the_merged_one(seed, n_known, n_new, places, all
     scores = random.permuted(np.tile(np.arange(count), (4, 1)), axis=1) * np.where(newcomer, spread, 1.0)
     scores = scores.astype(np.float32)
     allowed = random.random((4, count)) < allowed_share
-    expected = by_merging(scores, newcomer, allowed, places)
-    got = lifted(scores.copy(), newcomer, allowed, places)
+    expected = by_merging(scores, newcomer, allowed, slots)
+    got = lifted(scores.copy(), newcomer, allowed, slots)
     for target in range(count):
         found = rank_block(got.copy(), ~allowed, np.full(4, target))
         for row in range(4):
@@ -189,9 +189,9 @@ def test_a_lifted_list_ranks_as_the_merged_one(seed, n_known, n_new, places, all
 def test_the_places_are_kept_whatever_the_units(level, offset):
     random = np.random.default_rng(0)
     newcomer = np.arange(70) % 3 == 0
-    for places in [*map(last, range(10)), (3, 6, 10)]:
+    for slots in [*map(last, range(10)), (3, 6, 10)]:
         scores = np.where(newcomer, random.normal(size=(20, 70)) + offset, random.normal(size=(20, 70)) + level)
-        got = lifted(scores.astype(np.float32), newcomer, np.ones((20, 70), bool), places)
+        got = lifted(scores.astype(np.float32), newcomer, np.ones((20, 70), bool), slots)
         first = np.argsort(-got, axis=1, kind="stable")[:, :10]
-        assert (np.flatnonzero(newcomer[first].all(axis=0)) + 1).tolist() == list(places)
-        assert (newcomer[first].sum(1) == len(places)).all()
+        assert (np.flatnonzero(newcomer[first].all(axis=0)) + 1).tolist() == list(slots)
+        assert (newcomer[first].sum(1) == len(slots)).all()

@@ -144,7 +144,7 @@ def test_lists_are_what_ships_without_a_second_stage() -> None:
 def test_what_came_next_may_be_a_newcomer_and_then_keeps_its_rank() -> None:
     some = cases()
     some.targets[:] = NEW[np.arange(len(some)) % len(NEW)]
-    model = model_of(places=last(3)).seeing(some.log)
+    model = model_of(slots=last(3)).seeing(some.log)
     lists = lists_of(model, some)
     log, hidden = some.histories(), some.hidden(slice(None))
     scores = np.where(hidden, -np.inf, model.lifted(model.scores(log), ~hidden))
@@ -189,7 +189,7 @@ def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_list_of_newcomers_alone_is_left_as_it_is() -> None:
     some = cases()
-    model = model_of(places=last(9)).seeing(some.log)
+    model = model_of(slots=last(9)).seeing(some.log)
     count = len(names(model.table, ()))
     own, each = np.ones((1, 1)), np.ones((1, count))
     flat = Reranker(names(model.table, ()), {}, each[0], each[0], each[..., None], own, own, each, np.ones(1))
@@ -205,7 +205,7 @@ def test_a_list_of_newcomers_alone_is_left_as_it_is() -> None:
 def test_it_is_off_where_it_is_told_so_or_too_little_is_known() -> None:
     some = cases()
     model = model_of().seeing(some.log)
-    assert learned(model, some, {}, AlignSettings(rerank=False, threads=1)) == (None, {})
+    assert learned(model, some, {}, AlignSettings(reranker=False, threads=1)) == (None, {})
     second, facts = learned(model, some, {}, AlignSettings(threads=1))
     assert second is None
     assert facts["cases"] < FEWEST

@@ -40,11 +40,11 @@ def cases():
     return replace(made, candidates=np.ones(ITEMS, bool))
 
 
-def probed(cases, content, monkeypatch, *, known=1.0, towers=("id_tower", "content"), other=2.0):
+def probed(cases, content, monkeypatch, *, known=1.0, towers=("id_tower", "content_tower"), other=2.0):
     data = TrainingData(cases.log, cases, NOTHING, ALSFactors(NOTHING, NOTHING))
     warm = np.arange(ITEMS) < known * ITEMS
     monkeypatch.setattr(TrainingData, "warm", property(lambda _: warm))
-    signals = {"id_tower": other, "content": content}
+    signals = {"id_tower": other, "content_tower": content}
     parts = {name: part_of(cases, signals[name], number) for number, name in enumerate(towers)}
     asked = []
 
@@ -58,8 +58,8 @@ def probed(cases, content, monkeypatch, *, known=1.0, towers=("id_tower", "conte
 def test_a_tower_that_tells_nothing_is_spared_with_what_it_brings(cases, monkeypatch):
     found, asked = probed(cases, -0.5, monkeypatch)
     assert asked
-    assert list(found) == ["content"]
-    assert found["content"].value <= found["content"].error
+    assert list(found) == ["content_tower"]
+    assert found["content_tower"].value <= found["content_tower"].error
 
 
 def test_a_tower_that_tells_more_is_trained_on(cases, monkeypatch):
@@ -73,6 +73,6 @@ def test_where_the_other_tower_has_no_weight_either_nothing_is_told_yet(cases, m
 def test_it_is_not_asked_where_newcomers_need_it_or_nothing_could_be_told(cases, monkeypatch):
     assert probed(cases, -0.5, monkeypatch, known=0.9) == ({}, False)
     assert probed(cases.select(np.arange(COUNT - 1)), -0.5, monkeypatch) == ({}, False)
-    assert probed(cases, -0.5, monkeypatch, towers=("content",)) == ({}, False)
+    assert probed(cases, -0.5, monkeypatch, towers=("content_tower",)) == ({}, False)
     monkeypatch.setattr(pruning, "_MOST_ITEMS", ITEMS - 1)
     assert probed(cases, -0.5, monkeypatch) == ({}, False)

@@ -38,14 +38,14 @@ def round_trip(model, towers, folder):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_comes_back_as_it_was(kind, tmp_path):
-    towers, experts = KINDS[kind]
-    model = model_of(towers, experts)
+    towers, counts = KINDS[kind]
+    model = model_of(towers, counts)
     back = round_trip(model, towers, tmp_path)
     seen, asked = training_log(), log_of([[1, 2, 3], [], [7, 7, 9, 20, 21, 22, 23, 24]], N)
     asked = replace(asked, asked_at=seen.timestamp[[3, 9, -1]])
     rows = np.array([2, 0, 1])
     users, items = ([one.users(asked, rows) for one in (model, back)], [one.items(seen) for one in (model, back)])
-    sparse = [one.sparse for one in users], [one.partners.whole() for one in items]
+    sparse = [one.sparse for one in users], [one.neighbors.whole() for one in items]
     for pair in (users, items):
         assert np.array_equal(*(one.dense for one in pair))
     for left, right in sparse:
@@ -56,8 +56,8 @@ def test_a_model_comes_back_as_it_was(kind, tmp_path):
     allowed = np.ones((3, N), bool)
     assert np.array_equal(one.lifted(one.scores(asked), allowed), other.lifted(other.scores(asked), allowed))
     assert (back.dense_parts, back.sparse_parts) == (model.dense_parts, model.sparse_parts)
-    assert (back.half_life, back.places) == (model.half_life, model.places)
-    assert (dict(back.weights), dict(back.newcomer_weights)) == (dict(model.weights), dict(model.newcomer_weights))
+    assert (back.half_life, back.slots) == (model.half_life, model.slots)
+    assert (dict(back.weights), dict(back.cold_start_weights)) == (dict(model.weights), dict(model.cold_start_weights))
     assert not back.network.training
 
 
@@ -66,9 +66,9 @@ def test_what_people_taught_content_comes_back(tmp_path, taught):
     model = model_of(TOWERS, EXPERTS)
     axes = np.random.default_rng(0).normal(size=(model.features.shape[1], 3)).astype(np.float32)
     neighbours = replace(model.content_knn, items=compressed(model.features, axes), axes=axes if taught else None)
-    back = round_trip(replace(model, content_knn=neighbours, taste_axes=axes), TOWERS, tmp_path)
+    back = round_trip(replace(model, content_knn=neighbours, content_knn_axes=axes), TOWERS, tmp_path)
     assert np.array_equal(back.content_knn.items, neighbours.items)
-    assert np.array_equal(back.taste_axes, axes)
+    assert np.array_equal(back.content_knn_axes, axes)
     assert (back.content_knn.axes is not None) == taught, "axes that are kept for new items alone taught nobody"
 
 
@@ -94,7 +94,7 @@ def test_popularity_without_decay_comes_back(tmp_path):
     back = round_trip(replace(model_of(), half_life=np.inf), TOWERS, tmp_path)
     assert back.half_life == np.inf
     counts = np.bincount(training_log().item, minlength=N)
-    np.testing.assert_allclose(back.seeing(training_log()).trend.now(), np.log(counts + 0.05), rtol=1e-5)
+    np.testing.assert_allclose(back.seeing(training_log()).popularity.now(), np.log(counts + 0.05), rtol=1e-5)
 
 
 def test_content_is_stored_once(tmp_path):
@@ -105,6 +105,6 @@ def test_content_is_stored_once(tmp_path):
     tensors = load_file(tmp_path / FILE)
     assert [name for name, value in tensors.items() if value.shape == model.features.shape] in (
         ["features"],
-        ["features", "taste"],
-        ["taste", "features"],
+        ["features", "content_knn"],
+        ["content_knn", "features"],
     )

@@ -14,12 +14,12 @@ from molar_retrieval.models.towers.network import History
 from molar_retrieval.models.towers.training import EpochScore, TowerTrainer, TrainingData, train, validate
 from molar_retrieval.models.validation import ValidationCases, ndcg, ranks, withheld_items
 from molar_retrieval.models.vectors import encode_users, item_sides
-from molar_retrieval.workspace.settings import AlignSettings, CFSettings
+from molar_retrieval.workspace.settings import COUNT_MODELS, AlignSettings, ALSSettings
 
 N_ITEMS = 60
 SMALL = AlignSettings(
-    dim=16, content_dim=16, blocks=1, content_blocks=1, history=12, epochs=3, batch_tokens=256,
-    negatives=40, threads=1, precision="float32", device="cpu", learning_rate=5e-3, dropout=0.1,
+    embedding_dim=16, content_dim=16, n_blocks=1, n_content_blocks=1, max_history=12, epochs=3, batch_tokens=256,
+    n_negatives=40, threads=1, precision="float32", device="cpu", learning_rate=5e-3, dropout=0.1,
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def data():
     angle = 2 * np.pi * np.arange(N_ITEMS) / N_ITEMS
     circle = np.stack([np.cos(angle), np.sin(angle), np.cos(3 * angle), np.sin(3 * angle)], 1).astype(np.float32)
     features = content_features.fit(circle, [VectorBlock("content", 0, 4)], 4)(circle)
-    factors = fit(split.training, CFSettings(factors=8, iterations=3))
+    factors = fit(split.training, ALSSettings(factors=8, iterations=3))
     return TrainingData(split.training, ValidationCases.of(split), features, factors)
 
 
@@ -73,11 +73,11 @@ def test_both_towers_learn_the_walk(data, tmp_path):
     final = {name: ndcg(rank) for name, rank in validate(network, data, "float32").items()}
     chance = np.mean([1 / np.log2(1 + r) if r <= 10 else 0 for r in range(1, N_ITEMS + 1)])
     assert final["id_tower"] > 3 * chance
-    assert final["content"] > 2 * chance
-    assert final["towers"] >= max(final["id_tower"], final["content"])
+    assert final["content_tower"] > 2 * chance
+    assert final["towers"] >= max(final["id_tower"], final["content_tower"])
     assert state.scores[-1].loss < state.scores[0].loss
     assert state.best.ndcg == max(e.ndcg for e in state.scores) == final["towers"], "the weights are the best epoch's"
-    assert state.best.towers == {name: final[name] for name in ("id_tower", "content")}
+    assert state.best.towers == {name: final[name] for name in ("id_tower", "content_tower")}
 
 
 @pytest.mark.parametrize("helpful", [True, False])
@@ -85,14 +85,14 @@ def test_an_epoch_is_worth_its_best_sum(data, monkeypatch, helpful):
     """A content tower that knows nothing, or knows better, at any of the weights that are tried."""
     random = np.random.default_rng(0)
     count = len(data.cases)
-    known = {name: random.normal(size=(count, N_ITEMS)).astype(np.float32) for name in ("id_tower", "content")}
-    for name, signal in (("id_tower", 2.0), ("content", 2.0 if helpful else -9.0)):
+    known = {name: random.normal(size=(count, N_ITEMS)).astype(np.float32) for name in ("id_tower", "content_tower")}
+    for name, signal in (("id_tower", 2.0), ("content_tower", 2.0 if helpful else -9.0)):
         known[name][np.arange(count), data.cases.targets] += signal
     parts = {name: Dense(table, np.eye(N_ITEMS, dtype=np.float32)) for name, table in known.items()}
     monkeypatch.setattr("molar_retrieval.models.towers.training.tower_parts", lambda *_: parts)
     found = {name: ndcg(rank) for name, rank in validate(None, data, "float32").items()}
     if helpful:
-        assert found["towers"] > 1.05 * max(found["id_tower"], found["content"])
+        assert found["towers"] > 1.05 * max(found["id_tower"], found["content_tower"])
     else:
         assert found["towers"] == found["id_tower"]
 
@@ -100,7 +100,7 @@ def test_an_epoch_is_worth_its_best_sum(data, monkeypatch, helpful):
 def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
     """Neither as what came next nor among what did not; a table, which knows nothing of other items, is."""
     torch.manual_seed(0)
-    trainer = TowerTrainer(data, changed(negatives=10 * N_ITEMS), "run")
+    trainer = TowerTrainer(data, changed(n_negatives=10 * N_ITEMS), "run")
     withheld = withheld_items(data.warm, 0)
     assert 0 < withheld.sum() < N_ITEMS
     rows = torch.arange(N_ITEMS)
@@ -115,21 +115,22 @@ def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
         random = np.random.default_rng(0)
         return {
             name: trainer._next_item(name, history, rows, counts, random)[0].item()
-            for name in ("id_tower", "content")
+            for name in ("id_tower", "content_tower")
         }
 
     before = losses()
     open_rows = rows[torch.from_numpy(data.warm & ~withheld)]
     full = torch.nn.functional.cross_entropy(
-        states[open_rows, : trainer.network.shapes["content"].dim] @ trainer.network.items["content"](open_rows).T,
+        states[open_rows, : trainer.network.shapes["content_tower"].dim]
+        @ trainer.network.items["content_tower"](open_rows).T,
         torch.arange(len(open_rows)),
     )
-    assert before["content"] == pytest.approx(full.item(), rel=1e-4)
+    assert before["content_tower"] == pytest.approx(full.item(), rel=1e-4)
     with torch.no_grad():
-        trainer.network.items["content"].features[torch.from_numpy(withheld)] = 50.0
+        trainer.network.items["content_tower"].features[torch.from_numpy(withheld)] = 50.0
         trainer.network.items["id_tower"].weight[torch.from_numpy(withheld)] = 50.0
     after = losses()
-    assert after["content"] == before["content"]
+    assert after["content_tower"] == before["content_tower"]
     assert after["id_tower"] != pytest.approx(before["id_tower"], rel=0.1)
 
 
@@ -137,14 +138,14 @@ def test_a_step_in_which_everything_is_withheld_is_no_trouble(data, tmp_path, mo
     monkeypatch.setattr(
         "molar_retrieval.models.towers.training.withheld_items", lambda warm, seed: np.ones(len(warm), bool)
     )
-    network, state = train(data, changed(towers=("content",), align_weight=0.0, epochs=1), tmp_path, "run")
+    network, state = train(data, changed(models=("content_tower",), alignment_weight=0.0, epochs=1), tmp_path, "run")
     assert state.scores[0].loss == 0
     assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("tower", ["id_tower", "content"])
+@pytest.mark.parametrize("tower", ["id_tower", "content_tower"])
 def test_one_tower_alone_is_trained_and_judged_by_itself(data, tmp_path, tower):
-    network, state = train(data, changed(towers=(tower,), epochs=4, align_weight=0.3), tmp_path, "run")
+    network, state = train(data, changed(models=(tower,), epochs=4, alignment_weight=0.3), tmp_path, "run")
     assert list(network.shapes) == [tower]
     found = validate(network, data, "float32")
     assert found["towers"].tolist() == found[tower].tolist()
@@ -154,7 +155,7 @@ def test_one_tower_alone_is_trained_and_judged_by_itself(data, tmp_path, tower):
 
 
 def test_members_of_an_ensemble_learn_for_themselves_and_find_more_together(data, tmp_path):
-    settings = changed(towers=("id_tower",), members=3, epochs=6)
+    settings = changed(models=("id_tower",), members=3, epochs=6)
     start = TowerTrainer(data, settings, "run").network
     tables = start.items["id_tower"].weight.chunk(3, -1)
     assert all(torch.equal(table[:, :8], tables[0][:, :8]) for table in tables), "all start from ALS"
@@ -171,7 +172,7 @@ def test_members_of_an_ensemble_learn_for_themselves_and_find_more_together(data
 
 
 def test_the_loss_of_an_ensemble_is_the_sum_of_its_members(data):
-    trainer = TowerTrainer(data, changed(towers=("id_tower",), members=2, dropout=0.0), "run")
+    trainer = TowerTrainer(data, changed(models=("id_tower",), members=2, dropout=0.0), "run")
     rows = torch.arange(12)
     gaps = torch.zeros(1, 12, 12, dtype=torch.int64)
     history = History(rows[None, :], gaps, torch.tensor([12]))
@@ -181,7 +182,7 @@ def test_the_loss_of_an_ensemble_is_the_sum_of_its_members(data):
         return trainer._next_item("id_tower", history, rows + 1, everything, np.random.default_rng(0))[0].item()
 
     def alone(number):
-        one = TowerTrainer(data, changed(towers=("id_tower",), dropout=0.0), "run")
+        one = TowerTrainer(data, changed(models=("id_tower",), dropout=0.0), "run")
         one.network.towers["id_tower"] = trainer.network.towers["id_tower"].members[number]
         own = trainer.network.items["id_tower"].weight.chunk(2, -1)[number]
         with torch.no_grad():
@@ -193,7 +194,7 @@ def test_the_loss_of_an_ensemble_is_the_sum_of_its_members(data):
 
 
 def test_without_towers_nothing_is_trained_or_written(data, tmp_path):
-    network, state = train(data, changed(towers=()), tmp_path, "run")
+    network, state = train(data, changed(models=COUNT_MODELS), tmp_path, "run")
     assert state.scores == []
     assert state.best is None
     assert not list(network.parameters())
@@ -266,16 +267,14 @@ def test_a_tower_that_the_probe_names_is_trained_no_more(data, tmp_path, monkeyp
 
     def probe(towers):
         asked.append(sorted(towers))
-        return {"content": Gain(0.001, 0.002)}
+        return {"content_tower": Gain(0.001, 0.002)}
 
     network, state = train(data, settings, tmp_path / "a", "run", probe=probe)
-    assert asked == [["id_tower", "content"]]
-    assert [sorted(score.towers) for score in state.scores] == 2 * [["id_tower", "content"]] + 2 * [
-        ["id_tower"]
-    ]
-    assert [score.spared for score in state.scores] == [{}, {"content": {"value": 0.001, "error": 0.002}}, {}, {}]
+    assert asked == [["content_tower", "id_tower"]]
+    assert [sorted(score.towers) for score in state.scores] == 2 * [["content_tower", "id_tower"]] + 2 * [["id_tower"]]
+    assert [score.pruned for score in state.scores] == [{}, {"content_tower": {"value": 0.001, "error": 0.002}}, {}, {}]
     assert list(network.shapes) == ["id_tower"]
-    assert not [name for name in network.state_dict() if "content" in name or "factors" in name]
+    assert not [name for name in network.state_dict() if "content_tower" in name or "factors" in name]
     assert ndcg(validate(network, data, "float32")["id_tower"]) == state.best.ndcg
 
     round_ = TowerTrainer.round
@@ -296,7 +295,7 @@ def test_a_tower_that_the_probe_names_is_trained_no_more(data, tmp_path, monkeyp
 
 
 def test_where_training_ends_with_the_probe_the_tower_goes_too(data, tmp_path):
-    probe = {"content": Gain(0.0, 0.0)}
+    probe = {"content_tower": Gain(0.0, 0.0)}
     network, _ = train(data, changed(epochs=2), tmp_path / "a", "run", probe=lambda _: probe)
     assert list(network.shapes) == list(network.towers) == ["id_tower"]
 
@@ -326,10 +325,10 @@ def test_the_item_table_starts_from_the_factors(data):
 
 
 def test_a_narrow_item_table_keeps_the_principal_part_of_the_factors(data):
-    wide = fit(data.log, CFSettings(factors=24, iterations=3))
+    wide = fit(data.log, ALSSettings(factors=24, iterations=3))
     narrow = TrainingData(data.log, data.cases, data.features, wide)
     table = (
-        TowerTrainer(narrow, changed(dim=8, content_start=False), "run")
+        TowerTrainer(narrow, changed(embedding_dim=8, content_start=False), "run")
         .network.items["id_tower"]
         .weight.detach()
         .numpy()
@@ -345,7 +344,7 @@ def test_a_narrow_item_table_keeps_the_principal_part_of_the_factors(data):
 def test_items_without_interactions_keep_a_random_start(data):
     cold = 7
     log = data.log.select(data.log.item != cold)
-    factors = fit(log, CFSettings(factors=8, iterations=3))
+    factors = fit(log, ALSSettings(factors=8, iterations=3))
     without = TrainingData(log, data.cases, data.features, factors)
     table = TowerTrainer(without, changed(content_start=False), "run").network.items["id_tower"]
     plain = TowerTrainer(data, changed(als_start=False, content_start=False), "run").network.items["id_tower"]
@@ -382,7 +381,7 @@ def test_users_are_encoded_each_alone_as_in_a_batch(data, monkeypatch):
     rows = np.array([4, 2, 1, 2, 0, 5, 3])
     together = encode_users(network, log, rows, precision="float32")
     monkeypatch.setattr("molar_retrieval.models.vectors._TOKENS", 1)
-    for name, shape in (("id_tower", (7, 16)), ("content", (7, 16))):
+    for name, shape in (("id_tower", (7, 16)), ("content_tower", (7, 16))):
         assert together[name].shape == shape
         alone = [encode_users(network, log, np.array([row]), precision="float32")[name][0] for row in rows]
         np.testing.assert_allclose(together[name], alone, atol=1e-5)
@@ -390,8 +389,8 @@ def test_users_are_encoded_each_alone_as_in_a_batch(data, monkeypatch):
         assert np.array_equal(together[name][1], together[name][3])
     latest = log.select(np.arange(49) >= 3 + 20 - 12)  # the last 12 of the third history, and what follows it
     np.testing.assert_allclose(
-        encode_users(network, latest, np.array([2]), precision="float32")["content"][0],
-        together["content"][1],
+        encode_users(network, latest, np.array([2]), precision="float32")["content_tower"][0],
+        together["content_tower"][1],
         atol=1e-5,
     )
     assert network.training, "it is put back"

@@ -60,8 +60,8 @@ def log_at(times, seed=0):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("times", TIMES)
 def test_vectors_are_those_of_the_model(kind, times, tmp_path):
-    towers, experts = KINDS[kind]
-    model, log, rows = model_of(towers, experts), log_at(TIMES[times]), np.array([4, 0, 2, 1, 5, 3])
+    towers, counts = KINDS[kind]
+    model, log, rows = model_of(towers, counts), log_at(TIMES[times]), np.array([4, 0, 2, 1, 5, 3])
     encoder = encoder_of(model, towers, tmp_path)
     right, found = model.users(log, rows), encoder.users(log, rows)
     np.testing.assert_allclose(found.dense, right.dense, atol=1e-5)
@@ -81,9 +81,9 @@ def test_a_tower_that_was_spared_is_missed_by_nobody(tmp_path):
     np.testing.assert_allclose(open_model(tmp_path).users(log, rows).dense, right, atol=1e-6)
 
 
-@pytest.mark.parametrize("light", [{"id_tower": 1.0}, {"ease": 0.4, "content": 0.1}, {}])
+@pytest.mark.parametrize("light", [{"id_tower": 1.0}, {"ease": 0.4, "content_tower": 0.1}, {}])
 def test_parts_without_a_weight_are_left_out(light, tmp_path):
-    model = model_of(weights=light, newcomer_weights={"content_knn": 0.5} if light else {})
+    model = model_of(weights=light, cold_start_weights={"content_knn": 0.5} if light else {})
     encoder, log, rows = encoder_of(model, TOWERS, tmp_path), log_at(TIMES["seconds"]), np.arange(len(HISTORIES))
     right, found = model.users(log, rows), encoder.users(log, rows)
     np.testing.assert_allclose(found.dense, right.dense, atol=1e-5)
@@ -130,7 +130,7 @@ def test_gaps_fall_into_the_same_buckets():
 def test_a_tower_reads_its_window_alone(tmp_path):
     encoder = encoder_of(model_of(), TOWERS, tmp_path)
     items, times = np.array(HISTORIES[-1]), np.arange(N) * 3600
-    window = settings_of(TOWERS).history
+    window = settings_of(TOWERS).max_history
     (early, _), (late, _) = encoder.encode(items, times), encoder.encode(items[-window:], times[-window:])
     towers = sum(tower.dim for tower in encoder.towers.values())
     assert np.array_equal(early[:towers], late[:towers])

@@ -16,7 +16,7 @@ from molar_retrieval.models.incremental import warm_start
 from molar_retrieval.models.objectives import choose
 from molar_retrieval.models.store import open_model
 from molar_retrieval.models.towers.inference import FILE
-from molar_retrieval.ranking.objectives import LATER, NEXT, NEXT_SEEN
+from molar_retrieval.ranking.objectives import FUTURE_ITEMS, NEXT_ITEM, NEXT_ITEM_SEEN
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import SplitSettings, UpdateSettings
 
@@ -31,7 +31,7 @@ def weaken(workspace):
     """Spoil the item sides of the live alignment's towers, so that there is something to learn."""
     folder, manifest = workspace["alignment"].require()
     tensors = load_file(folder / FILE)
-    for name in ("network.items.collaborative.weight", "network.items.content.project.weight"):
+    for name in ("network.items.id_tower.weight", "network.items.content_tower.project.weight"):
         noise = np.random.default_rng(0).standard_normal(tensors[name].shape).astype(np.float32)
         tensors[name] = tensors[name] + tensors[name].std() * noise
     save_file(tensors, folder / FILE)
@@ -58,7 +58,7 @@ def test_where_validation_has_few_cases_towers_alone_go_on(workspace, more):
     assert found.better
     assert not found.weighted
     facts = workspace["alignment"].require()[1].facts
-    for name in ("weights", "newcomer_weights", "places", "shares", "rerank"):
+    for name in ("weights", "cold_start_weights", "slots", "shares", "reranking"):
         assert facts[name] == before.facts[name], name
 
 
@@ -103,37 +103,37 @@ def test_weights_are_chosen_by_what_has_not_been_counted(workspace, monkeypatch,
     """Experts that have counted a validation case would be thought better than they are."""
     asked = []
 
-    def watched(model, data, experts, *others):
-        asked.append((data, experts))
-        return choose(model, data, experts, *others)
+    def watched(model, data, counts, *others):
+        asked.append((data, counts))
+        return choose(model, data, counts, *others)
 
     monkeypatch.setattr(module, "choose", watched)
     former = open_model(workspace["alignment"].require()[0])
     warm_start(workspace, threads=1)
-    ((data, experts),) = asked
+    ((data, counts),) = asked
     log, cases = open_log(workspace), data.cases
     assert len(data.log) == len(log) - len(held_out(workspace, SplitSettings()))
     for user, target in zip(cases.users, cases.targets, strict=True):
         assert target not in data.log.history(user)
         assert log.history(user)[-1] == target
     shipped = {one.name: one.weights for one in open_model(workspace["alignment"].require()[0]).item_item}
-    for one in experts.item_item:
+    for one in counts.item_item:
         assert (one.weights != shipped[one.name]).nnz
     assert all((one.weights != shipped[one.name]).nnz == 0 for one in former.item_item), "all are counted that ship"
 
 
 def test_weights_for_other_aims_stay(workspace, enough):
     folder, manifest = workspace["alignment"].require()
-    aims = {LATER.name: {"ease": 2.0, "id_tower": 0.0}, NEXT_SEEN.name: {"popularity": 0.5}}
-    replace(manifest, facts={**manifest.facts, "aims": aims, "horizon": "next"}).write(folder)
+    objectives = {FUTURE_ITEMS.name: {"ease": 2.0, "id_tower": 0.0}, NEXT_ITEM_SEEN.name: {"popularity": 0.5}}
+    replace(manifest, facts={**manifest.facts, "objectives": objectives, "objective": "next_item"}).write(folder)
     former = open_model(folder)
     warm_start(workspace, threads=1)
     now = open_model(workspace["alignment"].require()[0])
-    assert now.weights_for(NEXT) != former.weights_for(NEXT)
-    for aim in (LATER, NEXT_SEEN):
-        before, after = former.weights_for(aim), now.weights_for(aim)
+    assert now.weights_for(NEXT_ITEM) != former.weights_for(NEXT_ITEM)
+    for objective in (FUTURE_ITEMS, NEXT_ITEM_SEEN):
+        before, after = former.weights_for(objective), now.weights_for(objective)
         for part in before.keys() | after.keys():
-            assert after.get(part, 0.0) == pytest.approx(before.get(part, 0.0)), (aim, part)
+            assert after.get(part, 0.0) == pytest.approx(before.get(part, 0.0)), (objective, part)
 
 
 def test_towers_are_due_where_enough_has_come(workspace):
@@ -144,10 +144,12 @@ def test_towers_are_due_where_enough_has_come(workspace):
     assert new_share(half, log) == pytest.approx(0.5, abs=0.01)
     assert new_share(half | {"warm": {"until": facts["learned_until"]}}, log) < 0.01
     for share, due in ((0.005, False), (0.01, True)):
-        found = reason(facts | {"derived": {"foretold": [], "unread": share}}, UpdateSettings())
+        found = reason(facts | {"derived": {"predicted_hits": [], "new_share": share}}, UpdateSettings())
         assert found == (Reason(None, share) if due else None)
-    assert reason(facts | {"derived": {"unread": 0.5}}, UpdateSettings(unread=None)) is None
-    assert reason(facts | {"derived": {"unread": 0.5}, "towers": []}, UpdateSettings()) is None, "counting needs none"
+    assert reason(facts | {"derived": {"new_share": 0.5}}, UpdateSettings(retrain_threshold=None)) is None
+    assert reason(facts | {"derived": {"new_share": 0.5}, "towers": []}, UpdateSettings()) is None, (
+        "counting needs none"
+    )
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(workspace, more, enough, tmp_path, trained):

@@ -31,7 +31,7 @@ def test_what_is_given_wins_over_the_preset_even_if_it_is_the_default(name):
     for key in PRESETS[name]:
         default = AlignSettings.model_fields[key].default
         assert getattr(AlignSettings(preset=name, **{key: default}), key) == default
-    own = {"epochs": 2, "towers": ("content",), "dim": 24, "dropout": 0.05}
+    own = {"epochs": 2, "models": ("content_tower",), "embedding_dim": 24, "dropout": 0.05}
     chosen = AlignSettings(preset=name, **own)
     assert {key: getattr(chosen, key) for key in own} == own
 
@@ -45,57 +45,59 @@ def test_presets_are_told_apart_and_the_default_has_everything():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_settings_that_were_written_down_come_back(name):
-    settings = AlignSettings(preset=name, history=9)
+    settings = AlignSettings(preset=name, max_history=9)
     assert AlignSettings(**settings.model_dump(mode="json")) == settings
-    changed = settings.model_copy(update={"towers": ("content",), "epochs": 77})
+    changed = settings.model_copy(update={"models": ("content_tower",), "epochs": 77})
     assert AlignSettings(**changed.model_dump(mode="json")) == changed
 
 
 def test_file_environment_and_flags_in_this_order(tmp_path):
-    toml = "[align]\npreset = 'instant'\nepochs = 3\nhistory = 9\n"
-    assert load(tmp_path, toml).align == AlignSettings(preset="instant", epochs=3, history=9)
+    toml = "[align]\npreset = 'instant'\nepochs = 3\nmax_history = 9\n"
+    assert load(tmp_path, toml).align == AlignSettings(preset="instant", epochs=3, max_history=9)
     environ = {"MOLAR_ALIGN_PRESET": "best", "MOLAR_ALIGN_EPOCHS": "4"}
-    assert load(tmp_path, toml, environ).align == AlignSettings(preset="best", epochs=4, history=9)
-    flags = {"align": {"preset": "fast", "epochs": None, "dim": 8}}
-    assert load(tmp_path, toml, environ, **flags).align == AlignSettings(preset="fast", epochs=4, history=9, dim=8)
+    assert load(tmp_path, toml, environ).align == AlignSettings(preset="best", epochs=4, max_history=9)
+    flags = {"align": {"preset": "fast", "epochs": None, "embedding_dim": 8}}
+    assert load(tmp_path, toml, environ, **flags).align == AlignSettings(
+        preset="fast", epochs=4, max_history=9, embedding_dim=8
+    )
     assert load(tmp_path, toml, environ, **flags).align.towers == ("id_tower",)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("content", ("content",)),
-        ("collaborative,content", ("id_tower", "content")),
-        (" content , collaborative,", ("content", "id_tower")),
-        ("", ()),
+        ("content_tower", ("content_tower",)),
+        ("id_tower,ease", ("id_tower", "ease")),
+        (" content_tower , id_tower,", ("content_tower", "id_tower")),
     ],
 )
 def test_names_from_the_environment(tmp_path, text, expected):
     for preset in ("default", "instant"):
-        environ = {"MOLAR_ALIGN_TOWERS": text, "MOLAR_ALIGN_PRESET": preset}
-        assert load(tmp_path, environ=environ).align.towers == expected
-    assert load(tmp_path, environ={"MOLAR_ALIGN_EXPERTS": "linear, trend"}).align.experts == ("ease", "popularity")
+        environ = {"MOLAR_ALIGN_MODELS": text, "MOLAR_ALIGN_PRESET": preset}
+        assert load(tmp_path, environ=environ).align.models == expected
+    with pytest.raises(SettingsError, match="models"):
+        load(tmp_path, environ={"MOLAR_ALIGN_MODELS": ""})
 
 
 @pytest.mark.parametrize(("value", "expected"), [("auto", "auto"), ("0.2", 0.2), (0, 0.0), (0.9, 0.9), ("0", 0.0)])
 def test_room_for_newcomers(value, expected):
-    settings = AlignSettings(newcomers=value)
-    assert settings.newcomers == expected
+    settings = AlignSettings(cold_start_share=value)
+    assert settings.cold_start_share == expected
     assert AlignSettings(**settings.model_dump(mode="json")) == settings
 
 
 @pytest.mark.parametrize("value", ["some", -0.1, 1.5, 10])
 def test_no_room_for_newcomers_that_there_cannot_be(value):
-    with pytest.raises(SettingsError, match="cold_start"):
-        validated(MolarSettings, {"align": {"cold_start": value}}, "here")
+    with pytest.raises(SettingsError, match="cold_start_share"):
+        validated(MolarSettings, {"align": {"cold_start_share": value}}, "here")
 
 
 @pytest.mark.parametrize(
     ("key", "value", "nearest"),
     [
-        ("experts", ["sequense"], "sequential"),
-        ("experts", "linear,neighbors", "content_knn"),
-        ("towers", ["contents"], "content"),
+        ("models", ["sequense"], "sequential"),
+        ("models", "ease,contents_knn", "content_knn"),
+        ("objectives", ["future_item"], "future_items"),
         ("preset", "instand", "instant"),
     ],
 )
@@ -111,9 +113,9 @@ def test_an_unknown_name_is_an_error_that_names_the_nearest(key, value, nearest)
 
 def test_an_unknown_key_is_an_error_that_names_the_nearest(tmp_path):
     with pytest.raises(SettingsError) as caught:
-        load(tmp_path, "[align]\nexpert = ['linear']\n")
-    assert "align.expert" in caught.value.message
-    assert "'experts'" in caught.value.hint
+        load(tmp_path, "[align]\nmodel = ['ease']\n")
+    assert "align.model" in caught.value.message
+    assert "'models'" in caught.value.hint
     with pytest.raises(SettingsError, match="MOLAR_ALIGN_EPOCH") as caught:
         load(tmp_path, "", environ={"MOLAR_ALIGN_EPOCH": "3"})
     assert "'epochs'" in caught.value.hint
@@ -153,7 +155,7 @@ def test_another_preset_keeps_the_machine_and_the_seed():
     )
     other = with_preset(settings, "instant")
     assert other.align == AlignSettings(preset="instant", threads=1, seed=7, device="cpu", precision="float32")
-    assert (other.cf, other.index) == (settings.cf, settings.index)
+    assert (other.als, other.index) == (settings.als, settings.index)
 
 
 @pytest.mark.parametrize("url", ["http://ada:pa55word@db:6333", "https://db/?api_key=pa55word", "db:6333", "ftp://db"])
@@ -180,8 +182,8 @@ def test_a_preset_that_is_no_word_is_named():
 def test_the_user_configuration_lies_beneath_the_file_the_environment_and_flags(tmp_path, user_configuration):
     path = user_configuration("[align]\nepochs = 2\nseed = 2\npatience = 2\n[cf]\nfactors = 8\n")
     (tmp_path / "molar.toml").write_text("[align]\nseed = 3\npatience = 3\n")
-    found = MolarSettings.load(tmp_path, environ={"MOLAR_ALIGN_PATIENCE": "4"}, flags={"cf": {"factors": 9}})
-    assert (found.align.epochs, found.align.seed, found.align.patience, found.cf.factors) == (2, 3, 4, 9)
+    found = MolarSettings.load(tmp_path, environ={"MOLAR_ALIGN_PATIENCE": "4"}, flags={"als": {"factors": 9}})
+    assert (found.align.epochs, found.align.seed, found.align.patience, found.als.factors) == (2, 3, 4, 9)
     path.write_text("align = 1\n")
     with pytest.raises(SettingsError, match=r"config\.toml: align is no table"):
         MolarSettings.load(tmp_path, environ={})

@@ -85,7 +85,7 @@ def second_stage(store):
 
 def with_twins(store):
     """The items, of which some are no different from each other: known ones, and new ones."""
-    arrays = {name: np.array(getattr(store, name)) for name in ("dense", "content", "cf", "numbers")}
+    arrays = {name: np.array(getattr(store, name)) for name in ("dense", "content", "als", "numbers")}
     values = np.array(store.sparse.values)
     known, cold = np.flatnonzero(store.known), np.flatnonzero(store.cold)
     for twins in (known[2:40:9], known[30:80:6], cold[:5]):
@@ -101,10 +101,10 @@ def opened(trained, rules):
     table = recommender.generation.table
     factors = {"content_knn": 0.0, "sequential": 0.0, "popularity": 2.5}  # as where other aims have parts of their own
     back = {"sequential": 0.6, "popularity": 0.5, "id_tower": 0.0}
-    store, second = second_stage(table.items.for_aim(factors))
+    store, second = second_stage(table.items.for_objective(factors))
     vars(recommender.generation)["table"] = replace(table, items=with_twins(store), reranker=second)
-    vars(recommender.generation)["aims"] = {"next": factors, "next, arriving": back}
-    vars(recommender.generation)["places"] = (4, 10)  # whatever validation bears, newcomers have places
+    vars(recommender.generation)["objectives"] = {"next_item": factors, "next_item, session start": back}
+    vars(recommender.generation)["slots"] = (4, 10)  # whatever validation bears, newcomers have places
     recommender.now = NOW
     return recommender
 

@@ -321,7 +321,7 @@ def test_a_whole_workspace(copied):
         assert _states(artefacts(copied.root, deep)) == {}
         assert _states(generations(copied.root, deep)) == {}
     found = _entries(artefacts(copied.root, deep=False))
-    assert all(found[kind].data["fresh"] for kind in ("catalogue", "interactions", "content", "cf", "alignment"))
+    assert all(found[kind].data["fresh"] for kind in ("catalogue", "interactions", "content", "als", "alignment"))
     (live,) = generations(copied.root, deep=False)
     assert set(live.data["inputs"]) >= {"catalogue", "content", "alignment"}
 
@@ -395,10 +395,10 @@ def test_an_artefact_made_from_another(copied):
 
 
 def test_factors_are_those_of_the_last_training(copied):
-    path = copied["cf"].current / "manifest.json"
+    path = copied["als"].current / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps({**manifest, "inputs": {"interactions": "former"}}))
-    entry = _entries(artefacts(copied.root, deep=False))["cf"]
+    entry = _entries(artefacts(copied.root, deep=False))["als"]
     assert entry.state is HealthState.FINE
     assert entry.value.startswith("of the last training: ")
 

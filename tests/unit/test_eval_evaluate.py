@@ -38,7 +38,7 @@ from molar_retrieval.models import als as collaborative
 from molar_retrieval.models import ease, reranker
 from molar_retrieval.models.als import open_log
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.settings import MolarSettings, PrivacySettings
+from molar_retrieval.workspace.settings import COUNT_MODELS, MolarSettings, PrivacySettings
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def suite():
         name="small",
         description="All that a suite can hold, on a small shop.",
         models=MODELS,
-        fast={"align": {**SMALL_ALIGNMENT, "towers": ["id_tower", "content"], "epochs": 1}},
+        fast={"align": {**SMALL_ALIGNMENT, "models": ["id_tower", "content_tower", *COUNT_MODELS], "epochs": 1}},
         splits=[{"split": "temporal"}, {"split": "cold items", "models": ["molar", "content kNN"]}],
         cutoffs=(5, 10),
         resamples=200,
@@ -211,7 +211,7 @@ def test_nothing_in_a_report_rests_on_fewer_people_than_the_settings_say(workspa
 @pytest.mark.parametrize("rerank", [False, True])
 def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_path, monkeypatch, rerank):
     monkeypatch.setattr(reranker, "FEWEST", 20)
-    settings = settings.model_copy(update={"align": settings.align.model_copy(update={"rerank": rerank})})
+    settings = settings.model_copy(update={"align": settings.align.model_copy(update={"reranker": rerank})})
     log = open_log(workspace)
     split = leave_one_out(log)
     everything = replace(split.tests["last"], length=np.diff(log.offsets)[split.tests["last"].user])

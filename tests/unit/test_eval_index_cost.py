@@ -14,16 +14,16 @@ from molar_eval.models.ours import MolarScorer
 from molar_indexes.server import trial as trials
 from molar_indexes.what_if import Variation
 from molar_retrieval.models.towers.inference import UserVectors
-from molar_retrieval.models.vectors import ItemVectors, WeightedPartners
+from molar_retrieval.models.vectors import ItemItemVectors, ItemVectors
 from molar_retrieval.ranking.query import Listing, Placed
 from molar_retrieval.workspace.settings import IndexSettings
 
 K, DIM, LIFT = 5, 12, 1.5
 RANDOM = np.random.default_rng(0)
 DENSE = RANDOM.standard_normal((N_ITEMS, DIM)).astype(np.float32)
-PARTNERS = np.where(RANDOM.random((N_ITEMS, N_ITEMS)) < 0.2, 2.0, 0.0).astype(np.float32)
+NEIGHBORS = np.where(RANDOM.random((N_ITEMS, N_ITEMS)) < 0.2, 2.0, 0.0).astype(np.float32)
 NEW = np.isin(np.arange(N_ITEMS), COLD)
-PARTNERS[NEW] = 0
+NEIGHBORS[NEW] = 0
 
 
 class Model:
@@ -39,14 +39,14 @@ class Model:
         return UserVectors((had @ DENSE)[rows], csr_matrix(had[rows]))
 
     def items(self, log):
-        return ItemVectors(DENSE, WeightedPartners.of([(csr_matrix(PARTNERS.T), 1.0)], N_ITEMS), NEW)
+        return ItemVectors(DENSE, ItemItemVectors.of([(csr_matrix(NEIGHBORS.T), 1.0)], N_ITEMS), NEW)
 
-    reranker, aims = None, {}
+    reranker, objectives = None, {}
 
-    def scores_of(self, users, log, aim):
-        return users.dense @ DENSE.T + users.sparse @ PARTNERS.T
+    def scores_of(self, users, log, objective):
+        return users.dense @ DENSE.T + users.sparse @ NEIGHBORS.T
 
-    def lifted(self, scores, allowed, aim):
+    def lifted(self, scores, allowed, objective):
         return scores + np.float32(LIFT) * NEW
 
 
@@ -73,7 +73,7 @@ class Served:
         def score(item):
             found = sum(u * v for u, v in zip(asker.vector, DENSE[item].tolist(), strict=True)) + LIFT * bool(NEW[item])
             if self.sparse_counts:
-                found += sum(PARTNERS[item, n] * v for n, v in zip(sparse.indices, sparse.values, strict=True))
+                found += sum(NEIGHBORS[item, n] * v for n, v in zip(sparse.indices, sparse.values, strict=True))
             return found
 
         best = sorted(set(range(N_ITEMS)) - request.hidden, key=lambda item: (-score(item), item))[: request.query.k]
@@ -115,7 +115,7 @@ def lists(cases, *, sparse=True, newcomers=True):
     for case in range(len(cases)):
         history = cases.inputs().history(case)
         scores = DENSE @ DENSE[history].sum(axis=0) + LIFT * NEW
-        scores = scores + PARTNERS[:, history].sum(axis=1) if sparse else scores
+        scores = scores + NEIGHBORS[:, history].sum(axis=1) if sparse else scores
         scores[history] = -np.inf
         scores[NEW if not newcomers else np.zeros(N_ITEMS, bool)] = -np.inf
         found.append(np.argsort(-scores, kind="stable")[:K].tolist())

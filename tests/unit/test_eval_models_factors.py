@@ -8,7 +8,7 @@ from molar_eval.models.baselines import ALS, EASE, fold_in_als
 from molar_retrieval.models import als
 from molar_retrieval.models.ease import solve
 from molar_retrieval.models.item_item import binary
-from molar_retrieval.workspace.settings import CFSettings
+from molar_retrieval.workspace.settings import ALSSettings
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_ease_scores_with_binary_histories(task):
 
 @pytest.mark.parametrize("alpha", [1.0, 12.0])
 def test_als_users_are_least_squares_solutions(task, alpha):
-    settings = CFSettings(factors=6, alpha=alpha, regularization=0.3, iterations=4)
+    settings = ALSSettings(factors=6, alpha=alpha, regularization=0.3, iterations=4)
     items = als.fit(task.training, settings).items
     histories = [[3, 4, 6], [], [5, 5, 9]]
     users = fold_in_als(log_of(histories), items, settings)
@@ -44,7 +44,7 @@ def test_als_users_are_least_squares_solutions(task, alpha):
 
 
 def test_als_folds_a_known_user_in_where_training_left_them(task):
-    settings = CFSettings(factors=6, iterations=40)
+    settings = ALSSettings(factors=6, iterations=40)
     factors = als.fit(task.training, settings)
     users = fold_in_als(task.training, factors.items, settings)
     trained, folded = factors.users @ factors.items.T, users @ factors.items.T

@@ -12,7 +12,7 @@ from molar_eval.models.ours import MolarScorer, as_held_out
 from molar_eval.ranking import rank
 from molar_eval.splits.temporal import temporal
 from molar_retrieval.models.validation import ValidationCases
-from molar_retrieval.ranking.objectives import LATER, NEXT, Objective
+from molar_retrieval.ranking.objectives import FUTURE_ITEMS, NEXT_ITEM, Objective
 
 
 @pytest.mark.parametrize("seen", ["hide", "show"])
@@ -20,17 +20,17 @@ def test_newcomers_are_lifted_among_what_may_be_shown(seen):
     task, test = leave_one_out(walks(), seen=seen)
     asked, lifted = [], []
 
-    def scores(users, log, aim):
-        assert aim == Objective("next", seen)
+    def scores(users, log, objective):
+        assert objective == Objective("next_item", seen)
         asked.append(log.asked_at)
         return np.random.default_rng(0).random((log.n_users, N_ITEMS), np.float32)
 
-    def lift(table, allowed, aim):
+    def lift(table, allowed, objective):
         lifted.append(allowed)
         return table
 
-    model = SimpleNamespace(users=lambda log, rows: None, scores_of=scores, lifted=lift, reranker=None, aims={})
-    scorer = MolarScorer(model, None, {}, Objective("next", seen))
+    model = SimpleNamespace(users=lambda log, rows: None, scores_of=scores, lifted=lift, reranker=None, objectives={})
+    scorer = MolarScorer(model, None, {}, Objective("next_item", seen))
     rank(test, scorer.scores, k=5, candidates=task.candidates, seen=seen, finish=scorer.finish)
     assert np.concatenate(asked).tolist() == test.times().tolist(), "popularity is that of the moment"
     allowed = np.concatenate(lifted)
@@ -44,8 +44,8 @@ def test_of_another_horizon_scores_are_asked_for_and_no_second_stage():
     task, _ = leave_one_out(walks())
     inputs, asked = task.validation.inputs(), []
 
-    def scores(users, log, aim):
-        asked.append(aim)
+    def scores(users, log, objective):
+        asked.append(objective)
         return np.zeros((log.n_users, N_ITEMS), np.float32)
 
     def moved(table, *_):
@@ -55,13 +55,13 @@ def test_of_another_horizon_scores_are_asked_for_and_no_second_stage():
     model = SimpleNamespace(
         users=lambda log, rows: "vectors",
         scores_of=scores,
-        lifted=lambda table, _, aim: table,
+        lifted=lambda table, _, objective: table,
         reranked=moved,
         reranker="one",
-        aims={},
+        objectives={},
     )
-    for aim, expected in ((NEXT, [NEXT, "second stage"]), (LATER, [LATER])):
-        scorer = MolarScorer(model, None, {}, aim)
+    for objective, expected in ((NEXT_ITEM, [NEXT_ITEM, "second stage"]), (FUTURE_ITEMS, [FUTURE_ITEMS])):
+        scorer = MolarScorer(model, None, {}, objective)
         scorer.finish(scorer.scores(inputs), None, inputs)
         assert asked == expected
         asked.clear()

@@ -135,7 +135,7 @@ def task_of(log):
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    flags = {"align": {**SMALL_ALIGNMENT, "preset": "instant", "towers": ()}}
+    flags = {"align": {**SMALL_ALIGNMENT, "preset": "instant"}}
     return MolarSettings.load(tmp_path_factory.mktemp("none"), environ={}, flags=flags)
 
 
@@ -254,12 +254,12 @@ def test_baselines_choose_by_what_people_took_last_and_count_all_of_the_past(see
 
 
 @pytest.mark.parametrize(
-    ("name", "unread", "onwards"), [(WARM, None, True), ("updated", 0.0001, True), ("updated", 0.9, False)]
+    ("name", "threshold", "onwards"), [(WARM, None, True), ("updated", 0.0001, True), ("updated", 0.9, False)]
 )
-def test_towers_are_trained_on_from_the_step_before(workspace, tmp_path, name, unread, onwards):
+def test_towers_are_trained_on_from_the_step_before(workspace, tmp_path, name, threshold, onwards):
     log = open_log(workspace)
     walk = prequential(log, steps=2, window="week", least=2)
-    flags = {"align": {**SMALL_ALIGNMENT, "threads": 1}, "update": {"drift": None, "unread": unread}}
+    flags = {"align": {**SMALL_ALIGNMENT, "threads": 1}, "update": {"drift": None, "retrain_threshold": threshold}}
     options = MolarSettings.load(tmp_path, environ={}, flags=flags)
     runner = WalkRunner(walk, workspace, options, task_of(log), 10, tmp_path / "walk", 1 << 24)
     (arm,) = arms([name], options)

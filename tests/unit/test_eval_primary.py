@@ -97,8 +97,10 @@ def test_the_referee_declares_one_comparison_and_goes_by_both_rules_for_equal_ti
 
 
 def test_it_is_shown_under_the_names_that_the_report_shows():
-    part = made_up.model("count models alone", "baseline", 0.1, facts={"rerank": {"used": True}})
+    part = made_up.model("count models alone", "baseline", 0.1, facts={"reranking": {"used": True}})
     report = made_up.report([made_up.split(models=[part], against="count models alone")])
-    primary = PrimaryResult(split="temporal", model="molar", against="count models alone", metric="ndcg@10", comparison=None)
+    primary = PrimaryResult(
+        split="temporal", model="molar", against="count models alone", metric="ndcg@10", comparison=None
+    )
     found = shown(report.model_copy(update={"primary_comparison": primary})).primary_comparison
     assert (found.model, found.against) == ("molar", "experts + second stage")

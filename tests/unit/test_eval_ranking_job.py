@@ -21,7 +21,7 @@ from molar_eval.splits import leave_one_out
 from molar_eval.trial import TrialRunner
 from molar_retrieval.models.als import open_log
 from molar_retrieval.progress import Notes
-from molar_retrieval.ranking.objectives import NEXT
+from molar_retrieval.ranking.objectives import NEXT_ITEM
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import ProcessRunner, Runner, SerialRunner
 
@@ -81,7 +81,7 @@ def test_an_alignment_ranks_as_its_files_do(trained: Any, tmp_path: Path, monkey
     split = leave_one_out(open_log(Workspace.open(trained.workspace)))
     cases, own = next(iter(split.tests.values())), task(split, tmp_path)
     cases = replace(cases, ranked=np.arange(cases.history.n_items) % 3 > 0)
-    files = pickle.loads(pickle.dumps(MolarFiles(folder, True, NEXT)))
+    files = pickle.loads(pickle.dumps(MolarFiles(folder, True, NEXT_ITEM)))
     monkeypatch.setattr(ranking_job, "SCORES", 20 * cases.history.n_items)
     memory = 12 * 20 * cases.history.n_items  # 20 cases at a time
     with files.opened(own.training) as scorer:

@@ -11,7 +11,7 @@ from molar_eval.models.registry import (
     ABLATIONS,
     BY_SCORE,
     FAST,
-    LATER,
+    FUTURE,
     OURS,
     PARTS,
     WITHOUT,
@@ -22,11 +22,13 @@ from molar_eval.splits import PREQUENTIAL
 from molar_eval.suite import load, names
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.settings import MolarSettings, with_preset
+from molar_retrieval.workspace.settings import COUNT_MODELS, TOWERS, MolarSettings, with_preset
 
-TOWERS, EXPERTS = {"id_tower", "content"}, {"sequential", "ease", "content_knn", "popularity"}
-SETTINGS = MolarSettings.load(Path("nowhere"), environ={}, flags={"align": {"dim": 16}, "cf": {"factors": 8}})
-BOTH = {"align": {"towers": ["id_tower", "content"], "epochs": 1}}
+EVERY = {*TOWERS, *COUNT_MODELS}
+SETTINGS = MolarSettings.load(
+    Path("nowhere"), environ={}, flags={"align": {"embedding_dim": 16}, "als": {"factors": 8}}
+)
+BOTH = {"align": {"models": ["id_tower", "content_tower", *COUNT_MODELS], "epochs": 1}}
 
 
 @pytest.fixture
@@ -48,28 +50,26 @@ def test_molar_is_as_the_settings_say_and_presets_are_as_they_are_named(registry
         model = made(registry, f"molar ({name})")
         assert model.options == with_preset(SETTINGS, name)
         assert model.options.align.preset == name
-        assert model.options.cf.factors == 8, "a preset is of the alignment alone"
+        assert model.options.als.factors == 8, "a preset is of the alignment alone"
     assert not made(registry, "molar (instant)").options.align.towers
     assert {made(registry, name).kind for name in (OURS, FAST, "molar (best)")} == {"ours"}
 
 
 @pytest.mark.parametrize(
-    ("name", "towers", "experts"),
+    ("name", "models"),
     [
-        ("ID tower alone", {"id_tower"}, set()),
-        ("content tower alone", {"content"}, set()),
-        ("sequential component alone", set(), {"sequential"}),
-        ("EASE component alone", set(), {"ease"}),
-        ("content kNN component alone", set(), {"content_knn"}),
-        ("count models alone", set(), EXPERTS - {"popularity"}),
+        ("ID tower alone", {"id_tower"}),
+        ("content tower alone", {"content_tower"}),
+        ("sequential component alone", {"sequential"}),
+        ("EASE component alone", {"ease", "item_knn"}),
+        ("content kNN component alone", {"content_knn"}),
+        ("count models alone", {"sequential", "ease", "item_knn", "content_knn"}),
     ],
 )
-def test_a_part_is_molar_with_all_else_off(registry, name, towers, experts):
+def test_a_part_is_molar_with_all_else_off(registry, name, models):
     model = made(registry, name)
-    assert (set(model.options.align.towers), set(model.options.align.experts)) == (towers, experts)
-    assert model.options.align.model_copy(update={"towers": TOWERS, "experts": EXPERTS}) == (
-        SETTINGS.align.model_copy(update={"towers": TOWERS, "experts": EXPERTS})
-    )
+    assert set(model.options.align.models) == models
+    assert model.options.align.model_copy(update={"models": ()}) == SETTINGS.align.model_copy(update={"models": ()})
     assert model.kind == "baseline", "the whole has to beat it"
     assert name in PARTS
 
@@ -77,14 +77,14 @@ def test_a_part_is_molar_with_all_else_off(registry, name, towers, experts):
 @pytest.mark.parametrize(
     ("name", "field", "value"),
     [
-        ("no ID tower", "towers", {"content"}),
-        ("no content tower", "towers", {"id_tower"}),
-        ("no sequential component", "experts", EXPERTS - {"sequential"}),
-        ("no EASE component", "experts", EXPERTS - {"ease"}),
-        ("no content kNN component", "experts", EXPERTS - {"content_knn"}),
-        ("no popularity component", "experts", EXPERTS - {"popularity"}),
-        ("no count models", "experts", set()),
-        ("no alignment loss", "align_weight", 0.0),
+        ("no ID tower", "models", EVERY - {"id_tower"}),
+        ("no content tower", "models", EVERY - {"content_tower"}),
+        ("no sequential component", "models", EVERY - {"sequential"}),
+        ("no EASE component", "models", EVERY - {"ease", "item_knn"}),
+        ("no content kNN component", "models", EVERY - {"content_knn"}),
+        ("no popularity component", "models", EVERY - {"popularity"}),
+        ("no count models", "models", {*TOWERS}),
+        ("no alignment loss", "alignment_weight", 0.0),
         ("no ALS start", "als_start", False),
         ("no content start", "content_start", False),
     ],
@@ -113,12 +113,12 @@ def test_without_re_ranking_is_the_same_training_not_asked(registry, name, whole
 
 
 def test_what_follows_later_is_asked_of_the_same_training(registry):
-    model, full = made(registry, LATER), made(registry, OURS)
-    assert (model.options, model.kind, model.horizon, full.horizon) == (full.options, "ours", "later", None)
-    assert replace(model, name=OURS, horizon=None) == full
-    near = with_changes(SETTINGS, {"align": {"horizon": "next"}}, "here")
+    model, full = made(registry, FUTURE), made(registry, OURS)
+    assert (model.options, model.kind, model.objective, full.objective) == (full.options, "ours", "future_items", None)
+    assert replace(model, name=OURS, objective=None) == full
+    near = with_changes(SETTINGS, {"align": {"objectives": ["next_item"]}}, "here")
     with pytest.raises(SettingsError, match="has no weights"):
-        made(ModelRegistry(registry.base, registry.variants, near, near), LATER)
+        made(ModelRegistry(registry.base, registry.variants, near, near), FUTURE)
 
 
 def test_an_ablation_of_what_is_not_there_is_refused(registry):
@@ -136,7 +136,7 @@ def test_fine_tuned_models_learn_all_three_tasks(registry):
 
 
 def test_settings_tell_models_apart_and_are_plain(registry):
-    models = registry.models([OURS, BY_SCORE, LATER, FAST, "molar (fine-tuned)", *PARTS, *ABLATIONS])
+    models = registry.models([OURS, BY_SCORE, FUTURE, FAST, "molar (fine-tuned)", *PARTS, *ABLATIONS])
     told = [json.dumps(model.settings, sort_keys=True) for model in models]
     assert len(set(told)) == len(models)
     default = made(
@@ -149,7 +149,7 @@ def test_settings_tell_models_apart_and_are_plain(registry):
 
 def test_unknown_names_are_refused_with_the_nearest(registry):
     with pytest.raises(SettingsError) as caught:
-        registry.models(["molar", "colaborative tower alone"])
+        registry.models(["molar", "ID tover alone"])
     assert "'ID tower alone'" in caught.value.hint
 
 

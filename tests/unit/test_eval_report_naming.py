@@ -18,7 +18,7 @@ def report(used):
         m.model_copy(
             update={
                 "name": PART if m.name == old else m.name,
-                "facts": {"rerank": {"cases": 200, "used": used}} if m.name == old else m.facts,
+                "facts": {"reranking": {"cases": 200, "used": used}} if m.name == old else m.facts,
                 "versus": {
                     metric: [one.model_copy(update={"baseline": PART}) for one in tests]
                     for metric, tests in m.versus.items()

@@ -8,7 +8,7 @@ from eval_model_tasks import log_of, walks
 
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.models import item_item as counting
-from molar_retrieval.models.base import BLOCK_EASE, LINEAR
+from molar_retrieval.models.base import BLOCK_EASE, EASE_MODEL
 from molar_retrieval.models.carry_over import recount
 from molar_retrieval.models.ease import OWN, BlockEASE, EASECounts, neighbourhood
 from molar_retrieval.models.item_item import InteractionMatrix, ItemItemWeights, binary, ranges, strongest
@@ -24,11 +24,11 @@ def taken(log: Interactions) -> InteractionMatrix:
     return InteractionMatrix.of(log)
 
 
-def whole(log: Interactions, regularisation: float, partners: int) -> np.ndarray:
+def whole(log: Interactions, regularisation: float, neighbors: int) -> np.ndarray:
     counts = EASECounts.of(log)
     weights = np.zeros((log.n_items,) * 2, np.float32)
     weights[np.ix_(counts.columns, counts.columns)] = counts.weights(regularisation)
-    return strongest(weights, partners).toarray()
+    return strongest(weights, neighbors).toarray()
 
 
 def test_over_all_items_it_is_the_whole(log: Interactions, taken: InteractionMatrix) -> None:
@@ -121,8 +121,8 @@ def test_users_come_in_any_order(log: Interactions, taken: InteractionMatrix) ->
 
 
 def test_an_update_counts_it_again_with_its_setting(log: Interactions, taken: InteractionMatrix) -> None:
-    chosen = {LINEAR: {"model": BLOCK_EASE, "regularisation": 5, "content_knn": 2 * OWN}}
-    former = [ItemItemWeights(LINEAR, BlockEASE.of(taken, 2 * OWN).weights(9, 6))]
+    chosen = {EASE_MODEL: {"model": BLOCK_EASE, "regularisation": 5, "n_neighbors": 2 * OWN}}
+    former = [ItemItemWeights(EASE_MODEL, BlockEASE.of(taken, 2 * OWN).weights(9, 6))]
     got = recount(log, chosen, 6, former, np.arange(log.n_items))
     assert (got.item_item[0].weights != BlockEASE.of(taken, 2 * OWN).weights(5, 6)).nnz == 0
     assert not got.left

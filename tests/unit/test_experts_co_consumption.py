@@ -103,7 +103,7 @@ def test_the_expert_is_taught_and_another_log_teaches_it_anew(world):
 def test_a_log_that_teaches_nothing_leaves_content_as_it_is(world):
     features, _, _ = world
     (neighbours,), _ = fit_count_models(
-        log_of([[(1, 0), (2, 1)]], ITEMS), lambda scoring: 0.0, 5, [base.CONTENT], features=features
+        log_of([[(1, 0), (2, 1)]], ITEMS), lambda scoring: 0.0, 5, [base.CONTENT_KNN], features=features
     )
     assert neighbours.axes is None
     assert np.array_equal(neighbours.items, compressed(features))

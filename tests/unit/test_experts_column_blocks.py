@@ -16,12 +16,13 @@ from molar_retrieval.models.base import (
     COOCCURRENCE,
     COUNTS,
     EASE,
+    EASE_MODEL,
     ITEM_KNN,
-    LINEAR,
+    ITEM_KNN_MODEL,
     NEIGHBOURS,
     REGRESSION,
     REGRESSIONS,
-    SEQUENCE,
+    SEQUENTIAL,
     Setting,
     fit_count_models,
     item_neighbours,
@@ -32,7 +33,7 @@ from molar_retrieval.models.carry_over import recount
 from molar_retrieval.models.item_item import ItemItemWeights, many_pairs, strongest
 from molar_retrieval.models.k_anonymity import KAnonymity
 from molar_retrieval.models.sequential import TransitionsInBlocks, count_transitions, transitions
-from molar_retrieval.models.vectors import WeightedPartners
+from molar_retrieval.models.vectors import ItemItemVectors
 
 ITEMS = 40
 SETTINGS = [{"model": COOCCURRENCE, **one} for one in COUNTS] + [{"model": REGRESSION, **one} for one in REGRESSIONS]
@@ -137,8 +138,8 @@ def test_of_equal_neighbours_the_first_are_kept(monkeypatch: pytest.MonkeyPatch)
 def test_an_update_of_a_large_log_counts_all_of_it(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.arange(ITEMS)
     settings: list[dict[str, Setting]] = [
-        {SEQUENCE: {"model": COOCCURRENCE, **COUNTS[2]}, LINEAR: {"model": EASE, "regularisation": 9.0}},
-        {SEQUENCE: {"model": REGRESSION, **REGRESSIONS[0]}, LINEAR: {"model": ITEM_KNN, **NEIGHBOURS}},
+        {SEQUENTIAL: {"model": COOCCURRENCE, **COUNTS[2]}, EASE_MODEL: {"model": EASE, "regularisation": 9.0}},
+        {SEQUENTIAL: {"model": REGRESSION, **REGRESSIONS[0]}, ITEM_KNN_MODEL: {"model": ITEM_KNN, **NEIGHBOURS}},
     ]
     for chosen in settings:
         former = [ItemItemWeights(name, csr_matrix((ITEMS, ITEMS), dtype=np.float32)) for name in chosen]
@@ -157,9 +158,9 @@ def test_an_update_of_a_large_log_counts_all_of_it(log: Interactions, monkeypatc
 
 @pytest.mark.usefixtures("small")
 def test_what_is_counted_in_blocks_is_said(log: Interactions) -> None:
-    experts, report = fit_count_models(log, lambda scoring: 0.0, 6, (SEQUENCE, LINEAR))
-    assert all("in blocks of items" in report[name]["note"] for name in (SEQUENCE, LINEAR))
-    assert all(expert.weights.nnz for expert in experts if isinstance(expert, ItemItemWeights))
+    counts, report = fit_count_models(log, lambda scoring: 0.0, 6, (SEQUENTIAL, EASE_MODEL))
+    assert all("in blocks of items" in report[name]["note"] for name in (SEQUENTIAL, EASE_MODEL))
+    assert all(expert.weights.nnz for expert in counts if isinstance(expert, ItemItemWeights))
     want = item_neighbours(log, NEIGHBOURS, 6)
     assert want.weights.nnz
 
@@ -179,16 +180,16 @@ def test_how_many_had_both_is_counted_in_blocks(
 ) -> None:
     random = np.random.default_rng(1)
     matrices = [csr_matrix(np.where(random.random((ITEMS, ITEMS)) < 0.2, 1, 0).astype(np.float32)) for _ in range(3)]
-    partners = WeightedPartners.of([(matrix, 2.0) for matrix in matrices], ITEMS)
-    whole = support(log, partners)
+    neighbors = ItemItemVectors.of([(matrix, 2.0) for matrix in matrices], ITEMS)
+    whole = support(log, neighbors)
     had = item_item.InteractionMatrix.of(log).of_users.toarray()
-    dimensions, items = partners.whole().nonzero()
+    dimensions, items = neighbors.whole().nonzero()
     assert whole.tolist() == (had.T @ had)[items, dimensions % ITEMS].tolist()
     monkeypatch.setattr(item_item, "PAIRS_OF_BLOCK", 500)
     assert len(item_item.InteractionMatrix.of(log).blocks) > 5
-    assert support(log, partners).tolist() == whole.tolist()
+    assert support(log, neighbors).tolist() == whole.tolist()
     monkeypatch.setattr("molar_indexes.background._MANY", 10)
-    outside = support(log, partners, folder=tmp_path)
+    outside = support(log, neighbors, folder=tmp_path)
     assert is_mapped(outside)
     assert outside.tolist() == whole.tolist()
     assert not list(tmp_path.iterdir())

@@ -94,7 +94,7 @@ def test_the_best_of_each_grid_ships(task, judge):
         assert not expert.weights[:, 28:].nnz
         assert "note" not in own
     json.dumps(report)
-    assert listener.told == [["sequence expert", 3, 3, "finished"], ["linear expert", 4, 4, "finished"]]
+    assert listener.told == [["counting sequential", 3, 3, "finished"], ["counting ease", 4, 4, "finished"]]
     # On circles walked one way the next item can be foreseen: far better than by popularity.
     counts = np.bincount(task.training.item, minlength=N_ITEMS).astype(np.float32)
     assert judge(sequence.scores) > 2 * judge(lambda log: np.tile(counts, (log.n_users, 1)))
@@ -117,7 +117,9 @@ def test_too_many_items_for_a_regression_leave_co_occurrence(task, judge, monkey
     monkeypatch.setattr(ease, "MAX_ITEMS", 20)
     listener = Listener()
     (expert,), report = fit_count_models(task.training, judge, 4, ["sequential"], listener)
-    assert [row["setting"] for row in report["sequential"]["tried"]] == [{"model": "co-occurrence", **s} for s in COUNTS]
+    assert [row["setting"] for row in report["sequential"]["tried"]] == [
+        {"model": "co-occurrence", **s} for s in COUNTS
+    ]
     setting = report["sequential"]["chosen"]
     counts = transitions(task.training, *order(setting))
     whole = cooccurrence(task.training, counts, setting["shrink"], setting["ordered"])
@@ -141,30 +143,31 @@ def test_ease_is_spread_over_the_catalogue():
 def test_beyond_the_limit_ease_is_made_in_blocks_and_the_report_says_so(task, judge, monkeypatch):
     monkeypatch.setattr(ease, "MAX_ITEMS", 27)
     listener = Listener()
-    (expert,), report = fit_count_models(task.training, judge, 5, ["ease"], listener)
+    (expert,), report = fit_count_models(task.training, judge, 5, ["ease", "item_knn"], listener)
     settings = [{"model": "block EASE", **setting} for setting in BLOCKS] + [{"model": "item-kNN", **NEIGHBOURS}]
     assert [row["setting"] for row in report["ease"]["tried"]] == settings
     assert "20,000" not in report["ease"]["note"]
     assert "28 are known" in report["ease"]["note"]
-    assert listener.told == [["linear expert", 5, 5, "finished"], report["ease"]["note"]]
+    assert listener.told == [["counting ease", 5, 5, "finished"], report["ease"]["note"]]
     assert report["ease"]["chosen"]["model"] == "block EASE"
-    regularisation, neighbours = (report["ease"]["chosen"][name] for name in ("regularisation", "neighbours"))
+    regularisation, neighbours = (report["ease"]["chosen"][name] for name in ("regularisation", "n_neighbors"))
     whole = BlockEASE.of(InteractionMatrix.of(task.training), neighbours).weights(regularisation, 5)
     assert (expert.weights != whole).nnz == 0
     monkeypatch.setattr(base, "MANY_ITEMS", 28)
-    (_,), report = fit_count_models(task.training, judge, 5, ["ease"])
-    assert [row["setting"] for row in report["ease"]["tried"]] == [settings[0], settings[-1]]
-    (_,), report = fit_count_models(task.training, judge, 5, ["ease"], blocks=False)
-    assert [row["setting"] for row in report["ease"]["tried"]] == settings[-1:]
+    (_,), report = fit_count_models(task.training, judge, 5, ["ease", "item_knn"])
+    (own,) = report.values()
+    assert [row["setting"] for row in own["tried"]] == [settings[0], settings[-1]]
+    (_,), report = fit_count_models(task.training, judge, 5, ["ease", "item_knn"], blocks=False)
+    assert [row["setting"] for row in report["item_knn"]["tried"]] == settings[-1:]
 
 
 def test_blocks_are_not_worth_their_price_with_few_users_either(task, judge, monkeypatch):
     monkeypatch.setattr(ease, "MAX_ITEMS", 27)
     monkeypatch.setattr(ease, "SMALL", 0)
     monkeypatch.setattr(ease, "ITEMS_PER_USER", 0)
-    (expert,), report = fit_count_models(task.training, judge, 5, ["ease"])
-    assert [row["setting"]["model"] for row in report["ease"]["tried"]] == ["item-kNN"]
-    assert "was not tried" in report["ease"]["note"]
+    (expert,), report = fit_count_models(task.training, judge, 5, ["ease", "item_knn"])
+    assert [row["setting"]["model"] for row in report["item_knn"]["tried"]] == ["item-kNN"]
+    assert "was not tried" in report["item_knn"]["note"]
     whole = ease.item_knn(task.training, **NEIGHBOURS)
     assert (expert.weights != strongest(whole, 5)).nnz == 0
 

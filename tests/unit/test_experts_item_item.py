@@ -60,24 +60,29 @@ def test_a_history_is_read_as_a_set_or_with_a_memory():
         np.testing.assert_allclose(as_set.scores(log)[user], once / max(1, len(set(history))) ** 0.5, rtol=1e-5)
         np.testing.assert_allclose(fading.scores(log)[user], faded, rtol=1e-6)
     assert as_set.read(log).sum() == pytest.approx(sum(len(set(history)) ** 0.5 for history in HISTORIES))
-    for partners in (as_set, fading):
-        assert partners.scores(log).dtype == np.float32
-        assert partners.scores(log_of([], 6)).shape == (0, 6)
+    for neighbors in (as_set, fading):
+        assert neighbors.scores(log).dtype == np.float32
+        assert neighbors.scores(log_of([], 6)).shape == (0, 6)
 
 
 @pytest.mark.parametrize("memory", [(), (0.7, 39), (0.7, 39, 0.3)])
 def test_on_disk_and_back(tmp_path, memory):
-    partners = ItemItemWeights("one", strongest(random_weights(), 5), *memory)
-    tensors = {"other": np.zeros(1), **partners.to_tensors("partners.one.")}
+    neighbors = ItemItemWeights("one", strongest(random_weights(), 5), *memory)
+    tensors = {"other": np.zeros(1), **neighbors.to_tensors("partners.one.")}
     kinds = {name.removeprefix("partners.one."): array.dtype for name, array in tensors.items() if name != "other"}
     assert kinds == {"data": np.float32, "indices": np.int32, "indptr": np.int64, "memory": np.float64}
     save_file(tensors, tmp_path / "model.safetensors")
     again = ItemItemWeights.from_tensors("one", load_file(tmp_path / "model.safetensors"), "partners.one.")
-    assert (again.name, again.memory, again.last, again.fade) == ("one", partners.memory, partners.last, partners.fade)
-    assert (again.weights != partners.weights).nnz == 0
+    assert (again.name, again.memory, again.last, again.fade) == (
+        "one",
+        neighbors.memory,
+        neighbors.last,
+        neighbors.fade,
+    )
+    assert (again.weights != neighbors.weights).nnz == 0
     assert again.weights.shape == (600, 600)
     log = log_of([[3, 599, 3], []], 600)
-    assert np.array_equal(again.scores(log), partners.scores(log))
+    assert np.array_equal(again.scores(log), neighbors.scores(log))
 
 
 def test_many_weights_are_mapped_from_files_that_have_no_name(tmp_path, monkeypatch):

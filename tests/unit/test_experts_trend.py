@@ -63,8 +63,8 @@ def test_nothing_from_the_day_on_matters(half_life):
 
 
 def test_midnight_in_utc_is_the_border():
-    trend = Popularity.fit(log_of([[0, 1]], 3, [START + DAY - 1, START + DAY]), math.inf)
-    before, after = trend.log_scores(np.array([START + DAY - 1, START + DAY]))
+    popularity = Popularity.fit(log_of([[0, 1]], 3, [START + DAY - 1, START + DAY]), math.inf)
+    before, after = popularity.log_scores(np.array([START + DAY - 1, START + DAY]))
     np.testing.assert_allclose(np.exp(before), [0.05, 0.05, 0.05], rtol=1e-5)
     np.testing.assert_allclose(np.exp(after), [1.05, 0.05, 0.05], rtol=1e-5)
 
@@ -78,27 +78,27 @@ def test_now_is_the_day_after_the_last_interaction():
 
 
 def test_after_the_log_what_was_in_demand_stays():
-    trend = Popularity.fit(random_log(), 3)
-    long_after = trend.log_scores(np.array([START + 61 * DAY, START + 900 * DAY]))
-    assert np.array_equal(long_after, np.tile(trend.now(), (2, 1)))
-    assert len(np.unique(trend.now())) > 5
+    popularity = Popularity.fit(random_log(), 3)
+    long_after = popularity.log_scores(np.array([START + 61 * DAY, START + 900 * DAY]))
+    assert np.array_equal(long_after, np.tile(popularity.now(), (2, 1)))
+    assert len(np.unique(popularity.now())) > 5
 
 
 def test_centuries_of_silence_are_no_trouble():
-    trend = Popularity.fit(log_of([[0, 1]], 2, [0, 100_000 * DAY]), 3)
-    np.testing.assert_allclose(trend.now(), np.log([0.05, 2 ** (-1 / 3) + 0.05]), rtol=1e-6)
+    popularity = Popularity.fit(log_of([[0, 1]], 2, [0, 100_000 * DAY]), 3)
+    np.testing.assert_allclose(popularity.now(), np.log([0.05, 2 ** (-1 / 3) + 0.05]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("moment", [0, START])
 def test_without_times_everything_always_counts(moment):
     log = replace(random_log(), timestamp=np.full(400, moment, np.int64))
     expected = np.log(np.bincount(log.item, minlength=N) + 0.05)
-    trend = Popularity.fit(log, 3)
-    got = trend.log_scores(np.array([0, START, START]))
+    popularity = Popularity.fit(log, 3)
+    got = popularity.log_scores(np.array([0, START, START]))
     np.testing.assert_allclose(got, np.tile(expected, (3, 1)), rtol=1e-6)
-    np.testing.assert_allclose(trend.now(), expected, rtol=1e-6)
+    np.testing.assert_allclose(popularity.now(), expected, rtol=1e-6)
     got[0] = 7  # the caller's own
-    np.testing.assert_allclose(trend.now(), expected, rtol=1e-6)
+    np.testing.assert_allclose(popularity.now(), expected, rtol=1e-6)
 
 
 def test_an_empty_log_and_no_moments():
@@ -111,8 +111,8 @@ def test_a_block_of_cases_is_quick():
     random = np.random.default_rng(0)
     items = random.integers(0, 10_000, 200_000)
     log = log_of([items], 10_000, np.sort(START + random.integers(0, 700 * DAY, len(items))))
-    trend = Popularity.fit(log, 20)
+    popularity = Popularity.fit(log, 20)
     times = START + random.integers(0, 700 * DAY, 1000)
     began = time.process_time()
-    assert trend.log_scores(times).shape == (1000, 10_000)
+    assert popularity.log_scores(times).shape == (1000, 10_000)
     assert time.process_time() - began < 2

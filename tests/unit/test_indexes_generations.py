@@ -39,10 +39,10 @@ def items(mark: int, n: int = N) -> Iterator[IndexItem]:
         aligned = [float(mark), float(row), 1.0, 0.5]
         payload = {"brand": f"brand {row % 3}", "new": row % 2 == 0, "mark": mark, "none": None}
         # The last three have no interactions, so no partners.
-        first, partners = ("aligned", {"item_item": SparseVector([row, row + n], [0.1, 0.5])})
+        first, neighbors = ("aligned", {"item_item": SparseVector([row, row + n], [0.1, 0.5])})
         if row >= n - 3:
-            first, partners = "cold_start", {}
-        yield IndexItem(row, f"item {row}", {first: aligned, "content": [1.0, float(row), 2.0]}, payload, partners)
+            first, neighbors = "cold_start", {}
+        yield IndexItem(row, f"item {row}", {first: aligned, "content": [1.0, float(row), 2.0]}, payload, neighbors)
 
 
 def users(mark: int, n: int = N) -> Iterator[UserRecord]:
@@ -57,7 +57,7 @@ def release(workspace: Workspace, mark: int = 1, backend: str = "edge", **more: 
     arguments: dict[str, Any] = {
         "items": items(mark), "users": users(mark), "popular": [(3, 9), (1, 4)], "inputs": {"alignment": f"a{mark}"},
         "parts": {"content": (0, 2), "id_tower": (2, 4)}, "settings": {"m": 16}, "facts": {"mark": mark},
-        "sparse_parts": {"ease": (0, N), "sequential": (N, 2 * N)}, "places": last(2),
+        "sparse_parts": {"ease": (0, N), "sequential": (N, 2 * N)}, "slots": last(2),
     }  # fmt: skip
     return publish(workspace, backend=backend, spec=SPEC, **(arguments | more))
 
@@ -102,7 +102,7 @@ def test_what_is_published_can_be_opened(workspace: Workspace, backend: str) -> 
         assert generation.popular == [(3, 9), (1, 4)]
         assert generation.parts == {"content": (0, 2), "id_tower": (2, 4)}
         assert generation.sparse_parts == {"ease": (0, 60), "sequential": (60, 120)}
-        assert (generation.cold_items, generation.places) == (3, (9, 10))
+        assert (generation.cold_items, generation.slots) == (3, (9, 10))
         assert generation.manifest.inputs == {"alignment": "a5"}
         assert generation.manifest.settings == {"m": 16}
         assert generation.manifest.facts["mark"] == 5
@@ -351,13 +351,13 @@ def test_a_manifest_without_newcomers_and_partners_can_be_read(workspace: Worksp
     generation.close()
     path = generation.folder / "manifest.json"
     content = json.loads(path.read_text("utf-8"))
-    for name in ("sparse_parts", "places", "cold_start"):
+    for name in ("sparse_parts", "slots", "cold_start"):
         del content["facts"][name]
     del content["facts"]["spec"]["sparse"]
     path.write_text(json.dumps(content), "utf-8")
     artefacts.write_inventory(generation.folder)
     with open_generation(workspace) as opened:
-        assert (opened.sparse_parts, opened.places, opened.cold_items) == ({}, (), 0)
+        assert (opened.sparse_parts, opened.slots, opened.cold_items) == ({}, (), 0)
         assert opened.spec == spec
         found = opened.users.get("user 7")
         assert found is not None

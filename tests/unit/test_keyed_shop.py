@@ -64,7 +64,7 @@ def settings(folder: Path, **privacy: str) -> Path:
 @pytest.fixture(scope="module")
 def two(trained, tmp_path_factory):
     root = tmp_path_factory.mktemp("keyed")
-    others = shutil.ignore_patterns("interactions", "cf", "serving")  # what other tests were answered there, too
+    others = shutil.ignore_patterns("interactions", "als", "serving")  # what other tests were answered there, too
     workspace = copy_workspace(trained.workspace, root / ".molar", others)
     for kind in ("alignment", "generations"):
         shutil.rmtree(workspace / kind)

@@ -224,9 +224,9 @@ def test_what_is_due(days):
     assert [one.why for one in old] == ["the last training was 91 days ago, more than 90"]
     never = plain.model_copy(update={"update": UpdateSettings(max_age_days=None)})
     assert not due(alignment, never, now=trained + timedelta(days=900))
-    same = plain.model_copy(update={"align": AlignSettings(epochs=3, threads=2, history=None)})
+    same = plain.model_copy(update={"align": AlignSettings(epochs=3, threads=2, max_history=None)})
     assert not due(alignment, same, now=trained)
-    other = plain.model_copy(update={"align": AlignSettings(epochs=7, newcomers=0.2)})
+    other = plain.model_copy(update={"align": AlignSettings(epochs=7, cold_start_share=0.2)})
     assert [one.why for one in due(alignment, other, now=trained)] == [
         "settings have changed since training: [align] newcomers is 0.2, it was auto, [align] epochs is 7, it was 3"
     ]
@@ -242,12 +242,12 @@ def test_what_came_is_foretold_before_it_is_learned(days):
     wanted = [days.shop.query(user, k=1).items[0].item_id for user in ("u0001", "u0002")]
     days.buy(("u0001", wanted[0]), ("u0002", wanted[1]), ("newbody", wanted[0]))
     days.shop.update()
-    (record,) = days.workspace["alignment"].require()[1].facts["derived"]["foretold"]
+    (record,) = days.workspace["alignment"].require()[1].facts["derived"]["predicted_hits"]
     assert sum(record["hits"]) == 2, "nothing is foretold for a newcomer"
     assert sum(record["hits"][:2]) == 2
     days.items(lambda table: table.assign(price=1.0))
     assert "drift" not in days.shop.update().facts, "two cases tell nothing"
-    assert days.workspace["alignment"].require()[1].facts["derived"]["foretold"] == [record]
+    assert days.workspace["alignment"].require()[1].facts["derived"]["predicted_hits"] == [record]
 
 
 @pytest.mark.parametrize(("share", "limit", "onwards"), [(0.3, "0.2", True), (0.1, "0.2", False), (0.3, "0.4", False)])

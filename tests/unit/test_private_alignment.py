@@ -31,7 +31,7 @@ from molar_retrieval.privacy.federated import beside_others, kept_others, open_o
 from molar_retrieval.privacy.statistics import open_shared, open_statistics, write_shared
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.pinned import pin
-from molar_retrieval.workspace.settings import AlignSettings
+from molar_retrieval.workspace.settings import COUNT_MODELS, AlignSettings
 
 FILES = ("table.safetensors", "popular.json", "encoder/model.safetensors")
 
@@ -84,7 +84,7 @@ def test_two_logs_with_the_same_statistics_have_the_same_item_sides(private, tmp
 def test_a_workspace_without_any_interaction_gives_the_same_model(private, tmp_path):
     shutil.copytree(private.shop.workspace, tmp_path / ".molar", symlinks=True)
     workspace = Workspace(tmp_path / ".molar")
-    for kind in ("interactions", "cf", "generations", "alignment", "events"):
+    for kind in ("interactions", "als", "generations", "alignment", "events"):
         shutil.rmtree(workspace.root / kind, ignore_errors=True)
     settings = AlignSettings(**private_manifest(private).settings["align"])
     folder, manifest, made = align_on_statistics(workspace, settings, "molar align")
@@ -108,10 +108,10 @@ def test_what_is_published_is_of_the_statistics(private):
     entry = private.shop.privacy.ledger().entries[0]
     assert facts["private"]["ledger"] == entry.name == private.workspace["statistics"].require()[1].fingerprint
     assert {"towers", "second stage", "validation"} <= facts["private"]["off"].keys()
-    assert private_manifest(private).settings["align"]["towers"] == []
+    assert private_manifest(private).settings["align"]["models"] == [*COUNT_MODELS]
     tensors = load_file(model_file(private))
     assert tensors["known"].all()
-    assert not any(name.startswith(("network.towers", "rerank", "predictor")) or name == "cf" for name in tensors)
+    assert not any(name.startswith(("network.towers", "rerank", "predictor")) or name == "als" for name in tensors)
     with open_generation(private.workspace) as generation:
         table = load_file(generation.folder / "table.safetensors")
         assert not table["partners.support"].any()

@@ -47,7 +47,7 @@ def done(trained, tmp_path_factory):
         (root / ".molar/recommendations.csv").write_text(f"user_id,item_id\n{place.user},SKU-0001\n")
         person = PersonScan.of(place.shop.opened(), place.user)
         before = place.shop.privacy.scan(place.user), person.scan([root / ".molar", root / "shop"])
-        live = {kind: Workspace(root / ".molar")[kind].current.name for kind in ("generations", "alignment", "cf")}
+        live = {kind: Workspace(root / ".molar")[kind].current.name for kind in ("generations", "alignment", "als")}
         forgotten = place.shop.privacy.forget(place.user, reason="asked by letter")
         collections = sorted(one.name for one in place.shop.collections())
         after = person.scan([root / ".molar"])

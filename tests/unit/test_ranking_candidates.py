@@ -14,7 +14,7 @@ from molar_retrieval.ranking.candidates import Candidates, find, products, sourc
 from molar_retrieval.ranking.filters import Exists, Expression
 from molar_retrieval.ranking.index_protocol import IndexSpec, SparseVector
 from molar_retrieval.ranking.item_store import ItemStore, SparseItemIndex
-from molar_retrieval.ranking.objectives import Places
+from molar_retrieval.ranking.objectives import Slots
 from molar_retrieval.ranking.query import Query, ResolvedQuery
 from molar_retrieval.rng import generator
 
@@ -26,15 +26,15 @@ EVERYTHING = Exists("item_id")
 class Lists:
     """An index of one dense number and one partner weight an item; equal scores come by row, as an index must."""
 
-    def __init__(self, dense: list[float], partners: list[float], newcomers: dict[int, float] | None = None) -> None:
+    def __init__(self, dense: list[float], neighbors: list[float], newcomers: dict[int, float] | None = None) -> None:
         self.spec = IndexSpec({"aligned": 1} | ({"cold_start": 1} if newcomers else {}), sparse=("item_item",))
         self.lists: dict[str, dict[int, float]] = {
             "aligned": {row: x for row, x in enumerate(dense) if row not in (newcomers or {})},
-            "item_item": {row: x for row, x in enumerate(partners) if x},
+            "item_item": {row: x for row, x in enumerate(neighbors) if x},
             "cold_start": newcomers or {},
         }
         self.depths: dict[str, list[int]] = {"aligned": [], "item_item": [], "cold_start": []}
-        rows = np.flatnonzero(partners)
+        rows = np.flatnonzero(neighbors)
         wide = np.array(dense, np.float32)
         wide[list(newcomers or {})] = list((newcomers or {}).values())
         newcomer = np.isin(np.arange(len(dense)), list(newcomers or {}))
@@ -43,7 +43,7 @@ class Lists:
             ~newcomer,
             newcomer,
             SparseItemIndex(
-                np.array([0, len(rows)]), rows.astype(np.int32), np.array(partners, np.float32)[rows], 9 * rows
+                np.array([0, len(rows)]), rows.astype(np.int32), np.array(neighbors, np.float32)[rows], 9 * rows
             ),
             *[np.zeros((len(dense), 0), np.float32)] * 3,
             {"own": (0, 1)},
@@ -62,7 +62,7 @@ class Lists:
         return [self.top(*search, **limits) for search in searches]
 
 
-def asked(index: Lists, k: int, size: int, places: Places, user: UserRecord = USER, **limits: Any) -> Candidates:
+def asked(index: Lists, k: int, size: int, places: Slots, user: UserRecord = USER, **limits: Any) -> Candidates:
     request = ResolvedQuery(Query(k=k), user, **limits)
     (dense,) = products(index.table, [request])
     source = source_of(index, index.table, request, dense)  # type: ignore[arg-type]
@@ -76,8 +76,8 @@ def found(
     return list(zip(best.rows.tolist(), best.scores.tolist(), strict=True))
 
 
-def oracle(dense: list[float], partners: list[float], hidden: Collection[int] = ()) -> list[tuple[int, float]]:
-    sums = [(row, a + b) for row, (a, b) in enumerate(zip(dense, partners, strict=True)) if row not in hidden]
+def oracle(dense: list[float], neighbors: list[float], hidden: Collection[int] = ()) -> list[tuple[int, float]]:
+    sums = [(row, a + b) for row, (a, b) in enumerate(zip(dense, neighbors, strict=True)) if row not in hidden]
     return sorted(sums, key=lambda pair: (-pair[1], pair[0]))
 
 
@@ -105,14 +105,14 @@ def test_the_first_places_are_those_of_a_full_scan(
     few: int,
     scanned: int,
 ) -> None:
-    dense, partners = [a for a, _ in items], [b for _, b in items]
+    dense, neighbors = [a for a, _ in items], [b for _, b in items]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "DEPTH", depth)
         patch.setattr(candidates, "TOP", 1)
         patch.setattr(item_store, "_FEW", few)
         patch.setattr(candidates, "MOST_SCANNED", scanned)
-        best = found(Lists(dense, partners), k, k + more, hidden, where)
-    wanted = oracle(dense, partners, hidden)
+        best = found(Lists(dense, neighbors), k, k + more, hidden, where)
+    wanted = oracle(dense, neighbors, hidden)
     assert best[:k] == wanted[:k]
     assert set(best) <= set(wanted)
     assert len(best) <= k + more
@@ -122,9 +122,9 @@ def test_the_first_places_are_those_of_a_full_scan(
 def test_the_first_places_are_those_of_a_full_scan_where_the_index_holds_no_partners(
     items: list[tuple[float, float]], k: int, more: int, depth: int, hidden: set[int]
 ) -> None:
-    dense, partners = [a for a, _ in items], [b for _, b in items]
+    dense, neighbors = [a for a, _ in items], [b for _, b in items]
     others = set(range(0, len(items), 2))
-    index = Lists(dense, partners)
+    index = Lists(dense, neighbors)
     index.spec = IndexSpec({"aligned": 1})
     index.lists["aligned"] = {row: own for row, own in index.lists["aligned"].items() if row not in others}
     request = ResolvedQuery(Query(k=k), USER, hidden=frozenset(hidden), where=EVERYTHING)
@@ -134,7 +134,7 @@ def test_the_first_places_are_those_of_a_full_scan_where_the_index_holds_no_part
         patch.setattr(candidates, "TOP", 1)
         source = source_of(index, index.table, request, fulfilling=lambda rows: rows % 2 == 1)  # type: ignore[arg-type]
         best = find(index, (), source, request, k + more)  # type: ignore[arg-type]
-    wanted = oracle(dense, partners, hidden | others)
+    wanted = oracle(dense, neighbors, hidden | others)
     found = list(zip(best.rows.tolist(), best.scores.tolist(), strict=True))
     assert found[:k] == wanted[:k]
     assert set(found) <= set(wanted)
@@ -167,8 +167,8 @@ def test_unrelated_lists_are_read_further(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(candidates, "DEPTH", 16)
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
     index = made(20_000, 0.0)
-    dense, partners = (index.lists[name] for name in ("aligned", "item_item"))
-    sums = {row: dense[row] + partners[row] for row in dense}
+    dense, neighbors = (index.lists[name] for name in ("aligned", "item_item"))
+    sums = {row: dense[row] + neighbors[row] for row in dense}
     best = found(index, 10, 10, where=EVERYTHING)
     assert [row for row, _ in best] == sorted(sums, key=lambda row: (-sums[row], row))[:10]
     assert index.depths["aligned"] == [20, 80, 320, 1280][: len(index.depths["aligned"])]
@@ -220,10 +220,10 @@ def test_parts_are_products_over_their_ranges() -> None:
     weights[rng.random((30, 100)) < 0.8] = 0
     dimensions, rows = np.nonzero(weights.T)
     starts = np.concatenate([[0], np.cumsum(np.bincount(dimensions, minlength=100))])
-    partners = SparseItemIndex(starts, rows.astype(np.int32), weights.T[dimensions, rows], rows)
+    neighbors = SparseItemIndex(starts, rows.astype(np.int32), weights.T[dimensions, rows], rows)
     spans, sparse_spans = {"a": (0, 3), "b": (3, 8)}, {"c": (0, 40), "d": (40, 100)}
     known = np.ones(30, bool)
-    table = ItemStore(dense, known, ~known, partners, *[np.zeros((30, 0), np.float32)] * 3, spans, sparse_spans)
+    table = ItemStore(dense, known, ~known, neighbors, *[np.zeros((30, 0), np.float32)] * 3, spans, sparse_spans)
     user, at = rng.normal(size=8), np.sort(rng.choice(100, 20, replace=False))
     reading = np.zeros(100)
     reading[at] = rng.normal(size=20)

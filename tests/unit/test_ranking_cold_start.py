@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from molar_retrieval.ranking import candidates as subject
 from molar_retrieval.ranking.candidates import lifted
-from molar_retrieval.ranking.objectives import TOP, Places, last
+from molar_retrieval.ranking.objectives import TOP, Slots, last
 from molar_retrieval.rng import generator
 
 
@@ -21,9 +21,9 @@ class Placed(NamedTuple):
     lift: float
 
 
-def merge(known: list[float], newcomers: list[float], places: Places) -> list[Placed]:
+def merge(known: list[float], newcomers: list[float], slots: Slots) -> list[Placed]:
     """Place by place."""
-    order, lift = subject.merge(np.array(known), np.array(newcomers), places)
+    order, lift = subject.merge(np.array(known), np.array(newcomers), slots)
     given_scores, count = [*known, *newcomers], len(known)
     return [Placed(n >= count, n - count * (n >= count), given_scores[n] + lift[n], lift[n]) for n in order.tolist()]
 
@@ -31,17 +31,17 @@ def merge(known: list[float], newcomers: list[float], places: Places) -> list[Pl
 scores = st.lists(st.floats(-50, 50, width=32), max_size=25).map(lambda values: sorted(values, reverse=True))
 
 
-PLACES = [*map(last, range(11)), (3, 6, 10), (2, 10), (4, 5, 9, 10)]
+SLOTS = [*map(last, range(11)), (3, 6, 10), (2, 10), (4, 5, 9, 10)]
 
 
-def oracle(known: list[float], newcomers: list[float], places: Places) -> list[tuple[bool, int]]:
+def oracle(known: list[float], newcomers: list[float], slots: Slots) -> list[tuple[bool, int]]:
     """The first ten place by place; behind them newcomers by their distance from the last one that has a place."""
     if not known or not newcomers:
         return [(False, n) for n in range(len(known))] + [(True, n) for n in range(len(newcomers))]
-    first = min(len(places), len(newcomers))
+    first = min(len(slots), len(newcomers))
     if len(known) <= 10 - first:
         first = 0
-    new_places = places[len(places) - first :]
+    new_places = slots[len(slots) - first :]
     head: list[tuple[bool, int]] = []
     for place in range(1, 11):
         new = place in new_places
@@ -59,17 +59,17 @@ def oracle(known: list[float], newcomers: list[float], places: Places) -> list[t
     return head + [(kind, n) for _, kind, n in sorted(rest)]
 
 
-@pytest.mark.parametrize("places", PLACES, ids=str)
+@pytest.mark.parametrize("slots", SLOTS, ids=str)
 @given(scores, scores)
-def test_the_order_is_that_of_the_rule(places: Places, known: list[float], newcomers: list[float]) -> None:
+def test_the_order_is_that_of_the_rule(slots: Slots, known: list[float], newcomers: list[float]) -> None:
     # Multiples of 2520 and of a power of two, so that floating point divides and adds them as fractions do.
     known, newcomers = ([round(x) * 2520.0 for x in values] for values in (known, newcomers))
-    assert [(p.newcomer, p.place) for p in merge(known, newcomers, places)] == oracle(known, newcomers, places)
+    assert [(p.newcomer, p.place) for p in merge(known, newcomers, slots)] == oracle(known, newcomers, slots)
 
 
-@given(scores, scores, st.sampled_from(PLACES))
-def test_lists_keep_their_order_and_scores_fall(known: list[float], newcomers: list[float], places: Places) -> None:
-    merged = merge(known, newcomers, places)
+@given(scores, scores, st.sampled_from(SLOTS))
+def test_lists_keep_their_order_and_scores_fall(known: list[float], newcomers: list[float], slots: Slots) -> None:
+    merged = merge(known, newcomers, slots)
     for kind, given_scores in ((False, known), (True, newcomers)):
         own = [p for p in merged if p.newcomer == kind]
         assert [p.place for p in own] == list(range(len(given_scores)))
@@ -79,14 +79,14 @@ def test_lists_keep_their_order_and_scores_fall(known: list[float], newcomers: l
     assert all(p.lift == 0 and p.score == known[p.place] for p in merged if not p.newcomer)
 
 
-@pytest.mark.parametrize("places", PLACES, ids=str)
-def test_newcomers_get_their_places(places: Places) -> None:
+@pytest.mark.parametrize("slots", SLOTS, ids=str)
+def test_newcomers_get_their_places(slots: Slots) -> None:
     rng = generator(0, "newcomers")
     for scale in (0.01, 1.0, 100.0):
         known = sorted(rng.normal(size=40).tolist(), reverse=True)
         newcomers = sorted((scale * rng.normal(size=30)).tolist(), reverse=True)
-        first = [p.newcomer for p in merge(known, newcomers, places)[:TOP]]
-        assert [place for place in range(1, 11) if first[place - 1]] == list(places)
+        first = [p.newcomer for p in merge(known, newcomers, slots)[:TOP]]
+        assert [place for place in range(1, 11) if first[place - 1]] == list(slots)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -109,15 +109,15 @@ def test_few_known_items_and_none() -> None:
     assert [p.score for p in merge([2.0, 1.0], [], last(3))] == [2.0, 1.0]
 
 
-@pytest.mark.parametrize("places", [(), last(1), last(3), (2, 7, 10), last(9)], ids=str)
+@pytest.mark.parametrize("slots", [(), last(1), last(3), (2, 7, 10), last(9)], ids=str)
 @pytest.mark.parametrize(("n_known", "n_new"), [(60, 20), (5, 20), (60, 1)])
-def test_evaluation_lifts_by_the_same_number(places: Places, n_known: int, n_new: int) -> None:
-    rng = generator(1, "lift", *places)
+def test_evaluation_lifts_by_the_same_number(slots: Slots, n_known: int, n_new: int) -> None:
+    rng = generator(1, "lift", *slots)
     values = rng.normal(size=(1, n_known + n_new)).astype(np.float32)
     newcomer = np.arange(n_known + n_new) >= n_known
     known, new = np.sort(values[0, ~newcomer])[::-1], np.sort(values[0, newcomer])[::-1]
-    merged = merge(known.tolist(), new.tolist(), places)
-    together = lifted(values.copy(), newcomer, np.ones_like(values, bool), places)[0]
+    merged = merge(known.tolist(), new.tolist(), slots)
+    together = lifted(values.copy(), newcomer, np.ones_like(values, bool), slots)[0]
     assert [p.score for p in merged] == pytest.approx(np.sort(together)[::-1].tolist(), abs=1e-5)
 
 
@@ -144,6 +144,6 @@ def test_newcomers_come_between_and_at_the_ends_go_along() -> None:
     assert after == pytest.approx([11.0, 8.0, 9.3333333, 8.6666667, 10.0, 6.0, 5.0])
 
 
-@pytest.mark.parametrize("cold_start", [[], [True, True]])
+@pytest.mark.parametrize("newcomer", [[], [True, True]])
 def test_where_there_are_no_known_items_nothing_moves(newcomer: list[bool]) -> None:
     assert (subject.kept(-np.arange(len(newcomer)), np.zeros(0), np.array(newcomer, bool)) == 0).all()

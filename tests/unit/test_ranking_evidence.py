@@ -17,9 +17,9 @@ from molar_retrieval.rng import generator
 
 N, F = 12, 6
 BLOCKS = {"text": (0, 2), "image": (2, 5), "attributes": (5, 6)}
-PARTS = {"content": (0, 3), "content_knn": (3, 9), "popularity": (9, 10)}
+PARTS = {"content_tower": (0, 3), "content_knn": (3, 9), "popularity": (9, 10)}
 SPARSE_PARTS = {"ease": (0, N), "sequential": (N, 2 * N)}
-WEIGHTS = {"content": 0.7, "content_knn": 1.9}
+WEIGHTS = {"content_tower": 0.7, "content_knn": 1.9}
 
 
 class Shop:
@@ -29,7 +29,7 @@ class Shop:
         rng = generator(0, "evidence")
         content = rng.normal(size=(N, F)).astype(np.float32)
         self.content = content / np.linalg.norm(content, axis=1, keepdims=True)
-        self.maps = {"content": rng.normal(size=(F, 3)), "content_knn": np.eye(F)}
+        self.maps = {"content_tower": rng.normal(size=(F, 3)), "content_knn": np.eye(F)}
         dense = np.concatenate([self.content @ self.maps[n] * WEIGHTS[n] for n in WEIGHTS] + [np.ones((N, 1))], axis=1)
         weights = rng.normal(0.5, size=(2 * N, N)) * (rng.random((2 * N, N)) < 0.5)
         dimensions, items = np.nonzero(weights)
@@ -37,11 +37,11 @@ class Shop:
         self.weights = weights
         self.support = np.full((2 * N, N), support)
         self.support[[3, N + 3]] = 1  # of item 3 nothing is told
-        partners = SparseItemIndex(starts, items, weights[dimensions, items], self.support[dimensions, items])
+        neighbors = SparseItemIndex(starts, items, weights[dimensions, items], self.support[dimensions, items])
         nothing = np.zeros((N, 0), np.float32)
         known = np.ones(len(dense), bool)
         self.table = ItemStore(
-            dense.astype(np.float32), known, ~known, partners, self.content, nothing, nothing, PARTS, SPARSE_PARTS
+            dense.astype(np.float32), known, ~known, neighbors, self.content, nothing, nothing, PARTS, SPARSE_PARTS
         )
         self.history = [1, 3, 5]
         self.reading = np.zeros(2 * N)
@@ -80,7 +80,7 @@ def test_pairs_that_too_few_people_had_are_not_told(support: int) -> None:
 def test_sources_add_up_to_the_content_parts() -> None:
     shop = Shop()
     for row, evidence in zip(range(N), shop.gather(list(range(N))), strict=True):
-        total = shop.score(row, "content") + shop.score(row, "content_knn")
+        total = shop.score(row, "content_tower") + shop.score(row, "content_knn")
         assert list(evidence.sources) == list(BLOCKS)
         assert sum(evidence.sources.values()) == pytest.approx(total, abs=1e-5)
 
@@ -90,9 +90,9 @@ def test_sources_of_newcomers_add_up_by_their_own_map() -> None:
     shop.table.cold[[2, 7]] = True
     theirs = generator(1, "evidence").normal(size=(F, F))
     shop.table.dense[[2, 7], start:stop] = 0.6 * shop.content[[2, 7]] @ theirs
-    shop.maps["newcomer neighbours"] = theirs
+    shop.maps["cold_start content_knn"] = theirs
     for row, evidence in zip(range(N), shop.gather(list(range(N))), strict=True):
-        total = shop.score(row, "content") + shop.score(row, "content_knn")
+        total = shop.score(row, "content_tower") + shop.score(row, "content_knn")
         assert sum(evidence.sources.values()) == pytest.approx(total, abs=1e-5)
 
 
@@ -103,7 +103,7 @@ def test_a_source_is_what_the_score_loses_without_it() -> None:
         without = shop.content[8].copy()
         without[start:stop] = 0
         left = sum(without @ shop.maps[n] * WEIGHTS[n] @ shop.user[slice(*PARTS[n])] for n in WEIGHTS)
-        whole = shop.score(8, "content") + shop.score(8, "content_knn")
+        whole = shop.score(8, "content_tower") + shop.score(8, "content_knn")
         assert evidence.sources[name] == pytest.approx(whole - left, abs=1e-5)
 
 
@@ -115,7 +115,9 @@ def test_likeness_is_shared_out_among_the_last_items() -> None:
         if shop.score(row, "content_knn") <= 0:
             assert evidence.alike == []
         elif (likeness > 0).all() and row not in (3, 5):
-            assert sum(amount for _, amount in evidence.alike) == pytest.approx(shop.score(row, "content_knn"), rel=1e-5)
+            assert sum(amount for _, amount in evidence.alike) == pytest.approx(
+                shop.score(row, "content_knn"), rel=1e-5
+            )
             assert evidence.alike[0][0] == (3, 5)[int(likeness.argmax())]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.exploration import explored, gumbel, inclusion
-from molar_retrieval.ranking.objectives import Places, last
+from molar_retrieval.ranking.objectives import Slots, last
 from molar_retrieval.ranking.query import Exploration, draw_of
 
 DAY = 86_400_000_000
@@ -48,11 +48,11 @@ def test_propensities_are_those_of_drawing_one_after_the_other(count: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("places", "k"), [(last(1), 10), (last(3), 10), (last(3), 8), (last(2), 30), ((3, 6, 10), 10), ((3, 6, 10), 6)]
+    ("slots", "k"), [(last(1), 10), (last(3), 10), (last(3), 8), (last(2), 30), ((3, 6, 10), 10), ((3, 6, 10), 6)]
 )
-def test_propensities_are_how_often_an_item_is_there(places: Places, k: int) -> None:
+def test_propensities_are_how_often_an_item_is_there(slots: Slots, k: int) -> None:
     new = listed([100 + n for n in range(12)], np.linspace(1, -3, 12), cold=True)
-    lists, told = drawn(Exploration(places, 0.9), known(), new, k), Counter[int]()
+    lists, told = drawn(Exploration(slots, 0.9), known(), new, k), Counter[int]()
     seen, sums = Counter[int](), Counter[int]()
     for one in lists:
         for row, chance in zip(one.rows[: min(k, 10)].tolist(), one.propensity, strict=False):

@@ -31,7 +31,7 @@ def test_the_stronger_kind_of_evidence_speaks() -> None:
         ({"image": 0.1, "text": 0.1, "attributes": 0.8}, "of the same kind as"),
         ({"image": 0.5, "text": 0.5}, "It is like"),
         ({"image": -1.0, "text": 0.2}, "It reads like"),
-        ({"content": 1.0}, "It is like"),
+        ({"content_tower": 1.0}, "It is like"),
         ({}, "It is like"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_language_made_in_code_says_everything() -> None:
     [
         ("[en]\ntogehter = 'x'", "en", "did you mean 'together'"),
         ("[en]\ntogether = 'x'", "en", "{items}"),
-        ("[en]\ntrend = '{items}'", "en", "no gap"),
+        ("[en]\npopularity = '{items}'", "en", "no gap"),
         ("[en]\ntogether = '{items'", "en", "cannot be read"),
         ("[en]\ntogether = 3", "en", "cannot be read"),
         ("en = 3", "en", "no table"),

@@ -40,12 +40,12 @@ def while_there(recommender, log, user_id, monkeypatch):
 
 def test_answers_are_the_exact_ranking_of_the_trained_model(recommender, log, model, monkeypatch):
     items = model.items(log)
-    partners = items.partners.whole()
+    neighbors = items.neighbors.whole()
     for row in range(0, log.n_users, 17):
         if not len(log.history(row)):
             continue
         user = model.users(log, np.array([row]))
-        scores = user.dense @ items.dense.T + (user.sparse @ partners).toarray()
+        scores = user.dense @ items.dense.T + (user.sparse @ neighbors).toarray()
         allowed = np.ones((1, log.n_items), bool)
         allowed[0, log.history(row)] = False
         scores = np.where(allowed, model.lifted(scores, allowed), -np.inf)[0]

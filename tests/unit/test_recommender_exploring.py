@@ -16,10 +16,10 @@ from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.filters import Not, OneOf
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings
+from molar_retrieval.workspace.settings import ExplorationSettings, IndexSettings
 
 DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SOME = NewcomerSettings(places=3, evidence=8)
+SOME = ExplorationSettings(slots=3, prior_strength=8)
 
 
 @pytest.fixture(scope="module", params=["exact", "edge"])
@@ -29,10 +29,10 @@ def recommender(request, trained, tmp_path_factory):
         yield opened
 
 
-def published(trained, folder: Path, settings: NewcomerSettings, backend: str = "exact") -> Recommender:
+def published(trained, folder: Path, settings: ExplorationSettings, backend: str = "exact") -> Recommender:
     workspace = Workspace.for_catalogue(folder / ".molar", trained.shop)
     own = Workspace.open(trained.workspace)
-    for kind in ("catalogue", "interactions", "content", "cf", "alignment"):
+    for kind in ("catalogue", "interactions", "content", "als", "alignment"):
         (workspace.root / kind).symlink_to(own.root / kind)
     publish_generation(workspace, IndexSettings(backend=backend), newcomers=settings).close()
     return Recommender.open(workspace.root)
@@ -98,7 +98,7 @@ def test_propensities_are_not_told_where_rules_shape_what_was_drawn(recommender)
 
 
 def test_every_new_item_has_its_chance_and_it_falls_with_its_sales(trained, tmp_path):
-    with published(trained, tmp_path, NewcomerSettings(places=2, evidence=8, temperature=1000)) as recommender:
+    with published(trained, tmp_path, ExplorationSettings(slots=2, prior_strength=8, temperature=1000)) as recommender:
         some, shown = people(recommender), Counter[str]()
         for day in range(1, 11):
             recommender.now = datetime(2026, 4, day, tzinfo=UTC)
@@ -122,22 +122,22 @@ def test_every_new_item_has_its_chance_and_it_falls_with_its_sales(trained, tmp_
 
 
 def test_settings_say_how_many_are_tried(trained, tmp_path):
-    for number, (settings, places) in enumerate([
-        (NewcomerSettings(explore=False), None),
-        (NewcomerSettings(places=0), None),
-        (NewcomerSettings(), 1),
-        (NewcomerSettings(places=4), 4),
+    for number, (settings, slots) in enumerate([
+        (ExplorationSettings(explore=False), None),
+        (ExplorationSettings(slots=0), None),
+        (ExplorationSettings(), 1),
+        (ExplorationSettings(slots=4), 4),
     ]):  # fmt: skip
         (folder := tmp_path / str(number)).mkdir()
         with published(trained, folder, settings) as recommender:
-            plan, chosen = recommender.generation.exploration, len(recommender.generation.places)
+            plan, chosen = recommender.generation.exploration, len(recommender.generation.slots)
             assert (plan is None) == (not settings.explore)
-            wanted = chosen if places is None else max(places, chosen)
+            wanted = chosen if slots is None else max(slots, chosen)
             user = people(recommender)[0]
             assert sum("cold_start" in item.parts for item in recommender.query(user, 10).items) == wanted
             facts = recommender.generation.manifest.facts["exploration"]
             if facts is not None:
-                assert len(facts["places"]) == wanted
+                assert len(facts["slots"]) == wanted
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from molar_indexes.users import UserRecord
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.filters import Equals, Expression, matches
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector
-from molar_retrieval.ranking.objectives import Places, last
+from molar_retrieval.ranking.objectives import Slots, last
 from molar_retrieval.ranking.query import Query, ResolvedQuery
 from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.reranker import Reranker, names
@@ -29,7 +29,7 @@ from molar_retrieval.workspace.artefacts import Workspace
 
 KNOWN, NEW, USERS = 60, 15, 25
 N = KNOWN + NEW
-PARTS = {"id_tower": (0, 4), "content": (4, 7), "popularity": (7, 8)}
+PARTS = {"id_tower": (0, 4), "content_tower": (4, 7), "popularity": (7, 8)}
 SPARSE_PARTS = {"ease": (0, N), "sequential": (N, 2 * N)}
 
 
@@ -41,9 +41,9 @@ class Shop:
         self.newcomer = np.arange(N) % 5 == 2
         self.items = rng.normal(size=(N, 8)).astype(np.float32)
         self.items[self.newcomer] *= 3  # other scales, as predictions have
-        partners = rng.exponential(size=(N, 2 * N)) * (rng.random((N, 2 * N)) < 0.2)
-        partners[self.newcomer] = 0
-        self.partners = partners.astype(np.float32)
+        neighbors = rng.exponential(size=(N, 2 * N)) * (rng.random((N, 2 * N)) < 0.2)
+        neighbors[self.newcomer] = 0
+        self.neighbors = neighbors.astype(np.float32)
         self.users = rng.normal(size=(USERS, 8)).astype(np.float32)
         self.users[:, 7] = 1
         self.histories = [np.sort(rng.choice(N, 6, replace=False)) for _ in range(USERS)]
@@ -55,14 +55,14 @@ class Shop:
     def payload(self, row: int) -> dict[str, object]:
         return {"title": f"Item {row}", "colour": ["red", "blue", "green"][row % 3]}
 
-    def publish(self, folder: Path, backend: str, *, places: Places, newcomers: bool = True) -> Workspace:
+    def publish(self, folder: Path, backend: str, *, slots: Slots, newcomers: bool = True) -> Workspace:
         (folder / "shop").mkdir()
         workspace = Workspace.for_catalogue(folder / ".molar", folder / "shop")
-        dims = {"aligned": 8, "newcomers": 8} if newcomers else {"aligned": 8}
+        dims = {"aligned": 8, "cold_start": 8} if newcomers else {"aligned": 8}
         items = []
-        for row, partners in enumerate(sparse_rows(csr_matrix(self.partners))):
-            name = "newcomers" if self.newcomer[row] and newcomers else "aligned"
-            vectors, sparse = {name: self.items[row].tolist()}, {"item_item": partners}
+        for row, neighbors in enumerate(sparse_rows(csr_matrix(self.neighbors))):
+            name = "cold_start" if self.newcomer[row] and newcomers else "aligned"
+            vectors, sparse = {name: self.items[row].tolist()}, {"item_item": neighbors}
             items.append(IndexItem(row, f"i{row}", vectors, self.payload(row), sparse))
         people = []
         for user, sparse in enumerate(sparse_rows(csr_matrix(self.reads))):
@@ -71,15 +71,13 @@ class Shop:
         publish(
             workspace, backend=backend, spec=IndexSpec(dims, {"colour": "keyword"}, sparse=("item_item",)),
             items=items, users=people, popular=[(0, 3)], inputs={"alignment": "a"}, parts=PARTS,
-            sparse_parts=SPARSE_PARTS, places=places,
+            sparse_parts=SPARSE_PARTS, slots=slots,
         ).close()  # fmt: skip
         return workspace
 
-    def expected(
-        self, user: int, places: Places, hidden: set[int], where: Expression | None
-    ) -> list[tuple[str, float]]:
+    def expected(self, user: int, places: Slots, hidden: set[int], where: Expression | None) -> list[tuple[str, float]]:
         """The whole list, from all scores at once."""
-        scores = self.items.astype(np.float64) @ self.users[user] + self.partners.astype(np.float64) @ self.reads[user]
+        scores = self.items.astype(np.float64) @ self.users[user] + self.neighbors.astype(np.float64) @ self.reads[user]
         rows = [r for r in range(N) if r not in hidden and (where is None or matches(where, self.payload(r)))]
         known = sorted((-scores[r], r) for r in rows if not self.newcomer[r])
         new = sorted((-scores[r], r) for r in rows if self.newcomer[r])
@@ -113,9 +111,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.fixture(scope="module", params=[("exact", ()), ("exact", (3, 6, 10)), ("edge", ()), ("edge", (9, 10))], ids=str)
 def served(
     request: pytest.FixtureRequest, shop: Shop, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Recommender, Places]]:
+) -> Iterator[tuple[Recommender, Slots]]:
     backend, places = request.param
-    workspace = shop.publish(tmp_path_factory.mktemp("newcomers"), backend, places=places)
+    workspace = shop.publish(tmp_path_factory.mktemp("newcomers"), backend, slots=places)
     with Recommender.open(workspace.root) as recommender:
         yield recommender, places
 
@@ -123,7 +121,7 @@ def served(
 @pytest.mark.parametrize("where", [None, Equals("colour", "red"), Equals("colour", "purple")])
 @pytest.mark.parametrize("k", [1, 5, 10, 30, 200])
 def test_answers_are_the_merged_list_of_all_scores(
-    served: tuple[Recommender, Places], shop: Shop, k: int, where: Expression | None
+    served: tuple[Recommender, Slots], shop: Shop, k: int, where: Expression | None
 ) -> None:
     recommender, places = served
     for user in range(0, USERS, 3):
@@ -136,14 +134,14 @@ def test_answers_are_the_merged_list_of_all_scores(
             assert [i.rank for i in answer.items] == list(range(1, len(wanted) + 1))
 
 
-def test_newcomers_have_their_share_of_the_first_ten(served: tuple[Recommender, Places], shop: Shop) -> None:
+def test_newcomers_have_their_share_of_the_first_ten(served: tuple[Recommender, Slots], shop: Shop) -> None:
     recommender, places = served
     for user in range(USERS):
         items = recommender.query(f"u{user}", 10).items
         assert tuple(i.rank for i in items if shop.newcomer[int(i.item_id[1:])]) == places
 
 
-def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, Places], shop: Shop) -> None:
+def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, Slots], shop: Shop) -> None:
     recommender, _ = served
     plain = recommender.ranker
     count = len(names(plain.store, ()))
@@ -152,7 +150,7 @@ def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, Places
         names(plain.store, ()), {}, np.zeros(count), np.ones(count), rng.normal(size=(1, count, 2)), np.zeros((1, 2)),
         rng.normal(size=(1, 2)), rng.normal(size=(1, count)), np.ones(1),
     )  # fmt: skip
-    ranker = Ranker(plain.index, plain.store, plain.places, second)
+    ranker = Ranker(plain.index, plain.store, plain.slots, second)
     changed = False
     for user in range(0, USERS, 5):
         vector, reads = shop.users[user].tolist(), sparse_rows(csr_matrix(shop.reads[user : user + 1]))
@@ -168,7 +166,7 @@ def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, Places
     assert changed
 
 
-def test_parts_add_up_and_only_newcomers_are_lifted(served: tuple[Recommender, Places], shop: Shop) -> None:
+def test_parts_add_up_and_only_newcomers_are_lifted(served: tuple[Recommender, Slots], shop: Shop) -> None:
     recommender, _ = served
     for user in range(0, USERS, 5):
         for item in recommender.query(f"u{user}", N).items:
@@ -177,11 +175,11 @@ def test_parts_add_up_and_only_newcomers_are_lifted(served: tuple[Recommender, P
             names = [*PARTS, *SPARSE_PARTS, *(["cold_start"] if shop.newcomer[row] else [])]
             assert list(item.parts) == names
             assert item.parts["popularity"] == pytest.approx(float(shop.items[row, 7]), abs=1e-6)
-            linear = float(shop.partners[row, :N] @ shop.reads[user, :N])
+            linear = float(shop.neighbors[row, :N] @ shop.reads[user, :N])
             assert item.parts["ease"] == pytest.approx(linear, abs=1e-5)
 
 
-def test_a_shortfall_counts_all_items(served: tuple[Recommender, Places]) -> None:
+def test_a_shortfall_counts_all_items(served: tuple[Recommender, Slots]) -> None:
     recommender, _ = served
     answer = recommender.query("u3", 500)
     assert len(answer.items) == N - 6
@@ -193,7 +191,7 @@ def test_a_shortfall_counts_all_items(served: tuple[Recommender, Places]) -> Non
 
 
 def test_a_session_asks_with_both_vectors_of_the_encoder(
-    served: tuple[Recommender, Places], shop: Shop, monkeypatch: pytest.MonkeyPatch
+    served: tuple[Recommender, Slots], shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recommender, _ = served
 
@@ -207,7 +205,7 @@ def test_a_session_asks_with_both_vectors_of_the_encoder(
     assert json.dumps(session.to_dict()["items"]) == json.dumps(query.to_dict()["items"])
 
 
-def test_popular_items_have_no_lift(served: tuple[Recommender, Places]) -> None:
+def test_popular_items_have_no_lift(served: tuple[Recommender, Slots]) -> None:
     recommender, _ = served
     answer = recommender.query("nobody", 3, fallback="popular")
     assert [(i.item_id, i.score) for i in answer.items] == [("i0", 3.0)]
@@ -216,7 +214,7 @@ def test_popular_items_have_no_lift(served: tuple[Recommender, Places]) -> None:
 def test_without_newcomers_newcomers_are_not_asked_for(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = shop.publish(tmp_path, "exact", places=last(3), newcomers=False)
+    workspace = shop.publish(tmp_path, "exact", slots=last(3), newcomers=False)
     with Recommender.open(workspace.root) as recommender:
         generation = recommender.generation
         assert generation.cold_items == 0
@@ -234,14 +232,14 @@ def test_without_newcomers_newcomers_are_not_asked_for(
 
 
 def test_asking_by_user_id_imports_nothing_heavy(shop: Shop, tmp_path: Path) -> None:
-    workspace = shop.publish(tmp_path, "edge", places=last(3))
+    workspace = shop.publish(tmp_path, "edge", slots=last(3))
     program = f"""
         import sys
         from pathlib import Path
         from molar_indexes.recommender import Recommender
         with Recommender.open(Path({str(workspace.root)!r})) as recommender:
             answer = recommender.query("u1", 10)
-            assert sum("newcomer" in item.parts for item in answer.items) == 3
+            assert sum("cold_start" in item.parts for item in answer.items) == 3
         heavy = {{"torch", "pyarrow", "pydantic", "scipy"}} & set(sys.modules)
         assert not heavy, heavy
     """

@@ -42,11 +42,11 @@ def test_answers_are_those_of_an_index_that_holds_them(
             lists = [own.query(user_id, 10, where=where, explore=False, rerank=False).items for own in (one, other)]
             assert [item.item_id for item in lists[0]] == [item.item_id for item in lists[1]]
             assert [item.score for item in lists[0]] == pytest.approx([item.score for item in lists[1]], abs=1e-5)
-        partners = [
+        neighbors = [
             item.parts.get("ease", 0.0) + item.parts.get("sequential", 0.0)
             for item in other.query(people[0], 10, explore=False, explain=True).items
         ]
-    assert any(partners)
+    assert any(neighbors)
 
 
 def test_it_is_verified(beside: Workspace) -> None:

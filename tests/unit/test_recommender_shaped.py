@@ -167,7 +167,7 @@ def test_reasons_come_with_evidence_from_the_history(trained: Any, recommender: 
         assert len(item.reasons) == 1
         assert item.evidence is not None
         assert {one["item_id"] for one in item.evidence["history"]} <= had
-        linear = item.parts.get("content", 0.0) + item.parts.get("content_knn", 0.0)
+        linear = item.parts.get("content_tower", 0.0) + item.parts.get("content_knn", 0.0)
         assert sum(item.evidence["content"].values()) == pytest.approx(linear, abs=1e-4)
     assert any(item.evidence["history"] for item in answer.items)
     japanese = recommender.query(trained.user, K, explain=True, language="ja")

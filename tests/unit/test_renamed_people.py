@@ -18,7 +18,7 @@ from molar_retrieval.models.als import open_log
 from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.pinned import pin
 
-STAY = ("catalogue", "interactions", "content", "cf", "alignment")
+STAY = ("catalogue", "interactions", "content", "als", "alignment")
 
 
 def other(name):

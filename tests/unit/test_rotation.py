@@ -122,7 +122,7 @@ def lists(workspace, *names):
 
 def state(place):
     """All that a rotation leaves, but for names and moments."""
-    root, kinds = place.workspace.root, ("interactions", "cf", "alignment", "generations")
+    root, kinds = place.workspace.root, ("interactions", "als", "alignment", "generations")
     versions = [folder for kind in kinds for folder in place.workspace[kind].versions()]
     assert [problem for one in versions for problem in artefacts.check_inventory(one, digests=True)] == []
     with open_generation(place.workspace) as generation:

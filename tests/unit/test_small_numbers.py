@@ -15,11 +15,11 @@ from updates import Days
 from molar_retrieval.models.base import (
     COUNTS,
     EASE,
+    EASE_MODEL,
     ITEM_KNN,
-    LINEAR,
     NEIGHBOURS,
     REGRESSIONS,
-    SEQUENCE,
+    SEQUENTIAL,
     ease,
     fit_count_models,
     item_neighbours,
@@ -90,13 +90,13 @@ def test_no_model_keeps_them_and_what_nobody_had_stays(model: str) -> None:
 
 
 def test_what_is_fitted_heeds_it_and_a_recount_is_the_same() -> None:
-    experts, report = fit_count_models(LOG, lambda scoring: 0.0, N_ITEMS, (SEQUENCE, LINEAR), least=LEAST)
-    for expert in experts:
+    counts, report = fit_count_models(LOG, lambda scoring: 0.0, N_ITEMS, (SEQUENTIAL, EASE_MODEL), least=LEAST)
+    for expert in counts:
         assert not expert.weights.toarray()[FEW].any()
-    chosen = {name: report[name]["chosen"] for name in (SEQUENCE, LINEAR)}
+    chosen = {name: report[name]["chosen"] for name in (SEQUENTIAL, EASE_MODEL)}
     rows = np.arange(N_ITEMS)
-    counted = recount(LOG, chosen, N_ITEMS, experts, rows, LEAST)
-    for one, other in zip(counted.item_item, experts, strict=True):
+    counted = recount(LOG, chosen, N_ITEMS, counts, rows, LEAST)
+    for one, other in zip(counted.item_item, counts, strict=True):
         np.testing.assert_allclose(one.weights.toarray(), other.weights.toarray(), atol=1e-6)
 
 

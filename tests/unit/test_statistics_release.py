@@ -53,14 +53,18 @@ def test_experts_are_the_same_each_time_and_know_what_was_taken(features, monkey
     monkeypatch.setattr(dp_release, "divided", lambda *_: dp_release.MANY)
     log = log_of([[0, 1]] * 300 + [[2, 3]] * 200 + [[4]])
     released = dp_release.dp_release(log, features, GaussianMechanism.of(8))
-    experts, again = private_models(released, features), private_models(released, features)
+    counts, again = private_models(released, features), private_models(released, features)
     asked = log_of([[0], [2]])
-    (sequence,), (other,) = experts.item_item, again.item_item
+    (sequence,), (other,) = counts.item_item, again.item_item
     np.testing.assert_array_equal(sequence.scores(asked), other.scores(asked))
-    np.testing.assert_array_equal(experts.content_knn.scores(asked), again.content_knn.scores(asked))
+    np.testing.assert_array_equal(counts.content_knn.scores(asked), again.content_knn.scores(asked))
     assert sequence.scores(asked).argmax(axis=1).tolist() == [1, 3]
-    assert experts.trend.now()[[0, 1]].min() > experts.trend.now()[[2, 3]].max() > experts.trend.now()[5:].max()
-    assert set(experts.weights) == {"sequential", "content_knn", "popularity"}
+    assert (
+        counts.popularity.now()[[0, 1]].min()
+        > counts.popularity.now()[[2, 3]].max()
+        > counts.popularity.now()[5:].max()
+    )
+    assert set(counts.weights) == {"sequential", "content_knn", "popularity"}
 
 
 def test_content_learns_what_is_taken_after_what():
@@ -75,8 +79,8 @@ def test_content_learns_what_is_taken_after_what():
 
 
 def test_a_shop_of_nobody_has_experts(features):
-    experts = private_models(dp_release.dp_release(log_of([]), features, GaussianMechanism.of(1)), features)
+    counts = private_models(dp_release.dp_release(log_of([]), features, GaussianMechanism.of(1)), features)
     asked = log_of([[0], []])
-    assert np.isfinite(experts.content_knn.scores(asked)).all()
-    assert np.isfinite(experts.trend.now()).all()
-    assert experts.item_item[0].weights.nnz == 0
+    assert np.isfinite(counts.content_knn.scores(asked)).all()
+    assert np.isfinite(counts.popularity.now()).all()
+    assert counts.item_item[0].weights.nnz == 0

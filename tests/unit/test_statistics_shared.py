@@ -86,13 +86,13 @@ def test_a_shop_alone_is_what_it_was(features, monkeypatch):
     released = dp_release.dp_release(log, features, GaussianMechanism.of(8))
     assert released.pairs.nnz
     total, told = add_statistics(released, [])
-    experts, before = private_models(total, features, told=told), private_models(released, features)
+    counts, before = private_models(total, features, told=told), private_models(released, features)
     asked = log_of([[0], [2, 3]])
-    for one, other in zip(experts.item_item, before.item_item, strict=True):
+    for one, other in zip(counts.item_item, before.item_item, strict=True):
         assert one.scores(asked).tobytes() == other.scores(asked).tobytes()
-    assert experts.content_knn.scores(asked).tobytes() == before.content_knn.scores(asked).tobytes()
-    assert experts.trend.now().tobytes() == before.trend.now().tobytes()
-    assert experts.weights == before.weights
+    assert counts.content_knn.scores(asked).tobytes() == before.content_knn.scores(asked).tobytes()
+    assert counts.popularity.now().tobytes() == before.popularity.now().tobytes()
+    assert counts.weights == before.weights
 
 
 def test_pairs_stay_that_are_clear_in_one_shop_or_in_the_sum(features):

@@ -19,7 +19,7 @@ preset = 'fast'
 
 
 def test_comments_and_other_lines_stay():
-    changed = with_keys(WRITTEN, {"align": {"dropout": 0.35, "blocks": 3, "preset": "best"}}, "molar.toml")
+    changed = with_keys(WRITTEN, {"align": {"dropout": 0.35, "n_blocks": 3, "preset": "best"}}, "molar.toml")
     lines = WRITTEN.replace("dropout = 0.2 ", "dropout = 0.35 ").replace("'fast'", '"best"')
     assert changed == f"{lines}blocks = 3\n"
 
@@ -42,10 +42,10 @@ def test_comments_and_other_lines_stay():
 )
 def test_a_key_is_changed_however_it_is_written(text):
     wanted = parse_toml(text, "molar.toml")
-    wanted["cf"] = {**wanted.get("cf", {}), "alpha": 1e-05, "on": True}
-    assert parse_toml(with_keys(text, {"cf": {"alpha": 1e-05, "on": True}}, "molar.toml"), "here") == wanted
+    wanted["als"] = {**wanted.get("als", {}), "alpha": 1e-05, "on": True}
+    assert parse_toml(with_keys(text, {"als": {"alpha": 1e-05, "on": True}}, "molar.toml"), "here") == wanted
 
 
 def test_a_file_that_is_none_is_told():
     with pytest.raises(SettingsError, match="not valid TOML"):
-        with_keys("[cf\n", {"cf": {"alpha": 2}}, "molar.toml")
+        with_keys("[cf\n", {"als": {"alpha": 2}}, "molar.toml")

@@ -23,10 +23,10 @@ from molar_retrieval.progress import Notes, ToldOnce
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.config_files import PRESETS
 from molar_retrieval.workspace.pinned import pin
-from molar_retrieval.workspace.settings import CFSettings, MolarSettings, SplitSettings
+from molar_retrieval.workspace.settings import ALSSettings, MolarSettings, SplitSettings
 
 CHILD = Path(__file__).parents[1] / "tuning_child.py"
-QUICK = '[align]\npreset = "instant"  # seconds\nexperts = ["sequence"]\nthreads = 1\n'
+QUICK = '[align]\npreset = "instant"  # seconds\nmodels = ["sequential"]\nthreads = 1\n'
 TRIALS = 2
 
 
@@ -43,7 +43,7 @@ def files(shop):
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path, top in kept if top in KINDS}
 
 
-KINDS = {"catalogue", "content", "interactions", "cf", "alignment", "generations"}
+KINDS = {"catalogue", "content", "interactions", "als", "alignment", "generations"}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def log_of(trained):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_first_trial_has_the_settings_as_they_are(trained, preset):
-    settings = MolarSettings.model_validate({"align": {"preset": preset, "dropout": 0.77}, "cf": {"factors": 500}})
+    settings = MolarSettings.model_validate({"align": {"preset": preset, "dropout": 0.77}, "als": {"factors": 500}})
     space = search_space(settings, log_of(trained))
     same = with_values(settings, space, {one.name: one.current for one in space})
     for one in space:
@@ -78,7 +78,7 @@ def test_the_first_trial_has_the_settings_as_they_are(trained, preset):
 
 
 def test_a_rate_of_zero_is_left_as_it_is(trained):
-    settings = MolarSettings(cf=CFSettings(regularization=0, alpha=1))
+    settings = MolarSettings(als=ALSSettings(regularization=0, alpha=1))
     names = {one.name for one in search_space(settings, log_of(trained))}
     assert "cf.regularization" not in names
     assert "cf.alpha" in names
@@ -112,7 +112,7 @@ def test_a_search_leaves_what_is_live_and_little_else(searched):
     ranks = {f"ranks-{number}.safetensors" for number in {0, result.best.number}}
     assert kept == {"study.sqlite", *ranks}
     assert result.best.score >= result.current.score
-    assert result.current.values == {"align.content_dims": 256, "align.partners": 200, "align.rerank": False}
+    assert result.current.values == {"align.content_components": 256, "align.neighbors": 200, "align.reranker": False}
     assert (result.confirmation is None) == (result.best is result.current)
 
 
@@ -169,13 +169,13 @@ def test_a_trial_that_falls_behind_ends_early(tmp_path):
     late.end(None, 1.0)
     assert study.trials[-1].state == "pruned"
     assert not any(one.state == "pruned" for one in study.trials[:-1])
-    assert study.trials[0].values == {"align.dropout": 0.2, "align.blocks": 2}
+    assert study.trials[0].values == {"align.dropout": 0.2, "align.n_blocks": 2}
 
 
 def test_what_kills_its_process_again_and_again_is_passed_over(tmp_path):
     study = SettingsStudy(tmp_path, SPACE, seed=0)
     for _ in range(4):
-        assert study.begin().values == {"align.dropout": 0.2, "align.blocks": 2}, "the first is never passed over"
+        assert study.begin().values == {"align.dropout": 0.2, "align.n_blocks": 2}, "the first is never passed over"
         study = SettingsStudy(tmp_path, SPACE, seed=0)
     study.begin().end(0.1, 1.0)
     deadly = study.begin()

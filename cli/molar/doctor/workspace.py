@@ -198,7 +198,7 @@ def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:
         remedy = f"delete {folder} and {maker}, which makes it again"
         return entry(kind, f"damaged: {value}", broken(what, remedy), data={**data, "problems": damage})
     problem = _stale(workspace, manifest.inputs)
-    if kind == "cf" and problem and _is_derived(workspace):
+    if kind == "als" and problem and _is_derived(workspace):
         return entry(kind, f"of the last training: {value}", data=data)
     problem = f"the {kind} was made from {problem}" if problem else _files_changed(workspace, manifest, deep)
     fault = None if problem is None else Fault(problem, maker)

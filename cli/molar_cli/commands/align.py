@@ -8,14 +8,14 @@ import typer
 from molar_cli.options import ClusterOption, ConditionOption, IndexOption, StageOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.ranking.objectives import told_places
+from molar_retrieval.ranking.objectives import slots_of
 from molar_retrieval.workspace.config_files import Preset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from molar.aligning import Aligned, PrivateOutcome
-    from molar_retrieval.ranking.objectives import Places
+    from molar_retrieval.ranking.objectives import Slots
 
 
 @command()
@@ -24,8 +24,8 @@ def align(
     preset: Annotated[Preset | None, option("How long it may take: instant counts only, best trains longest.")] = None,
     where: ConditionOption = None,
     epochs: Annotated[int | None, option("Most passes over the log.")] = None,
-    dim: Annotated[int | None, option("Width of the collaborative tower.")] = None,
-    align_weight: Annotated[float | None, option("Weight of the user-level contrastive loss.")] = None,
+    embedding_dim: Annotated[int | None, option("Width of the ID tower.")] = None,
+    alignment_weight: Annotated[float | None, option("Weight of the user-level contrastive loss.")] = None,
     threads: Annotated[int | None, option("CPU threads; 1: bit-equal reruns.")] = None,
     device: Annotated[str | None, option("cpu, cuda, mps.")] = None,
     seed: Annotated[int | None, option("Another seed, another run.")] = None,
@@ -66,7 +66,12 @@ def align(
             raise SettingsError(
                 f"--dry-run predicts a run on what the workspace has, {kept} say more", "leave these out"
             )
-        sized: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
+        sized: dict[str, Any] = {
+            "preset": preset,
+            "epochs": epochs,
+            "embedding_dim": embedding_dim,
+            "alignment_weight": alignment_weight,
+        }
         predicted = run.shop().align_forecast(**sized, threads=threads, device=device, privacy=privacy)
         if not run.document(predicted.to_dict()):
             run.console.line(*predicted.lines())
@@ -74,7 +79,8 @@ def align(
     if others and alone:
         raise SettingsError("--with adds statistics of others, --alone adds none", "leave one out")
     done = run.shop().align(
-        preset=preset, epochs=epochs, dim=dim, align_weight=align_weight, threads=threads, device=device, seed=seed,
+        preset=preset, epochs=epochs, embedding_dim=embedding_dim,
+        alignment_weight=alignment_weight, threads=threads, device=device, seed=seed,
         privacy=privacy, others=[] if alone else others, resume=resume, where=where, stage=stage,
         index=index, trust_remote_code=trust_remote_code, cluster=cluster,
     )  # fmt: skip
@@ -143,27 +149,27 @@ def _print_trained(run: Session, done: "Aligned") -> None:
         title=f"validation, next item: {facts['validation_cases']:,} users, {facts['items']:,} items ranked,"
         " seen items hidden",
     )
-    for when, key in (("left out", "dropped"), ("trained for two epochs and left out", "spared")):
+    for when, key in (("left out", "dropped"), ("trained for two epochs and left out", "pruned")):
         for name, gain in facts.get(key, {}).items():
             change = f"{gain['value']:+.4f} ± {gain['error']:.4f}"
             run.console.line(f"{when}: {_NAMES.get(name, name)}, which changes NDCG@10 by {change}")
-    _print_later(run, facts)
-    _print_again(run, facts)
-    _print_arriving(run, facts.get("arriving"), "seen items hidden")
-    _print_arriving(run, (facts.get("again") or {}).get("arriving"), "seen items shown")
+    _print_future_items(run, facts)
+    _print_repeat(run, facts)
+    _print_session_start(run, facts.get("session_start"), "seen items hidden")
+    _print_session_start(run, (facts.get("repeat") or {}).get("session_start"), "seen items shown")
     sizes = facts["sizes"]
     took = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"
     processes = max((epoch.processes for epoch in report.curve), default=1)
     by = f" by {processes} processes" if processes > 1 else ""
-    wide = f"{members} × {sizes['dim']}" if (members := sizes.get("members", 1)) > 1 else str(sizes["dim"])
-    trained = f"{facts['best_epoch']} epochs{by}, {wide} dimensions, {sizes['history']} items of history"
+    wide = f"{members} × {sizes['embedding_dim']}" if (members := sizes.get("members", 1)) > 1 else str(sizes["dim"])
+    trained = f"{facts['best_epoch']} epochs{by}, {wide} dimensions, {sizes['max_history']} items of history"
     run.console.line(f"alignment: {took}; {trained if facts['best_epoch'] else 'nothing trained, only counted'}")
     run.console.line(
         f"cold-start items: {facts['cold_items']:,} of {facts['items']:,};"
-        f" validation gives them {_which(told_places(facts))}"
+        f" validation gives them {_which(slots_of(facts))}"
     )
     run.console.line(_told(done.exploration))
-    second = facts["rerank"]
+    second = facts["reranking"]
     if "used" in second:
         verdict = "used" if second["used"] else "left out, as its gain is not significant"
         run.console.line(
@@ -171,9 +177,9 @@ def _print_trained(run: Session, done: "Aligned") -> None:
         )
 
 
-def _print_later(run: Session, facts: "Mapping[str, Any]") -> None:
+def _print_future_items(run: Session, facts: "Mapping[str, Any]") -> None:
     """Print what the parts and their sum reach of all that people took after a cut in the training log."""
-    later = facts.get("later") or {}
+    later = facts.get("future_items") or {}
     if "scores" not in later:
         return
     rows = [
@@ -187,25 +193,25 @@ def _print_later(run: Session, facts: "Mapping[str, Any]") -> None:
     )
 
 
-def _print_arriving(run: Session, arriving: "Mapping[str, Any] | None", seen: str) -> None:
+def _print_session_start(run: Session, session_start: "Mapping[str, Any] | None", seen: str) -> None:
     """Print what the parts and their sum reach as of the beginning of a visit, if there are weights for that."""
-    if arriving is None:
+    if session_start is None:
         return
-    names = {**_NAMES, "next": "ensemble, weights of the next item"}
-    shares = {name: f"{share:.0%}" for name, share in arriving["shares"].items()}
+    names = {**_NAMES, "next_item": "ensemble, weights of the next item"}
+    shares = {name: f"{share:.0%}" for name, share in session_start["shares"].items()}
     run.console.table(
         ["model", ">NDCG@10", ">Recall@10", ">share"],
         [
             (names.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", shares.get(name, ""))
-            for name, s in arriving["scores"].items()
+            for name, s in session_start["scores"].items()
         ],
-        title=f"validation, session start: {arriving['cases']:,} users, {seen}",
+        title=f"validation, session start: {session_start['cases']:,} users, {seen}",
     )
 
 
-def _print_again(run: Session, facts: "Mapping[str, Any]") -> None:
+def _print_repeat(run: Session, facts: "Mapping[str, Any]") -> None:
     """Print what the parts and their sum reach where lists show what somebody had, if it has weights of its own."""
-    again = facts.get("again")
+    again = facts.get("repeat")
     if again is None:
         return
     shares = {name: f"{share:.0%}" for name, share in again["shares"].items()}
@@ -229,24 +235,26 @@ def print_staged(run: Session, staged: str) -> None:
     run.console.line(f"  to make it live: `molar index {onwards} {staged}`")
 
 
-def _which(places: "Places") -> str:
+def _which(slots: "Slots") -> str:
     """Of the first ten, in words."""
-    if not places:
-        return "none of the first 10 places"
-    *others, tenth = map(str, places)
-    return f"places {', '.join(others)} and {tenth}" if others else f"place {tenth}"
+    if not slots:
+        return "none of the first 10 slots"
+    *others, tenth = map(str, slots)
+    return f"slots {', '.join(others)} and {tenth}" if others else f"slot {tenth}"
 
 
 def _told(exploration: "Mapping[str, Any] | None") -> str:
     """What is done for new items and those with few interactions, and how to change it."""
     if exploration is None:
-        return "new items are not explored beyond that: [newcomers] explore = true does so"
-    if not (places := told_places(exploration)):
-        return "new items are not explored beyond that: [newcomers] places = 1 does so"
-    return f"new items are explored: {len(places)} of the first 10 places by a draw; [newcomers] places changes it"
+        return "new items are not explored beyond that: [exploration] explore = true does so"
+    if not (slots := slots_of(exploration)):
+        return "new items are not explored beyond that: [exploration] slots = 1 does so"
+    return f"new items are explored: {len(slots)} of the first 10 slots by a draw; [exploration] slots changes it"
 
 
 _NAMES = {
+    "total_popularity": "popularity (total)",
+    "als": "ALS",
     "ease": "EASE",
     "item_knn": "item kNN",
     "repeat_consumption": "repeat consumption",

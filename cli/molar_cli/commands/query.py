@@ -39,7 +39,7 @@ def query(
     exclude: options.ExcludeOption = None,
     only: options.OnlyOption = None,
     seen: options.SeenOption = "hide",
-    horizon: options.HorizonOption = None,
+    objective: options.ObjectiveOption = None,
     diversity: options.DiversityOption = 0.0,
     calibrate: options.CalibrateOption = None,
     rerank: options.RerankOption = True,
@@ -74,7 +74,7 @@ def query(
             "molar query --user 123, or molar query --text 'black dress'",
         )
     user, session = user and options.said(user), session and options.said(session)
-    shaping = explain or horizon or diversity or calibrate is not None or not (rerank and explore) or language != "en"
+    shaping = explain or objective or diversity or calibrate is not None or not (rerank and explore) or language != "en"
     if (searching or similar is not None) and shaping:
         raise SettingsError(
             "--horizon, --explain, --lang, --diversity, --calibrate, --no-rerank and --no-explore shape what --user,"
@@ -92,7 +92,7 @@ def query(
     among: dict[str, Any] = {"where": where, "exclude": names(exclude) or (), "only": names(only)}
     among["rules"] = not no_rules
     shape: dict[str, Any] = {"seen": seen, "diversity": diversity, "calibrate": calibrate, "rerank": rerank}
-    shape |= {"horizon": horizon, "explore": explore, "explain": explain, "language": language}
+    shape |= {"objective": objective, "explore": explore, "explain": explain, "language": language}
     if searching:
         shown = "show" if user is None else seen  # nobody has seen anything
         with run.console.progress() as progress:

@@ -30,7 +30,7 @@ def recommend(
     exclude: options.ExcludeOption = None,
     only: options.OnlyOption = None,
     seen: options.SeenOption = "hide",
-    horizon: options.HorizonOption = None,
+    objective: options.ObjectiveOption = None,
     diversity: options.DiversityOption = 0.0,
     calibrate: options.CalibrateOption = None,
     rerank: options.RerankOption = True,
@@ -54,7 +54,7 @@ def recommend(
         raise SettingsError("--rules names rules, and --no-rules leaves them aside", "leave one out")
     report = run.shop().recommend(
         out, k, users=None if users is None else _lines(users), segment=segment, where=where,
-        exclude=names(exclude) or (), only=names(only), rules=not no_rules, seen=seen, horizon=horizon,
+        exclude=names(exclude) or (), only=names(only), rules=not no_rules, seen=seen, objective=objective,
         diversity=diversity, calibrate=calibrate, rerank=rerank, explore=explore, processes=processes,
         rules_file=rules, index=index, index_fallback=index_fallback, cluster=cluster,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from molar_retrieval.models.item_item import ItemItemWeights, binary, known_item
 from molar_retrieval.models.popularity import DAY, HALF_LIVES
 from molar_retrieval.models.sequential import cooccurrence, transitions
 from molar_retrieval.models.validation import ValidationCases, taken
-from molar_retrieval.workspace.settings import CFSettings
+from molar_retrieval.workspace.settings import ALSSettings
 
 _CONTENT_CASES = 5000
 """That choose how content is read from a history; a thousand of validation would leave it to chance."""
@@ -81,7 +81,7 @@ class ItemKNN(Baseline):
 
     name = "item-kNN"
     GRID = tuple(
-        {"weighting": weighting, "shrink": shrink, "neighbours": count}
+        {"weighting": weighting, "shrink": shrink, "n_neighbors": count}
         for weighting, shrinks in (("cosine", (0, 20, 100)), ("tfidf", (0, 20, 100)), ("bm25", (0,)))
         for shrink in shrinks
         for count in (2, 5, 20, 200, 1000)
@@ -147,14 +147,14 @@ class ALS(Baseline):
         start = rng.derive_seed(seed, "ALS") % 2**31
 
         def fit(setting: Setting) -> Scoring:
-            settings = CFSettings(**setting, seed=start)
+            settings = ALSSettings(**setting, seed=start)
             items = als.fit(data.training, settings).items
             return lambda inputs: fold_in_als(inputs, items, settings) @ items.T
 
         return fit
 
 
-def fold_in_als(inputs: Interactions, items: Scores, settings: CFSettings) -> Scores:
+def fold_in_als(inputs: Interactions, items: Scores, settings: ALSSettings) -> Scores:
     """The ALS factors of users with these histories, shape (n_histories, factors); zero for an empty history."""
     from implicit.als import AlternatingLeastSquares
 

@@ -24,9 +24,10 @@ from molar_retrieval.models.store import open_model
 from molar_retrieval.models.towers.distributed import threads
 from molar_retrieval.models.towers.inference import UserVectors
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.objectives import NEXT, Horizon, Objective, served
+from molar_retrieval.ranking.objectives import NEXT_ITEM, Objective, served
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.files import MANIFEST
 from molar_retrieval.workspace.settings import MolarSettings
 
@@ -50,20 +51,20 @@ class Molar:
     variant: Variant = "full"
     tuning: FineTuning | None = None  # fine-tunes the content vectors for each split; None: they stay as they are
     second_stage: bool = True
-    horizon: Horizon | None = None
+    objective: ObjectiveName | None = None
     stochastic: bool = field(default=True, init=False)
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that shapes the result."""
-        sections = self.options.model_dump(mode="json", include={"embed", "split", "cf", "align", "privacy"})
+        sections = self.options.model_dump(mode="json", include={"embed", "split", "als", "align", "privacy"})
         settings: dict[str, Any] = {**sections, "content": self.variant}
         if self.tuning is not None:
             settings["finetune"] = self.tuning.settings.model_dump()
         if not self.second_stage:
             settings["second_stage"] = False
-        if self.horizon is not None:
-            settings["horizon"] = self.horizon
+        if self.objective is not None:
+            settings["objective"] = self.objective
         return settings
 
     def fit(self, data: FitData, seed: int, progress: Progress = SILENT) -> "MolarScorer":
@@ -72,10 +73,10 @@ class Molar:
             content = content_workspace(self.base, self.variant, self.variants, self.options.embed, progress)
         else:
             content = self.tuning.workspace(data.training, seed, progress)
-        seeded = {part: getattr(self.options, part).model_copy(update={"seed": seed}) for part in ("align", "cf")}
+        seeded = {part: getattr(self.options, part).model_copy(update={"seed": seed}) for part in ("align", "als")}
         options = self.options.model_copy(update=seeded)
         made_from = content["content"].require()[1].fingerprint
-        shaping = replace(self, second_stage=True, horizon=None).settings
+        shaping = replace(self, second_stage=True, objective=None).settings
         name = fingerprint.of_json([shaping, seed, made_from, of_making(*_FITTING)])
         workspace = Workspace.for_catalogue(data.folder / f"molar-{name[:16]}", self.base.catalogue)
         for kind in ("catalogue", "content"):
@@ -84,22 +85,22 @@ class Molar:
         write_log(workspace, as_held_out(data, options.split.validation_users), inputs)
         report = align(workspace, options, progress=progress)
         model = opened_model(report.folder, data.training, self.second_stage)
-        aim = self._aim(model, data)
+        objective = self._objective(model, data)
         facts = {
-            "weights": model.weights_for(aim),
-            "places": list(model.places),
-            "rerank": report.facts["rerank"],
-            "again": report.facts["again"],
+            "weights": model.weights_for(objective),
+            "slots": list(model.slots),
+            "reranking": report.facts["reranking"],
+            "repeat": report.facts["repeat"],
             "epochs": report.facts["best_epoch"],
             "validation": report.scores,
             "fit_seconds": report.facts["seconds"],
         }
-        files = MolarFiles(report.folder.resolve(), self.second_stage, aim)
-        return MolarScorer(model, workspace, facts, aim, files)
+        files = MolarFiles(report.folder.resolve(), self.second_stage, objective)
+        return MolarScorer(model, workspace, facts, objective, files)
 
-    def _aim(self, model: Ensemble, data: FitData) -> Objective:
+    def _objective(self, model: Ensemble, data: FitData) -> Objective:
         try:
-            return served(model.aims, Objective(self.horizon or model.horizon, data.seen))
+            return served(model.objectives, Objective(self.objective or model.default_objective, data.seen))
         except RequestError as error:
             raise DataError("the log tells too little of what people take later", error.hint) from error
 
@@ -111,23 +112,23 @@ class MolarScorer:
     model: Ensemble
     workspace: Workspace
     facts: Mapping[str, Any]
-    aim: Objective = NEXT  # whose weights rank, but for users who come back
+    objective: Objective = NEXT_ITEM  # whose weights rank, but for users who come back
     files: "MolarFiles | None" = None
     _users: UserVectors | None = field(default=None, init=False, repr=False)
 
     def scores(self, inputs: Interactions) -> Scores:
         """See :class:`molar_eval.models.base.Scorer`."""
         self._users = self.model.users(inputs, np.arange(inputs.n_users))
-        found = self.model.scores_of(self._users, inputs, self.aim)
+        found = self.model.scores_of(self._users, inputs, self.objective)
         back, rows = self._coming_back(inputs)
         if len(rows):
             found[rows] = self.model.scores_of(self._users.of(rows), inputs.of_users(rows), back)
         return found
 
     def finish(self, scores: Scores, allowed: Mask, inputs: Interactions) -> Scores:
-        """Lift newcomers to their places, then ask the second stage, which knows scores of the default aim alone."""
-        lifted = self.model.lifted(scores, allowed, self.aim)
-        if self._users is None or self.model.reranker is None or self.aim != NEXT:
+        """Lift cold items to their places, then ask the second stage, which knows scores of the default aim alone."""
+        lifted = self.model.lifted(scores, allowed, self.objective)
+        if self._users is None or self.model.reranker is None or self.objective != NEXT_ITEM:
             return lifted
         _, rows = self._coming_back(inputs)
         kept = lifted[rows]
@@ -137,8 +138,8 @@ class MolarScorer:
 
     def _coming_back(self, inputs: Interactions) -> tuple[Objective, Rows]:
         """The rows of the histories whose users come back, for whom other weights rank, and the aim of these."""
-        back = replace(self.aim, arriving=self.aim.horizon == "next")
-        own = back.name in self.model.aims
+        back = replace(self.objective, session_start=self.objective.target == "next_item")
+        own = back.name in self.model.objectives
         return back, np.flatnonzero(comes_back(inputs)) if own else np.zeros(0, np.int64)
 
 
@@ -148,19 +149,21 @@ class MolarFiles:
 
     folder: Path
     second_stage: bool
-    aim: Objective
+    objective: Objective
 
     @property
     def fingerprint(self) -> str:
         """Of the artefact's manifest, which says when it was made."""
-        return fingerprint.of_json([fingerprint.of_file(self.folder / MANIFEST), self.second_stage, self.aim.name])
+        return fingerprint.of_json(
+            [fingerprint.of_file(self.folder / MANIFEST), self.second_stage, self.objective.name]
+        )
 
     @contextmanager
     def opened(self, training: Interactions) -> Iterator[MolarScorer]:
         """See :class:`molar_eval.models.base.ScorerFiles`."""
         model = opened_model(self.folder, training, self.second_stage)
         with threads(1), threadpool_limits(1, "blas"):
-            yield MolarScorer(model, Workspace(self.folder.parents[1]), {}, self.aim, self)
+            yield MolarScorer(model, Workspace(self.folder.parents[1]), {}, self.objective, self)
 
 
 def opened_model(folder: Path, training: Interactions, second_stage: bool) -> Ensemble:

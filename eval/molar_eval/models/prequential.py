@@ -71,7 +71,7 @@ def arms(names: Sequence[str], options: MolarSettings) -> list[Arm]:
     Others are compared to training anew where no baseline takes part.
     """
     reference: Kind = "ablation" if {*names} & {*baselines()} else "baseline"
-    settings = options.model_dump(mode="json", include={"split", "cf", "align"})
+    settings = options.model_dump(mode="json", include={"split", "als", "align"})
     due = {"update": options.update.model_dump(mode="json", exclude={"max_age_days"})}
     every = [Arm(RETRAINED, reference, settings, _retrained(options))]
     for when in get_args(When):

@@ -17,6 +17,7 @@ from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.config_files import Preset
 from molar_retrieval.workspace.settings import (
+    COUNT_MODELS,
     AlignSettings,
     FinetuneSettings,
     MolarSettings,
@@ -28,8 +29,8 @@ from molar_retrieval.workspace.settings import (
 OURS, FAST = "molar", "molar (fast)"
 BY_SCORE = "molar (no re-ranking)"
 """Molar as it was trained, its second stage not asked."""
-LATER = "molar (later)"
-"""The same training, asked for all that follows, not for what comes next."""
+FUTURE = "molar (future items)"
+"""The same training, asked for all future items, not for the next one."""
 _PRESETS: dict[str, Preset] = {
     "molar (instant)": "instant",
     FAST: "fast",
@@ -37,31 +38,34 @@ _PRESETS: dict[str, Preset] = {
     "molar (best)": "best",
 }
 PARTS: dict[str, dict[str, Any]] = {
-    "ID tower alone": {"towers": ("id_tower",), "experts": ()},
-    "content tower alone": {"towers": ("content_tower",), "experts": ()},
-    "sequential component alone": {"towers": (), "experts": ("sequential",)},
-    "EASE component alone": {"towers": (), "experts": ("ease",)},
-    "content kNN component alone": {"towers": (), "experts": ("content_knn",)},
-    "count models alone": {"towers": (), "experts": ("sequential", "ease", "content_knn")},
+    "ID tower alone": {"models": ("id_tower",)},
+    "content tower alone": {"models": ("content_tower",)},
+    "sequential component alone": {"models": ("sequential",)},
+    "EASE component alone": {"models": ("ease", "item_knn")},
+    "content kNN component alone": {"models": ("content_knn",)},
+    "count models alone": {"models": ("sequential", "ease", "item_knn", "content_knn")},
 }
-"""Parts of molar, trained with its settings and all else off: what the whole has to beat. None knows the trend."""
-_ABLATED: dict[str, tuple[str, Any]] = {
-    "no ID tower": ("towers", "id_tower"),
-    "no content tower": ("towers", "content_tower"),
-    "no sequential component": ("experts", "sequential"),
-    "no EASE component": ("experts", "ease"),
-    "no content kNN component": ("experts", "content_knn"),
-    "no popularity component": ("experts", "popularity"),
-    "no count models": ("experts", ()),
-    "no alignment loss": ("align_weight", 0.0),
-    "no ALS start": ("als_start", False),
-    "no content start": ("content_start", False),
+"""Components of molar, trained with its settings and all else off: what the ensemble has to beat."""
+_ABLATED: dict[str, dict[str, Any]] = {
+    "no alignment loss": {"alignment_weight": 0.0},
+    "no ALS start": {"als_start": False},
+    "no content start": {"content_start": False},
 }
-"""By ablation a key of ``[align]``, and its value, or which of its values is left out."""
+"""By ablation the keys of ``[align]`` that change …"""
+_WITHOUT_MODELS: dict[str, tuple[str, ...]] = {
+    "no ID tower": ("id_tower",),
+    "no content tower": ("content_tower",),
+    "no sequential component": ("sequential",),
+    "no EASE component": ("ease", "item_knn"),
+    "no content kNN component": ("content_knn",),
+    "no popularity component": ("popularity",),
+    "no count models": COUNT_MODELS,
+}
+"""… or the models that are left out."""
 WITHOUT = {f"molar ({what})": what for what in ("no content tower", "no alignment loss", "no popularity component")}
 """Molar as the settings say, without one part: what each is worth in the whole."""
 _NO_SECOND_STAGE = "no re-ranking"
-ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_ABLATED, _NO_SECOND_STAGE)
+ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_WITHOUT_MODELS, *_ABLATED, _NO_SECOND_STAGE)
 
 
 @dataclass(frozen=True)
@@ -103,19 +107,19 @@ class ModelRegistry:
         own: dict[str, Callable[[], Model]] = {
             OURS: partial(ours, OURS),
             BY_SCORE: lambda: _by_score(ours(BY_SCORE)),
-            LATER: lambda: _later(ours(LATER)),
+            FUTURE: lambda: _future(ours(FUTURE)),
             **{name: partial(ours, name, with_preset(whole, preset)) for name, preset in _PRESETS.items()},
             FAST: partial(ours, FAST, fast),
             **{name: partial(ours, name, _aligned(whole, part), kind="baseline") for name, part in PARTS.items()},
             **{name: partial(ours, name, fast, kind="ablation", variant=name) for name in VARIANTS},
-            **{name: partial(ablation, name, fast, name) for name in _ABLATED},
+            **{name: partial(ablation, name, fast, name) for name in (*_WITHOUT_MODELS, *_ABLATED)},
             **{name: partial(ablation, name, whole, what) for name, what in WITHOUT.items()},
             _NO_SECOND_STAGE: lambda: _by_score(ours(_NO_SECOND_STAGE, fast, kind="ablation")),
         }
         name = f"{OURS} (fine-tuned)"
         own[name] = partial(ours, name, tuning=tuning)
         name = f"{ContentKNN.name} (fine-tuned)"
-        own[name] = partial(FineTunedContentKNN, tuning, name, whole.align.content_dims)
+        own[name] = partial(FineTunedContentKNN, tuning, name, whole.align.content_components)
         return own | baselines() | {SASRecSearch.name: SASRecSearch} | peers(peer_environments())
 
 
@@ -134,27 +138,26 @@ def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], so
 
 def _by_score(model: Molar) -> Molar:
     """The same training, its second stage not asked, if there is one."""
-    if model.options.align.rerank is False:
+    if model.options.align.reranker is False:
         raise _takes_nothing(model.name)
     return replace(model, second_stage=False)
 
 
-def _later(model: Molar) -> Molar:
-    """The same training, asked for all that follows."""
-    if model.options.align.horizon == "next":
+def _future(model: Molar) -> Molar:
+    """The same training, asked for future items."""
+    if "future_items" not in model.options.align.objectives:
         raise SettingsError(
             f"{model.name!r} has no weights: the settings choose them for the next item alone",
-            'set horizon = "both" in [align], or leave the model out',
+            'add "future_items" to objectives in [align], or leave the model out',
         )
-    return replace(model, horizon="later")
+    return replace(model, objective="future_items")
 
 
 def _without(settings: MolarSettings, what: str) -> MolarSettings:
     """The settings without what an ablation takes away, if they have it."""
-    key, value = _ABLATED[what]
-    if isinstance(value, str):
-        value = tuple(each for each in getattr(settings.align, key) if each != value)
-    changed = _aligned(settings, {key: value})
+    left_out = _WITHOUT_MODELS.get(what, ())
+    left = {"models": tuple(name for name in settings.align.models if name not in left_out)}
+    changed = _aligned(settings, _ABLATED.get(what, left))
     if changed == settings:
         raise _takes_nothing(what)
     return changed

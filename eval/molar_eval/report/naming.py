@@ -39,7 +39,7 @@ def _names(report: Report) -> dict[str, str]:
         model.name
         for split in report.splits
         for model in split.models
-        if model.name.endswith(_ALONE) and (model.facts.get("rerank") or {}).get("used")
+        if model.name.endswith(_ALONE) and (model.facts.get("reranking") or {}).get("used")
     }
     return {name: name.removesuffix(_ALONE) + _STAGED for name in staged}
 

@@ -81,7 +81,7 @@ def tune(
     also: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress = SILENT,
 ) -> TuningResult:
-    """Search for better values of ``[align]`` and ``[cf]``, and go on with an earlier search for the same.
+    """Search for better values of ``[align]`` and ``[als]``, and go on with an earlier search for the same.
 
     The next item is judged: weights for all that users take later, which take time, are left out of trials. A study is
     the same while the log, the content, the catalogue, the settings, the space and the code of training are. No trial
@@ -99,7 +99,7 @@ def tune(
     require_optuna()
     from molar_eval.tuning.study import SettingsStudy
 
-    settings = settings.model_copy(update={"align": settings.align.model_copy(update={"horizon": "next"})})
+    settings = settings.model_copy(update={"align": settings.align.model_copy(update={"objectives": ("next_item",)})})
     with (
         pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read,
         workspace.lock(FOLDER, "tuning the settings of"),
@@ -156,7 +156,7 @@ def halves(workspace: Workspace, settings: SplitSettings) -> Halves:
 def _name(read: PinnedWorkspace, settings: MolarSettings, space: Sequence[SearchParameter]) -> str:
     """The fingerprint of all that trials are made from; where they are computed does not matter."""
     inputs = {kind: read[kind].require()[1].fingerprint for kind in ("catalogue", "content", "interactions")}
-    shaping = settings.model_dump(mode="json", include={"align", "cf", "split", "privacy"})
+    shaping = settings.model_dump(mode="json", include={"align", "als", "split", "privacy"})
     for name in ("device", "threads", "preset"):
         del shaping["align"][name]
     return fingerprint.of_json([inputs, shaping, [repr(one) for one in space], of_making(*_CODE)])
@@ -209,7 +209,7 @@ def score_of(report: AlignReport) -> float:
 
     Where the second stage is used, its gain is that of networks that had not seen the user.
     """
-    score, second = report.scores["aligned"]["ndcg@10"], report.facts["rerank"]
+    score, second = report.scores["aligned"]["ndcg@10"], report.facts["reranking"]
     return score + (second["after"] - second["before"] if second.get("used") else 0.0)
 
 

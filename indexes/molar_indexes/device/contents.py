@@ -17,7 +17,7 @@ from molar_retrieval.models.repeat_consumption import REPEAT_CONSUMPTION
 from molar_retrieval.models.towers.inference import HistoryReading, LightEnsemble, NumpyTower, UserEncoder
 from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.item_store import ItemStore
-from molar_retrieval.ranking.objectives import ARRIVING, VISIT
+from molar_retrieval.ranking.objectives import SESSION_START, VISIT
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.workspace.tensors import Array, Mask
@@ -90,8 +90,8 @@ def gather(answerer: Answerer, fields: Sequence[str], rerank: bool, now: datetim
     return DeviceContents(
         tensors=_tensors(store, encoder, second, shown, told) | shaping | popular,
         facts=_facts(store, encoder)
-        | {"arriving": generation.aims.get(ARRIVING.name), "visit": VISIT}
-        | {"places": generation.places, "second_stage": None if second is None else second.parts, "rules": rules},
+        | {"session_start": generation.objectives.get(SESSION_START.name), "visit": VISIT}
+        | {"slots": generation.slots, "second_stage": None if second is None else second.parts, "rules": rules},
         towers={name: tower for name, tower in encoder.towers.items() if name in encoder.parts},
         ids=[item_id if told[row] else "" for row, item_id in enumerate(generation.table.item_ids())],
         payload=_payload(stored, len(store), fields),
@@ -104,7 +104,7 @@ def _tensors(
 ) -> dict[str, Array]:
     """What ranks items; of those that are not told there are zeros."""
     own = _items(store, shown) | _reading(encoder) | ({} if second is None else _read_by_second_stage(store))
-    found = {name: _without(values, ~told) for name, values in own.items()} | _partners(store)
+    found = {name: _without(values, ~told) for name, values in own.items()} | _neighbors(store)
     return found if second is None else found | {f"second.{n}": values for n, values in second.to_tensors().items()}
 
 
@@ -131,7 +131,7 @@ def _items(store: ItemStore, shown: Mask) -> dict[str, Array]:
     return {"dense": store.dense} | {name: np.asarray(mark, np.uint8) for name, mark in marks.items()}
 
 
-def _partners(store: ItemStore) -> dict[str, Array]:
+def _neighbors(store: ItemStore) -> dict[str, Array]:
     """The sparse vectors by dimension, each with the items that have it; how many people stand behind them stays."""
     own = store.sparse
     starts, items = own.starts.astype(np.int32), own.items.astype(np.uint16)
@@ -146,7 +146,7 @@ def _reading(encoder: UserEncoder) -> dict[str, Array]:
 
 
 def _read_by_second_stage(store: ItemStore) -> dict[str, Array]:
-    return {"content": store.content, "cf": store.cf, "numbers": store.numbers}
+    return {"content": store.content, "als": store.als, "numbers": store.numbers}
 
 
 def _without(values: Array, rows: Mask) -> Array:

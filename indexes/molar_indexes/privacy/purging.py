@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PAGES = ("check.html", "findings/last.json", "recommendations.*")
 """Files of the workspace that may tell of people, and are made again by the command that made them."""
-_OF_PEOPLE = ("interactions", "statistics", "cf", "alignment", "generations")
+_OF_PEOPLE = ("interactions", "statistics", "als", "alignment", "generations")
 _PATIENCE, _AGAIN = 15.0, 0.25
 """Seconds that a server may take to leave a generation, and between two looks."""
 

@@ -209,7 +209,7 @@ def _vectors(workspace: Workspace, keys: Sequence[str]) -> Iterator[dict[str, An
 
 
 def _factors(workspace: Workspace, rows: dict[Path, int]) -> Iterator[dict[str, Any]]:
-    folder, log = workspace["cf"].current, workspace["interactions"].current
+    folder, log = workspace["als"].current, workspace["interactions"].current
     if folder is not None and log in rows:
         users = mapped(folder / "factors.safetensors").get("users", ())
         if rows[log] < len(users):

@@ -95,7 +95,7 @@ class ServerUsers(Users):
 def _record(record: models.Record) -> UserRecord:
     payload = record.payload or {}
     dense, sparse = split(record)
-    partners: SparseVector = sparse.get(columns.ITEM_WEIGHTS, NOTHING)
+    neighbors: SparseVector = sparse.get(columns.ITEM_WEIGHTS, NOTHING)
     history, times, attributes = payload[_HISTORY], payload[_TIMES], payload[_ATTRIBUTES]
     events = b64decode(payload[_EVENTS])
-    return UserRecord(payload[_USER], dense[columns.ALIGNED], history, partners, attributes, times, events)
+    return UserRecord(payload[_USER], dense[columns.ALIGNED], history, neighbors, attributes, times, events)

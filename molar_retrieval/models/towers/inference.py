@@ -186,13 +186,13 @@ def _silu(x: Matrix) -> Matrix:
 
 FILE, NETWORK = "model.safetensors", "network."
 """The arrays of an alignment, and what the names of the network's parameters begin with there."""
-NEIGHBOURS, TREND = "content_knn", "popularity"
+CONTENT_KNN, POPULARITY = "content_knn", "popularity"
 """The parts of a dense vector beside those of towers."""
 
 
 @dataclass(frozen=True, eq=False)
 class UserVectors:
-    """Vectors of U users; the sparse ones say how much each item of a history counts, once per expert."""
+    """Vectors of U users; the sparse ones say how much each item of a history counts, once per model."""
 
     dense: Matrix
     sparse: "csr_matrix"
@@ -216,7 +216,7 @@ class HistoryReading:
 
     @classmethod
     def of(cls, memory: Array) -> Self:
-        """From the tensor ``memory`` of an item-to-item expert."""
+        """From the tensor ``memory`` of an item-item model."""
         return cls(float(memory[0]), int(memory[1]), *memory[2:].tolist()) if len(memory) else cls()
 
     def __call__(self, items: Rows, times: Rows) -> tuple[Rows, Matrix]:
@@ -239,11 +239,11 @@ class UserEncoder:
 
     Attributes:
         towers: By name, in their order.
-        items: The table of the collaborative tower, shape (n_items, dim), or the map of the content tower, (dim, f).
+        items: The table of the ID tower, shape (n_items, dim), or the map of the content tower, (dim, f).
         features: Conditioned content of all items, shape (n_items, f).
         parts: The parts of the dense vector, in their order.
-        taste: What content neighbours compare, shape (n_items, t), and how they read a history; None: they do not.
-        reads: How each counting expert reads a history, in the order of their ranges of the sparse vector.
+        taste: What content kNN compare, shape (n_items, t), and how they read a history; None: they do not.
+        reads: How each count-based model reads a history, in the order of their ranges of the sparse vector.
         habits: What people take again, which has the last range; None: nothing is known of it.
     """
 
@@ -253,7 +253,7 @@ class UserEncoder:
     parts: tuple[str, ...]
     taste: tuple[Matrix, HistoryReading] | None
     reads: tuple[HistoryReading, ...]
-    habits: RepeatConsumption | None = None
+    repeats: RepeatConsumption | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -261,19 +261,21 @@ class UserEncoder:
         try:
             manifest, tensors = Manifest.read(folder), mapped(folder / FILE)
             facts = manifest.facts
-            names = facts.get("towers", manifest.settings["align"]["towers"])
+            names = facts["towers"]
             weights, taste = facts["weights"], facts["content_knn"]
-            counting = {name for w in (weights, facts["newcomer_weights"]) for name, weight in w.items() if weight}
-            dense = [name for name in (*names, *([] if taste is None else [NEIGHBOURS])) if name in counting]
+            counting = {name for w in (weights, facts["cold_start_weights"]) for name, weight in w.items() if weight}
+            dense = [name for name in (*names, *([] if taste is None else [CONTENT_KNN])) if name in counting]
             again = facts.get("repeat_consumption")
             side = {"id_tower": "weight", "content_tower": "project.weight"}
             return cls(
                 {name: light_tower(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
                 {name: tensors[f"{NETWORK}items.{name}.{side[name]}"] for name in names},
                 tensors["features"],
-                (*dense, TREND),
+                (*dense, POPULARITY),
                 None if taste is None else (tensors["content_knn"], HistoryReading(taste["decay"], taste["last"])),
-                tuple(HistoryReading.of(tensors[f"item_item.{n}.memory"]) for n in facts["item_item"] if weights.get(n)),
+                tuple(
+                    HistoryReading.of(tensors[f"item_item.{n}.memory"]) for n in facts["item_item"] if weights.get(n)
+                ),
                 RepeatConsumption.of(again, tensors) if again is not None and weights.get(REPEAT_CONSUMPTION) else None,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -297,13 +299,13 @@ class UserEncoder:
         borders = np.cumsum([0, *(len(sparse.indices) for _, sparse in made)])
         indices = np.concatenate([np.zeros(0, np.int64), *(sparse.indices for _, sparse in made)])
         values = np.concatenate([np.zeros(0, np.float32), *(sparse.values for _, sparse in made)], dtype=np.float32)
-        shape = len(made), (len(self.reads) + (self.habits is not None)) * len(self.features)
+        shape = len(made), (len(self.reads) + (self.repeats is not None)) * len(self.features)
         return UserVectors(dense, csr_matrix((values, indices.astype(np.int64), borders), shape=shape))
 
     def _block(self, part: str, items: Rows, times: Rows) -> Matrix:
-        if part == TREND:
+        if part == POPULARITY:
             return np.ones(1, np.float32)
-        if part == NEIGHBOURS and self.taste is not None:
+        if part == CONTENT_KNN and self.taste is not None:
             table, reading = self.taste
             rows, weights = reading(items, times)
             read: Matrix = unit((weights @ table[rows])[None])[0]
@@ -325,8 +327,8 @@ class UserEncoder:
 
     def _sparse(self, items: Rows, times: Rows) -> SparseVector:
         found = [reading(items, times) for reading in self.reads]
-        if self.habits is not None:
-            found.append(self.habits(items, times))
+        if self.repeats is not None:
+            found.append(self.repeats(items, times))
         indices = [rows + number * len(self.features) for number, (rows, _) in enumerate(found)]
         values = [weights for _, weights in found]
         return SparseVector(

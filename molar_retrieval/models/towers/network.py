@@ -78,12 +78,12 @@ def tower_shapes(settings: AlignSettings) -> dict[str, TowerShape]:
 
     They are filled in by :func:`molar_retrieval.models.towers.training.sized`.
     """
-    if settings.dim is None or settings.history is None:
+    if settings.embedding_dim is None or settings.max_history is None:
         raise ValueError("the sizes are open")
-    own, members = settings.dim * settings.members, settings.members
+    own, history, members = settings.embedding_dim * settings.members, settings.max_history, settings.members
     shapes = {
-        "id_tower": TowerShape(own, settings.blocks, settings.history, settings.dropout, members),
-        "content_tower": TowerShape(settings.content_dim, settings.content_blocks, settings.history, settings.dropout),
+        "id_tower": TowerShape(own, settings.n_blocks, history, settings.dropout, members),
+        "content_tower": TowerShape(settings.content_dim, settings.n_content_blocks, history, settings.dropout),
     }
     return {name: shapes[name] for name in settings.towers}
 
@@ -259,7 +259,7 @@ class _Lookup(torch.autograd.Function):
 
 
 class ItemEmbedding(nn.Module):
-    """The item side of the collaborative tower: a vector per item."""
+    """The item side of the ID tower: a vector per item."""
 
     def __init__(self, n_items: int, dim: int) -> None:
         super().__init__()

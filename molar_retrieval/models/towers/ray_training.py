@@ -148,11 +148,11 @@ class TrainingRanks:
         count = self._room()
         ranks = [self._actor.remote() for _ in range(count)]
         try:
-            places = self._all([rank.begin.remote() for rank in ranks], PATIENCE)
-            where = ", ".join(f"{name} ({number})" for name, number in Counter(name for name, *_ in places).items())
+            slots = self._all([rank.begin.remote() for rank in ranks], PATIENCE)
+            where = ", ".join(f"{name} ({number})" for name, number in Counter(name for name, *_ in slots).items())
             asked = "" if count == self._ranks else f", of {self._ranks:,} asked for"
             yield f"{self._job.task}: {plural(count, 'rank')}, one per {self._unit}, on {where}{asked}"
-            given, first = (self._job, __version__), places[0][1:]
+            given, first = (self._job, __version__), slots[0][1:]
             self._all([rank.open.remote(*given, n, count, first) for n, rank in enumerate(ranks)])
             while (scores := self._all([rank.round.remote() for rank in ranks])[0]) is not None:
                 yield scores

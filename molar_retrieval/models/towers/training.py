@@ -153,16 +153,16 @@ _STEPS = 150
 def sized(settings: AlignSettings, log: Interactions) -> AlignSettings:
     """The settings with every open size filled in.
 
-    * ``history``: what holds 95 of 100 users whole, a multiple of 8, at most 200;
-    * ``dim``: 128 from half a million training interactions, 64 below: a wide table learns little from few;
+    * ``max_history``: what holds 95 of 100 users whole, a multiple of 8, at most 200;
+    * ``embedding_dim``: 128 from half a million training interactions, 64 below: a wide table learns little from few;
     * ``batch_tokens``: at least 150 steps an epoch, between 256 and 3,200 interactions each.
     """
     lengths = np.diff(log.offsets)
     lengths = lengths[lengths > 1]
     usual = float(np.quantile(lengths, 0.95)) if len(lengths) else 2
     filled = {
-        "history": min(_LONGEST, max(8, -8 * int(-usual // 8))),
-        "dim": 128 if len(log) >= _LARGE else 64,
+        "max_history": min(_LONGEST, max(8, -8 * int(-usual // 8))),
+        "embedding_dim": 128 if len(log) >= _LARGE else 64,
         "batch_tokens": min(3200, max(256, len(log) // _STEPS)),
     }
     return settings.model_copy(update={k: v for k, v in filled.items() if getattr(settings, k) is None})
@@ -201,7 +201,7 @@ class EpochScore:
     recall: float
     towers: dict[str, float]
     seconds: float
-    spared: dict[str, dict[str, float]] = field(default_factory=dict)  # what towers brought that are trained no more
+    pruned: dict[str, dict[str, float]] = field(default_factory=dict)  # what towers brought that are trained no more
     processes: int = 1
 
     @property
@@ -270,7 +270,7 @@ def ask_probe(data: TrainingData, settings: AlignSettings, folder: Path, run: st
         trainer.resume(folder)
         if len(trainer.state.scores) == PROBED:
             score = trainer.state.scores.pop()
-            trainer.state.scores.append(replace(score, spared=trainer.probed()))
+            trainer.state.scores.append(replace(score, pruned=trainer.probed()))
             trainer.save(judged=True)
 
 
@@ -334,9 +334,9 @@ class TowerTrainer(Trainer[EpochScore]):
         torch.manual_seed(rng.derive_seed(settings.seed, "network"))
         self.network = (build_network(data, settings) if onwards is None else onwards.network).to(self.device)
         self.user_factors = torch.from_numpy(data.factors.users)
-        if settings.history is None or settings.batch_tokens is None:
+        if settings.max_history is None or settings.batch_tokens is None:
             raise ValueError("the sizes are open; see sized")
-        self.windows = training_windows(data.log, settings.history) if onwards is None else onwards.windows
+        self.windows = training_windows(data.log, settings.max_history) if onwards is None else onwards.windows
         self.batch_tokens = max(1, settings.batch_tokens // processes.count)  # a step is that of all of them
         steps = len(processes.share(plan(self.windows.length - 1, self.batch_tokens)))
         self.steps = steps * settings.epochs
@@ -385,7 +385,7 @@ class TowerTrainer(Trainer[EpochScore]):
             recall=recall(together),
             towers={name: ndcg(rank) for name, rank in found.items()},
             seconds=seconds,
-            spared=self.probed() if number == PROBED else {},
+            pruned=self.probed() if number == PROBED else {},
             processes=self.processes.count,
         )
 
@@ -398,7 +398,7 @@ class TowerTrainer(Trainer[EpochScore]):
 
     def round(self, progress: Progress = SILENT) -> EpochScore:
         """See :class:`Trainer`; what was spared before is left out, also in a process that goes on after a kill."""
-        self._spare()
+        self._prune()
         return super().round(progress)
 
     def train(
@@ -406,11 +406,11 @@ class TowerTrainer(Trainer[EpochScore]):
     ) -> EpochScore | None:
         """See :class:`Trainer`."""
         best = super().train(folder, progress, on_score)
-        self._spare()
+        self._prune()
         return best
 
-    def _spare(self) -> None:
-        for name in {name for score in self.state.scores for name in score.spared}:
+    def _prune(self) -> None:
+        for name in {name for score in self.state.scores for name in score.pruned}:
             self.network.drop(name)
 
     def step(self, windows: Windows, random: np.random.Generator) -> Tensor:
@@ -433,8 +433,8 @@ class TowerTrainer(Trainer[EpochScore]):
             for name in network.shapes:
                 own, states = self._next_item(name, history, targets, counts, random)
                 loss = loss + own
-                if name == "content_tower" and self.settings.align_weight:
-                    loss = loss + self.settings.align_weight * self._alignment(windows, states, history.lengths)
+                if name == "content_tower" and self.settings.alignment_weight:
+                    loss = loss + self.settings.alignment_weight * self._alignment(windows, states, history.lengths)
         return loss
 
     def _next_item(
@@ -448,7 +448,7 @@ class TowerTrainer(Trainer[EpochScore]):
         pool = self.pools[name]
         if name == "content_tower":
             counts = counts & ~self.withheld[targets]
-        chosen = random.choice(pool, min(self.settings.negatives, len(pool)), replace=False)
+        chosen = random.choice(pool, min(self.settings.n_negatives, len(pool)), replace=False)
         sampled, read = self._to_device(chosen), history.items.reshape(-1)
         rows = torch.cat([read, targets, sampled])
         had, next_ones, others = self.network.items[name](rows).split([len(read), len(targets), len(sampled)])
@@ -468,7 +468,7 @@ class TowerTrainer(Trainer[EpochScore]):
         view = F.normalize(content[whole, lengths[whole] - 1].float(), dim=-1)
         factors = self.user_factors[torch.from_numpy(windows.user[windows.last])].to(self.device)
         other = F.normalize(self.network.project_factors(factors).float(), dim=-1)
-        return info_nce(view, other, self.settings.align_temperature)
+        return info_nce(view, other, self.settings.alignment_temperature)
 
     def _to_device(self, rows: npt.NDArray[np.integer]) -> Tensor:
         return torch.from_numpy(rows.astype(np.int64)).to(self.device)

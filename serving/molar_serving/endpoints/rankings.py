@@ -48,7 +48,7 @@ async def rank(call: Call) -> Reply:
 def _ranked(call: Call, asked: RankingsRequest, ids: list[str], rerank: bool) -> "Answer":
     recommender, k = call.service.recommender, len(ids)
     options: dict[str, Any] = {"only": ids, "rules": asked.rules, "rerank": rerank, "seen": "show", "explore": False}
-    options["horizon"] = asked.horizon
+    options["objective"] = asked.objective
     if asked.session is not None:
         session = [str(item) for item in asked.session]
         answer = recommender.session(session, k, fallback="popular", **options)

@@ -18,11 +18,11 @@ const GROWTH = 4;
  */
 export function ranked({ user, rows: history, last, hidden, k, rerank, now, facts, tensors }) {
   const names = [...Object.keys(facts.parts), ...Object.keys(facts.sparse_parts)];
-  const back = facts.arriving && last > 0 && last <= now / 1000 - facts.visit;
-  const parts = partsOf(user, back ? facts.arriving : facts.factors, facts, tensors);
+  const back = facts.session_start && last > 0 && last <= now / 1000 - facts.visit;
+  const parts = partsOf(user, back ? facts.session_start : facts.factors, facts, tensors);
   const second = rerank && !back && facts.second_stage; // it has learned from the other lists
   const mayCome = (row) => tensors.shown.data[row] && !hidden.has(row);
-  const find = (size, allowed) => found(parts, allowed, size, Math.max(k, TOP), facts.places, tensors);
+  const find = (size, allowed) => found(parts, allowed, size, Math.max(k, TOP), facts.slots, tensors);
   const first = (size) => (second ? reranked(find(size, mayCome), history, names, facts, tensors) : find(size, mayCome));
   const list = facts.rules.length
     ? shaped({ first, find, mayCome, parts, k, now, rules: facts.rules, tensors })

@@ -23,7 +23,7 @@ from molar_retrieval.privacy.ledger import FILE as LEDGER
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.pseudonyms import FILE as PSEUDONYMS
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
-from molar_retrieval.ranking.objectives import told_places
+from molar_retrieval.ranking.objectives import slots_of
 from molar_retrieval.workspace.activity_log import work_done
 from molar_retrieval.workspace.artefacts import PRIVATE, Workspace
 from molar_retrieval.workspace.config_files import read_toml
@@ -153,11 +153,11 @@ def _retention(settings: MolarSettings) -> ReportSection:
 def _measures(workspace: Workspace, settings: MolarSettings, log: Interactions | None) -> ReportSection:
     found = ReportSection()
     if log is not None:
-        found.add("least", _fewest(settings, log), "count", "settings: privacy.min_users, else by the users")
+        found.add("min_users", _fewest(settings, log), "count", "settings: privacy.min_users, else by the users")
     manifest = LiveManifest.answering(workspace)
     if manifest.content is not None:
         source = f"{manifest.source('facts', 'least')}, 1 where it says nothing"
-        found.add("least_trained", manifest.at("facts", "least") or 1, "count", source)
+        found.add("min_users_trained", manifest.at("facts", "min_users") or 1, "count", source)
     if (epsilon := manifest.at("facts", PRIVATE, "epsilon")) is not None:
         found.add("epsilon", f"{epsilon:g}", "text", manifest.source("facts", PRIVATE, "epsilon"))
         standing = PrivacyLedger(workspace.root).standing(settings.privacy)
@@ -195,7 +195,7 @@ def _risks(workspace: Workspace, settings: MolarSettings) -> ReportSection:
     """For each risk, whether the measure against it is in force."""
     found, manifest = ReportSection(), LiveManifest.answering(workspace)
     if manifest.content is not None:
-        on = (manifest.at("facts", "least") or 1) > 1
+        on = (manifest.at("facts", "min_users") or 1) > 1
         found.add("inference", on, "yes", f"{manifest.source('facts', 'least')}: above 1")
     closed = workspace.root.stat().st_mode & 0o077 == 0
     found.add("readers", closed, "yes", "mode of the workspace's folder")
@@ -268,8 +268,7 @@ def _ranking(workspace: Workspace) -> ReportSection:
     generation.put(found, "cold_start", "count", "facts", "cold_start")
     for name, keys in (("newcomer_places", ("facts",)), ("tried_places", ("facts", "exploration"))):
         if (told := generation.at(*keys)) is not None:
-            told_by = "places" if "places" in told else "slots"  # of an earlier version
-            found.add(name, len(told_places(told)), "count", generation.source(*keys, told_by))
+            found.add(name, len(slots_of(told)), "count", generation.source(*keys, "slots"))
     rules = file_beside(workspace.root, RULES_FILE)
     count = len(read_toml(rules).get("rule", ())) if rules.exists() else 0
     found.add("rules", count, "count", f"{RULES_FILE}: rules")
