@@ -9,7 +9,7 @@ from updates import Days
 
 from molar_eval.experiments.results import Guardrail
 from molar_retrieval.experiments.records import Look
-from molar_serving.studio import experiments as library
+from molar_serving.studio.screens import experiments as library
 
 EVIL = "<b>odd</b> & /co"
 FORM = {

@@ -17,7 +17,7 @@ from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.live_events import apply_attributes
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import IndexSettings
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 
 SEGMENTS = IndexSettings(segments=("country", "age"))
 KINDS = {"country": "keyword", "age": "integer", "spent": "float", "member": "bool"}

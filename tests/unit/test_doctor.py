@@ -119,7 +119,7 @@ def test_every_field_is_discreet():
     entry = Entry(
         "a", "/home/ada/a", HealthState.BROKEN, "/home/ada/b", "/home/ada/c", {"/home/ada/d": ["/home/ada/e", 1]}
     )
-    made = Health((Section("s", "S", (entry,)),)).discreet(HOME)
+    made = Health((Section("s", "S", (entry,)),)).redact_for_pages(HOME)
     assert "ada" not in json.dumps(made.to_dict())
     assert "ada" not in str(made)
 

@@ -87,17 +87,10 @@ def imported(tree, modules):
             yield from (alias.name for alias in node.names)
 
 
-def without_types(tree):
-    """The tree without what is imported for annotations alone."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = [ast.Pass()]
-    return tree
-
-
 def test_no_module_imports_itself_by_way_of_others(modules):
+    """Imports within functions and for annotations alone count as well."""
     graph = {
-        name: {other for other in imported(without_types(tree), modules) if other in modules and other != name}
+        name: {other for other in imported(tree, modules) if other in modules and other != name}
         for name, tree in modules.items()
     }
     try:

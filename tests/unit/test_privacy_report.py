@@ -21,7 +21,7 @@ from molar_indexes.privacy.report.filled import BLANKS
 from molar_indexes.privacy.report.leakage import leakage_of
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.reports.wording import LANGUAGES, PageWords
-from molar_serving.endpoint import Scope
+from molar_serving.auth import Scope
 
 SETTINGS = (
     '[costs]\nmachine_hour = 36\nwatts = 90\ncurrency = "EUR"\n[events]\nkeep_days = 90\n'

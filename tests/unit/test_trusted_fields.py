@@ -141,11 +141,10 @@ RECORDS = {
     "molar_retrieval/privacy/retention.py": {"KeptCopy.path": MADE},
     "molar_retrieval/privacy/statistics.py": {"SharedStatistics.path": MADE},
     "molar_retrieval/privacy/federated.py": {"SharedFile.path": MADE},
-    "serving/molar_serving/access.py": {
+    "serving/molar_serving/auth.py": {
         "keys": "digests of keys that the server accepts; it sends none", "host": "a header of a request",
         "server": "the socket of a request",
     },
-    "serving/molar_serving/metrics.py": {"endpoint_path": "the path of a request"},
 }  # fmt: skip
 
 

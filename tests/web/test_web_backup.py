@@ -21,7 +21,7 @@ from molar_indexes.generations import open_generation
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.progress import Notes
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 
 
 @pytest.fixture

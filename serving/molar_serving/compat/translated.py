@@ -12,12 +12,11 @@ from molar_retrieval.columns import TITLE
 from molar_retrieval.data.event_parsing import DESCRIBE, EVENT_TYPES, OF_ITEMS, event_type
 from molar_retrieval.errors import RequestError
 from molar_serving import asking
-from molar_serving.answering import answered
 from molar_serving.asking import Question
-from molar_serving.credentials import Dialect
+from molar_serving.auth import Dialect
 from molar_serving.endpoint import Call, Endpoint, Method, Reply
-from molar_serving.endpoints import events, pages, rankings
-from molar_serving.lists import list_answer, list_of, reply
+from molar_serving.endpoints import events, recommendations
+from molar_serving.lists import answered, list_answer, list_of, reply
 from molar_serving.problems import ProblemError, unreadable
 from molar_serving.wire import (
     EventsAnswer,
@@ -63,12 +62,12 @@ async def popular(call: Call, **wishes: Any) -> ListAnswer:
 async def ranked(call: Call, **wishes: Any) -> ListAnswer:
     """A caller's own items, in order; those that nothing ranks have no score."""
     call.body = _converted(wishes, RankingsRequest)
-    return _told(await rankings.rank(call))
+    return _told(await recommendations.rank(call))
 
 
 async def next_of(call: Call, answer_id: str, k: int) -> ListAnswer:
     """The next items of a list."""
-    return _told(await pages.page_behind(call, answer_id, k))
+    return _told(await recommendations.page_behind(call, answer_id, k))
 
 
 async def item_now(call: Call, item_id: str) -> "ItemStanding":

@@ -1,20 +1,29 @@
 """How what is served is: how fresh it is, what is wrong with it, what the last work on it took, what fills the disk."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from molar_eval.kpi.daily.attribution import DayFacts
+from molar_eval.kpi.daily.exposure import CatalogueExposure, ItemsTaken, exposure, items_taken
+from molar_eval.kpi.daily.figures import HOLDOUT, ArmFigures, DayFigures
+from molar_eval.kpi.daily.record import daily
+from molar_eval.statistics.bootstrap import ConfidenceInterval
+from molar_eval.statistics.proportions import difference_of_shares, share_interval
 from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.event_store import OF_ITEM
 from molar_retrieval.errors import MolarError, redacted
 from molar_retrieval.workspace.activity_log import Work, work_done
-from molar_retrieval.workspace.artefacts import MAKERS
+from molar_retrieval.workspace.artefacts import MAKERS, Workspace
 from molar_retrieval.workspace.files import free_space, generation_size, size_on_disk
-from molar_serving.logs import newest_warnings
+from molar_serving.observability import newest_warnings
 
 if TYPE_CHECKING:
-    from molar_retrieval.workspace.artefacts import Manifest, Workspace
+    from molar_retrieval.workspace.artefacts import Manifest
     from molar_retrieval.workspace.settings import CostSettings
     from molar_serving.service import Service
 
@@ -24,6 +33,8 @@ _NEWEST = 100  # events, one of which is of the last day of the log
 _WARNINGS = 1_000  # of the server that are looked through
 _OF_OTHERS = ("events", "evaluation", "serving", "work")
 Kind = Literal["bad", "note"]
+WEEK, SHOWN = 7, 28
+"""Days that are compared with as many before, and days of the charts."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,7 @@ def errors_lately(service: "Service") -> int:
     return sum(one.level in ("ERROR", "CRITICAL") and one.time > since for one in told)
 
 
-def nightly_cost(works: "list[Work]", costs: "CostSettings") -> NightlyCost:
+def nightly_cost(works: list[Work], costs: "CostSettings") -> NightlyCost:
     """What those that ended in the last day took, of these works."""
     since = datetime.now(UTC) - timedelta(hours=_HOURS)
     ours = tuple(one for one in works if one.ended is not None and one.ended > since)
@@ -157,7 +168,7 @@ def nightly_cost(works: "list[Work]", costs: "CostSettings") -> NightlyCost:
     return NightlyCost(ours, seconds, sum(one.processor or 0.0 for one in ours), money)
 
 
-def disk_use(workspace: "Workspace") -> DiskUse:
+def disk_use(workspace: Workspace) -> DiskUse:
     """What fills the disk, by kind of artefact."""
     sizes = {kind: size_on_disk(workspace.root / kind) for kind in (*MAKERS, *_OF_OTHERS)}
     rest = size_on_disk(workspace.root) - sum(sizes.values())
@@ -226,7 +237,7 @@ def _moment(when: datetime | None) -> str | None:
     return None if when is None else when.isoformat()
 
 
-def last_day(workspace: "Workspace", days: int) -> int:
+def last_day(workspace: Workspace, days: int) -> int:
     """Up to which day figures are told, in days since 1970 (UTC): today, or the last one of a log that ended long ago.
 
     Long ago is as many ``days`` as are told, or more; so it is with a log that was brought from elsewhere.
@@ -238,3 +249,123 @@ def last_day(workspace: "Workspace", days: int) -> int:
         return today
     last = max(newest.to_pylist()).timestamp() // 86_400
     return int(last) if last <= today - days else today
+
+
+@dataclass(frozen=True)
+class ShareOfDays:
+    """So many of so many, with a 95 % interval; ``interval`` is None where there are none."""
+
+    part: int
+    whole: int
+    interval: ConfidenceInterval | None
+
+    @classmethod
+    def of(cls, part: int, whole: int) -> "ShareOfDays":
+        """With its interval."""
+        return cls(part, whole, share_interval(min(part, whole), whole))
+
+
+@dataclass(frozen=True)
+class HoldoutFigures:
+    """People who see no lists, compared with all others of the experiment, by the share who bought something.
+
+    Attributes:
+        without: Those in the arm ``holdout``.
+        others: All others of whom an arm is known.
+        gap: The share of the others minus that of the holdout, with its interval.
+    """
+
+    without: ShareOfDays
+    others: ShareOfDays
+    gap: ConfidenceInterval | None
+
+    @property
+    def tells(self) -> bool:
+        """Whether the interval leaves out that there is no difference."""
+        return self.gap is not None and not self.gap.low <= 0 <= self.gap.high
+
+
+@dataclass(frozen=True)
+class Trade:
+    """Figures for the overview.
+
+    Attributes:
+        days: 28 days, the last one today, or where the log ends.
+        week: The last seven of them together.
+        before: The seven before these.
+        spread: How this week's places went over the catalogue; None: no update has counted anything yet.
+        spread_before: The same of the week before.
+    """
+
+    days: tuple[DayFigures, ...]
+    week: DayFigures
+    before: DayFigures
+    spread: CatalogueExposure | None
+    spread_before: CatalogueExposure | None
+
+    @property
+    def times(self) -> list[int]:
+        """When each day begins, in seconds since 1970."""
+        return [day.day * 86_400 for day in self.days]
+
+    @property
+    def ended(self) -> int | None:
+        """When the last day begins, in seconds since 1970, if it is long ago; None: it is today, or lately."""
+        last = self.times[-1]
+        return last if last < time.time() - SHOWN * 86_400 else None
+
+    @property
+    def has_values(self) -> bool:
+        """Whether a purchase says what was paid."""
+        return any(day.everything.priced for day in self.days)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing happened in these days."""
+        return all(day.is_empty for day in self.days)
+
+    @property
+    def holdout(self) -> HoldoutFigures | None:
+        """What an experiment with a holdout says of these 28 days; None: there is none."""
+        arms = DayFigures.total(self.days).arms
+        if HOLDOUT not in arms or len(arms) == 1:
+            return None
+        one = arms[HOLDOUT]
+        rest = ArmFigures.total(arm for name, arm in arms.items() if name != HOLDOUT)
+        gap = difference_of_shares((rest.buyers, rest.people), (one.buyers, one.people))
+        return HoldoutFigures(ShareOfDays.of(one.buyers, one.people), ShareOfDays.of(rest.buyers, rest.people), gap)
+
+
+def latest_trade(workspace: Workspace) -> Trade:
+    """The figures up to today, or up to where a log ends that ended long ago."""
+    return trade(workspace, last_day(workspace, SHOWN))
+
+
+def trade(workspace: Workspace, today: int) -> Trade:
+    """The figures of the days up to one, in days since 1970."""
+    facts = daily(workspace, SHOWN, today)
+    taken = _taken(workspace)
+    week, before = facts[-WEEK:], facts[-2 * WEEK : -WEEK]
+    spread = [None if taken is None else exposure(one, taken) for one in (week, before)]
+    return Trade(
+        days=tuple(one.figures for one in facts),
+        week=_total(week),
+        before=_total(before),
+        spread=spread[0],
+        spread_before=spread[1],
+    )
+
+
+def _total(facts: Sequence[DayFacts]) -> DayFigures:
+    return DayFigures.total(one.figures for one in facts)
+
+
+def _taken(workspace: Workspace) -> ItemsTaken | None:
+    versions = workspace["catalogue"].current, workspace["interactions"].current
+    return None if None in versions else _taken_of(workspace.root, versions)
+
+
+@lru_cache(maxsize=2)
+def _taken_of(root: Path, versions: tuple[Path | None, ...]) -> ItemsTaken | None:
+    """Kept by the versions that it is of."""
+    return items_taken(Workspace(root))
