@@ -23,5 +23,5 @@ IMAGE_FEATURES = "look"
 WORDS = "words"
 """Names of an item's vectors in an index: ``aligned`` of an item with training interactions, ``newcomers`` of one
 without, ``emerging`` beside the former where these are few, ``whitened`` beside it in large catalogues (the same turned
-towards users, :mod:`molar_indexes.whitening`), the sparse ``partners``, what it is (``content``), who
+towards users, :mod:`molar_indexes.rebuild`), the sparse ``partners``, what it is (``content``), who
 takes it (``cf``), what its photo looks like (``look``), and the sparse ``words`` of its text."""

@@ -14,7 +14,7 @@ from molar_retrieval.ranking.query import Fallback, honest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from molar_indexes.recommend import RecommendReport
+    from molar_indexes.batch import RecommendReport
     from molar_indexes.recommender import Recommender
     from molar_indexes.server.config import ServerConfig
     from molar_retrieval.ranking.filters import Expression
@@ -30,7 +30,7 @@ def suggesting_ids(workspace: "Workspace") -> Iterator[None]:
     try:
         yield
     except UnknownPersonError as error:
-        from molar_indexes.standing import similar_ids
+        from molar_indexes.inspection import similar_ids
 
         if found := similar_ids(workspace, error.id, is_session=error.is_session):
             error.hint = f"did you mean {' or '.join(map(shown, found))}? Else {error.hint}"
@@ -243,7 +243,7 @@ class Asking(ShopBase):
         """
         from molar.clustering import processes as processes_here
         from molar.clustering import runner_of
-        from molar_indexes.recommend import recommend
+        from molar_indexes.batch import recommend
         from molar_retrieval import limits
         from molar_retrieval.workspace.threads import keep_freed_memory
 

@@ -18,9 +18,8 @@ from molar_retrieval.workspace.activity_log import recorded
 if TYPE_CHECKING:
     from molar_indexes.privacy.certificate import Certificate
     from molar_indexes.privacy.forgetting import Forgotten
-    from molar_indexes.privacy.known import KnownPerson
-    from molar_indexes.privacy.report.write import PrivacyReport
-    from molar_indexes.privacy.stored import StoredOnPerson
+    from molar_indexes.privacy.report.page import PrivacyReport
+    from molar_indexes.privacy.stored import KnownPerson, StoredOnPerson
     from molar_retrieval.privacy.id_scan import FileMatches, ScanReport
     from molar_retrieval.privacy.ledger import PrivacyBudget
     from molar_retrieval.privacy.retention import KeptCopy
@@ -54,7 +53,7 @@ class Privacy(Rotating, Sharing):
             MissingArtefactError: If nothing was made yet.
             BackendError: If the settings name a server that cannot be asked.
         """
-        from molar_indexes.privacy.known import id_patterns
+        from molar_indexes.privacy.stored import id_patterns
         from molar_retrieval.privacy.id_scan import ScanReport, scan
 
         _refuse_empty(user_id)
@@ -123,7 +122,7 @@ class Privacy(Rotating, Sharing):
             DataError: If the folder cannot be made.
             SettingsError: If ``filled.toml`` is not as it should be.
         """
-        from molar_indexes.privacy.report.write import write_report
+        from molar_indexes.privacy.report.page import write_report
 
         return write_report(self.shop.opened(), self.shop.settings, self.shop.folder(), Path(out), language)
 
@@ -293,7 +292,7 @@ class Privacy(Rotating, Sharing):
             DataError: If it is damaged.
         """
         from molar_indexes.privacy.certificate import certificate
-        from molar_indexes.privacy.report.certified import certificate_page
+        from molar_indexes.privacy.report.page import certificate_page
         from molar_retrieval.workspace.files import OWNER, write_atomically
 
         found = certificate(self.shop.opened(), number)
@@ -354,7 +353,7 @@ class Privacy(Rotating, Sharing):
         if server is None:
             return []
         from molar_indexes.privacy.server import scan_server
-        from molar_indexes.server.connect import connected
+        from molar_indexes.server.client import connected
 
         with connected(server.patient(_PATIENT)) as connection:
             return scan_server(connection, known)

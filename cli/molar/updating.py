@@ -134,7 +134,7 @@ class _Update:
 
     def run(self) -> UpdateReport:
         """All steps in their order; each one does nothing where nothing has changed."""
-        from molar_indexes.current import is_current
+        from molar_indexes.refresh import is_current
 
         began = time.perf_counter()
         before = self.place["generations"].manifest
@@ -271,7 +271,7 @@ class _Update:
         return f"{words}; trained on, validation NDCG@10 {report.before:.4f} → {report.after:.4f}{again}"
 
     def _generation(self) -> str:
-        from molar_indexes.assemble import publish_generation
+        from molar_indexes.refresh import publish_generation
 
         generation = publish_generation(
             self.place, self.settings.index, self.progress, newcomers=self.settings.newcomers, runner=self.reading
@@ -282,7 +282,7 @@ class _Update:
 
     def _staged(self) -> str | None:
         """The generation of the present that waits to be made live; None where the live one is that, or will be."""
-        from molar_indexes.current import is_current, waiting
+        from molar_indexes.refresh import is_current, waiting
 
         about = self.place, self.settings.index, self.settings.newcomers
         return None if self.settings.index.activate or is_current(*about) else waiting(*about)

@@ -2,8 +2,8 @@
 
 A change has two lines with the id of its request: one before it is made, on the disk, and one with its status. What
 cannot be written down is not done: the log fails closed. A line without a second one is a change during which the
-process ended. The lines form a hash chain (``ChainedLines``), which `molar doctor
---deep` checks.
+process ended. The lines form a hash chain (``ChainedLines``), which `molar doctor --deep`
+checks.
 
 Events are in a log of their own and come by the thousand, and whoever is refused can ask as often as they like; of
 both, the log counts requests by key, endpoint and status, and what these were about, in a line each ten seconds. These

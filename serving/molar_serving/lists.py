@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from molar_indexes.answers import POPULARITY
+from molar_indexes.answerer import POPULARITY
 from molar_indexes.search import PERSONAL
 from molar_retrieval import limits
 from molar_retrieval.columns import IMAGE, TITLE

@@ -119,7 +119,7 @@ def test_every_field_is_discreet():
     entry = Entry(
         "a", "/home/ada/a", HealthState.BROKEN, "/home/ada/b", "/home/ada/c", {"/home/ada/d": ["/home/ada/e", 1]}
     )
-    made = Health((Section("s", "S", (entry,)),)).redact_for_pages(HOME)
+    made = Health((Section("s", "S", (entry,)),)).discreet(HOME)
     assert "ada" not in json.dumps(made.to_dict())
     assert "ada" not in str(made)
 
@@ -234,7 +234,7 @@ def entries(place, root):
 
 
 def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("molar_indexes.server.finalise.POLL", 0.01)
+    monkeypatch.setattr("molar_indexes.server.push.POLL", 0.01)
     (tmp_path / "shop").mkdir()
     workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
     release(workspace, 1).close()

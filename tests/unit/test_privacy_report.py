@@ -17,8 +17,8 @@ from copies import copy_workspace
 from eval_model_tasks import log_of
 
 import molar
-from molar_indexes.privacy.report.filled import BLANKS
-from molar_indexes.privacy.report.leakage import leakage_of
+from molar_indexes.privacy.report.facts import leakage_of
+from molar_indexes.privacy.report.page import BLANKS
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.reports.wording import LANGUAGES, PageWords
 from molar_serving.auth import Scope

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from molar_indexes.answers import POPULARITY
+from molar_indexes.answerer import POPULARITY
 from molar_serving.auth import Dialect
 from molar_serving.compat.signatures import of_request
 from molar_serving.compat.translated import (

@@ -28,7 +28,7 @@ from molar_serving.wire import (
 )
 
 if TYPE_CHECKING:
-    from molar_indexes.standing import ItemStanding
+    from molar_indexes.inspection import ItemStanding
 
 Row = Mapping[str, Any]
 _LIKED = dict.fromkeys(("like", "star", "favorite", "favourite", "love", "thumbs_up", "upvote"), "rating")
@@ -72,7 +72,7 @@ async def next_of(call: Call, answer_id: str, k: int) -> ListAnswer:
 
 async def item_now(call: Call, item_id: str) -> "ItemStanding":
     """An item as it is now; a ProblemError where the live generation does not have it."""
-    from molar_indexes.standing import standing_of
+    from molar_indexes.inspection import standing_of
 
     recommender = call.service.recommender
     found = await call.service.answers.do(lambda: standing_of(recommender, item_id))

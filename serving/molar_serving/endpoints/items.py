@@ -328,7 +328,7 @@ def _batch(call: Call) -> ItemsAnswer:
 
 def standing(service: "Service", item_id: str) -> ItemStandingAnswer:
     """How an item stands; a ProblemError where it is unknown."""
-    from molar_indexes.standing import standing_of
+    from molar_indexes.inspection import standing_of
 
     recommender = service.recommender
     found = standing_of(recommender, item_id)

@@ -18,7 +18,7 @@ from molar_serving.rules_file import RulesFile, etag_of
 from molar_serving.wire import Id, Strict
 
 if TYPE_CHECKING:
-    from molar_indexes.rules_preview import RulesPreview
+    from molar_indexes.comparison import RulesPreview
     from molar_serving.service import Service
 
 PREVIEWED = 500
@@ -181,7 +181,7 @@ def restore_rules(call: Call, version: str | None) -> None:
 
 def checked_rules(service: "Service", body: RulesBody) -> tuple[str, list[str]]:
     """The text of rules and what is odd about them; a ProblemError where they are wrong."""
-    from molar_indexes.rules_preview import checked
+    from molar_indexes.comparison import checked
 
     text, values = _values(body)
     try:
@@ -204,7 +204,7 @@ def _values(body: RulesBody) -> tuple[str, Mapping[str, Any]]:
 
 def preview(service: "Service", asked: PreviewBody) -> PreviewAnswer:
     """What other rules would change in people's lists; a ProblemError where they, or those of now, are wrong."""
-    from molar_indexes.rules_preview import previewed
+    from molar_indexes.comparison import previewed
 
     began = time.perf_counter()
     _, values = _values(asked)

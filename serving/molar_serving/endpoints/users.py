@@ -290,7 +290,7 @@ def _check(kinds: Mapping[str, str], column: str, value: Any) -> None:
 
 
 def _user(service: "Service", name: str, anonymous: bool) -> UserAnswer:
-    from molar_indexes.standing import person_of
+    from molar_indexes.inspection import person_of
 
     key = service.names.key(None if anonymous else name, name)
     found = person_of(service.recommender, key)

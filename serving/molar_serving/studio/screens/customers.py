@@ -2,8 +2,8 @@
 
 Why somebody saw a list: what was shown, from the event log and the answers that are kept, and the list made again.
 
-It is made by the generation, the events and the rules of that moment, see :mod:`molar_indexes.as_it_was`. What of these
-is not known for sure is named, as is where the two differ.
+It is made by the generation, the events and the rules of that moment. What of these is not known for sure is named, as
+is where the two differ.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from molar_indexes.as_it_was import as_it_was
 from molar_indexes.experiments.answering import clock
 from molar_indexes.experiments.then import arms_then
 from molar_indexes.generations import list_generations
-from molar_indexes.recommender import RULES_FILE
-from molar_indexes.standing import titles_of
+from molar_indexes.inspection import titles_of
+from molar_indexes.recommender import RULES_FILE, as_it_was
 from molar_retrieval import limits
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.data.event_log_reader import opened

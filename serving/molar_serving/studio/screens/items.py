@@ -21,7 +21,7 @@ from molar_serving.studio.status import last_day
 from molar_serving.studio.visit import Page, Screen, Visit
 
 if TYPE_CHECKING:
-    from molar_indexes.absence import ItemForPerson
+    from molar_indexes.inspection import ItemForPerson
     from molar_indexes.recommender import Recommender
     from molar_retrieval.ranking.results import Answer
     from molar_serving.service import Service
@@ -128,7 +128,7 @@ def _item(service: "Service", item_id: str, who: str, anonymous: bool) -> dict[s
     found, pictured = standing(service, item_id), bool(photo_of(service.workspace, item_id))
     if not who or found.state == "queued":
         return {"item": found, "pictured": pictured, "person": None, "lacks": []}
-    from molar_indexes.absence import item_for_person
+    from molar_indexes.inspection import item_for_person
 
     person = item_for_person(service.recommender, item_id, service.names.key(None if anonymous else who, who))
     return {"item": found, "pictured": pictured, "person": person, "lacks": _lacks(person)}

@@ -13,8 +13,8 @@ import numpy as np
 from molar_eval.kpi.daily.attribution import DayFacts
 from molar_eval.kpi.daily.record import daily
 from molar_eval.kpi.rule_effect import RuleEffect, effect_of, whole_weeks
+from molar_indexes.comparison import conflicts_of
 from molar_indexes.constraints import Constraints
-from molar_indexes.rules_preview import conflicts_of
 from molar_retrieval.columns import ITEM_ID, TITLE
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.ranking.rules import Rules

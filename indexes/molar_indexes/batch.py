@@ -10,25 +10,33 @@ which freshness counts. Work of another request is thrown away, as is work that 
     tonight.parquet.partial/5c0e…/rules.toml       the rules, if there are any
     tonight.parquet.partial/5c0e…/00000003.parquet a shard
     .tonight.parquet.lock                          held while somebody writes
+
+Lists of many users as one table, column by column.
+
+Columns are made of buffers: ``pyarrow.array`` loads pandas wherever it is installed, half a second for each process,
+and ``take`` all functions of ``pyarrow.compute``.
 """
 
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_indexes.later import open_when_asked
-from molar_indexes.listed import ranks_of, schema_of, table_of
-from molar_indexes.opening import answering
+from molar_indexes.generations import open_own_index
+from molar_indexes.hot_reload import answering
+from molar_indexes.item_store import OpenItemStore
 from molar_indexes.recommender import RULES_FILE, Recommender
 from molar_retrieval import __version__, limits
 from molar_retrieval.errors import DataError, RequestError, SettingsError
@@ -36,8 +44,10 @@ from molar_retrieval.frames import TableWriter, ending_of
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.filters import Expression, matches
+from molar_retrieval.ranking.index_protocol import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.objectives import Horizon, Seen
 from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.ranked_list import LATER, RankedList
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.discovery import file_beside
@@ -47,11 +57,157 @@ from molar_retrieval.workspace.jobs import ProcessRunner, Runner, Shard, ShardWo
 if TYPE_CHECKING:
     from molar_indexes.server.config import ServerConfig
 
+Array = npt.NDArray[Any]
 _SHARD = 250
 _ROWS = 100_000  # recommended items that are held at a time
 _REQUEST = "request.json"
 _RESUMED = timedelta(days=1)  # work that was begun longer ago is begun anew: its moment is no longer now
 _OF_LINE = 80  # bytes of a line of the lists, which are on disk twice when they are joined
+
+
+class LaterIndex(Index):
+    """What ``made`` opens, at the first question that its ``spec`` does not answer; an error comes up there."""
+
+    def __init__(self, spec: IndexSpec, made: Callable[[], Index]) -> None:
+        self._spec, self._made, self._lock = spec, made, Lock()
+        self._opened: Index | None = None
+
+    @property
+    def _index(self) -> Index:
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._made()
+            return self._opened
+
+    @property
+    def spec(self) -> IndexSpec:
+        """What the index holds."""
+        return self._spec
+
+    @property
+    def graphs(self) -> Collection[str]:
+        """See :class:`molar_retrieval.ranking.index_protocol.Index`, as for all that follows."""
+        return self._index.graphs
+
+    def searching(self, efs: Mapping[str, int]) -> Self:
+        """The same index with other candidate lists."""
+        spec = replace(self._spec, efs={**self._spec.efs, **efs})
+        return type(self)(spec, lambda: self._index.searching(efs))
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def top(
+        self,
+        name: str,
+        query: Vector | SparseVector,
+        k: int,
+        *,
+        exclude: Iterable[int] = (),
+        where: Expression | None = None,
+    ) -> list[tuple[int, float]]:
+        """Rows and scores of the best."""
+        return self._index.top(name, query, k, exclude=exclude, where=where)
+
+    def tops(
+        self, searches: Sequence[Search], *, exclude: Iterable[int] = (), where: Expression | None = None
+    ) -> list[list[tuple[int, float]]]:
+        """The answers to several searches."""
+        return self._index.tops(searches, exclude=exclude, where=where)
+
+    def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
+        """The stored items at ``rows``."""
+        return self._index.fetch(rows, vectors=vectors)
+
+    def rows(self, item_ids: Sequence[str]) -> list[int | None]:
+        """The row of each id."""
+        return self._index.rows(item_ids)
+
+    def close(self) -> None:
+        """Release files, if it was opened; the index cannot be used afterwards."""
+        if self._opened is not None:
+            self._opened.close()
+
+
+def open_when_asked(folder: Path, backend: str, spec: IndexSpec) -> Index:
+    """The index in a generation's folder, for :func:`molar_indexes.generations.open_generation`."""
+    return LaterIndex(spec, partial(open_own_index, folder, backend, spec))
+
+
+def schema_of(names: Sequence[str]) -> pa.Schema:
+    """The columns of a table of lists; ``names`` are those of the store's parts of a score."""
+    last = {"rule": pa.string(), "propensity": pa.float64()}
+    first = {"user_id": pa.string(), "rank": pa.int32(), "item_id": pa.string(), "score": pa.float32()}
+    return pa.schema({**first, "parts": pa.struct([(name, pa.float32()) for name in (*names, *LATER)]), **last})
+
+
+def table_of(opened: OpenItemStore, user_ids: Sequence[str], lists: Sequence[RankedList]) -> pa.Table:
+    """The lists of some users, one after the other."""
+    schema = schema_of(opened.items.names)
+    if not lists:
+        return schema.empty_table()
+    sizes = np.array([len(one) for one in lists])
+    ranks = np.arange(1, sizes.sum() + 1) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rows, scores, parts, propensity = (
+        np.concatenate([getattr(one, name) for one in lists]) for name in ("rows", "scores", "parts", "propensity")
+    )
+    addends = [numbers(part) for part in parts.T.astype(np.float32)]
+    columns = {
+        "user_id": _repeated(user_ids, sizes),
+        "rank": numbers(ranks.astype(np.int32)),
+        "item_id": _item_ids(opened, rows),
+        "score": numbers(scores.astype(np.float32)),
+        "parts": pa.StructArray.from_arrays(addends, list(lists[0].names)),
+        "rule": _rule_column(lists),
+        "propensity": numbers(propensity, ~np.isnan(propensity)),
+    }
+    return pa.table(list(columns.values()), schema=schema)
+
+
+def _rule_column(lists: Sequence[RankedList]) -> pa.StringArray:
+    """What put each item where it is, null where nothing did."""
+    if not any(one.causes for one in lists):
+        return pa.nulls(sum(map(len, lists)), pa.string())
+    told = [", ".join(own).encode() for one in lists for own in (one.causes or [()] * len(one))]
+    lengths = np.array([len(own) for own in told])
+    return _texts(b"".join(told), lengths, lengths > 0)
+
+
+def _repeated(values: Sequence[str], times: Array) -> pa.StringArray:
+    """Each of some texts so many times."""
+    encoded = [value.encode() for value in values]
+    text = b"".join(own * count for own, count in zip(encoded, times.tolist(), strict=True))
+    return _texts(text, np.repeat([len(own) for own in encoded], times))
+
+
+def _item_ids(opened: OpenItemStore, rows: Array) -> pa.StringArray:
+    text, ends = opened.ids
+    lengths = ends[rows + 1] - ends[rows]
+    places = np.arange(lengths.sum()) + np.repeat(ends[rows] - (np.cumsum(lengths) - lengths), lengths)
+    return _texts(text[places], lengths)
+
+
+def _texts(text: bytes | Array, lengths: Array, known: npt.NDArray[np.bool_] | None = None) -> pa.StringArray:
+    """A column of texts that lie one after the other, null where they are not ``known``."""
+    ends = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=ends[1:])
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(ends), pa.py_buffer(text), _bits(known))
+
+
+def numbers(values: Array, known: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """A column of numbers, null where they are not ``known``."""
+    buffers = [_bits(known), pa.py_buffer(np.ascontiguousarray(values))]
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def _bits(known: npt.NDArray[np.bool_] | None) -> pa.Buffer | None:
+    return None if known is None or known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
+
+
+def ranks_of(table: pa.Table) -> npt.NDArray[np.int32]:
+    """The ranks of a table of lists, shape (rows,)."""
+    chunks = [np.frombuffer(own.buffers()[1], np.int32, len(own), 4 * own.offset) for own in table["rank"].chunks]
+    return np.concatenate(chunks) if chunks else np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""The live generation with other attributes: price, stock, whatever neither encoder nor model reads; other names.
+"""From the workspace's artefacts to a published generation: the live one, its items restated, or one made anew.
+
+The live generation with other attributes: price, stock, whatever neither encoder nor model reads; other names.
 
 A generation says of what it is made (`materials`). Where the present artefacts are the same but for attributes, its
 index is copied and the changed payloads are written over, its users and its table are shared by links, and the result
@@ -15,37 +17,46 @@ from typing import Any, Self
 
 from molar_indexes.attributes import ordinary, payloads
 from molar_indexes.backends import restate_index
-from molar_indexes.encoder import carry
 from molar_indexes.generations import (
+    FORMAT,
     INDEX,
+    KIND,
     POPULAR,
     TABLE,
     USERS,
     Generation,
+    carry,
     carry_variants,
     open_generation,
     publish_made,
 )
-from molar_indexes.proof import Proof
+from molar_indexes.item_store import restated
+from molar_indexes.publish_check import Proof
 from molar_indexes.records import BATCH, clean_payload
-from molar_indexes.table import restated
 from molar_indexes.users import rewrite_users
 from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.prepare import TEXT
-from molar_retrieval.data.users_file import Segments
+from molar_retrieval.data.schema import CatalogueConfig
+from molar_retrieval.data.users_file import Segments, read_segments
 from molar_retrieval.embedding.content_vectors import VECTORS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.towers.inference import FILE
-from molar_retrieval.progress import Progress
+from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.privacy.suppression import SuppressionList
+from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.index_protocol import IndexItem, StoredItem
 from molar_retrieval.workspace import fingerprint
-from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.files import link_or_copy
-from molar_retrieval.workspace.pinned import PinnedWorkspace
-from molar_retrieval.workspace.settings import IndexSettings
+from molar_retrieval.workspace.jobs import Runner
+from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
+from molar_retrieval.workspace.settings import IndexSettings, NewcomerSettings
 from molar_retrieval.workspace.tensors import Array, mapped
 
+READ = ("catalogue", "interactions", "content", "alignment")
+"""Kinds of artefacts that a generation is made from."""
 _PEOPLE = "people"  # in settings: the digest of attributes of people
 _NUMBERS = "numbers"  # the one tensor of an alignment that is made of attributes
 _MODEL = (
@@ -55,6 +66,68 @@ _MODEL = (
 _MOST = 0.1
 """Share of the items that are restated since their index was built; they are not in its graphs."""
 _SAMPLE = 32
+
+
+def segments_of(workspace: Workspace, settings: IndexSettings) -> Segments:
+    """What the settings want to be kept of people, by the users file and the events of now."""
+    if not settings.segments:
+        return Segments({}, {}, "")
+    folder, names = workspace.catalogue, Pseudonymiser.of(workspace.root)
+    suppressed = SuppressionList.of(workspace.root)
+    found = read_segments(folder, CatalogueConfig.read(folder).users, settings.segments, names, suppressed)
+    with opened(workspace) as events:
+        return found if events is None else found.changed(events.changes_of_people(suppressed))
+
+
+def shaping(settings: IndexSettings, newcomers: NewcomerSettings, segments: Segments) -> dict[str, Any]:
+    """The settings of a generation, as its manifest has them."""
+    people = {"people": segments.digest} if segments.digest else {}
+    return settings.of_generation() | people | {"newcomers": newcomers.model_dump()}
+
+
+def events_in(read: Workspace) -> dict[str, Any]:
+    """The last event that the catalogue and the interactions contain, by its number, and the kinds that count.
+
+    ``days`` says whether the interactions file knows days alone.
+    """
+    facts = {kind: read[kind].require()[1].facts for kind in ("catalogue", "interactions")}
+    log = facts["interactions"]
+    told = {"kinds": log.get("kinds", {}), "days": log.get("days", False)}
+    return {kind: own.get("events", 0) for kind, own in facts.items()} | told
+
+
+def names_in(read: Workspace) -> str | None:
+    """A digest of what people are called in the interactions; None: an earlier version of molar prepared them."""
+    found: str | None = read["interactions"].require()[1].facts.get("people")
+    return found
+
+
+def is_of(live: Manifest, read: Workspace, chosen: dict[str, Any]) -> bool:
+    """Whether a generation is made from the live artefacts with these settings."""
+    inputs = {kind: read[kind].require()[1].fingerprint for kind in READ}
+    told = live.facts.get("format"), live.facts.get("people")
+    return (dict(live.inputs), dict(live.settings), *told) == (inputs, chosen, FORMAT, names_in(read))
+
+
+def waiting(read: Workspace, settings: IndexSettings, newcomers: NewcomerSettings) -> str | None:
+    """The newest generation that is made from the live artefacts and is not live, by name; None where there is none."""
+    store, chosen = read[KIND], shaping(settings, newcomers, segments_of(read, settings))
+    for folder in reversed(store.versions()):
+        try:
+            if folder != store.current and is_of(Manifest.read(folder), read, chosen):
+                return folder.name
+        except StaleArtefactError:  # it is damaged, and another one will be made
+            continue
+    return None
+
+
+def is_current(workspace: Workspace, settings: IndexSettings, newcomers: NewcomerSettings) -> bool:
+    """Whether publishing would find everything done, but for what the generation says of events that do not count."""
+    live = workspace[KIND].manifest
+    if live is None or any(workspace[kind].manifest is None for kind in READ):
+        return False
+    chosen = shaping(settings, newcomers, segments_of(workspace, settings))
+    return is_of(live, workspace, chosen) and live.facts.get("events") == events_in(workspace)
 
 
 def materials(read: Workspace) -> dict[str, str]:
@@ -202,3 +275,63 @@ def _changed(former: Generation, catalogue: Catalogue) -> Iterator[StoredItem]:
             cleaned = clean_payload(item_id, payload)
             if cleaned != before.payload:
                 yield StoredItem(before.row, item_id, cleaned)
+
+
+def publish_generation(
+    workspace: Workspace,
+    settings: IndexSettings,
+    progress: Progress = SILENT,
+    *,
+    newcomers: NewcomerSettings | None = None,
+    runner: Runner | None = None,
+) -> Generation:
+    """Publish the workspace's alignment as a new live generation; the present one where it is that already.
+
+    By ``settings`` that do not activate it, the live one stays, and what was published before for this is found again.
+
+    Items with training interactions carry the vector ``aligned`` and their ``partners``, those with few of them
+    ``emerging`` as well, the others ``newcomers``; all carry ``content`` (conditioned, unit length) and their
+    attributes. Users carry their vectors, which the ``runner`` makes where towers read many of them anew (None: this
+    process), and their whole history with its times. New items are tried as ``newcomers``
+    says; None: as by default. Where only attributes differ from the live generation, the rest is taken over from it.
+
+    Raises:
+        MissingArtefactError: If a step before is missing.
+        StaleArtefactError: If the artefacts do not belong together, or another version of one was published meanwhile.
+    """
+    with pin(workspace, *READ, work="molar align") as read:
+        return _publish(workspace, read, settings, newcomers or NewcomerSettings(), runner, progress)
+
+
+def _publish(
+    workspace: Workspace,
+    read: PinnedWorkspace,
+    settings: IndexSettings,
+    newcomers: NewcomerSettings,
+    runner: Runner | None,
+    progress: Progress,
+) -> Generation:
+    inputs = {kind: read[kind].require()[1].fingerprint for kind in READ}
+    segments = segments_of(workspace, settings)
+    chosen, events = shaping(settings, newcomers, segments), events_in(read)
+    live = workspace["generations"].manifest
+    if live is not None and is_of(live, read, chosen):
+        if live.facts.get("events") != events:  # others came, and none of them counts
+            with workspace.lock("generations"):
+                workspace["generations"].update_manifest(replace(live, facts={**live.facts, "events": events}))
+        return open_generation(workspace)
+    if not settings.activate and (name := waiting(read, settings, newcomers)) is not None:
+        return open_generation(workspace, name)
+    catalogue = Catalogue(*read["catalogue"].require())
+    facts: dict[str, Any] = {"segments": dict(segments.kinds), "events": events, "payload": catalogue.described}
+    facts |= {"made_of": materials(read), "people": names_in(read)}
+    restated = Restated.of(workspace, read, chosen, facts, segments)
+    if restated is not None:
+        with restated:
+            return restated.publish(workspace, read, settings, inputs=inputs, progress=progress)
+    from molar_indexes.rebuild import publish_anew  # brings torch
+
+    return publish_anew(
+        workspace, read, settings, newcomers, segments, inputs=inputs, chosen=chosen, facts=facts, runner=runner,
+        progress=progress,
+    )  # fmt: skip
