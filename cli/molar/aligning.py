@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.choosing import refuse
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.workspace.artefacts import PRIVATE
+from molar_retrieval.workspace.artefacts import PRIVATE, Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,7 +174,6 @@ def _published(
 ) -> Aligned:
     """Publish the live alignment, and push it where a server is named."""
     from molar_indexes.refresh import publish_generation
-    from molar_retrieval.workspace.artefacts import Workspace
 
     generation = publish_generation(read, settings.index, progress, newcomers=settings.newcomers, runner=reading)
     name, exploration = generation.name, generation.manifest.facts["exploration"]

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from molar.base import ShopBase
 from molar.choosing import IndexFallback, refuse, server_of
+from molar.clustering import processes as processes_here
+from molar.clustering import runner_of
+from molar_retrieval import limits
 from molar_retrieval.errors import shown
 from molar_retrieval.ranking.objectives import Horizon, Seen
 from molar_retrieval.ranking.query import Fallback, honest
@@ -241,10 +244,7 @@ class Asking(ShopBase):
             cluster: Who does the work: ``ray://HOST:PORT``: that cluster; ``cluster``: the one of the settings; None:
                 this machine.
         """
-        from molar.clustering import processes as processes_here
-        from molar.clustering import runner_of
         from molar_indexes.batch import recommend
-        from molar_retrieval import limits
         from molar_retrieval.workspace.threads import keep_freed_memory
 
         if cluster is not None:

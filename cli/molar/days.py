@@ -17,7 +17,9 @@ from markupsafe import Markup
 
 from molar.shop import Shop
 from molar_retrieval import limits
+from molar_retrieval.data.demo import plan_shop
 from molar_retrieval.data.demo.traffic import DAY, MINUTE, ShopVisit, TrafficSimulator
+from molar_retrieval.frames import Frame
 from molar_retrieval.progress import SILENT
 from molar_retrieval.reports.charts import Scale, round_up, tag, tick_label
 from molar_retrieval.reports.html import render_page
@@ -94,8 +96,6 @@ class DaysReport:
 
     def to_frame(self) -> "Frame":
         """One row per day."""
-        from molar_retrieval.frames import Frame
-
         whole = ("day", "visits", "purchases")
         kinds = {name: "int32" if name in whole else "double" for name in Day.__dataclass_fields__}
         return Frame.of([asdict(day) for day in self.days], kinds)
@@ -109,8 +109,6 @@ class DaysReport:
 
 def live_days(shop: Shop, facts: "DemoFacts", days: int, seed: int) -> DaysReport:
     """Let a demo shop live, see :meth:`molar.sources.Demo.live`."""
-    from molar_retrieval.data.demo import plan_shop
-
     limits.whole("days", days, limits.DEMO_DAYS)
     plan = plan_shop(facts.seed, items=facts.items, users=facts.users)
     last = max(purchase.timestamp for user in plan.users for purchase in user.purchases)

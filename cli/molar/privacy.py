@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from molar.base import ShopBase, front_door
+from molar.retaining import overdue, prune
 from molar.rotating import Rotating
 from molar.sharing import Sharing
 from molar_retrieval import limits
 from molar_retrieval.errors import DataError, MissingArtefactError, MolarError, RequestError, SettingsError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace.activity_log import recorded
+from molar_retrieval.workspace.files import OWNER, write_atomically
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.certificate import Certificate
@@ -90,7 +92,6 @@ class Privacy(Rotating, Sharing):
             MissingArtefactError: If nothing was made yet.
         """
         from molar_indexes.privacy.stored import stored_on
-        from molar_retrieval.workspace.files import OWNER, write_atomically
 
         _refuse_empty(user_id)
         folder = next(iter(self._catalogue([])), None)
@@ -183,7 +184,6 @@ class Privacy(Rotating, Sharing):
             MissingArtefactError: If nothing was made yet.
             SettingsError: If no time is set after which copies go.
         """
-        from molar.retaining import overdue, prune
         from molar_retrieval.models.als import drop_users
 
         settings, workspace = self.shop.settings, self.shop.opened()
@@ -293,7 +293,6 @@ class Privacy(Rotating, Sharing):
         """
         from molar_indexes.privacy.certificate import certificate
         from molar_indexes.privacy.report.page import certificate_page
-        from molar_retrieval.workspace.files import OWNER, write_atomically
 
         found = certificate(self.shop.opened(), number)
         if page is not None:

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molar_retrieval.privacy.suppression import AT_ONCE, LATER, SuppressedPerson, SuppressionList
+from molar_retrieval.privacy.suppression import AT_ONCE, LATER, SuppressedPerson, SuppressionList, mark_done
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import PRIVATE
+from molar_retrieval.workspace.files import OWNER, write_atomically
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.certificate import BeyondReach, Certificate, CertifiedPerson, ScannedFile
@@ -83,7 +86,6 @@ class Purge:
     def rebuild(self) -> None:
         """Make everything that is made of people's interactions anew, and live, as the live alignment was made."""
         from molar.aligning import align, prepare_log
-        from molar_retrieval.workspace.artefacts import PRIVATE
         from molar_retrieval.workspace.settings import with_preset
 
         settings, alignment = self.settings, self.workspace["alignment"].manifest
@@ -110,8 +112,6 @@ class Purge:
         from molar_indexes.privacy.certificate import BeyondReach, issue
         from molar_indexes.privacy.report.page import certificate_page
         from molar_indexes.server.config import ServerConfig
-        from molar_retrieval.privacy.suppression import mark_done
-        from molar_retrieval.workspace.files import OWNER, write_atomically
 
         self._remove_copies()
         generations, still = purging.remove_former(self.workspace)
@@ -151,7 +151,6 @@ class Purge:
         self, entries: Sequence[SuppressedPerson]
     ) -> "tuple[list[CertifiedPerson], list[ScannedFile], list[BeyondReach]]":
         from molar_indexes.privacy.certificate import BeyondReach, CertifiedPerson, ScannedFile, ScanSum
-        from molar_retrieval.workspace import fingerprint
 
         if not self.people:
             return [CertifiedPerson.of(one) for one in entries], [], []

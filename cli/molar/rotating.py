@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from molar.base import ShopBase, front_door
+from molar_retrieval.workspace.artefacts import SWITCHING, Workspace
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.key_rotation import RotationReport
@@ -29,7 +30,6 @@ class Rotating:
             ServerError: If a server that has the people fails; the same again goes on there.
         """
         from molar_indexes.privacy.key_rotation import rotate
-        from molar_retrieval.workspace.artefacts import SWITCHING, Workspace
 
         place, folders, settings = Workspace(self.shop.workspace), [], self.shop.settings
         if not (place.root / SWITCHING).exists():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.choosing import refuse, server_of
+from molar.clustering import runner_of
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.discovery import is_workspace
@@ -202,7 +203,6 @@ class Serving(ShopBase):
             SettingsError: If no server is named.
             ServerError: If the server fails; what was live stays live.
         """
-        from molar.clustering import runner_of
         from molar_indexes.server.push import push
         from molar_retrieval.workspace.jobs import SerialRunner
 

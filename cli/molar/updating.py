@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.bill import Bill
+from molar.clustering import processes, runner_of
 from molar.due import Due, due, with_kept_encoder
 from molar.retaining import at_work
+from molar_retrieval.reports.wording import plural
 from molar_retrieval.workspace.activity_log import work_done
 from molar_retrieval.workspace.artefacts import PRIVATE
 from molar_retrieval.workspace.resources import Took
@@ -191,7 +193,6 @@ class _Update:
 
     def _vectors(self) -> str:
         from molar_retrieval.embedding import dry_run, embed
-        from molar_retrieval.reports.wording import plural
 
         made, catalogue = self.place["content"].require()[1], self.place["catalogue"].require()[1]
         if made.inputs.get("catalogue") == catalogue.fingerprint and not made.facts.get("failed"):
@@ -209,7 +210,6 @@ class _Update:
 
     def _interactions(self) -> str:
         from molar.aligning import prepare_log
-        from molar_retrieval.reports.wording import plural
 
         former = self.place["interactions"].require()[1]
         prepare_log(self.place, self.settings, self.progress)
@@ -326,8 +326,6 @@ class Updating(ShopBase):
             StaleArtefactError: If the live alignment cannot be carried over, so that :meth:`align` is due.
             DataError: If another update, or training, is at work.
         """
-        from molar.clustering import processes, runner_of
-
         chosen = self._encoding(trust=trust_remote_code, index=index)
         chosen = self._staging(chosen) if stage else chosen
         named = self._encoder_named(chosen.embed, None)

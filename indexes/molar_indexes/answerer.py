@@ -30,6 +30,7 @@ from molar_retrieval.ranking.objectives import NEXT, Horizon, Objective, served
 from molar_retrieval.ranking.query import Fallback, Listing, Placed, Query, ResolvedQuery
 from molar_retrieval.ranking.results import Answer, Recommendation, new_id
 from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.discovery import file_beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -537,7 +538,6 @@ class Answerer:
 
     def _speaker(self, language: str) -> "Speaker":
         from molar_retrieval.ranking.explanations import FILE_NAME, Speaker
-        from molar_retrieval.workspace.discovery import file_beside
 
         if language not in self._speakers:
             self._speakers[language] = Speaker.of(language, file_beside(self.workspace.root, FILE_NAME))

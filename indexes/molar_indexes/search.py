@@ -24,6 +24,7 @@ from molar_indexes.generations import Generation
 from molar_indexes.query_maps import QueryMaps
 from molar_retrieval import columns
 from molar_retrieval.data import text_features
+from molar_retrieval.encoders.base import TRUST_REMEDY, EncoderInput
 from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError, shown
 from molar_retrieval.ranking.index_protocol import Index, SparseVector, Vector
 from molar_retrieval.ranking.query import Placed, ResolvedQuery, UserQuery
@@ -143,8 +144,6 @@ class Searcher:
         wide, high = (round(_BORDER * side) for side in image.size)
         corner: Any = image.getpixel((0, 0))
         seen = [image, ImageOps.mirror(image), ImageOps.expand(image, (wide, high), corner)]
-        from molar_retrieval.encoders.base import EncoderInput
-
         vectors = self._loaded().encode([EncoderInput(image=one) for one in seen])
         return {columns.IMAGE_FEATURES: maps(vectors.mean(axis=0, keepdims=True))[0].tolist()}
 
@@ -242,7 +241,6 @@ class Searcher:
     def _encoded_text(self, text: str) -> npt.NDArray[np.float32]:
         """The raw vector of a text; without torch where the encoder is the built-in one."""
         from molar_retrieval.encoders import builtin
-        from molar_retrieval.encoders.base import EncoderInput
 
         encoder = self._maps.encoder
         if encoder.get("family") != builtin.NAME or self._encoder is not None:
@@ -269,7 +267,6 @@ class Searcher:
         """Settings of the encoder, which is that of the items and trusted where it brings code of its own."""
         from molar_retrieval.embedding.run import find_model_folder
         from molar_retrieval.encoders import registry
-        from molar_retrieval.encoders.base import TRUST_REMEDY
         from molar_retrieval.workspace.settings import EmbedSettings, validated
 
         maps = self._maps

@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 
 from molar.choosing import settings_of
 from molar.doctor.health import Entry, Fault, HealthState, broken, entry
+from molar_indexes.generations import open_generation
 from molar_indexes.server.config import KEY, ServerConfig, apart, go_together
 from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace.artefacts import Workspace
@@ -173,7 +174,6 @@ def _older(connection: "Connection") -> Iterator[Entry]:
 
 
 def _drift(there: "PublishedCollection", root: Path) -> Entry:
-    from molar_indexes.generations import open_generation
     from molar_indexes.server.collections import CollectionMetadata
 
     theirs = there.metadata.generation

@@ -338,9 +338,6 @@ def end_objection(workspace: Workspace, user_ids: Collection[str]) -> int:
 
 def _known_here(workspace: Workspace, keys: Sequence[str]) -> set[str]:
     """Those of some people, by their keys, whom generations or the event log have."""
-    from molar_indexes.generations import KIND, USERS
-    from molar_indexes.users import UserStore
-
     found = set[str]()
     for folder in workspace[KIND].versions():
         if (folder / USERS).exists():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from molar_retrieval import __version__
+from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.errors import MolarError, redacted
 from molar_retrieval.workspace.files import free_space
 from molar_retrieval.workspace.threads import threads_down
@@ -119,8 +120,6 @@ def _gauge(name: str, about: str, value: float) -> list[str]:
 
 
 def _last_event(service: "Service") -> int:
-    from molar_retrieval.data.live_events import EventLogReader
-
     with closing(EventLogReader(service.workspace)) as log:
         return 0 if log.mark is None else log.last
 

@@ -14,6 +14,7 @@ from molar_eval.kpi.daily.figures import HOLDOUT, ArmFigures, DayFigures
 from molar_eval.kpi.daily.record import daily
 from molar_eval.statistics.bootstrap import ConfidenceInterval
 from molar_eval.statistics.proportions import difference_of_shares, share_interval
+from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.event_store import OF_ITEM
 from molar_retrieval.errors import MolarError, redacted
@@ -185,8 +186,6 @@ def _live(service: "Service") -> "Manifest | None":
 
 def _known(service: "Service", item_ids: list[str]) -> set[str]:
     """Which of some items the generation that answers has."""
-    from molar_retrieval.data.catalogue import Catalogue
-
     live = service.workspace["catalogue"].live
     if live is None:
         return set()

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from molar_eval.kpi.daily.record import daily
 from molar_indexes.comparison import lists_of, sample
+from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.errors import RequestError
 from molar_retrieval.privacy.pseudonyms import of_key
 from molar_retrieval.workspace.files import file_stamp
@@ -145,9 +147,6 @@ def _lacks(person: "ItemForPerson") -> list[Lack]:
 
 def _numbers(service: "Service", item_id: str) -> dict[str, Any]:
     import pyarrow.compute as pc
-
-    from molar_eval.kpi.daily.record import daily
-    from molar_retrieval.columns import ITEM_ID
 
     names = ("places", "looks", "carts", "purchases", "revenue")
     last = last_day(service.workspace, DAYS)
