@@ -25,8 +25,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import ray_cluster
 
-from molar_indexes.recommend import recommend
-from molar_indexes.user_vectors import UserVectorsJob
+from molar_indexes.batch import recommend
+from molar_indexes.rebuild import UserVectorsJob
 from molar_retrieval.embedding import embed
 from molar_retrieval.embedding.run import with_current_encoder
 from molar_retrieval.models.als import open_log

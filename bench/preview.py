@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from molar_indexes.answerer import Answerer
-from molar_indexes.comparison import Compared, lists_by, sample
+from molar_indexes.comparison import Compared, lists_by, previewed, sample
 from molar_indexes.recommender import Recommender
-from molar_indexes.rules_preview import previewed
 from molar_retrieval.ranking.query import Query
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from molar_indexes.generations import KIND as GENERATIONS
 from molar_indexes.generations import USERS
-from molar_indexes.privacy.rotating import rotate
+from molar_indexes.privacy.key_rotation import rotate
 from molar_indexes.users import UserRecord, write_users
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.interactions import LOG_FILE, USERS_FILE, Interactions

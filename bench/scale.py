@@ -29,12 +29,12 @@ from stages import Stages
 
 from molar_indexes.equal_lengths import longest
 from molar_indexes.generations import KIND, publish
+from molar_indexes.item_store import Extras
+from molar_indexes.rebuild import SAMPLE, Whitened
 from molar_indexes.recommender import Recommender
-from molar_indexes.sparse import sparse_rows
-from molar_indexes.table import Extras
+from molar_indexes.records import sparse_rows
 from molar_indexes.users import UserRecord
 from molar_indexes.what_if import Variation, WhatIf
-from molar_indexes.whitening import SAMPLE, Whitened
 from molar_retrieval import columns, rng
 from molar_retrieval.data.text_features import bm25
 from molar_retrieval.ranking.candidates import MOST_SCANNED

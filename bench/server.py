@@ -27,10 +27,10 @@ from rich.table import Table
 from molar_indexes.backends import build_index
 from molar_indexes.generations import open_generation
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.client import connect
+from molar_indexes.server.collections import remove
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import connect
 from molar_indexes.server.opening import served
-from molar_indexes.server.published import remove
 from molar_indexes.server.push import PushReport, publish
 from molar_indexes.users import UserRecord
 from molar_retrieval.ranking import candidates

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from molar_indexes.recommender import Recommender
-from molar_serving.run import prepare
+from molar_serving.server import prepare
 
 MOLAR = [sys.executable, "-c", "from molar_cli.app import main; main()"]
 BARE = """

@@ -14,10 +14,10 @@ from typing import Any, cast
 from molar_indexes.recommender import Recommender
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.ranking.results import new_id
-from molar_serving.access import ANYBODY
 from molar_serving.asking import ask
+from molar_serving.auth import ANYBODY
 from molar_serving.lists import list_of, reply
-from molar_serving.shown import ShownAnswers
+from molar_serving.response_store import ShownAnswers
 from molar_serving.wire import RecommendationRequest
 
 _TIMES, _RATE = 5_000, 500  # answers, and how many of them a second

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from molar.shop import Shop
 from molar_serving.app import application
 from molar_serving.service import Service
-from molar_serving.studio.tables import NAVIGATION
+from molar_serving.studio.app import NAVIGATION
 
 TIMES, READY = 5, 120.0
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import molar
-from molar.days_page import picture
+from molar.days import picture
 
 TARGET = Path(__file__).with_name("days.svg")
 

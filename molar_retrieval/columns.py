@@ -23,5 +23,5 @@ IMAGE_FEATURES = "look"
 WORDS = "words"
 """Names of an item's vectors in an index: ``aligned`` of an item with training interactions, ``cold_start`` of one
 without, ``low_support`` beside the former where these are few, ``whitened`` beside it in large catalogues (the same
-turned towards users, :mod:`molar_indexes.whitening`), the sparse ``item_item``, what it is (``content``), who takes it
+turned towards users, :mod:`molar_indexes.rebuild`), the sparse ``item_item``, what it is (``content``), who takes it
 (``als``), what its photo looks like (``look``), and the sparse ``words`` of its text."""

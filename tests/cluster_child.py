@@ -61,13 +61,13 @@ def squared(workspace: str, folder: str, count: int, workers: int | None, **job:
 
 def recommended(workspace: str, shop: str, folder: str, size: int) -> dict[str, Any]:
     """Lists by this process, and by one, two and four workers of the cluster."""
-    from molar_indexes import recommend as recommending
+    from molar_indexes import batch
 
-    recommending._SHARD = size
+    batch._SHARD = size
     told = {}
     for workers in (0, 1, 2, 4):
         runner = RayRunner(_address(workspace), workers) if workers else None
-        report = recommending.recommend(Path(shop), Path(folder, f"{workers}.parquet"), 5, runner=runner)
+        report = batch.recommend(Path(shop), Path(folder, f"{workers}.parquet"), 5, runner=runner)
         told[workers] = {"shards": report.shards, "made": report.made, "users": report.users}
     return told
 

@@ -18,7 +18,7 @@ from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_
 from qdrant_fake import Asked, FakeQdrant, fake_qdrant
 from qdrant_limits import MET
 
-from molar_indexes.server import client as clients
+from molar_indexes.server import client as server_client
 
 DONE = pb.UpdateResult(operation_id=0, status=pb.UpdateStatus.Completed)
 _CODES = {401: g.StatusCode.UNAUTHENTICATED, 403: g.StatusCode.PERMISSION_DENIED, 429: g.StatusCode.RESOURCE_EXHAUSTED}
@@ -176,7 +176,7 @@ def start(fake: FakeQdrant) -> None:
 def fake_both(version: str = MET) -> Iterator[FakeQdrant]:
     """A server of its own that is asked by REST, and by gRPC at the port after that; it is waited for there."""
     with ExitStack() as stack:
-        stack.enter_context(patch.object(clients, "PATIENCE", 10.0))
+        stack.enter_context(patch.object(server_client, "PATIENCE", 10.0))
         for _ in range(100):
             fake = stack.enter_context(fake_qdrant(version))
             with suppress(RuntimeError):  # somebody has that port

@@ -11,7 +11,7 @@ from typing import Any
 
 from update_kill_child import changes
 
-from molar_indexes.privacy.rotating import rotate
+from molar_indexes.privacy.key_rotation import rotate
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import IndexSettings, PrivacySettings
 

@@ -11,14 +11,11 @@ from qdrant_fake import fake_qdrant
 from qdrant_grpc_fake import fake_both
 
 from molar_indexes.records import batches
+from molar_indexes.server.client import Connection, connect
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import Connection, connect
-from molar_indexes.server.filters import items_between
-from molar_indexes.server.finalise import build_graphs
 from molar_indexes.server.index import ServerIndex
-from molar_indexes.server.layout import Layout, payload_indexes
-from molar_indexes.server.points import to_point
-from molar_indexes.server.upload import upload
+from molar_indexes.server.points import Layout, items_between, payload_indexes, to_point
+from molar_indexes.server.push import build_graphs, upload
 from molar_retrieval.progress import SILENT
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, StoredItem
 

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.testclient import TestClient
 from web_server import client_of
 
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 from molar_serving.studio.roles import scopes_of
 from molar_serving.studio.sessions import TOKEN, VISITOR
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.choosing import refuse
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.workspace.artefacts import PRIVATE
+from molar_retrieval.workspace.artefacts import PRIVATE, Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +142,7 @@ def align_privately(
     reading: "Runner | None" = None,
 ) -> Aligned:
     """Release statistics with noise of the prepared log, unless they were, and publish what they give with others'."""
-    from molar_indexes.encoder import has_noise
+    from molar_indexes.generations import has_noise
     from molar_retrieval.models.alignment import AlignReport
     from molar_retrieval.models.private_alignment import align_on_statistics
     from molar_retrieval.privacy.dp_release import release_statistics
@@ -173,8 +173,7 @@ def _published(
     reading: "Runner | None",
 ) -> Aligned:
     """Publish the live alignment, and push it where a server is named."""
-    from molar_indexes.assemble import publish_generation
-    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_indexes.refresh import publish_generation
 
     generation = publish_generation(read, settings.index, progress, newcomers=settings.exploration, runner=reading)
     name, exploration = generation.name, generation.manifest.facts["exploration"]

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from molar.base import ShopBase
 from molar.choosing import IndexFallback, refuse, server_of
+from molar.clustering import processes as processes_here
+from molar.clustering import runner_of
+from molar_retrieval import limits
 from molar_retrieval.errors import shown
 from molar_retrieval.ranking.objectives import Seen
 from molar_retrieval.ranking.query import Fallback, honest
@@ -15,7 +18,7 @@ from molar_retrieval.workspace.config_files import ObjectiveName
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from molar_indexes.recommend import RecommendReport
+    from molar_indexes.batch import RecommendReport
     from molar_indexes.recommender import Recommender
     from molar_indexes.server.config import ServerConfig
     from molar_retrieval.ranking.filters import Expression
@@ -31,7 +34,7 @@ def suggesting_ids(workspace: "Workspace") -> Iterator[None]:
     try:
         yield
     except UnknownPersonError as error:
-        from molar_indexes.standing import similar_ids
+        from molar_indexes.inspection import similar_ids
 
         if found := similar_ids(workspace, error.id, is_session=error.is_session):
             error.hint = f"did you mean {' or '.join(map(shown, found))}? Else {error.hint}"
@@ -242,10 +245,7 @@ class Asking(ShopBase):
             cluster: Who does the work: ``ray://HOST:PORT``: that cluster; ``cluster``: the one of the settings; None:
                 this machine.
         """
-        from molar.clustering import processes as processes_here
-        from molar.clustering import runner_of
-        from molar_indexes.recommend import recommend
-        from molar_retrieval import limits
+        from molar_indexes.batch import recommend
         from molar_retrieval.workspace.threads import keep_freed_memory
 
         if cluster is not None:

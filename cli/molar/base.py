@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from molar.choosing import FILE, may_be_set, settings_of
 from molar_retrieval.errors import MolarError
-from molar_retrieval.workspace.artefacts import Workspace, absolute, checked
+from molar_retrieval.workspace.artefacts import Workspace, absolute, checked, scratch_workspace
 from molar_retrieval.workspace.discovery import bound, file_beside
 
 if TYPE_CHECKING:
@@ -136,8 +136,6 @@ class ShopBase:
                 self._settle()
                 yield self._named(Workspace(self.workspace))
             return
-        from molar_retrieval.workspace.artefacts import scratch_workspace
-
         with scratch_workspace(self.workspace, folder) as place:
             yield place
 

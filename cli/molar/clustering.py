@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase, front_door
+from molar_retrieval import limits
 from molar_retrieval.errors import MissingArtefactError
 
 if TYPE_CHECKING:
@@ -88,7 +89,6 @@ def address_of(shop: ShopBase, cluster: str) -> "ClusterAddress":
 
 def processes(count: int | None) -> "Runner":
     """So many processes of this machine; None: one per core."""
-    from molar_retrieval import limits
     from molar_retrieval.workspace.jobs import ProcessRunner
 
     return ProcessRunner(min(limits.PROCESSES, count or os.cpu_count() or 1))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from molar.base import ShopBase, front_door
 from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.frames import Frame, unescaped
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace.activity_log import recorded
 
@@ -64,8 +65,6 @@ class Events:
         Raises:
             MissingArtefactError: If nothing was appended yet.
         """
-        from molar_retrieval.frames import Frame
-
         with self._log() as log:
             return Frame(log.tail(n))
 
@@ -77,8 +76,6 @@ class Events:
             session_id: Only those of this session.
             since: Only those that arrived after the one with this ``seq``.
         """
-        from molar_retrieval.frames import Frame
-
         with self._log() as log:
             return Frame(log.table(since, _person(log.workspace, user_id, session_id)))
 
@@ -137,8 +134,6 @@ def _person(workspace: "Workspace", user_id: str | None, session_id: str | None)
 
 def _of_export(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Rows of a CSV file; of one that :meth:`Events.export` wrote, with its texts as they were."""
-    from molar_retrieval.frames import unescaped
-
     for number, row in rows:
         if row.keys() >= _EXPORTED:
             yield number, {name: unescaped(one) if isinstance(one, str) else one for name, one in row.items()}

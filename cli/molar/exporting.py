@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from molar.asking import Asking
 
 if TYPE_CHECKING:
-    from molar_indexes.device.write import DeviceExport
+    from molar_indexes.device.export import DeviceExport
 
 
 class Exporting(Asking):

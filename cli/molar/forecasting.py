@@ -17,7 +17,7 @@ import numpy as np
 
 from molar.aligning import PrivateOutcome, align_privately, prepare_log, refuse_to_break_a_promise
 from molar.bill import Bill
-from molar_indexes.assemble import publish_generation
+from molar_indexes.refresh import publish_generation
 from molar_retrieval import rng
 from molar_retrieval.data.prepare_interactions import write_log
 from molar_retrieval.models.alignment import align as train

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from molar.base import Display, plain_errors
 from molar.shop import Shop
+from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace.discovery import workspace_for
 
 if TYPE_CHECKING:
@@ -131,7 +132,6 @@ def init(
 def _encoder_note(shop: Shop, language: str | None) -> str | None:
     from molar_retrieval.encoders.base import language_note
     from molar_retrieval.encoders.registry import describe
-    from molar_retrieval.errors import MolarError
 
     try:
         return language_note(describe(shop._encoding().embed), language, shop.folder())

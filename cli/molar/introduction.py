@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from molar.planted import EstimateBesideTruth, PlantedTruth
 from molar_retrieval import limits
+from molar_retrieval.data.demo import plan_shop
+from molar_retrieval.data.demo.catalogue import with_visitors
 from molar_retrieval.data.demo.traffic import DAY, PICKY, ShopVisit, TrafficSimulator
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import CONTROL, EVERYBODY, SHADOW, STOPPED, TREATMENT, Experiment
@@ -128,8 +130,6 @@ def introduce(
     """Play an introduction, see :meth:`molar.sources.Demo.introduce`."""
     from molar_indexes.experiments.answering import Experimenting
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.data.demo import plan_shop
-    from molar_retrieval.data.demo.catalogue import with_visitors
 
     limits.whole("days", days, limits.DEMO_DAYS)
     workspace = shop.opened()

@@ -5,11 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molar.bill import billed
+from molar.bill import Bill, billed
+from molar.bill import tell as tell_bill
 from molar.choosing import refuse
+from molar.clustering import processes, ranks_of, runner_of
 from molar.findings import keep_check
 from molar.foretelling import Foretelling
 from molar.retaining import at_work
+from molar_retrieval.workspace.resources import Timer
 
 if TYPE_CHECKING:
     from molar.aligning import Aligned
@@ -105,7 +108,6 @@ class Making(Foretelling):
             trust_remote_code: Let the model run code that it brings.
             cluster: Who encodes; see :meth:`recommend`.
         """
-        from molar.clustering import runner_of
         from molar_retrieval.data.prepare import prepare_catalogue
         from molar_retrieval.embedding import embed
         from molar_retrieval.workspace.jobs import SerialRunner
@@ -250,7 +252,6 @@ class Making(Foretelling):
             What was done; None in a process that only helps another one of the same launch.
         """
         from molar.aligning import align, refuse_idle
-        from molar.clustering import processes, ranks_of, runner_of
 
         flags: dict[str, Any] = {
             "preset": preset,
@@ -321,14 +322,10 @@ class Making(Foretelling):
         Returns:
             The report; its page is ``report.html`` in ``folder``.
         """
-        from molar.bill import Bill
-        from molar.bill import tell as tell_bill
-        from molar.clustering import processes, runner_of
         from molar.evaluating import chosen_suite, prepared
         from molar.reports import remember_folder
         from molar_eval.evaluate import Evaluator
         from molar_eval.report.write import write_report
-        from molar_retrieval.workspace.resources import Timer
         from molar_retrieval.workspace.threads import keep_freed_memory
 
         keep_freed_memory()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from molar.base import front_door
 from molar.serving import Serving
+from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
     from molar_eval.experiments.plan import ExperimentPlan
@@ -63,7 +64,6 @@ class Planning:
     def _workspace(self) -> "Iterator[Workspace]":
         """The workspace as it is; before its catalogue was prepared, one that forgets it."""
         from molar_retrieval.data.prepare import prepare_catalogue
-        from molar_retrieval.workspace.artefacts import Workspace
 
         if Workspace(self.shop.workspace)["catalogue"].manifest is not None:
             with nullcontext(self.shop.opened()) if self.shop.catalogue is None else self.shop.bound() as place:

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from molar.base import ShopBase, front_door
+from molar.retaining import overdue, prune
 from molar.rotating import Rotating
 from molar.sharing import Sharing
 from molar_retrieval import limits
 from molar_retrieval.errors import DataError, MissingArtefactError, MolarError, RequestError, SettingsError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace.activity_log import recorded
+from molar_retrieval.workspace.files import OWNER, write_atomically
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.certificate import Certificate
     from molar_indexes.privacy.forgetting import Forgotten
-    from molar_indexes.privacy.known import KnownPerson
-    from molar_indexes.privacy.report.write import PrivacyReport
-    from molar_indexes.privacy.stored import StoredOnPerson
+    from molar_indexes.privacy.report.page import PrivacyReport
+    from molar_indexes.privacy.stored import KnownPerson, StoredOnPerson
     from molar_retrieval.privacy.id_scan import FileMatches, ScanReport
     from molar_retrieval.privacy.ledger import PrivacyBudget
     from molar_retrieval.privacy.retention import KeptCopy
@@ -54,7 +55,7 @@ class Privacy(Rotating, Sharing):
             MissingArtefactError: If nothing was made yet.
             BackendError: If the settings name a server that cannot be asked.
         """
-        from molar_indexes.privacy.known import id_patterns
+        from molar_indexes.privacy.stored import id_patterns
         from molar_retrieval.privacy.id_scan import ScanReport, scan
 
         _refuse_empty(user_id)
@@ -91,7 +92,6 @@ class Privacy(Rotating, Sharing):
             MissingArtefactError: If nothing was made yet.
         """
         from molar_indexes.privacy.stored import stored_on
-        from molar_retrieval.workspace.files import OWNER, write_atomically
 
         _refuse_empty(user_id)
         folder = next(iter(self._catalogue([])), None)
@@ -123,7 +123,7 @@ class Privacy(Rotating, Sharing):
             DataError: If the folder cannot be made.
             SettingsError: If ``filled.toml`` is not as it should be.
         """
-        from molar_indexes.privacy.report.write import write_report
+        from molar_indexes.privacy.report.page import write_report
 
         return write_report(self.shop.opened(), self.shop.settings, self.shop.folder(), Path(out), language)
 
@@ -184,7 +184,6 @@ class Privacy(Rotating, Sharing):
             MissingArtefactError: If nothing was made yet.
             SettingsError: If no time is set after which copies go.
         """
-        from molar.retaining import overdue, prune
         from molar_retrieval.models.als import drop_users
 
         settings, workspace = self.shop.settings, self.shop.opened()
@@ -293,8 +292,7 @@ class Privacy(Rotating, Sharing):
             DataError: If it is damaged.
         """
         from molar_indexes.privacy.certificate import certificate
-        from molar_indexes.privacy.report.certified import certificate_page
-        from molar_retrieval.workspace.files import OWNER, write_atomically
+        from molar_indexes.privacy.report.page import certificate_page
 
         found = certificate(self.shop.opened(), number)
         if page is not None:
@@ -354,7 +352,7 @@ class Privacy(Rotating, Sharing):
         if server is None:
             return []
         from molar_indexes.privacy.server import scan_server
-        from molar_indexes.server.connect import connected
+        from molar_indexes.server.client import connected
 
         with connected(server.patient(_PATIENT)) as connection:
             return scan_server(connection, known)

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molar_retrieval.privacy.suppression import AT_ONCE, LATER, SuppressedPerson, SuppressionList
+from molar_retrieval.privacy.suppression import AT_ONCE, LATER, SuppressedPerson, SuppressionList, mark_done
+from molar_retrieval.workspace import fingerprint
+from molar_retrieval.workspace.artefacts import PRIVATE
+from molar_retrieval.workspace.files import OWNER, write_atomically
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.certificate import BeyondReach, Certificate, CertifiedPerson, ScannedFile
     from molar_indexes.privacy.forgetting import Forgotten
-    from molar_indexes.privacy.known import KnownPerson
+    from molar_indexes.privacy.stored import KnownPerson
     from molar_retrieval.privacy.id_scan import FileMatches, IdPatterns
     from molar_retrieval.progress import Progress
     from molar_retrieval.workspace.artefacts import Workspace
@@ -63,7 +66,7 @@ class Purge:
 
     def look(self, user_ids: Sequence[str], session_ids: Sequence[str] = ()) -> None:
         """Look for people, before anything of theirs goes."""
-        from molar_indexes.privacy.known import id_patterns
+        from molar_indexes.privacy.stored import id_patterns
 
         for id_, session in [*((one, False) for one in user_ids), *((one, True) for one in session_ids)]:
             patterns, known = id_patterns(self.workspace, id_, session=session)
@@ -83,7 +86,6 @@ class Purge:
     def rebuild(self) -> None:
         """Make everything that is made of people's interactions anew, and live, as the live alignment was made."""
         from molar.aligning import align, prepare_log
-        from molar_retrieval.workspace.artefacts import PRIVATE
         from molar_retrieval.workspace.settings import with_preset
 
         settings, alignment = self.settings, self.workspace["alignment"].manifest
@@ -108,10 +110,8 @@ class Purge:
         """
         from molar_indexes.privacy import purging
         from molar_indexes.privacy.certificate import BeyondReach, issue
-        from molar_indexes.privacy.report.certified import certificate_page
+        from molar_indexes.privacy.report.page import certificate_page
         from molar_indexes.server.config import ServerConfig
-        from molar_retrieval.privacy.suppression import mark_done
-        from molar_retrieval.workspace.files import OWNER, write_atomically
 
         self._remove_copies()
         generations, still = purging.remove_former(self.workspace)
@@ -151,7 +151,6 @@ class Purge:
         self, entries: Sequence[SuppressedPerson]
     ) -> "tuple[list[CertifiedPerson], list[ScannedFile], list[BeyondReach]]":
         from molar_indexes.privacy.certificate import BeyondReach, CertifiedPerson, ScannedFile, ScanSum
-        from molar_retrieval.workspace import fingerprint
 
         if not self.people:
             return [CertifiedPerson.of(one) for one in entries], [], []
@@ -175,8 +174,8 @@ class Purge:
     def _scanned(self, patterns: "IdPatterns", known: "KnownPerson") -> "list[FileMatches]":
         """What the workspace and the server have; the shop's own files are told by their rows."""
         from molar_indexes.privacy.server import scan_server
+        from molar_indexes.server.client import connected
         from molar_indexes.server.config import ServerConfig
-        from molar_indexes.server.connect import connected
         from molar_retrieval.privacy.id_scan import scan
 
         found = scan([self.workspace.root], patterns, self.progress)

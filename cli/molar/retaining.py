@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from molar.bill import billed
+from molar_retrieval.reports.wording import plural, size
 
 if TYPE_CHECKING:
     from molar_retrieval.privacy.retention import KeptCopy
@@ -43,7 +44,6 @@ def overdue(workspace: "Workspace", settings: "MolarSettings") -> "list[KeptCopy
 def prune(workspace: "Workspace", settings: "MolarSettings", progress: "Progress") -> "list[KeptCopy]":
     """Remove what is :func:`overdue`, and say so; which went."""
     from molar_retrieval.privacy.retention import remove
-    from molar_retrieval.reports.wording import plural, size
 
     gone = remove(workspace, overdue(workspace, settings))
     if gone:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from molar.base import ShopBase, front_door
+from molar_retrieval.workspace.artefacts import SWITCHING, Workspace
 
 if TYPE_CHECKING:
-    from molar_indexes.privacy.rotating import RotationReport
+    from molar_indexes.privacy.key_rotation import RotationReport
 
 
 @front_door
@@ -28,8 +29,7 @@ class Rotating:
             MissingArtefactError: If nothing was made yet.
             ServerError: If a server that has the people fails; the same again goes on there.
         """
-        from molar_indexes.privacy.rotating import rotate
-        from molar_retrieval.workspace.artefacts import SWITCHING, Workspace
+        from molar_indexes.privacy.key_rotation import rotate
 
         place, folders, settings = Workspace(self.shop.workspace), [], self.shop.settings
         if not (place.root / SWITCHING).exists():

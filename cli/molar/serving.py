@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.choosing import refuse, server_of
+from molar.clustering import runner_of
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.discovery import is_workspace
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from molar_eval.since_both import SinceBoth
     from molar_indexes.comparison import ListComparison
     from molar_indexes.generations import GenerationInfo
+    from molar_indexes.server.collections import PublishedCollection
     from molar_indexes.server.config import ServerConfig
-    from molar_indexes.server.published import PublishedCollection
     from molar_indexes.server.push import PushReport
     from molar_indexes.server.sizing import SizeForecast
     from molar_retrieval.workspace.settings import IndexSettings
@@ -104,8 +105,8 @@ class Serving(ShopBase):
         server = server_of(self.workspace, self.settings_file, index)
         if server is None:
             return []
-        from molar_indexes.server.connect import connected
-        from molar_indexes.server.published import published
+        from molar_indexes.server.client import connected
+        from molar_indexes.server.collections import published
 
         with connected(server) as connection:
             return [one for alias in server.aliases for one in published(connection, alias)]
@@ -144,9 +145,9 @@ class Serving(ShopBase):
             from molar_indexes.generations import rollback
 
             return LiveGeneration(rollback(self.opened(), generation).name)
-        from molar_indexes.server.connect import connected
-        from molar_indexes.server.last_live import remember
-        from molar_indexes.server.published import rollback as roll_the_server
+        from molar_indexes.server.client import connected
+        from molar_indexes.server.collections import rollback as roll_the_server
+        from molar_indexes.server.opening import remember
 
         with connected(server.patient(_PATIENT)) as connection:
             live = roll_the_server(connection, generation)
@@ -202,7 +203,6 @@ class Serving(ShopBase):
             SettingsError: If no server is named.
             ServerError: If the server fails; what was live stays live.
         """
-        from molar.clustering import runner_of
         from molar_indexes.server.push import push
         from molar_retrieval.workspace.jobs import SerialRunner
 
@@ -240,8 +240,8 @@ class Serving(ShopBase):
         removed = [f"vectors by {one.encoder}" for one in prune_previous(workspace)]
         if server is None:
             return removed
-        from molar_indexes.server.connect import connected
-        from molar_indexes.server.published import prune
+        from molar_indexes.server.client import connected
+        from molar_indexes.server.collections import prune
         from molar_retrieval.experiments.store import ExperimentStore
 
         with ExperimentStore(workspace) as experiments:
@@ -271,7 +271,7 @@ class Serving(ShopBase):
 
 def _verified_there(workspace: Workspace, server: "ServerConfig", name: str | None, *, deep: bool) -> Verification:
     """A generation as a server answers from it; one to which it was rolled back is older than the artefacts here."""
-    from molar_indexes.server.connect import connected
+    from molar_indexes.server.client import connected
     from molar_indexes.server.opening import open_served
     from molar_indexes.server.topology import weaknesses
     from molar_indexes.verify import verify

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from molar.base import Display, plain_errors, shown_by
+from molar.choosing import server_of
 from molar.clustering import Cluster
 from molar.events import Events
 from molar.experiments import Experiments
@@ -16,6 +17,8 @@ from molar.serving import Serving
 from molar.tuning import SettingsTuning
 from molar.updating import Updating
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.workspace.activity_log import recorded
+from molar_retrieval.workspace.artefacts import move_workspace
 from molar_retrieval.workspace.discovery import DEFAULT_NAME, WorkspaceRecord, workspace_for
 
 if TYPE_CHECKING:
@@ -68,7 +71,6 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
             MissingArtefactError: If nothing was made yet.
         """
         from molar_retrieval.data.schema import items_source
-        from molar_retrieval.workspace.artefacts import move_workspace
 
         if workspace is None and catalogue is None:
             raise SettingsError("nothing is to be moved", "name a new folder of the workspace, or its catalogue's")
@@ -96,9 +98,7 @@ class Shop(Making, SettingsTuning, Updating, Serving, Exporting):
             DataError: If something else has this name, a file changes all the time, or an artefact is damaged.
             MissingArtefactError: If nothing was made yet.
         """
-        from molar.choosing import server_of
         from molar_indexes.backup import write_backup
-        from molar_retrieval.workspace.activity_log import recorded
 
         place = self.opened()
         with recorded(place, "backup") as work, self.progress() as progress:

@@ -10,7 +10,9 @@ from molar.base import ShopBase
 from molar.choosing import FILE
 from molar.retaining import at_work
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.workspace.config_files import with_keys
 from molar_retrieval.workspace.discovery import file_beside
+from molar_retrieval.workspace.files import wait_beside, write_atomically
 
 if TYPE_CHECKING:
     from molar_eval.tuning.result import TuningResult
@@ -79,9 +81,6 @@ class SettingsTuning(ShopBase):
 
     def _write(self, changes: Mapping[str, Mapping[str, Any]], progress: "Progress") -> Path:
         """Write settings into the file that this shop has them from."""
-        from molar_retrieval.workspace.config_files import with_keys
-        from molar_retrieval.workspace.files import wait_beside, write_atomically
-
         path = self.settings_file or file_beside(self.workspace, FILE)
         target = path.resolve()
         with wait_beside(target):

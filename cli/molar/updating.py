@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.bill import Bill
+from molar.clustering import processes, runner_of
 from molar.due import Due, due, with_kept_encoder
 from molar.retaining import at_work
+from molar_retrieval.reports.wording import plural
 from molar_retrieval.workspace.activity_log import work_done
 from molar_retrieval.workspace.artefacts import PRIVATE
 from molar_retrieval.workspace.resources import Took
@@ -134,7 +136,7 @@ class _Update:
 
     def run(self) -> UpdateReport:
         """All steps in their order; each one does nothing where nothing has changed."""
-        from molar_indexes.current import is_current
+        from molar_indexes.refresh import is_current
 
         began = time.perf_counter()
         before = self.place["generations"].manifest
@@ -193,7 +195,6 @@ class _Update:
 
     def _vectors(self) -> str:
         from molar_retrieval.embedding import dry_run, embed
-        from molar_retrieval.reports.wording import plural
 
         made, catalogue = self.place["content"].require()[1], self.place["catalogue"].require()[1]
         if made.inputs.get("catalogue") == catalogue.fingerprint and not made.facts.get("failed"):
@@ -211,7 +212,6 @@ class _Update:
 
     def _interactions(self) -> str:
         from molar.aligning import prepare_log
-        from molar_retrieval.reports.wording import plural
 
         former = self.place["interactions"].require()[1]
         prepare_log(self.place, self.settings, self.progress)
@@ -273,7 +273,7 @@ class _Update:
         return f"{words}; trained on, validation NDCG@10 {report.before:.4f} → {report.after:.4f}{again}"
 
     def _generation(self) -> str:
-        from molar_indexes.assemble import publish_generation
+        from molar_indexes.refresh import publish_generation
 
         generation = publish_generation(
             self.place, self.settings.index, self.progress, newcomers=self.settings.exploration, runner=self.reading
@@ -284,7 +284,7 @@ class _Update:
 
     def _staged(self) -> str | None:
         """The generation of the present that waits to be made live; None where the live one is that, or will be."""
-        from molar_indexes.current import is_current, waiting
+        from molar_indexes.refresh import is_current, waiting
 
         about = self.place, self.settings.index, self.settings.exploration
         return None if self.settings.index.activate or is_current(*about) else waiting(*about)
@@ -328,8 +328,6 @@ class Updating(ShopBase):
             StaleArtefactError: If the live alignment cannot be carried over, so that :meth:`align` is due.
             DataError: If another update, or training, is at work.
         """
-        from molar.clustering import processes, runner_of
-
         chosen = self._encoding(trust=trust_remote_code, index=index)
         chosen = self._staging(chosen) if stage else chosen
         named = self._encoder_named(chosen.embed, None)

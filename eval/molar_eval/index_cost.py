@@ -20,9 +20,9 @@ from molar_eval.metrics.per_list import Lists, listed_accuracy
 from molar_eval.models.ours import MolarScorer
 from molar_eval.ranking import rank, rank_vectors
 from molar_eval.report.schema import IndexCost
-from molar_indexes.assemble import publish_generation
 from molar_indexes.recommender import Recommender
-from molar_indexes.sparse import sparse_rows
+from molar_indexes.records import sparse_rows
+from molar_indexes.refresh import publish_generation
 from molar_indexes.users import UserRecord
 from molar_indexes.what_if import Variation, WhatIf
 from molar_retrieval import columns
@@ -166,7 +166,7 @@ def _published(workspace: Workspace, settings: IndexSettings, progress: Progress
             yield recommender
         return
     generation.close()
-    from molar_indexes.server.trial import on_trial  # brings qdrant-client
+    from molar_indexes.server.push import on_trial  # brings qdrant-client
 
     with on_trial(workspace, settings, progress) as served, Recommender(workspace, served) as recommender:
         yield recommender

@@ -17,10 +17,9 @@ import numpy as np
 
 from molar_eval.metrics.accuracy import accuracy
 from molar_eval.statistics.bootstrap import clustered_intervals
-from molar_indexes.as_it_was import as_it_was
 from molar_indexes.comparison import HISTORY, LENGTH, STANDINGS, ShownList, groups_of, lists_of
 from molar_indexes.generations import Generation
-from molar_indexes.recommender import Recommender
+from molar_indexes.recommender import Recommender, as_it_was
 from molar_retrieval import limits
 from molar_retrieval.data.event_history import DEFAULT, counted
 from molar_retrieval.data.live_events import EventLogReader

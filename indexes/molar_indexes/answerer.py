@@ -1,30 +1,36 @@
-"""Answers from one generation and the events since, whatever is live meanwhile: what is lent to each question."""
+"""Answers from one generation and the events since, whatever is live meanwhile: what is lent to each question.
+
+What ranks the items of a generation as they are now: a ranker for every aim that lists are asked for.
+
+Of what somebody takes next it depends on the moment which weights answer: where those who come back have weights of
+their own, requests of several people are ranked by several rankers.
+"""
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import groupby, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from molar_indexes.answers import POPULARITY, popular, told
 from molar_indexes.constraints import Constraints, RuledConstraints, RulesSource, no_history
 from molar_indexes.generations import Generation
-from molar_indexes.overlay import OBJECTING, LivePerson, Overlay, OverlayState
-from molar_indexes.posed import Posed
-from molar_indexes.rankers import Rankers
+from molar_indexes.live_state import OBJECTING, LiveItems, LivePerson, Overlay, OverlayState
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns, limits
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key
 from molar_retrieval.privacy.suppression import EVER
-from molar_retrieval.ranking.index_protocol import SparseVector, StoredItem, Vector
+from molar_retrieval.ranking.index_protocol import Index, SparseVector, StoredItem, Vector
+from molar_retrieval.ranking.objectives import NEXT_ITEM, Objective, ObjectiveName, served
 from molar_retrieval.ranking.query import Fallback, Listing, Placed, Query, ResolvedQuery
-from molar_retrieval.ranking.results import Answer
+from molar_retrieval.ranking.results import Answer, Recommendation, new_id
 from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.discovery import file_beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,6 +40,165 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.explanations import Speaker
     from molar_retrieval.ranking.ranked_list import RankedList
     from molar_retrieval.ranking.ranker import Ranker
+
+POPULARITY = "popularity"
+_MORE = 10  # popular items that are looked at at once, beside those asked for
+
+
+def told(
+    generation: Generation,
+    photos: Callable[[str], Path | None],
+    request: ResolvedQuery,
+    basis: str,
+    listing: Listing,
+    stored: Sequence[StoredItem],
+    seconds: dict[str, float],
+    user_id: str | None,
+    reasons: "Sequence[Explained]",
+    events: int,
+    objective: ObjectiveName | None,
+) -> Answer:
+    """A list as it is told; ``stored`` has the item of each place, ``reasons`` one for each if they are asked for."""
+    items: list[Recommendation] = []
+    for placed, item, why in zip_longest(listing.places, stored, reasons):
+        items.append(
+            Recommendation(
+                rank=len(items) + 1,
+                item_id=item.item_id,
+                title=item.payload.get(columns.TITLE),
+                score=placed.score,
+                parts=placed.parts,
+                rank_by_score=placed.by_score,
+                rule=", ".join(placed.causes) or None,
+                propensity=placed.propensity,
+                reasons=() if why is None else (why.sentence,),
+                evidence=None if why is None else why.evidence,
+                payload=item.payload,
+            )
+        )
+    milliseconds = {name: round(1000 * value, 3) for name, value in seconds.items()}
+    return Answer(
+        user_id=user_id,
+        k=request.query.k,
+        generation=generation.name,
+        basis=basis,
+        items=items,
+        shortfall=_shortfall(generation, request, basis, len(items)),
+        notes=[*generation.notes, *request.notes, *listing.notes],
+        timings_ms=milliseconds | {"total": round(sum(milliseconds.values()), 3)},
+        request_id=new_id(request.now),
+        events=events,
+        objective=objective,
+        photo_of=photos,
+    )
+
+
+def popular(
+    generation: Generation, stored: Callable[[Sequence[int]], Sequence[StoredItem]], request: ResolvedQuery
+) -> tuple[Listing, list[StoredItem]]:
+    """The most popular items that may come, for people without history, and what is ``stored`` of them."""
+    where, query, places, items = request.where, request.query, list[Placed](), list[StoredItem]()
+    left = ((row, float(count)) for row, count in generation.popular if row not in request.hidden)
+    while len(items) < query.k and (some := list(islice(left, query.k + _MORE))):
+        for item, (row, score) in zip(stored([row for row, _ in some]), some, strict=True):
+            if len(items) < query.k and (where is None or item.fulfils(where)):
+                items.append(item)
+                places.append(Placed(row, score, {POPULARITY: score}, len(items)))
+    unused = [name for name in ("diversity", "calibrate", "explain") if getattr(query, name)]
+    notes = [f"the most popular items come as they are, without {', '.join(unused)}"] if unused else []
+    return Listing(places, notes), items
+
+
+def _shortfall(generation: Generation, request: ResolvedQuery, basis: str, count: int) -> str | None:
+    query = request.query
+    if count >= query.k:
+        return None
+    others = "others" if count else "all others"
+    reasons = [f"{len(request.hidden):,} are hidden"] if request.hidden else []
+    reasons += [f"the filter leaves out {others}"] if query.where is not None or query.only is not None else []
+    reasons += [f"the rules leave out {others}"] if request.rules is not None and request.rules.limits else []
+    reasons += ["only the most popular are kept for a fallback"] if basis == POPULARITY else []
+    return ", ".join([f"{count} of {query.k} items: the catalogue has {len(generation.index):,}", *reasons])
+
+
+class Rankers:
+    """The rankers of one generation, those of the last state of its items; threads may share them."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._known: tuple[LiveItems, dict[Objective, Ranker]] | None = None
+
+    def objective(self, query: Query) -> Objective:
+        """The aim whose weights answer a query; RequestError if none were chosen for the horizon that it names."""
+        own = self._generation
+        return served(own.objectives, Objective(query.objective or own.default_objective, query.seen))
+
+    def objective_of(self, request: ResolvedQuery) -> Objective:
+        """The same for the user of a request, who may come back at its moment, or be in the middle of a visit."""
+        own, query, last = self._generation, request.query, 0 if request.user is None else request.user.last
+        now = time.time() if request.now is None else request.now.timestamp()
+        return served(own.objectives, Objective(query.objective or own.default_objective, query.seen).at(now, last))
+
+    def for_request(self, items: LiveItems, request: ResolvedQuery) -> "Ranker":
+        """What ranks the items for the user of a request."""
+        return self.of(items, self.objective_of(request))
+
+    def ranked(self, items: LiveItems, requests: Iterable[ResolvedQuery]) -> "Iterator[RankedList]":
+        """The lists of many requests, in their order; see :meth:`Ranker.ranked`."""
+        for objective, some in groupby(requests, self.objective_of):
+            yield from self.of(items, objective).ranked(list(some))
+
+    def parts(
+        self, items: LiveItems, requests: Sequence[ResolvedQuery], rows: Sequence[Sequence[int]]
+    ) -> Iterator[dict[int, dict[str, float]]]:
+        """The addends of some rows' scores for each request; see :meth:`Ranker.parts`."""
+        for objective, group in groupby(zip(requests, rows, strict=True), lambda one: self.objective_of(one[0])):
+            some, own = zip(*group, strict=True)
+            yield from self.of(items, objective).parts(some, own)
+
+    def of(self, items: LiveItems, objective: Objective) -> "Ranker":
+        """What ranks the items for an aim of these."""
+        known = self._known
+        if known is None or known[0] is not items:
+            known = self._known = items, {NEXT_ITEM: self._default(items)}
+        if objective not in known[1]:
+            known[1][objective] = known[1][NEXT_ITEM].for_objective(
+                objective, self._generation.objectives[objective.name]
+            )
+        return known[1][objective]
+
+    def _default(self, items: LiveItems) -> "Ranker":
+        from molar_retrieval.ranking.ranker import Ranker
+
+        own, second = self._generation, self._generation.table.reranker
+        store = items.index.store(own.table.items, {} if second is None else second.numbers)
+        return Ranker(items.index, store, own.slots, second, own.exploration)
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """A question, and what it is answered from, from beginning to end."""
+
+    constraints: Constraints
+    state: OverlayState
+    request: ResolvedQuery  # for nobody yet
+    objective: Objective  # what is asked for
+    seen_since: frozenset[int] = frozenset()  # rows that are left out of the list, which is made as if they were not
+    objects: bool = False  # whether who asks is to be answered as nobody
+
+    @property
+    def index(self) -> Index:
+        """The items as they are."""
+        return self.state.items.index
+
+    def noting(self, notes: Iterable[str]) -> Self:
+        """The same with some more notes for the answer."""
+        request = self.request.noting(*notes)
+        return self if request is self.request else replace(self, request=request)
+
+    def of(self, user: UserRecord | None) -> ResolvedQuery:
+        """The request for somebody, or for nobody."""
+        return self.constraints.for_user(self.request, self.state.items, user)
 
 
 class Answerer:
@@ -67,7 +232,7 @@ class Answerer:
         self._trust = trust
 
     @cached_property
-    def _photos(self) -> "Callable[[str], Path | None]":
+    def _photos(self) -> Callable[[str], Path | None]:
         from molar_retrieval.data.catalogue import photos_of  # most answers need neither photos nor tables
 
         return photos_of(self.workspace)
@@ -367,6 +532,7 @@ class Answerer:
         return self._told(asked, request, columns.ALIGNED, listing, stored, seconds, user_id, reasons)
 
     def _reasons(self, request: ResolvedQuery, ranker: "Ranker", listing: Listing) -> "Sequence[Explained]":
+
         from molar_indexes.explain import explain
 
         speaker = self._speaker(request.query.language)
@@ -374,7 +540,6 @@ class Answerer:
 
     def _speaker(self, language: str) -> "Speaker":
         from molar_retrieval.ranking.explanations import FILE_NAME, Speaker
-        from molar_retrieval.workspace.discovery import file_beside
 
         if language not in self._speakers:
             self._speakers[language] = Speaker.of(language, file_beside(self.workspace.root, FILE_NAME))

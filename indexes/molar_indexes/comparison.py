@@ -3,10 +3,15 @@
 Two generations, or one by two sets of rules, are asked for the lists of a sample of people as these are now, by their
 history and the events since. New items are not drawn for the places in which they are tried, so that nothing differs by
 a draw.
+
+What other rules would change, before they hold: lists of a sample of people, by the rules of now and by others.
+
+Both are asked of one generation, by the events up to now; see :mod:`molar_indexes.comparison`. What rules do not
+change, somebody's candidates, is made once for both lists, and kept for the next preview.
 """
 
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -14,17 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar_indexes.answerer import Answerer
-from molar_indexes.causes import Causes, causes_of
+from molar_indexes.constraints import Constraints, RulesSource
+from molar_indexes.generations import Generation
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord, Users
 from molar_retrieval import columns, limits
 from molar_retrieval.privacy.pseudonyms import of_key
+from molar_retrieval.ranking.filters import Expression, matches
 from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.rules import RulesConflict, conflicts
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.ranker import Ranker
 
+_Parts = Mapping[str, Mapping[str, float]]  # addends by item id
 LENGTH = 10
 """Places of the lists that are compared."""
 HISTORY, STANDINGS = "history", ("new", "occasional", "regular")
@@ -34,6 +43,94 @@ NEW, OCCASIONAL = 2, 9
 _VALUES = 8  # groups of a field of people
 _AT_ONCE = 50  # people who are ranked together: what is made once for several lists of somebody is kept so long
 _TOLD = 20  # items that gain, items that lose, people who are shown
+_LOOKED_AT = 50_000  # people
+
+
+@dataclass(frozen=True)
+class PartChange:
+    """What a part of the score has done.
+
+    Attributes:
+        part: Its name.
+        change: By how much it brought items that enter up on those that leave, in the unit of scores, over all people;
+            negative: it held them back.
+        share: The same as a share of what all parts have done together; these add up to 1.
+    """
+
+    part: str
+    change: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Causes:
+    """What made items enter and leave lists.
+
+    Attributes:
+        exchanges: Places at which a score decided.
+        parts: What each part has done there, the strongest first; empty where nothing was exchanged.
+        absent: Items that entered or left a list, counted in each, as the other generation does not have them, or may
+            not show them.
+        untold: People whose lists differ and of whom one of the two generations knows no history.
+    """
+
+    exchanges: int
+    parts: tuple[PartChange, ...]
+    absent: int
+    untold: int
+
+
+def causes_of(
+    old: Recommender, new: Recommender, before: "Mapping[str, ShownList]", after: "Mapping[str, ShownList]"
+) -> Causes:
+    """What made the difference between lists of the same people, by their keys, of two generations."""
+    exchanged: dict[str, tuple[list[str], list[str]]] = {}
+    for key, former in before.items():
+        left, entered = ([item.item_id for item in one.items] for one in (former, after[key]))
+        if set(left) != set(entered):
+            exchanged[key] = [i for i in entered if i not in left], [i for i in left if i not in entered]
+    wanted = {key: [*entered, *left] for key, (entered, left) in exchanged.items()}
+    earlier, later = _parts_of(old, wanted), _parts_of(new, wanted)
+    total: dict[str, float] = defaultdict(float)
+    exchanges = absent = 0
+    known = [key for key in exchanged if key in earlier and key in later]
+    for key in known:
+        sides = [[i for i in side if i in earlier[key] and i in later[key]] for side in exchanged[key]]
+        absent += sum(map(len, exchanged[key])) - sum(map(len, sides))
+        size = min(map(len, sides))
+        exchanges += size
+        for sign, side in zip((1.0, -1.0), sides, strict=True):
+            for item in side if size else []:
+                for part, change in _changes(earlier[key][item], later[key][item]).items():
+                    total[part] += sign * change * size / len(side)
+    return Causes(exchanges, _ordered(total), absent, len(exchanged) - len(known))
+
+
+def _changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    return {part: after.get(part, 0.0) - before.get(part, 0.0) for part in dict.fromkeys([*before, *after])}
+
+
+def _ordered(total: Mapping[str, float]) -> tuple[PartChange, ...]:
+    whole = sum(total.values())
+    order = sorted(total, key=lambda part: (-abs(total[part]), part))
+    return tuple(PartChange(part, total[part], total[part] / whole if whole else 0.0) for part in order)
+
+
+def _parts_of(recommender: Recommender, wanted: Mapping[str, Sequence[str]]) -> dict[str, _Parts]:
+    """Addends of the scores of items for people of whom the generation knows a history, by key."""
+    with recommender.answering() as answerer:
+        index, users = answerer.generation.index, answerer.generation.users
+        ids = sorted({item for items in wanted.values() for item in items})
+        rows = {i: row for i, row in zip(ids, index.rows(ids) if ids else [], strict=True) if row is not None}
+        known = [user for key in wanted if (user := users.keyed(key)) is not None]
+        own = [[rows[item] for item in wanted[user.user_id] if item in rows] for user in known]
+        told = answerer.parts_of(known, own, Query(explore=False), recommender.now)
+        names = {row: item for item, row in rows.items()}
+        return {
+            user.user_id: {names[row]: addends for row, addends in parts.items()}
+            for user, parts in zip(known, told, strict=True)
+            if parts is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -268,3 +365,127 @@ def _most(
 ) -> tuple[ExposureChange, ...]:
     order = sorted((item for item in gains if by(gains[item]) > 0), key=lambda item: (-by(gains[item]), item))
     return tuple(ExposureChange(item, titles[item], exposure[0][item], exposure[1][item]) for item in order[:_TOLD])
+
+
+@dataclass(frozen=True)
+class FieldExposure:
+    """A value of a field, and the share of all places that items with it have, before and after."""
+
+    value: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class RulesPreview:
+    """What rules would change.
+
+    Attributes:
+        lists: How the lists differ.
+        short: Lists that would be shorter than they are.
+        exposure: By the values of a field, those that change most first; at most 20. Empty where none was named.
+        notes: What answers would say of rules that they cannot keep, with how many do.
+        warnings: What is odd about the rules, in sentences.
+    """
+
+    lists: ListComparison
+    short: int
+    exposure: tuple[FieldExposure, ...]
+    notes: tuple[tuple[str, int], ...]
+    warnings: tuple[str, ...]
+
+
+def checked(generation: Generation, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is odd about rules, as a file would hold them, in sentences; a SettingsError where they are wrong."""
+    return tuple(one.sentence for one in conflicts_of(generation, Constraints(generation, values)))
+
+
+def previewed(
+    answerer: Answerer,
+    present: RulesSource | None,
+    values: Mapping[str, Any],
+    *,
+    people: int,
+    users: Sequence[str] = (),
+    field: str | None = None,
+    known: Compared | None = None,
+) -> RulesPreview:
+    """What rules would change in people's lists.
+
+    Args:
+        answerer: What answers now; whether by rules, does not matter.
+        present: The rules that hold now; None: there are none.
+        values: What a file of other rules would hold.
+        people: Of how many people lists are compared.
+        users: These people instead.
+        field: A field of the items by whose values exposure is told.
+        known: What former previews have left, and this one leaves; None: nothing.
+
+    Raises:
+        RequestError: If there is no such field, or too many people are asked for.
+        SettingsError: If the rules are wrong, those of now or the others.
+    """
+    old, new = answerer.ruled_by(present), answerer.ruled_by(values)
+    constraints = new.present()[0]
+    warnings = tuple(one.sentence for one in conflicts_of(answerer.generation, constraints))
+    if field is not None:
+        constraints.check_field(field)
+    keys = [answerer.key(user) for user in users] or sample(answerer.generation.users, people)
+    before, after = lists_by([old, new], keys, datetime.now(UTC), Compared() if known is None else known)
+    said = Counter(note for answer in after.values() for note in answer.notes)
+    said.subtract(note for answer in before.values() for note in answer.notes)
+    return RulesPreview(
+        lists=compared(before, after),
+        short=sum(len(after[key].items) < len(before[key].items) for key in keys),
+        exposure=() if field is None else _exposure(field, list(before.values()), list(after.values())),
+        notes=tuple((note, count) for note, count in said.most_common(_TOLD) if count > 0),
+        warnings=warnings,
+    )
+
+
+def _exposure(field: str, before: Sequence[ShownList], after: Sequence[ShownList]) -> tuple[FieldExposure, ...]:
+    shares = [_shares(field, before), _shares(field, after)]
+    found = [FieldExposure(value, *(share.get(value, 0.0) for share in shares)) for value in {**shares[0], **shares[1]}]
+    return tuple(sorted(found, key=lambda one: (-abs(one.after - one.before), one.value))[:_TOLD])
+
+
+def _shares(field: str, answers: Sequence[ShownList]) -> dict[str, float]:
+    """The share of places by value; an item with several values counts for each."""
+    counts, places = Counter[str](), 0
+    for item in (item for answer in answers for item in answer.items):
+        value = item.item_id if field == columns.ITEM_ID else item.payload.get(field)
+        counts.update({str(one) for one in (value if isinstance(value, list) else [value]) if one is not None})
+        places += 1
+    return {value: count / places for value, count in counts.items()}
+
+
+def conflicts_of(generation: Generation, constraints: Constraints) -> list[RulesConflict]:
+    """What gets in the way of rules, by the items and people of a generation; SettingsError if the rules are wrong."""
+    rules, index = constraints.rules, generation.index
+    if rules is None:
+        return []
+
+    def items(ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        rows = [row for row in index.rows(list(ids)) if row is not None]
+        return {item.item_id: {columns.ITEM_ID: item.item_id, **item.payload} for item in index.fetch(rows)}
+
+    def fits(condition: Expression) -> bool:
+        dims = index.spec.dims
+        spaces = [name for name in (columns.ALIGNED, columns.COLD_START) if name in dims]
+        return any(index.top(name, [0.0] * dims[name], 1, where=condition) for name in spaces)
+
+    return conflicts(rules, items, fits, lambda segment: _somebody(generation, segment))
+
+
+_people: weakref.WeakKeyDictionary[Users, list[Mapping[str, Any]]] = weakref.WeakKeyDictionary()
+"""What people's attributes are, each once, by the users of a generation."""
+
+
+def _somebody(generation: Generation, segment: Expression) -> bool:
+    """Whether the generation knows people of a segment; of more people than are looked at, nobody is missed."""
+    if len(generation.users) > _LOOKED_AT:
+        return True
+    if generation.users not in _people:
+        some = {repr(one.attributes): one.attributes for batch in generation.users.batches() for one in batch}
+        _people[generation.users] = list(some.values())
+    return any(matches(segment, attributes) for attributes in _people[generation.users])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from molar_indexes.generations import Generation
-from molar_indexes.live_items import LiveItems
+from molar_indexes.live_state import LiveItems
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
 from molar_retrieval.data.availability import moment

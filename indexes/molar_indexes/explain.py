@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from molar_indexes.table import OpenItemStore
+from molar_indexes.item_store import OpenItemStore
 from molar_retrieval import columns
 from molar_retrieval.ranking.explanations import Speaker, attributions, traits
 from molar_retrieval.ranking.query import Placed, ResolvedQuery

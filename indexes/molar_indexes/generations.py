@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from molar_indexes.backends import build_index, open_index
-from molar_indexes.encoder import carry
 from molar_indexes.users import UserRecord, Users, UserStore, write_users
 from molar_retrieval import columns
 from molar_retrieval.data.availability import ALWAYS
@@ -37,14 +36,16 @@ from molar_retrieval.ranking.index_protocol import Index, IndexItem, IndexSpec, 
 from molar_retrieval.ranking.objectives import NEXT_ITEM, Objectives, Slots, slots_of
 from molar_retrieval.ranking.query import Exploration
 from molar_retrieval.workspace import artefacts, fingerprint
-from molar_retrieval.workspace.artefacts import ArtefactStore, Manifest, Workspace
+from molar_retrieval.workspace.artefacts import PRIVATE, ArtefactStore, Manifest, Workspace
 from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.files import link_or_copy, read_lock, size_on_disk, write_atomically
 
 if TYPE_CHECKING:
-    from molar_indexes.table import Extras, OpenItemStore
+    from molar_indexes.item_store import Extras, OpenItemStore
     from molar_retrieval.data.variants import VariantFile
 
+_FOLDER = "encoder"
+_FILES = ("manifest.json", "model.safetensors")  # what :func:`molar_retrieval.models.store.open_model` reads
 KIND = "generations"
 FORMAT = 7
 """Raised with every change of what a generation holds, so that nothing older is opened or passes for up to date."""
@@ -53,6 +54,38 @@ VARIANTS = "variants.parquet"
 """Names in a generation's folder."""
 _MOST_POPULAR = 1000
 _ROLLED_BACK = "rolled_back.json"
+
+
+def carry(alignment: Path, generation: Path) -> None:
+    """Put an alignment into a generation's folder, which takes no room where the file system has links."""
+    own = generation / _FOLDER
+    own.mkdir()
+    for name in _FILES:
+        try:
+            (own / name).hardlink_to(alignment / name)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(alignment / name, own / name)
+
+
+def carried(generation: Path) -> Path | None:
+    """The alignment in a generation's folder; None where it was published before generations carried one."""
+    own = generation / _FOLDER
+    return own if own.is_dir() else None
+
+
+def has_noise(generation: Path) -> bool:
+    """Whether the alignment in a generation's folder was made of statistics with noise."""
+    own = carried(generation)
+    return own is not None and PRIVATE in Manifest.read(own).facts
+
+
+def preset_of(generation: Path) -> str | None:
+    """The preset with which the alignment in a generation's folder was trained; None where that is not told."""
+    try:
+        told = json.loads((generation / _FOLDER / "manifest.json").read_text("utf-8"))["settings"]["align"]["preset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return told if isinstance(told, str) else None
 
 
 @dataclass(frozen=True)
@@ -85,7 +118,7 @@ class Generation:
     @cached_property
     def table(self) -> "OpenItemStore":
         """What ranking reads of the items; importing it takes NumPy. StaleArtefactError if it is missing or damaged."""
-        from molar_indexes.table import open_table
+        from molar_indexes.item_store import open_table
 
         return open_table(self.folder / TABLE, self.parts, self.sparse_parts, self.manifest.facts)
 
@@ -150,7 +183,7 @@ class GenerationInfo:
         users: How many users it holds.
         created: When it was made, in UTC.
         problem: Why it cannot be used, or None.
-        graphs: How the vectors that have a graph are searched, and what it finds: :class:`molar_indexes.recall.Reach`.
+        graphs: How the vectors that have a graph are searched, and what it finds (``publish_check.Reach``).
         bytes: What its files take on the disk.
         inputs: Fingerprints of the artefacts that it was made from, by kind.
         events: The last event that it knows, by the kind of what it was made from; empty where there were none.
@@ -300,8 +333,8 @@ def publish(
         DataError: If the items or users do not fit, or another process is publishing.
         BackendError: If the index does not give back what was put in.
     """
-    from molar_indexes.proof import Proof
-    from molar_indexes.table import Extras, written
+    from molar_indexes.item_store import Extras, written
+    from molar_indexes.publish_check import Proof
     from molar_retrieval.ranking.item_store import ItemStore
     from molar_retrieval.workspace.tensors import mapped
 

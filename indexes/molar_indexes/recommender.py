@@ -1,19 +1,25 @@
 """The recommender: a workspace's live generation, ready to answer. `molar query` is this and a table.
 
 This module is the list of what may be asked, with explicit options; :mod:`molar_indexes.answerer` answers.
+
+A generation as it answered at a moment that is over: by the events that had come, by the rules of then.
+
+Asked what was asked then, it gives the same answer to the last digit: items, order, scores, reasons, draws of new
+items, which go by person and day. Of that moment nothing needs to be kept but the generation, the event log and the
+rules. The answer differs where the log has not what it had then: where a retention removed events, or where something
+is taken back that was sealed since.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from molar_indexes.answerer import Answerer
 from molar_indexes.constraints import RulesSource
-from molar_indexes.following import Following
 from molar_indexes.generations import Generation
-from molar_indexes.opening import answering
+from molar_indexes.hot_reload import Following, answering
 from molar_indexes.users import UserRecord
 from molar_retrieval import limits
 from molar_retrieval.errors import RequestError
@@ -112,7 +118,7 @@ class Recommender:
         self._following.close()
 
     def answering(self) -> AbstractContextManager[Answerer]:
-        """What answers now, for :mod:`molar_indexes.standing`; it stays open until the context is left."""
+        """What answers now, for :mod:`molar_indexes.inspection`; it stays open until the context is left."""
         return self._following.lent()
 
     def follow_ahead(self, vetted: Callable[[Generation], None] = lambda _: None, *, every: float = 0.1) -> None:
@@ -394,3 +400,26 @@ class Recommender:
             ranked = answerer.rank_many(users, query, self.now)
             yield Listing(())
             yield from (Listing(()) if one is None else one.listing() for one in ranked)
+
+
+@contextmanager
+def as_it_was(
+    recommender: Recommender, events: int, at: datetime, rules: RulesSource | None = None
+) -> Iterator[Recommender]:
+    """What a recommender's generation answered once.
+
+    Args:
+        recommender: Has the generation open; it stays open until the context is left.
+        events: The last event that was known.
+        at: The moment; that of an answer is in its id, see :func:`molar_retrieval.ranking.results.made_at`.
+        rules: The file of rules of then, or what it held; None: there were none.
+    """
+    with recommender.answering() as present:
+        about, needed = (present.workspace, present.generation, rules), rules is not None
+        former = Answerer(*about, rules_needed=needed, trust=False, until=events)
+        try:
+            past = Recommender(present.workspace, Following(former))
+            past.now = at
+            yield past
+        finally:
+            former.release_log()

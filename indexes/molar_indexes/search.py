@@ -3,10 +3,17 @@
 Words ask twice, by meaning (``content``) and as they are written (``words``, BM25); a photo by its image features. Each
 list's scores are divided by its best one and added up, so that a perfect match in one counts as much as in another.
 That is for the order alone: how like the words an item is, :meth:`Searcher.similarities` says.
+
+How like an item is what somebody asks for in words, whatever comes beside it: the best of a list may be unlike it.
+
+A cosine says little by itself: how near unrelated words come depends on the encoder, on photos beside the words, and on
+the catalogue. So words for things of everyday life (``unrelated.toml``), most of which a shop does not have, are asked
+first; how near each of them comes at best to any item is what chance reaches.
 """
 
-from collections.abc import Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_indexes.generations import Generation
-from molar_indexes.likeness import Likeness, measured
 from molar_indexes.query_maps import QueryMaps
 from molar_retrieval import columns
 from molar_retrieval.data import text_features
+from molar_retrieval.encoders.base import TRUST_REMEDY, EncoderInput
 from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError, shown
 from molar_retrieval.ranking.index_protocol import Index, SparseVector, Vector
 from molar_retrieval.ranking.query import Placed, ResolvedQuery, UserQuery
+from molar_retrieval.workspace.config_files import read_toml
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,6 +36,12 @@ if TYPE_CHECKING:
     from molar_retrieval.encoders.base import Encoder
     from molar_retrieval.encoders.minilm import NumpyMiniLM
 
+Vectors = npt.NDArray[np.floating]
+_RARE = 1.645
+"""Standard deviations above the median that one in twenty unrelated texts reaches, if they are normal."""
+_BATCH = 65_536
+_TENTH = 1.2816
+"""As many below the median lies the lowest tenth."""
 Queries = dict[str, Vector | SparseVector]
 CANDIDATES = 200
 PERSONAL = "personal"
@@ -37,6 +51,57 @@ _NO_SETTING = "trust_remote_code"
 """Earlier versions kept it with the encoder's settings; what a file says of it is not believed."""
 _BORDER = 0.12
 """A photo is also looked at in a border of this share of its sides: what it was cut out of may have had one."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What cosines with the items mean.
+
+    Attributes:
+        chance: What unrelated words usually reach at best, which counts as 0.
+        notable: What hardly any of them reach.
+        own: What an item's own words reach, which counts as 1.
+    """
+
+    chance: float
+    notable: float
+    own: float
+
+    @classmethod
+    def of(cls, items: Vectors, asked: Vectors) -> "Likeness | None":
+        """Measured by the vectors of all items and of unrelated words, shapes (n, dim) and (m, dim), unit length.
+
+        What chance reaches is read off the lower half of the words, so that those which the shop does have count for
+        little. None where the items have nothing that words come near to.
+        """
+        of_words = np.any(asked != 0, axis=0)  # an item's vector says more, as of its photo
+        best, lengths = np.zeros(len(asked)), [np.zeros(0)]
+        for start in range(0, len(items), _BATCH):
+            some = np.asarray(items[start : start + _BATCH])
+            best = np.maximum(best, (some @ asked.T).max(axis=0))
+            lengths.append(np.linalg.norm(some[:, of_words], axis=1))
+        worded = np.concatenate(lengths)
+        if not worded.any():
+            return None
+        chance, low = float(np.median(best)), float(np.quantile(best, 0.1))
+        own = float(np.median(worded[worded > 0]))
+        notable = chance + _RARE * (chance - low) / _TENTH
+        return cls(chance, notable, own) if notable < own else None
+
+    def similarity(self, cosine: float) -> float:
+        """From 0, what unrelated words reach, to 1, what the item's own words do."""
+        return float(np.clip((cosine - self.chance) / (self.own - self.chance), 0.0, 1.0))
+
+
+@cache
+def unrelated() -> tuple[str, ...]:
+    """Words for things of everyday life."""
+    return tuple(read_toml(Path(__file__).with_name("unrelated.toml"))["texts"])
+
+
+def measured(items: Vectors, encoded: Callable[[str], Vectors]) -> Likeness | None:
+    """What cosines with the items mean, where ``encoded`` gives the vector of a text in their space."""
+    return Likeness.of(items, np.stack([encoded(text) for text in unrelated()]))
 
 
 class Searcher:
@@ -79,8 +144,6 @@ class Searcher:
         wide, high = (round(_BORDER * side) for side in image.size)
         corner: Any = image.getpixel((0, 0))
         seen = [image, ImageOps.mirror(image), ImageOps.expand(image, (wide, high), corner)]
-        from molar_retrieval.encoders.base import EncoderInput
-
         vectors = self._loaded().encode([EncoderInput(image=one) for one in seen])
         return {columns.IMAGE_FEATURES: maps(vectors.mean(axis=0, keepdims=True))[0].tolist()}
 
@@ -91,7 +154,7 @@ class Searcher:
     def similarities(self, text: str, queries: Queries, rows: Sequence[int]) -> tuple[list[float] | None, list[str]]:
         """How like the words the items of some rows are, from 0 to 1, and a note where none is.
 
-        An item that has every word of the text is; of others, :class:`molar_indexes.likeness.Likeness` says how much.
+        An item that has every word of the text is; of others, :class:`molar_indexes.search.Likeness` says how much.
         None where nothing can be said.
         """
         likeness = self._likeness
@@ -178,7 +241,6 @@ class Searcher:
     def _encoded_text(self, text: str) -> npt.NDArray[np.float32]:
         """The raw vector of a text; without torch where the encoder is the built-in one."""
         from molar_retrieval.encoders import builtin
-        from molar_retrieval.encoders.base import EncoderInput
 
         encoder = self._maps.encoder
         if encoder.get("family") != builtin.NAME or self._encoder is not None:
@@ -205,7 +267,6 @@ class Searcher:
         """Settings of the encoder, which is that of the items and trusted where it brings code of its own."""
         from molar_retrieval.embedding.run import find_model_folder
         from molar_retrieval.encoders import registry
-        from molar_retrieval.encoders.base import TRUST_REMEDY
         from molar_retrieval.workspace.settings import EmbedSettings, validated
 
         maps = self._maps

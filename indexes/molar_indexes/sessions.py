@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from molar_indexes.encoder import carried
-from molar_indexes.generations import Generation
+from molar_indexes.generations import Generation, carried
 from molar_indexes.users import UserRecord
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ranking.index_protocol import SparseVector

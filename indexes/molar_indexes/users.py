@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from molar_indexes.sparse import checked
+from molar_indexes.records import checked
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.privacy.pseudonyms import StoredName, user_key
 from molar_retrieval.progress import SILENT, Progress

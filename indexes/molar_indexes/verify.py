@@ -5,9 +5,8 @@ from itertools import islice, pairwise
 from math import isfinite
 
 from molar_indexes.generations import Generation
-from molar_indexes.proof import search_problems
-from molar_indexes.recall import LEAST, WORSE, sample, scanning, share
-from molar_indexes.sparse import sparse_problem
+from molar_indexes.publish_check import LEAST, WORSE, sample, scanning, search_problems, share
+from molar_indexes.records import sparse_problem
 from molar_retrieval import columns
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.ranking.index_protocol import Index

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import qdrant_edge as engine
 
 from molar_indexes import equal_lengths
-from molar_indexes.edge_layout import EMBEDDED, OF_GRAPHS
+from molar_indexes.edge import EMBEDDED, OF_GRAPHS
 from molar_retrieval.ranking.index_protocol import IndexSpec
 
 Quantisation = Literal["none", "scalar", "rotated", "binary"]

@@ -99,7 +99,7 @@ class IndexSpec:
             what is nearest, see :mod:`molar_indexes.equal_lengths`. Vectors of names that are not here should be of
             one length.
         efs: By name, the candidate list while searching where that of ``ef`` does not find enough, or :data:`SCAN`;
-            see :mod:`molar_indexes.recall`.
+            see :mod:`molar_indexes.publish_check`.
     """
 
     dims: Mapping[str, int]

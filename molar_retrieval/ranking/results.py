@@ -42,7 +42,7 @@ class Recommendation:
         similarity: Of a search by words, how like them the item is: 1 where it has all of them or is as near as its own
             text, 0 where it is no nearer than words for anything come; else None.
         reasons: Why, in words; empty unless asked for.
-        evidence: What they rest on, see :class:`molar_indexes.explain.Explained`; None unless asked for.
+        evidence: What they rest on, see :class:`molar_indexes.answerer.Explained`; None unless asked for.
         payload: Its attributes.
     """
 

@@ -3,16 +3,27 @@
 What a list is asked for again is the same question: its next page is behind the first places of a longer list.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import msgspec
 
+from molar_indexes.experiments.answering import Experimenting, GivenList, clock
+from molar_indexes.experiments.arms import ListWanted
+from molar_indexes.experiments.placing import Asker
 from molar_retrieval.columns import IMAGE
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_serving.problems import ProblemError
-from molar_serving.wire import Among, RankingsRequest, RecommendationRequest, SearchRequest, SimilarRequest
+from molar_serving.wire import (
+    Among,
+    InExperiment,
+    RankingsRequest,
+    RecommendationRequest,
+    SearchRequest,
+    SimilarRequest,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -148,3 +159,77 @@ def opened_photo(content: bytes) -> "Image":
         raise ProblemError(
             422, f"the image is no photo to search by: {error.reason}", "send a JPEG, PNG or WebP file", field="image"
         ) from error
+
+
+def by_arm(asked: RecommendationRequest, options: Mapping[str, Any]) -> RecommendationRequest:
+    """A question with the options of an arm, but for the second stage, which is none of its fields."""
+    fields = {name: value for name, value in options.items() if name != "rerank"}
+    return msgspec.structs.replace(asked, **fields) if fields else asked
+
+
+class ExperimentalList:
+    """A list, made by the arm of whoever asks; several threads may make one of it, of which one comes to its end.
+
+    Args:
+        experiments: Those that run.
+        asked: What was asked.
+    """
+
+    def __init__(self, experiments: Experimenting, asked: RecommendationRequest) -> None:
+        self._experiments, self._asked = experiments, asked
+        self._began, self._at = time.perf_counter(), clock()
+        user = None if asked.user_id is None else str(asked.user_id)
+        session = None if asked.anonymous_id is None else str(asked.anonymous_id)
+        arms = {str(name): arm for name, arm in asked.arms.items()}
+        self._asker = Asker(user, session, asked.placement, arms, recorded=not asked.dry_run)
+        self._made: dict[str, tuple[GivenList, bool]] = {}
+        self._come: tuple[GivenList, bool] | None = None
+
+    def listed(self, explain: bool, rerank: bool) -> "Answer":
+        """The list, with reasons or without, with the second stage or without."""
+        given = self._experiments.answer(self._asker, self._wanted(explain, rerank, hide=True), self._at)
+        self._made[given.answer.request_id] = given, False
+        return given.answer
+
+    def popular(self, hide: bool) -> "Answer":
+        """The popular list, where the other one would be late."""
+        given = self._experiments.popular(self._asker, self._wanted(explain=False, rerank=True, hide=hide), self._at)
+        self._made[given.answer.request_id] = given, True
+        return given.answer
+
+    def comes(self, answer: "Answer") -> None:
+        """It is this list that comes."""
+        self._come = self._made[answer.request_id]
+
+    @property
+    def told(self) -> InExperiment | None:
+        """What the answer tells of it."""
+        given = None if self._come is None else self._come[0]
+        if given is None or given.experiment is None:
+            return None
+        return InExperiment(name=given.experiment, arm=cast(Literal["control", "treatment", "interleaved"], given.arm))
+
+    @property
+    def question(self) -> RecommendationRequest:
+        """What was asked, with the options of the arm."""
+        given = None if self._come is None else self._come[0]
+        if given is None or given.placed is None or given.failed:
+            return self._asked
+        arm = given.placed.live.arms.get(given.arm or "")
+        return self._asked if arm is None else by_arm(self._asked, arm.arm.options)
+
+    def record(self, *, compare: bool) -> None:
+        """Have it written down that the list is on its way, and compared with the other arm's if there is time."""
+        if self._come is not None and not self._asked.dry_run:
+            given, late = self._come
+            self._experiments.record(given, 1000 * (time.perf_counter() - self._began), late=late, compare=compare)
+
+    def _wanted(self, explain: bool, rerank: bool, *, hide: bool) -> ListWanted:
+        def listed(recommender: "Recommender", options: Mapping[str, Any], as_of: int | None) -> "Answer":
+            asked, second = by_arm(self._asked, options), rerank and bool(options.get("rerank", True))
+            return ask(recommender, asked, explain=explain, rerank=second, as_of=as_of)
+
+        def most_popular(recommender: "Recommender", options: Mapping[str, Any]) -> "Answer":
+            return popular(recommender, by_arm(self._asked, options), hide=hide)
+
+        return ListWanted(listed, most_popular)

@@ -2,8 +2,8 @@
 
 A change has two lines with the id of its request: one before it is made, on the disk, and one with its status. What
 cannot be written down is not done: the log fails closed. A line without a second one is a change during which the
-process ended. The lines form a hash chain (``ChainedLines``), which `molar doctor
---deep` checks.
+process ended. The lines form a hash chain (``ChainedLines``), which `molar doctor --deep`
+checks.
 
 Events are in a log of their own and come by the thousand, and whoever is refused can ask as often as they like; of
 both, the log counts requests by key, endpoint and status, and what these were about, in a line each ten seconds. These
@@ -16,23 +16,77 @@ People and addresses appear under pseudonyms: HMAC-SHA256 of their id with a key
 import asyncio
 import hmac
 import logging
+import os
+import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+from starlette.requests import Request
+
 from molar_retrieval.errors import MolarError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.workspace import files
 from molar_retrieval.workspace.activity_log import ChainedLines
-from molar_serving.endpoint import Call
-from molar_serving.secret_file import SecretFile
 
 FOLDER = "serving"
 _EVERY = 10.0  # seconds that are counted together
 _MOST = 1_000  # addresses that are told apart in this time
 _NAMED = ("item", "generation", "name", "version", "rule")  # parts of paths that are no people
 _log = logging.getLogger("molar.serving")
+_FILE = "audit"
+_OF_CHAIN = frozenset({"seq", "digest", "head_lost"})
+_OURS = frozenset({"time", "request", "key", "endpoint", "state", "status", "undo", "undoes"}) | _OF_CHAIN
+KEYS = {"made": "molar keys add", "revoked": "molar keys revoke"}
+"""What the log says of keys, and the command that wrote it."""
+_PIECE = 1 << 16  # bytes that are read at a time, from the end
+
+
+class SecretFile:
+    """32 random bytes in a file that nobody else can read; whichever process needs them first makes them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: bytes | None = None
+
+    @property
+    def value(self) -> bytes:
+        """The secret; a MolarError where there is none and none can be made."""
+        if self._known is None:
+            try:
+                self._known = self._read() or self._made()
+            except OSError as error:
+                told = f"{self.path} cannot be made: {error}"
+                raise files.disk_error(error) or MolarError(told, "see to it") from error
+        return self._known
+
+    def _read(self) -> bytes | None:
+        try:
+            return bytes.fromhex(self.path.read_text("ascii"))
+        except FileNotFoundError:
+            return None
+
+    def _made(self) -> bytes:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own = self.path.with_name(f".{self.path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        file = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(file, "w", encoding="ascii") as text:
+            text.write(secrets.token_hex(32))
+            text.flush()
+            os.fsync(text.fileno())
+        try:
+            self.path.hardlink_to(own)  # fails where another process was first: its secret is everybody's
+        except FileExistsError:
+            pass
+        finally:
+            own.unlink()
+        found = self._read()
+        assert found is not None
+        return found
 
 
 class Pseudonyms:
@@ -95,17 +149,17 @@ class AuditLog:
         """Write what is told, on the disk when this returns; a MolarError where it cannot be."""
         self.lines.append({"time": _now(), **facts})
 
-    async def begin(self, call: Call, endpoint: Audited) -> None:
+    async def begin(self, endpoint: Audited, request: Request, key: str) -> None:
         """Write down that a change is about to be made; a MolarError where it cannot be written."""
         if not endpoint.counted:
-            await asyncio.to_thread(self.write, **self._facts(call, endpoint), state="begun")
+            await asyncio.to_thread(self.write, **self._facts(endpoint, request, key), state="begun")
 
-    async def end(self, call: Call, endpoint: Audited, status: int) -> None:
-        """Write down how it ended."""
+    async def end(self, endpoint: Audited, request: Request, key: str, status: int, told: Mapping[str, Any]) -> None:
+        """Write down how it ended, with what is told of it: ids of people in a list ``people``."""
         if endpoint.counted:
-            self._count(_Counted(call.key.name, _named(endpoint), status), call.audit)
+            self._count(_Counted(key, _named(endpoint), status), told)
         else:
-            await asyncio.to_thread(self._ended, call, endpoint, status)
+            await asyncio.to_thread(self._ended, endpoint, request, key, status, told)
 
     def refuse(self, key: str | None, endpoint: Audited, status: int) -> None:
         """Count a change that was not even begun."""
@@ -126,13 +180,13 @@ class AuditLog:
         self.flush()
         self.lines.close()
 
-    def _ended(self, call: Call, endpoint: Audited, status: int) -> None:
-        told = {name: value for name, value in call.audit.items() if name != "people"}
+    def _ended(self, endpoint: Audited, request: Request, key: str, status: int, told: Mapping[str, Any]) -> None:
         try:
-            people = {"people": self._people(call.audit["people"])} if "people" in call.audit else {}
-            self.write(**{**self._facts(call, endpoint), "status": status, **told, **people})
+            people = {"people": [self.pseudonyms.of(one) for one in told["people"]]} if "people" in told else {}
+            self.write(**{**self._facts(endpoint, request, key), "status": status, **told, **people})
         except MolarError as error:
-            _log.error("the audit log misses how request %s ended: status %d; %s", call.request_id, status, error)
+            about = request.scope["request_id"], status, error
+            _log.error("the audit log misses how request %s ended: status %d; %s", *about)
 
     def _count(self, what: _Counted, told: Mapping[str, Any]) -> None:
         if not self._counts:
@@ -156,14 +210,12 @@ class AuditLog:
                 told = dict(found), what.endpoint, what.status, error
                 _log.error("the audit log misses %s of %s, status %d: %s", *told)
 
-    def _facts(self, call: Call, endpoint: Audited) -> dict[str, Any]:
+    def _facts(self, endpoint: Audited, request: Request, key: str) -> dict[str, Any]:
         where = {
-            name: value if name.startswith(_NAMED) else self.pseudonyms.of(value) for name, value in call.path.items()
+            name: value if name.startswith(_NAMED) else self.pseudonyms.of(value)
+            for name, value in request.path_params.items()
         }
-        return {"request": call.request_id, "key": call.key.name, "endpoint": _named(endpoint), **where}
-
-    def _people(self, ids: Iterable[str]) -> list[str]:
-        return [self.pseudonyms.of(person) for person in ids]
+        return {"request": request.scope["request_id"], "key": key, "endpoint": _named(endpoint), **where}
 
 
 def _named(endpoint: Audited) -> str:
@@ -172,3 +224,117 @@ def _named(endpoint: Audited) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change.
+
+    Attributes:
+        request: The id of the request that made it; empty: a command did.
+        time: When it ended, or began where nothing tells that it ended; ISO 8601.
+        key: The name of the key by which it was made; of a command, who ran it.
+        endpoint: Method and path of what was asked for, or the command.
+        status: How it ended; None: the process ended meanwhile.
+        facts: What else the log tells: names of things, numbers, pseudonyms of people.
+        undo: What would undo it, see :mod:`molar_serving.studio.screens.changes`; None: nothing can.
+        undoes: The request whose change it undid, or None.
+        undone: The request that undid it, or None.
+    """
+
+    request: str
+    time: str
+    key: str
+    endpoint: str
+    status: int | None
+    facts: Mapping[str, Any]
+    undo: Mapping[str, Any] | None = None
+    undoes: str | None = None
+    undone: str | None = None
+
+    @property
+    def made(self) -> bool:
+        """Whether it was made."""
+        return self.status is not None and self.status < 400
+
+
+def changes(workspace: Path, begin: int = 0, most: int = 100) -> list[Change]:
+    """Some of the changes that the log of a workspace tells of, the newest first, after ``begin`` newer ones."""
+    found: list[Change] = []
+    for place, one in enumerate(_all(workspace)):
+        if place >= begin + most:
+            break
+        if place >= begin:
+            found.append(one)
+    return found
+
+
+def change_of(workspace: Path, request: str) -> Change | None:
+    """The change that a request made; None where the log does not tell of it."""
+    return next((one for one in _all(workspace) if one.request == request), None)
+
+
+def _all(workspace: Path) -> Iterator[Change]:
+    ended: set[str] = set()
+    undone: dict[str, str] = {}
+    for line in _lines(workspace / FOLDER):
+        if (key := _of_key(line)) is not None:
+            yield key
+        request = line.get("request")
+        if not isinstance(request, str) or request in ended:
+            continue
+        ended.add(request)  # its last line comes first, and tells all that the first one does
+        begun = line.get("state") == "begun"
+        one = Change(
+            request,
+            str(line.get("time", "")),
+            str(line.get("key") or ""),
+            str(line.get("endpoint", "")),
+            None if begun else int(line.get("status", 0)),
+            {name: value for name, value in line.items() if name not in _OURS},
+            line.get("undo"),
+            line.get("undoes"),
+            undone.get(request),
+        )
+        if one.undoes is not None and one.made:
+            undone.setdefault(one.undoes, request)
+        yield one
+
+
+def _of_key(line: Mapping[str, Any]) -> Change | None:
+    """The change of a key, by somebody at the command line, if a line tells of one."""
+    for what, endpoint in KEYS.items():
+        if "by" in line and isinstance(name := line.get(what), str):
+            return Change("", str(line.get("time", "")), str(line["by"]), endpoint, 200, {"name": name})
+    return None
+
+
+def _lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of all files of the log, the last one first; what is torn is left out."""
+    older = sorted(folder.glob(f"{_FILE}.*.jsonl"), reverse=True)
+    for path in (folder / f"{_FILE}.jsonl", *older):
+        for line in _backwards(path):
+            try:
+                found = msgspec.json.decode(line)
+            except msgspec.DecodeError:
+                continue
+            if isinstance(found, dict):
+                yield found
+
+
+def _backwards(path: Path) -> Iterator[bytes]:
+    """The lines of a file, the last one first; none where there is no file."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        end, rest = file.seek(0, 2), b""
+        while end:
+            begin = max(0, end - _PIECE)
+            file.seek(begin)
+            first, *lines = (file.read(end - begin) + rest).split(b"\n")
+            yield from (line for line in reversed(lines) if line)
+            end, rest = begin, first
+        if rest:
+            yield rest

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from molar_serving import problems
-from molar_serving.access import Keyring
-from molar_serving.observed import Observer
-from molar_serving.traces import passed_on
+from molar_serving.auth import Keyring
+from molar_serving.observability import Observer, passed_on
 
 _log = logging.getLogger("molar.serving")
 _ALWAYS = (

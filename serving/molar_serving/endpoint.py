@@ -7,19 +7,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from molar_serving.credentials import OURS, Dialect
+from molar_serving.asking import ExperimentalList
+from molar_serving.auth import OURS, Dialect, Key, Scope
+from molar_serving.wire import encode
 
 if TYPE_CHECKING:
-    from molar_serving.access import Key
-    from molar_serving.answering import ExperimentalList
     from molar_serving.service import Service
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Scope = Literal["answer", "events", "catalogue", "rules", "studio", "admin"]
 BODY = 1 << 20  # bytes of a body
 
 
@@ -41,12 +39,12 @@ class Call:
 
     service: "Service"
     request: Request
-    key: "Key"
+    key: Key
     body: Any = None
     query: Any = None
     deadline: float | None = None
     audit: dict[str, Any] = field(default_factory=dict)
-    within: "ExperimentalList | None" = None
+    within: ExperimentalList | None = None
 
     @property
     def request_id(self) -> str:
@@ -115,18 +113,3 @@ class Endpoint:
     def counted(self) -> bool:
         """Whether the audit log counts its requests together, as events come by the thousand."""
         return self.scope == "events" and not self.mixed
-
-
-def plain(value: Any) -> Any:
-    """Numbers of NumPy, which attributes of items may be."""
-    if hasattr(value, "item"):
-        return value.item()
-    raise NotImplementedError(f"{type(value).__name__} is not sent")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=plain)
-
-
-def encode(value: Any) -> bytes:
-    """A value as JSON."""
-    return _encoder.encode(value)

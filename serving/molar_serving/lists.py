@@ -1,20 +1,29 @@
-"""Lists as they go over the wire, and what is kept of them."""
+"""Lists as they go over the wire, and what is kept of them.
 
-from collections.abc import Sequence
-from typing import Any
+By when there must be an answer, and what comes where the whole of it would be late.
 
-from molar_indexes.answers import POPULARITY
+That is what the server allows, or less, by ``Prefer: wait=50ms`` (RFC 7240).
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+
+from molar_indexes.answerer import POPULARITY
 from molar_indexes.search import PERSONAL
 from molar_retrieval import limits
 from molar_retrieval.columns import IMAGE, TITLE
 from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.experiments.definition import INTERLEAVED
 from molar_retrieval.ranking.results import Answer, Recommendation
-from molar_serving.asking import Question, named, who
-from molar_serving.discretion import discreet
-from molar_serving.endpoint import Call, Reply, encode
-from molar_serving.propensities import propensities_of
-from molar_serving.shown import Shown
+from molar_serving.asking import ExperimentalList, Question, ask, named, popular, who
+from molar_serving.auth import redact_for_pages
+from molar_serving.endpoint import Call, Reply
+from molar_serving.overload import Effort, LateError
+from molar_serving.response_store import Shown, propensities_of
 from molar_serving.wire import (
     AnsweredItem,
     ListAnswer,
@@ -22,15 +31,101 @@ from molar_serving.wire import (
     SearchRequest,
     SimilarRequest,
     SimpleParameters,
+    encode,
 )
-from molar_serving.working import Effort
 
+if TYPE_CHECKING:
+    pass
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6}(?:\.\d{1,6})?)(ms|s)?\"?\s*(?:$|[,;])", re.IGNORECASE)
+_SPARED = 3  # times what a popular list takes: left before the deadline to make one
 _NAMED = 3  # unknown fields that notes name
 _MISSING: dict[type[Question], str] = {
     RecommendationRequest: "nothing is known of who asks",
     SearchRequest: "nothing is left to search by",
     SimilarRequest: "nothing is known of the item",
 }
+
+
+def deadline_of(request: Request, most: float) -> float:
+    """The moment on the clock of ``time.perf_counter``; ``most`` are the seconds that the server allows.
+
+    ``wait`` counts seconds, as the RFC has it, or milliseconds with ``ms``. What is not understood is not heeded.
+    """
+    wanted = most
+    preference = request.headers.get("prefer")
+    if preference is not None and (found := _WAIT.search(preference)):
+        wanted = float(found[1]) / (1000 if (found[2] or "").lower() == "ms" else 1)
+    return time.perf_counter() + min(wanted, most)
+
+
+async def list_in_time(
+    call: Call, listed: Callable[[bool, bool], Answer], popular: Callable[[bool], Answer], *, explain: bool
+) -> tuple[Answer, list[str]]:
+    """A list by the deadline of a call, and what was left out for it, in sentences.
+
+    Args:
+        call: The call.
+        listed: Makes the list: with reasons or without, with the second stage or without.
+        popular: Makes the popular list, which comes where the other one would be late; without what its person had,
+            or, if there is no time left to look that up, with it.
+        explain: Whether reasons are asked for.
+
+    Raises:
+        ProblemError: If more is asked than can be answered.
+    """
+    service, notes = call.service, list[str]()
+    effort = service.answers.effort
+    reasons, second_stage = explain and effort >= Effort.WITHOUT_REASONS, effort > Effort.FIRST_STAGE
+    if reasons < explain:
+        service.metrics.shed("reasons")
+        notes.append("the server is busy, so the reasons are left out")
+    if not second_stage and service.recommender.generation.table.reranker is not None:
+        service.metrics.shed("second_stage")
+        notes.append("the server is busy, so the second stage is left out")
+    by = None if call.deadline is None else call.deadline - _SPARED * service.spare.seconds
+    try:
+        answer = await service.answers.do(lambda: listed(reasons, second_stage), by)
+    except LateError:
+        service.metrics.shed("list")
+        words = "a list of one's own would not be there in time, so these are the items that most people took"
+        answer, notes = await service.spare.do(lambda: popular(_can_wait(call))), [words]
+    service.metrics.known(answer.events)
+    return answer, notes
+
+
+def _can_wait(call: Call) -> bool:
+    """Whether what a popular list takes is left before the deadline of a call."""
+    return call.deadline is None or time.perf_counter() + call.service.spare.seconds < call.deadline
+
+
+async def answered(call: Call, asked: Question) -> tuple[Answer, list[str]]:
+    """The list that is asked for by the deadline of a call, and what was left out for it, in sentences.
+
+    A search takes as long as it takes, unless the call says how long it waits: a popular list is no answer to words,
+    and the first ones of a generation take a second. Photos have a thread of their own. Recommendations are those of
+    an experiment where one runs that their person is in, which ``call.within`` tells then.
+    """
+    service, call.within = call.service, None
+    if isinstance(asked, SearchRequest) and (asked.image is not None or "prefer" not in call.request.headers):
+        threads = service.answers if asked.image is None else service.photos
+        return await threads.do(lambda: ask(service.recommender, asked)), []
+
+    def listed(explain: bool, rerank: bool) -> Answer:
+        return ask(service.recommender, asked, explain=explain, rerank=rerank)
+
+    def instead(hide: bool) -> Answer:
+        return popular(service.recommender, asked, hide=hide)
+
+    if not isinstance(asked, RecommendationRequest):
+        return await list_in_time(call, listed, instead, explain=False)
+    experiments = service.experiments
+    if experiments is None or not experiments.running.present:
+        return await list_in_time(call, listed, instead, explain=asked.explain)
+    call.within = within = ExperimentalList(experiments, asked)
+    answer, notes = await list_in_time(call, within.listed, within.popular, explain=asked.explain)
+    within.comes(answer)
+    return answer, notes
 
 
 def list_answer(
@@ -101,7 +196,7 @@ def reply(
     if kept.problem is not None:
         told.notes.append(kept.problem)
     if call.key.of_browsers:
-        discreet(told)
+        redact_for_pages(told)
     if asked.dry_run or not kept.seconds:
         told.recommendation_id = None if asked.dry_run else told.recommendation_id
         return Reply(told)

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from molar_retrieval import limits
@@ -237,3 +238,18 @@ class Alive(Struct, kw_only=True, omit_defaults=True):
     status: Literal["ok", "unavailable"]
     generation: str | None = None
     reason: str | None = None
+
+
+def plain(value: Any) -> Any:
+    """Numbers of NumPy, which attributes of items may be."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise NotImplementedError(f"{type(value).__name__} is not sent")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=plain)
+
+
+def encode(value: Any) -> bytes:
+    """A value as JSON."""
+    return _encoder.encode(value)

@@ -19,9 +19,8 @@ from web_server import client_of, program
 from molar.reports import remember_folder
 from molar_cli.app import app
 from molar_retrieval.workspace.activity_log import ChainedLines
-from molar_serving.access import Keyring, WrongKeyError
 from molar_serving.audit import AuditLog
-from molar_serving.rate_limits import RateLimits
+from molar_serving.auth import Keyring, RateLimits, WrongKeyError
 from molar_serving.studio.roles import scopes_of
 from molar_serving.studio.sessions import TOKEN, VISITOR
 

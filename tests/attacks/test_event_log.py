@@ -18,7 +18,7 @@ from molar_cli.app import app
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 
 NOW = datetime.now(UTC).replace(hour=0, minute=0, second=1, microsecond=0)
 

@@ -22,8 +22,8 @@ import pytest
 from copies import copy_workspace
 
 import molar
-from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import open_generation
+from molar_indexes.refresh import publish_generation
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.embedding import embed
@@ -37,7 +37,7 @@ from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 N, DIM = 40, 6
 NAMES = [f"i{n:02d}" for n in range(N)]
 _ALIGN = "molar_retrieval.models.alignment"
-_ASSEMBLE = "molar_indexes.assemble"
+_ASSEMBLE = "molar_indexes.refresh"
 STEPS = [
     "molar_retrieval.data.prepare_interactions.without_duplicates",
     f"{_ALIGN}.factorise",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from molar_indexes import edge_layout, recall
+from molar_indexes import edge, publish_check
 from molar_indexes.equal_lengths import longest
 from molar_indexes.generations import publish
 from molar_indexes.users import UserRecord
@@ -40,14 +40,14 @@ def test_unstructured_vectors(tmp_path, rounds, measured, monkeypatch: pytest.Mo
     count = rounds(2_000, 300_000)
     full = count > 2_000
     if not full:
-        monkeypatch.setattr(edge_layout, "FULL_SCAN_KB", 100)
+        monkeypatch.setattr(edge, "FULL_SCAN_KB", 100)
     (tmp_path / "shop").mkdir()
     workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
     vectors = generator(0, "noise").normal(size=(count, DIM)).astype(np.float32)
     poor = {} if full else {"m": 8, "ef_construct": 16, "ef": 22}
     spec = IndexSpec({"aligned": DIM}, lengths={"aligned": longest(vectors)}, **poor)
     share, how = published_share(workspace, vectors, spec)
-    assert share >= recall.LEAST - recall.WORSE
+    assert share >= publish_check.LEAST - publish_check.WORSE
     measured(f"{count:,} random vectors of {DIM}: {share:.1%} of the best ten found ({how})")
 
 
@@ -61,7 +61,7 @@ def _strange(plain: np.ndarray) -> Iterator[np.ndarray]:
 def test_strange_vectors(tmp_path, rounds, measured, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of equal vectors, of zeros, and a huge one are published and found."""
     count = rounds(600, 20_000)
-    monkeypatch.setattr(edge_layout, "FULL_SCAN_KB", 100)
+    monkeypatch.setattr(edge, "FULL_SCAN_KB", 100)
     plain = generator(0, "noise").normal(size=(count, DIM)).astype(np.float32)
     found = []
     for number, vectors in enumerate(_strange(plain)):
@@ -69,5 +69,5 @@ def test_strange_vectors(tmp_path, rounds, measured, monkeypatch: pytest.MonkeyP
         workspace = Workspace.for_catalogue(tmp_path / f".molar{number}", tmp_path / f"shop{number}")
         spec = IndexSpec({"aligned": DIM}, m=8, ef_construct=16, lengths={"aligned": longest(vectors)})
         found.append(published_share(workspace, vectors, spec))
-        assert found[-1][0] >= recall.LEAST - recall.WORSE
+        assert found[-1][0] >= publish_check.LEAST - publish_check.WORSE
     measured("; ".join(f"{share:.1%} ({how})" for share, how in found))

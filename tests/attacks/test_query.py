@@ -21,13 +21,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from molar_cli.app import app
-from molar_indexes import recommend as recommending
+from molar_indexes import batch as indexes_batch
+from molar_indexes.batch import recommend
 from molar_indexes.generations import open_generation
-from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
-from molar_indexes.server.client import Client
+from molar_indexes.server.client import Client, Connection
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import Connection
 from molar_indexes.server.opening import served
 from molar_indexes.server.push import publish
 from molar_retrieval.errors import DataError, MolarError, RequestError, SettingsError
@@ -289,7 +288,7 @@ def test_runs_for_one_file(
 @pytest.fixture
 def changing(shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Rules beside a workspace, by words, and what the lists are under each."""
-    monkeypatch.setattr(recommending, "_SHARD", 60)
+    monkeypatch.setattr(indexes_batch, "_SHARD", 60)
     file = shop.workspace.parent / "rules.toml"
     with Recommender.open(shop.workspace) as opened:
         first, second = (item.item_id for item in opened.query(shop.user, 2).items)
@@ -320,7 +319,7 @@ CHANGES = (("old", "new"), ("old", "none"), ("none", "new"))
 
 def test_rules_that_change_between(changing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that goes on after the rules were changed uses nothing that was made by the old ones."""
-    write = recommending._write
+    write = indexes_batch._write
     for before, after in CHANGES:
         made: list[Any] = []
 
@@ -331,10 +330,10 @@ def test_rules_that_change_between(changing: Any, monkeypatch: pytest.MonkeyPatc
             write(*arguments)
 
         changing.set(before)
-        monkeypatch.setattr(recommending, "_write", dying)
+        monkeypatch.setattr(indexes_batch, "_write", dying)
         with pytest.raises(KeyboardInterrupt):
             changing.write()
-        monkeypatch.setattr(recommending, "_write", write)
+        monkeypatch.setattr(indexes_batch, "_write", write)
         changing.set(after)
         changing.write()
         assert table(changing.target) == changing.lists[after]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from test_serving import READER, child
 
-from molar_indexes import edge_view
+from molar_indexes import edge
 from molar_indexes.recommender import Recommender
 from molar_retrieval.workspace import fingerprint
 
@@ -133,7 +133,7 @@ def test_the_contract_of_indexes_holds_on_read_only_media(tmp_path, rounds, meas
 def test_reading_changes_no_byte(shop, rounds, measured, tmp_path, monkeypatch, large):
     """Readers write, replace and touch no file of a generation."""
     if large:
-        monkeypatch.setattr(edge_view, "_LARGE", -1)
+        monkeypatch.setattr(edge, "_LARGE", -1)
     folder = shop.workspace / "generations"
     before, stop = state(folder), tmp_path / "stop"
     processes = [] if large or rounds(True, False) else [child(READER, str(shop.workspace), shop.user, str(stop), "1")]

@@ -15,7 +15,7 @@ from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 from typer.testing import CliRunner
 
 from molar_cli.app import app
-from molar_indexes.server import faults
+from molar_indexes.server import client
 from molar_indexes.server.config import KEY
 from molar_retrieval.errors import BackendError, SettingsError
 
@@ -25,7 +25,7 @@ PASSWORD = "p@ss-canary-9c"
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeQdrant]:
-    monkeypatch.setattr(faults, "PATIENCE", 0.0)
+    monkeypatch.setattr(client, "PATIENCE", 0.0)
     with fake_qdrant() as server:
         yield server
 

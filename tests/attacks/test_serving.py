@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import open_generation, rollback
 from molar_indexes.recommender import Recommender
+from molar_indexes.refresh import publish_generation
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 from molar_retrieval.workspace.settings import IndexSettings
 

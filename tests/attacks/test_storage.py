@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar.doctor.workspace import artefacts, generations
-from molar_indexes import generations as of_index
+from molar_indexes import generations as indexes_generations
 from molar_indexes.generations import list_generations, open_generation, rollback
 from molar_indexes.verify import bytes_changed, verify
 from molar_retrieval.data.prepare import prepare_catalogue
@@ -268,16 +268,16 @@ def test_the_clock_is_set_back(place, monkeypatch):
     spec = IndexSpec({"aligned": 2})
 
     def publish(day, keep=2):
-        class Clock(of_index.datetime):
+        class Clock(indexes_generations.datetime):
             @classmethod
             def now(cls, tz=None):
                 return cls(2026, 3, day, tzinfo=tz)
 
-        monkeypatch.setattr(of_index, "datetime", Clock)
+        monkeypatch.setattr(indexes_generations, "datetime", Clock)
         monkeypatch.setattr("molar_retrieval.workspace.artefacts.datetime", Clock)
         item = IndexItem(0, "a", {"aligned": [1.0, 0.0]}, {})
         arguments = {"items": [item], "users": [], "popular": [], "inputs": {}, "parts": {"x": (0, 2)}}
-        with of_index.publish(place, backend="exact", spec=spec, keep=keep, **arguments) as made:
+        with indexes_generations.publish(place, backend="exact", spec=spec, keep=keep, **arguments) as made:
             return made.name
 
     made = [publish(day) for day in (20, 10, 15)]

@@ -47,7 +47,7 @@ def test_a_shop_lives_for_a_fortnight(days):
 
 
 def test_the_page_and_the_picture_show_every_day(days, tmp_path):
-    from molar.days_page import picture
+    from molar.days import picture
 
     _, _, report = days
     page = report.write_page(tmp_path / "days.html").read_text("utf-8")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from served import REAL, URL, Shelf, shelf
 
-from molar_indexes.recall import LEAST, WORSE, scanning, widened
-from molar_indexes.server.finalise import wait_for_green
-from molar_indexes.server.layout import Layout
+from molar_indexes.publish_check import LEAST, WORSE, scanning, widened
+from molar_indexes.server.points import Layout
+from molar_indexes.server.push import wait_for_green
 from molar_retrieval.ranking.filters import Equals
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.rng import generator

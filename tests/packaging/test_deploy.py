@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from web_server import client_of
 
 from molar_retrieval.workspace.settings import MolarSettings, ServeSettings
-from molar_serving.access import Keyring
-from molar_serving.tables import ENDPOINTS
+from molar_serving.app import ENDPOINTS
+from molar_serving.auth import Keyring
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_interactions_of_events import DAY, KNOWN, START, WEIGHTS, Event, found, model
 from test_overlay_histories import EXAMPLES, read, release
 
-from molar_indexes.overlay import Overlay
+from molar_indexes.live_state import Overlay
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.privacy.pseudonyms import session_key

@@ -30,7 +30,7 @@ from test_interactions_of_events import (
 )
 
 from molar_indexes.generations import publish
-from molar_indexes.overlay import Overlay
+from molar_indexes.live_state import Overlay
 from molar_indexes.users import UserRecord
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.event_log import EventLog

@@ -24,7 +24,7 @@ from test_interactions_of_events import DAY, EVENTS, KNOWN, START, TAKES, found,
 from test_overlay_histories import read, release
 
 from molar_indexes.generations import list_generations, open_generation, rollback
-from molar_indexes.overlay import Overlay
+from molar_indexes.live_state import Overlay
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.workspace.artefacts import Workspace

@@ -19,9 +19,9 @@ from studio_browser import Reader, chromium
 from updates import Days
 from web_server import address_of
 
-from molar_serving.access import SCOPES, Keyring
+from molar_serving.auth import SCOPES, Keyring
+from molar_serving.studio.app import NAVIGATION
 from molar_serving.studio.roles import ROLES, scopes_of
-from molar_serving.studio.tables import NAVIGATION
 
 pytestmark = pytest.mark.slow
 PICTURES = os.environ.get("MOLAR_TEST_PICTURES")

@@ -5,8 +5,8 @@ from copies import copy_workspace
 from studio_client import studio_of_roles, words_of
 
 from molar.shop import Shop
-from molar_serving.access import Keyring
-from molar_serving.changes import changes
+from molar_serving.audit import changes
+from molar_serving.auth import Keyring
 from molar_serving.rules_file import RulesFile
 
 

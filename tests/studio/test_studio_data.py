@@ -12,7 +12,7 @@ from molar.reports import evaluation_reports, remember_folder
 from molar.shop import Shop
 from molar_retrieval.errors import DataError
 from molar_retrieval.quality.findings import FindingCollector
-from molar_serving.changes import changes
+from molar_serving.audit import changes
 
 HOSTILE = "<script>alert(1)</script>"
 

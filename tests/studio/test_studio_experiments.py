@@ -9,7 +9,7 @@ from updates import Days
 
 from molar_eval.experiments.results import Guardrail
 from molar_retrieval.experiments.records import Look
-from molar_serving.studio import experiments as library
+from molar_serving.studio.screens import experiments
 
 EVIL = "<b>odd</b> & /co"
 FORM = {
@@ -49,7 +49,7 @@ def known(monkeypatch):
     look = Look(1, 1_791_000_000_000_000, "ab", "conversion", 0.3, 0.001, 1.1, 3.2, "wait", facts)
     found = results(effect(), guardrails=(guard, dataclasses.replace(guard, low=None, high=None)), looks=(look,))
     monkeypatch.setattr("molar.introducing.looking.analyse", lambda *_: found)
-    monkeypatch.setattr(library, "_RESULTS", library.KeptFor(60))
+    monkeypatch.setattr(experiments, "_RESULTS", experiments.KeptFor(60))
     return found
 
 

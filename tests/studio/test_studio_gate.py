@@ -14,11 +14,11 @@ from studio_client import StudioClient, studio_client, studio_of_roles, words_of
 
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 from molar_serving.studio import language, sessions
+from molar_serving.studio.app import NAVIGATION, SCREENS
 from molar_serving.studio.files import photo_of
 from molar_serving.studio.roles import ROLES, allows
-from molar_serving.studio.tables import NAVIGATION, SCREENS
 
 STUDIO = Path(str(resources.files("molar_serving.studio")))
 SCRIPTS = 120_000

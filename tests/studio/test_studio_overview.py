@@ -18,10 +18,10 @@ from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.activity_log import recorded
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.app import application
-from molar_serving.logs import KeptWarnings
+from molar_serving.observability import KeptWarnings
 from molar_serving.service import Service
-from molar_serving.studio import trade as trades
-from molar_serving.studio.trade import Trade, trade
+from molar_serving.studio import status
+from molar_serving.studio.status import Trade, trade
 
 HOSTILE = "<script>alert(1)</script>"
 NOW = int(time.time())
@@ -191,7 +191,7 @@ def test_figures_of_a_week_stand_beside_those_of_the_week_before(trained, tmp_pa
     day = NOW // 86_400
     append(workspace.root, *(event("view", str(n), timestamp=NOW - n * 86_400) for n in range(20)))
     found = trade(workspace, day)
-    assert len(found.days) == trades.SHOWN
+    assert len(found.days) == status.SHOWN
     assert (found.week.people, found.before.people) == (7, 7)
     assert found.times[-1] == day * 86_400
     assert not found.has_values

@@ -15,11 +15,11 @@ from updates import Days, another_generation
 from web_server import service_of, until_ready
 
 from molar_retrieval.ranking.results import made_at
-from molar_serving.answered import AnsweringGenerations
 from molar_serving.app import application
 from molar_serving.rules_file import RulesFile
+from molar_serving.service import AnsweringGenerations
 from molar_serving.studio.people import Somebody
-from molar_serving.studio.time_machine import RulesOfThen, remade, rules_at, shown_to
+from molar_serving.studio.screens.customers import RulesOfThen, remade, rules_at, shown_to
 
 USER, VISITOR = Somebody("u0012"), Somebody('visitor/<b>"1"</b>', True)
 RULES = "[[rule]]\nname = 'dear <i>first</i>'\nboost = 'price > 40'\nby = 0.6\n"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_indexes.privacy.known import KnownPerson, id_patterns, ids_of
+from molar_indexes.privacy.stored import KnownPerson, id_patterns, ids_of
 from molar_indexes.users import UserStore
 from molar_retrieval.columns import USER_ID
 from molar_retrieval.data.interactions import ITEM, LOG_FILE, USER, USERS_FILE

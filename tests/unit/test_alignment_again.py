@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from molar_cli.commands.align import _print_repeat
-from molar_indexes.assemble import publish_generation
-from molar_indexes.recommend import recommend
+from molar_indexes.batch import recommend
 from molar_indexes.recommender import Recommender
+from molar_indexes.refresh import publish_generation
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions

@@ -279,7 +279,9 @@ def test_a_log_without_times(tmp_path, preset):
     model = check(workspace, settings, report)
     counts = np.bincount(held_out(workspace, settings.split).training.item, minlength=N)
     np.testing.assert_allclose(model.popularity.now(), np.log(counts + 0.05), rtol=1e-5)
-    assert report.scores["popularity"]["ndcg@10"] == pytest.approx(report.scores["total_popularity"]["ndcg@10"], abs=1e-9)
+    assert report.scores["popularity"]["ndcg@10"] == pytest.approx(
+        report.scores["total_popularity"]["ndcg@10"], abs=1e-9
+    )
     assert report.facts["cold_items"] == 5
 
 

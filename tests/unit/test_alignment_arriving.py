@@ -12,10 +12,10 @@ from alignment_tasks import cases_of
 from eval_model_tasks import log_of
 
 from molar_eval.models.ours import MolarScorer
-from molar_indexes.assemble import publish_generation
 from molar_indexes.comparison import Compared, lists_by
+from molar_indexes.inspection import origins_of
 from molar_indexes.recommender import Recommender
-from molar_indexes.supposing import origins_of
+from molar_indexes.refresh import publish_generation
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.data.prepare_interactions import prepare_interactions
 from molar_retrieval.embedding import embed

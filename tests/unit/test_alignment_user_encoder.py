@@ -11,8 +11,7 @@ import torch
 from alignment_tasks import EXPERTS, TOWERS, N, model_of, settings_of
 from eval_model_tasks import log_of
 
-from molar_indexes.encoder import carried
-from molar_indexes.generations import open_generation
+from molar_indexes.generations import carried, open_generation
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.store import described, open_model, save

@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 from updates import Days, another_generation
 
-from molar_indexes.as_it_was import as_it_was
+from molar_indexes.recommender import as_it_was
 from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.ranking.results import made_at
 from molar_retrieval.workspace.config_files import read_toml

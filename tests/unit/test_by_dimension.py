@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molar_indexes import by_dimension
-from molar_indexes.by_dimension import ByDimension
-from molar_indexes.sparse import checked, joined
+from molar_indexes import item_store
+from molar_indexes.item_store import ByDimension
+from molar_indexes.records import checked, joined
 from molar_retrieval.errors import DataError
 from molar_retrieval.ranking.index_protocol import SparseVector
 from molar_retrieval.workspace.tensors import TensorsWriter, mapped
@@ -41,7 +41,7 @@ def test_runs_of_any_length_give_what_one_sort_gives(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[list[set[int]]], run: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(by_dimension, "_RUN", run)
+        patch.setattr(item_store, "_RUN", run)
         starts, items, values = written(tmp_path_factory.mktemp("table") / "t", blocks)
     wanted = sorted((d, row) for row, own in enumerate(own for block in blocks for own in block) for d in own)
     width = max((d + 1 for d, _ in wanted), default=0)

@@ -9,15 +9,14 @@ import pytest
 from copies import copy_workspace
 from web_server import client_of
 
-from molar_indexes.assemble import publish_generation
-from molar_indexes.current import segments_of
 from molar_indexes.generations import open_generation
 from molar_indexes.recommender import Recommender
+from molar_indexes.refresh import publish_generation, segments_of
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.live_events import apply_attributes
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import IndexSettings
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 
 SEGMENTS = IndexSettings(segments=("country", "age"))
 KINDS = {"country": "keyword", "age": "integer", "spent": "float", "member": "bool"}

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 import molar
 from molar_cli.app import app
-from molar_indexes.device import contents, export, write
-from molar_indexes.device.encoder import onnx_model
+from molar_indexes.device import export
+from molar_indexes.device import export as device_export
+from molar_indexes.device.export import onnx_model
 from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import BackendError, DataError, RequestError
 from molar_retrieval.models.towers.inference import light_tower, time_gaps
@@ -116,7 +117,7 @@ def test_nothing_of_a_person_is_in_it(trained, device):
 
 
 def test_the_runtime_is_as_it_was_published_and_has_its_licence():
-    folder = Path(write.__file__).parent / "runtime"
+    folder = Path(device_export.__file__).parent / "runtime"
     for name, digest in PUBLISHED.items():
         content = (folder / name).read_bytes()
         content = gzip.decompress(content) if name.endswith(".gz") else content
@@ -150,7 +151,7 @@ def test_wherever_it_is_cut_off_the_former_one_answers(trained, tmp_path, monkey
 
     for place in ("_data", "_page", "sync_tree", "sync_folder", "write_atomically"):
         with monkeypatch.context() as patched:
-            patched.setattr(write, place, cut)
+            patched.setattr(device_export, place, cut)
             with pytest.raises(Killed):
                 shop.export_device(out, fields=["price"])
         assert manifest_of(out)["digest"] == first.digest
@@ -160,14 +161,14 @@ def test_wherever_it_is_cut_off_the_former_one_answers(trained, tmp_path, monkey
     assert {path.name for path in out.iterdir()} == {*_needed(out)}
     for place in ("write_atomically", "_data"):
         with monkeypatch.context() as patched:
-            patched.setattr(write, place, cut)
+            patched.setattr(device_export, place, cut)
             with pytest.raises(Killed):
                 shop.export_device(tmp_path / "new")
     assert shop.export_device(tmp_path / "new").digest == first.digest
 
 
 def _needed(folder):
-    own = Path(write.__file__).parent
+    own = Path(device_export.__file__).parent
     page = [path.name for part in ("static", "runtime") for path in (own / part).iterdir()]
     return ["device.json", *manifest_of(folder)["files"].values(), *page]
 
@@ -205,7 +206,7 @@ def test_rules_for_some_people_are_told_as_left_out():
         {"price": "float"},
         {"age": "integer"},
     )
-    told = contents._left_out(SimpleNamespace(rules=rules))
+    told = device_export._left_out(SimpleNamespace(rules=rules))
     assert told == ["rules for some people, as a device knows nobody: 1"]
 
 
@@ -224,7 +225,7 @@ def test_refusals_name_the_thing_and_the_remedy(trained, tmp_path, monkeypatch):
         with pytest.raises(BackendError, match="cannot be exported") as lacking:
             shop.export_device(tmp_path / "device")
     assert "molar-retrieval[device]" in lacking.value.hint
-    monkeypatch.setattr(contents, "MOST_ITEMS", 99)
+    monkeypatch.setattr(device_export, "MOST_ITEMS", 99)
     run = CliRunner().invoke(app, ["export", str(tmp_path / "device"), "-w", str(trained.workspace)])
     assert run.exit_code == 1
     assert "100 items, more than the 99" in run.stderr

@@ -234,7 +234,7 @@ def entries(place, root):
 
 
 def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("molar_indexes.server.finalise.POLL", 0.01)
+    monkeypatch.setattr("molar_indexes.server.push.POLL", 0.01)
     (tmp_path / "shop").mkdir()
     workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
     release(workspace, 1).close()

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from molar_cli.app import app
-from molar_indexes.server.faults import ServerError
+from molar_indexes.server.client import ServerError
 from molar_retrieval.errors import DataError, MolarError, RequestError, nearest, shown
 
 ROOT = Path(__file__).resolve().parents[2]

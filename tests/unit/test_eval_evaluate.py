@@ -223,7 +223,7 @@ def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_pat
     allowed[cases.seen().user, cases.seen().item] = False
     inputs = replace(cases.inputs(), asked_at=None)
     scores = scorer.finish(scorer.scores(inputs), allowed, inputs)
-    from molar_indexes.assemble import publish_generation
+    from molar_indexes.refresh import publish_generation
 
     publish_generation(scorer.workspace, settings.index).close()
     with Recommender.open(scorer.workspace.root) as recommender:

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from molar_eval import index_cost
 from molar_eval.index_cost import index_costs
 from molar_eval.models.ours import MolarScorer
-from molar_indexes.server import trial as trials
+from molar_indexes.server import push
 from molar_indexes.what_if import Variation
 from molar_retrieval.models.towers.inference import UserVectors
 from molar_retrieval.models.vectors import ItemItemVectors, ItemVectors
@@ -144,7 +144,7 @@ def test_a_server_is_asked_where_the_settings_name_one(ask, monkeypatch):
         yield SimpleNamespace(index=Known(), close=lambda: None)
         asked.append("removed")
 
-    monkeypatch.setattr(trials, "on_trial", trial)
+    monkeypatch.setattr(push, "on_trial", trial)
     served, dense = ask(IndexSettings(url="http://db:6333", quantisation="scalar"))
     assert served.backend == "server, as served"
     assert (dense.backend, dense.recall) == ("server, aligned vectors alone", 1)

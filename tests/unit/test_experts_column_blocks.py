@@ -9,7 +9,7 @@ from eval_model_tasks import log_of
 from mapped import is_mapped
 from scipy.sparse import csr_matrix, hstack
 
-from molar_indexes.background import support
+from molar_indexes.rebuild import support
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.models import ease, item_item
 from molar_retrieval.models.base import (
@@ -188,7 +188,7 @@ def test_how_many_had_both_is_counted_in_blocks(
     monkeypatch.setattr(item_item, "PAIRS_OF_BLOCK", 500)
     assert len(item_item.InteractionMatrix.of(log).blocks) > 5
     assert support(log, neighbors).tolist() == whole.tolist()
-    monkeypatch.setattr("molar_indexes.background._MANY", 10)
+    monkeypatch.setattr("molar_indexes.rebuild._MANY", 10)
     outside = support(log, neighbors, folder=tmp_path)
     assert is_mapped(outside)
     assert outside.tolist() == whole.tolist()

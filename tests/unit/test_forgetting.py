@@ -15,14 +15,13 @@ from typer.testing import CliRunner
 import molar
 from molar.introducing.outside import assign
 from molar_cli.app import app
-from molar_indexes.current import is_current as generation_is_current
 from molar_indexes.generations import USERS, open_generation
-from molar_indexes.privacy.forgetting import heed
-from molar_indexes.privacy.known import KnownPerson
-from molar_indexes.privacy.removing import remove_answers, remove_users
+from molar_indexes.privacy.forgetting import heed, remove_answers, remove_users
 from molar_indexes.privacy.server import scan_server
+from molar_indexes.privacy.stored import KnownPerson
 from molar_indexes.recommender import Recommender
-from molar_indexes.server.connect import connected
+from molar_indexes.refresh import is_current as generation_is_current
+from molar_indexes.server.client import connected
 from molar_indexes.server.opening import open_served
 from molar_indexes.users import UserRecord, UserStore, write_users
 from molar_indexes.verify import verify

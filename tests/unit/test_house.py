@@ -33,8 +33,8 @@ DOORS = {
     "molar_eval.kpi.impressions": "reads them for kpi.shown",
     "molar_eval.kpi.shown": "names them",
     "molar_eval.slices": "names them",
-    "molar_indexes.current": "has them named by interactions.people",
-    "molar_indexes.privacy.removing": "counts rows of people who are named by these very ids",
+    "molar_indexes.refresh": "has them named by interactions.people",
+    "molar_indexes.privacy.forgetting": "counts rows of people who are named by these very ids",
     "molar_indexes.privacy.stored": "names them, to find rows of one person",
     "molar_retrieval.data.schema": "opens tables of items as well",
     "molar_retrieval.privacy.pseudonymisation": "turns names back into ids, which are kept nowhere",
@@ -87,17 +87,10 @@ def imported(tree, modules):
             yield from (alias.name for alias in node.names)
 
 
-def without_types(tree):
-    """The tree without what is imported for annotations alone."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = [ast.Pass()]
-    return tree
-
-
 def test_no_module_imports_itself_by_way_of_others(modules):
+    """Imports within functions and for annotations alone count as well."""
     graph = {
-        name: {other for other in imported(without_types(tree), modules) if other in modules and other != name}
+        name: {other for other in imported(tree, modules) if other in modules and other != name}
         for name, tree in modules.items()
     }
     try:

@@ -3,7 +3,7 @@
 import pytest
 from copies import copy_workspace
 
-from molar_indexes.absence import item_for_person
+from molar_indexes.inspection import item_for_person
 from molar_indexes.recommender import Recommender
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molar_indexes import edge, edge_layout, edge_view
+from molar_indexes import edge
+from molar_indexes import edge as indexes_edge
 from molar_indexes.backends import BACKENDS, Backend, build_index, open_index
-from molar_indexes.edge import restate
-from molar_indexes.edge_search import EdgeIndex
+from molar_indexes.edge import EdgeIndex, restate
 from molar_retrieval.errors import BackendError, DiskError, SettingsError, StaleArtefactError
 from molar_retrieval.ranking.filters import Between, Equals
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec, SparseVector, StoredItem
@@ -44,7 +44,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, EdgeInd
     longest = float(np.linalg.norm(matrix, axis=1).max())
     spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"}, sparse=("s",), lengths={"v": longest})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edge_layout, "FULL_SCAN_KB", 10)
+        patch.setattr(indexes_edge, "FULL_SCAN_KB", 10)
         build_index(folder, "edge", spec, items)
         return matrix, EdgeIndex(folder, spec)
 
@@ -112,8 +112,8 @@ def test_few_items_are_indexed_in_memory(
 ) -> None:
     memory, made = tmp_path / "memory", []
     memory.mkdir()
-    monkeypatch.setattr(edge_view, "_MEMORY", memory)
-    monkeypatch.setattr(edge_view.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+    monkeypatch.setattr(indexes_edge, "_MEMORY", memory)
+    monkeypatch.setattr(indexes_edge.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
     insert = edge._insert
     monkeypatch.setattr(edge, "_insert", lambda place, *more: made.append(place) or insert(place, *more))
     matrix, items = shop(count)
@@ -134,7 +134,7 @@ def test_what_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest
 
     memory = tmp_path / "memory"
     memory.mkdir()
-    monkeypatch.setattr(edge_view, "_MEMORY", memory)
+    monkeypatch.setattr(indexes_edge, "_MEMORY", memory)
     monkeypatch.setattr(edge, "copied", full)
     spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"}, sparse=("s",))
     with pytest.raises(DiskError, match="no room"):

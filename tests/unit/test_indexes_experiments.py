@@ -9,9 +9,8 @@ from test_indexes_generations import release
 from molar_indexes.experiments import arms
 from molar_indexes.experiments.answering import Experimenting, clock
 from molar_indexes.experiments.arms import ListWanted
-from molar_indexes.experiments.behind import BackgroundLists
 from molar_indexes.experiments.placing import Asker
-from molar_indexes.experiments.recording import ExperimentRecorder
+from molar_indexes.experiments.recording import BackgroundLists, ExperimentRecorder
 from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.assignment import arm_of

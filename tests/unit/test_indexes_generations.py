@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from molar_indexes import proof
-from molar_indexes import users as user_store
+from molar_indexes import publish_check
+from molar_indexes import users as indexes_users
 from molar_indexes.exact import ExactIndex
 from molar_indexes.generations import Generation, list_generations, open_generation, publish, rollback
 from molar_indexes.users import UserRecord, UserStore
@@ -286,7 +286,7 @@ def test_a_failing_build_leaves_nothing_behind(workspace: Workspace) -> None:
 
 def test_the_proof_notices_a_wrong_index(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     release(workspace, 1).close()
-    build = proof.open_index
+    build = publish_check.open_index
 
     def open_wrong(folder: Path, backend: str, spec: IndexSpec) -> Any:
         index = build(folder, backend, spec)
@@ -294,7 +294,7 @@ def test_the_proof_notices_a_wrong_index(workspace: Workspace, monkeypatch: pyte
         monkeypatch.setattr(index, "fetch", lambda rows, vectors=(): fetch([r + 1 for r in rows], vectors=vectors))
         return index
 
-    monkeypatch.setattr(proof, "open_index", open_wrong)
+    monkeypatch.setattr(publish_check, "open_index", open_wrong)
     with pytest.raises(BackendError, match="give back"):
         release(workspace, 2, backend="exact")
     monkeypatch.undo()
@@ -303,8 +303,8 @@ def test_the_proof_notices_a_wrong_index(workspace: Workspace, monkeypatch: pyte
 
 
 def test_the_proof_notices_wrong_times(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = user_store._row
-    monkeypatch.setattr(user_store, "_row", lambda *a: (*row(*a)[:3], bytes(16), *row(*a)[4:]))
+    row = indexes_users._row
+    monkeypatch.setattr(indexes_users, "_row", lambda *a: (*row(*a)[:3], bytes(16), *row(*a)[4:]))
     with pytest.raises(BackendError, match="other times"):
         release(workspace, 1, "exact")
 
@@ -327,8 +327,8 @@ def test_the_proof_notices_wrong_sparse_vectors(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     if what == "users":
-        row, other = user_store._row, (array("i", [3]).tobytes(), array("f", [1]).tobytes())
-        monkeypatch.setattr(user_store, "_row", lambda *a: (*row(*a)[:4], *other, *row(*a)[6:]))
+        row, other = indexes_users._row, (array("i", [3]).tobytes(), array("f", [1]).tobytes())
+        monkeypatch.setattr(indexes_users, "_row", lambda *a: (*row(*a)[:4], *other, *row(*a)[6:]))
     else:
         right = ExactIndex._stored if what == "items" else ExactIndex._sparse_scores
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from updates import Days
 
-from molar_indexes import assemble
-from molar_indexes.assemble import publish_generation
+from molar_indexes import refresh as indexes_refresh
 from molar_indexes.generations import INDEX, TABLE, USERS, open_generation
+from molar_indexes.refresh import publish_generation
 from molar_indexes.verify import verify
 from molar_retrieval.data.text_features import bm25
 from molar_retrieval.errors import BackendError
@@ -64,7 +64,7 @@ def test_it_is_the_one_that_would_be_made_anew(days, backend, monkeypatch):
         assert 4 in [row for row, _ in found]
         assert not verify(restated, days.workspace, deep=True)
         assert restated.table.unavailable(0) == {9}
-    monkeypatch.setattr(assemble.Restated, "of", lambda *_: None)
+    monkeypatch.setattr(indexes_refresh.Restated, "of", lambda *_: None)
     shutil.rmtree(days.workspace.root / "generations")
     with published(days, backend) as anew:
         assert "restated" not in anew.manifest.facts
@@ -81,9 +81,9 @@ def test_matrices_of_items_are_given_up_before_graphs(days, monkeypatch):
         made.append(weakref.ref(words))
         return words
 
-    monkeypatch.setattr("molar_indexes.anew.bm25", noted)
+    monkeypatch.setattr("molar_indexes.rebuild.bm25", noted)
     monkeypatch.setattr("molar_indexes.edge.give_freed_memory_back", lambda: left.extend(own() for own in made))
-    monkeypatch.setattr(assemble.Restated, "of", lambda *_: None)
+    monkeypatch.setattr(indexes_refresh.Restated, "of", lambda *_: None)
     shutil.rmtree(days.workspace.root / "generations")
     published(days).close()
     assert left == [None]

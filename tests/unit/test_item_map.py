@@ -10,11 +10,9 @@ from copies import copy_workspace
 from scipy.sparse import csr_matrix
 
 from molar_indexes.generations import open_generation
-from molar_indexes.item_map import layout, store
-from molar_indexes.item_map.agreement import agreements
-from molar_indexes.item_map.categories import Categories
-from molar_indexes.item_map.disagreements import Disagreement, judged
-from molar_indexes.item_map.hidden import ImpressionCounts
+from molar_indexes.item_map import store
+from molar_indexes.item_map import store as item_map_store
+from molar_indexes.item_map.outliers import Categories, Disagreement, ImpressionCounts, agreements, judged
 from molar_indexes.item_map.store import item_map, make_item_map
 from molar_indexes.item_map.views import Views
 from molar_retrieval.encoders.base import unit
@@ -164,22 +162,22 @@ def test_what_pushes_items_apart_is_nearly_that_of_all_pairs():
     near = 1 / (1 + (apart**2).sum(axis=2))
     np.fill_diagonal(near, 0)
     wanted = (near[:, :, None] ** 2 * apart).sum(axis=1) / near.sum()
-    error = np.abs(layout._repulsion(places) - wanted).mean() / np.abs(wanted).mean()
+    error = np.abs(item_map_store._repulsion(places) - wanted).mean() / np.abs(wanted).mean()
     assert error < 0.2
 
 
 def test_maps_keep_neighbours_and_an_item_about_where_it_was():
     views = shop()
     alike, together = views.alike(15), views.together(15)
-    first = layout.first_map(views.content, alike, 150)
-    second = layout.second_map(first, together, views.takes >= 3, 100)
+    first = item_map_store.first_map(views.content, alike, 150)
+    second = item_map_store.second_map(first, together, views.takes >= 3, 100)
     assert kept(first, alike) > 0.4
     assert kept(second, together) > 0.15
-    assert np.array_equal(first, layout.first_map(views.content, alike, 150))
+    assert np.array_equal(first, item_map_store.first_map(views.content, alike, 150))
     moved = np.linalg.norm(second - first, axis=1)
     other = np.linalg.norm(second - np.random.default_rng(0).permutation(first), axis=1)
     assert np.median(moved) < 0.6 * np.median(other)
-    alone = layout.second_map(first, together, np.arange(N) >= 10, 5)
+    alone = item_map_store.second_map(first, together, np.arange(N) >= 10, 5)
     assert np.array_equal(alone[:10], first[:10])
 
 
@@ -193,8 +191,8 @@ def test_of_a_tiny_shop_nothing_is_said(items, people):
     told = judged(views, {"kind": ["a", None, "b", "a"][:items] * (items // 4 or 1)})
     assert told.found == ()
     assert not told.agree.known.any()
-    places = layout.first_map(views.content, views.alike(15), 20)
-    assert np.isfinite(layout.second_map(places, views.together(15), zeros + people > 2, 20)).all()
+    places = item_map_store.first_map(views.content, views.alike(15), 20)
+    assert np.isfinite(item_map_store.second_map(places, views.together(15), zeros + people > 2, 20)).all()
 
 
 def kept(places: np.ndarray, neighbours: np.ndarray) -> float:

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from molar_indexes import later
+from molar_indexes import batch
+from molar_indexes.batch import LaterIndex, open_when_asked, recommend
 from molar_indexes.generations import open_generation, open_own_index
-from molar_indexes.later import LaterIndex, open_when_asked
-from molar_indexes.recommend import recommend
 from molar_retrieval import columns
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ranking.filters import Equals
@@ -23,7 +22,7 @@ def opened(monkeypatch):
         folders.append(folder)
         return open_own_index(folder, backend, spec)
 
-    monkeypatch.setattr(later, "open_own_index", counted)
+    monkeypatch.setattr(batch, "open_own_index", counted)
     return folders
 
 

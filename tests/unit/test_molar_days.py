@@ -3,8 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from molar.days import Day, DaysReport
-from molar.days_page import picture
+from molar.days import Day, DaysReport, picture
 from molar_cli.commands.demo import _live
 from molar_cli.console import Console
 from molar_cli.session import Session

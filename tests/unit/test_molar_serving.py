@@ -70,7 +70,7 @@ def test_the_health_of_an_installation(tmp_path):
 def test_a_server_starts_without_what_it_may_never_need():
     program = """
         import sys
-        import molar_serving.run
+        import molar_serving.server
         slow = {"torch", "pandas", "scipy.stats", "scipy.optimize", "transformers"} & set(sys.modules)
         assert not slow, slow
     """

@@ -15,8 +15,7 @@ import molar
 from molar.due import due
 from molar.updating import KIND
 from molar_cli.app import app
-from molar_indexes.encoder import carried
-from molar_indexes.generations import open_generation
+from molar_indexes.generations import carried, open_generation
 from molar_retrieval.errors import DataError, MissingArtefactError
 from molar_retrieval.models import drift as drifting
 from molar_retrieval.models import incremental

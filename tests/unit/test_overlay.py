@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from molar_indexes.generations import publish, rollback
-from molar_indexes.live_items import LiveIndex
+from molar_indexes.item_store import Extras
+from molar_indexes.live_state import LiveIndex
 from molar_indexes.recommender import Recommender
-from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
 from molar_retrieval.data import live_events
 from molar_retrieval.data.event_log import EventLog
@@ -258,7 +258,7 @@ def test_conditions_are_those_of_a_scan(recommender, log, seed):
 
 
 def test_many_changes_begin_a_new_journal(monkeypatch):
-    monkeypatch.setattr("molar_indexes.live_items._JOURNAL", 3)
+    monkeypatch.setattr("molar_indexes.live_state._JOURNAL", 3)
 
     class Items:
         def fetch(self, rows, vectors=()):

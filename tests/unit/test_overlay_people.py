@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
 
-from molar_indexes.assemble import publish_generation
-from molar_indexes.recommend import recommend
+from molar_indexes.batch import recommend
 from molar_indexes.recommender import Recommender
-from molar_indexes.sparse import sparse_rows
+from molar_indexes.records import sparse_rows
+from molar_indexes.refresh import publish_generation
 from molar_retrieval.data.event_history import EventWeights
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.prepare_interactions import prepare_interactions

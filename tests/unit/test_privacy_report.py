@@ -17,11 +17,11 @@ from copies import copy_workspace
 from eval_model_tasks import log_of
 
 import molar
-from molar_indexes.privacy.report.filled import BLANKS
-from molar_indexes.privacy.report.leakage import leakage_of
+from molar_indexes.privacy.report.facts import leakage_of
+from molar_indexes.privacy.report.page import BLANKS
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.reports.wording import LANGUAGES, PageWords
-from molar_serving.endpoint import Scope
+from molar_serving.auth import Scope
 
 SETTINGS = (
     '[costs]\nmachine_hour = 36\nwatts = 90\ncurrency = "EUR"\n[events]\nkeep_days = 90\n'

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 import molar
 from molar_cli.app import app
-from molar_indexes.privacy.known import KnownPerson
 from molar_indexes.privacy.server import scan_server
-from molar_indexes.server.connect import connected
+from molar_indexes.privacy.stored import KnownPerson
+from molar_indexes.server.client import connected
 from molar_retrieval.errors import RequestError
 
 

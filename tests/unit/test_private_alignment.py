@@ -128,7 +128,7 @@ def test_what_is_published_is_of_the_statistics(private):
 
 def test_reasons_tell_of_likeness_only_where_lists_are_made_of_it(private):
     """With targets, what a history looks like is compared with what was taken after such looks."""
-    from molar_indexes.background import origins
+    from molar_indexes.rebuild import origins
     from molar_retrieval.data.catalogue import Catalogue
     from molar_retrieval.models.store import open_model
     from molar_retrieval.ranking.explanations import Attributions, Speaker

@@ -20,7 +20,7 @@ from molar.purging import Purge
 from molar_cli.app import app
 from molar_indexes.privacy import purging
 from molar_indexes.privacy.certificate import FOLDER, faults_of
-from molar_indexes.privacy.report.certified import certificate_page
+from molar_indexes.privacy.report.page import certificate_page
 from molar_retrieval.encoders import head
 from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
 from molar_retrieval.experiments.definition import Arm, Experiment

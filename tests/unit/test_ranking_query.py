@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import molar
-from molar_indexes.recommend import recommend
+from molar_indexes.batch import recommend
 from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import RequestError
 from molar_retrieval.ranking.query import Query

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from molar_indexes import edge_layout, recall
-from molar_indexes.edge_search import EdgeIndex
+from molar_indexes import edge, publish_check
+from molar_indexes.edge import EdgeIndex
 from molar_indexes.generations import Generation, list_generations, open_generation, publish
 from molar_indexes.users import UserRecord
 from molar_indexes.verify import verify
@@ -41,7 +41,7 @@ class Notes:
 
 @pytest.fixture(autouse=True)
 def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_layout, "FULL_SCAN_KB", 10)
+    monkeypatch.setattr(edge, "FULL_SCAN_KB", 10)
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def test_a_graph_that_misses_items_gets_more_candidates(workspace: Workspace) ->
         assert ef in (44, 88)
         reach = generation.manifest.facts["graphs"]["aligned"]
         assert reach["ef"] == ef
-        assert reach["found"] >= recall.LEAST
-        assert found(generation, vectors) >= recall.LEAST - recall.WORSE
+        assert reach["found"] >= publish_check.LEAST
+        assert found(generation, vectors) >= publish_check.LEAST - publish_check.WORSE
         assert found(replace(generation, index=generation.index.searching({"aligned": 22})), vectors) < 0.9
         assert verify(generation, deep=True) == []
     (note,) = told.notes
@@ -112,7 +112,7 @@ def test_a_graph_that_finds_enough_stays_as_it_was_set(workspace: Workspace) -> 
     with released(workspace, noise(), replace(POOR, m=16, ef_construct=64, ef=256), told) as generation:
         assert generation.spec.efs == {}
         assert generation.index.graphs == {"aligned"}
-        assert generation.manifest.facts["graphs"]["aligned"]["found"] >= recall.LEAST
+        assert generation.manifest.facts["graphs"]["aligned"]["found"] >= publish_check.LEAST
     assert not told.notes
 
 
@@ -206,7 +206,7 @@ def test_what_a_graph_finds_is_scored_by_whole_vectors(
 ) -> None:
     """Also where it is walked by bytes; shards that were made before have none."""
     if before:
-        monkeypatch.setattr(edge_layout, "OF_GRAPHS", None)
+        monkeypatch.setattr(edge, "OF_GRAPHS", None)
     vectors = np.concatenate([noise(400), 30 * noise(401)[400:]])
     spec = replace(POOR, m=16, ef_construct=64, ef=128, lengths={"aligned": float(np.linalg.norm(vectors[400]))})
     with released(workspace, vectors, spec) as generation:
@@ -225,10 +225,10 @@ def test_the_first_list_that_is_long_enough_is_found_in_a_few_tries(power: float
     """And it is the one that trying all of them would choose."""
     steps, tried = [int(256 * 1.15**n) for n in range(40)] + [SCAN], []
 
-    def reach(ef: int) -> recall.Reach:
+    def reach(ef: int) -> publish_check.Reach:
         tried.append(ef)
-        return recall.Reach(1.0 if ef == SCAN else 1 - missed * (256 / ef) ** power, ef, 1.0)
+        return publish_check.Reach(1.0 if ef == SCAN else 1 - missed * (256 / ef) ** power, ef, 1.0)
 
-    first, last = recall._first_enough(steps, reach, 0.992)
+    first, last = publish_check._first_enough(steps, reach, 0.992)
     assert len(tried) <= 8
     assert (first.ef, last) == (256, next(one for one in map(reach, steps) if one.found >= 0.992))

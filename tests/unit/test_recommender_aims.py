@@ -14,14 +14,13 @@ from copies import copy_workspace
 from served import FAKE
 from web_server import client_of
 
-from molar_indexes import anew
-from molar_indexes.assemble import publish_generation
+from molar_indexes import rebuild
+from molar_indexes.batch import recommend
 from molar_indexes.generations import open_generation
-from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
-from molar_indexes.server.client import Client
+from molar_indexes.refresh import publish_generation
+from molar_indexes.server.client import Client, Connection
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import Connection
 from molar_indexes.server.opening import served
 from molar_indexes.server.push import publish
 from molar_retrieval.data.event_log import EventLog
@@ -60,7 +59,7 @@ def shop(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamesp
     facts = {**manifest.facts, "objectives": AIMS, "slots": last(2)}
     store.publish(partial, replace(manifest, fingerprint="aiming", facts=facts))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(anew, "MOST_SCANNED", 0)
+        patch.setattr(rebuild, "MOST_SCANNED", 0)
         publish_generation(workspace, IndexSettings()).close()
     log = open_log(workspace)
     model = open_model(store.require()[0]).seeing(log)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from molar_indexes.generations import publish
+from molar_indexes.item_store import Extras
 from molar_indexes.recommender import Recommender
-from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
 from molar_retrieval.ranking.index_protocol import IndexItem, IndexSpec
 from molar_retrieval.ranking.query import Query

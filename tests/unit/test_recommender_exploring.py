@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import molar
-from molar_indexes.assemble import publish_generation
 from molar_indexes.recommender import Recommender
+from molar_indexes.refresh import publish_generation
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.filters import Not, OneOf
 from molar_retrieval.ranking.query import Query

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_indexes_generations import release
 
-from molar_indexes import following
+from molar_indexes import hot_reload
 from molar_indexes.answerer import Answerer
 from molar_indexes.generations import Generation, rollback
 from molar_indexes.recommender import Recommender
@@ -84,8 +84,8 @@ def test_a_damaged_generation_is_refused_with_a_note(
 ) -> None:
     first = ask(recommender)
     tried = []
-    opened = following.Following._open
-    monkeypatch.setattr(following.Following, "_open", lambda self, source: tried.append(1) or opened(self, source))
+    opened = hot_reload.Following._open
+    monkeypatch.setattr(hot_reload.Following, "_open", lambda self, source: tried.append(1) or opened(self, source))
     with release(workspace, 2, "exact") as second:
         damage(workspace)
     for _ in range(3):
@@ -107,7 +107,7 @@ def test_a_damaged_generation_is_refused_with_a_note(
 def test_a_generation_that_was_refused_is_tried_again_after_a_while(
     workspace: Workspace, recommender: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "_AGAIN", 0.05)
+    monkeypatch.setattr(hot_reload, "_AGAIN", 0.05)
     first = ask(recommender)
     with release(workspace, 2, "exact") as second:
         file = second.folder / "table.safetensors"

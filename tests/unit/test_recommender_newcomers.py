@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from molar_indexes.generations import publish
 from molar_indexes.recommender import Recommender
-from molar_indexes.sparse import sparse_rows
+from molar_indexes.records import sparse_rows
 from molar_indexes.users import UserRecord
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.filters import Equals, Expression, matches

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from copies import copy_workspace
 
-from molar_indexes import anew
-from molar_indexes.assemble import publish_generation
+from molar_indexes import rebuild
 from molar_indexes.generations import open_generation
 from molar_indexes.recommender import Recommender
+from molar_indexes.refresh import publish_generation
 from molar_indexes.verify import verify
 from molar_retrieval import columns
 from molar_retrieval.ranking import candidates
@@ -24,7 +24,7 @@ def beside(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
     """The trained shop, published again with its partners in the table alone."""
     workspace = Workspace.open(copy_workspace(trained.workspace, tmp_path_factory.mktemp("item_item") / ".molar"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(anew, "_MOST_PARTNERS", 0)
+        patch.setattr(rebuild, "_MOST_PARTNERS", 0)
         with publish_generation(workspace, IndexSettings(ef=600)) as generation:
             assert generation.spec.sparse == (columns.WORDS,)
         yield workspace

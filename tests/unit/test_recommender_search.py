@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from molar_indexes.likeness import Likeness
 from molar_indexes.recommender import Recommender
-from molar_indexes.search import Searcher
+from molar_indexes.search import Likeness, Searcher
 from molar_retrieval.columns import IMAGE, ITEM_ID, TITLE
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.text_features import query, words

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
 
-from molar_indexes.assemble import publish_generation
+from molar_indexes.batch import recommend
+from molar_indexes.comparison import conflicts_of
 from molar_indexes.constraints import Constraints
-from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
-from molar_indexes.rules_preview import conflicts_of
+from molar_indexes.refresh import publish_generation
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace.artefacts import Workspace

@@ -13,16 +13,14 @@ from qdrant_fake import Fault, fake_qdrant
 from served import FAKE, SERVERS, SPOKEN, URL, WRITTEN
 
 from molar_indexes.backends import build_index, open_index
+from molar_indexes.batch import recommend
 from molar_indexes.generations import open_generation
-from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
-from molar_indexes.server.client import Client
+from molar_indexes.server.client import Client, Connection, connect
+from molar_indexes.server.collections import remove
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.opening import served
-from molar_indexes.server.published import remove
-from molar_indexes.server.push import publish, push
-from molar_indexes.server.trial import on_trial
+from molar_indexes.server.push import on_trial, publish, push
 from molar_indexes.verify import verify
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.index_protocol import IndexItem

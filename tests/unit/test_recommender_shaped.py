@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from molar_indexes import recommend as recommending
-from molar_indexes.recommend import recommend
+from molar_indexes import batch
+from molar_indexes.batch import recommend
 from molar_indexes.recommender import Recommender
 from molar_retrieval.data.availability import Availability
 from molar_retrieval.errors import DataError, RequestError
@@ -267,11 +267,11 @@ def test_recommend_writes_what_queries_answer(trained: Any, recommender: Recomme
 
 
 def test_recommend_goes_on_where_it_was_killed(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recommending, "_SHARD", 50)
+    monkeypatch.setattr(batch, "_SHARD", 50)
     target, whole = tmp_path / "some.parquet", tmp_path / "whole.parquet"
     recommend(trained.workspace, whole, 3)
     made: list[int] = []
-    write = recommending._write
+    write = batch._write
 
     def dying(recommender: Any, job: Any, shard: int, named: Any) -> None:
         if len(made) == 2:
@@ -279,12 +279,12 @@ def test_recommend_goes_on_where_it_was_killed(trained: Any, tmp_path: Path, mon
         made.append(shard)
         write(recommender, job, shard, named)
 
-    monkeypatch.setattr(recommending, "_write", dying)
+    monkeypatch.setattr(batch, "_write", dying)
     with pytest.raises(KeyboardInterrupt):
         recommend(trained.workspace, target, 3)
     assert not target.exists()
     again: list[int] = []
-    monkeypatch.setattr(recommending, "_write", lambda r, j, s, n: (again.append(s), write(r, j, s, n)))
+    monkeypatch.setattr(batch, "_write", lambda r, j, s, n: (again.append(s), write(r, j, s, n)))
     report = recommend(trained.workspace, target, 3)
     assert set(again).isdisjoint(made)
     assert (report.shards, report.made) == (len(made) + len(again), len(again))
@@ -294,11 +294,11 @@ def test_recommend_goes_on_where_it_was_killed(trained: Any, tmp_path: Path, mon
 
 def test_shards_of_another_request_are_not_used(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "r.parquet"
-    write = recommending._join
-    monkeypatch.setattr(recommending, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    write = batch._join
+    monkeypatch.setattr(batch, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         recommend(trained.workspace, target, 3)
-    monkeypatch.setattr(recommending, "_join", write)
+    monkeypatch.setattr(batch, "_join", write)
     report = recommend(trained.workspace, target, 4)
     assert report.rows == 4 * report.users
 
@@ -307,26 +307,26 @@ def test_what_is_fresh_is_so_by_the_moment_at_which_the_run_began(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, moments = tmp_path / "r.parquet", []
-    write = recommending._write
+    write = batch._write
 
     def noting(recommender: Recommender, *others: Any) -> None:
         moments.append(recommender.now)
         write(recommender, *others)
 
     def interrupted() -> dict[str, Any]:
-        monkeypatch.setattr(recommending, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(batch, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             recommend(trained.workspace, target, 2)
         (request,) = target.with_name("r.parquet.partial").glob("*/request.json")
         known: dict[str, Any] = json.loads(request.read_text("utf-8"))
         return known | {"path": request}
 
-    join = recommending._join
-    monkeypatch.setattr(recommending, "_SHARD", 80)
-    monkeypatch.setattr(recommending, "_write", noting)
+    join = batch._join
+    monkeypatch.setattr(batch, "_SHARD", 80)
+    monkeypatch.setattr(batch, "_write", noting)
     first = interrupted()
     (request := first["path"]).with_name("00000001.parquet").write_bytes(b"torn")
-    monkeypatch.setattr(recommending, "_join", join)
+    monkeypatch.setattr(batch, "_join", join)
     recommend(trained.workspace, target, 2)
     assert len(moments) == 3
     assert {moment.isoformat() for moment in moments} == {first["begun"]}
@@ -361,7 +361,7 @@ def test_thousands_of_banned_words_ban_the_same_items(trained: Any, ruled: Any) 
 
 def test_long_lists_are_written_in_parts(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recommend(trained.workspace, tmp_path / "whole", 80)
-    monkeypatch.setattr(recommending, "_ROWS", 400)
+    monkeypatch.setattr(batch, "_ROWS", 400)
     report = recommend(trained.workspace, tmp_path / "parts", 80)
     whole, parts = read(tmp_path / "whole"), read(tmp_path / "parts")
     assert [(row["user_id"], row["item_id"]) for row in whole] == [(row["user_id"], row["item_id"]) for row in parts]
@@ -380,7 +380,7 @@ def test_recommend_refuses_what_is_beyond_its_bound(trained: Any, tmp_path: Path
 def test_recommend_for_named_users_in_several_processes(
     trained: Any, recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recommending, "_SHARD", 2)
+    monkeypatch.setattr(batch, "_SHARD", 2)
     known = [user.user_id for user in next(recommender.generation.users.batches(5))]
     report = recommend(trained.workspace, tmp_path / "n.parquet", 2, users=[*known, "nobody"], processes=2)
     assert (report.users, report.skipped) == (5, 1)

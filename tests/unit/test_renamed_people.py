@@ -53,7 +53,7 @@ def test_everything_stays_but_the_names(days, monkeypatch):
     before, stays, answers = days.workspace["generations"].require()[0], made(days), lists(days.shop, names)
     with open_generation(days.workspace) as generation:
         attributes = dict(generation.users.get(names[0]).attributes)
-    monkeypatch.setattr("molar_indexes.anew.publish_anew", None)
+    monkeypatch.setattr("molar_indexes.rebuild.publish_anew", None)
     days.rename(other)
     done = days.shop.update()
     assert [step.outcome for step in done.steps if step.name == "interactions"] == ["other names of people"]

@@ -21,13 +21,13 @@ import molar
 from molar_cli.app import app
 from molar_eval.splits import leave_one_out
 from molar_indexes.generations import open_generation
-from molar_indexes.privacy.known import KnownPerson
-from molar_indexes.privacy.rotating import rotate
+from molar_indexes.privacy.key_rotation import rotate
 from molar_indexes.privacy.server import scan_server
+from molar_indexes.privacy.stored import KnownPerson
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.client import connected
+from molar_indexes.server.collections import published
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import connected
-from molar_indexes.server.published import published
 from molar_indexes.server.push import push
 from molar_indexes.verify import verify
 from molar_retrieval.data.event_log import EventLog

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from molar_indexes.server import finalise
+from molar_indexes.server import push
+from molar_indexes.server.client import Connection, ServerError
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import Connection
-from molar_indexes.server.faults import ServerError
 from molar_retrieval.ranking.index_protocol import IndexSpec
 
 SPEC = IndexSpec({"aligned": 4, "content": 3, "whitened": 4}, sparse=("item_item",))
@@ -62,16 +61,16 @@ def _connection(states: list[tuple[str, int | None]]) -> Connection:
 def test_the_bar_is_of_vectors_in_graphs(
     counts: list[int | None], steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finalise, "POLL", 0.001)
-    last = len(counts) - finalise.SETTLED
+    monkeypatch.setattr(push, "POLL", 0.001)
+    last = len(counts) - push.SETTLED
     bar = Bar()
     states = [("yellow" if place < last else "green", count) for place, count in enumerate(counts)]
-    finalise.build_graphs(_connection(states), "molar-1", SPEC, bar)
+    push.build_graphs(_connection(states), "molar-1", SPEC, bar)
     assert bar.told == [("vectors into graphs on the server", 1900), *steps, "done"]
     assert sum(steps) == 1900
 
 
 def test_a_collection_that_turns_red_ends_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finalise, "POLL", 0.001)
+    monkeypatch.setattr(push, "POLL", 0.001)
     with pytest.raises(ServerError, match="is red: planted"):
-        finalise.build_graphs(_connection([("green", 0), ("yellow", 10), ("red", 10)]), "molar-1", SPEC, Bar())
+        push.build_graphs(_connection([("green", 0), ("yellow", 10), ("red", 10)]), "molar-1", SPEC, Bar())

@@ -13,14 +13,13 @@ from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 from test_indexes_generations import N, release, released
 from test_server_push import place, send
 
-from molar_indexes.server import connect as connecting
-from molar_indexes.server import faults, finalise, transport
-from molar_indexes.server import upload as uploading
+from molar_indexes.server import client, push
+from molar_indexes.server import client as server_client
+from molar_indexes.server import push as server_push
+from molar_indexes.server.client import Connection, ServerError, asking, connect, fault_of, persistently
+from molar_indexes.server.collections import published, target
 from molar_indexes.server.config import KEY, ServerConfig, key
-from molar_indexes.server.connect import Connection, connect
-from molar_indexes.server.faults import ServerError, asking, fault_of, persistently
 from molar_indexes.server.opening import open_served
-from molar_indexes.server.published import published, target
 from molar_retrieval.errors import BackendError, SettingsError
 from molar_retrieval.ranking.filters import Between
 from molar_retrieval.workspace.artefacts import Workspace
@@ -45,10 +44,10 @@ def fake() -> Iterator[FakeQdrant]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploading, "BLOCK", 8)
-    monkeypatch.setattr(finalise, "POLL", 0.01)
-    monkeypatch.setattr(faults, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(faults, "PATIENCE", 1.0)
+    monkeypatch.setattr(server_push, "BLOCK", 8)
+    monkeypatch.setattr(push, "POLL", 0.01)
+    monkeypatch.setattr(server_client, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(server_client, "PATIENCE", 1.0)
     monkeypatch.delenv(KEY, raising=False)
 
 
@@ -133,7 +132,7 @@ def test_what_passes_is_waited_for(workspace: Workspace, fake: FakeQdrant, fault
 
 
 def test_retry_after_is_honoured(workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "PATIENCE", 10.0)
+    monkeypatch.setattr(server_client, "PATIENCE", 10.0)
     refused: list[float] = []
     stop = Fault(
         POINTS, after=1, status=429, headers={"Retry-After": "2"}, act=lambda: refused.append(time.monotonic())
@@ -151,7 +150,7 @@ def test_retry_after_is_honoured(workspace: Workspace, fake: FakeQdrant, monkeyp
 def test_where_one_batch_fails_the_others_wait_no_longer(
     workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "PATIENCE", 60.0)
+    monkeypatch.setattr(server_client, "PATIENCE", 60.0)
     fake.faults = [
         Fault(POINTS, times=3, status=503, headers={"Retry-After": "50"}),
         Fault(POINTS, times=99, status=403),
@@ -175,9 +174,9 @@ def test_nothing_listens(workspace: Workspace, nobody: str) -> None:
 def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", "db.inside")
-    assert transport.proxy_of("http://db.example:6333") == "http://proxy.example:3128"
-    assert transport.proxy_of("http://db.inside:6333") is None
-    assert transport.proxy_of("http://127.0.0.1:6333") is None
+    assert server_client.proxy_of("http://db.example:6333") == "http://proxy.example:3128"
+    assert server_client.proxy_of("http://db.inside:6333") is None
+    assert server_client.proxy_of("http://127.0.0.1:6333") is None
 
 
 def test_nothing_listens_by_grpc(nobody: str) -> None:
@@ -206,7 +205,7 @@ def test_a_slow_server_is_given_up_in_time(workspace: Workspace, fake: FakeQdran
 def test_a_push_to_a_server_that_hangs_is_given_up_in_time(
     workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connecting, "GREETING", 0.4)
+    monkeypatch.setattr(client, "GREETING", 0.4)
     fake.faults = [Fault("", times=99, delay=5.0)]
     began = time.monotonic()
     with pytest.raises(BackendError, match=r"within 0\.4 s"):

@@ -8,11 +8,11 @@ from served import CONTAINS
 from test_indexes_generations import N, release, released
 
 from molar_indexes.generations import open_generation
-from molar_indexes.server import finalise
+from molar_indexes.server import push as server_push
+from molar_indexes.server.client import connected
+from molar_indexes.server.collections import published, rollback
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import connected
 from molar_indexes.server.opening import open_served
-from molar_indexes.server.published import published, rollback
 from molar_indexes.server.push import push
 from molar_retrieval.ranking.filters import And, Between, Contains, Equals, Exists, Not, OneOf, Or
 from molar_retrieval.ranking.index_protocol import SparseVector
@@ -41,7 +41,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def test_by_grpc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finalise, "POLL", 0.01)
+    monkeypatch.setattr(server_push, "POLL", 0.01)
     with fake_both(CONTAINS) as fake:
         settings = IndexSettings(url=fake.url, users="server", quantisation="scalar")
         server = ServerConfig.of(settings)

@@ -9,9 +9,8 @@ from test_server_push import place, send
 
 import molar
 from molar_indexes.generations import Generation
-from molar_indexes.server import finalise
-from molar_indexes.server.last_live import last_live
-from molar_indexes.server.opening import open_served
+from molar_indexes.server import push
+from molar_indexes.server.opening import last_live, open_served
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
 
 pytestmark = pytest.mark.slow
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.setattr(finalise, "POLL", 0.01)
+    monkeypatch.setattr(push, "POLL", 0.01)
     (tmp_path / "shop").mkdir()
     return Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
 

@@ -18,12 +18,13 @@ import molar
 from molar.doctor.health import Entry, HealthState
 from molar.doctor.server import served as examined
 from molar_indexes.generations import open_generation
-from molar_indexes.server import faults, finalise, nodes
-from molar_indexes.server import upload as uploading
+from molar_indexes.server import client as server_client
+from molar_indexes.server import push
+from molar_indexes.server import push as server_push
+from molar_indexes.server.client import Connection, connect, connected
+from molar_indexes.server.collections import target
 from molar_indexes.server.config import KEY, ServerConfig
-from molar_indexes.server.connect import Connection, connect, connected
 from molar_indexes.server.opening import open_served
-from molar_indexes.server.published import target
 from molar_retrieval.errors import BackendError, SettingsError
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import MolarSettings
@@ -48,11 +49,11 @@ def cluster() -> Iterator[list[Node]]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploading, "BLOCK", 8)
-    monkeypatch.setattr(finalise, "POLL", 0.01)
-    monkeypatch.setattr(faults, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(faults, "PATIENCE", 1.0)
-    monkeypatch.setattr(nodes, "_KNOWN", {})
+    monkeypatch.setattr(server_push, "BLOCK", 8)
+    monkeypatch.setattr(push, "POLL", 0.01)
+    monkeypatch.setattr(server_client, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(server_client, "PATIENCE", 1.0)
+    monkeypatch.setattr(server_client, "_KNOWN", {})
     monkeypatch.delenv(KEY, raising=False)
 
 
@@ -136,7 +137,7 @@ def test_a_node_that_hangs_costs_half_of_the_time_once(workspace: Workspace, clu
 
 @pytest.mark.alone
 def test_a_node_that_rests_is_asked_again(cluster: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodes, "REST", 0.2)
+    monkeypatch.setattr(server_client, "REST", 0.2)
 
     def asked_of_the_first() -> bool:
         before = counts(cluster)
@@ -269,7 +270,7 @@ def test_by_grpc_as_well(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) 
             assert generation.index.top("aligned", QUERY, 5) == wanted
             assert 1.0 <= time.monotonic() - began < 2.0
             first.faults.clear()
-            monkeypatch.setattr(nodes, "_KNOWN", {})
+            monkeypatch.setattr(server_client, "_KNOWN", {})
             first.grpc.stop(None).wait()
             for _ in range(2):
                 assert generation.index.top("aligned", QUERY, 5) == wanted

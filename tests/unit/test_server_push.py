@@ -11,16 +11,14 @@ from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 from shard_jobs import Killing, Stopping
 from test_indexes_generations import N, items, release, released, users
 
-from molar_indexes import recall
+from molar_indexes import publish_check
 from molar_indexes.generations import open_generation
-from molar_indexes.server import finalise, upload_job
-from molar_indexes.server import upload as uploading
+from molar_indexes.server import push as server_push
+from molar_indexes.server.client import Connection, connect
+from molar_indexes.server.collections import KEY, live, prune, published, remove_others, rollback, target
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import Connection, connect
-from molar_indexes.server.layout import Layout
-from molar_indexes.server.metadata import KEY
 from molar_indexes.server.opening import open_served
-from molar_indexes.server.published import live, prune, published, remove_others, rollback, target
+from molar_indexes.server.points import Layout
 from molar_indexes.server.push import PushReport, push
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.ranking.index_protocol import SCAN
@@ -44,8 +42,8 @@ def fake() -> Iterator[FakeQdrant]:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploading, "BLOCK", 8)
-    monkeypatch.setattr(finalise, "POLL", 0.01)
+    monkeypatch.setattr(server_push, "BLOCK", 8)
+    monkeypatch.setattr(server_push, "POLL", 0.01)
 
 
 def settings(fake: FakeQdrant, **more: object) -> IndexSettings:
@@ -177,7 +175,7 @@ def test_a_push_that_dies_leaves_what_is_live_and_the_next_one_goes_on(
     send(workspace, fake)
     old = target(Connection(fake.client, place(fake)), "molar")
     release(workspace, 2).close()
-    monkeypatch.setattr("molar_indexes.server.faults.PATIENCE", 0.0)
+    monkeypatch.setattr("molar_indexes.server.client.PATIENCE", 0.0)
     sent = deaths = 0
     while True:
         fake.faults = [Fault("^(PUT|PATCH) |POST /collections/aliases", times=99, after=deaths, status=418)]
@@ -217,8 +215,8 @@ def test_a_fresh_push_and_a_resumed_one_end_with_the_same_collection(workspace: 
 
 
 def test_batches_are_bounded_in_bytes(workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("molar_indexes.server.upload.BLOCK", 1000)
-    monkeypatch.setattr(uploading.batches, "__defaults__", (6000,))
+    monkeypatch.setattr("molar_indexes.server.push.BLOCK", 1000)
+    monkeypatch.setattr(server_push.batches, "__defaults__", (6000,))
     send(workspace, fake)
     sizes = [one.size for one in fake.of("PUT .*/points$")]
     assert len(sizes) > 5
@@ -364,7 +362,7 @@ def test_the_alias_waits_for_graphs(workspace: Workspace, fake: FakeQdrant, monk
     assert fake.statuses == ["green"]
     release(workspace, 2).close()
     fake.faults = [Fault("^PATCH", act=lambda: fake.statuses.__setitem__(slice(None), ["yellow"]))]
-    monkeypatch.setattr(finalise, "STALLED", 0.1)
+    monkeypatch.setattr(server_push, "STALLED", 0.1)
     with pytest.raises(BackendError, match="is yellow"):
         send(workspace, fake)
     fake.statuses = ["red"]
@@ -377,7 +375,7 @@ def test_the_alias_waits_for_graphs(workspace: Workspace, fake: FakeQdrant, monk
 def test_a_damaged_point_is_noticed_before_anything_goes_live(
     workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = uploading.batches
+    real = server_push.batches
 
     def damaged(points: list[models.PointStruct]) -> Iterator[list[models.PointStruct]]:
         for batch in real(points):
@@ -386,8 +384,8 @@ def test_a_damaged_point_is_noticed_before_anything_goes_live(
                     point.vector["aligned"][0] += 0.5
             yield batch
 
-    monkeypatch.setattr(uploading, "batches", damaged)
-    monkeypatch.setattr(finalise, "_SAMPLE", N)
+    monkeypatch.setattr(server_push, "batches", damaged)
+    monkeypatch.setattr(server_push, "_SAMPLE", N)
     with pytest.raises(BackendError, match="item 'item 30' has other vectors"):
         send(workspace, fake)
     assert target(Connection(fake.client, place(fake)), "molar") is None
@@ -416,7 +414,7 @@ def test_graphs_of_the_server_that_miss_items_are_not_used(workspace: Workspace,
 def test_graphs_of_the_server_get_as_many_candidates_as_they_need(
     workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recall, "_steps", lambda spec, name, count: iter([512, 1024, 2048, SCAN]))
+    monkeypatch.setattr(publish_check, "_steps", lambda spec, name, count: iter([512, 1024, 2048, SCAN]))
     fake.misses = 1000
     report = send(workspace, fake)
     with open_served(workspace, place(fake)) as served:
@@ -442,7 +440,7 @@ def points(fake: FakeQdrant, collection: str) -> list[models.Record]:
 def test_workers_send_what_one_process_does_though_one_is_killed(
     workspace: Workspace, fake: FakeQdrant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload_job, "SHARD", 16)
+    monkeypatch.setattr(server_push, "SHARD", 16)
     alone = send(workspace, fake)
     with fake_qdrant() as other:
         report = push(workspace, settings(other), runner=Killing(ProcessRunner(2), tmp_path))
@@ -455,7 +453,7 @@ def test_workers_send_what_one_process_does_though_one_is_killed(
 def test_after_an_interruption_workers_send_what_is_missing(
     workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload_job, "SHARD", 16)
+    monkeypatch.setattr(server_push, "SHARD", 16)
     with pytest.raises(KeyboardInterrupt):
         push(workspace, settings(fake, users="server"), runner=Stopping(1))
     assert target(Connection(fake.client, place(fake)), "molar") is None

@@ -10,10 +10,9 @@ from qdrant_grpc_fake import fake_both, start
 from served import patient
 
 from molar_indexes.recommender import Recommender
-from molar_indexes.server import client as clients
+from molar_indexes.server import client
+from molar_indexes.server.client import GREETING, ServerError, connect
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import GREETING, connect
-from molar_indexes.server.faults import ServerError
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.push import push
 from molar_retrieval.ranking import candidates
@@ -135,7 +134,7 @@ def test_a_server_that_comes_back_answers_soon() -> None:
 @pytest.mark.alone
 def test_a_port_that_hangs_costs_half_a_second_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_both() as fake:
-        monkeypatch.setattr(clients, "PATIENCE", 1.0)
+        monkeypatch.setattr(client, "PATIENCE", 1.0)
         fake.faults = [Fault("GRPC HealthCheck", times=9, delay=1.5)]
         for most in (3.0, 0.9):
             began = time.monotonic()

@@ -12,12 +12,10 @@ from qdrant_fake import fake_qdrant
 from qdrant_limits import LARGEST, MET
 from served import CONTAINS, FAKE, URL, WRITTEN
 
-from molar_indexes.server import transport
+from molar_indexes.server import client as server_client
+from molar_indexes.server.client import Connection, ServerError, connect
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import Connection, connect
-from molar_indexes.server.faults import ServerError
-from molar_indexes.server.filters import ROW_PATH, SERVED, understood
-from molar_indexes.server.points import split
+from molar_indexes.server.points import ROW_PATH, SERVED, split, understood
 from molar_retrieval.errors import RequestError
 from molar_retrieval.ranking.filters import Contains, Equals, Not
 
@@ -45,8 +43,8 @@ def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
 @pytest.mark.alone
 def test_an_answer_waits_for_no_acknowledgement(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _median(connection) < HELD_BACK
-    if transport._AT_ONCE is not None and connection.server.url != URL:
-        monkeypatch.setattr(transport, "_AT_ONCE", None)
+    if server_client._AT_ONCE is not None and connection.server.url != URL:
+        monkeypatch.setattr(server_client, "_AT_ONCE", None)
         assert _median(connection) > HELD_BACK  # so the fake holds back what a server would
 
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from copies import copy_workspace
 
+from molar_indexes.inspection import LATEST, Supposition, list_if, origins_of, person_of
 from molar_indexes.recommender import Recommender
-from molar_indexes.standing import person_of
-from molar_indexes.supposing import LATEST, Supposition, list_if, origins_of
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import RequestError
 from molar_retrieval.privacy.pseudonyms import session_key

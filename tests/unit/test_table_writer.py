@@ -11,7 +11,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from molar_indexes.recommend import recommend
+from molar_indexes.batch import recommend
 from molar_retrieval.errors import RequestError
 from molar_retrieval.frames import TableWriter, ending_of, unescaped
 from molar_retrieval.quality.findings import FindingCollector
@@ -79,7 +79,7 @@ def test_lists_are_written_without_what_takes_longer_to_load_than_they_do(traine
     program = f"""
         import sys
         from pathlib import Path
-        from molar_indexes.recommend import recommend
+        from molar_indexes.batch import recommend
         target = Path({str(tmp_path / "lists.parquet")!r})
         report = recommend(Path({str(trained.workspace)!r}), target, 3, users=[{trained.user!r}])
         assert (report.users, report.rows, report.short) == (1, 3, 0), report

@@ -64,6 +64,7 @@ SETTINGS = {
 MADE = "of an object that the program makes, never filled from a file"
 STAMPS = "names below the catalogue or the version, of which sizes and times are compared"
 ID = "a digest, an id, a name or a count"
+INSIDE = "refused where it leads out of the folder"
 SHOWN = "shown to people, and not followed"
 RECORDS = {
     "cli/molar/doctor/workspace.py": {"files": STAMPS},
@@ -78,29 +79,32 @@ RECORDS = {
         **dict.fromkeys(("Backup.file", "Restored.folder", "_Member.path", "_Packed.file"), MADE),
         "Backup.files": ID,
     },
-    "indexes/molar_indexes/device/write.py": {"DeviceExport.folder": MADE},
+    "indexes/molar_indexes/device/export.py": {"DeviceExport.folder": MADE},
     "indexes/molar_indexes/generations.py": {"Generation.folder": MADE},
     "indexes/molar_indexes/privacy/certificate.py": {
         "Certificate.files": SHOWN, "ScanSum.files": ID, "ScannedFile.file": SHOWN, "files": SHOWN,
     },
-    "indexes/molar_indexes/privacy/known.py": {
+    "indexes/molar_indexes/privacy/stored.py": {
         "KnownPerson.keys": ID, "KnownPerson.rows": MADE, "KnownPerson.evaluations": MADE,
     },
-    "indexes/molar_indexes/privacy/renamed.py": dict.fromkeys(
-        ("RenamedFiles.goes", "RenamedFiles.instead", "RenamedFiles.into"), "refused where it leads out of the folder"
-    ),
-    "indexes/molar_indexes/privacy/report/collect.py": {"keys": ID},
-    "indexes/molar_indexes/privacy/rotating.py": {
+    "indexes/molar_indexes/privacy/report/facts.py": {"keys": ID},
+    "indexes/molar_indexes/privacy/report/page.py": {
+        "FactLine.key": ID, "PrivacyReport.page": MADE, "PrivacyReport.facts": MADE, "PrivacyReport.filled": MADE,
+    },
+    "indexes/molar_indexes/search.py": {"max_text_tokens": ID},
+    "indexes/molar_indexes/server/client.py": {"Connection.server": MADE, "Spoken.grpc_port": MADE},
+    "indexes/molar_indexes/privacy/key_rotation.py": {
         "RotationReport.files": ID, "RotationReport.key_file": SHOWN, "RotationReport.keys": ID, "files": ID,
         "instead": ID, "key_file": SHOWN, "keys": ID,
+        "RenamedFiles.goes": INSIDE, "RenamedFiles.instead": INSIDE, "RenamedFiles.into": INSIDE,
     },
-    "indexes/molar_indexes/recommend.py": dict.fromkeys(
+    "indexes/molar_indexes/batch.py": dict.fromkeys(
         (
             "RecommendReport.path", "_ListsJob.folder", "_ListsJob.rules", "_ListsJob.server", "_ListsJob.workspace",
         ),
         MADE,
     ),
-    "indexes/molar_indexes/server/last_live.py": {"url": "compared with the server that the user has named"},
+    "indexes/molar_indexes/server/opening.py": {"url": "compared with the server that the user has named"},
     "molar_retrieval/models/alignment.py": {
         "AlignReport.folder": MADE, "TrainingJob.folder": MADE, "TrainingJob.root": MADE,
     },
@@ -141,11 +145,10 @@ RECORDS = {
     "molar_retrieval/privacy/retention.py": {"KeptCopy.path": MADE},
     "molar_retrieval/privacy/statistics.py": {"SharedStatistics.path": MADE},
     "molar_retrieval/privacy/federated.py": {"SharedFile.path": MADE},
-    "serving/molar_serving/access.py": {
+    "serving/molar_serving/auth.py": {
         "keys": "digests of keys that the server accepts; it sends none", "host": "a header of a request",
         "server": "the socket of a request",
     },
-    "serving/molar_serving/metrics.py": {"endpoint_path": "the path of a request"},
 }  # fmt: skip
 
 

@@ -9,10 +9,11 @@ import pytest
 from copies import copy_workspace
 from shard_jobs import Killing, Stopping
 
-from molar_indexes import anew, user_vectors
-from molar_indexes.assemble import publish_generation
+from molar_indexes import rebuild
+from molar_indexes import rebuild as indexes_rebuild
 from molar_indexes.generations import USERS
-from molar_indexes.user_vectors import UserVectorsJob
+from molar_indexes.rebuild import UserVectorsJob
+from molar_indexes.refresh import publish_generation
 from molar_indexes.users import UserStore
 from molar_retrieval.models.als import open_log
 from molar_retrieval.progress import Notes
@@ -24,8 +25,8 @@ from molar_retrieval.workspace.settings import IndexSettings
 @pytest.fixture
 def workspace(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A shop without a generation, whose people are four shards."""
-    monkeypatch.setattr(user_vectors, "SHARD", 48)
-    monkeypatch.setattr(anew, "SHARD", 48)
+    monkeypatch.setattr(indexes_rebuild, "SHARD", 48)
+    monkeypatch.setattr(rebuild, "SHARD", 48)
     copy_workspace(trained.workspace, tmp_path / ".molar", ignore=shutil.ignore_patterns("generations"))
     return Workspace.open(tmp_path / ".molar")
 

@@ -21,11 +21,10 @@ from molar_retrieval.experiments.definition import Arm, Experiment, Segment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving.app import application
-from molar_serving.discretion import discreet
-from molar_serving.service import Service
+from molar_serving.auth import redact_for_pages
+from molar_serving.service import ExperimentWatch, Service
 from molar_serving.studio.people import Somebody
-from molar_serving.studio.time_machine import remade
-from molar_serving.watching import ExperimentWatch
+from molar_serving.studio.screens.customers import remade
 from molar_serving.wire import InExperiment, ListAnswer
 
 WORKERS = os.environ.get("MOLAR_TEST_WORKERS", "1")
@@ -433,7 +432,7 @@ def test_a_page_is_told_the_arm():
     about = {"basis": "aligned", "known": True, "items": [], "notes": ["x"], "shortfall": None, "events": 0}
     arm = InExperiment(name="x", arm="control")
     told = ListAnswer(recommendation_id="a", generation="g", milliseconds={}, experiment=arm, **about)
-    assert (discreet(told).experiment, told.notes) == (arm, [])
+    assert (redact_for_pages(told).experiment, told.notes) == (arm, [])
 
 
 def test_what_an_experiment_shows_is_not_pruned_and_what_is_live_may_change(client, shop, staged, begin):

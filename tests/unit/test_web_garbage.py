@@ -3,7 +3,7 @@
 import gc
 import weakref
 
-from molar_serving.garbage import look_once
+from molar_serving.service import look_once
 
 
 class InCycle:

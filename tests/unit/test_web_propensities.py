@@ -6,8 +6,7 @@ import pytest
 
 from molar_retrieval.data.event_parsing import FIELDS, parse_event
 from molar_retrieval.ranking.results import new_id
-from molar_serving.propensities import Propensities
-from molar_serving.shown import Shown, ShownAnswers
+from molar_serving.response_store import Propensities, Shown, ShownAnswers
 
 CHANCES = {"a": 1.0, "b": 0.25}
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from molar_retrieval.workspace.threads import BackgroundThread, on_death, threads_down
-from molar_serving.threads import HandedOver, Threads
+from molar_serving.overload import HandedOver, Threads
 
 
 def computed(most, use):

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molar_indexes import edge_layout, equal_lengths
-from molar_indexes.edge_search import EdgeIndex
+from molar_indexes import edge, equal_lengths
+from molar_indexes.edge import EdgeIndex
 from molar_indexes.generations import Generation, open_generation, publish
-from molar_indexes.table import Extras
+from molar_indexes.item_store import Extras
+from molar_indexes.rebuild import Whitened
 from molar_indexes.users import UserRecord
 from molar_indexes.verify import verify
-from molar_indexes.whitening import Whitened
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.candidates import find, products, source_of
 from molar_retrieval.ranking.filters import Exists
@@ -35,7 +35,7 @@ def shop() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
-    monkeypatch.setattr(edge_layout, "FULL_SCAN_KB", 10)
+    monkeypatch.setattr(edge, "FULL_SCAN_KB", 10)
     (tmp_path / "shop").mkdir()
     return Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
 

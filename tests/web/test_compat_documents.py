@@ -7,8 +7,7 @@ import pytest
 from copies import copy_workspace
 from web_server import address_of
 
-from molar_serving.access import Keyring
-from molar_serving.credentials import signing_token
+from molar_serving.auth import Keyring, signing_token
 
 PAGE = (Path(__file__).parents[2] / "docs" / "compat.md").read_text("utf-8")
 CODE = dict(re.findall(r"^## (.+?)\n.*?^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))

@@ -7,7 +7,7 @@ from copies import copy_workspace
 from web_server import client_of
 
 from molar.shop import Shop
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 
 ITEMS = [
     {"item_id": "SKU-0001", "item_name": "Tee", "index": 0, "price": 10.01, "quantity": 3, "item_list_id": "related"},

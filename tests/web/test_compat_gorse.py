@@ -9,7 +9,7 @@ from gorse import Gorse, GorseException
 from web_server import address_of
 
 from molar_indexes.recommender import Recommender
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 
 
 @pytest.fixture(scope="module")

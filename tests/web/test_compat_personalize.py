@@ -17,9 +17,8 @@ from web_server import address_of
 
 from molar.shop import Shop
 from molar_indexes.recommender import Recommender
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring, signing_token
 from molar_serving.compat import signatures
-from molar_serving.credentials import signing_token
 
 CAMPAIGN = "arn:aws:personalize:eu-west-1:000000000000:campaign/home"
 DATASET = "arn:aws:personalize:eu-west-1:000000000000:dataset/shop/ITEMS"

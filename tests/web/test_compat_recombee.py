@@ -44,8 +44,7 @@ from web_server import address_of, client_of
 
 from molar.shop import Shop
 from molar_indexes.recommender import Recommender
-from molar_serving.access import Keyring
-from molar_serving.credentials import signing_token
+from molar_serving.auth import Keyring, signing_token
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from segment.analytics.request import APIError
 from web_server import address_of
 
 from molar.shop import Shop
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 
 PRODUCT = {"product_id": "SKU-0001", "sku": "X", "name": "Tee", "price": 10.5, "quantity": 2, "position": 3}
 

@@ -9,8 +9,8 @@ from web_server import client_of, program
 
 from molar.shop import Shop
 from molar_retrieval.errors import RequestError, SettingsError
-from molar_serving.access import Keyring
-from molar_serving.run import serve
+from molar_serving.auth import Keyring
+from molar_serving.server import serve
 
 
 @pytest.fixture

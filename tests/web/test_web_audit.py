@@ -14,10 +14,10 @@ from web_server import client_of
 from molar_retrieval.errors import DiskError
 from molar_retrieval.workspace.activity_log import JsonLines
 from molar_serving import app, audit
-from molar_serving.access import Keyring
+from molar_serving.app import ENDPOINTS
+from molar_serving.auth import Keyring
 from molar_serving.endpoint import Endpoint, Reply
 from molar_serving.problems import ProblemError
-from molar_serving.tables import ENDPOINTS
 
 PERSON = "somebody@shop.example"
 

@@ -16,12 +16,12 @@ from updates import Days, another_generation
 from web_server import client_of, program
 
 import molar
-from molar_indexes import backup as archive
+from molar_indexes import backup
 from molar_indexes.generations import open_generation
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.progress import Notes
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_an_index_version_that_is_superseded_meanwhile_is_whole_in_it(days, tmp_
         another_generation(days.workspace, keep=0)
         days.workspace["generations"].prune(0)
 
-    found = archive.write_backup(days.workspace, tmp_path / "shop.tar.gz", progress=Meanwhile(publish))
+    found = backup.write_backup(days.workspace, tmp_path / "shop.tar.gz", progress=Meanwhile(publish))
     assert found.generation == first != days.workspace["generations"].pointer
     with open_generation(Workspace(molar.restore(found.file, tmp_path / "there").workspace)) as generation:
         assert generation.name == first
@@ -139,7 +139,7 @@ def test_an_index_version_that_is_superseded_meanwhile_is_whole_in_it(days, tmp_
 def test_a_table_that_is_written_meanwhile_is_there_as_a_whole(days, tmp_path):
     table = pa.table({"user_id": ["u"] * 9, "item_id": ["SKU-0001"] * 9, "timestamp": [1_700_000_000] * 9})
     path = days.folder / "interactions.parquet"
-    found = archive.write_backup(
+    found = backup.write_backup(
         days.workspace, tmp_path / "shop.tar.gz", progress=Meanwhile(lambda: pq.write_table(table, path))
     )
     restored = molar.restore(found.file, tmp_path / "there")
@@ -186,7 +186,7 @@ def test_every_name_in_a_workspace_is_known_to_be_in_a_backup_or_not(days):
     days.shop.check()
     days.shop.update()
     names = {path.name for path in days.shop.workspace.iterdir()}
-    known = {*archive.KINDS, *archive.FOLDERS, *archive.FILES, *archive.LEFT_OUT}
+    known = {*backup.KINDS, *backup.FOLDERS, *backup.FILES, *backup.LEFT_OUT}
     assert names <= known
     assert {"serving", "events", "generations"} <= names
 
@@ -194,7 +194,7 @@ def test_every_name_in_a_workspace_is_known_to_be_in_a_backup_or_not(days):
 def test_a_newer_archive_and_a_name_that_is_taken_are_refused(days, tmp_path, monkeypatch):
     file = tmp_path / "shop.tar.gz"
     for version, fine in (("0.1.0", True), ("0.1.7", False)):
-        monkeypatch.setattr(archive, "__version__", version)
+        monkeypatch.setattr(backup, "__version__", version)
         days.shop.backup(file)  # over the former one
         monkeypatch.undo()
         if fine:

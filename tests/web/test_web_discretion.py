@@ -9,8 +9,8 @@ from web_server import client_of
 
 from molar_eval.kpi.impression_events import logged_impressions
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_serving import discretion
-from molar_serving.access import Keyring
+from molar_serving import auth
+from molar_serving.auth import Keyring
 
 PAGE = "https://shop.example"
 
@@ -110,16 +110,16 @@ def test_answers_to_pages_leave_at_the_same_moment(clients, trained, monkeypatch
                 found.append(time.perf_counter() - began)
         return took.values()
 
-    monkeypatch.setattr(discretion, "STEP", 0.001)
+    monkeypatch.setattr(auth, "STEP", 0.001)
     step = max(0.06, 3 * max(map(max, times(5))))  # longer than it is: other work of the machine is not meant
-    monkeypatch.setattr(discretion, "STEP", step)
+    monkeypatch.setattr(auth, "STEP", step)
     known, unknown = map(statistics.median, times(25))
     assert min(known, unknown) > step
     assert abs(known - unknown) < 0.05 * min(known, unknown)
 
 
 def test_a_deadline_is_kept_before_the_time_is_made_even(clients, monkeypatch):
-    monkeypatch.setattr(discretion, "STEP", 30.0)
+    monkeypatch.setattr(auth, "STEP", 30.0)
     began = time.perf_counter()
     assert clients("/v1/recommendations", {"user_id": "nobody", "k": 1}, prefer="wait=1").status_code == 200
     assert time.perf_counter() - began < 10

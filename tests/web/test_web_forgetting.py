@@ -13,7 +13,7 @@ from web_server import Program, client_of, program
 
 from molar_indexes.generations import open_generation
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_serving.shown import ShownAnswers
+from molar_serving.response_store import ShownAnswers
 
 AT_ONCE = 5.0  # seconds
 MOLAR = [sys.executable, "-c", "from molar_cli.app import main; main()"]

@@ -35,8 +35,8 @@ from web_server import program
 
 import molar
 from molar_retrieval.errors import MissingArtefactError
-from molar_serving.studio.tables import SCREENS
-from molar_serving.tables import DIALECTS, ENDPOINTS
+from molar_serving.app import DIALECTS, ENDPOINTS
+from molar_serving.studio.app import SCREENS
 
 REQUESTS = int(os.environ.get("MOLAR_TEST_FUZZ", "300"))
 SEED = int(os.environ.get("MOLAR_TEST_FUZZ_SEED", "1"))

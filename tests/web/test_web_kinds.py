@@ -4,7 +4,7 @@ import pytest
 from copies import copy_workspace
 from web_server import client_of
 
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 
 PAGE = "https://shop.example"
 

@@ -9,8 +9,8 @@ import pytest
 from copies import copy_workspace
 from web_server import client_of, program
 
-from molar_serving.access import Keyring
-from molar_serving.shown import ShownAnswers
+from molar_serving.auth import Keyring
+from molar_serving.response_store import ShownAnswers
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,7 @@ from copies import copy_workspace
 from web_server import client_of
 
 from molar_retrieval.errors import RequestError
-from molar_serving.access import BROWSER_RATE, Key, Keyring
-from molar_serving.origins import is_local, origin
-from molar_serving.rate_limits import RateLimits
+from molar_serving.auth import BROWSER_RATE, Key, Keyring, RateLimits, is_local, origin
 
 SHOP, OTHER = "https://shop.example", "https://other.example"
 ASKED = "/v1/recommendations"
@@ -153,9 +151,10 @@ def test_nobody_is_sent_elsewhere_by_the_host_that_was_named(client):
 
 
 def test_what_fails_outside_of_endpoints_is_a_problem_with_the_headers(trained, monkeypatch, caplog):
-    from molar_serving import app, openapi
+    from molar_serving import app
 
-    monkeypatch.setattr(app, "description", lambda table: openapi.description(table) | {"x": "y"})
+    made = app.description
+    monkeypatch.setattr(app, "description", lambda table: made(table) | {"x": "y"})
     with client_of(trained.workspace) as client:
         monkeypatch.setattr(app, "Response", None)
         told = client.get("/openapi.json")
@@ -183,7 +182,7 @@ def test_a_rate_is_more_than_nothing(keys, rate):
 @pytest.mark.parametrize(("workers", "rate", "most"), [(1, 5, 5), (4, 8, 8), (1, 0.5, 1), (3, 0.1, 1)])
 def test_a_bucket_holds_a_second_and_fills_at_the_rate(monkeypatch, workers, rate, most):
     clock = [1000.0]
-    monkeypatch.setattr("molar_serving.rate_limits.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("molar_serving.auth.time.monotonic", lambda: clock[0])
     limits, key = RateLimits(workers), Key("k", ("answer",), rate=rate)
 
     def taken(times):
@@ -203,8 +202,8 @@ def test_a_bucket_holds_a_second_and_fills_at_the_rate(monkeypatch, workers, rat
 
 
 def test_each_address_of_a_browser_key_has_its_own_bucket(monkeypatch, keys):
-    monkeypatch.setattr("molar_serving.rate_limits.time.monotonic", lambda: 1.0)
-    monkeypatch.setattr("molar_serving.rate_limits._ADDRESSES", 5)
+    monkeypatch.setattr("molar_serving.auth.time.monotonic", lambda: 1.0)
+    monkeypatch.setattr("molar_serving.auth._ADDRESSES", 5)
     limits, key = RateLimits(), keys[1].keys()["page"]
     assert key.rate == BROWSER_RATE
     assert sum(limits.wait(key, "192.0.2.1") == 0 for _ in range(50)) == BROWSER_RATE

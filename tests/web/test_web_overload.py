@@ -11,11 +11,11 @@ from web_load import Outcome, ask, load
 from web_server import client_of
 
 from molar.shop import Shop
-from molar_serving import deadlines
+from molar_serving import lists
 from molar_serving.app import application
+from molar_serving.overload import Effort, LateError, Working
 from molar_serving.problems import ProblemError
 from molar_serving.service import Service
-from molar_serving.working import Effort, LateError, Working
 
 SECONDS = float(os.environ.get("MOLAR_TEST_OVERLOAD", "1.5"))
 """How long each load lasts; 600 for ten minutes."""
@@ -62,7 +62,7 @@ def test_the_popular_list_leaves_out_what_its_person_had_where_there_is_time(cli
     assert left == [item for item in everybody if item in left] != everybody
     assert late(user_id=trained.user, k=100, seen="show") == everybody
     assert late(items=everybody[:2], k=3) == everybody[2:5]
-    monkeypatch.setattr(deadlines, "_can_wait", lambda call: False)
+    monkeypatch.setattr(lists, "_can_wait", lambda call: False)
     assert late(user_id=trained.user, k=100) == everybody
 
 
@@ -108,7 +108,7 @@ def test_first_the_reasons_go_then_the_second_stage_then_requests():
 
 @pytest.mark.alone
 def test_a_queue_that_stands_is_an_overload_but_not_of_those_who_are_patient(monkeypatch):
-    monkeypatch.setattr("molar_serving.working._STANDING", 0.02)
+    monkeypatch.setattr("molar_serving.overload._STANDING", 0.02)
 
     async def run(patient: bool) -> list[str]:
         blocked = Blocked(1, 16, patient=patient)

@@ -16,12 +16,11 @@ from web_server import client_of, service_of, until_ready
 
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ranking.results import made_at, new_id
-from molar_serving.access import Keyring
 from molar_serving.app import application
-from molar_serving.endpoint import encode
-from molar_serving.former import FormerGenerations
-from molar_serving.shown import Shown, ShownAnswers, packed, unpacked
-from molar_serving.wire import AnsweredItem, InExperiment, ListAnswer, RecommendationRequest
+from molar_serving.auth import Keyring
+from molar_serving.response_store import Shown, ShownAnswers, packed, unpacked
+from molar_serving.service import FormerGenerations
+from molar_serving.wire import AnsweredItem, InExperiment, ListAnswer, RecommendationRequest, encode
 
 EXAMPLES = int(os.environ.get("MOLAR_TEST_PAGES", "8"))
 SIMPLE = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text()
@@ -364,6 +363,6 @@ def test_former_generations_are_closed_when_nobody_asks(monkeypatch):
         assert one is same is opened[1]
         former.release(everything=True)
         assert [one.open for one in opened] == [False, True, False]
-    monkeypatch.setattr("molar_serving.former._IDLE", 0.0)
+    monkeypatch.setattr("molar_serving.service._IDLE", 0.0)
     former.release()
     assert not opened[1].open

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from web_server import Program, program, until_ready
 
 from molar_cli.app import app
-from molar_serving.access import Keyring
+from molar_serving.auth import Keyring
 
 sys.path.append(str(Path(__file__).parents[1] / "attacks"))
 from test_read_only import NOBODY, mounted, skip_without_mounts, state

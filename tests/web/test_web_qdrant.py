@@ -56,7 +56,7 @@ def _down(fake: FakeQdrant, *, delay: float = 0.0) -> None:
 def test_a_dead_server_is_not_felt_and_asked_again_by_and_by(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("molar_indexes.server.fallback._AGAIN", 0.3)
+    monkeypatch.setattr("molar_indexes.server.opening._AGAIN", 0.3)
     with fake_qdrant() as fake:
         with client_of(trained.workspace) as own:
             _, expected = _ids(own, trained.user)

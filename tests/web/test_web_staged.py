@@ -9,9 +9,9 @@ from web_server import client_of
 
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_serving.access import Keyring
-from molar_serving.changes import changes
-from molar_serving.undo import changed_again, undone
+from molar_serving.audit import changes
+from molar_serving.auth import Keyring
+from molar_serving.studio.screens.changes import changed_again, undone
 
 
 @pytest.fixture(scope="module")

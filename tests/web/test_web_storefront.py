@@ -21,12 +21,9 @@ from molar.sources import Demo
 from molar_retrieval.data.demo import DemoFacts, plan_shop
 from molar_retrieval.data.demo.traffic import DAY, TrafficSimulator
 from molar_retrieval.errors import SettingsError
-from molar_serving.access import Keyring
 from molar_serving.app import application
-from molar_serving.storefront.feed import Feed
-from molar_serving.storefront.opening import open_shop
-from molar_serving.storefront.pages import Storefront
-from molar_serving.storefront.visitors import PLACES, Visitors, cast
+from molar_serving.auth import Keyring
+from molar_serving.storefront.app import PLACES, Feed, Storefront, Visitors, cast, open_shop
 
 PATIENT = {"OMP_NUM_THREADS": "1", "MOLAR_SERVE_DEADLINE": "10"}
 OPEN = """
@@ -34,7 +31,7 @@ import sys, molar
 from pathlib import Path
 from molar.sources import Demo
 from molar_retrieval.data.demo import DemoFacts
-from molar_serving.storefront.opening import open_shop
+from molar_serving.storefront.app import open_shop
 folder, workspace, items, users = sys.argv[1:]
 facts = DemoFacts(Path(folder), 7, int(items), int(users), 0, "", "")
 say = lambda address: print(address, flush=True)
@@ -237,7 +234,7 @@ def test_a_browser_is_opened_where_it_can_be_seen(screen, wanted, opened, monkey
         ready("http://127.0.0.1:1")
 
     seen = []
-    monkeypatch.setattr("molar_serving.storefront.opening.open_shop", answers)
+    monkeypatch.setattr("molar_serving.storefront.app.open_shop", answers)
     monkeypatch.setattr("webbrowser.open", seen.append)
     monkeypatch.setenv("DISPLAY", screen)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

@@ -13,8 +13,7 @@ from copies import copy_workspace
 from web_server import client_of
 
 from molar_retrieval.errors import BackendError
-from molar_serving.traces import passed_on
-from molar_serving.tracing import Spans
+from molar_serving.observability import Spans, passed_on
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE}-{SPAN}-01"

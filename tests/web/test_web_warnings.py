@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from molar_serving.logs import log_warnings, newest_warnings
+from molar_serving.observability import log_warnings, newest_warnings
 
 
 @pytest.fixture

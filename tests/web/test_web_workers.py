@@ -14,7 +14,7 @@ from web_server import Program, program
 
 from molar.shop import Shop
 from molar_retrieval.errors import SettingsError
-from molar_serving.run import serve
+from molar_serving.server import serve
 
 KILLS = int(os.environ.get("MOLAR_TEST_ORPHANS", "1"))
 """How often a server with workers is killed; 200 for the full strength."""

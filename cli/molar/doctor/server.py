@@ -12,13 +12,14 @@ from urllib.request import Request, urlopen
 
 from molar.choosing import settings_of
 from molar.doctor.health import Entry, Fault, HealthState, broken, entry
+from molar_indexes.generations import open_generation
 from molar_indexes.server.config import KEY, ServerConfig, apart, go_together
 from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
-    from molar_indexes.server.connect import Connection
-    from molar_indexes.server.published import PublishedCollection
+    from molar_indexes.server.client import Connection
+    from molar_indexes.server.collections import PublishedCollection
     from molar_indexes.server.topology import ClusterNodes
 
 TIMEOUT = 3.0
@@ -96,8 +97,8 @@ def address(url: str) -> Entry:
 
 
 def _collections(config: ServerConfig, root: Path) -> Iterator[Entry]:
-    from molar_indexes.server.connect import connected
-    from molar_indexes.server.published import live
+    from molar_indexes.server.client import connected
+    from molar_indexes.server.collections import live
 
     aliases = [config.collection, *([config.people] if config.users == "server" else [])]
     try:
@@ -114,7 +115,7 @@ def _collections(config: ServerConfig, root: Path) -> Iterator[Entry]:
 
 def _nodes(connection: "Connection") -> Generator[Entry, None, "ClusterNodes | None"]:
     """The nodes of a cluster, as those that are reached know of each other; a key may be for collections alone."""
-    from molar_indexes.server.faults import ServerError
+    from molar_indexes.server.client import ServerError
     from molar_indexes.server.topology import cluster_nodes
 
     try:
@@ -162,7 +163,7 @@ def _health(connection: "Connection", one: "PublishedCollection") -> Entry:
 
 
 def _older(connection: "Connection") -> Iterator[Entry]:
-    from molar_indexes.server.published import published
+    from molar_indexes.server.collections import published
 
     others = [one for alias in connection.server.aliases for one in published(connection, alias) if not one.live]
     unfinished = sum(not one.metadata.whole for one in others)
@@ -173,8 +174,7 @@ def _older(connection: "Connection") -> Iterator[Entry]:
 
 
 def _drift(there: "PublishedCollection", root: Path) -> Entry:
-    from molar_indexes.generations import open_generation
-    from molar_indexes.server.metadata import CollectionMetadata
+    from molar_indexes.server.collections import CollectionMetadata
 
     theirs = there.metadata.generation
     store = Workspace(root)["generations"]

@@ -8,6 +8,10 @@ from typing import Any
 
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar.doctor.places import folder_size
+from molar_indexes.generations import list_generations, open_generation, rolled_back
+from molar_retrieval.data.event_log_reader import opened
+from molar_retrieval.data.event_store import REMEDY
+from molar_retrieval.data.prepare import file_stamps, tree_stamp
 from molar_retrieval.errors import MissingArtefactError, MolarError
 from molar_retrieval.reports.wording import size
 from molar_retrieval.workspace import artefacts as inventory
@@ -50,8 +54,6 @@ def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
 
 def generations(root: Path, deep: bool) -> Iterator[Entry]:
     """All generations; the live one is tried. ``deep`` reads every byte, vector and user of all of them."""
-    from molar_indexes.generations import list_generations, rolled_back
-
     if not is_workspace(root):
         return
     workspace = Workspace(root)
@@ -117,8 +119,6 @@ def _pointer(workspace: Workspace) -> str | None:
 
 def _event_log(workspace: Workspace) -> Iterator[Entry]:
     """How much was appended."""
-    from molar_retrieval.data.event_log_reader import opened
-
     try:
         with opened(workspace) as state:
             last = None if state is None else state.last
@@ -164,9 +164,6 @@ def _former(workspace: Workspace) -> Iterator[Entry]:
 
 def _events(workspace: Workspace) -> Iterator[Entry]:
     """The event log, by its checksums."""
-    from molar_retrieval.data.event_log_reader import opened
-    from molar_retrieval.data.event_store import REMEDY
-
     try:
         with opened(workspace) as state:
             if state is None:
@@ -228,8 +225,6 @@ def _stale(workspace: Workspace, inputs: Mapping[str, str]) -> str | None:
 
 def _files_changed(workspace: Workspace, manifest: Manifest, deep: bool) -> str | None:
     """Whether the files that an artefact was read from have changed since."""
-    from molar_retrieval.data.prepare import file_stamps, tree_stamp
-
     sources = manifest.facts.get("sources") or {}
     folder, known = _folder(workspace), sources.get("files") or {}
     if folder is None or not folder.is_dir() or not known:
@@ -258,7 +253,6 @@ def _inputs(folder: Path) -> dict[str, str]:
 def _damage(workspace: Workspace, name: str, deep: bool, *, open_it: bool) -> list[str]:
     if not open_it:
         return inventory.check_inventory(workspace[GENERATIONS].root / name)
-    from molar_indexes.generations import open_generation
     from molar_indexes.verify import bytes_changed, verify
 
     try:

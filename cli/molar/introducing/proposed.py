@@ -6,8 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from molar_indexes.encoder import preset_of
-from molar_indexes.generations import by_age
+from molar_indexes.generations import by_age, preset_of
 from molar_retrieval.errors import MissingArtefactError, SettingsError, suggestion
 from molar_retrieval.experiments.definition import Arm
 from molar_retrieval.experiments.store import KIND

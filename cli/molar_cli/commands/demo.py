@@ -125,7 +125,7 @@ def _document(run: Session, made: "Demo", days: int | None, *, experiment: bool,
 
 def _open(run: Session, made: "Demo", minutes: float, port: int, browser: bool) -> None:
     """Open the shop to the browser of this machine, until Ctrl-C."""
-    from molar_serving.storefront.opening import open_shop
+    from molar_serving.storefront.app import open_shop
 
     def listening(address: str) -> None:
         run.console.line(f"\nThe shop is open at {address}; visitors stay for {minutes:g} minutes, Ctrl-C closes it.")

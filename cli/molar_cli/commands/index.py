@@ -10,7 +10,7 @@ from molar_retrieval.errors import SettingsError, StaleArtefactError
 
 if TYPE_CHECKING:
     from molar_eval.since_both import GroupQuality
-    from molar_indexes.server.published import PublishedCollection
+    from molar_indexes.server.collections import PublishedCollection
 
 app = typer.Typer(
     help="List, verify and roll back the generations of the index, here and on a server.", no_args_is_help=True

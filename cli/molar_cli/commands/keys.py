@@ -40,8 +40,7 @@ def add(
 
     Example: [bold]molar keys add page --origin https://shop.example --rate 20[/]
     """
-    from molar_serving.access import Keyring
-    from molar_serving.credentials import signing_token
+    from molar_serving.auth import Keyring, signing_token
     from molar_serving.studio.roles import scopes_of
 
     chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()] if role is None else scopes_of(role)
@@ -61,7 +60,7 @@ def list_(run: Session) -> None:
 
     Example: [bold]molar keys list[/]
     """
-    from molar_serving.access import Keyring
+    from molar_serving.auth import Keyring
 
     keys = Keyring(run.shop().opened().root).keys().values()
     names = ("name", "scopes", "origins", "rate", "created")
@@ -87,7 +86,7 @@ def revoke(run: Session, name: _Name) -> None:
 
     Example: [bold]molar keys revoke page[/]
     """
-    from molar_serving.access import Keyring
+    from molar_serving.auth import Keyring
 
     Keyring(run.shop().opened().root).revoke(name)
     if not run.document({"revoked": name}):

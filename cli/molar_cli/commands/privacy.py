@@ -311,7 +311,7 @@ def _certified(run: Session, one: "Certificate") -> None:
 
 
 def _heeded(run: Session, done: "Forgotten", sessions: "Sequence[str]" = ()) -> None:
-    from molar_indexes.standing import similar_ids
+    from molar_indexes.inspection import similar_ids
 
     if not run.document(done.to_dict()):
         verb = "forgotten" if done.kind == "forgotten" else "heeded"

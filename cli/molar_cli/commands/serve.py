@@ -26,7 +26,7 @@ def serve(
 
     Example: [bold]molar serve --host 0.0.0.0 --port 80 --workers 4[/]
     """
-    from molar_serving.run import serve as listen
+    from molar_serving.server import serve as listen
 
     shop = run.shop()
 

@@ -24,8 +24,7 @@ from molar_eval.kpi.impression_events import logged_impressions
 from molar_eval.kpi.impressions import Impressions
 from molar_eval.kpi.target_policy import TargetPolicy, whole_lists
 from molar_eval.since_both import known_events
-from molar_indexes.as_it_was import as_it_was
-from molar_indexes.recommender import Recommender
+from molar_indexes.recommender import Recommender, as_it_was
 from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.definition import Arm
 from molar_retrieval.privacy.pseudonyms import of_key

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from molar_indexes.experiments.arms import LiveExperiment
 from molar_indexes.experiments.recording import ExperimentRecorder
-from molar_indexes.experiments.running import LiveExperiment
 from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.experiments.assignment import arm_of, arm_of_block, block_of, held_out, takes_part
 from molar_retrieval.experiments.definition import (

@@ -84,8 +84,8 @@ def shown(workspace: Workspace) -> list[str]:
 
 def remove_collections(workspace: Workspace, server: "ServerConfig") -> tuple[list[str], list[BeyondReach]]:
     """Remove every collection of the shop but those that are live; which went, and which an experiment shows."""
-    from molar_indexes.server.connect import connected
-    from molar_indexes.server.published import prune, published
+    from molar_indexes.server.client import connected
+    from molar_indexes.server.collections import prune, published
 
     with connected(server) as connection:
         gone = prune(connection, 0, shown(workspace))

@@ -6,10 +6,10 @@ from typing import Any
 
 from qdrant_client import models
 
-from molar_indexes.privacy.known import KnownPerson
-from molar_indexes.server.connect import Connection
-from molar_indexes.server.filters import ROW, users_between
-from molar_indexes.server.published import PublishedCollection, published
+from molar_indexes.privacy.stored import KnownPerson
+from molar_indexes.server.client import Connection
+from molar_indexes.server.collections import PublishedCollection, published
+from molar_indexes.server.points import ROW, users_between
 from molar_retrieval.columns import USER_ID
 from molar_retrieval.privacy.id_scan import FileMatches, Hit
 from molar_retrieval.progress import SILENT

@@ -9,9 +9,8 @@ from itertools import islice
 
 from qdrant_client import models
 
-from molar_indexes.server.connect import Connection
-from molar_indexes.server.faults import ServerError
-from molar_indexes.server.published import published
+from molar_indexes.server.client import Connection, ServerError
+from molar_indexes.server.collections import published
 
 ACTIVE = "active"
 UNREACHABLE = "unreachable"

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from molar_retrieval.data.event_parsing import FieldError, parse_event
+from molar_serving.auth import Credentials, Dialect, of_key
 from molar_serving.compat.translated import Row, appended, otherwise, own_kind, plainly, renamed, without_nothing
-from molar_serving.credentials import Credentials, Dialect, of_key
-from molar_serving.endpoint import Call, Endpoint, Reply, encode
+from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
-from molar_serving.wire import Whole
+from molar_serving.wire import Whole, encode
 
 _AT = "/compat/ga4"
 _KINDS = {

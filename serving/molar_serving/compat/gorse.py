@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from molar_retrieval import limits
 from molar_retrieval.columns import TITLE
 from molar_retrieval.data.event_parsing import event_type
+from molar_serving.auth import Credentials, Dialect, Scope, of_key
 from molar_serving.compat.translated import (
     Row,
     appended_all,
@@ -28,8 +29,7 @@ from molar_serving.compat.translated import (
     withdrawn_item,
     without_nothing,
 )
-from molar_serving.credentials import Credentials, Dialect, of_key
-from molar_serving.endpoint import Call, Endpoint, Method, Reply, Scope
+from molar_serving.endpoint import Call, Endpoint, Method, Reply
 from molar_serving.problems import ProblemError
 from molar_serving.wire import ListAnswer, Many, Number
 

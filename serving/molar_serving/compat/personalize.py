@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from molar_indexes.answers import POPULARITY
+from molar_indexes.answerer import POPULARITY
+from molar_serving.auth import Dialect
 from molar_serving.compat.signatures import of_request
 from molar_serving.compat.translated import (
     Row,
@@ -28,10 +29,9 @@ from molar_serving.compat.translated import (
     similar,
     without_nothing,
 )
-from molar_serving.credentials import Dialect
-from molar_serving.endpoint import Call, Endpoint, Reply, encode
+from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
-from molar_serving.wire import AnsweredItem, ListAnswer, Many, Moment, Number
+from molar_serving.wire import AnsweredItem, ListAnswer, Many, Moment, Number, encode
 
 _AT = "/compat/personalize"
 _ERRORS = {

@@ -9,12 +9,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from molar_serving.auth import Credentials, Dialect, of_key
 from molar_serving.compat.translated import Row, appended_all, otherwise, own_kind, plainly, renamed, without_nothing
-from molar_serving.credentials import Credentials, Dialect, of_key
-from molar_serving.endpoint import Call, Endpoint, Reply, encode
+from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.endpoints.users import merged
 from molar_serving.problems import ProblemError
-from molar_serving.wire import Whole
+from molar_serving.wire import Whole, encode
 
 _AT = "/compat/segment/v1"
 _KINDS = {

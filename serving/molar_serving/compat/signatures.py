@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from molar_serving.credentials import Credentials
+from molar_serving.auth import Credentials
 
 if TYPE_CHECKING:
-    from molar_serving.access import Key
+    from molar_serving.auth import Key
 
 _SECONDS = 300  # by which the time of a signature may differ from ours
 _SIGNED = re.compile(rb"(.*[?&](?:hmac|frontend)_timestamp=(\d{1,12}))&(?:hmac|frontend)_sign=([0-9a-fA-F]{40})")

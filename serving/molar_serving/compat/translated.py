@@ -12,12 +12,11 @@ from molar_retrieval.columns import TITLE
 from molar_retrieval.data.event_parsing import DESCRIBE, EVENT_TYPES, OF_ITEMS, event_type
 from molar_retrieval.errors import RequestError
 from molar_serving import asking
-from molar_serving.answering import answered
 from molar_serving.asking import Question
-from molar_serving.credentials import Dialect
+from molar_serving.auth import Dialect
 from molar_serving.endpoint import Call, Endpoint, Method, Reply
-from molar_serving.endpoints import events, pages, rankings
-from molar_serving.lists import list_answer, list_of, reply
+from molar_serving.endpoints import events, recommendations
+from molar_serving.lists import answered, list_answer, list_of, reply
 from molar_serving.problems import ProblemError, unreadable
 from molar_serving.wire import (
     EventsAnswer,
@@ -29,7 +28,7 @@ from molar_serving.wire import (
 )
 
 if TYPE_CHECKING:
-    from molar_indexes.standing import ItemStanding
+    from molar_indexes.inspection import ItemStanding
 
 Row = Mapping[str, Any]
 _LIKED = dict.fromkeys(("like", "star", "favorite", "favourite", "love", "thumbs_up", "upvote"), "rating")
@@ -63,17 +62,17 @@ async def popular(call: Call, **wishes: Any) -> ListAnswer:
 async def ranked(call: Call, **wishes: Any) -> ListAnswer:
     """A caller's own items, in order; those that nothing ranks have no score."""
     call.body = _converted(wishes, RankingsRequest)
-    return _told(await rankings.rank(call))
+    return _told(await recommendations.rank(call))
 
 
 async def next_of(call: Call, answer_id: str, k: int) -> ListAnswer:
     """The next items of a list."""
-    return _told(await pages.page_behind(call, answer_id, k))
+    return _told(await recommendations.page_behind(call, answer_id, k))
 
 
 async def item_now(call: Call, item_id: str) -> "ItemStanding":
     """An item as it is now; a ProblemError where the live generation does not have it."""
-    from molar_indexes.standing import standing_of
+    from molar_indexes.inspection import standing_of
 
     recommender = call.service.recommender
     found = await call.service.answers.do(lambda: standing_of(recommender, item_id))

@@ -8,35 +8,206 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from uuid import uuid4
 
+import msgspec
+from msgspec import Meta, Struct
+
+from molar_retrieval import limits
+from molar_retrieval.columns import IMAGE
 from molar_retrieval.data.availability import ACTIVE
 from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.errors import MolarError, shown
 from molar_serving.endpoint import Call, Endpoint, Reply
-from molar_serving.endpoints.restoring import ItemChange, former_items
 from molar_serving.problems import ProblemError
-from molar_serving.wire_items import (
-    ChangedItemAnswer,
-    ItemAnswer,
-    ItemBody,
-    ItemInBatch,
-    ItemsAnswer,
-    ItemsBody,
-    ItemStandingAnswer,
-    ObstacleAnswer,
-    RejectedItem,
-)
+from molar_serving.wire import Id, Strict
 
 if TYPE_CHECKING:
     from molar_retrieval.data.event_log import AppendResult
     from molar_retrieval.data.item_changes import AttributeMistake, ItemSchema
     from molar_serving.service import Service
 
-_MOST = 4 << 20  # bytes of a batch
+MOST = 1_000
+"""Items of a batch."""
+_Attributes = Annotated[dict[str, Any], Meta(max_length=1_000)]
+_UNDO_BYTES = 1 << 16  # bytes that the audit log keeps of what items were
+_BATCH_BYTES = 4 << 20  # bytes of a batch
 _UPDATE = "run `molar update`"
 State = Literal["known", "queued"]
+
+
+class ItemBody(Strict):
+    """Attributes of an item by name."""
+
+    attributes: _Attributes
+
+
+class ItemInBatch(Strict):
+    """One item of a batch: what changes, or that it is withdrawn; ``event_id`` makes sending again harmless."""
+
+    item_id: Id
+    attributes: _Attributes = msgspec.field(default_factory=dict)
+    withdrawn: bool = False
+    event_id: Annotated[str, Meta(min_length=1, max_length=limits.ID)] | None = None
+
+
+class ItemsBody(Strict):
+    """Up to 1,000 items."""
+
+    items: Annotated[list[ItemInBatch], Meta(min_length=1, max_length=MOST)]
+
+
+class ChangedItemAnswer(Struct, kw_only=True):
+    """What became of the change of an item; it is on the disk.
+
+    Attributes:
+        item_id: The item.
+        state: ``known``: the change acts in the next answer; ``queued``: the item is new, or has not been in an update,
+            and is in answers after the next `molar update`.
+        later: Attributes that act in searches and vectors after the next `molar update`.
+    """
+
+    item_id: str
+    state: Literal["known", "queued"]
+    later: list[str]
+
+
+class ItemAnswer(ChangedItemAnswer, kw_only=True):
+    """The same for one item.
+
+    Attributes:
+        repeated: Whether the change was there already.
+        seq: The last line of the event log, for ``wait_for``.
+    """
+
+    repeated: bool
+    seq: int
+
+
+class PhotoAnswer(Struct, kw_only=True):
+    """A photo that was kept.
+
+    Attributes:
+        item_id: The item.
+        state: As of a change; the photo acts in searches and vectors after the next `molar update`.
+        image: Its path below the catalogue's folder.
+    """
+
+    item_id: str
+    state: Literal["known", "queued"]
+    image: str
+
+
+class RejectedItem(Struct, kw_only=True):
+    """An item of a batch that was not taken: its place from 0, the attribute, what is wrong and what to do."""
+
+    index: int
+    item_id: str
+    field: str
+    problem: str
+    remedy: str
+
+
+class ItemsAnswer(Struct, kw_only=True):
+    """What became of a batch of items; those accepted are on the disk."""
+
+    accepted: int
+    repeated: int
+    items: list[ChangedItemAnswer]
+    rejected: list[RejectedItem]
+    seq: int
+
+
+class ObstacleAnswer(Struct, kw_only=True):
+    """What keeps an item out of lists; ``segment`` is the part of the users for whom a rule does."""
+
+    kind: Literal["withdrawn", "sold_out", "not_yet", "rule", "queued"]
+    problem: str
+    remedy: str
+    segment: str | None = None
+
+
+class ItemStandingAnswer(Struct, kw_only=True):
+    """How an item stands.
+
+    Attributes:
+        item_id: The item.
+        state: ``known``, or ``queued`` where only events know it yet.
+        shown: Whether it can be in everybody's lists.
+        obstacles: What keeps it out, of all lists or those of a part of the users.
+        newcomer: Whether nobody's interactions with it are in the generation.
+        attributes: What is known of it now.
+        generation: That answers.
+        events: The last event that is known, by ``seq``.
+    """
+
+    item_id: str
+    state: Literal["known", "queued"]
+    shown: bool
+    obstacles: list[ObstacleAnswer]
+    newcomer: bool
+    attributes: dict[str, Any]
+    generation: str
+    events: int
+
+
+class ItemChange(NamedTuple):
+    """An item, and what is said of it: attributes, or that it is withdrawn."""
+
+    item_id: str
+    attributes: Mapping[str, Any]
+    withdrawn: bool
+
+
+def former_items(
+    service: "Service", schema: "ItemSchema", changes: Sequence[ItemChange], known: Sequence[bool]
+) -> list[dict[str, Any]] | None:
+    """What some items say before a change, by the attributes that it names; to be asked before it is made.
+
+    Of each item ``before`` has these attributes, None for what it has not; ``before`` is None where the item was not
+    known (``known``), so that withdrawing it undoes the change; ``lost`` names attributes of which nothing is kept that
+    could be put back. None where the former state of an item is not to be had, or it is too much to be kept.
+    """
+    try:
+        with service.recommender.answering() as answerer:
+            index = answerer.present()[1].items.index
+            rows = answerer.generation.index.rows([one.item_id for one in changes])
+            stored = {item.row: item.payload for item in index.fetch(sorted({row for row in rows if row is not None}))}
+    except MolarError:  # nothing is published, or it cannot be read
+        return None
+    found = []
+    for one, row, was in zip(changes, rows, known, strict=True):
+        if row is None and was:
+            return None  # it waits for the next generation; what it said is in events alone
+        found.append({"item_id": one.item_id, **_former(schema, one, None if row is None else stored[row])})
+    return found if len(msgspec.json.encode(found)) <= _UNDO_BYTES else None
+
+
+def _former(schema: "ItemSchema", change: ItemChange, payload: Mapping[str, Any] | None) -> dict[str, Any]:
+    if payload is None:
+        return {"before": None}
+    if change.withdrawn:
+        return {"before": {ACTIVE: payload.get(schema.fields.availability.active) is not False}}
+    fields = {name: schema.fields.field(name) for name in change.attributes}
+    before = {name: _plain(payload.get(field)) for name, field in fields.items() if field is not None}
+    if fields.get(ACTIVE) is not None and before[ACTIVE] is None:
+        before[ACTIVE] = True  # what says nothing is for sale
+    lost = [name for name, field in fields.items() if field is None]
+    return {"before": before, **({"lost": lost} if lost else {})}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def changed_since(service: "Service", items: Sequence[str], seq: int) -> list[str]:
+    """Those of some items that events after a number change."""
+    with closing(EventLogReader(service.workspace)) as log:
+        changed = set() if log.mark is None else {one["item_id"] for one in log.changes_of_items(seq, log.last)}
+    return [item for item in items if item in changed]
 
 
 def _new_id() -> str:
@@ -157,7 +328,7 @@ def _batch(call: Call) -> ItemsAnswer:
 
 def standing(service: "Service", item_id: str) -> ItemStandingAnswer:
     """How an item stands; a ProblemError where it is unknown."""
-    from molar_indexes.standing import standing_of
+    from molar_indexes.inspection import standing_of
 
     recommender = service.recommender
     found = standing_of(recommender, item_id)
@@ -290,7 +461,7 @@ def _event_id(call: Call, item_id: str) -> str:
 
 
 def put_back(call: Call, items: Sequence[Mapping[str, Any]]) -> None:
-    """Say of items what they said before a change, see :mod:`molar_serving.endpoints.restoring`."""
+    """Say of items what they said before a change, see :mod:`molar_serving.endpoints.items`."""
     changes = [AppendedChange(one["item_id"], one["before"] or {}, one["before"] is None) for one in items]
     report = _append(call, schema_of(call.service), changes, [True] * len(changes))
     for one in report.refusals:
@@ -321,6 +492,32 @@ def unknown(item_id: str) -> ProblemError:
 
 
 _ONE = "/v1/items/{item_id:path}"
+
+
+async def put_photo(call: Call) -> Reply:
+    """Keep the photo of an item; searches and vectors have it after the next `molar update`."""
+    return Reply(await call.service.appends.do(lambda: _kept(call)))
+
+
+def _kept(call: Call) -> PhotoAnswer:
+    from molar_retrieval.data.images import ImageError, keep_photo
+
+    service, item_id = call.service, call.path["item_id"]
+    state = state_of(service, item_id)
+    if state is None:
+        raise unknown(item_id)
+    if not call.body:
+        raise ProblemError(422, "the body is empty", "send the file of a photo")
+    try:
+        image = keep_photo(service.workspace.catalogue, item_id, call.body)
+    except ImageError as error:
+        raise ProblemError(422, error.reason, "send another photo") from error
+    if IMAGE in schema_of(service).names:  # else photos are looked for by the ids of items
+        service.append([AppendedChange(item_id, {IMAGE: image}).event()])
+    call.audit |= {"image": image}
+    return PhotoAnswer(item_id=item_id, state=state, image=image)
+
+
 ENDPOINTS = (
     Endpoint(
         "POST",
@@ -330,7 +527,7 @@ ENDPOINTS = (
         change_items,
         body=ItemsBody,
         reply=ItemsAnswer,
-        most=_MOST,
+        most=_BATCH_BYTES,
         changes=True,
     ),
     Endpoint("GET", _ONE, "catalogue", "How an item stands, and what keeps it out", item, reply=ItemStandingAnswer),
@@ -348,4 +545,15 @@ ENDPOINTS = (
         changes=True,
     ),
     Endpoint("DELETE", _ONE, "catalogue", "Withdraw an item", withdraw_item, reply=ItemAnswer, changes=True),
+    Endpoint(
+        "PUT",
+        "/v1/photos/{item_id:path}",
+        "catalogue",
+        "The photo of an item, sent as it is",
+        put_photo,
+        reply=PhotoAnswer,
+        media=("image/*",),
+        most=limits.PHOTO,
+        changes=True,
+    ),
 )

@@ -6,8 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlencode
 
-from molar_indexes.standing import PersonStanding, person_of, titles_of
-from molar_indexes.supposing import HistoryWeight, ScoreOrigins, Supposition, list_if, origins_of
+from molar_indexes.inspection import (
+    HistoryWeight,
+    PersonStanding,
+    ScoreOrigins,
+    Supposition,
+    list_if,
+    origins_of,
+    person_of,
+    titles_of,
+)
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, StoredName, is_pseudonym, of_key, session_key, user_key

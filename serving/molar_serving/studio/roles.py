@@ -3,8 +3,7 @@
 from typing import Literal, get_args
 
 from molar_retrieval.errors import RequestError, suggestion
-from molar_serving.access import Key
-from molar_serving.endpoint import Scope
+from molar_serving.auth import Key, Scope
 
 Role = Literal["viewer", "merchandiser", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -23,11 +23,9 @@ from starlette.responses import Response
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.files import OWNER, file_stamp, wait_beside, write_atomically
-from molar_serving.access import Key, Keyring
-from molar_serving.audit import FOLDER
-from molar_serving.credentials import of_key
+from molar_serving.audit import FOLDER, SecretFile
+from molar_serving.auth import Key, Keyring, of_key
 from molar_serving.problems import ProblemError
-from molar_serving.secret_file import SecretFile
 
 COOKIE, VISITOR = "molar_studio", "molar_studio_visitor"
 TOKEN = "studio_token"

@@ -1,1 +1,1 @@
-"""The screens, a module each; ``molar_serving.studio.tables`` joins them."""
+"""The screens, a module each; ``molar_serving.studio.app`` joins them."""

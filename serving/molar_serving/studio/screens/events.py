@@ -7,9 +7,8 @@ from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.event_parsing import EVENT_TYPES
 from molar_retrieval.data.refused_events import RefusedEvent, RefusedEvents
 from molar_retrieval.workspace.activity_log import Work, work_done
-from molar_serving.logs import ServerWarning, newest_warnings
-from molar_serving.studio.condition import DiskUse, disk_use
-from molar_serving.studio.trade import WEEK, latest_trade
+from molar_serving.observability import ServerWarning, newest_warnings
+from molar_serving.studio.status import WEEK, DiskUse, disk_use, latest_trade
 from molar_serving.studio.visit import Page, Screen, Visit
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from molar_serving.problems import ProblemError
 from molar_serving.studio.visit import Page, Screen, Visit
 
 if TYPE_CHECKING:
-    from molar_indexes.item_map.disagreements import Disagreement, Witness
+    from molar_indexes.item_map.outliers import Disagreement, Witness
     from molar_indexes.item_map.store import ItemMap
     from molar_indexes.recommender import Recommender
     from molar_serving.service import Service
@@ -98,7 +98,7 @@ async def item(visit: Visit) -> Page:
 
 
 def _page(visit: Visit, kind: str, begin: int) -> dict[str, Any]:
-    from molar_indexes.item_map.disagreements import KINDS
+    from molar_indexes.item_map.outliers import KINDS
 
     found = _live(visit.service)
     if found is None:
@@ -140,7 +140,7 @@ def _needed(service: "Service") -> "ItemMap":
 
 
 def _packed(found: "ItemMap") -> bytes:
-    from molar_indexes.item_map.disagreements import KINDS
+    from molar_indexes.item_map.outliers import KINDS
 
     number = {kind: place for place, kind in enumerate(KINDS, 1)}
     marks = found.placed.astype(np.uint8) + 2 * np.isfinite(found.level).astype(np.uint8)

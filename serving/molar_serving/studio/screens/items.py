@@ -1,27 +1,81 @@
 """Items: found by id or title; what is known of one, where it goes, and why somebody is not shown it."""
 
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from molar_eval.kpi.daily.record import daily
+from molar_indexes.comparison import lists_of, sample
+from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.errors import RequestError
 from molar_retrieval.privacy.pseudonyms import of_key
+from molar_retrieval.workspace.files import file_stamp
 from molar_serving.endpoints.items import standing
 from molar_serving.problems import ProblemError
-from molar_serving.studio.condition import last_day
+from molar_serving.rules_file import RulesFile
 from molar_serving.studio.files import photo_of
 from molar_serving.studio.finding import MOST, find_items
-from molar_serving.studio.sampled import PEOPLE, sampled_lists
+from molar_serving.studio.status import last_day
 from molar_serving.studio.visit import Page, Screen, Visit
 
 if TYPE_CHECKING:
-    from molar_indexes.absence import ItemForPerson
+    from molar_indexes.inspection import ItemForPerson
+    from molar_indexes.recommender import Recommender
     from molar_retrieval.ranking.results import Answer
     from molar_serving.service import Service
 
+PEOPLE = 300
+_MINUTES = 10.0  # after which what they did since may have changed too much
 DAYS = 30
 _LIKE, _PEOPLE = 8, 12  # neighbours, and people, that are shown
 _DAY = 86_400
+
+
+@dataclass(frozen=True)
+class SampledLists:
+    """Lists of some people.
+
+    Attributes:
+        generation: Which answered.
+        people: Whose lists they are, by keys.
+        places: By item id, who has it at which place, from 1.
+        made: When, in seconds since 1970.
+    """
+
+    generation: str
+    people: Sequence[str]
+    places: Mapping[str, Sequence[tuple[str, int]]]
+    made: float
+
+
+_lock = threading.Lock()
+_kept: dict[str, tuple[object, SampledLists]] = {}
+
+
+def sampled_lists(service: "Service") -> SampledLists:
+    """Those of what is live; made anew when it or the rules have changed, or after ten minutes."""
+    recommender, root = service.recommender, str(service.workspace.root)
+    about = (recommender.generation.name, file_stamp(RulesFile(service.workspace).path))
+    with _lock:
+        known = _kept.get(root)
+        if known is None or known[0] != about or known[1].made + 60 * _MINUTES < time.time():
+            known = _kept[root] = about, _made(recommender)
+        return known[1]
+
+
+def _made(recommender: "Recommender") -> SampledLists:
+    with recommender.answering() as answerer:
+        users = answerer.generation.users
+        people = sample(users, min(PEOPLE, len(users))) if len(users) else []
+        places: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        for key, shown in lists_of(recommender, people).items():
+            for place, item in enumerate(shown.items, 1):
+                places[item.item_id].append((key, place))
+        return SampledLists(answerer.generation.name, people, places, time.time())
 
 
 @dataclass(frozen=True)
@@ -76,7 +130,7 @@ def _item(service: "Service", item_id: str, who: str, anonymous: bool) -> dict[s
     found, pictured = standing(service, item_id), bool(photo_of(service.workspace, item_id))
     if not who or found.state == "queued":
         return {"item": found, "pictured": pictured, "person": None, "lacks": []}
-    from molar_indexes.absence import item_for_person
+    from molar_indexes.inspection import item_for_person
 
     person = item_for_person(service.recommender, item_id, service.names.key(None if anonymous else who, who))
     return {"item": found, "pictured": pictured, "person": person, "lacks": _lacks(person)}
@@ -94,9 +148,6 @@ def _lacks(person: "ItemForPerson") -> list[Lack]:
 def _numbers(service: "Service", item_id: str) -> dict[str, Any]:
     import pyarrow.compute as pc
 
-    from molar_eval.kpi.daily.record import daily
-    from molar_retrieval.columns import ITEM_ID
-
     names = ("places", "looks", "carts", "purchases", "revenue")
     last = last_day(service.workspace, DAYS)
     rows = []
@@ -109,7 +160,7 @@ def _numbers(service: "Service", item_id: str) -> dict[str, Any]:
 
 
 def _neighbours(service: "Service", item_id: str) -> dict[str, Any]:
-    def listed(ask: "Any") -> "Answer | None":
+    def listed(ask: Any) -> "Answer | None":
         try:
             return ask()  # type: ignore[no-any-return]
         except RequestError:  # it has no vector, or nobody has taken it

@@ -4,8 +4,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from molar_retrieval.workspace.activity_log import work_done
-from molar_serving.studio.condition import Ailment, Freshness, NightlyCost, freshness, health, nightly_cost
-from molar_serving.studio.trade import ShareOfDays, Trade, latest_trade
+from molar_serving.studio.status import (
+    Ailment,
+    Freshness,
+    NightlyCost,
+    ShareOfDays,
+    Trade,
+    freshness,
+    health,
+    latest_trade,
+    nightly_cost,
+)
 from molar_serving.studio.visit import Page, Screen, Visit
 
 if TYPE_CHECKING:
