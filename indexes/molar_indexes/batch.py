@@ -45,7 +45,8 @@ from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.filters import Expression, matches
 from molar_retrieval.ranking.index_protocol import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
-from molar_retrieval.ranking.objectives import ObjectiveName, Seen
+from molar_retrieval.ranking.objectives import Seen
+from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.ranked_list import ADDED_LATE, RankedList
 from molar_retrieval.workspace import fingerprint

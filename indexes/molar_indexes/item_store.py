@@ -154,7 +154,7 @@ class Extras:
         factors, numbers = (nothing if one is None else one for one in (self.factors, self.numbers))
         if len(support) != entries or {len(factors), len(numbers)} != {items}:
             raise ValueError(f"the table has {items} items and {entries} partner weights, the extras other numbers")
-        found: dict[str, npt.NDArray[Any]] = {"partners.support": support, columns.ALS: factors, "numbers": numbers}
+        found: dict[str, npt.NDArray[Any]] = {"item_item.support": support, columns.ALS: factors, "numbers": numbers}
         found |= {_MAP + part: matrix for part, matrix in self.origins.maps.items()}
         if self.reranker is not None:
             found |= {_RERANK + name: array for name, array in self.reranker.to_tensors().items()}

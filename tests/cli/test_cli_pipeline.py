@@ -77,7 +77,7 @@ def test_an_instant_alignment_trains_nothing_and_answers(molar, copy, trained):
 
 
 def test_an_unknown_expert_is_refused_with_those_there_are(molar, copy):
-    (copy.parent / "molar.toml").write_text('[align]\nexperts = ["sequense"]\n')
+    (copy.parent / "molar.toml").write_text('[align]\nmodels = ["sequense"]\n')
     done = molar("align", "--workspace", copy)
     assert done.returncode == 2
     assert "'sequense'" in done.stderr
@@ -85,11 +85,11 @@ def test_an_unknown_expert_is_refused_with_those_there_are(molar, copy):
 
 
 def test_neither_towers_nor_experts_is_refused(molar, copy):
-    (copy.parent / "molar.toml").write_text("[align]\ntowers = []\nexperts = []\n")
+    (copy.parent / "molar.toml").write_text("[align]\nmodels = ['repeat_consumption']\n")
     done = molar("align", "--workspace", copy)
     assert done.returncode == 2
-    assert "no tower and no expert" in done.stderr
-    assert "experts" in done.stderr.splitlines()[-1]
+    assert "no model is left" in done.stderr
+    assert "models" in done.stderr.splitlines()[-1]
 
 
 def test_cf_alone(molar, copy):

@@ -134,7 +134,7 @@ def test_sparse_vectors_come_back_without_their_zeros(index: Index, items: list[
 @pytest.mark.parametrize(
     ("name", "indices", "values", "word"),
     [
-        ("partner", [1], [1.0], "item_item"),
+        ("item_ite", [1], [1.0], "item_item"),
         ("item_item", [1, 1], [1.0, 1.0], "ascend"),
         ("item_item", [2, 1], [1.0, 1.0], "ascend"),
         ("item_item", [-1, 1], [1.0, 1.0], "outside"),
@@ -158,7 +158,7 @@ def test_sparse_vectors_that_do_not_fit_are_refused(
 
 
 def test_dense_and_sparse_queries_keep_to_their_names(index: Index) -> None:
-    with pytest.raises(RequestError, match="'partners' is sparse and the query dense"):
+    with pytest.raises(RequestError, match="'item_item' is sparse and the query dense"):
         index.top("item_item", [1.0], 5)
     with pytest.raises(RequestError, match="'aligned' is dense and the query sparse"):
         index.top("aligned", question(0), 5)

@@ -180,7 +180,7 @@ def test_a_preset_that_is_no_word_is_named():
 
 
 def test_the_user_configuration_lies_beneath_the_file_the_environment_and_flags(tmp_path, user_configuration):
-    path = user_configuration("[align]\nepochs = 2\nseed = 2\npatience = 2\n[cf]\nfactors = 8\n")
+    path = user_configuration("[align]\nepochs = 2\nseed = 2\npatience = 2\n[als]\nfactors = 8\n")
     (tmp_path / "molar.toml").write_text("[align]\nseed = 3\npatience = 3\n")
     found = MolarSettings.load(tmp_path, environ={"MOLAR_ALIGN_PATIENCE": "4"}, flags={"als": {"factors": 9}})
     assert (found.align.epochs, found.align.seed, found.align.patience, found.als.factors) == (2, 3, 4, 9)

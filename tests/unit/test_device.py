@@ -79,7 +79,7 @@ def test_towers_of_every_shape_are_the_same_as_onnx():
 
 def test_an_encoder_that_computes_otherwise_is_not_exported(trained, tmp_path, monkeypatch):
     sound = export.onnx_model
-    monkeypatch.setattr(export, "onnx_model", lambda towers: sound({**towers, "content": light_tower_of(SHAPES[2])}))
+    monkeypatch.setattr(export, "onnx_model", lambda towers: sound({**towers, "content_tower": light_tower_of(SHAPES[2])}))
     with pytest.raises(BackendError, match="differs by"):
         molar.Shop(trained.shop, trained.workspace).export_device(tmp_path / "device")
     assert not (tmp_path / "device").exists()
@@ -90,7 +90,7 @@ def test_the_folder_has_the_items_and_what_ranks_them(trained, device):
     with Recommender.open(trained.workspace, follow=False) as recommender:
         table = recommender.generation.table
         assert np.array_equal(found["dense"], table.items.dense)
-        assert np.array_equal(found["partners.items"], table.items.sparse.items)
+        assert np.array_equal(found["item_item.items"], table.items.sparse.items)
         assert told["generation"] == device.generation == recommender.generation.name
         assert [recommender.generation.table.item_id(row) for row in found["popular"]] == [
             item.item_id for item in recommender.popular(100).items
@@ -100,7 +100,7 @@ def test_the_folder_has_the_items_and_what_ranks_them(trained, device):
     items = json.loads((device.folder / told["files"]["items"]).read_text("utf-8"))
     assert items["ids"] == ids
     assert items["payload"] == {}
-    assert "partners.support" not in found
+    assert "item_item.support" not in found
     assert device.bytes == sum(path.stat().st_size for path in device.folder.iterdir())
 
 

@@ -266,7 +266,7 @@ def test_verification_notices_damaged_sparse_vectors(workspace: Workspace, monke
         monkeypatch.setattr(ExactIndex, "_stored", lambda *a: replace(stored(*a), sparse={"item_item": damaged}))
         monkeypatch.setattr(UserStore, "batches", lambda *_: iter([some]))
         problems = verify(generation)
-    assert "the sparse vector 'partners' of item 'item 5' is damaged" in problems
+    assert "the sparse vector 'item_item' of item 'item 5' is damaged" in problems
     assert "the sparse vector of user 'user 7' is damaged" in problems
 
 

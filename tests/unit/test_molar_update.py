@@ -227,7 +227,7 @@ def test_what_is_due(days):
     assert not due(alignment, same, now=trained)
     other = plain.model_copy(update={"align": AlignSettings(epochs=7, cold_start_share=0.2)})
     assert [one.why for one in due(alignment, other, now=trained)] == [
-        "settings have changed since training: [align] newcomers is 0.2, it was auto, [align] epochs is 7, it was 3"
+        "settings have changed since training: [align] cold_start_share is 0.2, it was auto, [align] epochs is 7, it was 3"
     ]
 
 
@@ -293,7 +293,7 @@ def test_towers_are_trained_on_where_enough_has_come_though_a_run_was_killed(day
 def test_users_of_whom_nothing_has_changed_keep_their_vectors(days, monkeypatch):
     encoded = []
     file = days.folder.parent / "molar.toml"
-    file.write_text(file.read_text() + "\n[newcomers]\nexplore = false\n")
+    file.write_text(file.read_text() + "\n[exploration]\nexplore = false\n")
 
     def watched(network, log, rows, **more):
         encoded.extend(log.users.ids(rows))

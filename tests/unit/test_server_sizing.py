@@ -60,7 +60,7 @@ def test_tables():
     rows = {row[0]: row for row in per_item(SHAPE)}
     assert rows["aligned"] == ["aligned", "50%", "129", "516", "148", "32", f"{graph_bytes(32):,.0f}"]
     assert {row[0]: row for row in per_item(SHAPE.among(64_000))}["aligned"][4:] == ["–", "–", "–"]
-    assert rows["partners, sparse"][2:4] == ["40", "800"]
+    assert rows["item_item, sparse"][2:4] == ["40", "800"]
     (first, *_) = totals(SHAPE, (1_000_000,))
     assert first[:3] == ["1,000,000", "none", f"{SLACK * size_of(SHAPE, 10**6, 'none').disk / 1e9:,.1f} GB"]
 

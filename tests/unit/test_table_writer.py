@@ -70,7 +70,7 @@ def test_lists_of_everybody_are_the_same_in_each(trained, tmp_path: Path) -> Non
         assert [(row["user_id"], row["rank"], row["item_id"]) for row in other] == [
             (row["user_id"], row["rank"], row["item_id"]) for row in whole
         ]
-    assert flat[0]["parts.trend"] == pytest.approx(whole[0]["parts"]["popularity"])
+    assert flat[0]["parts.popularity"] == pytest.approx(whole[0]["parts"]["popularity"])
     with pytest.raises(RequestError, match="no known ending"):
         recommend(trained.workspace, tmp_path / "lists.xlsx", 3)
 

@@ -5,6 +5,7 @@ const LEGEND = {
   id_tower: "people with such histories",
   sequential: "what follows what",
   ease: "what goes together",
+  item_knn: "what goes together",
   content_knn: "similar things",
   popularity: "popular now",
   cold_start: "new here",
