@@ -18,7 +18,7 @@ from molar_eval.gate import Fall, gate
 from molar_eval.index_cost import index_costs
 from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.metrics.lists import ListContext
-from molar_eval.models.base import FitData, Model, Tested
+from molar_eval.models.base import EvaluationTask, Model, Tested
 from molar_eval.models.ours import Molar
 from molar_eval.models.prequential import arms
 from molar_eval.models.registry import OURS, ModelRegistry, with_changes
@@ -261,7 +261,7 @@ class Evaluator:
 
     def _runner(self, split: Split, seen: Seen) -> TrialRunner:
         name = split.save(self.root / "splits").name
-        task = FitData(
+        task = EvaluationTask(
             training=split.training,
             validation=split.validation,
             candidates=self.candidates(),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from molar_eval.evaluate import Evaluator
-from molar_eval.models.base import FitData, Model
+from molar_eval.models.base import EvaluationTask, Model
 from molar_eval.models.prequential import arms
 from molar_eval.splits import PREQUENTIAL
 from molar_eval.suite import SplitPlan
@@ -61,7 +61,7 @@ def _trials(
     for seen in plan.seen:
         split = evaluator.made_split(plan, seen)
         shown = "" if seen == "hide" else ", seen items shown"
-        task = FitData(
+        task = EvaluationTask(
             split.training, split.validation, evaluator.candidates(), evaluator.content, seen, Path(), evaluator.words
         )
         runner = _Kept(split, task, suite.k, cache, evaluator.memory)

@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from molar_eval.cases import Mask, Rows, Scores
-from molar_eval.models.base import FitData, Kind
+from molar_eval.models.base import EvaluationTask, Kind
 from molar_eval.models.content_variants import FineTuning, Variant, content_workspace, link
 from molar_eval.modules import of_making
 from molar_retrieval import rng
@@ -66,7 +66,7 @@ class Molar:
             settings["horizon"] = self.horizon
         return settings
 
-    def fit(self, data: FitData, seed: int, progress: Progress = SILENT) -> "MolarScorer":
+    def fit(self, data: EvaluationTask, seed: int, progress: Progress = SILENT) -> "MolarScorer":
         """See :class:`molar_eval.models.base.Model`; what was trained before is found in the data's folder."""
         if self.tuning is None:
             content = content_workspace(self.base, self.variant, self.variants, self.options.embed, progress)
@@ -97,7 +97,7 @@ class Molar:
         files = MolarFiles(report.folder.resolve(), self.second_stage, aim)
         return MolarScorer(model, workspace, facts, aim, files)
 
-    def _aim(self, model: Ensemble, data: FitData) -> Objective:
+    def _aim(self, model: Ensemble, data: EvaluationTask) -> Objective:
         try:
             return served(model.aims, Objective(self.horizon or model.horizon, data.seen))
         except RequestError as error:
@@ -169,7 +169,7 @@ def opened_model(folder: Path, training: Interactions, second_stage: bool) -> En
     return model if second_stage else replace(model, reranker=None)
 
 
-def as_held_out(data: FitData, most: int) -> Holdout:
+def as_held_out(data: EvaluationTask, most: int) -> Holdout:
     """The training interactions with the validation cases, as `molar align` takes them.
 
     Where training ends at one moment for everybody, a case is asked with what its user did since, as the test is.

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from molar_eval.cases import Scores
-from molar_eval.models.base import Baseline, FitData, Kind, Scorer
+from molar_eval.models.base import Baseline, EvaluationTask, Kind, Scorer
 from molar_eval.models.baselines import baselines
 from molar_eval.models.ours import MolarScorer
 from molar_eval.splits.base import is_first, single_cases
@@ -46,7 +46,7 @@ class WindowStart:
 
     workspace: Workspace
     previous: Workspace
-    data: FitData
+    data: EvaluationTask
     start: Interactions
 
 
@@ -157,7 +157,7 @@ def _refitted(model: Baseline) -> Advance:
     return advance
 
 
-def last_held_out(data: FitData) -> FitData:
+def last_held_out(data: EvaluationTask) -> EvaluationTask:
     """The data with the last interaction of each user who has three, and took something new in it, to choose by."""
     log = data.training
     last = log.offsets[1:][np.diff(log.offsets) >= LEAST] - 1
