@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.models.als import ALSReport
+    from molar_retrieval.models.protocol import Model
     from molar_retrieval.models.towers.training import EpochScore
     from molar_retrieval.quality.check import CheckReport
     from molar_retrieval.workspace.config_files import Preset
@@ -277,7 +278,7 @@ class Making(Foretelling):
         self,
         suite: str = "quick",
         *,
-        models: Sequence[str] = (),
+        models: "Sequence[Model | str]" = (),
         slices: Sequence[str] = (),
         seeds: int | None = None,
         category: str | None = None,
@@ -298,7 +299,7 @@ class Making(Foretelling):
 
         Args:
             suite: ``quick``, ``paper``, ``temporal``, ``cold``, ``prequential``, ``rolling``, or a TOML file.
-            models: Only these models.
+            models: Only these models: names, or objects of your own (:class:`molar.Model`).
             slices: Item or user columns to report by.
             seeds: Seeds of models that depend on one.
             category: Item column whose mix in a list is compared to the history's.
@@ -322,12 +323,14 @@ class Making(Foretelling):
         from molar.evaluating import chosen_suite, prepared
         from molar.reports import remember_folder
         from molar_eval.evaluate import Evaluator
+        from molar_eval.models.own import checked_models
         from molar_eval.report.write import write_report
         from molar_retrieval.workspace.resources import Timer
         from molar_retrieval.workspace.threads import keep_freed_memory
 
         keep_freed_memory()
-        chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
+        names, own = checked_models(models)
+        chosen = chosen_suite(suite, models=names, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
         settings = self._encoding(trust=trust_remote_code, index=index)
         with self.bound() as place, self.progress() as progress, at_work(place, "evaluate", settings, progress):
             if self.catalogue is not None or where is not None:
@@ -341,6 +344,7 @@ class Making(Foretelling):
                 memory=memory << 20,
                 progress=progress,
                 tell=tell or progress.note,
+                own=own,
             )
             evaluator.runner = runner_of(self, cluster, processes(settings.align.threads))
             watch = Timer()

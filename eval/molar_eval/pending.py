@@ -49,7 +49,8 @@ def pending(evaluator: Evaluator, cache: Path, taken: TrialCosts) -> Iterator[Pe
     for plan in evaluator.suite.splits:
         names = plan.models or evaluator.suite.models
         if plan.split == PREQUENTIAL:
-            yield from (PendingTrial(plan.split, arm.name, 0, "unknown") for arm in arms(names, evaluator.settings))
+            walkers = arms(names, evaluator.settings, evaluator.own)
+            yield from (PendingTrial(plan.split, arm.name, 0, "unknown") for arm in walkers)
         else:
             yield from _trials(evaluator, plan, evaluator.registry.models(names), cache, taken)
 
