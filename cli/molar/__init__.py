@@ -20,13 +20,14 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.frames import Frame
 
 if TYPE_CHECKING:
-    from molar_retrieval.models.protocol import FitData, Histories, Model
+    from molar_retrieval.models.protocol import FitData, Histories, IndexableModel, Model
     from molar_retrieval.workspace.settings import MolarSettings as Settings
 
 __all__ = [
     "FitData",
     "Frame",
     "Histories",
+    "IndexableModel",
     "Initial",
     "Model",
     "MolarError",
@@ -47,7 +48,7 @@ def __getattr__(name: str) -> Any:
         from molar_retrieval.workspace.settings import MolarSettings
 
         return MolarSettings
-    if name in ("FitData", "Histories", "Model"):
+    if name in ("FitData", "Histories", "IndexableModel", "Model"):
         from molar_retrieval.models import protocol
 
         return getattr(protocol, name)

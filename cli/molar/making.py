@@ -212,6 +212,7 @@ class Making(Foretelling):
         seed: int | None = None,
         privacy: float | None = None,
         others: Sequence[str | Path] | None = None,
+        models: "Sequence[Model | str]" = (),
         resume: bool = True,
         where: str | None = None,
         stage: bool = False,
@@ -236,6 +237,8 @@ class Making(Foretelling):
                 ledger counts; 0: without; None: as the settings say, by default without.
             others: Files that other shops wrote with :meth:`.Privacy.share`, whose statistics are added; empty: none;
                 None: those that the live alignment has. They cost this shop nothing.
+            models: Models of your own that give vectors (:class:`molar.IndexableModel`) and are installed by the entry
+                point ``molar.models``: by name, or objects like those; empty: as the settings say.
             resume: Go on with an interrupted run; False forgets it.
             where: Only items that fulfil this condition.
             stage: Leave what is live as it is, so that :meth:`diff` says first what the new generation changes;
@@ -252,9 +255,10 @@ class Making(Foretelling):
         """
         from molar.aligning import align, refuse_idle
         from molar.clustering import processes, ranks_of, runner_of
+        from molar_retrieval.models.own_block import installed_names
 
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
-        flags |= {"threads": threads, "device": device, "seed": seed}
+        flags |= {"threads": threads, "device": device, "seed": seed, "models": installed_names(models) or None}
         chosen = self._encoding(trust=trust_remote_code, index=index, align=flags, privacy={"epsilon": privacy})
         files = None if others is None else [Path(one) for one in others]
         refuse_idle(chosen, flags, bool(files))

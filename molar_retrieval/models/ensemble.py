@@ -14,6 +14,7 @@ from molar_retrieval.models import repeat_consumption
 from molar_retrieval.models.content_features import Conditioner
 from molar_retrieval.models.content_knn import ContentKNN, principal
 from molar_retrieval.models.item_item import ItemItemWeights
+from molar_retrieval.models.own_block import OwnBlock
 from molar_retrieval.models.popularity import Popularity
 from molar_retrieval.models.repeat_consumption import RepeatConsumption
 from molar_retrieval.models.towers.inference import NEIGHBOURS, TREND, UserVectors
@@ -51,11 +52,11 @@ def of_some(encoded: Encoded | None, users: slice | Rows) -> Encoded | None:
 class Ensemble:
     """Towers and experts with all that surrounds them.
 
-    A user's dense vector joins that of each tower, the content of what the user had, and the number 1; an item's
-    joins its side of each tower, its own content and its popularity, each times the weight of that part. A user's
-    sparse vector holds the history once per counting expert, an item's its partners. The sum of both dot products is
-    the score; ranges of dimensions are its parts. Vectors of users are the same for all aims: what an aim weights
-    otherwise is multiplied into them when they are asked.
+    A user's dense vector joins that of each tower, the content of what the user had, that of each model of the user's
+    own, and the number 1; an item's joins its side of each of these, its own content and its popularity, each times the
+    weight of that part. A user's sparse vector holds the history once per counting expert, an item's its partners. The
+    sum of both dot products is the score; ranges of dimensions are its parts. Vectors of users are the same for all
+    aims: what an aim weights otherwise is multiplied into them when they are asked.
     """
 
     network: TwoTowerNetwork  # in evaluation mode; without towers where only counting was asked for
@@ -82,6 +83,7 @@ class Ensemble:
     )  # what users' vectors are multiplied by, for every aim with own weights
     horizon: Horizon = "next"  # what is asked for where nothing is said
     habits: RepeatConsumption | None = None  # what people take again; None: nothing is known of it
+    own: tuple[OwnBlock, ...] = ()  # models of the user's own
 
     def seeing(self, log: Interactions) -> Self:
         """The model with the popularity of all items over the time of ``log``, unless statistics tell it."""
@@ -96,6 +98,7 @@ class Ensemble:
         widths = {name: shape.dim for name, shape in self.network.shapes.items() if self._counts(name)}
         if self.content_knn is not None and self._counts(NEIGHBOURS):
             widths[NEIGHBOURS] = self.content_knn.dim
+        widths |= {one.name: one.items.shape[1] for one in self.own if self._counts(one.name)}
         widths[TREND] = 1
         return VectorBlock.side_by_side(widths.items())
 
@@ -139,6 +142,7 @@ class Ensemble:
         blocks = encode_users(self.network, log, rows, precision=self.precision, progress=progress)
         if self.content_knn is not None:
             blocks[NEIGHBOURS] = self.content_knn.users(log.of_users(rows))
+        blocks |= {one.name: one.users(log.of_users(rows)) for one in self.own}
         return {**blocks, TREND: np.ones((len(rows), 1), np.float32)}
 
     def items(self, log: Interactions) -> ItemVectors:
@@ -155,6 +159,7 @@ class Ensemble:
         sides: dict[str, Matrix] = {**item_sides(self.network, self.known), TREND: popularity}
         if self.content_knn is not None:
             sides[NEIGHBOURS] = self.content_knn.sides
+        sides |= {one.name: one.items for one in self.own}
         dense = np.empty((len(self.known), self.dense_parts[-1].stop), np.float32)
         new = ~self.known
         for part in self.dense_parts:

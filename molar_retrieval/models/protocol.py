@@ -15,7 +15,7 @@ from molar_retrieval.errors import ModelError, MolarError, SettingsError, shown,
 from molar_retrieval.workspace.tensors import Array, Matrix
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array, csr_matrix
+    from scipy.sparse import csr_array
 
     from molar_retrieval.data.interactions import Interactions
 
@@ -48,12 +48,15 @@ class Histories:
 
     @classmethod
     def of(cls, log: "Interactions") -> Self:
-        """The histories of a log, without copies."""
+        """The histories of a log; what is less than the strongest kind of event, as a view, has less weight."""
+        weight = log.weight
+        if log.strength is not None:
+            weight = log.strength if weight is None else weight * log.strength
         return cls(
             offsets=read_only(log.offsets),
             item=read_only(log.item),
             timestamp=read_only(log.timestamp),
-            weight=read_only(log.weight),
+            weight=read_only(weight),
             asked_at=read_only(log.asked_at),
             n_items=log.n_items,
         )
@@ -124,18 +127,18 @@ class Model(Protocol):
 class IndexableModel(Model, Protocol):
     """A model whose scores are products of vectors, ``user_vectors(h) @ item_vectors().T``, as an index takes them."""
 
-    def item_vectors(self) -> "Matrix | csr_matrix":
-        """One row per item."""
+    def item_vectors(self) -> Matrix:
+        """One row per item, shape (n_items, dim)."""
 
-    def user_vectors(self, histories: Histories) -> "Matrix | csr_matrix":
-        """One row per history."""
+    def user_vectors(self, histories: Histories) -> Matrix:
+        """One row per history, shape (n_histories, dim); queries call it, with one history each."""
 
     def to_arrays(self) -> dict[str, Array]:
-        """All that :meth:`from_arrays` needs."""
+        """All that :meth:`from_arrays` needs, and nothing that tells of a single user."""
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
-        """The fitted model again."""
+        """The fitted model again; ``fit`` may be called once more, on newer data."""
 
 
 def checked_model(model: Any) -> Model:

@@ -10,6 +10,7 @@ import torch
 from safetensors.numpy import save_file
 
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.models import own_block
 from molar_retrieval.models.content_features import Conditioner
 from molar_retrieval.models.content_knn import ContentKNN
 from molar_retrieval.models.ensemble import Ensemble
@@ -46,6 +47,7 @@ def save(model: Ensemble, folder: Path) -> None:
         tensors |= {f"rerank.{name}": array for name, array in model.reranker.to_tensors().items()}
     if model.habits is not None:
         tensors |= model.habits.to_tensors()
+    tensors |= own_block.to_tensors(model.own)
     others = {"cf": model.cf, "numbers": model.numbers, "taste_axes": model.taste_axes, "demand": model.demand}
     tensors |= {name: tensor for name, tensor in others.items() if tensor is not None}
     save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, folder / FILE)
@@ -68,6 +70,7 @@ def described(model: Ensemble) -> dict[str, Any]:
         "least": model.least,
         **({} if model.habits is None else {"habits": model.habits.described()}),
         "towers": list(model.network.shapes),
+        "own": [one.name for one in model.own],
         **asked_for(model),
     }
 
@@ -131,6 +134,7 @@ def open_model(folder: Path) -> Ensemble:
         demand=demand,
         trend=None if demand is None else Popularity.of_counts(demand),
         precision="float32",
+        own=own_block.of_tensors(facts["own"], tensors, len(tensors["known"])),
     )
 
 

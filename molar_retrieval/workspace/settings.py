@@ -483,6 +483,10 @@ class AlignSettings(Settings):
     experts: Annotated[tuple[Expert, ...], LISTED] = Field(
         ("sequence", "linear", "neighbours", "trend"), description="models that only count, summed with the towers"
     )
+    models: Annotated[tuple[str, ...], LISTED] = Field(
+        (),
+        description="models of your own that give vectors, by the names of their entry points, summed with the others",
+    )
     newcomers: Annotated[float, Field(ge=0, le=0.9)] | Literal["auto"] = Field(
         "auto",
         description="share of the first 10 places that items without interactions get; auto: their share of the"

@@ -88,13 +88,14 @@ def figures(result, name):
     return found
 
 
-def installed(folder, monkeypatch, name, module, code=INSTALLED, points=None):
-    """A package that brings one model, as pip would install it."""
+def installed(folder, monkeypatch, module, code=INSTALLED, **points):
+    """A package that brings models, as pip would install it; ``points`` are their classes by name."""
     (folder / f"{module}.py").write_text(code)
     about = folder / f"{module}-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[molar.models]\n{name} = {points or f'{module}:Popular'}\n")
+    lines = [f"{name} = {point if ':' in point else f'{module}:{point}'}" for name, point in points.items()]
+    (about / "entry_points.txt").write_text("\n".join(["[molar.models]", *lines]))
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, module, raising=False)
 
@@ -291,7 +292,7 @@ def test_a_forecast_knows_it(place, shop, told):
 
 
 def test_an_installed_model_is_named_on_the_command_line(place, tmp_path, monkeypatch):
-    installed(tmp_path, monkeypatch, "most taken", "most_taken_model")
+    installed(tmp_path, monkeypatch, "most_taken_model", **{"most taken": "Popular"})
     asked = ["evaluate", "-w", str(place / ".molar"), "--suite", str(place / "small.toml"), "--json"]
     done = CliRunner().invoke(app, [*asked, "--model", "popularity", "--model", "most taken"])
     assert done.exit_code == 0, done.output
@@ -304,25 +305,23 @@ def test_an_installed_model_is_named_on_the_command_line(place, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("name", "points", "words"),
+    ("name", "point", "words"),
     [
-        ("EASE", None, "'EASE' is a built-in model"),
-        ("another name", None, "brings a model that is called 'most taken'"),
-        ("most taken", "{module}:missing", "the import failed with AttributeError"),
+        ("EASE", "Popular", "'EASE' is a built-in model"),
+        ("another name", "Popular", "brings a model that is called 'most taken'"),
+        ("most taken", "missing", "the import failed with AttributeError"),
         ("most taken", "nowhere_to_be_found:Popular", "the import failed with ModuleNotFoundError"),
-        ("most taken", "{module}:np", "without fit and score"),
+        ("most taken", "np", "without fit and score"),
     ],
 )
-def test_an_installed_model_that_cannot_be_used_is_an_error_that_says_so(
-    told, tmp_path, monkeypatch, name, points, words
-):
-    installed(tmp_path, monkeypatch, name, "unusable_model", points=points and points.format(module="unusable_model"))
+def test_an_installed_model_that_cannot_be_used_is_refused(told, tmp_path, monkeypatch, name, point, words):
+    installed(tmp_path, monkeypatch, "unusable_model", **{name: point})
     with pytest.raises(molar.MolarError, match=re.escape(words)):
         told(name)
 
 
 def test_no_model_is_imported_for_being_installed(told, tmp_path, monkeypatch):
-    installed(tmp_path, monkeypatch, "most taken", "idle_model", code="raise SystemExit('imported')")
+    installed(tmp_path, monkeypatch, "idle_model", "raise SystemExit('imported')", idle="Popular")
     told("popularity")
     with pytest.raises(molar.MolarError, match="there is no model 'idle_model:Popular'"):
         told("idle_model:Popular")

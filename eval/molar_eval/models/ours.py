@@ -20,6 +20,7 @@ from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.models.alignment import align
 from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.objectives import comes_back
+from molar_retrieval.models.own_block import digests
 from molar_retrieval.models.store import open_model
 from molar_retrieval.models.towers.distributed import threads
 from molar_retrieval.models.towers.inference import UserVectors
@@ -58,6 +59,8 @@ class Molar:
         """All that shapes the result."""
         sections = self.options.model_dump(mode="json", include={"embed", "split", "cf", "align", "privacy"})
         settings: dict[str, Any] = {**sections, "content": self.variant}
+        if self.options.align.models:
+            settings["models"] = digests(self.options.align.models)
         if self.tuning is not None:
             settings["finetune"] = self.tuning.settings.model_dump()
         if not self.second_stage:
