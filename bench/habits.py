@@ -17,7 +17,7 @@ import numpy as np
 
 from molar_eval.cases import Cases, Mask, Scores
 from molar_eval.metrics.accuracy import accuracy
-from molar_eval.models.base import FitData, Scoring
+from molar_eval.models.base import EvaluationTask, Scoring
 from molar_eval.models.baselines import ItemKNN, PersonalFrequency
 from molar_eval.models.ours import Molar
 from molar_eval.ranking import rank
@@ -49,7 +49,7 @@ def main() -> None:
     took = began.took
     print(f"learned in {took.processor:.1f} s of a processor: {np.round(repeats.numbers, 2).tolist()}")
     everything = np.ones(log.n_items, bool)
-    task = FitData(training, split.validation, everything, None, "show", Path(mkdtemp()))
+    task = EvaluationTask(training, split.validation, everything, None, "show", Path(mkdtemp()))
     later = all_until(split)
     for model in (PersonalFrequency(), ItemKNN()):
         fitted = model.fit(task, 0)

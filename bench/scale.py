@@ -161,7 +161,7 @@ def _second_stage(spec: IndexSpec, parts: Spans, sparse_parts: Spans) -> Reranke
     """One of the shape that training gives it."""
     nothing = np.zeros((1, 1), np.float32)
     tensors = dict.fromkeys(("dense", "known", "cold_start", "content", "als", "numbers"), nothing)
-    tensors |= {f"partners.{name}": nothing for name in ("starts", "items", "values", "support")}
+    tensors |= {f"item_item.{name}": nothing for name in ("starts", "items", "values", "support")}
     features = names(ItemStore.from_tensors(tensors, parts, sparse_parts), list(_NUMBERS))
     random, size, hidden = rng.generator(0, "scale", "second stage"), len(features), 16
     shapes = {"hidden": (4, size, hidden), "bias": (4, hidden), "out": (4, hidden), "skip": (4, size)}

@@ -18,7 +18,7 @@ import molar
 from molar.aligning import prepare_log
 from molar_eval import leaks
 from molar_eval.metrics.accuracy import accuracy
-from molar_eval.models.base import FitData
+from molar_eval.models.base import EvaluationTask
 from molar_eval.models.content_variants import link
 from molar_eval.models.ours import Molar, as_held_out
 from molar_eval.splits import make_split
@@ -59,7 +59,7 @@ def runner_of(workspace: Workspace, split_name: str, options: dict[str, object])
     split = make_split(split_name, open_log(workspace).strongest, options)
     leaks.check(split)
     place = workspace.root / "evaluation"
-    task = FitData(
+    task = EvaluationTask(
         training=split.training,
         validation=split.validation,
         candidates=np.ones(split.training.n_items, bool),

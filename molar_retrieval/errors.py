@@ -77,6 +77,10 @@ class RequestError(MolarError):
     """The request cannot be answered: an unknown user, an empty session, k = 0."""
 
 
+class ModelError(MolarError):
+    """A model of the user's own fails, or returns something else than scores."""
+
+
 class SettingsError(MolarError):
     """A setting or an option is wrong."""
 

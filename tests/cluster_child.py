@@ -98,7 +98,7 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
 
     from molar_eval import ranking_job
     from molar_eval.cases import Cases
-    from molar_eval.models.base import FitData
+    from molar_eval.models.base import EvaluationTask
     from molar_eval.ranking_job import RankingJob
     from molar_retrieval.workspace.jobs import SerialRunner
 
@@ -106,7 +106,7 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
     log = log_of([random.integers(0, 40, n).tolist() for n in random.integers(2, 25, 120)], 40)
     asked = np.arange(log.n_users)
     cases = Cases.single(log, asked, np.diff(log.offsets) - 1, log.item[log.offsets[1:] - 1])
-    task, memory = FitData(log, cases, np.ones(40, bool), None, "hide", Path(folder)), 12 * 16 * 40
+    task, memory = EvaluationTask(log, cases, np.ones(40, bool), None, "hide", Path(folder)), 12 * 16 * 40
     ranking_job.SCORES = 16 * 40
     for workers in (0, 2):
         progress, own = Notes(), Path(folder, str(workers))

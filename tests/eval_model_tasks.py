@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from molar_eval.cases import Cases
-from molar_eval.models.base import FitData
+from molar_eval.models.base import EvaluationTask
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.ids import IdMap
 
@@ -61,4 +61,4 @@ def leave_one_out(histories, folder=Path(), content=None, seen="hide"):
     keep[last] = keep[last - 1] = False
     validation = Cases.single(log, users, lengths - 2, log.item[last - 1])
     test = Cases.single(log, users, lengths - 1, log.item[last])
-    return FitData(log.select(keep), validation, np.ones(N_ITEMS, bool), content, seen, folder, content), test
+    return EvaluationTask(log.select(keep), validation, np.ones(N_ITEMS, bool), content, seen, folder, content), test

@@ -20,11 +20,16 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.frames import Frame
 
 if TYPE_CHECKING:
+    from molar_retrieval.models.protocol import FitData, Histories, IndexableModel, Model
     from molar_retrieval.workspace.settings import MolarSettings as Settings
 
 __all__ = [
+    "FitData",
     "Frame",
+    "Histories",
+    "IndexableModel",
     "Initial",
+    "Model",
     "MolarError",
     "Settings",
     "Shop",
@@ -38,9 +43,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``Settings``, when it is asked for: a query does without, and saves 70 ms."""
-    if name != "Settings":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from molar_retrieval.workspace.settings import MolarSettings
+    """What is imported when it is asked for: a query does without ``Settings``, and saves 70 ms."""
+    if name == "Settings":
+        from molar_retrieval.workspace.settings import MolarSettings
 
-    return MolarSettings
+        return MolarSettings
+    if name in ("FitData", "Histories", "IndexableModel", "Model"):
+        from molar_retrieval.models import protocol
+
+        return getattr(protocol, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -196,6 +196,11 @@ def refuse_idle(settings: "MolarSettings", flags: Mapping[str, Any], others: boo
         )
     if settings.privacy.with_noise:
         refuse(flags, "statistics with noise are all that is read", "leave it out, or align without privacy")
+        if settings.align.own_models:
+            raise SettingsError(
+                "models of your own read interactions, and statistics with noise are all that is read",
+                "leave [align] own_models empty, or align without privacy",
+            )
     elif not settings.align.towers:
         trained = {name: flags[name] for name in ("epochs", "embedding_dim", "alignment_weight")}
         refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")

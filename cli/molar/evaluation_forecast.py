@@ -13,6 +13,7 @@ from molar_retrieval.workspace.resources import Took
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from molar_eval.models.own import OwnModels
     from molar_eval.suite import Suite
     from molar_retrieval.workspace.artefacts import Workspace
     from molar_retrieval.workspace.settings import MolarSettings
@@ -59,7 +60,9 @@ class EvaluationForecast:
         return [f"{self.interactions:,} interactions: {least}", f"{what} {bound}"]
 
 
-def forecast(workspace: "Workspace", suite: "Suite", settings: "MolarSettings", root: "Path") -> EvaluationForecast:
+def forecast(
+    workspace: "Workspace", suite: "Suite", settings: "MolarSettings", root: "Path", own: "OwnModels"
+) -> EvaluationForecast:
     """Tell what a run would take; ``workspace`` is left as it is.
 
     Args:
@@ -67,13 +70,14 @@ def forecast(workspace: "Workspace", suite: "Suite", settings: "MolarSettings", 
         suite: What is run.
         settings: Of molar.
         root: The folder of evaluations, with kept trials and what former ones took; it may not exist.
+        own: Models of the user's own that the suite names.
 
     Raises:
         MissingArtefactError: If content vectors or the log are missing.
         DataError: If a split cannot be made of the log.
         SettingsError: If the suite names an unknown split, model or column.
     """
-    evaluator, taken = Evaluator(workspace, suite, settings), TrialCosts(root)
+    evaluator, taken = Evaluator(workspace, suite, settings, own=own), TrialCosts(root)
     with evaluator.inputs:
         trials = tuple(pending(evaluator, root / "trials", taken))
     rest = taken.rest(suite, len(evaluator.log))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from molar.forecasting import AlignForecast
     from molar_retrieval.embedding import EmbedForecast
     from molar_retrieval.finetuning.forecast import FinetuneForecast
+    from molar_retrieval.models.protocol import Model
     from molar_retrieval.workspace.config_files import Preset
 
 
@@ -138,7 +139,7 @@ class Foretelling(ShopBase):
         self,
         suite: str = "quick",
         *,
-        models: Sequence[str] = (),
+        models: "Sequence[Model | str]" = (),
         slices: Sequence[str] = (),
         seeds: int | None = None,
         category: str | None = None,
@@ -161,10 +162,12 @@ class Foretelling(ShopBase):
         from molar.aligning import prepare_log
         from molar.evaluating import chosen_suite
         from molar.evaluation_forecast import forecast
+        from molar_eval.models.own import checked_models
 
-        chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
+        names, own = checked_models(models)
+        chosen = chosen_suite(suite, models=names, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
         settings = self._settings()
         with self.bound(dry=True) as place, self.progress() as progress:
             if self.catalogue is not None:
                 prepare_log(place, settings, progress)
-            return forecast(place, chosen, settings, self.workspace / "evaluation")
+            return forecast(place, chosen, settings, self.workspace / "evaluation", own)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.models.als import ALSReport
+    from molar_retrieval.models.protocol import Model
     from molar_retrieval.models.towers.training import EpochScore
     from molar_retrieval.quality.check import CheckReport
     from molar_retrieval.workspace.config_files import Preset
@@ -213,6 +214,7 @@ class Making(Foretelling):
         seed: int | None = None,
         privacy: float | None = None,
         others: Sequence[str | Path] | None = None,
+        models: "Sequence[Model | str]" = (),
         resume: bool = True,
         where: str | None = None,
         stage: bool = False,
@@ -237,6 +239,8 @@ class Making(Foretelling):
                 ledger counts; 0: without; None: as the settings say, by default without.
             others: Files that other shops wrote with :meth:`.Privacy.share`, whose statistics are added; empty: none;
                 None: those that the live alignment has. They cost this shop nothing.
+            models: Models of your own that give vectors (:class:`molar.IndexableModel`) and are installed by the entry
+                point ``molar.models``: by name, or objects like those; empty: as the settings say.
             resume: Go on with an interrupted run; False forgets it.
             where: Only items that fulfil this condition.
             stage: Leave what is live as it is, so that :meth:`diff` says first what the new generation changes;
@@ -252,6 +256,7 @@ class Making(Foretelling):
             What was done; None in a process that only helps another one of the same launch.
         """
         from molar.aligning import align, refuse_idle
+        from molar_retrieval.models.own_block import installed_names
 
         flags: dict[str, Any] = {
             "preset": preset,
@@ -259,7 +264,7 @@ class Making(Foretelling):
             "embedding_dim": embedding_dim,
             "alignment_weight": alignment_weight,
         }
-        flags |= {"threads": threads, "device": device, "seed": seed}
+        flags |= {"threads": threads, "device": device, "seed": seed, "own_models": installed_names(models) or None}
         chosen = self._encoding(trust=trust_remote_code, index=index, align=flags, privacy={"epsilon": privacy})
         files = None if others is None else [Path(one) for one in others]
         refuse_idle(chosen, flags, bool(files))
@@ -283,7 +288,7 @@ class Making(Foretelling):
         self,
         suite: str = "quick",
         *,
-        models: Sequence[str] = (),
+        models: "Sequence[Model | str]" = (),
         slices: Sequence[str] = (),
         seeds: int | None = None,
         category: str | None = None,
@@ -304,7 +309,7 @@ class Making(Foretelling):
 
         Args:
             suite: ``quick``, ``paper``, ``temporal``, ``cold``, ``prequential``, ``rolling``, or a TOML file.
-            models: Only these models.
+            models: Only these models: names, or objects of your own (:class:`molar.Model`).
             slices: Item or user columns to report by.
             seeds: Seeds of models that depend on one.
             category: Item column whose mix in a list is compared to the history's.
@@ -325,11 +330,13 @@ class Making(Foretelling):
         from molar.evaluating import chosen_suite, prepared
         from molar.reports import remember_folder
         from molar_eval.evaluate import Evaluator
+        from molar_eval.models.own import checked_models
         from molar_eval.report.write import write_report
         from molar_retrieval.workspace.threads import keep_freed_memory
 
         keep_freed_memory()
-        chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
+        names, own = checked_models(models)
+        chosen = chosen_suite(suite, models=names, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
         settings = self._encoding(trust=trust_remote_code, index=index)
         with self.bound() as place, self.progress() as progress, at_work(place, "evaluate", settings, progress):
             if self.catalogue is not None or where is not None:
@@ -343,6 +350,7 @@ class Making(Foretelling):
                 memory=memory << 20,
                 progress=progress,
                 tell=tell or progress.note,
+                own=own,
             )
             evaluator.runner = runner_of(self, cluster, processes(settings.align.threads))
             watch = Timer()

@@ -18,8 +18,9 @@ from molar_eval.gate import Fall, gate
 from molar_eval.index_cost import index_costs
 from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.metrics.lists import ListContext
-from molar_eval.models.base import FitData, Model, Tested
+from molar_eval.models.base import EvaluationTask, Model, Tested
 from molar_eval.models.ours import Molar
+from molar_eval.models.own import OwnModels
 from molar_eval.models.prequential import arms
 from molar_eval.models.registry import OURS, ModelRegistry, with_changes
 from molar_eval.modules import LIBRARIES, RESULTS, commit, of_modules
@@ -123,7 +124,7 @@ class Evaluator:
 
     ``folder`` is that of this run, None: a new one in the workspace; ``command`` what the user typed, for the report;
     ``memory`` bytes for scores in ranking, of each process that ranks. ``tell`` is told of each finished model. Of
-    tests that are large the ``runner`` ranks the cases.
+    tests that are large the ``runner`` ranks the cases. ``own`` are models of the user's own that the suite names.
     """
 
     workspace: Workspace
@@ -137,6 +138,7 @@ class Evaluator:
     tell: Callable[[str], None] = lambda _: None
     notes: list[str] = field(default_factory=list)
     users: list[ExampleUser] = field(default_factory=list)
+    own: OwnModels = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root, self.kept, self.trials = self.workspace.root / "evaluation", 0.0, Took()
@@ -163,7 +165,7 @@ class Evaluator:
         self.content = content_features.fit(content.vectors, content.blocks, dims, ready=ready)(content.vectors)
         self.words = content_features.words_alone(self.catalogue, dims)
         fast = with_changes(with_preset(self.settings, "fast"), self.suite.fast, f"suite {self.suite.name}: fast")
-        self.registry = ModelRegistry(self.workspace, self.root / "content", self.settings, fast)
+        self.registry = ModelRegistry(self.workspace, self.root / "content", self.settings, fast, self.own)
         log_columns = self.workspace["interactions"].require()[1].settings.get("columns", {})
         self.prices = item_prices(self.catalogue, log_columns.get("item_id", columns.ITEM_ID))
 
@@ -228,7 +230,7 @@ class Evaluator:
             raise SettingsError("a walk through time asks for what is new to people", "leave seen at hide")
         walk = prequential(self.log, **checked_options(prequential, PREQUENTIAL, plan.options))
         leaks.check(walk.split)
-        going = arms(plan.models or self.suite.models, self.settings)
+        going = arms(plan.models or self.suite.models, self.settings, self.own)
         runner = self._runner(walk.split, "hide")
         place, k = self.root / "walks", self.suite.k
         walking = WalkRunner(walk, self.workspace, self.settings, runner.task, k, place, self.memory)
@@ -261,7 +263,7 @@ class Evaluator:
 
     def _runner(self, split: Split, seen: Seen) -> TrialRunner:
         name = split.save(self.root / "splits").name
-        task = FitData(
+        task = EvaluationTask(
             training=split.training,
             validation=split.validation,
             candidates=self.candidates(),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from molar_eval.evaluate import Evaluator
-from molar_eval.models.base import FitData, Model
+from molar_eval.models.base import EvaluationTask, Model
 from molar_eval.models.prequential import arms
 from molar_eval.splits import PREQUENTIAL
 from molar_eval.suite import SplitPlan
@@ -49,7 +49,8 @@ def pending(evaluator: Evaluator, cache: Path, taken: TrialCosts) -> Iterator[Pe
     for plan in evaluator.suite.splits:
         names = plan.models or evaluator.suite.models
         if plan.split == PREQUENTIAL:
-            yield from (PendingTrial(plan.split, arm.name, 0, "unknown") for arm in arms(names, evaluator.settings))
+            walkers = arms(names, evaluator.settings, evaluator.own)
+            yield from (PendingTrial(plan.split, arm.name, 0, "unknown") for arm in walkers)
         else:
             yield from _trials(evaluator, plan, evaluator.registry.models(names), cache, taken)
 
@@ -61,7 +62,7 @@ def _trials(
     for seen in plan.seen:
         split = evaluator.made_split(plan, seen)
         shown = "" if seen == "hide" else ", seen items shown"
-        task = FitData(
+        task = EvaluationTask(
             split.training, split.validation, evaluator.candidates(), evaluator.content, seen, Path(), evaluator.words
         )
         runner = _Kept(split, task, suite.k, cache, evaluator.memory)

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.numpy import load_file, save_file
 
 from molar_eval.cases import Cases, Seen
-from molar_eval.models.base import FitData, ScorerFiles
+from molar_eval.models.base import EvaluationTask, ScorerFiles
 from molar_eval.ranking import Ranked, block_height, rank
 from molar_retrieval.data.interactions import of_tensors, to_tensors
 from molar_retrieval.progress import Progress
@@ -82,7 +82,7 @@ class RankingJob:
 
             yield work
 
-    def make(self, cases: Cases, task: FitData, runner: Runner, progress: Progress) -> Ranked:
+    def make(self, cases: Cases, task: EvaluationTask, runner: Runner, progress: Progress) -> Ranked:
         """Have all shards made that are missing; the lists and ranks of all cases."""
         if not self._inputs.exists():
             self.folder.mkdir(parents=True, exist_ok=True)

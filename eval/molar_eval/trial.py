@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from molar_eval.cases import Cases
-from molar_eval.models.base import FitData, Model, Scorer
+from molar_eval.models.base import EvaluationTask, Model, Scorer
 from molar_eval.modules import of_making
 from molar_eval.ranking import Ranked, rank
 from molar_eval.ranking_job import RankingJob, shards_of
@@ -50,7 +50,7 @@ class TrialRunner:
     """
 
     split: Split
-    task: FitData
+    task: EvaluationTask
     k: int
     cache: Path
     memory: int

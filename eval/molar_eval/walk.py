@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
 
-from molar_eval.models.base import FitData
+from molar_eval.models.base import EvaluationTask
 from molar_eval.models.content_variants import link
 from molar_eval.models.prequential import Arm, WindowStart
 from molar_eval.modules import of_making
@@ -50,7 +50,7 @@ class WalkRunner:
     walk: Walk
     base: Workspace
     options: MolarSettings
-    task: FitData
+    task: EvaluationTask
     k: int
     root: Path
     memory: int

@@ -27,10 +27,10 @@ from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key
 from molar_retrieval.privacy.suppression import EVER
 from molar_retrieval.ranking.index_protocol import Index, SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.objectives import NEXT_ITEM, Objective, served
-from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.ranking.query import Fallback, Listing, Placed, Query, ResolvedQuery
 from molar_retrieval.ranking.results import Answer, Recommendation, new_id
 from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.discovery import file_beside
 
 if TYPE_CHECKING:

@@ -46,11 +46,11 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.filters import Expression, matches
 from molar_retrieval.ranking.index_protocol import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.objectives import Seen
-from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.ranked_list import ADDED_LATE, RankedList
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
+from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.discovery import file_beside
 from molar_retrieval.workspace.files import for_owner, lock_beside, require_space, write_atomically
 from molar_retrieval.workspace.jobs import ProcessRunner, Runner, Shard, ShardWork, atomic_file

@@ -61,14 +61,14 @@ class ByDimension:
         """Append the tensors ``partners.starts``, ``.items`` and ``.values``; returns how many numbers there are."""
         last = self._sorted()
         starts = np.concatenate([[0], np.cumsum(self._of)])
-        tensors.append("partners.starts", starts)
+        tensors.append("item_item.starts", starts)
         for kind, nothing in (("items", np.zeros(0, np.int32)), ("values", np.zeros(0, np.float32))):
-            tensors.append(f"partners.{kind}", nothing)
+            tensors.append(f"item_item.{kind}", nothing)
         runs = [*self._runs(), last]
         for first, end in _spans(starts):
             _, items, values = _merged([_cut(run, first, end) for run in runs])
-            tensors.append("partners.items", items)
-            tensors.append("partners.values", values)
+            tensors.append("item_item.items", items)
+            tensors.append("item_item.values", values)
         return int(starts[-1])
 
     def _spill(self) -> None:

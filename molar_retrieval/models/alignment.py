@@ -16,7 +16,7 @@ from molar_retrieval.data.prepare import is_current
 from molar_retrieval.data.text_features import features_digest, hashed_features, numeric_attributes
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, StaleArtefactError
-from molar_retrieval.models import content_features, snapshot
+from molar_retrieval.models import content_features, own_block, snapshot
 from molar_retrieval.models.als import ALSFactors, drop_users, factorise, held_out, open_factors
 from molar_retrieval.models.base import CountModels, count_models
 from molar_retrieval.models.blending import Dense, EnsembleWeights
@@ -24,6 +24,7 @@ from molar_retrieval.models.ease import MAX_ITEMS
 from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.future_items import with_future_items
 from molar_retrieval.models.objectives import choose, choose_repeat
+from molar_retrieval.models.own_block import OwnBlock
 from molar_retrieval.models.pruning import TowerPruning
 from molar_retrieval.models.store import described, save
 from molar_retrieval.models.towers import trainer
@@ -122,7 +123,9 @@ def align(
         precision = pick_precision(settings.align.precision, pick_device(settings.align.device))
         least = settings.privacy.fewest(int(np.count_nonzero(np.diff(log.offsets))))
         del log  # each step opens its own, and closes it
-        small = {"min_users": least} if least > 1 else {}
+        small: dict[str, Any] = {"min_users": least} if least > 1 else {}
+        if own_block.installed(options.own_models, least):
+            small["own_models"] = own_block.digests(options.own_models)
         run = fingerprint.of_json([inputs, shaping | small, chosen["split"], precision, _VERSION])
         store = workspace["alignment"]
         if (live := store.live) is not None and _trained_as(live[1], inputs) == run and not restart:
@@ -262,6 +265,8 @@ def _train(
     else:
         network, state = _train_by(group, job, data, probe, progress, on_epoch)
     precision, counts = pick_precision(settings.precision, pick_device(settings.device)), counted()
+    given = own_block.fit_data(data.log, data.cases, data.features, settings.seed)
+    own = tuple(OwnBlock.fit(one, given) for one in own_block.installed(settings.own_models, job.least))
     numbers = numeric_attributes(Catalogue.open(workspace["catalogue"].require()[0]))
     standards = reranker.describe(numbers)
     model = Ensemble(
@@ -278,12 +283,14 @@ def _train(
         least=job.least,
         als=data.factors.items,
         numbers=reranker.matrix(numbers, standards, data.log.n_items),
+        own=own,
     )
     chosen = choose(model, data, counts, standards, settings)
     model, future, ease_future = with_future_items(
         chosen.model, data.log, counts, settings, progress, data.cases.folder
     )
-    repeat = choose_repeat(held_out(workspace, job.split), network, data, counts, settings, job.least, precision)
+    holdout = held_out(workspace, job.split)
+    repeat = choose_repeat(holdout, network, data, counts, settings, job.least, precision, own)
     if repeat is not None:
         model = repeat.given_to(model)
     save(model, job.folder)

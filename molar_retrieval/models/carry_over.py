@@ -20,6 +20,7 @@ from molar_retrieval.models.drift import PredictedHits, new_share, predicted_hit
 from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.item_item import ItemItemWeights, countable, known_items, many_pairs
 from molar_retrieval.models.k_anonymity import KAnonymity
+from molar_retrieval.models.own_block import OwnBlock, fit_data
 from molar_retrieval.models.repeat_consumption import over_items
 from molar_retrieval.models.store import described, open_model, save
 from molar_retrieval.models.towers.network import TwoTowerNetwork
@@ -143,7 +144,11 @@ def bring(folder: Path, manifest: Manifest, read: Workspace, before: Interaction
     standards = {} if model.reranker is None else model.reranker.numbers
     numbers = reranker.matrix(numeric_attributes(catalogue), standards, len(features))
     repeats = None if model.repeats is None else over_items(model.repeats, rows, log, model.least)
-    moved = replace(moved, known=known_items(log), item_item=counted.item_item, numbers=numbers, repeats=repeats)
+    given = fit_data(log, None, features, manifest.settings["align"]["seed"])
+    own = tuple(OwnBlock.fit(one.model, given) for one in model.own)
+    moved = replace(
+        moved, known=known_items(log), item_item=counted.item_item, numbers=numbers, repeats=repeats, own=own
+    )
     came = {
         "users": log.n_users,
         "interactions": len(log),

@@ -359,6 +359,7 @@ def posterior(model: Ensemble, rows: Rows, prior: npt.NDArray[np.floating]) -> M
     sides = {**item_sides(model.network, model.known), POPULARITY: usual}
     if model.content_knn is not None:
         sides[CONTENT_KNN] = model.content_knn.items
+    sides |= {one.name: one.items for one in model.own}
     blocks, guess = [], prior.astype(np.float32)[:, None]
     for part in model.dense_parts:
         block = sides[part.name][rows]

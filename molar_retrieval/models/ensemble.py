@@ -14,6 +14,7 @@ from molar_retrieval.models import repeat_consumption
 from molar_retrieval.models.content_features import Conditioner
 from molar_retrieval.models.content_knn import ContentKNN, principal
 from molar_retrieval.models.item_item import ItemItemWeights
+from molar_retrieval.models.own_block import OwnBlock
 from molar_retrieval.models.popularity import Popularity
 from molar_retrieval.models.repeat_consumption import RepeatConsumption
 from molar_retrieval.models.towers.inference import CONTENT_KNN, POPULARITY, UserVectors
@@ -51,11 +52,11 @@ def of_some(encoded: Encoded | None, users: slice | Rows) -> Encoded | None:
 class Ensemble:
     """Towers and count-based models with all that surrounds them.
 
-    A user's dense vector joins that of each tower, the content of what the user had, and the number 1; an item's
-    joins its side of each tower, its own content and its popularity, each times the weight of that part. A user's
-    sparse vector holds the history once per count-based model, an item's its partners. The sum of both dot products is
-    the score; ranges of dimensions are its parts. Vectors of users are the same for all aims: what an aim weights
-    otherwise is multiplied into them when they are asked.
+    A user's dense vector joins that of each tower, the content of what the user had, that of each model of the user's
+    own, and the number 1; an item's joins its side of each of these, its own content and its popularity, each times the
+    weight of that component. A user's sparse vector holds the history once per count-based model, an item's its
+    neighbors. The sum of both dot products is the score; ranges of dimensions are its components. Vectors of users are
+    the same for all objectives: what an objective weights otherwise is multiplied into them when they are asked.
     """
 
     network: TwoTowerNetwork  # in evaluation mode; without towers where only counting was asked for
@@ -83,7 +84,8 @@ class Ensemble:
         default_factory=dict
     )  # what users' vectors are multiplied by, for every aim with own weights
     default_objective: ObjectiveName = "next_item"  # what is asked for where nothing is said
-    repeats: RepeatConsumption | None = None  # what people take again; None: nothing is known of it
+    repeats: RepeatConsumption | None = None  # repeat consumption; None: nothing is known of it
+    own: tuple[OwnBlock, ...] = ()  # models of the user's own
 
     def seeing(self, log: Interactions) -> Self:
         """The model with the popularity of all items over the time of ``log``, unless statistics tell it."""
@@ -98,6 +100,7 @@ class Ensemble:
         widths = {name: shape.dim for name, shape in self.network.shapes.items() if self._counts(name)}
         if self.content_knn is not None and self._counts(CONTENT_KNN):
             widths[CONTENT_KNN] = self.content_knn.dim
+        widths |= {one.name: one.items.shape[1] for one in self.own if self._counts(one.name)}
         widths[POPULARITY] = 1
         return VectorBlock.side_by_side(widths.items())
 
@@ -141,6 +144,7 @@ class Ensemble:
         blocks = encode_users(self.network, log, rows, precision=self.precision, progress=progress)
         if self.content_knn is not None:
             blocks[CONTENT_KNN] = self.content_knn.users(log.of_users(rows))
+        blocks |= {one.name: one.users(log.of_users(rows)) for one in self.own}
         return {**blocks, POPULARITY: np.ones((len(rows), 1), np.float32)}
 
     def items(self, log: Interactions) -> ItemVectors:
@@ -157,6 +161,7 @@ class Ensemble:
         sides: dict[str, Matrix] = {**item_sides(self.network, self.known), POPULARITY: popularity}
         if self.content_knn is not None:
             sides[CONTENT_KNN] = self.content_knn.sides
+        sides |= {one.name: one.items for one in self.own}
         dense = np.empty((len(self.known), self.dense_parts[-1].stop), np.float32)
         new = ~self.known
         for part in self.dense_parts:

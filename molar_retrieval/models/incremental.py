@@ -10,6 +10,7 @@ and the second stage again; settings of the other parts, and weights for other a
 import shutil
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from molar_retrieval.models.cold_start import guessed
 from molar_retrieval.models.drift import PredictedHits, Reason, reference
 from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.objectives import choose
+from molar_retrieval.models.own_block import OwnBlock, fit_data
 from molar_retrieval.models.popularity import Popularity
 from molar_retrieval.models.store import described, open_model, save, trained_with
 from molar_retrieval.models.towers import trainer
@@ -179,7 +181,9 @@ def weighted(
     numbers = numeric_attributes(Catalogue.open(read["catalogue"].require()[0]))
     standards = reranker.describe(numbers)
     model = replace(model, numbers=reranker.matrix(numbers, standards, data.log.n_items))
-    asked = replace(model, item_item=counted.item_item, popularity=popularity, known=data.warm, repeats=None)
+    given = fit_data(data.log, data.cases, data.features, settings.seed)
+    own = tuple(OwnBlock.fit(deepcopy(one.model), given) for one in model.own)
+    asked = replace(model, item_item=counted.item_item, popularity=popularity, known=data.warm, repeats=None, own=own)
     found = choose(asked, data, counts, standards, settings)
     others = (FUTURE_ITEMS, NEXT_ITEM_SEEN, SESSION_START_SEEN, FUTURE_ITEMS_SEEN)
     with_objectives = found.model.with_objectives(

@@ -1,6 +1,6 @@
 """What weights are chosen for: the next item, the first of a visit (session start), repeats, all later items."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from molar_retrieval.models.base import CountModels
 from molar_retrieval.models.blending import Counted, Dense, EnsembleWeights, Gain, ScoreComponent, blend, ranked
 from molar_retrieval.models.cold_start import model_ranks, with_cold_start
 from molar_retrieval.models.ensemble import Encoded, Ensemble
+from molar_retrieval.models.own_block import OwnBlock
 from molar_retrieval.models.repeat_consumption import (
     REPEAT_CONSUMPTION,
     RepeatConsumption,
@@ -131,6 +132,7 @@ def choose_repeat(
     settings: AlignSettings,
     least: int,
     precision: str,
+    own: Sequence[OwnBlock] = (),
 ) -> RepeatWeights | None:
     """Learn habits from the training interactions, and weights for them beside the other parts on all that came next.
 
@@ -149,6 +151,7 @@ def choose_repeat(
     def parts(cases: ValidationCases) -> dict[str, ScoreComponent]:
         return {
             **tower_parts(network, replace(data, cases=cases), precision),
+            **{one.name: Dense(one.users(cases.histories()), one.items) for one in own},
             **counts.parts(cases),
             REPEAT_CONSUMPTION: Counted(repeats.read(cases.histories()), repeats.weights),
         }
@@ -159,8 +162,8 @@ def choose_repeat(
     back, session_start = session_starts(cases, settings.seed), None
     if len(back) >= FEWEST:
         told = parts(back)
-        own, (others,) = blend(back, told, settings.seed), ranked(back, told, [fusion.weights])
-        session_start = better(own, own.ranks, others)
+        fused, (others,) = blend(back, told, settings.seed), ranked(back, told, [fusion.weights])
+        session_start = better(fused, fused.ranks, others)
     took = began.took
     report = {
         "cases": len(cases),
@@ -233,7 +236,8 @@ def _parts(
     model: Ensemble, data: TrainingData, counts: CountModels, cases: ValidationCases, encoded: Encoded
 ) -> dict[str, ScoreComponent]:
     towers = {name: Dense(encoded[name], side) for name, side in item_sides(model.network, data.warm).items()}
-    return {**towers, **counts.parts(cases)}
+    own = {one.name: Dense(encoded[one.name], one.items) for one in model.own}
+    return {**towers, **own, **counts.parts(cases)}
 
 
 def _for_session_start(

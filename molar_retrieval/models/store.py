@@ -10,6 +10,7 @@ import torch
 from safetensors.numpy import save_file
 
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.models import own_block
 from molar_retrieval.models.content_features import Conditioner
 from molar_retrieval.models.content_knn import ContentKNN
 from molar_retrieval.models.ensemble import Ensemble
@@ -46,6 +47,7 @@ def save(model: Ensemble, folder: Path) -> None:
         tensors |= {f"rerank.{name}": array for name, array in model.reranker.to_tensors().items()}
     if model.repeats is not None:
         tensors |= model.repeats.to_tensors()
+    tensors |= own_block.to_tensors(model.own)
     others = {
         "als": model.als,
         "numbers": model.numbers,
@@ -73,6 +75,7 @@ def described(model: Ensemble) -> dict[str, Any]:
         "min_users": model.least,
         **({} if model.repeats is None else {"repeat_consumption": model.repeats.described()}),
         "towers": list(model.network.shapes),
+        "own": [one.name for one in model.own],
         **asked_for(model),
     }
 
@@ -141,6 +144,7 @@ def open_model(folder: Path) -> Ensemble:
         demand=demand,
         popularity=None if demand is None else Popularity.of_counts(demand),
         precision="float32",
+        own=own_block.of_tensors(facts["own"], tensors, len(tensors["known"])),
     )
 
 

@@ -502,6 +502,10 @@ class AlignSettings(Settings):
         description="models of the ensemble: sequence models that are trained (id_tower, content_tower) and count-based"
         " ones; of ease and item_knn the better one is kept",
     )
+    own_models: Annotated[tuple[str, ...], LISTED] = Field(
+        (),
+        description="models of your own that give vectors, by the names of their entry points, beside the others",
+    )
     objectives: Annotated[tuple[ObjectiveName, ...], LISTED] = Field(
         ("next_item", "future_items"),
         min_length=1,

@@ -30,9 +30,9 @@ def written(path: Path, blocks: list[list[set[int]]]) -> tuple[list[int], list[i
             row += len(block)
         count = entries.append_to(tensors)
     found = mapped(path)
-    assert len(found["partners.items"]) == len(found["partners.values"]) == count
-    assert [found[f"partners.{name}"].dtype.str for name in ("starts", "items", "values")] == ["<i8", "<i4", "<f4"]
-    starts, items, values = (found[f"partners.{name}"].tolist() for name in ("starts", "items", "values"))
+    assert len(found["item_item.items"]) == len(found["item_item.values"]) == count
+    assert [found[f"item_item.{name}"].dtype.str for name in ("starts", "items", "values")] == ["<i8", "<i4", "<f4"]
+    starts, items, values = (found[f"item_item.{name}"].tolist() for name in ("starts", "items", "values"))
     return starts, items, values
 
 

@@ -79,7 +79,9 @@ def test_towers_of_every_shape_are_the_same_as_onnx():
 
 def test_an_encoder_that_computes_otherwise_is_not_exported(trained, tmp_path, monkeypatch):
     sound = export.onnx_model
-    monkeypatch.setattr(export, "onnx_model", lambda towers: sound({**towers, "content_tower": light_tower_of(SHAPES[2])}))
+    monkeypatch.setattr(
+        export, "onnx_model", lambda towers: sound({**towers, "content_tower": light_tower_of(SHAPES[2])})
+    )
     with pytest.raises(BackendError, match="differs by"):
         molar.Shop(trained.shop, trained.workspace).export_device(tmp_path / "device")
     assert not (tmp_path / "device").exists()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny_models
 
-from molar_eval.models.base import FitData
+from molar_eval.models.base import EvaluationTask
 from molar_eval.models.content_variants import CROSS_MODAL, FineTunedContentKNN, FineTuning
 from molar_eval.splits import make_split
 from molar_retrieval.embedding import ContentVectors
@@ -73,7 +73,7 @@ def test_how_well_photos_and_texts_of_held_out_items_find_each_other_is_told(mad
 def test_neighbours_read_the_fine_tuned_vectors(made, tmp_path):
     tuning, split, workspace = made
     vectors = np.array(ContentVectors.open(workspace["content"].require()[0]).vectors)
-    task = FitData(split.training, split.validation, np.ones(len(vectors), bool), None, "hide", tmp_path)
+    task = EvaluationTask(split.training, split.validation, np.ones(len(vectors), bool), None, "hide", tmp_path)
     fitted = FineTunedContentKNN(tuning, "content kNN (fine-tuned)", 256).fit(task, 0)
     scores = fitted.scores(split.training)
     assert scores.shape == (split.training.n_users, len(vectors))
@@ -96,7 +96,7 @@ def test_a_language_model_gets_an_adapter_that_never_saw_what_the_split_holds_ou
     assert len(taught[0].whole) == len(split.training)
     content = ContentVectors.open(workspace["content"].require()[0])
     assert (len(content.vectors), content.conditioned) == (len(known), False)
-    task = FitData(split.training, split.validation, np.ones(len(known), bool), None, "hide", tmp_path)
+    task = EvaluationTask(split.training, split.validation, np.ones(len(known), bool), None, "hide", tmp_path)
     scores = FineTunedContentKNN(tuning, "content kNN (fine-tuned)", 16).fit(task, 0).scores(split.training)
     assert np.isfinite(scores).all()
     assert len(taught) == 1, "what is trained stays"

@@ -18,7 +18,7 @@ from molar_eval import evaluate
 from molar_eval.days import knows_only_days
 from molar_eval.evaluate import Evaluator
 from molar_eval.gate import gate
-from molar_eval.models.base import FitData
+from molar_eval.models.base import EvaluationTask
 from molar_eval.models.content_variants import content_workspace
 from molar_eval.models.ours import Molar
 from molar_eval.report.bottom_line import View, bottom_line
@@ -215,7 +215,7 @@ def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_pat
     log = open_log(workspace)
     split = leave_one_out(log)
     everything = replace(split.tests["last"], length=np.diff(log.offsets)[split.tests["last"].user])
-    task = FitData(split.training, split.validation, np.ones(log.n_items, bool), None, "hide", tmp_path)
+    task = EvaluationTask(split.training, split.validation, np.ones(log.n_items, bool), None, "hide", tmp_path)
     scorer = Molar(workspace, tmp_path / "content", settings).fit(task, 0)
     training = np.diff(split.training.offsets)
     cases = replace(everything, length=training[everything.user])
@@ -258,7 +258,7 @@ def test_nothing_after_the_cut_reaches_a_fit(workspace, settings, tmp_path, monk
     train = aligning.train
     monkeypatch.setattr(collaborative, "fit", watched(collaborative.fit))
     monkeypatch.setattr(aligning, "train", watched_training)
-    task = FitData(split.training, split.validation, np.ones(100, bool), None, "hide", tmp_path)
+    task = EvaluationTask(split.training, split.validation, np.ones(100, bool), None, "hide", tmp_path)
     Molar(workspace, tmp_path / "content", settings).fit(task, 0)
     assert len(seen) == 2, "ALS and the network were fitted"
     assert max(seen) < split.facts["t1"]
@@ -266,7 +266,7 @@ def test_nothing_after_the_cut_reaches_a_fit(workspace, settings, tmp_path, monk
 
 def test_molar_trains_the_same_whatever_the_test_holds(workspace, settings, tmp_path):
     def task(split, folder):
-        return FitData(split.training, split.validation, np.ones(100, bool), None, "hide", folder)
+        return EvaluationTask(split.training, split.validation, np.ones(100, bool), None, "hide", folder)
 
     def make(_):
         return Molar(workspace, tmp_path / "content", settings)

@@ -8,16 +8,16 @@ from eval_peeking import peeks
 from test_eval_splits import random_log
 
 from molar_eval.leaks import check
-from molar_eval.models.base import FitData
+from molar_eval.models.base import EvaluationTask
 from molar_eval.models.baselines import baselines
 from molar_eval.splits import Split, leave_one_out, temporal
 from molar_eval.splits.base import is_first
 from molar_retrieval.errors import DataError
 
 
-def task(split: Split, folder) -> FitData:
+def task(split: Split, folder) -> EvaluationTask:
     candidates = np.ones(split.history.n_items, bool)
-    return FitData(split.training, split.validation, candidates, None, "hide", folder)
+    return EvaluationTask(split.training, split.validation, candidates, None, "hide", folder)
 
 
 @dataclass

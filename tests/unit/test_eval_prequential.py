@@ -12,7 +12,7 @@ from test_eval_splits import log_of
 
 from molar_eval.evaluate import Evaluator
 from molar_eval.leaks import check
-from molar_eval.models.base import FitData
+from molar_eval.models.base import EvaluationTask
 from molar_eval.models.prequential import WindowStart, arms, last_held_out
 from molar_eval.report import walking
 from molar_eval.report.schema import Estimate, WalkArm, WalkResult, WalkStep
@@ -130,7 +130,7 @@ WARM = "updated, warm start"
 def task_of(log):
     """What models may see besides the past of a window."""
     everything = np.ones(log.n_items, bool)
-    return FitData(log, single_cases(log, np.zeros(0, np.int64)), everything, None, "hide", Path())
+    return EvaluationTask(log, single_cases(log, np.zeros(0, np.int64)), everything, None, "hide", Path())
 
 
 @pytest.fixture(scope="module")

@@ -68,11 +68,11 @@ def test_a_history_is_read_as_a_set_or_with_a_memory():
 @pytest.mark.parametrize("memory", [(), (0.7, 39), (0.7, 39, 0.3)])
 def test_on_disk_and_back(tmp_path, memory):
     neighbors = ItemItemWeights("one", strongest(random_weights(), 5), *memory)
-    tensors = {"other": np.zeros(1), **neighbors.to_tensors("partners.one.")}
-    kinds = {name.removeprefix("partners.one."): array.dtype for name, array in tensors.items() if name != "other"}
+    tensors = {"other": np.zeros(1), **neighbors.to_tensors("item_item.one.")}
+    kinds = {name.removeprefix("item_item.one."): array.dtype for name, array in tensors.items() if name != "other"}
     assert kinds == {"data": np.float32, "indices": np.int32, "indptr": np.int64, "memory": np.float64}
     save_file(tensors, tmp_path / "model.safetensors")
-    again = ItemItemWeights.from_tensors("one", load_file(tmp_path / "model.safetensors"), "partners.one.")
+    again = ItemItemWeights.from_tensors("one", load_file(tmp_path / "model.safetensors"), "item_item.one.")
     assert (again.name, again.memory, again.last, again.fade) == (
         "one",
         neighbors.memory,

@@ -28,16 +28,16 @@ def test_comments_and_other_lines_stay():
     "text",
     [
         "",
-        "[cf]\n",
+        "[als]\n",
         "[a]\nb = 1",
-        "[cf]\nalpha_more = 1\nmore_alpha = 1\n[cfs]\nalpha = 3\n",
-        "cf.alpha = 1\n",
-        "cf = { alpha = 1 }\n",
-        '[cf]\nalpha = """\n2"""\n',
-        "[cf]\nalpha = [\n 1,\n]\n",
-        'note = """\n[cf]\n"""\n',
-        '["cf"]\nalpha = 1\n',
-        "[cf.more]\nalpha = 1\r\n",
+        "[als]\nalpha_more = 1\nmore_alpha = 1\n[alss]\nalpha = 3\n",
+        "als.alpha = 1\n",
+        "als = { alpha = 1 }\n",
+        '[als]\nalpha = """\n2"""\n',
+        "[als]\nalpha = [\n 1,\n]\n",
+        'note = """\n[als]\n"""\n',
+        '["als"]\nalpha = 1\n',
+        "[als.more]\nalpha = 1\r\n",
     ],
 )
 def test_a_key_is_changed_however_it_is_written(text):
@@ -48,4 +48,4 @@ def test_a_key_is_changed_however_it_is_written(text):
 
 def test_a_file_that_is_none_is_told():
     with pytest.raises(SettingsError, match="not valid TOML"):
-        with_keys("[cf\n", {"als": {"alpha": 2}}, "molar.toml")
+        with_keys("[als\n", {"als": {"alpha": 2}}, "molar.toml")

@@ -29,6 +29,9 @@ def align(
     threads: Annotated[int | None, option("CPU threads; 1: bit-equal reruns.")] = None,
     device: Annotated[str | None, option("cpu, cuda, mps.")] = None,
     seed: Annotated[int | None, option("Another seed, another run.")] = None,
+    model: Annotated[
+        list[str] | None, option("An installed model of your own that gives vectors; may be repeated.")
+    ] = None,
     privacy: Annotated[
         float | None, option("Learn of people by one release with noise alone, at this epsilon.", metavar="EPSILON")
     ] = None,
@@ -59,10 +62,11 @@ def align(
     Example, on two GPUs: [bold]accelerate launch --multi_gpu --num_processes 2 $(which molar) align[/]
     """
     if dry_run:
-        if any(
-            (where, index, stage, others, alone, trust_remote_code, seed is not None, not resume, cluster is not None)
-        ):
-            kept = "--where, --index, --stage, --with, --alone, --seed, --restart, --cluster and --trust-remote-code"
+        more = (where, index, stage, others, model, alone, trust_remote_code, seed is not None, not resume)
+        if any(more) or cluster is not None:
+            kept = (
+                "--where, --index, --stage, --with, --model, --alone, --seed, --restart, --cluster, --trust-remote-code"
+            )
             raise SettingsError(
                 f"--dry-run predicts a run on what the workspace has, {kept} say more", "leave these out"
             )
@@ -81,7 +85,7 @@ def align(
     done = run.shop().align(
         preset=preset, epochs=epochs, embedding_dim=embedding_dim,
         alignment_weight=alignment_weight, threads=threads, device=device, seed=seed,
-        privacy=privacy, others=[] if alone else others, resume=resume, where=where, stage=stage,
+        models=model or (), privacy=privacy, others=[] if alone else others, resume=resume, where=where, stage=stage,
         index=index, trust_remote_code=trust_remote_code, cluster=cluster,
     )  # fmt: skip
     print_aligned(run, done)

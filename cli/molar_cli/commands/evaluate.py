@@ -36,7 +36,7 @@ def evaluate(
     ] = "quick",
     demo: Annotated[bool, option("Write the made-up shop beside the workspace and use it.", "--demo")] = False,
     seeds: Annotated[int | None, option("Seeds of models that depend on one.")] = None,
-    model: Annotated[list[str] | None, option("Only this model; may be repeated.")] = None,
+    model: Annotated[list[str] | None, option("Only this model, built in or installed; may be repeated.")] = None,
     column: Annotated[list[str] | None, option("Item or user column to report by; may be repeated.", "--slice")] = None,
     category: Annotated[str | None, option("Item column whose mix in a list is compared to the history's.")] = None,
     ties: Annotated[str | None, option("Order inside equal times: 'file order' or, as a check, 'item id'.")] = None,

@@ -14,7 +14,7 @@ from molar_eval.kpi.off_policy import PolicyEvaluation, evaluate_policy
 from molar_eval.kpi.reward_model import Features, Rows, modelled_reward
 from molar_eval.kpi.slates import SlateEvaluation, answerable, evaluate_slates
 from molar_eval.kpi.target_policy import uniform_policy, whole_lists
-from molar_eval.models.base import FitData
+from molar_eval.models.base import EvaluationTask
 from molar_eval.models.ours import Molar
 from molar_eval.ranking import rank
 from molar_retrieval.data.interactions import Interactions, holdout_last
@@ -122,14 +122,14 @@ def _features(lists: npt.NDArray[np.int32], popularity: Rows, length: Rows) -> F
     return features
 
 
-def _task(history: Interactions, cut: int, settings: MolarSettings, folder: Path) -> FitData:
+def _task(history: Interactions, cut: int, settings: MolarSettings, folder: Path) -> EvaluationTask:
     before = history.select(history.timestamp < cut)
     if not len(before):
         raise DataError("no interaction lies before the first impression", "bring the log of the time before")
     held = holdout_last(before, settings.split.validation_users, settings.split.seed)
     length = np.diff(held.training.offsets)[held.users]
     validation = Cases.single(history, held.users, length, held.targets)
-    return FitData(held.training, validation, np.ones(history.n_items, bool), None, "hide", folder)
+    return EvaluationTask(held.training, validation, np.ones(history.n_items, bool), None, "hide", folder)
 
 
 def _contexts(shown: Impressions, history: Interactions) -> tuple[Cases, npt.NDArray[np.bool_]]:

@@ -31,7 +31,7 @@ K = 10
 
 
 @dataclass(frozen=True, eq=False)
-class FitData:
+class EvaluationTask:
     """All that a model may see.
 
     Attributes:
@@ -130,7 +130,7 @@ class Tested(Protocol):
 class Model(Tested, Protocol):
     """A model under test."""
 
-    def fit(self, data: FitData, seed: int, progress: Progress = SILENT) -> Scorer:
+    def fit(self, data: EvaluationTask, seed: int, progress: Progress = SILENT) -> Scorer:
         """Fit on ``data.training``, choose settings on ``data.validation``.
 
         Raises:
@@ -175,7 +175,7 @@ class Baseline(ABC):
         self.grid = [dict(setting) for setting in (self.GRID if grid is None else grid)]
         self.settings: Mapping[str, Any] = {"grid": self.grid}
 
-    def fit(self, data: FitData, seed: int, progress: Progress = SILENT) -> Fitted:
+    def fit(self, data: EvaluationTask, seed: int, progress: Progress = SILENT) -> Fitted:
         """Keep the setting that ranks validation best; DataError if the data lack what the model needs."""
         if not len(data.training):
             raise DataError(f"{self.name}: there are no training interactions", "check the split, or give more data")
@@ -186,14 +186,14 @@ class Baseline(ABC):
         return fitted
 
     @abstractmethod
-    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: EvaluationTask, seed: int) -> Callable[[Setting], Scoring]:
         """Do what all settings share; the result fits one of them."""
 
-    def scorable(self, data: FitData) -> Mask:
+    def scorable(self, data: EvaluationTask) -> Mask:
         """Items that the model can score, shape (n_items,)."""
         return known_items(data.training)
 
-    def more_cases(self, data: FitData) -> ValidationCases | None:
+    def more_cases(self, data: EvaluationTask) -> ValidationCases | None:
         """Training interactions that choose a setting as well as validation does: none, of what is fitted on them."""
         return None
 
@@ -201,7 +201,7 @@ class Baseline(ABC):
 def tune(
     grid: Sequence[Setting],
     fit: Callable[[Setting], Scoring],
-    data: FitData,
+    data: EvaluationTask,
     scorable: Mask,
     progress: Progress = SILENT,
     more: ValidationCases | None = None,
@@ -254,7 +254,7 @@ def sample(cases: Cases) -> Cases:
     return cases.drawn(MAX_CASES, "validation cases")
 
 
-def validation_ndcg(fitted: Fitted, data: FitData, cases: Cases) -> float:
+def validation_ndcg(fitted: Fitted, data: EvaluationTask, cases: Cases) -> float:
     """Mean NDCG@10; 0 without cases."""
     if not len(cases):
         return 0.0

@@ -7,7 +7,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from molar_eval.cases import Mask, Scores
-from molar_eval.models.base import Baseline, FitData, Model, Scoring, Setting, sample
+from molar_eval.models.base import Baseline, EvaluationTask, Model, Scoring, Setting, sample
 from molar_eval.models.sasrec import SASRec
 from molar_retrieval import rng
 from molar_retrieval.data.interactions import Interactions, to_csr
@@ -29,7 +29,7 @@ class Popularity(Baseline):
     name = "popularity"
     GRID = ({},)
 
-    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: EvaluationTask, seed: int) -> Callable[[Setting], Scoring]:
         """Count the training interactions of each item."""
         counts = np.bincount(data.training.item, minlength=data.training.n_items).astype(np.float32)
         return lambda setting: lambda inputs: np.tile(counts, (inputs.n_users, 1))
@@ -41,7 +41,7 @@ class RecentPopularity(Baseline):
     name = "recent popularity"
     GRID = tuple({"half_life_days": days} for days in HALF_LIVES if np.isfinite(days))
 
-    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: EvaluationTask, seed: int) -> Callable[[Setting], Scoring]:
         """Check that the log has times: DataError if all training interactions have the same one."""
         if data.training.timestamp.min() == data.training.timestamp.max():
             raise DataError("recent popularity needs times, and the log has none", "leave this model out of the suite")
@@ -58,7 +58,7 @@ class PersonalFrequency(Baseline):
     name = "personal frequency"
     GRID = tuple({"half_life_days": days} for days in (15.0, 30.0, 60.0, 120.0, 240.0, 480.0, None))
 
-    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: EvaluationTask, seed: int) -> Callable[[Setting], Scoring]:
         """Count popularity; DataError where seen items are hidden, as nothing else is scored."""
         if data.seen == "hide":
             raise DataError("personal frequency ranks what people had, which is hidden here", "show seen items")
@@ -87,7 +87,7 @@ class ItemKNN(Baseline):
         for count in (2, 5, 20, 200, 1000)
     )
 
-    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: EvaluationTask, seed: int) -> Callable[[Setting], Scoring]:
         """Settings share nothing."""
 
         def fit(setting: Setting) -> Scoring:
@@ -113,7 +113,7 @@ class OrderedCooccurrence(Baseline):
         for memory in (0.7, 0.8)
     )
 
-    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: EvaluationTask, seed: int) -> Callable[[Setting], Scoring]:
         """Counts are shared between settings with the same window and decay that follow each other."""
         followed = lru_cache(maxsize=1)(partial(transitions, data.training))
 
@@ -142,7 +142,7 @@ class ALS(Baseline):
         )
     )  # fmt: skip
 
-    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: EvaluationTask, seed: int) -> Callable[[Setting], Scoring]:
         """Every setting starts from the same random state."""
         start = rng.derive_seed(seed, "ALS") % 2**31
 
@@ -174,7 +174,7 @@ class EASE(Baseline):
         {"regularisation": value} for value in (20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
     )
 
-    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: EvaluationTask, seed: int) -> Callable[[Setting], Scoring]:
         """Count co-occurrences; DataError if more than 20,000 items have training interactions."""
         counts = ease.EASECounts.of(data.training)
 
@@ -196,21 +196,21 @@ class ContentKNN(Baseline):
     name = "content kNN"
     GRID = content_knn.GRID
 
-    def prepare(self, data: FitData, seed: int) -> Callable[[Setting], Scoring]:
+    def prepare(self, data: EvaluationTask, seed: int) -> Callable[[Setting], Scoring]:
         """Take the vectors; DataError if the suite has no content."""
         vectors = self._vectors(data)
         return lambda setting: content_knn.ContentKNN(vectors, setting["decay"], setting["last"]).scores
 
-    def scorable(self, data: FitData) -> Mask:
+    def scorable(self, data: EvaluationTask) -> Mask:
         """Items with content, shape (n_items,)."""
         return np.asarray(self._vectors(data).any(axis=1), bool)
 
-    def more_cases(self, data: FitData) -> ValidationCases:
+    def more_cases(self, data: EvaluationTask) -> ValidationCases:
         """First interactions after anything else, until there are 5,000 cases in all: nothing of them is in content."""
         most = max(0, _CONTENT_CASES - len(sample(data.validation)))
         return taken(data.training, known_items(data.training), 0, most)
 
-    def _vectors(self, data: FitData) -> Scores:
+    def _vectors(self, data: EvaluationTask) -> Scores:
         if data.content is None:
             raise DataError("content kNN needs content vectors, and there are none", "run `molar embed CATALOG` first")
         return data.content
@@ -224,7 +224,7 @@ class LexicalKNN(ContentKNN):
 
     name = "TF-IDF kNN"
 
-    def _vectors(self, data: FitData) -> Scores:
+    def _vectors(self, data: EvaluationTask) -> Scores:
         if data.words is None:
             raise DataError("TF-IDF kNN needs the catalogue's words, and there are none", "run `molar embed CATALOG`")
         return data.words

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_eval.models.base import FitData, Fitted
+from molar_eval.models.base import EvaluationTask, Fitted
 from molar_eval.models.baselines import ContentKNN
 from molar_eval.modules import of_making
 from molar_retrieval import columns, rng
@@ -259,7 +259,7 @@ class FineTunedContentKNN(ContentKNN):
         self.name, self.settings = name, {**self.settings, **tuning.described()}
         self._tuning, self._dims = tuning, dims
 
-    def fit(self, data: FitData, seed: int, progress: Progress = SILENT) -> Fitted:
+    def fit(self, data: EvaluationTask, seed: int, progress: Progress = SILENT) -> Fitted:
         """See :class:`molar_eval.models.base.Model`."""
         content = _content(self._tuning.workspace(data.training, seed, progress))
         vectors = np.array(content.vectors, np.float32)

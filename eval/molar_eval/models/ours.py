@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from molar_eval.cases import Mask, Rows, Scores
-from molar_eval.models.base import FitData, Kind
+from molar_eval.models.base import EvaluationTask, Kind
 from molar_eval.models.content_variants import FineTuning, Variant, content_workspace, link
 from molar_eval.modules import of_making
 from molar_retrieval import rng
@@ -20,6 +20,7 @@ from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.models.alignment import align
 from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.objectives import comes_back
+from molar_retrieval.models.own_block import digests
 from molar_retrieval.models.store import open_model
 from molar_retrieval.models.towers.distributed import threads
 from molar_retrieval.models.towers.inference import UserVectors
@@ -59,6 +60,8 @@ class Molar:
         """All that shapes the result."""
         sections = self.options.model_dump(mode="json", include={"embed", "split", "als", "align", "privacy"})
         settings: dict[str, Any] = {**sections, "content": self.variant}
+        if self.options.align.own_models:
+            settings["own_models"] = digests(self.options.align.own_models)
         if self.tuning is not None:
             settings["finetune"] = self.tuning.settings.model_dump()
         if not self.second_stage:
@@ -67,7 +70,7 @@ class Molar:
             settings["objective"] = self.objective
         return settings
 
-    def fit(self, data: FitData, seed: int, progress: Progress = SILENT) -> "MolarScorer":
+    def fit(self, data: EvaluationTask, seed: int, progress: Progress = SILENT) -> "MolarScorer":
         """See :class:`molar_eval.models.base.Model`; what was trained before is found in the data's folder."""
         if self.tuning is None:
             content = content_workspace(self.base, self.variant, self.variants, self.options.embed, progress)
@@ -98,7 +101,7 @@ class Molar:
         files = MolarFiles(report.folder.resolve(), self.second_stage, objective)
         return MolarScorer(model, workspace, facts, objective, files)
 
-    def _objective(self, model: Ensemble, data: FitData) -> Objective:
+    def _objective(self, model: Ensemble, data: EvaluationTask) -> Objective:
         try:
             return served(model.objectives, Objective(self.objective or model.default_objective, data.seen))
         except RequestError as error:
@@ -172,7 +175,7 @@ def opened_model(folder: Path, training: Interactions, second_stage: bool) -> En
     return model if second_stage else replace(model, reranker=None)
 
 
-def as_held_out(data: FitData, most: int) -> Holdout:
+def as_held_out(data: EvaluationTask, most: int) -> Holdout:
     """The training interactions with the validation cases, as `molar align` takes them.
 
     Where training ends at one moment for everybody, a case is asked with what its user did since, as the test is.

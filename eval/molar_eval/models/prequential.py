@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from molar_eval.cases import Scores
-from molar_eval.models.base import Baseline, FitData, Kind, Scorer
+from molar_eval.models.base import Baseline, EvaluationTask, Kind, Scorer
 from molar_eval.models.baselines import baselines
 from molar_eval.models.ours import MolarScorer
+from molar_eval.models.own import OwnModel, OwnModels, own_makers
 from molar_eval.splits.base import is_first, single_cases
 from molar_retrieval.data.interactions import LEAST, Interactions
 from molar_retrieval.errors import DataError, SettingsError, nearest
@@ -46,7 +47,7 @@ class WindowStart:
 
     workspace: Workspace
     previous: Workspace
-    data: FitData
+    data: EvaluationTask
     start: Interactions
 
 
@@ -65,12 +66,13 @@ class Arm:
     stochastic: bool = field(default=False, init=False)
 
 
-def arms(names: Sequence[str], options: MolarSettings) -> list[Arm]:
-    """The arms of these names, baselines among them; a SettingsError names those that there are.
+def arms(names: Sequence[str], options: MolarSettings, own: OwnModels | None = None) -> list[Arm]:
+    """The arms of these names, baselines and the user's ``own`` models among them; a SettingsError names all.
 
     Others are compared to training anew where no baseline takes part.
     """
-    reference: Kind = "ablation" if {*names} & {*baselines()} else "baseline"
+    owned = own_makers(own or {}, baselines())
+    reference: Kind = "ablation" if {*names} & {*baselines(), *owned} else "baseline"
     settings = options.model_dump(mode="json", include={"split", "als", "align"})
     due = {"update": options.update.model_dump(mode="json", exclude={"max_age_days"})}
     every = [Arm(RETRAINED, reference, settings, _retrained(options))]
@@ -81,6 +83,8 @@ def arms(names: Sequence[str], options: MolarSettings) -> list[Arm]:
     for make in baselines().values():
         if isinstance(model := make(), Baseline):
             every.append(Arm(model.name, "baseline", model.settings, _refitted(model)))
+    for name in {*names} & {*owned}:
+        every.append(Arm(name, "baseline", (made := owned[name]()).settings, _fitted_anew(made)))
     known = {arm.name: arm for arm in every}
     for name in names:
         if name not in known:
@@ -157,7 +161,17 @@ def _refitted(model: Baseline) -> Advance:
     return advance
 
 
-def last_held_out(data: FitData) -> FitData:
+def _fitted_anew(model: OwnModel) -> Advance:
+    """A model of the user's own is fitted on all of the past, without validation cases."""
+
+    def advance(window: WindowStart, progress: Progress) -> tuple[Scorer, Took]:
+        watch = Timer()
+        return model.fit(window.data, 0, progress), watch.took
+
+    return advance
+
+
+def last_held_out(data: EvaluationTask) -> EvaluationTask:
     """The data with the last interaction of each user who has three, and took something new in it, to choose by."""
     log = data.training
     last = log.offsets[1:][np.diff(log.offsets) >= LEAST] - 1

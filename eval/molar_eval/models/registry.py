@@ -1,7 +1,7 @@
 """The models that suites can name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from molar_eval.models.base import Model
 from molar_eval.models.baselines import ContentKNN, baselines
 from molar_eval.models.content_variants import VARIANTS, FineTunedContentKNN, FineTuning
 from molar_eval.models.ours import Molar
+from molar_eval.models.own import OwnModels, own_makers
 from molar_eval.models.peers.environments import peer_environments
 from molar_eval.models.peers.peer import peers
 from molar_eval.models.sasrec import SASRecSearch
@@ -72,18 +73,21 @@ ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_WITHOUT_
 class ModelRegistry:
     """Makes models by name: molar and its parts alone by ``options``, molar (fast) and ablations by ``fast``.
 
-    ``base`` is the whole catalogue's workspace; below ``variants`` other content vectors are kept.
+    ``base`` is the whole catalogue's workspace; below ``variants`` other content vectors are kept. ``own`` are the
+    user's models that are given as objects; others are installed.
     """
 
     base: Workspace
     variants: Path
     options: MolarSettings
     fast: MolarSettings
+    own: OwnModels = field(default_factory=dict)
 
     def models(self, names: Sequence[str]) -> list[Model]:
         """The models of these names, in their order.
 
-        SettingsError on an unknown name, or an ablation of something that the fast settings do not have.
+        SettingsError on an unknown name, an ablation of something that the fast settings do not have, or a model of the
+        user's own that is called like another.
         """
         makers, models = self._makers(), []
         for name in names:
@@ -120,7 +124,8 @@ class ModelRegistry:
         own[name] = partial(ours, name, tuning=tuning)
         name = f"{ContentKNN.name} (fine-tuned)"
         own[name] = partial(FineTunedContentKNN, tuning, name, whole.align.content_components)
-        return own | baselines() | {SASRecSearch.name: SASRecSearch} | peers(peer_environments())
+        built_in = own | baselines() | {SASRecSearch.name: SASRecSearch} | peers(peer_environments())
+        return built_in | own_makers(self.own, built_in)
 
 
 def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], source: str) -> MolarSettings:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from molar_eval.cases import Rows, Scores
-from molar_eval.models.base import FitData, Fitted, Kind, Scoring, Setting, edges, sample, tune, validation_ndcg
+from molar_eval.models.base import EvaluationTask, Fitted, Kind, Scoring, Setting, edges, sample, tune, validation_ndcg
 from molar_eval.modules import of_making
 from molar_retrieval import rng
 from molar_retrieval.data.interactions import Interactions
@@ -293,7 +293,7 @@ class SASRec:
         self.grid: list[Setting] = [settings.model_dump() for settings in grid]
         self.settings: Mapping[str, Any] = {"grid": self.grid}
 
-    def fit(self, data: FitData, seed: int, progress: Progress = SILENT) -> Fitted:
+    def fit(self, data: EvaluationTask, seed: int, progress: Progress = SILENT) -> Fitted:
         """Train each setting; DataError if nobody has two training interactions."""
         if not (np.diff(data.training.offsets) >= 2).any():
             raise DataError("SASRec: nobody has two training interactions", "check the split, or give more data")
@@ -365,7 +365,7 @@ class SASRecSearch:
             "ladders": {key: list(values) for key, values in ladders.items()},
         }
 
-    def fit(self, data: FitData, seed: int, progress: Progress = SILENT) -> Fitted:
+    def fit(self, data: EvaluationTask, seed: int, progress: Progress = SILENT) -> Fitted:
         """Search, then train with the seed; DataError if nobody has two training interactions."""
         tried: list[dict[str, Any]] = []
 

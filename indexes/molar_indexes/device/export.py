@@ -307,6 +307,11 @@ def gather(answerer: Answerer, fields: Sequence[str], rerank: bool, now: datetim
             " them, and scores all of them for a list",
             "answer with `molar serve`, or export a shop of the items that people of a device can have",
         )
+    if encoder.own:
+        raise DataError(
+            f"a device cannot run a model of your own: {', '.join(encoder.own)}",
+            "answer with `molar serve`, or leave [align] own_models empty",
+        )
     for name in fields:
         constraints.check_field(name)
     request = constraints.for_user(constraints.request(Query(explore=False), state.items, now), state.items, None)

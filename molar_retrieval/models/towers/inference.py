@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from molar_retrieval.data.interactions import Interactions
-
+    from molar_retrieval.models.own_block import OwnBlock
 
 _EPSILON = np.float32(1e-5)  # of torch's LayerNorm
 
@@ -174,6 +174,14 @@ def light_tower(tensors: Mapping[str, Array]) -> NumpyTower | LightEnsemble:
     return LightEnsemble(tuple(NumpyTower.of(under(tensors, f"members.{n}.")) for n in range(count)))
 
 
+def _own(names: Sequence[str], tensors: Mapping[str, Array]) -> dict[str, "OwnBlock"]:
+    if not names:
+        return {}
+    from molar_retrieval.models.own_block import of_tensors
+
+    return {one.name: one for one in of_tensors(names, tensors, len(tensors["known"]))}
+
+
 def _norm(tensors: Mapping[str, Array], name: str) -> _LightNorm:
     return _LightNorm(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
@@ -245,6 +253,7 @@ class UserEncoder:
         taste: What content kNN compare, shape (n_items, t), and how they read a history; None: they do not.
         reads: How each count-based model reads a history, in the order of their ranges of the sparse vector.
         habits: What people take again, which has the last range; None: nothing is known of it.
+        own: Models of the user's own, by name.
     """
 
     towers: Mapping[str, NumpyTower | LightEnsemble]
@@ -254,6 +263,7 @@ class UserEncoder:
     taste: tuple[Matrix, HistoryReading] | None
     reads: tuple[HistoryReading, ...]
     repeats: RepeatConsumption | None = None
+    own: Mapping[str, "OwnBlock"] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -264,7 +274,9 @@ class UserEncoder:
             names = facts["towers"]
             weights, taste = facts["weights"], facts["content_knn"]
             counting = {name for w in (weights, facts["cold_start_weights"]) for name, weight in w.items() if weight}
-            dense = [name for name in (*names, *([] if taste is None else [CONTENT_KNN])) if name in counting]
+            own = _own(facts["own"], tensors)
+            beside = ([] if taste is None else [CONTENT_KNN]) + list(own)
+            dense = [name for name in (*names, *beside) if name in counting]
             again = facts.get("repeat_consumption")
             side = {"id_tower": "weight", "content_tower": "project.weight"}
             return cls(
@@ -277,6 +289,7 @@ class UserEncoder:
                     HistoryReading.of(tensors[f"item_item.{n}.memory"]) for n in facts["item_item"] if weights.get(n)
                 ),
                 RepeatConsumption.of(again, tensors) if again is not None and weights.get(REPEAT_CONSUMPTION) else None,
+                own,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StaleArtefactError(
@@ -310,6 +323,8 @@ class UserEncoder:
             rows, weights = reading(items, times)
             read: Matrix = unit((weights @ table[rows])[None])[0]
             return read
+        if part in self.own:
+            return self.own[part].user(items, times)
         tower = self.towers[part]
         if not len(items):
             return np.zeros(tower.dim, np.float32)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from molar_eval.cases import Mask, Scores
-from molar_eval.models.base import FitData, Fitted, Kind, Model, Scoring, sample, validation_ndcg
+from molar_eval.models.base import EvaluationTask, Fitted, Kind, Model, Scoring, sample, validation_ndcg
 from molar_eval.models.peers.environments import RECTOOLS, NotInstallableError, PeerEnvironment
 from molar_eval.models.peers.scripts.exchange import PLAN, Histories
 from molar_retrieval.data.interactions import Interactions
@@ -92,7 +92,7 @@ class Peer:
             "script": fingerprint.of_json(code),
         }
 
-    def fit(self, data: FitData, seed: int, progress: Progress = SILENT) -> "PeerScorer":
+    def fit(self, data: EvaluationTask, seed: int, progress: Progress = SILENT) -> "PeerScorer":
         """Train; DataError where there is nothing to train on, no environment can be made, or the script fails."""
         if not len(data.training):
             raise DataError(f"{self.name}: there are no training interactions", "check the split, or give more data")
