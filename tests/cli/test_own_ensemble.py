@@ -67,7 +67,7 @@ class Counting:
 
 
 class Named(Axes):
-    name = "content"
+    name = "content_tower"
 
 
 class Nan(Axes):
@@ -76,7 +76,7 @@ class Nan(Axes):
     def user_vectors(self, histories):
         return super().user_vectors(histories) * np.nan
 '''
-NAMES = {"axes": "Axes", "counting": "Counting", "content": "Named", "nan": "Nan"}
+NAMES = {"axes": "Axes", "counting": "Counting", "content_tower": "Named", "nan": "Nan"}
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_the_same_is_up_to_date_and_another_object_is_refused(shop):
     ("name", "words"),
     [
         ("counting", "has no item_vectors and user_vectors and to_arrays and from_arrays: an index finds items by"),
-        ("content", "'content' is a part of the score already"),
+        ("content_tower", "'content_tower' is a part of the score already"),
         ("nan", "user_vectors returned an array"),
         ("missing", "no installed package brings a model 'missing'"),
     ],

@@ -227,7 +227,8 @@ def test_what_is_due(days):
     assert not due(alignment, same, now=trained)
     other = plain.model_copy(update={"align": AlignSettings(epochs=7, cold_start_share=0.2)})
     assert [one.why for one in due(alignment, other, now=trained)] == [
-        "settings have changed since training: [align] cold_start_share is 0.2, it was auto, [align] epochs is 7, it was 3"
+        "settings have changed since training: [align] cold_start_share is 0.2, it was auto,"
+        " [align] epochs is 7, it was 3"
     ]
 
 
