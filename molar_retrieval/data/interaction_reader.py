@@ -229,7 +229,7 @@ class InteractionReader:
         return log.without(bad).without_idle(users) if len(bad) else (log, users)
 
     def read_columns(self, progress: Progress) -> dict[str, npt.NDArray[Any]]:
-        """All rows that can be read, by the names of :class:`RawInteractions`, and ``row``: their numbers in the file."""
+        """All rows that can be read, by the names of :class:`RawInteractions`, and the ``row`` of the file of each."""
         none = np.zeros(0, np.int32)
         parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list, user=[none], item=[none], row=[none])
         for rows, values in self.batches(progress):
