@@ -125,6 +125,7 @@ class FindingCollector:
         self._digests: Counter[str] = Counter()
         self._worst: dict[str, list[tuple[float, int, Finding]]] = {}
         self._examples, self._limit, self._path = examples, limit, fix_list
+        self._ending = "" if fix_list is None else ending_of(fix_list)
         self._users: dict[str, str] = {}
         self._number = count()
         self._writer: TableWriter | None = None
@@ -132,9 +133,8 @@ class FindingCollector:
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            ending = ending_of(self._path)
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = TableWriter(self._path, SCHEMA, ending)
+            self._writer = TableWriter(self._path, SCHEMA, self._ending)
         return self
 
     def __exit__(self, *error: object) -> None:
