@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags_array
 
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
@@ -49,7 +49,7 @@ from molar_retrieval.workspace.files import require_space
 from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
 from molar_retrieval.workspace.resources import library_versions
 from molar_retrieval.workspace.settings import PrivacySettings
-from molar_retrieval.workspace.tensors import Matrix, Rows
+from molar_retrieval.workspace.tensors import Matrix
 
 LATEST = 2_000
 """Latest interactions of a person that count."""
@@ -73,9 +73,8 @@ def people_sum(log: Interactions, radius: int) -> Whole:
 
 def popularity_sums(log: Interactions, radius: int) -> Whole:
     """What people had, every item once a person, shape (n_items,)."""
-    had = binary(log).tocoo()
-    values = _whole(had.data.astype(np.float64), had.row, log.n_users, radius)
-    return np.bincount(had.col, values, minlength=log.n_items).astype(np.int64)
+    own = _contributed(binary(log), radius)
+    return np.bincount(own.indices, own.data, minlength=log.n_items).astype(np.int64)
 
 
 def pair_sums(log: Interactions, radius: int) -> csr_matrix:
@@ -83,19 +82,16 @@ def pair_sums(log: Interactions, radius: int) -> csr_matrix:
 
     Row i is of what came after item i.
     """
-    shape, width = (log.n_items, log.n_items), log.n_items
-    total = csr_matrix(shape, dtype=np.int64)
+    width = log.n_items
+    total = csr_matrix((1, width**2), dtype=np.int64)
     for block in _blocks(log):
         near = _near(block).tocoo()
-        cell = block.item[near.col] * np.int64(width) + block.item[near.row]
-        own = csr_matrix((near.data, (block.user[near.row], cell)), shape=(block.n_users, width**2))
-        own.sum_duplicates()
-        own = own.tocoo()
-        row, column = own.col // width, own.col % width
-        values = _whole(own.data * (row != column), own.row, block.n_users, radius)
-        total = total + csr_matrix((values, (row, column)), shape=shape)
+        first, second = block.item[near.col], block.item[near.row]
+        cells = block.user[near.row], first * np.int64(width) + second
+        own = _contributed(csr_matrix((near.data * (first != second), cells), (block.n_users, width**2)), radius)
+        total = total + csr_matrix((own.data, own.indices, [0, own.nnz]), shape=(1, width**2))
     total.eliminate_zeros()
-    return total
+    return total.reshape(width, width).tocsr()
 
 
 def transition_sums(log: Interactions, features: Matrix, radius: int) -> Whole:
@@ -103,34 +99,27 @@ def transition_sums(log: Interactions, features: Matrix, radius: int) -> Whole:
 
     Features have shape (n_items, d), and so has the result, int64.
     """
-    total = np.zeros(features.shape, np.int64)
+    n_items, d = features.shape
+    total = np.zeros(n_items * d, np.int64)
     for block in _blocks(log):
         past = _near(block) @ features[block.item].astype(np.float64)
-        taken = block.user.astype(np.int64) * log.n_items + block.item
-        place, which = np.unique(taken, return_inverse=True)
-        once = csr_matrix((np.ones(len(which)), (which, np.arange(len(which)))), shape=(len(place), len(which)))
-        person, item = np.divmod(place, log.n_items)
-        values = _whole(once @ past, person, block.n_users, radius)
-        sums = csr_matrix((np.ones(len(item)), (item, np.arange(len(item)))), shape=(log.n_items, len(item)))
-        total += (sums @ values).astype(np.int64)
-    return total
+        cells = block.item.astype(np.int64)[:, None] * d + np.arange(d)
+        told = csr_matrix((past.ravel(), (np.repeat(block.user, d), cells.ravel())), (block.n_users, n_items * d))
+        own = _contributed(told, radius)
+        total += np.bincount(own.indices, own.data, minlength=len(total)).astype(np.int64)
+    return total.reshape(n_items, d)
 
 
-def _whole(values: npt.NDArray[np.float64], person: Rows, people: int, radius: int) -> Whole:
-    """The vectors of people, each scaled to the radius, in whole numbers.
-
-    Whose number, or row of numbers, each of the values is says ``person``.
-    """
-    length = np.sqrt(np.bincount(person, _squares(values), minlength=people))
+def _contributed(own: csr_matrix, radius: int) -> csr_matrix:
+    """People's vectors, the rows, each scaled to the radius, in whole numbers."""
+    own = own.astype(np.float64)
+    own.sum_duplicates()
+    people, person = own.shape[0], np.repeat(np.arange(own.shape[0]), np.diff(own.indptr))
+    length = np.sqrt(np.bincount(person, own.data**2, minlength=people))
     scale = np.divide(radius * _MARGIN, length, out=np.zeros(people), where=length > 0)
-    own = scale[person]
-    found = np.trunc(values * (own if values.ndim == 1 else own[:, None]))
-    found[np.bincount(person, _squares(found), minlength=people)[person] > radius**2] = 0  # but for faults, nobody
-    return found.astype(np.int64)
-
-
-def _squares(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return values**2 if values.ndim == 1 else np.einsum("ij,ij->i", values, values)
+    own.data = np.trunc(own.data * scale[person])
+    own.data[np.bincount(person, own.data**2, minlength=people)[person] > radius**2] = 0  # but for faults, nobody
+    return own.astype(np.int64)
 
 
 def _blocks(log: Interactions) -> Iterator[Interactions]:
@@ -145,14 +134,12 @@ def _blocks(log: Interactions) -> Iterator[Interactions]:
 def _near(log: Interactions) -> csr_matrix:
     """How much each interaction, as a row, has to do with each earlier one of the same person, shape (n, n)."""
     user, strength = log.user, np.ones(len(log)) if log.strength is None else log.strength.astype(np.float64)
-    later, earlier, values = [], [], []
-    for distance in range(1, min(WINDOW, len(log) - 1) + 1):
-        (first,) = np.nonzero(user[distance:] == user[:-distance])
-        later.append(first + distance)
-        earlier.append(first)
-        values.append(DECAY ** (distance - 1) * strength[first] * strength[first + distance])
-    rows = [np.concatenate(part) if part else np.zeros(0) for part in (values, later, earlier)]
-    return csr_matrix((rows[0], (rows[1].astype(np.int64), rows[2].astype(np.int64))), shape=(len(log), len(log)))
+    n, total = len(log), csr_matrix((len(log), len(log)))
+    for distance in range(1, min(WINDOW, n - 1) + 1):
+        same = user[distance:] == user[:-distance]
+        values = same * DECAY ** (distance - 1) * strength[:-distance] * strength[distance:]
+        total = total + diags_array(values, offsets=-distance, shape=(n, n), format="csr")
+    return csr_matrix(total)
 
 
 FIRST = {PEOPLE: 0.01, POPULARITY: 0.05}
