@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csr_matrix, diags_array, vstack
 
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
@@ -26,7 +26,7 @@ from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.content_features import fit
 from molar_retrieval.models.content_knn import compressed, principal
-from molar_retrieval.models.item_item import binary
+from molar_retrieval.models.item_item import binary, moved
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.mechanism import GRID, GaussianMechanism, Whole, discrete_gaussian
 from molar_retrieval.privacy.statistics import (
@@ -89,7 +89,9 @@ def pair_sums(log: Interactions, radius: int) -> csr_matrix:
         first, second = block.item[near.col], block.item[near.row]
         cells = block.user[near.row], first * np.int64(width) + second
         own = _contributed(csr_matrix((near.data * (first != second), cells), (block.n_users, width**2)), radius)
-        total = total + csr_matrix((own.data, own.indices, [0, own.nnz]), shape=(1, width**2))
+        summed = csr_matrix((own.data, own.indices, [0, own.nnz]), shape=(1, width**2))
+        summed.sum_duplicates()  # else the sum takes memory for every pair there could be
+        total = total + summed
     total.eliminate_zeros()
     return total.reshape(width, width).tocsr()
 
@@ -230,11 +232,7 @@ def _noised(sums: Whole, mechanism: GaussianMechanism) -> Whole:
 
 
 def _pairs(
-    log: Interactions,
-    counts: npt.NDArray[np.float64],
-    radius: int,
-    mechanism: GaussianMechanism,
-    threshold: float,
+    log: Interactions, counts: npt.NDArray[np.float64], radius: int, mechanism: GaussianMechanism, threshold: float
 ) -> csr_matrix:
     """Noised sums of pairs of the items with the highest noised counts, of which those above the threshold stay.
 
@@ -242,20 +240,14 @@ def _pairs(
     """
     items = np.sort(np.argsort(-counts, kind="stable")[:MOST])
     sums = pair_sums(log.select(np.isin(log.item, items)), radius)[items][:, items]
-    least = threshold * GRID if mechanism.sigma else 0
-    rows, columns, values = [], [], []
-    height = max(1, _CELLS // max(1, len(items)))
+    least, height, kept = threshold * GRID if mechanism.sigma else 0, max(1, _CELLS // max(1, len(items))), []
     for begin in range(0, len(items), height):
         block = _noised(sums[begin : begin + height].toarray(), mechanism)
-        row, column = np.nonzero(block > least)
-        other = begin + row != column
-        row, column = row[other], column[other]
-        rows.append(items[begin + row])
-        columns.append(items[column])
-        values.append(block[row, column] / radius)
-    shape = (log.n_items, log.n_items)
-    found = [np.concatenate(part) if part else np.zeros(0, int) for part in (values, rows, columns)]
-    return csr_matrix((found[0].astype(np.float32), (found[1], found[2])), shape=shape)
+        kept.append(csr_matrix(np.where(block > least, block, 0) / radius, dtype=np.float32))
+    found = csr_matrix(vstack(kept))
+    found.setdiag(0)
+    found.eliminate_zeros()
+    return moved(found, items, log.n_items)
 
 
 KEPT = 8
