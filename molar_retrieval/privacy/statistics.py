@@ -185,8 +185,8 @@ def added(releases: Sequence[DPStatistics]) -> DPStatistics:
     return DPStatistics(
         GaussianMechanism(epsilon, delta, sigma),
         sum(one.people for one in releases),
-        np.sum([one.popularity for one in releases], axis=0, dtype=np.float64).astype(np.float32),
-        np.sum([one.transitions for one in releases], axis=0, dtype=np.float64).astype(np.float32),
+        np.asarray(np.sum([one.popularity for one in releases], axis=0, dtype=np.float64), np.float32),
+        np.asarray(np.sum([one.transitions for one in releases], axis=0, dtype=np.float64), np.float32),
         found,
         deviations,
         THRESHOLD,

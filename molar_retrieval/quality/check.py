@@ -202,7 +202,7 @@ def _check_pairs(
 ) -> Mapping[str, object] | None:
     """Photos against words, where there are vectors of both."""
     vectors = photo_text.stored_vectors(workspace, catalogue)
-    agreement = vectors and photo_text.agreement(vectors.images, vectors.texts)
+    agreement = None if vectors is None else photo_text.agreement(vectors.images, vectors.texts)
     if vectors is None or agreement is None:
         few = f"fewer than {photo_text.FEWEST} items have both"
         why = "add --with-embeddings, or run `molar embed` with the built-in encoder first" if vectors is None else few

@@ -10,7 +10,7 @@ different bits no pair can be missed; bits are dealt to bands twice, so that har
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from enum import IntEnum
 from pathlib import Path
@@ -203,19 +203,23 @@ def _stamp(folder: Path, photo: str | None) -> int:
     return 0 if photo is None or size == NO_FILE else image_stamp(photo, size, modified)
 
 
-def _parts(paths: Sequence[str], processes: int | None, progress: Progress) -> Iterator[Measured]:
+def _parts(paths: Sequence[str], processes: int | None, progress: Progress) -> Generator[Measured]:
     """Measurements of some photos at a time, in their order."""
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     workers, done = min(processes or os.cpu_count() or 1, len(chunks)), 0
     if workers > 1 and len(paths) >= _FEW:
         try:
-            with Workers(workers, str) as pool:
+            with Workers(workers, _begin) as pool:
                 for part in pool.map(_measured, chunks):
                     yield part
                     done += 1
         except WorkerDied as error:
             progress.note(f"measuring photos: {error}; going on in this process")
     yield from map(_measured, chunks[done:])
+
+
+def _begin() -> None:
+    """Nothing is needed before photos are measured."""
 
 
 def _measured(paths: Sequence[str]) -> Measured:
