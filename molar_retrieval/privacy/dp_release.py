@@ -175,13 +175,9 @@ def dp_release(
     whole length does (Dong, Roth, Su 2022, doi:10.1111/rssb.12454). Histories are read in order, with the strength of
     their kinds.
 
-    Args:
-        log: Who took what.
-        features: Conditioned content of all items, shape (n_items, f); public, so made without any log.
-        mechanism: ε, δ and the noise for it.
-        progress: Told of the steps.
-        shops: How many shops of about this size add up what they release; public. What is worth its noise in the sum
-            is released then, and pairs are kept that are too weak in one shop alone.
+    ``features`` are conditioned content of all items, shape (n_items, f); public, so made without any log. Where so
+    many ``shops`` of about this size add up what they release, which is public, what is worth its noise in the sum is
+    released, and pairs are kept that are too weak in one shop alone.
     """
     log, axes = latest(log), compressed(features)
     progress.start("private statistics", 3)
@@ -270,25 +266,15 @@ def release_statistics(
 ) -> tuple[Path, Manifest, bool]:
     """Statistics of the workspace's log at the settings' ε and δ: those that were released, or new ones.
 
-    The last of what is returned says whether something was released. What is live stays so, until
-    :func:`molar_retrieval.privacy.federated.beside_others` makes these live with all that is to be added to them.
+    The last of what is returned says whether something was released, by the command ``work``. What is live stays so,
+    until :func:`molar_retrieval.privacy.federated.beside_others` makes these live with all that is to be added to them.
 
-    Args:
-        workspace: Whose.
-        settings: With ε, δ and the year's budget.
-        content_dims: As of ``[align]``.
-        progress: Told of the steps.
-        like: In which terms a new release tells content; None: in those of the workspace's own catalogue.
-        shops: How many shops add up what they release; None: one.
-        exactly: Whether what was released before must be in these terms, and for so many shops, where they are named.
-        work: The command, for people and the ledger.
+    A new release tells content in the terms of ``like``, else of the workspace's catalogue, and is one of so many
+    ``shops``, else of one. What was released before must be so, where these are named, only if ``exactly`` is set.
 
     Raises:
-        MissingArtefactError: If content vectors or prepared interactions are missing.
-        StaleArtefactError: If they do not belong together, or the ledger is damaged.
-        DataError: If the budget does not bear it, or the log is empty.
+        DataError: If the budget does not bear it, the log is empty, or ``like`` is of another encoder.
         SettingsError: If the encoder has learned from people, so that content is no longer public.
-        DiskError: If the disk is too small.
     """
     with (
         pin(workspace, "catalogue", "content", "interactions", work=work) as read,
@@ -333,10 +319,7 @@ def release_statistics(
 def is_released(workspace: Workspace, settings: PrivacySettings) -> bool:
     """Whether statistics of the workspace's log were released at the settings' ε and δ, so that they cost nothing.
 
-    Raises:
-        MissingArtefactError: If content vectors or prepared interactions are missing.
-        StaleArtefactError: If the ledger is damaged.
-        SettingsError: If the encoder has learned from people, so that content is no longer public.
+    A SettingsError if the encoder has learned from people, so that content is no longer public.
     """
     with pin(workspace, "catalogue", "content", "interactions", work="molar align --privacy") as read:
         return _released_before(read, settings, log_digest(open_log(read)), _public_encoder(read)) is not None

@@ -82,18 +82,8 @@ def share_statistics(
 ) -> SharedFile:
     """Write the workspace's statistics as a file for other shops, released where they were not yet.
 
-    Args:
-        workspace: Whose.
-        settings: With ε, δ and the year's budget.
-        content_dims: As of ``[align]``.
-        path: Where the file goes.
-        items: Ids of the items that it may tell of; None: all.
-        like: A file in whose terms looks are told; None: as they were, or in those of the workspace's catalogue.
-        shops: How many shops add up; None: as released, else one.
-        progress: Told of the steps.
-
-    Raises:
-        DataError: If the release knows none of the items, the file cannot be written, or as :func:`release_statistics`.
+    It tells of some ``items``, None: of all; ``like`` and ``shops`` are those of :func:`release_statistics`, None: as
+    they were. A DataError if the release knows none of the items, the file cannot be written, or as it says there.
     """
     terms, work = None if like is None else like.terms, "molar privacy share"
     folder, _, released = release_statistics(

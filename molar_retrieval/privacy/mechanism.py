@@ -158,10 +158,7 @@ class GaussianMechanism:
 
     @classmethod
     def of(cls, epsilon: float, delta: float = 1e-6) -> Self:
-        """With the least noise that is enough, see :func:`molar_retrieval.privacy.mechanism.noise_multiplier`.
-
-        SettingsError for values that promise nothing.
-        """
+        """With the least noise that is enough; a SettingsError for values that promise nothing."""
         if math.isnan(epsilon) or epsilon <= 0:
             raise SettingsError(f"an epsilon of {epsilon} is impossible", "choose one above 0; 1 to 8 are usual")
         if not 0 < delta < 1:

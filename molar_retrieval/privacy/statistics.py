@@ -240,9 +240,7 @@ def write_shared(shared: SharedStatistics, path: Path) -> str:
 def open_shared(path: Path) -> SharedStatistics:
     """Read a file that another shop wrote.
 
-    Raises:
-        RequestError: If there is none.
-        DataError: If it is no such file, another version wrote it, or its numbers cannot be.
+    A RequestError if there is none; a DataError if another version wrote it, or its numbers cannot be.
     """
     if not path.is_file():
         raise RequestError(f"there is no file {path}", "name a file that `molar privacy share` wrote")

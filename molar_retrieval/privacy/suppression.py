@@ -94,10 +94,6 @@ class SuppressedPerson:
         """What has not been done yet."""
         return [step for step in (*AT_ONCE, *LATER) if step not in self.done and self.withdrawn is None]
 
-    def is_same(self, other: "SuppressedPerson") -> bool:
-        """Whether it is the same request of the same person, whatever has been done of it."""
-        return replace(self, done=other.done, withdrawn=other.withdrawn) == other
-
 
 @dataclass(frozen=True)
 class SuppressionList:
@@ -115,11 +111,7 @@ class SuppressionList:
 
     @classmethod
     def of(cls, workspace: Path) -> "SuppressionList":
-        """That of a workspace, given its folder.
-
-        Raises:
-            DataError: If it is damaged, or not where it is said to be.
-        """
+        """That of a workspace, given its folder; a DataError if it is damaged, or not where it is said to be."""
         named = trusted_file(*_SETTING)
         file = named or file_in(workspace, FILE)
         mark = file_stamp(file)
@@ -243,7 +235,6 @@ def suppress(
 
     Raises:
         RequestError: If an id is a pseudonym: the shop's files are read by the shop's own ids.
-        DataError: If the list cannot be read or written.
     """
     keys = Pseudonymiser.of(workspace).keys
     for user_id in people if keys else ():
@@ -283,9 +274,7 @@ def _hashes(
 def withdraw(workspace: Path, user_ids: Collection[str]) -> SuppressionList:
     """End objections from now on; what was removed stays so, and the shop's files are read again.
 
-    Raises:
-        RequestError: If somebody has not objected.
-        DataError: If the list cannot be read or written.
+    A RequestError if somebody has not objected.
     """
     now = time.time_ns() // 1000
 
@@ -339,7 +328,7 @@ def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Ste
     steps_done = {str(step): now for step in steps}
 
     def marked(one: SuppressedPerson) -> SuppressedPerson:
-        theirs = any(asked.is_same(one) for asked in people)
+        theirs = any(replace(asked, done=one.done, withdrawn=one.withdrawn) == one for asked in people)
         return replace(one, done={**one.done, **steps_done}) if theirs else one
 
     return _change(workspace, lambda known: list(map(marked, known.people)))
@@ -348,10 +337,8 @@ def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Ste
 def place(workspace: Path, file: Path | None) -> None:
     """Have the list where the settings want it, from now on; a list that is in the workspace moves there.
 
-    A list that is elsewhere already is not touched: where it is, only a record in the workspace says.
-
-    Raises:
-        DataError: If there are two lists, the new place has none of one that is elsewhere, or one cannot be written.
+    A list that is elsewhere already is not touched: where it is, only a record in the workspace says. A DataError if
+    there are two lists, the new place has none of one that is elsewhere, or one cannot be written.
     """
     if file is None or _own(workspace) == (target := file.expanduser().absolute()):
         return
@@ -391,8 +378,7 @@ def _change(workspace: Path, changed: Callable[[SuppressionList], list[Suppresse
             if _file_of(workspace) != file:  # it was moved meanwhile
                 continue
             known = SuppressionList.of(workspace)
-            if known is NOBODY:
-                known = SuppressionList(file, secrets.token_bytes(32))
+            known = SuppressionList(file, secrets.token_bytes(32)) if known is NOBODY else known
             found = replace(known, people=tuple(changed(known)))
             _write(file, found)
             return found
