@@ -23,7 +23,7 @@ from molar_retrieval.data.column_names import exclusion_reason
 from molar_retrieval.data.prepare import BATCH
 from molar_retrieval.data.rows import FILE_NAME as REJECTS
 from molar_retrieval.data.schema import CatalogueSchema, items_source
-from molar_retrieval.data.values import as_strings, doubles, is_list
+from molar_retrieval.data.values import as_phrase, as_strings, doubles, is_list
 from molar_retrieval.ids import IdMap
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding, finding
@@ -58,17 +58,8 @@ _POSITIVE, _GRADES = 0.98, 20
 _NUMBER = re.compile(r"[+-]?\d{1,15}(?:[.,]\d+)?")
 _NOTHING = {"null", "none", "nan", "n/a", "na", "nil", "-", "--", "?", "unknown", "undefined", "tbd", "#n/a"}
 
-
 Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class ItemTexts:
-    """Texts of some items as the file has them; ``rows`` of the prepared catalogue."""
-
-    rows: npt.NDArray[np.int64]
-    titles: list[str | None]
-    descriptions: list[str | None]
+Texts = list[str | None]
 
 
 @dataclass(frozen=True)
@@ -137,30 +128,31 @@ def read_items(catalogue: Catalogue, spec: CatalogueSchema, folder: Path) -> Ite
     )
 
 
-def read_texts(items: Items, spec: CatalogueSchema, folder: Path, progress: Progress) -> Iterator[ItemTexts]:
-    """The texts of all items as the file has them; also fills in the items' row numbers and the hashes of titles.
+def read_texts(
+    items: Items, spec: CatalogueSchema, folder: Path, progress: Progress
+) -> Iterator[tuple[Rows, Texts, Texts]]:
+    """Rows, titles and descriptions of all items, as the file has them.
 
-    Rows that the prepared catalogue left out are left out here.
+    Fills in the items' row numbers and the hashes of titles. What the prepared catalogue left out is left out here.
     """
-    source = items_source(folder)
-    named = spec.items
+    source, named = items_source(folder), spec.items
     columns = list(dict.fromkeys(c for c in (named.item_id, named.title, named.description) if c is not None))
     taken = np.zeros(len(items), bool)
     progress.start("reading texts", source.total)
     for batch in source.batches(columns, BATCH, as_strings={named.item_id}):
         rows = items.ids.rows(as_strings(batch.batch[named.item_id])).astype(np.int64)
-        first = np.zeros(len(rows), bool)
-        first[np.unique(rows, return_index=True)[1]] = True
-        keep = (rows >= 0) & first
-        keep &= ~taken[np.maximum(rows, 0)]
-        rows = rows[keep]
+        new = np.zeros(len(rows), bool)
+        new[np.unique(rows, return_index=True)[1]] = True
+        kept = batch.where(new & (rows >= 0) & ~taken[rows])
+        rows = rows[np.isin(batch.numbers, kept.numbers)]
         taken[rows] = True
-        mask = pa.array(keep)
-        titles = _strings(batch.batch, named.title, mask, len(rows))
-        items.numbers[rows] = batch.numbers[keep]
+        titles, descriptions = (
+            [None] * len(rows) if column is None else words_of(kept.batch[column]).to_pylist()
+            for column in (named.title, named.description)
+        )
+        items.numbers[rows] = kept.numbers
         items.titles[rows] = [text_hash(title) for title in titles]
-        descriptions = _strings(batch.batch, named.description, mask, len(rows))
-        yield ItemTexts(rows, titles, descriptions)
+        yield rows, titles, descriptions
         progress.advance(len(batch.numbers))
     progress.finish()
 
@@ -199,13 +191,9 @@ def check_rejects(catalogue: Catalogue, items: Items) -> Iterator[Finding]:
             yield finding(_BY_REASON.get(kind, "catalogue.row"), reject["reason"], **where, column=column)
 
 
-def _strings(batch: pa.RecordBatch, column: str | None, mask: pa.Array, n: int) -> list[str | None]:
-    if column is None:
-        return [None] * n
-    array = batch[column].filter(mask)
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        array = pc.binary_join(array.cast(pa.list_(pa.string())), ", ")
-    return list(as_strings(array).to_pylist())
+def words_of(array: pa.Array) -> pa.Array:
+    """Values as strings, as they are written; the elements of a list joined by commas."""
+    return as_phrase(array) if is_list(array.type) else as_strings(array)
 
 
 def check_attributes(catalogue: Catalogue, items: Items, progress: Progress) -> Iterator[Finding]:

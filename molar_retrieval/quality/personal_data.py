@@ -16,11 +16,11 @@ from molar_retrieval.data import column_names
 from molar_retrieval.data.interaction_reader import log_columns, user_column
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.schema import CatalogueSchema, Stem, find_table
-from molar_retrieval.data.values import as_phrase, as_strings, is_list, payload_type
+from molar_retrieval.data.values import as_strings, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality.findings import Finding, FindingCollector, finding
-from molar_retrieval.quality.items import LOOKED_AT
+from molar_retrieval.quality.items import LOOKED_AT, words_of
 
 WHOLE_COLUMN = 0.2  # From this share of values with an e-mail address on, the column is reported, not its rows
 BY_NAME = 0.6  # Share of a column's values that must look as its name says
@@ -77,8 +77,7 @@ class _Column:
 
     def count(self, array: pa.Array, numbers: npt.NDArray[np.int64], ids: pa.Array) -> None:
         """Count some values, each distinct one looked at once."""
-        words = as_phrase(array) if is_list(array.type) else as_strings(array)
-        encoded = pc.utf8_slice_codeunits(words, 0, LOOKED_AT).dictionary_encode()
+        encoded = pc.utf8_slice_codeunits(words_of(array), 0, LOOKED_AT).dictionary_encode()
         texts, codes = encoded.dictionary, np.asarray(encoded.indices.fill_null(-1))
         times = np.bincount(codes[codes >= 0], minlength=len(texts))
         self.values += int(times.sum())

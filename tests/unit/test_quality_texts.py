@@ -8,7 +8,7 @@ import pytest
 from molar_retrieval.data.languages import language_of, languages_of
 from molar_retrieval.ids import IdMap
 from molar_retrieval.quality import items as attributes
-from molar_retrieval.quality.items import Items, ItemTexts, text_hash
+from molar_retrieval.quality.items import Items, text_hash
 from molar_retrieval.quality.texts import check_texts, control_token, double_decoded, is_filler, markup
 
 GERMAN = "Ein schönes Stück für jeden Tag, das mit der Zeit nur besser wird und sich nicht verzieht."
@@ -115,7 +115,7 @@ def found(titles, descriptions, language="en"):
     catalogue = items(n)
     catalogue.titles[:] = [text_hash(title) for title in titles]
     out = {}
-    for finding in check_texts(catalogue, [ItemTexts(np.arange(n), list(titles), list(descriptions))], language):
+    for finding in check_texts(catalogue, [(np.arange(n), list(titles), list(descriptions))], language):
         out.setdefault(finding.kind.name, []).append(finding)
     return out
 
