@@ -146,8 +146,9 @@ def read_texts(
         kept = batch.where(new & (rows >= 0) & ~taken[rows])
         rows = rows[np.isin(batch.numbers, kept.numbers)]
         taken[rows] = True
+        none: Texts = [None] * len(rows)
         titles, descriptions = (
-            [None] * len(rows) if column is None else words_of(kept.batch[column]).to_pylist()
+            none if column is None else list(words_of(kept.batch[column]).to_pylist())
             for column in (named.title, named.description)
         )
         items.numbers[rows] = kept.numbers
