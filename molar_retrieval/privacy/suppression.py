@@ -28,7 +28,15 @@ from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, hashed, is_pseudonym, of_key
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.config_files import how_to_name, trusted_file, variable_of
-from molar_retrieval.workspace.files import OWNER, file_in, file_stamp, lock_now, wait_beside, write_atomically
+from molar_retrieval.workspace.files import (
+    OWNER,
+    file_in,
+    file_stamp,
+    lock_now,
+    locked_alone,
+    wait_beside,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -443,15 +451,11 @@ def not_reached(workspace: Path, patience: float) -> list[int]:
 def _has(path: Path, wanted: str) -> bool:
     """Whether a process has applied a list, or is dead."""
     try:
-        file = path.open("r+b")
-    except OSError:
-        return not path.exists()
-    with file:
-        if file.read().decode("utf-8", "replace") == wanted:
+        if path.read_text("utf-8", "replace") == wanted:
             return True
-        dead = True
-        with ignore(OSError):  # no locks here
-            dead = lock_now(file.fileno())
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    with locked_alone(path) as dead:
         if dead:
             path.unlink(missing_ok=True)
-        return dead
+    return dead
