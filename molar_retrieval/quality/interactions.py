@@ -115,18 +115,12 @@ class LogSummary:
     def lines(self) -> list[str]:
         """For people, a sentence each."""
         when = f", {self.first} to {self.last} ({self.days:,} days), times in {self.resolution}" if self.first else ""
-        said = [
+        return [
             f"{self.interactions:,} interactions of {self.users:,} users with {self.items:,} of "
             f"{self.catalogue_items:,} items{when}.",
             f"The median user has {self.median_history:,.0f}; {self.users_with_one:,} users have one, "
             f"{self.users_with_five:,} five or more; {self.items_with_five:,} items have five or more.",
         ]
-        if self.repeats >= 0.01 or self.ties >= 0.01:
-            said.append(
-                f"{self.ties:.0%} of the steps take no time; {self.repeats:.0%} of the interactions are with an item "
-                "that the user had before."
-            )
-        return said
 
 
 def check_log(
