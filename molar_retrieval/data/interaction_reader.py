@@ -215,14 +215,9 @@ class InteractionReader:
         Dates before 1990 and those more than a day ahead of the clock are bad: a user's last item is what training
         validates on. Where most times are before 1990, they are no dates, and each of them only tells the order.
         """
-        none = np.zeros(0, np.int32)
-        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list, user=[none], item=[none], row=[none])
-        for rows, values in self.batches(progress):
-            for name, array in {**values, "row": rows.numbers.astype(np.int32)}.items():
-                parts[name].append(array)
-        joined = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+        joined = self.read_columns(progress)
         numbers = joined.pop("row")
-        log, users = RawInteractions(**joined), pa.array(self._users.rows, pa.large_string())
+        log, users = RawInteractions(**joined), pa.array(self.users, pa.large_string())
         if log.micros is None or not self.dates:
             return log, users
         reasons = impossible(log.micros, time.time())
@@ -232,6 +227,20 @@ class InteractionReader:
             item_id, when = self._known.id(int(log.item[place])), written(int(log.micros[place]))
             self._rejects.add(self._source.path.name, int(numbers[place]), item_id, reason, when)
         return log.without(bad).without_idle(users) if len(bad) else (log, users)
+
+    def read_columns(self, progress: Progress) -> dict[str, npt.NDArray[Any]]:
+        """All rows that can be read, by the names of :class:`RawInteractions`, and the ``row`` of the file of each."""
+        none = np.zeros(0, np.int32)
+        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list, user=[none], item=[none], row=[none])
+        for rows, values in self.batches(progress):
+            for name, array in {**values, "row": rows.numbers.astype(np.int32)}.items():
+                parts[name].append(array)
+        return {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+
+    @property
+    def users(self) -> list[str]:
+        """The ids of the users so far, by number."""
+        return list(self._users.rows)
 
     def batches(self, progress: Progress) -> Iterator[tuple[RowBatch, dict[str, npt.NDArray[Any]]]]:
         """The usable rows, and their values by the names of :class:`RawInteractions`, without those it has not."""
@@ -248,7 +257,7 @@ class InteractionReader:
             rows = self.orders.purchases(there)
             checks = RowChecks(len(rows))
             values = self._values(rows, checks)
-            self._report(rows, checks)
+            self._rejects.add_failed(self._source.path.name, rows, checks, columns.item_id)
             good = rows.where(checks.good)
             values = {name: array[checks.good] for name, array in values.items()}
             if columns.weight is not None:
@@ -266,8 +275,8 @@ class InteractionReader:
         """Whether most of the times lie where dates do; else they are counters or of another unit."""
         return self._early * 2 <= self._timed
 
-    def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32] | None:
-        """Item rows, which are checked; None where they are not wanted."""
+    def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32]:
+        """Item rows, which are checked."""
         encoded = ids.dictionary_encode()
         codes = np.asarray(encoded.indices.fill_null(-1))
         rows: npt.NDArray[np.int32] = np.append(self._known.rows(encoded.dictionary), np.int32(-1))[codes]
@@ -276,10 +285,6 @@ class InteractionReader:
             checks.good &= rows >= 0
         checks(rows >= 0, "unknown item", self._columns.item_id)
         return rows
-
-    def _report(self, rows: RowBatch, checks: RowChecks) -> None:
-        """Take the rows that failed."""
-        self._rejects.add_failed(self._source.path.name, rows, checks, self._columns.item_id)
 
     def _event_types(self, names: pa.Array) -> npt.NDArray[np.int32]:
         """The place of each name in ``EVENT_TYPES``; -2 and below where it is none of these, another for each."""
@@ -295,8 +300,7 @@ class InteractionReader:
         values: dict[str, npt.NDArray[Any]] = {}
         check(present_values(batch[columns.user_id]), "missing user id")
         check(present_values(batch[columns.item_id]), "missing item id")
-        if (items := self._items(batch[columns.item_id], check)) is not None:
-            values["item"] = items
+        values["item"] = self._items(batch[columns.item_id], check)
         if columns.timestamp is not None:
             values["micros"], valid = self.times.parse(batch[columns.timestamp])
             check(np.asarray(pc.is_valid(batch[columns.timestamp])), "missing time")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags_array, vstack
 
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
@@ -26,7 +26,7 @@ from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.content_features import fit
 from molar_retrieval.models.content_knn import compressed, principal
-from molar_retrieval.models.item_item import binary
+from molar_retrieval.models.item_item import binary, moved
 from molar_retrieval.privacy.ledger import PrivacyLedger
 from molar_retrieval.privacy.mechanism import GRID, GaussianMechanism, Whole, discrete_gaussian
 from molar_retrieval.privacy.statistics import (
@@ -49,7 +49,7 @@ from molar_retrieval.workspace.files import require_space
 from molar_retrieval.workspace.pinned import PinnedWorkspace, pin
 from molar_retrieval.workspace.resources import library_versions
 from molar_retrieval.workspace.settings import PrivacySettings
-from molar_retrieval.workspace.tensors import Matrix, Rows
+from molar_retrieval.workspace.tensors import Matrix
 
 LATEST = 2_000
 """Latest interactions of a person that count."""
@@ -73,9 +73,8 @@ def people_sum(log: Interactions, radius: int) -> Whole:
 
 def popularity_sums(log: Interactions, radius: int) -> Whole:
     """What people had, every item once a person, shape (n_items,)."""
-    had = binary(log).tocoo()
-    values = _whole(had.data.astype(np.float64), had.row, log.n_users, radius)
-    return np.bincount(had.col, values, minlength=log.n_items).astype(np.int64)
+    own = _contributed(binary(log), radius)
+    return np.bincount(own.indices, own.data, minlength=log.n_items).astype(np.int64)
 
 
 def pair_sums(log: Interactions, radius: int) -> csr_matrix:
@@ -83,19 +82,18 @@ def pair_sums(log: Interactions, radius: int) -> csr_matrix:
 
     Row i is of what came after item i.
     """
-    shape, width = (log.n_items, log.n_items), log.n_items
-    total = csr_matrix(shape, dtype=np.int64)
+    width = log.n_items
+    total = csr_matrix((1, width**2), dtype=np.int64)
     for block in _blocks(log):
         near = _near(block).tocoo()
-        cell = block.item[near.col] * np.int64(width) + block.item[near.row]
-        own = csr_matrix((near.data, (block.user[near.row], cell)), shape=(block.n_users, width**2))
-        own.sum_duplicates()
-        own = own.tocoo()
-        row, column = own.col // width, own.col % width
-        values = _whole(own.data * (row != column), own.row, block.n_users, radius)
-        total = total + csr_matrix((values, (row, column)), shape=shape)
+        first, second = block.item[near.col], block.item[near.row]
+        cells = block.user[near.row], first * np.int64(width) + second
+        own = _contributed(csr_matrix((near.data * (first != second), cells), (block.n_users, width**2)), radius)
+        summed = csr_matrix((own.data, own.indices, [0, own.nnz]), shape=(1, width**2))
+        summed.sum_duplicates()  # else the sum takes memory for every pair there could be
+        total = total + summed
     total.eliminate_zeros()
-    return total
+    return total.reshape(width, width).tocsr()
 
 
 def transition_sums(log: Interactions, features: Matrix, radius: int) -> Whole:
@@ -103,34 +101,27 @@ def transition_sums(log: Interactions, features: Matrix, radius: int) -> Whole:
 
     Features have shape (n_items, d), and so has the result, int64.
     """
-    total = np.zeros(features.shape, np.int64)
+    n_items, d = features.shape
+    total = np.zeros(n_items * d, np.int64)
     for block in _blocks(log):
         past = _near(block) @ features[block.item].astype(np.float64)
-        taken = block.user.astype(np.int64) * log.n_items + block.item
-        place, which = np.unique(taken, return_inverse=True)
-        once = csr_matrix((np.ones(len(which)), (which, np.arange(len(which)))), shape=(len(place), len(which)))
-        person, item = np.divmod(place, log.n_items)
-        values = _whole(once @ past, person, block.n_users, radius)
-        sums = csr_matrix((np.ones(len(item)), (item, np.arange(len(item)))), shape=(log.n_items, len(item)))
-        total += (sums @ values).astype(np.int64)
-    return total
+        cells = block.item.astype(np.int64)[:, None] * d + np.arange(d)
+        told = csr_matrix((past.ravel(), (np.repeat(block.user, d), cells.ravel())), (block.n_users, n_items * d))
+        own = _contributed(told, radius)
+        total += np.bincount(own.indices, own.data, minlength=len(total)).astype(np.int64)
+    return total.reshape(n_items, d)
 
 
-def _whole(values: npt.NDArray[np.float64], person: Rows, people: int, radius: int) -> Whole:
-    """The vectors of people, each scaled to the radius, in whole numbers.
-
-    Whose number, or row of numbers, each of the values is says ``person``.
-    """
-    length = np.sqrt(np.bincount(person, _squares(values), minlength=people))
+def _contributed(own: csr_matrix, radius: int) -> csr_matrix:
+    """People's vectors, the rows, each scaled to the radius, in whole numbers."""
+    own = own.astype(np.float64)
+    own.sum_duplicates()
+    people, person = own.shape[0], np.repeat(np.arange(own.shape[0]), np.diff(own.indptr))
+    length = np.sqrt(np.bincount(person, own.data**2, minlength=people))
     scale = np.divide(radius * _MARGIN, length, out=np.zeros(people), where=length > 0)
-    own = scale[person]
-    found = np.trunc(values * (own if values.ndim == 1 else own[:, None]))
-    found[np.bincount(person, _squares(found), minlength=people)[person] > radius**2] = 0  # but for faults, nobody
-    return found.astype(np.int64)
-
-
-def _squares(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return values**2 if values.ndim == 1 else np.einsum("ij,ij->i", values, values)
+    own.data = np.trunc(own.data * scale[person])
+    own.data[np.bincount(person, own.data**2, minlength=people)[person] > radius**2] = 0  # but for faults, nobody
+    return own.astype(np.int64)
 
 
 def _blocks(log: Interactions) -> Iterator[Interactions]:
@@ -145,14 +136,12 @@ def _blocks(log: Interactions) -> Iterator[Interactions]:
 def _near(log: Interactions) -> csr_matrix:
     """How much each interaction, as a row, has to do with each earlier one of the same person, shape (n, n)."""
     user, strength = log.user, np.ones(len(log)) if log.strength is None else log.strength.astype(np.float64)
-    later, earlier, values = [], [], []
-    for distance in range(1, min(WINDOW, len(log) - 1) + 1):
-        (first,) = np.nonzero(user[distance:] == user[:-distance])
-        later.append(first + distance)
-        earlier.append(first)
-        values.append(DECAY ** (distance - 1) * strength[first] * strength[first + distance])
-    rows = [np.concatenate(part) if part else np.zeros(0) for part in (values, later, earlier)]
-    return csr_matrix((rows[0], (rows[1].astype(np.int64), rows[2].astype(np.int64))), shape=(len(log), len(log)))
+    n, total = len(log), csr_matrix((len(log), len(log)))
+    for distance in range(1, min(WINDOW, n - 1) + 1):
+        same = user[distance:] == user[:-distance]
+        values = same * DECAY ** (distance - 1) * strength[:-distance] * strength[distance:]
+        total = total + diags_array(values, offsets=-distance, shape=(n, n), format="csr")
+    return csr_matrix(total)
 
 
 FIRST = {PEOPLE: 0.01, POPULARITY: 0.05}
@@ -186,13 +175,9 @@ def dp_release(
     whole length does (Dong, Roth, Su 2022, doi:10.1111/rssb.12454). Histories are read in order, with the strength of
     their kinds.
 
-    Args:
-        log: Who took what.
-        features: Conditioned content of all items, shape (n_items, f); public, so made without any log.
-        mechanism: ε, δ and the noise for it.
-        progress: Told of the steps.
-        shops: How many shops of about this size add up what they release; public. What is worth its noise in the sum
-            is released then, and pairs are kept that are too weak in one shop alone.
+    ``features`` are conditioned content of all items, shape (n_items, f); public, so made without any log. Where so
+    many ``shops`` of about this size add up what they release, which is public, what is worth its noise in the sum is
+    released, and pairs are kept that are too weak in one shop alone.
     """
     log, axes = latest(log), compressed(features)
     progress.start("private statistics", 3)
@@ -243,11 +228,7 @@ def _noised(sums: Whole, mechanism: GaussianMechanism) -> Whole:
 
 
 def _pairs(
-    log: Interactions,
-    counts: npt.NDArray[np.float64],
-    radius: int,
-    mechanism: GaussianMechanism,
-    threshold: float,
+    log: Interactions, counts: npt.NDArray[np.float64], radius: int, mechanism: GaussianMechanism, threshold: float
 ) -> csr_matrix:
     """Noised sums of pairs of the items with the highest noised counts, of which those above the threshold stay.
 
@@ -255,20 +236,14 @@ def _pairs(
     """
     items = np.sort(np.argsort(-counts, kind="stable")[:MOST])
     sums = pair_sums(log.select(np.isin(log.item, items)), radius)[items][:, items]
-    least = threshold * GRID if mechanism.sigma else 0
-    rows, columns, values = [], [], []
-    height = max(1, _CELLS // max(1, len(items)))
+    least, height, kept = threshold * GRID if mechanism.sigma else 0, max(1, _CELLS // max(1, len(items))), []
     for begin in range(0, len(items), height):
         block = _noised(sums[begin : begin + height].toarray(), mechanism)
-        row, column = np.nonzero(block > least)
-        other = begin + row != column
-        row, column = row[other], column[other]
-        rows.append(items[begin + row])
-        columns.append(items[column])
-        values.append(block[row, column] / radius)
-    shape = (log.n_items, log.n_items)
-    found = [np.concatenate(part) if part else np.zeros(0, int) for part in (values, rows, columns)]
-    return csr_matrix((found[0].astype(np.float32), (found[1], found[2])), shape=shape)
+        kept.append(csr_matrix(np.where(block > least, block, 0) / radius, dtype=np.float32))
+    found = csr_matrix(vstack(kept))
+    found.setdiag(0)
+    found.eliminate_zeros()
+    return moved(found, items, log.n_items)
 
 
 KEPT = 8
@@ -291,25 +266,15 @@ def release_statistics(
 ) -> tuple[Path, Manifest, bool]:
     """Statistics of the workspace's log at the settings' ε and δ: those that were released, or new ones.
 
-    The last of what is returned says whether something was released. What is live stays so, until
-    :func:`molar_retrieval.privacy.federated.beside_others` makes these live with all that is to be added to them.
+    The last of what is returned says whether something was released, by the command ``work``. What is live stays so,
+    until :func:`molar_retrieval.privacy.federated.beside_others` makes these live with all that is to be added to them.
 
-    Args:
-        workspace: Whose.
-        settings: With ε, δ and the year's budget.
-        content_components: As of ``[align]``.
-        progress: Told of the steps.
-        like: In which terms a new release tells content; None: in those of the workspace's own catalogue.
-        shops: How many shops add up what they release; None: one.
-        exactly: Whether what was released before must be in these terms, and for so many shops, where they are named.
-        work: The command, for people and the ledger.
+    A new release tells content in the terms of ``like``, else of the workspace's catalogue, and is one of so many
+    ``shops``, else of one. What was released before must be so, where these are named, only if ``exactly`` is set.
 
     Raises:
-        MissingArtefactError: If content vectors or prepared interactions are missing.
-        StaleArtefactError: If they do not belong together, or the ledger is damaged.
-        DataError: If the budget does not bear it, or the log is empty.
+        DataError: If the budget does not bear it, the log is empty, or ``like`` is of another encoder.
         SettingsError: If the encoder has learned from people, so that content is no longer public.
-        DiskError: If the disk is too small.
     """
     with (
         pin(workspace, "catalogue", "content", "interactions", work=work) as read,
@@ -354,10 +319,7 @@ def release_statistics(
 def is_released(workspace: Workspace, settings: PrivacySettings) -> bool:
     """Whether statistics of the workspace's log were released at the settings' ε and δ, so that they cost nothing.
 
-    Raises:
-        MissingArtefactError: If content vectors or prepared interactions are missing.
-        StaleArtefactError: If the ledger is damaged.
-        SettingsError: If the encoder has learned from people, so that content is no longer public.
+    A SettingsError if the encoder has learned from people, so that content is no longer public.
     """
     with pin(workspace, "catalogue", "content", "interactions", work="molar align --privacy") as read:
         return _released_before(read, settings, log_digest(open_log(read)), _public_encoder(read)) is not None

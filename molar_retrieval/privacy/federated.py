@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.errors import DataError, RequestError
@@ -80,28 +82,22 @@ def share_statistics(
 ) -> SharedFile:
     """Write the workspace's statistics as a file for other shops, released where they were not yet.
 
-    Args:
-        workspace: Whose.
-        settings: With ε, δ and the year's budget.
-        content_components: As of ``[align]``.
-        path: Where the file goes.
-        items: Ids of the items that it may tell of; None: all.
-        like: A file in whose terms looks are told; None: as they were, or in those of the workspace's catalogue.
-        shops: How many shops add up; None: as released, else one.
-        progress: Told of the steps.
-
-    Raises:
-        DataError: If the release knows none of the items, the file cannot be written, or as :func:`release_statistics`.
+    It tells of some ``items``, None: of all; ``like`` and ``shops`` are those of :func:`release_statistics`, None: as
+    they were. A DataError if the release knows none of the items, the file cannot be written, or as it says there.
     """
     terms, work = None if like is None else like.terms, "molar privacy share"
     folder, _, released = release_statistics(
         workspace, settings, content_components, progress, like=terms, shops=shops, exactly=True, work=work
     )
-    shared = open_shared(folder / FILE)
+    shared, absent = open_shared(folder / FILE), 0
     if items is not None:
-        shared = _narrowed(shared, items)
-    digest = write_shared(shared, path)
-    what = shared.released
+        chosen = pc.is_in(shared.items.array, pa.array(items, shared.items.array.type))
+        kept = IdMap(shared.items.array.filter(chosen))
+        if not len(kept):
+            raise DataError("none of the items that may be shared is in the statistics", "name items by the shop's ids")
+        rows, absent = kept.rows(shared.items.array).astype(np.int64), len(set(items)) - len(kept)
+        shared = replace(shared, released=shared.released.moved(rows, len(kept)), items=kept)
+    digest, what = write_shared(shared, path), shared.released
     return SharedFile(
         path,
         digest,
@@ -109,22 +105,11 @@ def share_statistics(
         what.mechanism.epsilon,
         what.mechanism.delta,
         what.n_items,
-        0 if items is None else len(set(items)) - what.n_items,
+        absent,
         bool(what.transitions.shape[1]),
         int(what.pairs.nnz),
         shared.terms.digest,
     )
-
-
-def _narrowed(shared: SharedStatistics, items: Sequence[str]) -> SharedStatistics:
-    """Of some items alone."""
-    asked = set(items)
-    chosen = np.array([one in asked for one in shared.items.array.to_pylist()])
-    if not chosen.any():
-        raise DataError("none of the items that may be shared is in the statistics", "name items by the shop's ids")
-    rows = np.where(chosen, np.cumsum(chosen) - 1, -1)
-    kept = IdMap(shared.items.array.filter(chosen))
-    return replace(shared, released=shared.released.moved(rows, len(kept)), items=kept)
 
 
 def open_others(workspace: Workspace, paths: Sequence[Path]) -> list[SharedStatistics]:
@@ -168,46 +153,37 @@ def kept_others(workspace: Workspace) -> list[Path]:
 def beside_others(workspace: Workspace, folder: Path, others: Sequence[SharedStatistics]) -> tuple[Path, Manifest]:
     """Make a version live that has the release of ``folder``, and files of others beside it: these and no more."""
     with workspace.lock(KIND):
-        store, own = workspace[KIND], open_statistics(folder)
-        if [one.digest for one in own.others] == sorted(one.digest for one in others):
+        store, own, digests = workspace[KIND], open_statistics(folder), sorted(one.digest for one in others)
+        if [one.digest for one in own.others] == digests:
             store.switch(folder.name)
             return folder, own.manifest
-        ledger, digests = own.manifest.facts["ledger"], sorted(one.digest for one in others)
+        ledger, catalogue = own.manifest.facts["ledger"], Catalogue.open(workspace["catalogue"].require()[0])
         name = fingerprint.of_json([ledger, digests]) if digests else ledger
         shutil.rmtree(store.partial(name[:16]))
         partial = store.partial(name[:16])
         for file in folder.iterdir():
             if file.is_file() and file.name not in (MANIFEST, INVENTORY):
                 link_or_copy(file, partial / file.name)
-        _copy(partial / OTHERS, others)
-        facts = {key: value for key, value in own.manifest.facts.items() if key != OTHERS}
-        facts |= {"released_at": facts.get("released_at", own.manifest.created)}
-        catalogue = Catalogue.open(workspace["catalogue"].require()[0])
-        facts |= {OTHERS: [_told(one, own.own.terms.digest, catalogue.ids) for one in others]}
+        for one in others:
+            (partial / OTHERS).mkdir(exist_ok=True)
+            copied = Path(shutil.copyfile(one.path, partial / OTHERS / one.digest))
+            if fingerprint.of_file(copied) != one.digest:
+                raise DataError(f"{one.path} was written anew while it was read", "run the command again")
+        facts = {"released_at": own.manifest.created, **own.manifest.facts}
+        facts[OTHERS] = [
+            {
+                "digest": one.digest,
+                "release": one.release,
+                "shop": one.shop,
+                "epsilon": one.released.mechanism.epsilon,
+                "delta": one.released.mechanism.delta,
+                "items": int((catalogue.ids.rows(one.items.array) >= 0).sum()),
+                "same_terms": one.terms.digest == own.own.terms.digest,
+                "transitions": bool(one.released.transitions.shape[1]),
+                "pairs": int(one.released.pairs.nnz),
+            }
+            for one in others
+        ]
         made = Manifest(KIND, name, settings=own.manifest.settings, facts=facts, versions=own.manifest.versions)
         there = store.publish(partial, made, keep=KEPT)
         return there, Manifest.read(there)
-
-
-def _copy(folder: Path, others: Sequence[SharedStatistics]) -> None:
-    if others:
-        folder.mkdir()
-    for one in others:
-        copied = Path(shutil.copyfile(one.path, folder / one.digest))
-        if fingerprint.of_file(copied) != one.digest:
-            raise DataError(f"{one.path} was written anew while it was read", "run the command again")
-
-
-def _told(one: SharedStatistics, terms: str, items: IdMap) -> dict[str, Any]:
-    """What a manifest says of another shop's file."""
-    return {
-        "digest": one.digest,
-        "release": one.release,
-        "shop": one.shop,
-        "epsilon": one.released.mechanism.epsilon,
-        "delta": one.released.mechanism.delta,
-        "items": int((items.rows(one.items.array) >= 0).sum()),
-        "same_terms": one.terms.digest == terms,
-        "transitions": bool(one.released.transitions.shape[1]),
-        "pairs": int(one.released.pairs.nnz),
-    }

@@ -18,22 +18,20 @@ from typing import Any
 import msgspec
 
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
-from molar_retrieval.privacy.mechanism import epsilon_left, epsilon_of, noise_multiplier
+from molar_retrieval.privacy.mechanism import epsilon_left, epsilon_of
 from molar_retrieval.workspace.artefacts import PRIVATE, Manifest
-from molar_retrieval.workspace.files import MANIFEST, write_atomically
+from molar_retrieval.workspace.files import MANIFEST, OWNER, write_atomically
 from molar_retrieval.workspace.settings import PrivacySettings
 
 FILE = "privacy_ledger.jsonl"
 YEAR = timedelta(days=365)
 _NAMING = ("statistics/*", "alignment/*", "generations/*/encoder")
 """Folders whose manifests name the entry of a release."""
-_RESET = b'{"reset"'
-_OWNER = 0o600
 _SLIGHT = 1e-6
 """By how much ε of a sum may exceed the budget, as numbers are rounded."""
 
 
-class LedgerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LedgerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="line", tag="release"):
     """One release.
 
     Attributes:
@@ -60,15 +58,15 @@ class LedgerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return datetime.fromisoformat(self.at)
 
 
-class BudgetReset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BudgetReset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="line", tag="reset"):
     """Somebody began a new budget although releases are missing from the ledger.
 
     Attributes:
-        reset: When, in ISO 8601, in UTC.
+        at: When, in ISO 8601, in UTC.
         missing: Names of the entries that were missing then; they count no more.
     """
 
-    reset: str
+    at: str
     missing: tuple[str, ...]
 
 
@@ -115,16 +113,23 @@ class PrivacyLedger:
 
     def entries(self) -> tuple[LedgerEntry, ...]:
         """All releases, the oldest first; a StaleArtefactError says that the file is damaged: nothing is guessed."""
-        return self._read()[0]
+        return tuple(line for line in self._lines() if isinstance(line, LedgerEntry))
 
     def missing(self) -> dict[str, str]:
         """Releases that something in the workspace names and the ledger lacks, by name, as sentences.
 
         Those of before a reset of the budget are not among them.
         """
-        entries, resets = self._read()
-        known = {entry.name for entry in entries} | {name for one in resets for name in one.missing}
-        return {name: words for name, words in self._named().items() if name not in known}
+        known, found = set[str](), dict[str, str]()
+        for line in self._lines():
+            known.update([line.name] if isinstance(line, LedgerEntry) else line.missing)
+        for path in (path for pattern in _NAMING for path in sorted(self.root.glob(f"{pattern}/{MANIFEST}"))):
+            with suppress(StaleArtefactError, OSError):
+                facts = Manifest.read(path.parent).facts
+                name, folder = (facts.get(PRIVATE) or facts).get("ledger"), path.parent.relative_to(self.root)
+                if isinstance(name, str) and name not in known:
+                    found.setdefault(name, f"release {name}, which {folder.as_posix()} is made of")
+        return found
 
     def reset(self, now: datetime | None = None) -> tuple[str, ...]:
         """Begin a new budget although releases are missing: they count no more. Returns their names.
@@ -136,41 +141,23 @@ class PrivacyLedger:
             self._append(BudgetReset(_iso(now or datetime.now(UTC)), missing))
         return missing
 
-    def _named(self) -> dict[str, str]:
-        """Every release that a manifest in the workspace names, by the name of its entry, as sentences."""
-        found = dict[str, str]()
-        for pattern in _NAMING:
-            for path in sorted(self.root.glob(f"{pattern}/{MANIFEST}")):
-                with suppress(StaleArtefactError, OSError):
-                    facts = Manifest.read(path.parent).facts
-                    told = facts.get(PRIVATE) or facts
-                    name, folder = told.get("ledger"), path.parent.relative_to(self.root)
-                    if isinstance(name, str):
-                        found.setdefault(name, f"release {name}, which {folder.as_posix()} is made of")
-        return found
-
     def _append(self, one: "LedgerEntry | BudgetReset") -> None:
-        entries, resets = self._read()
-        lines = (msgspec.json.encode(line).decode() + "\n" for line in (*resets, *entries, one))
-        write_atomically(self.path, "".join(lines), _OWNER)
+        lines = (msgspec.json.encode(line).decode() + "\n" for line in (*self._lines(), one))
+        write_atomically(self.path, "".join(lines), OWNER)
 
-    def _read(self) -> tuple[tuple[LedgerEntry, ...], tuple[BudgetReset, ...]]:
+    def _lines(self) -> "list[LedgerEntry | BudgetReset]":
         try:
-            lines = self.path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return (), ()
-        try:
-            resets = [line for line in lines if line.startswith(_RESET)]
-            begun = tuple(msgspec.json.decode(line, type=BudgetReset) for line in resets)
-            found = tuple(msgspec.json.decode(line, type=LedgerEntry) for line in lines if line not in resets)
-            if any(entry.noise_multiplier <= 0 or entry.moment.tzinfo is None for entry in found):
-                raise ValueError("a number or a moment cannot be")
+            text = self.path.read_bytes() if self.path.exists() else b""
+            found = [msgspec.json.decode(line, type=LedgerEntry | BudgetReset) for line in text.splitlines()]
+            for one in found:
+                if isinstance(one, LedgerEntry) and (one.noise_multiplier <= 0 or one.moment.tzinfo is None):
+                    raise ValueError("a number or a moment cannot be")
         except (msgspec.MsgspecError, ValueError) as error:
             raise StaleArtefactError(
                 f"the ledger of privacy {self.path} is damaged: {error}",
                 "bring it back from a backup: without it nobody knows what was released so far",
             ) from error
-        return found, begun
+        return found
 
     def standing(self, settings: PrivacySettings, now: datetime | None = None) -> PrivacyBudget:
         """What was released, and what the settings leave of the budget."""
@@ -193,32 +180,30 @@ class PrivacyLedger:
 
         Refused is any release where the ledger lacks one that something in the workspace names.
         """
-        if missing := self.missing():
+        budget, epsilon = self.standing(settings, now), settings.epsilon or 0.0
+        if budget.missing:
             raise DataError(
-                f"the ledger of privacy {self.path} lacks what was released: {'; '.join(missing.values())}",
+                f"the ledger of privacy {self.path} lacks what was released: {'; '.join(budget.missing)}",
                 "bring the file back from a backup; without one, `molar privacy ledger --reset-budget` begins a new"
                 " budget: what was released before counts no more, so that a year may tell more of people than"
                 " [privacy] yearly_epsilon promises",
             )
-        epsilon, yearly, delta = settings.epsilon or 0.0, settings.yearly_epsilon, settings.delta
-        if epsilon > yearly:
+        if epsilon > budget.yearly:
             raise SettingsError(
-                f"ε = {epsilon:g} for one release is more than [privacy] yearly_epsilon = {yearly:g}",
+                f"ε = {epsilon:g} for one release is more than [privacy] yearly_epsilon = {budget.yearly:g}",
                 "ask for less, or raise yearly_epsilon, which promises people less",
             )
-        counted, budget = _counted(self.entries(), now), self.standing(settings, now)
-        multipliers = [entry.noise_multiplier for entry in counted] + [noise_multiplier(epsilon, delta)]
-        totals = [epsilon_of(multipliers[number:], delta) for number in range(len(multipliers))]
-        if totals[0] <= yearly * (1 + _SLIGHT):
+        if epsilon <= budget.left * (1 + _SLIGHT):
             return
-        last = next(number for number, total in enumerate(totals) if total <= yearly * (1 + _SLIGHT)) - 1
-        less = f"at ε ≤ {int(budget.left * 100) / 100:g} at once" if budget.left >= 0.01 else "none before"
+        counted = _counted(budget.entries, now)
+        later = (_counted(counted, entry.moment + YEAR) for entry in counted)
+        left = [epsilon_left([one.noise_multiplier for one in some], budget.yearly, budget.delta) for some in later]
+        last = next(entry for entry, some in zip(counted, left, strict=True) if epsilon <= some * (1 + _SLIGHT))
         raise DataError(
             f"the year's budget of privacy does not bear a release at ε = {epsilon:g}: the last 365 days took"
-            f" ε = {budget.spent:.2f} (releases: {len(counted)}), it would be {totals[0]:.2f},"
-            f" more than [privacy] yearly_epsilon = {yearly:g}",
-            f"the next one at ε = {epsilon:g} can be from {counted[last].moment + YEAR:%Y-%m-%d %H:%M} UTC, {less};"
-            " `molar update` goes on without a release",
+            f" ε = {budget.spent:.2f} (releases: {len(counted)}) of [privacy] yearly_epsilon = {budget.yearly:g}",
+            f"the next one at ε = {epsilon:g} can be from {last.moment + YEAR:%Y-%m-%d %H:%M} UTC, at"
+            f" ε ≤ {int(budget.left * 100) / 100:g} at once; `molar update` goes on without a release",
         )
 
     def spend(

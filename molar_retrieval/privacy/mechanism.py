@@ -12,7 +12,8 @@ doi:10.1145/2382196.2382264), and noise from a seed can be subtracted by whoever
 
 import math
 import os
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
@@ -25,11 +26,18 @@ from molar_retrieval.errors import SettingsError
 
 _SAFE = 1 + 1e-9
 """Above what a numeric solution is off by."""
+_BETWEEN = -20.0, 20.0
+"""Logarithms of the least and the most noise that is thought of."""
 
 
 def noise_multiplier(epsilon: float, delta: float) -> float:
     """The least noise by which one Gaussian release is (ε, δ)-differentially private."""
-    return _SAFE * math.exp(_root(lambda log_sigma: _log_delta(epsilon, math.exp(log_sigma)) - math.log(delta), 0.0))
+    from scipy.optimize import brentq
+
+    log_sigma = brentq(
+        lambda at: _log_delta(epsilon, math.exp(at)) - math.log(delta), *_BETWEEN, xtol=1e-14, rtol=1e-14
+    )
+    return _SAFE * math.exp(log_sigma)
 
 
 def _log_delta(epsilon: float, sigma: float) -> float:
@@ -38,17 +46,7 @@ def _log_delta(epsilon: float, sigma: float) -> float:
 
     above = log_ndtr(0.5 / sigma - epsilon * sigma)
     ratio = epsilon + log_ndtr(-0.5 / sigma - epsilon * sigma) - above
-    return float(above + np.log(-np.expm1(ratio))) if ratio < 0 else -math.inf
-
-
-def _root(falling: Callable[[float], float], start: float) -> float:
-    """Where a falling function is zero, from a point somewhere."""
-    from scipy.optimize import brentq
-
-    step = 1.0
-    while falling(start - step) < 0 or falling(start + step) > 0:
-        step *= 2  # doubled until the zero lies between
-    return float(brentq(falling, start - step, start + step, xtol=1e-14, rtol=1e-14))
+    return float(above + np.log(-np.expm1(ratio))) if ratio < 0 else -sys.float_info.max
 
 
 def composed(multipliers: Iterable[float]) -> float:
@@ -68,10 +66,8 @@ def epsilon_of(multipliers: Iterable[float], delta: float) -> float:
 
     if math.isinf(sigma) or excess(0.0) <= 0:
         return 0.0
-    high = 1.0
-    while excess(high) > 0:
-        high *= 2
-    return float(brentq(excess, 0.0, high, xtol=1e-15, rtol=1e-14))
+    most = 0.5 / sigma**2 + math.sqrt(-2 * math.log(delta)) / sigma  # by the bound of zero-concentrated privacy
+    return float(brentq(excess, 0.0, most, xtol=1e-15, rtol=1e-14))
 
 
 def epsilon_left(multipliers: Iterable[float], epsilon: float, delta: float) -> float:
@@ -162,10 +158,7 @@ class GaussianMechanism:
 
     @classmethod
     def of(cls, epsilon: float, delta: float = 1e-6) -> Self:
-        """With the least noise that is enough, see :func:`molar_retrieval.privacy.mechanism.noise_multiplier`.
-
-        SettingsError for values that promise nothing.
-        """
+        """With the least noise that is enough; a SettingsError for values that promise nothing."""
         if math.isnan(epsilon) or epsilon <= 0:
             raise SettingsError(f"an epsilon of {epsilon} is impossible", "choose one above 0; 1 to 8 are usual")
         if not 0 < delta < 1:

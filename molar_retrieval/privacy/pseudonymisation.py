@@ -23,10 +23,8 @@ def ensure_pseudonyms(workspace: Workspace, settings: PrivacySettings, *folders:
 
     What a workspace has on record stays. Keys that are there already are used, all of them, so that several workspaces
     may share a file. ``folders`` are those beside the workspace in which the keys must not lie.
-
-    Raises:
-        DataError: If the workspace has people under the shop's ids, or the keys cannot be read or written.
-        SettingsError: If the keys would lie beside what they protect.
+    A DataError if the workspace has people under the shop's ids, or the keys cannot be read or written; a
+    SettingsError if they would lie beside what they protect.
     """
     if settings.ids == "plain" or settings.key_file is None or (workspace.root / FILE).exists():
         return
@@ -56,11 +54,8 @@ _BATCH = 262_144
 def original_ids(workspace: Workspace) -> dict[str, str]:
     """The ids of all people in the files of a workspace's catalogue, by key.
 
-    Empty where the workspace names people as the shop does, as there is nothing to be turned back.
-
-    Raises:
-        DataError: If a file of the catalogue cannot be read.
-        StaleArtefactError: If the workspace does not say which catalogue it is of.
+    Empty where the workspace names people as the shop does, as there is nothing to be turned back. A DataError if a
+    file of the catalogue cannot be read.
     """
     names = Pseudonymiser.of(workspace.root)
     if not names.keys:

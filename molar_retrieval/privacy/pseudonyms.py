@@ -109,9 +109,8 @@ class Pseudonymiser:
     def of(cls, workspace: Path) -> "Pseudonymiser":
         """Those of a workspace, given its folder.
 
-        Raises:
-            DataError: If a key is missing, not the one that it was made with, or others may read the file; or if
-                neither environment nor user configuration names it.
+        A DataError if a key is missing, not the one that it was made with, or others may read the file; or if neither
+        environment nor user configuration names it.
         """
         file = file_in(workspace, FILE)
         mark = file_stamp(file)
@@ -186,11 +185,7 @@ def hashed(name: str, keys: Sequence[bytes], person: bytes = _USER) -> str:
 
 
 def read_keys(path: Path) -> tuple[bytes, ...]:
-    """The keys in a file, one a line in base64, oldest first.
-
-    Raises:
-        DataError: If it cannot be read, others may read it, or a line is no key.
-    """
+    """The keys in a file, one a line in base64, oldest first; a DataError if others may read it, or a line is none."""
     try:
         if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise DataError(f"others may read {path}, which has keys of pseudonyms", f"chmod 600 {path}")

@@ -12,6 +12,7 @@ about what that shop tells, whatever others do. Who is in several is told of by 
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -171,37 +172,25 @@ def added(releases: Sequence[DPStatistics]) -> DPStatistics:
 
     A pair is kept that is above the threshold in the sum, or in one of them.
     """
-    sigma = sum(one.mechanism.sigma**2 for one in releases) ** 0.5
-    epsilon, delta = (max(getattr(one.mechanism, name) for one in releases) for name in ("epsilon", "delta"))
     names = dict.fromkeys(name for one in releases for name in one.deviations)
-    deviations = {name: sum(one.deviations.get(name, 0.0) ** 2 for one in releases) ** 0.5 for name in names}
+    deviations = {name: math.hypot(*(one.deviations.get(name, 0.0) for one in releases)) for name in names}
+    sigma = math.hypot(*(one.mechanism.sigma for one in releases))
+    epsilon, delta = (max(getattr(one.mechanism, name) for one in releases) for name in ("epsilon", "delta"))
+    pairs = sum((one.pairs.astype(np.float64) for one in releases[1:]), releases[0].pairs.astype(np.float64))
+    kept = pairs > THRESHOLD * deviations.get(PAIRS, 0.0)
+    for one in releases:
+        kept = kept + (one.pairs > THRESHOLD * one.deviations.get(PAIRS, 0.0))
+    found = csr_matrix(pairs.multiply(kept), dtype=np.float32)
+    found.sort_indices()
     return DPStatistics(
         GaussianMechanism(epsilon, delta, sigma),
         sum(one.people for one in releases),
-        _sum([one.popularity for one in releases]),
-        _sum([one.transitions for one in releases]),
-        _pairs(releases, deviations.get(PAIRS, 0.0)),
+        np.asarray(np.sum([one.popularity for one in releases], axis=0, dtype=np.float64), np.float32),
+        np.asarray(np.sum([one.transitions for one in releases], axis=0, dtype=np.float64), np.float32),
+        found,
         deviations,
         THRESHOLD,
     )
-
-
-def _sum(arrays: Sequence[Matrix]) -> Matrix:
-    total = np.zeros(arrays[0].shape)
-    for one in arrays:
-        total += one
-    return total.astype(np.float32)
-
-
-def _pairs(releases: Sequence[DPStatistics], deviation: float) -> csr_matrix:
-    shape = releases[0].pairs.shape
-    total, kept = csr_matrix(shape, dtype=np.float64), csr_matrix(shape, dtype=bool)
-    for one in releases:
-        total = total + one.pairs
-        kept = kept + (one.pairs > THRESHOLD * one.deviations.get(PAIRS, 0.0))
-    found = csr_matrix(total.multiply(kept + (total > THRESHOLD * deviation)), dtype=np.float32)
-    found.sort_indices()
-    return found
 
 
 def _without_transitions(released: DPStatistics) -> DPStatistics:
@@ -251,9 +240,7 @@ def write_shared(shared: SharedStatistics, path: Path) -> str:
 def open_shared(path: Path) -> SharedStatistics:
     """Read a file that another shop wrote.
 
-    Raises:
-        RequestError: If there is none.
-        DataError: If it is no such file, another version wrote it, or its numbers cannot be.
+    A RequestError if there is none; a DataError if another version wrote it, or its numbers cannot be.
     """
     if not path.is_file():
         raise RequestError(f"there is no file {path}", "name a file that `molar privacy share` wrote")
@@ -265,7 +252,7 @@ def open_shared(path: Path) -> SharedStatistics:
             said = f"its form is {facts.get('form')}, version {facts.get('version')}"
             raise ValueError(f"{said}, and this molar reads {FORM}, version {VERSION}")
         return replace(_checked(facts, tensors), digest=fingerprint.of_file(path), path=path)
-    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError, DataError) as error:
+    except (SafetensorError, OSError, AttributeError, LookupError, TypeError, ValueError, DataError) as error:
         raise DataError(
             f"{path} holds no shared statistics: {error}",
             "ask for a file that `molar privacy share` of the same version of molar wrote",
@@ -274,39 +261,31 @@ def open_shared(path: Path) -> SharedStatistics:
 
 def _checked(facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> SharedStatistics:
     """What the file says, if it can be: it comes from elsewhere."""
-    released, terms = DPStatistics.of(facts, tensors), ContentBasis.of(facts, tensors)
-    items, mechanism = IdMap(facts["items"]), released.mechanism
-    n_items, width = len(items), released.transitions.shape[1]
+    released, terms, items = DPStatistics.of(facts, tensors), ContentBasis.of(facts, tensors), IdMap(facts["items"])
+    mechanism, conditioner, width = released.mechanism, terms.conditioner, released.transitions.shape[1]
     released.pairs.check_format(full_check=True)
-    for name in (POPULARITY, TRANSITIONS, f"{PAIRS}.data"):
-        if tensors[name].dtype != np.float32 or not np.isfinite(tensors[name]).all():
-            raise ValueError(f"{name} has values that cannot be")
+    sums = [tensors[name] for name in (POPULARITY, TRANSITIONS, f"{PAIRS}.data")]
     noise = [mechanism.epsilon, mechanism.delta, mechanism.sigma, *released.deviations.values()]
-    named = {POPULARITY, TRANSITIONS} if width else {POPULARITY}
-    positive = all(isinstance(one, float | int) and np.isfinite(one) and one > 0 for one in noise)
-    if not positive or not named <= released.deviations.keys():
-        raise ValueError("the noise on it is not said")
-    if released.popularity.shape != (n_items,) or released.transitions.shape != (n_items, width):
-        raise ValueError("it has not as many rows as items")
-    if not np.isfinite(released.people) or width not in (0, terms.axes.shape[1]):
-        raise ValueError("its numbers do not belong together")
-    if not {"name", "fingerprint"} <= terms.encoder.keys():
-        raise ValueError("no encoder is named")
-    if not _is_sound(terms):
-        raise ValueError("content is told in no terms that could be")
+    lengths = [(block.stop - block.start,) for block in conditioner.blocks]
+    told = {POPULARITY, TRANSITIONS} if width else {POPULARITY}
+    for fine, fault in (
+        (all(one.dtype == np.float32 and np.isfinite(one).all() for one in sums), "there are values that cannot be"),
+        (all(isinstance(one, float | int) and 0 < one < math.inf for one in noise), "the noise on it is not said"),
+        (told <= released.deviations.keys(), "the noise on it is not said"),
+        (sums[0].shape == (len(items),) and sums[1].shape == (len(items), width), "it has not as many rows as items"),
+        (np.isfinite(released.people) and width in (0, terms.axes.shape[-1]), "its numbers do not belong together"),
+        ({"name", "fingerprint"} <= terms.encoder.keys(), "no encoder is named"),
+        (
+            all([array.shape[:1] for array in part] == lengths for part in (conditioner.means, conditioner.maps))
+            and all(array.ndim == 2 for array in conditioner.maps)
+            and terms.axes.shape[:-1] == (conditioner.dim,)
+            and all(np.isfinite(array).all() for array in terms.tensors().values()),
+            "content is told in no terms that could be",
+        ),
+    ):
+        if not fine:
+            raise ValueError(fault)
     return SharedStatistics(released, items, terms, str(facts["release"]), str(facts["shop"]))
-
-
-def _is_sound(terms: ContentBasis) -> bool:
-    """Whether shapes and numbers can be those of a basis."""
-    conditioner = terms.conditioner
-    parts = zip(conditioner.blocks, conditioner.means, conditioner.maps, strict=True)
-    shaped = all(
-        mean.shape == (block.stop - block.start,) and matrix.ndim == 2 and matrix.shape[0] == len(mean)
-        for block, mean, matrix in parts
-    )
-    along = terms.axes.ndim == 2 and terms.axes.shape[0] == conditioner.dim
-    return shaped and along and all(np.isfinite(array).all() for array in terms.tensors().values())
 
 
 KIND = "statistics"

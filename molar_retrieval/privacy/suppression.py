@@ -28,7 +28,15 @@ from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, hashed, is_pseudonym, of_key
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.config_files import how_to_name, trusted_file, variable_of
-from molar_retrieval.workspace.files import OWNER, file_in, file_stamp, lock_now, wait_beside, write_atomically
+from molar_retrieval.workspace.files import (
+    OWNER,
+    file_in,
+    file_stamp,
+    lock_now,
+    locked_alone,
+    wait_beside,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,10 +102,6 @@ class SuppressedPerson:
         """What has not been done yet."""
         return [step for step in (*AT_ONCE, *LATER) if step not in self.done and self.withdrawn is None]
 
-    def is_same(self, other: "SuppressedPerson") -> bool:
-        """Whether it is the same request of the same person, whatever has been done of it."""
-        return replace(self, done=other.done, withdrawn=other.withdrawn) == other
-
 
 @dataclass(frozen=True)
 class SuppressionList:
@@ -115,11 +119,7 @@ class SuppressionList:
 
     @classmethod
     def of(cls, workspace: Path) -> "SuppressionList":
-        """That of a workspace, given its folder.
-
-        Raises:
-            DataError: If it is damaged, or not where it is said to be.
-        """
+        """That of a workspace, given its folder; a DataError if it is damaged, or not where it is said to be."""
         named = trusted_file(*_SETTING)
         file = named or file_in(workspace, FILE)
         mark = file_stamp(file)
@@ -243,7 +243,6 @@ def suppress(
 
     Raises:
         RequestError: If an id is a pseudonym: the shop's files are read by the shop's own ids.
-        DataError: If the list cannot be read or written.
     """
     keys = Pseudonymiser.of(workspace).keys
     for user_id in people if keys else ():
@@ -283,9 +282,7 @@ def _hashes(
 def withdraw(workspace: Path, user_ids: Collection[str]) -> SuppressionList:
     """End objections from now on; what was removed stays so, and the shop's files are read again.
 
-    Raises:
-        RequestError: If somebody has not objected.
-        DataError: If the list cannot be read or written.
+    A RequestError if somebody has not objected.
     """
     now = time.time_ns() // 1000
 
@@ -339,7 +336,7 @@ def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Ste
     steps_done = {str(step): now for step in steps}
 
     def marked(one: SuppressedPerson) -> SuppressedPerson:
-        theirs = any(asked.is_same(one) for asked in people)
+        theirs = any(replace(asked, done=one.done, withdrawn=one.withdrawn) == one for asked in people)
         return replace(one, done={**one.done, **steps_done}) if theirs else one
 
     return _change(workspace, lambda known: list(map(marked, known.people)))
@@ -348,10 +345,8 @@ def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Ste
 def place(workspace: Path, file: Path | None) -> None:
     """Have the list where the settings want it, from now on; a list that is in the workspace moves there.
 
-    A list that is elsewhere already is not touched: where it is, only a record in the workspace says.
-
-    Raises:
-        DataError: If there are two lists, the new place has none of one that is elsewhere, or one cannot be written.
+    A list that is elsewhere already is not touched: where it is, only a record in the workspace says. A DataError if
+    there are two lists, the new place has none of one that is elsewhere, or one cannot be written.
     """
     if file is None or _own(workspace) == (target := file.expanduser().absolute()):
         return
@@ -391,8 +386,7 @@ def _change(workspace: Path, changed: Callable[[SuppressionList], list[Suppresse
             if _file_of(workspace) != file:  # it was moved meanwhile
                 continue
             known = SuppressionList.of(workspace)
-            if known is NOBODY:
-                known = SuppressionList(file, secrets.token_bytes(32))
+            known = SuppressionList(file, secrets.token_bytes(32)) if known is NOBODY else known
             found = replace(known, people=tuple(changed(known)))
             _write(file, found)
             return found
@@ -457,15 +451,11 @@ def not_reached(workspace: Path, patience: float) -> list[int]:
 def _has(path: Path, wanted: str) -> bool:
     """Whether a process has applied a list, or is dead."""
     try:
-        file = path.open("r+b")
-    except OSError:
-        return not path.exists()
-    with file:
-        if file.read().decode("utf-8", "replace") == wanted:
+        if path.read_text("utf-8", "replace") == wanted:
             return True
-        dead = True
-        with ignore(OSError):  # no locks here
-            dead = lock_now(file.fileno())
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    with locked_alone(path) as dead:
         if dead:
             path.unlink(missing_ok=True)
-        return dead
+    return dead

@@ -189,7 +189,7 @@ def check(
             unusable=tuple(unusable),
             found=by_kind,
             content=content,
-            outlook=outlook(content, log),
+            outlook=outlook(content, log, pairs),
             log=log,
             pairs=pairs,
             left_out=tuple(left_out),
@@ -202,15 +202,11 @@ def _check_pairs(
 ) -> Mapping[str, object] | None:
     """Photos against words, where there are vectors of both."""
     vectors = photo_text.stored_vectors(workspace, catalogue)
-    if vectors is None:
-        left_out.append(
-            "photos were not compared with words: add --with-embeddings, which embeds what is new, or run "
-            "`molar embed` with the built-in encoder first"
-        )
-        return None
-    agreement = photo_text.agreement(vectors.images, vectors.texts)
-    if agreement is None:
-        left_out.append(f"photos were not compared with words: fewer than {photo_text.FEWEST} items have both")
+    agreement = None if vectors is None else photo_text.agreement(vectors.images, vectors.texts)
+    if vectors is None or agreement is None:
+        few = f"fewer than {photo_text.FEWEST} items have both"
+        why = "add --with-embeddings, or run `molar embed` with the built-in encoder first" if vectors is None else few
+        left_out.append(f"photos were not compared with words: {why}")
         return None
     found.take(photo_text.check_pairs(agreement, items))
     if not agreement.useful:
@@ -228,13 +224,11 @@ def _content(
     usable = readable = items.has_photo
     if measured is not None:
         usable, readable = of_photos.usable_photos(items, measured), of_photos.readable(items, measured)
-    columns = [pc.utf8_length(batch[TEXT]).fill_null(0) for batch in catalogue.batches([TEXT], BATCH)]
-    texts = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, columns)]) > 0
-    empty = ~texts & ~readable
-    rows = np.flatnonzero(empty).tolist()
-    found.take(items.finding("item.empty", row, "neither words nor a photo") for row in rows)
-    both = int((texts & usable).sum())
-    return Content(len(catalogue), int(usable.sum()), int(texts.sum()), both, int(empty.sum()))
+    lengths = [pc.utf8_length(batch[TEXT]).fill_null(0) for batch in catalogue.batches([TEXT], BATCH)]
+    texts = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, lengths)]) > 0
+    empty = np.flatnonzero(~texts & ~readable).tolist()
+    found.take(items.finding("item.empty", row, "neither words nor a photo") for row in empty)
+    return Content(len(catalogue), int(usable.sum()), int(texts.sum()), int((texts & usable).sum()), len(empty))
 
 
 def _excerpts(catalogue: Catalogue, found: tuple[Found, ...]) -> dict[str, Excerpt]:
@@ -250,47 +244,41 @@ def _excerpts(catalogue: Catalogue, found: tuple[Found, ...]) -> dict[str, Excer
     return shown
 
 
-def outlook(content: Content, log: LogSummary | None) -> tuple[str, ...]:
+def outlook(content: Content, log: LogSummary | None, pairs: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """What can be expected, in sentences; ``log`` is None where there is none."""
     n = max(content.items, 1)
-    parts = [
+    said = [
         f"{content.photos:,} of {content.items:,} items ({content.photos / n:.0%}) have a usable photo, "
-        f"{content.texts:,} ({content.texts / n:.0%}) have words"
+        f"{content.texts:,} ({content.texts / n:.0%}) have words; {content.texts - content.both:,} are known by their "
+        f"words alone; {content.photos - content.both:,} by their photo alone; of {content.nothing:,} nothing can be "
+        "embedded."
     ]
-    for count, what in (
-        (content.texts - content.both, "{:,} are known by their words alone"),
-        (content.photos - content.both, "{:,} by their photo alone"),
-        (content.nothing, "of {:,} nothing can be embedded"),
-    ):
-        if count:
-            parts.append(what.format(count))
-    said = ["; ".join(parts) + "."]
     if log is None or not log.interactions:
         said.append(
             "There is no log of interactions: items can be found by likeness, words and photos (`molar query "
             "--similar`, `--text`, `--image`), but nobody gets recommendations of their own."
         )
-        return tuple(said)
-    users = f"{log.users_with_two:,} users with two interactions or more"
-    known = f"{users}, {log.items_with_five:,} items with five or more."
-    if log.users_with_two < FEW_USERS:
-        rest = "Recommendations will rest on content and on what sells."
-        said.append(f"The log is too small for collaborative filtering: {users}. {rest}")
-    elif log.users_with_two >= ENOUGH_USERS and log.items_with_five >= ITEMS_KNOWN * max(log.items, 1):
-        said.append(f"The log is enough for collaborative filtering: {known}")
     else:
-        said.append(f"The log is thin for collaborative filtering: {known} Expect content to carry much of the score.")
-    little, unordered = "A sequence model has little to learn:", log.ties - log.ties_placed
-    users = f"{log.users_with_five:,} users with five interactions or more."
-    if log.users_with_five < FEW_USERS:
-        said.append(f"{little} only {log.users_with_five:,} users have five interactions.")
-    elif unordered > UNORDERED:
-        said.append(f"{little} {unordered:.0%} of the steps from one interaction of a user to the next have no order.")
-    elif log.users_with_five >= SEQUENCES:
-        said.append(f"The log is enough for a sequence model: {users}")
-    else:
-        said.append(f"A sequence model may help a little: {users}")
-    if log.cold_items:
-        share = log.cold_items / n
-        said.append(f"{log.cold_items:,} items ({share:.0%}) have no interaction and depend on content alone.")
+        many = log.users_with_two >= ENOUGH_USERS and log.items_with_five >= ITEMS_KNOWN * max(log.items, 1)
+        fit = "too small" if log.users_with_two < FEW_USERS else "large enough" if many else "thin"
+        said.append(
+            f"The log is {fit} for collaborative filtering: {log.users_with_two:,} users with two interactions or more,"
+            f" {log.items_with_five:,} items with five or more. Content carries what the log does not."
+        )
+        unordered = log.ties - log.ties_placed
+        little = log.users_with_five < FEW_USERS or unordered > UNORDERED
+        fit = "has little to learn" if little else "may help" if log.users_with_five < SEQUENCES else "has enough"
+        said.append(
+            f"A sequence model {fit}: {log.users_with_five:,} users with five interactions or more; {unordered:.0%} of "
+            "the steps from one interaction of a user to the next have no order."
+        )
+        if log.cold_items:
+            share = log.cold_items / n
+            said.append(f"{log.cold_items:,} items ({share:.0%}) have no interaction and depend on content alone.")
+    if pairs is not None:
+        said.append(
+            f"An item's own words fit its photo better than another item's words {pairs['own_words_fit_better']:.0%} of"
+            f" the time ({pairs['encoder']}, learned on this catalogue); about {pairs['expected_wrong']:.1%} of the "
+            "pairs may be wrong."
+        )
     return tuple(said)

@@ -124,11 +124,10 @@ class FindingCollector:
         self._made: Counter[str] = Counter()
         self._digests: Counter[str] = Counter()
         self._worst: dict[str, list[tuple[float, int, Finding]]] = {}
-        self._examples, self._limit = examples, limit
-        self._pseudonyms: dict[str, str] = {}
-        self._number = count()
-        self._path = fix_list
+        self._examples, self._limit, self._path = examples, limit, fix_list
         self._ending = "" if fix_list is None else ending_of(fix_list)
+        self._users: dict[str, str] = {}
+        self._number = count()
         self._writer: TableWriter | None = None
         self._rows: list[dict[str, Any]] = []
 
@@ -140,7 +139,7 @@ class FindingCollector:
 
     def __exit__(self, *error: object) -> None:
         if self._writer is not None:
-            self._flush()
+            self._flush(self._writer)
             self._writer.__exit__(*error)
 
     def take(self, findings: Iterable[Finding]) -> None:
@@ -155,12 +154,9 @@ class FindingCollector:
 
     def each(self, kind: str, rows: Sequence[int] | npt.NDArray[np.integer], make: Callable[[int], Finding]) -> None:
         """Count one for each of some rows, those that matter most first, and make no more than the limit."""
-        if not len(rows):
-            return
-        self.counts[kind] += len(rows)
-        made = rows[: max(self._limit - self._made[kind], 0)]
-        self._made[kind] += len(made)
-        for row in made:
+        self.counts.update({kind: len(rows)} if len(rows) else {})
+        for row in rows[: max(self._limit - self._made[kind], 0)]:
+            self._made[kind] += 1
             self._keep(make(int(row)))
 
     def examples(self, name: str) -> list[Finding]:
@@ -169,17 +165,15 @@ class FindingCollector:
 
     def found(self) -> tuple[Found, ...]:
         """By kind, worst severity first, then by number, as a report shows them: without ids of users."""
-        severities = list(Severity)
-        kinds = [entries[0][2].kind for entries in self._worst.values()]
-        return tuple(
-            Found(
-                kind,
-                self.counts[kind.name],
-                tuple(map(self.anonymised, self.examples(kind.name))),
-                self._key(kind.name),
-            )
-            for kind in sorted(kinds, key=lambda k: (severities.index(k.severity), -self.counts[k.name], k.name))
-        )
+        severities, kinds = list(Severity), [entries[0][2].kind for entries in self._worst.values()]
+        kinds.sort(key=lambda kind: (severities.index(kind.severity), -self.counts[kind.name], kind.name))
+        found = []
+        for kind in kinds:
+            name, number = kind.name, self.counts[kind.name]
+            about = f"{number} {self._digests[name] % (1 << 128)}".encode()
+            key = f"{name}-{blake2b(about, digest_size=8).hexdigest()}"
+            found.append(Found(kind, number, tuple(map(self.anonymised, self.examples(name))), key))
+        return tuple(found)
 
     def anonymised(self, one: Finding) -> Finding:
         """The finding with a number for the id of a user, the same in all findings, as it is shown and listed.
@@ -189,34 +183,28 @@ class FindingCollector:
         own = one.user_id
         if own is None:
             return one
-        name = self._pseudonyms.setdefault(own, f"user {len(self._pseudonyms) + 1}")
+        name = self._users.setdefault(own, f"user {len(self._users) + 1}")
         return replace(one, user_id=name, others=(), detail=one.detail.replace(repr(own), name))
-
-    def _key(self, name: str) -> str:
-        """What tells the findings of a kind from others: how many there are, and what they are about, in any order."""
-        about = f"{self.counts[name]} {self._digests[name] % (1 << 128)}".encode()
-        return f"{name}-{blake2b(about, digest_size=8).hexdigest()}"
 
     def _keep(self, one: Finding) -> None:
         kind = one.kind
-        # What it is about: who or what it names, else its place in a file.
+        # What it is about: who or what it names, else its place in a file; added up, findings are in any order.
         place = () if one.item_id or one.user_id else (one.file, one.row, one.detail)
         about = repr((one.item_id, one.user_id, one.column, sorted(one.others), place)).encode("utf-8", "surrogatepass")
         self._digests[kind.name] += int.from_bytes(blake2b(about, digest_size=16).digest())
         worst = self._worst.setdefault(kind.name, [])
         # The number keeps equal amounts in their order and keeps findings from being compared.
-        heapq.heappush(worst, (one.amount, -next(self._number), one))
-        if len(worst) > self._examples:
-            heapq.heappop(worst)
+        entry = (one.amount, -next(self._number), one)
+        (heapq.heappush if len(worst) < self._examples else heapq.heappushpop)(worst, entry)
         if self._writer is not None:
             shown = vars(self.anonymised(one))
             detail = str(shown["detail"]).encode("utf-8", "replace").decode("utf-8")
             of_kind = {"kind": kind.name, "severity": str(kind.severity), "remedy": kind.remedy}
             self._rows.append(shown | of_kind | {"detail": detail, "others": list(shown["others"])})
             if len(self._rows) >= _FLUSH:
-                self._flush()
+                self._flush(self._writer)
 
-    def _flush(self) -> None:
-        if self._rows and self._writer is not None:
-            self._writer.write(pa.RecordBatch.from_pylist(self._rows, SCHEMA))
-            self._rows = []
+    def _flush(self, writer: TableWriter) -> None:
+        if self._rows:
+            writer.write(pa.RecordBatch.from_pylist(self._rows, SCHEMA))
+        self._rows = []

@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from molar_retrieval.data.column_names import exclusion_reason
 from molar_retrieval.data.prepare import BATCH
 from molar_retrieval.data.rows import FILE_NAME as REJECTS
 from molar_retrieval.data.schema import CatalogueSchema, items_source
-from molar_retrieval.data.values import as_strings, doubles, is_list
+from molar_retrieval.data.values import as_phrase, as_strings, doubles, is_list
 from molar_retrieval.ids import IdMap
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding, finding
@@ -59,17 +58,8 @@ _POSITIVE, _GRADES = 0.98, 20
 _NUMBER = re.compile(r"[+-]?\d{1,15}(?:[.,]\d+)?")
 _NOTHING = {"null", "none", "nan", "n/a", "na", "nil", "-", "--", "?", "unknown", "undefined", "tbd", "#n/a"}
 
-
 Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class ItemTexts:
-    """Texts of some items as the file has them; ``rows`` of the prepared catalogue."""
-
-    rows: npt.NDArray[np.int64]
-    titles: list[str | None]
-    descriptions: list[str | None]
+Texts = list[str | None]
 
 
 @dataclass(frozen=True)
@@ -138,30 +128,32 @@ def read_items(catalogue: Catalogue, spec: CatalogueSchema, folder: Path) -> Ite
     )
 
 
-def read_texts(items: Items, spec: CatalogueSchema, folder: Path, progress: Progress) -> Iterator[ItemTexts]:
-    """The texts of all items as the file has them; also fills in the items' row numbers and the hashes of titles.
+def read_texts(
+    items: Items, spec: CatalogueSchema, folder: Path, progress: Progress
+) -> Iterator[tuple[Rows, Texts, Texts]]:
+    """Rows, titles and descriptions of all items, as the file has them.
 
-    Rows that the prepared catalogue left out are left out here.
+    Fills in the items' row numbers and the hashes of titles. What the prepared catalogue left out is left out here.
     """
-    source = items_source(folder)
-    named = spec.items
+    source, named = items_source(folder), spec.items
     columns = list(dict.fromkeys(c for c in (named.item_id, named.title, named.description) if c is not None))
     taken = np.zeros(len(items), bool)
     progress.start("reading texts", source.total)
     for batch in source.batches(columns, BATCH, as_strings={named.item_id}):
         rows = items.ids.rows(as_strings(batch.batch[named.item_id])).astype(np.int64)
-        first = np.zeros(len(rows), bool)
-        first[np.unique(rows, return_index=True)[1]] = True
-        keep = (rows >= 0) & first
-        keep &= ~taken[np.maximum(rows, 0)]
-        rows = rows[keep]
+        new = np.zeros(len(rows), bool)
+        new[np.unique(rows, return_index=True)[1]] = True
+        kept = batch.where(new & (rows >= 0) & ~taken[rows])
+        rows = rows[np.isin(batch.numbers, kept.numbers)]
         taken[rows] = True
-        mask = pa.array(keep)
-        titles = _strings(batch.batch, named.title, mask, len(rows))
-        items.numbers[rows] = batch.numbers[keep]
+        none: Texts = [None] * len(rows)
+        titles, descriptions = (
+            none if column is None else list(words_of(kept.batch[column]).to_pylist())
+            for column in (named.title, named.description)
+        )
+        items.numbers[rows] = kept.numbers
         items.titles[rows] = [text_hash(title) for title in titles]
-        descriptions = _strings(batch.batch, named.description, mask, len(rows))
-        yield ItemTexts(rows, titles, descriptions)
+        yield rows, titles, descriptions
         progress.advance(len(batch.numbers))
     progress.finish()
 
@@ -200,13 +192,9 @@ def check_rejects(catalogue: Catalogue, items: Items) -> Iterator[Finding]:
             yield finding(_BY_REASON.get(kind, "catalogue.row"), reject["reason"], **where, column=column)
 
 
-def _strings(batch: pa.RecordBatch, column: str | None, mask: pa.Array, n: int) -> list[str | None]:
-    if column is None:
-        return [None] * n
-    array = batch[column].filter(mask)
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        array = pc.binary_join(array.cast(pa.list_(pa.string())), ", ")
-    return list(as_strings(array).to_pylist())
+def words_of(array: pa.Array) -> pa.Array:
+    """Values as strings, as they are written; the elements of a list joined by commas."""
+    return as_phrase(array) if is_list(array.type) else as_strings(array)
 
 
 def check_attributes(catalogue: Catalogue, items: Items, progress: Progress) -> Iterator[Finding]:
@@ -229,22 +217,24 @@ def check_attributes(catalogue: Catalogue, items: Items, progress: Progress) -> 
 
 
 def _words(name: str, column: pa.Array, catalogue: Catalogue, items: Items) -> Iterator[Finding]:
-    several = is_list(column.type)
+    several, rows, filled = is_list(column.type), len(column), len(column) - column.null_count
     values = pc.list_flatten(column) if several else column.cast(pa.string())
-    owners = np.asarray(pc.list_parent_indices(column)) if several else np.arange(len(column))
-    counted = pc.value_counts(values.drop_null())
-    filled, rows = len(column) - column.null_count, len(column)
-    about = partial(finding, file=items.file, column=name)
-    if rows >= _ENOUGH and filled <= (1 - EMPTY) * rows:
-        yield about("attribute.empty", f"{filled:,} of {rows:,} items have a value")
-    elif rows >= _ENOUGH and len(counted) == 1:
-        yield about("attribute.constant", f"always {_short(counted[0]['values'].as_py())}")
+    owners = np.asarray(pc.list_parent_indices(column)) if several else np.arange(rows)
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(values.drop_null()).to_pylist()}
     told = exclusion_reason(name) is not None and name not in catalogue.attributes
-    if filled >= _ENOUGH and len(counted) >= UNIQUE * filled and not told:
-        yield about("attribute.unique", f"{len(counted):,} different values for {filled:,} items")
-    if len(counted) > DISTINCT:
-        return
-    slips = slips_of({entry["values"]: entry["counts"] for entry in counted.to_pylist()})
+    for kind, faulty, detail in (
+        ("attribute.empty", filled <= (1 - EMPTY) * rows, f"{filled:,} of {rows:,} items have a value"),
+        ("attribute.constant", len(counts) == 1, f"always {_short(next(iter(counts), ''))}"),
+        (
+            "attribute.unique",
+            filled >= _ENOUGH and len(counts) >= UNIQUE * filled and not told,
+            f"{len(counts):,} different values for {filled:,} items",
+        ),
+    ):
+        if rows >= _ENOUGH and faulty:
+            yield finding(kind, detail, file=items.file, column=name)
+            break
+    slips = slips_of(counts) if len(counts) <= DISTINCT else {}
     for place in np.flatnonzero(np.asarray(pc.is_in(values, pa.array(list(slips), pa.string())))).tolist():
         kind, detail, amount = slips[values[place].as_py()]
         yield items.finding(kind, int(owners[place]), detail, amount, column=name)
@@ -258,63 +248,41 @@ def slips_of(counts: dict[str, int]) -> dict[str, tuple[str, str, float]]:
         return {value: ("attribute.wrong_type", f"{_short(value)} among numbers", 0.0) for value in wrong}
     fillers = [value for value in counts if value.strip().casefold() in _NOTHING]
     found = {value: ("attribute.filler", _short(value), 0.0) for value in fillers}
-    for value, better in _variants({v: n for v, n in counts.items() if v not in found}).items():
+    for value, better in _spellings({v: n for v, n in counts.items() if v not in found}).items():
         detail = f"{_short(value)} ({counts[value]:,}) beside {_short(better)} ({counts[better]:,})"
         found[value] = ("attribute.spelling", detail, float(counts[better]))
     return found
 
 
-def _variants(counts: dict[str, int]) -> dict[str, str]:
+def _spellings(counts: dict[str, int]) -> dict[str, str]:
     """The rarer spellings of a value, each with the commonest one.
 
     Spellings that differ in case, accents, blanks and punctuation only are the same; so are those that differ in a
     letter or two, if one is much rarer, they begin alike and neither has a digit (sizes and models differ in those).
+    Plurals are words of their own.
     """
     found: dict[str, str] = {}
-    groups: dict[str, list[str]] = {}
-    for value in counts:
-        groups.setdefault(_folded(value), []).append(value)
     best: dict[str, str] = {}
-    for key, spellings in groups.items():
-        spellings.sort(key=lambda value: (-counts[value], value))
-        best[key] = spellings[0]
-        if key:
-            found.update(dict.fromkeys(spellings[1:], spellings[0]))
-    for rare, common in _typing_slips(best, counts):
-        found[best[rare]] = best[common]
+    for value in sorted(counts, key=lambda value: (-counts[value], value)):
+        first = best.setdefault(_folded(value), value)
+        if first != value and _folded(value):
+            found[value] = first
+    words = [key for key in best if _LETTERS <= len(key) <= _LONGEST and not any(c.isdigit() for c in key)]
+    near: dict[str, list[str]] = {}
+    for common in [word for word in words if counts[best[word]] >= RARE][:_COMMON]:
+        for shorter in _shortened(common):
+            near.setdefault(shorter, []).append(common)
+    for rare in words:
+        for common in (common for shorter in _shortened(rare) for common in near.get(shorter, ())):
+            plural = common in (rare + "s", rare.removesuffix("s"))
+            if rare[0] == common[0] and counts[best[common]] >= RARE * counts[best[rare]] and not plural:
+                found[best[rare]] = best[common]
     return found
-
-
-def _typing_slips(best: dict[str, str], counts: dict[str, int]) -> Iterator[tuple[str, str]]:
-    keys = [key for key in best if _LETTERS <= len(key) <= _LONGEST and not any(c.isdigit() for c in key)]
-    common = sorted((k for k in keys if counts[best[k]] >= RARE), key=lambda k: -counts[best[k]])[:_COMMON]
-    near: dict[str, list[int]] = {}
-    for place, key in enumerate(common):
-        for shorter in _shortened(key):
-            near.setdefault(shorter, []).append(place)
-    for rare in keys:
-        for place in sorted({place for shorter in _shortened(rare) for place in near.get(shorter, ())}):
-            key = common[place]
-            if rare[0] == key[0] and counts[best[key]] >= RARE * counts[best[rare]] and _one_slip(rare, key):
-                yield rare, key
-                break
 
 
 def _shortened(word: str) -> set[str]:
     """A word, and it without each of its letters: words of which one is a slip of the other have one of these alike."""
     return {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}
-
-
-def _one_slip(left: str, right: str) -> bool:
-    """Whether a letter was left out, added, exchanged, or two neighbours were swapped; plurals are no slips."""
-    short, long = sorted((left, right), key=len)
-    if len(short) != len(long):
-        return long != short + "s" and short in _shortened(long)
-    wrong = [i for i, (a, b) in enumerate(zip(left, right, strict=True)) if a != b]
-    if len(wrong) == 2:
-        i, j = wrong
-        return j == i + 1 and left[i] == right[j] and left[j] == right[i]
-    return len(wrong) == 1
 
 
 def _folded(value: str) -> str:
@@ -331,34 +299,32 @@ def _numeric(name: str, values: npt.NDArray[np.float64], items: Items) -> Iterat
     if numbers.min() == numbers.max():
         yield finding("attribute.constant", f"always {numbers[0]:g}", file=items.file, column=name)
         return
-    for place, apart in _outliers(numbers):
-        detail = f"{numbers[place]:,g}; half of all lie between {np.percentile(numbers, 25):,g} and "
-        detail += f"{np.percentile(numbers, 75):,g}"
-        yield items.finding("attribute.outlier", int(present[place]), detail, float(apart), column=name)
+    low, high = np.percentile(numbers, [25, 75])
+    apart = deviations(numbers)
+    for place in np.flatnonzero(apart > OUTLIER):
+        detail = f"{numbers[place]:,g}; half of all lie between {low:,g} and {high:,g}"
+        yield items.finding("attribute.outlier", int(present[place]), detail, float(apart[place]), column=name)
 
 
-def _outliers(numbers: npt.NDArray[np.float64]) -> Iterator[tuple[int, float]]:
-    """Places of numbers far from the others, and how far in robust standard deviations.
+def deviations(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How far numbers are from their median, in robust standard deviations.
 
-    Of numbers above 0, as prices are, the logarithms are compared, and a few that are 0 or below are outliers; not so
-    of grades and the like, which have few values.
+    Of numbers above 0, as prices are, the logarithms are compared, and a few that are 0 or below are infinitely far;
+    not so of grades and the like, which have few values.
     """
     positive = numbers > 0
-    if positive.mean() > _POSITIVE and len(np.unique(numbers)) > _GRADES:
-        for place in np.flatnonzero(~positive):
-            yield int(place), float("inf")
-        places, scale = np.flatnonzero(positive), np.log(numbers[positive])
+    if positive.mean() <= _POSITIVE or len(np.unique(numbers)) <= _GRADES:
+        positive = np.ones(len(numbers), bool)
+        scale = numbers
     else:
-        places, scale = np.arange(len(numbers)), numbers
-    middle = np.median(scale)
-    quarters = np.percentile(scale, [25, 75])
-    with np.errstate(over="ignore"):
-        spread = max(float(quarters[1] - quarters[0]) / 1.349, 1.4826 * float(np.median(np.abs(scale - middle))))
-    if spread == 0 or not np.isfinite(spread):
-        return
-    apart = np.abs(scale - middle) / spread
-    for place in np.flatnonzero(apart > OUTLIER):
-        yield int(places[place]), float(apart[place])
+        scale = np.log(numbers[positive])
+    apart = np.full(len(numbers), np.inf)
+    with np.errstate(all="ignore"):
+        from_middle = np.abs(scale - np.median(scale))
+        low, high = np.percentile(scale, [25, 75])
+        apart[positive] = from_middle / max((high - low) / 1.349, 1.4826 * np.median(from_middle))
+    apart[positive & ~np.isfinite(apart)] = 0
+    return apart
 
 
 def _short(value: str) -> str:

@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.data import column_names
+from molar_retrieval.data.interaction_reader import log_columns, user_column
 from molar_retrieval.data.readers import TableReader
 from molar_retrieval.data.schema import CatalogueSchema, Stem, find_table
-from molar_retrieval.data.values import as_phrase, as_strings, is_list, is_word, payload_type
+from molar_retrieval.data.values import as_strings, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality.findings import Finding, FindingCollector, finding
-from molar_retrieval.quality.items import LOOKED_AT
+from molar_retrieval.quality.items import LOOKED_AT, words_of
 
 WHOLE_COLUMN = 0.2  # From this share of values with an e-mail address on, the column is reported, not its rows
 BY_NAME = 0.6  # Share of a column's values that must look as its name says
@@ -27,13 +28,12 @@ PUBLIC = 5  # An e-mail address in so many rows of the items file belongs to the
 _BATCH, _EXAMPLES, _DISTINCT = 65_536, 10_000, 100_000
 
 _EMAIL = re.compile(
-    r"(?<![\w.+-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@"
-    r"((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+)([A-Za-z]{2,24})(?![\w@])"
+    r"(?<![\w.+-])(?!(?:info|contact|kontakt|support|service|help|hilfe|sales|vertrieb|office|mail|hello|press|presse|team"
+    r"|admin|shop|webmaster|no-?reply|newsletter|marketing|customerservice|kundenservice|orders?|returns|privacy)@)"
+    r"[a-z0-9][a-z0-9._%+-]{0,63}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}(?![\w@])",
+    re.IGNORECASE,
 )
-_OFFICE = re.compile(
-    "(?:info|contact|kontakt|support|service|help|hilfe|sales|vertrieb|office|mail|hello|press|presse|team|admin|shop"
-    "|webmaster|no-?reply|newsletter|marketing|customerservice|kundenservice|orders?|returns|privacy)@"
-)
+"""An e-mail address of a person, not of an office such as info@."""
 _PERSON = {"customer", "user", "buyer", "client", "recipient", "billing", "shipping", "contact", "reviewer", "kunde"}
 _LETTERS = r"^[\p{L}][\p{L}.'’-]*(?: [\p{L}][\p{L}.'’-]*){0,4}$"
 _COLUMNS = (
@@ -49,27 +49,13 @@ _COLUMNS = (
 def check_personal_data(
     folder: Path, spec: CatalogueSchema, found: FindingCollector, progress: Progress = SILENT
 ) -> None:
-    """Look for personal data in all tables of a catalogue; findings show masked values only."""
+    """Look for personal data in all tables of a catalogue; findings do not show them."""
     stems: tuple[Stem, ...] = ("items", "users", "interactions")
     for stem in stems:
-        try:
+        with suppress(DataError):  # the checks of that table report what is wrong with it
             source = find_table(folder, stem)
             if source is not None:
                 _check_table(source, stem, spec, found, progress)
-        except DataError:
-            continue  # the checks of that table report what is wrong with it
-
-
-def emails(text: str) -> list[str]:
-    """The e-mail addresses of persons in a text, in lower case; not those of offices such as info@."""
-    found = (match[0].lower() for match in _EMAIL.finditer(text))
-    return [address for address in found if not _OFFICE.match(address)]
-
-
-def masked(address: str) -> str:
-    """An e-mail address by its first letters and its top-level domain: ``j…@s….org``."""
-    name, _, host = address.partition("@")
-    return f"{name[:1]}…@{host[:1]}….{host.rpartition('.')[2]}"
 
 
 @dataclass
@@ -89,44 +75,40 @@ class _Column:
     examples: list[tuple[int, str | None, str]] = field(default_factory=list)
     often: Counter[str] = field(default_factory=Counter)
 
-    def count(self, array: pa.Array, numbers: npt.NDArray[np.int64], ids: pa.Array | None) -> None:
+    def count(self, array: pa.Array, numbers: npt.NDArray[np.int64], ids: pa.Array) -> None:
         """Count some values, each distinct one looked at once."""
-        words = as_phrase(array) if is_list(array.type) else as_strings(array)
-        encoded = pc.utf8_slice_codeunits(words, 0, LOOKED_AT).dictionary_encode()
+        encoded = pc.utf8_slice_codeunits(words_of(array), 0, LOOKED_AT).dictionary_encode()
         texts, codes = encoded.dictionary, np.asarray(encoded.indices.fill_null(-1))
         times = np.bincount(codes[codes >= 0], minlength=len(texts))
         self.values += int(times.sum())
         if self.kind is not None:
             self.as_named += int(times[_matching(texts, self.pattern)].sum())
-        hits = {code: found for code in _matching(texts, "@").tolist() if (found := emails(texts[code].as_py()))}
-        for code, found in hits.items():
+        hits = {code: seen[0].lower() for code in _matching(texts, "@") if (seen := _EMAIL.search(texts[code].as_py()))}
+        for code, address in hits.items():
             self.rows += int(times[code])
-            for address in found:
-                if address in self.often or len(self.often) < _DISTINCT:
-                    self.often[address] += int(times[code])
-        room = _EXAMPLES - len(self.examples)
-        for i in np.flatnonzero(np.isin(codes, list(hits)))[:room].tolist() if hits else ():
-            self.examples.append((int(numbers[i]), None if ids is None else ids[i].as_py(), hits[codes[i]][0]))
+            if address in self.often or len(self.often) < _DISTINCT:
+                self.often[address] += int(times[code])
+        for i in np.flatnonzero(np.isin(codes, list(hits)))[: _EXAMPLES - len(self.examples)].tolist() if hits else ():
+            self.examples.append((int(numbers[i]), ids[i].as_py(), hits[codes[i]]))
 
-    def report(self, found: FindingCollector, file: str, kind: str, about: str | None, most: float) -> None:
-        """Report the column as a whole, or its rows by the column ``about``; not addresses in ``most`` rows or more."""
-        where: dict[str, Any] = {"file": file, "column": self.name}
+    def report(self, found: FindingCollector, file: str, kind: str, whose: str | None, *, items: bool) -> None:
+        """Report the column as a whole, or its rows, by what they are about; of ``items``, addresses may be public."""
+        about: dict[str, Any] = {"file": file, "column": self.name}
         if self.kind is not None and self.values >= 5 and self.as_named >= BY_NAME * self.values:
-            words = f"its name says so, and {self.as_named:,} of {self.values:,} values look like it"
-            found.add(self.kind, f"the column {self.name!r}: {words}", **where, amount=self.as_named / self.values)
-        examples = [seen for seen in self.examples if self.often[seen[2]] < most]
+            words = f"the column is named for it, and {self.as_named:,} of {self.values:,} values look like it"
+            found.add(self.kind, words, **about, amount=self.as_named / self.values)
+        examples = [one for one in self.examples if not items or self.often[one[2]] < PUBLIC]
         rows = self.rows - len(self.examples) + len(examples)
         if not examples:
             return
         if rows >= max(5, WHOLE_COLUMN * self.values):
-            such = f"{rows:,} of {self.values:,} values are or hold an e-mail address, such as {masked(examples[0][2])}"
-            found.add(kind, f"the column {self.name!r}: {such}", **where, amount=rows / self.values)
+            words = f"{rows:,} of {self.values:,} values are or hold an e-mail address"
+            found.add(kind, words, **about, amount=rows / self.values)
             return
 
-        def one(i: int) -> Finding:
-            number, own, address = examples[i]
-            whose = {} if about is None else {about: own}
-            return finding(kind, f"{self.name}: {masked(address)}", **whose, **where, row=number)
+        def one(place: int) -> Finding:
+            own = {} if whose is None else {whose: examples[place][1]}
+            return finding(kind, "an e-mail address", row=examples[place][0], **own, **about)
 
         found.each(kind, range(len(examples)), one)
         found.counts[kind] += rows - len(examples)
@@ -135,46 +117,31 @@ class _Column:
 def _check_table(
     source: TableReader, stem: Stem, spec: CatalogueSchema, found: FindingCollector, progress: Progress
 ) -> None:
-    """Read a table and report each of its columns."""
-    file, id_column = source.path.name, _id_column(source, stem, spec)
-    names = [name for name in source.names if _may_hold_text(source, stem, spec, name)]
+    """Read a table and report each of its columns but booleans, decimal numbers, and the log's items and times."""
+    others: set[str | None] = set()
+    if stem == "items":
+        id_column = spec.items.item_id
+    elif stem == "users":
+        id_column = user_column(spec.users, source)
+    else:
+        log = log_columns(spec.interactions, source, spec.items.item_id)
+        id_column, others = log.user_id, {log.item_id, log.timestamp}
+    kinds = {name: payload_type(source.schema.field(name).type) for name in source.names if name not in others}
+    names = [name for name, kind in kinds.items() if kind not in {None, pa.bool_(), pa.float64()}]
     columns = [_Column(name, *_by_name(name, stem)) for name in names]
-    if not columns:
-        return
-    read = [*names, *(name for name in (id_column,) if name and name not in names)]
-    progress.start(f"looking for personal data in {file}", source.total)
+    read = list(dict.fromkeys([*names, id_column]))
+    progress.start(f"looking for personal data in {source.path.name}", source.total)
     for batch in source.batches(read, _BATCH, None, read if source.untyped else ()):
-        ids = None if id_column is None else as_strings(batch.batch[id_column])
         for column in columns:
-            column.count(batch.batch[column.name], batch.numbers, ids)
+            column.count(batch.batch[column.name], batch.numbers, as_strings(batch.batch[id_column]))
         progress.advance(len(batch.numbers))
     progress.finish()
-    # An id is not named where ids are addresses, or may be.
-    ids_leak = id_column is None or any(column.rows for column in columns if column.name == id_column)
-    whose, most = ("item_id", PUBLIC) if stem == "items" else ("user_id", inf)
+    items = stem == "items"
+    leaks = any(column.rows for column in columns if column.name == id_column)  # then no id is named
     for column in columns:
-        is_id = column.name == id_column
-        kind = "personal.id" if is_id else "personal.email"
-        column.report(found, file, kind, None if ids_leak or is_id else whose, most)
-
-
-def _id_column(source: TableReader, stem: Stem, spec: CatalogueSchema) -> str | None:
-    if stem == "items":
-        return spec.items.item_id
-    settings = spec.users if stem == "users" else spec.interactions
-    known = (*column_names.USER_ID, "id") if stem == "users" else column_names.USER_ID
-    found = settings.user_id or column_names.well_known(known, source.names)
-    return found if found in source.names and is_word(source.schema.field(found).type) else None
-
-
-def _may_hold_text(source: TableReader, stem: Stem, spec: CatalogueSchema, name: str) -> bool:
-    """Not booleans and decimal numbers, and not the log's items and times."""
-    log = spec.interactions
-    of_items = {log.item_id, spec.items.item_id, column_names.well_known(column_names.LOG_ITEM_ID, source.names)}
-    times = {log.timestamp, column_names.well_known(column_names.TIMESTAMP, source.names)}
-    if stem == "interactions" and name in of_items | times:
-        return False
-    return payload_type(source.schema.field(name).type) not in {None, pa.bool_(), pa.float64()}
+        kind = "personal.id" if column.name == id_column else "personal.email"
+        whose = None if leaks else "item_id" if items else "user_id"
+        column.report(found, source.path.name, kind, whose, items=items)
 
 
 def _by_name(name: str, stem: str) -> tuple[str | None, str]:
@@ -191,5 +158,6 @@ def _by_name(name: str, stem: str) -> tuple[str | None, str]:
     return ("personal.name" if is_name else None), _LETTERS
 
 
-def _matching(texts: pa.Array, pattern: str) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(np.asarray(pc.match_substring_regex(texts, pattern)))
+def _matching(texts: pa.Array, pattern: str) -> list[int]:
+    found: list[int] = np.flatnonzero(np.asarray(pc.match_substring_regex(texts, pattern))).tolist()
+    return found

@@ -12,6 +12,7 @@ below it are expected to be strangers (a two-groups model as in Efron 2008, doi:
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval import cholesky, rng
+from molar_retrieval import rng
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.prepare import condition_of, prepare_catalogue
 from molar_retrieval.embedding.content_vectors import ContentVectors
@@ -30,7 +31,7 @@ from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import Items
 from molar_retrieval.quality.photos import KIND
-from molar_retrieval.workspace.artefacts import ArtefactStore, Workspace
+from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import EmbedSettings
 
 Floats = npt.NDArray[np.float32]
@@ -41,7 +42,9 @@ FEWEST = 100  # Items with photo and words that a judgement needs
 WRONG = 0.5  # Share of the pairs pointed out that must be expected to be wrong
 WEAK = 0.65  # How often own words must fit better than another item's for the map to be of any use
 _FOLDS = 5
-_RIDGES = (0.1, 0.3, 1.0, 3.0)
+_RIDGES = (75.0, 300.0, 1_200.0)  # times the mean variance of the photos' numbers
+_CHOSEN = 2_500  # items by which one of them is chosen
+_LEARNED = 20_000  # most items that a map is fitted on
 _REFERENCES = 1_000  # other items' texts to which each is compared
 _CHUNK = 4_096
 _SUSPECTS = 3_000  # most items among which exchanged photos are looked for
@@ -55,7 +58,7 @@ class PhotoTextAgreement:
 
     ``fit`` is in standard deviations of how other items' words fit the photo; ``win_rate``: how often own words fit
     better than another item's, 0.5 … 1. Fits below ``limit`` are pointed out (minus infinity: none); a share
-    ``strangers`` of all pairs is expected to be wrong.
+    ``strangers`` of all pairs is expected to be wrong. Vectors of words are ``predicted`` by photos, and as they are.
     """
 
     rows: Rows
@@ -63,8 +66,8 @@ class PhotoTextAgreement:
     win_rate: float
     limit: float
     strangers: float
-    _predicted: Floats
-    _texts: Floats
+    predicted: Floats
+    texts: Floats
 
     @property
     def useful(self) -> bool:
@@ -82,32 +85,40 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> PhotoTextAgreemen
 
     Vectors of photos and of words have shapes (n_items, d) and (n_items, e), and zeros where there is none.
     """
-    rows = np.flatnonzero(_filled(images) & _filled(texts))
+    rows = np.flatnonzero(np.any(images, axis=1) & np.any(texts, axis=1))
     if len(rows) < FEWEST:
         return None
-    random = rng.generator(seed, "agreement")
-    fold = random.permutation(len(rows)) % _FOLDS
-    # Folds are taken away from the sums of all: memory does not grow with the catalogue.
-    sums = [_products(images, texts, rows[fold == number]) for number in range(_FOLDS)]
-    best: dict[str, npt.NDArray[Any]] = {}
-    judged: dict[str, npt.NDArray[Any]]
-    for ridge in _RIDGES:
-        judged = {name: np.zeros(len(rows)) for name in ("fit", "win_rate", "chance")}
-        judged |= {name: np.zeros((len(rows), texts.shape[1]), np.float32) for name in ("predicted", "own")}
-        for number in range(_FOLDS):
-            mine = np.flatnonzero(fold == number)
-            x, y, weights = _ridge(sum(sums) - sums[number], images.shape[1], ridge)
-            for start in range(0, len(mine), _CHUNK):
-                some = mine[start : start + _CHUNK]
-                judged["predicted"][some] = unit((unit(images[rows[some]]) - x) @ weights)
-                judged["own"][some] = unit(unit(texts[rows[some]]) - y)
-            fits = _fits(judged["predicted"][mine], judged["own"][mine], random)
-            judged["fit"][mine], judged["win_rate"][mine], judged["chance"][mine] = fits
-        if not best or judged["fit"].mean() > best["fit"].mean():
-            best = judged
-    limits = _limit(best["fit"], best["chance"])
-    win_rate = float(best["win_rate"].mean())
-    return PhotoTextAgreement(rows, best["fit"], win_rate, *limits, best["predicted"], best["own"])
+    some = np.sort(rng.generator(seed, "agreement", "ridge").permutation(rows)[:_CHOSEN])
+    ridge = max(_RIDGES, key=lambda one: _judged(images, texts, some, one, seed).fit.mean())
+    return _judged(images, texts, rows, ridge, seed)
+
+
+def _judged(images: Floats, texts: Floats, rows: Rows, ridge: float, seed: int) -> PhotoTextAgreement:
+    """Judge the pairs of some items."""
+    from sklearn.linear_model import Ridge
+
+    n, random = len(rows), rng.generator(seed, "agreement")
+    fold = random.permutation(n) % _FOLDS
+    fit, chance, win_rate = np.zeros((3, n))
+    predicted, own = np.zeros((2, n, texts.shape[1]), np.float32)
+    for number in range(_FOLDS):
+        mine = np.flatnonzero(fold == number)
+        others = np.sort(random.permutation(np.flatnonzero(fold != number))[:_LEARNED])
+        x, y = unit(images[rows[others]]), unit(texts[rows[others]])
+        middle = y.mean(axis=0)
+        learned = Ridge(ridge * float(x.var(axis=0).mean())).fit(x, y - middle)
+        own[mine] = unit(unit(texts[rows[mine]]) - middle)
+        references = own[random.permutation(mine)[:_REFERENCES]]
+        for start in range(0, len(mine), _CHUNK):
+            part = mine[start : start + _CHUNK]
+            predicted[part] = unit(learned.predict(unit(images[rows[part]])))
+            strangers = predicted[part] @ references.T
+            fitting = np.einsum("nd,nd->n", predicted[part], own[part])
+            one = strangers[np.arange(len(part)), random.integers(len(references), size=len(part))]
+            mean, spread = strangers.mean(axis=1), np.maximum(strangers.std(axis=1), 1e-6)
+            fit[part], chance[part] = (fitting - mean) / spread, (one - mean) / spread
+            win_rate[part] = (strangers < fitting[:, None]).mean(axis=1)
+    return PhotoTextAgreement(rows, fit, float(win_rate.mean()), *_limit(fit, chance), predicted, own)
 
 
 def check_pairs(found: PhotoTextAgreement, items: Items) -> Iterator[Finding]:
@@ -139,8 +150,8 @@ def swapped(found: PhotoTextAgreement) -> list[tuple[int, int, float]]:
     if len(suspects) < 2:
         return []
     sample = rng.generator(0, "references").permutation(len(found.rows))[:_REFERENCES]
-    against = found._predicted[suspects] @ found._texts[sample].T
-    cross = found._predicted[suspects] @ found._texts[suspects].T
+    against = found.predicted[suspects] @ found.texts[sample].T
+    cross = found.predicted[suspects] @ found.texts[suspects].T
     cross = (cross - against.mean(axis=1, keepdims=True)) / np.maximum(against.std(axis=1, keepdims=True), 1e-6)
     own = np.diag(cross).copy()
     both = cross + cross.T
@@ -154,48 +165,6 @@ def swapped(found: PhotoTextAgreement) -> list[tuple[int, int, float]]:
         for place, other in enumerate(partner.tolist())
         if place < other and partner[other] == place and np.isfinite(gain[place, other])
     ]
-
-
-def _products(images: Floats, texts: Floats, rows: Rows) -> npt.NDArray[np.float64]:
-    """What a ridge regression needs to know of some items, shape (1 + d, 1 + d + e), which can be added and taken away.
-
-    Products of a column of ones and of the photos' vectors with the same and with the texts' vectors, summed.
-    """
-    d, e = images.shape[1], texts.shape[1]
-    products = np.zeros((1 + d, 1 + d + e))
-    for start in range(0, len(rows), _CHUNK):
-        part = np.sort(rows[start : start + _CHUNK])
-        both = np.hstack([np.ones((len(part), 1), np.float32), unit(images[part]), unit(texts[part])])
-        products += both[:, : 1 + d].T @ both
-    return products
-
-
-def _ridge(products: npt.NDArray[np.float64], d: int, ridge: float) -> tuple[Floats, Floats, Floats]:
-    """The means of photos and of texts, and the map from one to the other about them."""
-    n, means = products[0, 0], products[0, 1:] / products[0, 0]
-    centred = products[1:, 1:] - n * np.outer(means[:d], means)
-    xx, xy = np.ascontiguousarray(centred[:, :d]), centred[:, d:]
-    xx[np.diag_indices_from(xx)] += ridge * np.trace(xx) / d
-    weights = cholesky.solve(xx, xy)
-    return means[:d].astype(np.float32), means[d:].astype(np.float32), weights.astype(np.float32)
-
-
-def _fits(
-    predicted: Floats, texts: Floats, random: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """How well each row's own text fits, how often better than others, and how well a random other one fits."""
-    sample = texts[np.sort(random.permutation(len(texts))[:_REFERENCES])]
-    fit, win_rate, chance = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts))
-    for start in range(0, len(texts), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        others = predicted[part] @ sample.T
-        own = np.einsum("nd,nd->n", predicted[part], texts[part])
-        middle, spread = others.mean(axis=1), np.maximum(others.std(axis=1), 1e-6)
-        fit[part] = (own - middle) / spread
-        any_other = others[np.arange(len(others)), random.integers(others.shape[1], size=len(others))]
-        chance[part] = (any_other - middle) / spread
-        win_rate[part] = (others < own[:, None]).mean(axis=1)
-    return fit, win_rate, chance
 
 
 def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -215,11 +184,6 @@ def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tup
     return (float(ordered[enough[-1]]) + 1e-9 if len(enough) else -np.inf), strangers
 
 
-def _filled(vectors: Floats) -> npt.NDArray[np.bool_]:
-    parts = [np.abs(vectors[i : i + _CHUNK]).max(axis=1) > 0 for i in range(0, len(vectors), _CHUNK)]
-    return np.concatenate(parts) if parts else np.zeros(0, bool)
-
-
 @dataclass(frozen=True)
 class PairVectors:
     """Words and photos as vectors, shape (n_items, d), zeros for none."""
@@ -230,8 +194,17 @@ class PairVectors:
 
 
 def stored_vectors(workspace: Workspace, catalogue: Catalogue) -> PairVectors | None:
-    """The workspace's vectors, if they are of the catalogue as it is and have words and photo apart."""
-    return _usable(workspace["content"], catalogue) or _usable(_own(workspace)["content"], catalogue)
+    """The workspace's vectors, if they are of the catalogue as it is and have words and photo apart; or the check's."""
+    for place in (workspace, _own(workspace)):
+        with suppress(StaleArtefactError):
+            live = place["content"].live
+            if live is None or live[1].inputs.get("catalogue") != catalogue.manifest.fingerprint:
+                continue
+            found = ContentVectors.open(live[0])
+            texts, images = found.block("content_text"), found.block("content_image")
+            if len(found.ids) == len(catalogue) and texts is not None and images is not None:
+                return PairVectors(texts, images, str(found.info["name"]))
+    return None
 
 
 def make_vectors(workspace: Workspace, folder: Path, settings: EmbedSettings, progress: Progress) -> None:
@@ -240,29 +213,13 @@ def make_vectors(workspace: Workspace, folder: Path, settings: EmbedSettings, pr
     Where that is the workspace's encoder, or it has no vectors yet, this is what `molar embed` does, and is not done
     again there. Vectors of another encoder stay as they are; those of the check lie beside them.
     """
-    live = workspace["content"].manifest
-    if settings.model in _OWN and (live is None or live.settings["encoder"]["name"] == settings.model):
-        embed(workspace, settings, progress=progress)
-        return
-    place = Workspace.for_catalogue(_own(workspace).root, folder)
-    prepare_catalogue(folder, place, progress, where=condition_of(workspace))
-    chosen = EmbedSettings(model=_OWN[0], batch_size=settings.batch_size, device=settings.device)
-    embed(place, chosen, progress=progress)
+    live, place = workspace["content"].manifest, workspace
+    if settings.model not in _OWN or (live is not None and live.settings["encoder"]["name"] != settings.model):
+        place = Workspace.for_catalogue(_own(workspace).root, folder)
+        prepare_catalogue(folder, place, progress, where=condition_of(workspace))
+        settings = EmbedSettings(model=_OWN[0], batch_size=settings.batch_size, device=settings.device)
+    embed(place, settings, progress=progress)
 
 
 def _own(workspace: Workspace) -> Workspace:
     return Workspace(workspace.root / KIND / "vectors")
-
-
-def _usable(store: ArtefactStore, catalogue: Catalogue) -> PairVectors | None:
-    try:
-        live = store.live
-        if live is None or live[1].inputs.get("catalogue") != catalogue.manifest.fingerprint:
-            return None
-        found = ContentVectors.open(live[0])
-    except StaleArtefactError:
-        return None
-    texts, images = found.block("content_text"), found.block("content_image")
-    if len(found.ids) != len(catalogue) or texts is None or images is None:
-        return None
-    return PairVectors(texts, images, str(found.info["name"]))

@@ -64,17 +64,6 @@ def lines(report: CheckReport) -> list[str]:
     return said
 
 
-def pair_lines(report: CheckReport) -> list[str]:
-    """How well photos and words go together; nothing where that was not looked at."""
-    if report.pairs is None:
-        return []
-    better, strangers = report.pairs["own_words_fit_better"], report.pairs["expected_wrong"]
-    return [
-        f"An item's own words fit its photo better than another item's words {better:.0%} of the time "
-        f"({report.pairs['encoder']}, learned on this catalogue); about {strangers:.1%} of the pairs may be wrong."
-    ]
-
-
 def example(finding: Finding) -> str:
     """One fault in a line: what it is about, and what was seen, which is cut where it quotes what may be long."""
     about = finding.item_id or finding.user_id or finding.column or ""
@@ -111,7 +100,6 @@ def render(report: CheckReport, pictures: Pictures) -> str:
         report=report,
         standing=standing(report),
         consequence=consequence(report),
-        pair_lines=pair_lines(report),
         severities=by_severity(report),
         totals={severity: report.count(severity) for severity in Severity},
         offenders=lambda found: _offenders(found, report, pictures),

@@ -10,7 +10,7 @@ from ftfy.badness import BADNESS_RE
 
 from molar_retrieval.data.languages import language_of, languages_of
 from molar_retrieval.quality.findings import Finding
-from molar_retrieval.quality.items import LOOKED_AT, Items, ItemTexts, equal_groups, text_hash
+from molar_retrieval.quality.items import LOOKED_AT, Items, Rows, Texts, equal_groups, text_hash
 
 SHORT_TITLE = 3  # Letters and digits below which a title counts as too short
 SHORT_DESCRIPTION = 15  # Characters below which a description counts as too short
@@ -39,7 +39,7 @@ _FILLER = re.compile(
 _DAMAGED = re.compile(r"[^\x00-\x7f]+")
 
 
-def check_texts(items: Items, texts: Iterable[ItemTexts], language: str | None) -> Iterator[Finding]:
+def check_texts(items: Items, texts: Iterable[tuple[Rows, Texts, Texts]], language: str | None) -> Iterator[Finding]:
     """Findings about texts, then about descriptions that many items have.
 
     ``language`` (ISO 639-1) is that of most of them, None where it is unknown.
@@ -52,17 +52,16 @@ def check_texts(items: Items, texts: Iterable[ItemTexts], language: str | None) 
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
         return items.finding(kind, row, shown, amount, column=column)
 
-    for part in texts:
-        for row, *both in zip(part.rows.tolist(), part.titles, part.descriptions, strict=True):
+    for rows, *parts in texts:
+        for row, *both in zip(rows.tolist(), *parts, strict=True):
             title, description = ((text or "").strip()[:LOOKED_AT] for text in both)
             for kind, seen, column in _of_item(title, description, items, language):
                 yield fault(kind, row, seen, column)
             if description and text_hash(title) != text_hash(description):
                 described.append(row)
                 descriptions.append(text_hash(description))
-    rows = np.array(described, np.int64)
     for group in equal_groups(np.array(descriptions, np.uint64)):
-        own = rows[group]
+        own = np.array(described, np.int64)[group]
         if len(own) >= SAME and len(np.unique(items.titles[own])) >= _OWN_TITLES * len(own):
             for row in own.tolist():
                 detail = f"the description of {len(own):,} items"

@@ -277,7 +277,7 @@ def kept_held(folder: Path) -> Iterator[None]:
         path.with_name(_FORMER.format(path.stat().st_ino)).hardlink_to(path)
     yield
     for former in folder.glob(_FORMER.format("*")):
-        with _locked_alone(former) as free:
+        with locked_alone(former) as free:
             if free:
                 former.unlink(missing_ok=True)
 
@@ -287,11 +287,11 @@ def exclusive(folder: Path) -> Iterator[bool]:
     """Whether nobody holds a folder; nobody can while the context lasts."""
     with ExitStack() as locked:
         files = [folder / MANIFEST, *folder.glob(_FORMER.format("*"))]
-        yield all([locked.enter_context(_locked_alone(path)) for path in files])
+        yield all([locked.enter_context(locked_alone(path)) for path in files])
 
 
 @contextmanager
-def _locked_alone(path: Path) -> Iterator[bool]:
+def locked_alone(path: Path) -> Iterator[bool]:
     """Whether nobody has locked a file; nobody can while the context lasts."""
     with ExitStack() as opened:
         free = True

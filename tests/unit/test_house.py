@@ -45,6 +45,7 @@ DOORS = {
     "molar_retrieval.data.inference.preview": "reads a file before there is a workspace, and keeps none of it",
     "molar_retrieval.data.inference.dialect": "reads first rows before there is a workspace, and keeps none",
     "molar_retrieval.quality.interactions": "tells what is wrong with a file; its page masks ids",
+    "molar_retrieval.quality.personal_data": "tells what is wrong with a file; its page masks ids",
 }
 """The modules that do, each with what it does about it."""
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar_retrieval.data.schema import read_spec
-from molar_retrieval.quality.findings import FindingCollector, finding_kinds
+from molar_retrieval.quality.findings import FindingCollector
 from molar_retrieval.quality.personal_data import check_personal_data
 
 MAILS = ["jane.doe@example.org", "j+shop@mail.example.co.uk", "Max_Muster@firma.de"]
@@ -138,9 +138,3 @@ def test_an_address_of_the_shop_is_not_personal(tmp_path):
     texts[:40] = [f"{text} Questions? jane@shop.example.com" for text in texts[:40]]
     texts[50] += " or service@shop.example.com"
     assert _shop(tmp_path, items={"description": texts}).findings == ()
-
-
-def test_every_kind_says_what_to_do():
-    kinds = [kind for name, kind in finding_kinds().items() if name.startswith("personal.")]
-    assert len(kinds) == 6
-    assert all(kind.remedy for kind in kinds)

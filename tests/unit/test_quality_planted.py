@@ -137,13 +137,16 @@ def test_without_decoding_paths_are_looked_at_all_the_same(planted):
     assert any("--no-photos" in words for words in report.left_out)
 
 
-def test_a_catalogue_that_cannot_be_read_is_a_finding(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "said"), [("item_id,title\n,a\n,b\n", "2 × missing id"), ("what,title\na,b\n", "item_id")]
+)
+def test_a_catalogue_that_cannot_be_read_is_a_finding(tmp_path, text, said):
     (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "items.csv").write_text("item_id,title\n,a\n,b\n")
+    (tmp_path / "shop" / "items.csv").write_text(text)
     report, rows = look(tmp_path / "shop", tmp_path / ".molar")
     assert not report.usable
     assert [row["kind"] for row in rows] == ["catalogue.unusable"]
-    assert "2 × missing id" in rows[0]["detail"]
+    assert said in rows[0]["detail"]
 
 
 def test_where_nothing_can_be_embedded_the_data_are_unusable(tmp_path):
@@ -186,14 +189,6 @@ def test_vectors_that_are_there_are_taken_and_those_of_others_left_alone(trained
     photo_text.make_vectors(workspace, trained.shop, chosen.model_copy(update={"model": "some/other"}), SILENT)
     assert calls[1] == (tmp_path / ".molar" / "check" / "vectors", "builtin")
     assert photo_text.stored_vectors(workspace, catalogue) is not None
-
-
-def test_a_file_without_ids_is_a_finding(tmp_path):
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "items.csv").write_text("what,title\na,b\n")
-    report, rows = look(tmp_path / "shop", tmp_path / ".molar")
-    assert not report.usable
-    assert [row["kind"] for row in rows] == ["catalogue.unusable"]
 
 
 def test_sold_out_or_all_active_is_no_fault(tmp_path):

@@ -57,14 +57,13 @@ def check(
 
 
 def _print(run: Session, report: "CheckReport", page: Path, fix_list: Path | None) -> None:
-    from molar_retrieval.quality.rendering import consequence, lines, pair_lines, verdict
+    from molar_retrieval.quality.rendering import consequence, lines, verdict
 
     run.console.line(verdict(report), *filter(None, [consequence(report)]), "", *lines(report))
     if report.log is not None:
         run.console.line("The log", *(f"  {line}" for line in report.log.lines()), "")
     if report.outlook:
-        expected = [*report.outlook, *pair_lines(report)]
-        run.console.line("What to expect", *(f"  {line}" for line in expected), "")
+        run.console.line("What to expect", *(f"  {line}" for line in report.outlook), "")
     run.console.line(*(f"not checked: {line}" for line in report.left_out), f"page: {page}")
     if fix_list is not None:
         run.console.line(f"fix list: {fix_list}")
