@@ -120,7 +120,7 @@ def parameters(geometry: Geometry, rank: int) -> tuple[int, int]:
     import transformers as tf
     from peft import LoraConfig, get_peft_model
 
-    from molar_retrieval.finetuning.lora.learner import targets
+    from molar_retrieval.finetuning.lora import targets
 
     kind = tf.Qwen3VLModel if geometry.arch == "qwen3_vl" else tf.Qwen2VLModel
     with torch.device("meta"):
@@ -145,8 +145,8 @@ def measure(model: Path, scratch: Path, given: argparse.Namespace) -> dict[str, 
     from molar_retrieval.data.demo import write_demo_shop
     from molar_retrieval.data.prepare import prepare_catalogue
     from molar_retrieval.data.prepare_interactions import prepare_interactions
-    from molar_retrieval.finetuning.lora.learner import frozen_vectors
-    from molar_retrieval.finetuning.lora.run import prepared
+    from molar_retrieval.finetuning.adapter import prepared
+    from molar_retrieval.finetuning.lora import LoraTrainer
     from molar_retrieval.workspace.artefacts import Workspace
     from molar_retrieval.workspace.settings import MolarSettings
 
@@ -159,36 +159,37 @@ def measure(model: Path, scratch: Path, given: argparse.Namespace) -> dict[str, 
     settings = MolarSettings.model_validate(
         {
             "embed": {"model": str(model), "device": "cpu", "image_pixels": PIXELS, "max_text_tokens": TEXT},
-            "lora": {"batch": given.batch, "chunk": given.chunk, "examples": given.batch * (given.steps + 1)},
+            "lora": {"batch": given.batch, "mini_batch_size": given.chunk},
         }
     )
+
+    def trainer(steps: int) -> LoraTrainer:
+        lora = settings.lora.model_copy(update={"n_examples": given.batch * steps})
+        return LoraTrainer(learner, data, lora, scratch / f"run{steps}", "run", 0, validates=False)
+
     began = perf_counter()
-    with prepared(workspace, settings) as trainer:
+    with prepared(workspace, settings) as (data, learner, _):
         load, loaded = perf_counter() - began, psutil.Process().memory_info().rss / 1e9
-        entries = trainer.examples.build(trainer.examples.draw(0), trainer.learner.encoder.entry).entries
+        some = data.inputs([int(code) for name in data.tasks for code in data.draw(name, given.batch).ravel()])
         began = perf_counter()
-        frozen_vectors(trainer.learner, entries, given.chunk)
-        forward, encoded = (perf_counter() - began) / len(entries), memory()
+        learner.encoder.encode(some)
+        forward, encoded = (perf_counter() - began) / len(some), memory()
         with FlopCounterMode(display=False) as counter:
-            trainer.step()
-        inputs, seconds = 0, 0.0
-        for number in range(1, given.steps + 1):
-            inputs += len(trainer.examples.build(trainer.examples.draw(number), trainer.learner.encoder.entry).entries)
-            began = perf_counter()
-            trainer.step()
-            seconds += perf_counter() - began
+            trainer(1).fit()
+        timed = trainer(given.steps + 1)
+        timed.fit()
         return {
-            "dtype": trainer.learner.encoder.info.settings["dtype"],
+            "dtype": learner.encoder.info.settings["dtype"],
             "threads": torch.get_num_threads(),
             "load": load,
             "loaded": loaded,
             "encode": 1 / forward,
             "encoded": encoded,
-            "train": inputs / seconds,
-            "step": seconds / given.steps,
-            "inputs": inputs / given.steps,
+            "train": len(some) / timed.step_seconds,
+            "step": timed.step_seconds,
+            "inputs": len(some),
             "trained": memory(),
-            "operations": counter.get_total_flops() / len(entries),
+            "operations": counter.get_total_flops() / len(some),
         }
 
 
@@ -209,10 +210,10 @@ def tables(found: dict[str, Any], given: argparse.Namespace) -> str:
         f" ({found['step']:.0f} s a step) | {found['trained']:.1f} GB at most |",
         "",
         f"A step takes {found['operations'] / 1e12:.1f} teraflops per input, counted by torch: vectors without a graph,"
-        " vectors with one, layers made again on the way back, and words written after the input.",
+        " vectors with one, and layers made again on the way back.",
         "",
-        f"*Computed from it, not measured*: {lora.examples:,} examples of each task in steps of {lora.batch} are"
-        f" {(steps := -(-lora.examples // lora.batch))} steps of at most {(most := lora.batch * (5 + lora.history))}"
+        f"*Computed from it, not measured*: {lora.n_examples:,} pairs of each task in steps of {lora.batch} are"
+        f" {(steps := -(-lora.n_examples // lora.batch))} steps of {(most := 6 * lora.batch)}"
         f" inputs, at {BUSY:.0%} of a GPU's dense bfloat16 peak. Reading photos, validation and early stopping are not"
         " in it; twice as long would be no surprise.",
         "",

@@ -67,7 +67,7 @@ def prepared(folder: Path, shop: Path) -> Workspace:
 def settings(model: Path, *, tasks: tuple[str, ...] = TASKS, **lora) -> MolarSettings:
     """Small and exact: float32 on the processor, without dropout."""
     embed = {"model": str(model), "device": "cpu", "dtype": "float32", "image_pixels": 4096, "prompt": "Say it."}
-    small = {"batch": 4, "chunk": 64, "examples": 40, "dropout": 0, "learning_rate": 1e-2, "rank": 4, "history": 2}
+    small = {"batch": 4, "mini_batch_size": 64, "n_examples": 40, "dropout": 0, "learning_rate": 1e-2, "rank": 4}
     return MolarSettings.model_validate(
         {
             "embed": embed,

@@ -8,7 +8,7 @@ from molar.choosing import refuse
 
 if TYPE_CHECKING:
     from molar_retrieval.finetuning.forecast import FinetuneForecast
-    from molar_retrieval.finetuning.lora.training import AdapterScore
+    from molar_retrieval.finetuning.lora import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.progress import Progress
     from molar_retrieval.workspace.artefacts import Workspace
@@ -40,7 +40,7 @@ def finetune(
             return report
         embed(workspace, settings.embed, progress=progress)
         return fit_head(workspace, settings, target, progress)
-    from molar_retrieval.finetuning.lora.run import finetune as train
+    from molar_retrieval.finetuning.adapter import finetune as train
     from molar_retrieval.models.towers.distributed import Processes
 
     processes = Processes.of_launcher()
@@ -57,7 +57,7 @@ def forecast(
     """What fine-tuning would take."""
     _prepare(workspace, settings, progress, where)
     if by_gradient(workspace, settings):
-        from molar_retrieval.finetuning.lora.forecast import dry_run as of_adapter
+        from molar_retrieval.finetuning.adapter import dry_run as of_adapter
 
         return of_adapter(workspace, settings)
     from molar_retrieval.finetuning.forecast import dry_run as of_head
@@ -83,9 +83,9 @@ def heed_examples(workspace: "Workspace", settings: "MolarSettings", examples: i
 
 def score_line(score: "AdapterScore") -> str:
     """A validation in one line."""
-    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in score.losses.items())
     found = ", ".join(f"{name} {value:.4f}" for name, value in score.scores.items())
-    return f"step {score.step:>5}  withheld items: {found}" + (f"  losses: {losses}" if losses else "")
+    loss = "" if score.loss is None else f"  loss: {score.loss:.3f}"
+    return f"step {score.step:>5}  withheld items: {found}{loss}"
 
 
 def _prepare(workspace: "Workspace", settings: "MolarSettings", progress: "Progress", where: str | None) -> None:

@@ -91,7 +91,7 @@ class Foretelling(ShopBase):
 
         flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
         embed = {"model": model, "revision": revision, "device": device, "offline": offline}
-        said: dict[str, Any] = {"embed": embed, "finetune": flags, "lora": {"examples": examples}}
+        said: dict[str, Any] = {"embed": embed, "finetune": flags, "lora": {"n_examples": examples}}
         chosen = self._encoding(untuned=True, trust=trust_remote_code, **said)
         with self.bound(dry=True) as place, self.progress() as progress:
             heed_examples(place, chosen, examples)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from molar_eval.evaluate import Evaluation
     from molar_eval.kpi.shown import ShownResult
     from molar_retrieval.embedding import EmbedReport
-    from molar_retrieval.finetuning.lora.training import AdapterScore
+    from molar_retrieval.finetuning.lora import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.models.als import ALSReport
     from molar_retrieval.models.protocol import Model
@@ -176,7 +176,7 @@ class Making(Foretelling):
 
         flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
         embed = {"model": model, "revision": revision, "device": device, "offline": offline}
-        said: dict[str, Any] = {"embed": embed, "finetune": flags, "lora": {"examples": examples}}
+        said: dict[str, Any] = {"embed": embed, "finetune": flags, "lora": {"n_examples": examples}}
         chosen = self._encoding(untuned=True, trust=trust_remote_code, **said)
         target = self.workspace / "finetuned" if output is None else Path(output)
         with self.bound() as place, self.progress() as progress, billed(place, "finetune", chosen.costs, progress):

@@ -20,6 +20,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -246,6 +247,7 @@ def plan_adapter(settings: EmbedSettings, checkpoint: Checkpoint, plan_of: Plann
     )
 
     def load() -> Encoder:
+        require_packages("peft")
         from peft import PeftModel
 
         encoder = cast(SentenceEncoder, under.load())
@@ -257,6 +259,15 @@ def plan_adapter(settings: EmbedSettings, checkpoint: Checkpoint, plan_of: Plann
         return encoder
 
     return EncoderPlan(info, load)
+
+
+def require_packages(*names: str) -> None:
+    """Raise a BackendError, which names the extra, where a package that adapters need is not installed."""
+    if missing := [name for name in names if find_spec(name) is None]:
+        raise BackendError(
+            f"an adapter of a language model needs {' and '.join(missing)}",
+            "install it: `pip install 'molar-retrieval[finetune]'`",
+        )
 
 
 def _load_whole(folder: Path, settings: EmbedSettings, info: EncoderInfo) -> SentenceTransformer:

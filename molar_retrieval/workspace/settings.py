@@ -415,37 +415,21 @@ class LoraSettings(Settings):
     rank: int = Field(16, ge=1, le=4096, description="rank of the adapter")
     alpha: Positive = Field(32, description="the adapter counts alpha / rank times")
     dropout: Rate = Field(0.05, description="on what the adapter reads")
-    layers: float = Field(1.0, gt=0, le=1, description="share of the layers that get the adapter, the upper ones")
+    layer_share: float = Field(1.0, gt=0, le=1, description="share of the layers that get the adapter, the upper ones")
     vision: bool = Field(False, description="train the vision tower as well")
-    image_text_weight: Positive = 1.0
-    attributes_weight: Positive = 1.0
-    behaviour_weight: Positive = 1.0
-    generate: NotNegative = Field(
-        0.1, description="weight of writing the title and description, beside finding them; 0: only find"
+    temperature: Positive = Field(0.05, description="of the contrastive loss")
+    batch: int = Field(32, ge=2, le=_LARGEST_BATCH, description="pairs of each task in a step, per process")
+    mini_batch_size: int = Field(
+        8, ge=1, le=_LARGEST_BATCH, description="items in one forward pass; halved by itself when memory is short"
     )
-    masked: Rate = Field(0.5, description="share of the attributes that an example hides")
-    history: int = Field(5, ge=1, le=1000, description="latest items of a person that find the next one")
-    temperature: Positive = Field(0.05, description="of the contrastive losses")
-    batch: int = Field(32, ge=2, le=_LARGEST_BATCH, description="examples of each task in a step, per process")
-    chunk: int = Field(
-        8,
-        ge=1,
-        le=_LARGEST_BATCH,
-        description="items in one forward pass; gradients of a larger step are cached; halved by itself",
-    )
-    examples: int = Field(10_000, ge=1, le=100_000_000, description="examples of each task that training sees")
+    n_examples: int = Field(10_000, ge=1, le=10_000_000, description="pairs of each task that training sees")
     learning_rate: Positive = 1e-4
     weight_decay: NotNegative = 0.01
     gradient_checkpointing: bool = Field(True, description="half the speed backwards, a fraction of the memory")
-    gradient_caching: bool = Field(
-        True, description="items of a step are encoded twice, so that memory holds the states of one chunk alone"
+    validate_every: Count | None = Field(
+        None, description="steps between two validations, each with a checkpoint; None: ten in a run"
     )
-    validation: int = Field(
-        256, ge=10, le=1_000_000, description="withheld items that judge, and people who took one, at most"
-    )
-    validate_every: Count | None = Field(None, description="steps between two; None: ten in a run")
     patience: Count = Field(3, description="validations without a better score before it stops")
-    save_every: Count = Field(50, description="steps between two checkpoints")
     merged: bool = Field(True, description="write the whole model with the adapter merged, not the adapter alone")
 
 

@@ -16,12 +16,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import lora_shop
 import pytest
 import tiny_models
+import torch
 
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import EncoderInput
-from molar_retrieval.errors import BackendError, MolarError, SettingsError
+from molar_retrieval.errors import BackendError, MolarError, SettingsError, StaleArtefactError
+from molar_retrieval.finetuning import adapter as adapter_run
 from molar_retrieval.workspace import artefacts
 from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 
@@ -246,6 +249,28 @@ def test_nothing_in_a_model_folder_runs(
     settings = EmbedSettings(model=name, device="cpu")
     with nullcontext() if plant in RUNS_WITHOUT_IT else pytest.raises(MolarError):
         registry.load(settings).encode([EncoderInput(text="a cat")])
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "adapter.safetensors", "run.json"])
+def test_nothing_in_an_unfinished_training_runs(file: str, tmp_path: Path, models: Any, canary: Path) -> None:
+    """No file of an unfinished fine-tuning can make code run, or be unpickled: it is refused with the remedy."""
+    workspace = lora_shop.prepared(tmp_path, lora_shop.write(tmp_path / "shop", photos=False, interactions=False))
+    chosen = lora_shop.settings(models["text"], tasks=("attributes",), validate_every=1, n_examples=16, patience=9)
+    chosen = chosen.model_copy(update={"embed": chosen.embed.model_copy(update={"prompt": None})})
+
+    def interrupt(score: Any) -> None:
+        if score.step == 2:
+            raise KeyboardInterrupt
+
+    assert adapter_run.finetune(workspace, chosen, tmp_path / "out", on_score=interrupt).interrupted
+    run = tmp_path / ".out.training"
+    planted = run / file if file == "run.json" else run / "checkpoint-2" / file
+    for legacy in (False, True):
+        torch.save(Bomb(canary), planted, _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(StaleArtefactError) as caught:
+            adapter_run.finetune(workspace, chosen, tmp_path / "out")
+        assert "--restart" in caught.value.hint
     assert not canary.exists()
 
 

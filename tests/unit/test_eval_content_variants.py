@@ -9,8 +9,9 @@ from molar_eval.models.base import EvaluationTask
 from molar_eval.models.content_variants import CROSS_MODAL, FineTunedContentKNN, FineTuning
 from molar_eval.splits import make_split
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.finetuning.lora.items import TrainingItems
-from molar_retrieval.finetuning.lora.training import AdapterTrainer
+from molar_retrieval.finetuning import adapter
+from molar_retrieval.finetuning.lora import LoraTrainer
+from molar_retrieval.finetuning.tasks import TaskData
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.item_item import known_items
 from molar_retrieval.workspace.artefacts import Workspace
@@ -84,11 +85,15 @@ def test_neighbours_read_the_fine_tuned_vectors(made, tmp_path):
 
 def test_a_language_model_gets_an_adapter_that_never_saw_what_the_split_holds_out(tmp_path, monkeypatch):
     base = lora_shop.prepared(tmp_path, lora_shop.write(tmp_path / "shop"))
-    chosen = lora_shop.settings(tiny_models.qwen_vl(tmp_path / "model"), examples=8, validation=10)
+    chosen = lora_shop.settings(tiny_models.qwen_vl(tmp_path / "model"), n_examples=8)
     split = make_split("cold items", open_log(base), {})
     known, taught = known_items(split.training), []
-    read = TrainingItems.read
-    monkeypatch.setattr(TrainingItems, "read", lambda *given: taught.append(read(*given)) or taught[-1])
+
+    def remember(*given, **named):
+        taught.append(TaskData(*given, **named))
+        return taught[-1]
+
+    monkeypatch.setattr(adapter, "TaskData", remember)
     tuning = FineTuning(base, tmp_path / "tuned", chosen.embed, chosen.finetune, chosen.lora)
     workspace = tuning.workspace(split.training, 0)
     assert not known.all()
@@ -104,19 +109,19 @@ def test_a_language_model_gets_an_adapter_that_never_saw_what_the_split_holds_ou
 
 def test_an_interrupted_training_is_no_result(tmp_path, monkeypatch):
     base = lora_shop.prepared(tmp_path, lora_shop.write(tmp_path / "shop"))
-    chosen = lora_shop.settings(tiny_models.qwen_vl(tmp_path / "model"), examples=8, validation=10, validate_every=1)
+    chosen = lora_shop.settings(tiny_models.qwen_vl(tmp_path / "model"), n_examples=8, validate_every=1)
     split = make_split("cold items", open_log(base), {})
     tuning = FineTuning(base, tmp_path / "tuned", chosen.embed, chosen.finetune, chosen.lora)
-    step = AdapterTrainer.step
+    step = LoraTrainer.training_step
 
-    def killed(trainer, progress):
-        if trainer.state.step == 1:
+    def killed(trainer, *given):
+        if trainer.state.global_step == 1:
             raise KeyboardInterrupt
-        return step(trainer, progress)
+        return step(trainer, *given)
 
-    monkeypatch.setattr(AdapterTrainer, "step", killed)
+    monkeypatch.setattr(LoraTrainer, "training_step", killed)
     with pytest.raises(KeyboardInterrupt):
         tuning.workspace(split.training, 0)
     assert not list(tuning.root.glob("adapter-*"))
-    monkeypatch.setattr(AdapterTrainer, "step", step)
+    monkeypatch.setattr(LoraTrainer, "training_step", step)
     assert tuning.workspace(split.training, 0)["content"].current is not None

@@ -56,7 +56,7 @@ _VERSION = 2
 CROSS_MODAL = "catalogue"
 """The fact of a model that tells how well photos and texts of held-out items find each other."""
 _HEAD_CODE = ("molar_retrieval.finetuning.fit", "molar_retrieval.finetuning.inputs")
-_ADAPTER_CODE = "molar_retrieval.finetuning.lora.run"
+_ADAPTER_CODE = "molar_retrieval.finetuning.adapter"
 
 
 def content_workspace(
@@ -214,10 +214,10 @@ class FineTuning:
 
     def _with_adapter(self, log: Interactions, settings: FinetuneSettings, progress: Progress) -> Workspace:
         """The same by an adapter, whose training goes on where a killed run left it."""
-        from molar_retrieval.finetuning.lora.run import Lessons, finetune
+        from molar_retrieval.finetuning.adapter import SplitData, finetune
 
-        lessons, catalogue = Lessons(log, known_items(log)), self.base["catalogue"].require()[1].fingerprint
-        made_from = [catalogue, self._encoder.fingerprint, lessons.fingerprint]
+        split, catalogue = SplitData(log, known_items(log)), self.base["catalogue"].require()[1].fingerprint
+        made_from = [catalogue, self._encoder.fingerprint, split.fingerprint]
         name = fingerprint.of_json(
             [*made_from, settings.model_dump(), self.lora.model_dump(), of_making(_ADAPTER_CODE)]
         )
@@ -228,7 +228,7 @@ class FineTuning:
             if not (folder / CARD).exists():
                 lora = self.lora.model_copy(update={"merged": False})
                 chosen = MolarSettings(embed=self.embed, finetune=settings, lora=lora)
-                report = finetune(workspace, chosen, folder, progress, lessons=lessons)
+                report = finetune(workspace, chosen, folder, progress, split=split)
                 if report is None or report.interrupted:
                     shutil.rmtree(folder)  # the best so far is not the best of all; training goes on next time
                     raise KeyboardInterrupt

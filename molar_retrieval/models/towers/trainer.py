@@ -24,8 +24,6 @@ BEST = "best.safetensors"
 _WRITING = ".writing"
 FILES = (LAST, BEST)
 """What only an unfinished run needs."""
-_EARLIER = "last.safetensors"
-"""What earlier versions of molar left of an adapter's run."""
 _WEIGHTS, _OPTIMISER, _STATE = "weights.", "optimiser.", "state"
 State = dict[str, Any]
 
@@ -59,8 +57,7 @@ def load(
     """
     for torn in folder.glob(f"*{_WRITING}"):
         torn.unlink(missing_ok=True)
-    last = folder / LAST
-    state, tensors = _filled(last if last.exists() else folder / _EARLIER, run, weights, remedy)
+    state, tensors = _filled(folder / LAST, run, weights, remedy)
     if state is None:
         return None
     moments: dict[int, dict[str, Tensor]] = {}
@@ -128,10 +125,8 @@ class TrainingState(Generic[S]):
     """How far a run is."""
 
     run: str  # fingerprint of data and settings; a checkpoint of another run is not continued
-    chunk: int | None = None  # examples in one forward pass, as far as memory allowed; None: all of a step
     step: int = 0  # optimiser steps taken
     scores: list[S] = field(default_factory=list)  # one per finished round
-    losses: dict[str, float] = field(default_factory=dict)  # sums since the last score, by name
 
     @property
     def best(self) -> S | None:
@@ -186,7 +181,6 @@ class Trainer(ABC, Generic[S]):
         agreed = self.processes.agreed(self._round(progress))
         assert agreed is not None
         self.state.scores.append(agreed)
-        self.state.losses = {}
         return agreed
 
     def train(

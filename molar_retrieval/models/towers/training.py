@@ -106,36 +106,18 @@ def _strike(logits: Tensor, targets: Tensor, sampled: Tensor) -> None:
     logits[rows, column[rows]] = float("-inf")
 
 
-def info_nce(left: Tensor, right: Tensor, temperature: float, blocked: Tensor | None = None) -> Tensor:
+def info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:
     """Two views of each item, or user, find each other among those of the step, both ways.
 
     ``-½ · mean_u [log softmax_j(l_u · r_j / τ)_u + log softmax_j(r_u · l_j / τ)_u]``; with one view from content and
     one from interactions it is the user-level alignment of arXiv 2412.18176, section 3.4. The mean loss of a single
     one, which has nothing to be told from, is 0.
 
-    Views have shape (b, d), float32, rows of length 1. Where ``blocked``, shape (b, b), False on the diagonal,
-    ``right[j]`` would be a right answer to ``left[i]`` as well and is no negative.
+    Views have shape (b, d), float32, rows of length 1.
     """
     logits = left @ right.T / temperature
-    if blocked is not None:
-        logits = logits.masked_fill(blocked, float("-inf"))
     own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-
-
-def next_item(
-    users: Tensor, items: Tensor, target: Tensor, log_q: Tensor, blocked: Tensor, temperature: float
-) -> Tensor:
-    """Mean loss of histories that find the item that comes next among all items of the step.
-
-    These come as often as people take them, so the logarithm of that, shape (m,), is taken from each logit (Yi et al.
-    2019, doi:10.1145/3298689.3346996); else popular items would be pushed away for being in every step.
-
-    Directions of histories (b, d) and of the step's distinct items (m, d) are float32, rows of length 1; ``target``
-    (b,) says which item came next, ``blocked`` (b, m) which are no negatives, False at the target.
-    """
-    logits = (users @ items.T / temperature - log_q).masked_fill(blocked, float("-inf"))
-    return F.cross_entropy(logits, target)
 
 
 _CONTENT_WEIGHTS = (0.02, 0.1, 0.35, 1.0, 3.0)

@@ -1,1 +1,0 @@
-"""Low-rank adaptation of language models that see: the paper's three tasks by gradient descent."""
