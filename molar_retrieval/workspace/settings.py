@@ -502,9 +502,9 @@ class AlignSettings(Settings):
         " far as validation allows",
     )
     reranker: bool | Literal["auto"] = Field(
-        "auto", description="rerank the first 200 by a second model; auto: where validation improves significantly"
+        "auto", description="rerank the first 200; auto: where validation improves significantly"
     )
-    neighbors: Number = Field(200, description="strongest item-item weights that an item keeps per count-based model")
+    neighbors: Number = Field(200, description="strongest item-item weights that an item keeps")
     embedding_dim: Width | None = Field(
         None, multiple_of=8, description="width of the ID tower; None: by the size of the log"
     )

@@ -144,7 +144,7 @@ def test_bad_rows_are_counted_and_stop_nothing(molar, tmp_path):
     assert all(reason for reason in found.values())
 
 
-@pytest.mark.parametrize("content_tower", [None, "", "item_id,title\n", "title\nno id column\n"])
+@pytest.mark.parametrize("content", [None, "", "item_id,title\n", "title\nno id column\n"])
 def test_an_unusable_catalogue_is_refused_with_the_reason(molar, tmp_path, content):
     shop = tmp_path / "shop"
     shop.mkdir()

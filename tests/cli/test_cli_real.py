@@ -18,7 +18,7 @@ def test_every_item_and_every_user_of_hm(molar, real_data, tmp_path):
     pq.write_table(table, tmp_path / "vectors.parquet")
     # Neither the regressions over 10,000 items nor weights for later: they take long, and say nothing of what is there.
     some = 'models = ["content_knn", "popularity"]\nobjectives = ["next_item"]\n'
-    settings = f"[align]\nepochs = 1\ndim = 16\nhistory = 30\nthreads = 1\n{some}"
+    settings = f"[align]\nepochs = 1\nembedding_dim = 16\nmax_history = 30\nthreads = 1\n{some}"
     (tmp_path / "molar.toml").write_text(settings)
     workspace = tmp_path / ".molar"
     options = ["--workspace", workspace, "--json"]

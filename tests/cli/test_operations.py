@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 def days(tmp_path_factory):
     """A small shop that has lived for 14 days, and the report."""
     folder = tmp_path_factory.mktemp("days") / "demo"
-    made = molar.demo(folder, items=60, users=80, session_start=True)
+    made = molar.demo(folder, items=60, users=80, arriving=True)
     made.shop.embed()
     made.shop.align(preset="instant")
     return folder, made, made.live(14)

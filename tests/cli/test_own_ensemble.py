@@ -206,7 +206,7 @@ def test_no_device_runs_it(shop, tmp_path):
 def test_molar_is_evaluated_with_it(shop, tmp_path):
     suite = 'description = "small"\nmodels = ["molar"]\nresamples = 100\nexamples = 0\nindex = false\n[[splits]]\n'
     (tmp_path / "small.toml").write_text(suite + 'split = "temporal"\n')
-    (tmp_path / "molar.toml").write_text(shop.settings_file.read_text() + '\nmodels = ["axes"]\n')
+    (tmp_path / "molar.toml").write_text(shop.settings_file.read_text() + '\nown_models = ["axes"]\n')
     whole = molar.Shop(shop.catalogue, shop.workspace, tmp_path / "molar.toml")
     (model,) = whole.evaluate(str(tmp_path / "small.toml")).report.splits[0].models
     assert "axes" in model.facts["weights"]

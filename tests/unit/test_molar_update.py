@@ -269,7 +269,7 @@ def test_where_people_drift_the_towers_are_trained_on(days, monkeypatch, share, 
 
 
 def test_towers_are_trained_on_where_enough_has_come_though_a_run_was_killed(days, monkeypatch):
-    monkeypatch.setenv("MOLAR_UPDATE_UNREAD", "0.00001")
+    monkeypatch.setenv("MOLAR_UPDATE_RETRAIN_THRESHOLD", "0.00001")
     days.shop = molar.Shop(days.folder, days.shop.workspace)
     wanted, before = days.shop.query("u0001", k=1).items[0].item_id, answer(days, "u0001")
     days.buy(("u0001", wanted), ("u0002", wanted), ("u0003", wanted))

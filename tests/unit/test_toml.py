@@ -21,7 +21,7 @@ preset = 'fast'
 def test_comments_and_other_lines_stay():
     changed = with_keys(WRITTEN, {"align": {"dropout": 0.35, "n_blocks": 3, "preset": "best"}}, "molar.toml")
     lines = WRITTEN.replace("dropout = 0.2 ", "dropout = 0.35 ").replace("'fast'", '"best"')
-    assert changed == f"{lines}blocks = 3\n"
+    assert changed == f"{lines}n_blocks = 3\n"
 
 
 @pytest.mark.parametrize(

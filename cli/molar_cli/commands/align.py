@@ -165,7 +165,11 @@ def _print_trained(run: Session, done: "Aligned") -> None:
     took = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"
     processes = max((epoch.processes for epoch in report.curve), default=1)
     by = f" by {processes} processes" if processes > 1 else ""
-    wide = f"{members} × {sizes['embedding_dim']}" if (members := sizes.get("members", 1)) > 1 else str(sizes["dim"])
+    wide = (
+        f"{members} × {sizes['embedding_dim']}"
+        if (members := sizes.get("members", 1)) > 1
+        else str(sizes["embedding_dim"])
+    )
     trained = f"{facts['best_epoch']} epochs{by}, {wide} dimensions, {sizes['max_history']} items of history"
     run.console.line(f"alignment: {took}; {trained if facts['best_epoch'] else 'nothing trained, only counted'}")
     run.console.line(
