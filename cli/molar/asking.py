@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
     from molar_indexes.server.config import ServerConfig
     from molar_retrieval.ranking.filters import Expression
-    from molar_retrieval.ranking.results import Answer
+    from molar_retrieval.ranking.results import Recommendations
     from molar_retrieval.workspace.artefacts import Workspace
 
 
@@ -99,7 +99,7 @@ class Asking(ShopBase):
         explain: bool = False,
         language: str = "en",
         fallback: Fallback = "none",
-    ) -> "Answer":
+    ) -> "Recommendations":
         """What somebody should see next, by all that they did up to now.
 
         Args:
@@ -139,7 +139,7 @@ class Asking(ShopBase):
         only: Collection[str] | None = None,
         rules: bool = True,
         fallback: Fallback = "none",
-    ) -> "Answer":
+    ) -> "Recommendations":
         """The items whose content is most like that of an item.
 
         Args:
@@ -172,7 +172,7 @@ class Asking(ShopBase):
         only: Collection[str] | None = None,
         rules: bool = True,
         fallback: Fallback = "none",
-    ) -> "Answer":
+    ) -> "Recommendations":
         """The items that words, a photo or another item ask for, or several of them together.
 
         Args:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from molar_retrieval.data.demo import DemoFacts
     from molar_retrieval.frames import Frame
     from molar_retrieval.progress import Progress
-    from molar_retrieval.ranking.results import Answer
+    from molar_retrieval.ranking.results import Recommendations
 
 K = 10
 _EACH = 5 * MINUTE
@@ -188,7 +188,7 @@ class _Run:
             if self._life.available[self._life.rows[item_id]]:
                 day.bought.append(((visit.at - midnight) / 3_600, self._knows(visit.user, item_id)))
 
-    def _answer(self, user: int, **more: Any) -> "Answer":
+    def _answer(self, user: int, **more: Any) -> "Recommendations":
         return self._recommender.query(self._life.shop.users[user].user_id, fallback="popular", **{"k": K, **more})
 
     def _knows(self, user: int, item_id: str) -> bool:

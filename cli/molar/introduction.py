@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from molar_retrieval.data.demo import DemoFacts, Shopper
     from molar_retrieval.experiments.records import StageRow
     from molar_retrieval.progress import Progress
-    from molar_retrieval.ranking.results import Answer
+    from molar_retrieval.ranking.results import Recommendations
 
 VISITORS = 1_800
 """Anonymous people beside those that the demo shop knows."""
@@ -306,7 +306,7 @@ class _Lists:
 
     def __init__(self) -> None:
         self.kept = True
-        self._made: dict[tuple[int, str, str | None], Answer] = {}
+        self._made: dict[tuple[int, str, str | None], Recommendations] = {}
         self._acted: set[int] = set()
 
     def forget(self) -> None:
@@ -326,14 +326,14 @@ class _Lists:
         who = shopper.sent
         person = None if shopper.anonymous and user not in self._acted else shopper.user_id
 
-        def listed(recommender: "Recommender", options: Mapping[str, Any], as_of: int | None) -> "Answer":
+        def listed(recommender: "Recommender", options: Mapping[str, Any], as_of: int | None) -> "Recommendations":
             key = id(recommender), repr(sorted(options.items())), person
             if (known := self._made.get(key) if self.kept else None) is None:
                 asked = {"explore": False, **who, **options}
                 known = self._made[key] = recommender.query(**asked, k=K, fallback="popular", as_of=as_of)
             return replace(known, request_id=new_id())
 
-        def popular(recommender: "Recommender", options: Mapping[str, Any]) -> "Answer":
+        def popular(recommender: "Recommender", options: Mapping[str, Any]) -> "Recommendations":
             return recommender.popular(K, rules=options.get("rules", True), **who)
 
         return ListWanted(listed, popular)

@@ -27,8 +27,8 @@ from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key
 from molar_retrieval.privacy.suppression import EVER
 from molar_retrieval.ranking.index_protocol import Index, SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.objectives import NEXT_ITEM, Objective, served
-from molar_retrieval.ranking.query import Fallback, Listing, Placed, Query, ResolvedQuery
-from molar_retrieval.ranking.results import Answer, Recommendation, new_id
+from molar_retrieval.ranking.query import Fallback, Listing, Query, ResolvedQuery, ScoredItem
+from molar_retrieval.ranking.results import Recommendation, Recommendations, new_id
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.discovery import file_beside
@@ -58,7 +58,7 @@ def told(
     reasons: "Sequence[Explained]",
     events: int,
     objective: ObjectiveName | None,
-) -> Answer:
+) -> Recommendations:
     """A list as it is told; ``stored`` has the item of each place, ``reasons`` one for each if they are asked for."""
     items: list[Recommendation] = []
     for placed, item, why in zip_longest(listing.places, stored, reasons):
@@ -78,7 +78,7 @@ def told(
             )
         )
     milliseconds = {name: round(1000 * value, 3) for name, value in seconds.items()}
-    return Answer(
+    return Recommendations(
         user_id=user_id,
         k=request.query.k,
         generation=generation.name,
@@ -98,13 +98,13 @@ def popular(
     generation: Generation, stored: Callable[[Sequence[int]], Sequence[StoredItem]], request: ResolvedQuery
 ) -> tuple[Listing, list[StoredItem]]:
     """The most popular items that may come, for people without history, and what is ``stored`` of them."""
-    where, query, places, items = request.where, request.query, list[Placed](), list[StoredItem]()
+    where, query, places, items = request.where, request.query, list[ScoredItem](), list[StoredItem]()
     left = ((row, float(count)) for row, count in generation.popular if row not in request.hidden)
     while len(items) < query.k and (some := list(islice(left, query.k + _MORE))):
         for item, (row, score) in zip(stored([row for row, _ in some]), some, strict=True):
             if len(items) < query.k and (where is None or item.fulfils(where)):
                 items.append(item)
-                places.append(Placed(row, score, {POPULARITY: score}, len(items)))
+                places.append(ScoredItem(row, score, {POPULARITY: score}, len(items)))
     unused = [name for name in ("diversity", "calibrate", "explain") if getattr(query, name)]
     notes = [f"the most popular items come as they are, without {', '.join(unused)}"] if unused else []
     return Listing(places, notes), items
@@ -177,7 +177,7 @@ class Rankers:
 
 
 @dataclass(frozen=True, eq=False)
-class Posed:
+class _ResolvedRequest:
     """A question, and what it is answered from, from beginning to end."""
 
     constraints: Constraints
@@ -262,7 +262,7 @@ class Answerer:
         fallback: Fallback,
         as_of: int | None,
         now: datetime | None,
-    ) -> Answer:
+    ) -> Recommendations:
         """The list of somebody known, by user id or else by session id."""
         began = time.perf_counter()
         asked = self._asked(query, now, fallback)
@@ -279,7 +279,7 @@ class Answerer:
         query: Query,
         supposed: Callable[[UserRecord | None], UserRecord | None],
         now: datetime | None,
-    ) -> Answer:
+    ) -> Recommendations:
         """The list of who has a key, if their record were what ``supposed`` makes of it."""
         began = time.perf_counter()
         asked = self._asked(query, now, "popular")
@@ -291,7 +291,9 @@ class Answerer:
             return self._popular(asked, began, user_id)
         return self._aligned(user_id, asked, user, {"user": time.perf_counter() - began})
 
-    def popular(self, query: Query, now: datetime | None, user_id: str | None, session_id: str | None) -> Answer:
+    def popular(
+        self, query: Query, now: datetime | None, user_id: str | None, session_id: str | None
+    ) -> Recommendations:
         """The list of whom nothing is asked, without what they had."""
         began = time.perf_counter()
         asked = self._asked(query, now, "popular")
@@ -299,7 +301,9 @@ class Answerer:
             asked = replace(asked, seen_since=self._overlay.had(asked.state, self.key(user_id, session_id)))
         return self._popular(asked, began)
 
-    def session(self, item_ids: Sequence[str], query: Query, fallback: Fallback, now: datetime | None) -> Answer:
+    def session(
+        self, item_ids: Sequence[str], query: Query, fallback: Fallback, now: datetime | None
+    ) -> Recommendations:
         """The list of somebody who looked at these items, oldest first; a note tells of unknown ones."""
         began = time.perf_counter()
         asked = self._asked(query, now, fallback)
@@ -310,7 +314,7 @@ class Answerer:
         user = self._reader(rows)
         return self._aligned(None, asked, user, {"encode": time.perf_counter() - began})
 
-    def similar(self, item_id: str, query: Query, fallback: Fallback, now: datetime | None) -> Answer:
+    def similar(self, item_id: str, query: Query, fallback: Fallback, now: datetime | None) -> Recommendations:
         """The items whose content is most like that of an item."""
         began = time.perf_counter()
         asked, content = self._alike(self._asked(query, now, fallback), item_id, fallback)
@@ -319,7 +323,7 @@ class Answerer:
         row, vector = content
         request = asked.of(None).hiding([row])
         best = asked.index.top(columns.CONTENT, vector, query.k, exclude=request.hidden, where=request.where)
-        places = [Placed(row, score, {"content": score}, rank) for rank, (row, score) in enumerate(best, 1)]
+        places = [ScoredItem(row, score, {"content": score}, rank) for rank, (row, score) in enumerate(best, 1)]
         stored = asked.index.fetch([row for row, _ in best])
         seconds = {"search": time.perf_counter() - began}
         return self._told(asked, request, columns.CONTENT, Listing(places), stored, seconds)
@@ -335,7 +339,7 @@ class Answerer:
         fallback: Fallback,
         as_of: int | None,
         now: datetime | None,
-    ) -> Answer:
+    ) -> Recommendations:
         """The items that words, a photo or another item ask for, or several of them together."""
         began = time.perf_counter()
         if text is None and image is None and similar is None:
@@ -449,23 +453,23 @@ class Answerer:
         """The same for somebody at a moment."""
         return self._rankers.for_request(self._overlay.now().items, ResolvedQuery(Query(), user, now=now))
 
-    def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> Posed:
+    def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> _ResolvedRequest:
         """A question with all that it is answered from, of one moment, which the answer's id tells."""
         return self._asked_of(self._ruled.now(), self._overlay.now(), query, now, fallback)
 
     def _asked_of(
         self, constraints: Constraints, state: OverlayState, query: Query, now: datetime | None, fallback: Fallback
-    ) -> Posed:
+    ) -> _ResolvedRequest:
         if query.explain:  # before it is known who asks: an unknown language is refused whoever does
             self._speaker(query.language)
         now = datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC) if now is None else now
         notes = state.notes if self.refused is None else (*state.notes, self.refused)
         request = constraints.request(query, state.items, now, fallback).noting(*notes)
-        return Posed(constraints, state, request, self._rankers.objective(query))
+        return _ResolvedRequest(constraints, state, request, self._rankers.objective(query))
 
     def _person(
-        self, asked: Posed, user_id: str | None, session_id: str | None, as_of: int | None
-    ) -> tuple[Posed, UserRecord | None]:
+        self, asked: _ResolvedRequest, user_id: str | None, session_id: str | None, as_of: int | None
+    ) -> tuple[_ResolvedRequest, UserRecord | None]:
         """Somebody with all that they did, None where that is nothing; and the question with what is to be noted.
 
         With ``as_of`` it is what they did up to that event, and the question names the rows that were seen since.
@@ -484,7 +488,9 @@ class Answerer:
         asked = replace(asked, objects=True) if found is OBJECTING else asked
         return asked.noting(found.notes), user if known else None
 
-    def _alike(self, asked: Posed, item_id: str, fallback: Fallback) -> tuple[Posed, tuple[int, Vector] | None]:
+    def _alike(
+        self, asked: _ResolvedRequest, item_id: str, fallback: Fallback
+    ) -> tuple[_ResolvedRequest, tuple[int, Vector] | None]:
         """An item's row and content; None, and a note in the question, where they are not to be had."""
         row = self.generation.rows([item_id])[0]
         if row is None:
@@ -499,7 +505,7 @@ class Answerer:
             raise RequestError(missing, "name an item that has content")
         return asked.noting([missing]), None
 
-    def _popular(self, asked: Posed, began: float, user_id: str | None = None) -> Answer:
+    def _popular(self, asked: _ResolvedRequest, began: float, user_id: str | None = None) -> Recommendations:
         """What most people took, where nothing else answers."""
         request = asked.of(None).hiding(asked.seen_since)
         listing, stored = popular(self.generation, self._rankers.of(asked.state.items, asked.objective).stored, request)
@@ -512,7 +518,9 @@ class Answerer:
 
         return Searcher(self.generation, trust_remote_code=self._trust)
 
-    def _aligned(self, user_id: str | None, asked: Posed, user: UserRecord, seconds: dict[str, float]) -> Answer:
+    def _aligned(
+        self, user_id: str | None, asked: _ResolvedRequest, user: UserRecord, seconds: dict[str, float]
+    ) -> Recommendations:
         began = time.perf_counter()
         ranker = self._rankers.for_request(asked.state.items, request := asked.of(user))
         gone = asked.seen_since.difference(request.hidden)
@@ -548,7 +556,7 @@ class Answerer:
 
     def _told(
         self,
-        asked: Posed,
+        asked: _ResolvedRequest,
         request: ResolvedQuery,
         basis: str,
         listing: Listing,
@@ -556,7 +564,7 @@ class Answerer:
         seconds: dict[str, float],
         user_id: str | None = None,
         reasons: "Sequence[Explained]" = (),
-    ) -> Answer:
+    ) -> Recommendations:
         objective = (
             asked.objective.target if basis == columns.ALIGNED and asked.objective.target != "next_item" else None
         )

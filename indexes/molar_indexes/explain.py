@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from molar_indexes.item_store import OpenItemStore
 from molar_retrieval import columns
 from molar_retrieval.ranking.explanations import Speaker, attributions, traits
-from molar_retrieval.ranking.query import Placed, ResolvedQuery
+from molar_retrieval.ranking.query import ResolvedQuery, ScoredItem
 from molar_retrieval.ranking.ranker import Ranker
 
 _COMPARED = 2  # so many items of the history are named, and their attributes compared
@@ -32,7 +32,7 @@ class Explained:
 
 
 def explain(
-    table: OpenItemStore, ranker: Ranker, request: ResolvedQuery, places: Sequence[Placed], speaker: Speaker
+    table: OpenItemStore, ranker: Ranker, request: ResolvedQuery, places: Sequence[ScoredItem], speaker: Speaker
 ) -> list[Explained]:
     """The reasons for each item of a list, by the ``table`` of its generation."""
     origins = table.origins

@@ -28,7 +28,7 @@ from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key, session_ke
 from molar_retrieval.privacy.suppression import NEVER, SuppressionList
 from molar_retrieval.ranking.explanations import ANONYMITY
 from molar_retrieval.ranking.query import LIFT, Query, check_subjects
-from molar_retrieval.ranking.results import Answer, Recommendation
+from molar_retrieval.ranking.results import Recommendation, Recommendations
 from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ class ScoreOrigins:
     untold: float
 
 
-def list_if(recommender: Recommender, key: str, supposed: Supposition, query: Query) -> Answer:
+def list_if(recommender: Recommender, key: str, supposed: Supposition, query: Query) -> Recommendations:
     """The list of who has a key of :mod:`molar_retrieval.privacy.pseudonyms`, as it would be.
 
     Where nothing is supposed it is the list of now; where nothing is left of the history, the popular one.
@@ -430,7 +430,7 @@ def item_for_person(recommender: Recommender, item_id: str, key: str, k: int = 1
             nowhere = Place(None, None, {})
             return ItemForPerson(None, False, False, k, None, None, nowhere, nowhere, None, answerer.generation.name)
 
-        def listed(k: int, **more: object) -> Answer:
+        def listed(k: int, **more: object) -> Recommendations:
             query = Query(k=k, explore=False, **more)  # type: ignore[arg-type]
             kind, name = of_key(key)
             user_id, session_id = (name, None) if kind == "user_id" else (None, name)
@@ -458,7 +458,7 @@ def item_for_person(recommender: Recommender, item_id: str, key: str, k: int = 1
         )
 
 
-def _place(long: Answer, item_id: str, alone: Answer) -> Place:
+def _place(long: Recommendations, item_id: str, alone: Recommendations) -> Place:
     """Where an item is on a long list; its score by the list that has nothing else where it is not on it."""
     for item in long.items:
         if item.item_id == item_id:

@@ -26,7 +26,7 @@ from molar_retrieval.errors import RequestError
 from molar_retrieval.ranking.filters import Expression
 from molar_retrieval.ranking.objectives import Seen
 from molar_retrieval.ranking.query import Fallback, Listing, Query, check_subjects, honest
-from molar_retrieval.ranking.results import Answer
+from molar_retrieval.ranking.results import Recommendations
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.discovery import file_beside
@@ -170,7 +170,7 @@ class Recommender:
         language: str = "en",
         fallback: Fallback = "none",
         as_of: int | None = None,
-    ) -> Answer:
+    ) -> Recommendations:
         """What somebody should see next, by their history in the generation and all events since, see docs/events.md.
 
         Args:
@@ -229,7 +229,7 @@ class Recommender:
         explain: bool = False,
         language: str = "en",
         fallback: Fallback = "none",
-    ) -> Answer:
+    ) -> Recommendations:
         """What somebody should see next who just looked at ``item_ids`` (oldest first).
 
         It is read as if all of it were at one moment, by :mod:`molar_retrieval.models.towers.inference`. Unknown items
@@ -278,7 +278,7 @@ class Recommender:
         rules: bool = True,
         user_id: str | None = None,
         session_id: str | None = None,
-    ) -> Answer:
+    ) -> Recommendations:
         """The items that most people took, whoever asks; it costs a fraction of a list for somebody.
 
         Args:
@@ -310,7 +310,7 @@ class Recommender:
         only: Collection[str] | None = None,
         rules: bool = True,
         fallback: Fallback = "none",
-    ) -> Answer:
+    ) -> Recommendations:
         """The items whose content is most like that of ``item_id``; scores are cosines.
 
         Args:
@@ -347,7 +347,7 @@ class Recommender:
         rules: bool = True,
         fallback: Fallback = "none",
         as_of: int | None = None,
-    ) -> Answer:
+    ) -> Recommendations:
         """The items that some words, a photo or another item ask for, or several of them together.
 
         Scores add up what each list says, see :mod:`molar_indexes.search`.

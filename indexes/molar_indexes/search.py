@@ -27,7 +27,7 @@ from molar_retrieval.data import text_features
 from molar_retrieval.encoders.base import TRUST_REMEDY, EncoderInput
 from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError, shown
 from molar_retrieval.ranking.index_protocol import Index, SparseVector, Vector
-from molar_retrieval.ranking.query import Placed, ResolvedQuery, UserQuery
+from molar_retrieval.ranking.query import ResolvedQuery, ScoredItem, UserQuery
 from molar_retrieval.workspace.config_files import read_toml
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Searcher:
         found = np.where(written, 1.0, [likeness.similarity(cosine) for cosine in cosines.tolist()])
         return found.tolist(), [note] if note else []
 
-    def find(self, queries: Queries, request: ResolvedQuery, index: Index) -> list[Placed]:
+    def find(self, queries: Queries, request: ResolvedQuery, index: Index) -> list[ScoredItem]:
         """At most as many of the best items as are asked for, best first, for queries by the name of a vector.
 
         What suits the request's user comes first among equals; ``index`` has the generation's items as they are now.
@@ -187,7 +187,7 @@ class Searcher:
         total = np.sum(list(parts.values()), axis=0)
         order = np.lexsort((rows, -total))[:k]
         scored = [(int(rows[n]), {name: float(values[n]) for name, values in parts.items()}) for n in order]
-        return [Placed(row, sum(own.values()), own, rank) for rank, (row, own) in enumerate(scored, 1)]
+        return [ScoredItem(row, sum(own.values()), own, rank) for rank, (row, own) in enumerate(scored, 1)]
 
     def _suits(self, user: UserQuery, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
         """How well items suit somebody, from 0 to 1 among them."""

@@ -307,7 +307,7 @@ def _train(
         "sizes": {
             name: getattr(settings, name) for name in ("embedding_dim", "members", "max_history", "batch_tokens")
         },
-        "scores": _scores(data, chosen.fusion, chosen.ranks),
+        "scores": _scores(data, chosen.blended, chosen.ranks),
         "pruned": {name: gain for score in state.scores for name, gain in score.pruned.items()},
         "future_items": future,
         "models": counts.report | ease_future,
@@ -340,7 +340,7 @@ def training_data(
     return TrainingData(holdout.training, cases, features, factors), conditioner
 
 
-def _scores(data: TrainingData, fusion: EnsembleWeights, shipped: Ranks) -> dict[str, dict[str, float]]:
+def _scores(data: TrainingData, blended: EnsembleWeights, shipped: Ranks) -> dict[str, dict[str, float]]:
     """Validation scores of what ships, of its parts alone and of two baselines."""
     counts = np.bincount(data.log.item, minlength=data.log.n_items).astype(np.float32)
     users = data.cases.users
@@ -349,7 +349,7 @@ def _scores(data: TrainingData, fusion: EnsembleWeights, shipped: Ranks) -> dict
     return {
         "total_popularity": means(ranks(data.cases, popularity.scores)),
         "als": means(ranks(data.cases, als.scores)),
-        **{name: means(rank) for name, rank in fusion.alone.items()},
+        **{name: means(rank) for name, rank in blended.alone.items()},
         "aligned": means(shipped),
     }
 

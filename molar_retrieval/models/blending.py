@@ -322,7 +322,7 @@ class Gain:
         gained = gains(having) - gains(lacking)
         return cls(float(gained.mean()), float(gained.std()) / max(1, len(gained)) ** 0.5)
 
-    def beyond(self, errors: float) -> float:
+    def lower_bound(self, errors: float) -> float:
         """What is more than so many standard errors."""
         return self.value - errors * self.error
 
@@ -400,9 +400,9 @@ def _eliminated(weights: Weights, cache: ScoreCache[ScoredBlock], least: float) 
         for part in np.flatnonzero(weights).tolist():
             lacking = np.where(np.arange(len(weights)) == part, 0.0, weights)
             tried[part] = Gain.of(having, cache.ranks(lacking)), lacking
-        part = min(tried, key=lambda one: tried[one][0].beyond(least))
+        part = min(tried, key=lambda one: tried[one][0].lower_bound(least))
         gain, lacking = tried[part]
-        if gain.beyond(least) > 0:
+        if gain.lower_bound(least) > 0:
             break
         dropped[part], weights = gain, lacking
     return weights, dropped

@@ -102,7 +102,7 @@ def with_cold_start(
     model: Ensemble,
     data: TrainingData,
     settings: AlignSettings,
-    fusion: EnsembleWeights,
+    blended: EnsembleWeights,
     encoded: Encoded | None = None,
 ) -> tuple[Ensemble, Ranks, EnsembleWeights]:
     """Give items without interactions weights of their own, and as many of ten places as validation bears.
@@ -120,10 +120,10 @@ def with_cold_start(
     if settings.cold_start_share != "auto":
         choices = [round(10 * settings.cold_start_share)]
     else:
-        choices = list(range(parity(~model.known) if any(weights.values()) else 0, -1, -1))
-    floor = max(map(ndcg, fusion.alone.values()), default=0.0)
+        choices = list(range(fair_share(~model.known) if any(weights.values()) else 0, -1, -1))
+    floor = max(map(ndcg, blended.alone.values()), default=0.0)
     tried: list[tuple[Ensemble, Ranks, EnsembleWeights]] = []
-    used: EnsembleWeights | None = fusion
+    used: EnsembleWeights | None = blended
     while used is not None:
         for count in choices:
             shipped = replace(model, weights=used.weights, slots=last(count))
@@ -131,7 +131,7 @@ def with_cold_start(
             if ndcg(found) < floor:
                 tried.append((replace(shipped), found, used))  # without all vectors of items, which it keeps
                 continue
-            slots = higher(found[model.known[data.cases.targets]], among_them, count)
+            slots = choose_slots(found[model.known[data.cases.targets]], among_them, count)
             if slots == shipped.slots:
                 return shipped, found, used
             moved = replace(shipped, slots=slots)
@@ -141,7 +141,7 @@ def with_cold_start(
     return max(tried, key=lambda one: ndcg(one[1]))
 
 
-def higher(known: Ranks, cold: Ranks, count: int) -> Slots:
+def choose_slots(known: Ranks, cold: Ranks, count: int) -> Slots:
     """Which of the first ten places ``count`` cold-start items get, the last of which is the tenth.
 
     Those at which they are found best, as NDCG@10, of all that cost known items little against the last places. These
@@ -324,7 +324,7 @@ def among(cases: ValidationCases, items: Mask) -> ValidationCases:
     return ValidationCases(log, numbers, place[cases.targets], everything, cases.times, folder=cases.folder)
 
 
-def parity(newcomer: Mask, most: int = 3) -> int:
+def fair_share(newcomer: Mask, most: int = 3) -> int:
     """How many of ten places cold items would have if their chances were those of known items, ``most`` at the most."""
     return min(most, round(10 * float(newcomer.mean()))) if len(newcomer) else 0
 

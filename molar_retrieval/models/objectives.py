@@ -93,12 +93,12 @@ def comes_back(log: Interactions) -> Mask:
     return found
 
 
-def better(fusion: EnsembleWeights, own: Ranks, others: Ranks) -> SessionStart | None:
+def better(blended: EnsembleWeights, own: Ranks, others: Ranks) -> SessionStart | None:
     """What was found, if it ranks the arrivals better than others do, by more than a standard error; else None."""
-    if Gain.of(own, others).beyond(1.0) <= 0:
+    if Gain.of(own, others).lower_bound(1.0) <= 0:
         return None
-    scores = {name: means(rank) for name, rank in {**fusion.alone, "next_item": others, "aligned": own}.items()}
-    return SessionStart(fusion.weights, {"cases": len(own), "scores": scores, "shares": dict(fusion.shares)})
+    scores = {name: means(rank) for name, rank in {**blended.alone, "next_item": others, "aligned": own}.items()}
+    return SessionStart(blended.weights, {"cases": len(own), "scores": scores, "shares": dict(blended.shares)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,26 +156,26 @@ def choose_repeat(
             REPEAT_CONSUMPTION: Counted(repeats.read(cases.histories()), repeats.weights),
         }
 
-    fusion = blend(cases, parts(cases), settings.seed)
-    if not fusion.weights[REPEAT_CONSUMPTION]:
+    blended = blend(cases, parts(cases), settings.seed)
+    if not blended.weights[REPEAT_CONSUMPTION]:
         return None
     back, session_start = session_starts(cases, settings.seed), None
     if len(back) >= FEWEST:
         told = parts(back)
-        fused, (others,) = blend(back, told, settings.seed), ranked(back, told, [fusion.weights])
+        fused, (others,) = blend(back, told, settings.seed), ranked(back, told, [blended.weights])
         session_start = better(fused, fused.ranks, others)
     took = began.took
     report = {
         "cases": len(cases),
         "repeats": int(np.count_nonzero(holdout.again)),
-        "weights": dict(fusion.weights),
-        "shares": dict(fusion.shares),
-        "scores": {**{name: means(rank) for name, rank in fusion.alone.items()}, "aligned": means(fusion.ranks)},
+        "weights": dict(blended.weights),
+        "shares": dict(blended.shares),
+        "scores": {**{name: means(rank) for name, rank in blended.alone.items()}, "aligned": means(blended.ranks)},
         "session_start": None if session_start is None else session_start.report,
         "seconds": round(took.seconds, 2),
         "processor_seconds": round(took.processor, 2),
     }
-    return RepeatWeights(repeats, fusion.weights, report, None if session_start is None else session_start.weights)
+    return RepeatWeights(repeats, blended.weights, report, None if session_start is None else session_start.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +192,7 @@ class Weighted:
     """
 
     model: Ensemble
-    fusion: EnsembleWeights
+    blended: EnsembleWeights
     ranks: Ranks
     facts: dict[str, Any]
 
@@ -219,17 +219,17 @@ def choose(
         raise SettingsError(
             "no model is left to score with", "name another one in [align] models, beside repeat_consumption"
         )
-    fusion = blend(data.cases, parts, settings.seed)
-    model, shipped, fusion = with_cold_start(model, data, settings, fusion, encoded)
+    blended = blend(data.cases, parts, settings.seed)
+    model, shipped, blended = with_cold_start(model, data, settings, blended, encoded)
     second, facts = learned(model, data.cases, standards, settings, encoded)
     model, session_start = _for_session_start(replace(model, reranker=second), data, counts, settings.seed)
     told = {
-        "shares": dict(fusion.shares),
-        "dropped": {name: asdict(gain) for name, gain in fusion.dropped.items()},
+        "shares": dict(blended.shares),
+        "dropped": {name: asdict(gain) for name, gain in blended.dropped.items()},
         "reranking": facts,
         "session_start": session_start,
     }
-    return Weighted(model, fusion, shipped, told)
+    return Weighted(model, blended, shipped, told)
 
 
 def _parts(
@@ -248,8 +248,8 @@ def _for_session_start(
     if len(cases) < FEWEST:
         return model, None
     encoded = model.users_by_part(cases.histories(), np.arange(len(cases)))
-    fusion = blend(cases, _parts(model, data, counts, cases, encoded), seed)
-    with_objectives = model.with_objectives({SESSION_START: fusion.weights})
+    blended = blend(cases, _parts(model, data, counts, cases, encoded), seed)
+    with_objectives = model.with_objectives({SESSION_START: blended.weights})
     own, others = model_ranks(with_objectives, cases, encoded, SESSION_START), model_ranks(model, cases, encoded)
-    found = better(fusion, own, others)
+    found = better(blended, own, others)
     return (model, None) if found is None else (with_objectives, found.report)

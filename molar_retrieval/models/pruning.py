@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from molar_retrieval.models.base import CountModels
 from molar_retrieval.models.blending import ENOUGH, Gain, ScoreComponent, blend
-from molar_retrieval.models.cold_start import parity
+from molar_retrieval.models.cold_start import fair_share
 from molar_retrieval.models.towers.training import TrainingData
 from molar_retrieval.workspace.settings import AlignSettings
 
@@ -36,7 +36,7 @@ class TowerPruning:
         """Whether there is anything to be asked."""
         data, towers = self.data, self.settings.towers
         possible = len(towers) > 1 and _CONTENT in towers and len(data.cases) >= ENOUGH
-        return possible and not parity(~data.warm) and data.log.n_items <= _MOST_ITEMS
+        return possible and not fair_share(~data.warm) and data.log.n_items <= _MOST_ITEMS
 
     def __call__(self, towers: Mapping[str, ScoreComponent]) -> Mapping[str, Gain]:
         """What the content tower brings, if that is no more than chance gives; nothing where it stays."""
@@ -44,8 +44,8 @@ class TowerPruning:
             return {}
         data = self.data
         parts = {**towers, **self.counted().parts(data.cases)}
-        fusion = blend(data.cases, parts, self.settings.seed, least=1.0)
-        others = [fusion.weights[name] for name in towers if name != _CONTENT]
-        if fusion.weights[_CONTENT] or not all(others):  # where none has a weight, they are young, and nothing is told
+        blended = blend(data.cases, parts, self.settings.seed, least=1.0)
+        others = [blended.weights[name] for name in towers if name != _CONTENT]
+        if blended.weights[_CONTENT] or not all(others):  # where none has a weight, they are young, and nothing is told
             return {}
-        return {_CONTENT: fusion.dropped.get(_CONTENT, Gain(0.0, 0.0))}
+        return {_CONTENT: blended.dropped.get(_CONTENT, Gain(0.0, 0.0))}

@@ -46,7 +46,7 @@ class Lists:
     rank: Ranks  # in the list that cold-start items have places in, shape (N, C)
     features: Array  # shape (N, C, F)
     target: Array  # which candidate is what came next, or -1, shape (N,)
-    beyond: Ranks  # of what came next where it is no candidate, shape (N,)
+    lower_bound: Ranks  # of what came next where it is no candidate, shape (N,)
     user: Array  # shape (N,)
 
     def ranks(self, scores: Array) -> Ranks:
@@ -55,7 +55,7 @@ class Lists:
         # The n-th best candidate has the place of the n-th; cold-start items keep those between.
         worst = (scores >= own).sum(axis=1) - 1
         own_rank = np.take_along_axis(self.rank, worst[:, None], axis=1)[:, 0]
-        found: Ranks = np.where(self.target >= 0, own_rank, self.beyond)
+        found: Ranks = np.where(self.target >= 0, own_rank, self.lower_bound)
         return found
 
 
@@ -132,7 +132,7 @@ def lists_of(model: Ensemble, cases: ValidationCases, encoded: Encoded | None = 
     count = len(names(model.table, [""] * model.table.numbers.shape[1]))
     scores = np.full((len(cases), width), -np.inf, np.float32)
     rank, given = np.zeros(scores.shape, np.int64), np.zeros((*scores.shape, count), np.float32)
-    target, beyond = np.full(len(cases), -1), np.zeros(len(cases), np.int64)
+    target, lower_bound = np.full(len(cases), -1), np.zeros(len(cases), np.int64)
     for block in cases.blocks():
         log, allowed = cases.histories(block), ~cases.hidden(block)
         users = model.users(log, np.arange(log.n_users), encoded=of_some(encoded, block))
@@ -148,8 +148,8 @@ def lists_of(model: Ensemble, cases: ValidationCases, encoded: Encoded | None = 
             (given[case, :size],) = features(model.table, found.rows[None], found.parts[None], histories, counted)
             place = np.flatnonzero(found.rows == cases.targets[case])
             target[case] = place[0] if len(place) else -1
-        beyond[block] = rank_block(table, ~allowed, cases.targets[block])
-    return Lists(scores, rank, given, target, beyond, cases.users)
+        lower_bound[block] = rank_block(table, ~allowed, cases.targets[block])
+    return Lists(scores, rank, given, target, lower_bound, cases.users)
 
 
 class _Network(nn.Module):

@@ -281,7 +281,7 @@ class Speaker:
         """The reason for one item by its evidence, the addends of its score and what it shares with the items named.
 
         ``titles`` are of the items of the history that the evidence names, by row; causes are those of
-        :class:`molar_retrieval.ranking.query.Placed`.
+        :class:`molar_retrieval.ranking.query.ScoredItem`.
         """
         told = [self._templates["cold_start"]] if "cold_start" in parts else []
         told.append(self._main(evidence, parts, titles))

@@ -261,7 +261,7 @@ class ResolvedQuery:
         return replace(self, notes=(*self.notes, *notes)) if notes else self
 
 
-class Placed(NamedTuple):
+class ScoredItem(NamedTuple):
     """One place of a list."""
 
     row: int
@@ -276,5 +276,5 @@ class Placed(NamedTuple):
 class Listing:
     """A list, best first, and a sentence for each rule that could not be kept."""
 
-    places: Sequence[Placed]
+    places: Sequence[ScoredItem]
     notes: Sequence[str] = field(default_factory=list)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.ranking.candidates import Candidates
-from molar_retrieval.ranking.query import LIFT, RERANK, RULES, Listing, Placed
+from molar_retrieval.ranking.query import LIFT, RERANK, RULES, Listing, ScoredItem
 
 Array = npt.NDArray[Any]
 
@@ -77,5 +77,5 @@ class RankedList:
                 told[RERANK] = moved
             if ruled:
                 told[RULES] = ruled
-            places.append(Placed(row, score, told, place, causes, None if isnan(chance) else chance))
+            places.append(ScoredItem(row, score, told, place, causes, None if isnan(chance) else chance))
         return Listing(places, self.notes)

@@ -80,7 +80,7 @@ def _no_photo(item_id: str) -> Path | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Recommendations:
     """A ranked list, and how it came about.
 
     Attributes:
@@ -174,7 +174,7 @@ _BAR = 120
 _COLOURS = ("#3b6ea5", "#d08a2e", "#5b9a68", "#a3527f", "#7a6bb0", "#8c8c8c", "#c05a4a")
 
 
-def _html(answer: Answer) -> str:
+def _html(answer: Recommendations) -> str:
     names = list(dict.fromkeys(name for item in answer.items for name in item.parts))
     colours = {name: _COLOURS[n % len(_COLOURS)] for n, name in enumerate(names)}
     widest = max((sum(map(abs, item.parts.values())) for item in answer.items), default=1.0) or 1.0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.results import Answer
+    from molar_retrieval.ranking.results import Recommendations
 
 Question: TypeAlias = RecommendationRequest | SearchRequest | SimilarRequest
 Person: TypeAlias = RecommendationRequest | SearchRequest | RankingsRequest
@@ -43,7 +43,7 @@ def ask(
     rerank: bool = True,
     k: int | None = None,
     as_of: int | None = None,
-) -> "Answer":
+) -> "Recommendations":
     """The list that is asked for; the popular one where nothing is known of whom or what it is asked for.
 
     Args:
@@ -64,7 +64,9 @@ def ask(
     return with_photos(answer, recommender, asked.fields)
 
 
-def popular(recommender: "Recommender", asked: Question, k: int | None = None, *, hide: bool = False) -> "Answer":
+def popular(
+    recommender: "Recommender", asked: Question, k: int | None = None, *, hide: bool = False
+) -> "Recommendations":
     """The popular list within the limits of a question; ``hide``: without what its person had, if it asks for that."""
     among, user_id, session_id = _among(asked), None, None
     if hide and isinstance(asked, RecommendationRequest | SearchRequest) and asked.seen == "hide":
@@ -77,7 +79,7 @@ def popular(recommender: "Recommender", asked: Question, k: int | None = None, *
     return with_photos(answer, recommender, asked.fields)
 
 
-def with_photos(answer: "Answer", recommender: "Recommender", fields: Sequence[str]) -> "Answer":
+def with_photos(answer: "Recommendations", recommender: "Recommender", fields: Sequence[str]) -> "Recommendations":
     """The answer with the paths of photos in the catalogue's folder, where they are among the fields asked for."""
     version = recommender.workspace["catalogue"].current if IMAGE in fields else None
     if version is None:
@@ -119,7 +121,7 @@ def _among(asked: Among) -> dict[str, Any]:
 
 def _recommended(
     recommender: "Recommender", asked: RecommendationRequest, k: int, explain: bool, rerank: bool, as_of: int | None
-) -> "Answer":
+) -> "Recommendations":
     names = ("seen", "objective", "diversity", "calibrate", "calibration", "explore")
     options = {name: getattr(asked, name) for name in names} | {"explain": explain, "rerank": rerank, **_among(asked)}
     if explain or not asked.explain:  # a language of reasons that were left out is no mistake
@@ -132,7 +134,7 @@ def _recommended(
     return recommender.query(user_id, k, session_id=session_id, fallback="popular", as_of=as_of, **options)
 
 
-def _found(recommender: "Recommender", asked: SearchRequest, k: int, as_of: int | None) -> "Answer":
+def _found(recommender: "Recommender", asked: SearchRequest, k: int, as_of: int | None) -> "Recommendations":
     image = None if asked.image is None else opened_photo(asked.image)
     user_id, session_id = who(asked)
     return recommender.search(
@@ -185,19 +187,19 @@ class ExperimentalList:
         self._made: dict[str, tuple[GivenList, bool]] = {}
         self._come: tuple[GivenList, bool] | None = None
 
-    def listed(self, explain: bool, rerank: bool) -> "Answer":
+    def listed(self, explain: bool, rerank: bool) -> "Recommendations":
         """The list, with reasons or without, with the second stage or without."""
         given = self._experiments.answer(self._asker, self._wanted(explain, rerank, hide=True), self._at)
         self._made[given.answer.request_id] = given, False
         return given.answer
 
-    def popular(self, hide: bool) -> "Answer":
+    def popular(self, hide: bool) -> "Recommendations":
         """The popular list, where the other one would be late."""
         given = self._experiments.popular(self._asker, self._wanted(explain=False, rerank=True, hide=hide), self._at)
         self._made[given.answer.request_id] = given, True
         return given.answer
 
-    def comes(self, answer: "Answer") -> None:
+    def comes(self, answer: "Recommendations") -> None:
         """It is this list that comes."""
         self._come = self._made[answer.request_id]
 
@@ -225,11 +227,11 @@ class ExperimentalList:
             self._experiments.record(given, 1000 * (time.perf_counter() - self._began), late=late, compare=compare)
 
     def _wanted(self, explain: bool, rerank: bool, *, hide: bool) -> ListWanted:
-        def listed(recommender: "Recommender", options: Mapping[str, Any], as_of: int | None) -> "Answer":
+        def listed(recommender: "Recommender", options: Mapping[str, Any], as_of: int | None) -> "Recommendations":
             asked, second = by_arm(self._asked, options), rerank and bool(options.get("rerank", True))
             return ask(recommender, asked, explain=explain, rerank=second, as_of=as_of)
 
-        def most_popular(recommender: "Recommender", options: Mapping[str, Any]) -> "Answer":
+        def most_popular(recommender: "Recommender", options: Mapping[str, Any]) -> "Recommendations":
             return popular(recommender, by_arm(self._asked, options), hide=hide)
 
         return ListWanted(listed, most_popular)

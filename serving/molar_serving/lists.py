@@ -18,7 +18,7 @@ from molar_retrieval import limits
 from molar_retrieval.columns import IMAGE, TITLE
 from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.experiments.definition import INTERLEAVED
-from molar_retrieval.ranking.results import Answer, Recommendation
+from molar_retrieval.ranking.results import Recommendation, Recommendations
 from molar_serving.asking import ExperimentalList, Question, ask, named, popular, who
 from molar_serving.auth import redact_for_pages
 from molar_serving.endpoint import Call, Reply
@@ -60,8 +60,12 @@ def deadline_of(request: Request, most: float) -> float:
 
 
 async def list_in_time(
-    call: Call, listed: Callable[[bool, bool], Answer], popular: Callable[[bool], Answer], *, explain: bool
-) -> tuple[Answer, list[str]]:
+    call: Call,
+    listed: Callable[[bool, bool], Recommendations],
+    popular: Callable[[bool], Recommendations],
+    *,
+    explain: bool,
+) -> tuple[Recommendations, list[str]]:
     """A list by the deadline of a call, and what was left out for it, in sentences.
 
     Args:
@@ -99,7 +103,7 @@ def _can_wait(call: Call) -> bool:
     return call.deadline is None or time.perf_counter() + call.service.spare.seconds < call.deadline
 
 
-async def answered(call: Call, asked: Question) -> tuple[Answer, list[str]]:
+async def answered(call: Call, asked: Question) -> tuple[Recommendations, list[str]]:
     """The list that is asked for by the deadline of a call, and what was left out for it, in sentences.
 
     A search takes as long as it takes, unless the call says how long it waits: a popular list is no answer to words,
@@ -111,10 +115,10 @@ async def answered(call: Call, asked: Question) -> tuple[Answer, list[str]]:
         threads = service.answers if asked.image is None else service.photos
         return await threads.do(lambda: ask(service.recommender, asked)), []
 
-    def listed(explain: bool, rerank: bool) -> Answer:
+    def listed(explain: bool, rerank: bool) -> Recommendations:
         return ask(service.recommender, asked, explain=explain, rerank=rerank)
 
-    def instead(hide: bool) -> Answer:
+    def instead(hide: bool) -> Recommendations:
         return popular(service.recommender, asked, hide=hide)
 
     if not isinstance(asked, RecommendationRequest):
@@ -130,7 +134,7 @@ async def answered(call: Call, asked: Question) -> tuple[Answer, list[str]]:
 
 def list_answer(
     call: Call,
-    answer: Answer,
+    answer: Recommendations,
     fields: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> ListAnswer:
@@ -152,7 +156,7 @@ def list_answer(
     )
 
 
-def list_of(call: Call, asked: Question, answer: Answer, notes: Sequence[str]) -> ListAnswer:
+def list_of(call: Call, asked: Question, answer: Recommendations, notes: Sequence[str]) -> ListAnswer:
     """The answer to a question, with what it was answered without; ``notes`` say what was left out for lack of time."""
     told = list_answer(call, answer, asked.fields)
     if isinstance(asked, SearchRequest):

@@ -32,7 +32,7 @@ from molar_indexes.server.push import publish
 from molar_retrieval.errors import DataError, MolarError, RequestError, SettingsError
 from molar_retrieval.ranking.filters import Equals, Not
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.results import Answer
+from molar_retrieval.ranking.results import Recommendations
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import ProcessRunner
 from molar_retrieval.workspace.settings import IndexSettings, MolarSettings
@@ -88,7 +88,7 @@ def test_no_number_of_items(trained: Any, recommender: Recommender, k: Any) -> N
 def test_the_largest_number_of_items(trained: Any, recommender: Recommender) -> None:
     """A request for more items than the catalogue has is answered with these."""
     found, _, peak = spent(lambda: recommender.query(trained.user, 1000, diversity=0.2, seen="show"))
-    assert isinstance(found, Answer)
+    assert isinstance(found, Recommendations)
     assert len(found.items) == trained.items
     assert found.shortfall is not None
     assert peak < 32 * MIB
@@ -154,7 +154,7 @@ def test_whatever_is_asked(
         "many": lambda: list(recommender.rank_many([], Query(k=k, **options))),
     }
     found, seconds, peak = spent(asks[way])
-    assert isinstance(found, Answer | MolarError | list)
+    assert isinstance(found, Recommendations | MolarError | list)
     assert seconds < 2  # memory is watched, which doubles them
     assert peak < 64 * MIB
     if isinstance(found, MolarError):

@@ -15,7 +15,7 @@ from molar_retrieval.models.als import fit
 from molar_retrieval.models.base import count_models as count
 from molar_retrieval.models.base import taught_by
 from molar_retrieval.models.blending import blend
-from molar_retrieval.models.cold_start import RidgeSums, content_pairs, higher, model_ranks, with_cold_start
+from molar_retrieval.models.cold_start import RidgeSums, choose_slots, content_pairs, model_ranks, with_cold_start
 from molar_retrieval.models.ensemble import Ensemble
 from molar_retrieval.models.popularity import DAY
 from molar_retrieval.models.towers.training import TrainingData, build_network, tower_parts
@@ -107,9 +107,9 @@ def test_newcomers_get_as_much_room_as_leaves_the_best_part_behind(new_share, co
     model, fusion = shipped(data, conditioner)
     floor = max(map(ndcg, fusion.alone.values()))
     scores = [ndcg(model_ranks(replace(model, slots=last(n)), data.cases)) for n in range(4)]
-    parity = min(3, round(10 * np.mean(~data.warm)))
-    bearable = [n for n in range(parity + 1) if scores[n] >= floor]
-    assert len(model.slots) == (max(bearable) if bearable else int(np.argmax(scores[: parity + 1])))
+    fair_share = min(3, round(10 * np.mean(~data.warm)))
+    bearable = [n for n in range(fair_share + 1) if scores[n] >= floor]
+    assert len(model.slots) == (max(bearable) if bearable else int(np.argmax(scores[: fair_share + 1])))
     if cold_targets == 0:
         assert ndcg(model_ranks(model, data.cases)) >= floor
     if not new_share:
@@ -286,7 +286,7 @@ def test_places_further_up_are_those_at_which_newcomers_are_found_best_and_littl
     random = np.random.default_rng(count)
     known = random.geometric(steep, 6000) + 30 * (random.random(6000) < 0.9)
     cold = np.where(random.random(4000) < 0.05, random.geometric(0.3, 4000), 40)
-    slots = higher(known + count * (known > 10 - count), cold, count)
+    slots = choose_slots(known + count * (known > 10 - count), cold, count)
     assert (len(slots), slots[-1]) == (count, 10)
 
     def worth(slots):
@@ -302,12 +302,12 @@ def test_places_further_up_are_those_at_which_newcomers_are_found_best_and_littl
 
 def test_where_little_is_known_newcomers_come_last():
     known, cold = np.where(np.arange(600) < 20, 1, 40), np.ones(300, np.int64)
-    assert higher(known, cold, 3) == (2, 9, 10), "nothing is lost, and of the others none is found"
-    assert higher(known, cold[:299], 3) == last(3)
-    assert higher(known[:299], cold, 3) == last(3)
-    assert higher(known * 0 + 40, cold, 3) == last(3)
-    assert higher(known, cold, 1) == (10,)
-    assert higher(known, cold, 0) == ()
+    assert choose_slots(known, cold, 3) == (2, 9, 10), "nothing is lost, and of the others none is found"
+    assert choose_slots(known, cold[:299], 3) == last(3)
+    assert choose_slots(known[:299], cold, 3) == last(3)
+    assert choose_slots(known * 0 + 40, cold, 3) == last(3)
+    assert choose_slots(known, cold, 1) == (10,)
+    assert choose_slots(known, cold, 0) == ()
 
 
 @pytest.mark.parametrize("towers", [(), ("id_tower",), ("content_tower",)])

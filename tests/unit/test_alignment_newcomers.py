@@ -6,7 +6,7 @@ from alignment_tasks import cases_of, log_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.models.cold_start import RidgeSums, among, guessed, parity
+from molar_retrieval.models.cold_start import RidgeSums, among, fair_share, guessed
 from molar_retrieval.models.validation import rank_block, taken, withheld_items
 from molar_retrieval.ranking.candidates import lifted, merge
 from molar_retrieval.ranking.objectives import last
@@ -142,8 +142,8 @@ def test_cases_among_some_items_are_ranked_as_if_there_were_no_others():
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.04, 0), (0.06, 1), (0.2, 2), (0.31, 3), (0.9, 3), (1.0, 3)])
 def test_parity_is_the_share_of_the_catalogue_up_to_a_limit(share, count):
-    assert parity(np.arange(100) < 100 * share) == count
-    assert parity(np.zeros(0, bool)) == 0
+    assert fair_share(np.arange(100) < 100 * share) == count
+    assert fair_share(np.zeros(0, bool)) == 0
 
 
 def by_merging(scores, newcomer, allowed, slots):

@@ -77,7 +77,7 @@ def test_shorter_lists_are_padded_without_effect() -> None:
     lists.target[short & (lists.target >= 10)] = -1
     scores, given = lists.scores.copy(), lists.features.copy()
     scores[short, 10:], given[short, 10:] = -np.inf, 0
-    cut = Lists(scores, lists.rank, given, lists.target, lists.beyond, lists.user)
+    cut = Lists(scores, lists.rank, given, lists.target, lists.lower_bound, lists.user)
     reranker, judged, gain = fitted(cut)
     assert all(np.isfinite(array).all() for array in reranker.to_tensors().values())
     assert np.isfinite(gain).all()
@@ -150,9 +150,9 @@ def test_what_came_next_may_be_a_newcomer_and_then_keeps_its_rank() -> None:
     scores = np.where(hidden, -np.inf, model.lifted(model.scores(log), ~hidden))
     own = scores[np.arange(len(some)), some.targets]
     assert (lists.target == -1).all()
-    assert lists.beyond.tolist() == (scores >= own[:, None]).sum(axis=1).tolist()
-    assert (lists.ranks(-lists.scores) == lists.beyond).all()
-    assert (lists.beyond <= 10).mean() > 0.25
+    assert lists.lower_bound.tolist() == (scores >= own[:, None]).sum(axis=1).tolist()
+    assert (lists.ranks(-lists.scores) == lists.lower_bound).all()
+    assert (lists.lower_bound <= 10).mean() > 0.25
 
 
 def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from molar_indexes.generations import carried, open_generation
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.store import described, open_model, save
-from molar_retrieval.models.towers.inference import FILE, NumpyTower, UserEncoder, light_tower
+from molar_retrieval.models.towers.inference import FILE, NumpyTower, UserEncoder, numpy_tower
 from molar_retrieval.models.towers.inference import time_gaps as light_gaps
 from molar_retrieval.models.towers.network import TIME_BUCKETS, Tower, TowerShape, time_gaps, tower_of
 from molar_retrieval.workspace.artefacts import Manifest, Workspace
@@ -107,7 +107,7 @@ def test_a_tower_of_any_shape(shape):
     tower = tower_of(shape).eval()
     for parameter in tower.parameters():
         torch.nn.init.normal_(parameter, std=shape.dim**-0.5)
-    light = light_tower({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
+    light = numpy_tower({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
     assert (light.dim, light.history) == (shape.dim, shape.history)
     random = np.random.default_rng(0)
     for length in {1, 2, shape.history}:

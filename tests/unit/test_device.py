@@ -23,7 +23,7 @@ from molar_indexes.device import export as device_export
 from molar_indexes.device.export import onnx_model
 from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import BackendError, DataError, RequestError
-from molar_retrieval.models.towers.inference import light_tower, time_gaps
+from molar_retrieval.models.towers.inference import numpy_tower, time_gaps
 from molar_retrieval.models.towers.network import TowerShape, tower_of
 from molar_retrieval.ranking.rules import Rules
 from molar_retrieval.workspace.artefacts import Workspace
@@ -53,16 +53,16 @@ def index_of(folder):
     return mapped(folder / manifest_of(folder)["files"]["index"])
 
 
-def light_tower_of(shape):
+def numpy_tower_of(shape):
     torch.manual_seed(shape.dim)
     tower = tower_of(shape).eval()
     for parameter in tower.parameters():
         torch.nn.init.normal_(parameter, std=shape.dim**-0.5)
-    return light_tower({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
+    return numpy_tower({name: tensor.numpy() for name, tensor in tower.state_dict().items()})
 
 
 def test_towers_of_every_shape_are_the_same_as_onnx():
-    towers = {f"t{number}": light_tower_of(shape) for number, shape in enumerate(SHAPES)}
+    towers = {f"t{number}": numpy_tower_of(shape) for number, shape in enumerate(SHAPES)}
     session = onnxruntime.InferenceSession(onnx_model(towers), providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     for length in (1, 2, 3, 200):
@@ -80,7 +80,7 @@ def test_towers_of_every_shape_are_the_same_as_onnx():
 def test_an_encoder_that_computes_otherwise_is_not_exported(trained, tmp_path, monkeypatch):
     sound = export.onnx_model
     monkeypatch.setattr(
-        export, "onnx_model", lambda towers: sound({**towers, "content_tower": light_tower_of(SHAPES[2])})
+        export, "onnx_model", lambda towers: sound({**towers, "content_tower": numpy_tower_of(SHAPES[2])})
     )
     with pytest.raises(BackendError, match="differs by"):
         molar.Shop(trained.shop, trained.workspace).export_device(tmp_path / "device")

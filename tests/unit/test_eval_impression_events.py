@@ -14,7 +14,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.exploration import explored
 from molar_retrieval.ranking.query import Exploration
-from molar_retrieval.ranking.results import Answer, Recommendation
+from molar_retrieval.ranking.results import Recommendation, Recommendations
 from molar_retrieval.workspace.artefacts import Workspace
 
 THEN = datetime(2026, 1, 5, tzinfo=UTC)
@@ -26,12 +26,14 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
 
 
-def answered(number: int, rows: Sequence[int], chances: Sequence[float | None], user: str | None = "anna") -> Answer:
+def answered(
+    number: int, rows: Sequence[int], chances: Sequence[float | None], user: str | None = "anna"
+) -> Recommendations:
     items = [
         Recommendation(rank, f"i{row}", None, 0.0, {}, rank, propensity=chance)
         for rank, (row, chance) in enumerate(zip(rows, chances, strict=True), 1)
     ]
-    return Answer(user, len(items), "g", "aligned", items, None, [], {}, f"request {number}")
+    return Recommendations(user, len(items), "g", "aligned", items, None, [], {}, f"request {number}")
 
 
 def append(workspace: Workspace, events: Sequence[dict[str, object]]) -> None:
@@ -41,7 +43,7 @@ def append(workspace: Workspace, events: Sequence[dict[str, object]]) -> None:
     log.close()
 
 
-def came_of(answer: Answer, item: str, kind: str, number: int = 0) -> dict[str, object]:
+def came_of(answer: Recommendations, item: str, kind: str, number: int = 0) -> dict[str, object]:
     return {
         "event_id": f"{answer.request_id} {item} {kind} {number}", "event": kind, "user_id": "anna", "item_id": item,
         "timestamp": THEN.isoformat(), "request_id": answer.request_id,

@@ -15,7 +15,7 @@ from molar_indexes.server import push
 from molar_indexes.what_if import Variation
 from molar_retrieval.models.towers.inference import UserVectors
 from molar_retrieval.models.vectors import ItemItemVectors, ItemVectors
-from molar_retrieval.ranking.query import Listing, Placed
+from molar_retrieval.ranking.query import Listing, ScoredItem
 from molar_retrieval.workspace.settings import IndexSettings
 
 K, DIM, LIFT = 5, 12, 1.5
@@ -77,7 +77,7 @@ class Served:
             return found
 
         best = sorted(set(range(N_ITEMS)) - request.hidden, key=lambda item: (-score(item), item))[: request.query.k]
-        yield Listing([Placed(item, score(item), {}, n) for n, item in enumerate(best, 1)])
+        yield Listing([ScoredItem(item, score(item), {}, n) for n, item in enumerate(best, 1)])
 
 
 class Known:

@@ -14,18 +14,20 @@ from molar_retrieval.ranking.objectives import TOP, Slots, last
 from molar_retrieval.rng import generator
 
 
-class Placed(NamedTuple):
+class ScoredItem(NamedTuple):
     newcomer: bool
     place: int
     score: float
     lift: float
 
 
-def merge(known: list[float], newcomers: list[float], slots: Slots) -> list[Placed]:
+def merge(known: list[float], newcomers: list[float], slots: Slots) -> list[ScoredItem]:
     """Place by place."""
     order, lift = subject.merge(np.array(known), np.array(newcomers), slots)
     given_scores, count = [*known, *newcomers], len(known)
-    return [Placed(n >= count, n - count * (n >= count), given_scores[n] + lift[n], lift[n]) for n in order.tolist()]
+    return [
+        ScoredItem(n >= count, n - count * (n >= count), given_scores[n] + lift[n], lift[n]) for n in order.tolist()
+    ]
 
 
 scores = st.lists(st.floats(-50, 50, width=32), max_size=25).map(lambda values: sorted(values, reverse=True))

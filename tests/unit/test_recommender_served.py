@@ -25,7 +25,7 @@ from molar_indexes.verify import verify
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.index_protocol import IndexItem
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.results import Answer
+from molar_retrieval.ranking.results import Recommendations
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import IndexSettings
 
@@ -97,7 +97,7 @@ def mine(trained: Any, rules: Path) -> Iterator[Recommender]:
         yield opened
 
 
-def assert_same(one: Answer, another: Answer) -> None:
+def assert_same(one: Recommendations, another: Recommendations) -> None:
     assert [i.item_id for i in one.items] == [i.item_id for i in another.items]
     assert [i.score for i in one.items] == pytest.approx([i.score for i in another.items], abs=1e-5)
     for left, right in zip(one.items, another.items, strict=True):

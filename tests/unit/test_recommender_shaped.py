@@ -22,7 +22,7 @@ from molar_retrieval.ranking import ranker
 from molar_retrieval.ranking.diversity import boosts
 from molar_retrieval.ranking.index_protocol import StoredItem
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.results import Answer
+from molar_retrieval.ranking.results import Recommendations
 from molar_retrieval.ranking.rules import Rule, Rules
 
 K = 10
@@ -49,15 +49,15 @@ def ruled(trained: Any, tmp_path: Path) -> Iterator[Callable[[str], Recommender]
         one.close()
 
 
-def ids(answer: Answer) -> list[str]:
+def ids(answer: Recommendations) -> list[str]:
     return [item.item_id for item in answer.items]
 
 
-def categories(answer: Answer) -> Counter[str]:
+def categories(answer: Recommendations) -> Counter[str]:
     return Counter(item.payload["category"] for item in answer.items)
 
 
-def everybody(recommender: Recommender) -> Iterator[tuple[str, Answer]]:
+def everybody(recommender: Recommender) -> Iterator[tuple[str, Recommendations]]:
     users = recommender.generation.users.between(0, 160)
     return ((user.user_id, recommender.query(user.user_id, K)) for user in users)
 
@@ -132,7 +132,7 @@ def test_a_quota_is_met_or_told(trained: Any, ruled: Any, recommender: Recommend
 def test_diversity_makes_lists_less_alike(trained: Any, recommender: Recommender) -> None:
     content = recommender.generation.table.items.content
 
-    def alike(answer: Answer) -> float:
+    def alike(answer: Recommendations) -> float:
         rows = [row for row in recommender.generation.index.rows(ids(answer)) if row is not None]
         return float((content[rows] @ content[rows].T)[np.triu_indices(len(rows), 1)].mean())
 
@@ -147,7 +147,7 @@ def test_calibration_follows_the_history(trained: Any, recommender: Recommender)
     user = recommender.generation.users.get(trained.user)
     had = Counter(item.payload["category"] for item in recommender.generation.index.fetch(list(user.history)))
 
-    def distance(answer: Answer) -> float:
+    def distance(answer: Recommendations) -> float:
         shown = Counter(item.payload["category"] for item in answer.items)
         return sum(abs(shown[c] / K - had[c] / had.total()) for c in {*shown, *had})
 

@@ -14,7 +14,7 @@ from molar_retrieval.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from molar_retrieval.ranking.results import Answer, Recommendation
+    from molar_retrieval.ranking.results import Recommendation, Recommendations
 
 _SHOWN = 2
 """Addends of a score that a line of the table has room for; `--json` has all."""
@@ -109,7 +109,7 @@ def query(
     print_answer(run, answer)
 
 
-def print_answer(run: Session, answer: "Answer") -> None:
+def print_answer(run: Session, answer: "Recommendations") -> None:
     """Print a list, with reasons where there are some."""
     if run.document(answer.to_dict()):
         return

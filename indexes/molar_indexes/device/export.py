@@ -36,9 +36,9 @@ from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.models.repeat_consumption import REPEAT_CONSUMPTION
 from molar_retrieval.models.towers.inference import (
     HistoryReading,
-    LightBlock,
-    LightEnsemble,
+    NumpyBlock,
     NumpyTower,
+    NumpyTowerEnsemble,
     UserEncoder,
     time_gaps,
 )
@@ -80,7 +80,7 @@ _NEAR = 1e-4
 """How far numbers of the two may be apart: as NumPy's encoder may be from the network that was trained."""
 
 
-def onnx_model(towers: Mapping[str, NumpyTower | LightEnsemble]) -> bytes:
+def onnx_model(towers: Mapping[str, NumpyTower | NumpyTowerEnsemble]) -> bytes:
     """The towers as one model, serialised.
 
     Inputs are, for each tower, ``NAME.vectors``, the vectors of L ≥ 1 items, oldest first, shape (L, dim), and
@@ -143,8 +143,8 @@ class _Graph:
         return self.constant(np.array(values, np.int64))
 
 
-def _tower(graph: _Graph, tower: NumpyTower | LightEnsemble, vectors: str, gaps: str) -> str:
-    if isinstance(tower, LightEnsemble):
+def _tower(graph: _Graph, tower: NumpyTower | NumpyTowerEnsemble, vectors: str, gaps: str) -> str:
+    if isinstance(tower, NumpyTowerEnsemble):
         ends = np.cumsum([0, *(member.dim for member in tower.members)]).tolist()
         shares = [graph.columns(vectors, *span) for span in pairwise(ends)]
         users = [_tower(graph, member, own, gaps) for member, own in zip(tower.members, shares, strict=True)]
@@ -168,7 +168,7 @@ def _distances(graph: _Graph, vectors: str, history: int) -> str:
     return graph.node("Add", bounded, graph.constant(np.array(1)))
 
 
-def _block(graph: _Graph, block: LightBlock, x: str, gaps: str, distances: str, *, asked_last: bool) -> str:
+def _block(graph: _Graph, block: NumpyBlock, x: str, gaps: str, distances: str, *, asked_last: bool) -> str:
     d, heads = block.out.shape[0], len(block.position)
     normed = _norm(graph, x, block.norm_attention.weight, block.norm_attention.bias)
     asked = normed
@@ -278,7 +278,7 @@ class DeviceContents:
 
     tensors: Mapping[str, Array]
     facts: Mapping[str, Any]
-    towers: Mapping[str, NumpyTower | LightEnsemble]
+    towers: Mapping[str, NumpyTower | NumpyTowerEnsemble]
     ids: Sequence[str]
     payload: Mapping[str, Sequence[Any]]
     left_out: Sequence[str]
@@ -615,7 +615,7 @@ def _photos(answerer: Answerer, ids: Sequence[str], progress: Progress) -> dict[
     return copies
 
 
-def _proved(towers: Mapping[str, NumpyTower | LightEnsemble], tensors: Mapping[str, Array]) -> bytes | None:
+def _proved(towers: Mapping[str, NumpyTower | NumpyTowerEnsemble], tensors: Mapping[str, Array]) -> bytes | None:
     """The towers as a model that a runtime was seen to compute as NumPy does; None where there are none."""
     if not towers:
         return None
@@ -631,7 +631,7 @@ def _proved(towers: Mapping[str, NumpyTower | LightEnsemble], tensors: Mapping[s
     return model
 
 
-def _compare(session: Any, towers: Mapping[str, NumpyTower | LightEnsemble], tensors: Mapping[str, Array]) -> None:
+def _compare(session: Any, towers: Mapping[str, NumpyTower | NumpyTowerEnsemble], tensors: Mapping[str, Array]) -> None:
     random = generator(0, "device")
     for length in _TRIED:
         given: dict[str, Array] = {}

@@ -17,7 +17,7 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.experiments.definition import ARMS, CONTROL, EVERYBODY, INTERLEAVED, SHADOW, TREATMENT
 from molar_retrieval.experiments.records import ShadowRow
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.ranking.results import Answer
+from molar_retrieval.ranking.results import Recommendations
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.settings import ExperimentSettings
 
@@ -47,7 +47,7 @@ class Shadowing:
         self._left, self._looked = float(_BURST), time.monotonic()
         self._lock = threading.Lock()
 
-    def compare(self, live: LiveExperiment, wanted: ListWanted, given: Answer, at: int) -> None:
+    def compare(self, live: LiveExperiment, wanted: ListWanted, given: Recommendations, at: int) -> None:
         """Have both arms rank a request that was answered at a moment (microseconds since 1970), if it is sampled."""
         if self._limited and not self._taken():
             return
@@ -82,17 +82,17 @@ def _row(live: LiveExperiment, wanted: ListWanted, events: int, at: int) -> Shad
     return ShadowRow(at, overlap, **told)
 
 
-def _made(arm: OpenArm, wanted: ListWanted, events: int) -> tuple[Answer | None, float]:
+def _made(arm: OpenArm, wanted: ListWanted, events: int) -> tuple[Recommendations | None, float]:
     """An arm's list, None where it fails, and the milliseconds that it took."""
     began = time.perf_counter()
     try:
-        answer: Answer | None = arm.answer(wanted, events)
+        answer: Recommendations | None = arm.answer(wanted, events)
     except Exception:  # it is counted
         answer = None
     return answer, 1000 * (time.perf_counter() - began)
 
 
-def _price(answer: Answer) -> float | None:
+def _price(answer: Recommendations) -> float | None:
     """The mean price of a list's items; None where none has one."""
     found = [next((item.payload[name] for name in _PRICES if name in item.payload), None) for item in answer.items]
     prices = [float(price) for price in found if isinstance(price, int | float) and not isinstance(price, bool)]
@@ -113,7 +113,7 @@ class GivenList:
         teams: Of an interleaved list, by item whose place it was.
     """
 
-    answer: Answer
+    answer: Recommendations
     placed: PlacedPerson | None
     wanted: ListWanted
     at: int
@@ -266,8 +266,8 @@ class Experimenting:
             return None
 
     def _by(
-        self, placed: PlacedPerson, shown: str, ask: Callable[[OpenArm], Answer], wanted: ListWanted
-    ) -> tuple[Answer, bool]:
+        self, placed: PlacedPerson, shown: str, ask: Callable[[OpenArm], Recommendations], wanted: ListWanted
+    ) -> tuple[Recommendations, bool]:
         """The list of an arm, and whether it failed, so that the control arm answers, or what is live."""
         arms = placed.live.arms
         try:
@@ -276,7 +276,9 @@ class Experimenting:
             answer = self._instead(arms[CONTROL] if shown == TREATMENT else None, ask, wanted)
             return _noting(answer, placed.live, shown, error), True
 
-    def _instead(self, control: OpenArm | None, ask: Callable[[OpenArm], Answer], wanted: ListWanted) -> Answer:
+    def _instead(
+        self, control: OpenArm | None, ask: Callable[[OpenArm], Recommendations], wanted: ListWanted
+    ) -> Recommendations:
         """The list of the control arm, or what is live: if that fails as well, the question is wrong."""
         if control is not None:
             with suppress(Exception):
@@ -327,7 +329,7 @@ class Experimenting:
             self.recorder.trigger(*known, given.at)
 
 
-def _noting(answer: Answer, live: LiveExperiment, arm: str, error: Exception) -> Answer:
+def _noting(answer: Recommendations, live: LiveExperiment, arm: str, error: Exception) -> Recommendations:
     """An answer with a note that an arm could not give it."""
     words = error.message if isinstance(error, MolarError) else f"{type(error).__name__}: {error}"
     return replace(answer, notes=[*answer.notes, f"the {arm} arm of experiment {live.name} does not answer: {words}"])

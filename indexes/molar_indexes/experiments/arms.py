@@ -17,7 +17,7 @@ from molar_retrieval.experiments.records import Running
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.ranking.filter_language import parse
 from molar_retrieval.ranking.filters import Expression, matches
-from molar_retrieval.ranking.results import Answer, new_id
+from molar_retrieval.ranking.results import Recommendations, new_id
 from molar_retrieval.workspace.threads import BackgroundThread
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ class ListWanted:
         popular: Makes the popular list, likewise.
     """
 
-    listed: "Callable[[Recommender, Mapping[str, Any], int | None], Answer]"
-    popular: "Callable[[Recommender, Mapping[str, Any]], Answer]"
+    listed: "Callable[[Recommender, Mapping[str, Any], int | None], Recommendations]"
+    popular: "Callable[[Recommender, Mapping[str, Any]], Recommendations]"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class OpenArm:
     recommender: "Recommender"
     problem: MolarError | None = None
 
-    def answer(self, wanted: ListWanted, as_of: int | None = None) -> Answer:
+    def answer(self, wanted: ListWanted, as_of: int | None = None) -> Recommendations:
         """The list of the arm; its problem, where it has one."""
         if self.problem is not None:
             raise self.problem
@@ -113,7 +113,7 @@ class OpenArm:
             return _nothing(self.recommender)
         return wanted.listed(self.recommender, self.arm.options, as_of)
 
-    def popular(self, wanted: ListWanted) -> Answer:
+    def popular(self, wanted: ListWanted) -> Recommendations:
         """What comes where its list would be late."""
         if self.problem is not None:
             raise self.problem
@@ -191,12 +191,12 @@ def source_of(arm: Arm) -> ArmSource:
     return (arm.generation, arm.rules) if arm.shows == "lists" else LIVE
 
 
-def _nothing(recommender: "Recommender") -> Answer:
+def _nothing(recommender: "Recommender") -> Recommendations:
     """The list of somebody to whom nothing is shown."""
     with recommender.answering() as answerer:
         name, events = answerer.generation.name, answerer.present()[1].last
     notes = ["the arm of an experiment shows nothing"]
-    return Answer(None, 0, name, NOTHING, (), None, notes, {"total": 0.0}, new_id(), events)
+    return Recommendations(None, 0, name, NOTHING, (), None, notes, {"total": 0.0}, new_id(), events)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def time_gaps(timestamps: Rows, buckets: int) -> Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class _LightNorm:
+class _LayerNorm:
     weight: Matrix
     bias: Matrix
 
@@ -46,13 +46,13 @@ class _LightNorm:
 
 
 @dataclass(frozen=True, eq=False)
-class LightBlock:
+class NumpyBlock:
     """A :class:`molar_retrieval.models.towers.network.TowerBlock`, with its columns of the tower's biases."""
 
-    norm_attention: _LightNorm
+    norm_attention: _LayerNorm
     qkvg: Matrix
     out: Matrix
-    norm_ff: _LightNorm
+    norm_ff: _LayerNorm
     up: Matrix
     down: Matrix
     position: Matrix  # (heads, history)
@@ -106,8 +106,8 @@ class NumpyTower:
     ``history`` is how many items it was trained to read at once, ``buckets`` how many time gaps it tells apart.
     """
 
-    blocks: tuple[LightBlock, ...]
-    norm: _LightNorm
+    blocks: tuple[NumpyBlock, ...]
+    norm: _LayerNorm
     query: Matrix
     history: int
     buckets: int
@@ -119,7 +119,7 @@ class NumpyTower:
         count = len({name.split(".")[1] for name in tensors if re.match(r"blocks\.\d+\.", name)})
         columns = [np.ascontiguousarray(bias.T) for bias in (position, time)]
         each = [np.split(bias, max(1, count)) for bias in columns]
-        blocks = (LightBlock.of(under(tensors, f"blocks.{n}."), each[0][n], each[1][n]) for n in range(count))
+        blocks = (NumpyBlock.of(under(tensors, f"blocks.{n}."), each[0][n], each[1][n]) for n in range(count))
         return cls(tuple(blocks), _norm(tensors, "norm"), tensors["query.weight"], len(position), len(time))
 
     @property
@@ -139,7 +139,7 @@ class NumpyTower:
 
 
 @dataclass(frozen=True, eq=False)
-class LightEnsemble:
+class NumpyTowerEnsemble:
     """A :class:`molar_retrieval.models.towers.network.TowerEnsemble`; as a :class:`NumpyTower`."""
 
     members: tuple[NumpyTower, ...]
@@ -166,12 +166,12 @@ class LightEnsemble:
         return np.concatenate(users)
 
 
-def light_tower(tensors: Mapping[str, Array]) -> NumpyTower | LightEnsemble:
+def numpy_tower(tensors: Mapping[str, Array]) -> NumpyTower | NumpyTowerEnsemble:
     """From the state of a tower of the network, or of an ensemble; KeyError if a parameter is missing."""
     count = len({name.split(".")[1] for name in tensors if name.startswith("members.")})
     if not count:
         return NumpyTower.of(tensors)
-    return LightEnsemble(tuple(NumpyTower.of(under(tensors, f"members.{n}.")) for n in range(count)))
+    return NumpyTowerEnsemble(tuple(NumpyTower.of(under(tensors, f"members.{n}.")) for n in range(count)))
 
 
 def _own(names: Sequence[str], tensors: Mapping[str, Array]) -> dict[str, "OwnBlock"]:
@@ -182,8 +182,8 @@ def _own(names: Sequence[str], tensors: Mapping[str, Array]) -> dict[str, "OwnBl
     return {one.name: one for one in of_tensors(names, tensors, len(tensors["known"]))}
 
 
-def _norm(tensors: Mapping[str, Array], name: str) -> _LightNorm:
-    return _LightNorm(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+def _norm(tensors: Mapping[str, Array], name: str) -> _LayerNorm:
+    return _LayerNorm(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
 
 def _silu(x: Matrix) -> Matrix:
@@ -256,7 +256,7 @@ class UserEncoder:
         own: Models of the user's own, by name.
     """
 
-    towers: Mapping[str, NumpyTower | LightEnsemble]
+    towers: Mapping[str, NumpyTower | NumpyTowerEnsemble]
     items: Mapping[str, Matrix]
     features: Matrix
     parts: tuple[str, ...]
@@ -280,7 +280,7 @@ class UserEncoder:
             again = facts.get("repeat_consumption")
             side = {"id_tower": "weight", "content_tower": "project.weight"}
             return cls(
-                {name: light_tower(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
+                {name: numpy_tower(under(tensors, f"{NETWORK}towers.{name}.")) for name in names},
                 {name: tensors[f"{NETWORK}items.{name}.{side[name]}"] for name in names},
                 tensors["features"],
                 (*dense, POPULARITY),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from molar_indexes.experiments.arms import OpenArm
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.results import Answer
+    from molar_retrieval.ranking.results import Recommendations
 
 _EVENT_LOOK, _LONGER = 0.005, 1.5
 """Seconds until a second look for events that an answer must know, and how much longer than that until each next one:
@@ -101,17 +101,17 @@ async def page_behind(call: Call, answer_id: str, k: int) -> Reply:
 
     arm = _arm(call, shown)
 
-    def listed(explain: bool, rerank: bool) -> "Answer":
+    def listed(explain: bool, rerank: bool) -> "Recommendations":
         if arm is not None and arm.arm.shows == "popular":
             return most_popular(hide=True)
         second = rerank and (arm is None or bool(arm.arm.options.get("rerank", True)))
 
-        def of(recommender: "Recommender") -> "Answer":
+        def of(recommender: "Recommender") -> "Recommendations":
             return ask(recommender, asked, explain=explain, rerank=second, k=count, as_of=shown.events)
 
         return _of(call, shown.generation, of, arm)
 
-    def most_popular(hide: bool) -> "Answer":
+    def most_popular(hide: bool) -> "Recommendations":
         return _of(call, shown.generation, lambda recommender: popular(recommender, asked, count, hide=hide), arm)
 
     answer, notes = await list_in_time(call, listed, most_popular, explain=getattr(asked, "explain", False))
@@ -141,8 +141,8 @@ def _arm(call: Call, shown: Shown) -> "OpenArm | None":
 
 
 def _of(
-    call: Call, generation: str, asked: "Callable[[Recommender], Answer]", arm: "OpenArm | None" = None
-) -> "Answer":
+    call: Call, generation: str, asked: "Callable[[Recommender], Recommendations]", arm: "OpenArm | None" = None
+) -> "Recommendations":
     """An answer of a generation while it can be opened, by its arm if there is one, else of the live one."""
     if arm is not None and arm.recommender.generation.name == generation:
         answer = asked(arm.recommender)
@@ -157,7 +157,7 @@ def _of(
         return asked(live if former is None else former)
 
 
-def _behind(answer: "Answer", shown: Shown, k: int) -> "Answer":
+def _behind(answer: "Recommendations", shown: Shown, k: int) -> "Recommendations":
     """What of a longer list was not shown yet."""
     before = set(shown.items)
     items = [item for item in answer.items if item.item_id not in before][:k]
@@ -196,7 +196,7 @@ async def rank(call: Call) -> Reply:
         raise ProblemError(422, "it is not said for whom", "send user_id, anonymous_id or session", field="user_id")
     ids = list(dict.fromkeys(str(item) for item in asked.items))
 
-    def popular(_: bool) -> "Answer":
+    def popular(_: bool) -> "Recommendations":
         recommender = call.service.recommender
         return with_photos(recommender.popular(len(ids), only=ids, rules=asked.rules), recommender, asked.fields)
 
@@ -218,7 +218,7 @@ async def rank(call: Call) -> Reply:
     return reply(call, told, asked)
 
 
-def _ranked(call: Call, asked: RankingsRequest, ids: list[str], rerank: bool) -> "Answer":
+def _ranked(call: Call, asked: RankingsRequest, ids: list[str], rerank: bool) -> "Recommendations":
     recommender, k = call.service.recommender, len(ids)
     options: dict[str, Any] = {"only": ids, "rules": asked.rules, "rerank": rerank, "seen": "show", "explore": False}
     options["objective"] = asked.objective

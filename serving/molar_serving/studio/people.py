@@ -23,7 +23,7 @@ from molar_retrieval.ranking.query import Query
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.results import Answer, Recommendation
+    from molar_retrieval.ranking.results import Recommendation, Recommendations
     from molar_retrieval.workspace.artefacts import Workspace
 
 PLACES = 10
@@ -169,7 +169,7 @@ class PersonPage:
     asked: Asked
     standing: PersonStanding
     history: tuple[HistoryEntry, ...]
-    answer: "Answer"
+    answer: "Recommendations"
     listed: tuple[ListedItem, ...]
     gone: "tuple[Recommendation, ...]"
     titles: Mapping[str, str | None]
@@ -227,7 +227,9 @@ def person_page(
     return PersonPage(asked, standing, tuple(history), answer, listed, gone, titles, other)
 
 
-def marked(now: "Answer", then: "Answer") -> "tuple[tuple[ListedItem, ...], tuple[Recommendation, ...]]":
+def marked(
+    now: "Recommendations", then: "Recommendations"
+) -> "tuple[tuple[ListedItem, ...], tuple[Recommendation, ...]]":
     """The items of a list against the list of now, and those of the latter that are not in it."""
     places = {item.item_id: item.rank for item in now.items}
     listed = []

@@ -38,7 +38,7 @@ from molar_serving.wire import AnsweredItem, ListAnswer, RecommendationRequest, 
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.results import Answer
+    from molar_retrieval.ranking.results import Recommendations
     from molar_retrieval.workspace.artefacts import Workspace
     from molar_serving.response_store import Shown
     from molar_serving.service import Service
@@ -238,7 +238,7 @@ class _Making:
                 if recommender is None:
                     continue
                 with as_it_was(recommender, events, at, held) as then:
-                    ways: tuple[Callable[[], Answer], ...] = (
+                    ways: tuple[Callable[[], Recommendations], ...] = (
                         lambda: ask(then, question, explain=explain, k=length),
                         lambda: ask(then, question, explain=explain, rerank=False, k=length),
                         lambda: popular(then, question, length),
@@ -291,7 +291,13 @@ class _Making:
         return asked, length
 
     def _compared(
-        self, answer: "Answer", events: int, rules: RulesOfThen, titles: Mapping[str, str | None], *, hurried: bool
+        self,
+        answer: "Recommendations",
+        events: int,
+        rules: RulesOfThen,
+        titles: Mapping[str, str | None],
+        *,
+        hurried: bool,
     ) -> RemadeList:
         made = {item.rank: answered_item(item) for item in answer.items}
         numbers = sorted({*made, *self._shown})

@@ -25,7 +25,7 @@ from molar_serving.studio.visit import Page, Screen, Visit
 if TYPE_CHECKING:
     from molar_indexes.inspection import ItemForPerson
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.results import Answer
+    from molar_retrieval.ranking.results import Recommendations
     from molar_serving.service import Service
 
 PEOPLE = 300
@@ -160,7 +160,7 @@ def _numbers(service: "Service", item_id: str) -> dict[str, Any]:
 
 
 def _neighbours(service: "Service", item_id: str) -> dict[str, Any]:
-    def listed(ask: Any) -> "Answer | None":
+    def listed(ask: Any) -> "Recommendations | None":
         try:
             return ask()  # type: ignore[no-any-return]
         except RequestError:  # it has no vector, or nobody has taken it

@@ -14,7 +14,7 @@ from molar_serving.studio.visit import Page, Screen, Visit
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.results import Answer
+    from molar_retrieval.ranking.results import Recommendations
     from molar_serving.service import Service
 
 K = 20
@@ -37,7 +37,7 @@ class Column:
     """
 
     setting: str
-    answer: "Answer | None"
+    answer: "Recommendations | None"
     problem: str
     remedy: str
     seconds: float
@@ -92,7 +92,11 @@ def _columns(service: "Service", asked: Mapping[str, str], photo: bytes) -> list
 
 
 def _column(
-    recommender: "Recommender", setting: str, options: Mapping[str, Any], photo: bytes, first: "Answer | None" = None
+    recommender: "Recommender",
+    setting: str,
+    options: Mapping[str, Any],
+    photo: bytes,
+    first: "Recommendations | None" = None,
 ) -> Column:
     began = time.perf_counter()
     try:
