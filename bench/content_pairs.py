@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from horizons import features_of
+from future_items import features_of
 
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions

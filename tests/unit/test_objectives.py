@@ -154,7 +154,7 @@ def test_a_second_stage_moves_items_the_same_when_other_aims_come(part, asked):
     assert any(one.any() for one in moved[0])
 
 
-def test_aims_are_saved_with_the_model(tmp_path, asked):
+def test_objectives_are_saved_with_the_model(tmp_path, asked):
     model = replace(
         with_objectives({**SOON, "sequential": 0.0}, {**LONG, "sequential": 0.4}), default_objective="future_items"
     )

@@ -4,8 +4,8 @@ In the made-up shop some items that sell well are left 0, 1, 3, 10 or 30 of thei
 nothing but the number of sales tells them apart. With --workspace a generation that is live is asked instead, where
 items of few sales are other ones than those of many.
 
-    python bench/newcomers.py [--preset fast] [--places 1]
-    python bench/newcomers.py --workspace path/to/.molar
+    python bench/cold_start_items.py [--preset fast] [--places 1]
+    python bench/cold_start_items.py --workspace path/to/.molar
 """
 
 import argparse

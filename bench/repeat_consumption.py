@@ -1,6 +1,6 @@
 """What people take again: habits beside personal frequency and item neighbours, on validation of one cut in time.
 
-    python bench/habits.py path/to/.molar
+    python bench/repeat_consumption.py path/to/.molar
 
 The workspace has a log with times, and content. Models are fitted before a first moment and asked until a second
 one, by which `molar evaluate --suite temporal --seen show` chooses; nothing after the second one, where its test

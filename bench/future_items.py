@@ -1,6 +1,6 @@
 """What weights for later find, on a future that had no part in choosing them.
 
-    python bench/horizons.py CATALOGUE WORKSPACE
+    python bench/future_items.py CATALOGUE WORKSPACE
 
 The log is cut as the temporal split of `molar evaluate` cuts it, into training, validation [t1, t2) and a test that is
 not looked at. Experts are fitted on the training interactions, with settings that the next item of validation chooses;
