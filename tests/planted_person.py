@@ -21,7 +21,7 @@ SUITE = 'description = "one"\nmodels = ["popularity"]\nresamples = 100\n[[splits
 PLACES = [
     ".molar/interactions/*/users.parquet",
     ".molar/interactions/*/interactions.parquet",
-    ".molar/cf/*/factors.safetensors",
+    ".molar/als/*/factors.safetensors",
     ".molar/alignment/*/seen/users.parquet",
     ".molar/alignment/*/seen/interactions.parquet",
     ".molar/generations/*/users.sqlite",

@@ -66,7 +66,7 @@ class ItemStanding:
         item_id: The item.
         attributes: What is kept of it for filters and display, with the changes of events.
         obstacles: What keeps it out; empty: it can be shown.
-        newcomer: Whether it has no interactions in the generation, so that it has cold-start items' places.
+        cold_start: Whether it has no interactions in the generation, so that it has cold-start items' places.
         generation: Which has it.
         events: The last event that is known, by its number.
     """
@@ -74,7 +74,7 @@ class ItemStanding:
     item_id: str
     attributes: Mapping[str, Any]
     obstacles: tuple[Obstacle, ...]
-    newcomer: bool
+    cold_start: bool
     generation: str
     events: int
 
@@ -442,7 +442,7 @@ def item_for_person(recommender: Recommender, item_id: str, key: str, k: int = 1
         free, ruled = (listed(limits.K, seen=seen, rules=rules) for rules in (False, True))
         alone = listed(1, seen=seen, rules=False, only=(item_id,))
         first = [item for item in free.items if item.rank_by_score <= k]
-        alike = [item for item in first if (LIFT in item.parts) == standing.newcomer] or first
+        alike = [item for item in first if (LIFT in item.parts) == standing.cold_start] or first
         place = next((item for item in shown.items if item.item_id == item_id), None)
         return ItemForPerson(
             standing=standing,

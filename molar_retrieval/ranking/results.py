@@ -34,7 +34,7 @@ class Recommendation:
         title: Its title, or None where the catalogue has none.
         score: The sum of ``parts``, dot products of the user's and the item's vectors; a cold item's is lifted, see
             :mod:`molar_retrieval.ranking.candidates`.
-        parts: Addends of the score, by name; the lift is ``newcomer``, and what rules add is ``rules``.
+        parts: Addends of the score, by name; the lift is ``cold_start``, and what rules add is ``rules``.
         rank_by_score: Its place without rules, diversity and calibration.
         propensity: The probability of its being among the first ten, or in a shorter list, see
             :mod:`molar_retrieval.ranking.exploration`; None: nobody can tell.

@@ -164,7 +164,7 @@ def test_a_damaged_binding_is_named(content: bytes, tmp_path: Path) -> None:
     place = tmp_path / ".molar"
     place.mkdir()
     (place / "workspace.json").write_bytes(content)
-    for command in (["embed", shop], ["embed", shop, "--dry-run"], ["align"], ["als"], ["index", "list"]):
+    for command in (["embed", shop], ["embed", shop, "--dry-run"], ["align"], ["cf"], ["index", "list"]):
         code, said = run(*command, "-w", place)
         assert code in (1, 3) or command[0] == "index"
         assert "remedy" in said or command[0] == "index"

@@ -44,7 +44,7 @@ def test_a_second_run_finds_everything_done(molar, copy, trained):
 def test_align_json_holds_scores_and_curve_and_the_table_the_shares(molar, copy):
     report = json.loads(molar("align", "--workspace", copy, "--json").stdout)
     parts = {"sequential", "ease", "content_knn", "popularity", "id_tower", "content_tower"}
-    assert set(report["scores"]) == {"popularity", "ALS", "aligned", *parts}
+    assert set(report["scores"]) == {"total_popularity", "als", "aligned", *parts}
     assert set(report["facts"]["weights"]) == parts
     assert len(report["curve"]) == SMALL_ALIGNMENT["epochs"]
     best = max(report["curve"], key=lambda epoch: epoch["ndcg"])
@@ -81,7 +81,7 @@ def test_an_unknown_expert_is_refused_with_those_there_are(molar, copy):
     done = molar("align", "--workspace", copy)
     assert done.returncode == 2
     assert "'sequense'" in done.stderr
-    assert "'sequence'" in done.stderr
+    assert "'sequential'" in done.stderr
 
 
 def test_neither_towers_nor_experts_is_refused(molar, copy):

@@ -210,7 +210,7 @@ def test_molar_is_evaluated_with_it(shop, tmp_path):
     whole = molar.Shop(shop.catalogue, shop.workspace, tmp_path / "molar.toml")
     (model,) = whole.evaluate(str(tmp_path / "small.toml")).report.splits[0].models
     assert "axes" in model.facts["weights"]
-    assert model.settings["models"] == digests(["axes"])
+    assert model.settings["own_models"] == digests(["axes"])
 
 
 def test_an_update_fits_it_again(shop, alignment):

@@ -97,7 +97,7 @@ def test_cooccurrence_against_its_formula():
 
 def test_neighbours_add_up_similarities_by_the_weights_of_a_history():
     task, _ = leave_one_out(walks())
-    setting = {"weighting": "cosine", "shrink": 5, "content_knn": N_ITEMS}
+    setting = {"weighting": "cosine", "shrink": 5, "n_neighbors": N_ITEMS}
     once, weighted = ItemKNN([setting]).fit(task, 0).scores(log_of([[3, 4, 4], [3, 4]], weights=[1, 1, 1, 0.5, 3]))
     dense = np.zeros((80, N_ITEMS))
     np.add.at(dense, (task.training.user, task.training.item), 1)

@@ -103,4 +103,4 @@ def test_it_is_shown_under_the_names_that_the_report_shows():
         split="temporal", model="molar", against="count models alone", metric="ndcg@10", comparison=None
     )
     found = shown(report.model_copy(update={"primary_comparison": primary})).primary_comparison
-    assert (found.model, found.against) == ("molar", "experts + second stage")
+    assert (found.model, found.against) == ("molar", "count models + second stage")

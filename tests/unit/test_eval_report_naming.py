@@ -33,8 +33,8 @@ def report(used):
 
 def test_a_part_with_a_second_stage_is_named_for_both():
     found = shown(report(used=True))
-    assert "content neighbours + second stage" in {m.name for m in found.splits[0].models}
-    assert found.splits[0].against == "content neighbours + second stage"
+    assert "content kNN component + second stage" in {m.name for m in found.splits[0].models}
+    assert found.splits[0].against == "content kNN component + second stage"
     assert PART not in results({"r.json": report(used=True)})
     assert not any(PART in line for block in terminal_tables(report(used=True)) for line in block.lines)
 
@@ -48,7 +48,7 @@ def test_examples_are_named_as_the_report_is():
     user = ExampleUser(split="s", person=1, history=[], targets=[], lists={PART: [], "molar": []})
     examples = ReportExamples(catalogue="c", users=[user])
     assert list(shown_examples(examples, report(used=True)).users[0].lists) == [
-        "content neighbours + second stage",
+        "content kNN component + second stage",
         "molar",
     ]
     assert shown_examples(examples, report(used=False)) == examples

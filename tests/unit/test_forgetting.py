@@ -443,7 +443,7 @@ def test_the_next_update_makes_all_anew_without_them(shop):
     former = place["interactions"].manifest
     assert not is_current(place.catalogue, place)
     assert prepare_interactions(place.catalogue, place).facts["users"] < former.facts["users"]
-    assert not generation_is_current(place, settings.index, settings.newcomers)
+    assert not generation_is_current(place, settings.index, settings.exploration)
     users = pq.read_table(place["interactions"].current / "users.parquet")["user_id"].to_pylist()
     assert len(users) > 100
     assert gone not in users

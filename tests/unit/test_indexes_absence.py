@@ -34,7 +34,7 @@ def test_what_is_behind_has_its_place_and_the_score_it_lacks(recommender, traine
     assert found.by_score.score == pytest.approx(sum(found.by_score.parts.values()), abs=1e-4)
     assert found.last is not None
     assert found.last.rank_by_score <= 10
-    assert ("cold_start" in found.last.parts) == found.standing.newcomer
+    assert ("cold_start" in found.last.parts) == found.standing.cold_start
     assert found.last.score > found.by_score.score
 
 

@@ -114,7 +114,7 @@ def test_what_is_published_is_of_the_statistics(private):
     assert not any(name.startswith(("network.towers", "rerank", "predictor")) or name == "als" for name in tensors)
     with open_generation(private.workspace) as generation:
         table = load_file(generation.folder / "table.safetensors")
-        assert not table["partners.support"].any()
+        assert not table["item_item.support"].any()
         assert table["known"].all()
         assert [count for _, count in generation.popular] == sorted(
             np.rint(tensors["demand"]).astype(int).tolist(), reverse=True

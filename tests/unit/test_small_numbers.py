@@ -148,11 +148,11 @@ def assert_nothing_of_few(shop: Days) -> None:
     with shop.shop.recommender() as recommender:
         generation = recommender.generation
         table = load_file(generation.folder / "table.safetensors")
-        support = table["partners.support"]
+        support = table["item_item.support"]
         assert not ((support > 0) & (support < LEAST)).any()
         assert (support >= LEAST).any()
         rows = {row: generation.index.fetch([row])[0].item_id for row in range(len(generation.index))}
-        starts, items = table["partners.starts"], table["partners.items"]
+        starts, items = table["item_item.starts"], table["item_item.items"]
         for dimension in range(len(starts) - 1):
             other = rows[dimension % len(rows)]
             for row in items[starts[dimension] : starts[dimension + 1]].tolist():
@@ -167,5 +167,5 @@ def assert_nothing_of_few(shop: Days) -> None:
 
 def test_the_table_of_the_same_shop_without_it_has_such_pairs(trained: Any) -> None:
     folder: Path = Workspace(trained.workspace)["generations"].require()[0]
-    support = load_file(folder / "table.safetensors")["partners.support"]
+    support = load_file(folder / "table.safetensors")["item_item.support"]
     assert ((support > 0) & (support < LEAST)).any()

@@ -90,7 +90,7 @@ def test_two_processes_hold_one_network(launch, tmp_path):
     assert one["agreed"] == {"from": 0}
     assert one["means"] == [[1.5], [0.5]]
     assert one["device"] == "cpu"
-    batches = plan(training_windows(data_of().log, SETTINGS.history).length - 1, SETTINGS.batch_tokens // 2)
+    batches = plan(training_windows(data_of().log, SETTINGS.max_history).length - 1, SETTINGS.batch_tokens // 2)
     assert one["steps"] == -(-len(batches) // 2) < len(batches)
     with threads(1):
         assert one["weights"] == pytest.approx(by_hand(), rel=1e-5)

@@ -104,7 +104,7 @@ def test_one_bad_event_keeps_no_other_out(client, trained):
         ({"user_id": "u", "where": "prise < 3"}, 422, None, "price"),
         ({"user_id": ["u"]}, 422, "user_id", ""),
         ({"user_id": "u", "seen": "hidden"}, 422, "seen", "did you mean 'hide'?"),
-        ({"user_id": "u", "objective": "soon"}, 422, "objective", "give one of later, next"),
+        ({"user_id": "u", "objective": "soon"}, 422, "objective", "give one of future_items, next_item"),
         ({}, 422, "user_id", "give user_id, anonymous_id or items"),
         *(({**who, "explain": True, "language": "de-DE"}, 422, None, "did you mean 'de'?") for who in PEOPLE),
     ],

@@ -136,7 +136,7 @@ class ItemStandingAnswer(Struct, kw_only=True):
         state: ``known``, or ``queued`` where only events know it yet.
         shown: Whether it can be in everybody's lists.
         obstacles: What keeps it out, of all lists or those of a part of the users.
-        newcomer: Whether nobody's interactions with it are in the generation.
+        cold_start: Whether nobody's interactions with it are in the generation.
         attributes: What is known of it now.
         generation: That answers.
         events: The last event that is known, by ``seq``.
@@ -146,7 +146,7 @@ class ItemStandingAnswer(Struct, kw_only=True):
     state: Literal["known", "queued"]
     shown: bool
     obstacles: list[ObstacleAnswer]
-    newcomer: bool
+    cold_start: bool
     attributes: dict[str, Any]
     generation: str
     events: int
@@ -343,7 +343,7 @@ def standing(service: "Service", item_id: str) -> ItemStandingAnswer:
         state="known",
         shown=all(one.segment is not None for one in obstacles),
         obstacles=obstacles,
-        newcomer=found.newcomer,
+        cold_start=found.cold_start,
         attributes=dict(found.attributes),
         generation=found.generation,
         events=found.events,
@@ -364,7 +364,7 @@ def _queued(service: "Service", item_id: str, generation: str) -> ItemStandingAn
         state="queued",
         shown=False,
         obstacles=[ObstacleAnswer(kind="queued", problem=problem, remedy=_UPDATE)],
-        newcomer=True,
+        cold_start=True,
         attributes={name: value for name, value in attributes.items() if value is not None},
         generation=generation,
         events=last,
