@@ -57,7 +57,7 @@ class MadeUpProbe:
 
     def __call__(self, towers: Mapping[str, ScoreComponent]) -> Mapping[str, Gain]:
         self.asked += 1
-        return {"content": Gain(-0.01, 0.02)} if self.asks else {}
+        return {"content_tower": Gain(-0.01, 0.02)} if self.asks else {}
 
 
 def job_in(folder: Path) -> MadeUpJob:
