@@ -127,7 +127,7 @@ def test_a_language_model_that_only_reads_is_one_after_merging(workspace, tmp_pa
     assert reasons == {"behaviour": None, "attributes": None, "image_text": "the encoder does not see photos"}
     assert "https://ai.google.dev/gemma/terms" in notes.notes[0]
     assert registry.located(chosen.embed.model_copy(update={"model": str(tmp_path / "out")})).is_language_model
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr().out == ""  # what transformers says of weights that a file lacks, such as a pooler, stays
 
 
 def test_an_adapter_asks_no_hub_and_wants_the_very_model_beneath_it(workspace, tmp_path, monkeypatch):
