@@ -175,7 +175,9 @@ def _published(
     """Publish the live alignment, and push it where a server is named."""
     from molar_indexes.refresh import publish_generation
 
-    generation = publish_generation(read, settings.index, progress, newcomers=settings.exploration, runner=reading)
+    generation = publish_generation(
+        read, settings.index, progress, exploration_settings=settings.exploration, runner=reading
+    )
     name, exploration = generation.name, generation.manifest.facts["exploration"]
     generation.close()
     workspace, pushed = Workspace(read.root), None

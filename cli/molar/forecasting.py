@@ -186,7 +186,7 @@ def _without_towers(workspace: Workspace, settings: "MolarSettings", log: "Inter
         with pin(place, "catalogue", "content", "interactions", work="molar align") as read:
             train(read, settings, restart=True)
             refresh(read, SILENT)
-            publish_generation(read, settings.index, SILENT, newcomers=settings.exploration).close()
+            publish_generation(read, settings.index, SILENT, exploration_settings=settings.exploration).close()
 
 
 def _towers(workspace: Workspace, settings: "MolarSettings") -> tuple[Took, int]:

@@ -276,7 +276,11 @@ class _Update:
         from molar_indexes.refresh import publish_generation
 
         generation = publish_generation(
-            self.place, self.settings.index, self.progress, newcomers=self.settings.exploration, runner=self.reading
+            self.place,
+            self.settings.index,
+            self.progress,
+            exploration_settings=self.settings.exploration,
+            runner=self.reading,
         )
         name = generation.name
         generation.close()

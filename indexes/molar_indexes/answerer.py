@@ -130,7 +130,7 @@ class Rankers:
         self._known: tuple[LiveItems, dict[Objective, Ranker]] | None = None
 
     def objective(self, query: Query) -> Objective:
-        """The aim whose weights answer a query; RequestError if none were chosen for the horizon that it names."""
+        """The objective whose weights answer a query; RequestError if none were chosen for the one that it names."""
         own = self._generation
         return served(own.objectives, Objective(query.objective or own.default_objective, query.seen))
 

@@ -268,7 +268,7 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
             spec = IndexSpec(**{**facts["spec"], "sparse": tuple(facts["spec"].get("sparse", ()))})
             popular = [(row, count) for row, count in json.loads((folder / POPULAR).read_text("utf-8"))]
             spans = _spans(facts["parts"]), _spans(facts.get("sparse_parts", {}))
-            newcomers = int(facts.get("cold_start", 0)), slots_of(facts)
+            cold = int(facts.get("cold_start", 0)), slots_of(facts)
             plan = facts.get("exploration")
             exploration = None if plan is None else Exploration(slots_of(plan), float(plan["scale"]))
             objectives = {
@@ -285,7 +285,7 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
         opened.pop_all()
         about = folder, manifest, facts["backend"], index, users, popular
         return Generation(
-            *about, *spans, *newcomers, exploration, objectives, facts.get("default_objective", "next_item"), held=held
+            *about, *spans, *cold, exploration, objectives, facts.get("default_objective", "next_item"), held=held
         )
 
 

@@ -4,7 +4,7 @@ The numbers of all items' sparse vectors brought into the order of their dimensi
 
 They come item by item. So many at a time are sorted and written as a run into a file; in the end the runs are read side
 by side, some dimensions at a time (an external merge sort), so that memory depends on neither the number of items nor
-that of their partners.
+that of their neighbors.
 """
 
 from array import array
@@ -58,7 +58,7 @@ class ByDimension:
             self._spill()
 
     def append_to(self, tensors: TensorsWriter) -> int:
-        """Append the tensors ``partners.starts``, ``.items`` and ``.values``; returns how many numbers there are."""
+        """Append the tensors ``item_item.starts``, ``.items`` and ``.values``; returns how many numbers there are."""
         last = self._sorted()
         starts = np.concatenate([[0], np.cumsum(self._of)])
         tensors.append("item_item.starts", starts)
@@ -126,7 +126,7 @@ def _spans(starts: Array) -> Iterator[tuple[int, int]]:
 class Extras:
     """What a table holds beside the items' own vectors.
 
-    ``support`` says how many people had both items of each partner weight, by dimension, then by item; None: nobody
+    ``support`` says how many people had both items of each item-item weight, by dimension, then by item; None: nobody
     knows.
     """
 

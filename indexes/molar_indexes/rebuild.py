@@ -202,7 +202,7 @@ class ItemSides:
     Attributes:
         vectors: Of all items.
         popular: Rows and counts of those that most took, the most popular first.
-        support: How many people had both items of each partner weight, by dimension, then by item; None: nobody knows.
+        support: How many users had both items of each weight, by dimension, then by item; None: not known.
         explored: How new items are tried; None: they are not.
         low-support: Items with few interactions, as they are ranked among cold-start items; None: there are none.
     """
@@ -218,12 +218,14 @@ class ItemSides:
         cls,
         model: Ensemble,
         log: Interactions,
-        newcomers: ExplorationSettings,
+        exploration_settings: ExplorationSettings,
         folder: Path | None = None,
     ) -> "ItemSides":
         """Those of a log. What is large lies in ``folder``; None: in memory."""
         vectors = model.items(log)
-        plan, low_support = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
+        plan, low_support = (
+            exploration(model, vectors, log, exploration_settings) if exploration_settings.explore else (None, None)
+        )
         counts = np.bincount(log.item, minlength=log.n_items)
         counts[had_by_few(log, model.least)] = 0
         told = None if plan is None else asdict(plan)
@@ -252,7 +254,7 @@ def origins(model: Ensemble, catalogue: Catalogue) -> Origins:
 
 
 def support(log: Interactions, neighbors: ItemItemVectors, folder: Path | None = None) -> npt.NDArray[np.int32]:
-    """How many people had both items of each partner weight, by dimension, then by item.
+    """How many people had both items of each item-item weight, by dimension, then by item.
 
     Where there are many weights, the numbers lie in ``folder``; None: in memory.
     """
@@ -369,7 +371,7 @@ def publish_anew(
     workspace: Workspace,
     read: PinnedWorkspace,
     settings: IndexSettings,
-    newcomers: ExplorationSettings,
+    exploration_settings: ExplorationSettings,
     segments: Segments,
     *,
     inputs: Mapping[str, str],
@@ -386,7 +388,7 @@ def publish_anew(
     model = open_model(alignment)
     catalogue = Catalogue(*read["catalogue"].require())
     log, events = open_log(read), StoredEvents(read["interactions"].require()[0])
-    explored, of_items = _of_items(read, settings, newcomers, model, catalogue, log)
+    explored, of_items = _of_items(read, settings, exploration_settings, model, catalogue, log)
     former = FormerUsers.of(workspace, model, catalogue.ids)
     job: UserVectorsJob | None = None
     if runner is not None and former is None and model.network.shapes and log.n_users > SHARD:
@@ -418,7 +420,7 @@ def publish_anew(
 def _of_items(
     read: PinnedWorkspace,
     settings: IndexSettings,
-    newcomers: ExplorationSettings,
+    exploration_settings: ExplorationSettings,
     model: Ensemble,
     catalogue: Catalogue,
     log: Interactions,
@@ -429,7 +431,7 @@ def _of_items(
     """
     content, embedded = read["content"].require()
     noisy = model.demand is not None
-    sides = ItemSides.released(model) if noisy else ItemSides.counted(model, log, newcomers, read.root)
+    sides = ItemSides.released(model) if noisy else ItemSides.counted(model, log, exploration_settings, read.root)
     others = {columns.CONTENT: model.features}
     queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
     others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
@@ -492,7 +494,7 @@ def _items(
     words: csr_matrix,
     turned: Whitened | None,
 ) -> Iterator[IndexItem]:
-    """Every item, by its dense vector, whether it is a cold-start item, and its partners.
+    """Every item, by its dense vector, whether it is a cold-start item, and its neighbors.
 
     Of the ``others`` a vector of zeros is left out, while it is a score in the first ones.
     """

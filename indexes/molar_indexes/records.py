@@ -113,7 +113,7 @@ def sparse_rows(matrix: "csr_matrix") -> Iterator[SparseVector]:
 
 
 def held(spec: IndexSpec, item: IndexItem) -> IndexItem:
-    """An item as an index holds it: without its partners where these are in the table alone."""
+    """An item as an index holds it: without its neighbors where these are in the table alone."""
     if columns.ITEM_WEIGHTS in spec.sparse or columns.ITEM_WEIGHTS not in item.sparse:
         return item
     return replace(item, sparse={n: own for n, own in item.sparse.items() if n != columns.ITEM_WEIGHTS})

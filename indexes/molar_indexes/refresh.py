@@ -79,10 +79,10 @@ def segments_of(workspace: Workspace, settings: IndexSettings) -> Segments:
         return found if events is None else found.changed(events.changes_of_people(suppressed))
 
 
-def shaping(settings: IndexSettings, newcomers: ExplorationSettings, segments: Segments) -> dict[str, Any]:
+def shaping(settings: IndexSettings, exploration_settings: ExplorationSettings, segments: Segments) -> dict[str, Any]:
     """The settings of a generation, as its manifest has them."""
     people = {"people": segments.digest} if segments.digest else {}
-    return settings.of_generation() | people | {"exploration": newcomers.model_dump()}
+    return settings.of_generation() | people | {"exploration": exploration_settings.model_dump()}
 
 
 def events_in(read: Workspace) -> dict[str, Any]:
@@ -109,9 +109,9 @@ def is_of(live: Manifest, read: Workspace, chosen: dict[str, Any]) -> bool:
     return (dict(live.inputs), dict(live.settings), *told) == (inputs, chosen, FORMAT, names_in(read))
 
 
-def waiting(read: Workspace, settings: IndexSettings, newcomers: ExplorationSettings) -> str | None:
+def waiting(read: Workspace, settings: IndexSettings, exploration_settings: ExplorationSettings) -> str | None:
     """The newest generation that is made from the live artefacts and is not live, by name; None where there is none."""
-    store, chosen = read[KIND], shaping(settings, newcomers, segments_of(read, settings))
+    store, chosen = read[KIND], shaping(settings, exploration_settings, segments_of(read, settings))
     for folder in reversed(store.versions()):
         try:
             if folder != store.current and is_of(Manifest.read(folder), read, chosen):
@@ -121,12 +121,12 @@ def waiting(read: Workspace, settings: IndexSettings, newcomers: ExplorationSett
     return None
 
 
-def is_current(workspace: Workspace, settings: IndexSettings, newcomers: ExplorationSettings) -> bool:
+def is_current(workspace: Workspace, settings: IndexSettings, exploration_settings: ExplorationSettings) -> bool:
     """Whether publishing would find everything done, but for what the generation says of events that do not count."""
     live = workspace[KIND].manifest
     if live is None or any(workspace[kind].manifest is None for kind in READ):
         return False
-    chosen = shaping(settings, newcomers, segments_of(workspace, settings))
+    chosen = shaping(settings, exploration_settings, segments_of(workspace, settings))
     return is_of(live, workspace, chosen) and live.facts.get("events") == events_in(workspace)
 
 
@@ -282,7 +282,7 @@ def publish_generation(
     settings: IndexSettings,
     progress: Progress = SILENT,
     *,
-    newcomers: ExplorationSettings | None = None,
+    exploration_settings: ExplorationSettings | None = None,
     runner: Runner | None = None,
 ) -> Generation:
     """Publish the workspace's alignment as a new live generation; the present one where it is that already.
@@ -300,27 +300,27 @@ def publish_generation(
         StaleArtefactError: If the artefacts do not belong together, or another version of one was published meanwhile.
     """
     with pin(workspace, *READ, work="molar align") as read:
-        return _publish(workspace, read, settings, newcomers or ExplorationSettings(), runner, progress)
+        return _publish(workspace, read, settings, exploration_settings or ExplorationSettings(), runner, progress)
 
 
 def _publish(
     workspace: Workspace,
     read: PinnedWorkspace,
     settings: IndexSettings,
-    newcomers: ExplorationSettings,
+    exploration_settings: ExplorationSettings,
     runner: Runner | None,
     progress: Progress,
 ) -> Generation:
     inputs = {kind: read[kind].require()[1].fingerprint for kind in READ}
     segments = segments_of(workspace, settings)
-    chosen, events = shaping(settings, newcomers, segments), events_in(read)
+    chosen, events = shaping(settings, exploration_settings, segments), events_in(read)
     live = workspace["generations"].manifest
     if live is not None and is_of(live, read, chosen):
         if live.facts.get("events") != events:  # others came, and none of them counts
             with workspace.lock("generations"):
                 workspace["generations"].update_manifest(replace(live, facts={**live.facts, "events": events}))
         return open_generation(workspace)
-    if not settings.activate and (name := waiting(read, settings, newcomers)) is not None:
+    if not settings.activate and (name := waiting(read, settings, exploration_settings)) is not None:
         return open_generation(workspace, name)
     catalogue = Catalogue(*read["catalogue"].require())
     facts: dict[str, Any] = {"segments": dict(segments.kinds), "events": events, "payload": catalogue.described}
@@ -332,6 +332,7 @@ def _publish(
     from molar_indexes.rebuild import publish_anew  # brings torch
 
     return publish_anew(
-        workspace, read, settings, newcomers, segments, inputs=inputs, chosen=chosen, facts=facts, runner=runner,
+        workspace, read, settings, exploration_settings, segments,
+        inputs=inputs, chosen=chosen, facts=facts, runner=runner,
         progress=progress,
     )  # fmt: skip

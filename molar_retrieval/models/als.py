@@ -50,7 +50,7 @@ def fit(log: Interactions, settings: ALSSettings, progress: Progress = SILENT) -
             return ALSFactors(_masked(users, matrix), _masked(items, matrix.T.tocsr()))
     raise DataError(
         f"ALS finds no factors for {matrix.nnz:,} pairs whose weights reach {matrix.data.max():g}: numbers overflow",
-        "lower alpha in molar.toml, [cf], or the weights of the interactions",
+        "lower alpha in molar.toml, [als], or the weights of the interactions",
     )
 
 

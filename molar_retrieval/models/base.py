@@ -46,7 +46,7 @@ _Grid = tuple[Sequence[tuple[Setting, Callable[[], CountModel]]], str | None]
 
 @dataclass(frozen=True)
 class Readers:
-    """People by whom content kNN are chosen, ``judge`` giving the NDCG@10 of a way to score.
+    """People by whom content kNN is chosen, ``judge`` giving the NDCG@10 of a way to score.
 
     Meanwhile content is taught by the log of all ``others`` alone.
     """
@@ -91,7 +91,7 @@ NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "n_neighbors": 200}
 EASE_FUTURE = "ease_future"
 """EASE once more, for all that people take later …"""
 FUTURE_REGULARISATIONS = (500, 4000, 32_000, 256_000)
-"""… tried in this order until validation asks for no more, with as many partners of an item as make …"""
+"""… tried in this order until validation asks for no more, with as many neighbors of an item as make …"""
 _FUTURE_WEIGHTS, _FUTURE_NEIGHBORS = 4_000_000, 1000
 """… so many weights in all, at most so many of one, and no fewer than other count-based models keep."""
 
@@ -418,7 +418,7 @@ def _spread(weights: csr_matrix, rows: Rows, n_items: int) -> csr_matrix:
 _JUDGED = 2000
 """Validation cases that choose an model's settings; the weights are chosen on all."""
 _READ, _READ_SCORES = 5000, 50_000_000
-"""Cases of validation and of training that choose how content kNN read a history; fewer of many items."""
+"""Cases of validation and of training that choose how content kNN reads a history; fewer of many items."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -429,7 +429,7 @@ class CountModels:
     content_knn: ContentKNN | None
     popularity: Popularity | None
     report: dict[str, dict[str, Any]]
-    features: Matrix | None = None  # what content kNN are made of, shape (n_items, f)
+    features: Matrix | None = None  # what content kNN is made of, shape (n_items, f)
 
     def parts(self, cases: ValidationCases) -> dict[str, ScoreComponent]:
         """The count-based models as parts of the score of the cases."""

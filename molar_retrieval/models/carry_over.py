@@ -165,8 +165,8 @@ def bring(folder: Path, manifest: Manifest, read: Workspace, before: Interaction
 def _with_items(model: Ensemble, features: Matrix, rows: Rows, trained: Mask | None) -> Ensemble:
     """A model over other items: each was at ``rows`` before, -1 where it is new, shape (n,), and has ``features``.
 
-    Rows of the collaborative table that no training has shaped are guesses: of new items, and where the model is as it
-    was trained, of all that it did not know, which ``trained`` says, shape (number of items before,).
+    Rows of the table of the ID tower that no training has shaped are guesses: of new items, and where the model is as
+    it was trained, of all that it did not know, which ``trained`` says, shape (number of items before,).
     """
     axes = model.content_knn_axes
     if axes is None and features.shape[1] > DIM:

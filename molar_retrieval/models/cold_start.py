@@ -83,7 +83,7 @@ _ENOUGH = 300
 """Validation cases from which the weights of cold-start items can be told."""
 _REGULARISATIONS = (1.0, 10.0, 100.0)
 _PAIRS = "pairs"
-"""What the part of content kNN is by pairs of contents, while its weight is looked for."""
+"""What the component content_knn is by pairs of contents, while its weight is looked for."""
 _PRIOR = 5.0
 """Interactions at which an item counts half in the regression."""
 _BESIDE = 0.5
@@ -239,7 +239,7 @@ def _share_beside(guess: Dense, parts: Mapping[str, Dense], weights: Mapping[str
 
 
 def _compared(neighbours: ContentKNN, log: Interactions, withheld: Mask, seed: int) -> dict[str, Matrix]:
-    """What histories are compared with for the withheld items: their content, and its partners by a log of others."""
+    """What histories are compared with for the withheld items: their content, and its neighbors by a log of others."""
     content, pairs = neighbours.items[withheld], content_pairs(log, neighbours, seed)
     return {CONTENT_KNN: content} | ({} if pairs is None else {_PAIRS: content @ pairs.T})
 

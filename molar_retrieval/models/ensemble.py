@@ -96,7 +96,7 @@ class Ensemble:
 
     @cached_property
     def dense_parts(self) -> tuple[VectorBlock, ...]:
-        """The ranges of the dense vector whose products are parts of the score; the trend is always the last."""
+        """The ranges of the dense vector whose products are parts of the score; popularity is always the last."""
         widths = {name: shape.dim for name, shape in self.network.shapes.items() if self._counts(name)}
         if self.content_knn is not None and self._counts(CONTENT_KNN):
             widths[CONTENT_KNN] = self.content_knn.dim
@@ -207,7 +207,7 @@ class Ensemble:
         return predictor((side if name == CONTENT_KNN else self.features)[some])
 
     def factors(self, objective: Objective) -> ObjectiveScale:
-        """What users' vectors are multiplied by for an aim; RequestError if no weights were chosen for its horizon."""
+        """What users' vectors are multiplied by for an objective; RequestError if no weights were chosen for it."""
         return self.objectives.get(served(self.objectives, objective).name, {})
 
     def with_objectives(self, weights: Mapping[Objective, Mapping[str, float]]) -> Self:
@@ -251,7 +251,7 @@ class Ensemble:
         return asked
 
     def _demand(self, log: Interactions, factors: ObjectiveScale) -> Matrix:
-        """The trend's part of the scores of all items, shape (n_users or 1, n_items)."""
+        """The popularity component of the scores of all items, shape (n_users or 1, n_items)."""
         weight = self.weights.get(POPULARITY, 0.0) * factors.get(POPULARITY, 1.0)
         if self.popularity is None or not weight:
             return np.zeros((1, len(self.known)), np.float32)

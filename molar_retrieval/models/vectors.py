@@ -78,10 +78,10 @@ def _times(matrix: csr_matrix, weight: float) -> csr_matrix:
 
 @dataclass(frozen=True, eq=False)
 class ItemVectors:
-    """Vectors of all items: dense, (n_items, d), and sparse, by dimension (s, n_items): partners, weighted.
+    """Vectors of all items: dense, (n_items, d), and sparse, by dimension (s, n_items): item-item weights.
 
     A cold-start item, which had no training interactions, has a dense vector made from its content alone, which ranks
-    it among cold-start items only, and no partners.
+    it among cold-start items only, and no neighbors.
     """
 
     dense: Matrix

@@ -454,7 +454,7 @@ def source_of(
         dense: The user's :func:`products`.
         sums: Gives those of the user's sparse vector, where they are known.
         fulfilling: Says which of some rows fulfil the request's condition; needed under one, unless an index that holds
-            partners is searched.
+            neighbors is searched.
     """
     assert request.user is not None
     made = partial(store.sums, request.user.sparse) if sums is None else sums
@@ -521,7 +521,7 @@ class _Search(CandidateSource):
     def _by_sparse(self, depth: int, found: list[tuple[int, float]]) -> tuple[Rows, float]:
         """Rows with sparse products, those of the best at least, and what those that are left out have at most.
 
-        Where the index holds partners, they are ``found`` under a condition by a search for ``depth`` of them.
+        Where the index holds neighbors, they are ``found`` under a condition by a search for ``depth`` of them.
         """
         rows, totals = self.sums.without_zeros()
         if not len(rows):

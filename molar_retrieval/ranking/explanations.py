@@ -32,7 +32,7 @@ def of_cold_start(part: str) -> str:
 
 @dataclass(frozen=True)
 class ContentKNNWeights:
-    """How content kNN read a history: weight lost per place from its end, and how many of the latest count."""
+    """How content kNN reads a history: weight lost per place from its end, and how many of the latest count."""
 
     decay: float
     last: int

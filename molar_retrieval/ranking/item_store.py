@@ -428,7 +428,7 @@ class ItemStore:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], parts: Spans, sparse_parts: Spans) -> Self:
-        """From arrays by name: ``dense``, ``content``, ``partners.starts`` and so on."""
+        """From arrays by name: ``dense``, ``content``, ``item_item.starts`` and so on."""
         sparse = SparseItemIndex(*(tensors[f"item_item.{name}"] for name in ("starts", "items", "values", "support")))
         content, als, numbers = (tensors[name] for name in ("content", "als", "numbers"))
         known, cold = (tensors[name] > 0 for name in ("known", "cold_start"))

@@ -73,7 +73,7 @@ EVERY = (NEXT_ITEM, SESSION_START, FUTURE_ITEMS, NEXT_ITEM_SEEN, SESSION_START_S
 def served(objectives: Objectives, objective: Objective) -> Objective:
     """The aim whose weights answer: where none were chosen for who comes back, or for seen items, those of all lists.
 
-    RequestError if none were chosen for its horizon.
+    RequestError if none were chosen for it.
     """
     hidden = Objective(objective.target)
     if hidden != NEXT_ITEM and hidden.name not in objectives:

@@ -193,7 +193,7 @@ class ListAnswer(Struct, kw_only=True):
         placement: As it was asked for.
         next: Where the next page of this list is; null where there is none.
         experiment: Which one it is of, and the arm; null: none.
-        horizon: ``later`` where the list is for all that is taken later; null: for what is taken next.
+        objective: ``future_items`` where the list is for all future items; null: for the next item.
     """
 
     recommendation_id: str | None

@@ -34,7 +34,7 @@ def published(trained, folder: Path, settings: ExplorationSettings, backend: str
     own = Workspace.open(trained.workspace)
     for kind in ("catalogue", "interactions", "content", "als", "alignment"):
         (workspace.root / kind).symlink_to(own.root / kind)
-    publish_generation(workspace, IndexSettings(backend=backend), newcomers=settings).close()
+    publish_generation(workspace, IndexSettings(backend=backend), exploration_settings=settings).close()
     return Recommender.open(workspace.root)
 
 

@@ -77,7 +77,7 @@ def query(
     shaping = explain or objective or diversity or calibrate is not None or not (rerank and explore) or language != "en"
     if (searching or similar is not None) and shaping:
         raise SettingsError(
-            "--horizon, --explain, --lang, --diversity, --calibrate, --no-rerank and --no-explore shape what --user,"
+            "--objective, --explain, --lang, --diversity, --calibrate, --no-rerank and --no-explore shape what --user,"
             " --session or --items alone are answered with",
             "leave them out of a search",
         )

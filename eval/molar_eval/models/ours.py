@@ -40,7 +40,7 @@ class Molar:
     """Content, factors, post-alignment; or that with something switched off.
 
     The workspace of the whole catalogue, ``base``, has content vectors, which are made without any interaction.
-    Training is the same with and without a second stage, the re-ranker, and for each ``horizon`` that lists are asked
+    Training is the same with and without a second stage, the re-ranker, and for each ``objective`` that lists are asked
     for (None: the default of the settings).
     """
 

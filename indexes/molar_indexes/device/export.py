@@ -365,7 +365,7 @@ def _shown(store: ItemStore, request: ResolvedQuery) -> Mask:
 
 
 def _items(store: ItemStore, shown: Mask) -> dict[str, Array]:
-    """What every item is scored by beside its partners."""
+    """What every item is scored by beside its neighbors."""
     marks = {"known": store.known, "cold": store.cold, "shown": shown}
     return {"dense": store.dense} | {name: np.asarray(mark, np.uint8) for name, mark in marks.items()}
 

@@ -250,7 +250,7 @@ class UserEncoder:
         items: The table of the ID tower, shape (n_items, dim), or the map of the content tower, (dim, f).
         features: Conditioned content of all items, shape (n_items, f).
         parts: The parts of the dense vector, in their order.
-        taste: What content kNN compare, shape (n_items, t), and how they read a history; None: they do not.
+        taste: What content kNN compares, shape (n_items, t), and how it reads a history; None: there is none.
         reads: How each count-based model reads a history, in the order of their ranges of the sparse vector.
         habits: What people take again, which has the last range; None: nothing is known of it.
         own: Models of the user's own, by name.

@@ -121,7 +121,7 @@ def info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:
 
 
 _CONTENT_WEIGHTS = (0.02, 0.1, 0.35, 1.0, 3.0)
-"""What an epoch tries as the content tower's weight beside the collaborative one's 1, so as to know the best epoch."""
+"""What an epoch tries as the content tower's weight beside the ID tower's 1, so as to know the best epoch."""
 _MOST_CASES = 10_000
 """How many validation cases an epoch is judged by."""
 PROBED = 2
