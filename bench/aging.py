@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from molar_eval.cases import Cases
-from molar_eval.metrics.accuracy import accuracy
+from molar_eval.metrics import accuracy
 from molar_eval.models.content_variants import link
 from molar_eval.models.ours import MolarScorer
 from molar_eval.models.prequential import carry
 from molar_eval.ranking import rank
-from molar_eval.splits.base import DAY, is_first
+from molar_eval.splits import DAY, is_first
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare_interactions import prepare_interactions, write_log
 from molar_retrieval.models.alignment import align

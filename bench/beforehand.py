@@ -17,11 +17,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from molar_eval.experiments.beforehand import verdict_beforehand
-from molar_eval.kpi.candidate import CandidateVerdict
-from molar_eval.kpi.impression_events import logged_impressions
-from molar_eval.kpi.impressions import Impressions
+from molar_eval.kpi.impressions import Impressions, logged_impressions
 from molar_eval.kpi.off_policy import evaluate_policy
+from molar_eval.kpi.prelaunch import CandidateVerdict, verdict_beforehand
 from molar_eval.kpi.slates import evaluate_slates
 from molar_indexes.comparison import sample
 from molar_indexes.recommender import Recommender

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from molar_eval.kpi.daily.record import daily
+from molar_eval.kpi.by_day import daily
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.artefacts import Workspace
 

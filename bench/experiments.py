@@ -11,9 +11,9 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from molar_indexes.experiments.answering import Experimenting, clock
-from molar_indexes.experiments.arms import ListWanted
-from molar_indexes.experiments.placing import Asker
+from molar_eval.experiments.arms import ListWanted
+from molar_eval.experiments.assignment import Asker
+from molar_eval.experiments.routing import Experimenting, clock
 from molar_indexes.recommender import Recommender
 from molar_retrieval.experiments.definition import AB, Arm, Experiment
 from molar_retrieval.experiments.store import ExperimentStore

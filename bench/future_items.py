@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from molar_eval.splits.temporal import temporal
+from molar_eval.splits import temporal
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Holdout
 from molar_retrieval.data.text_features import hashed_features

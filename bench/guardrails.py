@@ -3,7 +3,7 @@
 Visitors of the treated arm come one by one, and after each of them one looks. A share of visitors clicks, in control;
 the treated click a fifth less, or as often. Four methods at a chance of 1 % of a false alarm, to one side:
 
-* mixture: what molar takes, :func:`molar_eval.experiments.confidence_sequences.difference_sequence`;
+* mixture: what molar takes, :func:`molar_eval.experiments.sequential.difference_sequence`;
 * e-process: of two streams of zeros and ones, with shares learnt on the way (Turner, Ly and Grünwald 2024,
   doi:10.1016/j.jspi.2023.106116);
 * two sequences: the empirical Bernstein one of each arm (Waudby-Smith and Ramdas 2024, doi:10.1093/jrsssb/qkad009);
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy.special import xlogy
 from scipy.stats import norm
 
-from molar_eval.experiments.confidence_sequences import ALPHA, FEWEST, ArmSums, difference_sequence, tuned_to
+from molar_eval.experiments.sequential import ALPHA, FEWEST, ArmSums, difference_sequence, tuned_to
 
 TREATED = 2_000  # visitors
 HARM = 0.1  # of what control does: less than this is tolerated

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.sparse import csr_matrix
 
-from molar_eval.experiments.preference import STAKE
+from molar_eval.experiments.interleaving import STAKE
 from molar_retrieval.experiments.interleaving import interleave
 from molar_retrieval.models.ease import solve
 

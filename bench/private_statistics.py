@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from molar_eval.splits import make_split
-from molar_eval.statistics.bootstrap import clustered_ratio
+from molar_eval.statistics import clustered_ratio
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.text_features import hashed_features

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from molar_eval.cases import Cases
-from molar_eval.metrics.accuracy import ACCURACY, accuracy
-from molar_eval.metrics.lists import ListContext, list_metrics
+from molar_eval.metrics import ACCURACY, ListContext, accuracy, list_metrics
 from molar_eval.ranking import Ranked, rank_vectors
 from molar_retrieval import rng
 from molar_retrieval.data.interactions import Interactions

@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 import numpy as np
 
 from molar_eval.cases import Cases, Mask, Scores
-from molar_eval.metrics.accuracy import accuracy
+from molar_eval.metrics import accuracy
 from molar_eval.models.base import EvaluationTask, Scoring
 from molar_eval.models.baselines import ItemKNN, PersonalFrequency
 from molar_eval.models.ours import Molar

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 import molar
-from molar_eval.scores import FOLDER, CaseScores, read_scores
-from molar_eval.statistics.bootstrap import clustered_intervals
-from molar_eval.statistics.permutation import paired_permutation
+from molar_eval.model_runs import FOLDER, CaseScores, read_scores
+from molar_eval.statistics import clustered_intervals, paired_permutation
 
 METRIC = "ndcg@10"
 SUITE = """description = "What small numbers cost"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from molar_eval.splits.last import leave_one_out
+from molar_eval.splits import leave_one_out
 from molar_retrieval import rng
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.text_features import hashed_features

@@ -28,7 +28,7 @@ from rectools_environment import NotInstallableError, make
 from turns import Player, PlayerLostError
 
 from molar_eval.cases import Cases
-from molar_eval.metrics.accuracy import accuracy
+from molar_eval.metrics import accuracy
 from molar_eval.ranking import rank_vectors
 from molar_eval.splits import Split, leave_one_out
 from molar_retrieval import rng

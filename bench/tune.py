@@ -16,16 +16,13 @@ import numpy as np
 
 import molar
 from molar.aligning import prepare_log
-from molar_eval import leaks
-from molar_eval.metrics.accuracy import accuracy
+from molar_eval.metrics import accuracy
+from molar_eval.model_runs import TrialRunner
 from molar_eval.models.base import EvaluationTask
 from molar_eval.models.content_variants import link
 from molar_eval.models.ours import Molar, as_held_out
-from molar_eval.splits import make_split
-from molar_eval.statistics.bootstrap import clustered_intervals
-from molar_eval.statistics.permutation import paired_permutation
-from molar_eval.statistics.seeds import averaged
-from molar_eval.trial import TrialRunner
+from molar_eval.splits import check_leaks, make_split
+from molar_eval.statistics import averaged, clustered_intervals, paired_permutation
 from molar_eval.tuning.result import TuningResult, headline, lines_of, sentences
 from molar_eval.tuning.search import tune
 from molar_retrieval.data.prepare_interactions import write_log
@@ -57,7 +54,7 @@ def prepared(catalogue: Path, root: Path, settings: MolarSettings) -> Workspace:
 def runner_of(workspace: Workspace, split_name: str, options: dict[str, object]) -> TrialRunner:
     """A split of the log, its tests not yet looked at."""
     split = make_split(split_name, open_log(workspace).strongest, options)
-    leaks.check(split)
+    check_leaks(split)
     place = workspace.root / "evaluation"
     task = EvaluationTask(
         training=split.training,

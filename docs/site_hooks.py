@@ -59,8 +59,7 @@ def _output(output: Any) -> str:
 
 
 def _report(path: Path) -> str:
-    from molar_eval.report.page import render
-    from molar_eval.report.write import read_report
+    from molar_eval.report.page import read_report, render
     from molar_retrieval.reports.html import Pictures
 
     return render(read_report(path), None, Pictures(ROOT))

@@ -22,7 +22,7 @@ nominal coverage of 95 %. A reader refuses a `format` that it does not know; wit
 
 ```python
 from pathlib import Path
-from molar_eval.report.write import read_report
+from molar_eval.report.page import read_report
 
 report = read_report(Path("run/report.json"))
 for split in report.splits:

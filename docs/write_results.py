@@ -11,14 +11,11 @@ from typing import Any
 
 from molar_eval.modules import RESULTS as MODULES
 from molar_eval.modules import of_modules
-from molar_eval.report import grids, walking
-from molar_eval.report.bottom_line import declared
-from molar_eval.report.grids import Cell, Grid
-from molar_eval.report.naming import shown
+from molar_eval.report import tables
+from molar_eval.report.page import read_report
 from molar_eval.report.schema import ModelResult, Report, SplitResult
-from molar_eval.report.standing import best, ordered
-from molar_eval.report.verdict import judge
-from molar_eval.report.write import read_report
+from molar_eval.report.tables import Cell, Grid, best, ordered
+from molar_eval.report.verdict import declared, judge, prequential_sentences, shown
 from molar_retrieval.reports import wording as words
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,7 +97,7 @@ def _declared(report: Report) -> str:
 def _verdict(split: SplitResult, report: Report) -> str:
     verdict = judge(split, report.made)
     text = f"{_plain(_title(split))}: **{_plain(verdict.headline)}**"
-    kept = "".join(f" {_plain(sentence)}" for sentence in walking.sentences(split))
+    kept = "".join(f" {_plain(sentence)}" for sentence in prequential_sentences(split))
     change = f": {words.metric(split.primary)} {_plain(verdict.change)}" if verdict.change else ""
     return f"{text}{change}.{kept}"
 
@@ -125,7 +122,7 @@ def _leaders(report: Report) -> Grid:
     columns: dict[str, list[Cell]] = {}
     for split in report.splits:
         title = words.metric(split.primary) + (f", {_title(split)}" if len(report.splits) > 1 else "")
-        cells = dict(zip([model.name for model in ordered(split)], grids.primary(split), strict=True))
+        cells = dict(zip([model.name for model in ordered(split)], tables.primary(split), strict=True))
         columns[title] = [cells.get(model.name, Cell(words.NONE)) for model in shown]
     columns["trained in"] = [Cell(words.duration(model.fit_seconds)) for model in shown]
     rows = [[Cell(model.name), *(cells[at] for cells in columns.values())] for at, model in enumerate(shown)]

@@ -96,10 +96,10 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
     from eval_model_tasks import log_of
     from ranking_fakes import LastFiles
 
-    from molar_eval import ranking_job
+    from molar_eval import model_runs
     from molar_eval.cases import Cases
+    from molar_eval.model_runs import RankingJob
     from molar_eval.models.base import EvaluationTask
-    from molar_eval.ranking_job import RankingJob
     from molar_retrieval.workspace.jobs import SerialRunner
 
     random, told = np.random.default_rng(3), {}
@@ -107,7 +107,7 @@ def ranked(workspace: str, folder: str) -> dict[str, Any]:
     asked = np.arange(log.n_users)
     cases = Cases.single(log, asked, np.diff(log.offsets) - 1, log.item[log.offsets[1:] - 1])
     task, memory = EvaluationTask(log, cases, np.ones(40, bool), None, "hide", Path(folder)), 12 * 16 * 40
-    ranking_job.SCORES = 16 * 40
+    model_runs.SCORES = 16 * 40
     for workers in (0, 2):
         progress, own = Notes(), Path(folder, str(workers))
         own.mkdir()

@@ -36,7 +36,7 @@ _LIBRARIES = (
     "molar_indexes.rebuild",
     "molar_indexes.recommender",
     "molar_eval.evaluate",
-    "molar_eval.report.write",
+    "molar_eval.report.page",
 )
 """3 seconds of a processor, and what the commands of molar import."""
 MOLAR = Path(sys.executable).with_name("molar")

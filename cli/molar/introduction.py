@@ -27,9 +27,9 @@ from molar_retrieval.progress import SILENT
 
 if TYPE_CHECKING:
     from molar.shop import Shop
+    from molar_eval.experiments.arms import ListWanted
     from molar_eval.experiments.results import ExperimentResults
-    from molar_indexes.experiments.answering import Experimenting, GivenList
-    from molar_indexes.experiments.arms import ListWanted
+    from molar_eval.experiments.routing import Experimenting, GivenList
     from molar_indexes.recommender import Recommender
     from molar_retrieval.data.demo import DemoFacts, Shopper
     from molar_retrieval.experiments.records import StageRow
@@ -117,7 +117,7 @@ class IntroductionReport:
         Raises:
             RequestError: If it does not speak that language.
         """
-        from molar_eval.experiments.page import board_page
+        from molar_eval.experiments.report import board_page
 
         target = Path(path)
         target.write_text(board_page(self.results, self.experiment, self.record, language), "utf-8")
@@ -128,7 +128,7 @@ def introduce(
     shop: "Shop", facts: "DemoFacts", days: int, seed: int, *, harmful: bool, visitors: int = VISITORS
 ) -> IntroductionReport:
     """Play an introduction, see :meth:`molar.sources.Demo.introduce`."""
-    from molar_indexes.experiments.answering import Experimenting
+    from molar_eval.experiments.routing import Experimenting
     from molar_indexes.recommender import Recommender
 
     limits.whole("days", days, limits.DEMO_DAYS)
@@ -214,7 +214,7 @@ class _Introduction:
 
     def _visit(self, visit: ShopVisit) -> Sequence[Mapping[str, Any]]:
         """Somebody comes, gets the list of their arm, and does something with it."""
-        from molar_indexes.experiments.placing import Asker
+        from molar_eval.experiments.assignment import Asker
 
         shopper, at = self._life.shop.users[visit.user], visit.at * _SECOND
         asker = Asker(user_id=shopper.sent.get("user_id"), session_id=shopper.sent.get("session_id"))
@@ -320,7 +320,7 @@ class _Lists:
 
     def wanted(self, user: int, shopper: "Shopper") -> "ListWanted":
         """The question of a page for somebody; no new item is drawn, so that lists differ by their arms alone."""
-        from molar_indexes.experiments.arms import ListWanted
+        from molar_eval.experiments.arms import ListWanted
         from molar_retrieval.ranking.results import new_id
 
         who = shopper.sent

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from molar.aligning import Aligned
     from molar.doctor import Health
     from molar_eval.evaluate import Evaluation
-    from molar_eval.kpi.shown import ShownResult
+    from molar_eval.kpi.prelaunch import ShownResult
     from molar_retrieval.embedding import EmbedReport
     from molar_retrieval.finetuning.lora import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
@@ -331,7 +331,7 @@ class Making(Foretelling):
         from molar.reports import remember_folder
         from molar_eval.evaluate import Evaluator
         from molar_eval.models.own import checked_models
-        from molar_eval.report.write import write_report
+        from molar_eval.report.page import write_report
         from molar_retrieval.workspace.threads import keep_freed_memory
 
         keep_freed_memory()
@@ -373,7 +373,7 @@ class Making(Foretelling):
             where: Only items that fulfil this condition.
         """
         from molar.evaluating import prepared
-        from molar_eval.kpi.shown import evaluate_shown
+        from molar_eval.kpi.prelaunch import evaluate_shown
 
         settings = self._encoding()
         with self.bound() as place, self.progress() as progress:

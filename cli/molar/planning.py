@@ -10,7 +10,7 @@ from molar.serving import Serving
 from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
-    from molar_eval.experiments.plan import ExperimentPlan
+    from molar_eval.experiments.planning import ExperimentPlan
     from molar_retrieval.workspace.artefacts import Workspace
 
 
@@ -51,8 +51,8 @@ class Planning:
             DataError: If there is no purchase, the log is too short for every window, or of one person.
             MissingArtefactError: If no catalogue was named and nothing made yet.
         """
-        from molar_eval.experiments.past import past_purchases
-        from molar_eval.experiments.plan import plan_experiment
+        from molar_eval.experiments.covariates import past_purchases
+        from molar_eval.experiments.planning import plan_experiment
 
         with self._workspace() as place, self.shop.progress() as progress:
             past = past_purchases(place, progress)

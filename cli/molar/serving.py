@@ -12,7 +12,7 @@ from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.discovery import is_workspace
 
 if TYPE_CHECKING:
-    from molar_eval.since_both import SinceBoth
+    from molar_eval.version_comparison import SinceBoth
     from molar_indexes.comparison import ListComparison
     from molar_indexes.generations import GenerationInfo
     from molar_indexes.server.collections import PublishedCollection
@@ -175,7 +175,7 @@ class Serving(ShopBase):
             MissingArtefactError: If there is no such generation.
             StaleArtefactError: If one of them is damaged.
         """
-        from molar_eval.since_both import judged
+        from molar_eval.version_comparison import judged
         from molar_indexes.comparison import generations_compared
         from molar_indexes.generations import generation_before
 

@@ -1,4 +1,4 @@
-"""Running a suite: splits, models, seeds; every trial is kept, and what is there is not computed again."""
+"""Evaluation of models on the splits of a suite."""
 
 import os
 import shutil
@@ -9,27 +9,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from molar_eval import leaks
-from molar_eval.cases import Cases, Mask, Seen
-from molar_eval.days import knows_only_days, of_days
-from molar_eval.examples import choose, examples
-from molar_eval.gate import Fall, gate
-from molar_eval.index_cost import index_costs
-from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
-from molar_eval.metrics.lists import ListContext
+from molar_eval.cases import Cases, Mask, Rows, Seen
+from molar_eval.index_recall import index_costs, trade_off
+from molar_eval.metrics import ListContext, Purchases, estimate_kpis, target_values
+from molar_eval.model_runs import FOLDER, Trial, TrialRunner, scores_path, write_scores
 from molar_eval.models.base import EvaluationTask, Model, Tested
 from molar_eval.models.ours import Molar
 from molar_eval.models.own import OwnModels
 from molar_eval.models.prequential import arms
 from molar_eval.models.registry import OURS, ModelRegistry, with_changes
 from molar_eval.modules import LIBRARIES, RESULTS, commit, of_modules
+from molar_eval.prequential import WalkRunner, walk_result
 from molar_eval.prices import item_prices
-from molar_eval.primary import corrected
 from molar_eval.ranking import Ranked
+from molar_eval.regression_gate import Fall, gate
 from molar_eval.report.schema import (
     Data,
     DiversityPoint,
+    ExampleItem,
     ExampleUser,
     IndexCost,
     Made,
@@ -37,23 +36,24 @@ from molar_eval.report.schema import (
     ReportExamples,
     SplitResult,
 )
-from molar_eval.report.standing import LEADERBOARD, standings
-from molar_eval.report.tables import paper_tables
-from molar_eval.results import ModelScores, SplitTest, compared, estimate, model_result, model_scores
-from molar_eval.rivals import best_baseline, pairs
-from molar_eval.scores import FOLDER, scores_path, write_scores
+from molar_eval.report.tables import LEADERBOARD, paper_tables, standings
+from molar_eval.results import (
+    ModelScores,
+    SplitTest,
+    best_baseline,
+    compared,
+    corrected,
+    estimate,
+    model_result,
+    model_scores,
+    pairs,
+)
 from molar_eval.slices import MINIMUM_USERS, groups_of, labels
-from molar_eval.splits import PREQUENTIAL, Split, checked_options, make_split
-from molar_eval.splits.base import FILE_ORDER
-from molar_eval.splits.prequential import prequential
-from molar_eval.suite import SplitPlan, Suite
-from molar_eval.trade_off import trade_off
-from molar_eval.trial import Trial, TrialRunner
+from molar_eval.splits import FILE_ORDER, PREQUENTIAL, Split, check_leaks, checked_options, make_split, prequential
+from molar_eval.suite import SplitPlan, Suite, knows_only_days, of_days
 from molar_eval.trial_costs import TrialCosts
-from molar_eval.walk import WalkRunner
-from molar_eval.walk_results import walk_result
 from molar_retrieval import columns
-from molar_retrieval.data.catalogue import Catalogue
+from molar_retrieval.data.catalogue import ITEMS_FILE, Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.frames import Frame
@@ -67,6 +67,60 @@ from molar_retrieval.workspace.jobs import Runner, SerialRunner
 from molar_retrieval.workspace.pinned import pin
 from molar_retrieval.workspace.resources import Timer, Took, library_versions
 from molar_retrieval.workspace.settings import MolarSettings, with_preset
+
+_HISTORY, _LIST = 6, 6
+
+
+def choose(ours: Ranked, theirs: Ranked | None, cases: Cases, count: int) -> list[int]:
+    """Cases worth a look, each of another user: ours right, only ours right, only theirs right, both wrong, in turn."""
+    first = cases.offsets[:-1]
+    a = _within(ours.ranks[first])
+    b = _within(theirs.ranks[first]) if theirs is not None else ~a
+    groups = [np.flatnonzero(mask) for mask in (a & ~b, ~a & b, a & b, ~a & ~b)]
+    chosen: list[int] = []
+    users: set[int] = set()
+    for turn in range(max((len(group) for group in groups), default=0)):
+        for group in groups:
+            if turn < len(group) and len(chosen) < count and int(cases.user[group[turn]]) not in users:
+                chosen.append(int(group[turn]))
+                users.add(int(cases.user[group[turn]]))
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def examples(
+    split: str, cases: Cases, chosen: Sequence[int], ranked: Mapping[str, Ranked], catalogue: Catalogue
+) -> list[ExampleUser]:
+    """The chosen cases with the lists of the models in ``ranked``; people are numbered, their ids are not told."""
+    table = pq.read_table(catalogue.version / ITEMS_FILE, columns=[columns.ITEM_ID, columns.TITLE, columns.IMAGE])
+
+    def item(row: int, targets: set[int]) -> ExampleItem:
+        item_id, title, photo = (table[name][row].as_py() for name in table.column_names)
+        return ExampleItem(item_id=item_id, title=title or item_id, photo=photo, hit=row in targets)
+
+    result = []
+    for person, case in enumerate(chosen, 1):
+        targets = {int(row) for row in cases.targets[cases.offsets[case] : cases.offsets[case + 1]]}
+        history = cases.seen(slice(case, case + 1)).item[-_HISTORY:]
+        example = ExampleUser(
+            split=split,
+            person=person,
+            history=[item(int(row), set()) for row in history],
+            targets=[item(row, targets) for row in sorted(targets)],
+            lists={
+                name: [item(int(row), targets) for row in found.items[case, :_LIST] if row >= 0]
+                for name, found in ranked.items()
+            },
+        )
+        result.append(example)
+    return result
+
+
+def _within(ranks: Rows) -> Mask:
+    hit: Mask = (ranks >= 1) & (ranks <= _LIST)
+    return hit
+
 
 _MEMORY = 256 << 20
 _NOT_SHOWN = {"index": {"url": True}}
@@ -229,7 +283,7 @@ class Evaluator:
         if plan.seen != ("hide",):
             raise SettingsError("a walk through time asks for what is new to people", "leave seen at hide")
         walk = prequential(self.log, **checked_options(prequential, PREQUENTIAL, plan.options))
-        leaks.check(walk.split)
+        check_leaks(walk.split)
         going = arms(plan.models or self.suite.models, self.settings, self.own)
         runner = self._runner(walk.split, "hide")
         place, k = self.root / "walks", self.suite.k
@@ -250,7 +304,7 @@ class Evaluator:
         """Where seen items are shown, taking one of them again is an answer too."""
         repeats = {"repeats": True} if plan.split == "temporal" and seen == "show" else {}
         split = make_split(plan.split, self.log, {**plan.options, **repeats})
-        leaks.check(split)
+        check_leaks(split)
         return split
 
     def _split(self, split: Split, models: Sequence[Model], seen: Seen) -> list[SplitResult]:

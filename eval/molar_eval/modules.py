@@ -14,12 +14,10 @@ LIBRARIES = ("numpy", "scipy", "torch", "implicit", "qdrant-edge-py", "sentence-
 _SCRIPTS = Path(__file__).parent / "models" / "peers" / "scripts"
 RESULTS = (
     "molar_eval.models.registry",
-    "molar_eval.primary",
+    "molar_eval.model_runs",
+    "molar_eval.prequential",
     "molar_eval.results",
-    "molar_eval.rivals",
     "molar_eval.splits",
-    "molar_eval.trial",
-    "molar_eval.walk_results",
     *(f"molar_eval.models.peers.scripts.{path.stem}" for path in sorted(_SCRIPTS.glob("*-*.py"))),
 )
 """What the numbers of a report come from: models, splits, ranking, metrics and statistics; not how they are shown."""

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from molar_eval.evaluate import Evaluator
+from molar_eval.model_runs import TrialRunner
 from molar_eval.models.base import EvaluationTask, Model
 from molar_eval.models.prequential import arms
 from molar_eval.splits import PREQUENTIAL
 from molar_eval.suite import SplitPlan
-from molar_eval.trial import TrialRunner
 from molar_eval.trial_costs import Expected, TrialCosts
 
 

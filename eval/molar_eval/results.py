@@ -1,4 +1,4 @@
-"""From ranks to what a report says: metrics with intervals, comparisons, slices, qualities of lists."""
+"""From scores of cases to the results of a report: means, comparisons, slices, the declared comparison."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,17 +8,29 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from molar_eval.cases import Cases
-from molar_eval.metrics.accuracy import accuracy
-from molar_eval.metrics.lists import ListContext, list_metrics
+from molar_eval.metrics import ListContext, accuracy, list_metrics
+from molar_eval.model_runs import CaseScores, Trial
 from molar_eval.models.base import Tested
-from molar_eval.report.schema import CalibrationBin, Comparison, Estimate, ModelResult, SliceScore
-from molar_eval.scores import CaseScores
+from molar_eval.models.registry import BY_SCORE, FAST, OURS, PARTS, WITHOUT
+from molar_eval.report.schema import (
+    CalibrationBin,
+    Comparison,
+    Estimate,
+    ModelResult,
+    PrimaryResult,
+    SliceScore,
+    SplitResult,
+)
 from molar_eval.slices import MINIMUM_USERS, Labels, slices_of
-from molar_eval.statistics.bootstrap import ConfidenceInterval, clustered_intervals
-from molar_eval.statistics.permutation import holm, paired_permutation
-from molar_eval.statistics.seeds import averaged, seed_spread
-from molar_eval.suite import Suite
-from molar_eval.trial import Trial
+from molar_eval.statistics import (
+    ConfidenceInterval,
+    averaged,
+    clustered_intervals,
+    holm,
+    paired_permutation,
+    seed_spread,
+)
+from molar_eval.suite import PrimaryComparison, Suite
 
 _BINS = 10
 Values = npt.NDArray[np.float64]
@@ -168,3 +180,84 @@ def _calibration(score: npt.NDArray[np.float32], hit: Values) -> list[Calibratio
         CalibrationBin(score=float(score[tenth].mean()), hit_rate=float(hit[tenth].mean()), cases=len(tenth))
         for tenth in np.array_split(order, _BINS)
     ]
+
+
+def best_baseline(models: Sequence[ModelScores], metric: str) -> str:
+    """The strongest baseline of a test, which is the hardest to beat; the first model where there is none."""
+    baselines = [one for one in models if one.model.kind == "baseline"] or list(models[:1])
+    return max(baselines, key=lambda one: one.estimates[metric].mean).model.name
+
+
+def rivals(models: Sequence[ModelScores], against: str) -> dict[str, str]:
+    """Whom each model is compared to, by name.
+
+    Ablations to molar (fast), parts of molar, molar without one of them and molar without its second stage to molar,
+    where these took part; the others to ``against``, which has no rival of its own.
+    """
+    names = {one.model.name for one in models}
+    found = {}
+    for one in models:
+        name = one.model.name
+        whole = OURS if name in (*PARTS, *WITHOUT, BY_SCORE) else FAST if one.model.kind == "ablation" else against
+        if name != against:
+            found[name] = whole if whole in names else against
+    return found
+
+
+def pairs(
+    models: Sequence[ModelScores], against: str, test: str, primary: PrimaryComparison | None
+) -> list[tuple[str, str]]:
+    """All pairs of models that are compared on a test, with the one that the suite declared for it."""
+    names = {one.model.name for one in models}
+    found = list(rivals(models, against).items())
+    if primary is not None and primary.split == test and names >= {primary.model, primary.against}:
+        found.append((primary.model, primary.against))
+    return list(dict.fromkeys(found))
+
+
+_Key = tuple[str, str, str, str]
+
+
+def corrected(
+    splits: Sequence[SplitResult], primary: PrimaryComparison | None
+) -> tuple[list[SplitResult], PrimaryResult | None]:
+    """The results with p-values as the declaration asks for, and what became of the declared comparison.
+
+    That one keeps its own p, as nothing else could have been chosen in its place; the p-values of all others, over all
+    tests of the run, are corrected together after Holm. Without a declaration every test is corrected by itself, as it
+    comes.
+    """
+    if primary is None:
+        return list(splits), None
+    p = {
+        (split.name, model.name, metric, one.baseline): one.p
+        for split in splits
+        for model in split.models
+        for metric, tests in model.versus.items()
+        for one in tests
+    }
+    declared: _Key = (primary.split, primary.model, primary.metric, primary.against)
+    apart = {declared: p.pop(declared)} if declared in p else {}
+    adjusted = dict(zip(p, holm(np.array(list(p.values()))).tolist(), strict=True)) | apart
+    results = [
+        split.model_copy(update={"models": [_corrected(split.name, model, adjusted) for model in split.models]})
+        for split in splits
+    ]
+    return results, PrimaryResult(**primary.model_dump(), comparison=_found(results, declared))
+
+
+def _corrected(split: str, model: ModelResult, adjusted: dict[_Key, float]) -> ModelResult:
+    versus = {
+        metric: [one.model_copy(update={"p_holm": adjusted[split, model.name, metric, one.baseline]}) for one in tests]
+        for metric, tests in model.versus.items()
+    }
+    return model.model_copy(update={"versus": versus})
+
+
+def _found(splits: Sequence[SplitResult], declared: _Key) -> Comparison | None:
+    name, model, metric, against = declared
+    for split in splits:
+        for one in split.models:
+            if (split.name, one.name) == (name, model):
+                return next((test for test in one.versus.get(metric, []) if test.baseline == against), None)
+    return None

@@ -1,4 +1,4 @@
-"""Suites: what to evaluate, as TOML beside the package or in a file of one's own."""
+"""Suites: which splits, models and metrics an evaluation has."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from molar_eval.cases import Seen
+from molar_eval.splits import DAY
+from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.workspace.config_files import read_toml
 from molar_retrieval.workspace.settings import Settings, validated
@@ -99,3 +101,28 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Suite:
         raise SettingsError(f"there is no suite {name!r}", f"{hint}, or name a TOML file") from error
     values |= {key: value for key, value in (changes or {}).items() if value is not None}
     return validated(Suite, {"name": path.stem, **values}, str(path))
+
+
+_BY_ORDER = "leave-one-out"
+_LAST_DAY, _ITS_TEST = "last day", "last day, last day"
+
+
+def knows_only_days(log: Interactions) -> bool:
+    """Whether every time is a midnight; a log without times knows nothing."""
+    return bool(log.timestamp.any()) and not (log.timestamp % DAY).any()
+
+
+def of_days(suite: Suite) -> Suite:
+    """The suite with the last day in place of leave-one-out, and the declared comparison made there.
+
+    Rules for equal times differ in nothing then, so plans that became the same are one.
+    """
+    fitting = [
+        plan.model_copy(update={"split": _LAST_DAY, "options": {}}) if plan.split == _BY_ORDER else plan
+        for plan in suite.splits
+    ]
+    primary = suite.primary_comparison
+    if primary is not None and primary.split.split(",")[0] == _BY_ORDER:
+        primary = primary.model_copy(update={"split": _ITS_TEST})
+    splits = tuple(plan for n, plan in enumerate(fitting) if plan not in fitting[:n])
+    return suite.model_copy(update={"splits": splits, "primary_comparison": primary})

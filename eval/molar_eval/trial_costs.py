@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from molar_eval.model_runs import TrialRunner
 from molar_eval.models.base import Model
 from molar_eval.suite import Suite
-from molar_eval.trial import TrialRunner
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.activity_log import JsonLines
 from molar_retrieval.workspace.resources import Took

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import msgspec
 
-from molar_indexes.experiments.answering import Experimenting, GivenList, clock
-from molar_indexes.experiments.arms import ListWanted
-from molar_indexes.experiments.placing import Asker
+from molar_eval.experiments.arms import ListWanted
+from molar_eval.experiments.assignment import Asker
+from molar_eval.experiments.routing import Experimenting, GivenList, clock
 from molar_retrieval.columns import IMAGE
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_serving.problems import ProblemError

@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from molar.shop import Shop
+from molar_eval.experiments.routing import Experimenting
 from molar_indexes.comparison import Compared
-from molar_indexes.experiments.answering import Experimenting
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser

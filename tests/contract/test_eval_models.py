@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from eval_model_tasks import COLD, N_ITEMS, NO_CONTENT, circles, leave_one_out, log_of, walks
 
-from molar_eval.metrics.accuracy import accuracy
+from molar_eval.metrics import accuracy
 from molar_eval.models.baselines import ALS, baselines
 from molar_eval.models.sasrec import SASRec, SASRecSettings
 from molar_eval.ranking import rank

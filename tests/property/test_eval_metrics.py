@@ -8,7 +8,7 @@ from eval_ranking_cases import ragged
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from molar_eval.metrics.accuracy import ACCURACY, accuracy
+from molar_eval.metrics import ACCURACY, accuracy
 
 CUTOFFS = (1, 2, 3, 5, 10, 40)
 TREC = {"recall": "recall", "ndcg": "ndcg_cut", "hit_rate": "success", "precision": "P", "map": "map_cut"}

@@ -12,8 +12,7 @@ from starlette.testclient import TestClient
 from studio_client import StudioClient, studio_client, words_of
 
 from molar.shop import Shop
-from molar_eval.kpi.daily.figures import ArmFigures, DayFigures
-from molar_eval.kpi.daily.record import daily
+from molar_eval.kpi.by_day import ArmFigures, DayFigures, daily
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.workspace.activity_log import recorded
 from molar_retrieval.workspace.artefacts import Workspace

@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from molar_eval.kpi.candidate import candidate_verdict
 from molar_eval.kpi.impressions import Impressions
-from molar_eval.kpi.target_policy import TargetPolicy, uniform_policy, whole_lists
+from molar_eval.kpi.off_policy import TargetPolicy, uniform_policy, whole_lists
+from molar_eval.kpi.prelaunch import candidate_verdict
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
 

@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from molar_eval.kpi.daily import record
-from molar_eval.kpi.daily.exposure import ItemsTaken, exposure, items_taken, totals_by_item
-from molar_eval.kpi.daily.figures import ArmFigures, DayFigures, Outcomes, PlacementFigures
-from molar_eval.kpi.daily.record import daily
-from molar_eval.statistics.proportions import difference_of_shares, share_interval
+from molar_eval.kpi import by_day
+from molar_eval.kpi.by_day import (
+    ArmFigures,
+    DayFigures,
+    ItemsTaken,
+    Outcomes,
+    PlacementFigures,
+    daily,
+    exposure,
+    items_taken,
+    totals_by_item,
+)
+from molar_eval.statistics import difference_of_shares, share_interval
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace.artefacts import Workspace
@@ -164,7 +172,7 @@ def test_what_is_kept_of_sealed_days_is_what_the_log_says(
     sealed = daily(workspace, 12, DAY + 11)
     assert sealed == open_
     with monkeypatch.context() as patch:
-        patch.setattr(record, "day_facts", None)  # nothing is made anew
+        patch.setattr(by_day, "day_facts", None)  # nothing is made anew
         assert daily(workspace, 12, DAY + 11) == open_
     kept = sorted((workspace.root / "events" / "figures").iterdir())
     assert len(kept) == 12

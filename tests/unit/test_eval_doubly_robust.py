@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from molar_eval.kpi.impressions import Impressions
-from molar_eval.kpi.off_policy import evaluate_policy
-from molar_eval.kpi.reward_model import RIDGE, SHRINK, ModelledReward, modelled_reward
-from molar_eval.kpi.target_policy import TargetPolicy
+from molar_eval.kpi.off_policy import RIDGE, SHRINK, ModelledReward, TargetPolicy, evaluate_policy, modelled_reward
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 

@@ -15,20 +15,18 @@ from eval_peeking import peeks
 from settings_for_tests import SMALL_ALIGNMENT
 
 from molar_eval import evaluate
-from molar_eval.days import knows_only_days
 from molar_eval.evaluate import Evaluator
-from molar_eval.gate import gate
+from molar_eval.model_runs import read_scores, scores_path
 from molar_eval.models.base import EvaluationTask
 from molar_eval.models.content_variants import content_workspace
 from molar_eval.models.ours import Molar
-from molar_eval.report.bottom_line import View, bottom_line
-from molar_eval.report.verdict import judge
-from molar_eval.report.write import read_report, write_report
-from molar_eval.rivals import best_baseline, rivals
-from molar_eval.scores import read_scores, scores_path
+from molar_eval.regression_gate import gate
+from molar_eval.report.page import read_report, write_report
+from molar_eval.report.verdict import View, bottom_line, judge
+from molar_eval.results import best_baseline, rivals
 from molar_eval.splits import leave_one_out, temporal
-from molar_eval.statistics.permutation import holm
-from molar_eval.suite import Suite, load, names
+from molar_eval.statistics import holm
+from molar_eval.suite import Suite, knows_only_days, load, names
 from molar_indexes.recommender import Recommender
 from molar_retrieval.data.prepare import is_current, prepare_catalogue
 from molar_retrieval.embedding import ContentVectors, embed

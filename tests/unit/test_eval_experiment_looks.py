@@ -5,9 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from molar_eval.experiments.comparing import Moments, compare_means
-from molar_eval.experiments.effects import ComparedMetric
-from molar_eval.experiments.looking import WEEK, due, taken_now
+from molar_eval.experiments.ab_test import Moments, compare_means
+from molar_eval.experiments.decisions import WEEK, ComparedMetric, due, taken_now
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.records import Look
 

@@ -9,8 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from molar_eval.experiments.observed import ItemPrices, Observed, lines_of_people, observe
-from molar_eval.experiments.population import NEVER, Population, in_stage, population, shares, told_elsewhere
+from molar_eval.experiments.exposure import (
+    NEVER,
+    ItemPrices,
+    Observed,
+    Population,
+    in_stage,
+    lines_of_people,
+    observe,
+    population,
+    shares,
+    told_elsewhere,
+)
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
 from molar_retrieval.experiments.assignment import bucket

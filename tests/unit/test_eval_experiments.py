@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from molar_eval.experiments.cuped import adjusted, explained
-from molar_eval.experiments.outcomes import end_of, outcomes
-from molar_eval.experiments.past import PastPurchases
-from molar_eval.experiments.plan import plan_experiment
-from molar_eval.experiments.sample_size import Design, UnchangedOutcome
-from molar_eval.experiments.sentences import remedies, verdicts
+from molar_eval.experiments.ab_test import Design, UnchangedOutcome, adjusted, explained
+from molar_eval.experiments.covariates import PastPurchases, end_of, outcomes
+from molar_eval.experiments.planning import plan_experiment, remedies, verdicts
 from molar_eval.experiments.sequential import boundaries, crossing, inflation, inflation_of
 from molar_retrieval.data.event_store import DAY
 from molar_retrieval.errors import DataError, SettingsError

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from copies import copy_workspace
 
-from molar_eval.experiments.beforehand import arm_lists, verdict_beforehand, verdict_on_lists
-from molar_eval.kpi.impression_events import logged_impressions
+from molar_eval.kpi.impressions import logged_impressions
+from molar_eval.kpi.prelaunch import arm_lists, verdict_beforehand, verdict_on_lists
 from molar_indexes.recommender import Recommender
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import MissingArtefactError, SettingsError

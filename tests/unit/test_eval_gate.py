@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_eval.gate import gate
-from molar_eval.scores import CaseScores, read_scores, scores_path, write_scores
+from molar_eval.model_runs import CaseScores, read_scores, scores_path, write_scores
+from molar_eval.regression_gate import gate
 from molar_eval.slices import Labels
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 

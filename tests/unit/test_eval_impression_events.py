@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molar_eval.kpi.impression_events import logged_impressions
+from molar_eval.kpi.impressions import logged_impressions
 from molar_eval.kpi.off_policy import evaluate_policy
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import DataError

@@ -8,8 +8,8 @@ import pytest
 from eval_model_tasks import COLD, N_ITEMS, leave_one_out, walks
 from scipy.sparse import csr_matrix
 
-from molar_eval import index_cost
-from molar_eval.index_cost import index_costs
+from molar_eval import index_recall
+from molar_eval.index_recall import index_costs
 from molar_eval.models.ours import MolarScorer
 from molar_indexes.server import push
 from molar_indexes.what_if import Variation
@@ -96,13 +96,13 @@ def ask(monkeypatch):
     task, cases = leave_one_out(walks())
     model = Model()
     scorer = MolarScorer(model, SimpleNamespace(), {})
-    monkeypatch.setattr(index_cost, "open_log", lambda _: task.training)
-    monkeypatch.setattr(index_cost, "publish_generation", lambda *_: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(index_cost, "Recommender", Served)
+    monkeypatch.setattr(index_recall, "open_log", lambda _: task.training)
+    monkeypatch.setattr(index_recall, "publish_generation", lambda *_: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(index_recall, "Recommender", Served)
 
     def run(settings=IndexSettings(), **changes):  # noqa: B008 (frozen)
         for name, value in {"_VARIATIONS": {}, **changes}.items():
-            monkeypatch.setattr(index_cost, name, value)
+            monkeypatch.setattr(index_recall, name, value)
         return index_costs(scorer, cases, settings, k=K, cutoffs=(K,))
 
     run.model, run.cases = model, cases

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from molar_eval import statistics
 from molar_eval.cases import Cases
-from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values, user_kpis
-from molar_eval.statistics import bootstrap
+from molar_eval.metrics import Purchases, estimate_kpis, target_values, user_kpis
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
@@ -104,7 +104,7 @@ def test_events_are_revenue_of_one_each():
 def test_many_users_are_drawn_in_groups(monkeypatch):
     purchases = _random(7, cases=3000, users=2000)
     alone = estimate_kpis(purchases, [10])
-    monkeypatch.setattr(bootstrap, "MOST_UNITS", 60)
+    monkeypatch.setattr(statistics, "MOST_UNITS", 60)
     grouped = estimate_kpis(purchases, [10])
     for name, interval in alone.items():
         assert grouped[name].mean == pytest.approx(interval.mean)

@@ -7,11 +7,9 @@ import pytest
 from eval_peeking import peeks
 from test_eval_splits import random_log
 
-from molar_eval.leaks import check
 from molar_eval.models.base import EvaluationTask
 from molar_eval.models.baselines import baselines
-from molar_eval.splits import Split, leave_one_out, temporal
-from molar_eval.splits.base import is_first
+from molar_eval.splits import Split, check_leaks, is_first, leave_one_out, temporal
 from molar_retrieval.errors import DataError
 
 
@@ -55,7 +53,7 @@ def test_a_split_that_fits_on_its_answers_is_refused():
     split = leave_one_out(random_log())
     everything = replace(split, fitted=np.ones(len(split.history), bool))
     with pytest.raises(DataError, match="among the training interactions"):
-        check(everything)
+        check_leaks(everything)
 
 
 def test_a_case_that_holds_its_answer_is_refused():
@@ -63,7 +61,7 @@ def test_a_case_that_holds_its_answer_is_refused():
     cases = split.tests["last"]
     longer = replace(cases, length=cases.length + 1)
     with pytest.raises(DataError, match="inputs of their own cases"):
-        check(replace(split, tests={"last": longer}))
+        check_leaks(replace(split, tests={"last": longer}))
 
 
 def test_training_after_the_cut_is_refused():
@@ -72,4 +70,4 @@ def test_training_after_the_cut_is_refused():
     repeated = np.flatnonzero((split.history.timestamp >= split.facts["t1"]) & ~is_first(split.history))
     late[repeated[0]] = True
     with pytest.raises(DataError, match="after the cut"):
-        check(replace(split, fitted=late))
+        check_leaks(replace(split, fitted=late))

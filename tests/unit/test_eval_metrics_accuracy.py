@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from molar_eval.metrics.accuracy import ACCURACY, accuracy
+from molar_eval.metrics import ACCURACY, accuracy
 from molar_retrieval.errors import SettingsError
 
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from eval_ranking_cases import cases_of, log_of, ragged, slowly_ranked
 
-from molar_eval.metrics import per_list
-from molar_eval.metrics.lists import ListContext, list_metrics
-from molar_eval.metrics.whole_run import coverage, gini, popularity_lift
+from molar_eval import metrics
+from molar_eval.metrics import ListContext, coverage, gini, list_metrics, popularity_lift
 from molar_eval.ranking import rank
 from molar_retrieval.errors import SettingsError
 
@@ -119,7 +118,7 @@ class TestPerCase:
 
 
 def test_blocks_of_cases_change_nothing(run, monkeypatch):
-    monkeypatch.setattr(per_list, "_CASES", 7)
+    monkeypatch.setattr(metrics, "_CASES", 7)
     each, overall = list_metrics(run.ranked, run.cases, run.context, CUTOFFS)
     assert overall == run.overall
     for name, values in each.items():

@@ -10,7 +10,7 @@ from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 from molar_eval.cases import Cases
 from molar_eval.models.ours import MolarScorer, as_held_out
 from molar_eval.ranking import rank
-from molar_eval.splits.temporal import temporal
+from molar_eval.splits import temporal
 from molar_retrieval.models.validation import ValidationCases
 from molar_retrieval.ranking.objectives import FUTURE_ITEMS, NEXT_ITEM, Objective
 

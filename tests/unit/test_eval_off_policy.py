@@ -5,11 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from molar_eval import statistics
 from molar_eval.kpi.impressions import Impressions
-from molar_eval.kpi.off_policy import evaluate_policy
-from molar_eval.kpi.target_policy import TargetPolicy, softmax_policy, uniform_policy
-from molar_eval.kpi.weights import effective_rows
-from molar_eval.statistics import bootstrap
+from molar_eval.kpi.off_policy import TargetPolicy, effective_rows, evaluate_policy, softmax_policy, uniform_policy
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
 
@@ -85,12 +83,12 @@ def test_rows_of_one_user_count_as_one_piece_of_evidence():
 def test_many_users_are_drawn_in_groups(monkeypatch):
     log, target = _random(7, n=4000)
     alone = evaluate_policy(log, target).value("ips")
-    monkeypatch.setattr(bootstrap, "MOST_UNITS", 40)
+    monkeypatch.setattr(statistics, "MOST_UNITS", 40)
     grouped = evaluate_policy(log, target).value("ips")
     assert grouped.mean == pytest.approx(alone.mean)
     assert grouped.high - grouped.low == pytest.approx(alone.high - alone.low, rel=0.3)
     assert grouped != alone
-    assert np.bincount(bootstrap.user_groups(85, 0)).tolist() == [3] * 5 + [2] * 35
+    assert np.bincount(statistics.user_groups(85, 0)).tolist() == [3] * 5 + [2] * 35
 
 
 def test_uneven_propensities_rule_replay_out():

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from scipy.stats import binom
 
-from molar_eval.experiments.observed import ItemPrices
-from molar_eval.experiments.preference import Credits, credits, preference
+from molar_eval.experiments.exposure import ItemPrices
+from molar_eval.experiments.interleaving import Credits, credits, preference
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.event_store import DAY

@@ -11,16 +11,15 @@ from settings_for_tests import SMALL_ALIGNMENT
 from test_eval_splits import log_of
 
 from molar_eval.evaluate import Evaluator
-from molar_eval.leaks import check
 from molar_eval.models.base import EvaluationTask
 from molar_eval.models.prequential import WindowStart, arms, last_held_out
-from molar_eval.report import walking
+from molar_eval.prequential import WalkRunner
+from molar_eval.report import plots
+from molar_eval.report.page import read_report, write_report
 from molar_eval.report.schema import Estimate, WalkArm, WalkResult, WalkStep
-from molar_eval.report.write import read_report, write_report
-from molar_eval.splits.base import single_cases
-from molar_eval.splits.prequential import prequential
+from molar_eval.report.verdict import prequential_sentences
+from molar_eval.splits import check_leaks, prequential, single_cases
 from molar_eval.suite import Suite
-from molar_eval.walk import WalkRunner
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.models.als import open_log
 from molar_retrieval.progress import SILENT
@@ -45,7 +44,7 @@ def random_walk_log(seed: int, users: int = 40, n_items: int = 25, days: int = 4
 def test_every_case_is_what_one_user_took_first_in_one_window(seed, window, days):
     log = random_walk_log(seed, days=40 * days)
     walk = prequential(log, steps=8, window=window, least=3)
-    check(walk.split)
+    check_leaks(walk.split)
     assert len(walk.steps) == 8
     cases = walk.cases
     asked = {}
@@ -314,13 +313,13 @@ def test_training_anew_is_what_others_are_compared_to_where_no_baseline_takes_pa
 
 def test_a_walk_in_words():
     split = walked_split(updated=(0.99, 0.08), trained_anew=(None, 1.0), as_it_was=(0.9, 0.0))
-    learning, idle = walking.sentences(split)
+    learning, idle = prequential_sentences(split)
     assert learning.replace("\N{NO-BREAK SPACE}", " ") == (
         "updated keeps 99.0 % (95 % interval over users 97.0 % to 101.0 %) of the NDCG@10 of trained anew"
         " at 8.0 % of its time, over 2 weeks."
     )
     assert idle.startswith("Learning nothing, as it was keeps 90.0")
-    assert walking.sentences(made_up.split("temporal")) == []
-    assert [row[0].text for row in walking.overview(split).rows] == ["updated", "trained anew", "as it was"]
-    assert len(walking.steps(split, split.walk).rows) == 2
-    assert walking.kept(split, split.walk) is None, "two steps are too few to draw a share"
+    assert prequential_sentences(made_up.split("temporal")) == []
+    assert [row[0].text for row in plots.overview(split).rows] == ["updated", "trained anew", "as it was"]
+    assert len(plots.steps(split, split.walk).rows) == 2
+    assert plots.kept(split, split.walk) is None, "two steps are too few to draw a share"

@@ -6,11 +6,10 @@ import made_up_report as made_up
 import numpy as np
 import pytest
 
-from molar_eval.primary import corrected
-from molar_eval.report.naming import shown
 from molar_eval.report.schema import PrimaryResult
-from molar_eval.rivals import pairs
-from molar_eval.statistics.permutation import holm
+from molar_eval.report.verdict import shown
+from molar_eval.results import corrected, pairs
+from molar_eval.statistics import holm
 from molar_eval.suite import PrimaryComparison, Suite, load
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace.settings import validated

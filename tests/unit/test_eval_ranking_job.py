@@ -13,12 +13,11 @@ from shard_jobs import Killing, Stopping
 from test_eval_leaks import task
 from test_eval_splits import random_log
 
-from molar_eval import ranking_job
+from molar_eval import model_runs
+from molar_eval.model_runs import RankingJob, TrialRunner, shards_of
 from molar_eval.models.ours import MolarFiles
 from molar_eval.ranking import block_height, rank
-from molar_eval.ranking_job import RankingJob, shards_of
 from molar_eval.splits import leave_one_out
-from molar_eval.trial import TrialRunner
 from molar_retrieval.models.als import open_log
 from molar_retrieval.progress import Notes
 from molar_retrieval.ranking.objectives import NEXT_ITEM
@@ -31,7 +30,7 @@ BLOCK = 1200  # bytes of scores: some cases at a time
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrialRunner:
     split = leave_one_out(random_log())
-    monkeypatch.setattr(ranking_job, "SCORES", 5 * block_height(split.history.n_items, BLOCK) * split.history.n_items)
+    monkeypatch.setattr(model_runs, "SCORES", 5 * block_height(split.history.n_items, BLOCK) * split.history.n_items)
     return TrialRunner(split, task(split, tmp_path / "models"), 10, tmp_path / "trials", BLOCK)
 
 
@@ -51,7 +50,7 @@ def test_shards_begin_where_blocks_do() -> None:
     assert [shard.given.stop for shard in shards[:-1]] == [shard.given.start for shard in shards[1:]]
     assert sum(shard.size for shard in shards) == 1_000_000
     assert len(shards_of(70_000, 3700, 256 << 20)) == 1
-    assert max(shard.size for shard in shards_of(10**5, 10**6, 256 << 20)) * 10**6 <= ranking_job.SCORES
+    assert max(shard.size for shard in shards_of(10**5, 10**6, 256 << 20)) * 10**6 <= model_runs.SCORES
 
 
 def test_a_trial_is_the_same_files_whoever_ranks(runner: TrialRunner, tmp_path: Path) -> None:
@@ -82,7 +81,7 @@ def test_an_alignment_ranks_as_its_files_do(trained: Any, tmp_path: Path, monkey
     cases, own = next(iter(split.tests.values())), task(split, tmp_path)
     cases = replace(cases, ranked=np.arange(cases.history.n_items) % 3 > 0)
     files = pickle.loads(pickle.dumps(MolarFiles(folder, True, NEXT_ITEM)))
-    monkeypatch.setattr(ranking_job, "SCORES", 20 * cases.history.n_items)
+    monkeypatch.setattr(model_runs, "SCORES", 20 * cases.history.n_items)
     memory = 12 * 20 * cases.history.n_items  # 20 cases at a time
     with files.opened(own.training) as scorer:
         among = cases.among(own.candidates)

@@ -3,11 +3,9 @@
 import made_up_report as made_up
 import pytest
 
-from molar_eval.report.bottom_line import View, bottom_line, plain_title
 from molar_eval.report.page import render
 from molar_eval.report.schema import PrimaryResult
-from molar_eval.report.terminal import terminal_tables
-from molar_eval.report.verdict import judge
+from molar_eval.report.verdict import View, bottom_line, judge, plain_title, terminal_tables
 from molar_retrieval.reports.html import Pictures
 
 

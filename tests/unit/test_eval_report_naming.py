@@ -3,9 +3,8 @@
 from made_up_report import report as made_up
 from write_results import results
 
-from molar_eval.report.naming import shown, shown_examples
 from molar_eval.report.schema import ExampleUser, ReportExamples
-from molar_eval.report.terminal import terminal_tables
+from molar_eval.report.verdict import shown, shown_examples, terminal_tables
 
 PART = "content kNN component alone"
 

@@ -11,11 +11,11 @@ from write_results import STALE, UNKNOWN, results, table
 
 from molar_cli.console import Console
 from molar_eval.modules import RESULTS, of_modules
-from molar_eval.report import figures, grids
+from molar_eval.report import plots, tables
+from molar_eval.report.page import write_report
 from molar_eval.report.schema import PrimaryResult, Table
 from molar_eval.report.tables import paper_tables
-from molar_eval.report.terminal import WIDTH, terminal_tables
-from molar_eval.report.write import write_report
+from molar_eval.report.verdict import WIDTH, terminal_tables
 from molar_retrieval.reports import wording as words
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,32 +79,32 @@ def test_best_and_second_are_told_by_what_is_shown():
         columns=["model", "a", "b", "c"],
         rows=[["x", 0.10001, 0.1, 0.3], ["y", 0.10002, None, 0.3], ["z", 0.2, 0.3, 0.3]],
     )
-    places = [[cell.place for cell in row[1:]] for row in grids.of_table(shown).rows]
+    places = [[cell.place for cell in row[1:]] for row in tables.of_table(shown).rows]
     assert places == [[2, 2, 0], [2, 0, 0], [1, 1, 0]]  # x and y look equal; nobody wins a column of equals
-    assert grids.of_table(shown).rows[1][2].text == words.NONE
+    assert tables.of_table(shown).rows[1][2].text == words.NONE
 
 
 def test_every_metric_of_every_model_is_in_the_full_table():
     split = made_up.split()
-    grid = grids.metrics(split)
+    grid = tables.metrics(split)
     assert len(grid.rows) == len(split.models)
     assert len(grid.columns) == 1 + len(split.models[0].metrics)
     assert grid.rows[0][0].text == "molar"
-    assert grid.rows[0][grid.columns.index("NDCG@10")] == grids.Cell("0.1930", "±0.0060, sd 0.0011", 1)
+    assert grid.rows[0][grid.columns.index("NDCG@10")] == tables.Cell("0.1930", "±0.0060, sd 0.0011", 1)
 
 
 def test_an_ablation_without_a_test_says_so():
     split = made_up.split()
     models = [m.model_copy(update={"versus": {}}) if m.name == "no image" else m for m in split.models]
-    shown = figures.ablations(split.model_copy(update={"models": models}))
+    shown = plots.ablations(split.model_copy(update={"models": models}))
     line = next(line for line in shown.lines if line.label == "no image")
     assert (line.value, line.aside, line.picture) == ("−0.0020", "not tested", None)
 
 
 def test_the_index_table_shows_what_is_lost():
-    (row,) = grids.index(made_up.split()).rows
+    (row,) = tables.index(made_up.split()).rows
     assert [cell.text for cell in row[:2]] == ["edge", "98.70\N{NO-BREAK SPACE}%"]
-    assert row[2] == grids.Cell("0.1912", "−0.0018 to exact")
+    assert row[2] == tables.Cell("0.1912", "−0.0018 to exact")
 
 
 def test_the_terminal_table_fits_the_width():
@@ -132,7 +132,7 @@ def test_the_terminal_marks_what_differs_and_says_the_verdict():
 
 
 def test_markdown_cells_survive_any_name():
-    grid = grids.Grid("t", ["model", "a|b"], [[grids.Cell("<script> | *x*\nnext"), grids.Cell("0.1", "±0.0", 1)]])
+    grid = tables.Grid("t", ["model", "a|b"], [[tables.Cell("<script> | *x*\nnext"), tables.Cell("0.1", "±0.0", 1)]])
     header, _, row = table(grid).splitlines()
     assert header == r"| model | a\|b |"
     assert row == r"| \<script\> \| \*x\* next | **0.1** ±0.0 |"

@@ -6,8 +6,8 @@ import made_up_report as made_up
 import pytest
 from pydantic import ValidationError
 
+from molar_eval.report.page import EXAMPLES, PAGE, REPORT, read_report, write_report
 from molar_eval.report.schema import Estimate, ReportExamples
-from molar_eval.report.write import EXAMPLES, PAGE, REPORT, read_report, write_report
 from molar_retrieval.errors import DataError, MissingArtefactError
 
 

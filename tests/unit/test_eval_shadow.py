@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from molar_eval.experiments.shadow import compared_shadows
+from molar_eval.experiments.interleaving import compared_shadows
 from molar_retrieval.experiments.records import ShadowRow
 
 

@@ -9,7 +9,7 @@ import pytest
 from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 
-from molar_eval.kpi.shown import evaluate_shown
+from molar_eval.kpi.prelaunch import evaluate_shown
 from molar_retrieval.data.event_log import EventLog
 from molar_retrieval.errors import DataError
 from molar_retrieval.models.als import open_log

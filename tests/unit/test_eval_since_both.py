@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from molar_eval.since_both import ENOUGH, _compared
+from molar_eval.version_comparison import ENOUGH, _compared
 
 
 @pytest.mark.parametrize(("gain", "outcome"), [(0.3, "better"), (-0.3, "worse"), (0.0, "open")])

@@ -6,9 +6,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from molar_eval.leaks import check
-from molar_eval.splits import SPLITS, cold_items, cold_users, last_day, leave_one_out, make_split, temporal
-from molar_eval.splits.base import with_ties
+from molar_eval.splits import (
+    SPLITS,
+    check_leaks,
+    cold_items,
+    cold_users,
+    last_day,
+    leave_one_out,
+    make_split,
+    temporal,
+    with_ties,
+)
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
@@ -114,7 +122,7 @@ def test_cold_items_are_nowhere_in_training_and_nowhere_in_inputs():
 def test_cold_items_with_none_removed_asks_the_same_of_a_training_that_knows_them_all():
     log = random_log()
     without, whole = (cold_items(log, share=0.3, seed=1, removed=removed) for removed in (True, False))
-    check(whole)
+    check_leaks(whole)
     assert list(whole.tests) == ["warm"]
     for one, other in ((without.tests["warm"], whole.tests["warm"]), (without.validation, whole.validation)):
         assert one.user.tolist() == other.user.tolist()
@@ -172,7 +180,7 @@ def test_ties_rules():
 def test_no_split_leaks_and_each_is_reproducible(name, seed):
     log = random_log(seed, users=120, days=name == "last day")
     split = SPLITS[name](log)
-    check(split)
+    check_leaks(split)
     assert len(split.validation)
     assert all(len(cases) for cases in split.tests.values())
     assert SPLITS[name](log).fingerprint == split.fingerprint
@@ -223,7 +231,7 @@ def test_a_wrong_split_is_refused_with_a_remedy(name, options, words):
 def test_with_repeats_taking_again_is_an_answer():
     history = [(n, 10 * n) for n in range(18)] + [(3, 180), (20, 185), (21, 190), (3, 195)]
     split = temporal(log_of([history]), train=0.5, validation=0.3, repeats=True)
-    check(split)
+    check_leaks(split)
     cut = split.facts["t2"]
     after = [item for item, time in history if time >= cut]
     assert targets(split.tests["first item"], 0) == after[:1]

@@ -9,10 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from molar_eval.statistics import bootstrap, permutation
-from molar_eval.statistics.bootstrap import ConfidenceInterval, clustered_intervals, clustered_ratio
-from molar_eval.statistics.permutation import holm, paired_permutation
-from molar_eval.statistics.seeds import averaged, seed_spread
+from molar_eval import statistics
+from molar_eval.statistics import (
+    ConfidenceInterval,
+    averaged,
+    clustered_intervals,
+    clustered_ratio,
+    holm,
+    paired_permutation,
+    seed_spread,
+)
 from molar_retrieval.errors import DataError
 
 VALUES = st.floats(-5, 5, allow_nan=False, width=32)
@@ -50,7 +56,7 @@ def test_bootstrap_t_equals_plain_python():
     totals = [value[user == u].sum() for u in range(40)]
     mean = sum(totals) / len(user)
     studentised = []
-    for row in np.concatenate(list(bootstrap._weights(40, 300, 5))):
+    for row in np.concatenate(list(statistics._weights(40, 300, 5))):
         n = sum(w * c for w, c in zip(row, cases, strict=True))
         t = sum(w * s for w, s in zip(row, totals, strict=True)) / n
         squares = sum(w * (s - t * c) ** 2 for w, s, c in zip(row, totals, cases, strict=True))
@@ -62,8 +68,8 @@ def test_bootstrap_t_equals_plain_python():
 
 
 def test_every_resample_draws_as_many_clusters_as_there_are(monkeypatch):
-    monkeypatch.setattr(bootstrap, "_BLOCK", 1000)
-    blocks = list(bootstrap._weights(70, 100, 0))
+    monkeypatch.setattr(statistics, "_BLOCK", 1000)
+    blocks = list(statistics._weights(70, 100, 0))
     assert max(block.size for block in blocks) <= 1000
     weights = np.concatenate(blocks)
     assert weights.shape == (100, 70)
@@ -248,7 +254,7 @@ def test_the_bound_says_more_than_the_flips_and_no_less_than_the_truth():
     assert 2**-30 <= found < 1e-6
     both = paired_permutation(np.full((30, 1), 1.0), np.arange(30))[0]
     assert both == pytest.approx(2 * found)
-    assert pytest.approx(3.178, abs=1e-3) == permutation._RADEMACHER
+    assert pytest.approx(3.178, abs=1e-3) == statistics._RADEMACHER
 
 
 @settings(deadline=None, max_examples=40)
@@ -258,13 +264,13 @@ def test_p_is_never_far_below_the_exact_one(difference, resamples):
     column = np.array(difference)[:, None]
     exact = paired_permutation(column, np.arange(len(column)), resamples=10**6)[0]
     z = abs(column.sum()) / max(np.sqrt((column**2).sum()), 1e-9)
-    assert 2 * permutation._RADEMACHER * stats.norm.sf(z) >= exact - 1e-12
+    assert 2 * statistics._RADEMACHER * stats.norm.sf(z) >= exact - 1e-12
     assert 0 < paired_permutation(column, np.arange(len(column)), resamples=resamples)[0] <= 1
 
 
 def test_blocks_are_bounded(monkeypatch):
-    monkeypatch.setattr(permutation, "_BLOCK", 500)
-    blocks = list(permutation._random_flips(21, 100, 0))
+    monkeypatch.setattr(statistics, "_BLOCK", 500)
+    blocks = list(statistics._random_flips(21, 100, 0))
     assert max(block.size for block in blocks) <= 500
     flips = np.concatenate(blocks)
     assert flips.shape == (100, 21)

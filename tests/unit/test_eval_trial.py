@@ -7,10 +7,10 @@ import pytest
 from test_eval_leaks import task
 from test_eval_splits import random_log
 
+from molar_eval import model_runs as trials
 from molar_eval import modules
-from molar_eval import trial as trials
+from molar_eval.model_runs import TrialRunner
 from molar_eval.splits import leave_one_out
-from molar_eval.trial import TrialRunner
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up_experiment import DAY, EXPERIMENT, NOW, STAGES, effect, results
 
-from molar_eval.experiments.earnings import earnings
+from molar_eval.experiments.analysis import earnings
 from molar_eval.experiments.money import DAYS_OF_MONTH, MeasuredWork, money_of, payback, training_work
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.experiments.definition import Arm

@@ -11,9 +11,8 @@ import pytest
 from browser import Browser, installed
 from made_up_experiment import DAY, EXPERIMENT, NOW, STAGES, effect, results
 
-from molar_eval.experiments.bottom_line import verdict_of, weeks_left
-from molar_eval.experiments.page import board_page
-from molar_eval.experiments.results import Decision, Guardrail, Preference, ShadowComparison
+from molar_eval.experiments.report import board_page
+from molar_eval.experiments.results import Decision, Guardrail, Preference, ShadowComparison, verdict_of, weeks_left
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import Arm, Experiment, Segment
 from molar_retrieval.experiments.records import Look, StageRow

@@ -7,9 +7,8 @@ import pytest
 from made_up_experiment import DAY, EXPERIMENT, NOW, effect, results
 
 from molar_eval.experiments.decisions import decide
-from molar_eval.experiments.reasons import reason_in
+from molar_eval.experiments.report import reason_in, words_in
 from molar_eval.experiments.results import Guardrail, Preference, ShadowComparison
-from molar_eval.experiments.told import words_in
 from molar_retrieval.experiments.definition import HARM
 
 

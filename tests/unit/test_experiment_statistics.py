@@ -10,26 +10,23 @@ from scipy.integrate import quad
 from scipy.stats import binom, binomtest, multivariate_normal, norm, poisson, ttest_rel
 from tea_tasting import Experiment, Mean, RatioOfMeans
 
-from molar_eval.experiments.comparing import Moments, compare_means, compare_ratios
-from molar_eval.experiments.confidence_sequences import (
+from molar_eval.experiments.ab_test import Moments, compare_means, compare_ratios, sample_ratio_p
+from molar_eval.experiments.sequential import (
     ALPHA,
     RATIOS,
     ArmSums,
-    difference_sequence,
-    evidence_of_more,
-    mixture_bound,
-    tuned_to,
-)
-from molar_eval.experiments.sample_ratio import sample_ratio_p
-from molar_eval.experiments.sequential import (
     LookTaken,
     boundaries,
     boundaries_at,
     conditional_power,
     crossing,
+    difference_sequence,
+    evidence_of_more,
+    mixture_bound,
     next_look,
     planned_information,
     spent,
+    tuned_to,
 )
 from molar_eval.experiments.switchback import compare_blocks
 from molar_retrieval.experiments.assignment import HOUR, arm_of_block

@@ -8,13 +8,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from molar_eval.experiments.comparing import Moments, compare_means
-from molar_eval.experiments.confidence_sequences import ALPHA, ArmSums, difference_sequence, tuned_to
-from molar_eval.experiments.cuped import explained
-from molar_eval.experiments.outcomes import end_of, outcomes
-from molar_eval.experiments.past import PastPurchases
-from molar_eval.experiments.sample_size import Design, UnchangedOutcome
-from molar_eval.experiments.sequential import inflation, next_look, planned_information
+from molar_eval.experiments.ab_test import Design, Moments, UnchangedOutcome, compare_means, explained
+from molar_eval.experiments.covariates import PastPurchases, end_of, outcomes
+from molar_eval.experiments.sequential import (
+    ALPHA,
+    ArmSums,
+    difference_sequence,
+    inflation,
+    next_look,
+    planned_information,
+    tuned_to,
+)
 from molar_retrieval.data.event_store import DAY
 
 RUNS = int(os.environ.get("MOLAR_TEST_EXPERIMENT_RUNS", "200"))  # 4,000 for docs/experiments.md

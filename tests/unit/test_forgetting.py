@@ -427,7 +427,7 @@ def test_assignments_from_elsewhere_put_nobody_on_record_who_objects(place, tmp_
 
 
 def test_purchases_of_who_objects_plan_no_experiment(shop):
-    from molar_eval.experiments.past import past_purchases
+    from molar_eval.experiments.covariates import past_purchases
 
     (who,) = people_of(shop, 81)[80:]
     assert who in past_purchases(Workspace(shop.workspace)).keys

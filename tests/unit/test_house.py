@@ -29,9 +29,9 @@ DOORS = {
     "molar.events": "of the events that it brings, EventLog names the people",
     "molar.introducing.outside": "names them",
     "molar.tables": "reads the names of columns, and no ids",
-    "molar_eval.experiments.past": "names them",
+    "molar_eval.experiments.covariates": "names them",
     "molar_eval.kpi.impressions": "reads them for kpi.shown",
-    "molar_eval.kpi.shown": "names them",
+    "molar_eval.kpi.prelaunch": "names them",
     "molar_eval.slices": "names them",
     "molar_indexes.refresh": "has them named by interactions.people",
     "molar_indexes.privacy.forgetting": "counts rows of people who are named by these very ids",
@@ -57,10 +57,10 @@ NAMED = {
 """The modules that say of a word that it is what a workspace calls somebody; mypy asks all others where it is from."""
 
 OF_EVENTS = {
-    "molar_eval.experiments.observed",
-    "molar_eval.experiments.past",
-    "molar_eval.kpi.daily.attribution",
-    "molar_eval.kpi.impression_events",
+    "molar_eval.experiments.exposure",
+    "molar_eval.experiments.covariates",
+    "molar_eval.kpi.by_day",
+    "molar_eval.kpi.impressions",
     "molar_retrieval.data.interaction_events",
 }
 """The modules that make keys of columns of the event log, where people are named already."""

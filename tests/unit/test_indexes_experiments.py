@@ -6,11 +6,10 @@ import time
 import pytest
 from test_indexes_generations import release
 
-from molar_indexes.experiments import arms
-from molar_indexes.experiments.answering import Experimenting, clock
-from molar_indexes.experiments.arms import ListWanted
-from molar_indexes.experiments.placing import Asker
-from molar_indexes.experiments.recording import BackgroundLists, ExperimentRecorder
+from molar_eval.experiments import arms
+from molar_eval.experiments.arms import ListWanted
+from molar_eval.experiments.assignment import Asker, BackgroundLists, ExperimentRecorder
+from molar_eval.experiments.routing import Experimenting, clock
 from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.assignment import arm_of

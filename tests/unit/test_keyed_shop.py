@@ -18,7 +18,7 @@ from web_server import client_of
 import molar
 from molar.doctor.privacy import privacy
 from molar_cli.app import app
-from molar_eval.kpi.daily.record import daily
+from molar_eval.kpi.by_day import daily
 from molar_indexes.privacy.stored import id_patterns
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import Arm, Experiment

@@ -8,9 +8,8 @@ from typer.testing import CliRunner
 
 import molar
 from molar_cli.app import app
-from molar_eval.experiments.outcomes import end_of, outcomes
-from molar_eval.experiments.past import past_purchases
-from molar_eval.experiments.sample_size import Design
+from molar_eval.experiments.ab_test import Design
+from molar_eval.experiments.covariates import end_of, outcomes, past_purchases
 from molar_retrieval.data.event_store import DAY
 from molar_retrieval.data.prepare import prepare_catalogue
 from molar_retrieval.errors import DataError

@@ -18,7 +18,7 @@ from updates import Days, another_generation
 from molar.introducing import starting
 from molar.introducing.path import path_of
 from molar_cli.app import app
-from molar_eval.kpi.candidate import CandidateVerdict
+from molar_eval.kpi.prelaunch import CandidateVerdict
 from molar_indexes.generations import list_generations
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, SettingsError, StaleArtefactError
 from molar_retrieval.experiments.definition import Arm, Experiment

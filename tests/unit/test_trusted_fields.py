@@ -70,11 +70,13 @@ RECORDS = {
     "cli/molar/doctor/workspace.py": {"files": STAMPS},
     "cli/molar/findings.py": {"KeptFinding.key": ID, "key": ID},
     "cli/molar/reports.py": {"KeptReport.page": "found by a look into the workspace; links out of it are left out"},
-    "eval/molar_eval/experiments/past.py": {"PastPurchases.keys": ID, "_PricedFile.keys": ID},
-    "eval/molar_eval/experiments/preference.py": {"_Credited.keys": ID},
-    "eval/molar_eval/kpi/daily/record.py": {"key": ID},
-    "eval/molar_eval/trial.py": {"TrialRunner.cache": MADE},
-    "eval/molar_eval/walk.py": {"WalkRunner.root": MADE},
+    "eval/molar_eval/experiments/covariates.py": {"PastPurchases.keys": ID, "_PricedFile.keys": ID},
+    "eval/molar_eval/experiments/interleaving.py": {"_Credited.keys": ID},
+    "eval/molar_eval/kpi/by_day.py": {"key": ID},
+    "eval/molar_eval/model_runs.py": dict.fromkeys(
+        ("RankingJob.files", "RankingJob.folder", "TrialRunner.cache"), MADE,
+    ),
+    "eval/molar_eval/prequential.py": {"WalkRunner.root": MADE},
     "indexes/molar_indexes/backup.py": {
         **dict.fromkeys(("Backup.file", "Restored.folder", "_Member.path", "_Packed.file"), MADE),
         "Backup.files": ID,

@@ -13,9 +13,18 @@ from typer.testing import CliRunner
 
 import molar
 from molar_cli.app import app
-from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial, headline, lines_of, sentences
+from molar_eval.tuning.result import (
+    Confirmation,
+    SearchParameter,
+    TuningResult,
+    TuningTrial,
+    headline,
+    lines_of,
+    search_space,
+    sentences,
+    with_values,
+)
 from molar_eval.tuning.search import FEWEST, FOLDER, PrunedError, TrialWorkspace, halves, tune
-from molar_eval.tuning.space import SearchParameter, search_space, with_values
 from molar_eval.tuning.study import SettingsStudy
 from molar_retrieval.errors import BackendError, DataError, SettingsError
 from molar_retrieval.models.als import held_out

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from settings_for_tests import SMALL_ALIGNMENT
 
 import molar
-from molar_eval.kpi.daily.record import daily
+from molar_eval.kpi.by_day import daily
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.data.prepare import prepare_catalogue

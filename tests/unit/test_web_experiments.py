@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from test_indexes_generations import release, users
 from web_server import program, service_of, until_ready
 
-from molar_indexes.experiments.answering import clock
+from molar_eval.experiments.routing import clock
 from molar_indexes.recommender import Recommender
 from molar_retrieval.experiments.assignment import arm_of, block_of, held_out
 from molar_retrieval.experiments.definition import Arm, Experiment, Segment

@@ -7,7 +7,7 @@ import pytest
 from copies import copy_workspace
 from web_server import client_of
 
-from molar_eval.kpi.impression_events import logged_impressions
+from molar_eval.kpi.impressions import logged_impressions
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_serving import auth
 from molar_serving.auth import Keyring

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from molar.introducing.moving import Activate, activated
 from molar.introducing.starting import WORK
-from molar_eval.experiments.analysis import analyse
-from molar_eval.experiments.earnings import earnings
+from molar_eval.experiments.analysis import analyse, earnings
 from molar_eval.experiments.results import ExperimentResults
 from molar_retrieval.experiments.definition import EVERYBODY, STAGES, STOPPED, Stage
 from molar_retrieval.experiments.store import KIND, ExperimentStore

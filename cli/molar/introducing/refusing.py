@@ -10,7 +10,7 @@ def refused(workspace: Workspace, experiment: Experiment) -> str | None:
     Clicks that may be lost without harm are those of the guardrail. A treatment that shows no lists of people's own is
     meant to be worse, to see what they are good for, and is not refused.
     """
-    from molar_eval.experiments.beforehand import verdict_beforehand
+    from molar_eval.kpi.prelaunch import verdict_beforehand
 
     if experiment.treatment.shows != "lists":
         return None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from molar.introducing.standing import ExperimentStatus
-from molar_eval.experiments.page import board_page
+from molar_eval.experiments.report import board_page
 from molar_retrieval.errors import DataError
 from molar_retrieval.workspace.files import write_atomically
 

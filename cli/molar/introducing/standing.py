@@ -12,7 +12,7 @@ from molar_retrieval.workspace.artefacts import Workspace
 
 if TYPE_CHECKING:
     from molar_eval.experiments.results import ExperimentResults
-    from molar_eval.kpi.candidate import CandidateVerdict
+    from molar_eval.kpi.prelaunch import CandidateVerdict
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from molar.introducing.admission import admit
 from molar.introducing.path import first_stage
-from molar_eval.experiments.beforehand import verdict_beforehand
-from molar_eval.kpi.candidate import CandidateVerdict
+from molar_eval.kpi.prelaunch import CandidateVerdict, verdict_beforehand
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.store import KIND, ExperimentStore

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from molar.evaluation_forecast import EvaluationForecast
     from molar_eval.evaluate import Evaluation
     from molar_eval.kpi.off_policy import PolicyValue
-    from molar_eval.kpi.shown import ShownResult
+    from molar_eval.kpi.prelaunch import ShownResult
     from molar_eval.kpi.slates import SlateValue
 
 GATE_FAILED = 5
@@ -116,7 +116,7 @@ def _shown(arguments: list[str]) -> list[str]:
 
 
 def _print(run: Session, result: "Evaluation") -> None:
-    from molar_eval.report.terminal import terminal_tables
+    from molar_eval.report.verdict import terminal_tables
 
     if run.document({**result.report.model_dump(mode="json"), "folder": str(result.folder)}):
         return

@@ -13,7 +13,7 @@ from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
-    from molar_eval.experiments.plan import ExperimentPlan, WindowPlan
+    from molar_eval.experiments.planning import ExperimentPlan, WindowPlan
 
 app = typer.Typer(
     help="Experiments with people: planned, begun, brought from stage to stage, written out.", no_args_is_help=True
@@ -52,7 +52,7 @@ def plan(
 
     Example: [bold]molar experiment plan catalog/ --share 0.5 --effects 3,5,10[/]
     """
-    from molar_eval.experiments.sentences import remedies, verdicts
+    from molar_eval.experiments.planning import remedies, verdicts
 
     found = run.shop(catalog).experiments.plan(
         who=who,
@@ -79,7 +79,7 @@ def _numbers(name: str, text: str, *, whole: bool = False) -> list[float]:
 
 
 def _print(run: Session, plan: "ExperimentPlan") -> None:
-    from molar_eval.experiments.sentences import per_arm, percent, weeks_in_words
+    from molar_eval.experiments.planning import per_arm, percent, weeks_in_words
 
     last = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=plan.until - 1)).date()
     part = "All" if plan.share == 1 else percent(plan.share)
@@ -102,7 +102,7 @@ def _print(run: Session, plan: "ExperimentPlan") -> None:
 
 
 def _row(metric: str, window: "WindowPlan", some: slice) -> Sequence[str]:
-    from molar_eval.experiments.sentences import percent
+    from molar_eval.experiments.planning import percent
 
     money = f"{window.mean:,.0f}" if window.mean >= 100 else f"{window.mean:.3g}"
     mean = percent(window.mean) if metric == "conversion" else money

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from molar_eval.experiments.sentences import percent
+from molar_eval.experiments.planning import percent
 
 if TYPE_CHECKING:
     from molar_cli.console import Console

@@ -9,7 +9,7 @@ from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 
 if TYPE_CHECKING:
-    from molar_eval.since_both import GroupQuality
+    from molar_eval.version_comparison import GroupQuality
     from molar_indexes.server.collections import PublishedCollection
 
 app = typer.Typer(

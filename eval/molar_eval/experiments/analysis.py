@@ -1,24 +1,35 @@
-"""What an experiment has shown so far, by its record and the event log, and what is to become of its stage."""
+"""An experiment analysed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_eval.experiments import guardrails, looking, problems
-from molar_eval.experiments.before import past_of
+from molar_eval.experiments import decisions
+from molar_eval.experiments.ab_test import sample_ratio_p
 from molar_eval.experiments.blocks import block_effects, block_look, observed_blocks
-from molar_eval.experiments.decisions import decide
-from molar_eval.experiments.effects import ComparedMetric, bound_at_all_times, compared, effect_of
-from molar_eval.experiments.observed import DEEDS, ItemPrices, Observed, lines_of_people, observe
-from molar_eval.experiments.population import NEVER, Population, in_stage, population, shares, told_elsewhere
-from molar_eval.experiments.preference import credits, preference
-from molar_eval.experiments.results import Decision, Effect, ExperimentResults
-from molar_eval.experiments.sample_ratio import sample_ratio_p
-from molar_eval.experiments.shadow import compared_shadows
-from molar_eval.kpi.daily.attribution import OF_PEOPLE
+from molar_eval.experiments.covariates import past_of
+from molar_eval.experiments.decisions import ComparedMetric, bound_at_all_times, compared, decide, effect_of
+from molar_eval.experiments.exposure import (
+    DEEDS,
+    NEVER,
+    ItemPrices,
+    Observed,
+    Population,
+    in_stage,
+    lines_of_people,
+    observe,
+    population,
+    shares,
+    told_elsewhere,
+)
+from molar_eval.experiments.interleaving import compared_shadows, credits, preference
+from molar_eval.experiments.money import Money, money_of, training_work
+from molar_eval.experiments.results import EXPOSED, Decision, Effect, ExperimentResults
+from molar_eval.kpi.by_day import OF_PEOPLE
 from molar_eval.prices import catalogue_prices
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.event_log_reader import EventLogSnapshot, opened
@@ -38,6 +49,11 @@ from molar_retrieval.experiments.definition import (
 from molar_retrieval.experiments.records import Look, StageRow
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.workspace.artefacts import Workspace
+
+if TYPE_CHECKING:
+    from molar_retrieval.workspace.artefacts import Workspace
+    from molar_retrieval.workspace.settings import CostSettings
+
 
 GENERATIONS = "generations"
 _UNDECIDED = Decision("wait", None, (), automatic=False)
@@ -103,7 +119,7 @@ def analyse(workspace: Workspace, name: str, until: int) -> ExperimentResults:
 
 def _results(asked: _Asked, store: ExperimentStore, state: EventLogSnapshot | None, *, look: bool) -> ExperimentResults:
     stage, name = asked.stage, asked.name
-    empty = _nothing(asked, problems.gone(asked.experiment, _generations(asked.workspace)))
+    empty = _nothing(asked, decisions.gone(asked.experiment, _generations(asked.workspace)))
     if stage.stage == SHADOW:
         return replace(empty, shadow=compared_shadows(store.shadows(name, stage.begun)))
     if stage.stage == INTERLEAVING:
@@ -142,10 +158,10 @@ def _of_blocks(
     prices = _prices(asked.workspace)
     units = store.units(asked.name)
     blocks = observed_blocks(experiment, units, lines, stage.begun, asked.until, prices=prices, of_lists=asked.of_lists)
-    wrong = (*empty.problems, *problems.holes(blocks.observed, stage.begun, asked.until, removed))
+    wrong = (*empty.problems, *decisions.holes(blocks.observed, stage.begun, asked.until, removed))
     found = block_effects(experiment, blocks)
     looks = _taken(asked, store)
-    over = asked.until - stage.begun >= experiment.weeks * looking.WEEK
+    over = asked.until - stage.begun >= experiment.weeks * decisions.WEEK
     known = found and found[0][0].metric == experiment.primary
     if look and over and known and not wrong and not looks and stage.stage == AB:
         looks.append(store.look(asked.name, block_look(experiment, *found[0], _number(asked, store), asked.until)))
@@ -177,13 +193,13 @@ def _compared(
     srm = _srm(asked, counts, met)
     wrong = (
         *empty.problems,
-        *problems.uneven(counts, met, srm),
-        *problems.mixed(people),
-        *problems.silent(people, observed),
-        *problems.unpriced(experiment, observed),
-        *problems.unheard_clicks(experiment, observed),
-        *problems.clocks(people, observed, asked.until),
-        *problems.holes(observed, stage.begun, asked.until, removed),
+        *decisions.uneven(counts, met, srm),
+        *decisions.mixed(people),
+        *decisions.silent(people, observed),
+        *decisions.unpriced(experiment, observed),
+        *decisions.unheard_clicks(experiment, observed),
+        *decisions.clocks(people, observed, asked.until),
+        *decisions.holes(observed, stage.begun, asked.until, removed),
     )
     past = None if stage.stage == CANARY else past_of(people, asked.workspace, asked.begun)
     metrics = compared(people, observed, past, experiment.primary)
@@ -197,8 +213,8 @@ def _compared(
         srm=srm,
         effects=tuple(_effect(asked, one, looks) for one in metrics),
         guardrails=(
-            *guardrails.of_people(people, observed, experiment.harms),
-            *guardrails.of_answers(served, experiment.harms),
+            *decisions.of_people(people, observed, experiment.harms),
+            *decisions.of_answers(served, experiment.harms),
         ),
         looks=tuple(looks),
         problems=wrong,
@@ -220,11 +236,11 @@ def _looks(asked: _Asked, store: ExperimentStore, metrics: Sequence[ComparedMetr
     taken = _taken(asked, store)
     if not take or asked.stage.stage != AB or not metrics or metrics[0].metric != asked.experiment.primary:
         return taken
-    due = looking.due(asked.experiment, asked.stage.begun, asked.until, taken)
+    due = decisions.due(asked.experiment, asked.stage.begun, asked.until, taken)
     if due is None:
         return taken
     number = _number(asked, store)
-    made = looking.taken_now(asked.experiment, due, metrics[0], taken, number, asked.until)
+    made = decisions.taken_now(asked.experiment, due, metrics[0], taken, number, asked.until)
     return taken if made is None else [*taken, store.look(asked.name, made)]
 
 
@@ -274,3 +290,53 @@ def _prices(workspace: Workspace) -> ItemPrices | None:
 
 def _generations(workspace: Workspace) -> set[str]:
     return {version.name for version in workspace[GENERATIONS].versions()}
+
+
+BEFORE = 30
+"""Days before an experiment in which its generation may have been made: their trainings are charged to it."""
+
+
+def earnings(
+    results: ExperimentResults,
+    experiment: Experiment,
+    stages: Sequence[StageRow],
+    workspace: "Workspace",
+    costs: "CostSettings",
+) -> Money | None:
+    """What it brings a month once everybody has it, and what it cost so far; None: people never had either arm.
+
+    The margin is that of the experiment, else that of the settings. Other rules and settings take no training.
+    """
+    last = max((place for place, row in enumerate(stages) if row.stage in EXPOSED), default=None)
+    if last is None:
+        return None
+    ended = stages[last + 1].begun if last + 1 < len(stages) else results.until
+    effect, since = results.effect("revenue"), stages[0].begun - BEFORE * DAY
+    trained = experiment.treatment.generation is not None or experiment.control.shows != "lists"
+    return money_of(
+        None if effect is None else (effect.low, effect.difference, effect.high),
+        training_work(workspace, since, results.until) if trained else None,
+        people=0 if effect is None else sum(effect.people),
+        share=compared_share(experiment, stages[: last + 1]),
+        days=max(0, ended - stages[last].begun) / DAY,
+        margin=costs.margin if experiment.margin is None else experiment.margin,
+        machine_hour=costs.machine_hour,
+        currency=costs.currency,
+        shared=experiment.control.shows == "lists",
+    )
+
+
+def compared_share(experiment: Experiment, stages: Sequence[StageRow]) -> float:
+    """Which share of all who would have the treatment is compared in the last of some stages, where people have arms.
+
+    Experiments of one layer have parts of its people; once one is over, its treatment is everybody's. Blocks of time
+    are for all.
+    """
+    stage = stages[-1].stage
+    if stage == EVERYBODY or experiment.unit == "time":
+        return 1.0
+    width = experiment.slice[1] - experiment.slice[0]
+    if stage == CANARY:
+        return 2 * experiment.canary * width
+    meant = shares(experiment, AB, canaried=any(row.stage == CANARY for row in stages))
+    return width if meant is None else sum(meant) * width

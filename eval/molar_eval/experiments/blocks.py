@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from molar_eval.experiments.effects import METRICS
-from molar_eval.experiments.observed import HOUR, PERSON, Ints, ItemPrices, Mask, Observed, observe
-from molar_eval.experiments.population import Population
+from molar_eval.experiments.decisions import METRICS
+from molar_eval.experiments.exposure import HOUR, PERSON, Ints, ItemPrices, Mask, Observed, Population, observe
 from molar_eval.experiments.results import Effect
 from molar_eval.experiments.switchback import BlocksCompared, compare_blocks
-from molar_eval.kpi.daily.attribution import PURCHASE
+from molar_eval.kpi.by_day import PURCHASE
 from molar_retrieval.data.interaction_reader import Codes
 from molar_retrieval.experiments.definition import CONTROL, TREATMENT, Experiment
 from molar_retrieval.experiments.records import Look

@@ -1,4 +1,4 @@
-"""What a change brings in money, with its doubt, beside what machines and training cost as they were measured."""
+"""What an experiment brings and costs."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -11,6 +11,7 @@ from molar_retrieval.workspace.activity_log import work_done
 
 if TYPE_CHECKING:
     from molar_retrieval.workspace.artefacts import Workspace
+
 
 DAYS_OF_MONTH = 365.25 / 12
 Unknown = Literal["revenue", "margin", "machine_hour", "training"]

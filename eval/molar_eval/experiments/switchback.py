@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from molar_eval.statistics.bootstrap import sums_by
+from molar_eval.statistics import sums_by
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

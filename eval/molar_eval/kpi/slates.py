@@ -36,9 +36,8 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.kpi.impressions import Impressions
-from molar_eval.kpi.reward_model import FOLDS
-from molar_eval.kpi.weights import FEW_ROWS, FEW_USERS, MEAN_LEVEL, effective_rows, importance_weights
-from molar_eval.statistics.bootstrap import UserRatios, sums_by
+from molar_eval.kpi.off_policy import FEW_ROWS, FEW_USERS, FOLDS, MEAN_LEVEL, effective_rows, importance_weights
+from molar_eval.statistics import UserRatios, sums_by
 from molar_retrieval.rng import generator
 
 Floats = npt.NDArray[np.float64]

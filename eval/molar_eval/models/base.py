@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.cases import Cases, Mask, Scores, Seen
-from molar_eval.metrics.accuracy import accuracy
+from molar_eval.metrics import accuracy
 from molar_eval.ranking import rank
 from molar_retrieval.data.interactions import Interactions
 from molar_retrieval.errors import DataError

@@ -13,7 +13,7 @@ from molar_eval.models.base import Baseline, EvaluationTask, Kind, Scorer
 from molar_eval.models.baselines import baselines
 from molar_eval.models.ours import MolarScorer
 from molar_eval.models.own import OwnModel, OwnModels, own_makers
-from molar_eval.splits.base import is_first, single_cases
+from molar_eval.splits import is_first, single_cases
 from molar_retrieval.data.interactions import LEAST, Interactions
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.models.alignment import align

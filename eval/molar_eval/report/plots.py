@@ -1,11 +1,14 @@
-"""The plots of the page: intervals and bars in rows that stretch, and small planes."""
+"""Charts of a report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from markupsafe import Markup
 
-from molar_eval.report.schema import Estimate
+from molar_eval.report.schema import Estimate, ModelResult, SliceScore, SplitResult, WalkArm, WalkResult
+from molar_eval.report.tables import Cell, Grid, best_there, compared, ordered, reference, told_apart
+from molar_eval.report.verdict import Verdict
 from molar_retrieval.reports import charts as svg
 from molar_retrieval.reports import wording as words
 from molar_retrieval.reports.charts import Kind, Scale, percent, tag
@@ -197,3 +200,270 @@ def _clash(box: Box, taken: Sequence[Box]) -> float:
         max(min(right, b[2]) - max(left, b[0]), 0) * max(min(bottom, b[3]) - max(top, b[1]), 0) for b in taken
     )
     return covered + outside * 100
+
+
+_SETTLED = 5
+"""Steps after which a share of a sum over all steps so far is drawn; before, it leaps."""
+
+
+def by_step(split: SplitResult, walk: WalkResult) -> Markup:
+    """The metric of each step's cases, by arm."""
+    lines = [Curve(arm.name, _kind(split, arm), list(enumerate(arm.values, start=1))) for arm in _drawn(walk)]
+    name = words.metric(split.primary)
+    return curves(lines, title=f"{name} by {walk.window}", x_title=f"{walk.window} of the walk", y_title="")
+
+
+def kept(split: SplitResult, walk: WalkResult) -> Markup | None:
+    """The share of the reference's metric that each other arm has kept so far; None for a short walk, or without it."""
+    whole = next((arm for arm in walk.arms if arm.name == walk.reference), None)
+    others = [arm for arm in walk.arms if arm.kept is not None]
+    if whole is None or not others or len(walk.steps) <= _SETTLED or not any(whole.values[:_SETTLED]):
+        return None
+    counts = [step.cases for step in walk.steps]
+    sums = {arm.name: list(accumulate(v * n for v, n in zip(arm.values, counts, strict=True))) for arm in walk.arms}
+    lines = []
+    for arm in others:
+        shares = zip(sums[arm.name], sums[whole.name], strict=True)
+        points = [(float(step), own / all_) for step, (own, all_) in enumerate(shares, start=1)]
+        lines.append(Curve(arm.name, _kind(split, arm), points[_SETTLED - 1 :]))
+    least = min(share for line in lines for _, share in line.points)
+    title = f"Share of the {words.metric(split.primary)} of {whole.name} that is kept, all steps so far"
+    floor = max(0.0, int(least * 20) / 20 - 0.05)
+    return curves(lines, title=title, x_title=f"{walk.window} of the walk", y_title="", floor=floor)
+
+
+def overview(split: SplitResult) -> Grid:
+    """The arms of a walk: what they keep, what learning costs; no rows without a walk."""
+    walk = split.walk
+    columns = ["arm", "kept", f"time by {walk.window}" if walk else "", "share of the time", "processor time", "share"]
+    rows = []
+    for arm in walk.arms if walk else []:
+        ends = f"{words.percent(arm.kept.low, 1)} to {words.percent(arm.kept.high, 1)}" if arm.kept else ""
+        wall, cpu = (words.duration(sum(each) / len(each)) for each in (arm.seconds, arm.cpu_seconds))
+        shares = [words.NONE if each is None else words.percent(each, 1) for each in (arm.cost, arm.cpu_cost)]
+        kept_ = Cell(words.percent(arm.kept.mean, 1) if arm.kept else words.NONE, ends)
+        rows.append([Cell(arm.name), kept_, Cell(wall), Cell(shares[0]), Cell(cpu), Cell(shares[1])])
+    return Grid("What is kept, and its cost", columns, rows)
+
+
+def steps(split: SplitResult, walk: WalkResult) -> Grid:
+    """The metric and the time of each step, by arm."""
+    name = words.metric(split.primary)
+    columns = [walk.window, "cases", "learned since", *(f"{name}, {arm.name}" for arm in walk.arms)]
+    columns += [f"time, {arm.name}" for arm in walk.arms if any(arm.seconds)]
+    rows = [
+        [
+            Cell(step.begin[:10]),
+            Cell(words.count(step.cases)),
+            Cell(words.count(step.learned)),
+            *(Cell(words.fraction(arm.values[at])) for arm in walk.arms),
+            *(Cell(words.duration(arm.seconds[at])) for arm in walk.arms if any(arm.seconds)),
+        ]
+        for at, step in enumerate(walk.steps)
+    ]
+    return Grid(f"Each {walk.window}", columns, rows)
+
+
+def _drawn(walk: WalkResult) -> list[WalkArm]:
+    """At most three arms, or none could be told from another: the reference, and the first that learns and does not."""
+    others = [arm for arm in walk.arms if arm.name != walk.reference]
+    chosen = [next((arm for arm in others if any(arm.seconds) is learns), None) for learns in (True, False)]
+    return [*(arm for arm in walk.arms if arm.name == walk.reference), *(arm for arm in chosen if arm is not None)]
+
+
+def _kind(split: SplitResult, arm: WalkArm) -> str:
+    return next(model.kind for model in split.models if model.name == arm.name)
+
+
+_SHORTEST = 0.01
+HITS = 25
+"""Hits in a tenth of the cases from which its share is drawn: its standard error is then a fifth of it, or less."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a figure: a name, a picture that stretches, what it says as text."""
+
+    label: str
+    picture: Markup | None
+    value: str
+    aside: str = ""
+    kind: str = "baseline"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Rows over one axis."""
+
+    title: str
+    lines: list[Line]
+    axis: Markup
+    note: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many rows there are."""
+        return len(self.lines)
+
+
+def shares(verdict: Verdict) -> Figure | None:
+    """Hits in round numbers, as bars."""
+    hits = verdict.hits
+    if hits is None:
+        return None
+    scale = Scale(0.0, svg.round_up([share.estimate.high for share in hits.shares]))
+    lines = [
+        Line(
+            share.model.name,
+            bars(scale, [(share.estimate, share.model.kind)], thick=18, most=0),
+            f"{share.hits:,}",
+            _role(share.model, verdict),
+            share.model.kind,
+        )
+        for share in hits.shares
+    ]
+    return Figure(hits.title, lines, Markup())
+
+
+def _role(model: ModelResult, verdict: Verdict) -> str:
+    if model.kind == "ours":
+        return ""
+    return "best other method" if model is verdict.baseline else "weakest method"
+
+
+def intervals(split: SplitResult, verdict: Verdict) -> Figure | None:
+    """The primary metric of every model with its interval, best first."""
+    known = [(m, m.metrics[split.primary]) for m in ordered(split) if split.primary in m.metrics]
+    if not known:
+        return None
+    scale = Scale(0.0, svg.round_up([estimate.high for _, estimate in known]))
+    baseline = verdict.baseline
+    line = baseline.metrics[split.primary].mean if baseline else None
+    lines = [Line(m.name, interval(scale, e, m.kind, line), words.fraction(e.mean), e.half, m.kind) for m, e in known]
+    note = f"The dashed line is the best other method, {baseline.name}." if baseline else ""
+    return Figure(words.metric(split.primary), lines, axis(scale), note)
+
+
+def slices(split: SplitResult, ours: ModelResult, *, clear: bool) -> list[Figure]:
+    """By dimension, ours and, under it, the baseline that is best in that part; all dimensions over the same axis.
+
+    ``clear``: the parts in which the two are told apart; else those where the difference may be chance.
+    """
+    shown = {
+        dimension: [part for part in parts if told_apart(split, part, dimension) is clear]
+        for dimension, parts in ours.slices.items()
+    }
+    ends = [end for dimension, parts in shown.items() for part in parts for end in _ends(split, part, dimension)]
+    scale = Scale(0.0, svg.round_up(ends))
+    return [
+        Figure(dimension, [_slice(split, part, dimension, scale) for part in parts], axis(scale, 3))
+        for dimension, parts in shown.items()
+        if parts
+    ]
+
+
+def _ends(split: SplitResult, part: SliceScore, dimension: str) -> list[float]:
+    """Where the intervals of a part end: of ours, and of the baseline that is best in it."""
+    mine, theirs = part.get(split.primary), best_there(split, dimension, part.value)
+    return [estimate.high for estimate in (mine, theirs and theirs[0]) if estimate is not None]
+
+
+def _slice(split: SplitResult, part: SliceScore, dimension: str, scale: Scale) -> Line:
+    users, mine = words.plural(part.users, "user"), part.get(split.primary)
+    if mine is None:
+        return Line(part.value, None, words.NONE, f"{users}: too few to tell")
+    entries: list[tuple[Estimate, str]] = [(mine, "ours")]
+    beside = words.fraction(mine.mean)
+    if (theirs := best_there(split, dimension, part.value)) is not None:
+        entries.append((theirs[0], "baseline"))
+        beside += f"\n{words.fraction(theirs[0].mean)} {theirs[1]}"
+    return Line(part.value, bars(scale, entries), beside, users)
+
+
+def ablations(split: SplitResult) -> Figure | None:
+    """The difference of each ablation to the full model, with its interval."""
+    full = reference(split)
+    shown = [m for m in ordered(split) if m.kind == "ablation" and m is not full and split.primary in m.metrics]
+    if full is None or split.primary not in full.metrics or not shown:
+        return None
+    tests = [compared(model, full.name, split.primary) for model in shown]
+    ends = [end for test in tests if test for end in (test.difference.low, test.difference.high)]
+    scale = Scale(-svg.round_up([-end for end in ends]), svg.round_up(ends), 2, 98)
+    lines = []
+    for model, test in zip(shown, tests, strict=True):
+        if test is None:
+            change = model.metrics[split.primary].mean - full.metrics[split.primary].mean
+            lines.append(Line(model.name, None, words.signed(change), "not tested", model.kind))
+            continue
+        picture = interval(scale, test.difference, model.kind, 0.0)
+        value, p = words.signed(test.difference.mean), words.p_value(test.p_holm)
+        lines.append(Line(model.name, picture, value, p, model.kind))
+    note = f"{words.metric(split.primary)} minus that of {full.name}, which is trained in the same way."
+    return Figure("Ablations", lines, axis(scale) if ends else Markup(), note)
+
+
+def time(split: SplitResult) -> Markup | None:
+    """Quality against training time."""
+    found = [(model, max(model.fit_seconds, _SHORTEST)) for model in _compared(split)]
+    return _against(split, found, "training time", "training time", seconds=True)
+
+
+def coverage(split: SplitResult) -> Markup | None:
+    """Quality against the share of the catalogue that the lists reach."""
+    found = [(m, next((v for k, v in m.lists.items() if "coverage" in k), None)) for m in _compared(split)]
+    return _against(split, found, "catalogue coverage", "share of the catalogue in any list")
+
+
+def _against(
+    split: SplitResult,
+    found: Sequence[tuple[ModelResult, float | None]],
+    what: str,
+    x_title: str,
+    *,
+    seconds: bool = False,
+) -> Markup | None:
+    points = [Point(m.name, m.kind, x, m.metrics[split.primary].mean) for m, x in found if x is not None]
+    if len(points) < 2:
+        return None
+    name = words.metric(split.primary)
+    return scatter(points, title=f"{name} against {what}", x_title=x_title, y_title=name, seconds=seconds)
+
+
+def _compared(split: SplitResult) -> list[ModelResult]:
+    """Ours and the baselines; ablations would only crowd the plane around the full model."""
+    models = [m for m in ordered(split) if m.kind != "ablation" and split.primary in m.metrics]
+    return sorted(models, key=lambda model: model.kind != "ours")
+
+
+def calibration(verdict: Verdict) -> Markup | None:
+    """Hits by the score of the first suggestion, ours and the best baseline; None where there are too few of them."""
+    models = _calibrated(verdict)
+    if not models or hits_of_a_tenth(models[0]) < HITS:
+        return None
+    chosen = [m for m in models if hits_of_a_tenth(m) >= HITS]
+    lines = [Curve(m.name, m.kind, [(b.score, b.hit_rate) for b in m.calibration]) for m in chosen]
+    title = "Share of cases with a hit against the score of the first suggestion"
+    return curves(
+        lines, title=title, x_title="score of the first suggestion, standardised", y_title="share of cases with a hit"
+    )
+
+
+def uncalibrated(split: SplitResult, verdict: Verdict) -> str:
+    """Why there is no calibration, where that is for want of cases; else empty."""
+    models = _calibrated(verdict)
+    if not models or (found := hits_of_a_tenth(models[0])) >= HITS:
+        return ""
+    return (
+        f"Whether a higher score means more hits cannot be told from {words.plural(split.cases, 'case')}: a tenth of "
+        f"them has {found:.0f} hits on average, and {HITS} are needed."
+    )
+
+
+def _calibrated(verdict: Verdict) -> list[ModelResult]:
+    return [m for m in (verdict.ours, verdict.baseline) if m is not None and len(m.calibration) > 1]
+
+
+def hits_of_a_tenth(model: ModelResult) -> float:
+    """Cases with a hit, or without where these are fewer, in one bin of a model's calibration, on average."""
+    hits = sum(b.hit_rate * b.cases for b in model.calibration)
+    return min(hits, sum(b.cases for b in model.calibration) - hits) / len(model.calibration)

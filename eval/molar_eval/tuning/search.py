@@ -20,10 +20,17 @@ from safetensors.numpy import load_file, save_file
 from molar_eval.models.content_variants import link
 from molar_eval.models.ours import MolarScorer
 from molar_eval.modules import of_making
-from molar_eval.statistics.bootstrap import clustered_intervals
-from molar_eval.statistics.permutation import paired_permutation
-from molar_eval.tuning.result import Confirmation, TuningResult, TuningTrial, best_of
-from molar_eval.tuning.space import SearchParameter, Value, search_space, with_values
+from molar_eval.statistics import clustered_intervals, paired_permutation
+from molar_eval.tuning.result import (
+    Confirmation,
+    SearchParameter,
+    TuningResult,
+    TuningTrial,
+    Value,
+    best_of,
+    search_space,
+    with_values,
+)
 from molar_retrieval import rng
 from molar_retrieval.data.interactions import Holdout
 from molar_retrieval.data.prepare_interactions import write_log
@@ -49,7 +56,7 @@ FOLDER = "evaluation/tuning"
 FEWEST = 20
 """Users in each half."""
 _WORK = "molar tune"
-_CODE = ("molar_retrieval.models.alignment", "molar_eval.tuning.search", "molar_eval.tuning.space")
+_CODE = ("molar_retrieval.models.alignment", "molar_eval.tuning.search", "molar_eval.tuning.result")
 _PLACE, _RANKS, _TENSOR = "work", "ranks-{}.safetensors", "ranks"
 
 

@@ -13,8 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
-from molar_eval.tuning.result import State, TuningTrial
-from molar_eval.tuning.space import SearchParameter, Values
+from molar_eval.tuning.result import SearchParameter, State, TuningTrial, Values
 from molar_retrieval import rng
 
 FILE = "study.sqlite"

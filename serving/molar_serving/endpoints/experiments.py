@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from msgspec import Meta, Struct, field
 from starlette.responses import HTMLResponse
 
-from molar_eval.experiments.plan import PLANNED_SHARE, ExperimentPlan
+from molar_eval.experiments.planning import PLANNED_SHARE, ExperimentPlan
 from molar_eval.experiments.results import ExperimentResults
 from molar_retrieval import limits
 from molar_retrieval.errors import (
@@ -337,7 +337,7 @@ def _asked(work: Callable[[], Found], contradicted: int) -> Found:
 
 
 def _planned(call: Call) -> PlanAnswer:
-    from molar_eval.experiments.sentences import remedies, verdicts
+    from molar_eval.experiments.planning import remedies, verdicts
 
     asked = {name: getattr(call.body, name) for name in call.body.__struct_fields__ if name != "effects"}
     found = _door(call).plan(**asked, lifts=call.body.effects)
@@ -345,7 +345,7 @@ def _planned(call: Call) -> PlanAnswer:
 
 
 def _reported(call: Call, name: str, language: str) -> str:
-    from molar_eval.experiments.page import board_page
+    from molar_eval.experiments.report import board_page
 
     (one,) = _door(call).status(name, known=True)
     assert one.results is not None

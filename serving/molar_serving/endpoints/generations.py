@@ -16,7 +16,7 @@ from molar_serving.problems import ProblemError
 from molar_serving.wire import Strict
 
 if TYPE_CHECKING:
-    from molar_eval.since_both import SinceBoth
+    from molar_eval.version_comparison import SinceBoth
     from molar_indexes.comparison import Causes, ExposureChange, ListComparison
     from molar_indexes.generations import GenerationInfo
     from molar_serving.service import Service

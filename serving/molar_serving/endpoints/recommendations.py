@@ -31,7 +31,7 @@ from molar_serving.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from molar_indexes.experiments.arms import OpenArm
+    from molar_eval.experiments.arms import OpenArm
     from molar_indexes.recommender import Recommender
     from molar_retrieval.ranking.results import Recommendations
 

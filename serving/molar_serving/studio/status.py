@@ -8,12 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from molar_eval.kpi.daily.attribution import DayFacts
-from molar_eval.kpi.daily.exposure import CatalogueExposure, ItemsTaken, exposure, items_taken
-from molar_eval.kpi.daily.figures import HOLDOUT, ArmFigures, DayFigures
-from molar_eval.kpi.daily.record import daily
-from molar_eval.statistics.bootstrap import ConfidenceInterval
-from molar_eval.statistics.proportions import difference_of_shares, share_interval
+from molar_eval.kpi.by_day import (
+    HOLDOUT,
+    ArmFigures,
+    CatalogueExposure,
+    DayFacts,
+    DayFigures,
+    ItemsTaken,
+    daily,
+    exposure,
+    items_taken,
+)
+from molar_eval.statistics import ConfidenceInterval, difference_of_shares, share_interval
 from molar_retrieval.data.catalogue import Catalogue
 from molar_retrieval.data.event_log_reader import opened
 from molar_retrieval.data.event_store import OF_ITEM

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from molar_indexes.experiments.answering import clock
-from molar_indexes.experiments.then import arms_then
+from molar_eval.experiments.arms import arms_then
+from molar_eval.experiments.routing import clock
 from molar_indexes.generations import list_generations
 from molar_indexes.inspection import titles_of
 from molar_indexes.recommender import RULES_FILE, as_it_was

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
-from molar_eval.experiments.page import ResultsTold, board_page
-from molar_eval.experiments.plan import ExperimentPlan
-from molar_eval.experiments.told import DefinitionTold, words_in
+from molar_eval.experiments.planning import ExperimentPlan
+from molar_eval.experiments.report import DefinitionTold, ResultsTold, board_page, words_in
 from molar_retrieval.errors import MolarError, RequestError
 from molar_retrieval.experiments.definition import CONTROL, PRIMARIES, STOPPED, TREATMENT
 from molar_retrieval.workspace.config_files import parse_toml

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from molar_eval.kpi.daily.record import daily
+from molar_eval.kpi.by_day import daily
 from molar_indexes.comparison import lists_of, sample
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.errors import RequestError

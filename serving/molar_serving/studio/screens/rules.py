@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from molar_eval.kpi.daily.attribution import DayFacts
-from molar_eval.kpi.daily.record import daily
+from molar_eval.kpi.by_day import DayFacts, daily
 from molar_eval.kpi.rule_effect import RuleEffect, effect_of, whole_weeks
 from molar_indexes.comparison import conflicts_of
 from molar_indexes.constraints import Constraints

@@ -1,1 +1,0 @@
-"""Metrics of ranked lists: accuracy per case, and what the lists are like."""

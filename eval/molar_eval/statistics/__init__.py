@@ -1,1 +1,0 @@
-"""Statistics of per-case scores: intervals, paired tests, corrections for many tests, seeds."""
