@@ -38,7 +38,7 @@ MODELS = [
     ("no alignment loss", "ablation", 0.1805, 480.0, 0.69),
     ("no ID tower", "ablation", 0.118, 310.0, 0.83),
     ("no content tower", "ablation", 0.171, 330.0, 0.58),
-    ("no ALS start", "ablation", 0.177, 590.0, 0.67),
+    ("no re-ranking", "ablation", 0.177, 590.0, 0.67),
 ]
 SLICES = {
     "popularity": [("head", 2410, 1.3), ("torso", 1822, 1.0), ("tail", 1391, 0.6), ("cold", 57, 0.2)],

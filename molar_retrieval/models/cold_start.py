@@ -190,8 +190,8 @@ def _learned(
     """Weights of the parts among cold items, what predicts the blocks of these, and the ranks of those who play them.
 
     Validation cases tell the weights. Where few of them have a target that plays newcomer, training interactions do,
-    but not that of the ID tower: it was trained on them, and would be thought better than it is. Of a table
-    that started from content it gets a fixed share then, as a guess holds there; of others none.
+    but not that of the ID tower: it was trained on them, and would be thought better than it is. It gets a
+    fixed share then, as a guess holds where the table started from content.
     """
     seed = settings.seed
     withheld = withheld_items(model.known, seed)
@@ -221,8 +221,7 @@ def _learned(
     fused = blend(among(asked, withheld), parts, seed)
     weights = dict(fused.weights)
     for name, side in beside.items():
-        guess = Dense(users[name], side)
-        weights[name] = _share_beside(guess, parts, fused.weights) if settings.content_start else 0.0
+        weights[name] = _share_beside(Dense(users[name], side), parts, fused.weights)
     if model.content_knn is not None and (of_pairs := weights.pop(_PAIRS, 0.0)):
         pairs, own = content_pairs(data.log, model.content_knn, seed), weights[CONTENT_KNN]
         assert pairs is not None  # there were some without the withheld items

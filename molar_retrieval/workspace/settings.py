@@ -535,8 +535,6 @@ class AlignSettings(Settings):
     content_components: Width = Field(256, description="principal components kept of each block of a content vector")
     alignment_weight: NotNegative = Field(0.1, description="weight of the user-level contrastive loss")
     alignment_temperature: Positive = 0.1
-    als_start: bool = Field(True, description="start the item table from the ALS factors")
-    content_start: bool = Field(True, description="start the item table, or its second half, from the items' content")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; None: all; 1 makes reruns bit-equal")
     device: str = "auto"

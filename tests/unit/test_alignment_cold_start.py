@@ -207,8 +207,7 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
     assert np.array_equal(parts["pairs"].items, parts["content_knn"].items @ pairs.T)
 
 
-@pytest.mark.parametrize("start", [True, False])
-def test_a_tower_that_cannot_be_weighed_gets_a_fixed_share_where_its_table_started_from_content(monkeypatch, start):
+def test_a_tower_that_cannot_be_weighed_gets_a_fixed_share(monkeypatch):
     data, conditioner = world(3, 0.3, 0.3)
 
     def weigh(_, parts, __):
@@ -216,10 +215,7 @@ def test_a_tower_that_cannot_be_weighed_gets_a_fixed_share_where_its_table_start
 
     monkeypatch.setattr(cold_start, "blend", weigh)
     monkeypatch.setattr(cold_start, "content_pairs", lambda *_: None)
-    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"content_start": start}))
-    if not start:
-        assert model.cold_start_weights["id_tower"] == 0
-        return
+    model, _ = shipped(data, conditioner, SETTINGS)
     withheld, counts = withheld_items(data.warm, 0), np.bincount(data.log.item, minlength=N)
     cases = taken(data.log, withheld, 0)
     users = model.users_by_part(cases.histories(), np.arange(len(cases)))

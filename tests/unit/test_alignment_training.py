@@ -1,5 +1,7 @@
 """Training learns, reruns bit for bit, and continues after a kill as if nothing had happened."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -327,12 +329,8 @@ def test_the_item_table_starts_from_the_factors(data):
 def test_a_narrow_item_table_keeps_the_principal_part_of_the_factors(data):
     wide = fit(data.log, ALSSettings(factors=24, iterations=3))
     narrow = TrainingData(data.log, data.cases, data.features, wide)
-    table = (
-        TowerTrainer(narrow, changed(embedding_dim=8, content_start=False), "run")
-        .network.items["id_tower"]
-        .weight.detach()
-        .numpy()
-    )
+    start = TowerTrainer(narrow, changed(embedding_dim=16), "run").network.items["id_tower"].weight
+    table = start.detach().numpy()[:, :8]
     _, values, axes = np.linalg.svd(wide.items[data.warm], full_matrices=False)
     expected = wide.items[data.warm] @ axes[:8].T
     got, want = table[data.warm] @ table[data.warm].T, expected @ expected.T
@@ -346,25 +344,21 @@ def test_items_without_interactions_keep_a_random_start(data):
     log = data.log.select(data.log.item != cold)
     factors = fit(log, ALSSettings(factors=8, iterations=3))
     without = TrainingData(log, data.cases, data.features, factors)
-    table = TowerTrainer(without, changed(content_start=False), "run").network.items["id_tower"]
-    plain = TowerTrainer(data, changed(als_start=False, content_start=False), "run").network.items["id_tower"]
-    assert torch.equal(table.weight[cold], plain.weight[cold])
-    assert not torch.equal(table.weight[cold + 1], plain.weight[cold + 1])
+    table, plain = (
+        TowerTrainer(some, SMALL, "run").network.items["id_tower"].weight[:, :8]
+        for some in (without, replace(without, factors=replace(factors, items=np.zeros_like(factors.items))))
+    )
+    assert torch.equal(table[cold], plain[cold])
+    assert not torch.equal(table[cold + 1], plain[cold + 1])
 
 
 def test_half_of_the_item_table_starts_from_content(data):
     """Of all items: those that nobody took have content as well. The dim is 16, the features have 4 numbers."""
-    both, factors, content, neither = (
-        TowerTrainer(data, changed(als_start=als, content_start=own), "run").network.items["id_tower"].weight
-        for als, own in ((True, True), (True, False), (False, True), (False, False))
-    )
+    table = TowerTrainer(data, SMALL, "run").network.items["id_tower"].weight
     features = torch.from_numpy(data.features)
-    expected = features * (0.1 / features.square().mean().sqrt())
-    assert torch.allclose(both[:, 8:12], expected)
-    assert torch.equal(both[:, :8], factors[:, :8])
-    assert torch.equal(both[:, 12:], neither[:, 12:])
-    assert torch.allclose(content[:, :4], expected)
-    assert torch.equal(content[:, 4:], neither[:, 4:])
+    assert torch.allclose(table[:, 8:12], features * (0.1 / features.square().mean().sqrt()))
+    others = replace(data, features=np.ones_like(data.features))
+    assert torch.equal(table[:, 12:], TowerTrainer(others, SMALL, "run").network.items["id_tower"].weight[:, 12:])
 
 
 def test_users_are_encoded_each_alone_as_in_a_batch(data, monkeypatch):

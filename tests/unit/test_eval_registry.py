@@ -85,8 +85,6 @@ def test_a_part_is_molar_with_all_else_off(registry, name, models):
         ("no popularity component", "models", EVERY - {"popularity"}),
         ("no count models", "models", {*TOWERS}),
         ("no alignment loss", "alignment_weight", 0.0),
-        ("no ALS start", "als_start", False),
-        ("no content start", "content_start", False),
     ],
 )
 def test_an_ablation_changes_one_setting_of_the_fast_ones(registry, name, field, value):

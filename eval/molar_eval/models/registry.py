@@ -49,8 +49,6 @@ PARTS: dict[str, dict[str, Any]] = {
 """Components of molar, trained with its settings and all else off: what the ensemble has to beat."""
 _ABLATED: dict[str, dict[str, Any]] = {
     "no alignment loss": {"alignment_weight": 0.0},
-    "no ALS start": {"als_start": False},
-    "no content start": {"content_start": False},
 }
 """By ablation the keys of ``[align]`` that change …"""
 _WITHOUT_MODELS: dict[str, tuple[str, ...]] = {

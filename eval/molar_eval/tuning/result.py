@@ -80,8 +80,6 @@ def search_space(settings: MolarSettings, training: Interactions) -> tuple[Searc
     if "id_tower" in align.towers:
         whole("embedding_dim", 32, max(128, 2 * (align.embedding_dim or 0)), step=_WIDTH)
         whole("n_blocks", 1, 3)
-        either("als_start", True, False)
-        either("content_start", True, False)
     if "content_tower" in align.towers:
         whole("content_dim", 32, 128, step=_WIDTH)
         whole("n_content_blocks", 0, 2)

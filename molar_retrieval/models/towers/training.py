@@ -457,26 +457,23 @@ class TowerTrainer(Trainer[EpochScore]):
 
 
 def build_network(data: TrainingData, settings: AlignSettings) -> TwoTowerNetwork:
-    """A fresh network for the data: random weights, the item table started as it is set.
+    """A fresh network for the data: random weights, but for the item table of the ID tower.
 
-    From content, as vectors of language models start a table in Boz et al. 2024 (arXiv 2402.01339), from the ALS
-    factors, or the first half of the columns from these and the second from content; other columns stay random.
+    The first half of its columns starts from the ALS factors, the second from content, as vectors of language models
+    start a table in Boz et al. 2024 (arXiv 2402.01339); columns that are left stay random.
     """
     features = torch.from_numpy(np.ascontiguousarray(data.features, np.float32))
     network = TwoTowerNetwork(tower_shapes(settings), data.log.n_items, features, data.factors.users.shape[1])
     side = network.items["id_tower"] if "id_tower" in network.shapes else None
     if isinstance(side, ItemEmbedding):
         shape = network.shapes["id_tower"]
-        width = shape.member.dim
-        half = width // 2 if settings.als_start and settings.content_start else 0
+        half = shape.member.dim // 2
+        factors = torch.from_numpy(_principal(data.factors.items[data.warm], half))
+        content = torch.from_numpy(_principal(data.features, shape.member.dim - half))
         with torch.no_grad():
             for own in side.weight.chunk(shape.members, -1):
-                if settings.als_start:
-                    start = torch.from_numpy(_principal(data.factors.items[data.warm], half or width))
-                    own[torch.from_numpy(data.warm), : start.shape[1]] = start
-                if settings.content_start:
-                    start = torch.from_numpy(_principal(data.features, width - half))
-                    own[:, half : half + start.shape[1]] = start
+                own[torch.from_numpy(data.warm), : factors.shape[1]] = factors
+                own[:, half : half + content.shape[1]] = content
     return network
 
 
