@@ -20,11 +20,19 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.frames import Frame
 
 if TYPE_CHECKING:
+    from molar import metrics, splits
+    from molar.dataset import Dataset
+    from molar.evaluation import evaluate
+    from molar.splits import Fold, Split
+    from molar_eval.evaluation import Evaluation
     from molar_retrieval.models.protocol import FitData, Histories, IndexableModel, Model
     from molar_retrieval.workspace.settings import MolarSettings as Settings
 
 __all__ = [
+    "Dataset",
+    "Evaluation",
     "FitData",
+    "Fold",
     "Frame",
     "Histories",
     "IndexableModel",
@@ -33,23 +41,43 @@ __all__ = [
     "MolarError",
     "Settings",
     "Shop",
+    "Split",
     "__version__",
     "demo",
+    "evaluate",
     "import_dataset",
     "init",
+    "metrics",
     "open",
     "restore",
+    "splits",
 ]
+_LATER = {
+    "Dataset": "molar.dataset",
+    "Evaluation": "molar_eval.evaluation",
+    "FitData": "molar_retrieval.models.protocol",
+    "Fold": "molar.splits",
+    "Histories": "molar_retrieval.models.protocol",
+    "IndexableModel": "molar_retrieval.models.protocol",
+    "Model": "molar_retrieval.models.protocol",
+    "Split": "molar.splits",
+    "evaluate": "molar.evaluation",
+}
+"""What is imported when it is asked for, and where from: a query does without, and starts sooner."""
 
 
 def __getattr__(name: str) -> Any:
     """What is imported when it is asked for: a query does without ``Settings``, and saves 70 ms."""
+    from importlib import import_module
+
     if name == "Settings":
-        from molar_retrieval.workspace.settings import MolarSettings
-
-        return MolarSettings
-    if name in ("FitData", "Histories", "IndexableModel", "Model"):
-        from molar_retrieval.models import protocol
-
-        return getattr(protocol, name)
+        return import_module("molar_retrieval.workspace.settings").MolarSettings
+    if name in ("metrics", "splits"):
+        return import_module(f"molar.{name}")
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -16,8 +16,9 @@ from molar_retrieval.workspace.resources import Timer
 
 if TYPE_CHECKING:
     from molar.aligning import Aligned
+    from molar.dataset import Dataset
     from molar.doctor import Health
-    from molar_eval.evaluate import Evaluation
+    from molar_eval.evaluation import Evaluation
     from molar_eval.kpi.prelaunch import ShownResult
     from molar_retrieval.embedding import EmbedReport
     from molar_retrieval.finetuning.lora import AdapterScore
@@ -355,12 +356,25 @@ class Making(Foretelling):
             evaluator.runner = runner_of(self, cluster, processes(settings.align.threads))
             watch = Timer()
             result = evaluator.run()
-            write_report(result.folder, result.report, result.examples, place.catalogue)
+            write_report(evaluator.out, result.report, result.examples, place.catalogue)
             evaluator.taken.note_rest(chosen, len(evaluator.log), watch.took - evaluator.trials)
             if not evaluator.taken.unknown:
                 tell_bill(Bill.of(evaluator.taken.foretold, settings.costs), settings.costs, progress, "foretold was")
-            remember_folder(place.root, result.folder)
+            remember_folder(place.root, evaluator.out)
             return result
+
+    def dataset(self) -> "Dataset":
+        """The shop's interactions in memory, for :func:`molar.evaluate`, with the vectors and words of its items.
+
+        Interactions of weaker kinds than the strongest, such as views beside purchases, are left out.
+
+        Raises:
+            MissingArtefactError: If nothing was embedded yet.
+        """
+        from molar.dataset import Dataset, of_workspace
+
+        place = self.opened()
+        return Dataset(*of_workspace(place, self.settings.align.content_components))
 
     def value_shown(
         self, impressions: str | Path, *, clip: float | None = None, where: str | None = None

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from molar_eval.cases import Cases, Mask, Rows, Seen
+from molar_eval.evaluation import Evaluation
 from molar_eval.index_recall import index_costs, trade_off
 from molar_eval.metrics import ListContext, Purchases, estimate_kpis, target_values
 from molar_eval.model_runs import FOLDER, Trial, TrialRunner, scores_path, write_scores
@@ -24,7 +25,6 @@ from molar_eval.modules import LIBRARIES, RESULTS, commit, of_modules
 from molar_eval.prequential import WalkRunner, walk_result
 from molar_eval.prices import item_prices
 from molar_eval.ranking import Ranked
-from molar_eval.regression_gate import Fall, gate
 from molar_eval.report.schema import (
     Data,
     DiversityPoint,
@@ -36,7 +36,7 @@ from molar_eval.report.schema import (
     ReportExamples,
     SplitResult,
 )
-from molar_eval.report.tables import LEADERBOARD, paper_tables, standings
+from molar_eval.report.tables import paper_tables
 from molar_eval.results import (
     ModelScores,
     SplitTest,
@@ -55,8 +55,7 @@ from molar_eval.trial_costs import TrialCosts
 from molar_retrieval import columns
 from molar_retrieval.data.catalogue import ITEMS_FILE, Catalogue
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.errors import DataError, RequestError, SettingsError
-from molar_retrieval.frames import Frame
+from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.models import content_features
 from molar_retrieval.models.als import open_log
 from molar_retrieval.models.towers.distributed import pick_device
@@ -125,51 +124,6 @@ def _within(ranks: Rows) -> Mask:
 _MEMORY = 256 << 20
 _NOT_SHOWN = {"index": {"url": True}}
 """Settings that a report keeps to itself: whose server was asked."""
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """A finished run.
-
-    Attributes:
-        folder: Of the run: scores, and later the report's files.
-        report: What was found.
-        examples: Users to look at; none where the settings say that nothing rests on fewer people than two.
-        fewest: Users of a slice of which something is told.
-    """
-
-    folder: Path
-    report: Report
-    examples: ReportExamples
-    fewest: int = MINIMUM_USERS
-
-    def leaderboard(self, split: str | None = None) -> Frame:
-        """The models of each test, best first.
-
-        Args:
-            split: Name of one split's test, see the column ``split``; None: all.
-
-        Returns:
-            One row per model and test: the primary metric with its 95 % interval, the difference to the best baseline
-            and the p-value of the paired test after Holm (both None for that baseline itself), seconds of fitting.
-        """
-        rows = [row for one in self.report.splits if split in (None, one.name) for row in standings(one)]
-        if split is not None and not rows:
-            known = ", ".join(repr(one.name) for one in self.report.splits)
-            raise RequestError(f"the report has no split {split!r}", f"it has {known}")
-        return Frame.of(rows, LEADERBOARD)
-
-    def falls_since(self, before: str | Path) -> list[Fall]:
-        """Metrics that fell significantly since another run, the least probable first; what a gate in CI asks.
-
-        Args:
-            before: Folder of the other run.
-
-        Raises:
-            MissingArtefactError: If a run has no scores, or lacks a split or model that the other has.
-            StaleArtefactError: If the runs scored different cases or metrics.
-        """
-        return gate(self.folder, Path(before), fewest=self.fewest)
 
 
 @dataclass

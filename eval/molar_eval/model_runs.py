@@ -276,6 +276,24 @@ def scores_path(run: Path, split: str, model: str, seed: int) -> Path:
     return run / FOLDER / split / quote(model, safe=" ()+,=") / f"seed-{seed}.parquet"
 
 
+def score_files(run: Path) -> list[Path]:
+    """The files of all scores in the folder of a run."""
+    return sorted((run / FOLDER).glob("*/*/seed-*.parquet"))
+
+
+def mean_by_user(scores: Sequence[CaseScores]) -> pa.Table:
+    """Means over the cases of each user, and over seeds: ``split``, ``model``, ``user_id``, one column per metric."""
+    tables = []
+    for one in scores:
+        columns = {name: pa.array(one.values[:, n].astype(np.float64)) for n, name in enumerate(one.metrics)}
+        whose = {"split": [one.split] * len(one.case), "model": [one.model] * len(one.case), "user_id": one.user}
+        tables.append(pa.table({**whose, "seed": [one.seed] * len(one.case), **columns}))
+    keys, metrics = ["split", "model", "user_id"], list(scores[0].metrics) if scores else []
+    means = [(name, "mean") for name in metrics]
+    table = pa.concat_tables(tables, promote_options="default").group_by(keys, use_threads=False).aggregate(means)
+    return table.rename_columns([name.removesuffix("_mean") for name in table.column_names]).select([*keys, *metrics])
+
+
 def write_scores(path: Path, scores: CaseScores) -> None:
     """Write the file so that a reader sees all of it or nothing; folders are made.
 

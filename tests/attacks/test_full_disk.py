@@ -59,7 +59,7 @@ def test_every_command_names_a_full_disk(shop, tmp_path, rounds, measured):
     """On a full disk every command that writes ends at once and names the disk, and queries are answered."""
     writing = [
         ["recommend", "--out", str(tmp_path / "disk" / "lists.parquet")],
-        *rounds([], [["embed", str(shop.shop)], ["als"], ["evaluate", "--suite", "quick"], ["index", "rollback"]]),
+        *rounds([], [["embed", str(shop.shop)], ["cf"], ["evaluate", "--suite", "quick"], ["index", "rollback"]]),
         *rounds([], [["align", "--restart"]]),
     ]
     place = tmp_path / "disk"

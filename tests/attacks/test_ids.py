@@ -37,7 +37,7 @@ from molar_retrieval.workspace.settings import EmbedSettings, MolarSettings
 N, DIM = 40, 6
 NAMES = [f"i{n:02d}" for n in range(N)]
 _ALIGN = "molar_retrieval.models.alignment"
-_ASSEMBLE = "molar_indexes.refresh"
+_REBUILD = "molar_indexes.rebuild"
 STEPS = [
     "molar_retrieval.data.prepare_interactions.without_duplicates",
     f"{_ALIGN}.factorise",
@@ -49,12 +49,12 @@ STEPS = [
     f"{_ALIGN}.numeric_attributes",
     f"{_ALIGN}.save",
     f"{_ALIGN}.library_versions",
-    f"{_ASSEMBLE}.pin",
-    f"{_ASSEMBLE}.open_model",
-    f"{_ASSEMBLE}.open_log",
-    f"{_ASSEMBLE}.query_maps",
-    f"{_ASSEMBLE}.bm25",
-    f"{_ASSEMBLE}.publish",
+    "molar_indexes.refresh.pin",
+    f"{_REBUILD}.open_model",
+    f"{_REBUILD}.open_log",
+    f"{_REBUILD}.query_maps",
+    f"{_REBUILD}.bm25",
+    f"{_REBUILD}.publish",
     "molar_indexes.generations.write_users",
     "molar_indexes.generations.library_versions",
 ]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from settings_for_tests import SMALL_ALIGNMENT
 from test_own_model import installed
+from web_server import program
 
 import molar
 from molar_retrieval.data.interactions import to_csr
@@ -148,6 +149,19 @@ def test_it_answers_users_and_sessions_and_tells_its_part_of_a_score(shop):
         for item in answer.items:
             assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-4)
             assert item.reasons
+
+
+def test_the_server_answers_with_it(shop, package):
+    expected = [item.item_id for item in shop.query("u0001", k=5).items]
+    path = os.pathsep.join([str(package), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    with program(shop.workspace, PYTHONPATH=path) as server, server.client() as client:
+        answer = client.get("/v1/recommendations", params={"user_id": "u0001", "k": 5, "explain": True}).json()
+        assert [item["item_id"] for item in answer["items"]] == expected
+        assert any(item["parts"].get("axes") for item in answer["items"])
+        bought = {"event_id": "e1", "event": "purchase", "user_id": "u0001", "items": [{"item_id": expected[0]}]}
+        seq = client.post("/v1/events", json=bought).json()["seq"]
+        after = client.get("/v1/recommendations", params={"user_id": "u0001", "k": 5, "wait_for": seq}).json()
+        assert expected[0] not in [item["item_id"] for item in after["items"]]
 
 
 def test_another_process_finds_it_by_its_name_and_does_without_torch(shop, package):

@@ -173,7 +173,7 @@ def test_importing_molar_loads_nothing_heavy():
 def test_a_leaderboard_is_a_table_of_the_report():
     import made_up_report as made_up
 
-    from molar_eval.evaluate import Evaluation
+    from molar_eval.evaluation import Evaluation
 
     evaluation = Evaluation(None, made_up.report(), None)
     board = evaluation.leaderboard(evaluation.report.splits[0].name).to_pylist()

@@ -73,9 +73,7 @@ RECORDS = {
     "eval/molar_eval/experiments/covariates.py": {"PastPurchases.keys": ID, "_PricedFile.keys": ID},
     "eval/molar_eval/experiments/interleaving.py": {"_Credited.keys": ID},
     "eval/molar_eval/kpi/by_day.py": {"key": ID},
-    "eval/molar_eval/model_runs.py": dict.fromkeys(
-        ("RankingJob.files", "RankingJob.folder", "TrialRunner.cache"), MADE,
-    ),
+    "eval/molar_eval/model_runs.py": {"RankingJob.files": MADE, "RankingJob.folder": MADE, "TrialRunner.cache": MADE},
     "eval/molar_eval/prequential.py": {"WalkRunner.root": MADE},
     "indexes/molar_indexes/backup.py": {
         **dict.fromkeys(("Backup.file", "Restored.folder", "_Member.path", "_Packed.file"), MADE),

@@ -13,7 +13,7 @@ from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from molar.evaluation_forecast import EvaluationForecast
-    from molar_eval.evaluate import Evaluation
+    from molar_eval.evaluation import Evaluation
     from molar_eval.kpi.off_policy import PolicyValue
     from molar_eval.kpi.prelaunch import ShownResult
     from molar_eval.kpi.slates import SlateValue
@@ -123,7 +123,8 @@ def _print(run: Session, result: "Evaluation") -> None:
     for table in terminal_tables(result.report):
         run.console.table(table.columns, table.rows, title=table.title)
         run.console.line(*table.lines, "")
-    run.console.line(f"report: {result.folder / 'report.html'}")
+    if result.folder is not None:
+        run.console.line(f"report: {result.folder / 'report.html'}")
 
 
 def _print_forecast(run: Session, predicted: "EvaluationForecast") -> None:
