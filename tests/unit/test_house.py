@@ -26,6 +26,7 @@ READERS = {
 """What finds people in files that a shop brings, by the ids that it gives them."""
 
 DOORS = {
+    "molar.dataset": "reads the ids of items alone; users are read in a workspace that is gone afterwards",
     "molar.events": "of the events that it brings, EventLog names the people",
     "molar.introducing.outside": "names them",
     "molar.tables": "reads the names of columns, and no ids",
