@@ -15,13 +15,14 @@ from molar_retrieval.errors import DataError, SettingsError, nearest
 
 if TYPE_CHECKING:
     from molar.dataset import Dataset
-    from molar_eval.cases import Seen
+    from molar_eval.cases import Cases, Seen
     from molar_eval.evaluation import Evaluation
     from molar_eval.model_runs import CaseScores
     from molar_eval.models.base import Model as Tested
     from molar_eval.models.base import Scorer
     from molar_eval.report.schema import SplitResult
     from molar_eval.suite import Suite
+    from molar_retrieval.data.interactions import Interactions
     from molar_retrieval.models.protocol import Model
 
 SPLITS = {"leave-one-out": LeaveOneOut, "temporal": Temporal, "last day": LastDay, "cold items": ColdItems,
@@ -52,7 +53,8 @@ def evaluate(
         data: The data set.
         splits: Of :mod:`molar.splits`, or of your own; or names: ``leave-one-out``, ``temporal``, ``last day``,
             ``cold items``, ``cold users``, ``rolling``.
-        metrics: The first one orders the models. Names are those of :data:`molar.metrics.ACCURACY`.
+        metrics: Metrics of the leaderboard, such as ``ndcg@10``, by the names of :data:`molar.metrics.ACCURACY`; the
+            first one orders the models.
         seeds: Fits of each model that depends on a seed; figures are means.
         filter_seen: Whether items that a user had are left out of the lists.
         baseline: The model that all others are compared with; None: the best of the built-in ones, or the first model
@@ -63,7 +65,7 @@ def evaluate(
         The figures: ``leaderboard()``, ``per_user()``, ``page(path)``.
 
     Raises:
-        DataError: If a split cannot be made of the data.
+        DataError: If a split cannot be made of the data, or its answers are among the training interactions.
         SettingsError: If a name is unknown, or two models have one name.
         ModelError: If a model of your own fails.
     """
@@ -95,13 +97,16 @@ def evaluate(
         title="Comparison of models",
         suite="evaluate",
         description="Models on a data set in memory.",
-        data=Data(name="data set", users=log.n_users, items=log.n_items, interactions=len(log), fingerprint=""),
+        data=Data(
+            name="data set", users=log.n_users, items=log.n_items, interactions=len(log), fingerprint=_digest(log)
+        ),
         made=_made(time.perf_counter() - began),
         splits=results,
         tables=[],
         settings={"suite": suite.model_dump(mode="json")},
     )
-    return Evaluation(None, report, ReportExamples(catalogue="", users=[]), scores=scores).written(out)
+    found = Evaluation(None, report, ReportExamples(catalogue="", users=[]), scores=scores, metrics=suite.compared)
+    return found.written(out)
 
 
 def _chosen(name: str, known: Mapping[str, Any], what: str) -> Any:
@@ -117,9 +122,11 @@ def _suite(names: Sequence[str], metrics: Sequence[str], seeds: int) -> "Suite":
     from molar_eval.suite import Suite
 
     cutoffs = {accuracy_of(name) for name in metrics}
+    if not cutoffs:
+        raise SettingsError("there is no metric to compare models by", "name one, such as ndcg@10")
     return Suite(
         name="evaluate", description="", splits=(), models=tuple(names), cutoffs=tuple(sorted(cutoffs)),
-        primary=metrics[0], seeds=seeds, index=False, examples=0,
+        primary=metrics[0], metrics=tuple(dict.fromkeys(metrics)), seeds=seeds, index=False, examples=0,
     )  # fmt: skip
 
 
@@ -142,28 +149,33 @@ class _SplitRun:
         from molar_eval.metrics import ListContext
         from molar_eval.report.schema import SplitResult
         from molar_eval.results import SplitTest, compared, model_result, model_scores
+        from molar_eval.splits import leaked_answers
 
         name = f"{self._split.name}, {fold.name}"
         if not len(fold.test):
             raise DataError(f"{name}: there is no test case", "bring more interactions, or split otherwise")
+        for cases in (fold.validation, fold.test):
+            if leaked := leaked_answers(fold.train, cases):
+                raise DataError(f"{name} leaks: {leaked:,} answers are in training", "leave them out of train")
+        digest = _digest(fold.train, fold.validation, fold.test)
         candidates = fold.test.among(np.ones(self._data.log.n_items, bool))
         context = ListContext.of(fold.train, candidates, self._seen, self._data.content)
-        on = SplitTest(name, "", fold.name, fold.test, context, [], self._suite)
-        scored, cases = [], []
+        on = SplitTest(name, digest, fold.name, fold.test, context, [], self._suite)
+        scored, scores = [], []
         for model in self._models:
             trials = [self._trial(model, seed, fold) for seed in range(self._suite.seeds if model.stochastic else 1)]
             each = [on.score(model, trial) for trial in trials]
             scored.append(model_scores(on, model, trials, each))
-            cases += each
+            scores += each
         rivals = [one for one in scored if one.model.name in built_in] or scored[:1]
         against = baseline or max(rivals, key=lambda one: one.estimates[self._suite.primary].mean).model.name
         versus = compared(on, scored, [(m.name, against) for m in self._models if m.name != against])
         return SplitResult(
-            name=name, title=name, fingerprint="", settings={}, warning=fold.warning, facts={}, seen=self._seen,
+            name=name, title=name, fingerprint=digest, settings={}, warning=fold.warning, facts={}, seen=self._seen,
             cases=len(fold.test), users=len(np.unique(fold.test.user)), candidates=int(candidates.sum()),
             primary=self._suite.primary, against=against,
             models=[model_result(on, one, versus[one.model.name]) for one in scored],
-        ), cases  # fmt: skip
+        ), scores  # fmt: skip
 
     def _trial(self, model: "Tested", seed: int, fold: Fold) -> Any:
         from molar_eval.model_runs import Trial
@@ -192,6 +204,17 @@ class _SplitRun:
             began = time.perf_counter()
             self._fitted[model.name, seed] = model.fit(task, seed), time.perf_counter() - began
         return self._fitted[model.name, seed]
+
+
+def _digest(log: "Interactions", *cases: "Cases") -> str:
+    """Changes with every interaction, case and target, and with the ids of items."""
+    from molar_retrieval.workspace import fingerprint
+
+    arrays = [log.offsets, log.item, log.timestamp]
+    for one in cases:
+        arrays += [one.history.offsets, one.history.item, one.user, one.length, one.offsets, one.targets]
+    content = fingerprint.of_bytes(np.ascontiguousarray(one).tobytes() for one in arrays)
+    return fingerprint.of_json([content, log.items.digest])
 
 
 def _made(seconds: float) -> Any:

@@ -369,12 +369,13 @@ class Making(Foretelling):
         Interactions of weaker kinds than the strongest, such as views beside purchases, are left out.
 
         Raises:
-            MissingArtefactError: If nothing was embedded yet.
+            MissingArtefactError: If nothing was embedded, or the log was not read yet, as :meth:`align` does.
         """
         from molar.dataset import Dataset, of_workspace
+        from molar_retrieval.workspace.pinned import pin
 
-        place = self.opened()
-        return Dataset(*of_workspace(place, self.settings.align.content_components))
+        with pin(self.opened(), "catalogue", "content", "interactions", work="shop.dataset()") as inputs:
+            return Dataset(*of_workspace(inputs, self.settings.align.content_components))
 
     def value_shown(
         self, impressions: str | Path, *, clip: float | None = None, where: str | None = None

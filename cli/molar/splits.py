@@ -51,11 +51,22 @@ class Fold:
             data: The data set.
             test: Interactions that models are judged by.
             validation: Interactions that choose settings; None: none, models keep their first setting.
+
+        Raises:
+            SettingsError: If a mask has another length, or both have an interaction.
         """
         from molar_eval.splits import single_cases
+        from molar_retrieval.errors import SettingsError
 
-        held = np.zeros(len(test), bool) if validation is None else np.asarray(validation, bool)
-        chosen = np.asarray(test, bool)
+        chosen, shape = np.asarray(test, bool), (len(data.log),)
+        held = np.zeros(shape, bool) if validation is None else np.asarray(validation, bool)
+        if chosen.shape != shape or held.shape != shape:
+            raise SettingsError(
+                f"the masks have shapes {chosen.shape} and {held.shape}, and there are {len(data.log)} interactions",
+                "mark each interaction, in the order of data.interactions",
+            )
+        if (chosen & held).any():
+            raise SettingsError("an interaction is in the test and in validation", "hold it out for one of them")
         asked, tested = (single_cases(data.log, np.flatnonzero(mask)) for mask in (held, chosen))
         return cls(data.log.select(~(chosen | held)), asked, tested)
 

@@ -1,11 +1,12 @@
 """The outcome of an evaluation: a leaderboard, the figures of each user, the report's page."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from molar_eval.model_runs import CaseScores, mean_by_user, read_scores, score_files, scores_path, write_scores
+from molar_eval.model_runs import FOLDER, CaseScores, mean_by_user, read_scores, score_files, scores_path, write_scores
 from molar_eval.regression_gate import Fall, gate
 from molar_eval.report.page import render, write_report
 from molar_eval.report.schema import Report, ReportExamples
@@ -27,6 +28,7 @@ class Evaluation:
         examples: Users to look at; none where the settings say that nothing rests on fewer people than two.
         fewest: Users of a slice of which something is told.
         scores: Of each case, where there is no folder that has them.
+        metrics: Metrics of the leaderboard; none: the primary one of each split.
     """
 
     folder: Path | None
@@ -34,6 +36,7 @@ class Evaluation:
     examples: ReportExamples
     fewest: int = MINIMUM_USERS
     scores: Sequence[CaseScores] = ()
+    metrics: Sequence[str] = ()
 
     def leaderboard(self, split: str | None = None) -> Frame:
         """The models of each test, best first.
@@ -42,10 +45,11 @@ class Evaluation:
             split: Name of one split's test, see the column ``split``; None: all.
 
         Returns:
-            One row per model and test: the primary metric with its 95 % interval, the difference to the best baseline
-            and the p-value of the paired test after Holm (both None for that baseline itself), seconds of fitting.
+            One row per metric, model and test: the mean with its 95 % interval, the difference to the best baseline and
+            the p-value of the paired test after Holm (both None for that baseline itself), seconds of fitting.
         """
-        rows = [row for one in self.report.splits if split in (None, one.name) for row in standings(one)]
+        chosen = [one for one in self.report.splits if split in (None, one.name)]
+        rows = [row for one in chosen for metric in self.metrics or (one.primary,) for row in standings(one, metric)]
         if split is not None and not rows:
             raise self._no_split(split)
         return Frame.of(rows, LEADERBOARD)
@@ -79,6 +83,7 @@ class Evaluation:
         if folder is None:
             return self
         place = Path(folder)
+        shutil.rmtree(place / FOLDER, ignore_errors=True)  # those of an earlier run
         for one in self.scores:
             write_scores(scores_path(place, one.split, one.model, one.seed), one)
         write_report(place, self.report, self.examples, Path(self.examples.catalogue))

@@ -570,18 +570,29 @@ def check_leaks(split: Split) -> None:
 
     Raises :class:`DataError`.
     """
-    training = np.unique(_pairs(split.training, split.training.user, split.training.item))
+    training = split.training
     again = bool(split.settings.get("repeats"))
     for name, cases in {"validation": split.validation, **split.tests}.items():
         known = _in_own_input(cases)
         if known.any() and not again:
             raise _leak(split, f"{int(known.sum()):,} answers of {name!r} are in the inputs of their own cases")
-        wanted = _pairs(cases.history, cases.user[cases.case_of_target], cases.targets)
-        if leaked := int(np.isin(wanted[~known], training).sum()):
+        if leaked := leaked_answers(training, cases, known):
             raise _leak(split, f"{leaked:,} answers of {name!r} are among the training interactions")
     t1 = split.facts.get("t1")
-    if t1 is not None and len(split.training) and int(split.training.timestamp.max()) >= t1:
+    if t1 is not None and len(training) and int(training.timestamp.max()) >= t1:
         raise _leak(split, "training interactions lie after the cut")
+
+
+def leaked_answers(training: Interactions, cases: Cases, known: Mask | None = None) -> int:
+    """How many targets are among the training interactions of their user, but not in the input of their own case.
+
+    ``training`` has the users and items of the cases' history; ``known`` are the targets that are in their own input,
+    shape (T,), None: they are looked for.
+    """
+    again = _in_own_input(cases) if known is None else known
+    wanted = _pairs(cases.history, cases.user[cases.case_of_target], cases.targets)
+    fitted = np.unique(_pairs(training, training.user, training.item))
+    return int(np.isin(wanted[~again], fitted).sum())
 
 
 def _in_own_input(cases: Cases) -> Mask:

@@ -45,6 +45,7 @@ class Suite(Settings):
     )
     cutoffs: tuple[int, ...] = Field((10, 20), min_length=1)
     primary: str = Field("ndcg@10", description="the metric that models are ordered and judged by")
+    metrics: tuple[str, ...] = Field((), description="metrics of all comparisons; none: primary, recall at its cutoff")
     primary_comparison: PrimaryComparison | None = Field(
         None, description="tested without correction; all others are corrected together, over the whole run"
     )
@@ -73,8 +74,8 @@ class Suite(Settings):
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """The metrics that models are compared by: the primary one, and recall at its cutoff."""
-        return tuple(dict.fromkeys((self.primary, f"recall@{self.primary.partition('@')[2]}")))
+        """The metrics that models are compared by; by default the primary one, and recall at its cutoff."""
+        return self.metrics or tuple(dict.fromkeys((self.primary, f"recall@{self.primary.partition('@')[2]}")))
 
     @property
     def k(self) -> int:

@@ -29,6 +29,12 @@ class Popular:
         return np.tile(self.counts, (len(histories), 1))
 
 
+def by_model(board: molar.Frame, metric: str = "ndcg@10") -> pd.DataFrame:
+    """The rows of one metric, by model."""
+    found = board.to_pandas()
+    return found[found["metric"] == metric].set_index("model")
+
+
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, object]]:
     """200 users who take 20 of 60 items over 30 days, the later ones more often."""
@@ -77,7 +83,8 @@ def test_items_bring_what_models_of_content_read_and_items_without_interactions(
 
 def test_rows_that_cannot_be_used_are_told_of(rows):
     with pytest.warns(UserWarning, match=r"interactions: rows left out: 1 × missing item id"):
-        molar.Dataset.from_frames([*rows, {"user_id": "u1", "item_id": None, "timestamp": 1}])
+        made = molar.Dataset.from_frames([*rows, {"user_id": "u1", "item_id": None, "timestamp": 1}])
+    assert len(made.log) == len(rows)
 
 
 def test_nothing_is_written_where_the_program_runs(rows, tmp_path, monkeypatch):
@@ -177,7 +184,7 @@ def test_tables_that_cannot_be_judged_are_refused(shown, truth, metric, words):
 
 
 def test_a_model_of_ones_own_stands_beside_built_in_ones(evaluation):
-    board = evaluation.leaderboard("leave-one-out, last").to_pandas().set_index("model")
+    board = by_model(evaluation.leaderboard("leave-one-out, last"))
     assert board.loc["mine", "mean"] == pytest.approx(board.loc["popularity", "mean"], abs=1e-6)
     against = board["against"].iloc[0]
     assert against in ("EASE", "popularity")
@@ -189,7 +196,7 @@ def test_a_model_of_ones_own_stands_beside_built_in_ones(evaluation):
 
 def test_figures_of_users_have_the_mean_of_the_leaderboard(evaluation):
     each = evaluation.per_user("leave-one-out, last").to_pandas()
-    board = evaluation.leaderboard("leave-one-out, last").to_pandas().set_index("model")
+    board = by_model(evaluation.leaderboard("leave-one-out, last"))
     assert len(each) == 600
     for model, mean in each.groupby("model")["ndcg@10"].mean().items():
         assert mean == pytest.approx(board.loc[model, "mean"], abs=1e-6)
@@ -217,6 +224,50 @@ def test_a_page_and_files_are_written_where_they_are_asked_for(evaluation, data,
     kept = molar.evaluate([Popular()], data, ["leave-one-out"], out=tmp_path / "run")
     assert {"report.html", "report.json", "scores"} <= {path.name for path in (tmp_path / "run").iterdir()}
     assert len(kept.per_user()) == 200
+    again = molar.evaluate(["popularity"], data, ["leave-one-out"], out=tmp_path / "run")
+    assert set(again.per_user().to_pandas()["model"]) == {"popularity"}
+
+
+def test_runs_on_other_data_are_not_taken_for_the_same_cases(data, rows, tmp_path):
+    for name, made in (("before", data), ("same", data), ("other", molar.Dataset.from_frames(rows[:-20]))):
+        molar.evaluate([Popular()], made, ["leave-one-out"], out=tmp_path / name)
+    kept = molar.evaluate([Popular()], data, ["leave-one-out"], out=tmp_path / "now")
+    assert kept.falls_since(tmp_path / "same") == []
+    with pytest.raises(molar.MolarError, match="different data"):
+        kept.falls_since(tmp_path / "other")
+    with pytest.raises(molar.MolarError, match="in memory"):
+        molar.evaluate([Popular()], data, ["leave-one-out"]).falls_since(tmp_path / "before")
+
+
+def test_the_leaderboard_has_every_metric_that_was_asked_for(data):
+    board = molar.evaluate(["popularity", Popular()], data, ["leave-one-out"], metrics=["mrr@5", "recall@20"])
+    found = board.leaderboard().to_pandas()
+    assert found["metric"].tolist() == ["mrr@5", "mrr@5", "recall@20", "recall@20"]
+    assert found["p_holm"].notna().sum() == 2
+
+
+def test_a_split_whose_answers_are_fitted_on_is_refused(data):
+    class Leaking:
+        name = "leaking"
+
+        def split(self, data):
+            (fold,) = molar.splits.LeaveOneOut().split(data)
+            yield molar.splits.Fold(data.log, fold.validation, fold.test)
+
+    with pytest.raises(molar.MolarError, match="leaks"):
+        molar.evaluate(["popularity"], data, [Leaking()])
+
+
+@pytest.mark.parametrize("masks", [{"test": np.ones(3, bool)}, {"test": None, "validation": None}])
+def test_masks_that_fit_no_data_set_are_refused(data, masks):
+    whole = np.ones(len(data.log), bool)
+    with pytest.raises(molar.MolarError):
+        molar.splits.Fold.of_masks(data, **{name: whole if mask is None else mask for name, mask in masks.items()})
+
+
+def test_a_model_of_content_without_content_is_refused(data):
+    with pytest.raises(molar.MolarError, match="content"):
+        molar.evaluate(["content kNN"], data, ["leave-one-out"])
 
 
 def test_a_split_of_ones_own_is_a_mask(data):
@@ -239,6 +290,7 @@ def test_a_split_of_ones_own_is_a_mask(data):
         ([], {}, "model"),
         (["popularity"], {"splits": ["temporl"]}, "temporal"),
         (["popularity"], {"metrics": ["coverage@10"]}, "ndcg"),
+        (["popularity"], {"metrics": []}, "metric"),
         (["popularity"], {"baseline": "EASE"}, "baseline"),
         ([Popular(), Popular()], {}, "mine"),
     ],
@@ -264,5 +316,5 @@ def test_a_shop_is_a_data_set_with_content(trained):
     shop = molar.Shop(None, trained.workspace)
     made = shop.dataset()
     assert len(made.content) == len(made.words) == len(made.item_ids)
-    board = molar.evaluate(["content kNN", "popularity"], made, ["leave-one-out"]).leaderboard().to_pandas()
-    assert board.set_index("model").loc["content kNN", "mean"] > 0
+    board = molar.evaluate(["content kNN", "popularity"], made, ["leave-one-out"]).leaderboard()
+    assert by_model(board).loc["content kNN", "mean"] > 0

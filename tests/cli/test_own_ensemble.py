@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 from test_own_model import installed
 from web_server import program
@@ -151,10 +152,11 @@ def test_it_answers_users_and_sessions_and_tells_its_part_of_a_score(shop):
             assert item.reasons
 
 
-def test_the_server_answers_with_it(shop, package):
+def test_the_server_answers_with_it(shop, package, tmp_path):
+    workspace = copy_workspace(shop.workspace, tmp_path / ".molar")
     expected = [item.item_id for item in shop.query("u0001", k=5).items]
     path = os.pathsep.join([str(package), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    with program(shop.workspace, PYTHONPATH=path) as server, server.client() as client:
+    with program(workspace, PYTHONPATH=path) as server, server.client() as client:
         answer = client.get("/v1/recommendations", params={"user_id": "u0001", "k": 5, "explain": True}).json()
         assert [item["item_id"] for item in answer["items"]] == expected
         assert any(item["parts"].get("axes") for item in answer["items"])

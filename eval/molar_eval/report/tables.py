@@ -109,16 +109,17 @@ LEADERBOARD = {
 """Columns of a leaderboard and their Arrow types."""
 
 
-def standings(split: SplitResult) -> list[dict[str, object]]:
-    """The models of a test as rows of a leaderboard, best first."""
+def standings(split: SplitResult, metric: str | None = None) -> list[dict[str, object]]:
+    """The models of a test as rows of a leaderboard, by the primary metric, best first; with the figures of another."""
     rows: list[dict[str, object]] = []
+    name = metric or split.primary
     for model in ordered(split):
-        found, test = model.metrics.get(split.primary), compared(model, split.against, split.primary)
+        found, test = model.metrics.get(name), compared(model, split.against, name)
         rows.append(
             {
                 "split": split.name,
                 "model": model.name,
-                "metric": split.primary,
+                "metric": name,
                 "mean": found and found.mean,
                 "low": found and found.low,
                 "high": found and found.high,
